@@ -1,0 +1,119 @@
+//! The contract between `executor`, which schedules derivations, and `builder`, which realises them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::graph::Derivation;
+use crate::digest::{ActionKey, ObjectRef};
+use crate::host::Interrupt;
+
+/// What a derivation made: objects in the store, by name (`layer`, `disk`, `kernel`, …).
+pub type Outputs = BTreeMap<String, ObjectRef>;
+
+/// An input of a derivation, resolved to the object that it stands for.
+#[derive(Debug, Clone)]
+pub struct ResolvedInput {
+    /// The role under which the derivation reads it.
+    pub role: String,
+    /// The object.
+    pub object: ObjectRef,
+}
+
+/// All that a builder gets to realise one derivation.
+pub struct BuildRequest<'a> {
+    /// The action key of the derivation with these inputs.
+    pub key: ActionKey,
+    /// The derivation.
+    pub derivation: &'a Derivation,
+    /// Its inputs, in order.
+    pub inputs: &'a [ResolvedInput],
+    /// The file that all of the step's output is appended to.
+    pub log: &'a Path,
+    /// Takes each line of output, to be shown.
+    pub output: &'a (dyn Fn(&str) + Sync),
+    /// Tells when the user gave up.
+    pub interrupt: &'a Interrupt,
+}
+
+impl BuildRequest<'_> {
+    /// The inputs of one role, in order.
+    pub fn inputs_of<'s>(&'s self, role: &'s str) -> impl Iterator<Item = ObjectRef> + 's {
+        self.inputs
+            .iter()
+            .filter(move |input| input.role == role)
+            .map(|input| input.object)
+    }
+}
+
+/// Realises one kind of derivation. Outputs must be in the store and durable when it returns.
+pub trait Builder: Send + Sync {
+    /// Builds what is requested.
+    ///
+    /// # Errors
+    /// See [`BuildError`]. Nothing of a failed build may be seen in the store.
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError>;
+}
+
+/// Why a derivation could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A command of the step ended with an error.
+    #[error("{command} {how}")]
+    Command {
+        /// The command, as a user would type it.
+        command: String,
+        /// `exited with code 3`, `was killed by signal 9`, `took longer than 30s`, …
+        how: String,
+        /// Its last lines of output.
+        tail: Vec<String>,
+    },
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+    /// A program is missing on this host.
+    #[error("{program} is not installed")]
+    MissingProgram {
+        /// The program.
+        program: String,
+        /// The Debian package that has it.
+        package: String,
+    },
+    /// What the recipe asks for is not possible with these inputs.
+    #[error("{message}")]
+    Unsatisfiable {
+        /// What, and to what.
+        message: String,
+        /// What to do next.
+        help: String,
+    },
+    /// A file operation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, …
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Anything else, from a lower module.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BuildError {
+    /// Wraps an error of a lower module.
+    pub fn other(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Other(Box::new(error))
+    }
+
+    /// For `map_err`: an input or output error with what was tried, and on what.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The derivation graph: a compact list of derivations whose inputs are indices into it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::step::Step;
+
+/// Index of a derivation in its [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The index as a `usize`.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One output of another derivation that a derivation reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// What the builder takes it for: `layer`, `source`, `disk`, …
+    pub role: String,
+    /// The derivation that makes it.
+    pub node: NodeId,
+    /// Which of that derivation's outputs.
+    pub output: String,
+}
+
+/// One hashed step: a builder, its parameters, its inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Derivation {
+    /// Label for people; not hashed.
+    pub name: String,
+    /// The kind of builder.
+    pub builder: String,
+    /// The version of that builder's behaviour.
+    pub version: u32,
+    /// Its parameters, hashed canonically.
+    pub params: Value,
+    /// Its inputs, in an order that counts.
+    pub inputs: Vec<Input>,
+}
+
+/// The graph is not one that can be executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// An input names a derivation that comes later, itself, or none at all.
+    #[error("step \"{step}\" reads step {input}, which does not come before it")]
+    NotOrdered {
+        /// Label of the reading step.
+        step: String,
+        /// The index that it names.
+        input: u32,
+    },
+}
+
+/// Derivations in an order in which inputs come before those that read them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    nodes: Vec<Derivation>,
+}
+
+impl Graph {
+    /// An empty graph.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a derivation and returns its index.
+    ///
+    /// # Errors
+    /// An input that is not in the graph yet.
+    pub fn add(&mut self, derivation: Derivation) -> Result<NodeId, GraphError> {
+        for input in &derivation.inputs {
+            if input.node.index() >= self.nodes.len() {
+                return Err(GraphError::NotOrdered {
+                    step: derivation.name,
+                    input: input.node.0,
+                });
+            }
+        }
+        self.nodes.push(derivation);
+        Ok(NodeId((self.nodes.len() - 1) as u32))
+    }
+
+    /// Adds a typed step under a label.
+    ///
+    /// # Errors
+    /// As [`Graph::add`].
+    pub fn add_step(
+        &mut self,
+        name: impl Into<String>,
+        step: &Step,
+        inputs: Vec<Input>,
+    ) -> Result<NodeId, GraphError> {
+        let (builder, version, params) = step.to_parts();
+        self.add(Derivation {
+            name: name.into(),
+            builder,
+            version,
+            params,
+            inputs,
+        })
+    }
+
+    /// The derivation at `id`.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> &Derivation {
+        &self.nodes[id.index()]
+    }
+
+    /// All derivations, in order.
+    #[must_use]
+    pub fn nodes(&self) -> &[Derivation] {
+        &self.nodes
+    }
+
+    /// How many derivations there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The distinct derivations that `id` reads.
+    #[must_use]
+    pub fn dependencies(&self, id: NodeId) -> BTreeSet<NodeId> {
+        self.get(id).inputs.iter().map(|input| input.node).collect()
+    }
+}

@@ -1,0 +1,19 @@
+//! Derivations: hashed steps, the graph that they form, and the contract of those who build them.
+//!
+//! All of it is pure. [`step`] holds the typed parameters of every kind of step, [`encoding`] the
+//! canonical encoding and the action key with the table of what is hashed, [`graph`] the graph,
+//! [`builder`] the trait by which `executor` runs a derivation without knowing its kind.
+
+pub mod builder;
+pub mod encoding;
+pub mod graph;
+pub mod step;
+
+pub use builder::{BuildError, BuildRequest, Builder, Outputs, ResolvedInput};
+pub use encoding::action_key;
+pub use graph::{Derivation, Graph, GraphError, Input, NodeId};
+pub use step::Step;
+
+/// The time that generated files carry: 2020-01-01T00:00:00Z, in seconds since 1970. Steps see it
+/// as `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub const SOURCE_DATE_EPOCH: i64 = 1_577_836_800;

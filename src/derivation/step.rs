@@ -1,0 +1,293 @@
+//! The typed parameters of every kind of step. `plan` makes them, `builder` reads them.
+//!
+//! A type's serialised form is what is hashed: a field may be added when it is optional, and is left
+//! out when it is `None` (see [`encoding`](super::encoding)).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::{Digest, ObjectId};
+
+/// What one derivation does. The variant names the builder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "builder", content = "params", rename_all = "kebab-case")]
+pub enum Step {
+    /// A root filesystem from a distribution's archive. Output `layer`.
+    Bootstrap(Bootstrap),
+    /// Packages installed by the image's own package manager. Inputs `layer`…; output `layer`.
+    Packages(Packages),
+    /// A shell command in the sandbox. Inputs `layer`…; output `layer`.
+    Run(Run),
+    /// A file with content from the recipe. Inputs `layer`…; output `layer`.
+    File(File),
+    /// Local files copied into the tree. Inputs `layer`…, `source`; output `layer`.
+    Copy(Copy),
+    /// A user account. Inputs `layer`…; output `layer`.
+    User(User),
+    /// A service enabled or disabled. Inputs `layer`…; output `layer`.
+    Service(Service),
+    /// Environment variables of all logins. Inputs `layer`…; output `layer`.
+    Env(Env),
+    /// The host name. Inputs `layer`…; output `layer`.
+    Hostname(Hostname),
+    /// What every guest needs and no recipe should have to say: file system table, network, host
+    /// keys at first boot. Inputs `layer`…; output `layer`.
+    System(System),
+    /// A command that must succeed in the finished tree. Inputs `layer`…; no output.
+    Check(Run),
+    /// Layers to a disk, a kernel and an initrd. Inputs `layer`…; outputs `disk`, `kernel`, `initrd`.
+    Disk(Disk),
+    /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`; output `config`.
+    Image(Box<Image>),
+    /// Local files as a tar. Output `source`.
+    Local(Local),
+    /// An object that is in the store already. Output `object`.
+    Object(Object),
+}
+
+impl Step {
+    /// Builder name, builder version and parameters, as they are hashed.
+    #[must_use]
+    pub fn to_parts(&self) -> (String, u32, Value) {
+        let value = serde_json::to_value(self).expect("steps serialise to JSON");
+        let name = value["builder"].as_str().unwrap_or_default().to_owned();
+        let params = value.get("params").cloned().unwrap_or(Value::Null);
+        (name, self.version(), params)
+    }
+
+    /// The typed step of a derivation.
+    ///
+    /// # Errors
+    /// Parameters of another shape than the builder's.
+    pub fn from_parts(builder: &str, params: &Value) -> Result<Self, serde_json::Error> {
+        serde_json::from_value(serde_json::json!({ "builder": builder, "params": params }))
+    }
+
+    /// Raised when a builder begins to give another output for the same parameters.
+    const fn version(&self) -> u32 {
+        match self {
+            Self::Bootstrap(_)
+            | Self::Packages(_)
+            | Self::Run(_)
+            | Self::File(_)
+            | Self::Copy(_)
+            | Self::User(_)
+            | Self::Service(_)
+            | Self::Env(_)
+            | Self::Hostname(_)
+            | Self::System(_)
+            | Self::Check(_)
+            | Self::Disk(_)
+            | Self::Image(_)
+            | Self::Local(_)
+            | Self::Object(_) => 1,
+        }
+    }
+}
+
+/// Parameters of `bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bootstrap {
+    /// `debian` or `ubuntu`.
+    pub distribution: String,
+    /// The suite, such as `bookworm`.
+    pub suite: String,
+    /// Archive components, such as `main`.
+    pub components: Vec<String>,
+    /// Debian's name of the architecture: `amd64`, `arm64`.
+    pub architecture: String,
+    /// Archive address; the distribution's own when absent.
+    pub mirror: Option<String>,
+    /// Key ring file on the host that archives are verified with. Trust, not content.
+    pub keyring: Option<String>,
+    /// Packages beyond the minimal base.
+    pub packages: Vec<String>,
+}
+
+/// Parameters of `packages`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Packages {
+    /// Names as the package manager takes them.
+    pub names: Vec<String>,
+    /// Whether recommended packages come along.
+    pub recommends: bool,
+    /// Limits of the step.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
+}
+
+/// Parameters of `run` and `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Run {
+    /// The script.
+    pub command: String,
+    /// The program and its arguments that the script is given to, such as `["/bin/sh", "-ec"]`.
+    pub shell: Vec<String>,
+    /// Variables of the environment, beyond the sandbox's own.
+    pub env: BTreeMap<String, String>,
+    /// Working directory in the tree; made when it does not exist.
+    pub workdir: Option<String>,
+    /// Whether it may use the network.
+    pub network: bool,
+    /// Limits of the step.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
+}
+
+/// Limits of a step. Absent means the default of the sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    /// Wall time in seconds.
+    pub seconds: Option<u64>,
+    /// Memory of each process in bytes.
+    pub memory: Option<u64>,
+    /// Number of processes.
+    pub processes: Option<u64>,
+}
+
+impl Limits {
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Parameters of `file` with inline content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct File {
+    /// Absolute path in the tree.
+    pub path: String,
+    /// The content.
+    pub content: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// `user[:group]`, by name or number.
+    pub owner: Option<String>,
+}
+
+/// Parameters of `copy`, and of `file` from a local path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Copy {
+    /// Absolute destination in the tree; for a directory the place its content goes to.
+    pub destination: String,
+    /// Permission bits for files, instead of the source's.
+    pub mode: Option<u32>,
+    /// `user[:group]`, by name or number; root when absent.
+    pub owner: Option<String>,
+}
+
+/// Parameters of `user`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Supplementary groups; made when they do not exist.
+    pub groups: Vec<String>,
+    /// Whether it may use sudo without a password.
+    pub sudo: bool,
+    /// Login shell.
+    pub shell: Option<String>,
+    /// Numeric id.
+    pub uid: Option<u32>,
+    /// Password hash in crypt(5) form; locked when absent.
+    pub password_hash: Option<String>,
+    /// Lines of `authorized_keys`.
+    pub authorized_keys: Vec<String>,
+}
+
+/// Parameters of `service`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Service {
+    /// Unit or service name.
+    pub name: String,
+    /// Whether it starts at boot.
+    pub enable: bool,
+}
+
+/// Parameters of `env`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Env {
+    /// The variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Parameters of `hostname`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Hostname {
+    /// The name.
+    pub name: String,
+}
+
+/// Parameters of the system step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct System {
+    /// Label of the root file system.
+    pub label: String,
+    /// File system of the root, such as `ext4`.
+    pub filesystem: String,
+    /// Whether the disk has an EFI system partition.
+    pub uefi: bool,
+    /// The host name when no step sets one.
+    pub hostname: String,
+}
+
+/// Parameters of `disk`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Disk {
+    /// Size in bytes.
+    pub size: u64,
+    /// File system, `ext4`.
+    pub filesystem: String,
+    /// Label of the file system.
+    pub label: String,
+    /// Whether it is a GPT disk with an EFI system partition and systemd-boot.
+    pub uefi: bool,
+    /// Kernel in the tree; the newest of /boot when absent.
+    pub kernel: Option<String>,
+    /// Initrd in the tree; the one that belongs to the kernel when absent.
+    pub initrd: Option<String>,
+    /// Kernel command line, without the root device.
+    pub command_line: String,
+}
+
+/// Parameters of the image step: all of the image config that the inputs do not give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Image {
+    /// The config as far as it is known before anything is built, as JSON of
+    /// `image::ImageTemplate`.
+    pub template: Value,
+}
+
+/// Parameters of local files. The path is not here: it is looked up by the digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Local {
+    /// Digest over the sorted list of relative paths, types, executable bits and contents.
+    pub tree: Digest,
+}
+
+/// Parameters of an object that is in the store already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Object {
+    /// The object.
+    pub id: ObjectId,
+    /// Its size in bytes.
+    pub size: u64,
+}

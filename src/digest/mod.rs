@@ -1,0 +1,223 @@
+//! Ids and hashing: one newtype per kind of id, all of them BLAKE3.
+//!
+//! Every hash is domain-separated with BLAKE3's key derivation mode, so that the digest of an
+//! object can never be mistaken for an action key that happens to hash the same bytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A BLAKE3 hash of 32 bytes, written as 64 lowercase hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// The text is not 64 lowercase hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a digest of 64 hexadecimal digits")]
+pub struct ParseDigestError(String);
+
+impl Digest {
+    /// Wraps the 32 bytes of a hash.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the hash.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// All 64 hexadecimal digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+
+    /// The first 12 hexadecimal digits, for people.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lowercase = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match blake3::Hash::from_hex(text) {
+            Ok(hash) if lowercase => Ok(Self(*hash.as_bytes())),
+            _ => Err(ParseDigestError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A BLAKE3 hasher bound to one domain.
+#[derive(Clone)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Starts a hash in `domain`, a constant of the program such as `"vmfab action v1"`.
+    #[must_use]
+    pub fn new(domain: &str) -> Self {
+        Self(blake3::Hasher::new_derive_key(domain))
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
+    /// Adds a number as 8 little-endian bytes.
+    pub fn update_u64(&mut self, number: u64) -> &mut Self {
+        self.update(&number.to_le_bytes())
+    }
+
+    /// Adds bytes preceded by their length, so that neighbouring fields cannot run together.
+    pub fn update_field(&mut self, bytes: &[u8]) -> &mut Self {
+        self.update_u64(bytes.len() as u64).update(bytes)
+    }
+
+    /// The digest of all that was added.
+    #[must_use]
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Digest);
+
+        impl $name {
+            /// Wraps a digest.
+            #[must_use]
+            pub const fn new(digest: Digest) -> Self {
+                Self(digest)
+            }
+
+            /// The digest inside.
+            #[must_use]
+            pub const fn digest(&self) -> &Digest {
+                &self.0
+            }
+
+            /// The first 12 hexadecimal digits, for people.
+            #[must_use]
+            pub fn short(&self) -> String {
+                self.0.short()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseDigestError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names immutable content in the store.
+    ObjectId
+}
+id! {
+    /// Names a derivation with all of its inputs: equal keys mean equal work.
+    ActionKey
+}
+
+/// An object's id and its logical size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// The object.
+    pub id: ObjectId,
+    /// Its logical size in bytes.
+    pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_through_hex() {
+        let digest = Hasher::new("test").update(b"x").finish();
+        assert_eq!(digest.to_hex().parse::<Digest>(), Ok(digest));
+        assert_eq!(digest.to_hex().len(), 64);
+    }
+
+    #[test]
+    fn refuses_other_texts() {
+        for bad in ["", "abc", &"g".repeat(64), &"A".repeat(64), &"a".repeat(65)] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn domains_and_field_borders_count() {
+        let one = Hasher::new("a")
+            .update_field(b"ab")
+            .update_field(b"c")
+            .finish();
+        assert_ne!(
+            one,
+            Hasher::new("a")
+                .update_field(b"a")
+                .update_field(b"bc")
+                .finish()
+        );
+        assert_ne!(
+            one,
+            Hasher::new("b")
+                .update_field(b"ab")
+                .update_field(b"c")
+                .finish()
+        );
+    }
+}

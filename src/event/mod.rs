@@ -1,0 +1,163 @@
+//! Typed events of work in progress, and the sink that they go to.
+//!
+//! Nothing below the command line prints. Work emits events; one reporter draws them as bars, as
+//! plain lines or as JSON, one object a line, with the field `event` naming the variant.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// Something that happened. The serialised form is the public `--json` stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A graph is about to be executed; `steps` counts its derivations.
+    BuildStarted {
+        /// What is built, for people.
+        name: String,
+        /// Number of derivations.
+        steps: usize,
+    },
+    /// A step was not in the store and starts to run.
+    StepStarted {
+        /// Index in the graph.
+        step: usize,
+        /// Label for people.
+        name: String,
+        /// Where its output goes.
+        log: PathBuf,
+    },
+    /// A line that the running step printed.
+    StepOutput {
+        /// Index in the graph.
+        step: usize,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A step waits for another process that runs the same step.
+    StepWaiting {
+        /// Index in the graph.
+        step: usize,
+        /// Label for people.
+        name: String,
+    },
+    /// A step is over.
+    StepFinished {
+        /// Index in the graph.
+        step: usize,
+        /// Label for people.
+        name: String,
+        /// How it ended.
+        outcome: StepOutcome,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// The graph is executed, or was given up.
+    BuildFinished {
+        /// Steps that ran to their end.
+        built: usize,
+        /// Steps whose result was in the store.
+        cached: usize,
+        /// Steps that failed.
+        failed: usize,
+        /// Steps that were not tried.
+        skipped: usize,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// A finished image was stored.
+    ImageReady {
+        /// The image's id.
+        image: String,
+        /// The tag that names it now, without `@`.
+        tag: Option<String>,
+    },
+    /// A long operation outside the graph (export, conversion) starts.
+    TaskStarted {
+        /// What is done, for people.
+        name: String,
+    },
+    /// That operation is over.
+    TaskFinished {
+        /// What was done, for people.
+        name: String,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// A machine is being waited for.
+    MachineWaiting {
+        /// The machine.
+        machine: String,
+        /// What it is waited for: `qemu`, `console`, `ssh`.
+        what: String,
+    },
+    /// A command over SSH succeeded.
+    MachineReady {
+        /// The machine.
+        machine: String,
+        /// Seconds since its start.
+        seconds: f64,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// The text, a sentence.
+        message: String,
+    },
+    /// Something that the user may want to know.
+    Note {
+        /// The text, a sentence.
+        message: String,
+    },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// It ran and its outputs are in the store.
+    Built,
+    /// Its outputs were in the store.
+    Cached,
+    /// It ran and failed.
+    Failed,
+    /// It was not tried: something that it needs failed, or the build was given up.
+    Skipped,
+}
+
+/// Where events go. Called from any thread.
+pub trait Sink: Send + Sync {
+    /// Takes one event; must not block for long.
+    fn emit(&self, event: Event);
+}
+
+/// A sink that forgets.
+pub struct Silent;
+
+impl Sink for Silent {
+    fn emit(&self, _: Event) {}
+}
+
+/// A sink that keeps what it gets, for tests.
+#[derive(Default)]
+pub struct Recorder(std::sync::Mutex<Vec<Event>>);
+
+impl Recorder {
+    /// Takes out all events so far.
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(
+            &mut self
+                .0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+impl Sink for Recorder {
+    fn emit(&self, event: Event) {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(event);
+    }
+}

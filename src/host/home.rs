@@ -1,0 +1,92 @@
+//! Where things are kept: the directory tree below `$VMFAB_HOME`.
+
+use std::path::{Path, PathBuf};
+
+/// The root of everything that vmfab keeps.
+///
+/// ```text
+/// store/      the truth: objects, action results, tags
+/// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, apt/
+/// machines/   one directory for each machine
+/// log/        one file for each build step
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+/// No directory could be chosen.
+#[derive(Debug, thiserror::Error)]
+#[error("neither VMFAB_HOME, XDG_DATA_HOME nor HOME is set")]
+pub struct HomeError;
+
+impl Home {
+    /// `$VMFAB_HOME`, or `vmfab` below `$XDG_DATA_HOME` or `~/.local/share`. Nothing is created.
+    ///
+    /// # Errors
+    /// None of the variables is set.
+    pub fn from_env() -> Result<Self, HomeError> {
+        let var = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let chosen = var("VMFAB_HOME")
+            .or_else(|| var("XDG_DATA_HOME").map(|data| data.join("vmfab")))
+            .or_else(|| var("HOME").map(|home| home.join(".local/share/vmfab")))
+            .ok_or(HomeError)?;
+        Ok(Self(std::path::absolute(&chosen).unwrap_or(chosen)))
+    }
+
+    /// A home at `path`.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// Unpacked layers, one directory for each, named by object id.
+    #[must_use]
+    pub fn layer_cache(&self) -> PathBuf {
+        self.0.join("cache/layers")
+    }
+
+    /// Scratch directories of running steps.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.0.join("cache/work")
+    }
+
+    /// Package lists and downloaded packages.
+    #[must_use]
+    pub fn package_cache(&self) -> PathBuf {
+        self.0.join("cache/packages")
+    }
+
+    /// Small facts found by trying, such as whether KVM works.
+    #[must_use]
+    pub fn probes(&self) -> PathBuf {
+        self.0.join("cache/probes")
+    }
+
+    /// Machines.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.0.join("machines")
+    }
+
+    /// Logs of build steps.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+}

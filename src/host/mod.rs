@@ -1,0 +1,11 @@
+//! This host: its directories, the programs that vmfab calls, its child processes and the user's
+//! Ctrl-C.
+
+mod home;
+mod interrupt;
+pub mod process;
+mod programs;
+
+pub use home::{Home, HomeError};
+pub use interrupt::Interrupt;
+pub use programs::{MissingProgram, Program, find_program, require};

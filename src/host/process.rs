@@ -1,0 +1,292 @@
+//! Running a child process to its end: its output goes line by line to a log and to a callback, and
+//! it is ended with its whole process group when the user gives up or its time is over.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use super::Interrupt;
+
+/// Lines of output that are kept for error messages.
+const TAIL_LINES: usize = 20;
+/// What a process group gets between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How a child process ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Why it is over.
+    pub end: End,
+    /// Its last lines of output.
+    pub tail: Vec<String>,
+}
+
+/// Why a child process is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It ended by itself.
+    Exited(ExitStatus),
+    /// It was ended because the user gave up.
+    Interrupted,
+    /// It was ended because its time was over.
+    TimedOut(Duration),
+}
+
+impl End {
+    /// Whether it ended by itself, and well.
+    #[must_use]
+    pub fn success(self) -> bool {
+        matches!(self, Self::Exited(status) if status.success())
+    }
+
+    /// `exited with code 3`, `was killed by signal 9 (SIGKILL)`, `took longer than 30 s`.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Exited(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exited with code {code}"),
+                (None, Some(signal)) => format!("was killed by signal {signal}"),
+                (None, None) => "ended in an unknown way".to_owned(),
+            },
+            Self::Interrupted => "was interrupted".to_owned(),
+            Self::TimedOut(limit) => format!("took longer than {} s", limit.as_secs()),
+        }
+    }
+}
+
+/// Runs `command` in a process group of its own. Standard output and standard error go, as one
+/// stream, to `log` and line by line to `output`.
+///
+/// # Errors
+/// The program cannot be started, or its output cannot be read or logged.
+pub fn run(
+    command: &mut Command,
+    input: &[u8],
+    log: &mut File,
+    output: &(dyn Fn(&str) + Sync),
+    limit: Option<Duration>,
+    interrupt: &Interrupt,
+) -> io::Result<Finished> {
+    let (mut reader, writer) = io::pipe()?;
+    command
+        .process_group(0)
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    command.stdin(if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    });
+    let mut child = command.spawn()?;
+    // The command holds the writing end: without this the pipe would never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(mut stdin) = child.stdin.take()
+        && let Err(error) = stdin.write_all(input)
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        end_group(&mut child);
+        return Err(error);
+    }
+    let mut lines = Lines {
+        tail: VecDeque::new(),
+        partial: Vec::new(),
+        log,
+        output,
+    };
+    let end = match follow(&mut child, &mut reader, &mut lines, limit, interrupt) {
+        Ok(end) => end,
+        Err(error) => {
+            end_group(&mut child);
+            return Err(error);
+        }
+    };
+    lines.finish();
+    Ok(Finished {
+        end,
+        tail: lines.tail.into(),
+    })
+}
+
+fn follow(
+    child: &mut Child,
+    reader: &mut io::PipeReader,
+    lines: &mut Lines<'_>,
+    limit: Option<Duration>,
+    interrupt: &Interrupt,
+) -> io::Result<End> {
+    let pidfd = pidfd_open(pid(child), PidfdFlags::empty())?;
+    let started = Instant::now();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let timeout = match limit {
+            Some(limit) => match limit.checked_sub(started.elapsed()) {
+                Some(left) => Timespec::try_from(left).ok(),
+                None => {
+                    end_group(child);
+                    return Ok(End::TimedOut(limit));
+                }
+            },
+            None => None,
+        };
+        let mut fds = [
+            PollFd::new(reader, PollFlags::IN),
+            PollFd::new(&pidfd, PollFlags::IN),
+            PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let ready = fds.map(|fd| !fd.revents().is_empty());
+        if ready[2] {
+            end_group(child);
+            return Ok(End::Interrupted);
+        }
+        if ready[0] {
+            let count = reader.read(&mut buffer)?;
+            lines.take(&buffer[..count])?;
+            if count == 0 {
+                return Ok(End::Exited(child.wait()?));
+            }
+        } else if ready[1] {
+            // The child is over and the pipe is empty. What it left running in the background may
+            // hold the pipe open; it does not outlive the step.
+            let status = child.wait()?;
+            let _ = kill_process_group(pid(child), Signal::KILL);
+            return Ok(End::Exited(status));
+        }
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32).expect("process ids are positive")
+}
+
+/// Ends a process group: SIGTERM, and SIGKILL when that is not enough. Waits for the child.
+fn end_group(child: &mut Child) {
+    let group = pid(child);
+    let _ = kill_process_group(group, Signal::TERM);
+    let asked = Instant::now();
+    while asked.elapsed() < GRACE {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait();
+}
+
+struct Lines<'a> {
+    tail: VecDeque<String>,
+    partial: Vec<u8>,
+    log: &'a mut File,
+    output: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Lines<'_> {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.log.write_all(bytes)?;
+        for &byte in bytes {
+            if byte == b'\n' || byte == b'\r' {
+                self.line();
+            } else if self.partial.len() < 4096 {
+                self.partial.push(byte);
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self) {
+        let text = String::from_utf8_lossy(&self.partial).trim_end().to_owned();
+        self.partial.clear();
+        if text.is_empty() {
+            return;
+        }
+        (self.output)(&text);
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(text);
+    }
+
+    fn finish(&mut self) {
+        self.line();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn run_shell(
+        script: &str,
+        limit: Option<Duration>,
+        interrupt: &Interrupt,
+    ) -> (Finished, Vec<String>) {
+        let seen = Mutex::new(Vec::new());
+        let mut log = tempfile::tempfile().unwrap();
+        let finished = run(
+            Command::new("/bin/sh").args(["-c", script]),
+            b"input",
+            &mut log,
+            &|line| seen.lock().unwrap().push(line.to_owned()),
+            limit,
+            interrupt,
+        )
+        .unwrap();
+        (finished, seen.into_inner().unwrap())
+    }
+
+    #[test]
+    fn passes_lines_and_status() {
+        let interrupt = Interrupt::new().unwrap();
+        let (finished, seen) = run_shell(
+            "cat; echo; echo two >&2; printf three; exit 3",
+            None,
+            &interrupt,
+        );
+        assert_eq!(seen, ["input", "two", "three"]);
+        assert_eq!(finished.tail, seen);
+        assert_eq!(finished.end.describe(), "exited with code 3");
+    }
+
+    #[test]
+    fn does_not_wait_for_what_the_child_left_behind() {
+        let interrupt = Interrupt::new().unwrap();
+        let (finished, seen) = run_shell("sleep 1000 & echo done", None, &interrupt);
+        assert!(finished.end.success());
+        assert_eq!(seen, ["done"]);
+    }
+
+    #[test]
+    fn ends_at_the_limit() {
+        let interrupt = Interrupt::new().unwrap();
+        let limit = Duration::from_millis(50);
+        let (finished, _) = run_shell("sleep 1000", Some(limit), &interrupt);
+        assert_eq!(finished.end, End::TimedOut(limit));
+    }
+
+    #[test]
+    fn ends_when_interrupted() {
+        let interrupt = Interrupt::new().unwrap();
+        let other = interrupt.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            other.request();
+        });
+        let (finished, _) = run_shell("sleep 1000", None, &interrupt);
+        assert_eq!(finished.end, End::Interrupted);
+        thread.join().unwrap();
+    }
+}

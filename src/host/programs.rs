@@ -1,0 +1,121 @@
+//! The programs of the host that vmfab calls, and the Debian packages that have them.
+
+use std::path::{Path, PathBuf};
+
+/// A program that vmfab calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// Makes Debian and Ubuntu root filesystems.
+    Mmdebstrap,
+    /// The sandbox.
+    Bwrap,
+    /// Maps subordinate user ids.
+    Newuidmap,
+    /// Maps subordinate group ids.
+    Newgidmap,
+    /// Makes ext4 file systems.
+    Mke2fs,
+    /// Converts disk images.
+    QemuImg,
+    /// Runs machines.
+    QemuSystem,
+    /// Opens sessions in machines.
+    Ssh,
+    /// Makes key pairs.
+    SshKeygen,
+}
+
+impl Program {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Mmdebstrap,
+        Self::Bwrap,
+        Self::Newuidmap,
+        Self::Newgidmap,
+        Self::Mke2fs,
+        Self::QemuImg,
+        Self::QemuSystem,
+        Self::Ssh,
+        Self::SshKeygen,
+    ];
+
+    /// The file name to look for.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Mmdebstrap => "mmdebstrap",
+            Self::Bwrap => "bwrap",
+            Self::Newuidmap => "newuidmap",
+            Self::Newgidmap => "newgidmap",
+            Self::Mke2fs => "mke2fs",
+            Self::QemuImg => "qemu-img",
+            #[cfg(target_arch = "x86_64")]
+            Self::QemuSystem => "qemu-system-x86_64",
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::QemuSystem => "qemu-system-aarch64",
+            Self::Ssh => "ssh",
+            Self::SshKeygen => "ssh-keygen",
+        }
+    }
+
+    /// The Debian package that has it.
+    #[must_use]
+    pub const fn package(self) -> &'static str {
+        match self {
+            Self::Mmdebstrap => "mmdebstrap",
+            Self::Bwrap => "bubblewrap",
+            Self::Newuidmap | Self::Newgidmap => "uidmap",
+            Self::Mke2fs => "e2fsprogs",
+            Self::QemuImg => "qemu-utils",
+            #[cfg(target_arch = "x86_64")]
+            Self::QemuSystem => "qemu-system-x86",
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::QemuSystem => "qemu-system-arm",
+            Self::Ssh | Self::SshKeygen => "openssh-client",
+        }
+    }
+
+    /// What vmfab needs it for, a phrase.
+    #[must_use]
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Self::Mmdebstrap => "bootstrap steps",
+            Self::Bwrap => "the sandbox of build steps",
+            Self::Newuidmap | Self::Newgidmap => "building without root",
+            Self::Mke2fs => "making disks",
+            Self::QemuImg => "writing qcow2, vmdk and vhdx files",
+            Self::QemuSystem => "running machines",
+            Self::Ssh => "entering machines",
+            Self::SshKeygen => "the keys of machines",
+        }
+    }
+}
+
+/// A program that is needed and not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not installed (needed for {})", .0.file_name(), .0.purpose())]
+pub struct MissingProgram(pub Program);
+
+/// The path of a program, from `PATH` and the directories that administrators' programs are in.
+///
+/// # Errors
+/// It is in none of them.
+pub fn require(program: Program) -> Result<PathBuf, MissingProgram> {
+    find_program(program.file_name()).ok_or(MissingProgram(program))
+}
+
+/// Looks for an executable file by name in `PATH`, `/usr/sbin` and `/sbin`.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,144 @@
+//! The image config: what an image is made of and how it boots. Pure.
+//!
+//! The config is a small object in the store, JSON with sorted keys; its object id is the image's
+//! id, and tags point to it. It names all objects that the image needs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::ObjectRef;
+
+/// The version of the image config's format.
+pub const CONFIG_VERSION: u32 = 1;
+
+/// An image: all that is needed to boot it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImageConfig {
+    /// [`CONFIG_VERSION`].
+    pub version: u32,
+    /// What the recipe says.
+    #[serde(flatten)]
+    pub template: ImageTemplate,
+    /// The bootable disk, raw.
+    pub disk: ObjectRef,
+    /// The kernel for direct boot.
+    pub kernel: Option<ObjectRef>,
+    /// Its initrd.
+    pub initrd: Option<ObjectRef>,
+    /// The layers that the disk was made from, lowest first; empty for a disk made elsewhere.
+    pub layers: Vec<ObjectRef>,
+}
+
+impl ImageConfig {
+    /// The bytes that are stored: JSON with keys in byte order, so that equal configs are one
+    /// object.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // serde_json's map is ordered by key unless `preserve_order` is switched on.
+        let value = serde_json::to_value(self).expect("configs serialise to JSON");
+        serde_json::to_vec(&value).expect("JSON values serialise")
+    }
+
+    /// Reads a stored config.
+    ///
+    /// # Errors
+    /// Not JSON of this shape, or of a newer version than this program knows.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let config: Self = serde_json::from_slice(bytes).map_err(ConfigError::Malformed)?;
+        if config.version > CONFIG_VERSION {
+            return Err(ConfigError::Newer(config.version));
+        }
+        Ok(config)
+    }
+}
+
+/// The object is not an image config that this program can read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Other JSON, or none.
+    #[error("not an image config: {0}")]
+    Malformed(serde_json::Error),
+    /// Written by a newer program.
+    #[error("image config has version {0}, this vmfab reads up to {CONFIG_VERSION}")]
+    Newer(u32),
+}
+
+/// The part of an image config that is known before anything is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImageTemplate {
+    /// The image's name in its recipe.
+    pub name: String,
+    /// The recipe.
+    pub recipe: RecipeRef,
+    /// What the recipe says about itself.
+    pub description: Option<String>,
+    /// Free annotations of the recipe.
+    pub metadata: BTreeMap<String, String>,
+    /// `x86_64` or `aarch64`.
+    pub architecture: String,
+    /// How it boots.
+    pub boot: BootProfile,
+    /// File system of the root.
+    pub filesystem: FilesystemRef,
+    /// The account that `vmfab ssh` uses unless told otherwise.
+    pub ssh_user: String,
+    /// Accounts that a machine's key is put into, `root` among them, with their home directories.
+    pub users: BTreeMap<String, String>,
+    /// Ports that the image serves; `boot` forwards the ones with a host port.
+    pub ports: Vec<Port>,
+    /// Environment of later steps.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeRef {
+    /// Recipe name.
+    pub name: String,
+    /// Recipe version.
+    pub version: Option<String>,
+}
+
+/// How an image boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BootProfile {
+    /// Kernel command line for direct boot, with the root device.
+    pub command_line: String,
+    /// How a machine boots it unless told otherwise.
+    pub firmware: Firmware,
+    /// Whether the disk has a boot loader for UEFI.
+    pub uefi: bool,
+}
+
+/// What starts the operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// QEMU loads kernel and initrd itself.
+    Direct,
+    /// OVMF starts the boot loader of the disk.
+    Uefi,
+}
+
+/// The root file system on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesystemRef {
+    /// `ext4`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its label.
+    pub label: String,
+}
+
+/// A TCP port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Port in the guest.
+    pub guest: u16,
+    /// Port on 127.0.0.1 of the host that is forwarded to it.
+    pub host: Option<u16>,
+}

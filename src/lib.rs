@@ -1,0 +1,48 @@
+//! vmfab builds virtual machine images the way a good build system builds programs.
+//!
+//! ```text
+//! recipe ── parse ──► recipe model ── plan ──► derivation graph ── execute ──► store
+//!                                     (pure)            (rayon)       │
+//! machine ◄── overlay + QEMU/QMP ─── image ◄──────────────────────────┘
+//! ```
+//!
+//! A module imports only from the rows above its own; modules of one row do not import each other.
+//! `tests/architecture.rs` keeps it so.
+//!
+//! | row | module | what it is |
+//! |---|---|---|
+//! | 0 | [`digest`] | ids and hashing |
+//! | 0 | [`event`] | typed events and the sink that they go to |
+//! | 0 | [`host`] | directories, programs, child processes and signals of this host |
+//! | 1 | [`recipe`] | KDL to a typed model with source spans |
+//! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
+//! | 1 | [`image`] | image config and boot profile |
+//! | 1 | [`store`] | objects, action results, tags, locks |
+//! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
+//! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
+//! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
+//! | 2 | [`guest`] | SSH, credentials and seeds |
+//! | 3 | [`builder`] | one file for each kind of derivation |
+//! | 3 | [`executor`] | scheduling and running a graph |
+//! | 3 | [`machine`] | the life of a machine |
+//! | 4 | [`ops`] | use cases with typed options |
+//! | 5 | [`cli`] | arguments, progress, errors, exit codes |
+//!
+//! The files on disk are described in [`host::Home`] and [`store`].
+
+pub mod builder;
+pub mod cli;
+pub mod derivation;
+pub mod digest;
+pub mod event;
+pub mod executor;
+pub mod guest;
+pub mod host;
+pub mod image;
+pub mod machine;
+pub mod ops;
+pub mod plan;
+pub mod qemu;
+pub mod recipe;
+pub mod sandbox;
+pub mod store;

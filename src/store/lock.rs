@@ -1,0 +1,49 @@
+//! Locks that die with their process: `flock` on files below `locks/`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+
+use super::{Store, StoreError, io_error};
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
+
+impl Store {
+    /// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or
+    /// process has it.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        let path = self.root.join("locks").join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let held = store.try_lock("a").unwrap();
+        assert!(held.is_some());
+        assert!(store.try_lock("a").unwrap().is_none());
+        assert!(store.try_lock("b").unwrap().is_some());
+        drop(held);
+        assert!(store.try_lock("a").unwrap().is_some());
+    }
+}

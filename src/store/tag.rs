@@ -1,0 +1,148 @@
+//! Tags: mutable names for images.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::str::FromStr;
+
+use super::{Store, StoreError, io_error};
+use crate::digest::ObjectId;
+
+/// The name of a tag, without `@`: letters, digits, `.`, `_` and `-`, not beginning with `.` or
+/// `-`, at most 128 characters (the form of an OCI tag).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagName(String);
+
+impl TagName {
+    /// The name, without `@`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TagName {
+    type Err = StoreError;
+
+    /// Takes the name with or without `@`.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let name = text.strip_prefix('@').unwrap_or(text);
+        let fits = !name.is_empty()
+            && name.len() <= 128
+            && !name.starts_with(['.', '-'])
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if fits {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(StoreError::TagName(text.to_owned()))
+        }
+    }
+}
+
+/// With `@`.
+impl fmt::Display for TagName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.0)
+    }
+}
+
+impl Store {
+    /// The image that a tag names.
+    ///
+    /// # Errors
+    /// The tag's file cannot be read or does not hold an object id.
+    pub fn tag(&self, name: &TagName) -> Result<Option<ObjectId>, StoreError> {
+        let path = self.root.join("tags").join(name.as_str());
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim_end()
+                .parse()
+                .map(Some)
+                .map_err(|_| StoreError::TagFile(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Makes a tag name an image; an earlier image keeps its objects but loses the name.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn put_tag(&self, name: &TagName, image: &ObjectId) -> Result<(), StoreError> {
+        let path = self.root.join("tags").join(name.as_str());
+        self.write_atomically(&path, format!("{image}\n").as_bytes(), true)
+    }
+
+    /// Removes a tag; tells whether it was there.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn remove_tag(&self, name: &TagName) -> Result<bool, StoreError> {
+        let path = self.root.join("tags").join(name.as_str());
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("remove", &path)(error)),
+        }
+    }
+
+    /// All tags, sorted, with the images that they name.
+    ///
+    /// # Errors
+    /// A tag cannot be read.
+    pub fn tags(&self) -> Result<Vec<(TagName, ObjectId)>, StoreError> {
+        let directory = self.root.join("tags");
+        let mut tags = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
+            let entry = entry.map_err(io_error("list", &directory))?;
+            let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<TagName>) else {
+                continue;
+            };
+            if let Some(image) = self.tag(&name)? {
+                tags.push((name, image));
+            }
+        }
+        tags.sort();
+        Ok(tags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Hasher;
+
+    #[test]
+    fn names() {
+        assert_eq!("@docker".parse::<TagName>().unwrap().to_string(), "@docker");
+        for bad in [
+            "",
+            "@",
+            "a/b",
+            "../a",
+            ".a",
+            "-a",
+            "a b",
+            "ä",
+            &"x".repeat(129),
+        ] {
+            assert!(bad.parse::<TagName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tag_moves_and_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let name: TagName = "docker".parse().unwrap();
+        let image = |n: &[u8]| ObjectId::new(Hasher::new("test").update(n).finish());
+        assert_eq!(store.tag(&name).unwrap(), None);
+        store.put_tag(&name, &image(b"1")).unwrap();
+        store.put_tag(&name, &image(b"2")).unwrap();
+        assert_eq!(store.tags().unwrap(), [(name.clone(), image(b"2"))]);
+        assert!(store.remove_tag(&name).unwrap());
+        assert!(!store.remove_tag(&name).unwrap());
+    }
+}
