@@ -263,7 +263,8 @@ pub struct Disk {
     pub kernel: Option<String>,
     /// Initrd in the tree; the one that belongs to the kernel when absent.
     pub initrd: Option<String>,
-    /// Kernel command line for the boot loader, with the root device; the same as the boot profile's.
+    /// Kernel command line for the boot loader, without the root device unless the recipe names one
+    /// of its own.
     pub command_line: String,
 }
 

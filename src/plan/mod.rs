@@ -1,13 +1,21 @@
 //! Recipe model to derivation graph: the one place of lowering. Pure: what it must know from
 //! outside it asks a [`World`].
 
+mod label;
+mod lower;
+mod render;
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::derivation::{Graph, NodeId};
+use miette::Diagnostic;
+
+use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{ImageConfig, ImageTemplate};
+use crate::recipe::{self, Loaded, Problem};
 
 /// Why the world could not answer.
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,4 +50,84 @@ pub struct Plan {
     pub locals: BTreeMap<Digest, PathBuf>,
     /// The programs of this host that the steps call.
     pub programs: BTreeSet<Program>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum PlanError {
+    /// The recipe has no image of that name.
+    #[error("{recipe} has no image \"{name}\"")]
+    UnknownImage {
+        /// The recipe's name.
+        recipe: String,
+        /// The name that was asked for.
+        name: String,
+        /// A similar one, or all that there are.
+        #[help]
+        help: String,
+    },
+    /// The recipe has several images and none of its own name.
+    #[error("{recipe} has {} images and none is named \"{recipe}\"", images.len())]
+    #[diagnostic(help("name one of them: {}", images.join(", ")))]
+    WhichImage {
+        /// The recipe's name.
+        recipe: String,
+        /// Its images.
+        images: Vec<String>,
+    },
+    /// Images are not built for this architecture.
+    #[error("\"{0}\" is not an architecture that images are built for")]
+    #[diagnostic(help("there are x86_64 and aarch64"))]
+    Architecture(String),
+    /// The recipe asks for what cannot be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Recipe(#[from] Box<Problem>),
+    /// The graph is not in order: a mistake in this program.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The image config does not serialise: a mistake in this program.
+    #[error("cannot write the image config: {0}")]
+    Template(serde_json::Error),
+}
+
+impl From<Problem> for PlanError {
+    fn from(problem: Problem) -> Self {
+        Self::Recipe(Box::new(problem))
+    }
+}
+
+/// Plans an image of a recipe for an architecture, `x86_64` or `aarch64`. Without a name, it is the
+/// image with the recipe's name, else the only one.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan(
+    loaded: &Loaded,
+    image: Option<&str>,
+    world: &dyn World,
+    architecture: &str,
+) -> Result<Plan, PlanError> {
+    let names = || loaded.images.iter().map(|image| image.name.value.as_str());
+    let owned = || names().map(str::to_owned).collect::<Vec<_>>();
+    let recipe = &loaded.recipe.name;
+    let index = match image {
+        Some(name) => names().position(|other| other == name).ok_or_else(|| {
+            let help = match recipe::closest(name, names()) {
+                Some(other) => format!("did you mean \"{other}\"?"),
+                None => format!("its images are {}", owned().join(", ")),
+            };
+            PlanError::UnknownImage {
+                recipe: recipe.clone(),
+                name: name.to_owned(),
+                help,
+            }
+        })?,
+        None => recipe::default_image(recipe, names()).ok_or_else(|| PlanError::WhichImage {
+            recipe: recipe.clone(),
+            images: owned(),
+        })?,
+    };
+    lower::debian_architecture(architecture)?;
+    lower::lower(&loaded.images[index], world, architecture)
 }

@@ -127,7 +127,7 @@ pub(super) fn read(
                     format!("the base has no parameter \"{}\"", name.value),
                     "unknown parameter",
                 )
-                .help(known_parameters(&name.value, declared.values.keys())),
+                .with_help(known_parameters(&name.value, declared.values.keys())),
             );
         }
     }
@@ -233,7 +233,7 @@ impl Collector<'_> {
                     format!("{} includes itself", place.shown()),
                     "this closes the circle",
                 )
-                .help(format!("the way round: {}", names.join(" → "))),
+                .with_help(format!("the way round: {}", names.join(" → "))),
             );
         } else if !self.done.contains(&place) {
             self.collect(&place, Some(&path.span), around);
@@ -271,13 +271,13 @@ fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>) -> Prob
         Some(span) => {
             let label = if missing { "not found" } else { "not readable" };
             Problem::new(span, message, label)
-                .help("paths count from the directory of the recipe file")
+                .with_help("paths count from the directory of the recipe file")
         }
         None => {
             let names = catalogue::catalogue().iter().map(|recipe| recipe.name);
             let word = path.to_string_lossy();
             let word = word.strip_suffix(".kdl").unwrap_or(&word);
-            Problem::without_place(message).help(match closest(word, names.clone()) {
+            Problem::without_place(message).with_help(match closest(word, names.clone()) {
                 Some(name) => format!("did you mean the built-in recipe \"{name}\"?"),
                 None => format!(
                     "give the path of a recipe file, or the name of a built-in recipe: {}",
@@ -300,8 +300,8 @@ fn syntax(source: &Source, diagnostic: kdl::KdlDiagnostic) -> Problem {
     let label = diagnostic.label.unwrap_or_else(|| "here".to_owned());
     let problem = Problem::new(&span, message, label);
     match diagnostic.help {
-        Some(help) => problem.help(help),
-        None => problem.help("the syntax is KDL 2: https://kdl.dev"),
+        Some(help) => problem.with_help(help),
+        None => problem.with_help("the syntax is KDL 2: https://kdl.dev"),
     }
 }
 
@@ -331,7 +331,7 @@ fn read_recipe_node(
                 "a file has one \"recipe\" node",
                 "the second one",
             )
-            .help("remove one of them, or write both as one"),
+            .with_help("remove one of them, or write both as one"),
         );
     }
     let name = reader.parsed_argument(0, value::name);
@@ -373,7 +373,7 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
                 format!("the parameter \"{}\" is declared twice", name.value),
                 "declared before, here or in an included file",
             )
-            .help("remove one of them"),
+            .with_help("remove one of them"),
         );
         return;
     }
@@ -406,7 +406,7 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
                     }
                 };
                 let message = format!("parameter \"{}\": {}", name.value, wrong.message);
-                let problem = Problem::new(&span, message, label).help(help);
+                let problem = Problem::new(&span, message, label).with_help(help);
                 node.scope.report(problem);
             }
         },
@@ -417,7 +417,7 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
                 format!("the parameter \"{}\" has no value", name.value),
                 "it has no default and is not set",
             )
-            .help(format!(
+            .with_help(format!(
                 "give it one with --set {}=…, or add default=\"…\"",
                 name.value
             )),
@@ -459,7 +459,7 @@ fn add_image(node: KdlNode, scope: &Scope, images: &mut Vec<ImageNode>) {
             Ok(name) => Spanned::new(name, scope.span(range)),
             Err(wrong) => {
                 let problem = Problem::new(&scope.span(range), wrong.message, "wrong value");
-                scope.report(problem.help(wrong.help));
+                scope.report(problem.with_help(wrong.help));
                 return;
             }
         },
@@ -472,7 +472,7 @@ fn add_image(node: KdlNode, scope: &Scope, images: &mut Vec<ImageNode>) {
                 format!("there are two images \"{}\"", name.value),
                 "the second one",
             )
-            .help("give it another name"),
+            .with_help("give it another name"),
         );
         return;
     }

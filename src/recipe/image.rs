@@ -60,7 +60,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
                     format!("an image has one \"{name}\" node"),
                     "the second one",
                 )
-                .help("remove one of them, or write both as one"),
+                .with_help("remove one of them, or write both as one"),
             );
             continue;
         }
@@ -78,7 +78,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
                 "an image needs something to start from",
                 "neither \"from\" nor \"bootstrap\" in it",
             )
-            .help(
+            .with_help(
                 "add from \"debian-12\" (a built-in recipe), or bootstrap \"debian\" \
                  suite=\"bookworm\"",
             ),
@@ -97,7 +97,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
                 "an image starts from one thing",
                 "the second start",
             )
-            .help("keep either \"from\" or \"bootstrap\""),
+            .with_help("keep either \"from\" or \"bootstrap\""),
         );
         return;
     }
@@ -111,7 +111,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
                 format!("\"{name}\" comes after \"{step}\""),
                 "steps come before what they are done to",
             )
-            .help(format!("move \"{name}\" to the top of the image")),
+            .with_help(format!("move \"{name}\" to the top of the image")),
         );
     }
     draft.base = Some(match name {
@@ -221,7 +221,7 @@ fn run(node: &Reader<'_>) -> Option<Run> {
     if let Some(command) = command.as_ref().filter(|command| command.trim().is_empty()) {
         node.scope.report(
             Problem::new(&command.span, "the script is empty", "nothing to run")
-                .help(format!("for example: {}", node.shape.example)),
+                .with_help(format!("for example: {}", node.shape.example)),
         );
     }
     let shell = node.parsed("shell", value::shell);
@@ -283,7 +283,7 @@ fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
                 format!("{} is a directory", local.value.display()),
                 "\"file\" takes one file",
             )
-            .help("use \"copy\" for directories: copy \"./site\" \"/srv/www\""),
+            .with_help("use \"copy\" for directories: copy \"./site\" \"/srv/www\""),
         );
         return None;
     }
@@ -299,7 +299,7 @@ fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
         (_, [.., last]) => {
             node.scope.report(
                 Problem::new(&last.span(), "a file has one content", "the second content")
-                    .help("keep either \"source\" or one \"content\""),
+                    .with_help("keep either \"source\" or one \"content\""),
             );
             return None;
         }
@@ -354,7 +354,7 @@ fn local_path(
                 "a built-in recipe has no local files",
                 "there is no directory that this could be in",
             )
-            .help("write the recipe to a file of your own"),
+            .with_help("write the recipe to a file of your own"),
         );
         return None;
     };
@@ -366,7 +366,7 @@ fn local_path(
                 format!("there is no file {}", path.display()),
                 "not found",
             )
-            .help("paths count from the directory of the recipe file"),
+            .with_help("paths count from the directory of the recipe file"),
         );
         return None;
     }
@@ -464,7 +464,7 @@ fn port(node: &Reader<'_>, draft: &mut Draft) {
                 format!("port {} is given twice", port.guest),
                 "a node before has the same port",
             )
-            .help("give each port of guest and host once"),
+            .with_help("give each port of guest and host once"),
         );
         return;
     }

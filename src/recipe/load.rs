@@ -52,7 +52,7 @@ pub fn load(
         if document.images.is_empty() {
             loader.report(
                 Problem::without_place(format!("{} has no image", place.shown()))
-                    .help(format!("add one, for example: {}", IMAGE.example)),
+                    .with_help(format!("add one, for example: {}", IMAGE.example)),
             );
         }
         // A base that could not be read may have the parameter.
@@ -216,7 +216,7 @@ impl Loader<'_> {
             Reference::Tag(name) => {
                 if let Err(wrong) = value::name(&name) {
                     let problem = Problem::new(&reference.span, wrong.message, "wrong tag");
-                    self.report(problem.help(wrong.help));
+                    self.report(problem.with_help(wrong.help));
                     return None;
                 }
                 self.refuse_settings(set, "a tag");
@@ -229,7 +229,7 @@ impl Loader<'_> {
                         format!("this version of vmfab does not start from {what} yet"),
                         "not supported yet",
                     )
-                    .help(instead),
+                    .with_help(instead),
                 );
                 return None;
             }
@@ -295,7 +295,7 @@ impl Loader<'_> {
                     format!("the image \"{}\" starts from itself", entry.1),
                     "this closes the circle",
                 )
-                .help(format!("the way round: {}", names.join(" → "))),
+                .with_help(format!("the way round: {}", names.join(" → "))),
             );
             return None;
         }
@@ -324,7 +324,7 @@ impl Loader<'_> {
                     format!("{shown} has no image \"{image}\""),
                     "unknown image",
                 )
-                .help(match closest(image, list.iter().copied()) {
+                .with_help(match closest(image, list.iter().copied()) {
                     Some(name) => format!("did you mean \"{name}\"?"),
                     None => format!("its images are {}", enumerate(&list)),
                 })
@@ -338,7 +338,7 @@ impl Loader<'_> {
                     format!("{shown} has {} images", list.len()),
                     "which one?",
                 )
-                .help(match list.first() {
+                .with_help(match list.first() {
                     Some(first) => format!(
                         "name one of {}: \"{}#{first}\"",
                         enumerate(&list),
@@ -374,7 +374,7 @@ impl Loader<'_> {
                 format!("there is no image or recipe \"{name}\""),
                 "not found",
             )
-            .help(help),
+            .with_help(help),
         );
     }
 
@@ -386,7 +386,7 @@ impl Loader<'_> {
                     format!("{what} has no parameters to set"),
                     "nothing takes this",
                 )
-                .help("\"set\" is for a base of another recipe"),
+                .with_help("\"set\" is for a base of another recipe"),
             );
         }
     }
@@ -407,7 +407,7 @@ impl Loader<'_> {
                     Problem::without_place(format!(
                         "--set {name}: the recipe has no parameter \"{name}\""
                     ))
-                    .help(known_parameters(name, unique.into_iter())),
+                    .with_help(known_parameters(name, unique.into_iter())),
                 );
             }
         }

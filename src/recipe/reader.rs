@@ -62,7 +62,7 @@ impl Scope {
                     "\"${\" without \"}\"",
                     "the name of a parameter has no end",
                 )
-                .help("write ${name} for a parameter, or $${ for the two characters"),
+                .with_help("write ${name} for a parameter, or $${ for the two characters"),
             ),
             SubstitutionError::Unknown(name) => {
                 let names = values.keys().map(String::as_str);
@@ -79,7 +79,7 @@ impl Scope {
                         format!("there is no parameter \"{name}\""),
                         "unknown parameter",
                     )
-                    .help(help),
+                    .with_help(help),
                 );
             }
         }
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
                     format!("\"{name}\" lacks {what}"),
                     "an argument is missing",
                 )
-                .help(self.example()),
+                .with_help(self.example()),
             );
         }
         if let Some(extra) = self.positional().nth(most) {
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
                     format!("\"{name}\" has an argument too many"),
                     label,
                 )
-                .help(self.example()),
+                .with_help(self.example()),
             );
         }
         let typed = self.node.entries().iter().filter_map(KdlEntry::ty);
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
                     ),
                     "leave it out",
                 )
-                .help("recipes use no KDL type annotations"),
+                .with_help("recipes use no KDL type annotations"),
             );
         }
     }
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
                         format!("\"{}\" is given twice", key.value()),
                         "given before in the same node",
                     )
-                    .help("remove one of them"),
+                    .with_help("remove one of them"),
                 );
                 continue;
             }
@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
                     ),
                     "unknown property",
                 )
-                .help(help),
+                .with_help(help),
             );
         }
     }
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
                 format!("{what} must be {wanted}"),
                 format!("this is {}", kind_of(entry.value())),
             )
-            .help(help),
+            .with_help(help),
         );
     }
 
@@ -297,7 +297,7 @@ impl<'a> Reader<'a> {
         match parser(&text.value) {
             Ok(value) => Some(Spanned::new(value, text.span)),
             Err(Wrong { message, help }) => {
-                let problem = Problem::new(&text.span, message, "wrong value").help(help);
+                let problem = Problem::new(&text.span, message, "wrong value").with_help(help);
                 self.scope.report(problem);
                 None
             }
@@ -395,7 +395,7 @@ impl<'a> Reader<'a> {
                 format!("\"{}\" is no value for \"{what}\"", text.value),
                 "unknown value",
             )
-            .help(help),
+            .with_help(help),
         );
         None
     }
@@ -498,7 +498,7 @@ impl<'a> Reader<'a> {
                     format!("\"{}\" says nothing", self.shape.name),
                     "name=\"value\" is missing",
                 )
-                .help(self.example()),
+                .with_help(self.example()),
             );
         }
         map
@@ -517,7 +517,7 @@ impl<'a> Reader<'a> {
                 format!("\"{}\" lacks {what}", self.shape.name),
                 format!("{what} is missing"),
             )
-            .help(self.example()),
+            .with_help(self.example()),
         );
     }
 }
@@ -537,7 +537,7 @@ pub(super) fn report_unknown(scope: &Scope, node: &KdlNode, parent: &Shape) {
             format!("this version of vmfab does not support \"{name}\" yet"),
             "not supported yet",
         );
-        scope.report(problem.help(*instead));
+        scope.report(problem.with_help(*instead));
         return;
     }
     let children: Vec<&str> = parent.children.iter().map(|shape| shape.name).collect();
@@ -558,7 +558,7 @@ pub(super) fn report_unknown(scope: &Scope, node: &KdlNode, parent: &Shape) {
             format!("unknown node \"{name}\" in {inside}"),
             "unknown node",
         )
-        .help(help),
+        .with_help(help),
     );
 }
 
