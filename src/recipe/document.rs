@@ -17,7 +17,7 @@ use super::reader::{Reader, Scope, enumerate, report_unknown};
 use super::reference::normalise;
 use super::shape::{DOCUMENT, INCLUDE, RECIPE};
 use super::source::{Files, Source, Span, Spanned};
-use super::value;
+use super::{syntax, value};
 
 /// Where a recipe is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,8 +183,8 @@ impl Collector<'_> {
         let document = match KdlDocument::parse_v2(&text) {
             Ok(document) => document,
             Err(error) => {
-                for diagnostic in error.diagnostics {
-                    self.report(syntax(&source, diagnostic));
+                for problem in syntax::problems(&source, error) {
+                    self.report(problem);
                 }
                 return None;
             }
@@ -285,23 +285,6 @@ fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>) -> Prob
                 ),
             })
         }
-    }
-}
-
-/// A mistake that the KDL parser found.
-fn syntax(source: &Source, diagnostic: kdl::KdlDiagnostic) -> Problem {
-    let span = Span {
-        source: Arc::clone(source),
-        range: diagnostic.span,
-    };
-    let message = diagnostic
-        .message
-        .unwrap_or_else(|| "this is not KDL".to_owned());
-    let label = diagnostic.label.unwrap_or_else(|| "here".to_owned());
-    let problem = Problem::new(&span, message, label);
-    match diagnostic.help {
-        Some(help) => problem.with_help(help),
-        None => problem.with_help("the syntax is KDL 2: https://kdl.dev"),
     }
 }
 
@@ -406,8 +389,13 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
                     }
                 };
                 let message = format!("parameter \"{}\": {}", name.value, wrong.message);
-                let problem = Problem::new(&span, message, label).with_help(help);
-                node.scope.report(problem);
+                // A value that the user gives may be for several recipes: once is enough.
+                let told = |other: &Problem| other.to_string() == message;
+                let again = node.scope.problems.borrow().iter().any(told);
+                if !again {
+                    let problem = Problem::new(&span, message, label).with_help(help);
+                    node.scope.report(problem);
+                }
             }
         },
         None if node.has("default") => {}

@@ -83,14 +83,28 @@ pub struct RecipeError {
 
 impl RecipeError {
     /// The mistakes of the recipe with this name or path; there must be at least one.
-    pub(crate) fn new(name: impl Into<String>, problems: Vec<Problem>) -> Self {
+    ///
+    /// They are ordered by place in each file; files and what has no place stay in order.
+    pub(super) fn new(name: impl Into<String>, mut problems: Vec<Problem>) -> Self {
+        let mut files: Vec<String> = Vec::new();
+        let mut key = |problem: &Problem| {
+            let span = problem.span.as_ref();
+            let file = span.map_or("", |span| span.source.name()).to_owned();
+            let known = files.iter().position(|other| *other == file);
+            let file = known.unwrap_or_else(|| {
+                files.push(file);
+                files.len() - 1
+            });
+            (file, span.map_or(0, |span| span.range.offset()))
+        };
+        problems.sort_by_cached_key(&mut key);
         Self {
             name: name.into(),
             problems,
         }
     }
 
-    /// The mistakes, in the order in which they were found.
+    /// The mistakes.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems

@@ -8,6 +8,7 @@ use super::model::{
     Port, Run, Service, User,
 };
 use super::reader::Reader;
+use super::reference::normalise;
 use super::source::{Files, Spanned};
 use super::value;
 
@@ -71,7 +72,9 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
             body(&node, &mut draft, files);
         }
     }
-    if draft.base.is_none() {
+    if draft.base.is_none() && image.has_unsupported() {
+        draft.base = Some(DraftBase::Wrong);
+    } else if draft.base.is_none() {
         image.scope.report(
             Problem::new(
                 &image.span(),
@@ -143,7 +146,7 @@ fn bootstrap(node: &Reader<'_>) -> Option<Bootstrap> {
     }
     let mut components = node.words("components", value::word);
     let mirror = node.parsed("mirror", value::word);
-    let keyring = node.parsed("keyring", value::image_file);
+    let keyring = node.parsed("keyring", value::host_path);
     let distribution = distribution?.value;
     if components.is_empty() {
         let usual: &[&str] = match distribution {
@@ -291,7 +294,7 @@ fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
         (Some(local), []) => Content::Local(local),
         (None, [content]) => Content::Inline(content.argument(0)?.value),
         (None, []) => {
-            if !node.has("source") {
+            if !node.has("source") && !node.has("content") {
                 node.lacks("content");
             }
             return None;
@@ -359,6 +362,7 @@ fn local_path(
         return None;
     };
     let path = directory.join(&text.value);
+    let path = normalise(&path);
     if text.value.is_empty() || !files.exists(&path) {
         node.scope.report(
             Problem::new(

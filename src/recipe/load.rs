@@ -49,7 +49,7 @@ pub fn load(
             let mut around = Vec::new();
             images.extend(loader.image(document, index, &mut around));
         }
-        if document.images.is_empty() {
+        if document.images.is_empty() && loader.problems.borrow().is_empty() {
             loader.report(
                 Problem::without_place(format!("{} has no image", place.shown()))
                     .with_help(format!("add one, for example: {}", IMAGE.example)),

@@ -16,6 +16,7 @@ mod reader;
 mod reference;
 mod shape;
 mod source;
+mod syntax;
 mod value;
 
 pub use catalogue::{BuiltIn, catalogue};

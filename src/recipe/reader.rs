@@ -271,9 +271,9 @@ impl<'a> Reader<'a> {
 
     fn text_of(&self, entry: &KdlEntry) -> Option<Spanned<Text>> {
         let KdlValue::String(text) = entry.value() else {
-            let written = match entry.value() {
-                KdlValue::Null => "…".to_owned(),
-                other => other.to_string().trim_start_matches('#').to_owned(),
+            let written = match (entry.value(), entry.format()) {
+                (KdlValue::Null, _) | (_, None) => "…",
+                (_, Some(format)) => format.value_repr.trim_start_matches('#'),
             };
             let help = match entry.name() {
                 Some(key) => format!("write it in quotes: {}=\"{written}\"", key.value()),
@@ -502,6 +502,15 @@ impl<'a> Reader<'a> {
             );
         }
         map
+    }
+
+    /// Whether there is a child that this version does not support, which was reported.
+    pub(super) fn has_unsupported(&self) -> bool {
+        let children = self.node.children().into_iter();
+        let mut names = children
+            .flat_map(|children| children.nodes())
+            .map(|child| child.name().value());
+        names.any(|name| NOT_YET.iter().any(|(other, _)| *other == name))
     }
 
     /// Whether the property is there, right or wrong.

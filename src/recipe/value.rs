@@ -122,8 +122,13 @@ pub(super) fn integer(text: &str) -> Parsed<i64> {
 
 /// `true` or `false`.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
-    text.parse()
-        .map_err(|_| Wrong::new(text, "true or false", "write #true or #false"))
+    text.parse().map_err(|_| {
+        Wrong::new(
+            text,
+            "true or false",
+            "write #true or #false; true or false after --set",
+        )
+    })
 }
 
 /// An absolute path in the image, without `.`, `..` and doubled slashes.
@@ -140,6 +145,20 @@ pub(super) fn image_path(text: &str) -> Parsed<String> {
             text,
             "a path in the image",
             "write an absolute path without \"..\", such as \"/etc/motd\"",
+        ))
+    }
+}
+
+/// An absolute path on the host.
+pub(super) fn host_path(text: &str) -> Parsed<String> {
+    if text.starts_with('/') && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "an absolute path",
+            "write where it is on this host, such as \
+             \"/usr/share/keyrings/debian-archive-keyring.gpg\"",
         ))
     }
 }
@@ -327,7 +346,7 @@ pub(super) fn password_hash(text: &str) -> Parsed<String> {
         Ok(text.to_owned())
     } else {
         Err(Wrong {
-            // The text may be a password: it is not shown.
+            // The text may be a password, and messages go to logs.
             message: "the value is not a password hash".to_owned(),
             help: "make one with \"openssl passwd -6\"; each \"$\" before \"{\" or \"$\" is \
                    written twice",
