@@ -11,7 +11,7 @@ use vmfab::builder::disk::{DiskIds, Esp, Ext4, Layout, Target, disk_size, ext4};
 use vmfab::host::find_program;
 
 /// A command of the host; the test fails when it is missing.
-pub fn tool(name: &str, package: &str) -> Command {
+fn tool(name: &str, package: &str) -> Command {
     match find_program(name) {
         Some(path) => Command::new(path),
         None => panic!("{name} is not installed: install the Debian package {package}"),
@@ -19,7 +19,7 @@ pub fn tool(name: &str, package: &str) -> Command {
 }
 
 /// Runs a command that must succeed.
-pub fn succeed(command: &mut Command) -> Output {
+fn succeed(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
@@ -59,15 +59,9 @@ fn tree(root: &Path, backwards: bool) {
 fn set_times(path: &Path, accessed: SystemTime) {
     let meta = fs::symlink_metadata(path).unwrap();
     if meta.is_symlink() {
-        return succeed(
-            tool("touch", "coreutils")
-                .args(["-h", "-d", "@1600000000"])
-                .arg(path),
-        )
-        .status
-        .success()
-        .then_some(())
-        .unwrap();
+        let mut touch = tool("touch", "coreutils");
+        succeed(touch.args(["-h", "-d", "@1600000000"]).arg(path));
+        return;
     }
     if meta.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
@@ -121,7 +115,7 @@ fn differences(one: &Path, two: &Path) -> BTreeSet<usize> {
 #[test]
 fn two_copies_of_a_tree_make_equal_file_systems() {
     let scratch = tempfile::tempdir().unwrap();
-    let size = 256 << 20;
+    let size = 128 << 20;
     let ext4 = Ext4::new(&ids(), "root", 0, size, 1_700_000_000).unwrap();
     let [one, two] = [false, true].map(|backwards| {
         let root = scratch.path().join(format!("tree-{backwards}"));
@@ -217,7 +211,7 @@ fn uefi_disk(scratch: &Path, name: &str) -> (PathBuf, Layout) {
         kernel: &kernel,
         initrd: Some(b"initrd"),
     };
-    let size = disk_size((1 << 30) - 5);
+    let size = disk_size((320 << 20) - 5);
     let layout = Layout::new(size, esp.size()).unwrap();
     let file = scratch.join(format!("{name}.raw"));
     let root_size = layout.root.end - layout.root.start;
@@ -248,20 +242,20 @@ fn a_uefi_disk_is_as_the_tools_expect_and_the_same_each_time() {
     let verified = succeed(tool("sgdisk", "gdisk").arg("-v").arg(&one));
     let text = String::from_utf8_lossy(&verified.stdout);
     assert!(text.contains("No problems found"), "{text}");
-    let table = succeed(tool("sfdisk", "fdisk").args(["--json"]).arg(&one));
-    let table: serde_json::Value = serde_json::from_slice(&table.stdout).unwrap();
-    let root = &table["partitiontable"]["partitions"][1];
-    assert_eq!(
-        root["uuid"].as_str().unwrap().to_lowercase(),
-        ids().root.to_string()
-    );
-    assert_eq!(root["type"], "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709");
-    assert_eq!(root["attrs"], "GUID:59");
+    let root = succeed(tool("sgdisk", "gdisk").args(["-i", "2"]).arg(&one));
+    let root = String::from_utf8(root.stdout).unwrap();
+    for line in [
+        "Partition GUID code: 4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+        &format!("Partition unique GUID: {:X}", ids().root),
+        "Attribute flags: 0800000000000000",
+        "Partition name: 'root'",
+    ] {
+        assert!(root.contains(line), "{root}");
+    }
     let esp = part(&one, &layout.esp);
     let checked = succeed(tool("fsck.vfat", "dosfstools").args(["-n", "-v"]).arg(&esp));
     let text = String::from_utf8_lossy(&checked.stdout);
-    assert!(text.contains("32 bits/entry"), "{text}");
-    assert!(!text.contains("wrong"), "{text}");
+    assert!(text.contains("32 bit entries"), "{text}");
     succeed(
         tool("e2fsck", "e2fsprogs")
             .arg("-fn")

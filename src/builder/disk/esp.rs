@@ -4,18 +4,14 @@
 //! Specification, type #1 entries; loader.conf(5).
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
-
-use super::sparse::SparseDisk;
+use super::fat::{self, Volume};
 use super::{DiskError, MEBIBYTE, io_error};
 
 /// The least size in bytes, with room for kernels that the guest may add.
 const LEAST: u64 = 256 * MEBIBYTE;
-/// Small enough that the least size has more than the 65525 clusters that make it a FAT32.
-const CLUSTER: u32 = 2048;
 
 const KERNEL: &str = "vmfab/linux";
 const INITRD: &str = "vmfab/initrd";
@@ -90,43 +86,33 @@ impl Esp<'_> {
     /// beginning of FAT's, 1980; `volume` is its volume id.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The range is smaller than [`size`](Self::size), or the file cannot be written.
     pub fn write(&self, file: &File, range: &Range<u64>, volume: u32) -> Result<(), DiskError> {
-        let mut disk = SparseDisk::new(range.end - range.start);
-        self.fill(&mut disk, volume).map_err(io_error("write"))?;
-        disk.write_to(file, range.start).map_err(io_error("write"))
-    }
-
-    fn fill(&self, disk: &mut SparseDisk, volume: u32) -> io::Result<()> {
-        let options = FormatVolumeOptions::new()
-            .fat_type(FatType::Fat32)
-            .bytes_per_cluster(CLUSTER)
-            .volume_id(volume)
-            .volume_label(*b"ESP        ");
-        fatfs::format_volume(&mut *disk, options)?;
-        // Built without its feature "chrono", the library knows no clock.
-        let fs = FileSystem::new(&mut *disk, FsOptions::new().update_accessed_date(false))?;
-        // Counts the free clusters: from then on the library keeps the count.
-        fs.stats()?;
-        let root = fs.root_dir();
-        for directory in ["EFI", "EFI/BOOT", "loader", "loader/entries", "vmfab"] {
-            root.create_dir(directory)?;
-        }
-        let put = |path: &str, content: &[u8]| {
-            let mut file = root.create_file(path)?;
-            file.write_all(content)?;
-            file.flush()
+        let entry = self.entry();
+        let mut files: Vec<(&str, &[u8])> = vec![
+            (self.target.removable_path(), self.loader),
+            ("loader/loader.conf", b"timeout 0\nconsole-mode keep\n"),
+            ("loader/entries.srel", b"type1\n"),
+            ("loader/entries/vmfab.conf", entry.as_bytes()),
+            (KERNEL, self.kernel),
+        ];
+        files.extend(self.initrd.map(|initrd| (INITRD, initrd)));
+        let volume = Volume {
+            size: range.end - range.start,
+            offset: range.start,
+            id: volume,
+            label: *b"ESP        ",
+            files,
         };
-        put(self.target.removable_path(), self.loader)?;
-        put("loader/loader.conf", b"timeout 0\nconsole-mode keep\n")?;
-        put("loader/entries.srel", b"type1\n")?;
-        put("loader/entries/vmfab.conf", self.entry().as_bytes())?;
-        put(KERNEL, self.kernel)?;
-        if let Some(initrd) = self.initrd {
-            put(INITRD, initrd)?;
+        let pieces = fat::image(&volume).map_err(|_| DiskError::TooSmall {
+            size: volume.size,
+            needed: self.size(),
+        })?;
+        for (at, bytes) in pieces {
+            file.write_all_at(&bytes, range.start + at)
+                .map_err(io_error("write"))?;
         }
-        drop(root);
-        fs.unmount()
+        Ok(())
     }
 
     fn entry(&self) -> String {
@@ -141,8 +127,6 @@ impl Esp<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
-
     use super::*;
 
     fn esp<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> Esp<'a> {
@@ -176,36 +160,5 @@ mod tests {
         assert_eq!(esp(b"k", None).size(), 256 << 20);
         let large = vec![0; 300 << 20];
         assert_eq!(esp(&large, None).size(), 448 << 20);
-    }
-
-    #[test]
-    fn files_come_back_and_equal_input_makes_equal_bytes() {
-        let kernel: Vec<u8> = (0..3_000_001_u32).map(|i| (i % 251) as u8).collect();
-        let esp = esp(&kernel, Some(b"initrd"));
-        let fill = || {
-            let mut disk = SparseDisk::new(esp.size());
-            esp.fill(&mut disk, 0x1234_5678).unwrap();
-            disk
-        };
-        let mut disk = fill();
-        let bytes = |disk: &SparseDisk| {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(esp.size()).unwrap();
-            disk.write_to(&file, 0).unwrap();
-            let mut bytes = Vec::new();
-            (&file).read_to_end(&mut bytes).unwrap();
-            blake3::hash(&bytes)
-        };
-        assert_eq!(bytes(&disk), bytes(&fill()));
-        disk.rewind().unwrap();
-        let fs = FileSystem::new(&mut disk, FsOptions::new()).unwrap();
-        assert_eq!(
-            (fs.fat_type(), fs.volume_id()),
-            (FatType::Fat32, 0x1234_5678)
-        );
-        let mut found = Vec::new();
-        let mut file = fs.root_dir().open_file(KERNEL).unwrap();
-        file.read_to_end(&mut found).unwrap();
-        assert!(found == kernel);
     }
 }

@@ -14,9 +14,9 @@
 
 mod esp;
 pub mod ext4;
+mod fat;
 mod gpt;
 mod ids;
-mod sparse;
 
 use std::io;
 
