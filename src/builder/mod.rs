@@ -1,1 +1,3 @@
 //! builder
+
+pub mod disk;
