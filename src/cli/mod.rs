@@ -9,13 +9,12 @@
 //! | file | content |
 //! |---|---|
 //! | `commands/` | one file for each command |
-//! | `error.rs` | every error to its kind, message, help and exit code |
+//! | `error/` | every error to its kind, message, help and exit code |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
 //! | `session.rs` | what a command gets: context, output, reporter |
 
 mod commands;
-mod diagnostic;
 mod error;
 mod options;
 mod output;

@@ -7,17 +7,13 @@ use serde::Serialize;
 
 use super::error::CliError;
 
-/// Writes `text` to standard output. Ends the process quietly when its reader is gone (`| head`).
+/// Writes `text` to standard output. A reader who is gone (`| head`) ends the command quietly.
 pub(super) fn write(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    match stdout
+    stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(CliError::standard_output(&error)),
-        Ok(()) => Ok(()),
-    }
+        .map_err(|error| CliError::standard_output(&error))
 }
 
 /// Writes `value` as indented JSON.
@@ -68,6 +64,25 @@ pub(super) fn duration(seconds: f64) -> String {
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// A line of a program's output without what could move the cursor or change colours.
+pub(super) fn clean(line: &str) -> String {
+    console::strip_ansi_codes(line)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Whether the locale's character set is UTF-8.
+pub(super) fn unicode() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .is_some_and(|value| {
+            let value = value.to_ascii_lowercase();
+            value.contains("utf-8") || value.contains("utf8")
+        })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::store::TagName;
 pub struct BuildOptions {
     /// Path of a recipe file, or the name of a recipe that comes with vmfab.
     pub recipe: String,
-    /// Which image of the recipe; its last one when absent.
+    /// Which image of the recipe; when absent the one named like the recipe, or the only one.
     pub image: Option<String>,
     /// Values of parameters.
     pub settings: BTreeMap<String, String>,

@@ -152,8 +152,13 @@ fn describe_steps(failures: &[StepFailure]) -> String {
 }
 
 fn describe_missing(missing: &[MissingProgram]) -> String {
-    let texts: Vec<_> = missing.iter().map(ToString::to_string).collect();
-    texts.join("; ")
+    match missing {
+        [one] => one.to_string(),
+        several => {
+            let names: Vec<_> = several.iter().map(|one| one.0.file_name()).collect();
+            format!("{} are not installed", names.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(crate) struct RecipeArgs {
     #[arg(value_name = "RECIPE")]
     recipe: String,
 
-    /// The image to build [default: the last one of the recipe]
+    /// The image to build [default: the one named like the recipe, or the only one]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
@@ -232,7 +232,12 @@ mod tests {
                 summary(&with_more),
             ]
             .join("\n"),
-            @""
+            @r#"
+        docker: 9 steps cached, @docker is up to date (12 ms)
+        docker: 3 of 9 steps built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 9 steps built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 1 step built, 1 step the same when built again, @a @b are 288c02d7bbb4, written to d.qcow2 (41.2 s)
+        "#
         );
     }
 }

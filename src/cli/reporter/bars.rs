@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::super::diagnostic::unicode;
-use super::super::output::duration;
+use super::super::output::{clean, duration, unicode};
 use super::locked;
-use super::narrator::{Narrator, clean};
+use super::narrator::Narrator;
 use crate::event::Event;
 
 /// Between two drawings.
@@ -117,7 +116,7 @@ struct Running {
 }
 
 /// The state of the terminal.
-struct Screen {
+pub(super) struct Screen {
     narrator: Narrator,
     bars: MultiProgress,
     overall: Option<ProgressBar>,
@@ -130,7 +129,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(
+    pub(super) fn new(
         narrator: Narrator,
         target: ProgressDrawTarget,
         frames: &'static [&'static str],
@@ -152,7 +151,7 @@ impl Screen {
         !self.running.is_empty()
     }
 
-    fn event(&mut self, event: Event, now: Instant) {
+    pub(super) fn event(&mut self, event: Event, now: Instant) {
         let lines = self.narrator.lines(&event);
         match event {
             Event::BuildStarted { .. } => self.since = now,
@@ -216,7 +215,7 @@ impl Screen {
         }
     }
 
-    fn redraw(&mut self, now: Instant) {
+    pub(super) fn redraw(&mut self, now: Instant) {
         // One column less: some terminals wrap when the last one is written.
         let width = (self.width)().saturating_sub(1).max(10);
         let frame = |since: Instant| {

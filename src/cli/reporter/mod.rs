@@ -12,6 +12,8 @@
 mod bars;
 mod log;
 mod narrator;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};

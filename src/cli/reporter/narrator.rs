@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use console::Style;
 
-use super::super::output::{count, duration};
+use super::super::output::{clean, count, duration};
 use crate::event::{Event, StepOutcome};
 
 /// How much is told.
@@ -206,12 +206,4 @@ impl Narrator {
     fn faint(&self, text: &str) -> String {
         self.style(Style::new().dim()).apply_to(text).to_string()
     }
-}
-
-/// A line of a program's output without what could move the cursor or change colours.
-pub(super) fn clean(line: &str) -> String {
-    console::strip_ansi_codes(line)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

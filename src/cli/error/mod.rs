@@ -1,15 +1,15 @@
-//! Every error to its kind, message, help and exit code; and how errors are shown.
+//! Every error to its kind, message, help and exit code: the one place where that is decided.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+mod diagnostic;
+mod show;
 
-use console::{Style, Term};
+use std::io;
+
 use miette::Diagnostic;
 use serde::Serialize;
 
-use super::diagnostic;
-use super::options::{ColorWhen, Hints};
+pub(super) use show::usage;
+
 use crate::derivation::BuildError;
 use crate::host::MissingProgram;
 use crate::ops::{Error, StepFailure};
@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Verification,
     /// The user gave up.
     Interrupted,
+    /// Whoever read standard output has enough (`| head`): nothing is shown.
+    ReaderGone,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Missing => 5,
             Self::Verification => 6,
             Self::Interrupted => 130,
+            Self::ReaderGone => 0,
         }
     }
 }
@@ -57,7 +60,8 @@ pub(super) struct CliError {
     message: String,
     details: Details,
     help: Vec<String>,
-    steps: Vec<Self>,
+    /// What went wrong in each place, when it was several.
+    parts: Vec<Self>,
     diagnostic: Option<Box<dyn Diagnostic + Send + Sync>>,
 }
 
@@ -75,21 +79,6 @@ struct Details {
     log: Option<String>,
 }
 
-/// The form of an error with `--json`: one object on standard error.
-#[derive(Serialize)]
-struct Json<'a> {
-    kind: Kind,
-    message: &'a str,
-    help: &'a [String],
-    exit_code: u8,
-    #[serde(flatten)]
-    details: &'a Details,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Self>,
-    #[serde(flatten)]
-    diagnostic: Option<diagnostic::Json>,
-}
-
 impl CliError {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
@@ -97,7 +86,7 @@ impl CliError {
             message: message.into(),
             details: Details::default(),
             help: Vec::new(),
-            steps: Vec::new(),
+            parts: Vec::new(),
             diagnostic: None,
         }
     }
@@ -107,6 +96,18 @@ impl CliError {
         Self::new(Kind::Failed, message)
     }
 
+    /// Several errors of one kind; a single one stands for itself.
+    pub(super) fn several(mut parts: Vec<Self>, message: String) -> Self {
+        match parts.len() {
+            1 => parts.remove(0),
+            _ => Self {
+                kind: parts.first().map_or(Kind::Failed, |part| part.kind),
+                parts,
+                ..Self::failed(message)
+            },
+        }
+    }
+
     /// The arguments make no sense together.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
@@ -114,7 +115,10 @@ impl CliError {
 
     /// Standard output cannot be written to.
     pub(super) fn standard_output(error: &io::Error) -> Self {
-        Self::failed(format!("standard output cannot be written: {error}"))
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::ReaderGone, "the reader is gone"),
+            _ => Self::failed(format!("standard output cannot be written: {error}")),
+        }
     }
 
     /// Adds what to do next.
@@ -131,98 +135,6 @@ impl CliError {
     /// The message, without help and details.
     pub(super) fn message(&self) -> &str {
         &self.message
-    }
-
-    /// Shows the error on standard error.
-    pub(super) fn report(&self, hints: &Hints) -> ExitCode {
-        let text = if hints.json {
-            let json = serde_json::to_string(&self.to_json());
-            json.unwrap_or_else(|_| self.message.clone()) + "\n"
-        } else {
-            let terminal = Term::stderr();
-            let look = Look {
-                color: hints.color.decide(&terminal),
-                width: terminal
-                    .size_checked()
-                    .map_or(100, |(_, width)| width.into()),
-            };
-            self.to_text(look)
-        };
-        // Nobody is left to tell when standard error is closed.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
-        ExitCode::from(self.kind.exit_code())
-    }
-
-    fn to_json(&self) -> Json<'_> {
-        Json {
-            kind: self.kind,
-            message: &self.message,
-            help: &self.help,
-            exit_code: self.kind.exit_code(),
-            details: &self.details,
-            steps: self.steps.iter().map(Self::to_json).collect(),
-            diagnostic: self
-                .diagnostic
-                .as_deref()
-                .map(|inner| diagnostic::to_json(inner)),
-        }
-    }
-
-    fn to_text(&self, look: Look) -> String {
-        let style = |style: Style| style.force_styling(look.color);
-        let error = style(Style::new().red().bold()).apply_to("error:");
-        let faint = style(Style::new().dim());
-        let mut text = String::new();
-        for step in &self.steps {
-            text += &step.to_text(look);
-            text.push('\n');
-        }
-        match &self.diagnostic {
-            Some(inner) => text += &diagnostic::to_text(inner.as_ref(), look.color, look.width),
-            None => text += &format!("{error} {}\n", self.message),
-        }
-        if let Some(command) = &self.details.command {
-            push_block(&mut text, "command", &mut command.lines(), &faint);
-        }
-        if !self.details.output.is_empty() {
-            let mut lines = self.details.output.iter().map(String::as_str);
-            push_block(&mut text, "last output", &mut lines, &faint);
-        }
-        if let Some(log) = &self.details.log {
-            let _ = writeln!(text, "  {} {log}", faint.apply_to("log:"));
-        }
-        let label = style(Style::new().cyan().bold()).apply_to("help:");
-        for help in &self.help {
-            let _ = writeln!(text, "  {label} {}", help.replace('\n', "\n        "));
-        }
-        text
-    }
-}
-
-/// How errors look.
-#[derive(Clone, Copy)]
-struct Look {
-    color: bool,
-    width: usize,
-}
-
-/// `label: line`, or the lines below the label when there are several.
-fn push_block<'a>(
-    text: &mut String,
-    label: &str,
-    lines: &mut dyn Iterator<Item = &'a str>,
-    faint: &Style,
-) {
-    let lines: Vec<_> = lines.collect();
-    let label = faint.apply_to(format!("{label}:"));
-    if let [line] = lines.as_slice() {
-        let _ = writeln!(text, "  {label} {line}");
-        return;
-    }
-    let _ = writeln!(text, "  {label}");
-    for line in lines {
-        let line = console::strip_ansi_codes(line);
-        let _ = writeln!(text, "    {} {line}", faint.apply_to("|"));
     }
 }
 
@@ -290,7 +202,7 @@ impl CliError {
 
 /// The sentence that says how to install Debian packages; duplicates are dropped.
 pub(super) fn how_to_install<'a>(packages: impl Iterator<Item = &'a str>) -> String {
-    format!("install it: {}", apt_get(packages))
+    format!("install what is missing: {}", apt_get(packages))
 }
 
 /// The command that installs Debian packages; duplicates are dropped.
@@ -345,14 +257,21 @@ fn steps(failures: Vec<StepFailure>, message: String) -> CliError {
         () if all(Kind::Interrupted) => Kind::Interrupted,
         () => Kind::Failed,
     };
-    if steps.len() == 1 {
-        return steps.remove(0);
+    let again = match steps.len() {
+        1 => "change the step and build again: the steps before it are kept",
+        _ => "steps that succeeded are kept: only the others run next time",
+    };
+    let mut error = match steps.len() {
+        1 => steps.remove(0),
+        _ => CliError {
+            parts: steps,
+            ..CliError::new(kind, message)
+        },
+    };
+    if error.help.is_empty() {
+        error.help.push(again.to_owned());
     }
-    CliError {
-        steps,
-        ..CliError::new(kind, message)
-    }
-    .with_help("steps that succeeded are kept: only the others run next time")
+    error
 }
 
 fn step(failure: StepFailure) -> CliError {
@@ -367,8 +286,7 @@ fn step(failure: StepFailure) -> CliError {
                 log: Some(log),
             },
             ..CliError::failed(message(&how))
-        }
-        .with_help("change the step and build again: the steps before it are kept"),
+        },
         BuildError::Interrupted => Error::Interrupted.into(),
         BuildError::MissingProgram { program, package } => CliError::new(
             Kind::Missing,
@@ -405,23 +323,4 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// Shows what clap says: help and version on standard output, errors on standard error.
-pub(super) fn usage(error: &clap::Error, hints: &Hints) -> ExitCode {
-    if !hints.json || !error.use_stderr() {
-        // A reader of the help who has enough is no error.
-        let _ = error.print();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-    }
-    let text = error.render().to_string();
-    let mut parts = text.split("\n\n").map(str::trim);
-    let message = parts.next().unwrap_or_default();
-    let help = parts.filter_map(|part| part.strip_prefix("tip: "));
-    let mut usage = CliError::usage(message.strip_prefix("error: ").unwrap_or(message));
-    usage.help.extend(help.map(str::to_owned));
-    usage.report(&Hints {
-        color: ColorWhen::Never,
-        ..*hints
-    })
 }

@@ -3,6 +3,8 @@
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
 use serde::Serialize;
 
+use super::super::output::unicode;
+
 /// The JSON form of a diagnostic. Lines and columns count from 1, columns in characters.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Json {
@@ -35,6 +37,8 @@ struct Span {
 #[derive(Debug, PartialEq, Serialize)]
 struct Related {
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
     #[serde(flatten)]
     inner: Json,
 }
@@ -67,19 +71,28 @@ fn in_source(diagnostic: &dyn Diagnostic, source: Option<&dyn miette::SourceCode
             }
         })
         .collect();
-    let related = diagnostic.related().into_iter().flatten();
+    let related: Vec<Related> = diagnostic
+        .related()
+        .into_iter()
+        .flatten()
+        .map(|other| Related {
+            message: other.to_string(),
+            help: other.help().map(|help| help.to_string()),
+            inner: in_source(other, source),
+        })
+        .collect();
+    // Several mistakes are shown at the place of the first.
+    let first = related.first().map(|first| &first.inner);
+    let place = spans
+        .first()
+        .or(first.and_then(|first| first.spans.first()));
     Json {
         code: diagnostic.code().map(|code| code.to_string()),
-        file,
-        line: spans.first().and_then(|span| span.line),
-        column: spans.first().and_then(|span| span.column),
+        file: file.or_else(|| first.and_then(|first| first.file.clone())),
+        line: place.and_then(|span| span.line),
+        column: place.and_then(|span| span.column),
         spans,
-        related: related
-            .map(|other| Related {
-                message: other.to_string(),
-                inner: in_source(other, source),
-            })
-            .collect(),
+        related,
     }
 }
 
@@ -109,15 +122,4 @@ pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) ->
         Ok(()) => text,
         Err(_) => format!("error: {diagnostic}\n"),
     }
-}
-
-/// Whether the locale's character set is UTF-8.
-pub(super) fn unicode() -> bool {
-    ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        .is_some_and(|value| {
-            let value = value.to_ascii_lowercase();
-            value.contains("utf-8") || value.contains("utf8")
-        })
 }
