@@ -48,6 +48,12 @@ impl Status {
     }
 }
 
+/// The whole command line, for manuals and tests.
+#[must_use]
+pub fn command() -> clap::Command {
+    commands::root()
+}
+
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();

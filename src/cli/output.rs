@@ -39,9 +39,20 @@ pub(super) fn write_text(text: impl Display) -> Result<(), CliError> {
     write(&text)
 }
 
-/// A size in bytes for people: `512 B`, `1.2 GiB`.
+/// A size in bytes for people: `512 B`, `1.2 GiB`, `10 GiB`.
 pub(super) fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.5 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
 }
 
 /// A time in seconds for people: `12 ms`, `7.1 s`, `2 min 5 s`.
@@ -101,7 +112,21 @@ mod tests {
 
     #[test]
     fn sizes_for_people() {
-        let sizes = [0, 512, 1 << 20, 10 << 30].map(size).join(", ");
-        assert_eq!(sizes, "0 B, 512 B, 1.00 MiB, 10.00 GiB");
+        let sizes = [
+            0,
+            1023,
+            1024,
+            1288,
+            1 << 20,
+            (1 << 30) - 1,
+            10 << 30,
+            u64::MAX,
+        ]
+        .map(size)
+        .join(", ");
+        assert_eq!(
+            sizes,
+            "0 B, 1023 B, 1.0 KiB, 1.3 KiB, 1.0 MiB, 1.0 GiB, 10 GiB, 16 EiB"
+        );
     }
 }

@@ -9,6 +9,8 @@ use crate::host::{Home, Program, find_program};
 
 /// Free space below which a build is likely to fail, in bytes.
 const LITTLE_SPACE: u64 = 5 << 30;
+/// Subordinate ids that a user needs to own every file of an image.
+const IDS: u64 = 65_536;
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -171,26 +173,39 @@ fn subordinate_ids(name: &str, file: &Path, root: bool) -> Check {
     let user = user_name(uid).unwrap_or_else(|| uid.to_string());
     let text = std::fs::read_to_string(file).unwrap_or_default();
     match subordinate_range(&text, &user, uid) {
-        Some((first, count)) if count >= 65_536 => {
+        Some((first, count)) if count >= IDS => {
             check(State::Ok, format!("{count} ids from {first}"))
         }
         found => {
             let count = found.map_or(0, |(_, count)| count);
+            let first = free_range(&text);
             let option = name.replace("sub", "--add-sub") + "s";
             check(
                 State::Missing,
                 format!(
-                    "{} gives {user} {count} ids, 65536 are needed",
+                    "{} gives {user} {count} ids, {IDS} are needed",
                     file.display()
                 ),
             )
-            .help(format!("sudo usermod {option} 100000-165535 {user}"))
+            .help(format!(
+                "sudo usermod {option} {first}-{} {user}",
+                first + IDS - 1
+            ))
         }
     }
 }
 
+/// Where a new range can begin: behind all others of a subuid(5) file.
+fn free_range(text: &str) -> u64 {
+    let ends = text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':').skip(1);
+        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    });
+    ends.max().unwrap_or(0).max(100_000)
+}
+
 /// The largest range that a subuid(5) file gives a user, by name or number.
-fn subordinate_range(text: &str, user: &str, uid: u32) -> Option<(u32, u32)> {
+fn subordinate_range(text: &str, user: &str, uid: u32) -> Option<(u64, u64)> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.trim().split(':');
@@ -379,5 +394,7 @@ mod tests {
             Some((200_000, 65_536))
         );
         assert_eq!(subordinate_range(text, "eve", 1002), None);
+        assert_eq!(free_range(text), 300_010);
+        assert_eq!(free_range(""), 100_000);
     }
 }

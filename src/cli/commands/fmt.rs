@@ -10,6 +10,11 @@ use super::super::session::Session;
 
 /// Format recipes
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab fmt recipes/docker.kdl
+  vmfab fmt --check                  in continuous integration
+  vmfab fmt - < docker.kdl           from standard input to standard output")]
 pub(crate) struct Fmt {
     /// Recipe files, or - for standard input
     #[arg(value_name = "FILE")]

@@ -10,6 +10,7 @@ mod man;
 mod plan;
 
 use clap::builder::StyledStr;
+use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::Status;
@@ -23,8 +24,6 @@ use super::session::Session;
     name = "vmfab",
     version,
     arg_required_else_help = true,
-    infer_subcommands = false,
-    disable_help_subcommand = false,
     subcommand_value_name = "COMMAND",
     max_term_width = 100
 )]
@@ -77,6 +76,16 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("This program", &["doctor", "completions", "man", "help"]),
 ];
 
+/// The colours that cargo has.
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default())
+    .error(AnsiColor::Red.on_default().bold())
+    .valid(AnsiColor::Cyan.on_default().bold())
+    .invalid(AnsiColor::Yellow.on_default().bold());
+
 const EXAMPLES: &str = "\
 Examples:
   vmfab doctor                       what this host lacks
@@ -95,7 +104,7 @@ Run 'vmfab help COMMAND' for the options and examples of a command.";
 
 /// The whole command line, with commands in groups.
 pub(super) fn root() -> clap::Command {
-    let root = Root::command().after_help(EXAMPLES);
+    let root = Root::command().styles(STYLES).after_help(EXAMPLES);
     let template = template(&root);
     root.help_template(template)
 }
@@ -123,6 +132,9 @@ fn template(root: &clap::Command) -> StyledStr {
             }
         }
     }
-    let _ = write!(text, "\n{{options}}{{after-help}}");
+    let _ = write!(
+        text,
+        "\n{header}Global options:{header:#}\n{{options}}{{after-help}}"
+    );
     text
 }
