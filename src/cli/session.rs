@@ -35,7 +35,9 @@ impl Session {
 
     /// For operations that take long: Ctrl-C goes to them, so that they can clean up.
     pub(super) fn context(&self) -> Result<&Context, CliError> {
-        self.context_with(Interrupt::from_signals)
+        let context = self.context_with(Interrupt::from_signals)?;
+        self.reporter.watch(&context.interrupt);
+        Ok(context)
     }
 
     /// For operations that only look at things: Ctrl-C ends the process.

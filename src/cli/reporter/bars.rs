@@ -17,6 +17,7 @@ use super::super::output::{clean, duration, unicode};
 use super::locked;
 use super::narrator::Narrator;
 use crate::event::Event;
+use crate::host::Interrupt;
 
 /// Between two drawings.
 const FRAME: Duration = Duration::from_millis(100);
@@ -48,6 +49,11 @@ impl Bars {
             }),
             drawer: Mutex::new(None),
         }
+    }
+
+    /// Says so when the user gives up: what runs may need a moment to end.
+    pub(super) fn watch(&self, interrupt: Interrupt) {
+        locked(&self.shared.screen).watch(interrupt);
     }
 
     /// Takes an event.
@@ -126,6 +132,8 @@ pub(super) struct Screen {
     width: Box<dyn Fn() -> usize + Send>,
     /// Whether a thread draws.
     drawn: bool,
+    /// Taken out when it was told of.
+    interrupt: Option<Interrupt>,
 }
 
 impl Screen {
@@ -144,7 +152,12 @@ impl Screen {
             frames,
             width,
             drawn: false,
+            interrupt: None,
         }
+    }
+
+    pub(super) fn watch(&mut self, interrupt: Interrupt) {
+        self.interrupt = Some(interrupt);
     }
 
     fn busy(&self) -> bool {
@@ -216,6 +229,14 @@ impl Screen {
     }
 
     pub(super) fn redraw(&mut self, now: Instant) {
+        if self
+            .interrupt
+            .take_if(|interrupt| interrupt.requested())
+            .is_some()
+        {
+            let text = "stopping what runs (Ctrl-C again: end at once)";
+            let _ = self.bars.println(text);
+        }
         // One column less: some terminals wrap when the last one is written.
         let width = (self.width)().saturating_sub(1).max(10);
         let frame = |since: Instant| {

@@ -27,6 +27,7 @@ use super::Status;
 use super::error::CliError;
 use super::options::{ColorWhen, GlobalOptions};
 use crate::event::{Event, Sink};
+use crate::host::Interrupt;
 
 /// The sink of the command line.
 pub(super) struct Reporter {
@@ -65,6 +66,13 @@ impl Reporter {
         };
         let log = options.log.as_deref().map(Log::open).transpose()?;
         Ok(Self { view, log })
+    }
+
+    /// Tells the user that giving up was noticed.
+    pub(super) fn watch(&self, interrupt: &Interrupt) {
+        if let View::Bars(bars) = &self.view {
+            bars.watch(interrupt.clone());
+        }
     }
 
     /// Removes bars; what comes later is shown without them.

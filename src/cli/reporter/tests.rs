@@ -7,6 +7,7 @@ use indicatif::{InMemoryTerm, ProgressDrawTarget};
 use super::bars::Screen;
 use super::narrator::{Detail, Narrator};
 use crate::event::{Event, StepOutcome};
+use crate::host::Interrupt;
 
 fn started(step: usize, name: &str) -> Event {
     Event::StepStarted {
@@ -274,4 +275,16 @@ fn what_is_over_at_once_gets_no_bar() {
     film.events(build().drain(..6));
     film.screen.redraw(film.now);
     insta::assert_snapshot!(film.terminal.contents(), @"[2/6] 2 steps cached");
+}
+
+#[test]
+fn giving_up_is_noticed_once() {
+    let mut film = Film::new(60);
+    let interrupt = Interrupt::new().unwrap();
+    film.screen.watch(interrupt.clone());
+    film.events(build().drain(..3));
+    film.picture(1);
+    interrupt.request();
+    film.picture(1);
+    insta::assert_snapshot!(film.picture(1), @"stopping what runs (Ctrl-C again: end at once)");
 }
