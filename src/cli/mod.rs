@@ -1,5 +1,80 @@
-//! The command line.
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: arguments, progress, error display, exit codes.
+//!
+//! A command is one file in `commands/`: a struct with its arguments and
+//! `fn run(self, &Session) -> Result<Status, CliError>`, which calls an operation of
+//! [`ops`](crate::ops) and prints what it returns. Results go to standard output, progress and
+//! diagnostics to standard error. To add a command: its file, a line in each of the two lists in
+//! `commands/mod.rs`, and its place in a group of the help text there.
+//!
+//! | file | content |
+//! |---|---|
+//! | `commands/` | one file for each command |
+//! | `error/` | every error to its kind, message, help and exit code |
+//! | `output.rs` | standard output: text, tables, JSON; colours |
+//! | `reporter/` | events to bars, plain lines, JSON or a log file |
+//! | `session.rs` | what a command gets: context, output, reporter |
+
+mod commands;
+mod error;
+mod options;
+mod output;
+mod reporter;
+mod session;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use options::Hints;
+use session::Session;
+
+/// How a command ended when nothing went wrong that needs a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// All done.
+    Done,
+    /// A code of its own: what a remote command returned, or "found something wrong".
+    Code(u8),
+}
+
+impl Status {
+    /// The exit code of the process.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Code(code) => code,
+        }
+    }
+}
+
+/// The whole command line, for manuals and tests.
+#[must_use]
+pub fn command() -> clap::Command {
+    commands::root()
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let hints = Hints::of(&arguments);
+    let command = commands::root().color(hints.color.into());
+    let parsed = command
+        .try_get_matches_from(arguments)
+        .and_then(|matches| commands::Root::from_arg_matches(&matches));
+    let root = match parsed {
+        Ok(root) => root,
+        Err(error) => return error::usage(&error, &hints),
+    };
+    let session = match Session::new(root.options, root.command.streams_events()) {
+        Ok(session) => session,
+        Err(error) => return error.report(&hints),
+    };
+    let result = root.command.run(&session);
+    session.end_progress();
+    session.record_end(&result);
+    match result {
+        Ok(status) => ExitCode::from(status.code()),
+        Err(error) => error.report(&hints),
+    }
 }

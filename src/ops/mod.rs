@@ -1,7 +1,14 @@
 //! Operations: one file for each use case, with typed options and results. They know neither clap
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
+pub mod build;
+pub mod doctor;
+mod error;
+pub mod images;
+
 use std::sync::Arc;
+
+pub use error::{Error, Failure, StepFailure, closest};
 
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};

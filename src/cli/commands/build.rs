@@ -1,0 +1,243 @@
+//! `vmfab build`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::error::CliError;
+use super::super::output::{count, duration};
+use super::super::session::Session;
+use super::super::{Status, output};
+use super::plan;
+use crate::ops::build::{BuildOptions, Built, DiskFormat, ParseFormatError};
+use crate::store::{StoreError, TagName};
+
+/// Build an image from a recipe
+///
+/// Steps whose inputs did not change are taken from the store; the others run in parallel. The
+/// finished image is named by a tag: @ and its name, unless --tag says otherwise.
+///
+/// On standard output goes one line that says what was built; with --quiet the image's id; with
+/// --json every event as one JSON object a line, the last one the result.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab build recipes/docker.kdl
+  vmfab build recipes/docker.kdl --set base=debian-12 --tag @docker-debian
+  vmfab build docker.kdl --output docker.qcow2
+  vmfab build docker.kdl --output disk.img --format raw --force
+  id=$(vmfab build --quiet docker.kdl)")]
+pub(crate) struct Build {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+
+    /// Name the image, instead of with its own name (repeatable)
+    #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
+    tags: Vec<TagName>,
+
+    /// Write the disk to FILE
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Format of that file [default: what its name ends in]
+    ///
+    /// qcow2 for QEMU, Proxmox, OpenStack; vmdk for VMware and VirtualBox; vhdx for Hyper-V; raw
+    /// for everything.
+    #[arg(short, long, value_name = "FORMAT", requires = "output", value_parser = parse_format)]
+    format: Option<DiskFormat>,
+
+    /// Replace FILE when it exists
+    #[arg(long, requires = "output")]
+    force: bool,
+
+    /// Build every step twice and compare: exit code 6 when they differ
+    #[arg(long)]
+    check: bool,
+
+    /// Run at most N steps at once [default: number of processors]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
+    /// After a failure, go on with steps that do not depend on it
+    #[arg(short, long)]
+    keep_going: bool,
+
+    /// Run every step, even when its result is in the store
+    #[arg(long, visible_alias = "no-cache")]
+    rebuild: bool,
+
+    /// Only show what would be done, as vmfab plan does
+    #[arg(short = 'n', long, conflicts_with_all = ["output", "check"])]
+    dry_run: bool,
+}
+
+/// Which image of which recipe, with which parameters.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RecipeArgs {
+    /// A recipe file, or the name of a recipe that comes with vmfab
+    #[arg(value_name = "RECIPE")]
+    recipe: String,
+
+    /// The image to build [default: the one named like the recipe, or the only one]
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// Set a parameter of the recipe (repeatable)
+    #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+}
+
+impl RecipeArgs {
+    /// The options of an operation on this recipe.
+    pub(super) fn options(self) -> Result<BuildOptions, CliError> {
+        let mut settings = BTreeMap::new();
+        for (name, value) in self.settings {
+            if let Some(other) = settings.insert(name.clone(), value.clone())
+                && other != value
+            {
+                return Err(CliError::usage(format!(
+                    "parameter {name} is set to both \"{other}\" and \"{value}\""
+                )));
+            }
+        }
+        Ok(BuildOptions {
+            recipe: self.recipe,
+            image: self.image,
+            settings,
+            ..BuildOptions::default()
+        })
+    }
+}
+
+impl Build {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        if self.dry_run {
+            return plan::show(session, self.recipe.options()?);
+        }
+        let format = match (&self.output, self.format) {
+            (Some(path), None) => Some(DiskFormat::of_path(path).ok_or_else(|| {
+                CliError::usage(format!("the format of {} is not clear", path.display()))
+                    .with_help("add --format qcow2, raw, vmdk or vhdx")
+            })?),
+            (_, format) => format,
+        };
+        let options = BuildOptions {
+            tags: self.tags,
+            output: self.output,
+            format,
+            force: self.force,
+            check: self.check,
+            jobs: self.jobs.map(usize::from),
+            keep_going: self.keep_going,
+            rebuild: self.rebuild,
+            ..self.recipe.options()?
+        };
+        let built = crate::ops::build::build(session.context()?, &options)?;
+        session.end_progress();
+        match (session.json(), session.quiet()) {
+            (true, _) => output::write_json_line(&Outcome::Result(&built))?,
+            (false, true) => output::write_text(built.image)?,
+            (false, false) => output::write_text(summary(&built))?,
+        }
+        Ok(Status::Done)
+    }
+}
+
+/// The last line of the JSON stream.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Outcome<'a> {
+    Result(&'a Built),
+}
+
+/// One line on what a build did.
+fn summary(built: &Built) -> String {
+    let total = built.steps.built + built.steps.cached;
+    let steps = match built.steps.built {
+        0 => format!("{} cached", count(total, "step")),
+        all if all == total => format!("{} built", count(total, "step")),
+        some => format!("{some} of {} built", count(total, "step")),
+    };
+    let tags: Vec<_> = built.tags.iter().map(ToString::to_string).collect();
+    let verb = if tags.len() == 1 { "is" } else { "are" };
+    let state = match (tags.is_empty(), built.tags_moved) {
+        (true, _) => format!("image {}", built.image.short()),
+        (false, false) => format!("{} {verb} up to date", tags.join(" ")),
+        (false, true) => format!("{} {verb} {}", tags.join(" "), built.image.short()),
+    };
+    let checked = built
+        .checked
+        .map(|steps| format!(", {} the same when built again", count(steps, "step")));
+    let output = built
+        .output
+        .as_ref()
+        .map(|path| format!(", written to {}", path.display()));
+    format!(
+        "{}: {steps}{}, {state}{} ({})",
+        built.name,
+        checked.unwrap_or_default(),
+        output.unwrap_or_default(),
+        duration(built.seconds)
+    )
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+/// A tag, with or without `@`.
+pub(super) fn parse_tag(text: &str) -> Result<TagName, StoreError> {
+    text.parse()
+}
+
+fn parse_format(text: &str) -> Result<DiskFormat, ParseFormatError> {
+    text.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{Hasher, ObjectId};
+    use crate::ops::build::StepCounts;
+
+    #[test]
+    fn summaries() {
+        let built = |built, cached, tags_moved| Built {
+            image: ObjectId::new(Hasher::new("test").finish()),
+            name: "docker".into(),
+            tags: vec!["docker".parse().unwrap()],
+            tags_moved,
+            output: None,
+            steps: StepCounts { built, cached },
+            checked: None,
+            seconds: 0.0124,
+        };
+        let with_more = Built {
+            output: Some("d.qcow2".into()),
+            checked: Some(1),
+            tags: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            seconds: 41.24,
+            ..built(1, 0, true)
+        };
+        insta::assert_snapshot!(
+            [
+                summary(&built(0, 9, false)),
+                summary(&built(3, 6, true)),
+                summary(&built(9, 0, true)),
+                summary(&with_more),
+            ]
+            .join("\n"),
+            @r#"
+        docker: 9 steps cached, @docker is up to date (12 ms)
+        docker: 3 of 9 steps built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 9 steps built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 1 step built, 1 step the same when built again, @a @b are 288c02d7bbb4, written to d.qcow2 (41.2 s)
+        "#
+        );
+    }
+}

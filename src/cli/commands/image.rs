@@ -1,0 +1,234 @@
+//! `vmfab image inspect|history|tag|rm`
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::size;
+use super::super::session::Session;
+use super::super::table::{Align, Table};
+use super::build::parse_tag;
+use crate::digest::ObjectId;
+use crate::ops::images::{self, FoundImage, LayerEntry};
+use crate::store::TagName;
+
+/// Inspect, tag and remove images
+#[derive(Debug, Args)]
+#[command(
+    subcommand_value_name = "COMMAND",
+    after_help = "\
+IMAGE is a tag (@docker, or docker) or the first digits of an image's id.
+
+Examples:
+  vmfab image inspect @docker
+  vmfab image tag @docker @docker-stable
+  vmfab image rm @docker"
+)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    Inspect(Inspect),
+    History(History),
+    Tag(Tag),
+    Rm(Rm),
+}
+
+impl Image {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        match self.command {
+            ImageCommand::Inspect(command) => command.run(session),
+            ImageCommand::History(command) => command.run(session),
+            ImageCommand::Tag(command) => command.run(session),
+            ImageCommand::Rm(command) => command.run(session),
+        }
+    }
+}
+
+/// Show what an image is made of and how it boots
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab image inspect @docker
+  vmfab image inspect @docker --json | jq .config.boot")]
+struct Inspect {
+    /// A tag, or the first digits of an id
+    image: String,
+}
+
+impl Inspect {
+    fn run(self, session: &Session) -> Result<Status, CliError> {
+        let found = images::find(session.reading_context()?, &self.image)?;
+        session.print(&found, describe)?;
+        Ok(Status::Done)
+    }
+}
+
+fn describe(found: &FoundImage) -> String {
+    let config = &found.config;
+    let template = &config.template;
+    let mut rows: Vec<(&str, String)> = vec![
+        ("image", found.image.to_string()),
+        ("tags", at(&found.tags)),
+        ("name", template.name.clone()),
+        (
+            "recipe",
+            match &template.recipe.version {
+                Some(version) => format!("{} {version}", template.recipe.name),
+                None => template.recipe.name.clone(),
+            },
+        ),
+    ];
+    if let Some(description) = &template.description {
+        rows.push(("description", description.clone()));
+    }
+    for (key, value) in &template.metadata {
+        rows.push(("metadata", format!("{key}: {value}")));
+    }
+    let firmware = match (template.boot.firmware, template.boot.uefi) {
+        (crate::image::Firmware::Direct, false) => "kernel directly",
+        (crate::image::Firmware::Direct, true) => "kernel directly; the disk boots with UEFI, too",
+        (crate::image::Firmware::Uefi, _) => "UEFI",
+    };
+    rows.extend([
+        ("architecture", template.architecture.clone()),
+        ("boots", firmware.to_owned()),
+        ("command line", template.boot.command_line.clone()),
+        (
+            "disk",
+            format!(
+                "{} {} \"{}\", {}",
+                size(config.disk.size),
+                template.filesystem.kind,
+                template.filesystem.label,
+                config.disk.id.short()
+            ),
+        ),
+        ("on this host", size(found.stored_size)),
+        ("layers", config.layers.len().to_string()),
+        ("user", template.ssh_user.clone()),
+    ]);
+    for port in &template.ports {
+        let host = port
+            .host
+            .map_or_else(String::new, |host| format!(" (127.0.0.1:{host})"));
+        rows.push(("port", format!("{}{host}", port.guest)));
+    }
+    rows.iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{:<14}{value}\n", format!("{name}:")))
+        .collect()
+}
+
+fn at(tags: &[String]) -> String {
+    let tags: Vec<_> = tags.iter().map(|tag| format!("@{tag}")).collect();
+    tags.join(" ")
+}
+
+/// List the layers of an image, the last one first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab image history @docker")]
+struct History {
+    /// A tag, or the first digits of an id
+    image: String,
+}
+
+impl History {
+    fn run(self, session: &Session) -> Result<Status, CliError> {
+        let mut layers = images::history(session.reading_context()?, &self.image)?;
+        layers.reverse();
+        session.print(&layers, |layers| layer_table(layers))?;
+        Ok(Status::Done)
+    }
+}
+
+fn layer_table(layers: &[LayerEntry]) -> Table {
+    let mut table = Table::new([
+        ("LAYER", Align::Left),
+        ("SIZE", Align::Right),
+        ("", Align::Left),
+    ]);
+    for layer in layers {
+        let state = if layer.present {
+            ""
+        } else {
+            "not in the store"
+        };
+        table.row([layer.layer.short(), size(layer.size), state.to_owned()]);
+    }
+    table
+}
+
+/// Give an image more names
+///
+/// A tag that names another image moves.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab image tag @docker @docker-stable
+  vmfab image tag 3f2a9c01 @yesterday")]
+struct Tag {
+    /// A tag, or the first digits of an id
+    image: String,
+
+    /// The new names
+    #[arg(required = true, value_name = "@TAG", value_parser = parse_tag)]
+    tags: Vec<TagName>,
+}
+
+impl Tag {
+    fn run(self, session: &Session) -> Result<Status, CliError> {
+        let found = images::tag(session.reading_context()?, &self.image, &self.tags)?;
+        session.print(&found, |found| {
+            format!("{} is {}", at(&found.tags), found.image.short())
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+/// Remove tags; what they named stays in the store until it is cleaned up
+#[derive(Debug, Args)]
+#[command(
+    visible_alias = "untag",
+    after_help = "\
+Examples:
+  vmfab image rm @docker
+  vmfab image rm @docker @docker-stable"
+)]
+struct Rm {
+    /// The tags
+    #[arg(required = true, value_name = "@TAG", value_parser = parse_tag)]
+    tags: Vec<TagName>,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    tag: String,
+    image: ObjectId,
+}
+
+impl Rm {
+    fn run(self, session: &Session) -> Result<Status, CliError> {
+        let removed = images::untag(session.reading_context()?, &self.tags)?;
+        let removed: Vec<_> = removed
+            .into_iter()
+            .map(|(tag, image)| Removed {
+                tag: tag.as_str().to_owned(),
+                image,
+            })
+            .collect();
+        session.print(&removed, |removed| {
+            let lines = removed.iter();
+            lines
+                .map(|one| format!("removed @{} (was {})\n", one.tag, one.image.short()))
+                .collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}

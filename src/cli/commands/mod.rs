@@ -1,0 +1,140 @@
+//! All commands: the list that clap parses, and the groups of the help text.
+
+mod build;
+mod completions;
+mod doctor;
+mod fmt;
+mod image;
+mod images;
+mod man;
+mod plan;
+
+use clap::builder::StyledStr;
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::Status;
+use super::error::CliError;
+use super::options::GlobalOptions;
+use super::session::Session;
+
+/// Builds virtual machine images the way a good build system builds programs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmfab",
+    version,
+    arg_required_else_help = true,
+    subcommand_value_name = "COMMAND",
+    max_term_width = 100
+)]
+pub(super) struct Root {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    #[command(flatten)]
+    pub(super) options: GlobalOptions,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Build(build::Build),
+    Plan(plan::Plan),
+    Fmt(fmt::Fmt),
+    Images(images::Images),
+    Image(image::Image),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Command {
+    /// Runs the command.
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        match self {
+            Self::Build(command) => command.run(session),
+            Self::Plan(command) => command.run(session),
+            Self::Fmt(command) => command.run(session),
+            Self::Images(command) => command.run(session),
+            Self::Image(command) => command.run(session),
+            Self::Doctor(command) => command.run(session),
+            Self::Completions(command) => command.run(session),
+            Self::Man(command) => command.run(session),
+        }
+    }
+
+    /// Whether events belong to what the command prints with `--json`.
+    pub(super) const fn streams_events(&self) -> bool {
+        matches!(self, Self::Build(_))
+    }
+}
+
+/// How `vmfab --help` groups commands. Every command is in one group; a test holds that.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Build images", &["build", "plan", "fmt"]),
+    ("Look at images", &["images", "image"]),
+    ("This program", &["doctor", "completions", "man", "help"]),
+];
+
+/// The colours that cargo has.
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default())
+    .error(AnsiColor::Red.on_default().bold())
+    .valid(AnsiColor::Cyan.on_default().bold())
+    .invalid(AnsiColor::Yellow.on_default().bold());
+
+const EXAMPLES: &str = "\
+Examples:
+  vmfab doctor                       what this host lacks
+  vmfab build recipes/docker.kdl     build an image and tag it @docker
+  vmfab images                       list what was built
+
+Exit codes:
+  0 done, 1 failed, 2 usage, 3 not found, 4 the recipe is wrong, 5 something is
+  missing on this host, 6 verification failed, 130 interrupted
+
+Environment:
+  VMFAB_HOME   where everything is kept [default: ~/.local/share/vmfab]
+  NO_COLOR     no colours
+
+Run 'vmfab help COMMAND' for the options and examples of a command.";
+
+/// The whole command line, with commands in groups.
+pub(super) fn root() -> clap::Command {
+    let root = Root::command().styles(STYLES).after_help(EXAMPLES);
+    let template = template(&root);
+    root.help_template(template)
+}
+
+/// The help text of the root: clap has one flat list of commands, this one has headings.
+fn template(root: &clap::Command) -> StyledStr {
+    use std::fmt::Write as _;
+    let styles = root.get_styles();
+    let (header, literal) = (styles.get_header(), styles.get_literal());
+    let mut text = StyledStr::new();
+    let about = |name: &str| match root.find_subcommand(name) {
+        Some(command) => command.get_about().map(ToString::to_string),
+        // clap adds it later.
+        None => (name == "help").then(|| "Explain a command".to_owned()),
+    };
+    let _ = write!(
+        text,
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n"
+    );
+    for (heading, names) in GROUPS {
+        let _ = write!(text, "\n{header}{heading}:{header:#}\n");
+        for name in *names {
+            if let Some(about) = about(name) {
+                let _ = writeln!(text, "  {literal}{name:<12}{literal:#} {about}");
+            }
+        }
+    }
+    let _ = write!(
+        text,
+        "\n{header}Global options:{header:#}\n{{options}}{{after-help}}"
+    );
+    text
+}

@@ -1,0 +1,84 @@
+//! `vmfab plan`
+
+use clap::Args;
+use console::Style;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::count;
+use super::super::session::Session;
+use super::super::table::{Align, Table};
+use super::build::RecipeArgs;
+use crate::ops::build::{BuildOptions, Plan as Planned, PlannedState};
+
+/// Show the steps of a build and which of them would run
+///
+/// Nothing is built. "depends" marks a step that runs only if an earlier one comes out differently.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab plan recipes/docker.kdl
+  vmfab plan recipes/docker.kdl --set base=debian-12 --json")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+impl Plan {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        show(session, self.recipe.options()?)
+    }
+}
+
+/// Plans and prints.
+pub(super) fn show(session: &Session, options: BuildOptions) -> Result<Status, CliError> {
+    let planned = crate::ops::build::plan(session.reading_context()?, &options)?;
+    session.print(&planned, |planned| text(planned, session))?;
+    Ok(Status::Done)
+}
+
+fn text(planned: &Planned, session: &Session) -> String {
+    let mut table = Table::new([
+        ("STEP", Align::Right),
+        ("STATE", Align::Left),
+        ("KIND", Align::Left),
+        ("NAME", Align::Left),
+        ("READS", Align::Left),
+        ("KEY", Align::Left),
+    ]);
+    for (index, step) in planned.steps.iter().enumerate() {
+        let state = match step.state {
+            PlannedState::Cached => session.style(Style::new().dim()).apply_to("cached"),
+            PlannedState::Build => session.style(Style::new().green()).apply_to("build"),
+            PlannedState::Depends => session.style(Style::new().yellow()).apply_to("depends"),
+        };
+        let inputs: Vec<_> = step.inputs.iter().map(|i| (i + 1).to_string()).collect();
+        table.row([
+            (index + 1).to_string(),
+            state.to_string(),
+            step.builder.clone(),
+            step.name.clone(),
+            ranges(&inputs),
+            step.key.map_or_else(String::new, |key| key.short()),
+        ]);
+    }
+    let cached = planned
+        .steps
+        .iter()
+        .filter(|step| step.state == PlannedState::Cached);
+    let cached = cached.count();
+    format!(
+        "{table}\n{}: {}, {cached} cached, {} to build\n",
+        planned.name,
+        count(planned.steps.len(), "step"),
+        planned.steps.len() - cached
+    )
+}
+
+/// At most three numbers: the lists of the last steps are long.
+fn ranges(numbers: &[String]) -> String {
+    match numbers {
+        [first, _, _, .., last] => format!("{first} … {last}"),
+        few => few.join(" "),
+    }
+}

@@ -1,0 +1,125 @@
+//! Recipe errors: the source line with what is wrong underlined, or the same as JSON.
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
+use serde::Serialize;
+
+use super::super::output::unicode;
+
+/// The JSON form of a diagnostic. Lines and columns count from 1, columns in characters.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Json {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    spans: Vec<Span>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related: Vec<Related>,
+}
+
+/// A place in the source.
+#[derive(Debug, PartialEq, Serialize)]
+struct Span {
+    label: Option<String>,
+    /// In bytes from the beginning of the file.
+    offset: usize,
+    /// In bytes.
+    length: usize,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+/// Another error of the same file.
+#[derive(Debug, PartialEq, Serialize)]
+struct Related {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+    #[serde(flatten)]
+    inner: Json,
+}
+
+/// The JSON form of `diagnostic`.
+pub(super) fn to_json(diagnostic: &dyn Diagnostic) -> Json {
+    in_source(diagnostic, diagnostic.source_code())
+}
+
+fn in_source(diagnostic: &dyn Diagnostic, source: Option<&dyn miette::SourceCode>) -> Json {
+    let source = diagnostic.source_code().or(source);
+    let mut file = None;
+    let spans: Vec<Span> = diagnostic
+        .labels()
+        .into_iter()
+        .flatten()
+        .map(|label| {
+            let place = source.and_then(|source| source.read_span(label.inner(), 0, 0).ok());
+            if file.is_none() {
+                file = place
+                    .as_ref()
+                    .and_then(|place| place.name().map(str::to_owned));
+            }
+            Span {
+                label: label.label().map(str::to_owned),
+                offset: label.offset(),
+                length: label.len(),
+                line: place.as_ref().map(|place| place.line() + 1),
+                column: place.as_ref().map(|place| place.column() + 1),
+            }
+        })
+        .collect();
+    let related: Vec<Related> = diagnostic
+        .related()
+        .into_iter()
+        .flatten()
+        .map(|other| Related {
+            message: other.to_string(),
+            help: other.help().map(|help| help.to_string()),
+            inner: in_source(other, source),
+        })
+        .collect();
+    // Several mistakes are shown at the place of the first.
+    let first = related.first().map(|first| &first.inner);
+    let place = spans
+        .first()
+        .or(first.and_then(|first| first.spans.first()));
+    Json {
+        code: diagnostic.code().map(|code| code.to_string()),
+        file: file.or_else(|| first.and_then(|first| first.file.clone())),
+        line: place.and_then(|span| span.line),
+        column: place.and_then(|span| span.column),
+        spans,
+        related,
+    }
+}
+
+/// The text form: message, source, labels, help.
+pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) -> String {
+    let theme = GraphicalTheme {
+        characters: ThemeCharacters {
+            error: "error:".into(),
+            warning: "warning:".into(),
+            ..if unicode() {
+                ThemeCharacters::unicode()
+            } else {
+                ThemeCharacters::ascii()
+            }
+        },
+        styles: if color {
+            ThemeStyles::ansi()
+        } else {
+            ThemeStyles::none()
+        },
+    };
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(width)
+        .with_links(false);
+    match handler.render_report(&mut text, diagnostic) {
+        Ok(()) => text,
+        Err(_) => format!("error: {diagnostic}\n"),
+    }
+}

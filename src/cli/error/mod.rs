@@ -1,0 +1,326 @@
+//! Every error to its kind, message, help and exit code: the one place where that is decided.
+
+mod diagnostic;
+mod show;
+
+use std::io;
+
+use miette::Diagnostic;
+use serde::Serialize;
+
+pub(super) use show::usage;
+
+use crate::derivation::BuildError;
+use crate::host::MissingProgram;
+use crate::ops::{Error, StepFailure};
+use crate::store::StoreError;
+
+/// What went wrong, as far as a calling program has to know: each kind has its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    /// A step or operation failed.
+    Failed,
+    /// The arguments are wrong.
+    Usage,
+    /// What was named does not exist.
+    NotFound,
+    /// The recipe is wrong.
+    Recipe,
+    /// Something that is needed is missing on this host.
+    Missing,
+    /// Something is not what it should be.
+    Verification,
+    /// The user gave up.
+    Interrupted,
+    /// Whoever read standard output has enough (`| head`): nothing is shown.
+    ReaderGone,
+}
+
+impl Kind {
+    /// The exit code of the process.
+    pub(super) const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Recipe => 4,
+            Self::Missing => 5,
+            Self::Verification => 6,
+            Self::Interrupted => 130,
+            Self::ReaderGone => 0,
+        }
+    }
+}
+
+/// An error, ready to be shown.
+#[derive(Debug)]
+pub(super) struct CliError {
+    kind: Kind,
+    message: String,
+    details: Details,
+    help: Vec<String>,
+    /// What went wrong in each place, when it was several.
+    parts: Vec<Self>,
+    diagnostic: Option<Box<dyn Diagnostic + Send + Sync>>,
+}
+
+/// What is known beyond the message.
+#[derive(Debug, Default, Serialize)]
+struct Details {
+    /// The command that failed, as a user would type it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    /// The last lines of output.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    output: Vec<String>,
+    /// Where there is more to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+}
+
+impl CliError {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            details: Details::default(),
+            help: Vec::new(),
+            parts: Vec::new(),
+            diagnostic: None,
+        }
+    }
+
+    /// An operation failed.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Several errors of one kind; a single one stands for itself.
+    pub(super) fn several(mut parts: Vec<Self>, message: String) -> Self {
+        match parts.len() {
+            1 => parts.remove(0),
+            _ => Self {
+                kind: parts.first().map_or(Kind::Failed, |part| part.kind),
+                parts,
+                ..Self::failed(message)
+            },
+        }
+    }
+
+    /// The arguments make no sense together.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Standard output cannot be written to.
+    pub(super) fn standard_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::ReaderGone, "the reader is gone"),
+            _ => Self::failed(format!("standard output cannot be written: {error}")),
+        }
+    }
+
+    /// Adds what to do next.
+    pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+
+    /// What went wrong.
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The message, without help and details.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Recipe(inner) => Self {
+                help: inner
+                    .help()
+                    .map(|help| help.to_string())
+                    .into_iter()
+                    .collect(),
+                diagnostic: Some(inner),
+                ..Self::new(Kind::Recipe, message)
+            },
+            Error::Steps(failures) => steps(failures, message),
+            Error::Store(error) => store(&error, message),
+            Error::Home(_) => Self::new(Kind::Missing, message)
+                .with_help("set VMFAB_HOME to the directory where vmfab may keep its files"),
+            Error::Missing(missing) => Self {
+                help: vec![how_to_install(missing.iter().map(|one| one.0.package()))],
+                ..Self::new(Kind::Missing, message)
+            },
+            Error::NotFound { help, .. } => Self::new(Kind::NotFound, message).and_help(help),
+            Error::Usage { help, .. } => Self::new(Kind::Usage, message).and_help(help),
+            Error::Verification { help, .. } => {
+                Self::new(Kind::Verification, message).and_help(help)
+            }
+            Error::Io { source, path, .. } => {
+                Self::new(Kind::Failed, message).and_help(io_help(&source, &path))
+            }
+            Error::Failed(failure) => Self {
+                details: Details {
+                    command: None,
+                    output: failure.output,
+                    log: failure.log.map(|path| path.display().to_string()),
+                },
+                ..Self::new(Kind::Failed, message).and_help(failure.help)
+            },
+            Error::Interrupted => Self::new(Kind::Interrupted, message)
+                .with_help("what was finished is kept: run the same command again to go on"),
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<MissingProgram> for CliError {
+    fn from(missing: MissingProgram) -> Self {
+        Error::from(missing).into()
+    }
+}
+
+impl CliError {
+    fn and_help(mut self, help: Option<String>) -> Self {
+        self.help.extend(help);
+        self
+    }
+}
+
+/// The sentence that says how to install Debian packages; duplicates are dropped.
+pub(super) fn how_to_install<'a>(packages: impl Iterator<Item = &'a str>) -> String {
+    format!("install what is missing: {}", apt_get(packages))
+}
+
+/// The command that installs Debian packages; duplicates are dropped.
+pub(super) fn apt_get<'a>(packages: impl Iterator<Item = &'a str>) -> String {
+    let packages: std::collections::BTreeSet<_> = packages.collect();
+    let list: Vec<_> = packages.into_iter().collect();
+    format!("sudo apt-get install {}", list.join(" "))
+}
+
+fn store(error: &StoreError, message: String) -> CliError {
+    match error {
+        StoreError::Io { source, path, .. } => {
+            CliError::new(Kind::Failed, message).and_help(io_help(source, path))
+        }
+        StoreError::Format(_) => CliError::new(Kind::Failed, message)
+            .with_help("use the vmfab that wrote it, or set VMFAB_HOME to another directory"),
+        StoreError::NoObject(_) => CliError::new(Kind::NotFound, message)
+            .with_help("build the image again: what is missing is made anew"),
+        StoreError::Damaged { path, .. } | StoreError::TagFile(path) => {
+            CliError::new(Kind::Verification, message).with_help(format!(
+                "remove {} and build the image again",
+                path.display()
+            ))
+        }
+        StoreError::TagName(_) => CliError::new(Kind::Usage, message),
+    }
+}
+
+/// What to do about an input or output error, when that can be said.
+fn io_help(source: &io::Error, path: &std::path::Path) -> Option<String> {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(format!(
+            "free some space where {} is, or set VMFAB_HOME to a directory with more",
+            path.display()
+        )),
+        io::ErrorKind::PermissionDenied => Some(format!(
+            "make {} accessible to your user, or set VMFAB_HOME to a directory of your own",
+            path.display()
+        )),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("set VMFAB_HOME to a directory on a file system that can be written".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn steps(failures: Vec<StepFailure>, message: String) -> CliError {
+    let mut steps: Vec<CliError> = failures.into_iter().map(step).collect();
+    let all = |kind| steps.iter().all(|step: &CliError| step.kind == kind);
+    let kind = match () {
+        () if all(Kind::Missing) => Kind::Missing,
+        () if all(Kind::Interrupted) => Kind::Interrupted,
+        () => Kind::Failed,
+    };
+    let again = match steps.len() {
+        1 => "change the step and build again: the steps before it are kept",
+        _ => "steps that succeeded are kept: only the others run next time",
+    };
+    let mut error = match steps.len() {
+        1 => steps.remove(0),
+        _ => CliError {
+            parts: steps,
+            ..CliError::new(kind, message)
+        },
+    };
+    if error.help.is_empty() {
+        error.help.push(again.to_owned());
+    }
+    error
+}
+
+fn step(failure: StepFailure) -> CliError {
+    let StepFailure { name, log, error } = failure;
+    let message = |why: &str| format!("step \"{name}\" failed: {why}");
+    let log = log.display().to_string();
+    match error {
+        BuildError::Command { command, how, tail } => CliError {
+            details: Details {
+                command: Some(command),
+                output: tail,
+                log: Some(log),
+            },
+            ..CliError::failed(message(&how))
+        },
+        BuildError::Interrupted => Error::Interrupted.into(),
+        BuildError::MissingProgram { program, package } => CliError::new(
+            Kind::Missing,
+            message(&format!("{program} is not installed")),
+        )
+        .with_help(how_to_install(std::iter::once(package.as_str()))),
+        BuildError::Unsatisfiable { message: why, help } => {
+            CliError::failed(message(&why)).with_help(help)
+        }
+        BuildError::Io {
+            ref source,
+            ref path,
+            ..
+        } => CliError::failed(message(&error.to_string())).and_help(io_help(source, path)),
+        BuildError::Other(inner) => CliError {
+            details: Details {
+                log: Some(log),
+                ..Details::default()
+            },
+            ..CliError::failed(message(&with_causes(inner.as_ref())))
+        },
+    }
+}
+
+/// An error and its causes on one line. A cause that its parent's text holds is not repeated.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

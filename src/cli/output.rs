@@ -1,0 +1,132 @@
+//! Standard output: text for people or JSON for programs, and the end of a reader who has enough.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::error::CliError;
+
+/// Writes `text` to standard output. A reader who is gone (`| head`) ends the command quietly.
+pub(super) fn write(text: &str) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| CliError::standard_output(&error))
+}
+
+/// Writes `value` as indented JSON.
+pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), CliError> {
+    write_text(serde_json::to_string_pretty(value).map_err(not_json)?)
+}
+
+/// Writes `value` as one line of JSON, the last one of a stream.
+pub(super) fn write_json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
+    write_text(serde_json::to_string(value).map_err(not_json)?)
+}
+
+fn not_json(error: serde_json::Error) -> CliError {
+    CliError::failed(format!("the result cannot be written as JSON: {error}"))
+}
+
+/// Writes `text`, with a line end when it has none.
+pub(super) fn write_text(text: impl Display) -> Result<(), CliError> {
+    let mut text = text.to_string();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    write(&text)
+}
+
+/// A size in bytes for people: `512 B`, `1.2 GiB`, `10 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.5 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// A time in seconds for people: `12 ms`, `7.1 s`, `2 min 5 s`.
+pub(super) fn duration(seconds: f64) -> String {
+    if seconds < 0.9995 {
+        format!("{:.0} ms", seconds * 1000.0)
+    } else if seconds < 99.95 {
+        format!("{seconds:.1} s")
+    } else {
+        let whole = seconds.round() as u64;
+        let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+        match hours {
+            0 => format!("{minutes} min {seconds} s"),
+            _ => format!("{hours} h {minutes} min"),
+        }
+    }
+}
+
+/// `1 step`, `2 steps`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// A line of a program's output without what could move the cursor or change colours.
+pub(super) fn clean(line: &str) -> String {
+    console::strip_ansi_codes(line)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Whether the locale's character set is UTF-8.
+pub(super) fn unicode() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .is_some_and(|value| {
+            let value = value.to_ascii_lowercase();
+            value.contains("utf-8") || value.contains("utf8")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_for_people() {
+        let times = [0.0, 0.0124, 0.9996, 7.12, 99.9, 125.0, 3600.0 * 2.5];
+        let texts = times.map(duration).join(", ");
+        assert_eq!(
+            texts,
+            "0 ms, 12 ms, 1.0 s, 7.1 s, 99.9 s, 2 min 5 s, 2 h 30 min"
+        );
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        let sizes = [
+            0,
+            1023,
+            1024,
+            1288,
+            1 << 20,
+            (1 << 30) - 1,
+            10 << 30,
+            u64::MAX,
+        ]
+        .map(size)
+        .join(", ");
+        assert_eq!(
+            sizes,
+            "0 B, 1023 B, 1.0 KiB, 1.3 KiB, 1.0 MiB, 1.0 GiB, 10 GiB, 16 EiB"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Progress on a terminal: finished things as lines, below them a line for each thing that runs and
+//! one for the whole build.
+//!
+//! Events only change the state; a thread that lives while something runs draws it ten times a
+//! second. So events cost little however many there are, nothing flickers, and a build that finds
+//! everything in the store draws nothing at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use console::{Style, Term};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::super::output::{clean, duration, unicode};
+use super::locked;
+use super::narrator::Narrator;
+use crate::event::Event;
+use crate::host::Interrupt;
+
+/// Between two drawings.
+const FRAME: Duration = Duration::from_millis(100);
+/// What is over sooner gets no line of its own.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// The bars, and the thread that draws them.
+pub(super) struct Bars {
+    shared: Arc<Shared>,
+    drawer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    screen: Mutex<Screen>,
+    /// Wakes the drawing thread early, to end it.
+    wake: Condvar,
+}
+
+impl Bars {
+    /// Bars on standard error.
+    pub(super) fn on_stderr(narrator: Narrator) -> Self {
+        let target = ProgressDrawTarget::term(Term::buffered_stderr(), 20);
+        let frames = if unicode() { FRAMES } else { ASCII_FRAMES };
+        let width = || usize::from(Term::stderr().size().1);
+        Self {
+            shared: Arc::new(Shared {
+                screen: Mutex::new(Screen::new(narrator, target, frames, Box::new(width))),
+                wake: Condvar::new(),
+            }),
+            drawer: Mutex::new(None),
+        }
+    }
+
+    /// Says so when the user gives up: what runs may need a moment to end.
+    pub(super) fn watch(&self, interrupt: Interrupt) {
+        locked(&self.shared.screen).watch(interrupt);
+    }
+
+    /// Takes an event.
+    pub(super) fn event(&self, event: Event) {
+        let mut screen = locked(&self.shared.screen);
+        screen.event(event, Instant::now());
+        if screen.busy() && !screen.drawn {
+            screen.drawn = true;
+            drop(screen);
+            self.start();
+        }
+    }
+
+    /// Removes all bars and ends the thread. A later event starts anew.
+    pub(super) fn end(&self) {
+        let mut screen = locked(&self.shared.screen);
+        screen.clear();
+        screen.drawn = false;
+        drop(screen);
+        self.shared.wake.notify_all();
+        if let Some(thread) = locked(&self.drawer).take() {
+            // It only draws: when it panicked there is nothing to save.
+            let _ = thread.join();
+        }
+    }
+
+    fn start(&self) {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("progress".into());
+        // Without the thread, lines still appear.
+        *locked(&self.drawer) = thread.spawn(move || shared.draw()).ok();
+    }
+}
+
+impl Shared {
+    fn draw(&self) {
+        let mut screen = locked(&self.screen);
+        while screen.drawn {
+            screen = self
+                .wake
+                .wait_timeout(screen, FRAME)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(screen, _)| screen);
+            if screen.drawn {
+                screen.redraw(Instant::now());
+            }
+        }
+    }
+}
+
+const FRAMES: &[&str] = &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+const ASCII_FRAMES: &[&str] = &["|", "/", "-", "\\"];
+
+/// What has a line while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    Step(usize),
+    Task(String),
+    Machine(String),
+}
+
+struct Running {
+    label: String,
+    since: Instant,
+    last_line: String,
+    bar: Option<ProgressBar>,
+}
+
+/// The state of the terminal.
+pub(super) struct Screen {
+    narrator: Narrator,
+    bars: MultiProgress,
+    overall: Option<ProgressBar>,
+    running: BTreeMap<Thing, Running>,
+    since: Instant,
+    frames: &'static [&'static str],
+    width: Box<dyn Fn() -> usize + Send>,
+    /// Whether a thread draws.
+    drawn: bool,
+    /// Taken out when it was told of.
+    interrupt: Option<Interrupt>,
+}
+
+impl Screen {
+    pub(super) fn new(
+        narrator: Narrator,
+        target: ProgressDrawTarget,
+        frames: &'static [&'static str],
+        width: Box<dyn Fn() -> usize + Send>,
+    ) -> Self {
+        Self {
+            narrator: narrator.without_starts(),
+            bars: MultiProgress::with_draw_target(target),
+            overall: None,
+            running: BTreeMap::new(),
+            since: Instant::now(),
+            frames,
+            width,
+            drawn: false,
+            interrupt: None,
+        }
+    }
+
+    pub(super) fn watch(&mut self, interrupt: Interrupt) {
+        self.interrupt = Some(interrupt);
+    }
+
+    fn busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    pub(super) fn event(&mut self, event: Event, now: Instant) {
+        let lines = self.narrator.lines(&event);
+        match event {
+            Event::BuildStarted { .. } => self.since = now,
+            Event::StepStarted { step, name, .. } => self.begin(Thing::Step(step), name, now),
+            Event::StepOutput { step, line } => {
+                if let Some(running) = self.running.get_mut(&Thing::Step(step)) {
+                    running.last_line = line;
+                }
+            }
+            Event::StepWaiting { step, name } => self.begin(
+                Thing::Step(step),
+                format!("{name} (another vmfab runs this step)"),
+                now,
+            ),
+            Event::StepFinished { step, .. } => self.finish(&Thing::Step(step)),
+            Event::BuildFinished { .. } => self.clear(),
+            Event::TaskStarted { name } => self.begin(Thing::Task(name.clone()), name, now),
+            Event::TaskFinished { name, .. } => self.finish(&Thing::Task(name)),
+            Event::MachineWaiting { machine, what } => {
+                let label = format!("{machine}: waiting for {what}");
+                self.begin(Thing::Machine(machine), label, now);
+            }
+            Event::MachineReady { machine, .. } => self.finish(&Thing::Machine(machine)),
+            Event::ImageReady { .. } | Event::Warning { .. } | Event::Note { .. } => {}
+        }
+        if !lines.is_empty() {
+            // A terminal that is gone ends the process by itself.
+            let _ = self.bars.println(lines.join("\n"));
+        }
+    }
+
+    fn begin(&mut self, thing: Thing, label: String, now: Instant) {
+        let earlier = self.running.remove(&thing);
+        let running = match earlier {
+            Some(earlier) => Running { label, ..earlier },
+            None => Running {
+                label,
+                since: now,
+                last_line: String::new(),
+                bar: None,
+            },
+        };
+        self.running.insert(thing, running);
+    }
+
+    fn finish(&mut self, thing: &Thing) {
+        if let Some(bar) = self.running.remove(thing).and_then(|running| running.bar) {
+            remove(&self.bars, &bar);
+        }
+    }
+
+    /// Removes everything that is not a line.
+    fn clear(&mut self) {
+        for running in std::mem::take(&mut self.running).into_values() {
+            if let Some(bar) = running.bar {
+                remove(&self.bars, &bar);
+            }
+        }
+        if let Some(bar) = self.overall.take() {
+            remove(&self.bars, &bar);
+        }
+    }
+
+    pub(super) fn redraw(&mut self, now: Instant) {
+        if self
+            .interrupt
+            .take_if(|interrupt| interrupt.requested())
+            .is_some()
+        {
+            let text = "stopping what runs (Ctrl-C again: end at once)";
+            let _ = self.bars.println(text);
+        }
+        // One column less: some terminals wrap when the last one is written.
+        let width = (self.width)().saturating_sub(1).max(10);
+        let frame = |since: Instant| {
+            let passed = now.duration_since(since).as_millis() / FRAME.as_millis();
+            self.frames[passed as usize % self.frames.len()]
+        };
+        let faint = self.narrator.style(Style::new().dim());
+        let accent = self.narrator.style(Style::new().cyan());
+        for running in self.running.values_mut() {
+            let passed = now.duration_since(running.since);
+            if passed < PATIENCE {
+                continue;
+            }
+            let bars = &self.bars;
+            let overall = self.overall.as_ref();
+            let bar = running.bar.get_or_insert_with(|| match overall {
+                Some(overall) => bars.insert_before(overall, line()),
+                None => bars.add(line()),
+            });
+            let text = format!(
+                "{} {} {}  {}",
+                accent.apply_to(frame(running.since)),
+                running.label,
+                seconds(passed),
+                faint.apply_to(clean(&running.last_line)),
+            );
+            bar.set_message(fit(&text, width));
+        }
+        if let Some((position, build)) = self.narrator.overall()
+            && self.running.values().any(|running| running.bar.is_some())
+        {
+            let passed = seconds(now.duration_since(self.since));
+            let text = format!("{position} {build} {passed}");
+            let bars = &self.bars;
+            let bar = self.overall.get_or_insert_with(|| bars.add(line()));
+            bar.set_message(fit(&text, width));
+        }
+    }
+}
+
+fn line() -> ProgressBar {
+    // The template is a constant that indicatif accepts; its default would be harmless.
+    let style = ProgressStyle::with_template("{msg}");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+fn remove(bars: &MultiProgress, bar: &ProgressBar) {
+    bar.finish_and_clear();
+    bars.remove(bar);
+}
+
+fn fit(text: &str, width: usize) -> String {
+    console::truncate_str(text.trim_end(), width, "…").into_owned()
+}
+
+/// Running time, calm enough to be read: tenths only in the first ten seconds.
+fn seconds(passed: Duration) -> String {
+    match passed.as_secs() {
+        0..10 => format!("{:.1} s", passed.as_secs_f64()),
+        10..100 => format!("{} s", passed.as_secs()),
+        _ => duration(passed.as_secs_f64()),
+    }
+}

@@ -1,0 +1,119 @@
+//! From events to what the user sees: bars on a terminal, lines in a pipe, JSON on request; and to
+//! the log file.
+//!
+//! | output | where | when |
+//! |---|---|---|
+//! | bars and lines | standard error | on a terminal |
+//! | lines | standard error | elsewhere |
+//! | warnings | standard error | with `--quiet` |
+//! | events as JSON lines | standard output | with `--json`, for commands whose result they are part of (`build`) |
+//! | events as JSON lines with times | the log file | with `--log` |
+
+mod bars;
+mod log;
+mod narrator;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use console::Term;
+
+use self::bars::Bars;
+use self::log::Log;
+use self::narrator::{Detail, Narrator};
+use super::Status;
+use super::error::CliError;
+use super::options::{ColorWhen, GlobalOptions};
+use crate::event::{Event, Sink};
+use crate::host::Interrupt;
+
+/// The sink of the command line.
+pub(super) struct Reporter {
+    view: View,
+    log: Option<Log>,
+}
+
+enum View {
+    Lines(Mutex<Narrator>),
+    Bars(Bars),
+    Json,
+}
+
+impl Reporter {
+    /// The reporter that the options ask for. `streams_events`: with `--json`, events go to
+    /// standard output.
+    pub(super) fn new(options: &GlobalOptions, streams_events: bool) -> Result<Self, CliError> {
+        let terminal = Term::stderr();
+        let detail = match (options.quiet, options.verbose) {
+            (true, _) => Detail::Warnings,
+            (false, 0) => Detail::Steps,
+            (false, 1) => Detail::Output,
+            (false, _) => Detail::All,
+        };
+        let narrator = Narrator::new(detail, options.color.decide(&terminal));
+        let bars = terminal.is_term()
+            && !options.quiet
+            && options.color != ColorWhen::Never
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let view = if options.json && streams_events && !options.quiet {
+            View::Json
+        } else if bars {
+            View::Bars(Bars::on_stderr(narrator))
+        } else {
+            View::Lines(Mutex::new(narrator))
+        };
+        let log = options.log.as_deref().map(Log::open).transpose()?;
+        Ok(Self { view, log })
+    }
+
+    /// Tells the user that giving up was noticed.
+    pub(super) fn watch(&self, interrupt: &Interrupt) {
+        if let View::Bars(bars) = &self.view {
+            bars.watch(interrupt.clone());
+        }
+    }
+
+    /// Removes bars; what comes later is shown without them.
+    pub(super) fn end(&self) {
+        if let View::Bars(bars) = &self.view {
+            bars.end();
+        }
+    }
+
+    /// Logs how the command ended.
+    pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
+        if let Some(log) = &self.log {
+            log.end(result);
+        }
+    }
+}
+
+impl Sink for Reporter {
+    fn emit(&self, event: Event) {
+        if let Some(log) = &self.log {
+            log.event(&event);
+        }
+        match &self.view {
+            View::Lines(narrator) => {
+                let lines = locked(narrator).lines(&event);
+                if !lines.is_empty() {
+                    // Work goes on when nobody looks.
+                    let _ = io::stderr().write_all((lines.join("\n") + "\n").as_bytes());
+                }
+            }
+            View::Bars(bars) => bars.event(event),
+            View::Json => {
+                if let Ok(line) = serde_json::to_string(&event) {
+                    let _ = io::stdout().lock().write_all((line + "\n").as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// A lock whose holder panicked still holds whole events.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,209 @@
+//! The lines that tell what happens, from events. Pure.
+
+use std::collections::BTreeMap;
+
+use console::Style;
+
+use super::super::output::{clean, count, duration};
+use crate::event::{Event, StepOutcome};
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Detail {
+    /// `--quiet`
+    Warnings,
+    /// The default.
+    Steps,
+    /// `-v`
+    Output,
+    /// `-vv`
+    All,
+}
+
+/// Turns events into lines and counts steps.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    detail: Detail,
+    color: bool,
+    /// Whether starts are told; not needed where bars show what runs.
+    starts: bool,
+    build: String,
+    steps: usize,
+    done: usize,
+    /// Cached steps that no line has told of yet.
+    untold: usize,
+    names: BTreeMap<usize, String>,
+}
+
+impl Narrator {
+    /// A narrator before its first event.
+    pub(super) fn new(detail: Detail, color: bool) -> Self {
+        Self {
+            detail,
+            color,
+            starts: true,
+            build: String::new(),
+            steps: 0,
+            done: 0,
+            untold: 0,
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Leaves out lines about starts.
+    pub(super) fn without_starts(self) -> Self {
+        Self {
+            starts: false,
+            ..self
+        }
+    }
+
+    /// A style that is plain where colours are not wanted.
+    pub(super) fn style(&self, style: Style) -> Style {
+        style.force_styling(self.color)
+    }
+
+    /// `[3/9]` and the name of the build, while one runs.
+    pub(super) fn overall(&self) -> Option<(String, &str)> {
+        (self.steps > 0).then(|| (self.position(), self.build.as_str()))
+    }
+
+    /// The lines that tell of `event`, without line ends.
+    pub(super) fn lines(&mut self, event: &Event) -> Vec<String> {
+        let mut lines = Vec::new();
+        match event {
+            Event::BuildStarted { name, steps } => {
+                self.build.clone_from(name);
+                self.steps = *steps;
+                self.done = 0;
+                self.untold = 0;
+            }
+            Event::StepStarted { step, name, .. } => {
+                self.tell_cached(&mut lines);
+                self.names.insert(*step, name.clone());
+                if self.starts {
+                    self.push(&mut lines, self.faint(&format!("start {name}")));
+                }
+            }
+            Event::StepOutput { step, line } if self.detail >= Detail::Output => {
+                let name = self.names.get(step).map_or("step", String::as_str);
+                lines.push(format!(
+                    "{} {}",
+                    self.faint(&format!("{name} |")),
+                    clean(line)
+                ));
+            }
+            Event::StepWaiting { name, .. } => {
+                self.push(
+                    &mut lines,
+                    self.faint(&format!(
+                        "{name}: waiting for another vmfab that runs this step"
+                    )),
+                );
+            }
+            Event::StepFinished {
+                step,
+                name,
+                outcome,
+                seconds,
+            } => {
+                self.done += usize::from(*outcome != StepOutcome::Skipped);
+                self.names.remove(step);
+                self.finished(name, *outcome, *seconds, &mut lines);
+            }
+            Event::BuildFinished { .. } => {
+                self.steps = 0;
+                self.untold = 0;
+            }
+            Event::TaskStarted { name } if self.starts => {
+                self.push(&mut lines, self.faint(&format!("start {name}")));
+            }
+            Event::TaskFinished { name, seconds } => {
+                let time = duration(*seconds);
+                self.push(
+                    &mut lines,
+                    format!("{name} … {} in {time}", self.good("done")),
+                );
+            }
+            Event::MachineWaiting { machine, what } if self.starts => {
+                self.push(
+                    &mut lines,
+                    self.faint(&format!("{machine}: waiting for {what}")),
+                );
+            }
+            Event::MachineReady { machine, seconds } => {
+                let (ready, time) = (self.good("ready"), duration(*seconds));
+                self.push(&mut lines, format!("{machine}: {ready} after {time}"));
+            }
+            Event::Warning { message } => {
+                let label = self
+                    .style(Style::new().yellow().bold())
+                    .apply_to("warning:");
+                lines.push(format!("{label} {message}"));
+            }
+            Event::Note { message } => {
+                let label = self.style(Style::new().cyan().bold()).apply_to("note:");
+                self.push(&mut lines, format!("{label} {message}"));
+            }
+            Event::StepOutput { .. }
+            | Event::TaskStarted { .. }
+            | Event::MachineWaiting { .. }
+            | Event::ImageReady { .. } => {}
+        }
+        lines
+    }
+
+    fn finished(
+        &mut self,
+        name: &str,
+        outcome: StepOutcome,
+        seconds: f64,
+        lines: &mut Vec<String>,
+    ) {
+        let time = duration(seconds);
+        let end = match outcome {
+            StepOutcome::Built => format!("{} in {time}", self.good("built")),
+            StepOutcome::Failed => {
+                let failed = self.style(Style::new().red().bold()).apply_to("failed");
+                format!("{failed} after {time}")
+            }
+            StepOutcome::Cached if self.detail >= Detail::All => self.faint("cached"),
+            StepOutcome::Cached => {
+                self.untold += 1;
+                return;
+            }
+            StepOutcome::Skipped if self.detail >= Detail::All => self.faint("skipped"),
+            StepOutcome::Skipped => return,
+        };
+        self.tell_cached(lines);
+        self.push(lines, format!("{} {name} … {end}", self.position()));
+    }
+
+    /// One line for the cached steps before the first that runs.
+    fn tell_cached(&mut self, lines: &mut Vec<String>) {
+        let cached = std::mem::take(&mut self.untold);
+        if cached > 0 {
+            let text = format!("{} {} cached", self.position(), count(cached, "step"));
+            self.push(lines, self.faint(&text));
+        }
+    }
+
+    fn push(&self, lines: &mut Vec<String>, line: String) {
+        if self.detail >= Detail::Steps {
+            lines.push(line);
+        }
+    }
+
+    fn position(&self) -> String {
+        let width = self.steps.to_string().len();
+        format!("[{:>width$}/{}]", self.done, self.steps)
+    }
+
+    fn good(&self, text: &str) -> String {
+        self.style(Style::new().green()).apply_to(text).to_string()
+    }
+
+    fn faint(&self, text: &str) -> String {
+        self.style(Style::new().dim()).apply_to(text).to_string()
+    }
+}

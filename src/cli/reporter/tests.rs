@@ -1,0 +1,290 @@
+//! One recorded build, shown in every way.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{InMemoryTerm, ProgressDrawTarget};
+
+use super::bars::Screen;
+use super::narrator::{Detail, Narrator};
+use crate::event::{Event, StepOutcome};
+use crate::host::Interrupt;
+
+fn started(step: usize, name: &str) -> Event {
+    Event::StepStarted {
+        step,
+        name: name.to_owned(),
+        log: "/log".into(),
+    }
+}
+
+fn output(step: usize, line: &str) -> Event {
+    Event::StepOutput {
+        step,
+        line: line.to_owned(),
+    }
+}
+
+fn finished(step: usize, name: &str, outcome: StepOutcome, seconds: f64) -> Event {
+    Event::StepFinished {
+        step,
+        name: name.to_owned(),
+        outcome,
+        seconds,
+    }
+}
+
+/// Two cached steps, two that run side by side, one that fails, one that is skipped.
+fn build() -> Vec<Event> {
+    use StepOutcome::{Built, Cached, Failed, Skipped};
+    vec![
+        Event::BuildStarted {
+            name: "docker".to_owned(),
+            steps: 6,
+        },
+        finished(0, "debian-12: bootstrap bookworm", Cached, 0.0),
+        finished(1, "debian-12: system", Cached, 0.0),
+        started(2, "docker: packages docker.io"),
+        output(2, "Reading package lists..."),
+        started(3, "docker: copy files"),
+        finished(3, "docker: copy files", Built, 0.04),
+        output(2, "\u{1b}[32mSetting up\u{1b}[0m docker.io\u{8}\t(20.10)"),
+        finished(2, "docker: packages docker.io", Built, 7.12),
+        started(4, "docker: run"),
+        finished(4, "docker: run", Failed, 125.0),
+        finished(5, "docker: disk", Skipped, 0.0),
+        Event::BuildFinished {
+            built: 2,
+            cached: 2,
+            failed: 1,
+            skipped: 1,
+            seconds: 132.0,
+        },
+        Event::Warning {
+            message: "little space is left".to_owned(),
+        },
+    ]
+}
+
+fn lines(detail: Detail) -> String {
+    let mut narrator = Narrator::new(detail, false);
+    let lines: Vec<_> = build()
+        .iter()
+        .flat_map(|event| narrator.lines(event))
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn plain_lines() {
+    insta::assert_snapshot!(lines(Detail::Steps), @r#"
+    [2/6] 2 steps cached
+    start docker: packages docker.io
+    start docker: copy files
+    [3/6] docker: copy files … built in 40 ms
+    [4/6] docker: packages docker.io … built in 7.1 s
+    start docker: run
+    [5/6] docker: run … failed after 2 min 5 s
+    warning: little space is left
+    "#);
+}
+
+#[test]
+fn plain_lines_with_output() {
+    insta::assert_snapshot!(lines(Detail::Output), @r#"
+    [2/6] 2 steps cached
+    start docker: packages docker.io
+    docker: packages docker.io | Reading package lists...
+    start docker: copy files
+    [3/6] docker: copy files … built in 40 ms
+    docker: packages docker.io | Setting up docker.io  (20.10)
+    [4/6] docker: packages docker.io … built in 7.1 s
+    start docker: run
+    [5/6] docker: run … failed after 2 min 5 s
+    warning: little space is left
+    "#);
+}
+
+#[test]
+fn plain_lines_with_everything() {
+    insta::assert_snapshot!(lines(Detail::All), @r#"
+    [1/6] debian-12: bootstrap bookworm … cached
+    [2/6] debian-12: system … cached
+    start docker: packages docker.io
+    docker: packages docker.io | Reading package lists...
+    start docker: copy files
+    [3/6] docker: copy files … built in 40 ms
+    docker: packages docker.io | Setting up docker.io  (20.10)
+    [4/6] docker: packages docker.io … built in 7.1 s
+    start docker: run
+    [5/6] docker: run … failed after 2 min 5 s
+    [5/6] docker: disk … skipped
+    warning: little space is left
+    "#);
+}
+
+#[test]
+fn quiet_lines() {
+    insta::assert_snapshot!(lines(Detail::Warnings), @"warning: little space is left");
+}
+
+#[test]
+fn a_build_with_nothing_to_do_tells_nothing() {
+    let mut narrator = Narrator::new(Detail::Steps, false);
+    let events = [
+        Event::BuildStarted {
+            name: "docker".to_owned(),
+            steps: 1,
+        },
+        finished(0, "docker: disk", StepOutcome::Cached, 0.0),
+        Event::BuildFinished {
+            built: 0,
+            cached: 1,
+            failed: 0,
+            skipped: 0,
+            seconds: 0.01,
+        },
+        Event::ImageReady {
+            image: "0".to_owned(),
+            tag: None,
+        },
+    ];
+    let lines: Vec<_> = events
+        .iter()
+        .flat_map(|event| narrator.lines(event))
+        .collect();
+    assert!(lines.is_empty(), "{lines:?}");
+}
+
+/// A screen in memory, and the time that it believes in.
+struct Film {
+    terminal: InMemoryTerm,
+    screen: Screen,
+    now: Instant,
+}
+
+impl Film {
+    fn new(width: u16) -> Self {
+        let terminal = InMemoryTerm::new(12, width);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let narrator = Narrator::new(Detail::Steps, false);
+        let screen = Screen::new(narrator, target, &["*"], Box::new(move || width.into()));
+        Self {
+            terminal,
+            screen,
+            now: Instant::now(),
+        }
+    }
+
+    fn events(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.screen.event(event, self.now);
+        }
+    }
+
+    fn picture(&mut self, seconds_later: u64) -> String {
+        self.now += Duration::from_secs(seconds_later);
+        self.screen.redraw(self.now);
+        self.terminal.contents()
+    }
+}
+
+#[test]
+fn bars_show_what_runs_below_what_is_done() {
+    let mut film = Film::new(72);
+    film.events(build().drain(..5));
+    insta::assert_snapshot!(film.picture(3), @r#"
+    [2/6] 2 steps cached
+    * docker: packages docker.io 3.0 s  Reading package lists...
+    [2/6] docker 3.0 s
+    "#);
+    film.events([started(3, "docker: copy files")]);
+    insta::assert_snapshot!(film.picture(12), @r#"
+    [2/6] 2 steps cached
+    * docker: packages docker.io 15 s  Reading package lists...
+    * docker: copy files 12 s
+    [2/6] docker 15 s
+    "#);
+    film.events(build().drain(6..10));
+    insta::assert_snapshot!(film.picture(1), @r#"
+    [2/6] 2 steps cached
+    [3/6] docker: copy files … built in 40 ms
+    [4/6] docker: packages docker.io … built in 7.1 s
+    * docker: run 1.0 s
+    [4/6] docker 16 s
+    "#);
+    film.events(build().drain(10..));
+    insta::assert_snapshot!(film.picture(1), @r#"
+    [2/6] 2 steps cached
+    [3/6] docker: copy files … built in 40 ms
+    [4/6] docker: packages docker.io … built in 7.1 s
+    [5/6] docker: run … failed after 2 min 5 s
+    warning: little space is left
+    "#);
+}
+
+#[test]
+fn bars_fit_narrow_terminals() {
+    let mut film = Film::new(24);
+    film.events(build().drain(..5));
+    insta::assert_snapshot!(film.picture(130), @r#"
+    [2/6] 2 steps cached
+    * docker: packages doc…
+    [2/6] docker 2 min 10 s
+    "#);
+}
+
+#[test]
+fn bars_of_a_machine_and_a_task() {
+    let mut film = Film::new(60);
+    film.events([
+        Event::TaskStarted {
+            name: "converting to qcow2".to_owned(),
+        },
+        Event::MachineWaiting {
+            machine: "docker".to_owned(),
+            what: "qemu".to_owned(),
+        },
+        Event::MachineWaiting {
+            machine: "docker".to_owned(),
+            what: "ssh".to_owned(),
+        },
+    ]);
+    insta::assert_snapshot!(film.picture(5), @r#"
+    * converting to qcow2 5.0 s
+    * docker: waiting for ssh 5.0 s
+    "#);
+    film.events([
+        Event::TaskFinished {
+            name: "converting to qcow2".to_owned(),
+            seconds: 5.1,
+        },
+        Event::MachineReady {
+            machine: "docker".to_owned(),
+            seconds: 21.3,
+        },
+    ]);
+    insta::assert_snapshot!(film.picture(1), @r#"
+    converting to qcow2 … done in 5.1 s
+    docker: ready after 21.3 s
+    "#);
+}
+
+#[test]
+fn what_is_over_at_once_gets_no_bar() {
+    let mut film = Film::new(60);
+    film.events(build().drain(..6));
+    film.screen.redraw(film.now);
+    insta::assert_snapshot!(film.terminal.contents(), @"[2/6] 2 steps cached");
+}
+
+#[test]
+fn giving_up_is_noticed_once() {
+    let mut film = Film::new(60);
+    let interrupt = Interrupt::new().unwrap();
+    film.screen.watch(interrupt.clone());
+    film.events(build().drain(..3));
+    film.picture(1);
+    interrupt.request();
+    film.picture(1);
+    insta::assert_snapshot!(film.picture(1), @"stopping what runs (Ctrl-C again: end at once)");
+}

@@ -1,0 +1,109 @@
+//! What a command gets besides its arguments.
+
+use std::cell::OnceCell;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use console::{Style, Term};
+use serde::Serialize;
+
+use super::error::CliError;
+use super::options::GlobalOptions;
+use super::reporter::Reporter;
+use super::{Status, output};
+use crate::event::{Event, Sink};
+use crate::host::{Home, Interrupt};
+use crate::ops::{self, Context};
+
+/// What a command gets besides its arguments. Nothing is opened before a command asks for it.
+pub(super) struct Session {
+    options: GlobalOptions,
+    reporter: Arc<Reporter>,
+    context: OnceCell<Context>,
+}
+
+impl Session {
+    /// `streams_events` says that events are part of the command's JSON result.
+    pub(super) fn new(options: GlobalOptions, streams_events: bool) -> Result<Self, CliError> {
+        let reporter = Arc::new(Reporter::new(&options, streams_events)?);
+        Ok(Self {
+            options,
+            reporter,
+            context: OnceCell::new(),
+        })
+    }
+
+    /// For operations that take long: Ctrl-C goes to them, so that they can clean up.
+    pub(super) fn context(&self) -> Result<&Context, CliError> {
+        let context = self.context_with(Interrupt::from_signals)?;
+        self.reporter.watch(&context.interrupt);
+        Ok(context)
+    }
+
+    /// For operations that only look at things: Ctrl-C ends the process.
+    pub(super) fn reading_context(&self) -> Result<&Context, CliError> {
+        self.context_with(Interrupt::new)
+    }
+
+    fn context_with(
+        &self,
+        interrupt: impl FnOnce() -> std::io::Result<Interrupt>,
+    ) -> Result<&Context, CliError> {
+        if let Some(context) = self.context.get() {
+            return Ok(context);
+        }
+        let context = Context {
+            home: Home::from_env().map_err(ops::Error::from)?,
+            sink: self.reporter.clone(),
+            interrupt: interrupt()
+                .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?,
+        };
+        Ok(self.context.get_or_init(|| context))
+    }
+
+    /// Whether results are to be JSON.
+    pub(super) fn json(&self) -> bool {
+        self.options.json
+    }
+
+    /// Whether only results are wanted.
+    pub(super) fn quiet(&self) -> bool {
+        self.options.quiet
+    }
+
+    /// Prints a result: as JSON with `--json`, or else what `human` makes of it.
+    pub(super) fn print<T: Serialize, D: Display>(
+        &self,
+        value: &T,
+        human: impl FnOnce(&T) -> D,
+    ) -> Result<(), CliError> {
+        self.end_progress();
+        if self.json() {
+            output::write_json(value)
+        } else {
+            output::write_text(human(value))
+        }
+    }
+
+    /// A style for text on standard output, plain where colours are not wanted.
+    pub(super) fn style(&self, style: Style) -> Style {
+        style.force_styling(self.options.color.decide(&Term::stdout()))
+    }
+
+    /// Tells something on standard error that is not a result.
+    pub(super) fn note(&self, message: &str) {
+        self.reporter.emit(Event::Note {
+            message: message.to_owned(),
+        });
+    }
+
+    /// Removes bars from the terminal. Call it before anything else uses the terminal.
+    pub(super) fn end_progress(&self) {
+        self.reporter.end();
+    }
+
+    /// Writes the end of the command to the log file.
+    pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
+        self.reporter.record_end(result);
+    }
+}

@@ -1,0 +1,175 @@
+//! What an operation can fail with: lower errors, wrapped so that the command line can tell kinds
+//! apart.
+
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+
+use crate::derivation::BuildError;
+use crate::host::{HomeError, MissingProgram};
+use crate::store::StoreError;
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recipe is wrong: an error of parsing or planning, with its place in the source.
+    #[error("{0}")]
+    Recipe(Box<dyn Diagnostic + Send + Sync>),
+    /// Steps of a build failed; never empty.
+    #[error("{}", describe_steps(.0))]
+    Steps(Vec<StepFailure>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no directory to keep things in.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Programs of the host are missing; never empty.
+    #[error("{}", describe_missing(.0))]
+    Missing(Vec<MissingProgram>),
+    /// What the user named does not exist.
+    #[error("there is no {noun} \"{name}\"")]
+    NotFound {
+        /// `image`, `machine`, `recipe`, …
+        noun: &'static str,
+        /// The name that was given.
+        name: String,
+        /// What was meant, or where to look.
+        help: Option<String>,
+    },
+    /// Arguments that are well-formed and make no sense together, or here.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do instead.
+        help: Option<String>,
+    },
+    /// Something is not what its digest or its first build says.
+    #[error("{message}")]
+    Verification {
+        /// What differs from what.
+        message: String,
+        /// What to do next.
+        help: Option<String>,
+    },
+    /// A file operation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, …
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Anything else.
+    #[error("{}", .0.message)]
+    Failed(Failure),
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A wrong recipe.
+    pub fn recipe(diagnostic: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Recipe(Box::new(diagnostic))
+    }
+
+    /// For `map_err`: an input or output error with what was tried, and on what.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Something that is not there, with the one of `known` that was probably meant.
+    pub fn not_found<'a>(
+        noun: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::NotFound {
+            noun,
+            name: name.to_owned(),
+            help: closest(name, known).map(|other| format!("did you mean \"{other}\"?")),
+        }
+    }
+}
+
+impl From<MissingProgram> for Error {
+    fn from(missing: MissingProgram) -> Self {
+        Self::Missing(vec![missing])
+    }
+}
+
+/// A failure with what is known about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, and why.
+    pub message: String,
+    /// The last lines that a program or a guest printed.
+    pub output: Vec<String>,
+    /// Where there is more to read.
+    pub log: Option<PathBuf>,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+/// A step of a build that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("step \"{name}\" failed: {error}")]
+pub struct StepFailure {
+    /// Label of the step.
+    pub name: String,
+    /// The file with all of its output.
+    pub log: PathBuf,
+    /// Why it failed.
+    #[source]
+    pub error: BuildError,
+}
+
+/// The one of `known` that is so much like `name` that it was probably meant.
+#[must_use]
+pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|other| (strsim::jaro_winkler(name, other), other))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}
+
+fn describe_steps(failures: &[StepFailure]) -> String {
+    match failures {
+        [one] => one.to_string(),
+        several => format!("{} steps failed", several.len()),
+    }
+}
+
+fn describe_missing(missing: &[MissingProgram]) -> String {
+    match missing {
+        [one] => one.to_string(),
+        several => {
+            let names: Vec<_> = several.iter().map(|one| one.0.file_name()).collect();
+            format!("{} are not installed", names.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_what_is_alike_and_nothing_else() {
+        let known = ["docker", "debian-12", "ubuntu-24.04"];
+        assert_eq!(closest("dokcer", known), Some("docker"));
+        assert_eq!(closest("ubuntu-2404", known), Some("ubuntu-24.04"));
+        assert_eq!(closest("windows", known), None);
+    }
+}
