@@ -1,1 +1,16 @@
-//! qemu
+//! QEMU: its command line, the overlays that it writes to, its firmware, its control socket.
+//!
+//! What a machine is made of goes in as a typed [`MachineSpec`]; [`arguments`] turns it into QEMU's
+//! arguments and does nothing else. Fields go to `-blockdev` and `-device`, never to the legacy
+//! `-drive`, which has its own quoting and stops migration from working.
+
+mod accel;
+mod command;
+mod firmware;
+pub mod overlay;
+pub mod qmp;
+pub mod socket;
+
+pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
+pub use command::{Boot, Forward, MachineSpec, arguments};
+pub use firmware::{Firmware, FirmwareMissing, find_firmware};

@@ -1,0 +1,104 @@
+//! systemd credentials, handed to the guest as SMBIOS type 11 strings. Pure.
+//!
+//! systemd 252 and later read them as root and before anything else runs (systemd.system-credentials(7)):
+//!
+//! | credential | what it does |
+//! |---|---|
+//! | `tmpfiles.extra` | lines for systemd-tmpfiles, which write the machine's key for each account |
+//! | `system.hostname` | the host name of an image that sets none (systemd 254) |
+//!
+//! `ssh.authorized_keys.root` is left out: it is the same as the line for root's `authorized_keys`.
+
+use base64ct::{Base64, Encoding};
+
+/// An account that the machine's key opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its home directory.
+    pub home: String,
+}
+
+/// The strings for a machine called `hostname` whose key is `public_key`, a line of an
+/// `authorized_keys` file.
+#[must_use]
+pub fn oem_strings(hostname: &str, public_key: &str, accounts: &[Account]) -> Vec<String> {
+    [
+        ("system.hostname", hostname.to_owned()),
+        ("tmpfiles.extra", tmpfiles(public_key, accounts)),
+    ]
+    .map(|(name, value)| {
+        let value = Base64::encode_string(value.as_bytes());
+        format!("io.systemd.credential.binary:{name}={value}")
+    })
+    .into()
+}
+
+/// Lines of tmpfiles.d(5).
+///
+/// sshd reads `authorized_keys` and `authorized_keys2` unless it is configured otherwise. The
+/// second is the machine's: it is written at each boot. The first is the user's: it is made only
+/// when the image has none, for guests whose sshd is told to read it alone. So keys that the
+/// recipe or the user put there stay.
+///
+/// The group is left to the default, root's: an account's own group need not have its name, and a
+/// line with an unknown group does nothing at all.
+fn tmpfiles(public_key: &str, accounts: &[Account]) -> String {
+    let key = Base64::encode_string(format!("{}\n", public_key.trim_end()).as_bytes());
+    let mut lines = String::new();
+    for Account { name, home } in accounts {
+        let home = escaped(home.trim_end_matches('/'));
+        lines.push_str(&format!(
+            "d \"{home}/.ssh\" 0700 {name} - -\n\
+             f~ \"{home}/.ssh/authorized_keys\" 0600 {name} - - {key}\n\
+             f+~ \"{home}/.ssh/authorized_keys2\" 0600 {name} - - {key}\n"
+        ));
+    }
+    lines
+}
+
+/// A path inside quotes, where `\` escapes and `%` begins a specifier.
+fn escaped(path: &str) -> String {
+    path.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('%', "%%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, home: &str) -> Account {
+        Account {
+            name: name.into(),
+            home: home.into(),
+        }
+    }
+
+    #[test]
+    fn tmpfiles_lines() {
+        let accounts = [
+            account("root", "/root"),
+            account("vm", "/home/100% \"vm\"/"),
+        ];
+        insta::assert_snapshot!(tmpfiles("ssh-ed25519 AAAA", &accounts), @r#"
+        d "/root/.ssh" 0700 root - -
+        f~ "/root/.ssh/authorized_keys" 0600 root - - c3NoLWVkMjU1MTkgQUFBQQo=
+        f+~ "/root/.ssh/authorized_keys2" 0600 root - - c3NoLWVkMjU1MTkgQUFBQQo=
+        d "/home/100%% \"vm\"/.ssh" 0700 vm - -
+        f~ "/home/100%% \"vm\"/.ssh/authorized_keys" 0600 vm - - c3NoLWVkMjU1MTkgQUFBQQo=
+        f+~ "/home/100%% \"vm\"/.ssh/authorized_keys2" 0600 vm - - c3NoLWVkMjU1MTkgQUFBQQo=
+        "#);
+    }
+
+    #[test]
+    fn strings_for_smbios() {
+        insta::assert_debug_snapshot!(oem_strings("docker", "ssh-ed25519 AAAA", &[]), @r#"
+        [
+            "io.systemd.credential.binary:system.hostname=ZG9ja2Vy",
+            "io.systemd.credential.binary:tmpfiles.extra=",
+        ]
+        "#);
+    }
+}

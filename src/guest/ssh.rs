@@ -1,0 +1,115 @@
+//! The `ssh` command line. Pure.
+
+use std::ffi::OsString;
+
+/// The file of the machine's private key in its directory.
+pub const PRIVATE_KEY: &str = "id_ed25519";
+/// The file of the host keys that the machine has shown, in its directory.
+pub const KNOWN_HOSTS: &str = "known_hosts";
+
+/// A session to be opened in a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// The machine's name; host keys are kept under it.
+    pub machine: String,
+    /// The port of 127.0.0.1 that leads to the guest's port 22.
+    pub port: u16,
+    /// The account.
+    pub user: String,
+}
+
+impl Ssh {
+    /// Arguments for a session that runs `command`, or a shell when it is empty. As with `ssh`, the
+    /// words are joined by spaces and given to the remote shell.
+    ///
+    /// The program must run in the machine's directory: file names are relative, because in a path
+    /// ssh would expand `%`, `~` and `${}` and split at spaces. The first host key that the machine
+    /// shows is pinned in the machine's own file; the user's files are neither read nor written.
+    #[must_use]
+    pub fn arguments(&self, command: &[String]) -> Vec<OsString> {
+        let mut args = self.options();
+        args.push(self.destination());
+        // Options end here, or a command that begins with "-" would be one.
+        args.push("--".into());
+        args.extend(command.iter().map(OsString::from));
+        args
+    }
+
+    /// Arguments for a session without input or terminal that runs `true`: it shows that the
+    /// machine can be entered. One attempt may take `patience` seconds until the server answers.
+    #[must_use]
+    pub fn check_arguments(&self, patience: u32) -> Vec<OsString> {
+        let mut args = self.options();
+        for option in [
+            "BatchMode=yes".to_owned(),
+            format!("ConnectTimeout={patience}"),
+            "ServerAliveInterval=10".to_owned(),
+        ] {
+            args.extend(["-o".into(), option.into()]);
+        }
+        args.extend(["-n".into(), "-T".into()]);
+        args.push(self.destination());
+        args.extend(["--".into(), "true".into()]);
+        args
+    }
+
+    fn destination(&self) -> OsString {
+        format!("{}@127.0.0.1", self.user).into()
+    }
+
+    fn options(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["-F", "none", "-i", PRIVATE_KEY, "-p"]
+            .map(OsString::from)
+            .into();
+        args.push(self.port.to_string().into());
+        for option in [
+            "IdentitiesOnly=yes",
+            "PasswordAuthentication=no",
+            "StrictHostKeyChecking=accept-new",
+            &format!("UserKnownHostsFile={KNOWN_HOSTS}"),
+            "GlobalKnownHostsFile=none",
+            &format!("HostKeyAlias={}", self.machine),
+            "CheckHostIP=no",
+            "LogLevel=ERROR",
+            "SetEnv=LC_ALL=",
+        ] {
+            args.extend(["-o".into(), option.into()]);
+        }
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(arguments: &[OsString]) -> String {
+        arguments.join(" ".as_ref()).into_string().unwrap()
+    }
+
+    fn ssh() -> Ssh {
+        Ssh {
+            machine: "docker-2".into(),
+            port: 40001,
+            user: "vm".into(),
+        }
+    }
+
+    #[test]
+    fn a_session_with_a_command() {
+        let command = ["docker", "version"].map(str::to_owned);
+        insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= vm@127.0.0.1 -- docker version");
+    }
+
+    #[test]
+    fn a_check() {
+        let arguments = line(&ssh().check_arguments(30));
+        assert!(
+            arguments.ends_with(
+                " -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10 -n -T \
+                 vm@127.0.0.1 -- true"
+            ),
+            "{arguments}"
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! From a typed machine to QEMU's arguments. Pure.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Accel;
+
+/// All that QEMU needs to know to run a machine.
+///
+/// Relative paths are relative to QEMU's working directory, the machine's own directory. So the
+/// sockets' addresses stay short, whatever the path of that directory, and it can be moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// The machine's name, for the process list; letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// What runs the guest's instructions.
+    pub accel: Accel,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// The qcow2 overlay that the machine writes to.
+    pub overlay: String,
+    /// The raw disk below the overlay; never written to.
+    pub backing: String,
+    /// What starts the operating system.
+    pub boot: Boot,
+    /// Ports of 127.0.0.1 that lead into the guest.
+    pub forwards: Vec<Forward>,
+    /// SMBIOS type 11 ("OEM") strings, which carry systemd's credentials.
+    pub oem_strings: Vec<String>,
+    /// Where QEMU listens for QMP.
+    pub qmp_socket: String,
+    /// Where QEMU listens for someone at the console.
+    pub console_socket: String,
+    /// What the guest writes to its console, from the start of this QEMU on.
+    pub console_log: String,
+}
+
+/// What starts the operating system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boot {
+    /// QEMU loads a kernel.
+    Direct {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Its initrd.
+        initrd: Option<PathBuf>,
+        /// Its command line.
+        command_line: String,
+    },
+    /// UEFI firmware starts the boot loader of the disk.
+    Uefi {
+        /// The firmware's code, read-only.
+        code: String,
+        /// The machine's own copy of the firmware's variables.
+        vars: String,
+    },
+}
+
+/// A TCP port of 127.0.0.1 that leads to a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Port on the host.
+    pub host: u16,
+    /// Port in the guest.
+    pub guest: u16,
+}
+
+/// QEMU's arguments, without its own name.
+#[must_use]
+pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
+    let mut args = Arguments(Vec::new());
+    args.flag("-no-user-config");
+    args.flag("-nodefaults");
+    args.pair("-display", "none");
+    args.pair("-name", quoted(&spec.name));
+    args.pair("-machine", machine(&spec.boot));
+    args.pair("-accel", spec.accel.name());
+    args.pair("-cpu", spec.accel.cpu_model());
+    args.pair("-smp", spec.cpus.to_string());
+    args.pair("-m", format!("{}M", spec.memory_mib));
+
+    args.pair("-blockdev", disk(spec));
+    args.pair("-device", "virtio-blk-pci,drive=disk,bootindex=1");
+    args.pair("-netdev", network(&spec.forwards));
+    // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
+    args.pair("-device", "virtio-net-pci,netdev=net,romfile=");
+    args.pair("-device", "virtio-rng-pci");
+
+    args.pair(
+        "-chardev",
+        format!(
+            "socket,id=console,path={},server=on,wait=off,logfile={},logappend=off",
+            quoted(&spec.console_socket),
+            quoted(&spec.console_log),
+        ),
+    );
+    args.pair("-serial", "chardev:console");
+    args.pair(
+        "-chardev",
+        format!(
+            "socket,id=qmp,path={},server=on,wait=off",
+            quoted(&spec.qmp_socket)
+        ),
+    );
+    args.pair("-mon", "chardev=qmp,mode=control");
+
+    for text in &spec.oem_strings {
+        args.pair("-smbios", format!("type=11,value={}", quoted(text)));
+    }
+    match &spec.boot {
+        Boot::Direct {
+            kernel,
+            initrd,
+            command_line,
+        } => {
+            args.pair("-kernel", kernel);
+            if let Some(initrd) = initrd {
+                args.pair("-initrd", initrd);
+            }
+            args.pair("-append", command_line);
+        }
+        Boot::Uefi { code, vars } => {
+            args.pair("-blockdev", flash("firmware-code", code, true));
+            args.pair("-blockdev", flash("firmware-vars", vars, false));
+            // Without it the firmware goes on to try the network.
+            args.pair("-boot", "strict=on");
+        }
+    }
+    args.0
+}
+
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, flag: &str, value: impl Into<OsString>) {
+        self.0.push(flag.into());
+        self.0.push(value.into());
+    }
+}
+
+/// A value inside QEMU's `key=value,…` syntax, where a comma is written twice.
+fn quoted(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+fn machine(boot: &Boot) -> &'static str {
+    match boot {
+        Boot::Direct { .. } => "q35",
+        Boot::Uefi { .. } => "q35,pflash0=firmware-code,pflash1=firmware-vars",
+    }
+}
+
+/// The overlay over the image's disk. The backing file is named here again although the overlay
+/// has its name, so that a store that was moved is found, and so that nothing that the guest could
+/// have a hand in decides which file of the host is opened.
+fn disk(spec: &MachineSpec) -> String {
+    json!({
+        "driver": "qcow2",
+        "node-name": "disk",
+        "discard": "unmap",
+        "file": { "driver": "file", "filename": spec.overlay, "discard": "unmap" },
+        "backing": {
+            "driver": "raw",
+            "read-only": true,
+            "file": { "driver": "file", "filename": spec.backing, "read-only": true },
+        },
+    })
+    .to_string()
+}
+
+fn flash(node: &str, file: &str, read_only: bool) -> String {
+    json!({
+        "driver": "raw",
+        "node-name": node,
+        "read-only": read_only,
+        "file": { "driver": "file", "filename": file, "read-only": read_only },
+    })
+    .to_string()
+}
+
+fn network(forwards: &[Forward]) -> String {
+    let mut text = "user,id=net".to_owned();
+    for Forward { host, guest } in forwards {
+        text.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(boot: Boot) -> MachineSpec {
+        MachineSpec {
+            name: "docker".into(),
+            accel: Accel::Tcg,
+            memory_mib: 1024,
+            cpus: 2,
+            overlay: "overlay.qcow2".into(),
+            backing: "/home/a, b/\"c\"/disk".into(),
+            boot,
+            forwards: vec![
+                Forward {
+                    host: 40001,
+                    guest: 22,
+                },
+                Forward {
+                    host: 8080,
+                    guest: 80,
+                },
+            ],
+            oem_strings: vec!["io.systemd.credential:a=b,c".into()],
+            qmp_socket: "qmp.sock".into(),
+            console_socket: "console.sock".into(),
+            console_log: "console.log".into(),
+        }
+    }
+
+    fn text(spec: &MachineSpec) -> String {
+        let mut text = String::new();
+        for argument in arguments(spec) {
+            let argument = argument.to_str().unwrap();
+            let separator = match (text.is_empty(), argument.starts_with('-')) {
+                (true, _) => "",
+                (false, true) => "\n",
+                (false, false) => " ",
+            };
+            text.push_str(separator);
+            text.push_str(argument);
+        }
+        text
+    }
+
+    #[test]
+    fn direct_boot() {
+        let spec = spec(Boot::Direct {
+            kernel: "/store/a,b/kernel".into(),
+            initrd: Some("/store/a,b/initrd".into()),
+            command_line: "root=LABEL=vmfab-root console=ttyS0 quirk=a,b".into(),
+        });
+        insta::assert_snapshot!(text(&spec));
+    }
+
+    #[test]
+    fn uefi_boot_with_kvm() {
+        let mut spec = spec(Boot::Uefi {
+            code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
+            vars: "firmware-vars.fd".into(),
+        });
+        spec.accel = Accel::Kvm;
+        spec.forwards.clear();
+        spec.oem_strings.clear();
+        insta::assert_snapshot!(text(&spec));
+    }
+
+    #[test]
+    fn nothing_is_a_legacy_drive() {
+        let spec = spec(Boot::Uefi {
+            code: "code".into(),
+            vars: "vars".into(),
+        });
+        for legacy in ["-drive", "-hda", "-pflash", "-net", "-bios"] {
+            assert!(!arguments(&spec).contains(&legacy.into()), "{legacy}");
+        }
+    }
+}
