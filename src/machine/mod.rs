@@ -1,1 +1,232 @@
-//! machine
+//! The life of a machine. This module is the one owner of its state machine:
+//!
+//! ```text
+//!           create              start              QMP answers
+//!  (nothing) ─────► Stopped ───────────► Starting ────────────► Running
+//!      ▲              │ ▲ ▲   exec QEMU     │                    │   │
+//!      └──────────────┘ │ └─────────────────┘                    │   │
+//!           remove      │     QEMU ends at once                  │   │
+//!                       ├────────────────────────────────────────┘   │
+//!                       │     QEMU ends: the guest switched itself   │
+//!                       │     off, or QEMU or the host died          │
+//!                       └────────────────────────────────────────────┘
+//!                             stop: power button, QMP quit, SIGKILL
+//! ```
+//!
+//! No file says which state a machine is in. It is asked for when it is needed: whoever answers on
+//! the QMP socket runs the machine (the kernel names the process, `SO_PEERCRED`), a socket that
+//! nobody listens on is stale. The moments between QEMU's start and its listening, and between its
+//! closing the socket and its end, are covered by a lock on the file `running`, which is QEMU's
+//! standard input: the lock is set before QEMU runs its first instruction, and the kernel releases
+//! it when QEMU ends, however it ends.
+//!
+//! All transitions but "QEMU ends" are methods of [`Locked`], which holds the machine's lock, so
+//! that there is one at a time. A vmfab that is killed between two of them leaves a machine in one
+//! of these states, or a directory `.tmp-…` that the next one removes.
+//!
+//! ```text
+//! machines/<name>/
+//!   machine.json       what was asked for
+//!   overlay.qcow2      its disk, over the image's
+//!   firmware-vars.fd   its UEFI variables, when it has UEFI
+//!   id_ed25519         its private key
+//!   known_hosts        the host keys that it has shown
+//!   qmp.sock           QEMU's control socket
+//!   console.sock       its serial console
+//!   console.log        what it wrote there since it was started
+//!   qemu.log           what QEMU wrote to its standard error since it was started
+//!   ssh.log            what the last `ssh` said that tried whether it can be entered
+//!   lock, running, console.lock
+//! ```
+
+mod config;
+mod console;
+mod create;
+mod directory;
+mod error;
+mod launch;
+mod name;
+mod ready;
+mod start;
+mod state;
+mod stop;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{Forwarded, MachineConfig};
+pub use console::{Console, text_of};
+pub use create::NewMachine;
+pub use error::{MachineError, NotReady};
+pub use name::{MachineName, NameError};
+pub use start::{Ready, Startup};
+pub use state::State;
+pub use stop::StoppedBy;
+
+use directory::{Lock, Root, files};
+
+use crate::event::{Event, Sink};
+use crate::guest::Ssh;
+use crate::host::{Home, Interrupt};
+
+/// All machines of a home.
+#[derive(Debug, Clone)]
+pub struct Machines {
+    root: Root,
+    probes: PathBuf,
+}
+
+/// A machine that is there, or was when it was opened.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    machines: Machines,
+    name: MachineName,
+    directory: PathBuf,
+}
+
+/// A machine whose state nobody else changes.
+#[derive(Debug)]
+#[must_use]
+pub struct Locked {
+    machine: Machine,
+    lock: Lock,
+}
+
+impl Machines {
+    /// The machines of `home`.
+    #[must_use]
+    pub fn new(home: &Home) -> Self {
+        Self {
+            root: Root(home.machines()),
+            probes: home.probes(),
+        }
+    }
+
+    /// All of them, sorted by name.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Machine>, MachineError> {
+        let names = self.root.names()?;
+        Ok(names.into_iter().map(|name| self.at(name)).collect())
+    }
+
+    /// The machine `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(&self, name: &MachineName) -> Result<Machine, MachineError> {
+        let machine = self.at(name.clone());
+        if machine.directory.is_dir() {
+            Ok(machine)
+        } else {
+            Err(MachineError::Unknown(name.clone()))
+        }
+    }
+
+    fn at(&self, name: MachineName) -> Machine {
+        Machine {
+            machines: self.clone(),
+            directory: self.root.directory(&name),
+            name,
+        }
+    }
+}
+
+impl Machine {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &MachineName {
+        &self.name
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What was asked for when it was made.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn config(&self) -> Result<MachineConfig, MachineError> {
+        MachineConfig::read(&self.name, &self.directory)
+    }
+
+    /// What it does now.
+    ///
+    /// # Errors
+    /// The machine's files may not be used.
+    pub fn state(&self) -> Result<State, MachineError> {
+        state::observe(&self.directory)
+    }
+
+    /// How to open a session in it as `user`, or else as the image's account. `ssh` must run in
+    /// the machine's directory.
+    ///
+    /// # Errors
+    /// The machine's config cannot be read.
+    pub fn ssh(&self, user: Option<&str>) -> Result<Ssh, MachineError> {
+        let config = self.config()?;
+        Ok(Ssh {
+            machine: self.name.to_string(),
+            port: config.ssh_port,
+            user: user.map_or(config.ssh_user, str::to_owned),
+        })
+    }
+
+    /// The file with what the guest wrote to its console since its start.
+    #[must_use]
+    pub fn console_log(&self) -> PathBuf {
+        self.directory.join(files::CONSOLE_LOG)
+    }
+
+    /// The file with what QEMU wrote to its standard error since its start.
+    #[must_use]
+    pub fn qemu_log(&self) -> PathBuf {
+        self.directory.join(files::QEMU_LOG)
+    }
+
+    /// Waits until no other vmfab changes its state.
+    ///
+    /// # Errors
+    /// The machine is gone, or the user gave up.
+    pub fn lock(&self, sink: &dyn Sink, interrupt: &Interrupt) -> Result<Locked, MachineError> {
+        let waiting = || {
+            sink.emit(Event::MachineWaiting {
+                machine: self.name.to_string(),
+                what: "another vmfab".to_owned(),
+            });
+        };
+        Ok(Locked {
+            lock: Lock::wait(&self.name, &self.directory, interrupt, &waiting)?,
+            machine: self.clone(),
+        })
+    }
+}
+
+impl Locked {
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Removes the machine with its disk and key. A running one is only removed by `force`, which
+    /// ends QEMU without asking the guest.
+    ///
+    /// # Errors
+    /// It runs, or its files cannot be removed.
+    pub fn remove(self, force: bool) -> Result<(), MachineError> {
+        if self.machine.state()? != State::Stopped {
+            if !force {
+                return Err(MachineError::Running(self.machine.name));
+            }
+            self.end_qemu()?;
+        }
+        self.machine
+            .machines
+            .root
+            .remove(&self.machine.name, &self.lock)
+    }
+}

@@ -11,6 +11,6 @@ pub mod overlay;
 pub mod qmp;
 pub mod socket;
 
-pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
+pub use accel::{Accel, AccelChoice, AccelError, ProbeFile, kvm_failed};
 pub use command::{Boot, Forward, MachineSpec, arguments};
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

@@ -1,0 +1,160 @@
+//! `machine.json`: what was asked for. What is running is never in a file.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{MachineError, io_error};
+use super::name::MachineName;
+use crate::digest::ObjectId;
+use crate::image::Firmware;
+use crate::qemu::AccelChoice;
+
+/// The version that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+/// Its file in the machine's directory.
+pub(super) const FILE: &str = "machine.json";
+
+/// What was asked for when the machine was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MachineConfig {
+    /// Version of this format.
+    pub version: u32,
+    /// The image below the overlay.
+    pub image: ObjectId,
+    /// The image's name, for people.
+    pub image_name: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Size of its disk in bytes.
+    pub disk_size: u64,
+    /// Port of 127.0.0.1 that leads to the guest's SSH server. Chosen free, and chosen anew at a
+    /// start that finds it taken.
+    pub ssh_port: u16,
+    /// The account that `vmfab ssh` uses.
+    pub ssh_user: String,
+    /// Other forwarded ports.
+    pub ports: Vec<Forwarded>,
+    /// Acceleration.
+    pub accel: AccelChoice,
+    /// What starts the operating system.
+    pub firmware: Firmware,
+    /// Whether the machine goes when it is stopped.
+    pub remove_when_stopped: bool,
+}
+
+/// A port of 127.0.0.1 that leads to a TCP port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// Port on the host.
+    pub host: u16,
+    /// Port in the guest.
+    pub guest: u16,
+}
+
+impl MachineConfig {
+    /// The version to write.
+    pub(super) const VERSION: u32 = VERSION;
+
+    /// Reads the config in a machine's directory.
+    pub(super) fn read(name: &MachineName, directory: &Path) -> Result<Self, MachineError> {
+        let path = directory.join(FILE);
+        let damaged = |why: String| MachineError::Damaged {
+            name: name.clone(),
+            path: path.clone(),
+            why,
+        };
+        let bytes = fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        let config: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if config.version > VERSION {
+            return Err(damaged(format!(
+                "it has version {}, this vmfab reads up to {VERSION}",
+                config.version
+            )));
+        }
+        Ok(config)
+    }
+
+    /// Writes it to a machine's directory, in one piece. It is not forced to disk: a machine that a
+    /// crash of the host tore is shown as damaged and can be removed.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), MachineError> {
+        let path = directory.join(FILE);
+        let failed = || io_error("write", &path);
+        let mut file = tempfile::Builder::new()
+            .prefix(".machine-")
+            .tempfile_in(directory)
+            .map_err(failed())?;
+        serde_json::to_writer_pretty(&mut file, self)
+            .map_err(std::io::Error::from)
+            .map_err(failed())?;
+        file.write_all(b"\n").map_err(failed())?;
+        file.persist(&path)
+            .map_err(|error| failed()(error.error))
+            .map(drop)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::digest::Hasher;
+
+    pub(crate) fn sample() -> MachineConfig {
+        MachineConfig {
+            version: VERSION,
+            image: ObjectId::new(Hasher::new("test").finish()),
+            image_name: "docker".into(),
+            created: 1_700_000_000,
+            memory_mib: 1024,
+            cpus: 2,
+            disk_size: 1 << 30,
+            ssh_port: 40001,
+            ssh_user: "vm".into(),
+            ports: vec![Forwarded {
+                host: 8080,
+                guest: 80,
+            }],
+            accel: AccelChoice::Auto,
+            firmware: Firmware::Direct,
+            remove_when_stopped: false,
+        }
+    }
+
+    #[test]
+    fn the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let name: MachineName = "docker".parse().unwrap();
+        sample().write(directory.path()).unwrap();
+        let text = fs::read_to_string(directory.path().join(FILE)).unwrap();
+        insta::assert_snapshot!(text);
+        assert_eq!(
+            MachineConfig::read(&name, directory.path()).unwrap(),
+            sample()
+        );
+        fs::write(
+            directory.path().join(FILE),
+            text.replace("\"version\": 1", "\"version\": 2"),
+        )
+        .unwrap();
+        let error = MachineConfig::read(&name, directory.path()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("it has version 2, this vmfab reads up to 1"),
+            "{error}"
+        );
+        fs::write(directory.path().join(FILE), &text[..20]).unwrap();
+        assert!(matches!(
+            MachineConfig::read(&name, directory.path()),
+            Err(MachineError::Damaged { .. })
+        ));
+    }
+}

@@ -1,0 +1,141 @@
+//! Making a machine: its directory with overlay, key and config appears in one step.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::config::{Forwarded, MachineConfig};
+use super::directory::files;
+use super::error::MachineError;
+use super::launch::{free_port, utf8};
+use super::name::MachineName;
+use super::{Locked, Machines};
+use crate::digest::ObjectId;
+use crate::guest::{KeyPair, PRIVATE_KEY};
+use crate::image::{Firmware, ImageConfig};
+use crate::qemu::{AccelChoice, overlay};
+use crate::store::Store;
+
+/// What a machine is to be.
+#[derive(Debug, Clone)]
+pub struct NewMachine<'a> {
+    /// Its name; chosen after the image when absent.
+    pub name: Option<MachineName>,
+    /// The image's id.
+    pub image: ObjectId,
+    /// The image.
+    pub config: &'a ImageConfig,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Size of the disk in bytes; the image's when absent, and never less.
+    pub disk_size: Option<u64>,
+    /// Forwarded ports, besides the one for SSH.
+    pub ports: Vec<Forwarded>,
+    /// Acceleration.
+    pub accel: AccelChoice,
+    /// What starts the operating system; as the image says when absent.
+    pub firmware: Option<Firmware>,
+    /// Whether the machine goes when it is stopped.
+    pub remove_when_stopped: bool,
+}
+
+impl Machines {
+    /// Makes a machine, stopped.
+    ///
+    /// # Errors
+    /// The name is taken, the image cannot be booted on this host or in this way, its disk is not
+    /// in the store, or files cannot be made.
+    pub fn create(&self, new: &NewMachine<'_>, store: &Store) -> Result<Locked, MachineError> {
+        let firmware = bootable(new)?;
+        if let Some(name) = &new.name
+            && self.root.directory(name).exists()
+        {
+            return Err(MachineError::Exists(name.clone()));
+        }
+        let disk = utf8(store.materialise(&new.config.disk.id)?)?;
+        let disk_size = new.disk_size.unwrap_or(new.config.disk.size);
+        let ports: Vec<u16> = new.ports.iter().map(|port| port.host).collect();
+        let config = MachineConfig {
+            version: MachineConfig::VERSION,
+            image: new.image,
+            image_name: new.config.template.name.clone(),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |age| age.as_secs()),
+            memory_mib: new.memory_mib,
+            cpus: new.cpus,
+            disk_size,
+            ssh_port: free_port(&ports)?,
+            ssh_user: new.config.template.ssh_user.clone(),
+            ports: new.ports.clone(),
+            accel: new.accel,
+            firmware,
+            remove_when_stopped: new.remove_when_stopped,
+        };
+
+        let (temporary, lock) = self.root.temporary()?;
+        let filled = fill(&temporary, &config, &disk, new.config.disk.size)
+            .and_then(|()| self.publish(&temporary, new));
+        match filled {
+            Ok(name) => Ok(Locked {
+                machine: self.at(name),
+                lock,
+            }),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&temporary);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, temporary: &Path, new: &NewMachine<'_>) -> Result<MachineName, MachineError> {
+        if let Some(name) = &new.name {
+            return if self.root.publish(temporary, name)? {
+                Ok(name.clone())
+            } else {
+                Err(MachineError::Exists(name.clone()))
+            };
+        }
+        for name in MachineName::candidates(&new.config.template.name) {
+            if self.root.publish(temporary, &name)? {
+                return Ok(name);
+            }
+        }
+        unreachable!("candidates do not end")
+    }
+}
+
+fn fill(
+    directory: &Path,
+    config: &MachineConfig,
+    disk: &str,
+    image_size: u64,
+) -> Result<(), MachineError> {
+    let overlay = directory.join(files::OVERLAY);
+    overlay::create(&overlay, disk, image_size, config.disk_size)?;
+    let comment = format!("vmfab machine of {}", config.image_name);
+    KeyPair::create(&directory.join(PRIVATE_KEY), &comment)?;
+    config.write(directory)
+}
+
+/// How the image is booted; an error when it cannot be, here or in this way.
+fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
+    let template = &new.config.template;
+    if template.architecture != std::env::consts::ARCH {
+        return Err(MachineError::Architecture {
+            image: template.name.clone(),
+            wanted: template.architecture.clone(),
+        });
+    }
+    let firmware = new.firmware.unwrap_or(template.boot.firmware);
+    let missing = match firmware {
+        Firmware::Direct if new.config.kernel.is_none() => "kernel of its own",
+        Firmware::Uefi if !template.boot.uefi => "boot loader for UEFI",
+        _ => return Ok(firmware),
+    };
+    Err(MachineError::CannotBoot {
+        image: template.name.clone(),
+        missing,
+    })
+}

@@ -1,0 +1,327 @@
+//! The directory of a machine: its files, its two locks, and how it comes and goes in one step.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::error::{MachineError, io_error};
+use super::name::MachineName;
+use crate::host::Interrupt;
+
+/// Names of files in a machine's directory. Names, not paths: QEMU and ssh run in the directory.
+pub(super) mod files {
+    pub(crate) const OVERLAY: &str = "overlay.qcow2";
+    pub(crate) const FIRMWARE_VARS: &str = "firmware-vars.fd";
+    pub(crate) const CONSOLE_LOG: &str = "console.log";
+    pub(crate) const CONSOLE_SOCKET: &str = "console.sock";
+    pub(crate) const CONSOLE_LOCK: &str = "console.lock";
+    pub(crate) const QMP_SOCKET: &str = "qmp.sock";
+    pub(crate) const QEMU_LOG: &str = "qemu.log";
+    pub(crate) const SSH_LOG: &str = "ssh.log";
+    /// Locked by a vmfab that changes the machine's state.
+    pub(crate) const LOCK: &str = "lock";
+    /// Locked by QEMU, from the moment of its start to that of its end.
+    pub(crate) const RUNNING: &str = "running";
+}
+
+/// Directories that are being made or removed begin with this, which no machine's name does.
+const TEMPORARY: &str = ".tmp-";
+/// A temporary directory without a lock file is that of a killed process when it is this old.
+const ABANDONED: Duration = Duration::from_secs(60);
+/// Between two tries to take a lock.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The directory that holds all machines.
+#[derive(Debug, Clone)]
+pub(super) struct Root(pub(super) PathBuf);
+
+/// A lock that is held until it is dropped or its process ends.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Lock {
+    file: File,
+}
+
+impl Root {
+    pub(super) fn directory(&self, name: &MachineName) -> PathBuf {
+        self.0.join(name.as_str())
+    }
+
+    /// Names of all machines, sorted.
+    pub(super) fn names(&self) -> Result<Vec<MachineName>, MachineError> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io_error("list", &self.0)(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(io_error("list", &self.0))?;
+            if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A new directory, not yet a machine's, with the lock held. It is removed by a later call when
+    /// this process dies before [`publish`](Self::publish).
+    pub(super) fn temporary(&self) -> Result<(PathBuf, Lock), MachineError> {
+        fs::create_dir_all(&self.0).map_err(io_error("create", &self.0))?;
+        self.sweep();
+        let path = self.unused_name();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(io_error("create", &path))?;
+        let lock = try_lock(&path.join(files::LOCK))?;
+        let lock = lock
+            .ok_or_else(|| io_error("lock", &path)(io::Error::from(io::ErrorKind::WouldBlock)))?;
+        Ok((path, lock))
+    }
+
+    /// Gives a temporary directory the name of a machine; tells whether the name was free.
+    pub(super) fn publish(
+        &self,
+        temporary: &Path,
+        name: &MachineName,
+    ) -> Result<bool, MachineError> {
+        let target = self.directory(name);
+        match renameat_with(CWD, temporary, CWD, &target, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(io_error("create", &target)(error.into())),
+        }
+    }
+
+    /// Removes a machine's directory; the name is free at once.
+    pub(super) fn remove(&self, name: &MachineName, lock: &Lock) -> Result<(), MachineError> {
+        debug_assert!(lock.is_of(&self.directory(name)));
+        let directory = self.directory(name);
+        let doomed = self.unused_name();
+        fs::rename(&directory, &doomed).map_err(io_error("remove", &directory))?;
+        fs::remove_dir_all(&doomed).map_err(io_error("remove", &doomed))
+    }
+
+    /// Removes what killed processes left. What cannot be removed is left to the next time.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.0) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                continue;
+            }
+            // Opening must not make the file: the owner may be about to.
+            let abandoned = match File::options().write(true).open(path.join(files::LOCK)) {
+                Ok(file) => file.try_lock().is_ok(),
+                Err(_) => entry
+                    .metadata()
+                    .and_then(|meta| meta.modified())
+                    .is_ok_and(|time| {
+                        SystemTime::now()
+                            .duration_since(time)
+                            .is_ok_and(|age| age > ABANDONED)
+                    }),
+            };
+            if abandoned {
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+    }
+
+    fn unused_name(&self) -> PathBuf {
+        let unique = uuid::Uuid::new_v4();
+        self.0.join(format!("{TEMPORARY}{}", unique.simple()))
+    }
+}
+
+impl Lock {
+    /// Waits for the lock of a machine; `waiting` is called once when it is not free at once.
+    pub(super) fn wait(
+        name: &MachineName,
+        directory: &Path,
+        interrupt: &Interrupt,
+        waiting: &dyn Fn(),
+    ) -> Result<Self, MachineError> {
+        let path = directory.join(files::LOCK);
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            if !directory.is_dir() {
+                return Err(MachineError::Unknown(name.clone()));
+            }
+            if let Some(lock) = try_lock(&path)? {
+                // While it was waited for, the machine may have been removed, or even made anew.
+                if lock.is_of(directory) {
+                    return Ok(lock);
+                }
+                continue;
+            }
+            if interrupt.requested() {
+                return Err(MachineError::Interrupted { running: None });
+            }
+            if !told && started.elapsed() > Duration::from_millis(500) {
+                told = true;
+                waiting();
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// Whether the lock file is the one in `directory`.
+    fn is_of(&self, directory: &Path) -> bool {
+        let there = fs::metadata(directory.join(files::LOCK));
+        match (self.file.metadata(), there) {
+            (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+            _ => false,
+        }
+    }
+}
+
+/// Takes the lock on a file, which is made when it is not there.
+pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, MachineError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(io_error("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", path)(error)),
+    }
+}
+
+/// The file that a QEMU is to hold locked, locked by this process, to be handed to it as its
+/// standard input: the lock lives exactly as long as the last process that has the file open.
+/// `None` when a QEMU has it.
+pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineError> {
+    let path = directory.join(files::RUNNING);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    // Someone who only looks holds the lock for an instant.
+    for _ in 0..50 {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a QEMU holds the machine.
+pub(super) fn held_by_qemu(directory: &Path) -> Result<bool, MachineError> {
+    let path = directory.join(files::RUNNING);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_error("open", &path)(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn machine(root: &Root, name: &str) -> MachineName {
+        let name: MachineName = name.parse().unwrap();
+        let (temporary, _lock) = root.temporary().unwrap();
+        assert!(root.publish(&temporary, &name).unwrap());
+        name
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root(home.path().join("machines"));
+        assert_eq!(root.names().unwrap(), []);
+        let name = machine(&root, "docker");
+        let (temporary, _lock) = root.temporary().unwrap();
+        assert!(!root.publish(&temporary, &name).unwrap());
+        assert_eq!(root.names().unwrap(), [name]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root(home.path().join("machines"));
+        let (abandoned, lock) = root.temporary().unwrap();
+        let (alive, _held) = root.temporary().unwrap();
+        assert!(abandoned.exists());
+        drop(lock);
+        let (_, _lock) = root.temporary().unwrap();
+        assert!(!abandoned.exists());
+        assert!(alive.exists());
+    }
+
+    #[test]
+    fn a_lock_of_a_removed_machine_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root(home.path().join("machines"));
+        let name = machine(&root, "docker");
+        let directory = root.directory(&name);
+        let interrupt = Interrupt::new().unwrap();
+        let lock = Lock::wait(&name, &directory, &interrupt, &|| {}).unwrap();
+        let waiter = {
+            let (name, directory, interrupt) = (name.clone(), directory.clone(), interrupt.clone());
+            std::thread::spawn(move || Lock::wait(&name, &directory, &interrupt, &|| {}))
+        };
+        std::thread::sleep(RETRY);
+        root.remove(&name, &lock).unwrap();
+        drop(lock);
+        let error = waiter.join().unwrap().unwrap_err();
+        assert!(matches!(error, MachineError::Unknown(_)), "{error}");
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn waiting_for_a_lock_can_be_given_up() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root(home.path().join("machines"));
+        let name = machine(&root, "docker");
+        let interrupt = Interrupt::new().unwrap();
+        let _held = Lock::wait(&name, &root.directory(&name), &interrupt, &|| {}).unwrap();
+        interrupt.request();
+        let error = Lock::wait(&name, &root.directory(&name), &interrupt, &|| {}).unwrap_err();
+        assert!(matches!(error, MachineError::Interrupted { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_child_holds_the_running_lock_until_it_ends() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(!held_by_qemu(home.path()).unwrap());
+        let file = lock_for_qemu(home.path()).unwrap().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdin(Stdio::from(file))
+            .spawn()
+            .unwrap();
+        assert!(held_by_qemu(home.path()).unwrap());
+        assert!(lock_for_qemu(home.path()).unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!held_by_qemu(home.path()).unwrap());
+    }
+}

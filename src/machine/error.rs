@@ -1,0 +1,171 @@
+//! What can go wrong with a machine.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::name::{MachineName, NameError};
+use crate::guest::KeyError;
+use crate::host::MissingProgram;
+use crate::qemu::overlay::OverlayError;
+use crate::qemu::{Accel, AccelError, FirmwareMissing};
+use crate::store::StoreError;
+
+/// An operation on a machine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The text cannot be a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// There is no such machine.
+    #[error("there is no machine \"{0}\"")]
+    Unknown(MachineName),
+    /// The name is taken.
+    #[error("there is a machine \"{0}\" already")]
+    Exists(MachineName),
+    /// The machine's config cannot be read.
+    #[error("machine \"{name}\" is damaged: {}: {why}", path.display())]
+    Damaged {
+        /// The machine.
+        name: MachineName,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It runs and must not.
+    #[error("machine \"{0}\" is running")]
+    Running(MachineName),
+    /// It does not run and must.
+    #[error("machine \"{0}\" is stopped")]
+    Stopped(MachineName),
+    /// A program is missing on this host.
+    #[error(transparent)]
+    MissingProgram(#[from] MissingProgram),
+    /// UEFI firmware is missing on this host.
+    #[error(transparent)]
+    MissingFirmware(#[from] FirmwareMissing),
+    /// The acceleration that was asked for is not there.
+    #[error(transparent)]
+    Accel(#[from] AccelError),
+    /// The acceleration that was asked for does not work.
+    #[error("{} does not work on this host: {why}", accel.name().to_uppercase())]
+    AccelFailed {
+        /// The acceleration.
+        accel: Accel,
+        /// What showed it.
+        why: String,
+    },
+    /// The image cannot be booted in this way.
+    #[error("image \"{image}\" has no {missing}")]
+    CannotBoot {
+        /// The image's name.
+        image: String,
+        /// What is missing for it: `kernel of its own`, `boot loader for UEFI`.
+        missing: &'static str,
+    },
+    /// The image is for other processors.
+    #[error(
+        "image \"{image}\" is for {wanted}, and this host has {}",
+        std::env::consts::ARCH
+    )]
+    Architecture {
+        /// The image's name.
+        image: String,
+        /// Its architecture.
+        wanted: String,
+    },
+    /// A port of the host cannot be listened on.
+    #[error("port {port} of 127.0.0.1 cannot be forwarded: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// QEMU ended before the guest did anything.
+    #[error("QEMU {how}")]
+    Qemu {
+        /// `exited with code 1`.
+        how: String,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// The machine did not come so far that it could be entered.
+    #[error("machine \"{name}\" {why}")]
+    NotReady {
+        /// The machine.
+        name: MachineName,
+        /// What happened.
+        why: NotReady,
+        /// The last lines of its console.
+        console: Vec<String>,
+        /// What `ssh` said last.
+        ssh: Option<String>,
+        /// Whether it still runs.
+        running: bool,
+    },
+    /// The user gave up waiting.
+    #[error("interrupted")]
+    Interrupted {
+        /// The machine, when it is still there and runs.
+        running: Option<MachineName>,
+    },
+    /// QEMU holds the machine and does not listen.
+    #[error("QEMU of machine \"{0}\" neither answers nor ends")]
+    Stuck(MachineName),
+    /// The console has one user at a time.
+    #[error("the console of machine \"{0}\" is in use")]
+    ConsoleBusy(MachineName),
+    /// A path must be text for QEMU.
+    #[error("{} is not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+    /// The overlay cannot be made.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// The key pair failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store failed, or the image is gone from it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file operation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Why a machine cannot be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It was not ready in time.
+    #[error("could not be entered within {0} s")]
+    TimedOut(u64),
+    /// Its kernel panicked.
+    #[error("stopped with a kernel panic")]
+    Panic,
+    /// It switched itself off, or was stopped by another command.
+    #[error("was switched off before it could be entered")]
+    PoweredOff,
+    /// QEMU died under it.
+    #[error("lost its QEMU before it could be entered")]
+    QemuDied,
+}
+
+/// For `map_err`: an input or output error with what was tried, and on what.
+pub(super) fn io_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> MachineError {
+    let path = path.to_owned();
+    move |source| MachineError::Io {
+        action,
+        path,
+        source,
+    }
+}

@@ -1,0 +1,200 @@
+//! From a machine's config to a running QEMU.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::config::MachineConfig;
+use super::directory::{files, lock_for_qemu};
+use super::error::{MachineError, io_error};
+use super::{Locked, Machine};
+use crate::guest::{Account, KeyPair, PRIVATE_KEY, oem_strings};
+use crate::image::{Firmware, ImageConfig};
+use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware};
+use crate::store::Store;
+
+/// The port of SSH in the guest.
+const SSH: u16 = 22;
+
+/// A QEMU that this process started.
+pub(super) struct Qemu {
+    pub(super) child: Child,
+    /// Becomes readable when it ends.
+    pub(super) pidfd: OwnedFd,
+    pub(super) accel: Accel,
+    pub(super) ssh_port: u16,
+}
+
+impl Locked {
+    /// Starts QEMU. It is in a process group of its own and holds no file of this process, so that
+    /// it outlives vmfab and its Ctrl-C.
+    pub(super) fn launch(
+        &self,
+        program: &Path,
+        accel: Accel,
+        image: &ImageConfig,
+        store: &Store,
+    ) -> Result<Qemu, MachineError> {
+        let machine = &self.machine;
+        let mut config = machine.config()?;
+        check_ports(machine, &mut config)?;
+        let spec = spec(machine, &config, accel, image, store)?;
+        let running = lock_for_qemu(&machine.directory)?
+            .ok_or_else(|| MachineError::Running(machine.name.clone()))?;
+
+        // QEMU truncates the console's log when it opens it; who reads it must not see the last
+        // run's before that.
+        let console = machine.console_log();
+        File::create(&console).map_err(io_error("create", &console))?;
+        let log_path = machine.qemu_log();
+        let log = File::create(&log_path).map_err(io_error("create", &log_path))?;
+        let error_log = log.try_clone().map_err(io_error("create", &log_path))?;
+
+        let mut child = Command::new(program)
+            .args(arguments(&spec))
+            .current_dir(&machine.directory)
+            .process_group(0)
+            .stdin(Stdio::from(running))
+            .stdout(Stdio::from(log))
+            .stderr(Stdio::from(error_log))
+            .spawn()
+            .map_err(io_error("start", program))?;
+        let pidfd = Pid::from_raw(child.id().cast_signed())
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok(Qemu {
+                child,
+                pidfd,
+                accel,
+                ssh_port: config.ssh_port,
+            }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(io_error("watch", program)(error.into()))
+            }
+        }
+    }
+}
+
+/// Makes sure that all ports can be forwarded. The one for SSH is chosen anew when it is taken.
+fn check_ports(machine: &Machine, config: &mut MachineConfig) -> Result<(), MachineError> {
+    for forwarded in &config.ports {
+        probe(forwarded.host)?;
+    }
+    if probe(config.ssh_port).is_err() {
+        let taken: Vec<u16> = config.ports.iter().map(|port| port.host).collect();
+        config.ssh_port = free_port(&taken)?;
+        config.write(&machine.directory)?;
+    }
+    Ok(())
+}
+
+fn probe(port: u16) -> Result<u16, MachineError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| MachineError::Port { port, source })
+}
+
+/// A port of 127.0.0.1 that is free now and none of `taken`.
+pub(super) fn free_port(taken: &[u16]) -> Result<u16, MachineError> {
+    loop {
+        let port = probe(0)?;
+        if !taken.contains(&port) {
+            return Ok(port);
+        }
+    }
+}
+
+/// QEMU's paths are in JSON, which is UTF-8.
+pub(super) fn utf8(path: PathBuf) -> Result<String, MachineError> {
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| MachineError::NotUtf8(path.into()))
+}
+
+fn spec(
+    machine: &Machine,
+    config: &MachineConfig,
+    accel: Accel,
+    image: &ImageConfig,
+    store: &Store,
+) -> Result<MachineSpec, MachineError> {
+    let key_path = machine.directory.join(PRIVATE_KEY);
+    let public_key = KeyPair::read(&key_path)?
+        .public_line()
+        .map_err(|error| io_error("encode", &key_path)(std::io::Error::other(error)))?;
+    let accounts: Vec<Account> = image
+        .template
+        .users
+        .iter()
+        .map(|(name, home)| Account {
+            name: name.clone(),
+            home: home.clone(),
+        })
+        .collect();
+    let mut forwards = vec![Forward {
+        host: config.ssh_port,
+        guest: SSH,
+    }];
+    forwards.extend(config.ports.iter().map(|port| Forward {
+        host: port.host,
+        guest: port.guest,
+    }));
+    Ok(MachineSpec {
+        name: machine.name.to_string(),
+        accel,
+        memory_mib: config.memory_mib,
+        cpus: config.cpus,
+        overlay: files::OVERLAY.to_owned(),
+        backing: utf8(store.materialise(&image.disk.id)?)?,
+        boot: boot(machine, config, image, store)?,
+        forwards,
+        oem_strings: oem_strings(machine.name.as_str(), &public_key, &accounts),
+        qmp_socket: files::QMP_SOCKET.to_owned(),
+        console_socket: files::CONSOLE_SOCKET.to_owned(),
+        console_log: files::CONSOLE_LOG.to_owned(),
+    })
+}
+
+fn boot(
+    machine: &Machine,
+    config: &MachineConfig,
+    image: &ImageConfig,
+    store: &Store,
+) -> Result<Boot, MachineError> {
+    match config.firmware {
+        Firmware::Direct => {
+            let kernel = image.kernel.ok_or_else(|| MachineError::CannotBoot {
+                image: image.template.name.clone(),
+                missing: "kernel of its own",
+            })?;
+            Ok(Boot::Direct {
+                kernel: store.materialise(&kernel.id)?,
+                initrd: image
+                    .initrd
+                    .map(|initrd| store.materialise(&initrd.id))
+                    .transpose()?,
+                command_line: image.template.boot.command_line.clone(),
+            })
+        }
+        Firmware::Uefi => {
+            let firmware = find_firmware(Path::new("/"))?;
+            let vars = machine.directory.join(files::FIRMWARE_VARS);
+            if !vars.exists() {
+                fs::copy(&firmware.vars, &vars).map_err(io_error("copy", &firmware.vars))?;
+            }
+            Ok(Boot::Uefi {
+                code: utf8(firmware.code)?,
+                vars: files::FIRMWARE_VARS.to_owned(),
+            })
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Starting a machine and waiting until it can be entered.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::console::{Watcher, last_lines};
+use super::directory::files;
+use super::error::{MachineError, NotReady, io_error};
+use super::launch::Qemu;
+use super::ready::Attempts;
+use super::state::State;
+use super::{Locked, Machine};
+use crate::event::{Event, Sink};
+use crate::host::process::End;
+use crate::host::{Interrupt, Program, require};
+use crate::image::ImageConfig;
+use crate::qemu::qmp::Status;
+use crate::qemu::{Accel, AccelChoice, ProbeFile, kvm_failed};
+use crate::store::Store;
+
+/// A guest under hardware acceleration that has written nothing to its console after this time is
+/// taken for one that will not. A kernel writes within a second.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often things are looked at that nobody reports.
+const TICK: Duration = Duration::from_millis(50);
+/// How often QEMU is asked about its guest, while its acceleration is on trial.
+const ASK: Duration = Duration::from_secs(1);
+/// How often a port that was free a moment ago may turn out to be taken.
+const PORT_TRIES: u32 = 5;
+/// Lines of the console that errors show.
+const TAIL: usize = 20;
+
+/// What starting needs.
+pub struct Startup<'a> {
+    /// The image below the machine's overlay.
+    pub image: &'a ImageConfig,
+    /// Where it is.
+    pub store: &'a Store,
+    /// Where progress goes.
+    pub sink: &'a dyn Sink,
+    /// Tells when the user gave up.
+    pub interrupt: &'a Interrupt,
+    /// How long it may take until the machine can be entered.
+    pub timeout: Duration,
+}
+
+/// A machine that can be entered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ready {
+    /// Seconds from the start of the (last) QEMU.
+    pub seconds: f64,
+    /// What runs its instructions.
+    pub accel: Accel,
+}
+
+/// How waiting for a QEMU ended.
+enum Outcome {
+    Ready,
+    AccelFailed(String),
+    PortTaken,
+    NotReady(NotReady),
+}
+
+impl Startup<'_> {
+    /// Starts a stopped machine and waits until a command over SSH has succeeded. While it waits
+    /// the machine is not locked, so that others can stop it.
+    ///
+    /// # Errors
+    /// It runs already, QEMU cannot be started, or the machine cannot be entered. In the last case,
+    /// and when the user gives up, the machine is left as it is.
+    pub fn run(&self, locked: Locked) -> Result<Ready, MachineError> {
+        let machine = locked.machine.clone();
+        let program = require(Program::QemuSystem)?;
+        require(Program::Ssh)?;
+        let config = machine.config()?;
+        let probe = ProbeFile::new(&machine.machines.probes, &program)
+            .map_err(io_error("read", &program))?;
+        let mut accel = config.accel.first(probe.failed())?;
+        let mut port_tries = 0;
+        let mut failure: Option<String> = None;
+        let mut locked = Some(locked);
+        loop {
+            let held = match locked.take() {
+                Some(held) => held,
+                None => machine.lock(self.sink, self.interrupt)?,
+            };
+            self.waiting(&machine, "qemu");
+            let started = Instant::now();
+            let mut qemu = held.launch(&program, accel, self.image, self.store)?;
+            drop(held);
+            match self.wait(&machine, &mut qemu, started)? {
+                Outcome::Ready => {
+                    if let Some(why) = &failure {
+                        // Only now is it sure that it was not the guest's fault.
+                        let _ = probe.remember(why);
+                    }
+                    let seconds = started.elapsed().as_secs_f64();
+                    self.sink.emit(Event::MachineReady {
+                        machine: machine.name.to_string(),
+                        seconds,
+                    });
+                    return Ok(Ready { seconds, accel });
+                }
+                Outcome::PortTaken if port_tries < PORT_TRIES => port_tries += 1,
+                Outcome::AccelFailed(why) if config.accel == AccelChoice::Auto => {
+                    self.sink.emit(Event::Warning {
+                        message: format!(
+                            "{} does not work on this host ({why}); starting \"{}\" again without \
+                             it, which is slower",
+                            accel.name().to_uppercase(),
+                            machine.name
+                        ),
+                    });
+                    end(&mut qemu);
+                    failure = Some(why);
+                    accel = Accel::Tcg;
+                }
+                Outcome::AccelFailed(why) => {
+                    end(&mut qemu);
+                    return Err(MachineError::AccelFailed { accel, why });
+                }
+                Outcome::PortTaken => return Err(ended(&machine, &mut qemu)),
+                Outcome::NotReady(why) => return Err(not_ready(&machine, why)?),
+            }
+        }
+    }
+
+    fn waiting(&self, machine: &Machine, what: &str) {
+        self.sink.emit(Event::MachineWaiting {
+            machine: machine.name.to_string(),
+            what: what.to_owned(),
+        });
+    }
+
+    fn wait(
+        &self,
+        machine: &Machine,
+        qemu: &mut Qemu,
+        started: Instant,
+    ) -> Result<Outcome, MachineError> {
+        let log = machine.console_log();
+        let mut console = Watcher::new(&log).map_err(io_error("open", &log))?;
+        let mut attempts = self.attempts(machine)?;
+        let mut asked = Instant::now();
+        let mut spoke = false;
+        self.waiting(machine, "console");
+        loop {
+            let ended = self.pause(qemu)?;
+            if self.interrupt.requested() {
+                return Err(MachineError::Interrupted {
+                    running: Some(machine.name.clone()),
+                });
+            }
+            console.look().map_err(io_error("read", &log))?;
+            if ended {
+                return after_the_end(machine, qemu, console.spoke());
+            }
+            if console.panicked() {
+                return Ok(Outcome::NotReady(NotReady::Panic));
+            }
+            if console.spoke() && !spoke {
+                spoke = true;
+                self.waiting(machine, "ssh");
+            }
+            if qemu.accel != Accel::Tcg {
+                if !spoke && started.elapsed() > SILENCE {
+                    return Ok(Outcome::AccelFailed(format!(
+                        "the guest printed nothing for {} s",
+                        SILENCE.as_secs()
+                    )));
+                }
+                if asked.elapsed() > ASK {
+                    asked = Instant::now();
+                    if let Some(why) = accel_failure(machine)? {
+                        return Ok(Outcome::AccelFailed(why));
+                    }
+                }
+            }
+            // A guest without a console gets its chance too, later.
+            if (spoke || started.elapsed() > SILENCE)
+                && attempts
+                    .succeeded()
+                    .map_err(io_error("start", &PathBuf::from("ssh")))?
+            {
+                return Ok(Outcome::Ready);
+            }
+            if started.elapsed() > self.timeout {
+                let seconds = self.timeout.as_secs();
+                return Ok(Outcome::NotReady(NotReady::TimedOut(seconds)));
+            }
+        }
+    }
+
+    fn attempts(&self, machine: &Machine) -> Result<Attempts, MachineError> {
+        Ok(Attempts::new(
+            require(Program::Ssh)?,
+            machine.directory.clone(),
+            machine.ssh(None)?,
+            machine.directory.join(files::SSH_LOG),
+        ))
+    }
+
+    /// Waits for the next tick, or the end of QEMU, or the user; tells whether QEMU has ended.
+    fn pause(&self, qemu: &mut Qemu) -> Result<bool, MachineError> {
+        let timeout = Timespec::try_from(TICK).ok();
+        let mut fds = [
+            PollFd::new(&qemu.pidfd, PollFlags::IN),
+            PollFd::new(self.interrupt, PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(!fds[0].revents().is_empty()),
+            Err(error) => Err(io_error("wait for", &PathBuf::from("QEMU"))(error.into())),
+        }
+    }
+}
+
+/// Ends a QEMU whose guest never ran.
+fn end(qemu: &mut Qemu) {
+    let _ = qemu.child.kill();
+    let _ = qemu.child.wait();
+}
+
+/// What a running QEMU shows of a failure of its acceleration.
+fn accel_failure(machine: &Machine) -> Result<Option<String>, MachineError> {
+    if let State::Running {
+        status: Some(Status::InternalError),
+        ..
+    } = machine.state()?
+    {
+        return Ok(Some("the guest died with an internal error".to_owned()));
+    }
+    let printed = qemu_lines(machine);
+    Ok(printed
+        .into_iter()
+        .find(|line| line.contains("KVM internal error")))
+}
+
+fn qemu_lines(machine: &Machine) -> Vec<String> {
+    last_lines(&machine.qemu_log(), TAIL)
+}
+
+/// Why QEMU ended.
+fn after_the_end(machine: &Machine, qemu: &mut Qemu, spoke: bool) -> Result<Outcome, MachineError> {
+    let status = reap(machine, qemu)?;
+    let printed = qemu_lines(machine);
+    let ssh_rule = format!(
+        "Could not set up host forwarding rule 'tcp:127.0.0.1:{}-",
+        qemu.ssh_port
+    );
+    if printed.iter().any(|line| line.contains(&ssh_rule)) {
+        return Ok(Outcome::PortTaken);
+    }
+    if qemu.accel != Accel::Tcg {
+        let line = printed.iter().find(|line| kvm_failed(line));
+        if let Some(line) = line {
+            return Ok(Outcome::AccelFailed(line.clone()));
+        }
+        if let (Some(signal), false) = (status.signal(), spoke) {
+            return Ok(Outcome::AccelFailed(format!(
+                "QEMU was killed by signal {signal}"
+            )));
+        }
+    }
+    match (status.success(), spoke) {
+        (true, _) => Ok(Outcome::NotReady(NotReady::PoweredOff)),
+        (false, true) => Ok(Outcome::NotReady(NotReady::QemuDied)),
+        (false, false) => Err(ended(machine, qemu)),
+    }
+}
+
+fn reap(machine: &Machine, qemu: &mut Qemu) -> Result<ExitStatus, MachineError> {
+    qemu.child
+        .wait()
+        .map_err(io_error("wait for QEMU of", &machine.directory))
+}
+
+/// The error for a QEMU that ended before its guest did anything.
+fn ended(machine: &Machine, qemu: &mut Qemu) -> MachineError {
+    match reap(machine, qemu) {
+        Ok(status) => MachineError::Qemu {
+            how: End::Exited(status).describe(),
+            tail: qemu_lines(machine),
+        },
+        Err(error) => error,
+    }
+}
+
+fn not_ready(machine: &Machine, why: NotReady) -> Result<MachineError, MachineError> {
+    let mut console = last_lines(&machine.console_log(), TAIL);
+    if why == NotReady::QemuDied {
+        console.extend(qemu_lines(machine));
+    }
+    let ssh = fs::read_to_string(machine.directory.join(files::SSH_LOG))
+        .ok()
+        .and_then(|text| text.lines().last().map(str::to_owned));
+    Ok(MachineError::NotReady {
+        name: machine.name.clone(),
+        why,
+        console,
+        ssh,
+        running: machine.state()? != State::Stopped,
+    })
+}

@@ -1,0 +1,94 @@
+//! Asking what a machine does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::directory::{files, held_by_qemu};
+use super::error::{MachineError, io_error};
+use crate::qemu::qmp::{self, Listener, Status};
+
+/// What a machine does at the moment of the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No QEMU has it.
+    Stopped,
+    /// A QEMU has it and does not listen: it starts, or is about to end.
+    Starting,
+    /// A QEMU runs it.
+    Running {
+        /// QEMU's process; unknown while others talk to it.
+        pid: Option<Pid>,
+        /// What QEMU says about the guest; nothing when it does not answer in time.
+        status: Option<Status>,
+    },
+}
+
+impl State {
+    /// For people and for `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running {
+                status: Some(status),
+                ..
+            } => status.name(),
+            Self::Running { status: None, .. } => "unresponsive",
+        }
+    }
+}
+
+pub(super) fn observe(directory: &Path) -> Result<State, MachineError> {
+    // A QEMU that ends between two questions is asked about once more.
+    for _ in 0..3 {
+        let listener = qmp::connect(directory, files::QMP_SOCKET)
+            .map_err(io_error("connect to", &directory.join(files::QMP_SOCKET)))?;
+        match listener {
+            Listener::Process(pid, pending) => {
+                let answer = pending.greet().and_then(|mut qmp| qmp.status());
+                if answer.is_ok() || held_by_qemu(directory)? {
+                    return Ok(State::Running {
+                        pid: Some(pid),
+                        status: answer.ok(),
+                    });
+                }
+            }
+            Listener::Busy => {
+                return Ok(State::Running {
+                    pid: None,
+                    status: None,
+                });
+            }
+            Listener::Nobody => {
+                return Ok(if held_by_qemu(directory)? {
+                    State::Starting
+                } else {
+                    State::Stopped
+                });
+            }
+        }
+    }
+    Ok(State::Stopped)
+}
+
+/// The QMP listener of a machine that is not stopped, when there is one within `patience`; `None`
+/// when QEMU ended meanwhile.
+pub(super) fn listener(
+    directory: &Path,
+    patience: Duration,
+) -> Result<Option<Listener>, MachineError> {
+    let started = Instant::now();
+    loop {
+        let listener = qmp::connect(directory, files::QMP_SOCKET)
+            .map_err(io_error("connect to", &directory.join(files::QMP_SOCKET)))?;
+        match listener {
+            Listener::Process(..) => return Ok(Some(listener)),
+            Listener::Nobody if !held_by_qemu(directory)? => return Ok(None),
+            _ if started.elapsed() > patience => return Ok(Some(listener)),
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
