@@ -5,6 +5,7 @@ pub mod build;
 pub mod doctor;
 mod error;
 pub mod images;
+pub mod machine;
 
 use std::sync::Arc;
 
