@@ -66,9 +66,23 @@ pub enum Error {
     /// Anything else.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// Something that is no program is missing on this host.
+    #[error("{message}")]
+    Lacking {
+        /// What is missing.
+        message: String,
+        /// How to get it.
+        help: String,
+    },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
+    /// The user gave up, and what is left behind needs a word.
+    #[error("interrupted")]
+    InterruptedWith {
+        /// What is left, and what to do with it.
+        help: String,
+    },
 }
 
 impl Error {

@@ -5,6 +5,7 @@ pub mod build;
 pub mod doctor;
 mod error;
 pub mod images;
+pub mod machine;
 pub mod recipes;
 
 use std::sync::Arc;
