@@ -35,11 +35,13 @@ pub enum Step {
     /// What every guest needs and no recipe should have to say: file system table, network, host
     /// keys at first boot. Inputs `layer`…; output `layer`.
     System(System),
-    /// A command that must succeed in the finished tree. Inputs `layer`…; no output.
+    /// A command that must succeed in the finished tree. Inputs `layer`…; output `ok`, an empty
+    /// object.
     Check(Run),
     /// Layers to a disk, a kernel and an initrd. Inputs `layer`…; outputs `disk`, `kernel`, `initrd`.
     Disk(Disk),
-    /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`; output `config`.
+    /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`, `check`…, the last of which
+    /// only make it wait; output `config`.
     Image(Box<Image>),
     /// Local files as a tar. Output `source`.
     Local(Local),
@@ -219,7 +221,7 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Env {
-    /// The variables.
+    /// All variables that hold from this step on, those of earlier `env` steps too.
     pub variables: BTreeMap<String, String>,
 }
 
@@ -241,7 +243,7 @@ pub struct System {
     pub filesystem: String,
     /// Whether the disk has an EFI system partition.
     pub uefi: bool,
-    /// The host name when no step sets one.
+    /// The host name that the machine starts with.
     pub hostname: String,
 }
 
@@ -261,7 +263,8 @@ pub struct Disk {
     pub kernel: Option<String>,
     /// Initrd in the tree; the one that belongs to the kernel when absent.
     pub initrd: Option<String>,
-    /// Kernel command line, without the root device.
+    /// Kernel command line for the boot loader, without the root device unless the recipe names one
+    /// of its own.
     pub command_line: String,
 }
 

@@ -19,6 +19,21 @@ const TAIL_LINES: usize = 20;
 /// What a process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long a wait for something that cannot be polled sleeps.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Sleeps a twentieth of a second; `false` at once when the user gives up.
+#[must_use]
+pub fn pause(interrupt: &Interrupt) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN)];
+    // A signal only makes the pause shorter.
+    let _ = poll(&mut fds, Some(&PAUSE));
+    !interrupt.requested()
+}
+
 /// How a child process ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -121,7 +136,7 @@ fn follow(
     limit: Option<Duration>,
     interrupt: &Interrupt,
 ) -> io::Result<End> {
-    let pidfd = pidfd_open(pid(child), PidfdFlags::empty())?;
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let started = Instant::now();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -160,19 +175,15 @@ fn follow(
             // The child is over and the pipe is empty. What it left running in the background may
             // hold the pipe open; it does not outlive the step.
             let status = child.wait()?;
-            let _ = kill_process_group(pid(child), Signal::KILL);
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
             return Ok(End::Exited(status));
         }
     }
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(child.id() as i32).expect("process ids are positive")
-}
-
 /// Ends a process group: SIGTERM, and SIGKILL when that is not enough. Waits for the child.
 fn end_group(child: &mut Child) {
-    let group = pid(child);
+    let group = Pid::from_child(child);
     let _ = kill_process_group(group, Signal::TERM);
     let asked = Instant::now();
     while asked.elapsed() < GRACE {

@@ -204,7 +204,7 @@ pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> 
         .collect())
 }
 
-fn config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Error> {
+pub(super) fn config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Error> {
     let bytes = store.read_object(image)?;
     ImageConfig::from_bytes(&bytes).map_err(|error| Error::Verification {
         message: format!("object {} is {error}", image.short()),

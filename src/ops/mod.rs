@@ -6,6 +6,7 @@ pub mod doctor;
 mod error;
 pub mod images;
 pub mod machine;
+pub mod recipes;
 
 use std::sync::Arc;
 

@@ -1,1 +1,133 @@
-//! plan
+//! Recipe model to derivation graph: the one place of lowering. Pure: what it must know from
+//! outside it asks a [`World`].
+
+mod label;
+mod lower;
+mod render;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+
+use crate::derivation::{Graph, GraphError, NodeId};
+use crate::digest::{Digest, ObjectId};
+use crate::host::Program;
+use crate::image::{ImageConfig, ImageTemplate};
+use crate::recipe::{self, Loaded, Problem};
+
+/// Why the world could not answer.
+pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What planning must know from outside.
+pub trait World {
+    /// The digest of a local file or directory tree (see [`Local`](crate::derivation::step::Local)).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn local(&self, path: &Path) -> Result<Digest, WorldError>;
+
+    /// The image under a tag, without `@`; `None` when there is no such tag.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError>;
+}
+
+/// All that is to be done for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The steps, inputs before those that read them.
+    pub graph: Graph,
+    /// The step whose output `config` is the image.
+    pub image: NodeId,
+    /// The image's name in the recipe.
+    pub image_name: String,
+    /// The image config as far as it is known before anything is built.
+    pub template: ImageTemplate,
+    /// Where the local files of `local` steps are, by the digest in their parameters.
+    pub locals: BTreeMap<Digest, PathBuf>,
+    /// The programs of this host that the steps call.
+    pub programs: BTreeSet<Program>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum PlanError {
+    /// The recipe has no image of that name.
+    #[error("{recipe} has no image \"{name}\"")]
+    UnknownImage {
+        /// The recipe's name.
+        recipe: String,
+        /// The name that was asked for.
+        name: String,
+        /// A similar one, or all that there are.
+        #[help]
+        help: String,
+    },
+    /// The recipe has several images and none of its own name.
+    #[error("{recipe} has {} images and none is named \"{recipe}\"", images.len())]
+    #[diagnostic(help("name one of them: {}", images.join(", ")))]
+    WhichImage {
+        /// The recipe's name.
+        recipe: String,
+        /// Its images.
+        images: Vec<String>,
+    },
+    /// Images are not built for this architecture.
+    #[error("\"{0}\" is not an architecture that images are built for")]
+    #[diagnostic(help("there are x86_64 and aarch64"))]
+    Architecture(String),
+    /// The recipe asks for what cannot be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Recipe(#[from] Box<Problem>),
+    /// The graph is not in order: a mistake in this program.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The image config does not serialise: a mistake in this program.
+    #[error("cannot write the image config: {0}")]
+    Template(serde_json::Error),
+}
+
+impl From<Problem> for PlanError {
+    fn from(problem: Problem) -> Self {
+        Self::Recipe(Box::new(problem))
+    }
+}
+
+/// Plans an image of a recipe for an architecture, `x86_64` or `aarch64`. Without a name, it is the
+/// image with the recipe's name, else the only one.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan(
+    loaded: &Loaded,
+    image: Option<&str>,
+    world: &dyn World,
+    architecture: &str,
+) -> Result<Plan, PlanError> {
+    let names = || loaded.images.iter().map(|image| image.name.value.as_str());
+    let owned = || names().map(str::to_owned).collect::<Vec<_>>();
+    let recipe = &loaded.recipe.name;
+    let index = match image {
+        Some(name) => names().position(|other| other == name).ok_or_else(|| {
+            let help = match recipe::closest(name, names()) {
+                Some(other) => format!("did you mean \"{other}\"?"),
+                None => format!("its images are {}", owned().join(", ")),
+            };
+            PlanError::UnknownImage {
+                recipe: recipe.clone(),
+                name: name.to_owned(),
+                help,
+            }
+        })?,
+        None => recipe::default_image(recipe, names()).ok_or_else(|| PlanError::WhichImage {
+            recipe: recipe.clone(),
+            images: owned(),
+        })?,
+    };
+    lower::debian_architecture(architecture)?;
+    lower::lower(&loaded.images[index], world, architecture)
+}

@@ -1,1 +1,28 @@
-//! recipe
+//! Recipes: KDL 2 to a typed model with source spans. Pure: files are read through [`Files`].
+//!
+//! ```text
+//! text ── kdl ──► nodes ── document ──► parameters, image nodes ── image ──► drafts ── load ──► model
+//!                          (include)                      (shape, reader)            (from)
+//! ```
+
+mod catalogue;
+mod document;
+mod error;
+mod image;
+mod load;
+mod model;
+mod parameter;
+mod reader;
+mod reference;
+mod shape;
+mod source;
+mod syntax;
+mod value;
+
+pub use catalogue::{BuiltIn, catalogue};
+pub(crate) use error::closest;
+pub use error::{Problem, RecipeError};
+pub(crate) use load::default_image;
+pub use load::load;
+pub use model::*;
+pub use source::{Files, Source, Span, Spanned};

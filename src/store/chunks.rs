@@ -30,14 +30,20 @@ pub(super) fn object_id(file: &File) -> io::Result<(ObjectId, u64)> {
             }
         }
     }
-    let chunks: Vec<(u64, Option<Digest>)> = offsets
-        .into_par_iter()
-        .map_init(Vec::new, |buffer, offset| {
-            buffer.resize(CHUNK.min(size - offset) as usize, 0);
-            file.read_exact_at(buffer, offset)?;
-            Ok((offset, chunk_digest(buffer)))
-        })
-        .collect::<io::Result<_>>()?;
+    let digests = || -> io::Result<Vec<(u64, Option<Digest>)>> {
+        offsets
+            .into_par_iter()
+            .map_init(Vec::new, |buffer, offset| {
+                buffer.resize(CHUNK.min(size - offset) as usize, 0);
+                file.read_exact_at(buffer, offset)?;
+                Ok((offset, chunk_digest(buffer)))
+            })
+            .collect()
+    };
+    // From a plain thread: the caller may be a thread of another rayon pool, which would start
+    // other work of that pool while it waits, and come back only when that is done.
+    let chunks = std::thread::scope(|scope| scope.spawn(digests).join())
+        .map_err(|_| io::Error::other("a hashing thread panicked"))??;
     Ok((fold(size, chunks), size))
 }
 

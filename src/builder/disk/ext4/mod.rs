@@ -1,0 +1,180 @@
+//! An ext4 file system from a directory tree: `mke2fs -d`, and then [`normalise`].
+//!
+//! `mke2fs` (e2fsprogs 1.47.0) does nearly all of it the same way each time, once it is told
+//! every choice that it would else take from `/etc/mke2fs.conf`, the clock or a random source. What
+//! is left is what it copies from the tree and the tree cannot keep still: access and change times.
+
+mod inode;
+mod normalise;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use uuid::Uuid;
+
+pub use normalise::normalise;
+
+use super::{DiskError, DiskIds};
+
+/// Bytes of a block.
+pub const BLOCK: u64 = 4096;
+
+/// Features, all of them known to Linux 3.18, e2fsprogs 1.43 and GRUB 2.02. `none` clears the
+/// program's own choice first.
+const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,\
+    flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
+
+/// An ext4 file system that is to be made inside a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ext4 {
+    label: String,
+    uuid: Uuid,
+    hash_seed: Uuid,
+    offset: u64,
+    size: u64,
+    time: u32,
+}
+
+impl Ext4 {
+    /// A file system of `size` bytes at `offset` bytes in its file; a part of a block at the end
+    /// stays unused. `time`, in seconds since 1970 and not 0, stands for every "now": the times of
+    /// `/`, of `lost+found` and of the file system itself.
+    ///
+    /// # Errors
+    /// [`DiskError::Label`].
+    pub fn new(
+        ids: &DiskIds,
+        label: &str,
+        offset: u64,
+        size: u64,
+        time: u32,
+    ) -> Result<Self, DiskError> {
+        if label.len() > 16 || label.chars().any(char::is_control) {
+            return Err(DiskError::Label(label.to_owned()));
+        }
+        Ok(Self {
+            label: label.to_owned(),
+            uuid: ids.filesystem,
+            hash_seed: ids.hash_seed,
+            offset,
+            size,
+            // mke2fs takes 0 for "not given".
+            time: time.max(1),
+        })
+    }
+
+    /// Arguments of `mke2fs` for filling it from the directory `tree`. `file` must exist, be as
+    /// long as the disk, and read as zeros in the range of the file system: nothing is zeroed, so
+    /// that the file stays sparse and the guest has nothing to initialise in the background.
+    ///
+    /// Owners, modes, hard links and extended attributes are taken as the running user sees them.
+    /// `/` itself always belongs to root with mode 0755.
+    #[must_use]
+    pub fn arguments(&self, tree: &Path, file: &Path) -> Vec<OsString> {
+        let extended = format!(
+            "hash_seed={},offset={},root_owner=0:0,assume_storage_prezeroed=1,nodiscard",
+            self.hash_seed, self.offset
+        );
+        let mut arguments: Vec<OsString> = [
+            // With an empty configuration "ext2" is the only type that mke2fs knows. It means no
+            // more than an empty list of features, and the list is given.
+            ["-t", "ext2"],
+            ["-O", FEATURES],
+            ["-b", &BLOCK.to_string()],
+            ["-I", "256"],
+            // One inode for 16 KiB: container images are many small files.
+            ["-i", "16384"],
+            ["-G", "16"],
+            // One per cent is kept for root, to be able to log in to a full machine.
+            ["-m", "1"],
+            ["-e", "remount-ro"],
+            ["-J", &format!("size={}", self.journal_mebibytes())],
+            ["-L", &self.label],
+            ["-U", &self.uuid.to_string()],
+            ["-E", &extended],
+        ]
+        .iter()
+        .flatten()
+        .map(OsString::from)
+        .collect();
+        arguments.extend(["-q".into(), "-d".into(), tree.into(), file.into()]);
+        arguments.push((self.size / BLOCK).to_string().into());
+        arguments
+    }
+
+    /// The whole environment of `mke2fs`: run it with nothing else, and with its standard input
+    /// closed to questions.
+    ///
+    /// `SOURCE_DATE_EPOCH` is left out on purpose: from 1.47.1 on it would cut the files' own
+    /// times too.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("E2FSPROGS_FAKE_TIME", self.time.to_string()),
+            ("LC_ALL", "C".to_owned()),
+            ("MKE2FS_CONFIG", "/dev/null".to_owned()),
+        ]
+    }
+
+    /// 1/64 of the file system, 4 to 64 MiB. A larger journal only makes overlays grow.
+    fn journal_mebibytes(&self) -> u64 {
+        (self.size >> 26).clamp(4, 64)
+    }
+}
+
+/// Whether these lines of `mke2fs` say that the tree does not fit.
+#[must_use]
+pub fn says_too_small(output: &[String]) -> bool {
+    const SIGNS: [&str; 3] = [
+        "Could not allocate block",
+        "Could not allocate inode",
+        "No space left in ext2 filesystem",
+    ];
+    output
+        .iter()
+        .any(|line| SIGNS.iter().any(|sign| line.contains(sign)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_every_choice() {
+        let ids = DiskIds::new(&[7; 32]);
+        let ext4 = Ext4::new(&ids, "root", 1 << 20, 10 << 30, 0).unwrap();
+        let words: Vec<String> = ext4
+            .arguments(Path::new("/tree"), Path::new("/disk.raw"))
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect();
+        insta::assert_snapshot!(words.join(" "), @"-t ext2 -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum -b 4096 -I 256 -i 16384 -G 16 -m 1 -e remount-ro -J size=64 -L root -U 3d6111ac-8603-4b4b-a68a-21eb79dc34eb -E hash_seed=7fc93baa-f19b-4055-8bdc-2621fa7ff3b5,offset=1048576,root_owner=0:0,assume_storage_prezeroed=1,nodiscard -q -d /tree /disk.raw 2621440");
+        let environment = ext4
+            .environment()
+            .map(|(name, value)| format!("{name}={value}"));
+        insta::assert_snapshot!(
+            environment.join(" "),
+            @"E2FSPROGS_FAKE_TIME=1 LC_ALL=C MKE2FS_CONFIG=/dev/null"
+        );
+    }
+
+    #[test]
+    fn the_journal_grows_with_the_size_up_to_a_limit() {
+        let ids = DiskIds::new(&[7; 32]);
+        let journal = |size| Ext4::new(&ids, "", 0, size, 1).unwrap().journal_mebibytes();
+        assert_eq!(
+            [64 << 20, 1 << 30, 4 << 30, 1 << 40].map(journal),
+            [4, 16, 64, 64]
+        );
+    }
+
+    #[test]
+    fn labels_have_at_most_16_bytes() {
+        let ids = DiskIds::new(&[7; 32]);
+        assert!(Ext4::new(&ids, "exactly-16-bytes", 0, 1 << 30, 1).is_ok());
+        for bad in ["one-byte-too-long", "a\nb"] {
+            let error = Ext4::new(&ids, bad, 0, 1 << 30, 1).unwrap_err();
+            assert!(matches!(error, DiskError::Label(_)), "{error}");
+        }
+    }
+}

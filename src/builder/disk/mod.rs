@@ -1,0 +1,77 @@
+//! Disks at the level of files: what `mke2fs` is told and what is corrected in its result, partition
+//! tables and the EFI system partition. Nothing here starts a program or needs a mount.
+//!
+//! ```text
+//! plain    ext4 over the whole file
+//! uefi     0        protective MBR, GPT
+//!          1 MiB    EFI system partition, FAT32: systemd-boot, its entry, kernel, initrd
+//!          …        root partition, ext4, to the end less 1 MiB
+//!          end      second copy of the GPT
+//! ```
+//!
+//! Each id and time on a disk comes from the inputs of its derivation, so that equal inputs make
+//! equal bytes.
+
+mod esp;
+pub mod ext4;
+mod fat;
+mod gpt;
+mod ids;
+
+use std::io;
+
+pub use esp::{Esp, Target};
+pub use ext4::Ext4;
+pub use gpt::{GptError, Layout};
+pub use ids::DiskIds;
+
+const MEBIBYTE: u64 = 1 << 20;
+
+/// The size that a disk of `asked` bytes gets: whole MiB, which every format and partition table
+/// can tell.
+#[must_use]
+pub const fn disk_size(asked: u64) -> u64 {
+    asked.next_multiple_of(MEBIBYTE)
+}
+
+/// A disk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The file could not be read or written.
+    #[error("{action} the disk: {source}")]
+    Io {
+        /// What was tried: `read`, `write`, …
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What is there is not a file system as [`Ext4::arguments`] asks for.
+    #[error("not an ext4 file system that vmfab made: {0}")]
+    NotExt4(String),
+    /// An inode's extended attributes are not as the format says.
+    #[error("inode {0} has malformed extended attributes")]
+    Attributes(u32),
+    /// The partition table could not be written.
+    #[error(transparent)]
+    Gpt(#[from] GptError),
+    /// The disk has no room for its partitions.
+    #[error(
+        "a disk of {size} bytes is too small: boot files and partition tables alone need {needed}"
+    )]
+    TooSmall {
+        /// The size that was asked for.
+        size: u64,
+        /// The least size, with room for a small root partition.
+        needed: u64,
+    },
+    /// The label does not fit.
+    #[error(
+        "\"{0}\" cannot be the label of a file system: at most 16 bytes, no control characters"
+    )]
+    Label(String),
+}
+
+/// For `map_err`.
+fn io_error(action: &'static str) -> impl FnOnce(io::Error) -> DiskError {
+    move |source| DiskError::Io { action, source }
+}

@@ -1,0 +1,241 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::*;
+use crate::derivation::{Builder, Input};
+use crate::event::Recorder;
+
+/// Builds `text`: the text of its parameters and the contents of its inputs, and fails on `"fail"`.
+struct Concat {
+    store: Store,
+    runs: AtomicUsize,
+}
+
+impl Builder for Concat {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        let text = request.derivation.params["text"]
+            .as_str()
+            .unwrap_or_default();
+        match text {
+            "fail" => {
+                return Err(BuildError::Command {
+                    command: "false".into(),
+                    how: "exited with code 1".into(),
+                    tail: vec!["no".into()],
+                });
+            }
+            "interrupt" => {
+                request.interrupt.request();
+                return Err(BuildError::Interrupted);
+            }
+            _ => {}
+        }
+        let mut content = text.replace("count", &self.runs.load(Ordering::SeqCst).to_string());
+        // An output that depends on the parameters only in part: for early cutoff.
+        content = content.split('#').next().unwrap_or_default().to_owned();
+        for input in request.inputs {
+            let bytes = self
+                .store
+                .read_object(&input.object.id)
+                .map_err(BuildError::other)?;
+            content.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        let object = self
+            .store
+            .put_bytes(content.as_bytes())
+            .map_err(BuildError::other)?;
+        Ok(BTreeMap::from([("out".to_owned(), object)]))
+    }
+}
+
+impl Builders for Concat {
+    fn builder(&self, name: &str) -> Option<&dyn Builder> {
+        (name == "concat").then_some(self)
+    }
+}
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    builders: Concat,
+    events: Recorder,
+    interrupt: Interrupt,
+    options: Options,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().join("store")).unwrap();
+        Self {
+            directory,
+            builders: Concat {
+                store,
+                runs: AtomicUsize::new(0),
+            },
+            events: Recorder::default(),
+            interrupt: Interrupt::new().unwrap(),
+            options: Options {
+                jobs: Some(2),
+                keep_going: false,
+                rebuild: false,
+                check: false,
+            },
+        }
+    }
+
+    /// Executes a graph given as (text, inputs), and returns what ran, by name.
+    fn run(&self, steps: &[(&str, &[u32])]) -> (Execution, Vec<String>) {
+        let mut graph = Graph::new();
+        for (index, (text, inputs)) in steps.iter().enumerate() {
+            let input = |&node: &u32| Input {
+                role: "part".into(),
+                node: NodeId(node),
+                output: "out".into(),
+            };
+            let derivation = Derivation {
+                name: index.to_string(),
+                builder: "concat".into(),
+                version: 1,
+                params: json!({ "text": text }),
+                inputs: inputs.iter().map(input).collect(),
+            };
+            graph.add(derivation).unwrap();
+        }
+        let executor = Executor {
+            store: &self.builders.store,
+            builders: &self.builders,
+            options: self.options.clone(),
+            sink: &self.events,
+            interrupt: &self.interrupt,
+            log: &self.directory.path().join("log"),
+            programs: &BTreeSet::new(),
+        };
+        let execution = executor.execute("test", &graph).unwrap();
+        let mut ran: Vec<String> = self
+            .events
+            .take()
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::StepStarted { name, .. } => Some(name),
+                _ => None,
+            })
+            .collect();
+        ran.sort();
+        (execution, ran)
+    }
+
+    fn content(&self, execution: &Execution, node: usize) -> String {
+        let outputs = execution.outputs[node].as_ref().unwrap();
+        let bytes = self.builders.store.read_object(&outputs["out"].id).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+#[test]
+fn a_second_build_runs_nothing() {
+    let fixture = Fixture::new();
+    let steps: [(&str, &[u32]); 4] = [("a", &[]), ("b", &[0]), ("c", &[0]), ("d", &[1, 2])];
+    let (first, ran) = fixture.run(&steps);
+    assert_eq!(ran, ["0", "1", "2", "3"]);
+    assert_eq!(fixture.content(&first, 3), "dbaca");
+    let (second, ran) = fixture.run(&steps);
+    assert!(ran.is_empty());
+    assert_eq!((second.built, second.cached), (0, 4));
+    assert_eq!(second.outputs, first.outputs);
+}
+
+#[test]
+fn a_change_rebuilds_what_depends_on_it() {
+    let fixture = Fixture::new();
+    fixture.run(&[("a", &[]), ("b", &[0]), ("c", &[0]), ("d", &[1, 2])]);
+    let (_, ran) = fixture.run(&[("a", &[]), ("b", &[0]), ("C", &[0]), ("d", &[1, 2])]);
+    assert_eq!(ran, ["2", "3"]);
+}
+
+#[test]
+fn an_equal_output_stops_the_rebuild() {
+    let fixture = Fixture::new();
+    fixture.run(&[("a#1", &[]), ("b", &[0]), ("c", &[1])]);
+    let (execution, ran) = fixture.run(&[("a#2", &[]), ("b", &[0]), ("c", &[1])]);
+    assert_eq!(ran, ["0"]);
+    assert_eq!((execution.built, execution.cached), (1, 2));
+}
+
+#[test]
+fn a_failure_stops_what_depends_on_it() {
+    let mut fixture = Fixture::new();
+    fixture.options.keep_going = true;
+    let steps: [(&str, &[u32]); 4] = [("fail", &[]), ("b", &[0]), ("c", &[1]), ("d", &[])];
+    let (execution, ran) = fixture.run(&steps);
+    assert_eq!(ran, ["0", "3"]);
+    assert_eq!(execution.failures.len(), 1);
+    assert_eq!(execution.failures[0].step, "0");
+    assert!(!execution.interrupted);
+    assert_eq!(execution.outputs.iter().flatten().count(), 1);
+    // What was built is kept, what failed is tried again.
+    let (execution, ran) = fixture.run(&steps);
+    assert_eq!(ran, ["0"]);
+    assert_eq!(execution.cached, 1);
+}
+
+#[test]
+fn without_keep_going_nothing_new_starts_after_a_failure() {
+    let mut fixture = Fixture::new();
+    fixture.options.jobs = Some(1);
+    let (execution, ran) = fixture.run(&[("fail", &[]), ("b", &[]), ("c", &[])]);
+    assert_eq!(ran, ["0"]);
+    assert_eq!(execution.failures.len(), 1);
+}
+
+#[test]
+fn an_interrupt_keeps_what_is_finished() {
+    let mut fixture = Fixture::new();
+    fixture.options.jobs = Some(1);
+    let steps: [(&str, &[u32]); 3] = [("a", &[]), ("interrupt", &[0]), ("c", &[1])];
+    let (execution, ran) = fixture.run(&steps);
+    assert_eq!(ran, ["0", "1"]);
+    assert!(execution.interrupted && execution.failures.is_empty());
+    fixture.interrupt = Interrupt::new().unwrap();
+    let (execution, _) = fixture.run(&[("a", &[]), ("b", &[0]), ("c", &[1])]);
+    assert_eq!((execution.built, execution.cached), (2, 1));
+}
+
+#[test]
+fn a_check_names_the_step_that_differs() {
+    let mut fixture = Fixture::new();
+    fixture.options.check = true;
+    let steps: [(&str, &[u32]); 3] = [("a", &[]), ("count", &[0]), ("c", &[1])];
+    for _ in 0..2 {
+        let (execution, _) = fixture.run(&steps);
+        let steps: Vec<_> = execution
+            .differences
+            .iter()
+            .map(|d| d.step.as_str())
+            .collect();
+        assert_eq!(steps, ["1"]);
+    }
+}
+
+#[test]
+fn the_same_step_in_two_threads_runs_once() {
+    let fixture = Fixture::new();
+    let steps: [(&str, &[u32]); 3] = [("same", &[]), ("same", &[]), ("same", &[])];
+    let (execution, _) = fixture.run(&steps);
+    assert_eq!((execution.built, execution.cached), (1, 2));
+    assert_eq!(fixture.builders.runs.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_lost_object_is_built_again() {
+    let fixture = Fixture::new();
+    let steps: [(&str, &[u32]); 2] = [("a", &[]), ("b", &[0])];
+    let (first, _) = fixture.run(&steps);
+    let id = first.outputs[0].as_ref().unwrap()["out"].id;
+    fs::remove_file(fixture.builders.store.materialise(&id).unwrap()).unwrap();
+    let (second, ran) = fixture.run(&steps);
+    assert_eq!(ran, ["0"]);
+    assert_eq!(second.outputs, first.outputs);
+}

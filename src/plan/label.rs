@@ -1,0 +1,85 @@
+//! Labels of steps, for people. They are not hashed.
+
+use crate::recipe::{Instruction, Packages, Run};
+
+/// The longest text that a label takes over from a recipe, in characters.
+const LONGEST: usize = 48;
+
+/// What an instruction does, a few words.
+pub(super) fn instruction(instruction: &Instruction) -> String {
+    match instruction {
+        Instruction::Packages(Packages { names, .. }) => {
+            format!("packages {}", shorten(&names.join(" ")))
+        }
+        Instruction::Run(run) => script("run", run),
+        Instruction::File(file) => format!("file {}", file.path),
+        Instruction::Copy(copy) => format!("copy to {}", copy.destination),
+        Instruction::User(user) => format!("user {}", user.name),
+        Instruction::Env(variables) => {
+            let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+            format!("env {}", shorten(&names.join(" ")))
+        }
+        Instruction::Hostname(name) => format!("hostname {}", name.value),
+        Instruction::Service(service) => {
+            let verb = if service.enable { "enable" } else { "disable" };
+            format!("service {verb} {}", service.name)
+        }
+    }
+}
+
+/// `run` or `check` with the first line of its script that says something.
+pub(super) fn script(kind: &str, run: &Run) -> String {
+    let line = run
+        .command
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("set -"))
+        .unwrap_or_default();
+    let more = run.command.trim().lines().count() > 1;
+    let line = shorten(line);
+    let dots = if more && !line.ends_with('…') {
+        " …"
+    } else {
+        ""
+    };
+    format!("{kind} {line}{dots}")
+}
+
+/// The text, or its beginning and `…`.
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST - 1).collect();
+    format!("{}…", start.trim_end())
+}
+
+/// A size with the largest unit that divides it.
+pub(super) fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+        if bytes > 0 && bytes % (1 << shift) == 0 {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(shorten("short"), "short");
+        let cut = shorten(&"é".repeat(100));
+        assert_eq!(cut.chars().count(), LONGEST);
+        assert!(cut.ends_with('…'));
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size(10 << 30), "10G");
+        assert_eq!(size(1536 << 20), "1536M");
+        assert_eq!(size(7), "7 bytes");
+    }
+}

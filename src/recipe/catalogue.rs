@@ -1,0 +1,41 @@
+//! The recipes that come with vmfab.
+
+/// A recipe that comes with vmfab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Its name, by which `from` finds it.
+    pub name: &'static str,
+    /// What it is, a phrase: the same as in its text.
+    pub description: &'static str,
+    /// The recipe.
+    pub text: &'static str,
+}
+
+const CATALOGUE: [BuiltIn; 3] = [
+    BuiltIn {
+        name: "debian-12",
+        description: "Debian 12 (bookworm), small, with systemd and SSH",
+        text: include_str!("../../recipes/debian-12.kdl"),
+    },
+    BuiltIn {
+        name: "docker",
+        description: "Docker engine on Ubuntu or Debian",
+        text: include_str!("../../recipes/docker.kdl"),
+    },
+    BuiltIn {
+        name: "ubuntu-24.04",
+        description: "Ubuntu 24.04 (noble), small, with systemd and SSH",
+        text: include_str!("../../recipes/ubuntu-24.04.kdl"),
+    },
+];
+
+/// The recipes that come with vmfab, ordered by name.
+#[must_use]
+pub fn catalogue() -> &'static [BuiltIn] {
+    &CATALOGUE
+}
+
+/// The built-in recipe of this name.
+pub(super) fn find(name: &str) -> Option<&'static BuiltIn> {
+    CATALOGUE.iter().find(|recipe| recipe.name == name)
+}

@@ -1,0 +1,472 @@
+//! One recipe with what it includes: parsing, and the parameters that hold in all of it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use kdl::{KdlDocument, KdlNode};
+use miette::NamedSource;
+
+use super::catalogue;
+use super::error::{Problem, closest};
+use super::model::{Parameter, ParameterKind, Recipe};
+use super::parameter::{self, Values};
+use super::reader::{Reader, Scope, enumerate, report_unknown};
+use super::reference::normalise;
+use super::shape::{DOCUMENT, INCLUDE, RECIPE};
+use super::source::{Files, Source, Span, Spanned};
+use super::{syntax, value};
+
+/// Where a recipe is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// A file, by its normalised path.
+    Path(PathBuf),
+    /// One that comes with vmfab.
+    BuiltIn(&'static str),
+}
+
+impl Place {
+    /// The file's place.
+    pub(super) fn path(path: &Path) -> Self {
+        Self::Path(normalise(path))
+    }
+
+    /// As messages have it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::BuiltIn(name) => format!("{name}.kdl (built in)"),
+        }
+    }
+
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Path(path) => Some(path.parent().unwrap_or(Path::new("")).to_owned()),
+            Self::BuiltIn(_) => None,
+        }
+    }
+
+    /// The file's name without `.kdl`.
+    fn stem(&self) -> String {
+        match self {
+            Self::Path(path) => path
+                .file_stem()
+                .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+            Self::BuiltIn(name) => (*name).to_owned(),
+        }
+    }
+}
+
+/// A recipe with what it includes, its images not read yet.
+pub(super) struct Document {
+    pub recipe: Arc<Recipe>,
+    pub parameters: Vec<Parameter>,
+    pub images: Vec<ImageNode>,
+}
+
+/// An image node with what it is read with.
+pub(super) struct ImageNode {
+    pub name: Spanned<String>,
+    pub node: KdlNode,
+    pub scope: Scope,
+}
+
+/// The values that are set for a recipe.
+pub(super) struct Settings<'a> {
+    /// By a `from` node, with the place of the name.
+    pub set: &'a [(Spanned<String>, String)],
+    /// By the user, for every recipe that has such a parameter.
+    pub given: &'a BTreeMap<String, String>,
+}
+
+/// A parsed file, before parameters hold in it.
+struct File {
+    nodes: Vec<KdlNode>,
+    scope: Scope,
+}
+
+/// Where reading a document reports to.
+pub(super) struct Reporting<'a> {
+    pub files: &'a dyn Files,
+    pub problems: &'a Rc<RefCell<Vec<Problem>>>,
+    /// The files that were read.
+    pub paths: &'a mut Vec<PathBuf>,
+}
+
+/// Reads the recipe at `place`; `None` when it cannot be read, which is reported at `asked`.
+pub(super) fn read(
+    place: &Place,
+    asked: Option<&Span>,
+    settings: &Settings<'_>,
+    reporting: Reporting<'_>,
+) -> Option<Document> {
+    let problems = Rc::clone(reporting.problems);
+    let mut collector = Collector {
+        reporting,
+        parsed: Vec::new(),
+        done: Vec::new(),
+    };
+    collector.collect(place, asked, &mut Vec::new())?;
+
+    let mut recipe = None;
+    let mut declared = Declared::default();
+    for (index, file) in collector.parsed.iter().enumerate() {
+        let own = read_recipe_node(file, &place.stem(), &mut declared, settings);
+        if index == 0 {
+            recipe = own;
+        }
+    }
+    for (name, _) in settings.set {
+        if !declared.values.contains_key(&name.value) {
+            problems.borrow_mut().push(
+                Problem::new(
+                    &name.span,
+                    format!("the base has no parameter \"{}\"", name.value),
+                    "unknown parameter",
+                )
+                .with_help(known_parameters(&name.value, declared.values.keys())),
+            );
+        }
+    }
+
+    let values = Rc::new(declared.values);
+    let mut images = Vec::new();
+    for mut file in collector.parsed {
+        file.scope.values = Some(Rc::clone(&values));
+        for node in file.nodes {
+            if node.name().value() == "image" {
+                add_image(node, &file.scope, &mut images);
+            }
+        }
+    }
+    Some(Document {
+        recipe: Arc::new(recipe.unwrap_or_else(|| unnamed(place))),
+        parameters: declared.parameters,
+        images,
+    })
+}
+
+fn unnamed(place: &Place) -> Recipe {
+    Recipe {
+        name: place.stem(),
+        version: None,
+        description: None,
+        metadata: BTreeMap::new(),
+    }
+}
+
+/// Parses a file and all that it includes, each once.
+struct Collector<'a> {
+    reporting: Reporting<'a>,
+    parsed: Vec<File>,
+    done: Vec<Place>,
+}
+
+impl Collector<'_> {
+    fn report(&self, problem: Problem) {
+        self.reporting.problems.borrow_mut().push(problem);
+    }
+
+    /// `around` are the files that include this one.
+    fn collect(
+        &mut self,
+        place: &Place,
+        asked: Option<&Span>,
+        around: &mut Vec<Place>,
+    ) -> Option<()> {
+        let text = self.text(place, asked)?;
+        self.done.push(place.clone());
+        let source: Source = Arc::new(NamedSource::new(place.shown(), text.clone()));
+        let document = match KdlDocument::parse_v2(&text) {
+            Ok(document) => document,
+            Err(error) => {
+                for problem in syntax::problems(&source, error) {
+                    self.report(problem);
+                }
+                return None;
+            }
+        };
+        let scope = Scope {
+            source,
+            directory: place.directory(),
+            values: None,
+            problems: Rc::clone(self.reporting.problems),
+        };
+        let (includes, nodes): (Vec<_>, Vec<_>) = document
+            .nodes()
+            .iter()
+            .cloned()
+            .partition(|node| node.name().value() == "include");
+        for node in &nodes {
+            if DOCUMENT.child(node.name().value()).is_none() {
+                report_unknown(&scope, node, &DOCUMENT);
+            }
+        }
+        self.parsed.push(File {
+            nodes,
+            scope: scope.clone(),
+        });
+        around.push(place.clone());
+        for node in &includes {
+            self.include(node, &scope, around);
+        }
+        around.pop();
+        Some(())
+    }
+
+    fn include(&mut self, node: &KdlNode, scope: &Scope, around: &mut Vec<Place>) {
+        let reader = Reader::new(scope, node, &INCLUDE);
+        let Some(path) = reader.argument(0) else {
+            return;
+        };
+        let directory = scope.directory.clone().unwrap_or_default();
+        let place = Place::path(&directory.join(&path.value));
+        if around.contains(&place) {
+            let mut names: Vec<String> = around.iter().map(Place::shown).collect();
+            names.push(place.shown());
+            self.report(
+                Problem::new(
+                    &path.span,
+                    format!("{} includes itself", place.shown()),
+                    "this closes the circle",
+                )
+                .with_help(format!("the way round: {}", names.join(" → "))),
+            );
+        } else if !self.done.contains(&place) {
+            self.collect(&place, Some(&path.span), around);
+        }
+    }
+
+    fn text(&mut self, place: &Place, asked: Option<&Span>) -> Option<String> {
+        let path = match place {
+            Place::BuiltIn(name) => {
+                return catalogue::find(name).map(|found| found.text.to_owned());
+            }
+            Place::Path(path) => path,
+        };
+        match self.reporting.files.read(path) {
+            Ok(text) => {
+                self.reporting.paths.push(path.clone());
+                Some(text)
+            }
+            Err(error) => {
+                self.report(unreadable(path, &error, asked));
+                None
+            }
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>) -> Problem {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let message = if missing {
+        format!("there is no file {}", path.display())
+    } else {
+        format!("cannot read {}: {error}", path.display())
+    };
+    match asked {
+        Some(span) => {
+            let label = if missing { "not found" } else { "not readable" };
+            Problem::new(span, message, label)
+                .with_help("paths count from the directory of the recipe file")
+        }
+        None => {
+            let names = catalogue::catalogue().iter().map(|recipe| recipe.name);
+            let word = path.to_string_lossy();
+            let word = word.strip_suffix(".kdl").unwrap_or(&word);
+            Problem::without_place(message).with_help(match closest(word, names.clone()) {
+                Some(name) => format!("did you mean the built-in recipe \"{name}\"?"),
+                None => format!(
+                    "give the path of a recipe file, or the name of a built-in recipe: {}",
+                    enumerate(&names.collect::<Vec<_>>())
+                ),
+            })
+        }
+    }
+}
+
+/// Parameters as they are declared.
+#[derive(Default)]
+struct Declared {
+    parameters: Vec<Parameter>,
+    values: Values,
+}
+
+/// Reads the `recipe` node of a file, when it has one.
+fn read_recipe_node(
+    file: &File,
+    stem: &str,
+    declared: &mut Declared,
+    settings: &Settings<'_>,
+) -> Option<Recipe> {
+    let mut nodes = file
+        .nodes
+        .iter()
+        .filter(|node| node.name().value() == "recipe");
+    let reader = Reader::new(&file.scope, nodes.next()?, &RECIPE);
+    if let Some(second) = nodes.next() {
+        file.scope.report(
+            Problem::new(
+                &file.scope.span(second.name().span()),
+                "a file has one \"recipe\" node",
+                "the second one",
+            )
+            .with_help("remove one of them, or write both as one"),
+        );
+    }
+    let name = reader.parsed_argument(0, value::name);
+    let mut recipe = Recipe {
+        name: name.map_or_else(|| stem.to_owned(), |name| name.value),
+        version: reader.text("version").map(|version| version.value),
+        description: None,
+        metadata: BTreeMap::new(),
+    };
+    for child in reader.children() {
+        match child.shape.name {
+            "description" => recipe.description = child.argument(0).map(|text| text.value),
+            "metadata" => recipe.metadata.extend(child.map(|key| Ok(key.to_owned()))),
+            _ => declare(&child, declared, settings),
+        }
+    }
+    Some(recipe)
+}
+
+fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) {
+    let kind = match node.choice("type", &ParameterKind::NAMES) {
+        Some(kind) => kind.value,
+        // A wrong type was reported; any value will do.
+        None => ParameterKind::String,
+    };
+    let default = node.scalar("default");
+    let description = node.text("description").map(|text| text.value);
+    let choices: Vec<String> = node
+        .children()
+        .flat_map(|choices| choices.arguments(|text| Ok(text.to_owned())))
+        .collect();
+    let Some(name) = node.parsed_argument(0, value::name) else {
+        return;
+    };
+    if declared.values.contains_key(&name.value) {
+        node.scope.report(
+            Problem::new(
+                &name.span,
+                format!("the parameter \"{}\" is declared twice", name.value),
+                "declared before, here or in an included file",
+            )
+            .with_help("remove one of them"),
+        );
+        return;
+    }
+    let from_base = settings.set.iter().find(|(key, _)| key.value == name.value);
+    let chosen = if let Some((key, value)) = from_base {
+        Some((value.clone(), key.span.clone(), "set here"))
+    } else if let Some(value) = settings.given.get(&name.value) {
+        Some((
+            value.clone(),
+            name.span.clone(),
+            "this parameter was set with --set",
+        ))
+    } else {
+        default
+            .as_ref()
+            .map(|default| (default.value.clone(), default.span.clone(), "wrong default"))
+    };
+    let mut value = None;
+    match chosen {
+        Some((text, span, label)) => match parameter::check(kind, &choices, &text) {
+            Ok(()) => value = Some(text),
+            Err(wrong) => {
+                let help = if choices.is_empty() {
+                    wrong.help.to_owned()
+                } else {
+                    let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+                    match closest(&text, choices.iter().copied()) {
+                        Some(choice) => format!("did you mean \"{choice}\"?"),
+                        None => format!("the choices are {}", enumerate(&choices)),
+                    }
+                };
+                let message = format!("parameter \"{}\": {}", name.value, wrong.message);
+                // A value that the user gives may be for several recipes: once is enough.
+                let told = |other: &Problem| other.to_string() == message;
+                let again = node.scope.problems.borrow().iter().any(told);
+                if !again {
+                    let problem = Problem::new(&span, message, label).with_help(help);
+                    node.scope.report(problem);
+                }
+            }
+        },
+        None if node.has("default") => {}
+        None => node.scope.report(
+            Problem::new(
+                &name.span,
+                format!("the parameter \"{}\" has no value", name.value),
+                "it has no default and is not set",
+            )
+            .with_help(format!(
+                "give it one with --set {}=…, or add default=\"…\"",
+                name.value
+            )),
+        ),
+    }
+    declared.values.insert(name.value.clone(), value.clone());
+    declared.parameters.push(Parameter {
+        name,
+        kind,
+        value: value.unwrap_or_default(),
+        default: default.map(|default| default.value),
+        choices,
+        description,
+    });
+}
+
+/// `did you mean …`, or all that there are.
+pub(super) fn known_parameters<'a>(
+    word: &str,
+    names: impl Iterator<Item = &'a String> + Clone,
+) -> String {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    match closest(word, names.iter().copied()) {
+        Some(name) => format!("did you mean \"{name}\"?"),
+        None if names.is_empty() => "it has no parameters".to_owned(),
+        None => format!("its parameters are {}", enumerate(&names)),
+    }
+}
+
+fn add_image(node: KdlNode, scope: &Scope, images: &mut Vec<ImageNode>) {
+    // The image is read when it is needed, and its other mistakes are reported then.
+    let name = node
+        .entries()
+        .iter()
+        .find(|entry| entry.name().is_none())
+        .and_then(|entry| entry.value().as_string().map(|text| (text, entry.span())));
+    let name = match name {
+        Some((text, range)) => match value::name(text) {
+            Ok(name) => Spanned::new(name, scope.span(range)),
+            Err(wrong) => {
+                let problem = Problem::new(&scope.span(range), wrong.message, "wrong value");
+                scope.report(problem.with_help(wrong.help));
+                return;
+            }
+        },
+        None => Spanned::new(String::new(), scope.span(node.name().span())),
+    };
+    if !name.is_empty() && images.iter().any(|image| image.name.value == name.value) {
+        scope.report(
+            Problem::new(
+                &name.span,
+                format!("there are two images \"{}\"", name.value),
+                "the second one",
+            )
+            .with_help("give it another name"),
+        );
+        return;
+    }
+    images.push(ImageNode {
+        name,
+        node,
+        scope: scope.clone(),
+    });
+}

@@ -1,0 +1,415 @@
+//! From a path to images with their bases: `from` is resolved here.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::catalogue;
+use super::document::{self, Document, Place, Reporting, Settings, known_parameters};
+use super::error::{Problem, RecipeError, closest};
+use super::image::{self, Draft, DraftBase};
+use super::model::{Base, Image, Loaded};
+use super::reader::{Reader, enumerate};
+use super::reference::Reference;
+use super::shape::IMAGE;
+use super::source::{Files, Spanned};
+use super::value;
+
+/// Reads a recipe with all that it includes and inherits from. When there is no file at `path`, a
+/// built-in recipe of that name is read.
+///
+/// `settings` are values for parameters. Each is for every recipe on the way that has a parameter
+/// of that name.
+///
+/// # Errors
+/// All mistakes that were found, each with its place.
+pub fn load(
+    path: &Path,
+    files: &dyn Files,
+    settings: &BTreeMap<String, String>,
+) -> Result<Loaded, RecipeError> {
+    let place = match path.to_str().and_then(catalogue::find) {
+        Some(recipe) if !files.exists(path) => Place::BuiltIn(recipe.name),
+        _ => Place::path(path),
+    };
+    let mut loader = Loader {
+        files,
+        settings,
+        documents: BTreeMap::new(),
+        problems: Rc::default(),
+        paths: Vec::new(),
+        resolved: BTreeMap::new(),
+    };
+    let root = loader.document(&place, None, &[]);
+    let mut images = Vec::new();
+    if let Some(document) = &root {
+        for index in 0..document.images.len() {
+            let mut around = Vec::new();
+            images.extend(loader.image(document, index, &mut around));
+        }
+        if document.images.is_empty() && loader.problems.borrow().is_empty() {
+            loader.report(
+                Problem::without_place(format!("{} has no image", place.shown()))
+                    .with_help(format!("add one, for example: {}", IMAGE.example)),
+            );
+        }
+        // A base that could not be read may have the parameter.
+        if loader.problems.borrow().is_empty() {
+            loader.check_settings();
+        }
+    }
+    let problems = loader.problems.take();
+    match root {
+        Some(document) if problems.is_empty() => Ok(Loaded {
+            recipe: Arc::clone(&document.recipe),
+            parameters: document.parameters.clone(),
+            images,
+            files: loader.paths,
+        }),
+        _ => Err(RecipeError::new(place.shown(), problems)),
+    }
+}
+
+/// Which of several images is meant when none is named: the one with the recipe's name, else the
+/// only one.
+pub(crate) fn default_image<'a>(
+    recipe: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Option<usize> {
+    let only = (names.clone().count() == 1).then_some(0);
+    names.clone().position(|name| name == recipe).or(only)
+}
+
+/// A document that was read, with its place and the values that were set for it.
+struct Read {
+    /// Its number, in the order of reading.
+    id: usize,
+    place: Place,
+    document: Document,
+}
+
+impl std::ops::Deref for Read {
+    type Target = Document;
+
+    fn deref(&self) -> &Document {
+        &self.document
+    }
+}
+
+/// A document is one of a place with the values that a `from` node sets in it.
+type Key = (Place, Vec<(String, String)>);
+
+struct Loader<'a> {
+    files: &'a dyn Files,
+    settings: &'a BTreeMap<String, String>,
+    documents: BTreeMap<Key, Option<Rc<Read>>>,
+    problems: Rc<RefCell<Vec<Problem>>>,
+    paths: Vec<PathBuf>,
+    /// By the number of the document and of the image in it.
+    resolved: BTreeMap<(usize, usize), Option<Arc<Image>>>,
+}
+
+/// The images that are being resolved, by place and name.
+type Around = Vec<(Place, String)>;
+
+impl Loader<'_> {
+    fn report(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    fn document(
+        &mut self,
+        place: &Place,
+        asked: Option<&Spanned<String>>,
+        set: &[(Spanned<String>, String)],
+    ) -> Option<Rc<Read>> {
+        let values = set
+            .iter()
+            .map(|(name, value)| (name.value.clone(), value.clone()))
+            .collect();
+        let key = (place.clone(), values);
+        if let Some(known) = self.documents.get(&key) {
+            return known.clone();
+        }
+        let settings = Settings {
+            set,
+            given: self.settings,
+        };
+        let reporting = Reporting {
+            files: self.files,
+            problems: &self.problems,
+            paths: &mut self.paths,
+        };
+        let span = asked.map(|asked| &asked.span);
+        let read = document::read(place, span, &settings, reporting).map(|document| {
+            Rc::new(Read {
+                id: self.documents.len(),
+                place: place.clone(),
+                document,
+            })
+        });
+        self.documents.insert(key, read.clone());
+        read
+    }
+
+    /// The image at `index`; `None` when it is wrong, which is reported once.
+    fn image(
+        &mut self,
+        document: &Rc<Read>,
+        index: usize,
+        around: &mut Around,
+    ) -> Option<Arc<Image>> {
+        let key = (document.id, index);
+        if let Some(known) = self.resolved.get(&key) {
+            return known.clone();
+        }
+        let node = &document.images[index];
+        let reader = Reader::new(&node.scope, &node.node, &IMAGE);
+        let draft = image::read(&reader, self.files);
+        around.push((document.place.clone(), node.name.value.clone()));
+        let image = self.finish(document, index, draft, around);
+        around.pop();
+        self.resolved.insert(key, image.clone());
+        image
+    }
+
+    fn finish(
+        &mut self,
+        document: &Rc<Read>,
+        index: usize,
+        draft: Draft,
+        around: &mut Around,
+    ) -> Option<Arc<Image>> {
+        let base = match draft.base? {
+            DraftBase::Wrong => return None,
+            DraftBase::Bootstrap(bootstrap) => Base::Bootstrap(bootstrap),
+            DraftBase::From {
+                reference,
+                settings,
+            } => self.base(document, index, &reference, &settings, around)?,
+        };
+        Some(Arc::new(Image {
+            name: document.images[index].name.clone(),
+            recipe: Arc::clone(&document.recipe),
+            base,
+            instructions: draft.instructions,
+            disk: draft.disk,
+            kernel: draft.kernel,
+            boot: draft.boot,
+            ports: draft.ports,
+            checks: draft.checks,
+        }))
+    }
+
+    fn base(
+        &mut self,
+        document: &Rc<Read>,
+        index: usize,
+        reference: &Spanned<String>,
+        set: &[(Spanned<String>, String)],
+        around: &mut Around,
+    ) -> Option<Base> {
+        let directory = document.images[index].scope.directory.clone();
+        let (place, image) = match Reference::parse(&reference.value) {
+            Reference::Tag(name) => {
+                if let Err(wrong) = value::name(&name) {
+                    let problem = Problem::new(&reference.span, wrong.message, "wrong tag");
+                    self.report(problem.with_help(wrong.help));
+                    return None;
+                }
+                self.refuse_settings(set, "a tag");
+                return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
+            }
+            Reference::Unsupported { what, instead } => {
+                self.report(
+                    Problem::new(
+                        &reference.span,
+                        format!("this version of vmfab does not start from {what} yet"),
+                        "not supported yet",
+                    )
+                    .with_help(instead),
+                );
+                return None;
+            }
+            Reference::Path { path, image } => {
+                let path = directory.unwrap_or_default().join(path);
+                (Place::path(&path), image)
+            }
+            Reference::Name { name, image: None }
+                if self.sibling(document, index, &name).is_some() =>
+            {
+                let other = self.sibling(document, index, &name)?;
+                self.refuse_settings(set, "an image of the same recipe");
+                return self.step_to(document, other, reference, around);
+            }
+            Reference::Name { name, image } => {
+                let beside = directory.map(|directory| directory.join(format!("{name}.kdl")));
+                let beside = beside
+                    .filter(|path| Place::path(path) != document.place && self.files.exists(path));
+                match (beside, catalogue::find(&name)) {
+                    (Some(path), _) => (Place::path(&path), image),
+                    (None, Some(recipe)) => (Place::BuiltIn(recipe.name), image),
+                    (None, None) => {
+                        self.unknown(document, index, reference, &name);
+                        return None;
+                    }
+                }
+            }
+        };
+        let base = self.document(&place, Some(reference), set)?;
+        let other = self.image_of(&base, image.as_deref(), reference)?;
+        self.step_to(&base, other, reference, around)
+    }
+
+    /// Another image of the same recipe. An image is never its own base, so that `debian-12` can
+    /// start from the built-in `debian-12`.
+    fn sibling(&self, document: &Read, index: usize, name: &str) -> Option<usize> {
+        document
+            .images
+            .iter()
+            .position(|image| image.name.value == name)
+            .filter(|other| *other != index)
+    }
+
+    /// Resolves a base, unless it is one of those that are being resolved.
+    fn step_to(
+        &mut self,
+        document: &Rc<Read>,
+        index: usize,
+        reference: &Spanned<String>,
+        around: &mut Around,
+    ) -> Option<Base> {
+        let name = document.images[index].name.value.clone();
+        let entry = (document.place.clone(), name);
+        if let Some(start) = around.iter().position(|other| *other == entry) {
+            let names: Vec<&str> = around[start..]
+                .iter()
+                .chain([&entry])
+                .map(|(_, name)| name.as_str())
+                .collect();
+            self.report(
+                Problem::new(
+                    &reference.span,
+                    format!("the image \"{}\" starts from itself", entry.1),
+                    "this closes the circle",
+                )
+                .with_help(format!("the way round: {}", names.join(" → "))),
+            );
+            return None;
+        }
+        self.image(document, index, around).map(Base::Image)
+    }
+
+    fn image_of(
+        &self,
+        document: &Read,
+        image: Option<&str>,
+        reference: &Spanned<String>,
+    ) -> Option<usize> {
+        let names = document
+            .images
+            .iter()
+            .map(|image| image.name.value.as_str());
+        let list: Vec<&str> = names.clone().collect();
+        let shown = document.place.shown();
+        let problem = match image {
+            Some(image) => {
+                if let Some(index) = names.clone().position(|name| name == image) {
+                    return Some(index);
+                }
+                Problem::new(
+                    &reference.span,
+                    format!("{shown} has no image \"{image}\""),
+                    "unknown image",
+                )
+                .with_help(match closest(image, list.iter().copied()) {
+                    Some(name) => format!("did you mean \"{name}\"?"),
+                    None => format!("its images are {}", enumerate(&list)),
+                })
+            }
+            None => {
+                if let Some(index) = default_image(&document.recipe.name, names) {
+                    return Some(index);
+                }
+                Problem::new(
+                    &reference.span,
+                    format!("{shown} has {} images", list.len()),
+                    "which one?",
+                )
+                .with_help(match list.first() {
+                    Some(first) => format!(
+                        "name one of {}: \"{}#{first}\"",
+                        enumerate(&list),
+                        reference.value
+                    ),
+                    None => "take a recipe that describes an image".to_owned(),
+                })
+            }
+        };
+        self.report(problem);
+        None
+    }
+
+    fn unknown(&self, document: &Read, index: usize, reference: &Spanned<String>, name: &str) {
+        let own = document
+            .images
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .map(|(_, image)| image.name.value.as_str());
+        let built_in = catalogue::catalogue().iter().map(|recipe| recipe.name);
+        let help = match closest(name, own.chain(built_in.clone())) {
+            Some(other) => format!("did you mean \"{other}\"?"),
+            None => format!(
+                "write the name of another image of this file, of a file {name}.kdl beside it, or \
+                 of a built-in recipe ({})",
+                enumerate(&built_in.collect::<Vec<_>>())
+            ),
+        };
+        self.report(
+            Problem::new(
+                &reference.span,
+                format!("there is no image or recipe \"{name}\""),
+                "not found",
+            )
+            .with_help(help),
+        );
+    }
+
+    fn refuse_settings(&self, set: &[(Spanned<String>, String)], what: &str) {
+        if let Some((name, _)) = set.first() {
+            self.report(
+                Problem::new(
+                    &name.span,
+                    format!("{what} has no parameters to set"),
+                    "nothing takes this",
+                )
+                .with_help("\"set\" is for a base of another recipe"),
+            );
+        }
+    }
+
+    /// Values for parameters that no recipe on the way has.
+    fn check_settings(&self) {
+        let read = || self.documents.values().flatten();
+        let names: Vec<&String> = read()
+            .flat_map(|read| &read.parameters)
+            .map(|parameter| &parameter.name.value)
+            .collect();
+        for name in self.settings.keys() {
+            if !names.contains(&name) {
+                let mut unique = names.clone();
+                unique.sort();
+                unique.dedup();
+                self.report(
+                    Problem::without_place(format!(
+                        "--set {name}: the recipe has no parameter \"{name}\""
+                    ))
+                    .with_help(known_parameters(name, unique.into_iter())),
+                );
+            }
+        }
+    }
+}

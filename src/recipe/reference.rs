@@ -1,0 +1,117 @@
+//! What `from` can say.
+
+use std::path::{Component, Path, PathBuf};
+
+/// What an image can start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// `@tag`: an image in the store.
+    Tag(String),
+    /// `./file.kdl` or `./file.kdl#image`.
+    Path { path: String, image: Option<String> },
+    /// An image of this file, or a recipe by name; `name#image` for one image of it.
+    Name { name: String, image: Option<String> },
+    /// Something that this version does not take: what it is, and what to do instead.
+    Unsupported {
+        what: &'static str,
+        instead: &'static str,
+    },
+}
+
+impl Reference {
+    /// Tells by the form of the text alone.
+    pub(super) fn parse(text: &str) -> Self {
+        let (front, image) = match text.split_once('#') {
+            Some((front, image)) => (front, Some(image.to_owned())),
+            None => (text, None),
+        };
+        let file_name = front.rsplit('/').next().unwrap_or(front).to_lowercase();
+        if let Some(tag) = text.strip_prefix('@') {
+            Self::Tag(tag.to_owned())
+        } else if text.starts_with("bootc:") || text.contains("-bootc") {
+            Self::Unsupported {
+                what: "a bootc image",
+                instead: "start from a built-in recipe such as \"debian-12\", or use bootstrap",
+            }
+        } else if file_name.starts_with("dockerfile") || file_name.ends_with(".dockerfile") {
+            Self::Unsupported {
+                what: "a Dockerfile",
+                instead: "write its steps as run, copy and packages nodes, on a base such as \
+                          \"debian-12\"",
+            }
+        } else if front.ends_with(".kdl") || front.starts_with(['.', '/']) {
+            Self::Path {
+                path: front.to_owned(),
+                image,
+            }
+        } else if front.contains("://") || front.contains([':', '/']) {
+            Self::Unsupported {
+                what: "an image in a registry",
+                instead: "start from a built-in recipe such as \"debian-12\", an image of a file \
+                          (\"./base.kdl\") or a tag (\"@base\")",
+            }
+        } else {
+            Self::Name {
+                name: front.to_owned(),
+                image,
+            }
+        }
+    }
+}
+
+/// The path without `.` and `..`, as far as the text tells.
+pub(super) fn normalise(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(normal.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let name = |name: &str| Reference::Name {
+            name: name.into(),
+            image: None,
+        };
+        assert_eq!(Reference::parse("ubuntu-24.04"), name("ubuntu-24.04"));
+        assert_eq!(
+            Reference::parse("../x.kdl#web"),
+            Reference::Path {
+                path: "../x.kdl".into(),
+                image: Some("web".into())
+            }
+        );
+        assert_eq!(Reference::parse("@a.b"), Reference::Tag("a.b".into()));
+        for text in [
+            "oci://ghcr.io/x/y",
+            "docker.io/library/debian:12",
+            "debian:12",
+            "./Dockerfile",
+            "web.Dockerfile",
+            "quay.io/centos-bootc/centos-bootc:stream9",
+        ] {
+            let reference = Reference::parse(text);
+            assert!(matches!(reference, Reference::Unsupported { .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_normalised() {
+        assert_eq!(normalise(Path::new("./a/../b/./c")), Path::new("b/c"));
+        assert_eq!(normalise(Path::new("../a")), Path::new("../a"));
+        assert_eq!(normalise(Path::new("../../a/b/..")), Path::new("../../a"));
+    }
+}

@@ -1,0 +1,213 @@
+//! The vocabulary: which arguments, properties and children each node takes.
+
+/// What one kind of node takes.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// Its name.
+    pub name: &'static str,
+    /// What its arguments are, for people; `None` when it takes none.
+    pub argument: Option<&'static str>,
+    /// The least and the most arguments.
+    pub arguments: (usize, usize),
+    /// Its properties; `None` when it takes any.
+    pub properties: Option<&'static [&'static str]>,
+    /// The nodes between its braces.
+    pub children: &'static [&'static Shape],
+    /// A correct one.
+    pub example: &'static str,
+}
+
+const MANY: usize = usize::MAX;
+
+const fn shape(name: &'static str, example: &'static str) -> Shape {
+    Shape {
+        name,
+        argument: None,
+        arguments: (0, 0),
+        properties: Some(&[]),
+        children: &[],
+        example,
+    }
+}
+
+impl Shape {
+    const fn takes(mut self, least: usize, most: usize, argument: &'static str) -> Self {
+        self.arguments = (least, most);
+        self.argument = Some(argument);
+        self
+    }
+
+    const fn properties(mut self, names: &'static [&'static str]) -> Self {
+        self.properties = Some(names);
+        self
+    }
+
+    const fn any_properties(mut self) -> Self {
+        self.properties = None;
+        self
+    }
+
+    const fn children(mut self, shapes: &'static [&'static Self]) -> Self {
+        self.children = shapes;
+        self
+    }
+
+    /// The child of this name.
+    pub(super) fn child(&self, name: &str) -> Option<&'static Self> {
+        self.children
+            .iter()
+            .find(|shape| shape.name == name)
+            .copied()
+    }
+}
+
+static ENV: Shape = shape("env", "env EDITOR=\"vim\"").any_properties();
+static SET: Shape =
+    shape("set", "set \"size\" \"20G\"").takes(2, 2, "a parameter of the base and its value");
+static AUTHORIZED_KEYS: Shape = shape(
+    "authorized-keys",
+    "authorized-keys \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@home\"",
+)
+.takes(1, MANY, "public keys");
+static GROUPS: Shape = shape("groups", "groups \"docker\" \"adm\"").takes(1, MANY, "group names");
+static CONTENT: Shape = shape("content", "content \"hello\\n\"").takes(1, 1, "the content");
+static CHOICES: Shape =
+    shape("choices", "choices \"debian-12\" \"ubuntu-24.04\"").takes(1, MANY, "values");
+static DESCRIPTION: Shape =
+    shape("description", "description \"Docker engine\"").takes(1, 1, "a phrase");
+static METADATA: Shape = shape("metadata", "metadata maintainer=\"me\"").any_properties();
+static PARAM: Shape = shape("param", "param \"size\" type=\"size\" default=\"10G\"")
+    .takes(1, 1, "the parameter's name")
+    .properties(&["type", "default", "description"])
+    .children(&[&CHOICES]);
+
+pub(super) static RECIPE: Shape = shape("recipe", "recipe \"docker\" version=\"1.0.0\"")
+    .takes(0, 1, "the recipe's name")
+    .properties(&["version"])
+    .children(&[&DESCRIPTION, &PARAM, &METADATA]);
+pub(super) static INCLUDE: Shape =
+    shape("include", "include \"./common.kdl\"").takes(1, 1, "the path of a recipe file");
+pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-12\" }")
+    .takes(1, 1, "the image's name")
+    .children(&[
+        &FROM, &BOOTSTRAP, &PACKAGES, &RUN, &FILE, &COPY, &USER, &ENV, &HOSTNAME, &SERVICE, &DISK,
+        &KERNEL, &BOOT, &PORT, &CHECK,
+    ]);
+
+static FROM: Shape = shape("from", "from \"debian-12\"")
+    .takes(1, 1, "what the image starts from")
+    .children(&[&SET]);
+static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
+    .takes(1, 1, "the distribution")
+    .properties(&["suite", "components", "mirror", "keyring"]);
+static PACKAGES: Shape = shape("packages", "packages \"git\" \"curl\"")
+    .takes(1, MANY, "package names")
+    .properties(&["recommends", "timeout", "memory", "processes"]);
+const SCRIPT_PROPERTIES: &[&str] = &[
+    "shell",
+    "workdir",
+    "network",
+    "timeout",
+    "memory",
+    "processes",
+];
+static RUN: Shape = shape("run", "run \"make install\"")
+    .takes(1, 1, "the script")
+    .properties(SCRIPT_PROPERTIES)
+    .children(&[&ENV]);
+static CHECK: Shape = shape("check", "check \"docker --version\"")
+    .takes(1, 1, "the script")
+    .properties(SCRIPT_PROPERTIES)
+    .children(&[&ENV]);
+static FILE: Shape = shape("file", "file \"/etc/motd\" { content \"hello\\n\" }")
+    .takes(1, 1, "the path in the image")
+    .properties(&["mode", "owner", "source"])
+    .children(&[&CONTENT]);
+static COPY: Shape = shape("copy", "copy \"./site\" \"/srv/www\"")
+    .takes(2, 2, "the local path and the path in the image")
+    .properties(&["mode", "owner"]);
+static USER: Shape = shape("user", "user \"vm\" groups=\"docker\" sudo=#true")
+    .takes(1, 1, "the login name")
+    .properties(&["groups", "sudo", "uid", "shell", "password-hash"])
+    .children(&[&GROUPS, &AUTHORIZED_KEYS]);
+static HOSTNAME: Shape = shape("hostname", "hostname \"web-1\"").takes(1, 1, "the host name");
+static SERVICE: Shape = shape("service", "service \"docker\" enable=#true")
+    .takes(1, 1, "the service's name")
+    .properties(&["enable"]);
+static DISK: Shape =
+    shape("disk", "disk size=\"20G\"").properties(&["size", "filesystem", "label", "firmware"]);
+static KERNEL: Shape = shape(
+    "kernel",
+    "kernel \"/boot/vmlinuz-custom\" initrd=\"/boot/initrd.img-custom\"",
+)
+.takes(1, 1, "the path in the image")
+.properties(&["initrd"]);
+static BOOT: Shape = shape("boot", "boot \"quiet\"")
+    .takes(0, 1, "arguments of the kernel command line")
+    .properties(&["firmware"]);
+static PORT: Shape = shape("port", "port 80 host=8080")
+    .takes(1, 1, "the port in the guest")
+    .properties(&["host"]);
+
+/// A whole file: the nodes at its top.
+pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \"debian-12\" }")
+    .children(&[&RECIPE, &INCLUDE, &IMAGE]);
+
+/// Nodes that the design has and this version has not, with what to do instead.
+pub(super) const NOT_YET: [(&str, &str); 5] = [
+    (
+        "dockerfile",
+        "write its steps as run, copy and packages nodes, on a base made by bootstrap",
+    ),
+    (
+        "bootc",
+        "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
+    ),
+    (
+        "fetch",
+        "make the disk from a tree: start with bootstrap, or from a built-in recipe",
+    ),
+    (
+        "strip-vhd-footer",
+        "make the disk from a tree: start with bootstrap, or from a built-in recipe",
+    ),
+    ("machine", "boot the image with \"vmfab boot\""),
+];
+
+/// Every shape below one, with the names of the nodes around it.
+#[cfg(test)]
+pub(super) fn all() -> Vec<(Vec<&'static str>, &'static Shape)> {
+    fn below(
+        shape: &'static Shape,
+        around: &[&'static str],
+        found: &mut Vec<(Vec<&'static str>, &'static Shape)>,
+    ) {
+        for child in shape.children {
+            found.push((around.to_vec(), child));
+            let inside: Vec<_> = around.iter().copied().chain([child.name]).collect();
+            below(child, &inside, found);
+        }
+    }
+    let mut found = Vec::new();
+    below(&DOCUMENT, &[], &mut found);
+    found
+}
+
+/// Where in a recipe a node of this name belongs, when there is only one such place or they are
+/// alike.
+pub(super) fn home_of(name: &str) -> Option<&'static str> {
+    if DOCUMENT.child(name).is_some() {
+        return Some("at the top of the file");
+    }
+    [
+        (&IMAGE, "in an image"),
+        (&RECIPE, "in the recipe node"),
+        (&USER, "in a user node"),
+        (&FILE, "in a file node"),
+        (&FROM, "in a from node"),
+        (&PARAM, "in a param node"),
+    ]
+    .into_iter()
+    .find(|(shape, _)| shape.child(name).is_some())
+    .map(|(_, place)| place)
+}

@@ -1,0 +1,470 @@
+//! The small languages inside strings: sizes, modes, times, names, paths. Pure text to values.
+
+/// A text that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// `"10X" is not a size`.
+    pub message: String,
+    /// What to write instead.
+    pub help: &'static str,
+}
+
+impl Wrong {
+    fn new(text: &str, what: &str, help: &'static str) -> Self {
+        let mut shown: String = text.chars().take(60).collect();
+        if shown.len() < text.len() {
+            shown.push('…');
+        }
+        Self {
+            message: format!("{shown:?} is not {what}"),
+            help,
+        }
+    }
+}
+
+pub(super) type Parsed<T> = Result<T, Wrong>;
+
+/// `10G`, `512M`, `1T`, `1GiB`: powers of 1024.
+pub(super) fn size(text: &str) -> Parsed<u64> {
+    let wrong = || {
+        Wrong::new(
+            text,
+            "a size",
+            "write a whole number and K, M, G or T (powers of 1024), such as \"512M\" or \"10G\"",
+        )
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.strip_suffix("iB").unwrap_or(unit) {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|number| *number > 0)
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes <= 1 << 50)
+        .ok_or_else(wrong)
+}
+
+/// A size that a disk can have.
+pub(super) fn disk_size(text: &str) -> Parsed<u64> {
+    let bytes = size(text)?;
+    if bytes < 64 << 20 || bytes % (1 << 20) != 0 {
+        return Err(Wrong::new(
+            text,
+            "a size that a disk can have",
+            "a disk has at least 64M, in whole M",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// `90s`, `5m`, `2h`, in seconds.
+pub(super) fn duration(text: &str) -> Parsed<u64> {
+    let wrong = || {
+        Wrong::new(
+            text,
+            "a time",
+            "write a whole number and s, m or h, such as \"90s\" or \"5m\"",
+        )
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|number| *number > 0)
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(wrong)
+}
+
+/// Permission bits, three or four octal digits.
+pub(super) fn mode(text: &str) -> Parsed<u32> {
+    let octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && matches!(text.len(), 3 | 4) => Ok(mode),
+        _ => Err(Wrong::new(
+            text,
+            "a file mode",
+            "write three or four octal digits, such as \"0644\" or \"755\"",
+        )),
+    }
+}
+
+/// A TCP port number.
+pub(super) fn port(text: &str) -> Parsed<u16> {
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
+        _ => Err(Wrong::new(
+            text,
+            "a port",
+            "a port is a number from 1 to 65535",
+        )),
+    }
+}
+
+/// A whole number.
+pub(super) fn integer(text: &str) -> Parsed<i64> {
+    text.parse()
+        .map_err(|_| Wrong::new(text, "a whole number", "write digits only, such as 8"))
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| {
+        Wrong::new(
+            text,
+            "true or false",
+            "write #true or #false; true or false after --set",
+        )
+    })
+}
+
+/// An absolute path in the image, without `.`, `..` and doubled slashes.
+pub(super) fn image_path(text: &str) -> Parsed<String> {
+    let parts = || text.split('/').skip(1);
+    let plain = text.starts_with('/')
+        && !text.contains('\0')
+        && parts().all(|part| !matches!(part, "." | ".."))
+        && !text.contains("//");
+    if plain {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a path in the image",
+            "write an absolute path without \"..\", such as \"/etc/motd\"",
+        ))
+    }
+}
+
+/// An absolute path on the host.
+pub(super) fn host_path(text: &str) -> Parsed<String> {
+    if text.starts_with('/') && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "an absolute path",
+            "write where it is on this host, such as \
+             \"/usr/share/keyrings/debian-archive-keyring.gpg\"",
+        ))
+    }
+}
+
+/// An absolute path of a file in the image: not the root, no slash at the end.
+pub(super) fn image_file(text: &str) -> Parsed<String> {
+    match image_path(text) {
+        Ok(path) if !path.ends_with('/') => Ok(path),
+        Ok(_) => Err(Wrong::new(
+            text,
+            "the path of a file",
+            "name the file, such as \"/etc/motd\"",
+        )),
+        Err(wrong) => Err(wrong),
+    }
+}
+
+/// A login or group name, as useradd(8) takes it.
+pub(super) fn account(text: &str) -> Parsed<String> {
+    let mut bytes = text.bytes();
+    let first = bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let rest =
+        bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+    if first && rest && text.len() <= 32 {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a user or group name",
+            "a name has small letters, digits, \"_\" and \"-\", begins with a letter or \"_\" and \
+             has at most 32 characters",
+        ))
+    }
+}
+
+/// `user[:group]`, by name or number.
+pub(super) fn owner(text: &str) -> Parsed<String> {
+    let fits = |part: &str| part.parse::<u32>().is_ok() || account(part).is_ok();
+    let (user, group) = text.split_once(':').unwrap_or((text, "root"));
+    if fits(user) && fits(group) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "an owner",
+            "write a user, or a user and a group, such as \"vm\", \"root:adm\" or \"1000:1000\"",
+        ))
+    }
+}
+
+/// A package as apt, apk and dnf take it, with a version if it has one.
+pub(super) fn package(text: &str) -> Parsed<String> {
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"+.:~=/_<>@^-".contains(&b));
+    if first && rest {
+        return Ok(text.to_owned());
+    }
+    let help = if text.contains(|c: char| c.is_whitespace() || c == ',') {
+        "write each package as a string of its own: packages \"git\" \"curl\""
+    } else {
+        "write the name that the package manager knows, such as \"git\" or \"nginx=1.22.1-9\""
+    };
+    Err(Wrong::new(text, "a package name", help))
+}
+
+/// A unit name of systemd, or a service name of OpenRC.
+pub(super) fn service(text: &str) -> Parsed<String> {
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b));
+    if first && rest {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a service name",
+            "write the name of the unit, such as \"docker\" or \"fstrim.timer\"",
+        ))
+    }
+}
+
+/// A host name (RFC 1123), at most 64 bytes as Linux has it.
+pub(super) fn hostname(text: &str) -> Parsed<String> {
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if text.len() <= 64 && text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a host name",
+            "a host name has letters, digits, \"-\" and \".\", and at most 64 characters",
+        ))
+    }
+}
+
+/// The label of an ext4 file system: at most 16 bytes (`s_volume_name` in the kernel's ext4.h), and
+/// of a form that needs no quotes on a kernel command line.
+pub(super) fn label(text: &str) -> Parsed<String> {
+    let plain = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if plain && (1..=16).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a label that ext4 can have",
+            "a label has 1 to 16 letters, digits, \"_\", \".\" and \"-\"",
+        ))
+    }
+}
+
+/// The name of an environment variable.
+pub(super) fn variable(text: &str) -> Parsed<String> {
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "the name of a variable",
+            "a name has letters, digits and \"_\", and does not begin with a digit",
+        ))
+    }
+}
+
+/// The name of an image, a recipe or a parameter.
+pub(super) fn name(text: &str) -> Parsed<String> {
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if first && rest && text.len() <= 128 {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a name",
+            "a name begins with a letter or digit and has letters, digits, \"_\", \".\" and \"-\"",
+        ))
+    }
+}
+
+/// A word of an archive's address line: a suite, a component, an address.
+pub(super) fn word(text: &str) -> Parsed<String> {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && !"[]\"'".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "one word",
+            "write it without spaces, quotes and brackets",
+        ))
+    }
+}
+
+/// A crypt(5) password hash, or a locked one.
+pub(super) fn password_hash(text: &str) -> Parsed<String> {
+    let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b':' | b'\\');
+    if text.starts_with('$') && text.len() > 10 && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong {
+            // The text may be a password, and messages go to logs.
+            message: "the value is not a password hash".to_owned(),
+            help: "make one with \"openssl passwd -6\"; each \"$\" before \"{\" or \"$\" is \
+                   written twice",
+        })
+    }
+}
+
+/// A line of `authorized_keys`, sshd(8).
+pub(super) fn authorized_key(text: &str) -> Parsed<String> {
+    let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+    let has_key = text
+        .split_whitespace()
+        .any(|word| kinds.iter().any(|kind| word.starts_with(kind)));
+    if has_key && !text.trim().contains('\n') {
+        Ok(text.trim().to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a public key",
+            "write the whole line of a .pub file, such as \"ssh-ed25519 AAAA… me@home\"",
+        ))
+    }
+}
+
+/// A program and its arguments, to which the script is the last; a program alone gets `-ec`.
+pub(super) fn shell(text: &str) -> Parsed<Vec<String>> {
+    let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    match words.first() {
+        Some(program) if !program.starts_with('-') => {}
+        _ => {
+            return Err(Wrong::new(
+                text,
+                "a shell",
+                "write a program and its options, such as \"/bin/bash\" or \"/usr/bin/python3 -c\"",
+            ));
+        }
+    }
+    if words.len() == 1 {
+        words.push("-ec".to_owned());
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("10G"), size("10GiB"));
+        assert_eq!(size("1T"), Ok(1 << 40));
+        for wrong in [
+            "",
+            "G",
+            "10",
+            "10GB",
+            "1.5G",
+            "-1G",
+            "0G",
+            " 1G",
+            "99999999999999T",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(disk_size("63M").is_err());
+        assert!(disk_size("100000K").is_err());
+    }
+
+    #[test]
+    fn times_modes_and_ports() {
+        assert_eq!(duration("5m"), Ok(300));
+        assert_eq!(duration("2h"), Ok(7200));
+        assert!(duration("5").is_err() && duration("0s").is_err() && duration("1d").is_err());
+        assert_eq!(mode("0644"), Ok(0o644));
+        assert_eq!(mode("4755"), Ok(0o4755));
+        assert!(mode("644 ").is_err() && mode("0888").is_err() && mode("00644").is_err());
+        assert!(mode("+644").is_err());
+        assert_eq!(port("8080"), Ok(8080));
+        assert!(port("0").is_err() && port("65536").is_err() && port("+1").is_err());
+    }
+
+    #[test]
+    fn names() {
+        for good in ["/", "/etc", "/etc/x/"] {
+            assert!(image_path(good).is_ok(), "{good}");
+        }
+        for bad in ["", "etc", "/etc/../x", "/./x", "//x"] {
+            assert!(image_path(bad).is_err(), "{bad}");
+        }
+        assert!(image_file("/etc/").is_err() && image_file("/").is_err());
+        assert!(account("vm").is_ok() && account("_apt").is_ok());
+        assert!(account("Vm").is_err() && account("1a").is_err() && account("").is_err());
+        assert!(owner("root:adm").is_ok() && owner("0:0").is_ok() && owner("a:b:c").is_err());
+        assert!(package("nginx=1.22.1-9").is_ok() && package("libc6:i386").is_ok());
+        assert!(package("-y").is_err() && package("a b").is_err() && package("a;b").is_err());
+        assert!(service("getty@tty1.service").is_ok() && service("--now").is_err());
+        assert!(hostname("a.b-c").is_ok() && hostname("-a").is_err() && hostname("a..b").is_err());
+        assert!(label("vmfab-root").is_ok() && label(&"x".repeat(17)).is_err());
+        assert!(label("").is_err() && label("a b").is_err());
+        assert!(variable("A_1").is_ok() && variable("1A").is_err() && variable("A-B").is_err());
+        assert_eq!(shell("bash").unwrap(), ["bash", "-ec"]);
+        assert_eq!(shell("python3 -c").unwrap(), ["python3", "-c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_size_reads_back(number in 1_u64..1024, unit in 0_usize..4) {
+            let text = format!("{number}{}", ["K", "M", "G", "T"][unit]);
+            prop_assert_eq!(size(&text), Ok(number << (10 * (unit + 1))));
+        }
+
+        #[test]
+        fn nothing_panics(text in ".{0,20}") {
+            let _ = (size(&text), duration(&text), mode(&text), image_file(&text), owner(&text));
+            let _ = (package(&text), shell(&text), authorized_key(&text), password_hash(&text));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line of bubblewrap. Pure.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::request::Bind;
+
+/// Capabilities that package scripts need and that cannot be turned against the host: those that
+/// Docker leaves to containers, without `MKNOD`, `NET_RAW` and `AUDIT_WRITE`.
+const CAPABILITIES: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// What a command in the sandbox sees.
+pub(super) struct Sandbox<'a> {
+    /// The tree that is its root directory.
+    pub(super) tree: &'a Path,
+    /// Its whole environment.
+    pub(super) env: &'a BTreeMap<String, String>,
+    /// Its working directory.
+    pub(super) workdir: &'a str,
+    /// Whether it has the host's network.
+    pub(super) network: bool,
+    /// Directories of the host that it may write to.
+    pub(super) binds: &'a [Bind],
+    /// Single files of the host that it may read, with their places in the tree.
+    pub(super) files: &'a [(std::path::PathBuf, String)],
+    /// The command.
+    pub(super) argv: &'a [String],
+}
+
+/// The arguments of `bwrap` for a command whose root directory is the tree.
+pub(super) fn arguments(sandbox: &Sandbox<'_>) -> Vec<String> {
+    let mut arguments = isolation(sandbox.network);
+    arguments.extend(words(&["--cap-drop", "ALL"]));
+    for capability in CAPABILITIES {
+        arguments.extend(words(&["--cap-add", capability]));
+    }
+    arguments.extend(words(&["--hostname", "vmfab", "--clearenv"]));
+    for (name, value) in sandbox.env {
+        arguments.extend(words(&["--setenv", name, value]));
+    }
+    arguments.extend(words(&["--bind", &text(sandbox.tree), "/"]));
+    arguments.extend(words(&[
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run",
+    ]));
+    // Mode 1777, or apt's own user cannot make the temporary files it verifies signatures with.
+    arguments.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
+    for bind in sandbox.binds {
+        arguments.extend(words(&["--bind", &text(&bind.from), &bind.to]));
+    }
+    for (from, to) in sandbox.files {
+        arguments.extend(words(&["--ro-bind", &text(from), to]));
+    }
+    arguments.extend(words(&["--chdir", sandbox.workdir, "--"]));
+    arguments.extend(sandbox.argv.iter().cloned());
+    arguments
+}
+
+/// The arguments of `bwrap` for a program of the host: it reads all of the host, as any program of
+/// the user does, and writes only to `writable`.
+pub(super) fn host_arguments(
+    writable: &[&Path],
+    env: &BTreeMap<String, String>,
+    network: bool,
+    argv: &[String],
+) -> Vec<String> {
+    let mut arguments = isolation(network);
+    // It may mount things for itself: mmdebstrap does.
+    arguments.extend(words(&["--cap-add", "ALL", "--clearenv"]));
+    for (name, value) in env {
+        arguments.extend(words(&["--setenv", name, value]));
+    }
+    arguments.extend(words(&[
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev-bind",
+        "/dev",
+        "/dev",
+    ]));
+    arguments.extend(words(&[
+        "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp",
+    ]));
+    for path in writable {
+        arguments.extend(words(&["--bind", &text(path), &text(path)]));
+    }
+    arguments.extend(words(&["--chdir", "/", "--"]));
+    arguments.extend(argv.iter().cloned());
+    arguments
+}
+
+fn isolation(network: bool) -> Vec<String> {
+    // A session of its own: no terminal that input could be pushed into.
+    let mut arguments = words(&["--die-with-parent", "--new-session"]);
+    arguments.extend(words(&["--unshare-pid", "--unshare-ipc", "--unshare-uts"]));
+    if !network {
+        arguments.extend(words(&["--unshare-net"]));
+    }
+    arguments
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_command_sees_only_what_is_declared() {
+        let env = BTreeMap::from([("A".to_owned(), "b c".to_owned())]);
+        let sandbox = Sandbox {
+            tree: Path::new("/scratch/tree"),
+            env: &env,
+            workdir: "/",
+            network: false,
+            binds: &[Bind {
+                from: "/cache/debs".into(),
+                to: "/var/cache/apt/archives".into(),
+            }],
+            files: &[(PathBuf::from("/etc/resolv.conf"), "/run/resolv.conf".into())],
+            argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
+        };
+        let line = arguments(&sandbox).join(" ");
+        insta::assert_snapshot!(line.replace(" --", "\n--"), @"");
+        let with_network = arguments(&Sandbox {
+            network: true,
+            ..sandbox
+        });
+        assert!(!with_network.contains(&"--unshare-net".to_owned()));
+    }
+}

@@ -1,0 +1,343 @@
+//! Edits of a tree, done by a process whose root directory is the tree: links in it lead nowhere
+//! else.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// One edit. Paths are absolute paths in the tree; missing parent directories are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edit {
+    /// A file with this content, in place of an earlier one.
+    Write {
+        /// The file.
+        path: String,
+        /// Its content.
+        content: String,
+        /// Its permission bits.
+        mode: u32,
+        /// `user[:group]`; root when absent.
+        owner: Option<String>,
+    },
+    /// A file with this content where there is none, or one whose content is `replaces`.
+    WriteDefault {
+        /// The file.
+        path: String,
+        /// Its content.
+        content: String,
+        /// Beginnings of contents that count as none.
+        replaces: Vec<String>,
+    },
+    /// A line in place of the line that begins with `prefix`, or at the end.
+    SetLine {
+        /// The file, made when it is not there.
+        path: String,
+        /// How the line to be replaced begins.
+        prefix: String,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A symbolic link where there is nothing, when `needs` is there.
+    LinkDefault {
+        /// The link.
+        path: String,
+        /// What it says.
+        target: String,
+        /// A file that must be there for the link to make sense.
+        needs: String,
+    },
+    /// A regular file that is removed when it is there.
+    Remove {
+        /// The file.
+        path: String,
+    },
+    /// A directory.
+    Directory {
+        /// The directory.
+        path: String,
+    },
+    /// Files of a tar that `ops` made of local files. When the archive holds one file at its top
+    /// that is named `.`, it is written to `destination`, else all is written below it.
+    Extract {
+        /// The tar, on the host.
+        archive: PathBuf,
+        /// A file or a directory of the tree. With a final `/` always a directory.
+        destination: String,
+        /// Permission bits of files, in place of the archive's.
+        mode: Option<u32>,
+        /// `user[:group]`; root when absent.
+        owner: Option<String>,
+    },
+}
+
+/// Makes the tree the root directory of this process and does the edits. Archives are opened before.
+pub(super) fn apply(tree: &Path, edits: &[Edit]) -> io::Result<()> {
+    let mut archives = Vec::new();
+    for edit in edits {
+        archives.push(match edit {
+            Edit::Extract { archive, .. } => Some(File::open(archive)?),
+            _ => None,
+        });
+    }
+    rustix::process::chroot(tree)?;
+    std::env::set_current_dir("/")?;
+    for (edit, archive) in edits.iter().zip(archives) {
+        one(edit, archive)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", edit.path())))?;
+    }
+    Ok(())
+}
+
+impl Edit {
+    fn path(&self) -> &str {
+        match self {
+            Self::Write { path, .. }
+            | Self::WriteDefault { path, .. }
+            | Self::SetLine { path, .. }
+            | Self::LinkDefault { path, .. }
+            | Self::Remove { path }
+            | Self::Directory { path }
+            | Self::Extract {
+                destination: path, ..
+            } => path,
+        }
+    }
+}
+
+fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
+    match edit {
+        Edit::Write {
+            path,
+            content,
+            mode,
+            owner,
+        } => write(
+            Path::new(path),
+            &mut content.as_bytes(),
+            *mode,
+            resolve_owner(owner.as_deref())?,
+        ),
+        Edit::WriteDefault {
+            path,
+            content,
+            replaces,
+        } => {
+            let present = match fs::read_to_string(path) {
+                Ok(text) => !replaces
+                    .iter()
+                    .any(|start| text.starts_with(start.as_str())),
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            };
+            if present {
+                return Ok(());
+            }
+            write(Path::new(path), &mut content.as_bytes(), 0o644, (0, 0))
+        }
+        Edit::SetLine { path, prefix, line } => {
+            let old = match fs::read_to_string(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                result => result?,
+            };
+            let new = set_line(&old, prefix, line);
+            if new == old {
+                return Ok(());
+            }
+            let mode = fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
+            write(Path::new(path), &mut new.as_bytes(), mode, (0, 0))
+        }
+        Edit::LinkDefault {
+            path,
+            target,
+            needs,
+        } => {
+            if fs::symlink_metadata(path).is_ok() || !Path::new(needs).exists() {
+                return Ok(());
+            }
+            make_parents(Path::new(path), (0, 0))?;
+            symlink(target, path)
+        }
+        Edit::Remove { path } => match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() => fs::remove_file(path),
+            _ => Ok(()),
+        },
+        Edit::Directory { path } => make_parents(&Path::new(path).join("x"), (0, 0)),
+        Edit::Extract {
+            destination,
+            mode,
+            owner,
+            ..
+        } => {
+            let Some(archive) = archive else {
+                return Ok(());
+            };
+            extract(
+                archive,
+                destination,
+                *mode,
+                resolve_owner(owner.as_deref())?,
+            )
+        }
+    }
+}
+
+/// `old` with `line` in place of the first line that begins with `prefix`, or at the end.
+fn set_line(old: &str, prefix: &str, line: &str) -> String {
+    let mut lines: Vec<&str> = old.lines().collect();
+    match lines
+        .iter()
+        .position(|candidate| candidate.starts_with(prefix))
+    {
+        Some(index) => lines[index] = line,
+        None => lines.push(line),
+    }
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+fn write(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    make_parents(path, (0, 0))?;
+    // A link is replaced, not followed: the recipe names this path.
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+        fs::remove_file(path)?;
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    io::copy(content, &mut file)?;
+    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+/// Makes the missing directories above `path`.
+fn make_parents(path: &Path, owner: (u32, u32)) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut current = path.parent();
+    while let Some(directory) = current {
+        if directory.exists() {
+            break;
+        }
+        missing.push(directory);
+        current = directory.parent();
+    }
+    for directory in missing.into_iter().rev() {
+        make_directory(directory, 0o755, owner)?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            return Ok(());
+        }
+        result => result?,
+    }
+    std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+fn extract(
+    archive: File,
+    destination: &str,
+    mode: Option<u32>,
+    owner: (u32, u32),
+) -> io::Result<()> {
+    let mut tar = tar::Archive::new(io::BufReader::new(archive));
+    for entry in tar.entries()? {
+        let mut entry = entry?;
+        let inside = entry.path()?.into_owned();
+        let path = if inside == Path::new(".") && !entry.header().entry_type().is_dir() {
+            PathBuf::from(destination)
+        } else {
+            Path::new(destination).join(&inside)
+        };
+        let header_mode = entry.header().mode()? & 0o7777;
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => {
+                make_parents(&path, owner)?;
+                make_directory(&path, header_mode, owner)?;
+            }
+            tar::EntryType::Symlink => {
+                make_parents(&path, owner)?;
+                if fs::symlink_metadata(&path).is_ok() {
+                    fs::remove_file(&path)?;
+                }
+                symlink(entry.link_name()?.unwrap_or_default(), &path)?;
+                std::os::unix::fs::lchown(&path, Some(owner.0), Some(owner.1))?;
+            }
+            _ => write(&path, &mut entry, mode.unwrap_or(header_mode), owner)?,
+        }
+    }
+    Ok(())
+}
+
+/// `user[:group]` to ids, by the tree's own `/etc/passwd` and `/etc/group`. A user without a group
+/// means the user's own group.
+fn resolve_owner(owner: Option<&str>) -> io::Result<(u32, u32)> {
+    let Some(owner) = owner else {
+        return Ok((0, 0));
+    };
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    owner_ids(owner, &read("/etc/passwd"), &read("/etc/group"))
+        .map_err(|what| io::Error::new(io::ErrorKind::NotFound, what))
+}
+
+fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), String> {
+    let (user, group_name) = owner
+        .split_once(':')
+        .map_or((owner, None), |(u, g)| (u, Some(g)));
+    let field = |text: &str, name: &str, index: usize| -> Option<u32> {
+        let line = text
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
+        line.split(':').nth(index)?.parse().ok()
+    };
+    let uid = user.parse().ok().or_else(|| field(passwd, user, 2));
+    let uid = uid.ok_or_else(|| format!("the image has no user \"{user}\""))?;
+    let gid = match group_name {
+        Some(name) => name
+            .parse()
+            .ok()
+            .or_else(|| field(group, name, 2))
+            .ok_or_else(|| format!("the image has no group \"{name}\""))?,
+        None => field(passwd, user, 3).unwrap_or(uid),
+    };
+    Ok((uid, gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_replaced_or_added() {
+        assert_eq!(set_line("", "A=", "A=1"), "A=1\n");
+        assert_eq!(set_line("A=1\nB=2", "A=", "A=3"), "A=3\nB=2\n");
+        assert_eq!(set_line("A=1\n", "B=", "B=2"), "A=1\nB=2\n");
+    }
+
+    #[test]
+    fn owners_are_looked_up_in_the_tree() {
+        let (passwd, group) = ("vm:x:1000:1001::/home/vm:/bin/sh\n", "docker:x:105:vm\n");
+        assert_eq!(owner_ids("vm", passwd, group), Ok((1000, 1001)));
+        assert_eq!(owner_ids("vm:docker", passwd, group), Ok((1000, 105)));
+        assert_eq!(owner_ids("0:7", passwd, group), Ok((0, 7)));
+        assert_eq!(owner_ids("12", passwd, group), Ok((12, 12)));
+        assert!(
+            owner_ids("nobody", passwd, group)
+                .unwrap_err()
+                .contains("nobody")
+        );
+        assert!(
+            owner_ids("vm:wheel", passwd, group)
+                .unwrap_err()
+                .contains("wheel")
+        );
+    }
+}

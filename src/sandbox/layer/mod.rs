@@ -1,0 +1,21 @@
+//! Layers as tar archives, with the whiteouts of the OCI image specification.
+//!
+//! Source: <https://github.com/opencontainers/image-spec/blob/main/layer.md>. A file `.wh.NAME`
+//! removes `NAME` of the layers below; a file `.wh..wh..opq` hides all that the layers below have in
+//! its directory. On disk, in a directory that an overlay mount takes as a layer, the same is said
+//! by a character device 0:0 and by the attribute `user.overlay.opaque`
+//! (<https://docs.kernel.org/filesystems/overlayfs.html>).
+
+mod pack;
+mod unpack;
+
+pub(super) use pack::pack;
+pub(super) use unpack::unpack;
+
+const WHITEOUT_PREFIX: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+const OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
+/// Attributes of overlayfs are about the mount, not about the files.
+const OVERLAY_ATTRIBUTES: [&str; 2] = ["user.overlay.", "trusted.overlay."];
+/// Prefix of extended attributes in pax headers, as GNU tar, libarchive and Docker write them.
+const PAX_ATTRIBUTE: &str = "SCHILY.xattr.";

@@ -1,0 +1,150 @@
+//! What a worker is asked to do, and what it answers: plain values.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::edit::Edit;
+use crate::derivation::step::Limits;
+
+/// One step, as the worker gets it on its standard input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Request {
+    /// An existing directory on the file system of the layers; `upper`, `work`, `tree` and
+    /// `outcome.json` are made in it.
+    pub(super) scratch: PathBuf,
+    /// The layers below, lowest first.
+    pub(super) layers: Vec<LayerSource>,
+    /// What to do with the tree, in order.
+    pub(super) tasks: Vec<Task>,
+    /// How to pack what was changed; nothing is packed when absent.
+    pub(super) pack: Option<Pack>,
+}
+
+/// A layer below the step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LayerSource {
+    /// Where it is unpacked, or will be.
+    pub(super) directory: PathBuf,
+    /// Its tar, for when it is not unpacked yet.
+    pub(super) archive: PathBuf,
+}
+
+/// How to pack the upper directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pack {
+    /// The tar file to write; it exists and is empty.
+    pub(super) archive: PathBuf,
+    /// Whether build identity is removed first (see `identity`).
+    pub(super) clean: bool,
+    /// File times at or after the start of the worker become this, in seconds since 1970.
+    pub(super) epoch: i64,
+}
+
+/// Something to do with the tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A command in the sandbox: it sees the tree and nothing else.
+    Command(Command),
+    /// Packages by the tree's own package manager, in the sandbox with network.
+    Packages {
+        /// Names.
+        names: Vec<String>,
+        /// Whether recommended packages come along.
+        recommends: bool,
+        /// Directory for package lists and downloads, kept between steps.
+        cache: PathBuf,
+        /// Limits.
+        limits: Limits,
+    },
+    /// Edits of the tree, done with the tree as root directory.
+    Edit(Vec<Edit>),
+    /// A program of the host; `{tree}` in its arguments is the tree.
+    Host(HostCommand),
+    /// The kernel and the initrd of the tree, copied to files `kernel` and `initrd`.
+    Kernel {
+        /// Kernel in the tree; the newest of /boot when absent.
+        kernel: Option<String>,
+        /// Initrd in the tree; the kernel's own when absent.
+        initrd: Option<String>,
+        /// Existing directory for the copies.
+        to: PathBuf,
+    },
+    /// A file of the tree, copied when it is there.
+    Fetch {
+        /// Absolute path in the tree.
+        path: String,
+        /// The copy.
+        to: PathBuf,
+    },
+}
+
+/// A command in the sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables beyond the sandbox's own.
+    pub env: BTreeMap<String, String>,
+    /// Working directory, made when it does not exist.
+    pub workdir: Option<String>,
+    /// Whether the host's network is reachable.
+    pub network: bool,
+    /// Directories of the host that are seen in the tree.
+    pub binds: Vec<Bind>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// A directory of the host that is seen, and can be written, in the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Directory of the host.
+    pub from: PathBuf,
+    /// Absolute path in the tree.
+    pub to: String,
+}
+
+/// A program of the host that works on the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCommand {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment, beyond `PATH`.
+    pub env: BTreeMap<String, String>,
+    /// Directories that it may write to, the scratch directory excepted, which it always may.
+    pub writable: Vec<PathBuf>,
+    /// Whether the host's network is reachable.
+    pub network: bool,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Outcome {
+    /// All tasks are done.
+    Done,
+    /// A command failed.
+    Failed {
+        /// The command, as a user would type it.
+        command: String,
+        /// `exited with code 3`, `used more than 100 processes`, …
+        how: String,
+    },
+    /// The tree does not have what the step needs.
+    Unsatisfiable {
+        /// What is missing.
+        message: String,
+        /// What to do next.
+        help: String,
+    },
+    /// The worker itself failed.
+    Error {
+        /// What was tried, on what, and why it failed.
+        message: String,
+        /// What to do next, when that is known.
+        help: Option<String>,
+    },
+}

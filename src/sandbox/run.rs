@@ -1,0 +1,236 @@
+//! The outer side of a worker: scratch directories, layers, and what became of the request.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::request::{LayerSource, Outcome, Pack, Request, Task};
+use super::worker::{REMOVE_ARGUMENT, WORKER_ARGUMENT};
+use crate::derivation::{BuildError, BuildRequest, SOURCE_DATE_EPOCH};
+use crate::digest::ObjectRef;
+use crate::host::Home;
+use crate::host::process::{self, End};
+use crate::store::Store;
+
+/// Runs steps over layers of a store.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    store: Store,
+    layer_cache: PathBuf,
+    work: PathBuf,
+}
+
+/// A directory for one step, removed when it is dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    /// Held as long as the directory is in use: a later run removes directories whose lock is free.
+    _lock: File,
+}
+
+impl Scratch {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove_scratch(&self.path);
+    }
+}
+
+impl Sandbox {
+    /// A sandbox that unpacks layers of `store` into the cache of `home`.
+    #[must_use]
+    pub fn new(home: &Home, store: Store) -> Self {
+        Self {
+            store,
+            layer_cache: home.layer_cache(),
+            work: home.work(),
+        }
+    }
+
+    /// Makes a scratch directory, and removes those that killed processes have left.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn scratch(&self) -> Result<Scratch, BuildError> {
+        for directory in [&self.work, &self.layer_cache] {
+            fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
+        }
+        self.sweep();
+        let path = tempfile::Builder::new()
+            .prefix("step-")
+            .tempdir_in(&self.work)
+            .map_err(BuildError::io("create a directory in", &self.work))?
+            .keep();
+        let lock_path = path.with_extension("lock");
+        let lock = File::create(&lock_path).map_err(BuildError::io("create", &lock_path))?;
+        lock.lock().map_err(BuildError::io("lock", &lock_path))?;
+        Ok(Scratch { path, _lock: lock })
+    }
+
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.work) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "lock") {
+                continue;
+            }
+            let free = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .is_ok_and(|f| f.try_lock().is_ok());
+            if free {
+                remove_scratch(&path.with_extension(""));
+            }
+        }
+    }
+
+    /// Does `tasks` over `layers`, lowest first, and stores what they changed as a layer. `clean`
+    /// removes build identity from it.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn layer(
+        &self,
+        layers: &[ObjectRef],
+        tasks: Vec<Task>,
+        clean: bool,
+        step: &BuildRequest<'_>,
+    ) -> Result<ObjectRef, BuildError> {
+        let scratch = self.scratch()?;
+        let archive = self.store.temporary().map_err(BuildError::other)?;
+        let pack = Pack {
+            archive: archive.path().to_owned(),
+            clean,
+            epoch: SOURCE_DATE_EPOCH,
+        };
+        self.work(&scratch, layers, tasks, Some(pack), step)?;
+        let layer = self.store.adopt(archive).map_err(BuildError::other)?;
+        // What was just made is the unpacked layer; the next step need not unpack it.
+        let unpacked = self.layer_cache.join(layer.id.to_string());
+        if !unpacked.exists() {
+            let _ = fs::rename(scratch.path().join("upper"), unpacked);
+        }
+        Ok(layer)
+    }
+
+    /// Does `tasks` over `layers`, lowest first, and forgets what they changed.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn run(
+        &self,
+        scratch: &Scratch,
+        layers: &[ObjectRef],
+        tasks: Vec<Task>,
+        step: &BuildRequest<'_>,
+    ) -> Result<(), BuildError> {
+        self.work(scratch, layers, tasks, None, step)
+    }
+
+    fn work(
+        &self,
+        scratch: &Scratch,
+        layers: &[ObjectRef],
+        tasks: Vec<Task>,
+        pack: Option<Pack>,
+        step: &BuildRequest<'_>,
+    ) -> Result<(), BuildError> {
+        let mut sources = Vec::new();
+        for layer in layers {
+            sources.push(LayerSource {
+                directory: self.layer_cache.join(layer.id.to_string()),
+                archive: self
+                    .store
+                    .materialise(&layer.id)
+                    .map_err(BuildError::other)?,
+            });
+        }
+        let scratch = scratch.path().to_owned();
+        let request = Request {
+            scratch,
+            layers: sources,
+            tasks,
+            pack,
+        };
+        let input = serde_json::to_vec(&request).map_err(BuildError::other)?;
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(step.log)
+            .map_err(BuildError::io("open", step.log))?;
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg(WORKER_ARGUMENT);
+        let finished = process::run(
+            &mut command,
+            &input,
+            &mut log,
+            step.output,
+            None,
+            step.interrupt,
+        )
+        .map_err(BuildError::io("start a worker, logging to", step.log))?;
+        if finished.end == End::Interrupted {
+            return Err(BuildError::Interrupted);
+        }
+        let outcome = request.scratch.join("outcome.json");
+        let outcome = fs::read(&outcome)
+            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
+        match outcome {
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Failed { command, how }) => Err(BuildError::Command {
+                command,
+                how,
+                tail: finished.tail,
+            }),
+            Ok(Outcome::Unsatisfiable { message, help }) => {
+                Err(BuildError::Unsatisfiable { message, help })
+            }
+            Ok(Outcome::Error {
+                message,
+                help: Some(help),
+            }) => Err(BuildError::Unsatisfiable { message, help }),
+            Ok(Outcome::Error {
+                message,
+                help: None,
+            }) => Err(BuildError::other(io::Error::other(message))),
+            Err(_) => Err(BuildError::Command {
+                command: "the worker of the step".to_owned(),
+                how: finished.end.describe(),
+                tail: finished.tail,
+            }),
+        }
+    }
+}
+
+/// Removes a scratch directory and then its lock. Files of subordinate ids can only be removed from
+/// inside a namespace that maps them.
+fn remove_scratch(path: &Path) {
+    let gone = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(_) => remove_in_namespace(path).is_ok(),
+        Ok(()) => true,
+    };
+    if gone {
+        let _ = fs::remove_file(path.with_extension("lock"));
+    }
+}
+
+fn remove_in_namespace(path: &Path) -> io::Result<()> {
+    let mut child = std::process::Command::new("/proc/self/exe")
+        .args([WORKER_ARGUMENT, REMOVE_ARGUMENT])
+        .arg(path)
+        .stdin(std::process::Stdio::null())
+        .spawn()?;
+    if child.wait()?.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("not removed"))
+    }
+}

@@ -1,0 +1,458 @@
+//! The tasks of a worker, done one after the other on its tree.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use super::bwrap::{self, Sandbox};
+use super::edit::Edit;
+use super::limits;
+use super::packages::PackageManager;
+use super::request::{Command, HostCommand, Request, Task};
+use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
+use crate::derivation::SOURCE_DATE_EPOCH;
+use crate::host::process::End;
+use crate::host::{Program, require};
+
+/// What the sandbox puts into every environment; a command's own variables win.
+const ENVIRONMENT: [(&str, &str); 6] = [
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("SYSTEMD_OFFLINE", "1"),
+    ("TERM", "dumb"),
+    ("USER", "root"),
+];
+
+/// Variables of the host that a command with network gets.
+const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+];
+
+/// A tree and what to do with it.
+pub(super) struct Tasks<'a> {
+    request: &'a Request,
+    tree: &'a Path,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) const fn new(request: &'a Request, tree: &'a Path) -> Self {
+        Self { request, tree }
+    }
+
+    pub(super) fn run_all(&self) -> Result<(), WorkerError> {
+        self.request.tasks.iter().try_for_each(|task| match task {
+            Task::Command(command) => self.command(command),
+            Task::Packages {
+                names,
+                recommends,
+                cache,
+                limits,
+            } => {
+                let manager = self.package_manager()?;
+                let command = manager.install(names, *recommends, cache, limits);
+                for bind in &command.binds {
+                    fs::create_dir_all(&bind.from)
+                        .map_err(WorkerError::io(format!("create {}", bind.from.display())))?;
+                }
+                self.command(&command).map_err(|error| match error {
+                    WorkerError::Failed { how, .. } => WorkerError::Failed {
+                        command: format!("packages {}", names.join(" ")),
+                        how,
+                    },
+                    other => other,
+                })
+            }
+            Task::Edit(edits) => self.edit(edits),
+            Task::Host(command) => self.host(command),
+            Task::Kernel { kernel, initrd, to } => {
+                self.kernel(kernel.as_deref(), initrd.as_deref(), to)
+            }
+            Task::Fetch { path, to } => match self.open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                result => result
+                    .and_then(|mut file| io::copy(&mut file, &mut fs::File::create(to)?))
+                    .map(drop)
+                    .map_err(WorkerError::io(format!("copy {path}"))),
+            },
+        })
+    }
+
+    fn command(&self, command: &Command) -> Result<(), WorkerError> {
+        let guests = EphemeralFiles::new(self, command.network)?;
+        let mut env: BTreeMap<String, String> = ENVIRONMENT
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect();
+        env.insert("SOURCE_DATE_EPOCH".into(), SOURCE_DATE_EPOCH.to_string());
+        if command.network {
+            env.extend(
+                PROXIES
+                    .iter()
+                    .filter_map(|&name| Some((name.into(), std::env::var(name).ok()?))),
+            );
+        }
+        env.extend(command.env.clone());
+        let workdir = command.workdir.as_deref().unwrap_or("/");
+        if self.open(workdir).is_err() {
+            self.edit(&[Edit::Directory {
+                path: workdir.to_owned(),
+            }])?;
+        }
+        let arguments = bwrap::arguments(&Sandbox {
+            tree: self.tree,
+            env: &env,
+            workdir,
+            network: command.network,
+            binds: &command.binds,
+            files: &guests.files,
+            argv: &command.argv,
+        });
+        let mut child = bwrap_process(&arguments)?;
+        let ended = limits::wait(&mut child, &command.limits)
+            .map_err(WorkerError::io("wait for the sandbox"))?;
+        drop(guests);
+        let how = match ended {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => End::Exited(status).describe(),
+            Err(how) => how,
+        };
+        Err(WorkerError::Failed {
+            command: command.argv.last().cloned().unwrap_or_default(),
+            how,
+        })
+    }
+
+    fn host(&self, command: &HostCommand) -> Result<(), WorkerError> {
+        // The root directory of the tree is new: without this it would carry the time.
+        let epoch = std::time::UNIX_EPOCH
+            + std::time::Duration::from_secs(SOURCE_DATE_EPOCH.cast_unsigned());
+        fs::File::open(self.tree)
+            .and_then(|tree| tree.set_modified(epoch))
+            .map_err(WorkerError::io("set the time of the tree"))?;
+        let tree = self.tree.to_string_lossy();
+        let argv: Vec<String> = command
+            .argv
+            .iter()
+            .map(|argument| argument.replace("{tree}", &tree))
+            .collect();
+        let mut writable: Vec<&Path> = vec![&self.request.scratch];
+        writable.extend(command.writable.iter().map(PathBuf::as_path));
+        let mut env = command.env.clone();
+        env.insert(
+            "PATH".into(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        );
+        if command.network {
+            env.extend(
+                PROXIES
+                    .iter()
+                    .filter_map(|&name| Some((name.into(), std::env::var(name).ok()?))),
+            );
+        }
+        let arguments = bwrap::host_arguments(&writable, &env, command.network, &argv);
+        let status = bwrap_process(&arguments)?
+            .wait()
+            .map_err(WorkerError::io("wait for bwrap"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(WorkerError::Failed {
+            command: argv.join(" "),
+            how: End::Exited(status).describe(),
+        })
+    }
+
+    /// Edits the tree in a process of its own, whose root directory the tree becomes.
+    fn edit(&self, edits: &[Edit]) -> Result<(), WorkerError> {
+        let input = serde_json::to_vec(&(self.tree, edits))
+            .map_err(|error| WorkerError::Plain(error.to_string()))?;
+        let mut child = Process::new("/proc/self/exe")
+            .args([WORKER_ARGUMENT, EDIT_ARGUMENT])
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(WorkerError::io("start a worker"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin
+                .write_all(&input)
+                .map_err(WorkerError::io("instruct a worker"))?;
+        }
+        let status = child.wait().map_err(WorkerError::io("wait for a worker"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(WorkerError::Failed {
+            command: "edit of the tree".into(),
+            how: "failed".into(),
+        })
+    }
+
+    fn package_manager(&self) -> Result<PackageManager, WorkerError> {
+        let text = ["/etc/os-release", "/usr/lib/os-release"]
+            .iter()
+            .find_map(|path| io::read_to_string(self.open(path).ok()?).ok())
+            .unwrap_or_default();
+        PackageManager::from_os_release(&text).ok_or_else(|| WorkerError::Unsatisfiable {
+            message: "the image's /etc/os-release names no system whose package manager is known"
+                .to_owned(),
+            help:
+                "Debian, Ubuntu, Alpine, Fedora, CentOS and systems like them are known; elsewhere \
+                   install with a `run` step"
+                    .to_owned(),
+        })
+    }
+
+    fn kernel(
+        &self,
+        kernel: Option<&str>,
+        initrd: Option<&str>,
+        to: &Path,
+    ) -> Result<(), WorkerError> {
+        let names: Vec<String> = fs::read_dir(self.tree.join("boot"))
+            .map(|entries| {
+                entries
+                    .flatten()
+                    .map(|e| e.file_name().to_string_lossy().into_owned())
+                    .collect()
+            })
+            .unwrap_or_default();
+        let kernel = match kernel {
+            Some(path) => path.to_owned(),
+            None => newest_kernel(&names)
+                .map(|name| format!("/boot/{name}"))
+                .ok_or_else(|| WorkerError::Unsatisfiable {
+                    message: "the image has no kernel in /boot".to_owned(),
+                    help:
+                        "install one, such as `packages \"linux-image-cloud-amd64\"` on Debian or \
+                           `packages \"linux-image-virtual\"` on Ubuntu"
+                            .to_owned(),
+                })?,
+        };
+        let copy = |path: &str, name: &str| {
+            self.open(path)
+                .and_then(|mut file| io::copy(&mut file, &mut fs::File::create(to.join(name))?))
+                .map_err(|error| WorkerError::Unsatisfiable {
+                    message: format!("the image's {name} {path} cannot be read: {error}"),
+                    help: format!("name an existing file in the `kernel` node, or none to use the newest {name}"),
+                })
+        };
+        copy(&kernel, "kernel")?;
+        let found = initrd.map(str::to_owned).or_else(|| {
+            let file = Path::new(&kernel)
+                .file_name()?
+                .to_string_lossy()
+                .into_owned();
+            initrd_of(&file, &names).map(|name| format!("/boot/{name}"))
+        });
+        found.map_or(Ok(()), |path| copy(&path, "initrd").map(drop))
+    }
+
+    /// Opens a file of the tree; links are followed inside the tree only.
+    fn open(&self, path: &str) -> io::Result<fs::File> {
+        let tree = fs::File::open(self.tree)?;
+        let relative = path.trim_start_matches('/');
+        let relative = if relative.is_empty() { "." } else { relative };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat2(&tree, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
+    }
+}
+
+fn bwrap_process(arguments: &[String]) -> Result<std::process::Child, WorkerError> {
+    let missing = |_| WorkerError::Helped {
+        message: "bwrap is not installed".to_owned(),
+        help: "install the package bubblewrap".to_owned(),
+    };
+    let program = require(Program::Bwrap).map_err(missing)?;
+    Process::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(WorkerError::io("start bwrap"))
+}
+
+/// Files that a command sees and no layer gets: the resolver's configuration and, so that package
+/// scripts start no services, `policy-rc.d`.
+struct EphemeralFiles {
+    /// Files of the host with their places in the tree.
+    files: Vec<(PathBuf, String)>,
+    /// Empty files that were made in the tree to be mounted over.
+    made: Vec<PathBuf>,
+}
+
+impl EphemeralFiles {
+    fn new(tasks: &Tasks<'_>, network: bool) -> Result<Self, WorkerError> {
+        let scratch = &tasks.request.scratch;
+        let mut guests = Self {
+            files: Vec::new(),
+            made: Vec::new(),
+        };
+        let policy = scratch.join("policy-rc.d");
+        // Source: invoke-rc.d(8): exit code 101 forbids the action.
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| {
+                fs::set_permissions(&policy, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            })
+            .map_err(WorkerError::io("write policy-rc.d"))?;
+        if tasks.open("/usr/sbin").is_ok() {
+            guests.show(tasks, policy, "/usr/sbin/policy-rc.d")?;
+        }
+        if network && Path::new("/etc/resolv.conf").exists() {
+            // A copy: the host's own may be a link into /run.
+            let copy = scratch.join("resolv.conf");
+            fs::copy("/etc/resolv.conf", &copy)
+                .map_err(WorkerError::io("copy /etc/resolv.conf"))?;
+            // A link into /run is usual. That is an empty file system in the sandbox, in which
+            // bubblewrap makes the file.
+            let link = fs::read_link(tasks.tree.join("etc/resolv.conf")).ok();
+            let target = link.as_deref().and_then(|link| {
+                let absolute = Path::new("/etc").join(link);
+                let text = absolute.to_string_lossy().replace("/etc/../", "/");
+                text.starts_with("/run/").then_some(text)
+            });
+            match target {
+                Some(target) => guests.files.push((copy, target)),
+                None if link.is_some() => {}
+                None => guests.show(tasks, copy, "/etc/resolv.conf")?,
+            }
+        }
+        Ok(guests)
+    }
+
+    /// Shows a file at a fixed place; makes an empty one there when there is none.
+    fn show(&mut self, tasks: &Tasks<'_>, from: PathBuf, to: &str) -> Result<(), WorkerError> {
+        let directory = Path::new(to)
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .to_string_lossy()
+            .into_owned();
+        if tasks.open(to).is_err() {
+            let Ok(directory) = tasks.open(&directory) else {
+                return Ok(());
+            };
+            let name = Path::new(to).file_name().unwrap_or_default();
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(|error| WorkerError::io(format!("create {to}"))(error.into()))?;
+            self.made.push(PathBuf::from(to));
+            // Kept as a path through the open directory: links in the tree lead nowhere else.
+            let real = fs::read_link(format!(
+                "/proc/self/fd/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&directory)
+            ));
+            if let (Ok(real), Some(last)) = (real, self.made.last_mut()) {
+                *last = real.join(name);
+            }
+        }
+        self.files.push((from, to.to_owned()));
+        Ok(())
+    }
+}
+
+impl Drop for EphemeralFiles {
+    fn drop(&mut self) {
+        for path in &self.made {
+            // Only when it is still what was made: a package may have put its own file there.
+            if fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// The newest of the kernels among the names in /boot, by version.
+fn newest_kernel(names: &[String]) -> Option<&str> {
+    let kernels = names.iter().filter(|name| {
+        let known = ["vmlinuz", "vmlinux", "Image"].iter().any(|prefix| {
+            name.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        });
+        known && !name.ends_with(".old")
+    });
+    kernels
+        .max_by_key(|name| version_key(name))
+        .map(String::as_str)
+}
+
+/// The initrd that belongs to a kernel: Debian's, Fedora's or Alpine's name for it.
+fn initrd_of<'a>(kernel: &str, names: &'a [String]) -> Option<&'a str> {
+    let version = kernel.split_once('-').map_or("", |(_, version)| version);
+    let candidates = if version.is_empty() {
+        vec![
+            "initrd.img".to_owned(),
+            "initrd".to_owned(),
+            "initramfs".to_owned(),
+        ]
+    } else {
+        vec![
+            format!("initrd.img-{version}"),
+            format!("initramfs-{version}.img"),
+            format!("initramfs-{version}"),
+            format!("initrd-{version}"),
+        ]
+    };
+    candidates
+        .iter()
+        .find_map(|wanted| names.iter().find(|name| *name == wanted))
+        .map(String::as_str)
+}
+
+/// Numbers in names compare as numbers: 6.10 is newer than 6.9.
+fn version_key(name: &str) -> Vec<(u64, String)> {
+    name.split(['.', '-', '_', '+'])
+        .map(|part| {
+            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            (
+                part[..digits].parse().unwrap_or(0),
+                part[digits..].to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_newest_kernel_is_found_with_its_initrd() {
+        let debian = names(&[
+            "System.map-6.1.0-9-cloud-amd64",
+            "vmlinuz-6.1.0-9-cloud-amd64",
+            "initrd.img-6.1.0-9-cloud-amd64",
+            "vmlinuz-6.1.0-56-cloud-amd64",
+            "initrd.img-6.1.0-56-cloud-amd64",
+            "vmlinuz-6.1.0-99-cloud-amd64.old",
+        ]);
+        let kernel = newest_kernel(&debian).unwrap();
+        assert_eq!(kernel, "vmlinuz-6.1.0-56-cloud-amd64");
+        assert_eq!(
+            initrd_of(kernel, &debian),
+            Some("initrd.img-6.1.0-56-cloud-amd64")
+        );
+        let alpine = names(&["vmlinuz-virt", "initramfs-virt"]);
+        assert_eq!(
+            initrd_of(newest_kernel(&alpine).unwrap(), &alpine),
+            Some("initramfs-virt")
+        );
+        assert_eq!(newest_kernel(&names(&["grub", "config-6.1"])), None);
+        assert_eq!(initrd_of("vmlinuz-1", &names(&["initrd.img-2"])), None);
+    }
+}

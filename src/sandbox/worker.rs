@@ -1,0 +1,195 @@
+//! The worker: this program, started again with one hidden argument, which does one request.
+
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use super::overlay::Overlay;
+use super::request::{LayerSource, Outcome, Request};
+use super::tasks::Tasks;
+use super::{edit, identity, layer, namespace};
+
+/// The hidden first argument that makes this program a worker.
+pub const WORKER_ARGUMENT: &str = "__worker";
+/// The second argument of the process that edits a tree as its root directory.
+pub(super) const EDIT_ARGUMENT: &str = "edit";
+/// The second argument of the process that removes a directory, which is the third.
+pub(super) const REMOVE_ARGUMENT: &str = "remove";
+
+/// Why a worker stopped.
+#[derive(Debug)]
+pub(super) enum WorkerError {
+    /// A command failed; see [`Outcome::Failed`].
+    Failed { command: String, how: String },
+    /// See [`Outcome::Unsatisfiable`].
+    Unsatisfiable { message: String, help: String },
+    /// The worker itself failed, and there is something to do about it.
+    Helped { message: String, help: String },
+    /// The worker itself failed.
+    Plain(String),
+}
+
+impl WorkerError {
+    /// For `map_err`: what was tried, before why it failed.
+    pub(super) fn io(what: impl Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Plain(format!("cannot {what}: {error}"))
+    }
+
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Failed { command, how } => Outcome::Failed { command, how },
+            Self::Unsatisfiable { message, help } => Outcome::Unsatisfiable { message, help },
+            Self::Helped { message, help } => Outcome::Error {
+                message,
+                help: Some(help),
+            },
+            Self::Plain(message) => Outcome::Error {
+                message,
+                help: None,
+            },
+        }
+    }
+}
+
+/// Runs a worker: `arguments` are those after [`WORKER_ARGUMENT`]; the request is read from standard
+/// input as JSON. The exit code says only whether an outcome was written.
+#[must_use]
+pub fn worker_main(arguments: &[String]) -> ExitCode {
+    // Nothing of a step survives the vmfab that wanted it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    if let [first, path] = arguments
+        && first == REMOVE_ARGUMENT
+    {
+        let removed = namespace::enter().is_ok() && std::fs::remove_dir_all(path).is_ok();
+        return if removed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    let mut input = Vec::new();
+    if io::stdin().read_to_end(&mut input).is_err() {
+        return ExitCode::FAILURE;
+    }
+    if arguments
+        .first()
+        .is_some_and(|argument| argument == EDIT_ARGUMENT)
+    {
+        return edit_main(&input);
+    }
+    let Ok(request) = serde_json::from_slice::<Request>(&input) else {
+        return ExitCode::FAILURE;
+    };
+    let outcome = match work(&request) {
+        Ok(()) => Outcome::Done,
+        Err(error) => error.into_outcome(),
+    };
+    let written = serde_json::to_vec(&outcome)
+        .map_err(io::Error::other)
+        .and_then(|bytes| std::fs::write(request.scratch.join("outcome.json"), bytes));
+    if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The process that edits the tree: what it has to say goes to standard error, into the step's log.
+fn edit_main(input: &[u8]) -> ExitCode {
+    let result = serde_json::from_slice::<(std::path::PathBuf, Vec<edit::Edit>)>(input)
+        .map_err(io::Error::other)
+        .and_then(|(tree, edits)| edit::apply(&tree, &edits));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(request: &Request) -> Result<(), WorkerError> {
+    namespace::enter()?;
+    // A second earlier: the clock that stamps files may be behind by a tick.
+    let started = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed() - 1);
+    let mut directories = Vec::new();
+    for source in &request.layers {
+        unpack_once(source)?;
+        directories.push(source.directory.clone());
+    }
+    answer_syncs()?;
+    let upper = request.scratch.join("upper");
+    if directories.is_empty() {
+        std::fs::create_dir(&upper).map_err(WorkerError::io("create the upper directory"))?;
+        Tasks::new(request, &upper).run_all()?;
+    } else {
+        let overlay = Overlay::mount(&request.scratch, &directories)?;
+        Tasks::new(request, overlay.tree()).run_all()?;
+        drop(overlay);
+        // Overlayfs leaves a directory in it that its own owner may not enter.
+        let work = request.scratch.join("work");
+        std::fs::remove_dir_all(&work).map_err(WorkerError::io("remove the work directory"))?;
+    }
+    if let Some(pack) = &request.pack {
+        if pack.clean {
+            identity::clean(&upper).map_err(WorkerError::io("clean the layer"))?;
+        }
+        layer::pack(&upper, &pack.archive, started, pack.epoch)
+            .map_err(WorkerError::io("pack the layer"))?;
+    }
+    Ok(())
+}
+
+/// Unpacks a layer beside its place and renames it. When another process was faster, its copy is
+/// taken.
+fn unpack_once(source: &LayerSource) -> Result<(), WorkerError> {
+    if source.directory.exists() {
+        return Ok(());
+    }
+    let temporary = source
+        .directory
+        .with_extension(format!("{}.partial", std::process::id()));
+    let result = layer::unpack(&source.archive, &temporary)
+        .and_then(|()| std::fs::rename(&temporary, &source.directory));
+    if result.is_ok() {
+        return Ok(());
+    }
+    let _ = std::fs::remove_dir_all(&temporary);
+    if source.directory.exists() {
+        return Ok(());
+    }
+    result.map_err(WorkerError::io(format!(
+        "unpack {}",
+        source.archive.display()
+    )))
+}
+
+/// Makes file syncs of all that runs from here on succeed without doing anything. Package managers
+/// sync each file; what a step leaves is made durable once, by the store.
+fn answer_syncs() -> Result<(), WorkerError> {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    // Numbers of the system calls: the kernel's asm/unistd_64.h and asm-generic/unistd.h.
+    #[cfg(target_arch = "x86_64")]
+    // fsync, fdatasync, sync, sync_file_range, syncfs, msync
+    let calls = [74, 75, 162, 277, 306, 26];
+    #[cfg(target_arch = "aarch64")]
+    let calls = [82, 83, 81, 84, 267, 227];
+    let rules = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let failed = |error: &dyn Display| WorkerError::Plain(format!("cannot filter syncs: {error}"));
+    let architecture = std::env::consts::ARCH.try_into().map_err(|e| failed(&e))?;
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(0),
+        architecture,
+    )
+    .map_err(|error| failed(&error))?;
+    let program: seccompiler::BpfProgram = filter
+        .try_into()
+        .map_err(|e: seccompiler::BackendError| failed(&e))?;
+    seccompiler::apply_filter(&program).map_err(|error| failed(&error))
+}

@@ -1,0 +1,160 @@
+//! Recipes as users write them: right ones, wrong ones, and those of the reference.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
+use vmfab::image::{
+    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
+};
+use vmfab::plan::{self, Plan, World, WorldError};
+use vmfab::recipe::{self, Files};
+
+/// The files of this machine.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+}
+
+/// A world with a few tags. The digest of a local file is made from its path, and files whose
+/// recipe is named `unreadable` cannot be read.
+struct Fake {
+    unreadable: bool,
+}
+
+fn object(name: &str) -> ObjectRef {
+    let mut hasher = Hasher::new("test");
+    ObjectRef {
+        id: ObjectId::new(hasher.update(name.as_bytes()).finish()),
+        size: 4096,
+    }
+}
+
+fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
+    ImageConfig {
+        version: CONFIG_VERSION,
+        template: ImageTemplate {
+            name: "base".into(),
+            recipe: RecipeRef {
+                name: "base".into(),
+                version: None,
+            },
+            description: None,
+            metadata: BTreeMap::new(),
+            architecture: architecture.into(),
+            boot: BootProfile {
+                command_line: "root=LABEL=old ro console=ttyS0 quiet".into(),
+                firmware: Firmware::Direct,
+                uefi: false,
+            },
+            filesystem: FilesystemRef {
+                kind: "ext4".into(),
+                label: "old".into(),
+            },
+            ssh_user: "admin".into(),
+            users: [("root", "/root"), ("admin", "/home/admin")]
+                .map(|(name, home)| (name.to_owned(), home.to_owned()))
+                .into(),
+            ports: Vec::new(),
+            env: BTreeMap::from([("BASE".to_owned(), "1".to_owned())]),
+        },
+        disk: ObjectRef {
+            size: 5 << 30,
+            ..object("disk")
+        },
+        kernel: None,
+        initrd: None,
+        layers: layers.iter().map(|name| object(name)).collect(),
+    }
+}
+
+impl World for Fake {
+    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
+        if self.unreadable {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
+        }
+        Ok(*object(&path.display().to_string()).id.digest())
+    }
+
+    fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
+        let config = match name {
+            "base" => config("x86_64", &["one", "two"]),
+            "arm" => config("aarch64", &["one"]),
+            "disk-only" => config("x86_64", &[]),
+            _ => return Ok(None),
+        };
+        Ok(Some((object(name).id, config)))
+    }
+}
+
+/// What the first lines of a fixture ask for: `// --set name=value`, `// image: name`.
+fn asked(text: &str) -> (BTreeMap<String, String>, Option<String>) {
+    let comments = || text.lines().filter_map(|line| line.strip_prefix("// "));
+    let settings = comments()
+        .filter_map(|line| line.strip_prefix("--set ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let image = comments().find_map(|line| line.strip_prefix("image: "));
+    (settings, image.map(str::to_owned))
+}
+
+fn load_and_plan(path: &Path) -> Result<Plan, String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let (settings, image) = asked(&text);
+    let world = Fake {
+        unreadable: path.to_string_lossy().contains("unreadable"),
+    };
+    let loaded = recipe::load(path, &Disk, &settings).map_err(|error| show(&error))?;
+    plan::plan(&loaded, image.as_deref(), &world, "x86_64").map_err(|error| show(&error))
+}
+
+fn show(diagnostic: &dyn miette::Diagnostic) -> String {
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .with_width(100)
+        .with_links(false);
+    let mut text = String::new();
+    handler.render_report(&mut text, diagnostic).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+fn recipes_in(directory: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "kdl"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn every_wrong_recipe_is_explained() {
+    let paths = recipes_in("fixtures/recipes/wrong");
+    assert!(paths.len() > 40, "found only {} fixtures", paths.len());
+    for path in paths {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let Err(message) = load_and_plan(&path) else {
+            panic!("{name} passes");
+        };
+        assert!(message.contains("help:"), "{name} has no help:\n{message}");
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true,
+            snapshot_path => "../fixtures/recipes/wrong/snapshots" }, {
+            insta::assert_snapshot!(name, message);
+        });
+    }
+}
