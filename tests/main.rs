@@ -6,5 +6,6 @@
 mod architecture;
 mod cli;
 mod disk;
+mod export;
 mod machines;
 mod recipes;

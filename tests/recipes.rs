@@ -158,3 +158,113 @@ fn every_wrong_recipe_is_explained() {
         });
     }
 }
+
+#[test]
+fn right_recipes_make_these_plans() {
+    let paths = recipes_in("fixtures/recipes/right");
+    assert!(!paths.is_empty());
+    for path in paths {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let plan = load_and_plan(&path).unwrap_or_else(|message| panic!("{name}:\n{message}"));
+        let template = serde_json::to_string_pretty(&plan.template).unwrap();
+        let text = format!("{}\n{template}\n{:?}", plan.render(true), plan.programs);
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true,
+            snapshot_path => "../fixtures/recipes/right/snapshots" }, {
+            insta::assert_snapshot!(name, text);
+        });
+    }
+}
+
+fn planned(recipe: &str, settings: &[(&str, &str)]) -> Plan {
+    let settings = settings
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let loaded = recipe::load(Path::new(recipe), &Disk, &settings)
+        .unwrap_or_else(|error| panic!("{}", show(&error)));
+    plan::plan(&loaded, None, &Fake { unreadable: false }, "x86_64")
+        .unwrap_or_else(|error| panic!("{}", show(&error)))
+}
+
+#[test]
+fn docker_on_debian() {
+    let plan = planned("docker", &[("base", "debian-12"), ("size", "6G")]);
+    insta::assert_snapshot!(plan.render(false));
+}
+
+#[test]
+fn docker_on_ubuntu() {
+    let plan = planned("recipes/docker.kdl", &[]);
+    insta::assert_snapshot!(plan.render(true));
+}
+
+#[test]
+fn built_in_recipes_are_formatted_and_say_what_they_are() {
+    for built_in in recipe::catalogue() {
+        assert_eq!(
+            recipe::format(built_in.name, built_in.text).unwrap(),
+            built_in.text
+        );
+        let plan = planned(built_in.name, &[]);
+        assert_eq!(plan.image_name, built_in.name);
+        assert_eq!(
+            plan.template.description.as_deref(),
+            Some(built_in.description)
+        );
+    }
+}
+
+/// The examples of the reference: recipes by name, and every other local path is a file.
+struct Examples(BTreeMap<PathBuf, String>);
+
+impl Files for Examples {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let text = self.0.get(path).cloned();
+        text.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.extension().is_none_or(|extension| extension != "kdl") || self.0.contains_key(path)
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.ends_with("site")
+    }
+}
+
+#[test]
+fn every_example_of_the_reference_makes_a_plan() {
+    let reference = fs::read_to_string("docs/recipes.md").unwrap();
+    let mut files = BTreeMap::new();
+    for (index, part) in reference.split("```kdl\n").skip(1).enumerate() {
+        let (block, _) = part.split_once("```").expect("the block has an end");
+        assert_eq!(recipe::format("example", block).unwrap(), block);
+        let first = block.split([' ', '\n']).next().unwrap_or_default();
+        let text = match first {
+            "recipe" | "include" | "image" | "//" => block.to_owned(),
+            "from" | "bootstrap" => format!("image \"example\" {{\n{block}}}\n"),
+            _ => format!("image \"example\" {{\nfrom \"debian-12\"\n{block}}}\n"),
+        };
+        let name = block
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("// "));
+        let name = name.map_or_else(|| format!("example-{index}.kdl"), str::to_owned);
+        files.insert(PathBuf::from(name), text);
+    }
+    assert!(files.len() > 20, "found only {} examples", files.len());
+    let files = Examples(files);
+    for (path, text) in &files.0 {
+        let settings = match text.contains("param \"domain\"") {
+            true => BTreeMap::from([("domain".to_owned(), "example.org".to_owned())]),
+            false => BTreeMap::new(),
+        };
+        let loaded = recipe::load(path, &files, &settings)
+            .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+        let world = Fake { unreadable: false };
+        for image in &loaded.images {
+            plan::plan(&loaded, Some(&image.name), &world, "x86_64")
+                .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+        }
+    }
+}

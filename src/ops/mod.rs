@@ -4,6 +4,7 @@
 pub mod build;
 pub mod doctor;
 mod error;
+pub mod export;
 pub mod images;
 pub mod machine;
 pub mod recipes;
