@@ -4,6 +4,7 @@
 pub mod build;
 pub mod doctor;
 mod error;
+pub mod fmt;
 pub mod images;
 
 use std::sync::Arc;
