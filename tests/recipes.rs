@@ -158,3 +158,58 @@ fn every_wrong_recipe_is_explained() {
         });
     }
 }
+
+#[test]
+fn right_recipes_make_these_plans() {
+    let paths = recipes_in("fixtures/recipes/right");
+    assert!(!paths.is_empty());
+    for path in paths {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let plan = load_and_plan(&path).unwrap_or_else(|message| panic!("{name}:\n{message}"));
+        let template = serde_json::to_string_pretty(&plan.template).unwrap();
+        let text = format!("{}\n{template}\n{:?}", plan.render(true), plan.programs);
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true,
+            snapshot_path => "../fixtures/recipes/right/snapshots" }, {
+            insta::assert_snapshot!(name, text);
+        });
+    }
+}
+
+fn planned(recipe: &str, settings: &[(&str, &str)]) -> Plan {
+    let settings = settings
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let loaded = recipe::load(Path::new(recipe), &Disk, &settings)
+        .unwrap_or_else(|error| panic!("{}", show(&error)));
+    plan::plan(&loaded, None, &Fake { unreadable: false }, "x86_64")
+        .unwrap_or_else(|error| panic!("{}", show(&error)))
+}
+
+#[test]
+fn docker_on_debian() {
+    let plan = planned("docker", &[("base", "debian-12"), ("size", "6G")]);
+    insta::assert_snapshot!(plan.render(false));
+}
+
+#[test]
+fn docker_on_ubuntu() {
+    let plan = planned("recipes/docker.kdl", &[]);
+    insta::assert_snapshot!(plan.render(true));
+}
+
+#[test]
+fn built_in_recipes_are_formatted_and_say_what_they_are() {
+    for built_in in recipe::catalogue() {
+        assert_eq!(
+            recipe::format(built_in.name, built_in.text).unwrap(),
+            built_in.text
+        );
+        let plan = planned(built_in.name, &[]);
+        assert_eq!(plan.image_name, built_in.name);
+        assert_eq!(
+            plan.template.description.as_deref(),
+            Some(built_in.description)
+        );
+    }
+}

@@ -179,7 +179,8 @@ pub struct File {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Copy {
-    /// Absolute destination in the tree; for a directory the place its content goes to.
+    /// Absolute destination in the tree, without `/` at its end unless it is the root: of the file,
+    /// or of the directory that the source's content goes to.
     pub destination: String,
     /// Permission bits for files, instead of the source's.
     pub mode: Option<u32>,
@@ -187,7 +188,8 @@ pub struct Copy {
     pub owner: Option<String>,
 }
 
-/// Parameters of `user`.
+/// Parameters of `user`. When the account is there already, groups and keys are added, sudo is granted
+/// if asked for, and shell, id and password hash are changed if given; nothing is taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct User {
@@ -197,7 +199,7 @@ pub struct User {
     pub groups: Vec<String>,
     /// Whether it may use sudo without a password.
     pub sudo: bool,
-    /// Login shell.
+    /// Login shell; that of the system's useradd(8) when absent.
     pub shell: Option<String>,
     /// Numeric id.
     pub uid: Option<u32>,

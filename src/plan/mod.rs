@@ -5,6 +5,8 @@ mod label;
 mod lower;
 mod render;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

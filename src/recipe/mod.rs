@@ -8,6 +8,7 @@
 mod catalogue;
 mod document;
 mod error;
+mod format;
 mod image;
 mod load;
 mod model;
@@ -22,6 +23,7 @@ mod value;
 pub use catalogue::{BuiltIn, catalogue};
 pub(crate) use error::closest;
 pub use error::{Problem, RecipeError};
+pub use format::format;
 pub(crate) use load::default_image;
 pub use load::load;
 pub use model::*;
