@@ -48,8 +48,13 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         let mut inside = Vec::new();
         for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
             let inner = entry.map_err(Error::io("list", path))?.path();
-            if inner.extension().is_some_and(|extension| extension == "kdl") && inner.is_file() {
-                inside.push(inner);
+            if inner
+                .extension()
+                .is_some_and(|extension| extension == "kdl")
+                && inner.is_file()
+            {
+                // Nobody writes `./a.kdl` who means the working directory.
+                inside.push(inner.strip_prefix(".").unwrap_or(&inner).to_owned());
             }
         }
         inside.sort();
@@ -142,7 +147,10 @@ mod tests {
         write(&formatted).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "after");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{self, count};
 use super::super::session::Session;
-use super::super::Status;
-use crate::ops::fmt::{self, Formatted};
 use crate::ops::Error;
+use crate::ops::fmt::{self, Formatted};
 
 /// Format recipes
 ///
@@ -71,7 +71,11 @@ impl Fmt {
             return Err(CliError::several(errors, message));
         }
         let unformatted = self.check && done.iter().any(Formatted::differs);
-        Ok(if unformatted { Status::Code(1) } else { Status::Done })
+        Ok(if unformatted {
+            Status::Code(1)
+        } else {
+            Status::Done
+        })
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -79,7 +83,10 @@ impl Fmt {
             return self.files.clone();
         }
         let directories = [".", "recipes"].map(PathBuf::from);
-        directories.into_iter().filter(|path| path.is_dir()).collect()
+        directories
+            .into_iter()
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     /// Formats a file and, unless told otherwise, writes it.
@@ -95,12 +102,15 @@ impl Fmt {
         let files: Vec<_> = done
             .iter()
             .map(|formatted| File {
-                // `./a.kdl` comes from the working directory as default.
-                file: formatted.path.strip_prefix(".").unwrap_or(&formatted.path).to_owned(),
+                file: formatted.path.clone(),
                 changed: formatted.differs(),
             })
             .collect();
-        let verb = if self.check { "not formatted:" } else { "formatted" };
+        let verb = if self.check {
+            "not formatted:"
+        } else {
+            "formatted"
+        };
         session.print(&files, |files| {
             let changed = files.iter().filter(|file| file.changed);
             changed
