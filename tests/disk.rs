@@ -11,7 +11,7 @@ use vmfab::builder::disk::{DiskIds, Esp, Ext4, Layout, Target, disk_size, ext4};
 use vmfab::host::find_program;
 
 /// A command of the host; the test fails when it is missing.
-fn tool(name: &str, package: &str) -> Command {
+pub(super) fn tool(name: &str, package: &str) -> Command {
     match find_program(name) {
         Some(path) => Command::new(path),
         None => panic!("{name} is not installed: install the Debian package {package}"),
@@ -19,7 +19,7 @@ fn tool(name: &str, package: &str) -> Command {
 }
 
 /// Runs a command that must succeed.
-fn succeed(command: &mut Command) -> Output {
+pub(super) fn succeed(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),

@@ -6,4 +6,5 @@
 mod architecture;
 mod cli;
 mod disk;
+mod export;
 mod recipes;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
+use super::export::ExportError;
 use crate::derivation::BuildError;
 use crate::host::{HomeError, MissingProgram};
+use crate::recipe;
 use crate::store::StoreError;
 
 /// An operation failed.
@@ -96,7 +98,7 @@ impl Error {
         Self::NotFound {
             noun,
             name: name.to_owned(),
-            help: closest(name, known).map(|other| format!("did you mean \"{other}\"?")),
+            help: recipe::closest(name, known).map(|other| format!("did you mean \"{other}\"?")),
         }
     }
 }
@@ -104,6 +106,44 @@ impl Error {
 impl From<MissingProgram> for Error {
     fn from(missing: MissingProgram) -> Self {
         Self::Missing(vec![missing])
+    }
+}
+
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        let message = error.to_string();
+        let failure = |help: Option<&str>, output| {
+            Self::Failed(Failure {
+                message: message.clone(),
+                output,
+                log: None,
+                help: help.map(str::to_owned),
+            })
+        };
+        match error {
+            ExportError::Exists(_) => failure(Some("--force replaces it"), Vec::new()),
+            ExportError::NotAFile(_) | ExportError::NoName(_) => {
+                failure(Some("name a file in an existing directory"), Vec::new())
+            }
+            ExportError::NoDirectory(_) => failure(Some("make the directory first"), Vec::new()),
+            ExportError::NoSpace(_) => failure(
+                Some("free some space there, or name a file on another file system"),
+                Vec::new(),
+            ),
+            ExportError::Convert { tail, .. } => failure(None, tail),
+            ExportError::Missing(missing) => missing.into(),
+            ExportError::Interrupted => Self::Interrupted,
+            ExportError::Store(error) => error.into(),
+            ExportError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
     }
 }
 
@@ -133,17 +173,6 @@ pub struct StepFailure {
     pub error: BuildError,
 }
 
-/// The one of `known` that is so much like `name` that it was probably meant.
-#[must_use]
-pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|other| (strsim::jaro_winkler(name, other), other))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, other)| other)
-}
-
 fn describe_steps(failures: &[StepFailure]) -> String {
     match failures {
         [one] => one.to_string(),
@@ -158,18 +187,5 @@ fn describe_missing(missing: &[MissingProgram]) -> String {
             let names: Vec<_> = several.iter().map(|one| one.0.file_name()).collect();
             format!("{} are not installed", names.join(", "))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suggests_what_is_alike_and_nothing_else() {
-        let known = ["docker", "debian-12", "ubuntu-24.04"];
-        assert_eq!(closest("dokcer", known), Some("docker"));
-        assert_eq!(closest("ubuntu-2404", known), Some("ubuntu-24.04"));
-        assert_eq!(closest("windows", known), None);
     }
 }

@@ -1,0 +1,455 @@
+//! Writing a stored disk to a user's file, in a format that other programs open.
+//!
+//! The file appears under its name when it is complete, or not at all: it is made in a hidden
+//! directory beside its target and renamed. It is made under its own name there, because a VMDK
+//! carries its name inside.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+use std::time::Instant;
+
+use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
+use rustix::io::Errno;
+
+use super::Context;
+use crate::digest::ObjectId;
+use crate::event::Event;
+use crate::host::process::{self, End};
+use crate::host::{Interrupt, MissingProgram, Program, require};
+use crate::store::StoreError;
+
+/// Bytes copied between two looks at the interrupt.
+const PIECE: u64 = 32 << 20;
+
+/// A format of disk images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The bytes of the disk; holes stay holes.
+    Raw,
+    /// QEMU's own, version 3 (`compat=1.1`, which QEMU knows since 1.1).
+    Qcow2,
+    /// VMware's, `monolithicSparse`: one file that grows, opened read-write by VMware Workstation,
+    /// VirtualBox and QEMU.
+    Vmdk,
+    /// Hyper-V's, dynamic.
+    Vhdx,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhdx];
+
+    /// The name, as in `--format` and as QEMU calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
+        }
+    }
+
+    /// The format that a file's name tells: its extension, with `img` for raw.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        if extension == "img" {
+            return Some(Self::Raw);
+        }
+        extension.parse().ok()
+    }
+
+    /// Options of the target, for `qemu-img convert -o`.
+    const fn options(self) -> Option<&'static str> {
+        match self {
+            Self::Raw => None,
+            Self::Qcow2 => Some("compat=1.1"),
+            Self::Vmdk => Some("subformat=monolithicSparse,adapter_type=lsilogic"),
+            Self::Vhdx => Some("subformat=dynamic"),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The text names no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a disk format: use raw, qcow2, vmdk or vhdx")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == text)
+            .ok_or_else(|| UnknownFormat(text.to_owned()))
+    }
+}
+
+/// What to write, and where.
+#[derive(Debug, Clone)]
+pub struct ExportOptions {
+    /// The disk, raw in the store.
+    pub disk: ObjectId,
+    /// The file.
+    pub target: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// Whether an existing file is replaced.
+    pub force: bool,
+}
+
+/// A disk was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The file.
+    pub path: PathBuf,
+    /// Size of the disk in bytes, as a guest sees it.
+    pub disk_size: u64,
+    /// Bytes that the file takes on the host's disk.
+    pub allocated: u64,
+}
+
+/// A disk could not be written to a file.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The file is there.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// Something is there that is not a file: a directory, a device.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// The path names no file in a directory, such as `/` or `..`.
+    #[error("{} is not the name of a file", .0.display())]
+    NoName(PathBuf),
+    /// The directory of the file is not there.
+    #[error("the directory {} does not exist", .0.display())]
+    NoDirectory(PathBuf),
+    /// qemu-img is needed and missing.
+    #[error(transparent)]
+    Missing(#[from] MissingProgram),
+    /// The target's file system is full.
+    #[error("no space left for {}", .0.display())]
+    NoSpace(PathBuf),
+    /// qemu-img failed.
+    #[error("qemu-img {how}")]
+    Convert {
+        /// `exited with code 1`, …
+        how: String,
+        /// Its last lines of output.
+        tail: Vec<String>,
+    },
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+    /// The disk cannot be had from the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file operation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Whether a disk could be written, without writing it: to be asked before long work whose result
+/// goes there.
+///
+/// # Errors
+/// The target exists and is not to be replaced, cannot be a file, or a program is missing.
+pub fn check(target: &Path, format: Format, force: bool) -> Result<(), ExportError> {
+    let (directory, _) = split(target)?;
+    if format != Format::Raw {
+        require(Program::QemuImg)?;
+    }
+    if !directory.is_dir() {
+        return Err(ExportError::NoDirectory(directory.to_owned()));
+    }
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("look at", target)(error)),
+        Ok(meta) if !meta.is_file() => Err(ExportError::NotAFile(target.to_owned())),
+        Ok(_) if !force => Err(ExportError::Exists(target.to_owned())),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Writes the disk. Nothing is left behind when it fails or is interrupted.
+///
+/// # Errors
+/// See [`ExportError`].
+pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, ExportError> {
+    let target = options.target.as_path();
+    check(target, options.format, options.force)?;
+    let store = context.store()?;
+    let source = store.materialise(&options.disk)?;
+    let (directory, name) = split(target)?;
+    let started = Instant::now();
+    let task = format!("write {} ({})", target.display(), options.format);
+    context.emit(Event::TaskStarted { name: task.clone() });
+
+    let scratch = tempfile::Builder::new()
+        .prefix(".vmfab-")
+        .tempdir_in(directory)
+        .map_err(failed("create a directory in", directory))?;
+    let partial = scratch.path().join(name);
+    match options.format.options() {
+        None => copy(&source, &partial, &context.interrupt),
+        Some(settings) => convert(&source, &partial, options.format, settings, context),
+    }
+    .map_err(|error| full(error, target))?;
+    if context.interrupt.requested() {
+        return Err(ExportError::Interrupted);
+    }
+    publish(&partial, target, options.force)?;
+
+    let meta = fs::metadata(target).map_err(failed("look at", target))?;
+    let disk_size = fs::metadata(&source)
+        .map_err(failed("look at", &source))?
+        .len();
+    context.emit(Event::TaskFinished {
+        name: task,
+        seconds: started.elapsed().as_secs_f64(),
+    });
+    Ok(Exported {
+        path: target.to_owned(),
+        disk_size,
+        allocated: std::os::unix::fs::MetadataExt::blocks(&meta) * 512,
+    })
+}
+
+/// The directory and the name of a file.
+fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
+    let name = target
+        .file_name()
+        .ok_or_else(|| ExportError::NoName(target.to_owned()))?;
+    let directory = match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    Ok((directory, Path::new(name)))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+    let path = path.to_owned();
+    move |source| ExportError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// A full disk has an error of its own, whoever found it.
+fn full(error: ExportError, target: &Path) -> ExportError {
+    let is_full = match &error {
+        ExportError::Io { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ),
+        ExportError::Convert { tail, .. } => tail.iter().any(|line| {
+            line.contains("No space left on device") || line.contains("Disk quota exceeded")
+        }),
+        _ => false,
+    };
+    if is_full {
+        ExportError::NoSpace(target.to_owned())
+    } else {
+        error
+    }
+}
+
+/// A copy that shares its blocks with the source where the file system can, and has holes where
+/// the source has them.
+fn copy(source: &Path, target: &Path, interrupt: &Interrupt) -> Result<(), ExportError> {
+    let from = File::open(source).map_err(failed("open", source))?;
+    let to = File::create(target).map_err(failed("create", target))?;
+    if ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(());
+    }
+    let size = from.metadata().map_err(failed("look at", source))?.len();
+    to.set_len(size).map_err(failed("write", target))?;
+    let mut position = 0;
+    loop {
+        let start = match seek(&from, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(failed("read", source)(error.into())),
+        };
+        let end = seek(&from, SeekFrom::Hole(start))
+            .map_err(|error| failed("read", source)(error.into()))?;
+        position = start;
+        while position < end {
+            if interrupt.requested() {
+                return Err(ExportError::Interrupted);
+            }
+            let count = PIECE.min(end - position);
+            position += copy_piece(&from, &to, position, count).map_err(failed("write", target))?;
+        }
+    }
+}
+
+/// Copies at most `count` bytes at one place of both files; tells how many.
+fn copy_piece(from: &File, to: &File, at: u64, count: u64) -> io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let (mut read_at, mut write_at) = (at, at);
+    match copy_file_range(
+        from,
+        Some(&mut read_at),
+        to,
+        Some(&mut write_at),
+        count as usize,
+    ) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(copied) => Ok(copied as u64),
+        // Two file systems that cannot do it between them.
+        Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+            let mut buffer = vec![0; count.min(1 << 20) as usize];
+            from.read_exact_at(&mut buffer, at)?;
+            to.write_all_at(&buffer, at)?;
+            Ok(buffer.len() as u64)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn convert(
+    source: &Path,
+    target: &Path,
+    format: Format,
+    settings: &str,
+    context: &Context,
+) -> Result<(), ExportError> {
+    let mut command = Command::new(require(Program::QemuImg)?);
+    command
+        .args(["convert", "-f", "raw", "-O", format.name(), "-o", settings])
+        .arg(source)
+        .arg(target);
+    let mut log =
+        tempfile::tempfile().map_err(failed("create a file in", &std::env::temp_dir()))?;
+    let finished = process::run(
+        &mut command,
+        &[],
+        &mut log,
+        &|_| (),
+        None,
+        &context.interrupt,
+    )
+    .map_err(failed("run", Path::new("qemu-img")))?;
+    match finished.end {
+        End::Interrupted => Err(ExportError::Interrupted),
+        end if end.success() => Ok(()),
+        end => Err(ExportError::Convert {
+            how: end.describe(),
+            tail: finished.tail,
+        }),
+    }
+}
+
+/// Gives the finished file its name. A file that appeared there meanwhile stays unless `force`.
+fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), ExportError> {
+    if !force {
+        match renameat_with(CWD, partial, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => return Err(ExportError::Exists(target.to_owned())),
+            // The file system cannot; the check at the beginning has to do.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            Err(error) => return Err(failed("write", target)(error.into())),
+        }
+    }
+    fs::rename(partial, target).map_err(failed("write", target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_have_names_and_extensions() {
+        for format in Format::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+            let path = PathBuf::from(format!("/x/disk.{}", format.name().to_uppercase()));
+            assert_eq!(Format::of_path(&path), Some(format));
+        }
+        assert_eq!(Format::of_path(Path::new("disk.img")), Some(Format::Raw));
+        assert_eq!(Format::of_path(Path::new("disk")), None);
+        assert_eq!(
+            "vdi".parse::<Format>().unwrap_err().to_string(),
+            "\"vdi\" is not a disk format: use raw, qcow2, vmdk or vhdx"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        let target = Path::new("disk.qcow2");
+        let found = [
+            failed("write", target)(io::Error::from(io::ErrorKind::StorageFull)),
+            ExportError::Convert {
+                how: "exited with code 1".into(),
+                tail: vec![
+                    "qemu-img: error while writing at byte 0: No space left on device".into(),
+                ],
+            },
+        ];
+        for error in found {
+            let error = full(error, target);
+            assert!(matches!(error, ExportError::NoSpace(_)), "{error}");
+        }
+        let other = failed("write", target)(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(matches!(full(other, target), ExportError::Io { .. }));
+    }
+
+    #[test]
+    fn targets_that_cannot_be_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disk.raw");
+        fs::write(&file, "mine").unwrap();
+        let check = |path: &Path, force| super::check(path, Format::Raw, force);
+        assert!(matches!(check(&file, false), Err(ExportError::Exists(_))));
+        assert!(check(&file, true).is_ok());
+        assert!(matches!(
+            check(directory.path(), true),
+            Err(ExportError::NotAFile(_))
+        ));
+        assert!(matches!(
+            check(&directory.path().join("no/disk.raw"), false),
+            Err(ExportError::NoDirectory(_))
+        ));
+        assert!(matches!(
+            check(Path::new("/"), false),
+            Err(ExportError::NoName(_))
+        ));
+        assert!(matches!(
+            check(Path::new("/dev/null"), true),
+            Err(ExportError::NotAFile(_))
+        ));
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let [partial, target] = ["partial", "target"].map(|name| directory.path().join(name));
+        fs::write(&partial, "new").unwrap();
+        fs::write(&target, "old").unwrap();
+        let error = publish(&partial, &target, false).unwrap_err();
+        assert!(matches!(error, ExportError::Exists(_)), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        publish(&partial, &target, true).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+}
