@@ -9,7 +9,8 @@ use vmfab::digest::ObjectId;
 use vmfab::event::{Event, Recorder};
 use vmfab::host::{Home, Interrupt};
 use vmfab::ops::Context;
-use vmfab::ops::export::{ExportError, ExportOptions, Format, export};
+use vmfab::ops::build::DiskFormat;
+use vmfab::ops::export::{ExportError, ExportOptions, export};
 
 use super::disk::{succeed, tool};
 
@@ -47,7 +48,7 @@ fn setup() -> Setup {
 }
 
 impl Setup {
-    fn options(&self, name: &str, format: Format) -> ExportOptions {
+    fn options(&self, name: &str, format: DiskFormat) -> ExportOptions {
         ExportOptions {
             disk: self.disk,
             target: self.scratch.path().join("out").join(name),
@@ -80,25 +81,25 @@ fn qemu_img(words: &[&str], files: &[&Path]) -> String {
 #[test]
 fn every_format_opens_again_with_the_same_content() {
     let setup = setup();
-    for format in Format::ALL {
+    for format in DiskFormat::ALL {
         let name = format!("disk.{format}");
         let exported = export(&setup.context, &setup.options(&name, format)).unwrap();
         assert_eq!(exported.disk_size, SIZE);
         assert!(exported.allocated < 32 << 20, "{format}: {exported:?}");
         let compared = qemu_img(
-            &["compare", "-f", "raw", "-F", format.name()],
+            &["compare", "-f", "raw", "-F", format.as_str()],
             &[&setup.stored(), &exported.path],
         );
         assert_eq!(compared.trim(), "Images are identical.");
         let info = qemu_img(&["info", "--output=json"], &[&exported.path]);
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-        assert_eq!(info["format"], format.name());
+        assert_eq!(info["format"], format.as_str());
         assert_eq!(info["virtual-size"], SIZE);
         let details = &info["format-specific"]["data"];
         match format {
-            Format::Qcow2 => assert_eq!(details["compat"], "1.1"),
-            Format::Vmdk => assert_eq!(details["create-type"], "monolithicSparse"),
-            Format::Raw | Format::Vhdx => {}
+            DiskFormat::Qcow2 => assert_eq!(details["compat"], "1.1"),
+            DiskFormat::Vmdk => assert_eq!(details["create-type"], "monolithicSparse"),
+            DiskFormat::Raw | DiskFormat::Vhdx => {}
         }
         let events = setup.events.take();
         assert!(
@@ -119,7 +120,7 @@ fn every_format_opens_again_with_the_same_content() {
 #[test]
 fn raw_and_qcow2_are_the_same_each_time() {
     let setup = setup();
-    for format in [Format::Raw, Format::Qcow2] {
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
         let [one, two] = ["one", "two"].map(|name| {
             let exported = export(&setup.context, &setup.options(name, format)).unwrap();
             fs::rename(&exported.path, setup.scratch.path().join(name)).unwrap();
@@ -132,7 +133,7 @@ fn raw_and_qcow2_are_the_same_each_time() {
 #[test]
 fn an_existing_file_is_replaced_only_when_asked() {
     let setup = setup();
-    let mut options = setup.options("disk.qcow2", Format::Qcow2);
+    let mut options = setup.options("disk.qcow2", DiskFormat::Qcow2);
     fs::write(&options.target, "mine").unwrap();
     let error = export(&setup.context, &options).unwrap_err();
     assert!(matches!(error, ExportError::Exists(_)), "{error}");
@@ -147,7 +148,7 @@ fn an_existing_file_is_replaced_only_when_asked() {
 fn an_interrupted_export_leaves_nothing() {
     let setup = setup();
     setup.context.interrupt.request();
-    for format in [Format::Raw, Format::Vhdx] {
+    for format in [DiskFormat::Raw, DiskFormat::Vhdx] {
         let error = export(&setup.context, &setup.options("disk", format)).unwrap_err();
         assert!(matches!(error, ExportError::Interrupted), "{error}");
     }

@@ -213,3 +213,58 @@ fn built_in_recipes_are_formatted_and_say_what_they_are() {
         );
     }
 }
+
+/// The examples of the reference: recipes by name, and every other local path is a file.
+struct Examples(BTreeMap<PathBuf, String>);
+
+impl Files for Examples {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let text = self.0.get(path).cloned();
+        text.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.extension().is_none_or(|extension| extension != "kdl") || self.0.contains_key(path)
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.ends_with("site")
+    }
+}
+
+#[test]
+fn every_example_of_the_reference_makes_a_plan() {
+    let reference = fs::read_to_string("docs/recipes.md").unwrap();
+    let mut files = BTreeMap::new();
+    for (index, part) in reference.split("```kdl\n").skip(1).enumerate() {
+        let (block, _) = part.split_once("```").expect("the block has an end");
+        assert_eq!(recipe::format("example", block).unwrap(), block);
+        let first = block.split([' ', '\n']).next().unwrap_or_default();
+        let text = match first {
+            "recipe" | "include" | "image" | "//" => block.to_owned(),
+            "from" | "bootstrap" => format!("image \"example\" {{\n{block}}}\n"),
+            _ => format!("image \"example\" {{\nfrom \"debian-12\"\n{block}}}\n"),
+        };
+        let name = block
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("// "));
+        let name = name.map_or_else(|| format!("example-{index}.kdl"), str::to_owned);
+        files.insert(PathBuf::from(name), text);
+    }
+    assert!(files.len() > 20, "found only {} examples", files.len());
+    let files = Examples(files);
+    for (path, text) in &files.0 {
+        let settings = match text.contains("param \"domain\"") {
+            true => BTreeMap::from([("domain".to_owned(), "example.org".to_owned())]),
+            false => BTreeMap::new(),
+        };
+        let loaded = recipe::load(path, &files, &settings)
+            .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+        let world = Fake { unreadable: false };
+        for image in &loaded.images {
+            plan::plan(&loaded, Some(&image.name), &world, "x86_64")
+                .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+        }
+    }
+}

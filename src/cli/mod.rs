@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+use crate::sandbox;
 use options::Hints;
 use session::Session;
 
@@ -57,6 +58,16 @@ pub fn command() -> clap::Command {
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == sandbox::WORKER_ARGUMENT)
+    {
+        let rest = arguments
+            .iter()
+            .skip(2)
+            .map(|argument| argument.to_string_lossy().into_owned());
+        return sandbox::worker_main(&rest.collect::<Vec<_>>());
+    }
     let hints = Hints::of(&arguments);
     let command = commands::root().color(hints.color.into());
     let parsed = command

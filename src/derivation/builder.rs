@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::graph::Derivation;
+use super::graph::{Derivation, NodeId};
 use crate::digest::{ActionKey, ObjectRef};
 use crate::host::Interrupt;
 
@@ -17,6 +17,24 @@ pub struct ResolvedInput {
     pub role: String,
     /// The object.
     pub object: ObjectRef,
+}
+
+/// The inputs of a derivation, in order, or `None` while `outputs` does not know what one of its
+/// inputs made. An output that its maker does not have (an image without an initrd) is no input.
+pub fn resolve_inputs<'a>(
+    derivation: &Derivation,
+    outputs: impl Fn(NodeId) -> Option<&'a Outputs>,
+) -> Option<Vec<ResolvedInput>> {
+    let mut resolved = Vec::new();
+    for input in &derivation.inputs {
+        if let Some(&object) = outputs(input.node)?.get(&input.output) {
+            resolved.push(ResolvedInput {
+                role: input.role.clone(),
+                object,
+            });
+        }
+    }
+    Some(resolved)
 }
 
 /// All that a builder gets to realise one derivation.
@@ -52,6 +70,12 @@ pub trait Builder: Send + Sync {
     /// # Errors
     /// See [`BuildError`]. Nothing of a failed build may be seen in the store.
     fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError>;
+}
+
+/// Finds the builder of a kind of derivation.
+pub trait Builders: Sync {
+    /// The builder of that name.
+    fn builder(&self, name: &str) -> Option<&dyn Builder>;
 }
 
 /// Why a derivation could not be built.

@@ -28,20 +28,22 @@
 
 use serde_json::Value;
 
+use super::builder::ResolvedInput;
 use super::graph::Derivation;
-use crate::digest::{ActionKey, Hasher, ObjectId};
+use crate::digest::{ActionKey, Hasher};
 
-/// The action key of `derivation` when its inputs resolve to `objects`, in the order of its inputs.
+/// The action key of `derivation` with these inputs, as [`resolve_inputs`](super::resolve_inputs)
+/// gives them.
 #[must_use]
-pub fn action_key(derivation: &Derivation, objects: &[ObjectId]) -> ActionKey {
+pub fn action_key(derivation: &Derivation, inputs: &[ResolvedInput]) -> ActionKey {
     let mut hasher = Hasher::new("vmfab action v1");
     hasher.update_field(derivation.builder.as_bytes());
     hasher.update_u64(u64::from(derivation.version));
     encode(&derivation.params, &mut hasher);
-    hasher.update_u64(objects.len() as u64);
-    for (input, object) in derivation.inputs.iter().zip(objects) {
+    hasher.update_u64(inputs.len() as u64);
+    for input in inputs {
         hasher.update_field(input.role.as_bytes());
-        hasher.update(object.digest().as_bytes());
+        hasher.update(input.object.id.digest().as_bytes());
     }
     ActionKey::new(hasher.finish())
 }

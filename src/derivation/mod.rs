@@ -9,7 +9,9 @@ pub mod encoding;
 pub mod graph;
 pub mod step;
 
-pub use builder::{BuildError, BuildRequest, Builder, Outputs, ResolvedInput};
+pub use builder::{
+    BuildError, BuildRequest, Builder, Builders, Outputs, ResolvedInput, resolve_inputs,
+};
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};
 pub use step::Step;

@@ -16,28 +16,24 @@
 
 mod schedule;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use schedule::Schedule;
 
 use crate::derivation::{
-    BuildError, BuildRequest, Builder, Derivation, Graph, NodeId, Outputs, ResolvedInput,
-    action_key,
+    BuildError, BuildRequest, Builders, Derivation, Graph, NodeId, Outputs, ResolvedInput,
+    action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
 use crate::event::{Event, Sink, StepOutcome};
-use crate::host::Interrupt;
-use crate::store::{ActionResult, Lock, Store, StoreError};
-
-/// Finds the builder of a kind of derivation.
-pub trait Builders: Sync {
-    /// The builder of that name.
-    fn builder(&self, name: &str) -> Option<&dyn Builder>;
-}
+use crate::host::process::pause;
+use crate::host::{Interrupt, MissingProgram, Program, require};
+use crate::store::{ActionResult, Lock, Store};
 
 /// How to execute.
 #[derive(Debug, Clone)]
@@ -66,6 +62,8 @@ pub struct Executor<'a> {
     pub interrupt: &'a Interrupt,
     /// Where logs of steps go.
     pub log: &'a Path,
+    /// Programs of the host that steps call; looked for before the first step runs.
+    pub programs: &'a BTreeSet<Program>,
 }
 
 /// What became of a graph.
@@ -144,6 +142,14 @@ impl Executor<'_> {
         };
         let ready = self.take_cached(&shared);
         if !ready.is_empty() {
+            let missing: Vec<_> = self
+                .programs
+                .iter()
+                .filter_map(|&program| require(program).err())
+                .collect();
+            if !missing.is_empty() {
+                return Err(ExecuteError::Missing(missing));
+            }
             fs::create_dir_all(self.log).map_err(|source| ExecuteError::Log {
                 path: self.log.to_owned(),
                 source,
@@ -199,23 +205,15 @@ impl Executor<'_> {
     }
 
     fn key(&self, node: NodeId, shared: &Shared<'_>) -> ActionKey {
-        let inputs = self.inputs(shared.graph.get(node), shared);
-        let objects: Vec<_> = inputs.iter().map(|input| input.object.id).collect();
-        action_key(shared.graph.get(node), &objects)
+        let derivation = shared.graph.get(node);
+        action_key(derivation, &self.inputs(derivation, shared))
     }
 
-    /// The inputs of a derivation whose inputs are all built. An output that its maker does not
-    /// have (an image without an initrd) is no input.
+    /// The inputs of a derivation whose inputs are all built.
     fn inputs(&self, derivation: &Derivation, shared: &Shared<'_>) -> Vec<ResolvedInput> {
         let execution = lock(&shared.execution);
-        let inputs = derivation.inputs.iter().filter_map(|input| {
-            let outputs = execution.outputs[input.node.index()].as_ref()?;
-            Some(ResolvedInput {
-                role: input.role.clone(),
-                object: *outputs.get(&input.output)?,
-            })
-        });
-        inputs.collect()
+        let outputs = |node: NodeId| execution.outputs[node.index()].as_ref();
+        resolve_inputs(derivation, outputs).unwrap_or_default()
     }
 
     fn cached(
@@ -413,15 +411,14 @@ impl Executor<'_> {
             if let Some(lock) = self.store.try_lock(&name).map_err(BuildError::other)? {
                 return Ok(lock);
             }
-            if self.interrupt.requested() {
-                return Err(BuildError::Interrupted);
-            }
             if !told {
                 told = true;
                 let (step, name) = (node.index(), derivation.name.clone());
                 self.sink.emit(Event::StepWaiting { step, name });
             }
-            std::thread::sleep(Duration::from_millis(50));
+            if !pause(self.interrupt) {
+                return Err(BuildError::Interrupted);
+            }
         }
     }
 }
@@ -464,9 +461,9 @@ pub enum ExecuteError {
         /// Why.
         source: io::Error,
     },
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// Programs of the host are missing; nothing was started.
+    #[error("{} programs of this host are missing", .0.len())]
+    Missing(Vec<MissingProgram>),
 }
 
 #[cfg(test)]

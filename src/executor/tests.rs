@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::derivation::Input;
+use crate::derivation::{Builder, Input};
 use crate::event::Recorder;
 
 /// Builds `text`: the text of its parameters and the contents of its inputs, and fails on `"fail"`.
@@ -111,6 +111,7 @@ impl Fixture {
             sink: &self.events,
             interrupt: &self.interrupt,
             log: &self.directory.path().join("log"),
+            programs: &BTreeSet::new(),
         };
         let execution = executor.execute("test", &graph).unwrap();
         let mut ran: Vec<String> = self

@@ -19,6 +19,21 @@ const TAIL_LINES: usize = 20;
 /// What a process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long a wait for something that cannot be polled sleeps.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Sleeps a twentieth of a second; `false` at once when the user gives up.
+#[must_use]
+pub fn pause(interrupt: &Interrupt) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN)];
+    // A signal only makes the pause shorter.
+    let _ = poll(&mut fds, Some(&PAUSE));
+    !interrupt.requested()
+}
+
 /// How a child process ended.
 #[derive(Debug)]
 pub struct Finished {

@@ -51,6 +51,7 @@ mod start;
 mod state;
 mod stop;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Forwarded, MachineConfig};
@@ -58,14 +59,14 @@ pub use console::{Console, text_of};
 pub use create::NewMachine;
 pub use error::{MachineError, NotReady};
 pub use name::{MachineName, NameError};
-pub use start::{Ready, Startup};
+pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
 
 use directory::{Lock, Root, files};
 
 use crate::event::{Event, Sink};
-use crate::guest::Ssh;
+use crate::guest::{PRIVATE_KEY, Ssh};
 use crate::host::{Home, Interrupt};
 
 /// All machines of a home.
@@ -185,6 +186,18 @@ impl Machine {
     #[must_use]
     pub fn qemu_log(&self) -> PathBuf {
         self.directory.join(files::QEMU_LOG)
+    }
+
+    /// The file of its private key.
+    #[must_use]
+    pub fn private_key(&self) -> PathBuf {
+        self.directory.join(PRIVATE_KEY)
+    }
+
+    /// Bytes that its disk takes on this host, over the image's.
+    #[must_use]
+    pub fn stored_size(&self) -> u64 {
+        std::fs::metadata(self.directory.join(files::OVERLAY)).map_or(0, |meta| meta.blocks() * 512)
     }
 
     /// Waits until no other vmfab changes its state.

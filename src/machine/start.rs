@@ -45,11 +45,22 @@ pub struct Startup<'a> {
     pub sink: &'a dyn Sink,
     /// Tells when the user gave up.
     pub interrupt: &'a Interrupt,
-    /// How long it may take until the machine can be entered.
+    /// What is waited for.
+    pub until: Until,
+    /// How long that may take.
     pub timeout: Duration,
 }
 
-/// A machine that can be entered.
+/// How far a machine has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The guest wrote the first byte to its console.
+    Console,
+    /// A command over SSH succeeded.
+    Ssh,
+}
+
+/// A machine that has come so far as it was waited for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ready {
     /// Seconds from the start of the (last) QEMU.
@@ -67,12 +78,12 @@ enum Outcome {
 }
 
 impl Startup<'_> {
-    /// Starts a stopped machine and waits until a command over SSH has succeeded. While it waits
-    /// the machine is not locked, so that others can stop it.
+    /// Starts a stopped machine and waits for it. While it waits the machine is not locked, so that
+    /// others can stop it.
     ///
     /// # Errors
-    /// It runs already, QEMU cannot be started, or the machine cannot be entered. In the last case,
-    /// and when the user gives up, the machine is left as it is.
+    /// It runs already, QEMU cannot be started, or the machine does not come so far. In the last
+    /// case, and when the user gives up, the machine is left as it is.
     pub fn run(&self, locked: Locked) -> Result<Ready, MachineError> {
         let machine = locked.machine.clone();
         let program = require(Program::QemuSystem)?;
@@ -164,6 +175,9 @@ impl Startup<'_> {
                 return Ok(Outcome::NotReady(NotReady::Panic));
             }
             if console.spoke() && !spoke {
+                if self.until == Until::Console {
+                    return Ok(Outcome::Ready);
+                }
                 spoke = true;
                 self.waiting(machine, "ssh");
             }
@@ -182,7 +196,8 @@ impl Startup<'_> {
                 }
             }
             // A guest without a console gets its chance too, later.
-            if (spoke || started.elapsed() > SILENCE)
+            if self.until == Until::Ssh
+                && (spoke || started.elapsed() > SILENCE)
                 && attempts
                     .succeeded()
                     .map_err(io_error("start", &PathBuf::from("ssh")))?

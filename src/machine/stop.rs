@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Serialize;
 
 use super::error::{MachineError, io_error};
 use super::state::{self, State};
@@ -21,7 +22,8 @@ const QUIT: Duration = Duration::from_secs(5);
 const MOMENT: Duration = Duration::from_secs(5);
 
 /// What it took to stop a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StoppedBy {
     /// It was stopped already.
     Nothing,

@@ -1,15 +1,22 @@
 //! Building an image from a recipe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Context, Error, Failure};
+use super::{Context, Error, Failure, StepFailure, recipes};
+use crate::builder;
+use crate::derivation::{Outputs, action_key, resolve_inputs};
 use crate::digest::{ActionKey, ObjectId};
-use crate::store::TagName;
+use crate::event::Event;
+use crate::executor::{self, ExecuteError, Execution, Executor};
+use crate::host::Program;
+use crate::plan;
+use crate::store::{Store, TagName};
 
 /// What to build, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,25 +178,187 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
     serializer.collect_seq(tags.iter().map(TagName::as_str))
 }
 
-/// Builds an image.
+/// Builds an image, tags it and, when asked, writes its disk to a file.
 ///
 /// # Errors
-/// The recipe is wrong, a program is missing, a step fails, the user gives up.
-pub fn build(_context: &Context, options: &BuildOptions) -> Result<Built, Error> {
-    Err(unfinished(options))
+/// The recipe is wrong, a program is missing, a step fails, outputs differ on `check`, the user
+/// gives up.
+pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> {
+    let started = Instant::now();
+    let store = context.store()?;
+    let plan = recipes::plan(
+        &store,
+        &options.recipe,
+        options.image.as_deref(),
+        &options.settings,
+    )?;
+
+    let builders = builder::All::new(&context.home, &store, plan.locals.clone());
+    let executor = Executor {
+        store: &store,
+        builders: &builders,
+        options: executor::Options {
+            jobs: options.jobs,
+            keep_going: options.keep_going,
+            rebuild: options.rebuild,
+            check: options.check,
+        },
+        sink: &*context.sink,
+        interrupt: &context.interrupt,
+        log: &context.home.log(),
+        programs: &programs(&plan),
+    };
+    let execution = executor
+        .execute(&plan.image_name, &plan.graph)
+        .map_err(execute_error)?;
+    let steps = StepCounts {
+        built: execution.built,
+        cached: execution.cached,
+    };
+    let image = finished_image(&plan, execution)?;
+
+    let (tags, tags_moved) = tag(&store, options, &plan, &image)?;
+    context.emit(Event::ImageReady {
+        image: image.to_string(),
+        tag: tags.first().map(|tag| tag.as_str().to_owned()),
+    });
+    Ok(Built {
+        image,
+        name: plan.image_name,
+        tags,
+        tags_moved,
+        output: None,
+        steps,
+        checked: options.check.then(|| plan.graph.len()),
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 /// What [`build`] would do.
 ///
 /// # Errors
 /// The recipe is wrong.
-pub fn plan(_context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
-    Err(unfinished(options))
+pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
+    let store = context.store()?;
+    let plan = recipes::plan(
+        &store,
+        &options.recipe,
+        options.image.as_deref(),
+        &options.settings,
+    )?;
+    let mut outputs: Vec<Option<Outputs>> = Vec::new();
+    let mut steps = Vec::new();
+    for derivation in plan.graph.nodes() {
+        let inputs = resolve_inputs(derivation, |node| outputs[node.index()].as_ref());
+        let key = inputs.map(|inputs| action_key(derivation, &inputs));
+        let result = key.and_then(|key| store.action(&key));
+        let state = match (&key, &result) {
+            (None, _) => PlannedState::Depends,
+            (Some(_), None) => PlannedState::Build,
+            (Some(_), Some(_)) => PlannedState::Cached,
+        };
+        let inputs: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
+        steps.push(PlannedStep {
+            name: derivation.name.clone(),
+            builder: derivation.builder.clone(),
+            inputs: inputs.into_iter().collect(),
+            key,
+            state,
+        });
+        outputs.push(result.map(|result| result.outputs));
+    }
+    Ok(Plan {
+        name: plan.image_name,
+        steps,
+    })
 }
 
-fn unfinished(options: &BuildOptions) -> Error {
-    Error::Failed(Failure {
-        message: format!("{} cannot be built by this program", options.recipe),
-        ..Failure::default()
-    })
+/// The programs that the steps call, and those that every step of an unprivileged user needs.
+fn programs(plan: &plan::Plan) -> BTreeSet<Program> {
+    let mut programs = plan.programs.clone();
+    if !rustix::process::getuid().is_root() {
+        programs.extend([Program::Newuidmap, Program::Newgidmap]);
+    }
+    programs
+}
+
+fn execute_error(error: ExecuteError) -> Error {
+    match error {
+        ExecuteError::Missing(missing) => Error::Missing(missing),
+        other => Error::Failed(Failure {
+            message: other.to_string(),
+            ..Failure::default()
+        }),
+    }
+}
+
+/// The image that an execution made, or why it made none.
+fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, Error> {
+    if execution.interrupted {
+        return Err(Error::Interrupted);
+    }
+    if !execution.failures.is_empty() {
+        let failures = execution.failures.into_iter();
+        let failures = failures.map(|f| StepFailure {
+            name: f.step,
+            log: f.log,
+            error: f.error,
+        });
+        return Err(Error::Steps(failures.collect()));
+    }
+    if !execution.differences.is_empty() {
+        let lines: Vec<String> = execution
+            .differences
+            .iter()
+            .map(|difference| {
+                let second = difference
+                    .second
+                    .map_or("nothing".to_owned(), |o| o.id.short());
+                let (step, output) = (&difference.step, &difference.output);
+                format!(
+                    "{step}: {output} was {}, then {second}",
+                    difference.first.id.short()
+                )
+            })
+            .collect();
+        return Err(Error::Verification {
+            message: format!("built twice, these steps differ:\n  {}", lines.join("\n  ")),
+            help: Some("look for times, random numbers and network content in these steps".into()),
+        });
+    }
+    let outputs = execution
+        .outputs
+        .get(plan.image.index())
+        .and_then(Option::as_ref);
+    outputs
+        .and_then(|outputs| outputs.get("config"))
+        .map(|config| config.id)
+        .ok_or_else(|| {
+            Error::Failed(Failure {
+                message: "the build made no image".into(),
+                ..Failure::default()
+            })
+        })
+}
+
+/// Makes the tags name the image; tells whether one of them did not before.
+fn tag(
+    store: &Store,
+    options: &BuildOptions,
+    plan: &plan::Plan,
+    image: &ObjectId,
+) -> Result<(Vec<TagName>, bool), Error> {
+    let tags = if options.tags.is_empty() {
+        vec![plan.image_name.parse()?]
+    } else {
+        options.tags.clone()
+    };
+    let mut moved = false;
+    for tag in &tags {
+        if store.tag(tag)? != Some(*image) {
+            store.put_tag(tag, image)?;
+            moved = true;
+        }
+    }
+    Ok((tags, moved))
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
-use super::export::ExportError;
 use crate::derivation::BuildError;
 use crate::host::{HomeError, MissingProgram};
 use crate::recipe;
@@ -68,9 +67,23 @@ pub enum Error {
     /// Anything else.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// Something that is no program is missing on this host.
+    #[error("{message}")]
+    Lacking {
+        /// What is missing.
+        message: String,
+        /// How to get it.
+        help: String,
+    },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
+    /// The user gave up, and what is left behind needs a word.
+    #[error("interrupted")]
+    InterruptedWith {
+        /// What is left, and what to do with it.
+        help: String,
+    },
 }
 
 impl Error {
@@ -106,44 +119,6 @@ impl Error {
 impl From<MissingProgram> for Error {
     fn from(missing: MissingProgram) -> Self {
         Self::Missing(vec![missing])
-    }
-}
-
-impl From<ExportError> for Error {
-    fn from(error: ExportError) -> Self {
-        let message = error.to_string();
-        let failure = |help: Option<&str>, output| {
-            Self::Failed(Failure {
-                message: message.clone(),
-                output,
-                log: None,
-                help: help.map(str::to_owned),
-            })
-        };
-        match error {
-            ExportError::Exists(_) => failure(Some("--force replaces it"), Vec::new()),
-            ExportError::NotAFile(_) | ExportError::NoName(_) => {
-                failure(Some("name a file in an existing directory"), Vec::new())
-            }
-            ExportError::NoDirectory(_) => failure(Some("make the directory first"), Vec::new()),
-            ExportError::NoSpace(_) => failure(
-                Some("free some space there, or name a file on another file system"),
-                Vec::new(),
-            ),
-            ExportError::Convert { tail, .. } => failure(None, tail),
-            ExportError::Missing(missing) => missing.into(),
-            ExportError::Interrupted => Self::Interrupted,
-            ExportError::Store(error) => error.into(),
-            ExportError::Io {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action,
-                path,
-                source,
-            },
-        }
     }
 }
 

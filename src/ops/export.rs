@@ -4,18 +4,17 @@
 //! directory beside its target and renamed. It is made under its own name there, because a VMDK
 //! carries its name inside.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
 use std::time::Instant;
 
 use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
 use rustix::io::Errno;
 
-use super::Context;
+use super::build::DiskFormat;
+use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::host::process::{self, End};
@@ -25,78 +24,6 @@ use crate::store::StoreError;
 /// Bytes copied between two looks at the interrupt.
 const PIECE: u64 = 32 << 20;
 
-/// A format of disk images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// The bytes of the disk; holes stay holes.
-    Raw,
-    /// QEMU's own, version 3 (`compat=1.1`, which QEMU knows since 1.1).
-    Qcow2,
-    /// VMware's, `monolithicSparse`: one file that grows, opened read-write by VMware Workstation,
-    /// VirtualBox and QEMU.
-    Vmdk,
-    /// Hyper-V's, dynamic.
-    Vhdx,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhdx];
-
-    /// The name, as in `--format` and as QEMU calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-            Self::Vhdx => "vhdx",
-        }
-    }
-
-    /// The format that a file's name tells: its extension, with `img` for raw.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        if extension == "img" {
-            return Some(Self::Raw);
-        }
-        extension.parse().ok()
-    }
-
-    /// Options of the target, for `qemu-img convert -o`.
-    const fn options(self) -> Option<&'static str> {
-        match self {
-            Self::Raw => None,
-            Self::Qcow2 => Some("compat=1.1"),
-            Self::Vmdk => Some("subformat=monolithicSparse,adapter_type=lsilogic"),
-            Self::Vhdx => Some("subformat=dynamic"),
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// The text names no format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a disk format: use raw, qcow2, vmdk or vhdx")]
-pub struct UnknownFormat(String);
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == text)
-            .ok_or_else(|| UnknownFormat(text.to_owned()))
-    }
-}
-
 /// What to write, and where.
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
@@ -105,7 +32,7 @@ pub struct ExportOptions {
     /// The file.
     pub target: PathBuf,
     /// Its format.
-    pub format: Format,
+    pub format: DiskFormat,
     /// Whether an existing file is replaced.
     pub force: bool,
 }
@@ -168,14 +95,53 @@ pub enum ExportError {
     },
 }
 
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        let message = error.to_string();
+        let usage = |help: &str| Self::Usage {
+            message: message.clone(),
+            help: Some(help.to_owned()),
+        };
+        match error {
+            ExportError::Exists(_) => usage("add --force to replace it"),
+            ExportError::NotAFile(_) | ExportError::NoName(_) => {
+                usage("give the path of a file that is to be made")
+            }
+            ExportError::NoDirectory(_) => usage("create it first"),
+            ExportError::Missing(missing) => missing.into(),
+            ExportError::NoSpace(_) => Self::Failed(Failure {
+                message,
+                help: Some("free some space, or write to another file system".to_owned()),
+                ..Failure::default()
+            }),
+            ExportError::Convert { tail, .. } => Self::Failed(Failure {
+                message,
+                output: tail,
+                ..Failure::default()
+            }),
+            ExportError::Interrupted => Self::Interrupted,
+            ExportError::Store(error) => Self::Store(error),
+            ExportError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+}
+
 /// Whether a disk could be written, without writing it: to be asked before long work whose result
 /// goes there.
 ///
 /// # Errors
 /// The target exists and is not to be replaced, cannot be a file, or a program is missing.
-pub fn check(target: &Path, format: Format, force: bool) -> Result<(), ExportError> {
+pub fn check(target: &Path, format: DiskFormat, force: bool) -> Result<(), ExportError> {
     let (directory, _) = split(target)?;
-    if format != Format::Raw {
+    if format != DiskFormat::Raw {
         require(Program::QemuImg)?;
     }
     if !directory.is_dir() {
@@ -187,6 +153,19 @@ pub fn check(target: &Path, format: Format, force: bool) -> Result<(), ExportErr
         Ok(meta) if !meta.is_file() => Err(ExportError::NotAFile(target.to_owned())),
         Ok(_) if !force => Err(ExportError::Exists(target.to_owned())),
         Ok(_) => Ok(()),
+    }
+}
+
+/// Options of the target, for `qemu-img convert -o`; none where qemu-img is not needed.
+///
+/// qcow2 as every QEMU since 1.1 reads it. Of the VMDK kinds `monolithicSparse` is one file that
+/// grows and that VMware Workstation, VirtualBox and QEMU open for writing.
+const fn target_options(format: DiskFormat) -> Option<&'static str> {
+    match format {
+        DiskFormat::Raw => None,
+        DiskFormat::Qcow2 => Some("compat=1.1"),
+        DiskFormat::Vmdk => Some("subformat=monolithicSparse,adapter_type=lsilogic"),
+        DiskFormat::Vhdx => Some("subformat=dynamic"),
     }
 }
 
@@ -209,7 +188,7 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
         .tempdir_in(directory)
         .map_err(failed("create a directory in", directory))?;
     let partial = scratch.path().join(name);
-    match options.format.options() {
+    match target_options(options.format) {
         None => copy(&source, &partial, &context.interrupt),
         Some(settings) => convert(&source, &partial, options.format, settings, context),
     }
@@ -331,13 +310,21 @@ fn copy_piece(from: &File, to: &File, at: u64, count: u64) -> io::Result<u64> {
 fn convert(
     source: &Path,
     target: &Path,
-    format: Format,
+    format: DiskFormat,
     settings: &str,
     context: &Context,
 ) -> Result<(), ExportError> {
     let mut command = Command::new(require(Program::QemuImg)?);
     command
-        .args(["convert", "-f", "raw", "-O", format.name(), "-o", settings])
+        .args([
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            format.as_str(),
+            "-o",
+            settings,
+        ])
         .arg(source)
         .arg(target);
     let mut log =
@@ -380,21 +367,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_have_names_and_extensions() {
-        for format in Format::ALL {
-            assert_eq!(format.name().parse(), Ok(format));
-            let path = PathBuf::from(format!("/x/disk.{}", format.name().to_uppercase()));
-            assert_eq!(Format::of_path(&path), Some(format));
-        }
-        assert_eq!(Format::of_path(Path::new("disk.img")), Some(Format::Raw));
-        assert_eq!(Format::of_path(Path::new("disk")), None);
-        assert_eq!(
-            "vdi".parse::<Format>().unwrap_err().to_string(),
-            "\"vdi\" is not a disk format: use raw, qcow2, vmdk or vhdx"
-        );
-    }
-
-    #[test]
     fn a_full_disk_is_told_as_such() {
         let target = Path::new("disk.qcow2");
         let found = [
@@ -419,7 +391,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("disk.raw");
         fs::write(&file, "mine").unwrap();
-        let check = |path: &Path, force| super::check(path, Format::Raw, force);
+        let check = |path: &Path, force| super::check(path, DiskFormat::Raw, force);
         assert!(matches!(check(&file, false), Err(ExportError::Exists(_))));
         assert!(check(&file, true).is_ok());
         assert!(matches!(

@@ -7,6 +7,8 @@ mod error;
 pub mod export;
 pub mod fmt;
 pub mod images;
+pub mod machine;
+pub mod recipes;
 
 use std::sync::Arc;
 

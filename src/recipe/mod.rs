@@ -18,6 +18,8 @@ mod reference;
 mod shape;
 mod source;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use catalogue::{BuiltIn, catalogue};

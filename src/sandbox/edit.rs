@@ -50,6 +50,11 @@ pub enum Edit {
         /// A file that must be there for the link to make sense.
         needs: String,
     },
+    /// A regular file that is removed when it is there.
+    Remove {
+        /// The file.
+        path: String,
+    },
     /// A directory.
     Directory {
         /// The directory.
@@ -94,6 +99,7 @@ impl Edit {
             | Self::WriteDefault { path, .. }
             | Self::SetLine { path, .. }
             | Self::LinkDefault { path, .. }
+            | Self::Remove { path }
             | Self::Directory { path }
             | Self::Extract {
                 destination: path, ..
@@ -154,6 +160,10 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             make_parents(Path::new(path), (0, 0))?;
             symlink(target, path)
         }
+        Edit::Remove { path } => match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() => fs::remove_file(path),
+            _ => Ok(()),
+        },
         Edit::Directory { path } => make_parents(&Path::new(path).join("x"), (0, 0)),
         Edit::Extract {
             destination,

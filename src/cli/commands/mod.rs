@@ -1,13 +1,22 @@
 //! All commands: the list that clap parses, and the groups of the help text.
 
+mod boot;
 mod build;
 mod completions;
+mod console;
 mod doctor;
 mod fmt;
 mod image;
 mod images;
+mod inspect;
+mod list;
+mod logs;
 mod man;
 mod plan;
+mod rm;
+mod ssh;
+mod start;
+mod stop;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -43,6 +52,15 @@ pub(super) enum Command {
     Fmt(fmt::Fmt),
     Images(images::Images),
     Image(image::Image),
+    Boot(boot::Boot),
+    Ssh(ssh::Ssh),
+    List(list::List),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Rm(rm::Rm),
+    Inspect(inspect::Inspect),
+    Logs(logs::Logs),
+    Console(console::Console),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
@@ -57,6 +75,15 @@ impl Command {
             Self::Fmt(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
+            Self::Boot(command) => command.run(session),
+            Self::Ssh(command) => command.run(session),
+            Self::List(command) => command.run(session),
+            Self::Start(command) => command.run(session),
+            Self::Stop(command) => command.run(session),
+            Self::Rm(command) => command.run(session),
+            Self::Inspect(command) => command.run(session),
+            Self::Logs(command) => command.run(session),
+            Self::Console(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(session),
             Self::Man(command) => command.run(session),
@@ -65,7 +92,7 @@ impl Command {
 
     /// Whether events belong to what the command prints with `--json`.
     pub(super) const fn streams_events(&self) -> bool {
-        matches!(self, Self::Build(_))
+        matches!(self, Self::Build(_) | Self::Boot(_) | Self::Start(_))
     }
 }
 
@@ -73,6 +100,11 @@ impl Command {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Build images", &["build", "plan", "fmt"]),
     ("Look at images", &["images", "image"]),
+    (
+        "Run machines",
+        &["boot", "ssh", "list", "start", "stop", "rm"],
+    ),
+    ("Look at machines", &["inspect", "logs", "console"]),
     ("This program", &["doctor", "completions", "man", "help"]),
 ];
 
@@ -91,6 +123,8 @@ Examples:
   vmfab doctor                       what this host lacks
   vmfab build recipes/docker.kdl     build an image and tag it @docker
   vmfab images                       list what was built
+  vmfab boot @docker                 make a machine of it and start it
+  vmfab ssh docker -- docker info    run a command in the machine
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 not found, 4 the recipe is wrong, 5 something is

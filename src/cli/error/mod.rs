@@ -175,6 +175,10 @@ impl From<Error> for CliError {
                 }),
                 ..Self::new(Kind::Failed, message).and_help(failure.help)
             },
+            Error::Lacking { help, .. } => Self::new(Kind::Missing, message).with_help(help),
+            Error::InterruptedWith { help } => {
+                Self::new(Kind::Interrupted, message).with_help(help)
+            }
             Error::Interrupted => Self::new(Kind::Interrupted, message)
                 .with_help("what was finished is kept: run the same command again to go on"),
         }

@@ -1,0 +1,33 @@
+//! The image config.
+
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step};
+use crate::image::{CONFIG_VERSION, ImageConfig};
+use crate::store::Store;
+
+pub(super) struct Image {
+    pub(super) store: Store,
+}
+
+impl Builder for Image {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::Image(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        let config = ImageConfig {
+            version: CONFIG_VERSION,
+            template: serde_json::from_value(params.template).map_err(BuildError::other)?,
+            disk: request
+                .inputs_of("disk")
+                .next()
+                .ok_or_else(|| super::wrong_kind(request))?,
+            kernel: request.inputs_of("kernel").next(),
+            initrd: request.inputs_of("initrd").next(),
+            layers: request.inputs_of("layer").collect(),
+        };
+        let object = self
+            .store
+            .put_bytes(&config.to_bytes())
+            .map_err(BuildError::other)?;
+        Ok(Outputs::from([("config".to_owned(), object)]))
+    }
+}

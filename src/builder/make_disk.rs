@@ -1,0 +1,206 @@
+//! Layers to a bootable disk.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target, ext4};
+use crate::derivation::step::Disk;
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
+use crate::digest::ObjectRef;
+use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
+use crate::store::Store;
+
+pub(super) struct MakeDisk {
+    pub(super) sandbox: Sandbox,
+    pub(super) store: Store,
+}
+
+impl Builder for MakeDisk {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::Disk(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
+        let boot = self.boot_files(&layers, request, &params)?;
+
+        let file = self.store.temporary().map_err(BuildError::other)?;
+        let size = disk::disk_size(params.size);
+        file.as_file()
+            .set_len(size)
+            .map_err(BuildError::io("size", file.path()))?;
+        let ids = DiskIds::new(request.key.digest().as_bytes());
+        let mut root = 0..size;
+        if params.uefi {
+            let target = target()?;
+            let mut options = params.command_line.clone();
+            if !options
+                .split_whitespace()
+                .any(|word| word.starts_with("root="))
+            {
+                options = format!("root=PARTUUID={} {options}", ids.root);
+            }
+            let esp = boot.esp(target, &options)?;
+            let layout = Layout::new(size, esp.size()).map_err(failed(&params))?;
+            layout
+                .write(file.as_file(), &ids, target)
+                .map_err(failed(&params))?;
+            esp.write(file.as_file(), &layout.esp, ids.volume)
+                .map_err(failed(&params))?;
+            root = layout.root;
+        }
+        let time = u32::try_from(SOURCE_DATE_EPOCH).unwrap_or(u32::MAX);
+        let file_system = Ext4::new(&ids, &params.label, root.start, root.end - root.start, time)
+            .map_err(failed(&params))?;
+        self.populate(&file_system, &layers, file.path(), &params, request)?;
+        ext4::normalise(file.as_file(), root.start).map_err(failed(&params))?;
+
+        let mut outputs = Outputs::new();
+        outputs.insert(
+            "disk".to_owned(),
+            self.store.adopt(file).map_err(BuildError::other)?,
+        );
+        for (name, content) in [
+            ("kernel", Some(&boot.kernel)),
+            ("initrd", boot.initrd.as_ref()),
+        ] {
+            if let Some(content) = content {
+                let object = self.store.put_bytes(content).map_err(BuildError::other)?;
+                outputs.insert(name.to_owned(), object);
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// What is needed before there is an operating system.
+struct BootFiles {
+    kernel: Vec<u8>,
+    initrd: Option<Vec<u8>>,
+    loader: Option<Vec<u8>>,
+}
+
+impl BootFiles {
+    fn esp<'a>(&'a self, target: Target, options: &'a str) -> Result<Esp<'a>, BuildError> {
+        let loader = self
+            .loader
+            .as_deref()
+            .ok_or_else(|| BuildError::Unsatisfiable {
+                message: format!(
+                    "the image has no boot loader for UEFI (/{})",
+                    target.loader_path()
+                ),
+                help: "add packages \"systemd-boot-efi\"".to_owned(),
+            })?;
+        Ok(Esp {
+            target,
+            loader,
+            title: "Linux",
+            options,
+            kernel: &self.kernel,
+            initrd: self.initrd.as_deref(),
+        })
+    }
+}
+
+impl MakeDisk {
+    /// Copies the kernel, its initrd and the boot loader out of the tree.
+    fn boot_files(
+        &self,
+        layers: &[ObjectRef],
+        request: &BuildRequest<'_>,
+        params: &Disk,
+    ) -> Result<BootFiles, BuildError> {
+        let scratch: Scratch = self.sandbox.scratch()?;
+        let to = scratch.path().to_owned();
+        let mut tasks = vec![Task::Kernel {
+            kernel: params.kernel.clone(),
+            initrd: params.initrd.clone(),
+            to: to.clone(),
+        }];
+        if params.uefi {
+            let path = format!("/{}", target()?.loader_path());
+            tasks.push(Task::Fetch {
+                path,
+                to: to.join("loader"),
+            });
+        }
+        self.sandbox.run(&scratch, layers, tasks, request)?;
+        let read = |name: &str| match fs::read(to.join(name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BuildError::io("read", &to.join(name))(error)),
+        };
+        Ok(BootFiles {
+            kernel: read("kernel")?.unwrap_or_default(),
+            initrd: read("initrd")?,
+            loader: read("loader")?,
+        })
+    }
+
+    /// Makes the file system with the merged tree in it.
+    fn populate(
+        &self,
+        file_system: &Ext4,
+        layers: &[ObjectRef],
+        file: &Path,
+        params: &Disk,
+        request: &BuildRequest<'_>,
+    ) -> Result<(), BuildError> {
+        let arguments = file_system.arguments(Path::new("{tree}"), file);
+        let mut argv = vec!["mke2fs".to_owned()];
+        argv.extend(
+            arguments
+                .iter()
+                .map(|argument| argument.to_string_lossy().into_owned()),
+        );
+        let command = HostCommand {
+            argv,
+            env: file_system
+                .environment()
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            writable: vec![file.to_owned()],
+            network: false,
+        };
+        let scratch = self.sandbox.scratch()?;
+        match self
+            .sandbox
+            .run(&scratch, layers, vec![Task::Host(command)], request)
+        {
+            Err(BuildError::Command { tail, .. }) if ext4::says_too_small(&tail) => {
+                Err(BuildError::Unsatisfiable {
+                    message: format!(
+                        "the files of the image do not fit on a disk of {} MiB",
+                        params.size >> 20
+                    ),
+                    help: "give the `disk` node a larger size; room that is not used costs nothing"
+                        .to_owned(),
+                })
+            }
+            result => result,
+        }
+    }
+}
+
+fn target() -> Result<Target, BuildError> {
+    let architecture = std::env::consts::ARCH;
+    Target::from_name(architecture).ok_or_else(|| BuildError::Unsatisfiable {
+        message: format!("disks for UEFI are not made for {architecture}"),
+        help: "leave `firmware=\"uefi\"` out: the image boots with its kernel".to_owned(),
+    })
+}
+
+fn failed(params: &Disk) -> impl Fn(DiskError) -> BuildError {
+    let size = params.size;
+    move |error| match error {
+        DiskError::TooSmall { needed, .. } => BuildError::Unsatisfiable {
+            message: format!("a disk of {} MiB is too small for UEFI", size >> 20),
+            help: format!(
+                "give the `disk` node at least {} MiB",
+                needed.div_ceil(1 << 20)
+            ),
+        },
+        other => BuildError::other(other),
+    }
+}

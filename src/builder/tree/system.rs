@@ -1,0 +1,123 @@
+//! What every guest needs and no recipe should have to say. What the recipe or the distribution has
+//! set up already stays.
+
+use crate::derivation::step::System;
+use crate::sandbox::Edit;
+
+/// Sources: systemd.network(5), systemd.unit(5).
+const NETWORK: &str = "\
+# Every Ethernet interface asks for an address.
+[Match]
+Type=ether
+Name=en* eth*
+
+[Network]
+DHCP=yes
+";
+
+/// Keys of the kinds that every client of the last ten years takes: an RSA key takes seconds on an
+/// emulated processor.
+const HOST_KEYS: &str = "\
+[Unit]
+Description=Make the SSH host keys of this machine
+Documentation=man:ssh-keygen(1)
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=ssh.service ssh.socket sshd.service sshd.socket shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N \"\" -C \"\" -f /etc/ssh/ssh_host_ed25519_key
+ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N \"\" -C \"\" -f /etc/ssh/ssh_host_ecdsa_key
+";
+
+pub(super) fn edits(params: &System) -> Vec<Edit> {
+    let default = |path: &str, content: String, replaces: &[&str]| Edit::WriteDefault {
+        path: path.to_owned(),
+        content,
+        replaces: replaces.iter().map(|&text| text.to_owned()).collect(),
+    };
+    let root = format!(
+        "LABEL={} / {} defaults,x-systemd.growfs 0 1\n",
+        params.label, params.filesystem
+    );
+    let mut edits = vec![
+        default("/etc/fstab", root, &["# UNCONFIGURED FSTAB"]),
+        default("/etc/hostname", format!("{}\n", params.hostname), &[]),
+        default(
+            "/etc/hosts",
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned(),
+            &[],
+        ),
+        hosts_line(&params.hostname),
+        // Empty: systemd fills it at the first boot of each machine (machine-id(5)).
+        Edit::Write {
+            path: "/etc/machine-id".to_owned(),
+            content: String::new(),
+            mode: 0o444,
+            owner: None,
+        },
+        default(
+            "/etc/systemd/network/80-vmfab.network",
+            NETWORK.to_owned(),
+            &[],
+        ),
+        default(
+            "/etc/systemd/system/vmfab-host-keys.service",
+            HOST_KEYS.to_owned(),
+            &[],
+        ),
+    ];
+    let units = [
+        ("multi-user.target", "systemd-networkd.service"),
+        ("sockets.target", "systemd-networkd.socket"),
+        (
+            "network-online.target",
+            "systemd-networkd-wait-online.service",
+        ),
+    ];
+    for (target, unit) in units {
+        let unit_file = format!("/usr/lib/systemd/system/{unit}");
+        edits.push(wanted(target, unit, &unit_file, &unit_file));
+    }
+    let host_keys = "/etc/systemd/system/vmfab-host-keys.service";
+    edits.push(wanted(
+        "multi-user.target",
+        "vmfab-host-keys.service",
+        host_keys,
+        "/usr/bin/ssh-keygen",
+    ));
+    edits
+}
+
+/// The edits of a `hostname` step.
+pub(super) fn hostname(name: &str) -> Vec<Edit> {
+    let file = Edit::Write {
+        path: "/etc/hostname".to_owned(),
+        content: format!("{name}\n"),
+        mode: 0o644,
+        owner: None,
+    };
+    vec![file, hosts_line(name)]
+}
+
+/// Debian's way for a machine to know its own name without a name server.
+fn hosts_line(name: &str) -> Edit {
+    Edit::SetLine {
+        path: "/etc/hosts".to_owned(),
+        prefix: "127.0.1.1".to_owned(),
+        line: format!("127.0.1.1 {name}"),
+    }
+}
+
+/// What `systemctl enable` does, when `needs` is there.
+fn wanted(target: &str, unit: &str, file: &str, needs: &str) -> Edit {
+    Edit::LinkDefault {
+        path: format!("/etc/systemd/system/{target}.wants/{unit}"),
+        target: file.to_owned(),
+        needs: needs.to_owned(),
+    }
+}

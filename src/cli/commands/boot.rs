@@ -1,0 +1,301 @@
+//! `vmfab boot`
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::super::error::CliError;
+use super::super::output::duration;
+use super::super::session::Session;
+use super::super::{Status, output};
+use super::{console, ssh};
+use crate::image::Firmware;
+use crate::machine::{Forwarded, MachineName, NameError, Until};
+use crate::ops::images::{self, FoundImage};
+use crate::ops::machine::{self, BootOptions, Booted};
+use crate::ops::{self, Context};
+use crate::qemu::AccelChoice;
+
+/// Make a machine of an image and start it
+///
+/// The machine writes to an overlay of its own; the image stays as it is. The command ends when a
+/// command over SSH has succeeded in it, and the machine runs on, until vmfab stop or until it
+/// switches itself off. Ports are forwarded on 127.0.0.1 only.
+///
+/// When it cannot be entered in time, the last lines of its console are shown and it is left as it
+/// is. Ctrl-C ends the waiting, not the machine (with --rm: both).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab boot @docker
+  vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
+  vmfab boot @docker --ssh --rm
+  vmfab boot @docker --console
+  name=$(vmfab boot --quiet @docker)")]
+pub(crate) struct Boot {
+    /// A tag, or the first digits of an image's id
+    image: String,
+
+    /// Name of the machine [default: that of the image, with a number when it is taken]
+    #[arg(long, value_parser = parse_name)]
+    name: Option<MachineName>,
+
+    /// Memory
+    #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
+    memory: u32,
+
+    /// Virtual processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: u32,
+
+    /// Size of the disk [default: the image's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    disk_size: Option<u64>,
+
+    /// Forward a port of 127.0.0.1 to one of the machine (repeatable)
+    #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = parse_port)]
+    ports: Vec<Forwarded>,
+
+    /// Open a session when it is ready, and pass on its exit code
+    #[arg(long, conflicts_with = "console")]
+    ssh: bool,
+
+    /// Show the console from the first line on, and take input to it (Ctrl-] leaves)
+    #[arg(long)]
+    console: bool,
+
+    /// Remove the machine after the session, or when it is stopped
+    #[arg(long)]
+    rm: bool,
+
+    /// What runs the machine's instructions: auto, kvm, hvf or tcg
+    ///
+    /// auto takes hardware acceleration when a try shows that it works, and tcg, which is slow,
+    /// when not. With any other there is no second try.
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    accel: Accel,
+
+    /// What starts the operating system: direct or uefi [default: as the image says]
+    #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
+    firmware: Option<BootFirmware>,
+
+    /// How long the machine may take until it is ready, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
+    timeout: u64,
+}
+
+/// The time-out of `boot` and `start` in seconds: ten times what a guest takes under TCG.
+pub(super) const TIMEOUT: u64 = 300;
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Accel {
+    #[default]
+    Auto,
+    Kvm,
+    Hvf,
+    Tcg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BootFirmware {
+    Direct,
+    Uefi,
+}
+
+impl Boot {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.context()?;
+        let image = image(context, &self.image)?;
+        let (ssh, console, rm) = (self.ssh, self.console, self.rm);
+        let booted = machine::boot(context, &image, &self.options())?;
+        let name = booted.name.as_str();
+        if !ssh && !console {
+            show(session, &booted)?;
+            return Ok(Status::Done);
+        }
+        let status = if ssh {
+            ssh::session(session, context, name)
+        } else {
+            console::from_the_beginning(session, context, name)
+        };
+        if rm {
+            // The user may have removed it in the meantime.
+            match machine::remove(context, name, true) {
+                Ok(_) | Err(ops::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            session.note(&format!(
+                "machine \"{name}\" keeps running: vmfab stop {name} stops it"
+            ));
+        }
+        status
+    }
+
+    fn options(self) -> BootOptions {
+        BootOptions {
+            name: self.name,
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            disk_size: self.disk_size,
+            ports: self.ports,
+            accel: match self.accel {
+                Accel::Auto => AccelChoice::Auto,
+                Accel::Kvm => AccelChoice::Kvm,
+                Accel::Hvf => AccelChoice::Hvf,
+                Accel::Tcg => AccelChoice::Tcg,
+            },
+            firmware: self.firmware.map(|firmware| match firmware {
+                BootFirmware::Direct => Firmware::Direct,
+                BootFirmware::Uefi => Firmware::Uefi,
+            }),
+            remove: self.rm,
+            until: if self.console {
+                Until::Console
+            } else {
+                Until::Ssh
+            },
+            timeout: Duration::from_secs(self.timeout),
+        }
+    }
+}
+
+/// The image that the user named.
+fn image(context: &Context, name: &str) -> Result<FoundImage, ops::Error> {
+    images::find(context, name)
+}
+
+/// The last line of the JSON stream.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Outcome<'a> {
+    Result(&'a Booted),
+}
+
+fn show(session: &Session, booted: &Booted) -> Result<(), CliError> {
+    session.end_progress();
+    match (session.json(), session.quiet()) {
+        (true, _) => output::write_json_line(&Outcome::Result(booted)),
+        (false, true) => output::write_text(&booted.name),
+        (false, false) => output::write_text(summary(booted)),
+    }
+}
+
+/// What the user can do now.
+fn summary(booted: &Booted) -> String {
+    let mut text = format!(
+        "{}: runs under {}, ready after {}; enter it with: vmfab ssh {}\n",
+        booted.name,
+        booted.accel.name().to_uppercase(),
+        duration(booted.seconds),
+        booted.name
+    );
+    for Forwarded { host, guest } in &booted.ports {
+        text += &format!(
+            "{}: 127.0.0.1:{host} leads to its port {guest}\n",
+            booted.name
+        );
+    }
+    text
+}
+
+fn parse_name(text: &str) -> Result<MachineName, NameError> {
+    text.parse()
+}
+
+/// Bytes of `10G`, `512M`, `1T`, `4096K`: powers of 1024, with or without `iB` or `B`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b'));
+    let shift = match unit.unwrap_or(&text[digits..].to_ascii_lowercase()) {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => 64,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|number| *number > 0 && shift < 64)
+        .and_then(|number| number.checked_mul(1 << (shift % 64)))
+        .ok_or_else(|| "write a number and K, M, G or T, such as 512M or 10G".to_owned())
+}
+
+/// MiB of a size that a machine's memory can have.
+fn parse_memory(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text)?;
+    let mib = u32::try_from(bytes >> 20).ok();
+    mib.filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)
+        .ok_or_else(|| "a machine has at least 32M of memory, in whole M".to_owned())
+}
+
+fn parse_port(text: &str) -> Result<Forwarded, String> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    text.split_once(':')
+        .and_then(|(host, guest)| {
+            Some(Forwarded {
+                host: port(host)?,
+                guest: port(guest)?,
+            })
+        })
+        .ok_or_else(|| "write HOST:GUEST, two numbers from 1 to 65535, such as 8080:80".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("10G", 10 << 30),
+            ("512m", 512 << 20),
+            ("1GiB", 1 << 30),
+            ("2tb", 2 << 40),
+            ("4K", 4096),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "10",
+            "G",
+            "0G",
+            "1.5G",
+            "-1G",
+            "99999999999T",
+            "1X",
+            "1ib",
+        ] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_memory("1G"), Ok(1024));
+        for bad in ["16M", "33000K", "9000000T"] {
+            assert!(parse_memory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(
+            parse_port("8080:80"),
+            Ok(Forwarded {
+                host: 8080,
+                guest: 80
+            })
+        );
+        for bad in ["", "80", "80:", ":80", "0:80", "80:65536", "a:b", "1:2:3"] {
+            assert!(parse_port(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `vmfab inspect`
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::size;
+use super::super::session::Session;
+use super::list::ports;
+use crate::image::Firmware;
+use crate::ops::machine::{self, MachineDetails};
+
+/// Show all about a machine
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab inspect docker
+  vmfab inspect docker --json | jq .ssh.port")]
+pub(crate) struct Inspect {
+    /// The machine
+    name: String,
+}
+
+impl Inspect {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let details = machine::inspect(session.reading_context()?, &self.name)?;
+        session.print(&details, describe)?;
+        Ok(Status::Done)
+    }
+}
+
+fn describe(details: &MachineDetails) -> String {
+    let entry = &details.entry;
+    let mut rows: Vec<(&str, String)> = vec![
+        ("name", entry.name.to_string()),
+        ("state", entry.state.to_owned()),
+        (
+            "process",
+            entry.pid.map_or_else(String::new, |pid| pid.to_string()),
+        ),
+    ];
+    if let Some(settings) = &entry.settings {
+        let created = UNIX_EPOCH + Duration::from_secs(settings.created);
+        rows.extend([
+            (
+                "image",
+                format!("{} {}", settings.image_name, settings.image.short()),
+            ),
+            (
+                "created",
+                humantime::format_rfc3339_seconds(created).to_string(),
+            ),
+            ("processors", settings.cpus.to_string()),
+            ("memory", size(settings.memory)),
+            (
+                "disk",
+                format!(
+                    "{}, {} of its own on this host",
+                    size(settings.disk_size),
+                    size(details.stored_size)
+                ),
+            ),
+            (
+                "boots",
+                match settings.firmware {
+                    Firmware::Direct => "kernel directly".to_owned(),
+                    Firmware::Uefi => "UEFI".to_owned(),
+                },
+            ),
+            (
+                "ssh",
+                format!(
+                    "{}@{} port {}",
+                    settings.ssh.user, settings.ssh.host, settings.ssh.port
+                ),
+            ),
+            ("ports", ports(entry)),
+        ]);
+        if settings.remove_when_stopped {
+            rows.push(("goes", "when it is stopped".to_owned()));
+        }
+    }
+    rows.extend([
+        ("key", details.private_key.display().to_string()),
+        ("console", details.console_log.display().to_string()),
+        ("directory", details.directory.display().to_string()),
+    ]);
+    rows.iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{:<14}{value}\n", format!("{name}:")))
+        .collect()
+}

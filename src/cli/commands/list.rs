@@ -1,0 +1,152 @@
+//! `vmfab list`
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::{duration, size};
+use super::super::session::Session;
+use super::super::table::{Align, Table};
+use crate::ops::machine::{self, MachineEntry};
+
+/// List the machines
+///
+/// The state of each one is asked for now; it is not kept anywhere.
+#[derive(Debug, Args)]
+#[command(
+    visible_alias = "ls",
+    after_help = "\
+Examples:
+  vmfab list
+  vmfab list --json | jq -r '.[] | select(.state == \"running\").name'
+  vmfab list --quiet | xargs vmfab stop"
+)]
+pub(crate) struct List {}
+
+impl List {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let entries = machine::list(session.reading_context()?)?;
+        session.print(&entries, |entries| {
+            if session.quiet() {
+                let names = entries.iter().map(|entry| format!("{}\n", entry.name));
+                names.collect()
+            } else if entries.is_empty() {
+                String::new()
+            } else {
+                table(entries, SystemTime::now())
+            }
+        })?;
+        if entries.is_empty() {
+            session.note("there are no machines: vmfab boot IMAGE makes one");
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn table(entries: &[MachineEntry], now: SystemTime) -> String {
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("IMAGE", Align::Left),
+        ("CPUS", Align::Right),
+        ("MEMORY", Align::Right),
+        ("DISK", Align::Right),
+        ("SSH", Align::Left),
+        ("PORTS", Align::Left),
+        ("AGE", Align::Right),
+    ]);
+    for entry in entries {
+        let mut row = vec![entry.name.to_string(), entry.state.to_owned()];
+        if let Some(settings) = &entry.settings {
+            row.extend([
+                settings.image_name.clone(),
+                settings.cpus.to_string(),
+                size(settings.memory),
+                size(settings.disk_size),
+                format!("{}:{}", settings.ssh.host, settings.ssh.port),
+                ports(entry),
+                age(settings.created, now),
+            ]);
+        }
+        table.row(row);
+    }
+    table.to_string()
+}
+
+/// `8080:80 8443:443`, as `vmfab boot` takes them.
+pub(super) fn ports(entry: &MachineEntry) -> String {
+    let ports = entry.settings.iter().flat_map(|settings| &settings.ports);
+    let texts: Vec<_> = ports
+        .map(|port| format!("{}:{}", port.host, port.guest))
+        .collect();
+    texts.join(" ")
+}
+
+/// How long ago: whole units, the largest one that fits.
+fn age(created: u64, now: SystemTime) -> String {
+    let age = now
+        .duration_since(UNIX_EPOCH + Duration::from_secs(created))
+        .unwrap_or_default()
+        .as_secs();
+    match age {
+        0..=59 => duration(age as f64 + 0.0).replace("0 ms", "now"),
+        60..=3599 => format!("{} min", age / 60),
+        3600..=86_399 => format!("{} h", age / 3600),
+        _ => format!("{} d", age / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{Hasher, ObjectId};
+    use crate::image::Firmware;
+    use crate::machine::Forwarded;
+    use crate::ops::machine::{Settings, SshAddress};
+    use crate::qemu::AccelChoice;
+
+    #[test]
+    fn a_table() {
+        let entry = |name: &str, state, settings| MachineEntry {
+            name: name.parse().unwrap(),
+            state,
+            pid: None,
+            settings,
+        };
+        let settings = Settings {
+            image: ObjectId::new(Hasher::new("test").finish()),
+            image_name: "docker".into(),
+            created: 1_700_000_000,
+            memory: 1 << 30,
+            cpus: 2,
+            disk_size: 10 << 30,
+            ssh: SshAddress {
+                host: "127.0.0.1",
+                port: 40001,
+                user: "vm".into(),
+            },
+            ports: vec![Forwarded {
+                host: 8080,
+                guest: 80,
+            }],
+            accel: AccelChoice::Auto,
+            firmware: Firmware::Direct,
+            remove_when_stopped: false,
+        };
+        let entries = [
+            entry("docker", "running", Some(settings)),
+            entry("old", "damaged", None),
+        ];
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 7300);
+        insta::assert_snapshot!(table(&entries, now));
+    }
+
+    #[test]
+    fn ages() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ages = [1_000_000, 999_970, 999_000, 990_000, 0, 2_000_000].map(|made| age(made, now));
+        assert_eq!(ages, ["now", "30 s", "16 min", "2 h", "11 d", "now"]);
+    }
+}

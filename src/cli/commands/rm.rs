@@ -1,0 +1,41 @@
+//! `vmfab rm`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::session::Session;
+use super::stop::each;
+use crate::ops::machine;
+
+/// Remove machines
+///
+/// Their disks and keys go with them; their images stay.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab rm docker
+  vmfab rm --force docker docker-2")]
+pub(crate) struct Rm {
+    /// The machines
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+
+    /// Remove machines that run, too, without asking them to shut down
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Rm {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.context()?;
+        let removed = each(session, &self.names, "removed", |name| {
+            machine::remove(context, name, self.force)
+        })?;
+        session.print(&removed, |removed| {
+            let lines = removed.iter().map(|one| format!("{}: removed\n", one.name));
+            lines.collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,83 @@
+//! `vmfab stop`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::count;
+use super::super::session::Session;
+use crate::machine::StoppedBy;
+use crate::ops::machine::{self, Stopped};
+
+/// Stop machines
+///
+/// The power button is pressed, and the machine shuts down. One that does not in time is ended as it
+/// is; its disk stays as after a power failure. vmfab start starts it again; one that was made with
+/// --rm is removed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab stop docker
+  vmfab stop --timeout 0 docker
+  vmfab list --quiet | xargs vmfab stop")]
+pub(crate) struct Stop {
+    /// The machines
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+
+    /// How long they may take to shut down, in seconds; with 0 they are not asked
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+}
+
+impl Stop {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.context()?;
+        let timeout = Duration::from_secs(self.timeout);
+        each(session, &self.names, "stopped", |name| {
+            machine::stop(context, name, timeout)
+        })
+        .and_then(|stopped| {
+            session.print(&stopped, |stopped| {
+                stopped.iter().map(describe).collect::<String>()
+            })
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+/// Does something with each machine, whatever becomes of the others; fails when one of them failed.
+pub(super) fn each<T>(
+    session: &Session,
+    names: &[String],
+    done: &str,
+    mut act: impl FnMut(&str) -> Result<T, crate::ops::Error>,
+) -> Result<Vec<T>, CliError> {
+    let mut results = Vec::new();
+    let mut errors = Vec::new();
+    for name in names {
+        match act(name) {
+            Ok(result) => results.push(result),
+            Err(error @ crate::ops::Error::InterruptedWith { .. }) => return Err(error.into()),
+            Err(error) => errors.push(CliError::from(error)),
+        }
+    }
+    session.end_progress();
+    if errors.is_empty() {
+        return Ok(results);
+    }
+    let message = format!("{} could not be {done}", count(errors.len(), "machine"));
+    Err(CliError::several(errors, message))
+}
+
+fn describe(stopped: &Stopped) -> String {
+    let how = match stopped.by {
+        StoppedBy::Nothing => "was stopped already",
+        StoppedBy::Guest => "stopped",
+        StoppedBy::Force => "ended by force",
+    };
+    let removed = if stopped.removed { ", removed" } else { "" };
+    format!("{}: {how}{removed}\n", stopped.name)
+}

@@ -1,0 +1,175 @@
+//! Making a machine of an image and starting it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::images::FoundImage;
+use super::super::{Context, Error, Failure};
+use super::list::{SshAddress, address};
+use crate::digest::ObjectId;
+use crate::image::Firmware;
+use crate::machine::{
+    Forwarded, Locked, Machine, MachineError, MachineName, Machines, NewMachine, Startup, Until,
+};
+use crate::qemu::AccelChoice;
+
+/// What the machine is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootOptions {
+    /// Its name; chosen after the image when absent.
+    pub name: Option<MachineName>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Size of the disk in bytes; the image's when absent.
+    pub disk_size: Option<u64>,
+    /// Ports to forward. One for a guest's port that the image forwards, too, stands in its place.
+    pub ports: Vec<Forwarded>,
+    /// Acceleration.
+    pub accel: AccelChoice,
+    /// What starts the operating system; as the image says when absent.
+    pub firmware: Option<Firmware>,
+    /// Whether the machine goes when it is stopped, and when it does not get so far.
+    pub remove: bool,
+    /// What is waited for.
+    pub until: Until,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// A machine that was made and started.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Booted {
+    /// Its name.
+    pub name: MachineName,
+    /// Its image.
+    pub image: ObjectId,
+    /// Where its SSH server is reached.
+    pub ssh: SshAddress,
+    /// Forwarded ports.
+    pub ports: Vec<Forwarded>,
+    /// What runs its instructions.
+    pub accel: crate::qemu::Accel,
+    /// Seconds from its start until it was ready.
+    pub seconds: f64,
+}
+
+/// Makes a machine and waits until it is ready. When it does not come so far it is left as it is,
+/// to be looked at, unless it is to be removed or QEMU could not even be started.
+///
+/// # Errors
+/// The image cannot be booted here, something that is needed is missing, or the machine does not
+/// get ready.
+pub fn boot(context: &Context, image: &FoundImage, options: &BootOptions) -> Result<Booted, Error> {
+    let store = context.store()?;
+    let new = NewMachine {
+        name: options.name.clone(),
+        image: image.image,
+        config: &image.config,
+        memory_mib: options.memory_mib,
+        cpus: options.cpus,
+        disk_size: options.disk_size,
+        ports: ports(image, &options.ports)?,
+        accel: options.accel,
+        firmware: options.firmware,
+        remove_when_stopped: options.remove,
+    };
+    let locked = Machines::new(&context.home).create(&new, &store)?;
+    let machine = locked.machine().clone();
+    let startup = Startup {
+        image: &image.config,
+        store: &store,
+        sink: context.sink.as_ref(),
+        interrupt: &context.interrupt,
+        until: options.until,
+        timeout: options.timeout,
+    };
+    match startup.run(locked) {
+        Ok(ready) => {
+            let config = machine.config()?;
+            Ok(Booted {
+                name: machine.name().clone(),
+                image: image.image,
+                ssh: address(&config),
+                ports: config.ports,
+                accel: ready.accel,
+                seconds: ready.seconds,
+            })
+        }
+        Err(error) => {
+            let began = matches!(
+                error,
+                MachineError::NotReady { .. } | MachineError::Interrupted { .. }
+            );
+            if began && !options.remove {
+                return Err(error.into());
+            }
+            clean_up(context, &machine)?;
+            Err(without_machine(error))
+        }
+    }
+}
+
+/// Removes a machine that did not get ready.
+fn clean_up(context: &Context, machine: &Machine) -> Result<(), Error> {
+    // The user may have given up already: this is not to be given up.
+    let patient = crate::host::Interrupt::new().map_err(|source| Error::Io {
+        action: "watch",
+        path: machine.directory().to_owned(),
+        source,
+    })?;
+    match machine
+        .lock(context.sink.as_ref(), &patient)
+        .and_then(|locked: Locked| locked.remove(true))
+    {
+        Ok(()) | Err(MachineError::Unknown(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The error of a machine that is gone: without advice on what to do with it.
+fn without_machine(error: MachineError) -> Error {
+    let gone = "the machine was removed, as --rm says";
+    match error {
+        MachineError::Interrupted { .. } => Error::InterruptedWith {
+            help: gone.to_owned(),
+        },
+        MachineError::NotReady { .. } => match error.into() {
+            Error::Failed(failure) => Error::Failed(Failure {
+                help: Some(gone.to_owned()),
+                ..failure
+            }),
+            other => other,
+        },
+        error => error.into(),
+    }
+}
+
+/// The image's forwarded ports and those that were asked for.
+fn ports(image: &FoundImage, asked: &[Forwarded]) -> Result<Vec<Forwarded>, Error> {
+    let mut ports: Vec<Forwarded> = image
+        .config
+        .template
+        .ports
+        .iter()
+        .filter(|port| asked.iter().all(|asked| asked.guest != port.guest))
+        .filter_map(|port| {
+            port.host.map(|host| Forwarded {
+                host,
+                guest: port.guest,
+            })
+        })
+        .collect();
+    ports.extend(asked);
+    for (index, port) in ports.iter().enumerate() {
+        if ports[..index].iter().any(|other| other.host == port.host) {
+            return Err(Error::Usage {
+                message: format!("port {} of the host is forwarded twice", port.host),
+                help: Some("give each -p HOST:GUEST a HOST of its own".to_owned()),
+            });
+        }
+    }
+    Ok(ports)
+}

@@ -1,0 +1,142 @@
+//! What a user can do about each error of a machine.
+
+use super::super::{Error, Failure};
+use crate::machine::{MachineError, NotReady};
+use crate::qemu::{AccelError, FirmwareMissing};
+
+impl From<MachineError> for Error {
+    fn from(error: MachineError) -> Self {
+        let message = error.to_string();
+        let failed = |help: String| {
+            Self::Failed(Failure {
+                message: message.clone(),
+                help: Some(help),
+                ..Failure::default()
+            })
+        };
+        match error {
+            MachineError::Unknown(name) => Self::NotFound {
+                noun: "machine",
+                name: name.to_string(),
+                help: Some("vmfab list shows what there is".to_owned()),
+            },
+            MachineError::Name(_) => Self::Usage {
+                message,
+                help: None,
+            },
+            MachineError::Exists(name) => failed(format!(
+                "choose another --name, enter it with vmfab ssh {name}, or remove it with \
+                 vmfab rm --force {name}"
+            )),
+            MachineError::Damaged { name, .. } => failed(format!(
+                "vmfab rm --force {name} removes what is left of it"
+            )),
+            MachineError::Running(name) => failed(format!(
+                "vmfab stop {name} stops it; vmfab rm --force {name} removes it as it is"
+            )),
+            MachineError::Stopped(name) => failed(format!("vmfab start {name} starts it")),
+            MachineError::MissingProgram(missing) => missing.into(),
+            MachineError::MissingFirmware(_) => Self::Lacking {
+                message,
+                help: format!(
+                    "install what is missing: sudo apt-get install {}",
+                    FirmwareMissing::PACKAGE
+                ),
+            },
+            MachineError::Accel(AccelError::Kvm(_)) => Self::Lacking {
+                message,
+                help: "your user needs read and write access to /dev/kvm (sudo adduser $USER kvm, \
+                       and log in again); --accel tcg does without, and is slower"
+                    .to_owned(),
+            },
+            MachineError::Accel(AccelError::Hvf) => Self::Lacking {
+                message,
+                help: "leave out --accel: the fastest one that works is used".to_owned(),
+            },
+            MachineError::AccelFailed { .. } => {
+                failed("leave out --accel, or say --accel tcg, which is slower".to_owned())
+            }
+            MachineError::CannotBoot { missing, .. } => failed(format!(
+                "boot it with --firmware {}, or build it with one",
+                if missing.contains("UEFI") {
+                    "direct"
+                } else {
+                    "uefi"
+                }
+            )),
+            MachineError::Architecture { .. } => failed("build the image on this host".to_owned()),
+            MachineError::Port { port, ref source } => failed(match source.kind() {
+                std::io::ErrorKind::AddrInUse => format!(
+                    "another program or machine listens there: forward another one with -p \
+                     HOST:GUEST, or see who it is with ss -ltnp 'sport = {port}'"
+                ),
+                _ => "forward another one with -p HOST:GUEST".to_owned(),
+            }),
+            MachineError::Qemu { tail, .. } => Self::Failed(Failure {
+                message,
+                output: tail,
+                ..Failure::default()
+            }),
+            MachineError::NotReady {
+                name,
+                why,
+                console,
+                ssh,
+                running,
+            } => {
+                let message = match (ssh, why) {
+                    (Some(said), NotReady::TimedOut(_)) => {
+                        format!("{message}; ssh said: {}", said.trim())
+                    }
+                    _ => message,
+                };
+                Self::Failed(Failure {
+                    message,
+                    output: console,
+                    log: None,
+                    help: Some(if running {
+                        format!(
+                            "it still runs: look at it with vmfab console {name}, stop it with \
+                             vmfab stop {name}, remove it with vmfab rm --force {name}"
+                        )
+                    } else {
+                        format!(
+                            "vmfab logs {name} shows the whole console, vmfab start {name} tries \
+                             again, vmfab rm {name} removes it"
+                        )
+                    }),
+                })
+            }
+            MachineError::Interrupted {
+                running: Some(name),
+            } => Self::InterruptedWith {
+                help: format!("machine \"{name}\" keeps running: vmfab stop {name} stops it"),
+            },
+            MachineError::Interrupted { running: None } => Self::Interrupted,
+            MachineError::Stuck(name) => failed(format!(
+                "find its process with fuser -v on the file \"running\" in the directory that \
+                 vmfab inspect {name} shows, and kill it"
+            )),
+            MachineError::ConsoleBusy(name) => failed(format!(
+                "close the other one (Ctrl-]), or read along with vmfab logs --follow {name}"
+            )),
+            MachineError::Store(error) => error.into(),
+            MachineError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            MachineError::NotUtf8(_) => {
+                failed("set VMFAB_HOME to a directory whose path is UTF-8".to_owned())
+            }
+            MachineError::Overlay(_) | MachineError::Key(_) => Self::Failed(Failure {
+                message,
+                ..Failure::default()
+            }),
+        }
+    }
+}

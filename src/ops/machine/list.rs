@@ -1,0 +1,145 @@
+//! What machines there are, and all about one of them.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::{Context, Error};
+use super::open;
+use crate::digest::ObjectId;
+use crate::image::Firmware;
+use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Machines, State};
+use crate::qemu::AccelChoice;
+
+/// Where a machine's SSH server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SshAddress {
+    /// `127.0.0.1`.
+    pub host: &'static str,
+    /// The port.
+    pub port: u16,
+    /// The account that is used unless told otherwise.
+    pub user: String,
+}
+
+pub(super) fn address(config: &MachineConfig) -> SshAddress {
+    SshAddress {
+        host: "127.0.0.1",
+        port: config.ssh_port,
+        user: config.ssh_user.clone(),
+    }
+}
+
+/// A machine of the list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MachineEntry {
+    /// Its name.
+    pub name: MachineName,
+    /// `stopped`, `starting`, `running`, `paused`, … or `damaged` when its config cannot be read.
+    pub state: &'static str,
+    /// The process of its QEMU.
+    pub pid: Option<i32>,
+    /// What was asked for; nothing when it is damaged.
+    #[serde(flatten)]
+    pub settings: Option<Settings>,
+}
+
+/// What was asked for when a machine was made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Its image.
+    pub image: ObjectId,
+    /// The image's name.
+    pub image_name: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Size of its disk in bytes.
+    pub disk_size: u64,
+    /// Where its SSH server is reached.
+    pub ssh: SshAddress,
+    /// Forwarded ports.
+    pub ports: Vec<Forwarded>,
+    /// Acceleration.
+    pub accel: AccelChoice,
+    /// What starts the operating system.
+    pub firmware: Firmware,
+    /// Whether the machine goes when it is stopped.
+    pub remove_when_stopped: bool,
+}
+
+/// All about a machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MachineDetails {
+    /// What the list says.
+    #[serde(flatten)]
+    pub entry: MachineEntry,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What its guest wrote to the console since the last start.
+    pub console_log: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// Bytes that its disk takes on this host, over the image's.
+    pub stored_size: u64,
+}
+
+/// All machines, sorted by name.
+///
+/// # Errors
+/// Their directory cannot be read.
+pub fn list(context: &Context) -> Result<Vec<MachineEntry>, Error> {
+    let machines = Machines::new(&context.home).list()?;
+    machines.iter().map(entry).collect()
+}
+
+/// All about one machine.
+///
+/// # Errors
+/// There is no such machine.
+pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Error> {
+    let machine = open(context, name)?;
+    // A damaged machine is shown in a list; who asks for it wants to know why.
+    machine.config()?;
+    Ok(MachineDetails {
+        entry: entry(&machine)?,
+        directory: machine.directory().to_owned(),
+        console_log: machine.console_log(),
+        private_key: machine.private_key(),
+        stored_size: machine.stored_size(),
+    })
+}
+
+fn entry(machine: &Machine) -> Result<MachineEntry, Error> {
+    let state = machine.state()?;
+    let settings = machine.config().ok().map(settings);
+    let damaged = settings.is_none() && state == State::Stopped;
+    Ok(MachineEntry {
+        name: machine.name().clone(),
+        state: if damaged { "damaged" } else { state.name() },
+        pid: match state {
+            State::Running { pid: Some(pid), .. } => Some(pid.as_raw_nonzero().get()),
+            _ => None,
+        },
+        settings,
+    })
+}
+
+fn settings(config: MachineConfig) -> Settings {
+    Settings {
+        ssh: address(&config),
+        image: config.image,
+        image_name: config.image_name,
+        created: config.created,
+        memory: u64::from(config.memory_mib) << 20,
+        cpus: config.cpus,
+        disk_size: config.disk_size,
+        ports: config.ports,
+        accel: config.accel,
+        firmware: config.firmware,
+        remove_when_stopped: config.remove_when_stopped,
+    }
+}

@@ -1,0 +1,127 @@
+//! Being in a machine: SSH sessions, its console, its logs.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::super::{Context, Error};
+use super::open;
+use crate::host::{Program, require};
+use crate::machine::{Console, Machine, MachineError, State};
+
+/// The program that opens a session in a running machine, ready to be started on this terminal:
+/// as `user` or as the image's account, with `command` or a shell.
+///
+/// # Errors
+/// There is no such machine, it is stopped, or `ssh` is not installed.
+pub fn ssh(
+    context: &Context,
+    name: &str,
+    user: Option<&str>,
+    terminal: bool,
+    command: &[String],
+) -> Result<Command, Error> {
+    let machine = open(context, name)?;
+    let program = require(Program::Ssh)?;
+    if machine.state()? == State::Stopped {
+        return Err(MachineError::Stopped(machine.name().clone()).into());
+    }
+    let mut ssh = Command::new(program);
+    if terminal {
+        ssh.arg("-t");
+    }
+    ssh.args(machine.ssh(user)?.arguments(command))
+        .current_dir(machine.directory());
+    Ok(ssh)
+}
+
+/// Connects to the console of a running machine.
+///
+/// # Errors
+/// There is no such machine, it is stopped, or its console is in use.
+pub fn console(context: &Context, name: &str) -> Result<Console, Error> {
+    Ok(open(context, name)?.console()?)
+}
+
+/// Which log of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogKind {
+    /// What the guest wrote to its console.
+    Console,
+    /// What QEMU wrote.
+    Qemu,
+}
+
+/// A log that is being read.
+#[derive(Debug)]
+pub struct Logs {
+    machine: Machine,
+    path: PathBuf,
+    file: Option<File>,
+    position: u64,
+}
+
+/// A log of a machine since its last start, from its beginning. One that was never started has an
+/// empty one.
+///
+/// # Errors
+/// There is no such machine.
+pub fn logs(context: &Context, name: &str, kind: LogKind) -> Result<Logs, Error> {
+    let machine = open(context, name)?;
+    let path = match kind {
+        LogKind::Console => machine.console_log(),
+        LogKind::Qemu => machine.qemu_log(),
+    };
+    Ok(Logs {
+        machine,
+        path,
+        file: None,
+        position: 0,
+    })
+}
+
+impl Logs {
+    /// What is new in the log; nothing when there is nothing new. After a restart of the machine it
+    /// goes on at the beginning.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn read(&mut self) -> Result<Vec<u8>, Error> {
+        match self.read_more() {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(Error::io("read", &self.path)(error)),
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<Vec<u8>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => match File::open(&self.path) {
+                Ok(file) => none.insert(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        if file.metadata()?.size() < self.position {
+            self.position = 0;
+        }
+        let mut bytes = vec![0; 64 << 10];
+        let count = file.read_at(&mut bytes, self.position)?;
+        bytes.truncate(count);
+        self.position += count as u64;
+        Ok(bytes)
+    }
+
+    /// Waits a moment for more; tells whether there can be more: whether the machine runs and the
+    /// user has not given up.
+    ///
+    /// # Errors
+    /// The machine cannot be asked.
+    pub fn wait(&self, context: &Context) -> Result<bool, Error> {
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(!context.interrupt.requested() && self.machine.state()? != State::Stopped)
+    }
+}

@@ -1,0 +1,71 @@
+//! Starting a machine that was stopped.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::{Context, Error, images};
+use super::list::{SshAddress, address};
+use super::open;
+use crate::event::Event;
+use crate::machine::{MachineName, Startup, State, Until};
+
+/// How to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartOptions {
+    /// What is waited for.
+    pub until: Until,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// A machine that runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Started {
+    /// Its name.
+    pub name: MachineName,
+    /// Where its SSH server is reached.
+    pub ssh: SshAddress,
+    /// Whether it was running already.
+    pub was_running: bool,
+    /// Seconds from its start until it was ready; nothing when it was running already.
+    pub seconds: Option<f64>,
+}
+
+/// Starts a machine and waits until it is ready. One that runs already is left alone.
+///
+/// # Errors
+/// There is no such machine, its image is gone, or it does not get ready.
+pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Started, Error> {
+    let machine = open(context, name)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    if machine.state()? != State::Stopped {
+        context.emit(Event::Note {
+            message: format!("machine \"{}\" is running already", machine.name()),
+        });
+        return Ok(Started {
+            name: machine.name().clone(),
+            ssh: address(&machine.config()?),
+            was_running: true,
+            seconds: None,
+        });
+    }
+    let store = context.store()?;
+    let image = images::find(context, &machine.config()?.image.to_string())?;
+    let ready = Startup {
+        image: &image.config,
+        store: &store,
+        sink: context.sink.as_ref(),
+        interrupt: &context.interrupt,
+        until: options.until,
+        timeout: options.timeout,
+    }
+    .run(locked)?;
+    Ok(Started {
+        name: machine.name().clone(),
+        // The port may have been chosen anew.
+        ssh: address(&machine.config()?),
+        was_running: false,
+        seconds: Some(ready.seconds),
+    })
+}

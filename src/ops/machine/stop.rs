@@ -1,0 +1,63 @@
+//! Stopping and removing machines.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::{Context, Error};
+use super::open;
+use crate::machine::{MachineName, StoppedBy};
+
+/// A machine that does not run any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Its name.
+    pub name: MachineName,
+    /// What it took.
+    pub by: StoppedBy,
+    /// Whether it is gone, because it was made to go when it stops.
+    pub removed: bool,
+}
+
+/// Presses a machine's power button, waits up to `timeout` for the guest, and then ends QEMU. With
+/// a `timeout` of zero the guest is not asked.
+///
+/// # Errors
+/// There is no such machine, or QEMU cannot be ended.
+pub fn stop(context: &Context, name: &str, timeout: Duration) -> Result<Stopped, Error> {
+    let machine = open(context, name)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let by = locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
+    let removed = machine
+        .config()
+        .is_ok_and(|config| config.remove_when_stopped);
+    if removed {
+        locked.remove(false)?;
+    }
+    Ok(Stopped {
+        name: machine.name().clone(),
+        by,
+        removed,
+    })
+}
+
+/// A machine that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Its name.
+    pub name: MachineName,
+}
+
+/// Removes a machine with its disk and key; one that runs only by `force`.
+///
+/// # Errors
+/// There is no such machine, or it runs.
+pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Error> {
+    let machine = open(context, name)?;
+    machine
+        .lock(context.sink.as_ref(), &context.interrupt)?
+        .remove(force)?;
+    Ok(Removed {
+        name: machine.name().clone(),
+    })
+}

@@ -1,0 +1,79 @@
+//! Recipes on this host: reading them, and planning them with what the host and the store know.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fs, io};
+
+use super::{Error, images};
+use crate::builder::local;
+use crate::digest::{Digest, ObjectId};
+use crate::image::ImageConfig;
+use crate::plan::{self, Plan, World, WorldError};
+use crate::recipe::{self, Files};
+use crate::store::{Store, TagName};
+
+/// Files of this host.
+pub struct HostFiles;
+
+impl Files for HostFiles {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+}
+
+/// What planning must know of this host and its store.
+struct HostWorld<'a> {
+    store: &'a Store,
+}
+
+impl World for HostWorld<'_> {
+    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
+        Ok(local::digest(path)?)
+    }
+
+    fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
+        let Some(image) = self.store.tag(&name.parse::<TagName>()?)? else {
+            return Ok(None);
+        };
+        let config = images::config(self.store, &image).map_err(|error| error.to_string())?;
+        Ok(Some((image, config)))
+    }
+}
+
+/// Plans an image of a recipe, which is a path or the name of a built-in recipe.
+///
+/// # Errors
+/// There is no such recipe, or it is wrong.
+pub fn plan(
+    store: &Store,
+    recipe: &str,
+    image: Option<&str>,
+    settings: &BTreeMap<String, String>,
+) -> Result<Plan, Error> {
+    let path = Path::new(recipe);
+    let built_in = || recipe::catalogue().iter().map(|built_in| built_in.name);
+    if !path.exists() && !built_in().any(|name| name == recipe) {
+        let mut error = Error::not_found("recipe", recipe, built_in());
+        if let Error::NotFound {
+            help: help @ None, ..
+        } = &mut error
+        {
+            let names: Vec<_> = built_in().collect();
+            *help = Some(format!(
+                "give the path of a recipe file, or one of the built-in recipes: {}",
+                names.join(", ")
+            ));
+        }
+        return Err(error);
+    }
+    let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
+    plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
+}
