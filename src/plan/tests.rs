@@ -6,8 +6,8 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
-use crate::derivation::action_key;
-use crate::digest::Hasher;
+use crate::derivation::{ResolvedInput, action_key};
+use crate::digest::{Hasher, ObjectRef};
 use crate::recipe::Files;
 
 struct OneFile(String);
@@ -53,12 +53,18 @@ fn planned(text: &str) -> Plan {
 fn keys(graph: &Graph) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     for node in graph.nodes() {
-        let objects: Vec<ObjectId> = node
+        let objects: Vec<ResolvedInput> = node
             .inputs
             .iter()
             .map(|input| {
                 let text = format!("{} {}", keys[input.node.index()], input.output);
-                ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish())
+                ResolvedInput {
+                    role: input.role.clone(),
+                    object: ObjectRef {
+                        id: ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish()),
+                        size: 0,
+                    },
+                }
             })
             .collect();
         keys.push(action_key(node, &objects).to_string());
