@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
+use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{count, duration};
 use super::super::session::Session;
-use super::super::{Status, output};
 use super::plan;
 use crate::ops::build::{BuildOptions, Built, DiskFormat, ParseFormatError};
 use crate::store::{StoreError, TagName};
@@ -135,21 +134,9 @@ impl Build {
             ..self.recipe.options()?
         };
         let built = crate::ops::build::build(session.context()?, &options)?;
-        session.end_progress();
-        match (session.json(), session.quiet()) {
-            (true, _) => output::write_json_line(&Outcome::Result(&built))?,
-            (false, true) => output::write_text(built.image)?,
-            (false, false) => output::write_text(summary(&built))?,
-        }
+        session.print_last(&built, |built| built.image, summary)?;
         Ok(Status::Done)
     }
-}
-
-/// The last line of the JSON stream.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Outcome<'a> {
-    Result(&'a Built),
 }
 
 /// One line on what a build did.
