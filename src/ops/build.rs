@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Context, Error, Failure, StepFailure, recipes};
+use super::export::{self, ExportOptions};
+use super::{Context, Error, Failure, StepFailure, images, recipes};
 use crate::builder;
 use crate::derivation::{Outputs, action_key, resolve_inputs};
 use crate::digest::{ActionKey, ObjectId};
@@ -193,6 +194,8 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         &options.settings,
     )?;
 
+    let output = output(options)?;
+
     let builders = builder::All::new(&context.home, &store, plan.locals.clone());
     let executor = Executor {
         store: &store,
@@ -222,12 +225,21 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         image: image.to_string(),
         tag: tags.first().map(|tag| tag.as_str().to_owned()),
     });
+    if let Some((target, format)) = &output {
+        let options = ExportOptions {
+            disk: images::config(&store, &image)?.disk.id,
+            target: target.clone(),
+            format: *format,
+            force: options.force,
+        };
+        export::export(context, &options)?;
+    }
     Ok(Built {
         image,
         name: plan.image_name,
         tags,
         tags_moved,
-        output: None,
+        output: output.map(|(path, _)| path),
         steps,
         checked: options.check.then(|| plan.graph.len()),
         seconds: started.elapsed().as_secs_f64(),
@@ -271,6 +283,25 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
         name: plan.image_name,
         steps,
     })
+}
+
+/// The file to write and its format, when one is asked for and can be written.
+fn output(options: &BuildOptions) -> Result<Option<(PathBuf, DiskFormat)>, Error> {
+    let Some(path) = &options.output else {
+        return Ok(None);
+    };
+    let format = options
+        .format
+        .or_else(|| DiskFormat::of_path(path))
+        .ok_or_else(|| Error::Usage {
+            message: format!(
+                "the name {} does not say which format the disk is to have",
+                path.display()
+            ),
+            help: Some("add --format qcow2, raw, vmdk or vhdx".to_owned()),
+        })?;
+    export::check(path, format, options.force)?;
+    Ok(Some((path.clone(), format)))
 }
 
 /// The programs that the steps call, and those that every step of an unprivileged user needs.

@@ -59,6 +59,23 @@ pub fn plan(
     settings: &BTreeMap<String, String>,
 ) -> Result<Plan, Error> {
     let path = Path::new(recipe);
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    if path.is_dir() {
+        return Err(Error::Usage {
+            message: format!("{recipe} is a directory, not a recipe"),
+            help: Some("give the path of a recipe file in it".to_owned()),
+        });
+    }
+    if file_name.starts_with("Dockerfile") || file_name.ends_with(".dockerfile") {
+        return Err(Error::Usage {
+            message: format!("{recipe}: this version does not build Dockerfiles yet"),
+            help: Some(
+                "write its steps as a recipe: RUN is `run`, COPY is `copy`, ENV is `env` \
+                 (docs/recipes.md)"
+                    .to_owned(),
+            ),
+        });
+    }
     let built_in = || recipe::catalogue().iter().map(|built_in| built_in.name);
     if !path.exists() && !built_in().any(|name| name == recipe) {
         let mut error = Error::not_found("recipe", recipe, built_in());
@@ -76,4 +93,20 @@ pub fn plan(
     }
     let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
     plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
+}
+
+/// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a
+/// built-in recipe.
+#[must_use]
+pub fn names_recipe(name: &str) -> bool {
+    !name.starts_with('@') && (is_path(name) || recipe::catalogue().iter().any(|r| r.name == name))
+}
+
+/// Whether a name can only be a path.
+#[must_use]
+pub fn is_path(name: &str) -> bool {
+    let path = Path::new(name);
+    name.contains('/') || path.extension().is_some_and(|extension| extension == "kdl") || {
+        !name.starts_with('@') && name.starts_with("Dockerfile")
+    }
 }

@@ -60,6 +60,16 @@ pub(super) fn arguments(sandbox: &Sandbox<'_>) -> Vec<String> {
         arguments.extend(words(&["--bind", &text(&bind.from), &bind.to]));
     }
     for (from, to) in sandbox.files {
+        // In /run all directories are new. Those that bubblewrap makes unasked are for root alone.
+        let mut parents: Vec<&Path> = Path::new(to)
+            .ancestors()
+            .skip(1)
+            .filter(|path| path.starts_with("/run"))
+            .collect();
+        parents.reverse();
+        for parent in parents.iter().skip(1) {
+            arguments.extend(words(&["--perms", "0755", "--dir", &text(parent)]));
+        }
         arguments.extend(words(&["--ro-bind", &text(from), to]));
     }
     arguments.extend(words(&["--chdir", sandbox.workdir, "--"]));
@@ -136,7 +146,10 @@ mod tests {
                 from: "/cache/debs".into(),
                 to: "/var/cache/apt/archives".into(),
             }],
-            files: &[(PathBuf::from("/etc/resolv.conf"), "/run/resolv.conf".into())],
+            files: &[(
+                PathBuf::from("/etc/resolv.conf"),
+                "/run/a/resolv.conf".into(),
+            )],
             argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
         };
         let line = arguments(&sandbox).join(" ");

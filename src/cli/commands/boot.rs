@@ -8,11 +8,14 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
+use super::build::parse_setting;
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
+use crate::ops::build::{self, BuildOptions};
 use crate::ops::images::{self, FoundImage};
 use crate::ops::machine::{self, BootOptions, Booted};
+use crate::ops::recipes;
 use crate::ops::{self, Context};
 use crate::qemu::AccelChoice;
 
@@ -30,11 +33,17 @@ Examples:
   vmfab boot @docker
   vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
   vmfab boot @docker --ssh --rm
+  vmfab boot recipes/docker.kdl --set base=debian-12 --ssh
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
-    /// A tag, or the first digits of an image's id
+    /// A tag, the first digits of an image's id, or a recipe, which is built first
+    #[arg(value_name = "IMAGE|RECIPE|@TAG")]
     image: String,
+
+    /// Set a parameter of the recipe (repeatable)
+    #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
 
     /// Name of the machine [default: that of the image, with a number when it is taken]
     #[arg(long, value_parser = parse_name)]
@@ -111,7 +120,7 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = image(context, &self.image)?;
+        let image = image(context, &self.image, &self.settings)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();
@@ -166,9 +175,27 @@ impl Boot {
     }
 }
 
-/// The image that the user named.
-fn image(context: &Context, name: &str) -> Result<FoundImage, ops::Error> {
-    images::find(context, name)
+/// The image that the user named: an image of the store, or what a recipe gives.
+fn image(
+    context: &Context,
+    name: &str,
+    settings: &[(String, String)],
+) -> Result<FoundImage, ops::Error> {
+    if !recipes::is_path(name) && settings.is_empty() {
+        match images::find(context, name) {
+            Err(ops::Error::NotFound { .. }) if recipes::names_recipe(name) => {}
+            result => return result,
+        }
+    }
+    let built = build::build(
+        context,
+        &BuildOptions {
+            recipe: name.to_owned(),
+            settings: settings.iter().cloned().collect(),
+            ..BuildOptions::default()
+        },
+    )?;
+    images::find(context, &built.image.to_string())
 }
 
 /// What the user can do now.
