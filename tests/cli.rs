@@ -297,10 +297,10 @@ fn usage_errors() {
     For more information, try '--help'.
     "#);
     let ran = bench
-        .run(["build", "x.kdl", "--output", "disk"])
+        .run(["build", "debian-12", "--output", "disk"])
         .ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: the format of disk is not clear
+    error: the name disk does not say which format the disk is to have
       help: add --format qcow2, raw, vmdk or vhdx
     "#);
     let ran = bench

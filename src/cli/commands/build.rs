@@ -115,17 +115,10 @@ impl Build {
         if self.dry_run {
             return plan::show(session, self.recipe.options()?);
         }
-        let format = match (&self.output, self.format) {
-            (Some(path), None) => Some(DiskFormat::of_path(path).ok_or_else(|| {
-                CliError::usage(format!("the format of {} is not clear", path.display()))
-                    .with_help("add --format qcow2, raw, vmdk or vhdx")
-            })?),
-            (_, format) => format,
-        };
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,
-            format,
+            format: self.format,
             force: self.force,
             check: self.check,
             jobs: self.jobs.map(usize::from),
