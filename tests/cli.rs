@@ -297,10 +297,10 @@ fn usage_errors() {
     For more information, try '--help'.
     "#);
     let ran = bench
-        .run(["build", "x.kdl", "--output", "disk"])
+        .run(["build", "debian-12", "--output", "disk"])
         .ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: the format of disk is not clear
+    error: the name disk does not say which format the disk is to have
       help: add --format qcow2, raw, vmdk or vhdx
     "#);
     let ran = bench
@@ -390,7 +390,7 @@ fn an_empty_store_has_no_images() {
     let bench = Bench::new();
     let ran = bench.run(["images"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @"TAG   IMAGE   NAME   ARCHITECTURE   DISK   SIZE");
-    insta::assert_snapshot!(ran.stderr, @"note: there are no images yet: vmfab build RECIPE makes one");
+    insta::assert_snapshot!(ran.stderr, @"note: there are no images yet: vmfab images --available lists what can be built");
     let ran = bench.run(["images", "--json"]).ends_with(0);
     assert_eq!(ran.stdout, "[]\n");
     let ran = bench.run(["images", "--quiet"]).ends_with(0);
@@ -416,6 +416,97 @@ fn images_are_listed() {
     assert_eq!(list[1]["disk_size"], 5000);
     let ran = bench.run(["images", "-q"]).ends_with(0);
     assert_eq!(ran.stdout, "@debian-12\n@docker\n");
+}
+
+#[test]
+fn recipes_that_come_with_the_program_are_listed() {
+    let bench = Bench::new();
+    let list = bench
+        .run(["images", "--available", "--json"])
+        .ends_with(0)
+        .json();
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert!(names.iter().any(|name| *name == "docker"), "{names:?}");
+    let table = bench.run(["images", "--available"]).ends_with(0).stdout;
+    assert!(table.starts_with("RECIPE"), "{table}");
+    assert!(
+        !bench.home.path().join("store").exists(),
+        "listing recipes needs no store"
+    );
+}
+
+/// `fmt` and what it does with files, on input that is formatted, not formatted, and wrong.
+#[test]
+fn recipes_are_formatted() {
+    let bench = Bench::new();
+    let directory = bench.home.path().join("project");
+    std::fs::create_dir_all(directory.join("recipes")).unwrap();
+    let ugly = "image   \"a\" {\nfrom \"debian-12\"; packages \"x\"\n}\n";
+    let neat = "image \"a\" {\n    from \"debian-12\"\n    packages \"x\"\n}\n";
+    let fmt = |arguments: &[&str]| {
+        let mut command = bench.command(["fmt"]);
+        Ran::from(
+            command
+                .args(arguments)
+                .current_dir(&directory)
+                .output()
+                .unwrap(),
+        )
+    };
+    std::fs::write(directory.join("a.kdl"), ugly).unwrap();
+    std::fs::write(directory.join("recipes/b.kdl"), ugly).unwrap();
+    let ran = fmt(&["--check"]).ends_with(1);
+    assert_eq!(
+        ran.stdout,
+        "not formatted: a.kdl\nnot formatted: recipes/b.kdl\n"
+    );
+    assert_eq!(fmt(&["--stdout", "a.kdl"]).ends_with(0).stdout, neat);
+    assert_eq!(
+        fmt(&[]).ends_with(0).stdout,
+        "formatted a.kdl\nformatted recipes/b.kdl\n"
+    );
+    assert_eq!(
+        std::fs::read_to_string(directory.join("a.kdl")).unwrap(),
+        neat
+    );
+    assert_eq!(fmt(&[]).ends_with(0).stdout, "");
+    fmt(&["--check"]).ends_with(0);
+
+    std::fs::write(directory.join("a.kdl"), ugly).unwrap();
+    std::fs::write(directory.join("wrong.kdl"), "image \"a").unwrap();
+    let ran = fmt(&[]).ends_with(4);
+    assert!(ran.stderr.contains("wrong.kdl:1:7"), "{}", ran.stderr);
+    assert_eq!(
+        ran.stdout, "formatted a.kdl\n",
+        "a wrong file does not stop the others"
+    );
+    let error = fmt(&["wrong.kdl", "--json"]).ends_with(4).json_error();
+    assert_eq!(
+        (&error["line"], &error["file"]),
+        (&1.into(), &"wrong.kdl".into())
+    );
+    fmt(&["none.kdl"]).ends_with(3);
+}
+
+#[test]
+fn standard_input_is_formatted_to_standard_output() {
+    let bench = Bench::new();
+    let input = bench.home.path().join("input");
+    std::fs::write(&input, "image   \"a\" {\n}\n").unwrap();
+    let fmt = |arguments: &[&str]| {
+        let mut command = bench.command(["fmt", "-"]);
+        command
+            .args(arguments)
+            .stdin(std::fs::File::open(&input).unwrap());
+        Ran::from(command.output().unwrap())
+    };
+    assert!(fmt(&[]).ends_with(0).stdout.starts_with("image \"a\" {"));
+    fmt(&["--check"]).ends_with(1);
 }
 
 #[test]

@@ -12,7 +12,7 @@ const HEADING: &str = "Global options";
 /// The options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GlobalOptions {
-    /// Print results as JSON
+    /// Print results as JSON (build, boot and start: events, too)
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 

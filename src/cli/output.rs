@@ -21,9 +21,14 @@ pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), CliError> {
     write_text(serde_json::to_string_pretty(value).map_err(not_json)?)
 }
 
-/// Writes `value` as one line of JSON, the last one of a stream.
-pub(super) fn write_json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
-    write_text(serde_json::to_string(value).map_err(not_json)?)
+/// Writes `value` as one line of JSON, the last one of a stream of events.
+pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), CliError> {
+    #[derive(Serialize)]
+    #[serde(tag = "event", rename_all = "kebab-case")]
+    enum Last<'a, T> {
+        Result(&'a T),
+    }
+    write_text(serde_json::to_string(&Last::Result(value)).map_err(not_json)?)
 }
 
 fn not_json(error: serde_json::Error) -> CliError {

@@ -85,6 +85,22 @@ impl Session {
         }
     }
 
+    /// Prints the result of a command that streams events: with `--json` as the last line of the
+    /// stream, with `--quiet` only `brief`, or else what `human` makes of it.
+    pub(super) fn print_last<T: Serialize, B: Display, D: Display>(
+        &self,
+        value: &T,
+        brief: impl FnOnce(&T) -> B,
+        human: impl FnOnce(&T) -> D,
+    ) -> Result<(), CliError> {
+        self.end_progress();
+        match (self.json(), self.quiet()) {
+            (true, _) => output::write_result_line(value),
+            (false, true) => output::write_text(brief(value)),
+            (false, false) => output::write_text(human(value)),
+        }
+    }
+
     /// A style for text on standard output, plain where colours are not wanted.
     pub(super) fn style(&self, style: Style) -> Style {
         style.force_styling(self.options.color.decide(&Term::stdout()))

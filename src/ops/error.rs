@@ -7,6 +7,7 @@ use miette::Diagnostic;
 
 use crate::derivation::BuildError;
 use crate::host::{HomeError, MissingProgram};
+use crate::recipe;
 use crate::store::StoreError;
 
 /// An operation failed.
@@ -110,7 +111,7 @@ impl Error {
         Self::NotFound {
             noun,
             name: name.to_owned(),
-            help: closest(name, known).map(|other| format!("did you mean \"{other}\"?")),
+            help: recipe::closest(name, known).map(|other| format!("did you mean \"{other}\"?")),
         }
     }
 }
@@ -147,17 +148,6 @@ pub struct StepFailure {
     pub error: BuildError,
 }
 
-/// The one of `known` that is so much like `name` that it was probably meant.
-#[must_use]
-pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|other| (strsim::jaro_winkler(name, other), other))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, other)| other)
-}
-
 fn describe_steps(failures: &[StepFailure]) -> String {
     match failures {
         [one] => one.to_string(),
@@ -172,18 +162,5 @@ fn describe_missing(missing: &[MissingProgram]) -> String {
             let names: Vec<_> = several.iter().map(|one| one.0.file_name()).collect();
             format!("{} are not installed", names.join(", "))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suggests_what_is_alike_and_nothing_else() {
-        let known = ["docker", "debian-12", "ubuntu-24.04"];
-        assert_eq!(closest("dokcer", known), Some("docker"));
-        assert_eq!(closest("ubuntu-2404", known), Some("ubuntu-24.04"));
-        assert_eq!(closest("windows", known), None);
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::image::ImageConfig;
+use crate::recipe;
 use crate::store::{Store, TagName};
 
 /// The fewest digits of an image's id that name it.
@@ -56,6 +57,27 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
                 disk_size: config.disk.size,
                 stored_size: stored_size(&store, &config),
             })
+        })
+        .collect()
+}
+
+/// A recipe that comes with vmfab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AvailableRecipe {
+    /// The name to build it by.
+    pub name: &'static str,
+    /// What it is.
+    pub description: &'static str,
+}
+
+/// The recipes that come with vmfab, sorted by name.
+#[must_use]
+pub fn available() -> Vec<AvailableRecipe> {
+    let recipes = recipe::catalogue().iter();
+    recipes
+        .map(|built_in| AvailableRecipe {
+            name: built_in.name,
+            description: built_in.description,
         })
         .collect()
 }
@@ -204,6 +226,7 @@ pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> 
         .collect())
 }
 
+/// The config of an image.
 pub(super) fn config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Error> {
     let bytes = store.read_object(image)?;
     ImageConfig::from_bytes(&bytes).map_err(|error| Error::Verification {

@@ -5,13 +5,14 @@ pub mod build;
 pub mod doctor;
 mod error;
 pub mod export;
+pub mod fmt;
 pub mod images;
 pub mod machine;
 pub mod recipes;
 
 use std::sync::Arc;
 
-pub use error::{Error, Failure, StepFailure, closest};
+pub use error::{Error, Failure, StepFailure};
 
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};

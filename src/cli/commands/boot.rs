@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
+use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
-use super::super::{Status, output};
 use super::build::parse_setting;
 use super::{console, ssh};
 use crate::image::Firmware;
@@ -126,7 +125,7 @@ impl Boot {
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();
         if !ssh && !console {
-            show(session, &booted)?;
+            session.print_last(&booted, |booted| booted.name.clone(), summary)?;
             return Ok(Status::Done);
         }
         let status = if ssh {
@@ -197,22 +196,6 @@ fn image(
         },
     )?;
     images::find(context, &built.image.to_string())
-}
-
-/// The last line of the JSON stream.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Outcome<'a> {
-    Result(&'a Booted),
-}
-
-fn show(session: &Session, booted: &Booted) -> Result<(), CliError> {
-    session.end_progress();
-    match (session.json(), session.quiet()) {
-        (true, _) => output::write_json_line(&Outcome::Result(booted)),
-        (false, true) => output::write_text(&booted.name),
-        (false, false) => output::write_text(summary(booted)),
-    }
 }
 
 /// What the user can do now.

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
+use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{count, duration};
 use super::super::session::Session;
-use super::super::{Status, output};
 use super::plan;
 use crate::ops::build::{BuildOptions, Built, DiskFormat, ParseFormatError};
 use crate::store::{StoreError, TagName};
@@ -116,17 +115,10 @@ impl Build {
         if self.dry_run {
             return plan::show(session, self.recipe.options()?);
         }
-        let format = match (&self.output, self.format) {
-            (Some(path), None) => Some(DiskFormat::of_path(path).ok_or_else(|| {
-                CliError::usage(format!("the format of {} is not clear", path.display()))
-                    .with_help("add --format qcow2, raw, vmdk or vhdx")
-            })?),
-            (_, format) => format,
-        };
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,
-            format,
+            format: self.format,
             force: self.force,
             check: self.check,
             jobs: self.jobs.map(usize::from),
@@ -135,21 +127,9 @@ impl Build {
             ..self.recipe.options()?
         };
         let built = crate::ops::build::build(session.context()?, &options)?;
-        session.end_progress();
-        match (session.json(), session.quiet()) {
-            (true, _) => output::write_json_line(&Outcome::Result(&built))?,
-            (false, true) => output::write_text(built.image)?,
-            (false, false) => output::write_text(summary(&built))?,
-        }
+        session.print_last(&built, |built| built.image, summary)?;
         Ok(Status::Done)
     }
-}
-
-/// The last line of the JSON stream.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Outcome<'a> {
-    Result(&'a Built),
 }
 
 /// One line on what a build did.

@@ -1,31 +1,135 @@
 //! `vmfab fmt`
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::super::Status;
 use super::super::error::CliError;
+use super::super::output::{self, count};
 use super::super::session::Session;
+use crate::ops::Error;
+use crate::ops::fmt::{self, Formatted};
 
 /// Format recipes
+///
+/// Files are rewritten in place, and the ones that changed are listed. Without FILE, the .kdl files
+/// of the working directory and of its directory recipes are formatted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  vmfab fmt
   vmfab fmt recipes/docker.kdl
   vmfab fmt --check                  in continuous integration
   vmfab fmt - < docker.kdl           from standard input to standard output")]
 pub(crate) struct Fmt {
-    /// Recipe files, or - for standard input
+    /// Recipe files, directories with recipe files, or - for standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// Change nothing: list what is not formatted, and end with exit code 1 if there is any
+    #[arg(long)]
+    check: bool,
+
+    /// Print the formatted text instead of rewriting files
+    #[arg(long, conflicts_with = "check")]
+    stdout: bool,
+}
+
+/// The JSON form of a file.
+#[derive(Serialize)]
+struct File {
+    file: PathBuf,
+    /// Whether it was formatted, or with `--check`, whether it should be.
+    changed: bool,
 }
 
 impl Fmt {
-    pub(super) fn run(self, _session: &Session) -> Result<Status, CliError> {
-        Err(CliError::usage(format!(
-            "{} files cannot be formatted yet",
-            self.files.len()
-        )))
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        if self.files == [Path::new("-")] {
+            return self.standard_input();
+        }
+        let mut done = Vec::new();
+        let mut errors = Vec::new();
+        for path in fmt::files(&self.paths())? {
+            match self.one(&path) {
+                Ok(formatted) => done.push(formatted),
+                Err(error) => errors.push(CliError::from(error)),
+            }
+        }
+        if self.stdout {
+            for formatted in &done {
+                output::write(&formatted.after)?;
+            }
+        } else {
+            self.list(&done, session)?;
+        }
+        if !errors.is_empty() {
+            let message = format!("{} cannot be formatted", count(errors.len(), "file"));
+            return Err(CliError::several(errors, message));
+        }
+        let unformatted = self.check && done.iter().any(Formatted::differs);
+        Ok(if unformatted {
+            Status::Code(1)
+        } else {
+            Status::Done
+        })
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        if !self.files.is_empty() {
+            return self.files.clone();
+        }
+        let directories = [".", "recipes"].map(PathBuf::from);
+        directories
+            .into_iter()
+            .filter(|path| path.is_dir())
+            .collect()
+    }
+
+    /// Formats a file and, unless told otherwise, writes it.
+    fn one(&self, path: &Path) -> Result<Formatted, Error> {
+        let formatted = fmt::format(path)?;
+        if formatted.differs() && !self.check && !self.stdout {
+            fmt::write(&formatted)?;
+        }
+        Ok(formatted)
+    }
+
+    fn list(&self, done: &[Formatted], session: &Session) -> Result<(), CliError> {
+        let files: Vec<_> = done
+            .iter()
+            .map(|formatted| File {
+                file: formatted.path.clone(),
+                changed: formatted.differs(),
+            })
+            .collect();
+        let verb = if self.check {
+            "not formatted:"
+        } else {
+            "formatted"
+        };
+        session.print(&files, |files| {
+            let changed = files.iter().filter(|file| file.changed);
+            changed
+                .map(|file| format!("{verb} {}\n", file.file.display()))
+                .collect::<String>()
+        })
+    }
+
+    fn standard_input(&self) -> Result<Status, CliError> {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(Error::io("read", Path::new("standard input")))?;
+        let formatted = fmt::text("standard input", &text)?;
+        if self.check {
+            let differs = u8::from(formatted != text);
+            return Ok(Status::Code(differs));
+        }
+        output::write(&formatted)?;
+        Ok(Status::Done)
     }
 }

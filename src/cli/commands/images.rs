@@ -7,7 +7,7 @@ use super::super::error::CliError;
 use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use crate::ops::images::{self, ImageEntry};
+use crate::ops::images::{self, AvailableRecipe, ImageEntry};
 
 /// List the images that tags name
 ///
@@ -16,12 +16,20 @@ use crate::ops::images::{self, ImageEntry};
 #[command(after_help = "\
 Examples:
   vmfab images
-  vmfab images --quiet
+  vmfab images --available
   vmfab images --json | jq -r '.[].tag'")]
-pub(crate) struct Images {}
+pub(crate) struct Images {
+    /// List the recipes that come with vmfab instead
+    #[arg(long)]
+    available: bool,
+}
 
 impl Images {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        if self.available {
+            session.print(&images::available(), |recipes| catalogue(recipes, session))?;
+            return Ok(Status::Done);
+        }
         let entries = images::list(session.reading_context()?)?;
         session.print(&entries, |entries| {
             if session.quiet() {
@@ -34,10 +42,25 @@ impl Images {
             }
         })?;
         if entries.is_empty() {
-            session.note("there are no images yet: vmfab build RECIPE makes one");
+            session
+                .note("there are no images yet: vmfab images --available lists what can be built");
         }
         Ok(Status::Done)
     }
+}
+
+fn catalogue(recipes: &[AvailableRecipe], session: &Session) -> String {
+    if session.quiet() {
+        return recipes
+            .iter()
+            .map(|recipe| format!("{}\n", recipe.name))
+            .collect();
+    }
+    let mut table = Table::new([("RECIPE", Align::Left), ("DESCRIPTION", Align::Left)]);
+    for recipe in recipes {
+        table.row([recipe.name, recipe.description]);
+    }
+    table.to_string()
 }
 
 fn table(entries: &[ImageEntry]) -> String {

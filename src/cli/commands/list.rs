@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::error::CliError;
-use super::super::output::{duration, size};
+use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::ops::machine::{self, MachineEntry};
@@ -91,7 +91,8 @@ fn age(created: u64, now: SystemTime) -> String {
         .unwrap_or_default()
         .as_secs();
     match age {
-        0..=59 => duration(age as f64 + 0.0).replace("0 ms", "now"),
+        0 => "now".to_owned(),
+        1..=59 => format!("{age} s"),
         60..=3599 => format!("{} min", age / 60),
         3600..=86_399 => format!("{} h", age / 3600),
         _ => format!("{} d", age / 86_400),
@@ -140,7 +141,11 @@ mod tests {
             entry("old", "damaged", None),
         ];
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 7300);
-        insta::assert_snapshot!(table(&entries, now));
+        insta::assert_snapshot!(table(&entries, now), @r#"
+        NAME     STATE     IMAGE    CPUS    MEMORY     DISK   SSH               PORTS     AGE
+        docker   running   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
+        old      damaged
+        "#);
     }
 
     #[test]

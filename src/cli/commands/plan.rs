@@ -41,7 +41,6 @@ fn text(planned: &Planned, session: &Session) -> String {
     let mut table = Table::new([
         ("STEP", Align::Right),
         ("STATE", Align::Left),
-        ("KIND", Align::Left),
         ("NAME", Align::Left),
         ("READS", Align::Left),
         ("KEY", Align::Left),
@@ -56,7 +55,6 @@ fn text(planned: &Planned, session: &Session) -> String {
         table.row([
             (index + 1).to_string(),
             state.to_string(),
-            step.builder.clone(),
             step.name.clone(),
             ranges(&inputs),
             step.key.map_or_else(String::new, |key| key.short()),

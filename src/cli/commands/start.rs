@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
+use super::super::Status;
 use super::super::error::CliError;
 use super::super::session::Session;
-use super::super::{Status, output};
 use super::boot::TIMEOUT;
 use crate::machine::Until;
-use crate::ops::machine::{self, StartOptions, Started};
+use crate::ops::machine::{self, StartOptions};
 
 /// Start a machine that was stopped
 ///
@@ -37,22 +36,16 @@ impl Start {
             timeout: Duration::from_secs(self.timeout),
         };
         let started = machine::start(session.context()?, &self.name, options)?;
-        session.end_progress();
-        match (session.json(), session.quiet()) {
-            (true, _) => output::write_json_line(&Outcome::Result(&started))?,
-            (false, true) => output::write_text(&started.name)?,
-            (false, false) => output::write_text(format!(
-                "{name}: enter it with: vmfab ssh {name}",
-                name = started.name
-            ))?,
-        }
+        session.print_last(
+            &started,
+            |started| started.name.clone(),
+            |started| {
+                format!(
+                    "{name}: enter it with: vmfab ssh {name}",
+                    name = started.name
+                )
+            },
+        )?;
         Ok(Status::Done)
     }
-}
-
-/// The last line of the JSON stream.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Outcome<'a> {
-    Result(&'a Started),
 }

@@ -1,5 +1,6 @@
 //! Recipe errors: the source line with what is wrong underlined, or the same as JSON.
 
+use console::Style;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
 use serde::Serialize;
 
@@ -96,7 +97,8 @@ fn in_source(diagnostic: &dyn Diagnostic, source: Option<&dyn miette::SourceCode
     }
 }
 
-/// The text form: message, source, labels, help.
+/// The text form: message, source, labels, help. Several mistakes come one after the other, with
+/// their common message last.
 pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) -> String {
     let theme = GraphicalTheme {
         characters: ThemeCharacters {
@@ -114,12 +116,27 @@ pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) ->
             ThemeStyles::none()
         },
     };
-    let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width)
         .with_links(false);
-    match handler.render_report(&mut text, diagnostic) {
-        Ok(()) => text,
-        Err(_) => format!("error: {diagnostic}\n"),
+    let render = |one: &dyn Diagnostic| {
+        let mut text = String::new();
+        match handler.render_report(&mut text, one) {
+            // Other errors begin at the first column, too.
+            Ok(()) => text.strip_prefix("  ").unwrap_or(&text).to_owned(),
+            Err(_) => format!("error: {one}\n"),
+        }
+    };
+    let mut texts: Vec<String> = diagnostic
+        .related()
+        .into_iter()
+        .flatten()
+        .map(render)
+        .collect();
+    if texts.is_empty() {
+        return render(diagnostic);
     }
+    let error = Style::new().red().force_styling(color).apply_to("error:");
+    texts.push(format!("{error} {diagnostic}\n"));
+    texts.join("\n")
 }

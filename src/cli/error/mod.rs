@@ -58,7 +58,7 @@ impl Kind {
 pub(super) struct CliError {
     kind: Kind,
     message: String,
-    details: Details,
+    details: Box<Details>,
     help: Vec<String>,
     /// What went wrong in each place, when it was several.
     parts: Vec<Self>,
@@ -84,7 +84,7 @@ impl CliError {
         Self {
             kind,
             message: message.into(),
-            details: Details::default(),
+            details: Box::default(),
             help: Vec::new(),
             parts: Vec::new(),
             diagnostic: None,
@@ -168,11 +168,11 @@ impl From<Error> for CliError {
                 Self::new(Kind::Failed, message).and_help(io_help(&source, &path))
             }
             Error::Failed(failure) => Self {
-                details: Details {
+                details: Box::new(Details {
                     command: None,
                     output: failure.output,
                     log: failure.log.map(|path| path.display().to_string()),
-                },
+                }),
                 ..Self::new(Kind::Failed, message).and_help(failure.help)
             },
             Error::Lacking { help, .. } => Self::new(Kind::Missing, message).with_help(help),
@@ -284,11 +284,11 @@ fn step(failure: StepFailure) -> CliError {
     let log = log.display().to_string();
     match error {
         BuildError::Command { command, how, tail } => CliError {
-            details: Details {
+            details: Box::new(Details {
                 command: Some(command),
                 output: tail,
                 log: Some(log),
-            },
+            }),
             ..CliError::failed(message(&how))
         },
         BuildError::Interrupted => Error::Interrupted.into(),
@@ -306,10 +306,10 @@ fn step(failure: StepFailure) -> CliError {
             ..
         } => CliError::failed(message(&error.to_string())).and_help(io_help(source, path)),
         BuildError::Other(inner) => CliError {
-            details: Details {
+            details: Box::new(Details {
                 log: Some(log),
                 ..Details::default()
-            },
+            }),
             ..CliError::failed(message(&with_causes(inner.as_ref())))
         },
     }

@@ -106,10 +106,10 @@ struct Look {
 }
 
 /// `label: line`, or the lines below the label when there are several.
-fn push_block<'a>(
+fn push_block(
     text: &mut String,
     label: &str,
-    lines: &mut dyn Iterator<Item = &'a str>,
+    lines: &mut dyn Iterator<Item = &'_ str>,
     faint: &Style,
 ) {
     let lines: Vec<_> = lines.collect();

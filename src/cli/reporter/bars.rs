@@ -257,10 +257,10 @@ impl Screen {
                 None => bars.add(line()),
             });
             let text = format!(
-                "{} {} {}  {}",
+                "{} {:>6} {}  {}",
                 accent.apply_to(frame(running.since)),
-                running.label,
                 seconds(passed),
+                running.label,
                 faint.apply_to(clean(&running.last_line)),
             );
             bar.set_message(fit(&text, width));

@@ -6,7 +6,7 @@
 //! | bars and lines | standard error | on a terminal |
 //! | lines | standard error | elsewhere |
 //! | warnings | standard error | with `--quiet` |
-//! | events as JSON lines | standard output | with `--json`, for commands whose result they are part of (`build`) |
+//! | events as JSON lines | standard output | with `--json`, for commands whose result they are part of (`build`, `boot`, `start`) |
 //! | events as JSON lines with times | the log file | with `--log` |
 
 mod bars;

@@ -194,14 +194,14 @@ fn bars_show_what_runs_below_what_is_done() {
     film.events(build().drain(..5));
     insta::assert_snapshot!(film.picture(3), @r#"
     [2/6] 2 steps cached
-    * docker: packages docker.io 3.0 s  Reading package lists...
+    *  3.0 s docker: packages docker.io  Reading package lists...
     [2/6] docker 3.0 s
     "#);
     film.events([started(3, "docker: copy files")]);
     insta::assert_snapshot!(film.picture(12), @r#"
     [2/6] 2 steps cached
-    * docker: packages docker.io 15 s  Reading package lists...
-    * docker: copy files 12 s
+    *   15 s docker: packages docker.io  Reading package lists...
+    *   12 s docker: copy files
     [2/6] docker 15 s
     "#);
     film.events(build().drain(6..10));
@@ -209,7 +209,7 @@ fn bars_show_what_runs_below_what_is_done() {
     [2/6] 2 steps cached
     [3/6] docker: copy files … built in 40 ms
     [4/6] docker: packages docker.io … built in 7.1 s
-    * docker: run 1.0 s
+    *  1.0 s docker: run
     [4/6] docker 16 s
     "#);
     film.events(build().drain(10..));
@@ -228,7 +228,7 @@ fn bars_fit_narrow_terminals() {
     film.events(build().drain(..5));
     insta::assert_snapshot!(film.picture(130), @r#"
     [2/6] 2 steps cached
-    * docker: packages doc…
+    * 2 min 10 s docker: p…
     [2/6] docker 2 min 10 s
     "#);
 }
@@ -250,8 +250,8 @@ fn bars_of_a_machine_and_a_task() {
         },
     ]);
     insta::assert_snapshot!(film.picture(5), @r#"
-    * converting to qcow2 5.0 s
-    * docker: waiting for ssh 5.0 s
+    *  5.0 s converting to qcow2
+    *  5.0 s docker: waiting for ssh
     "#);
     film.events([
         Event::TaskFinished {
