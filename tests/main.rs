@@ -7,4 +7,5 @@ mod architecture;
 mod cli;
 mod disk;
 mod export;
+mod machines;
 mod recipes;

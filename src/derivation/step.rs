@@ -189,7 +189,7 @@ pub struct Copy {
 }
 
 /// Parameters of `user`. When the account is there already, groups and keys are added, sudo is granted
-/// if asked for, and shell, id and password hash are changed if given; nothing is taken away.
+/// if asked for, and shell and password hash are changed if given; nothing is taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct User {
@@ -201,7 +201,7 @@ pub struct User {
     pub sudo: bool,
     /// Login shell; that of the system's useradd(8) when absent.
     pub shell: Option<String>,
-    /// Numeric id.
+    /// Numeric id of a new account.
     pub uid: Option<u32>,
     /// Password hash in crypt(5) form; locked when absent.
     pub password_hash: Option<String>,

@@ -28,6 +28,8 @@ impl Ssh {
     #[must_use]
     pub fn arguments(&self, command: &[String]) -> Vec<OsString> {
         let mut args = self.options();
+        // QEMU's network takes the connection even when nobody in the guest will.
+        args.extend(["-o".into(), "ConnectTimeout=30".into()]);
         args.push(self.destination());
         // Options end here, or a command that begins with "-" would be one.
         args.push("--".into());
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn a_session_with_a_command() {
         let command = ["docker", "version"].map(str::to_owned);
-        insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= vm@127.0.0.1 -- docker version");
+        insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o ConnectTimeout=30 vm@127.0.0.1 -- docker version");
     }
 
     #[test]

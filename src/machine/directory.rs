@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -31,8 +31,8 @@ pub(super) mod files {
 
 /// Directories that are being made or removed begin with this, which no machine's name does.
 const TEMPORARY: &str = ".tmp-";
-/// A temporary directory without a lock file is that of a killed process when it is this old.
-const ABANDONED: Duration = Duration::from_secs(60);
+/// Locked for the moment in which a temporary directory has no lock of its own yet.
+const MAKING: &str = ".lock";
 /// Between two tries to take a lock.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -74,6 +74,9 @@ impl Root {
     /// this process dies before [`publish`](Self::publish).
     pub(super) fn temporary(&self) -> Result<(PathBuf, Lock), MachineError> {
         fs::create_dir_all(&self.0).map_err(io_error("create", &self.0))?;
+        let making = self.0.join(MAKING);
+        let making_lock = File::create(&making).map_err(io_error("create", &making))?;
+        making_lock.lock().map_err(io_error("lock", &making))?;
         self.sweep();
         let path = self.unused_name();
         fs::DirBuilder::new()
@@ -106,10 +109,15 @@ impl Root {
         let directory = self.directory(name);
         let doomed = self.unused_name();
         fs::rename(&directory, &doomed).map_err(io_error("remove", &directory))?;
-        fs::remove_dir_all(&doomed).map_err(io_error("remove", &doomed))
+        match fs::remove_dir_all(&doomed) {
+            // Someone else sweeps.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(io_error("remove", &doomed)),
+        }
     }
 
-    /// Removes what killed processes left. What cannot be removed is left to the next time.
+    /// Removes what killed processes left: temporary directories without a lock that is held. What
+    /// cannot be removed is left to the next time. Only while no other process makes one.
     fn sweep(&self) {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return;
@@ -119,18 +127,11 @@ impl Root {
             if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
                 continue;
             }
-            // Opening must not make the file: the owner may be about to.
-            let abandoned = match File::options().write(true).open(path.join(files::LOCK)) {
-                Ok(file) => file.try_lock().is_ok(),
-                Err(_) => entry
-                    .metadata()
-                    .and_then(|meta| meta.modified())
-                    .is_ok_and(|time| {
-                        SystemTime::now()
-                            .duration_since(time)
-                            .is_ok_and(|age| age > ABANDONED)
-                    }),
-            };
+            // Opening does not make the file: a directory that is being removed may be without.
+            let abandoned = File::options()
+                .write(true)
+                .open(path.join(files::LOCK))
+                .map_or(true, |file| file.try_lock().is_ok());
             if abandoned {
                 let _ = fs::remove_dir_all(&path);
             }
@@ -268,11 +269,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = Root(home.path().join("machines"));
         let (abandoned, lock) = root.temporary().unwrap();
+        let (bare, _) = root.temporary().unwrap();
+        fs::remove_file(bare.join(files::LOCK)).unwrap();
         let (alive, _held) = root.temporary().unwrap();
         assert!(abandoned.exists());
         drop(lock);
         let (_, _lock) = root.temporary().unwrap();
         assert!(!abandoned.exists());
+        assert!(!bare.exists());
         assert!(alive.exists());
     }
 
@@ -293,7 +297,11 @@ mod tests {
         drop(lock);
         let error = waiter.join().unwrap().unwrap_err();
         assert!(matches!(error, MachineError::Unknown(_)), "{error}");
-        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+        let left: Vec<_> = fs::read_dir(&root.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [MAKING]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub enum MachineError {
         wanted: String,
     },
     /// A port of the host cannot be listened on.
-    #[error("port {port} of 127.0.0.1 cannot be forwarded: {source}")]
+    #[error("port {port} of 127.0.0.1 cannot be forwarded: {}", source.kind())]
     Port {
         /// The port.
         port: u16,

@@ -1,11 +1,13 @@
 //! What this host has and lacks.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
 
 use crate::host::{Home, Program, find_program};
+use crate::qemu::{FirmwareMissing, find_firmware};
 
 /// Free space below which a build is likely to fail, in bytes.
 const LITTLE_SPACE: u64 = 5 << 30;
@@ -61,12 +63,12 @@ pub fn examine(home: &Home) -> Report {
         let programs = threads.into_iter().filter_map(|thread| thread.join().ok());
         programs.collect()
     });
-    checks.push(user_namespaces(root));
+    checks.push(user_namespaces());
     checks.extend(
         [("subuid", "/etc/subuid"), ("subgid", "/etc/subgid")]
             .map(|(name, file)| subordinate_ids(name, Path::new(file), root)),
     );
-    checks.extend([overlay(home, root), kvm(), uefi(), space(home)]);
+    checks.extend([overlay(home), kvm(), uefi(), space(home)]);
     let mut packages: Vec<String> = checks
         .iter()
         .filter(|check| check.state == State::Missing)
@@ -141,27 +143,70 @@ fn first_version(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn user_namespaces(root: bool) -> Check {
-    let check =
-        |state, detail: &str| Check::new("user namespaces", "building without root", state, detail);
-    if root {
-        return check(State::Ok, "not needed as root");
-    }
-    let blocked = |file: &str, value: &str| {
-        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == value)
+/// Tries what every step needs, as root, too: a user namespace with mounts of its own.
+fn user_namespaces() -> Check {
+    let check = |state, detail: String| {
+        Check::new(
+            "user namespaces",
+            "the sandbox of build steps",
+            state,
+            detail,
+        )
+    };
+    let failure = match in_namespace(&["true".as_ref()]) {
+        Ok(()) => return check(State::Ok, "allowed".to_owned()),
+        Err(failure) => failure,
     };
     let switches = [
         ("kernel.unprivileged_userns_clone", "0", "1"),
         ("user.max_user_namespaces", "0", "15000"),
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
     ];
-    for (key, bad, good) in switches {
-        if blocked(&format!("/proc/sys/{}", key.replace('.', "/")), bad) {
-            return check(State::Missing, &format!("forbidden by {key}={bad}"))
-                .help(format!("sudo sysctl -w {key}={good}"));
+    let blocking = switches.iter().find(|(key, bad, _)| {
+        let file = format!("/proc/sys/{}", key.replace('.', "/"));
+        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == *bad)
+    });
+    match (failure, blocking) {
+        (failure @ Failure::NoUnshare, _) => failure.check(&check),
+        (_, Some((key, bad, good))) => check(State::Missing, format!("forbidden by {key}={bad}"))
+            .help(format!("sudo sysctl -w {key}={good}")),
+        (failure, None) => failure
+            .check(&check)
+            .help("in a container: run it privileged, or let it make user namespaces"),
+    }
+}
+
+/// Why a try in a namespace failed.
+enum Failure {
+    NoUnshare,
+    Failed(String),
+}
+
+impl Failure {
+    fn check(self, check: &dyn Fn(State, String) -> Check) -> Check {
+        match self {
+            Self::NoUnshare => {
+                check(State::Missing, "unshare is not installed".to_owned()).package("util-linux")
+            }
+            Self::Failed(why) => check(State::Missing, why),
         }
     }
-    check(State::Ok, "allowed")
+}
+
+/// Runs a command in a user namespace and a mount namespace of its own.
+fn in_namespace(command: &[&OsStr]) -> Result<(), Failure> {
+    let unshare = find_program("unshare").ok_or(Failure::NoUnshare)?;
+    let output = Command::new(unshare)
+        .args(["--map-root-user", "--mount"])
+        .args(command)
+        .output()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().next().unwrap_or("it failed without a word");
+    Err(Failure::Failed(line.trim().to_owned()))
 }
 
 fn subordinate_ids(name: &str, file: &Path, root: bool) -> Check {
@@ -224,8 +269,9 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
-/// Tries to mount an overlay where steps will: some file systems cannot carry one.
-fn overlay(home: &Home, root: bool) -> Check {
+/// Tries to mount an overlay where steps will, with the options that they use: some file systems
+/// cannot carry one.
+fn overlay(home: &Home) -> Check {
     let check = |state, detail: String| {
         Check::new("overlayfs", "the sandbox of build steps", state, detail)
     };
@@ -246,41 +292,24 @@ fn overlay(home: &Home, root: bool) -> Check {
     let directory = |name: &str| scratch.path().join(name);
     for name in ["lower", "upper", "work", "merged"] {
         if let Err(error) = std::fs::create_dir(directory(name)) {
-            return check(
-                State::Missing,
-                format!("create a directory in {}: {error}", place.display()),
-            );
+            let detail = format!("create a directory in {}: {error}", place.display());
+            return check(State::Missing, detail);
         }
     }
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}{}",
-        directory("lower").display(),
-        directory("upper").display(),
-        directory("work").display(),
-        if root { "" } else { ",userxattr" },
-    );
-    let mut command = Command::new("unshare");
-    command.arg("--mount");
-    if !root {
-        command.arg("--map-root-user");
+    let mut options = OsString::from("userxattr,volatile");
+    for name in ["lower", "upper", "work"] {
+        options.push(format!(",{name}dir="));
+        options.push(directory(name));
     }
-    command
-        .args(["mount", "-t", "overlay", "overlay", "-o", &options])
-        .arg(directory("merged"));
-    match command.output() {
-        Ok(output) if output.status.success() => {
-            check(State::Ok, format!("works in {}", place.display()))
-        }
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let why = text.lines().next().unwrap_or("mount failed").to_owned();
-            check(State::Missing, why).help(
-                "load it (sudo modprobe overlay), or set VMFAB_HOME to a directory on ext4, xfs or btrfs",
-            )
-        }
-        Err(_) => {
-            check(State::Missing, "unshare is not installed".to_owned()).package("util-linux")
-        }
+    let target = directory("merged");
+    let mount = ["mount", "-t", "overlay", "overlay", "-o"].map(OsStr::new);
+    let command = [&mount[..], &[options.as_os_str(), target.as_os_str()]].concat();
+    match in_namespace(&command) {
+        Ok(()) => check(State::Ok, format!("works in {}", place.display())),
+        Err(failure @ Failure::NoUnshare) => failure.check(&check),
+        Err(failure) => failure
+            .check(&check)
+            .help("sudo modprobe overlay, or set VMFAB_HOME to a directory on ext4, xfs or btrfs"),
     }
 }
 
@@ -313,25 +342,14 @@ fn kvm() -> Check {
 }
 
 fn uefi() -> Check {
-    let (files, package): (&[&str], _) = if cfg!(target_arch = "x86_64") {
-        (
-            &[
-                "/usr/share/OVMF/OVMF_CODE_4M.fd",
-                "/usr/share/OVMF/OVMF_CODE.fd",
-            ],
-            "ovmf",
-        )
-    } else {
-        (&["/usr/share/AAVMF/AAVMF_CODE.fd"], "qemu-efi-aarch64")
+    let check = |state, detail: String| {
+        Check::new("uefi firmware", "booting with UEFI", state, detail)
+            .package(FirmwareMissing::PACKAGE)
     };
-    let found = files.iter().find(|file| Path::new(file).exists());
-    let check =
-        |state, detail: &str| Check::new("uefi firmware", "booting UEFI disks", state, detail);
-    match found {
-        Some(file) => check(State::Ok, file),
-        None => check(State::Optional, "not installed"),
+    match find_firmware(Path::new("/")) {
+        Ok(firmware) => check(State::Ok, firmware.code.display().to_string()),
+        Err(_) => check(State::Optional, "not installed".to_owned()),
     }
-    .package(package)
 }
 
 fn space(home: &Home) -> Check {

@@ -3,7 +3,6 @@
 
 mod label;
 mod lower;
-mod render;
 mod settings;
 #[cfg(test)]
 mod tests;

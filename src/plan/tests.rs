@@ -53,21 +53,19 @@ fn planned(text: &str) -> Plan {
 fn keys(graph: &Graph) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     for node in graph.nodes() {
-        let objects: Vec<ResolvedInput> = node
+        let inputs: Vec<ResolvedInput> = node
             .inputs
             .iter()
             .map(|input| {
                 let text = format!("{} {}", keys[input.node.index()], input.output);
+                let id = ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish());
                 ResolvedInput {
                     role: input.role.clone(),
-                    object: ObjectRef {
-                        id: ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish()),
-                        size: 0,
-                    },
+                    object: ObjectRef { id, size: 0 },
                 }
             })
             .collect();
-        keys.push(action_key(node, &objects).to_string());
+        keys.push(action_key(node, &inputs).to_string());
     }
     keys
 }

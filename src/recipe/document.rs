@@ -10,12 +10,14 @@ use kdl::{KdlDocument, KdlNode};
 use miette::NamedSource;
 
 use super::catalogue;
-use super::error::{Problem, closest};
-use super::model::{Parameter, ParameterKind, Recipe};
-use super::parameter::{self, Values};
-use super::reader::{Reader, Scope, enumerate, report_unknown};
+use super::check::report_unknown;
+use super::error::{Problem, closest, enumerate};
+use super::header::{self, Declared, Settings, known_parameters};
+use super::model::{Parameter, Recipe};
+use super::reader::Reader;
 use super::reference::normalise;
-use super::shape::{DOCUMENT, INCLUDE, RECIPE};
+use super::scope::Scope;
+use super::shape::{DOCUMENT, INCLUDE};
 use super::source::{Files, Source, Span, Spanned};
 use super::{syntax, value};
 
@@ -74,14 +76,6 @@ pub(super) struct ImageNode {
     pub scope: Scope,
 }
 
-/// The values that are set for a recipe.
-pub(super) struct Settings<'a> {
-    /// By a `from` node, with the place of the name.
-    pub set: &'a [(Spanned<String>, String)],
-    /// By the user, for every recipe that has such a parameter.
-    pub given: &'a BTreeMap<String, String>,
-}
-
 /// A parsed file, before parameters hold in it.
 struct File {
     nodes: Vec<KdlNode>,
@@ -114,7 +108,13 @@ pub(super) fn read(
     let mut recipe = None;
     let mut declared = Declared::default();
     for (index, file) in collector.parsed.iter().enumerate() {
-        let own = read_recipe_node(file, &place.stem(), &mut declared, settings);
+        let own = header::read(
+            &file.nodes,
+            &file.scope,
+            &place.stem(),
+            &mut declared,
+            settings,
+        );
         if index == 0 {
             recipe = own;
         }
@@ -285,153 +285,6 @@ fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>) -> Prob
                 ),
             })
         }
-    }
-}
-
-/// Parameters as they are declared.
-#[derive(Default)]
-struct Declared {
-    parameters: Vec<Parameter>,
-    values: Values,
-}
-
-/// Reads the `recipe` node of a file, when it has one.
-fn read_recipe_node(
-    file: &File,
-    stem: &str,
-    declared: &mut Declared,
-    settings: &Settings<'_>,
-) -> Option<Recipe> {
-    let mut nodes = file
-        .nodes
-        .iter()
-        .filter(|node| node.name().value() == "recipe");
-    let reader = Reader::new(&file.scope, nodes.next()?, &RECIPE);
-    if let Some(second) = nodes.next() {
-        file.scope.report(
-            Problem::new(
-                &file.scope.span(second.name().span()),
-                "a file has one \"recipe\" node",
-                "the second one",
-            )
-            .with_help("remove one of them, or write both as one"),
-        );
-    }
-    let name = reader.parsed_argument(0, value::name);
-    let mut recipe = Recipe {
-        name: name.map_or_else(|| stem.to_owned(), |name| name.value),
-        version: reader.text("version").map(|version| version.value),
-        description: None,
-        metadata: BTreeMap::new(),
-    };
-    for child in reader.children() {
-        match child.shape.name {
-            "description" => recipe.description = child.argument(0).map(|text| text.value),
-            "metadata" => recipe.metadata.extend(child.map(|key| Ok(key.to_owned()))),
-            _ => declare(&child, declared, settings),
-        }
-    }
-    Some(recipe)
-}
-
-fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) {
-    let kind = match node.choice("type", &ParameterKind::NAMES) {
-        Some(kind) => kind.value,
-        // A wrong type was reported; any value will do.
-        None => ParameterKind::String,
-    };
-    let default = node.scalar("default");
-    let description = node.text("description").map(|text| text.value);
-    let choices: Vec<String> = node
-        .children()
-        .flat_map(|choices| choices.arguments(|text| Ok(text.to_owned())))
-        .collect();
-    let Some(name) = node.parsed_argument(0, value::name) else {
-        return;
-    };
-    if declared.values.contains_key(&name.value) {
-        node.scope.report(
-            Problem::new(
-                &name.span,
-                format!("the parameter \"{}\" is declared twice", name.value),
-                "declared before, here or in an included file",
-            )
-            .with_help("remove one of them"),
-        );
-        return;
-    }
-    let from_base = settings.set.iter().find(|(key, _)| key.value == name.value);
-    let chosen = if let Some((key, value)) = from_base {
-        Some((value.clone(), key.span.clone(), "set here"))
-    } else if let Some(value) = settings.given.get(&name.value) {
-        Some((
-            value.clone(),
-            name.span.clone(),
-            "this parameter was set with --set",
-        ))
-    } else {
-        default
-            .as_ref()
-            .map(|default| (default.value.clone(), default.span.clone(), "wrong default"))
-    };
-    let mut value = None;
-    match chosen {
-        Some((text, span, label)) => match parameter::check(kind, &choices, &text) {
-            Ok(()) => value = Some(text),
-            Err(wrong) => {
-                let help = if choices.is_empty() {
-                    wrong.help.to_owned()
-                } else {
-                    let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-                    match closest(&text, choices.iter().copied()) {
-                        Some(choice) => format!("did you mean \"{choice}\"?"),
-                        None => format!("the choices are {}", enumerate(&choices)),
-                    }
-                };
-                let message = format!("parameter \"{}\": {}", name.value, wrong.message);
-                // A value that the user gives may be for several recipes: once is enough.
-                let told = |other: &Problem| other.to_string() == message;
-                let again = node.scope.problems.borrow().iter().any(told);
-                if !again {
-                    let problem = Problem::new(&span, message, label).with_help(help);
-                    node.scope.report(problem);
-                }
-            }
-        },
-        None if node.has("default") => {}
-        None => node.scope.report(
-            Problem::new(
-                &name.span,
-                format!("the parameter \"{}\" has no value", name.value),
-                "it has no default and is not set",
-            )
-            .with_help(format!(
-                "give it one with --set {}=…, or add default=\"…\"",
-                name.value
-            )),
-        ),
-    }
-    declared.values.insert(name.value.clone(), value.clone());
-    declared.parameters.push(Parameter {
-        name,
-        kind,
-        value: value.unwrap_or_default(),
-        default: default.map(|default| default.value),
-        choices,
-        description,
-    });
-}
-
-/// `did you mean …`, or all that there are.
-pub(super) fn known_parameters<'a>(
-    word: &str,
-    names: impl Iterator<Item = &'a String> + Clone,
-) -> String {
-    let names: Vec<&str> = names.map(String::as_str).collect();
-    match closest(word, names.iter().copied()) {
-        Some(name) => format!("did you mean \"{name}\"?"),
-        None if names.is_empty() => "it has no parameters".to_owned(),
-        None => format!("its parameters are {}", enumerate(&names)),
     }
 }
 

@@ -1,14 +1,9 @@
 //! One `image` node to the model, as far as it can be read without other files.
 
-use std::path::PathBuf;
-
 use super::error::Problem;
-use super::model::{
-    Boot, Bootstrap, Content, Copy, Disk, File, Firmware, Instruction, Kernel, Limits, Packages,
-    Port, Run, Service, User,
-};
+use super::instruction;
+use super::model::{Boot, Bootstrap, Disk, Firmware, Instruction, Kernel, Port, Run};
 use super::reader::Reader;
-use super::reference::normalise;
 use super::source::{Files, Spanned};
 use super::value;
 
@@ -167,16 +162,16 @@ fn bootstrap(node: &Reader<'_>) -> Option<Bootstrap> {
 
 fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
     let instruction = match node.shape.name {
-        "packages" => packages(node).map(Instruction::Packages),
-        "run" => run(node).map(Instruction::Run),
-        "file" => file(node, files).map(Instruction::File),
-        "copy" => copy(node, files).map(Instruction::Copy),
-        "user" => user(node).map(Instruction::User),
+        "packages" => instruction::packages(node).map(Instruction::Packages),
+        "run" => instruction::run(node).map(Instruction::Run),
+        "file" => instruction::file(node, files).map(Instruction::File),
+        "copy" => instruction::copy(node, files).map(Instruction::Copy),
+        "user" => instruction::user(node).map(Instruction::User),
         "env" => Some(Instruction::Env(node.map(value::variable))),
         "hostname" => node
             .parsed_argument(0, value::hostname)
             .map(Instruction::Hostname),
-        "service" => service(node).map(Instruction::Service),
+        "service" => instruction::service(node).map(Instruction::Service),
         "disk" => {
             draft.disk = disk(node);
             None
@@ -201,222 +196,11 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
         }
         // The only one left in the shape of an image: "check".
         _ => {
-            draft.checks.extend(run(node));
+            draft.checks.extend(instruction::run(node));
             None
         }
     };
     draft.instructions.extend(instruction);
-}
-
-fn packages(node: &Reader<'_>) -> Option<Packages> {
-    let names = node.arguments(value::package);
-    let recommends = node.flag("recommends").is_some_and(|flag| flag.value);
-    let limits = limits(node);
-    (!names.is_empty()).then_some(Packages {
-        names,
-        recommends,
-        limits,
-    })
-}
-
-fn run(node: &Reader<'_>) -> Option<Run> {
-    let command = node.argument(0);
-    if let Some(command) = command.as_ref().filter(|command| command.trim().is_empty()) {
-        node.scope.report(
-            Problem::new(&command.span, "the script is empty", "nothing to run")
-                .with_help(format!("for example: {}", node.shape.example)),
-        );
-    }
-    let shell = node.parsed("shell", value::shell);
-    let workdir = node.parsed("workdir", value::image_path);
-    let network = node.flag("network").is_some_and(|flag| flag.value);
-    let limits = limits(node);
-    let env = node
-        .children()
-        .flat_map(|env| env.map(value::variable))
-        .collect();
-    Some(Run {
-        command: command?,
-        shell: match shell {
-            Some(shell) => shell.value,
-            None => vec!["/bin/sh".to_owned(), "-ec".to_owned()],
-        },
-        env,
-        workdir: workdir.map(|workdir| workdir.value),
-        network,
-        limits,
-    })
-}
-
-fn limits(node: &Reader<'_>) -> Limits {
-    let processes = node.number("processes", |text| {
-        text.parse::<u64>()
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or_else(|| value::Wrong {
-                message: format!("{text} is not a number of processes"),
-                help: "write a number from 1 on",
-            })
-    });
-    Limits {
-        seconds: node
-            .parsed("timeout", value::duration)
-            .map(|limit| limit.value),
-        memory: node.parsed("memory", value::size).map(|limit| limit.value),
-        processes: processes.map(|limit| limit.value),
-    }
-}
-
-fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
-    let path = node.parsed_argument(0, value::image_file);
-    let mode = mode(node);
-    let owner = node.parsed("owner", value::owner);
-    let contents: Vec<_> = node.children().collect();
-    let local = match node.text("source") {
-        Some(source) => Some(local_path(node, source, files)?),
-        None => None,
-    };
-    if let Some(local) = local
-        .as_ref()
-        .filter(|local| files.is_directory(&local.value))
-    {
-        node.scope.report(
-            Problem::new(
-                &local.span,
-                format!("{} is a directory", local.value.display()),
-                "\"file\" takes one file",
-            )
-            .with_help("use \"copy\" for directories: copy \"./site\" \"/srv/www\""),
-        );
-        return None;
-    }
-    let content = match (local, contents.as_slice()) {
-        (Some(local), []) => Content::Local(local),
-        (None, [content]) => Content::Inline(content.argument(0)?.value),
-        (None, []) => {
-            if !node.has("source") && !node.has("content") {
-                node.lacks("content");
-            }
-            return None;
-        }
-        (_, [.., last]) => {
-            node.scope.report(
-                Problem::new(&last.span(), "a file has one content", "the second content")
-                    .with_help("keep either \"source\" or one \"content\""),
-            );
-            return None;
-        }
-    };
-    Some(File {
-        path: path?.value,
-        content,
-        mode,
-        owner: owner.map(|owner| owner.value),
-    })
-}
-
-fn mode(node: &Reader<'_>) -> Option<u32> {
-    node.parsed("mode", value::mode).map(|mode| mode.value)
-}
-
-fn copy(node: &Reader<'_>, files: &dyn Files) -> Option<Copy> {
-    let source = node
-        .argument(0)
-        .and_then(|source| local_path(node, source, files));
-    let destination = node.parsed_argument(1, value::image_path);
-    let mode = mode(node);
-    let owner = node.parsed("owner", value::owner);
-    let (source, destination) = (source?, destination?.value);
-    let is_directory = files.is_directory(&source.value);
-    let destination = match (destination.strip_suffix('/'), source.value.file_name()) {
-        (Some(directory), Some(name)) if !is_directory => {
-            format!("{directory}/{}", name.to_string_lossy())
-        }
-        (Some(""), _) => "/".to_owned(),
-        (Some(directory), _) => directory.to_owned(),
-        (None, _) => destination,
-    };
-    Some(Copy {
-        source,
-        destination,
-        mode,
-        owner: owner.map(|owner| owner.value),
-    })
-}
-
-/// A local path, relative to the recipe's directory; reports it when nothing is there.
-fn local_path(
-    node: &Reader<'_>,
-    text: Spanned<String>,
-    files: &dyn Files,
-) -> Option<Spanned<PathBuf>> {
-    let Some(directory) = &node.scope.directory else {
-        node.scope.report(
-            Problem::new(
-                &text.span,
-                "a built-in recipe has no local files",
-                "there is no directory that this could be in",
-            )
-            .with_help("write the recipe to a file of your own"),
-        );
-        return None;
-    };
-    let path = directory.join(&text.value);
-    let path = normalise(&path);
-    if text.value.is_empty() || !files.exists(&path) {
-        node.scope.report(
-            Problem::new(
-                &text.span,
-                format!("there is no file {}", path.display()),
-                "not found",
-            )
-            .with_help("paths count from the directory of the recipe file"),
-        );
-        return None;
-    }
-    Some(text.map(|_| path))
-}
-
-fn user(node: &Reader<'_>) -> Option<User> {
-    let name = node.parsed_argument(0, value::account);
-    let mut groups = node.words("groups", value::account);
-    let sudo = node.flag("sudo").is_some_and(|flag| flag.value);
-    let uid = node.number("uid", |text| {
-        text.parse::<u32>()
-            .ok()
-            .filter(|uid| *uid < u32::MAX)
-            .ok_or_else(|| value::Wrong {
-                message: format!("{text} is not a user id"),
-                help: "a user id is a number from 0 to 4294967294; people's begin at 1000",
-            })
-    });
-    let shell = node.parsed("shell", value::image_file);
-    let password_hash = node.parsed("password-hash", value::password_hash);
-    let mut authorized_keys = Vec::new();
-    for child in node.children() {
-        match child.shape.name {
-            "groups" => groups.extend(child.arguments(value::account)),
-            _ => authorized_keys.extend(child.arguments(value::authorized_key)),
-        }
-    }
-    Some(User {
-        name: name?.value,
-        groups,
-        sudo,
-        uid: uid.map(|uid| uid.value),
-        shell: shell.map(|shell| shell.value),
-        password_hash: password_hash.map(|hash| hash.value),
-        authorized_keys,
-    })
-}
-
-fn service(node: &Reader<'_>) -> Option<Service> {
-    let name = node.parsed_argument(0, value::service);
-    let enable = node.flag("enable");
-    Some(Service {
-        name: name?.value,
-        enable: enable.is_none_or(|flag| flag.value),
-    })
 }
 
 fn disk(node: &Reader<'_>) -> Disk {

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::catalogue;
-use super::document::{self, Document, Place, Reporting, Settings, known_parameters};
-use super::error::{Problem, RecipeError, closest};
+use super::document::{self, Document, Place, Reporting};
+use super::error::{Problem, RecipeError, closest, enumerate};
+use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
 use super::model::{Base, Image, Loaded};
-use super::reader::{Reader, enumerate};
+use super::reader::Reader;
 use super::reference::Reference;
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};

@@ -6,15 +6,19 @@
 //! ```
 
 mod catalogue;
+mod check;
 mod document;
 mod error;
 mod format;
+mod header;
 mod image;
+mod instruction;
 mod load;
 mod model;
 mod parameter;
 mod reader;
 mod reference;
+mod scope;
 mod shape;
 mod source;
 mod syntax;

@@ -234,7 +234,7 @@ pub struct User {
     pub groups: Vec<String>,
     /// Whether it may use sudo without a password.
     pub sudo: bool,
-    /// Numeric id.
+    /// Numeric id of a new account.
     pub uid: Option<u32>,
     /// Login shell.
     pub shell: Option<String>,

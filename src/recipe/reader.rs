@@ -1,91 +1,15 @@
-//! Reading one KDL node against its shape. Mistakes are collected, so that one run shows many.
+//! Reading the values of one KDL node. Mistakes are collected, so that one run shows many.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::rc::Rc;
 
 use kdl::{KdlEntry, KdlNode, KdlValue};
-use miette::SourceSpan;
 
-use super::error::{Problem, closest};
-use super::parameter::{SubstitutionError, Values, substitute};
-use super::shape::{NOT_YET, Shape, home_of};
-use super::source::{Source, Span, Spanned};
+use super::check;
+use super::error::{Problem, closest, enumerate};
+use super::scope::Scope;
+use super::shape::{NOT_YET, Shape};
+use super::source::{Span, Spanned};
 use super::value::{self, Parsed, Wrong};
-
-/// What the nodes of one file are read with.
-#[derive(Clone)]
-pub(super) struct Scope {
-    /// The file.
-    pub source: Source,
-    /// Its directory; `None` for a built-in recipe.
-    pub directory: Option<PathBuf>,
-    /// The parameters that hold in it; `None` where strings are taken as they are.
-    pub values: Option<Rc<Values>>,
-    /// Where mistakes go.
-    pub problems: Rc<RefCell<Vec<Problem>>>,
-}
-
-impl Scope {
-    /// A place in this file.
-    pub(super) fn span(&self, range: SourceSpan) -> Span {
-        Span {
-            source: self.source.clone(),
-            range,
-        }
-    }
-
-    pub(super) fn report(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
-    }
-
-    /// Puts parameters into a string; reports and gives `None` when that fails.
-    fn substitute(&self, text: &str, range: SourceSpan) -> Option<(String, bool)> {
-        let Some(values) = &self.values else {
-            return Some((text.to_owned(), false));
-        };
-        let error = match substitute(text, values) {
-            Ok(done) => return Some(done),
-            Err(error) => error,
-        };
-        let part = |needle: &str| {
-            let start = range.offset();
-            let found = self.source.inner()[start..start + range.len()].find(needle);
-            self.span(found.map_or(range, |at| (start + at, needle.len()).into()))
-        };
-        match error {
-            SubstitutionError::NoValue => {}
-            SubstitutionError::Open => self.report(
-                Problem::new(
-                    &part("${"),
-                    "\"${\" without \"}\"",
-                    "the name of a parameter has no end",
-                )
-                .with_help("write ${name} for a parameter, or $${ for the two characters"),
-            ),
-            SubstitutionError::Unknown(name) => {
-                let names = values.keys().map(String::as_str);
-                let help = match closest(&name, names) {
-                    Some(other) => format!("did you mean ${{{other}}}?"),
-                    None => format!(
-                        "declare it in the recipe node: param \"{name}\"; for the characters \
-                         themselves, as in a script, write $${{{name}}}"
-                    ),
-                };
-                self.report(
-                    Problem::new(
-                        &part(&format!("${{{name}}}")),
-                        format!("there is no parameter \"{name}\""),
-                        "unknown parameter",
-                    )
-                    .with_help(help),
-                );
-            }
-        }
-        None
-    }
-}
 
 /// A string with whether a parameter was put into it.
 struct Text {
@@ -105,9 +29,7 @@ impl<'a> Reader<'a> {
     /// after mistakes.
     pub(super) fn new(scope: &'a Scope, node: &'a KdlNode, shape: &'static Shape) -> Self {
         let reader = Self { scope, node, shape };
-        reader.check_arguments();
-        reader.check_properties();
-        reader.check_children();
+        check::check(&reader);
         reader
     }
 
@@ -116,11 +38,11 @@ impl<'a> Reader<'a> {
         self.scope.span(self.node.name().span())
     }
 
-    fn example(&self) -> String {
+    pub(super) fn example(&self) -> String {
         format!("for example: {}", self.shape.example)
     }
 
-    fn positional(&self) -> impl Iterator<Item = &'a KdlEntry> + use<'a> {
+    pub(super) fn positional(&self) -> impl Iterator<Item = &'a KdlEntry> + use<'a> {
         self.node
             .entries()
             .iter()
@@ -132,114 +54,6 @@ impl<'a> Reader<'a> {
             .entries()
             .iter()
             .rfind(|entry| entry.name().is_some_and(|key| key.value() == name))
-    }
-
-    fn check_arguments(&self) {
-        let (least, most) = self.shape.arguments;
-        let name = self.shape.name;
-        let count = self.positional().count();
-        if count < least {
-            let what = self.shape.argument.unwrap_or("an argument");
-            self.scope.report(
-                Problem::new(
-                    &self.span(),
-                    format!("\"{name}\" lacks {what}"),
-                    "an argument is missing",
-                )
-                .with_help(self.example()),
-            );
-        }
-        if let Some(extra) = self.positional().nth(most) {
-            let label = match self.shape.argument {
-                Some(what) => format!("it takes {what} and no more"),
-                None => "it takes no arguments, only properties".to_owned(),
-            };
-            let label = if self.shape.argument.is_none() && self.shape.properties == Some(&[]) {
-                "it takes no arguments".to_owned()
-            } else {
-                label
-            };
-            self.scope.report(
-                Problem::new(
-                    &self.scope.span(extra.span()),
-                    format!("\"{name}\" has an argument too many"),
-                    label,
-                )
-                .with_help(self.example()),
-            );
-        }
-        let typed = self.node.entries().iter().filter_map(KdlEntry::ty);
-        for annotation in self.node.ty().into_iter().chain(typed) {
-            self.scope.report(
-                Problem::new(
-                    &self.scope.span(annotation.span()),
-                    format!(
-                        "type annotation ({}) means nothing here",
-                        annotation.value()
-                    ),
-                    "leave it out",
-                )
-                .with_help("recipes use no KDL type annotations"),
-            );
-        }
-    }
-
-    fn check_properties(&self) {
-        let mut seen: Vec<&str> = Vec::new();
-        for entry in self.node.entries() {
-            let Some(key) = entry.name() else { continue };
-            let place = self.scope.span(key.span());
-            if seen.contains(&key.value()) {
-                self.scope.report(
-                    Problem::new(
-                        &place,
-                        format!("\"{}\" is given twice", key.value()),
-                        "given before in the same node",
-                    )
-                    .with_help("remove one of them"),
-                );
-                continue;
-            }
-            seen.push(key.value());
-            let Some(known) = self.shape.properties else {
-                continue;
-            };
-            if known.contains(&key.value()) {
-                continue;
-            }
-            let help = if let Some(child) = self.shape.child(key.value()) {
-                format!("write it as a node between braces: {{ {} }}", child.example)
-            } else if let Some(other) = closest(key.value(), known.iter().copied()) {
-                format!("did you mean \"{other}\"?")
-            } else if known.is_empty() {
-                format!("\"{}\" takes no properties", self.shape.name)
-            } else {
-                format!("\"{}\" takes {}", self.shape.name, enumerate(known))
-            };
-            self.scope.report(
-                Problem::new(
-                    &place,
-                    format!(
-                        "\"{}\" has no property \"{}\"",
-                        self.shape.name,
-                        key.value()
-                    ),
-                    "unknown property",
-                )
-                .with_help(help),
-            );
-        }
-    }
-
-    fn check_children(&self) {
-        let Some(children) = self.node.children() else {
-            return;
-        };
-        for child in children.nodes() {
-            if self.shape.child(child.name().value()).is_none() {
-                report_unknown(self.scope, child, self.shape);
-            }
-        }
     }
 
     /// The known nodes between the braces.
@@ -531,46 +345,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reports a node that `parent` does not take.
-pub(super) fn report_unknown(scope: &Scope, node: &KdlNode, parent: &Shape) {
-    let name = node.name().value();
-    let place = scope.span(node.name().span());
-    let inside = if parent.arguments.1 == 0 && parent.name == "recipe file" {
-        "a recipe file".to_owned()
-    } else {
-        format!("\"{}\"", parent.name)
-    };
-    if let Some((_, instead)) = NOT_YET.iter().find(|(other, _)| *other == name) {
-        let problem = Problem::new(
-            &place,
-            format!("this version of vmfab does not support \"{name}\" yet"),
-            "not supported yet",
-        );
-        scope.report(problem.with_help(*instead));
-        return;
-    }
-    let children: Vec<&str> = parent.children.iter().map(|shape| shape.name).collect();
-    let help = if parent.properties.is_some_and(|known| known.contains(&name)) {
-        format!("write it as a property: {} … {name}=\"…\"", parent.name)
-    } else if let Some(place) = home_of(name) {
-        format!("\"{name}\" belongs {place}")
-    } else if let Some(other) = closest(name, children.iter().copied()) {
-        format!("did you mean \"{other}\"?")
-    } else if children.is_empty() {
-        format!("\"{}\" takes nothing between braces", parent.name)
-    } else {
-        format!("{inside} takes {}", enumerate(&children))
-    };
-    scope.report(
-        Problem::new(
-            &place,
-            format!("unknown node \"{name}\" in {inside}"),
-            "unknown node",
-        )
-        .with_help(help),
-    );
-}
-
 fn kind_of(value: &KdlValue) -> &'static str {
     match value {
         KdlValue::String(_) => "a string",
@@ -578,14 +352,5 @@ fn kind_of(value: &KdlValue) -> &'static str {
         KdlValue::Float(_) => "a number with a fraction",
         KdlValue::Bool(_) => "a boolean",
         KdlValue::Null => "nothing",
-    }
-}
-
-/// `a, b and c`.
-pub(super) fn enumerate(words: &[&str]) -> String {
-    match words {
-        [] => "nothing".to_owned(),
-        [only] => (*only).to_owned(),
-        [start @ .., last] => format!("{} and {last}", start.join(", ")),
     }
 }

@@ -32,7 +32,7 @@ const REMOVED: &[&str] = &[
     "var/log/hawkey.log",
     // Caches that differ from run to run.
     "var/cache/apt/*.bin",
-    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/*",
     "var/cache/debconf/*-old",
     "var/cache/dnf/*",
     "var/cache/ldconfig/aux-cache",

@@ -43,8 +43,6 @@ fn arguments(params: &Bootstrap) -> Vec<String> {
         "--mode=root",
         "--variant=minbase",
         "--format=directory",
-        // Translations and package lists of the build are not of the image.
-        "--aptopt=Acquire::Languages \"none\"",
     ]
     .map(str::to_owned)
     .into();

@@ -26,6 +26,7 @@ pub fn ssh(
 ) -> Result<Command, Error> {
     let machine = open(context, name)?;
     let program = require(Program::Ssh)?;
+    let session = machine.ssh(user)?;
     if machine.state()? == State::Stopped {
         return Err(MachineError::Stopped(machine.name().clone()).into());
     }
@@ -33,7 +34,7 @@ pub fn ssh(
     if terminal {
         ssh.arg("-t");
     }
-    ssh.args(machine.ssh(user)?.arguments(command))
+    ssh.args(session.arguments(command))
         .current_dir(machine.directory());
     Ok(ssh)
 }

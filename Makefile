@@ -1,0 +1,65 @@
+# For a Debian 12 (or later) machine with a Rust toolchain. Packages that are missing are installed,
+# as root or through sudo; nothing is asked.
+
+SHELL = /bin/bash
+.SHELLFLAGS = -eu -o pipefail -c
+.DEFAULT_GOAL = help
+
+RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client
+TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools
+BENCH_PACKAGES = $(RUN_PACKAGES) docker.io
+UBUNTU_PACKAGES = $(TEST_PACKAGES) ubuntu-archive-keyring
+
+.PHONY: help
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## Build Docker on Debian 12, boot it, print "docker version" from inside
+	@.ci/packages $(RUN_PACKAGES)
+	@cargo build --release --locked
+	@.ci/demo target/release/vmfab
+
+.PHONY: test
+test: packages format lint documentation licences unit ## Install what tests need and run them all
+
+.PHONY: packages
+packages:
+	@.ci/packages $(TEST_PACKAGES)
+
+.PHONY: format
+format:
+	cargo fmt --check
+
+.PHONY: lint
+lint: packages
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: documentation
+documentation: packages
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+.PHONY: licences
+licences: packages
+	@.ci/cargo-deny
+	cargo deny check bans licenses sources
+
+.PHONY: unit
+unit: packages
+	cargo test --locked --no-fail-fast
+
+.PHONY: test-ubuntu
+test-ubuntu: ## The end-to-end test on Ubuntu 24.04; needs the Ubuntu archive
+	@.ci/packages $(UBUNTU_PACKAGES)
+	@.ci/reachable "the Ubuntu archive" http://archive.ubuntu.com/ubuntu/dists/noble/InRelease
+	VMFAB_TEST_BASE=ubuntu-24.04 cargo test --locked --test all end_to_end
+
+.PHONY: bench
+bench: ## Measure against Docker's BuildKit, mmdebstrap and plain QEMU; as root
+	@.ci/packages $(BENCH_PACKAGES)
+	cargo bench --locked --bench speed
+
+.PHONY: advisories
+advisories: ## Look for known security problems in dependencies; needs github.com
+	@.ci/cargo-deny
+	cargo deny check advisories

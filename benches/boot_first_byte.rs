@@ -1,0 +1,124 @@
+//! From the start of the command to the first byte that the guest writes to its console, and the
+//! same for QEMU started by hand with the very arguments that vmfab gave it.
+
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::lab::{Lab, time, tool, wait_for_content};
+use crate::table::{Limit, Row};
+
+const NAME: &str = "bench";
+const ROUNDS: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
+    lab.ensure_built();
+    let directory = lab.home().join("machines").join(NAME);
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (took, arguments) = boot(lab, &directory);
+        ours.push(took);
+        // By hand, in the same place, with a new overlay as vmfab makes one.
+        peers.push(raw(&directory, &arguments));
+        time(lab.vmfab().args(["rm", "--force", NAME]));
+    }
+    let middle = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[ROUNDS / 2]
+    };
+    vec![Row {
+        what: "boot to the guest's first console byte",
+        vmfab: middle(&mut ours),
+        limit: Limit::Ratio {
+            peer: "QEMU, same arguments",
+            time: middle(&mut peers),
+            most: 1.05,
+        },
+    }]
+}
+
+/// Boots until the first byte, then ends the machine; gives its command line.
+fn boot(lab: &Lab, directory: &Path) -> (Duration, Vec<std::ffi::OsString>) {
+    let mut command = lab.vmfab();
+    command
+        .args(["--quiet", "boot", "@docker", "--name", NAME])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let started = Instant::now();
+    let mut child = command.spawn().unwrap();
+    wait_for_content(&directory.join("console.log"), PATIENCE);
+    let took = started.elapsed();
+    let arguments = command_line_of_qemu(directory);
+    // The end of waiting is not the end of the machine.
+    end(&mut child, Signal::INT);
+    time(lab.vmfab().args(["stop", "--force", NAME]));
+    (took, arguments)
+}
+
+/// The arguments of the process that works in the machine's directory and is a QEMU.
+fn command_line_of_qemu(directory: &Path) -> Vec<std::ffi::OsString> {
+    let directory = fs::canonicalize(directory).unwrap();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let process: PathBuf = entry.ok()?.path();
+            let works_there = fs::read_link(process.join("cwd")).ok()? == directory;
+            let program = fs::read_link(process.join("exe")).ok()?;
+            let is_qemu = program.file_name()?.to_str()?.starts_with("qemu-system");
+            (works_there && is_qemu).then_some(process)
+        })
+        .find_map(|process| fs::read(process.join("cmdline")).ok())
+        .unwrap()
+        .split(|byte| *byte == 0)
+        .filter(|argument| !argument.is_empty())
+        .map(|argument| std::ffi::OsString::from_vec(argument.to_vec()))
+        .collect()
+}
+
+fn raw(directory: &Path, arguments: &[std::ffi::OsString]) -> Duration {
+    let overlay = directory.join("overlay.qcow2");
+    let backing = backing_file(&overlay);
+    let console = directory.join("console.log");
+    let _ = fs::remove_file(&console);
+    time(
+        tool("qemu-img", "qemu-utils")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(&backing)
+            .arg(&overlay),
+    );
+    let started = Instant::now();
+    let mut qemu = Command::new(&arguments[0])
+        .args(&arguments[1..])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_content(&console, PATIENCE);
+    let took = started.elapsed();
+    end(&mut qemu, Signal::KILL);
+    took
+}
+
+fn backing_file(overlay: &Path) -> String {
+    let info = tool("qemu-img", "qemu-utils")
+        .args(["info", "--output=json"])
+        .arg(overlay)
+        .output()
+        .unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    info["full-backing-filename"].as_str().unwrap().to_owned()
+}
+
+fn end(child: &mut Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+    kill_process(pid, signal).unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,81 @@
+//! `make bench`: how fast vmfab is, beside the tools that people use for the same work. Each peer
+//! runs in the same run on the same machine, so that the ratios say something on any machine.
+//!
+//! `cargo bench --bench speed -- NAME…` runs only the measurements whose names contain a NAME.
+//! The process ends with 1 when a limit is missed or something cannot be measured.
+
+// A benchmark is a program whose output is its purpose, and that has nobody to hand an error to.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod lab;
+mod peers;
+mod table;
+
+mod boot_first_byte;
+mod build_changed;
+mod build_cold;
+mod build_unchanged;
+mod many_derivations;
+
+use std::process::ExitCode;
+
+use lab::Lab;
+use table::Row;
+
+/// A measurement: some rows of the table.
+struct Measurement {
+    name: &'static str,
+    run: fn(&mut Lab) -> Vec<Row>,
+}
+
+/// In this order: the later ones use what the cold build has built.
+const MEASUREMENTS: [Measurement; 5] = [
+    Measurement {
+        name: "many-derivations",
+        run: many_derivations::run,
+    },
+    Measurement {
+        name: "build-cold",
+        run: build_cold::run,
+    },
+    Measurement {
+        name: "build-unchanged",
+        run: build_unchanged::run,
+    },
+    Measurement {
+        name: "build-changed",
+        run: build_changed::run,
+    },
+    Measurement {
+        name: "boot-first-byte",
+        run: boot_first_byte::run,
+    },
+];
+
+fn main() -> ExitCode {
+    // Cargo adds options such as --bench.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let chosen: Vec<&Measurement> = MEASUREMENTS
+        .iter()
+        .filter(|one| wanted.is_empty() || wanted.iter().any(|name| one.name.contains(name)))
+        .collect();
+    if chosen.is_empty() {
+        eprintln!("no measurement is named so");
+        return ExitCode::from(2);
+    }
+    let mut lab = Lab::new();
+    let mut rows = Vec::new();
+    for measurement in chosen {
+        eprintln!("measuring {} …", measurement.name);
+        rows.extend((measurement.run)(&mut lab));
+    }
+    print!("{}", table::render(&rows));
+    if rows.iter().all(Row::holds) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,95 @@
+//! Ten thousand trivial derivations through the executor: what it costs to be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vmfab::derivation::{
+    BuildError, BuildRequest, Builder, Builders, Derivation, Graph, Input, NodeId, Outputs,
+};
+use vmfab::digest::ObjectRef;
+use vmfab::event::Silent;
+use vmfab::executor::{Executor, Options};
+use vmfab::host::Interrupt;
+use vmfab::store::Store;
+
+use crate::lab::Lab;
+use crate::table::{Limit, Row};
+
+const COUNT: u32 = 10_000;
+
+/// Its output is there before it is built.
+struct Trivial(ObjectRef);
+
+impl Builder for Trivial {
+    fn build(&self, _: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        Ok(BTreeMap::from([("out".to_owned(), self.0)]))
+    }
+}
+
+impl Builders for Trivial {
+    fn builder(&self, name: &str) -> Option<&dyn Builder> {
+        (name == "trivial").then_some(self)
+    }
+}
+
+pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
+    let store = Store::open(lab.path("trivial")).unwrap();
+    let builders = Trivial(store.put_bytes(b"output").unwrap());
+    let mut graph = Graph::new();
+    for number in 0..COUNT {
+        // Each one reads one that came some steps before: neither a chain nor a heap.
+        let inputs = number
+            .checked_sub(16)
+            .map(|earlier| Input {
+                role: "in".to_owned(),
+                node: NodeId(earlier),
+                output: "out".to_owned(),
+            })
+            .into_iter()
+            .collect();
+        graph
+            .add(Derivation {
+                name: format!("trivial {number}"),
+                builder: "trivial".to_owned(),
+                version: 1,
+                params: json!({ "number": number }),
+                inputs,
+            })
+            .unwrap();
+    }
+    let executor = Executor {
+        store: &store,
+        builders: &builders,
+        programs: &BTreeSet::new(),
+        options: Options {
+            jobs: None,
+            keep_going: false,
+            rebuild: false,
+            check: false,
+        },
+        sink: &Silent,
+        interrupt: &Interrupt::new().unwrap(),
+        log: &lab.path("trivial-log"),
+    };
+    let mut execute = |built: usize| {
+        let started = Instant::now();
+        let execution = executor.execute("trivial", &graph).unwrap();
+        let took = started.elapsed();
+        assert_eq!(execution.built, built);
+        took
+    };
+    let limit = || Limit::Time(Duration::from_secs(1));
+    vec![
+        Row {
+            what: "10,000 trivial derivations, new",
+            vmfab: execute(COUNT as usize),
+            limit: limit(),
+        },
+        Row {
+            what: "10,000 trivial derivations, known",
+            vmfab: execute(0),
+            limit: limit(),
+        },
+    ]
+}
