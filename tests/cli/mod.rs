@@ -4,6 +4,7 @@ mod errors;
 mod fmt;
 mod help;
 mod images;
+mod recipes;
 mod streams;
 
 use std::collections::BTreeMap;
