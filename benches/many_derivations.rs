@@ -72,7 +72,7 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
         interrupt: &Interrupt::new().unwrap(),
         log: &lab.path("trivial-log"),
     };
-    let mut execute = |built: usize| {
+    let execute = |built: usize| {
         let started = Instant::now();
         let execution = executor.execute("trivial", &graph).unwrap();
         let took = started.elapsed();

@@ -391,7 +391,7 @@ impl Executor<'_> {
                 self.sink.emit(Event::StepOutput {
                     step,
                     line: line.to_owned(),
-                })
+                });
             },
             interrupt: self.interrupt,
         })

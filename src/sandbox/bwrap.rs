@@ -153,7 +153,41 @@ mod tests {
             argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
         };
         let line = arguments(&sandbox).join(" ");
-        insta::assert_snapshot!(line.replace(" --", "\n--"), @"");
+        insta::assert_snapshot!(line.replace(" --", "\n--"), @r#"
+        --die-with-parent
+        --new-session
+        --unshare-pid
+        --unshare-ipc
+        --unshare-uts
+        --unshare-net
+        --cap-drop ALL
+        --cap-add CAP_CHOWN
+        --cap-add CAP_DAC_OVERRIDE
+        --cap-add CAP_FOWNER
+        --cap-add CAP_FSETID
+        --cap-add CAP_KILL
+        --cap-add CAP_NET_BIND_SERVICE
+        --cap-add CAP_SETFCAP
+        --cap-add CAP_SETGID
+        --cap-add CAP_SETPCAP
+        --cap-add CAP_SETUID
+        --cap-add CAP_SYS_CHROOT
+        --hostname vmfab
+        --clearenv
+        --setenv A b c
+        --bind /scratch/tree /
+        --proc /proc
+        --dev /dev
+        --tmpfs /run
+        --perms 1777
+        --tmpfs /tmp
+        --bind /cache/debs /var/cache/apt/archives
+        --perms 0755
+        --dir /run/a
+        --ro-bind /etc/resolv.conf /run/a/resolv.conf
+        --chdir /
+        -- /bin/sh -ec true
+        "#);
         let with_network = arguments(&Sandbox {
             network: true,
             ..sandbox

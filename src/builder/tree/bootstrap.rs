@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn debian_leaves_the_archive_to_mmdebstrap() {
         let line = arguments(&params("debian", None)).join(" ");
-        insta::assert_snapshot!(line, @"");
+        insta::assert_snapshot!(line, @r#"mmdebstrap --mode=root --variant=minbase --format=directory --architectures=amd64 --components=main,universe --include=a,b suite {tree}"#);
         let line = arguments(&params("debian", Some("http://m/debian"))).join(" ");
         assert!(
             line.ends_with("suite {tree} deb http://m/debian suite main universe"),
@@ -104,6 +104,13 @@ mod tests {
     #[test]
     fn ubuntu_has_its_own_archive_with_updates() {
         let arguments = arguments(&params("ubuntu", None));
-        insta::assert_snapshot!(arguments[arguments.len() - 6..].join("\n"), @"");
+        insta::assert_snapshot!(arguments[arguments.len() - 6..].join("\n"), @r#"
+        --keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+        suite
+        {tree}
+        deb http://archive.ubuntu.com/ubuntu suite main universe
+        deb http://archive.ubuntu.com/ubuntu suite-updates main universe
+        deb http://archive.ubuntu.com/ubuntu suite-security main universe
+        "#);
     }
 }
