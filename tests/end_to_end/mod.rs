@@ -6,5 +6,8 @@
 
 mod failure;
 mod interruption;
+mod machine;
+mod output;
 mod rebuild;
 mod refusal;
+mod sandbox;

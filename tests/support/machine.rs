@@ -74,6 +74,12 @@ impl Machine {
         Build::of(&mut command).succeeds();
     }
 
+    /// Removes it.
+    #[track_caller]
+    pub(crate) fn remove(&self) {
+        Lab::get().run(["rm", &self.name]).ends_with(0);
+    }
+
     /// Its entry in the list of machines.
     pub(crate) fn entry(&self) -> Option<Value> {
         let list = Lab::get().run(["list", "--json"]).ends_with(0).json();
