@@ -6,6 +6,8 @@
 mod architecture;
 mod cli;
 mod disk;
+mod end_to_end;
 mod export;
 mod machines;
 mod recipes;
+mod support;
