@@ -9,3 +9,4 @@ mod disk;
 mod export;
 mod machines;
 mod recipes;
+mod support;
