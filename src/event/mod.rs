@@ -88,7 +88,7 @@ pub enum Event {
     MachineWaiting {
         /// The machine.
         machine: String,
-        /// What it is waited for: `qemu`, `console`, `ssh`.
+        /// What it is waited for: `qemu`, `console`, `ssh`, `shutdown`, `another vmfab`.
         what: String,
     },
     /// A command over SSH succeeded.

@@ -104,12 +104,15 @@ impl Startup<'_> {
             let started = Instant::now();
             let mut qemu = held.launch(&program, accel, self.image, self.store)?;
             drop(held);
-            match self.wait(&machine, &mut qemu, started)? {
+            // A guest that speaks under TCG shows that it was not its fault. Without the memory the
+            // next machine is only started later.
+            let spoke = || {
+                if let Some(why) = &failure {
+                    let _ = probe.remember(why);
+                }
+            };
+            match self.wait(&machine, &mut qemu, started, &spoke)? {
                 Outcome::Ready => {
-                    if let Some(why) = &failure {
-                        // Only now is it sure that it was not the guest's fault.
-                        let _ = probe.remember(why);
-                    }
                     let seconds = started.elapsed().as_secs_f64();
                     self.sink.emit(Event::MachineReady {
                         machine: machine.name.to_string(),
@@ -153,6 +156,7 @@ impl Startup<'_> {
         machine: &Machine,
         qemu: &mut Qemu,
         started: Instant,
+        at_first_byte: &dyn Fn(),
     ) -> Result<Outcome, MachineError> {
         let log = machine.console_log();
         let mut console = Watcher::new(&log).map_err(io_error("open", &log))?;
@@ -175,6 +179,7 @@ impl Startup<'_> {
                 return Ok(Outcome::NotReady(NotReady::Panic));
             }
             if console.spoke() && !spoke {
+                at_first_byte();
                 if self.until == Until::Console {
                     return Ok(Outcome::Ready);
                 }

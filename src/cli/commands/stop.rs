@@ -20,22 +20,26 @@ use crate::ops::machine::{self, Stopped};
 #[command(after_help = "\
 Examples:
   vmfab stop docker
-  vmfab stop --timeout 0 docker
+  vmfab stop --force docker
   vmfab list --quiet | xargs vmfab stop")]
 pub(crate) struct Stop {
     /// The machines
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 
-    /// How long they may take to shut down, in seconds; with 0 they are not asked
+    /// How long they may take to shut down, in seconds
     #[arg(short, long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
+
+    /// Do not ask them to shut down: end them as they are
+    #[arg(short, long, conflicts_with = "timeout")]
+    force: bool,
 }
 
 impl Stop {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let timeout = Duration::from_secs(self.timeout);
+        let timeout = Duration::from_secs(if self.force { 0 } else { self.timeout });
         each(session, &self.names, "stopped", |name| {
             machine::stop(context, name, timeout)
         })
