@@ -79,12 +79,13 @@ impl Step {
             | Self::Service(_)
             | Self::Env(_)
             | Self::Hostname(_)
-            | Self::System(_)
             | Self::Check(_)
             | Self::Disk(_)
             | Self::Image(_)
             | Self::Local(_)
             | Self::Object(_) => 1,
+            // 2: the root partition of a disk for UEFI grows.
+            Self::System(_) => 2,
         }
     }
 }

@@ -187,7 +187,8 @@ fn machines_of_one_image_live_their_own_lives() {
     machine.start();
     assert_eq!(Identity::of(&machine), identity);
     assert_eq!(machine.output("cat kept"), "kept");
-    machine.remove();
+    assert_eq!(machine.remove(false).code, Some(1));
+    machine.remove(true).ends_with(0);
     assert_eq!(machine.entry(), None);
     drop(machine);
 

@@ -11,3 +11,4 @@ mod output;
 mod rebuild;
 mod refusal;
 mod sandbox;
+mod unprivileged;

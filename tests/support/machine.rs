@@ -75,9 +75,10 @@ impl Machine {
     }
 
     /// Removes it.
-    #[track_caller]
-    pub(crate) fn remove(&self) {
-        Lab::get().run(["rm", &self.name]).ends_with(0);
+    pub(crate) fn remove(&self, force: bool) -> Ran {
+        let options: &[&str] = if force { &["--force"] } else { &[] };
+        let mut command = Lab::get().command();
+        Ran::of(command.arg("rm").args(options).arg(&self.name))
     }
 
     /// Its entry in the list of machines.
@@ -90,6 +91,6 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        Lab::get().run(["rm", "--force", &self.name]);
+        self.remove(true);
     }
 }

@@ -34,6 +34,13 @@ ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N \"\" -C \"\" -f /etc/ssh/ssh_host
 ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N \"\" -C \"\" -f /etc/ssh/ssh_host_ecdsa_key
 ";
 
+/// The root partition takes what is free behind it when a machine has a larger disk than its image;
+/// the file system follows (`x-systemd.growfs`). Source: repart.d(5).
+const GROW_PARTITION: &str = "\
+[Partition]
+Type=root
+";
+
 pub(super) fn edits(params: &System) -> Vec<Edit> {
     let default = |path: &str, content: String, replaces: &[&str]| Edit::WriteDefault {
         path: path.to_owned(),
@@ -71,6 +78,10 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
             &[],
         ),
     ];
+    if params.uefi {
+        let partition = GROW_PARTITION.to_owned();
+        edits.push(default("/etc/repart.d/50-root.conf", partition, &[]));
+    }
     let units = [
         ("multi-user.target", "systemd-networkd.service"),
         ("sockets.target", "systemd-networkd.socket"),
