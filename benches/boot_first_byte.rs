@@ -1,6 +1,7 @@
 //! From the start of the command to the first byte that the guest writes to its console, and the
 //! same for QEMU started by hand with the very arguments that vmfab gave it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -21,11 +22,11 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     let directory = lab.home().join("machines").join(NAME);
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (took, arguments) = boot(lab, &directory);
+        let machine = Machine(lab);
+        let (took, arguments) = machine.boot(&directory);
         ours.push(took);
         // By hand, in the same place, with a new overlay as vmfab makes one.
         peers.push(raw(&directory, &arguments));
-        time(lab.vmfab().args(["rm", "--force", NAME]));
     }
     let middle = |times: &mut Vec<Duration>| {
         times.sort();
@@ -42,27 +43,43 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     }]
 }
 
-/// Boots until the first byte, then ends the machine; gives its command line.
-fn boot(lab: &Lab, directory: &Path) -> (Duration, Vec<std::ffi::OsString>) {
-    let mut command = lab.vmfab();
-    command
-        .args(["--quiet", "boot", "@docker", "--name", NAME])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let started = Instant::now();
-    let mut child = command.spawn().unwrap();
-    wait_for_content(&directory.join("console.log"), PATIENCE);
-    let took = started.elapsed();
-    let arguments = command_line_of_qemu(directory);
-    // The end of waiting is not the end of the machine.
-    end(&mut child, Signal::INT);
-    time(lab.vmfab().args(["stop", "--force", NAME]));
-    (took, arguments)
+/// The machine that is measured; it is removed whatever happens.
+struct Machine<'a>(&'a Lab);
+
+impl Machine<'_> {
+    /// Boots until the first byte, then ends the machine; gives its command line.
+    fn boot(&self, directory: &Path) -> (Duration, Vec<OsString>) {
+        let mut command = self.0.vmfab();
+        command
+            .args(["--quiet", "boot", "@docker", "--name", NAME])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let started = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let came = wait_for_content(&directory.join("console.log"), PATIENCE);
+        let took = started.elapsed();
+        let arguments = came.then(|| command_line_of_qemu(directory));
+        // The end of waiting is not the end of the machine.
+        end(&mut child, Signal::INT);
+        let arguments = arguments.expect("vmfab boot: nothing came from the console");
+        time(self.0.vmfab().args(["stop", "--timeout=0", NAME]));
+        (took, arguments)
+    }
+}
+
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        let _ = self
+            .0
+            .vmfab()
+            .args(["--quiet", "rm", "--force", NAME])
+            .status();
+    }
 }
 
 /// The arguments of the process that works in the machine's directory and is a QEMU.
-fn command_line_of_qemu(directory: &Path) -> Vec<std::ffi::OsString> {
+fn command_line_of_qemu(directory: &Path) -> Vec<OsString> {
     let directory = fs::canonicalize(directory).unwrap();
     fs::read_dir("/proc")
         .unwrap()
@@ -77,11 +94,11 @@ fn command_line_of_qemu(directory: &Path) -> Vec<std::ffi::OsString> {
         .unwrap()
         .split(|byte| *byte == 0)
         .filter(|argument| !argument.is_empty())
-        .map(|argument| std::ffi::OsString::from_vec(argument.to_vec()))
+        .map(|argument| OsString::from_vec(argument.to_vec()))
         .collect()
 }
 
-fn raw(directory: &Path, arguments: &[std::ffi::OsString]) -> Duration {
+fn raw(directory: &Path, arguments: &[OsString]) -> Duration {
     let overlay = directory.join("overlay.qcow2");
     let backing = backing_file(&overlay);
     let console = directory.join("console.log");
@@ -101,9 +118,10 @@ fn raw(directory: &Path, arguments: &[std::ffi::OsString]) -> Duration {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for_content(&console, PATIENCE);
+    let came = wait_for_content(&console, PATIENCE);
     let took = started.elapsed();
     end(&mut qemu, Signal::KILL);
+    assert!(came, "QEMU by hand: nothing came from the console");
     took
 }
 

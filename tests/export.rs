@@ -9,8 +9,8 @@ use vmfab::digest::ObjectId;
 use vmfab::event::{Event, Recorder};
 use vmfab::host::{Home, Interrupt};
 use vmfab::ops::Context;
-use vmfab::ops::build::DiskFormat;
 use vmfab::ops::export::{ExportError, ExportOptions, export};
+use vmfab::ops::format::DiskFormat;
 
 use super::disk::{succeed, tool};
 

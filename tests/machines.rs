@@ -143,7 +143,7 @@ impl Bench {
             directory,
         };
         fs::create_dir_all(&bench.home).unwrap();
-        let store = support::debian_12().join("store");
+        let store = support::Lab::get().home().join("store");
         std::os::unix::fs::symlink(store, bench.home.join("store")).unwrap();
         bench
     }
@@ -175,6 +175,7 @@ impl Bench {
                 users: BTreeMap::from([("root".to_owned(), "/root".to_owned())]),
                 ports: Vec::new(),
                 env: BTreeMap::new(),
+                history: Vec::new(),
             },
             disk: store.put_bytes(&[0; 1 << 20]).unwrap(),
             kernel: Some(store.put_bytes(kernel).unwrap()),

@@ -6,6 +6,7 @@
 mod architecture;
 mod cli;
 mod disk;
+mod end_to_end;
 mod export;
 mod machines;
 mod recipes;

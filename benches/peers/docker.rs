@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::time;
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Docker {
     server: Child,
     socket: PathBuf,
+    data: PathBuf,
 }
 
 impl Docker {
@@ -32,11 +34,12 @@ impl Docker {
         }
         fs::create_dir_all(directory).unwrap();
         let socket = directory.join("docker.sock");
+        let data = directory.join("data");
         let log = File::create(directory.join("log")).unwrap();
         let mut server = Command::new(SERVER)
             .args(["--iptables=false", "--bridge=none"])
             .args([
-                format!("--data-root={}", directory.join("data").display()),
+                format!("--data-root={}", data.display()),
                 format!("--exec-root={}", directory.join("exec").display()),
                 format!("--pidfile={}", directory.join("pid").display()),
                 format!("--host=unix://{}", socket.display()),
@@ -55,7 +58,11 @@ impl Docker {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self { server, socket }
+        Self {
+            server,
+            socket,
+            data,
+        }
     }
 
     /// `docker build` of a directory with a Dockerfile; tells how long it took.
@@ -81,5 +88,7 @@ impl Drop for Docker {
         }
         let _ = self.server.kill();
         let _ = self.server.wait();
+        // dockerd makes its data directory a mount point of its own and leaves it so.
+        let _ = unmount(&self.data, UnmountFlags::DETACH);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, apt/
 /// machines/   one directory for each machine
-/// log/        one file for each build step
+/// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -82,6 +82,12 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    /// What went into the last build of each image.
+    #[must_use]
+    pub fn build_records(&self) -> PathBuf {
+        self.0.join("log/builds")
     }
 
     /// Logs of build steps.

@@ -1,18 +1,16 @@
 //! Building an image from a recipe.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::export::{self, ExportOptions};
-use super::{Context, Error, Failure, StepFailure, images, recipes};
+use super::format::DiskFormat;
+use super::{Context, Error, Failure, StepFailure, images, planning, recipes};
 use crate::builder;
-use crate::derivation::{Outputs, action_key, resolve_inputs};
-use crate::digest::{ActionKey, ObjectId};
+use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
 use crate::host::Program;
@@ -77,104 +75,6 @@ pub struct StepCounts {
     pub cached: usize,
 }
 
-/// What a build would do.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Plan {
-    /// The image's name in the recipe.
-    pub name: String,
-    /// Its steps, inputs before those that read them.
-    pub steps: Vec<PlannedStep>,
-}
-
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlannedStep {
-    /// Its label.
-    pub name: String,
-    /// Its kind.
-    pub builder: String,
-    /// Positions, in the list of steps, of those that it reads.
-    pub inputs: Vec<usize>,
-    /// Its key; unknown while the content of an input is.
-    pub key: Option<ActionKey>,
-    /// Whether it would run.
-    pub state: PlannedState,
-}
-
-/// Whether a step would run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlannedState {
-    /// Its result is in the store.
-    Cached,
-    /// It would run.
-    Build,
-    /// Something that it reads would run: what comes out of that decides.
-    Depends,
-}
-
-/// The format of a disk file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskFormat {
-    /// QEMU, Proxmox, OpenStack, libvirt.
-    Qcow2,
-    /// Everything, and `dd`.
-    Raw,
-    /// VMware, VirtualBox.
-    Vmdk,
-    /// Hyper-V.
-    Vhdx,
-}
-
-impl DiskFormat {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Qcow2, Self::Raw, Self::Vmdk, Self::Vhdx];
-
-    /// Its name, as QEMU has it and as file extension.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-            Self::Vmdk => "vmdk",
-            Self::Vhdx => "vhdx",
-        }
-    }
-
-    /// What the extension of a file name says. `.img` is raw.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match extension.as_str() {
-            "img" => Some(Self::Raw),
-            other => other.parse().ok(),
-        }
-    }
-}
-
-impl fmt::Display for DiskFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text names no disk format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no disk format: use qcow2, raw, vmdk or vhdx")]
-pub struct ParseFormatError(String);
-
-impl FromStr for DiskFormat {
-    type Err = ParseFormatError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.as_str() == text)
-            .ok_or_else(|| ParseFormatError(text.to_owned()))
-    }
-}
-
 fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(tags.iter().map(TagName::as_str))
 }
@@ -214,6 +114,9 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     let execution = executor
         .execute(&plan.image_name, &plan.graph)
         .map_err(execute_error)?;
+    if execution.built > 0 {
+        planning::remember(context, options, &plan, &execution.outputs)?;
+    }
     let steps = StepCounts {
         built: execution.built,
         cached: execution.cached,
@@ -243,45 +146,6 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         steps,
         checked: options.check.then(|| plan.graph.len()),
         seconds: started.elapsed().as_secs_f64(),
-    })
-}
-
-/// What [`build`] would do.
-///
-/// # Errors
-/// The recipe is wrong.
-pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
-    let store = context.store()?;
-    let plan = recipes::plan(
-        &store,
-        &options.recipe,
-        options.image.as_deref(),
-        &options.settings,
-    )?;
-    let mut outputs: Vec<Option<Outputs>> = Vec::new();
-    let mut steps = Vec::new();
-    for derivation in plan.graph.nodes() {
-        let inputs = resolve_inputs(derivation, |node| outputs[node.index()].as_ref());
-        let key = inputs.map(|inputs| action_key(derivation, &inputs));
-        let result = key.and_then(|key| store.action(&key));
-        let state = match (&key, &result) {
-            (None, _) => PlannedState::Depends,
-            (Some(_), None) => PlannedState::Build,
-            (Some(_), Some(_)) => PlannedState::Cached,
-        };
-        let inputs: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
-        steps.push(PlannedStep {
-            name: derivation.name.clone(),
-            builder: derivation.builder.clone(),
-            inputs: inputs.into_iter().collect(),
-            key,
-            state,
-        });
-        outputs.push(result.map(|result| result.outputs));
-    }
-    Ok(Plan {
-        name: plan.image_name,
-        steps,
     })
 }
 

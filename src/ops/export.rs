@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
 use rustix::io::Errno;
 
-use super::build::DiskFormat;
+use super::format::DiskFormat;
 use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;

@@ -6,8 +6,10 @@ pub mod doctor;
 mod error;
 pub mod export;
 pub mod fmt;
+pub mod format;
 pub mod images;
 pub mod machine;
+pub mod planning;
 pub mod recipes;
 
 use std::sync::Arc;

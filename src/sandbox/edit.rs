@@ -252,7 +252,8 @@ fn extract(
     for entry in tar.entries()? {
         let mut entry = entry?;
         let inside = entry.path()?.into_owned();
-        let path = if inside == Path::new(".") && !entry.header().entry_type().is_dir() {
+        // Without the dot: a directory "x/." cannot be made.
+        let path = if inside == Path::new(".") {
             PathBuf::from(destination)
         } else {
             Path::new(destination).join(&inside)
@@ -314,6 +315,30 @@ fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_makes_the_directory_that_it_goes_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut archive = tar::Builder::new(tempfile::tempfile().unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        archive.append_data(&mut header, ".", io::empty()).unwrap();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(1);
+        archive.append_data(&mut header, "file", &b"x"[..]).unwrap();
+        let mut archive = archive.into_inner().unwrap();
+        io::Seek::rewind(&mut archive).unwrap();
+        let meta = directory.path().metadata().unwrap();
+        let owner = std::os::unix::fs::MetadataExt::uid(&meta);
+        let group = std::os::unix::fs::MetadataExt::gid(&meta);
+        let to = directory.path().join("deep/down");
+        extract(archive, to.to_str().unwrap(), Some(0o600), (owner, group)).unwrap();
+        assert_eq!(fs::read(to.join("file")).unwrap(), b"x");
+        let mode = fs::metadata(to.join("file")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
 
     #[test]
     fn lines_are_replaced_or_added() {

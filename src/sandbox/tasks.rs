@@ -184,6 +184,7 @@ impl<'a> Tasks<'a> {
         let mut child = Process::new("/proc/self/exe")
             .args([WORKER_ARGUMENT, EDIT_ARGUMENT])
             .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(WorkerError::io("start a worker"))?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -191,14 +192,19 @@ impl<'a> Tasks<'a> {
                 .write_all(&input)
                 .map_err(WorkerError::io("instruct a worker"))?;
         }
-        let status = child.wait().map_err(WorkerError::io("wait for a worker"))?;
-        if status.success() {
+        let output = child
+            .wait_with_output()
+            .map_err(WorkerError::io("wait for a worker"))?;
+        // For the log.
+        let _ = io::stderr().write_all(&output.stderr);
+        if output.status.success() {
             return Ok(());
         }
-        Err(WorkerError::Failed {
-            command: "edit of the tree".into(),
-            how: "failed".into(),
-        })
+        let message = String::from_utf8_lossy(&output.stderr);
+        Err(WorkerError::Plain(match message.trim() {
+            "" => format!("editing the tree {}", End::Exited(output.status).describe()),
+            message => message.to_owned(),
+        }))
     }
 
     fn package_manager(&self) -> Result<PackageManager, WorkerError> {

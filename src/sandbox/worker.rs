@@ -119,6 +119,9 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     let mut directories = Vec::new();
     for source in &request.layers {
         unpack_once(source)?;
+        // Overlayfs refuses one directory twice, as of two steps that changed nothing. The upper of
+        // two equal layers hides all of the lower one.
+        directories.retain(|directory| *directory != source.directory);
         directories.push(source.directory.clone());
     }
     answer_syncs()?;

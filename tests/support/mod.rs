@@ -1,28 +1,71 @@
-//! What several areas of tests share.
+//! What tests share that build for real: a home with a bootstrapped base image for the whole run,
+//! recipes in directories of their own, builds by their events, and machines.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+mod build;
+mod lab;
+mod machine;
+mod recipes;
 
-/// A home whose store has the image `@debian-12`, built with the recipe that comes with vmfab. It
-/// stays from one run of the tests to the next, so that only what changed is built again. Tests
-/// make no machines in it: they take its `store`.
-pub(crate) fn debian_12() -> PathBuf {
-    static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("debian-12");
-        let output = Command::new(env!("CARGO_BIN_EXE_vmfab"))
-            .args(["build", "debian-12"])
-            .env("VMFAB_HOME", &home)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "debian-12 cannot be built:\n{}",
-            String::from_utf8_lossy(&output.stderr)
+use std::process::{Command, Output, Stdio};
+
+pub(crate) use build::{Build, Running};
+pub(crate) use lab::{Lab, base, program};
+pub(crate) use machine::Machine;
+pub(crate) use recipes::Recipes;
+use serde_json::Value;
+use vmfab::host::find_program;
+
+/// A program of the host; a test that needs it fails when it is not there.
+#[track_caller]
+pub(crate) fn tool(name: &str, package: &str) -> Command {
+    match find_program(name) {
+        Some(path) => Command::new(path),
+        None => panic!("{name} is not installed: install the Debian package {package}"),
+    }
+}
+
+/// What a process gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ran {
+    /// Runs a command to its end, without input.
+    #[track_caller]
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output();
+        Self::from(output.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    #[track_caller]
+    pub(crate) fn ends_with(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}stderr:\n{}",
+            self.stdout,
+            self.stderr
         );
-        home
-    })
-    .clone()
+        self
+    }
+
+    /// Standard output as one JSON value.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))
+    }
 }

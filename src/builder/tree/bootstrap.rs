@@ -48,9 +48,11 @@ fn arguments(params: &Bootstrap) -> Vec<String> {
     .into();
     arguments.push(format!("--architectures={}", params.architecture));
     arguments.push(format!("--components={}", params.components.join(",")));
-    if !params.packages.is_empty() {
-        arguments.push(format!("--include={}", params.packages.join(",")));
-    }
+    // The variant has apt where it is required by something: on Debian, not on Ubuntu.
+    let packages: Vec<&str> = std::iter::once("apt")
+        .chain(params.packages.iter().map(String::as_str))
+        .collect();
+    arguments.push(format!("--include={}", packages.join(",")));
     let keyring = params
         .keyring
         .as_deref()
@@ -93,7 +95,7 @@ mod tests {
     #[test]
     fn debian_leaves_the_archive_to_mmdebstrap() {
         let line = arguments(&params("debian", None)).join(" ");
-        insta::assert_snapshot!(line, @r#"mmdebstrap --mode=root --variant=minbase --format=directory --architectures=amd64 --components=main,universe --include=a,b suite {tree}"#);
+        insta::assert_snapshot!(line, @r#"mmdebstrap --mode=root --variant=minbase --format=directory --architectures=amd64 --components=main,universe --include=apt,a,b suite {tree}"#);
         let line = arguments(&params("debian", Some("http://m/debian"))).join(" ");
         assert!(
             line.ends_with("suite {tree} deb http://m/debian suite main universe"),

@@ -10,7 +10,8 @@ use super::super::error::CliError;
 use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::plan;
-use crate::ops::build::{BuildOptions, Built, DiskFormat, ParseFormatError};
+use crate::ops::build::{BuildOptions, Built};
+use crate::ops::format::{DiskFormat, ParseFormatError};
 use crate::store::{StoreError, TagName};
 
 /// Build an image from a recipe

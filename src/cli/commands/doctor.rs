@@ -54,8 +54,10 @@ fn text(report: &Report, session: &Session) -> String {
             check.purpose.clone(),
         ]);
     }
-    let mut text = table.to_string();
-    text.push('\n');
+    let mut text = String::new();
+    if !table.is_empty() {
+        text += &format!("{table}\n");
+    }
     for check in &report.checks {
         if let Some(help) = &check.help {
             text += &format!("{}: {help}\n", check.name);
@@ -64,7 +66,7 @@ fn text(report: &Report, session: &Session) -> String {
     if !report.packages.is_empty() {
         let packages = report.packages.iter().map(String::as_str);
         text += &format!("Install what is missing: {}\n", apt_get(packages));
-    } else if report.ok {
+    } else if report.ok && !session.quiet() {
         text += "Everything that vmfab needs is there.\n";
     }
     text

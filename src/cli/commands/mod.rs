@@ -5,6 +5,7 @@ mod build;
 mod completions;
 mod console;
 mod doctor;
+mod explain;
 mod fmt;
 mod image;
 mod images;
@@ -49,6 +50,7 @@ pub(super) struct Root {
 pub(super) enum Command {
     Build(build::Build),
     Plan(plan::Plan),
+    Explain(explain::Explain),
     Fmt(fmt::Fmt),
     Images(images::Images),
     Image(image::Image),
@@ -72,6 +74,7 @@ impl Command {
         match self {
             Self::Build(command) => command.run(session),
             Self::Plan(command) => command.run(session),
+            Self::Explain(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
@@ -98,7 +101,7 @@ impl Command {
 
 /// How `vmfab --help` groups commands. Every command is in one group; a test holds that.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Build images", &["build", "plan", "fmt"]),
+    ("Build images", &["build", "plan", "explain", "fmt"]),
     ("Look at images", &["images", "image"]),
     (
         "Run machines",

@@ -9,7 +9,8 @@ use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::RecipeArgs;
-use crate::ops::build::{BuildOptions, Plan as Planned, PlannedState};
+use crate::ops::build::BuildOptions;
+use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
 /// Show the steps of a build and which of them would run
 ///
@@ -32,7 +33,7 @@ impl Plan {
 
 /// Plans and prints.
 pub(super) fn show(session: &Session, options: BuildOptions) -> Result<Status, CliError> {
-    let planned = crate::ops::build::plan(session.reading_context()?, &options)?;
+    let planned = planning::plan(session.reading_context()?, &options)?;
     session.print(&planned, |planned| text(planned, session))?;
     Ok(Status::Done)
 }

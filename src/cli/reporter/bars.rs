@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use console::{Style, Term};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::super::output::{clean, duration, unicode};
 use super::locked;
@@ -41,10 +41,10 @@ impl Bars {
     pub(super) fn on_stderr(narrator: Narrator) -> Self {
         let target = ProgressDrawTarget::term(Term::buffered_stderr(), 20);
         let frames = if unicode() { FRAMES } else { ASCII_FRAMES };
-        let width = || usize::from(Term::stderr().size().1);
+        let terminal = Box::new(Term::stderr());
         Self {
             shared: Arc::new(Shared {
-                screen: Mutex::new(Screen::new(narrator, target, frames, Box::new(width))),
+                screen: Mutex::new(Screen::new(narrator, target, frames, terminal)),
                 wake: Condvar::new(),
             }),
             drawer: Mutex::new(None),
@@ -129,7 +129,8 @@ pub(super) struct Screen {
     running: BTreeMap<Thing, Running>,
     since: Instant,
     frames: &'static [&'static str],
-    width: Box<dyn Fn() -> usize + Send>,
+    /// The same terminal that the bars are drawn on.
+    terminal: Box<dyn TermLike>,
     /// Whether a thread draws.
     drawn: bool,
     /// Taken out when it was told of.
@@ -141,7 +142,7 @@ impl Screen {
         narrator: Narrator,
         target: ProgressDrawTarget,
         frames: &'static [&'static str],
-        width: Box<dyn Fn() -> usize + Send>,
+        terminal: Box<dyn TermLike>,
     ) -> Self {
         Self {
             narrator: narrator.without_starts(),
@@ -150,7 +151,7 @@ impl Screen {
             running: BTreeMap::new(),
             since: Instant::now(),
             frames,
-            width,
+            terminal,
             drawn: false,
             interrupt: None,
         }
@@ -238,7 +239,7 @@ impl Screen {
             let _ = self.bars.println(text);
         }
         // One column less: some terminals wrap when the last one is written.
-        let width = (self.width)().saturating_sub(1).max(10);
+        let width = usize::from(self.terminal.width()).saturating_sub(1).max(10);
         let frame = |since: Instant| {
             let passed = now.duration_since(since).as_millis() / FRAME.as_millis();
             self.frames[passed as usize % self.frames.len()]
@@ -265,14 +266,21 @@ impl Screen {
             );
             bar.set_message(fit(&text, width));
         }
+        let any_bar = self.overall.is_some() || self.running.values().any(|one| one.bar.is_some());
         if let Some((position, build)) = self.narrator.overall()
-            && self.running.values().any(|running| running.bar.is_some())
+            && any_bar
         {
             let passed = seconds(now.duration_since(self.since));
             let text = format!("{position} {build} {passed}");
             let bars = &self.bars;
             let bar = self.overall.get_or_insert_with(|| bars.add(line()));
             bar.set_message(fit(&text, width));
+        }
+        if any_bar {
+            // indicatif leaves the cursor at the end of a full line, where the `^C` that a terminal
+            // echoes would begin a new one and shift all that is drawn later.
+            let terminal = &self.terminal;
+            let _ = terminal.write_str("\r").and_then(|()| terminal.flush());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{InMemoryTerm, ProgressDrawTarget};
+use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
 
 use super::bars::Screen;
 use super::narrator::{Detail, Narrator};
@@ -167,7 +167,7 @@ impl Film {
         let terminal = InMemoryTerm::new(12, width);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let narrator = Narrator::new(Detail::Steps, false);
-        let screen = Screen::new(narrator, target, &["*"], Box::new(move || width.into()));
+        let screen = Screen::new(narrator, target, &["*"], Box::new(terminal.clone()));
         Self {
             terminal,
             screen,
@@ -275,6 +275,21 @@ fn what_is_over_at_once_gets_no_bar() {
     film.events(build().drain(..6));
     film.screen.redraw(film.now);
     insta::assert_snapshot!(film.terminal.contents(), @"[2/6] 2 steps cached");
+}
+
+#[test]
+fn the_echo_of_ctrl_c_shifts_nothing() {
+    let mut film = Film::new(40);
+    film.events(build().drain(..5));
+    film.picture(3);
+    film.terminal.write_str("^C").unwrap();
+    film.events(build().drain(8..9));
+    insta::assert_snapshot!(film.picture(1), @r#"
+    [2/6] 2 steps cached
+    [3/6] docker: packages docker.io … built
+     in 7.1 s
+    [3/6] docker 4.0 s
+    "#);
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! `vmfab explain`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::count;
+use super::super::session::Session;
+use super::build::RecipeArgs;
+use crate::ops::planning::{self, Plan, PlannedState, Reason};
+
+/// Say why steps of a build would run again
+///
+/// Compares with the last build of the image on this host, and names what changed: a parameter of
+/// the step, the content of an input, or a result that is not in the store any more. Nothing is
+/// built.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab explain recipes/docker.kdl
+  vmfab explain recipes/docker.kdl --set base=debian-12 --json")]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+impl Explain {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let planned = planning::plan(session.reading_context()?, &self.recipe.options()?)?;
+        session.print(&planned, text)?;
+        Ok(Status::Done)
+    }
+}
+
+fn text(planned: &Plan) -> String {
+    let mut text = String::new();
+    for step in planned
+        .steps
+        .iter()
+        .filter(|step| step.state == PlannedState::Build)
+    {
+        text += &format!("{}\n", step.name);
+        for reason in &step.reasons {
+            text += &format!("    {}\n", describe(reason));
+        }
+    }
+    let after = planned
+        .steps
+        .iter()
+        .filter(|step| step.state == PlannedState::Depends)
+        .count();
+    if after > 0 {
+        text += &format!(
+            "and {} that read their outputs, if these differ\n",
+            count(after, "step")
+        );
+    }
+    if text.is_empty() {
+        text = format!(
+            "{}: all steps are in the store, nothing would run\n",
+            planned.name
+        );
+    }
+    text
+}
+
+fn describe(reason: &Reason) -> String {
+    match reason {
+        Reason::New => "was not part of the last build here".to_owned(),
+        Reason::Parameter { name, was, is } => {
+            format!("{name} was {}, is {}", short(was), short(is))
+        }
+        Reason::Inputs => "reads other steps than in the last build".to_owned(),
+        Reason::Input { step } => format!("reads \"{step}\", which came out differently"),
+        Reason::Builder => "this vmfab builds such steps differently".to_owned(),
+        Reason::Lost => "nothing changed, but its result is not in the store".to_owned(),
+        Reason::Depends { step } => format!("reads \"{step}\", which runs"),
+    }
+}
+
+/// A value as JSON, cut in the middle when it is long.
+fn short(value: &serde_json::Value) -> String {
+    if value.is_null() {
+        return "absent".to_owned();
+    }
+    let text: Vec<char> = value.to_string().chars().collect();
+    if text.len() <= 64 {
+        return text.into_iter().collect();
+    }
+    let (head, tail) = (&text[..40], &text[text.len() - 20..]);
+    head.iter().chain(['…'].iter()).chain(tail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::planning::PlannedStep;
+
+    #[test]
+    fn reasons_read_as_sentences() {
+        let step = |name: &str, state, reasons: Vec<Reason>| PlannedStep {
+            name: name.into(),
+            builder: "run".into(),
+            inputs: Vec::new(),
+            key: None,
+            state,
+            reasons,
+        };
+        let parameter = Reason::Parameter {
+            name: "command".into(),
+            was: serde_json::Value::Null,
+            is: "x".repeat(100).into(),
+        };
+        let plan = Plan {
+            name: "web".into(),
+            steps: vec![
+                step("web: user vm", PlannedState::Cached, Vec::new()),
+                step(
+                    "web: run x",
+                    PlannedState::Build,
+                    vec![parameter, Reason::Lost],
+                ),
+                step(
+                    "web: disk",
+                    PlannedState::Depends,
+                    vec![Reason::Depends {
+                        step: "web: run x".into(),
+                    }],
+                ),
+            ],
+        };
+        insta::assert_snapshot!(text(&plan), @r#"
+        web: run x
+            command was absent, is "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxx"
+            nothing changed, but its result is not in the store
+        and 1 step that read their outputs, if these differ
+        "#);
+    }
+}

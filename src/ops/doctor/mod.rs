@@ -1,0 +1,197 @@
+//! What this host has and lacks.
+
+mod machines;
+mod sandbox;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::host::{Home, Program, find_program};
+
+/// Free space below which a build is likely to fail, in bytes.
+const LITTLE_SPACE: u64 = 5 << 30;
+
+/// Something that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name, for programs and people.
+    pub name: String,
+    /// What was found.
+    pub state: State,
+    /// What it is needed for.
+    pub purpose: String,
+    /// Path and version, or what is wrong.
+    pub detail: String,
+    /// The Debian package that would help.
+    pub package: Option<String>,
+    /// What to do, when that is not installing the package.
+    pub help: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// All is well.
+    Ok,
+    /// Not needed by all; something is slower or not possible without it.
+    Optional,
+    /// Needed and not there.
+    Missing,
+}
+
+/// All that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether nothing that is needed is missing.
+    pub ok: bool,
+    /// In the order in which they are shown.
+    pub checks: Vec<Check>,
+    /// The packages that bring all that is missing, sorted.
+    pub packages: Vec<String>,
+}
+
+/// Looks at everything. Takes as long as the slowest program takes to tell its version.
+#[must_use]
+pub fn examine(home: &Home) -> Report {
+    let root = rustix::process::geteuid().is_root();
+    let mut checks: Vec<Check> = std::thread::scope(|scope| {
+        let threads = Program::ALL.map(|program| scope.spawn(move || self::program(program, root)));
+        let programs = threads.into_iter().filter_map(|thread| thread.join().ok());
+        programs.collect()
+    });
+    checks.push(sandbox::user_namespaces());
+    checks.extend(
+        [("subuid", "/etc/subuid"), ("subgid", "/etc/subgid")]
+            .map(|(name, file)| sandbox::subordinate_ids(name, Path::new(file), root)),
+    );
+    checks.extend([
+        sandbox::overlay(home),
+        machines::kvm(home),
+        machines::uefi(),
+        space(home),
+    ]);
+    let mut packages: Vec<String> = checks
+        .iter()
+        .filter(|check| check.state == State::Missing)
+        .filter_map(|check| check.package.clone())
+        .collect();
+    packages.sort();
+    packages.dedup();
+    Report {
+        ok: checks.iter().all(|check| check.state != State::Missing),
+        checks,
+        packages,
+    }
+}
+
+impl Check {
+    fn new(name: &str, purpose: &str, state: State, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state,
+            purpose: purpose.to_owned(),
+            detail: detail.into(),
+            package: None,
+            help: None,
+        }
+    }
+
+    fn package(mut self, package: &str) -> Self {
+        self.package = Some(package.to_owned());
+        self
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+fn program(program: Program, root: bool) -> Check {
+    let check = |state, detail| {
+        Check::new(program.file_name(), program.purpose(), state, detail).package(program.package())
+    };
+    let only_without_root = matches!(program, Program::Newuidmap | Program::Newgidmap);
+    match find_program(program.file_name()) {
+        Some(path) => {
+            let version =
+                version(program, &path).map_or_else(String::new, |text| format!(" ({text})"));
+            check(State::Ok, format!("{}{version}", path.display()))
+        }
+        None if only_without_root && root => check(State::Optional, "not installed".to_owned()),
+        None => check(State::Missing, "not installed".to_owned()),
+    }
+}
+
+/// The version that a program tells, when it does.
+fn version(program: Program, path: &Path) -> Option<String> {
+    let option = match program {
+        Program::Mke2fs | Program::Ssh => "-V",
+        // They have no such option.
+        Program::Newuidmap | Program::Newgidmap | Program::SshKeygen => return None,
+        _ => "--version",
+    };
+    let output = Command::new(path).arg(option).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    first_version(&String::from_utf8_lossy(&text))
+}
+
+/// The first word that looks like a version: `10.0.2`, `9.2p1`.
+fn first_version(text: &str) -> Option<String> {
+    text.split(|c: char| c.is_whitespace() || "_,()".contains(c))
+        .map(|word| word.trim_start_matches('v'))
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
+        .map(str::to_owned)
+}
+
+fn space(home: &Home) -> Check {
+    let place = existing(home.root());
+    let check = |state, detail| Check::new("free space", "the store", state, detail);
+    match rustix::fs::statvfs(&place) {
+        Ok(stat) => {
+            let free = stat.f_bavail * stat.f_frsize;
+            let detail = format!(
+                "{:.1} GiB for {}",
+                free as f64 / f64::from(1 << 30),
+                home.root().display()
+            );
+            if free < LITTLE_SPACE {
+                check(State::Optional, detail)
+                    .help("an image takes 1 to 5 GiB: free some space, or set VMFAB_HOME elsewhere")
+            } else {
+                check(State::Ok, detail)
+            }
+        }
+        Err(error) => check(State::Optional, format!("{}: {error}", place.display())),
+    }
+}
+
+/// The nearest directory that exists.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find(|ancestor| ancestor.is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        let texts = [
+            ("mmdebstrap 1.3.1", "1.3.1"),
+            ("qemu-img version 10.0.2 (Debian 1:10.0.2)", "10.0.2"),
+            ("OpenSSH_9.2p1 Debian-2+deb12u3, OpenSSL 3.0.15", "9.2p1"),
+            ("mke2fs 1.47.0 (5-Feb-2023)", "1.47.0"),
+        ];
+        for (text, version) in texts {
+            assert_eq!(first_version(text).as_deref(), Some(version));
+        }
+        assert_eq!(first_version("usage: newuidmap PID"), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! What a build would do, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::build::BuildOptions;
+use super::{Context, Error, recipes};
+use crate::derivation::{Outputs, ResolvedInput, action_key, resolve_inputs};
+use crate::digest::{ActionKey, Hasher, ObjectId};
+use crate::plan;
+use crate::store::Store;
+
+/// What a build would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The image's name in the recipe.
+    pub name: String,
+    /// Its steps, inputs before those that read them.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedStep {
+    /// Its label.
+    pub name: String,
+    /// Its kind.
+    pub builder: String,
+    /// Positions, in the list of steps, of those that it reads.
+    pub inputs: Vec<usize>,
+    /// Its key; unknown while the content of an input is.
+    pub key: Option<ActionKey>,
+    /// Whether it would run.
+    pub state: PlannedState,
+    /// Why it would run, compared with the last build of this image; empty when it would not.
+    pub reasons: Vec<Reason>,
+}
+
+/// Whether a step would run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlannedState {
+    /// Its result is in the store.
+    Cached,
+    /// It would run.
+    Build,
+    /// Something that it reads would run: what comes out of that decides.
+    Depends,
+}
+
+/// Why a step would run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum Reason {
+    /// The image was never built here, or the step was not in it.
+    New,
+    /// A parameter is another.
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What it was.
+        was: Value,
+        /// What it is.
+        is: Value,
+    },
+    /// The step has more or fewer inputs than before, or others.
+    Inputs,
+    /// The content of an input is another.
+    Input {
+        /// The step that makes it.
+        step: String,
+    },
+    /// This vmfab builds such steps differently.
+    Builder,
+    /// Nothing changed, but the result is not in the store any more.
+    Lost,
+    /// A step that it reads would run.
+    Depends {
+        /// That step.
+        step: String,
+    },
+}
+
+/// What a build would do.
+///
+/// # Errors
+/// The recipe is wrong.
+pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
+    let store = context.store()?;
+    let plan = recipes::plan(
+        &store,
+        &options.recipe,
+        options.image.as_deref(),
+        &options.settings,
+    )?;
+    let last = Record::read(&record_path(context, options, &plan))?;
+    let surveyed = survey(&store, &plan);
+    let mut steps: Vec<PlannedStep> = Vec::new();
+    for (derivation, step) in plan.graph.nodes().iter().zip(&surveyed) {
+        let reads: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
+        let (state, reasons) = match (&step.inputs, &step.outputs) {
+            (_, Some(_)) => (PlannedState::Cached, Vec::new()),
+            (Some(inputs), None) => {
+                let makers = derivation
+                    .inputs
+                    .iter()
+                    .map(|i| plan.graph.get(i.node).name.as_str());
+                let now = RecordedStep::new(derivation, inputs);
+                (
+                    PlannedState::Build,
+                    reasons(last.as_ref(), &now, &makers.collect::<Vec<_>>()),
+                )
+            }
+            (None, None) => {
+                let waits = reads
+                    .iter()
+                    .filter(|&&input| steps[input].state != PlannedState::Cached);
+                let reasons = waits.map(|&input| Reason::Depends {
+                    step: steps[input].name.clone(),
+                });
+                (PlannedState::Depends, reasons.collect())
+            }
+        };
+        steps.push(PlannedStep {
+            name: derivation.name.clone(),
+            builder: derivation.builder.clone(),
+            inputs: reads.into_iter().collect(),
+            key: step.key,
+            state,
+            reasons,
+        });
+    }
+    Ok(Plan {
+        name: plan.image_name,
+        steps,
+    })
+}
+
+/// What the store knows of a step.
+struct Surveyed {
+    /// Its inputs; unknown while the content of one is.
+    inputs: Option<Vec<ResolvedInput>>,
+    /// Its key, when the inputs are known.
+    key: Option<ActionKey>,
+    /// Its result, when that is in the store.
+    outputs: Option<Outputs>,
+}
+
+fn survey(store: &Store, plan: &plan::Plan) -> Vec<Surveyed> {
+    let mut surveyed: Vec<Surveyed> = Vec::new();
+    for derivation in plan.graph.nodes() {
+        let inputs = resolve_inputs(derivation, |node| surveyed[node.index()].outputs.as_ref());
+        let key = inputs.as_ref().map(|inputs| action_key(derivation, inputs));
+        let outputs = key
+            .and_then(|key| store.action(&key))
+            .map(|result| result.outputs);
+        surveyed.push(Surveyed {
+            inputs,
+            key,
+            outputs,
+        });
+    }
+    surveyed
+}
+
+/// What went into the last build of an image: what the next one is compared with.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    steps: Vec<RecordedStep>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct RecordedStep {
+    name: String,
+    builder: String,
+    version: u32,
+    params: Value,
+    inputs: Vec<(String, ObjectId)>,
+}
+
+impl RecordedStep {
+    fn new(derivation: &crate::derivation::Derivation, inputs: &[ResolvedInput]) -> Self {
+        Self {
+            name: derivation.name.clone(),
+            builder: derivation.builder.clone(),
+            version: derivation.version,
+            params: derivation.params.clone(),
+            inputs: inputs
+                .iter()
+                .map(|i| (i.role.clone(), i.object.id))
+                .collect(),
+        }
+    }
+}
+
+impl Record {
+    fn read(path: &Path) -> Result<Option<Self>, Error> {
+        match fs::read(path) {
+            // A record of another version, or a torn one, is as good as none.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+}
+
+/// Remembers what went into a build whose outputs are `outputs`, by index.
+pub(super) fn remember(
+    context: &Context,
+    options: &BuildOptions,
+    plan: &plan::Plan,
+    outputs: &[Option<Outputs>],
+) -> Result<(), Error> {
+    let mut record = Record::default();
+    for derivation in plan.graph.nodes() {
+        if let Some(inputs) = resolve_inputs(derivation, |node| outputs[node.index()].as_ref()) {
+            record.steps.push(RecordedStep::new(derivation, &inputs));
+        }
+    }
+    let path = record_path(context, options, plan);
+    let directory = path.parent().unwrap_or(&path);
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let bytes = serde_json::to_vec(&record).unwrap_or_default();
+    let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
+        io::Write::write_all(&mut file, &bytes)?;
+        file.persist(&path).map_err(|error| error.error)
+    });
+    written.map(drop).map_err(Error::io("write", &path))
+}
+
+/// One record for each image of each recipe.
+fn record_path(context: &Context, options: &BuildOptions, plan: &plan::Plan) -> PathBuf {
+    let recipe =
+        fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into());
+    let mut hasher = Hasher::new("vmfab build record v1");
+    hasher.update_field(recipe.as_os_str().as_encoded_bytes());
+    hasher.update_field(plan.image_name.as_bytes());
+    context
+        .home
+        .build_records()
+        .join(format!("{}.json", hasher.finish().short()))
+}
+
+/// Why `now` would run, when the last build is `last`. `makers` are the steps that make its inputs.
+fn reasons(last: Option<&Record>, now: &RecordedStep, makers: &[&str]) -> Vec<Reason> {
+    let same_kind = |step: &&RecordedStep| step.builder == now.builder;
+    let before = last.and_then(|last| {
+        let named = last
+            .steps
+            .iter()
+            .filter(same_kind)
+            .find(|step| step.name == now.name);
+        // A step whose label changed with its parameters stands on the same inputs.
+        named.or_else(|| {
+            last.steps
+                .iter()
+                .filter(same_kind)
+                .find(|step| step.inputs == now.inputs)
+        })
+    });
+    let Some(before) = before else {
+        return vec![Reason::New];
+    };
+    let mut reasons = Vec::new();
+    if before.version != now.version {
+        reasons.push(Reason::Builder);
+    }
+    reasons.extend(parameters(&before.params, &now.params));
+    let roles = |step: &RecordedStep| step.inputs.iter().map(|i| i.0.clone()).collect::<Vec<_>>();
+    if roles(before) == roles(now) {
+        let inputs = before.inputs.iter().zip(&now.inputs).zip(makers);
+        for ((_, _), maker) in inputs.filter(|((was, is), _)| was != is) {
+            reasons.push(Reason::Input {
+                step: (*maker).to_owned(),
+            });
+        }
+    } else {
+        reasons.push(Reason::Inputs);
+    }
+    if reasons.is_empty() {
+        reasons.push(Reason::Lost);
+    }
+    reasons
+}
+
+fn parameters(was: &Value, is: &Value) -> Vec<Reason> {
+    let empty = serde_json::Map::new();
+    let fields = |value: &Value| value.as_object().unwrap_or(&empty).clone();
+    let (was, is) = (fields(was), fields(is));
+    let names: BTreeMap<&String, ()> = was.keys().chain(is.keys()).map(|name| (name, ())).collect();
+    let value = |map: &serde_json::Map<String, Value>, name: &str| {
+        map.get(name).cloned().unwrap_or(Value::Null)
+    };
+    names
+        .into_keys()
+        .map(|name| (name, value(&was, name), value(&is, name)))
+        .filter(|(_, was, is)| was != is)
+        .map(|(name, was, is)| Reason::Parameter {
+            name: name.clone(),
+            was,
+            is,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn step(name: &str, params: Value, inputs: &[&str]) -> RecordedStep {
+        let id = |text: &&str| ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish());
+        RecordedStep {
+            name: name.into(),
+            builder: "run".into(),
+            version: 1,
+            params,
+            inputs: inputs
+                .iter()
+                .map(|text| ("layer".to_owned(), id(text)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_reason_is_what_changed() {
+        let last = Record {
+            steps: vec![step("a", json!({"command": "x"}), &["1", "2"])],
+        };
+        let why = |now: &RecordedStep| reasons(Some(&last), now, &["base", "middle"]);
+        let same = step("a", json!({"command": "x"}), &["1", "2"]);
+        assert_eq!(why(&same), [Reason::Lost]);
+        assert_eq!(reasons(None, &same, &[]), [Reason::New]);
+        let renamed = step("b", json!({"command": "y"}), &["1", "2"]);
+        let changed = Reason::Parameter {
+            name: "command".into(),
+            was: "x".into(),
+            is: "y".into(),
+        };
+        assert_eq!(why(&renamed), [changed]);
+        let below = step("a", json!({"command": "x"}), &["1", "3"]);
+        assert_eq!(
+            why(&below),
+            [Reason::Input {
+                step: "middle".into()
+            }]
+        );
+        assert_eq!(
+            why(&step("a", json!({"command": "x"}), &["1"])),
+            [Reason::Inputs]
+        );
+        assert_eq!(
+            why(&step("b", json!({"command": "x"}), &["7"])),
+            [Reason::New]
+        );
+        let newer = RecordedStep { version: 2, ..same };
+        assert_eq!(why(&newer), [Reason::Builder]);
+    }
+}

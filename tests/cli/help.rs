@@ -1,0 +1,158 @@
+//! Help texts, the reference made of them, completions, manual pages.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Bench, Ran};
+
+/// What comes behind this in `docs/cli.md` is written by a test.
+const REFERENCE: &str = "\n<!-- From here on this file is written by tests/cli/help.rs. -->\n";
+
+/// The names of a command and of all below it, such as `image tag`.
+fn all_commands(command: &clap::Command, before: &[String], found: &mut Vec<Vec<String>>) {
+    found.push(before.to_vec());
+    for inner in command.get_subcommands() {
+        let name = [before, &[inner.get_name().to_owned()]].concat();
+        all_commands(inner, &name, found);
+    }
+}
+
+fn commands() -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    all_commands(&vmfab::cli::command(), &[], &mut found);
+    assert!(found.len() > 8, "{found:?}");
+    found
+}
+
+/// The second part of `docs/cli.md` is the help text of every command; with `UPDATE_DOCS=1` in the
+/// environment this test writes it.
+#[test]
+fn the_reference_is_current() {
+    let bench = Bench::new();
+    let mut text = String::new();
+    for name in commands() {
+        let ran = Ran::from(bench.command(&name).arg("--help").output().unwrap()).ends_with(0);
+        assert_eq!(ran.stderr, "");
+        let (before, after) = ran
+            .stdout
+            .split_once("\nGlobal options:\n")
+            .unwrap_or((&ran.stdout, ""));
+        let after = match (name.is_empty(), after.split_once("\n\n")) {
+            (true, _) => format!("\nGlobal options:\n{after}"),
+            (false, Some((_, rest))) if rest.starts_with(char::is_uppercase) => format!("\n{rest}"),
+            (false, _) => {
+                let examples = after.find("\nExamples:\n").or(after.find("\nInstall:\n"));
+                examples.map_or_else(String::new, |at| after[at..].to_owned())
+            }
+        };
+        let title = ["vmfab".to_owned()]
+            .iter()
+            .chain(&name)
+            .cloned()
+            .collect::<Vec<_>>();
+        text += &format!(
+            "\n## {}\n\n```text\n{}\n```\n",
+            title.join(" "),
+            format!("{before}{after}").trim_end()
+        );
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+    let found = std::fs::read_to_string(&path).unwrap();
+    let (by_hand, reference) = found
+        .split_once(REFERENCE)
+        .expect("docs/cli.md has a part that this test writes");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{by_hand}{REFERENCE}{text}")).unwrap();
+        return;
+    }
+    assert!(
+        reference == text,
+        "docs/cli.md is not what --help says: run UPDATE_DOCS=1 cargo test the_reference_is_current"
+    );
+}
+
+#[test]
+fn every_command_has_an_example_and_a_short_description() {
+    for name in commands() {
+        let root = vmfab::cli::command();
+        let command = name.iter().fold(&root, |command, name| {
+            command.find_subcommand(name).unwrap()
+        });
+        let examples = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            examples.contains("  vmfab ") || examples.contains("  bash "),
+            "vmfab {} has no example",
+            name.join(" ")
+        );
+        let about = command
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            !about.is_empty() && about.len() < 75 && !about.contains('\n'),
+            "{name:?}: {about}"
+        );
+    }
+}
+
+#[test]
+fn every_command_is_in_one_group_of_the_help() {
+    let help = Bench::new().run(["--help"]).ends_with(0).stdout;
+    for command in vmfab::cli::command().get_subcommands() {
+        let line = format!("\n  {} ", command.get_name());
+        assert_eq!(
+            help.matches(&line).count(),
+            1,
+            "{} in:\n{help}",
+            command.get_name()
+        );
+    }
+}
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    let bench = Bench::new();
+    for (shell, mark) in [
+        ("bash", "complete -F _vmfab"),
+        ("zsh", "#compdef vmfab"),
+        ("fish", "complete -c vmfab"),
+        ("elvish", "edit:completion"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let ran = bench.run(["completions", shell]).ends_with(0);
+        assert!(ran.stdout.contains(mark), "{shell}");
+        assert!(ran.stdout.contains("keep-going"), "{shell}");
+    }
+    let file = bench.home.path().join("completion.bash");
+    std::fs::write(&file, bench.run(["completions", "bash"]).stdout).unwrap();
+    let parsed = Command::new("bash").arg("-n").arg(&file).output().unwrap();
+    assert!(
+        parsed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&parsed.stderr)
+    );
+    bench.run(["completions", "cmd.exe"]).ends_with(2);
+}
+
+#[test]
+fn manual_pages() {
+    let bench = Bench::new();
+    let page = bench.run(["man"]).ends_with(0).stdout;
+    assert!(page.contains(".TH vmfab 1"), "{page}");
+    let directory = bench.home.path().join("man1");
+    bench
+        .run(["man", "--output", directory.to_str().unwrap()])
+        .ends_with(0);
+    for name in commands() {
+        let parts = ["vmfab".to_owned()]
+            .iter()
+            .chain(&name)
+            .cloned()
+            .collect::<Vec<_>>();
+        let path = directory.join(format!("{}.1", parts.join("-")));
+        assert!(path.is_file(), "{}", path.display());
+    }
+}

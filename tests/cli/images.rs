@@ -1,0 +1,118 @@
+//! Images in the store.
+
+use super::Bench;
+
+#[test]
+fn an_empty_store_has_no_images() {
+    let bench = Bench::new();
+    let ran = bench.run(["images"]).ends_with(0);
+    insta::assert_snapshot!(ran.stdout, @"TAG   IMAGE   NAME   ARCHITECTURE   DISK   SIZE");
+    insta::assert_snapshot!(ran.stderr, @"note: there are no images yet: vmfab images --available lists what can be built");
+    let ran = bench.run(["images", "--json"]).ends_with(0);
+    assert_eq!(ran.stdout, "[]\n");
+    let ran = bench.run(["images", "--quiet"]).ends_with(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn images_are_listed() {
+    let bench = Bench::new();
+    bench.image("docker");
+    bench.image("debian-12");
+    let ran = bench.run(["images"]).ends_with(0);
+    // The last column depends on the block size of the file system.
+    let end = ran.stdout.find("DISK").unwrap() + "DISK".len();
+    let columns: Vec<_> = ran.stdout.lines().map(|line| &line[..end]).collect();
+    insta::assert_snapshot!(columns.join("\n"), @r#"
+    TAG          IMAGE          NAME        ARCHITECTURE      DISK
+    @debian-12   67f5beb7127d   debian-12   x86_64         4.9 KiB
+    @docker      c28fa23448d4   docker      x86_64         4.9 KiB
+    "#);
+    let list = bench.run(["images", "--json"]).ends_with(0).json();
+    assert_eq!(list[1]["tag"], "docker");
+    assert_eq!(list[1]["disk_size"], 5000);
+    let ran = bench.run(["images", "-q"]).ends_with(0);
+    assert_eq!(ran.stdout, "@debian-12\n@docker\n");
+}
+
+#[test]
+fn recipes_that_come_with_the_program_are_listed() {
+    let bench = Bench::new();
+    let list = bench
+        .run(["images", "--available", "--json"])
+        .ends_with(0)
+        .json();
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert!(names.iter().any(|name| *name == "docker"), "{names:?}");
+    let table = bench.run(["images", "--available"]).ends_with(0).stdout;
+    assert!(table.starts_with("RECIPE"), "{table}");
+    assert!(
+        !bench.home.path().join("store").exists(),
+        "listing recipes needs no store"
+    );
+}
+
+#[test]
+fn an_image_is_inspected_by_tag_or_id() {
+    let bench = Bench::new();
+    let image = bench.image("docker").to_string();
+    let ran = bench.run(["image", "inspect", "@docker"]).ends_with(0);
+    let lines: Vec<_> = ran
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("on this host:"))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    image:        c28fa23448d414702524b23b9710da175a9287a3ec020b98def11c0d6f79ca2f
+    tags:         @docker
+    name:         docker
+    recipe:       docker 1.0.0
+    description:  An image of a test
+    metadata:     licence: MIT
+    architecture: x86_64
+    boots:        kernel directly
+    command line: root=/dev/vda console=ttyS0
+    disk:         4.9 KiB ext4 "root", a89be03ccb6f
+    layers:       2
+    user:         root
+    port:         80 (127.0.0.1:8080)
+    "#);
+    for name in ["docker", &image[..4], &image] {
+        let found = bench
+            .run(["image", "inspect", name, "--json"])
+            .ends_with(0)
+            .json();
+        assert_eq!(found["image"], image.as_str());
+        assert_eq!(found["config"]["boot"]["firmware"], "direct");
+    }
+    bench.run(["image", "inspect", &image[..3]]).ends_with(3);
+    bench
+        .run(["image", "inspect", &format!("@{}", &image[..12])])
+        .ends_with(3);
+    let ran = bench.run(["image", "history", "@docker"]).ends_with(0);
+    insta::assert_snapshot!(ran.stdout, @r#"
+    LAYER             SIZE   STEP
+    11d08f55ef04    10 KiB   a: system
+    a6017cc0fcec   2.0 KiB   a: bootstrap
+    "#);
+}
+
+#[test]
+fn tags_come_and_go() {
+    let bench = Bench::new();
+    bench.image("docker");
+    bench
+        .run(["image", "tag", "@docker", "@stable", "old"])
+        .ends_with(0);
+    let ran = bench.run(["images", "-q"]).ends_with(0);
+    assert_eq!(ran.stdout, "@docker\n@old\n@stable\n");
+    bench.run(["image", "rm", "@old", "@none"]).ends_with(3);
+    bench.run(["image", "rm", "@old", "@docker"]).ends_with(0);
+    let ran = bench.run(["images", "-q"]).ends_with(0);
+    assert_eq!(ran.stdout, "@stable\n");
+}

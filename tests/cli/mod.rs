@@ -1,0 +1,155 @@
+//! The command line as a program: help, exit codes, output for people and for programs.
+
+mod errors;
+mod fmt;
+mod help;
+mod images;
+mod recipes;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vmfab::digest::ObjectId;
+use vmfab::image::{
+    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, Port,
+    RecipeRef,
+};
+use vmfab::store::{Store, TagName};
+
+/// A home of its own, and the program with it.
+struct Bench {
+    home: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmfab"));
+        command
+            .args(arguments)
+            .env("VMFAB_HOME", self.home.path())
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
+        Ran::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs a command on a terminal; gives what the terminal got.
+    fn on_terminal(&self, line: &str, no_color: Option<&str>) -> String {
+        let mut script = Command::new("script");
+        script
+            .args(["--quiet", "--return", "--command"])
+            .arg(format!("{} {line}", env!("CARGO_BIN_EXE_vmfab")))
+            .arg("/dev/null")
+            .env("VMFAB_HOME", self.home.path())
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .stdin(Stdio::null());
+        if let Some(value) = no_color {
+            script.env("NO_COLOR", value);
+        }
+        let output = script
+            .output()
+            .expect("script is missing: install the package bsdutils");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts an image into the store and tags it.
+    fn image(&self, name: &str) -> ObjectId {
+        let store = Store::open(self.home.path().join("store")).unwrap();
+        let config = ImageConfig {
+            version: CONFIG_VERSION,
+            template: ImageTemplate {
+                name: name.to_owned(),
+                recipe: RecipeRef {
+                    name: name.to_owned(),
+                    version: Some("1.0.0".to_owned()),
+                },
+                description: Some("An image of a test".to_owned()),
+                metadata: BTreeMap::from([("licence".to_owned(), "MIT".to_owned())]),
+                architecture: "x86_64".to_owned(),
+                boot: BootProfile {
+                    command_line: "root=/dev/vda console=ttyS0".to_owned(),
+                    firmware: Firmware::Direct,
+                    uefi: false,
+                },
+                filesystem: FilesystemRef {
+                    kind: "ext4".to_owned(),
+                    label: "root".to_owned(),
+                },
+                ssh_user: "root".to_owned(),
+                users: BTreeMap::from([("root".to_owned(), "/root".to_owned())]),
+                ports: vec![Port {
+                    guest: 80,
+                    host: Some(8080),
+                }],
+                env: BTreeMap::new(),
+                history: vec!["a: bootstrap".into(), "a: system".into()],
+            },
+            disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
+            kernel: Some(store.put_bytes(b"kernel").unwrap()),
+            initrd: None,
+            layers: vec![
+                store.put_bytes(&[b'1'; 2048]).unwrap(),
+                store.put_bytes(&[b'2'; 10240]).unwrap(),
+            ],
+        };
+        let image = store.put_bytes(&config.to_bytes()).unwrap().id;
+        let tag: TagName = name.parse().unwrap();
+        store.put_tag(&tag, &image).unwrap();
+        image
+    }
+}
+
+/// What a run gave.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn ends_with(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}stderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
+    fn json_error(&self) -> Value {
+        serde_json::from_str(&self.stderr).unwrap()
+    }
+}

@@ -1,0 +1,205 @@
+//! Images that were just built, booted and entered over SSH.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use super::super::support::{Lab, Machine, Ran, Recipes, base, tool};
+
+/// What makes a machine itself: its machine id and the fingerprints of its host keys.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    machine_id: String,
+    host_keys: Vec<String>,
+}
+
+impl Identity {
+    #[track_caller]
+    fn of(machine: &Machine) -> Self {
+        let machine_id = machine.output("cat /etc/machine-id");
+        assert_eq!(machine_id.len(), 32, "{machine_id}");
+        let keys = "for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done";
+        let host_keys: Vec<String> = machine.output(keys).lines().map(str::to_owned).collect();
+        assert!(!host_keys.is_empty());
+        Self {
+            machine_id,
+            host_keys,
+        }
+    }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn docker_is_built_from_scratch_booted_and_entered() {
+    let recipes = Recipes::new();
+    let disk = recipes.path("docker.raw");
+    let mut build = Lab::get().command();
+    build
+        .args(["build", "--json", "recipes/docker.kdl", "--set"])
+        .arg(format!("base={}", base()))
+        .arg("--output")
+        .arg(&disk)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let build = super::super::support::Build::of(&mut build).succeeds();
+    assert!(build.started().contains(&"docker: packages docker.io"));
+    assert!(
+        build
+            .ended("built")
+            .contains(&"docker: check docker --version")
+    );
+    assert_eq!(build.result()["tags"], serde_json::json!(["docker"]));
+    assert_no_identity(&disk);
+    std::fs::remove_file(&disk).unwrap();
+
+    let machine = Machine::boot("docker", recipes.directory(), ["@docker"]);
+    assert_eq!(machine.boot.result()["image"], build.image());
+    let version = machine.output("docker version");
+    assert!(version.contains("Client:"), "{version}");
+    assert!(version.contains("Server:"), "{version}");
+    let versions =
+        machine.output("docker version --format '{{.Client.Version}} {{.Server.Version}}'");
+    let (client, server) = versions.split_once(' ').unwrap();
+    assert!(client.starts_with(char::is_numeric) && server.starts_with(char::is_numeric));
+    let groups = machine.output("id -nG");
+    assert!(groups.split(' ').any(|group| group == "docker"), "{groups}");
+    assert_eq!(
+        machine.output("id -un; docker info --format '{{.LoggingDriver}}'"),
+        "vm\njournald"
+    );
+    assert_eq!(machine.output("hostname; sudo -n id -u"), "docker\n0");
+    assert_eq!(machine.output("systemctl is-active docker"), "active");
+}
+
+/// Looks into the file system of a disk for what is of the machine that built it.
+#[track_caller]
+fn assert_no_identity(disk: &std::path::Path) {
+    let debugfs = |request: &str| {
+        let mut command = tool("debugfs", "e2fsprogs");
+        let ran = Ran::of(command.args(["-R", request]).arg(disk)).ends_with(0);
+        format!("{}{}", ran.stdout, ran.stderr)
+    };
+    assert!(debugfs("stat /etc/machine-id").contains("Size: 0"));
+    for file in [
+        "/var/lib/dbus/machine-id",
+        "/var/lib/systemd/random-seed",
+        "/var/lib/systemd/credential.secret",
+        "/var/log/dpkg.log",
+        "/var/log/bootstrap.log",
+        "/var/log/alternatives.log",
+        "/usr/sbin/policy-rc.d",
+        "/root/.bash_history",
+    ] {
+        let found = debugfs(&format!("stat {file}"));
+        assert!(found.contains("File not found"), "{file}: {found}");
+    }
+    // `ls -p` gives one line for each entry: /inode/mode/uid/gid/name/size/
+    let names = |directory: &str| -> Vec<String> {
+        let listing = debugfs(&format!("ls -p {directory}"));
+        let names = listing.lines().filter_map(|line| line.split('/').nth(5));
+        let names = names.filter(|name| !name.is_empty() && *name != "." && *name != "..");
+        names.map(str::to_owned).collect()
+    };
+    let ssh = names("/etc/ssh");
+    assert!(ssh.contains(&"sshd_config".to_owned()), "{ssh:?}");
+    assert!(
+        !ssh.iter().any(|name| name.starts_with("ssh_host_")),
+        "{ssh:?}"
+    );
+    for directory in [
+        "/var/lib/apt/lists",
+        "/var/cache/apt/archives",
+        "/var/log/apt",
+    ] {
+        let left = names(directory);
+        let left: Vec<_> = left
+            .iter()
+            .filter(|name| !["lock", "partial", "auxfiles"].contains(&name.as_str()))
+            .collect();
+        assert!(left.is_empty(), "{directory}: {left:?}");
+    }
+    for directory in ["/tmp", "/run", "/dev", "/proc", "/sys"] {
+        assert_eq!(names(directory), [""; 0], "{directory}");
+    }
+}
+
+#[test]
+fn machines_of_one_image_live_their_own_lives() {
+    let recipes = Recipes::new();
+    let recipe = r##"
+        image "lives" {
+            from "BASE"
+            disk size="2G" firmware="uefi"
+            file "/usr/local/bin/serve" mode="0755" {
+                content "#!/bin/sh\necho served\n"
+            }
+        }
+        "##;
+    recipes.write("lives.kdl", &recipe.replace("BASE", &base()));
+    // The recipe is built and booted in one go.
+    let port = free_port();
+    let forward = format!("{port}:22");
+    let arguments = [
+        "lives.kdl",
+        "--memory",
+        "512M",
+        "--disk-size",
+        "5G",
+        "-p",
+        &forward,
+    ];
+    let machine = Machine::boot("first", recipes.directory(), arguments);
+    assert!(machine.boot.ended("built").contains(&"lives: image"));
+    let image = machine.boot.result()["image"].clone();
+
+    assert_eq!(machine.output("serve"), "served");
+    assert_eq!(machine.ssh("exit 7").code, Some(7));
+    let failed = machine.ssh("echo out; echo err >&2; false");
+    assert_eq!((failed.stdout.as_str(), failed.code), ("out\n", Some(1)));
+    assert!(failed.stderr.contains("err"), "{}", failed.stderr);
+
+    let size: u64 = machine
+        .output("df --output=size -B 1 / | tail -n 1")
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(size > 4 << 30, "the file system has {size} bytes of 5 GiB");
+
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut banner = String::new();
+    BufReader::new(stream).read_line(&mut banner).unwrap();
+    assert!(banner.starts_with("SSH-2.0-"), "{banner:?}");
+    assert!(
+        !machine
+            .ssh("test -d /sys/firmware/efi")
+            .code
+            .is_some_and(|code| code == 0)
+    );
+
+    let identity = Identity::of(&machine);
+    assert_eq!(machine.entry().unwrap()["state"], "running");
+    machine.output("echo kept > kept; sync");
+    assert_eq!(machine.stop()[0]["by"], "guest");
+    assert_eq!(machine.entry().unwrap()["state"], "stopped");
+    machine.start();
+    assert_eq!(Identity::of(&machine), identity);
+    assert_eq!(machine.output("cat kept"), "kept");
+    machine.remove();
+    assert_eq!(machine.entry(), None);
+    drop(machine);
+
+    // Another machine of the image, by its boot loader.
+    let arguments = ["@lives", "--memory", "512M", "--firmware", "uefi"];
+    let other = Machine::boot("second", recipes.directory(), arguments);
+    assert_eq!(other.boot.result()["image"], image);
+    other.output("test -d /sys/firmware/efi");
+    assert_eq!(other.ssh("cat kept").code, Some(1));
+    let other = Identity::of(&other);
+    assert_ne!(other.machine_id, identity.machine_id);
+    for key in &other.host_keys {
+        assert!(!identity.host_keys.contains(key), "{key} is of both");
+    }
+}

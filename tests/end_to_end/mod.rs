@@ -1,0 +1,13 @@
+//! The whole way, with the real tools: recipes are built, images booted and entered over SSH.
+//!
+//! All tests of a run share one home, into which the base image is bootstrapped once; what they
+//! build starts from it. They assert on events, never on time. `VMFAB_TEST_BASE` names another
+//! base image than `debian-12`.
+
+mod failure;
+mod interruption;
+mod machine;
+mod output;
+mod rebuild;
+mod refusal;
+mod sandbox;
