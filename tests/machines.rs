@@ -134,8 +134,8 @@ impl Bench {
         bench
     }
 
-    /// A home with the image `@debian-12`.
-    fn with_debian() -> Self {
+    /// A home with the base image of the real tests.
+    fn with_base() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bench = Self {
             home: directory.path().join("home"),
@@ -841,19 +841,31 @@ fn uefi_firmware_starts_and_has_its_own_variables() {
 /// The whole way with a real guest: a session, a restart, what stays and what is forwarded.
 #[test]
 fn a_real_machine() {
-    let bench = Bench::with_debian();
+    let bench = Bench::with_base();
+    let name = support::base();
+    let name = name.as_str();
     let forward = format!("{}:22", free_port());
     let booted = bench
-        .run(["boot", "@debian-12", "--memory", "512M", "-p", &forward])
+        .run([
+            "boot",
+            &format!("@{name}"),
+            "--memory",
+            "512M",
+            "-p",
+            &forward,
+        ])
         .ends_with(0)
         .says("waiting for ssh");
-    assert!(booted.stdout.contains("vmfab ssh debian-12"), "{booted:#?}");
-    let ssh = |command: &str| bench.run(["ssh", "debian-12", "--", command]);
+    assert!(
+        booted.stdout.contains(&format!("vmfab ssh {name}")),
+        "{booted:#?}"
+    );
+    let ssh = |command: &str| bench.run(["ssh", name, "--", command]);
     assert_eq!(ssh("whoami; exit 7").ends_with(7).stdout, "vm\n");
-    let root = bench.run(["ssh", "debian-12", "-u", "root", "id -u"]);
+    let root = bench.run(["ssh", name, "-u", "root", "id -u"]);
     assert_eq!(root.ends_with(0).stdout, "0\n");
 
-    let mut cat = bench.command(["ssh", "debian-12", "cat"]);
+    let mut cat = bench.command(["ssh", name, "cat"]);
     let mut cat = Running(cat.stdin(Stdio::piped()).spawn().unwrap());
     let mut input = cat.0.stdin.take().unwrap();
     input.write_all(b"through the pipe").unwrap();
@@ -868,17 +880,17 @@ fn a_real_machine() {
 
     // A user's own key, and whatever is on the disk, is there after a restart.
     ssh("echo 'ssh-ed25519 AAAA mine' >> ~/.ssh/authorized_keys; echo kept > file").ends_with(0);
-    let keys = || fs::read_to_string(bench.machines().join("debian-12/known_hosts")).unwrap();
+    let keys = || fs::read_to_string(bench.machines().join(name).join("known_hosts")).unwrap();
     let known = keys();
-    let stopped = bench.run(["stop", "debian-12"]).ends_with(0);
-    assert_eq!(stopped.stdout, "debian-12: stopped\n");
-    bench.run(["start", "debian-12"]).ends_with(0);
+    let stopped = bench.run(["stop", name]).ends_with(0);
+    assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
+    bench.run(["start", name]).ends_with(0);
     let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
     assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");
     assert_eq!(keys(), known);
-    let log = bench.run(["logs", "debian-12"]).ends_with(0).stdout;
+    let log = bench.run(["logs", name]).ends_with(0).stdout;
     assert!(log.contains("Linux version"), "{log}");
-    bench.run(["rm", "--force", "debian-12"]).ends_with(0);
+    bench.run(["rm", "--force", name]).ends_with(0);
     assert_eq!(bench.directories(), [""; 0]);
 }
 

@@ -5,6 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Signals within this time are one request.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Tells whether the user gave up. Cheap to clone; once set it stays set.
 #[derive(Debug, Clone)]
@@ -33,8 +37,9 @@ impl Interrupt {
         })))
     }
 
-    /// An interrupt set by SIGINT, SIGTERM and SIGHUP. A second signal ends the process at once
-    /// with exit code 130.
+    /// An interrupt set by SIGINT, SIGTERM and SIGHUP. A second signal, half a second later or more,
+    /// ends the process at once with exit code 130. (What comes together is one request: timeout(1)
+    /// signals its child and then the child's group.)
     ///
     /// # Errors
     /// The signal handlers cannot be installed.
@@ -49,8 +54,10 @@ impl Interrupt {
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                let mut first = None;
                 for _ in signals.forever() {
-                    if shared.requested() {
+                    let asked = *first.get_or_insert_with(Instant::now);
+                    if asked.elapsed() >= TOGETHER {
                         std::process::exit(130);
                     }
                     shared.request();

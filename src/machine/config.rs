@@ -92,10 +92,11 @@ impl MachineConfig {
             .prefix(".machine-")
             .tempfile_in(directory)
             .map_err(failed())?;
-        serde_json::to_writer_pretty(&mut file, self)
+        let mut json = serde_json::to_vec_pretty(self)
             .map_err(std::io::Error::from)
             .map_err(failed())?;
-        file.write_all(b"\n").map_err(failed())?;
+        json.push(b'\n');
+        file.write_all(&json).map_err(failed())?;
         file.persist(&path)
             .map_err(|error| failed()(error.error))
             .map(drop)
