@@ -37,7 +37,7 @@ lint: packages
 
 .PHONY: documentation
 documentation: packages
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 .PHONY: licences
 licences: packages

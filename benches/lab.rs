@@ -11,11 +11,12 @@ use crate::peers::Docker;
 
 /// A scratch directory with a vmfab home, and what several measurements share.
 pub(crate) struct Lab {
-    scratch: tempfile::TempDir,
-    /// Times of the cold build, once it was measured.
+    /// Time of the cold build, once it was measured.
     pub(crate) cold: Option<Duration>,
     docker: Option<Docker>,
     built: bool,
+    /// After what runs in it: fields are dropped in this order.
+    scratch: tempfile::TempDir,
 }
 
 impl Lab {

@@ -1,4 +1,4 @@
-//! An ext4 file system from a directory tree: `mke2fs -d`, and then [`normalise`].
+//! An ext4 file system from a directory tree: `mke2fs -d`, and then [`normalise()`].
 //!
 //! `mke2fs` (e2fsprogs 1.47.0) does nearly all of it the same way each time, once it is told
 //! every choice that it would else take from `/etc/mke2fs.conf`, the clock or a random source. What
