@@ -1,6 +1,6 @@
 //! Executing a graph: what is in the store is taken from there, the rest is built in parallel.
 //!
-//! The scheduler ([`schedule`]) is pure: it says what is ready. Here rayon threads take what is
+//! The scheduler (`schedule`) is pure: it says what is ready. Here rayon threads take what is
 //! ready, one derivation each:
 //!
 //! ```text

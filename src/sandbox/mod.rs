@@ -1,7 +1,7 @@
 //! Running a step over the layers below it, and packing what it changed into a layer.
 //!
 //! A step runs in a *worker*: this program again, with one hidden argument, so that all of the work
-//! happens in namespaces that die with it. The worker gets a [`Request`], a plain value:
+//! happens in namespaces that die with it. The worker gets a `Request`, a plain value:
 //!
 //! ```text
 //! vmfab ──spawns──► worker: user and mount namespace, ids mapped            (namespace)

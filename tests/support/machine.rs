@@ -84,8 +84,8 @@ impl Machine {
     /// Its entry in the list of machines.
     pub(crate) fn entry(&self) -> Option<Value> {
         let list = Lab::get().run(["list", "--json"]).ends_with(0).json();
-        let entries = list.as_array().unwrap().iter();
-        entries.cloned().find(|entry| entry["name"] == *self.name)
+        let mut entries = list.as_array().unwrap().iter();
+        entries.find(|entry| entry["name"] == *self.name).cloned()
     }
 }
 
