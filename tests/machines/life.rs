@@ -1,0 +1,227 @@
+//! What becomes of a machine from `boot` to `rm`.
+
+use super::*;
+
+#[test]
+fn from_boot_to_rm() {
+    let bench = Bench::new();
+    bench
+        .run(["list"])
+        .ends_with(0)
+        .says("there are no machines");
+    let name = bench.boot();
+    assert_eq!(name, "tiny");
+
+    let entry = bench.entry("tiny");
+    assert_eq!(entry["state"], "running");
+    assert_eq!(entry["image_name"], "tiny");
+    assert_eq!(entry["memory"], 64 << 20);
+    let pid = i32::try_from(entry["pid"].as_i64().unwrap()).unwrap();
+    assert_eq!(bench.processes(), [Pid::from_raw(pid).unwrap()]);
+
+    bench
+        .run(["rm", "tiny"])
+        .ends_with(1)
+        .says("machine \"tiny\" is running");
+    bench
+        .run(["start", "tiny"])
+        .ends_with(0)
+        .says("machine \"tiny\" is running already");
+    let stopped = bench.run(["stop", "tiny"]).ends_with(0);
+    assert_eq!(stopped.stdout, "tiny: stopped\n");
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+    assert_eq!(bench.processes(), []);
+    let stopped = bench.run(["stop", "tiny"]).ends_with(0);
+    assert_eq!(stopped.stdout, "tiny: was stopped already\n");
+
+    for command in ["ssh", "console"] {
+        bench
+            .run([command, "tiny"])
+            .ends_with(1)
+            .says("vmfab start tiny starts it");
+    }
+    let log = bench.run(["logs", "tiny"]).ends_with(0).stdout;
+    assert!(log.ends_with("tiny: up\n"), "{log}");
+    bench.run(["rm", "tiny"]).ends_with(0);
+    assert_eq!(bench.list(), [Value::Null; 0]);
+    assert_eq!(bench.directories(), [""; 0]);
+}
+
+#[test]
+fn a_machine_that_cannot_be_entered_shows_its_console_and_stays() {
+    let bench = Bench::new();
+    let arguments = ["boot", "@tiny", "--accel", "tcg", "--timeout", "3"];
+    let ran = bench.run(arguments).ends_with(1);
+    let ran = ran
+        .says("machine \"tiny\" could not be entered within 3 s")
+        .says("tiny: up")
+        .says("vmfab rm --force tiny");
+    assert_eq!(ran.stdout, "");
+    assert_eq!(bench.entry("tiny")["state"], "running");
+    assert_eq!(bench.run(arguments).ends_with(1).stdout, "");
+    assert_eq!(bench.entry("tiny-2")["state"], "running");
+
+    let mut with_rm = bench.command(arguments);
+    Ran::from(with_rm.arg("--rm").output().unwrap())
+        .ends_with(1)
+        .says("tiny: up")
+        .says("the machine was removed");
+    let mut names = bench.directories();
+    names.sort();
+    assert_eq!(names, ["tiny", "tiny-2"]);
+    bench.run(["rm", "--force", "tiny", "tiny-2"]).ends_with(0);
+    assert_eq!(bench.processes(), []);
+}
+
+#[test]
+fn a_panic_and_a_switched_off_guest_end_the_waiting() {
+    let bench = Bench::new();
+    for (key, what) in [
+        ("P", "machine \"tiny\" stopped with a kernel panic"),
+        (
+            "Q",
+            "machine \"tiny\" was switched off before it could be entered",
+        ),
+    ] {
+        let boot = bench.command(["boot", "@tiny", "--accel", "tcg"]).spawn();
+        let boot = Running(boot.unwrap());
+        bench.wait_for_log("tiny", "tiny: up");
+        let mut console = bench.command(["console", "tiny"]);
+        let mut console = Running(console.stdin(Stdio::piped()).spawn().unwrap());
+        let mut keys = console.0.stdin.take().unwrap();
+        keys.write_all(key.as_bytes()).unwrap();
+        boot.finish().ends_with(1).says(what).says("tiny: up");
+        drop(console);
+        bench.run(["rm", "--force", "tiny"]).ends_with(0);
+    }
+}
+
+#[test]
+fn a_deaf_guest_is_stopped_by_force() {
+    let bench = Bench::new();
+    let name = bench.boot();
+    bench.say(&name, "Dx", "x");
+    let stopped = bench.run(["stop", "--timeout", "1", "tiny"]).ends_with(0);
+    assert_eq!(stopped.stdout, "tiny: ended by force\n");
+    assert_eq!(bench.processes(), []);
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+}
+
+#[test]
+fn one_at_a_time_is_at_the_console() {
+    let bench = Bench::new();
+    let name = bench.boot();
+    let mut first = bench.command(["console", &name]);
+    let mut first = Running(first.stdin(Stdio::piped()).spawn().unwrap());
+    let mut keys = first.0.stdin.take().unwrap();
+    keys.write_all(b"hello").unwrap();
+    bench.wait_for_log(&name, "hello");
+    bench
+        .run(["console", &name])
+        .ends_with(1)
+        .says("the console of machine \"tiny\" is in use");
+    let mut logs = Running(bench.command(["logs", "--follow", &name]).spawn().unwrap());
+    keys.write_all(b"\nQ").unwrap();
+    let first = first.finish().ends_with(0).says("machine \"tiny\" stopped");
+    assert!(first.stdout.contains("hello"), "{first:#?}");
+    logs.0.wait().unwrap();
+    let logs = logs.finish().ends_with(0);
+    assert!(logs.stdout.contains("tiny: up\nhello\n"), "{logs:#?}");
+}
+
+#[test]
+fn a_machine_that_goes_when_it_stops() {
+    let bench = Bench::new();
+    let context = bench.context();
+    let image = images::find(&context, "tiny").unwrap();
+    let options = BootOptions {
+        remove: true,
+        ..Bench::options()
+    };
+    machine::boot(&context, &image, &options).unwrap();
+    bench.wait_for_log("tiny", "tiny: up");
+    let stopped = bench.run(["stop", "tiny"]).ends_with(0);
+    assert_eq!(stopped.stdout, "tiny: stopped, removed\n");
+    assert_eq!(bench.directories(), [""; 0]);
+}
+
+#[test]
+fn uefi_firmware_starts_and_has_its_own_variables() {
+    let bench = Bench::new();
+    bench.image("empty", &tiny_kernel(), |config| {
+        config.template.boot.uefi = true;
+    });
+    let context = bench.context();
+    let image = images::find(&context, "empty").unwrap();
+    let options = BootOptions {
+        firmware: Some(Firmware::Uefi),
+        memory_mib: 128,
+        ..Bench::options()
+    };
+    machine::boot(&context, &image, &options).unwrap();
+    // It looks for something to start: the empty disk first, and the network not at all.
+    let log = bench.machines().join("empty/console.log");
+    let text = || String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    wait_until("the second try of the firmware", || {
+        text().matches("BdsDxe: ").count() > 1
+    });
+    assert!(!text().contains("PXE"), "{}", text());
+    let vars = bench.machines().join("empty/firmware-vars.fd");
+    assert!(vars.metadata().unwrap().len() > 100_000);
+}
+
+/// The whole way with a real guest: a session, a restart, what stays and what is forwarded.
+#[test]
+fn a_real_machine() {
+    let bench = Bench::with_base();
+    let name = support::base();
+    let name = name.as_str();
+    let forward = format!("{}:22", free_port());
+    let booted = bench
+        .run([
+            "boot",
+            &format!("@{name}"),
+            "--memory",
+            "512M",
+            "-p",
+            &forward,
+        ])
+        .ends_with(0)
+        .says("waiting for ssh");
+    assert!(
+        booted.stdout.contains(&format!("vmfab ssh {name}")),
+        "{booted:#?}"
+    );
+    let ssh = |command: &str| bench.run(["ssh", name, "--", command]);
+    assert_eq!(ssh("whoami; exit 7").ends_with(7).stdout, "vm\n");
+    let root = bench.run(["ssh", name, "-u", "root", "id -u"]);
+    assert_eq!(root.ends_with(0).stdout, "0\n");
+
+    let mut cat = bench.command(["ssh", name, "cat"]);
+    let mut cat = Running(cat.stdin(Stdio::piped()).spawn().unwrap());
+    let mut input = cat.0.stdin.take().unwrap();
+    input.write_all(b"through the pipe").unwrap();
+    drop(input);
+    assert_eq!(cat.finish().ends_with(0).stdout, "through the pipe");
+
+    let (port, _) = forward.split_once(':').unwrap();
+    let mut forwarded = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    let mut banner = [0; 4];
+    std::io::Read::read_exact(&mut forwarded, &mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-");
+
+    // A user's own key, and whatever is on the disk, is there after a restart.
+    ssh("echo 'ssh-ed25519 AAAA mine' >> ~/.ssh/authorized_keys; echo kept > file").ends_with(0);
+    let keys = || fs::read_to_string(bench.machines().join(name).join("known_hosts")).unwrap();
+    let known = keys();
+    let stopped = bench.run(["stop", name]).ends_with(0);
+    assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
+    bench.run(["start", name]).ends_with(0);
+    let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
+    assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");
+    assert_eq!(keys(), known);
+    let log = bench.run(["logs", name]).ends_with(0).stdout;
+    assert!(log.contains("Linux version"), "{log}");
+    bench.run(["rm", "--force", name]).ends_with(0);
+    assert_eq!(bench.directories(), [""; 0]);
+}

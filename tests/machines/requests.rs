@@ -1,0 +1,179 @@
+//! What can be asked for, and what cannot: ports, acceleration, wrong arguments.
+
+use super::*;
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_left() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let forward = format!("{port}:80");
+    bench
+        .run(["boot", "@tiny", "--accel", "tcg", "--port", &forward])
+        .ends_with(1)
+        .says(&format!(
+            "port {port} of 127.0.0.1 cannot be forwarded: address in use"
+        ));
+    assert_eq!(bench.directories(), [""; 0]);
+    let twice = ["-p", &forward, "-p", &forward];
+    let mut boot = bench.command(["boot", "@tiny"]);
+    Ran::from(boot.args(twice).output().unwrap())
+        .ends_with(2)
+        .says("is forwarded twice");
+}
+
+#[test]
+fn the_port_for_ssh_is_chosen_anew_when_it_is_taken() {
+    let bench = Bench::new();
+    let name = bench.boot();
+    bench.run(["stop", &name]).ends_with(0);
+    let before = bench.entry(&name)["ssh"]["port"].as_u64().unwrap();
+    let before = u16::try_from(before).unwrap();
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, before)).unwrap();
+    let options = StartOptions {
+        until: Until::Console,
+        timeout: MOMENT,
+    };
+    let started = machine::start(&bench.context(), &name, options).unwrap();
+    assert_ne!(started.ssh.port, before);
+    assert_eq!(bench.entry(&name)["ssh"]["port"], started.ssh.port);
+}
+
+#[test]
+fn ports_of_the_image_are_forwarded_unless_told_otherwise() {
+    let bench = Bench::new();
+    let (one, other) = (free_port(), free_port());
+    bench.image("served", &tiny_kernel(), |config| {
+        config.template.ports = vec![
+            vmfab::image::Port {
+                guest: 80,
+                host: Some(one),
+            },
+            vmfab::image::Port {
+                guest: 443,
+                host: None,
+            },
+        ];
+    });
+    let context = bench.context();
+    let image = images::find(&context, "served").unwrap();
+    let as_the_image = machine::boot(&context, &image, &Bench::options()).unwrap();
+    let asked = vmfab::machine::Forwarded {
+        host: other,
+        guest: 80,
+    };
+    let options = BootOptions {
+        ports: vec![asked],
+        ..Bench::options()
+    };
+    let as_asked = machine::boot(&context, &image, &options).unwrap();
+    let hosts = |booted: machine::Booted| {
+        let ports = booted.ports.iter();
+        ports.map(|port| port.host).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(as_the_image), [one]);
+    assert_eq!(hosts(as_asked), [other]);
+}
+
+#[test]
+fn what_qemu_says_is_shown_and_nothing_is_left() {
+    let bench = Bench::new();
+    bench.image("broken", b"this is no kernel", |_| {});
+    bench
+        .run(["boot", "@broken", "--accel", "tcg"])
+        .ends_with(1)
+        .says("QEMU exited with code 1")
+        .says("invalid kernel header");
+    assert_eq!(bench.directories(), [""; 0]);
+}
+
+#[test]
+fn wrong_requests() {
+    let bench = Bench::new();
+    bench.boot();
+    bench.image("foreign", &tiny_kernel(), |config| {
+        config.template.architecture = "sparc".to_owned();
+    });
+    bench.image("bare", &tiny_kernel(), |config| config.kernel = None);
+    for (code, arguments, what) in [
+        (3, &["stop", "tini"][..], "did you mean \"tiny\"?"),
+        (3, &["ssh", "../x"], "there is no machine \"../x\""),
+        (3, &["boot", "@tini"], "did you mean \"tiny\"?"),
+        (1, &["boot", "@foreign"], "image \"foreign\" is for sparc"),
+        (
+            1,
+            &["boot", "@bare"],
+            "image \"bare\" has no kernel of its own",
+        ),
+        (
+            1,
+            &["boot", "@tiny", "--firmware", "uefi"],
+            "image \"tiny\" has no boot loader for UEFI",
+        ),
+        (
+            1,
+            &["boot", "@tiny", "--name", "tiny"],
+            "there is a machine \"tiny\" already",
+        ),
+        (
+            1,
+            &["boot", "@tiny", "--disk-size", "512K"],
+            "is smaller than the image's disk of 1048576 bytes",
+        ),
+        (2, &["boot", "@tiny", "--name", ".x"], "--name"),
+        (2, &["boot", "@tiny", "--memory", "1"], "such as 512M"),
+        (2, &["boot", "@tiny", "-p", "80"], "write HOST:GUEST"),
+        (5, &["boot", "@tiny", "--accel", "hvf"], "a part of macOS"),
+    ] {
+        let ran = Ran::from(bench.command(arguments).output().unwrap());
+        ran.ends_with(code).says(what);
+    }
+    assert_eq!(bench.directories(), ["tiny"]);
+}
+
+/// A QEMU whose KVM never works, before the real one.
+fn qemu_without_kvm(directory: &Path) {
+    let real = vmfab::host::require(vmfab::host::Program::QemuSystem)
+        .expect("QEMU is missing: install the package qemu-system-x86");
+    let path = directory.join(real.file_name().unwrap());
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *'-accel kvm'*)\n\
+         echo 'KVM internal error. Suberror: 1' >&2; exit 1;;\nesac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    write_program(&path, &script);
+}
+
+#[test]
+fn acceleration_that_does_not_work_is_tried_once() {
+    let has_kvm = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok();
+    let bench = Bench::new();
+    let bin = bench.home.join("bin");
+    fs::create_dir(&bin).unwrap();
+    qemu_without_kvm(&bin);
+    let path = std::env::var("PATH").unwrap();
+    let boot = |arguments: &[&str]| {
+        let mut boot = bench.command(["boot", "@tiny", "--rm", "--timeout", "2"]);
+        boot.args(arguments);
+        boot.env("PATH", format!("{}:{path}", bin.display()));
+        Ran::from(boot.output().unwrap())
+    };
+
+    let warned = [boot(&[]), boot(&[])].map(|ran| {
+        let ran = ran.ends_with(1).says("tiny: up");
+        ran.stderr.contains("KVM does not work on this host")
+    });
+    assert_eq!(warned, [has_kvm, false]);
+    let ran = boot(&["--accel", "kvm"]);
+    if has_kvm {
+        ran.ends_with(1)
+            .says("KVM does not work on this host: KVM internal error. Suberror: 1");
+    } else {
+        ran.ends_with(5).says("KVM cannot be used: open /dev/kvm");
+    }
+    assert_eq!(bench.directories(), [""; 0]);
+}

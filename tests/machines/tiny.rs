@@ -1,0 +1,81 @@
+//! A guest of a few hundred bytes, which is up as soon as the firmware is.
+
+/// A Linux kernel as far as QEMU can tell, that says "tiny: up" on the serial port and then answers
+/// there: `P` makes it say that it panicked, `Q` makes it switch itself off, and everything else
+/// comes back. When the power button is pressed it switches itself off, unless `D` (for deaf) was
+/// sent before.
+///
+/// It is the real-mode part of a bzImage (Linux, `Documentation/arch/x86/boot.rst`): QEMU jumps to
+/// its byte 0x200. Ports: 0x3f8 is the serial port, 0x600 the power management of q35 (ICH9, set up
+/// by SeaBIOS): +0 events, +2 events that are enabled, +4 control.
+pub(super) fn tiny_kernel() -> Vec<u8> {
+    const UP: &[u8] = b"tiny: up\r\n\0";
+    const PANIC: &[u8] = b"Kernel panic - not syncing: tiny: as you wish\r\n\0";
+    #[rustfmt::skip]
+    const CODE: &[u8] = &[
+        /* 70 */ 0x0e, 0x1f,             // push cs; pop ds
+        /* 72 */ 0xba, 0x02, 0x06,       // mov dx, 0x602
+        /* 75 */ 0xb8, 0x00, 0x01,       // mov ax, 0x100: the power button
+        /* 78 */ 0xef,                   // out dx, ax
+        /* 79 */ 0xbe, 0x00, 0x01,       // mov si, 0x100: UP
+        /* 7c */ 0xe8, 0x3f, 0x00,       // call print
+        // next:
+        /* 7f */ 0xfb, 0xf4,             // sti; hlt: until the next tick of the clock
+        /* 81 */ 0xba, 0x00, 0x06,       // mov dx, 0x600
+        /* 84 */ 0xed,                   // in ax, dx
+        /* 85 */ 0xf6, 0xc4, 0x01,       // test ah, 1
+        /* 88 */ 0x75, 0x2b,             // jnz off
+        /* 8a */ 0xba, 0xfd, 0x03,       // mov dx, 0x3fd
+        /* 8d */ 0xec,                   // in al, dx
+        /* 8e */ 0xa8, 0x01,             // test al, 1: something was sent
+        /* 90 */ 0x74, 0xed,             // jz next
+        /* 92 */ 0xba, 0xf8, 0x03,       // mov dx, 0x3f8
+        /* 95 */ 0xec,                   // in al, dx
+        /* 96 */ 0x3c, b'Q', 0x74, 0x1b, // cmp al, 'Q'; je off
+        /* 9a */ 0x3c, b'P', 0x74, 0x07, // cmp al, 'P'; je panic
+        /* 9e */ 0x3c, b'D', 0x74, 0x0b, // cmp al, 'D'; je deaf
+        /* a2 */ 0xee,                   // out dx, al
+        /* a3 */ 0xeb, 0xda,             // jmp next
+        // panic:
+        /* a5 */ 0xbe, 0x0b, 0x01,       // mov si, 0x10b: PANIC
+        /* a8 */ 0xe8, 0x13, 0x00,       // call print
+        /* ab */ 0xeb, 0xd2,             // jmp next
+        // deaf:
+        /* ad */ 0xba, 0x02, 0x06,       // mov dx, 0x602
+        /* b0 */ 0x31, 0xc0,             // xor ax, ax
+        /* b2 */ 0xef,                   // out dx, ax
+        /* b3 */ 0xeb, 0xca,             // jmp next
+        // off:
+        /* b5 */ 0xba, 0x04, 0x06,       // mov dx, 0x604
+        /* b8 */ 0xb8, 0x00, 0x20,       // mov ax, 0x2000: to sleep, type 0, which is S5
+        /* bb */ 0xef,                   // out dx, ax
+        /* bc */ 0xeb, 0xfe,             // jmp here
+        // print:
+        /* be */ 0xac,                   // lodsb
+        /* bf */ 0x84, 0xc0, 0x74, 0x11, // test al, al; jz return
+        /* c3 */ 0x88, 0xc4,             // mov ah, al
+        // full:
+        /* c5 */ 0xba, 0xfd, 0x03,       // mov dx, 0x3fd
+        /* c8 */ 0xec,                   // in al, dx
+        /* c9 */ 0xa8, 0x20, 0x74, 0xf8, // test al, 0x20; jz full
+        /* cd */ 0x88, 0xe0,             // mov al, ah
+        /* cf */ 0xb2, 0xf8,             // mov dl, 0xf8
+        /* d1 */ 0xee,                   // out dx, al
+        /* d2 */ 0xeb, 0xea,             // jmp print
+        // return:
+        /* d4 */ 0xc3,                   // ret
+    ];
+    // Two sectors of real-mode code, and as much of "protected-mode kernel", which never runs.
+    let mut image = vec![0; 2048];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]); // setup_sects
+    put(0x1fe, &[0x55, 0xaa]); // boot_flag
+    put(0x200, &[0xeb, 0x6e]); // jmp 0x270
+    put(0x202, b"HdrS");
+    put(0x206, &0x0203_u16.to_le_bytes()); // protocol
+    put(0x211, &[1]); // loadflags: LOADED_HIGH
+    put(0x270, CODE);
+    put(0x300, UP);
+    put(0x300 + UP.len(), PANIC);
+    image
+}
