@@ -60,7 +60,7 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
             }
             Kind::File(meta) => {
                 let mut content = blake3::Hasher::new();
-                content.update_mmap_rayon(entry.path)?;
+                content.update_reader(File::open(entry.path)?)?;
                 hasher.update(if executable(&meta) { b"x" } else { b"f" });
                 hasher.update(content.finalize().as_bytes());
             }

@@ -63,7 +63,6 @@ impl All {
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
-                package_cache: home.package_cache(),
             },
         }
     }

@@ -71,8 +71,6 @@ pub struct Executor<'a> {
 pub struct Execution {
     /// Outputs of each derivation, by index; absent for those that failed or were not tried.
     pub outputs: Vec<Option<Outputs>>,
-    /// Action keys, by index, of those that were tried.
-    pub keys: Vec<Option<ActionKey>>,
     /// Steps that failed.
     pub failures: Vec<Failure>,
     /// Steps that gave other outputs when they were run once more.
@@ -132,7 +130,6 @@ impl Executor<'_> {
             schedule: Mutex::new(Schedule::new(graph)),
             execution: Mutex::new(Execution {
                 outputs: vec![None; graph.len()],
-                keys: vec![None; graph.len()],
                 failures: Vec::new(),
                 differences: Vec::new(),
                 built: 0,
@@ -196,7 +193,7 @@ impl Executor<'_> {
         while let Some(node) = pending.pop() {
             let key = self.key(node, shared);
             match self.store.action(&key) {
-                Some(result) => pending.extend(self.cached(node, key, result, shared)),
+                Some(result) => pending.extend(self.cached(node, result, shared)),
                 None => missed.push(node),
             }
         }
@@ -216,17 +213,10 @@ impl Executor<'_> {
         resolve_inputs(derivation, outputs).unwrap_or_default()
     }
 
-    fn cached(
-        &self,
-        node: NodeId,
-        key: ActionKey,
-        result: ActionResult,
-        shared: &Shared<'_>,
-    ) -> Vec<NodeId> {
+    fn cached(&self, node: NodeId, result: ActionResult, shared: &Shared<'_>) -> Vec<NodeId> {
         self.finished(node, shared, StepOutcome::Cached, 0.0);
         let mut execution = lock(&shared.execution);
         execution.cached += 1;
-        execution.keys[node.index()] = Some(key);
         execution.outputs[node.index()] = Some(result.outputs);
         drop(execution);
         lock(&shared.schedule).done(node)
@@ -247,10 +237,9 @@ impl Executor<'_> {
         }
         let started = Instant::now();
         let key = self.key(node, shared);
-        lock(&shared.execution).keys[node.index()] = Some(key);
         let log = self.log.join(format!("{}.log", key.short()));
         match self.realise(node, key, &log, shared) {
-            Ok(Realised::Cached(result)) => self.cached(node, key, result, shared),
+            Ok(Realised::Cached(result)) => self.cached(node, result, shared),
             Ok(Realised::Built(outputs)) => {
                 self.finished(
                     node,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// store/      the truth: objects, action results, tags
-/// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, apt/
+/// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, probes/
 /// machines/   one directory for each machine
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
@@ -64,12 +64,6 @@ impl Home {
     #[must_use]
     pub fn work(&self) -> PathBuf {
         self.0.join("cache/work")
-    }
-
-    /// Package lists and downloaded packages.
-    #[must_use]
-    pub fn package_cache(&self) -> PathBuf {
-        self.0.join("cache/packages")
     }
 
     /// Small facts found by trying, such as whether KVM works.

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::request::Bind;
-
 /// Capabilities that package scripts need and that cannot be turned against the host: those that
 /// Docker leaves to containers, without `MKNOD`, `NET_RAW` and `AUDIT_WRITE`.
 const CAPABILITIES: [&str; 11] = [
@@ -31,10 +29,6 @@ pub(super) struct Sandbox<'a> {
     pub(super) workdir: &'a str,
     /// Whether it has the host's network.
     pub(super) network: bool,
-    /// Directories of the host that it may write to.
-    pub(super) binds: &'a [Bind],
-    /// Single files of the host that it may read, with their places in the tree.
-    pub(super) files: &'a [(std::path::PathBuf, String)],
     /// The command.
     pub(super) argv: &'a [String],
 }
@@ -51,34 +45,44 @@ pub(super) fn arguments(sandbox: &Sandbox<'_>) -> Vec<String> {
         arguments.extend(words(&["--setenv", name, value]));
     }
     arguments.extend(words(&["--bind", &text(sandbox.tree), "/"]));
-    arguments.extend(words(&[
-        "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run",
-    ]));
-    // Mode 1777, or apt's own user cannot make the temporary files it verifies signatures with.
-    arguments.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
-    for bind in sandbox.binds {
-        arguments.extend(words(&["--bind", &text(&bind.from), &bind.to]));
-    }
-    for (from, to) in sandbox.files {
-        // In /run all directories are new. Those that bubblewrap makes unasked are for root alone.
-        let mut parents: Vec<&Path> = Path::new(to)
-            .ancestors()
-            .skip(1)
-            .filter(|path| path.starts_with("/run"))
-            .collect();
-        parents.reverse();
-        for parent in parents.iter().skip(1) {
-            arguments.extend(words(&["--perms", "0755", "--dir", &text(parent)]));
-        }
-        arguments.extend(words(&["--ro-bind", &text(from), to]));
-    }
+    arguments.extend(words(&["--proc", "/proc", "--dev", "/dev"]));
     arguments.extend(words(&["--chdir", sandbox.workdir, "--"]));
     arguments.extend(sandbox.argv.iter().cloned());
     arguments
 }
 
-/// The arguments of `bwrap` for a program of the host: it reads all of the host, as any program of
-/// the user does, and writes only to `writable`.
+/// What a program of the host sees of the host, read-only, where it is there: programs, libraries and
+/// key rings, and what name look-ups and TLS need. No home directories, no sockets, no `/var`.
+const HOST_PATHS: [&str; 25] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/apt/apt.conf",
+    "/etc/apt/apt.conf.d",
+    "/etc/apt/trusted.gpg.d",
+    "/etc/ca-certificates",
+    "/etc/debian_version",
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/perl",
+    "/etc/resolv.conf",
+    "/etc/ssl/certs",
+];
+
+/// The arguments of `bwrap` for a program of the host: it sees [`HOST_PATHS`], and writes only to
+/// `writable`.
 pub(super) fn host_arguments(
     writable: &[&Path],
     env: &BTreeMap<String, String>,
@@ -91,17 +95,13 @@ pub(super) fn host_arguments(
     for (name, value) in env {
         arguments.extend(words(&["--setenv", name, value]));
     }
-    arguments.extend(words(&[
-        "--ro-bind",
-        "/",
-        "/",
-        "--dev-bind",
-        "/dev",
-        "/dev",
-    ]));
-    arguments.extend(words(&[
-        "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp",
-    ]));
+    for path in HOST_PATHS {
+        arguments.extend(words(&["--ro-bind-try", path, path]));
+    }
+    // mmdebstrap takes device nodes from here, by mounting them: there must be no disks among them.
+    arguments.extend(words(&["--dev", "/dev", "--proc", "/proc"]));
+    arguments.extend(words(&["--ro-bind", "/sys", "/sys"]));
+    arguments.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
     for path in writable {
         arguments.extend(words(&["--bind", &text(path), &text(path)]));
     }
@@ -130,7 +130,6 @@ fn text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -142,14 +141,6 @@ mod tests {
             env: &env,
             workdir: "/",
             network: false,
-            binds: &[Bind {
-                from: "/cache/debs".into(),
-                to: "/var/cache/apt/archives".into(),
-            }],
-            files: &[(
-                PathBuf::from("/etc/resolv.conf"),
-                "/run/a/resolv.conf".into(),
-            )],
             argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
         };
         let line = arguments(&sandbox).join(" ");

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Files that are removed. A `*` stands for any part of a file name.
@@ -103,7 +104,12 @@ fn real_directory(upper: &Path, path: &str) -> Option<std::path::PathBuf> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.file_type().is_char_device() {
+        // A whiteout: the step itself removed what a layer below has.
+        return Ok(());
+    }
+    if meta.is_dir() {
         fs::remove_dir_all(path)
     } else {
         fs::remove_file(path)

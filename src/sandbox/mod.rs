@@ -21,6 +21,7 @@ mod edit;
 mod identity;
 mod layer;
 mod limits;
+mod mounts;
 mod namespace;
 mod overlay;
 mod packages;

@@ -35,27 +35,20 @@ impl PackageManager {
         })
     }
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Apt => "apt",
-            Self::Apk => "apk",
-            Self::Dnf => "dnf",
-        }
-    }
-
-    /// The command that installs `names`. Lists and downloads are kept below `cache`.
+    /// The command that installs `names`. Lists and downloads go below `directory`
+    /// of the host, not into the layer.
     pub(super) fn install(
         self,
         names: &[String],
         recommends: bool,
-        cache: &Path,
+        directory: &Path,
         limits: &Limits,
     ) -> Command {
         let script = match self {
             // The package cache of apt is made anew by `update`; /tmp is a file system in memory.
             Self::Apt => {
                 "apt='-qq -o Dir::Cache::pkgcache=/tmp/pkgcache.bin -o Dir::Cache::srcpkgcache= \
-                 -o APT::Keep-Downloaded-Packages=true -o Acquire::Languages=none'
+                 -o Acquire::Languages=none'
                  apt-get $apt update -o APT::Update::Error-Mode=any
                  if test \"$RECOMMENDS\" = yes
                  then exec apt-get $apt --yes --install-recommends install -- \"$@\"
@@ -71,22 +64,21 @@ impl PackageManager {
             }
         };
         let script: Vec<&str> = script.lines().map(str::trim).collect();
-        let directories: &[&str] = match self {
+        let places: &[&str] = match self {
             Self::Apt => &["/var/lib/apt/lists", "/var/cache/apt/archives"],
             Self::Apk => &["/var/cache/apk"],
             Self::Dnf => &["/var/cache/dnf"],
         };
-        let binds = directories.iter().map(|directory| Bind {
-            from: cache
-                .join(self.name())
-                .join(directory.rsplit('/').next().unwrap_or_default()),
-            to: (*directory).to_owned(),
+        let binds = places.iter().map(|place| Bind {
+            from: directory.join(place.rsplit('/').next().unwrap_or_default()),
+            to: (*place).to_owned(),
         });
         let mut argv: Vec<String> = ["/bin/sh", "-ec", &script.join("\n"), "packages"]
             .map(str::to_owned)
             .into();
         argv.extend(names.iter().cloned());
         Command {
+            label: Some(format!("packages {}", names.join(" "))),
             argv,
             env: BTreeMap::from([
                 ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),

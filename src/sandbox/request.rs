@@ -54,8 +54,6 @@ pub enum Task {
         names: Vec<String>,
         /// Whether recommended packages come along.
         recommends: bool,
-        /// Directory for package lists and downloads, kept between steps.
-        cache: PathBuf,
         /// Limits.
         limits: Limits,
     },
@@ -84,6 +82,8 @@ pub enum Task {
 /// A command in the sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
+    /// What it is called when it fails; its last argument when absent.
+    pub label: Option<String>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Variables beyond the sandbox's own.

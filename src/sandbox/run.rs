@@ -46,14 +46,18 @@ impl Sandbox {
     /// A sandbox that unpacks layers of `store` into the cache of `home`.
     #[must_use]
     pub fn new(home: &Home, store: Store) -> Self {
+        // What is unpacked is not forced to disk: after a crash of the host its files can be torn.
+        // Each boot of the host has a cache of its own.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
             store,
-            layer_cache: home.layer_cache(),
+            layer_cache: home.layer_cache().join(boot.trim()),
             work: home.work(),
         }
     }
 
-    /// Makes a scratch directory, and removes those that killed processes have left.
+    /// Makes a scratch directory, and removes those that killed processes have left, and layers that
+    /// were unpacked before the host was started.
     ///
     /// # Errors
     /// The directory cannot be made.
@@ -61,6 +65,10 @@ impl Sandbox {
         for directory in [&self.work, &self.layer_cache] {
             fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
         }
+        // Held while directories are made and swept: a new one is never seen without its lock.
+        let making = self.work.join("making");
+        let guard = File::create(&making).map_err(BuildError::io("create", &making))?;
+        guard.lock().map_err(BuildError::io("lock", &making))?;
         self.sweep();
         let path = tempfile::Builder::new()
             .prefix("step-")
@@ -74,19 +82,23 @@ impl Sandbox {
     }
 
     fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.work) else {
-            return;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.extension().is_none_or(|extension| extension != "lock") {
+        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        for path in entries(&self.work)
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+        {
+            let lock = OpenOptions::new()
+                .write(true)
+                .open(path.with_extension("lock"));
+            if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
                 continue;
             }
-            let free = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .is_ok_and(|f| f.try_lock().is_ok());
-            if free {
-                remove_scratch(&path.with_extension(""));
+            remove_scratch(&path);
+        }
+        let older = self.layer_cache.parent().unwrap_or(&self.layer_cache);
+        for path in entries(older).map(|entry| entry.path()) {
+            if path != self.layer_cache {
+                remove_scratch(&path);
             }
         }
     }

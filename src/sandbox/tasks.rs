@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
@@ -11,6 +12,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::bwrap::{self, Sandbox};
 use super::edit::Edit;
 use super::limits;
+use super::mounts::{self, Mounts};
 use super::packages::PackageManager;
 use super::request::{Command, HostCommand, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
@@ -60,22 +62,16 @@ impl<'a> Tasks<'a> {
             Task::Packages {
                 names,
                 recommends,
-                cache,
                 limits,
             } => {
                 let manager = self.package_manager()?;
-                let command = manager.install(names, *recommends, cache, limits);
+                let lists = self.request.scratch.join("packages");
+                let command = manager.install(names, *recommends, &lists, limits);
                 for bind in &command.binds {
                     fs::create_dir_all(&bind.from)
                         .map_err(WorkerError::io(format!("create {}", bind.from.display())))?;
                 }
-                self.command(&command).map_err(|error| match error {
-                    WorkerError::Failed { how, .. } => WorkerError::Failed {
-                        command: format!("packages {}", names.join(" ")),
-                        how,
-                    },
-                    other => other,
-                })
+                self.command(&command)
             }
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
@@ -93,48 +89,92 @@ impl<'a> Tasks<'a> {
     }
 
     fn command(&self, command: &Command) -> Result<(), WorkerError> {
-        let guests = EphemeralFiles::new(self, command.network)?;
         let mut env: BTreeMap<String, String> = ENVIRONMENT
             .iter()
             .map(|&(name, value)| (name.into(), value.into()))
             .collect();
         env.insert("SOURCE_DATE_EPOCH".into(), SOURCE_DATE_EPOCH.to_string());
         if command.network {
-            env.extend(
-                PROXIES
-                    .iter()
-                    .filter_map(|&name| Some((name.into(), std::env::var(name).ok()?))),
-            );
+            env.extend(proxies());
         }
         env.extend(command.env.clone());
         let workdir = command.workdir.as_deref().unwrap_or("/");
-        if self.open(workdir).is_err() {
-            self.edit(&[Edit::Directory {
-                path: workdir.to_owned(),
-            }])?;
+        let mut directories: Vec<&str> =
+            command.binds.iter().map(|bind| bind.to.as_str()).collect();
+        directories.push(workdir);
+        directories.retain(|path| self.open(path).is_err());
+        if !directories.is_empty() {
+            let edits = directories.iter().map(|&path| Edit::Directory {
+                path: path.to_owned(),
+            });
+            self.edit(&edits.collect::<Vec<_>>())?;
         }
+        let mounts = self.mounts(command)?;
         let arguments = bwrap::arguments(&Sandbox {
             tree: self.tree,
             env: &env,
             workdir,
             network: command.network,
-            binds: &command.binds,
-            files: &guests.files,
             argv: &command.argv,
         });
         let mut child = bwrap_process(&arguments)?;
         let ended = limits::wait(&mut child, &command.limits)
             .map_err(WorkerError::io("wait for the sandbox"))?;
-        drop(guests);
+        wait_for_all();
+        drop(mounts);
         let how = match ended {
             Ok(status) if status.success() => return Ok(()),
             Ok(status) => End::Exited(status).describe(),
             Err(how) => how,
         };
+        let last = || command.argv.last().cloned().unwrap_or_default();
         Err(WorkerError::Failed {
-            command: command.argv.last().cloned().unwrap_or_default(),
+            command: command.label.clone().unwrap_or_else(last),
             how,
         })
+    }
+
+    /// What the command sees and no layer gets: directories that it may write to, the resolver's
+    /// configuration and, so that package scripts start no services, `policy-rc.d`.
+    fn mounts(&self, command: &Command) -> Result<Mounts, WorkerError> {
+        let scratch = &self.request.scratch;
+        let mut mounts = Mounts::new(self.tree)?;
+        for bind in &command.binds {
+            mounts.directory(&bind.from, &bind.to)?;
+        }
+        let policy = scratch.join("policy-rc.d");
+        // Source: invoke-rc.d(8): exit code 101 forbids the action.
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| {
+                let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                fs::set_permissions(&policy, executable)
+            })
+            .map_err(WorkerError::io("write policy-rc.d"))?;
+        mounts.file(&policy, "/usr/sbin/policy-rc.d")?;
+        if command.network && Path::new("/etc/resolv.conf").exists() {
+            // A copy: the host's own may be a link.
+            let copy = scratch.join("resolv.conf");
+            let text =
+                fs::read("/etc/resolv.conf").map_err(WorkerError::io("read /etc/resolv.conf"))?;
+            fs::write(&copy, &text).map_err(WorkerError::io("copy /etc/resolv.conf"))?;
+            let link = self.read_link("etc", "resolv.conf");
+            match link.as_deref().and_then(mounts::path_in_run) {
+                Some(path) => {
+                    mounts
+                        .run_file(&path, &text)
+                        .map_err(WorkerError::io("write the resolver's file"))?;
+                }
+                None => mounts.file(&copy, "/etc/resolv.conf")?,
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// What a link in a directory of the tree says.
+    fn read_link(&self, directory: &str, name: &str) -> Option<PathBuf> {
+        let directory = self.open(directory).ok()?;
+        let target = rustix::fs::readlinkat(directory, name, Vec::new()).ok()?;
+        Some(PathBuf::from(target.to_string_lossy().into_owned()))
     }
 
     fn host(&self, command: &HostCommand) -> Result<(), WorkerError> {
@@ -158,11 +198,7 @@ impl<'a> Tasks<'a> {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         );
         if command.network {
-            env.extend(
-                PROXIES
-                    .iter()
-                    .filter_map(|&name| Some((name.into(), std::env::var(name).ok()?))),
-            );
+            env.extend(proxies());
         }
         let arguments = bwrap::host_arguments(&writable, &env, command.network, &argv);
         let status = bwrap_process(&arguments)?
@@ -228,7 +264,9 @@ impl<'a> Tasks<'a> {
         initrd: Option<&str>,
         to: &Path,
     ) -> Result<(), WorkerError> {
-        let names: Vec<String> = fs::read_dir(self.tree.join("boot"))
+        let names: Vec<String> = self
+            .open("/boot")
+            .and_then(|boot| fs::read_dir(format!("/proc/self/fd/{}", boot.as_raw_fd())))
             .map(|entries| {
                 entries
                     .flatten()
@@ -277,6 +315,18 @@ impl<'a> Tasks<'a> {
     }
 }
 
+/// The host's proxies, for commands with network.
+fn proxies() -> impl Iterator<Item = (String, String)> {
+    PROXIES
+        .iter()
+        .filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)))
+}
+
+/// Waits for what is left of a sandbox: bubblewrap may end a moment before the processes inside.
+fn wait_for_all() {
+    while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
+}
+
 fn bwrap_process(arguments: &[String]) -> Result<std::process::Child, WorkerError> {
     let missing = |_| WorkerError::Helped {
         message: "bwrap is not installed".to_owned(),
@@ -288,95 +338,6 @@ fn bwrap_process(arguments: &[String]) -> Result<std::process::Child, WorkerErro
         .stdin(Stdio::null())
         .spawn()
         .map_err(WorkerError::io("start bwrap"))
-}
-
-/// Files that a command sees and no layer gets: the resolver's configuration and, so that package
-/// scripts start no services, `policy-rc.d`.
-struct EphemeralFiles {
-    /// Files of the host with their places in the tree.
-    files: Vec<(PathBuf, String)>,
-    /// Empty files that were made in the tree to be mounted over.
-    made: Vec<PathBuf>,
-}
-
-impl EphemeralFiles {
-    fn new(tasks: &Tasks<'_>, network: bool) -> Result<Self, WorkerError> {
-        let scratch = &tasks.request.scratch;
-        let mut guests = Self {
-            files: Vec::new(),
-            made: Vec::new(),
-        };
-        let policy = scratch.join("policy-rc.d");
-        // Source: invoke-rc.d(8): exit code 101 forbids the action.
-        fs::write(&policy, "#!/bin/sh\nexit 101\n")
-            .and_then(|()| {
-                fs::set_permissions(&policy, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            })
-            .map_err(WorkerError::io("write policy-rc.d"))?;
-        if tasks.open("/usr/sbin").is_ok() {
-            guests.show(tasks, policy, "/usr/sbin/policy-rc.d")?;
-        }
-        if network && Path::new("/etc/resolv.conf").exists() {
-            // A copy: the host's own may be a link into /run.
-            let copy = scratch.join("resolv.conf");
-            fs::copy("/etc/resolv.conf", &copy)
-                .map_err(WorkerError::io("copy /etc/resolv.conf"))?;
-            // A link into /run is usual. That is an empty file system in the sandbox, in which
-            // bubblewrap makes the file.
-            let link = fs::read_link(tasks.tree.join("etc/resolv.conf")).ok();
-            let target = link.as_deref().and_then(|link| {
-                let absolute = Path::new("/etc").join(link);
-                let text = absolute.to_string_lossy().replace("/etc/../", "/");
-                text.starts_with("/run/").then_some(text)
-            });
-            match target {
-                Some(target) => guests.files.push((copy, target)),
-                None if link.is_some() => {}
-                None => guests.show(tasks, copy, "/etc/resolv.conf")?,
-            }
-        }
-        Ok(guests)
-    }
-
-    /// Shows a file at a fixed place; makes an empty one there when there is none.
-    fn show(&mut self, tasks: &Tasks<'_>, from: PathBuf, to: &str) -> Result<(), WorkerError> {
-        let directory = Path::new(to)
-            .parent()
-            .unwrap_or(Path::new("/"))
-            .to_string_lossy()
-            .into_owned();
-        if tasks.open(to).is_err() {
-            let Ok(directory) = tasks.open(&directory) else {
-                return Ok(());
-            };
-            let name = Path::new(to).file_name().unwrap_or_default();
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(|error| WorkerError::io(format!("create {to}"))(error.into()))?;
-            self.made.push(PathBuf::from(to));
-            // Kept as a path through the open directory: links in the tree lead nowhere else.
-            let real = fs::read_link(format!(
-                "/proc/self/fd/{}",
-                std::os::fd::AsRawFd::as_raw_fd(&directory)
-            ));
-            if let (Ok(real), Some(last)) = (real, self.made.last_mut()) {
-                *last = real.join(name);
-            }
-        }
-        self.files.push((from, to.to_owned()));
-        Ok(())
-    }
-}
-
-impl Drop for EphemeralFiles {
-    fn drop(&mut self) {
-        for path in &self.made {
-            // Only when it is still what was made: a package may have put its own file there.
-            if fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
-                let _ = fs::remove_file(path);
-            }
-        }
-    }
 }
 
 /// The newest of the kernels among the names in /boot, by version.

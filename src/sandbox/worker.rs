@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -58,6 +59,8 @@ impl WorkerError {
 pub fn worker_main(arguments: &[String]) -> ExitCode {
     // Nothing of a step survives the vmfab that wanted it.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    // What bubblewrap leaves behind becomes this process's child, and can be waited for.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     if let [first, path] = arguments
         && first == REMOVE_ARGUMENT
@@ -118,7 +121,7 @@ fn work(request: &Request) -> Result<(), WorkerError> {
         .map_or(0, |since| since.as_secs().cast_signed() - 1);
     let mut directories = Vec::new();
     for source in &request.layers {
-        unpack_once(source)?;
+        unpack_once(source, &request.scratch)?;
         // Overlayfs refuses one directory twice, as of two steps that changed nothing. The upper of
         // two equal layers hides all of the lower one.
         directories.retain(|directory| *directory != source.directory);
@@ -147,23 +150,17 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Unpacks a layer beside its place and renames it. When another process was faster, its copy is
-/// taken.
-fn unpack_once(source: &LayerSource) -> Result<(), WorkerError> {
+/// Unpacks a layer in the scratch directory and renames it. When another process was faster, its
+/// copy is taken.
+fn unpack_once(source: &LayerSource, scratch: &Path) -> Result<(), WorkerError> {
     if source.directory.exists() {
         return Ok(());
     }
-    let temporary = source
-        .directory
-        .with_extension(format!("{}.partial", std::process::id()));
+    let temporary = scratch.join("unpacked");
     let result = layer::unpack(&source.archive, &temporary)
         .and_then(|()| std::fs::rename(&temporary, &source.directory));
-    if result.is_ok() {
-        return Ok(());
-    }
-    let _ = std::fs::remove_dir_all(&temporary);
-    if source.directory.exists() {
-        return Ok(());
+    if result.is_err() && source.directory.exists() {
+        return std::fs::remove_dir_all(&temporary).map_err(WorkerError::io("remove a layer"));
     }
     result.map_err(WorkerError::io(format!(
         "unpack {}",
@@ -191,8 +188,19 @@ fn answer_syncs() -> Result<(), WorkerError> {
         architecture,
     )
     .map_err(|error| failed(&error))?;
-    let program: seccompiler::BpfProgram = filter
+    let mut program: seccompiler::BpfProgram = filter
         .try_into()
         .map_err(|e: seccompiler::BackendError| failed(&e))?;
+    // The filter begins with the end of every process of another architecture. Those of 32 bits have
+    // other call numbers; they may do their syncs.
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    if let Some(end) = program
+        .iter_mut()
+        .take(4)
+        .find(|instruction| instruction.code == RETURN)
+    {
+        end.k = ALLOW;
+    }
     seccompiler::apply_filter(&program).map_err(|error| failed(&error))
 }

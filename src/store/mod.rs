@@ -33,6 +33,10 @@ use crate::digest::ObjectId;
 /// The version of the layout that this program writes.
 const FORMAT: &str = "{\"version\":0}\n";
 
+/// A temporary file that nobody has locked or written to for so long has lost its writer. A writer
+/// locks its file a moment after it made it.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -93,7 +97,10 @@ impl Store {
         let store = Self { root: root.into() };
         let format = store.root.join("format.json");
         match fs::read(&format) {
-            Ok(bytes) if bytes == FORMAT.as_bytes() => return Ok(store),
+            Ok(bytes) if bytes == FORMAT.as_bytes() => {
+                store.sweep();
+                return Ok(store);
+            }
             Ok(_) => return Err(StoreError::Format(store.root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("read", &format)(error)),
@@ -112,16 +119,36 @@ impl Store {
         &self.root
     }
 
+    /// Removes temporary files whose writers were killed: those that nobody has locked for a while.
+    fn sweep(&self) {
+        let entries = fs::read_dir(self.root.join("tmp"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let old = fs::metadata(&path)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED));
+            if old && fs::File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     /// A temporary file in the store, which disappears when it is dropped.
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.root.join("tmp");
-        tempfile::Builder::new()
+        let file = tempfile::Builder::new()
             .prefix("put-")
             .tempfile_in(&directory)
-            .map_err(io_error("create a file in", &directory))
+            .map_err(io_error("create a file in", &directory))?;
+        file.as_file()
+            .lock()
+            .map_err(io_error("lock", file.path()))?;
+        Ok(file)
     }
 
     /// Writes a small file under a temporary name and renames it. `durable` forces it to disk
@@ -170,6 +197,23 @@ fn fan_out(directory: PathBuf, hex: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn abandoned_temporary_files_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let old = std::time::SystemTime::now() - 2 * ABANDONED;
+        let abandoned = directory.path().join("tmp/put-abandoned");
+        fs::File::create(&abandoned)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        let kept = store.temporary().unwrap();
+        kept.as_file().set_modified(old).unwrap();
+        Store::open(directory.path()).unwrap();
+        assert!(!abandoned.exists());
+        assert!(kept.path().exists());
+    }
 
     #[test]
     fn a_store_of_another_format_is_refused() {

@@ -62,7 +62,7 @@ impl Store {
             id: chunks::object_id_of_bytes(bytes),
             size: bytes.len() as u64,
         };
-        if self.has_object(&object) {
+        if self.has_object(&object) && self.read_object(&object.id).is_ok() {
             return Ok(object);
         }
         self.put(&mut io::Cursor::new(bytes))
@@ -78,9 +78,7 @@ impl Store {
             .and_then(|file| chunks::object_id(&file))
             .map_err(failed)?;
         let object = ObjectRef { id, size };
-        if self.has_object(&object) {
-            return Ok(object);
-        }
+        // In place of what is there: that may be damaged.
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(0o444))
             .map_err(io_error("make read-only", file.path()))?;

@@ -5,38 +5,28 @@ mod service;
 mod system;
 mod user;
 
-use std::path::PathBuf;
-
 use crate::derivation::step::{File, Run, Step};
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
-use crate::host::process::pause;
 use crate::sandbox::{Command, Edit, Sandbox, Task};
-use crate::store::{Lock, Store};
+use crate::store::Store;
 
 /// Builds all kinds of steps whose output is a layer.
 pub(super) struct Tree {
     pub(super) sandbox: Sandbox,
     pub(super) store: Store,
-    pub(super) package_cache: PathBuf,
 }
 
 impl Builder for Tree {
     fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
         let step = super::step(request)?;
-        let mut held = None;
         let tasks = match &step {
             Step::Bootstrap(params) => bootstrap::tasks(params),
-            Step::Packages(params) => {
-                let (slot, lock) = self.package_slot(request)?;
-                held = Some(lock);
-                vec![Task::Packages {
-                    names: params.names.clone(),
-                    recommends: params.recommends,
-                    cache: slot,
-                    limits: params.limits.clone(),
-                }]
-            }
+            Step::Packages(params) => vec![Task::Packages {
+                names: params.names.clone(),
+                recommends: params.recommends,
+                limits: params.limits.clone(),
+            }],
             Step::Run(params) => vec![Task::Command(command(params))],
             Step::File(params) => vec![Task::Edit(vec![write(params)])],
             Step::Copy(params) => {
@@ -73,26 +63,7 @@ impl Builder for Tree {
         let clean = matches!(step, Step::Bootstrap(_) | Step::Packages(_) | Step::Run(_));
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let layer = self.sandbox.layer(&layers, tasks, clean, request)?;
-        drop(held);
         Ok(Outputs::from([("layer".to_owned(), layer)]))
-    }
-}
-
-impl Tree {
-    /// A directory for package lists and downloads that no other step uses meanwhile: package
-    /// managers lock theirs.
-    fn package_slot(&self, request: &BuildRequest<'_>) -> Result<(PathBuf, Lock), BuildError> {
-        loop {
-            for slot in 0..16 {
-                let name = format!("packages-{slot}");
-                if let Some(lock) = self.store.try_lock(&name).map_err(BuildError::other)? {
-                    return Ok((self.package_cache.join(slot.to_string()), lock));
-                }
-            }
-            if !pause(request.interrupt) {
-                return Err(BuildError::Interrupted);
-            }
-        }
     }
 }
 
@@ -101,6 +72,7 @@ pub(super) fn command(params: &Run) -> Command {
     let mut argv = params.shell.clone();
     argv.push(params.command.clone());
     Command {
+        label: None,
         argv,
         env: params.env.clone(),
         workdir: params.workdir.clone(),

@@ -21,6 +21,7 @@ pub(super) fn tasks(params: &Service) -> Vec<Task> {
     let action = if params.enable { "enable" } else { "disable" };
     let argv = ["/bin/sh", "-euc", SCRIPT, "service", &params.name, action];
     vec![Task::Command(Command {
+        label: Some(format!("{action} service {}", params.name)),
         argv: argv.map(str::to_owned).into(),
         ..Command::default()
     })]

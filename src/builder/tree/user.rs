@@ -70,6 +70,7 @@ pub(super) fn tasks(params: &User) -> Vec<Task> {
     );
     let argv = ["/bin/sh", "-euc", SCRIPT].map(str::to_owned).into();
     vec![Task::Command(Command {
+        label: Some(format!("user {}", params.name)),
         argv,
         env,
         ..Command::default()

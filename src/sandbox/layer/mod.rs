@@ -9,6 +9,11 @@
 mod pack;
 mod unpack;
 
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
 pub(super) use pack::pack;
 pub(super) use unpack::unpack;
 
@@ -16,6 +21,21 @@ const WHITEOUT_PREFIX: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 const OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
 /// Attributes of overlayfs are about the mount, not about the files.
-const OVERLAY_ATTRIBUTES: [&str; 2] = ["user.overlay.", "trusted.overlay."];
+const OVERLAY_ATTRIBUTES: &str = "user.overlay.";
+/// Attributes that belong to files wherever they are. Labels of security modules belong to a host.
+const PACKED_ATTRIBUTES: [&str; 3] = ["security.capability", "system.posix_acl_", "user."];
 /// Prefix of extended attributes in pax headers, as GNU tar, libarchive and Docker write them.
 const PAX_ATTRIBUTE: &str = "SCHILY.xattr.";
+
+/// Sets the time of a file to whole seconds: what a tar holds.
+fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into)
+}

@@ -8,10 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use tar::{Builder, EntryType, Header};
 
-use super::{OPAQUE, OPAQUE_ATTRIBUTE, OVERLAY_ATTRIBUTES, PAX_ATTRIBUTE, WHITEOUT_PREFIX};
+use super::{
+    OPAQUE, OPAQUE_ATTRIBUTE, OVERLAY_ATTRIBUTES, PACKED_ATTRIBUTES, PAX_ATTRIBUTE,
+    WHITEOUT_PREFIX, set_time,
+};
 
 /// Packs `upper` into `archive`. A file time at or after `started` becomes `epoch` (all in seconds
 /// since 1970), in the archive and on disk, so that `upper` can serve as the unpacked layer. Times
@@ -73,7 +75,8 @@ impl Packer {
             return self.whiteout(inside);
         }
         if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
-            return Ok(());
+            // Gone on disk too: the directory serves as the unpacked layer.
+            return fs::remove_file(path);
         }
         if meta.nlink() > 1 && !kind.is_dir() {
             if let Some(first) = self.links.get(&(meta.dev(), meta.ino())) {
@@ -115,26 +118,29 @@ impl Packer {
         header.set_mode(meta.mode() & 0o7777);
         header.set_uid(u64::from(meta.uid()));
         header.set_gid(u64::from(meta.gid()));
-        header.set_mtime(self.time(meta).max(0).cast_unsigned());
+        header.set_mtime(self.time(meta).cast_unsigned());
         header.set_size(0);
         header
     }
 
+    /// A tar knows no time before 1970.
     fn time(&self, meta: &Metadata) -> i64 {
-        if meta.mtime() >= self.started {
+        let time = if meta.mtime() >= self.started {
             self.epoch
         } else {
             meta.mtime()
-        }
+        };
+        time.max(0)
     }
 
     /// Writes the extended attributes of the next entry.
     fn attributes(&mut self, path: &Path) -> io::Result<()> {
         let mut attributes = Vec::new();
         for name in attribute_names(path)? {
-            if OVERLAY_ATTRIBUTES
+            if !PACKED_ATTRIBUTES
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
+                || name.starts_with(OVERLAY_ATTRIBUTES)
             {
                 continue;
             }
@@ -169,19 +175,6 @@ impl Packer {
     }
 }
 
-/// Sets the time of a file to whole seconds: what a tar holds.
-fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into)
-}
-
 fn is_opaque(path: &Path) -> io::Result<bool> {
     Ok(attribute_names(path)?
         .iter()
@@ -190,8 +183,9 @@ fn is_opaque(path: &Path) -> io::Result<bool> {
 }
 
 fn attribute_names(path: &Path) -> io::Result<Vec<String>> {
-    let mut buffer = [0_u8; 4096];
-    let length = match rustix::fs::llistxattr(path, &mut buffer[..]) {
+    // The kernel's limit for a list of names.
+    let mut buffer = vec![0_u8; 65_536];
+    let length = match rustix::fs::llistxattr(path, buffer.as_mut_slice()) {
         Ok(length) => length,
         Err(rustix::io::Errno::OPNOTSUPP) => 0,
         Err(error) => return Err(error.into()),

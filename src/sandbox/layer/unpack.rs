@@ -6,10 +6,10 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, XattrFlags};
 use tar::EntryType;
 
-use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX};
+use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, set_time};
 
 /// Unpacks `archive` into the new directory `target`. Entries must stay inside: no absolute paths,
 /// no `..`, and no path that goes through a link of the archive.
@@ -69,13 +69,15 @@ fn one<R: Read>(
     let kind = header.entry_type();
     let mode = header.mode()? & 0o7777;
     let attributes = attributes(entry)?;
-    if kind != EntryType::Directory && fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir())
-    {
+    // What is there is replaced, and never followed.
+    if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
         fs::remove_file(&path)?;
     }
     match kind {
         EntryType::Directory => match fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && fs::symlink_metadata(&path)?.is_dir() => {}
             result => result?,
         },
         EntryType::Regular | EntryType::Continuous => {
@@ -169,18 +171,6 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String,
         }
     }
     Ok(found)
-}
-
-fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into)
 }
 
 #[cfg(test)]
