@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
@@ -62,15 +63,31 @@ impl Sandbox {
             fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
         }
         self.sweep();
-        let path = tempfile::Builder::new()
-            .prefix("step-")
-            .tempdir_in(&self.work)
-            .map_err(BuildError::io("create a directory in", &self.work))?
-            .keep();
-        let lock_path = path.with_extension("lock");
-        let lock = File::create(&lock_path).map_err(BuildError::io("create", &lock_path))?;
-        lock.lock().map_err(BuildError::io("lock", &lock_path))?;
-        Ok(Scratch { path, _lock: lock })
+        self.store.sweep();
+        loop {
+            // The lock comes first: there is no directory without one.
+            let (lock, lock_path) = tempfile::Builder::new()
+                .prefix("step-")
+                .suffix(".lock")
+                .tempfile_in(&self.work)
+                .map_err(BuildError::io("create a file in", &self.work))?
+                .keep()
+                .map_err(|error| BuildError::io("keep", &self.work)(error.error))?;
+            lock.lock().map_err(BuildError::io("lock", &lock_path))?;
+            // A sweep may have come between.
+            let meta = lock
+                .metadata()
+                .map_err(BuildError::io("look at", &lock_path))?;
+            if meta.nlink() == 0 {
+                continue;
+            }
+            let path = lock_path.with_extension("");
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map_err(BuildError::io("create", &path))?;
+            return Ok(Scratch { path, _lock: lock });
+        }
     }
 
     fn sweep(&self) {
@@ -81,11 +98,10 @@ impl Sandbox {
             if path.extension().is_none_or(|extension| extension != "lock") {
                 continue;
             }
-            let free = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .is_ok_and(|f| f.try_lock().is_ok());
-            if free {
+            // Held until both are gone: who makes a directory at this moment sees that it was swept.
+            if let Ok(lock) = File::open(&path)
+                && lock.try_lock().is_ok()
+            {
                 remove_scratch(&path.with_extension(""));
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -118,7 +119,7 @@ fn work(request: &Request) -> Result<(), WorkerError> {
         .map_or(0, |since| since.as_secs().cast_signed() - 1);
     let mut directories = Vec::new();
     for source in &request.layers {
-        unpack_once(source)?;
+        unpack_once(source, &request.scratch)?;
         // Overlayfs refuses one directory twice, as of two steps that changed nothing. The upper of
         // two equal layers hides all of the lower one.
         directories.retain(|directory| *directory != source.directory);
@@ -147,15 +148,13 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Unpacks a layer beside its place and renames it. When another process was faster, its copy is
-/// taken.
-fn unpack_once(source: &LayerSource) -> Result<(), WorkerError> {
+/// Unpacks a layer in the scratch directory and moves it to its place. When another process was
+/// faster, its copy is taken.
+fn unpack_once(source: &LayerSource, scratch: &Path) -> Result<(), WorkerError> {
     if source.directory.exists() {
         return Ok(());
     }
-    let temporary = source
-        .directory
-        .with_extension(format!("{}.partial", std::process::id()));
+    let temporary = scratch.join("layer");
     let result = layer::unpack(&source.archive, &temporary)
         .and_then(|()| std::fs::rename(&temporary, &source.directory));
     if result.is_ok() {

@@ -21,6 +21,7 @@ mod tag;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use action::ActionResult;
@@ -112,16 +113,42 @@ impl Store {
         &self.root
     }
 
-    /// A temporary file in the store, which disappears when it is dropped.
+    /// A temporary file in the store, which disappears when it is dropped. It is locked as long as it
+    /// is open, for [`sweep`](Self::sweep).
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.root.join("tmp");
-        tempfile::Builder::new()
-            .prefix("put-")
-            .tempfile_in(&directory)
-            .map_err(io_error("create a file in", &directory))
+        loop {
+            let file = tempfile::Builder::new()
+                .prefix("put-")
+                .tempfile_in(&directory)
+                .map_err(io_error("create a file in", &directory))?;
+            let handle = file.as_file();
+            handle.lock().map_err(io_error("lock", file.path()))?;
+            // A sweep may have come between.
+            let meta = handle
+                .metadata()
+                .map_err(io_error("look at", file.path()))?;
+            if meta.nlink() > 0 {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Removes the temporary files of processes that were killed.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Ok(file) = fs::File::open(&path)
+                && file.try_lock().is_ok()
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// Writes a small file under a temporary name and renames it. `durable` forces it to disk
@@ -170,6 +197,17 @@ fn fan_out(directory: PathBuf, hex: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sweep_removes_what_nobody_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let written = store.temporary().unwrap();
+        let (_, left) = store.temporary().unwrap().keep().unwrap();
+        store.sweep();
+        assert!(written.path().exists());
+        assert!(!left.exists());
+    }
 
     #[test]
     fn a_store_of_another_format_is_refused() {
