@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
@@ -65,40 +66,53 @@ impl Sandbox {
         for directory in [&self.work, &self.layer_cache] {
             fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
         }
-        // Held while directories are made and swept: a new one is never seen without its lock.
-        let making = self.work.join("making");
-        let guard = File::create(&making).map_err(BuildError::io("create", &making))?;
-        guard.lock().map_err(BuildError::io("lock", &making))?;
         self.sweep();
-        let path = tempfile::Builder::new()
-            .prefix("step-")
-            .tempdir_in(&self.work)
-            .map_err(BuildError::io("create a directory in", &self.work))?
-            .keep();
-        let lock_path = path.with_extension("lock");
-        let lock = File::create(&lock_path).map_err(BuildError::io("create", &lock_path))?;
-        lock.lock().map_err(BuildError::io("lock", &lock_path))?;
-        Ok(Scratch { path, _lock: lock })
+        self.store.sweep();
+        loop {
+            // The lock comes first: there is no directory without one.
+            let (lock, lock_path) = tempfile::Builder::new()
+                .prefix("step-")
+                .suffix(".lock")
+                .tempfile_in(&self.work)
+                .map_err(BuildError::io("create a file in", &self.work))?
+                .keep()
+                .map_err(|error| BuildError::io("keep", &self.work)(error.error))?;
+            lock.lock().map_err(BuildError::io("lock", &lock_path))?;
+            // A sweep may have come between.
+            let meta = lock
+                .metadata()
+                .map_err(BuildError::io("look at", &lock_path))?;
+            if meta.nlink() == 0 {
+                continue;
+            }
+            let path = lock_path.with_extension("");
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map_err(BuildError::io("create", &path))?;
+            return Ok(Scratch { path, _lock: lock });
+        }
     }
 
     fn sweep(&self) {
-        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
-        for path in entries(&self.work)
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
-        {
-            let lock = OpenOptions::new()
-                .write(true)
-                .open(path.with_extension("lock"));
-            if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
+        let Ok(entries) = fs::read_dir(&self.work) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "lock") {
                 continue;
             }
-            remove_scratch(&path);
+            // Held until both are gone: who makes a directory at this moment sees that it was swept.
+            if let Ok(lock) = File::open(&path)
+                && lock.try_lock().is_ok()
+            {
+                remove_scratch(&path.with_extension(""));
+            }
         }
         let older = self.layer_cache.parent().unwrap_or(&self.layer_cache);
-        for path in entries(older).map(|entry| entry.path()) {
-            if path != self.layer_cache {
-                remove_scratch(&path);
+        for entry in fs::read_dir(older).into_iter().flatten().flatten() {
+            if entry.path() != self.layer_cache {
+                remove_scratch(&entry.path());
             }
         }
     }

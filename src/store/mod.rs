@@ -21,6 +21,7 @@ mod tag;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use action::ActionResult;
@@ -32,10 +33,6 @@ use crate::digest::ObjectId;
 
 /// The version of the layout that this program writes.
 const FORMAT: &str = "{\"version\":0}\n";
-
-/// A temporary file that nobody has locked or written to for so long has lost its writer. A writer
-/// locks its file a moment after it made it.
-const ABANDONED: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.
 #[derive(Debug, Clone)]
@@ -97,10 +94,7 @@ impl Store {
         let store = Self { root: root.into() };
         let format = store.root.join("format.json");
         match fs::read(&format) {
-            Ok(bytes) if bytes == FORMAT.as_bytes() => {
-                store.sweep();
-                return Ok(store);
-            }
+            Ok(bytes) if bytes == FORMAT.as_bytes() => return Ok(store),
             Ok(_) => return Err(StoreError::Format(store.root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("read", &format)(error)),
@@ -119,36 +113,42 @@ impl Store {
         &self.root
     }
 
-    /// Removes temporary files whose writers were killed: those that nobody has locked for a while.
-    fn sweep(&self) {
-        let entries = fs::read_dir(self.root.join("tmp"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        for path in entries.map(|entry| entry.path()) {
-            let old = fs::metadata(&path)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED));
-            if old && fs::File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-                let _ = fs::remove_file(path);
-            }
-        }
-    }
-
-    /// A temporary file in the store, which disappears when it is dropped.
+    /// A temporary file in the store, which disappears when it is dropped. It is locked as long as it
+    /// is open, for [`sweep`](Self::sweep).
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.root.join("tmp");
-        let file = tempfile::Builder::new()
-            .prefix("put-")
-            .tempfile_in(&directory)
-            .map_err(io_error("create a file in", &directory))?;
-        file.as_file()
-            .lock()
-            .map_err(io_error("lock", file.path()))?;
-        Ok(file)
+        loop {
+            let file = tempfile::Builder::new()
+                .prefix("put-")
+                .tempfile_in(&directory)
+                .map_err(io_error("create a file in", &directory))?;
+            let handle = file.as_file();
+            handle.lock().map_err(io_error("lock", file.path()))?;
+            // A sweep may have come between.
+            let meta = handle
+                .metadata()
+                .map_err(io_error("look at", file.path()))?;
+            if meta.nlink() > 0 {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Removes the temporary files of processes that were killed.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Ok(file) = fs::File::open(&path)
+                && file.try_lock().is_ok()
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// Writes a small file under a temporary name and renames it. `durable` forces it to disk
@@ -199,20 +199,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn abandoned_temporary_files_are_removed() {
+    fn a_sweep_removes_what_nobody_writes() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let old = std::time::SystemTime::now() - 2 * ABANDONED;
-        let abandoned = directory.path().join("tmp/put-abandoned");
-        fs::File::create(&abandoned)
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
-        let kept = store.temporary().unwrap();
-        kept.as_file().set_modified(old).unwrap();
-        Store::open(directory.path()).unwrap();
-        assert!(!abandoned.exists());
-        assert!(kept.path().exists());
+        let written = store.temporary().unwrap();
+        let (_, left) = store.temporary().unwrap().keep().unwrap();
+        store.sweep();
+        assert!(written.path().exists());
+        assert!(!left.exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Builds that are given up or killed in the middle of a step.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ fn a_killed_build_leaves_nothing_that_runs_and_nothing_that_stays() {
     let mut build = recipes.start("killed");
     build.until_line("asleep");
     let scratch = scratch_with("upper/half-done");
+    let written = temporary_files();
     build.signal(Signal::KILL);
     assert_eq!(build.finish().code, None);
     for _ in 0..600 {
@@ -73,13 +74,22 @@ fn a_killed_build_leaves_nothing_that_runs_and_nothing_that_stays() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(processes_with(&time), [""; 0]);
-    assert!(scratch.exists());
+    let free = |path: &PathBuf| File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+    let left: Vec<PathBuf> = written.into_iter().filter(free).collect();
 
     sleeping(&recipes, "killed", "echo alive");
     let next = recipes.build("killed").succeeds();
     assert!(next.ended("cached").contains(&first.as_str()));
     assert!(!scratch.exists(), "{} is left", scratch.display());
     assert!(!scratch.with_extension("lock").exists());
+    let kept: Vec<_> = left.iter().filter(|path| path.exists()).collect();
+    assert!(kept.is_empty(), "{kept:?} are left of {left:?}");
+}
+
+/// What is being written into the store.
+fn temporary_files() -> Vec<PathBuf> {
+    let entries = fs::read_dir(Lab::get().home().join("store/tmp")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
 }
 
 /// The scratch directory that holds a file.
