@@ -73,7 +73,6 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 .into(),
             ports: Vec::new(),
             env: BTreeMap::from([("BASE".to_owned(), "1".to_owned())]),
-            history: Vec::new(),
         },
         disk: ObjectRef {
             size: 5 << 30,

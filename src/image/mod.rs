@@ -91,9 +91,6 @@ pub struct ImageTemplate {
     pub ports: Vec<Port>,
     /// Environment of later steps.
     pub env: BTreeMap<String, String>,
-    /// Labels of the steps that made the layers, lowest first.
-    #[serde(default)]
-    pub history: Vec<String>,
 }
 
 /// Where an image comes from.

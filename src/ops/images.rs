@@ -205,8 +205,6 @@ pub struct LayerEntry {
     pub layer: ObjectId,
     /// Its size in bytes, as a tar.
     pub size: u64,
-    /// Label of the step that made it, when it is known.
-    pub step: Option<String>,
     /// Whether it is in the store.
     pub present: bool,
 }
@@ -217,13 +215,10 @@ pub struct LayerEntry {
 /// The image is not there, or the store fails.
 pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> {
     let store = context.store()?;
-    let config = find(context, name)?.config;
-    Ok(config
-        .layers
+    let layers = find(context, name)?.config.layers;
+    Ok(layers
         .iter()
-        .enumerate()
-        .map(|(index, layer)| LayerEntry {
-            step: config.template.history.get(index).cloned(),
+        .map(|layer| LayerEntry {
             layer: layer.id,
             size: layer.size,
             present: store.has_object(layer),

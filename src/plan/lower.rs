@@ -133,10 +133,7 @@ impl Lowering<'_> {
                         id: object.id,
                         size: object.size,
                     });
-                    let name = match config.template.history.get(index) {
-                        Some(label) => label.clone(),
-                        None => format!("@{}: layer {} of {count}", tag.value, index + 1),
-                    };
+                    let name = format!("@{}: layer {} of {count}", tag.value, index + 1);
                     let node = self.graph.add_step(name, &step, Vec::new())?;
                     self.layers.push(Layer {
                         node,
@@ -325,11 +322,6 @@ impl Lowering<'_> {
         self.layer(format!("{own}: system"), &system, Vec::new())?;
 
         let layers = self.layer_inputs();
-        let history = self
-            .layers
-            .iter()
-            .map(|layer| self.graph.get(layer.node).name.clone())
-            .collect();
         let boot = settings.boot_profile(self.architecture)?;
         let disk = Step::Disk(step::Disk {
             size: settings.size,
@@ -381,7 +373,6 @@ impl Lowering<'_> {
             users: settings.homes(),
             ports: settings.ports.clone(),
             env: self.env,
-            history,
         };
         let step = Step::Image(Box::new(step::Image {
             template: serde_json::to_value(&template).map_err(PlanError::Template)?,

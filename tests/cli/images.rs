@@ -25,8 +25,8 @@ fn images_are_listed() {
     let columns: Vec<_> = ran.stdout.lines().map(|line| &line[..end]).collect();
     insta::assert_snapshot!(columns.join("\n"), @r#"
     TAG          IMAGE          NAME        ARCHITECTURE      DISK
-    @debian-12   67f5beb7127d   debian-12   x86_64         4.9 KiB
-    @docker      c28fa23448d4   docker      x86_64         4.9 KiB
+    @debian-12   c5881892f14a   debian-12   x86_64         4.9 KiB
+    @docker      5d55f17a9bfb   docker      x86_64         4.9 KiB
     "#);
     let list = bench.run(["images", "--json"]).ends_with(0).json();
     assert_eq!(list[1]["tag"], "docker");
@@ -68,7 +68,7 @@ fn an_image_is_inspected_by_tag_or_id() {
         .filter(|line| !line.starts_with("on this host:"))
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    image:        c28fa23448d414702524b23b9710da175a9287a3ec020b98def11c0d6f79ca2f
+    image:        5d55f17a9bfb423b33076feab1c7de3490f4165c9ceda74e39b397c90a68581e
     tags:         @docker
     name:         docker
     recipe:       docker 1.0.0
@@ -96,9 +96,9 @@ fn an_image_is_inspected_by_tag_or_id() {
         .ends_with(3);
     let ran = bench.run(["image", "history", "@docker"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @r#"
-    LAYER             SIZE   STEP
-    11d08f55ef04    10 KiB   a: system
-    a6017cc0fcec   2.0 KiB   a: bootstrap
+    LAYER             SIZE
+    11d08f55ef04    10 KiB
+    a6017cc0fcec   2.0 KiB
     "#);
 }
 

@@ -98,7 +98,6 @@ impl Bench {
                     host: Some(8080),
                 }],
                 env: BTreeMap::new(),
-                history: vec!["a: bootstrap".into(), "a: system".into()],
             },
             disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
             kernel: Some(store.put_bytes(b"kernel").unwrap()),

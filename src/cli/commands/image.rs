@@ -152,14 +152,15 @@ fn layer_table(layers: &[LayerEntry]) -> Table {
     let mut table = Table::new([
         ("LAYER", Align::Left),
         ("SIZE", Align::Right),
-        ("STEP", Align::Left),
+        ("", Align::Left),
     ]);
     for layer in layers {
-        let mut step = layer.step.clone().unwrap_or_default();
-        if !layer.present {
-            step += " (not in the store)";
-        }
-        table.row([layer.layer.short(), size(layer.size), step]);
+        let state = if layer.present {
+            ""
+        } else {
+            "not in the store"
+        };
+        table.row([layer.layer.short(), size(layer.size), state.to_owned()]);
     }
     table
 }
