@@ -73,6 +73,8 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 .into(),
             ports: Vec::new(),
             env: BTreeMap::from([("BASE".to_owned(), "1".to_owned())]),
+            hostname: Some("kept".into()),
+            kernel: None,
         },
         disk: ObjectRef {
             size: 5 << 30,

@@ -27,7 +27,8 @@ pub struct ImageConfig {
     pub kernel: Option<ObjectRef>,
     /// Its initrd.
     pub initrd: Option<ObjectRef>,
-    /// The layers that the disk was made from, lowest first; empty for a disk made elsewhere.
+    /// The layers that the disk was made from, lowest first; the last one is of the `system` step.
+    /// Empty for a disk made elsewhere.
     pub layers: Vec<ObjectRef>,
 }
 
@@ -91,6 +92,21 @@ pub struct ImageTemplate {
     pub ports: Vec<Port>,
     /// Environment of later steps.
     pub env: BTreeMap<String, String>,
+    /// The host name, when the recipe gives one.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// The kernel in the tree, when the recipe names one.
+    #[serde(default)]
+    pub kernel: Option<KernelFiles>,
+}
+
+/// Files of the tree that start the operating system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelFiles {
+    /// The kernel.
+    pub path: String,
+    /// Its initrd; the one that belongs to it when absent.
+    pub initrd: Option<String>,
 }
 
 /// Where an image comes from.

@@ -13,7 +13,7 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::Digest;
 use crate::host::Program;
-use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, RecipeRef};
+use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
 use crate::recipe::{
     Base, Bootstrap, Content, Image, Instruction, Limits, Packages, Problem, Run, Spanned,
 };
@@ -127,8 +127,9 @@ impl Lowering<'_> {
             }
             Base::Tag(tag) => {
                 let config = self.tagged(tag)?;
-                let count = config.layers.len();
-                for (index, object) in config.layers.iter().enumerate() {
+                // The last layer is of the `system` step, which is made anew for this image.
+                let count = config.layers.len() - 1;
+                for (index, object) in config.layers[..count].iter().enumerate() {
                     let step = Step::Object(step::Object {
                         id: object.id,
                         size: object.size,
@@ -373,6 +374,11 @@ impl Lowering<'_> {
             users: settings.homes(),
             ports: settings.ports.clone(),
             env: self.env,
+            hostname: settings.hostname.clone(),
+            kernel: settings.kernel.as_ref().map(|kernel| KernelFiles {
+                path: kernel.path.clone(),
+                initrd: kernel.initrd.clone(),
+            }),
         };
         let step = Step::Image(Box::new(step::Image {
             template: serde_json::to_value(&template).map_err(PlanError::Template)?,

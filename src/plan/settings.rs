@@ -79,14 +79,17 @@ impl Settings {
             filesystem: template.filesystem.kind.clone(),
             label: template.filesystem.label.clone(),
             uefi: template.boot.uefi,
-            kernel: None,
+            kernel: template.kernel.as_ref().map(|kernel| Kernel {
+                path: kernel.path.clone(),
+                initrd: kernel.initrd.clone(),
+            }),
             arguments: arguments
                 .filter(|argument| *argument != root)
                 .map(str::to_owned)
                 .collect(),
             firmware: template.boot.firmware,
             firmware_span: None,
-            hostname: None,
+            hostname: template.hostname.clone(),
             ports: template.ports.clone(),
             users,
         }

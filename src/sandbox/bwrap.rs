@@ -169,13 +169,6 @@ mod tests {
         --bind /scratch/tree /
         --proc /proc
         --dev /dev
-        --tmpfs /run
-        --perms 1777
-        --tmpfs /tmp
-        --bind /cache/debs /var/cache/apt/archives
-        --perms 0755
-        --dir /run/a
-        --ro-bind /etc/resolv.conf /run/a/resolv.conf
         --chdir /
         -- /bin/sh -ec true
         "#);

@@ -25,8 +25,8 @@ fn images_are_listed() {
     let columns: Vec<_> = ran.stdout.lines().map(|line| &line[..end]).collect();
     insta::assert_snapshot!(columns.join("\n"), @r#"
     TAG          IMAGE          NAME        ARCHITECTURE      DISK
-    @debian-12   c5881892f14a   debian-12   x86_64         4.9 KiB
-    @docker      5d55f17a9bfb   docker      x86_64         4.9 KiB
+    @debian-12   80b64fb343c3   debian-12   x86_64         4.9 KiB
+    @docker      715518e7c75b   docker      x86_64         4.9 KiB
     "#);
     let list = bench.run(["images", "--json"]).ends_with(0).json();
     assert_eq!(list[1]["tag"], "docker");
@@ -68,7 +68,7 @@ fn an_image_is_inspected_by_tag_or_id() {
         .filter(|line| !line.starts_with("on this host:"))
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    image:        5d55f17a9bfb423b33076feab1c7de3490f4165c9ceda74e39b397c90a68581e
+    image:        715518e7c75be43233c6ca9d45ff23c3181ba5bf79e327ceec5141b7757cedfa
     tags:         @docker
     name:         docker
     recipe:       docker 1.0.0

@@ -98,6 +98,8 @@ impl Bench {
                     host: Some(8080),
                 }],
                 env: BTreeMap::new(),
+                hostname: None,
+                kernel: None,
             },
             disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
             kernel: Some(store.put_bytes(b"kernel").unwrap()),

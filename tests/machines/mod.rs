@@ -102,6 +102,8 @@ impl Bench {
                 users: BTreeMap::from([("root".to_owned(), "/root".to_owned())]),
                 ports: Vec::new(),
                 env: BTreeMap::new(),
+                hostname: None,
+                kernel: None,
             },
             disk: store.put_bytes(&[0; 1 << 20]).unwrap(),
             kernel: Some(store.put_bytes(kernel).unwrap()),
