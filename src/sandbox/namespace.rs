@@ -22,9 +22,10 @@ pub(super) fn enter() -> Result<(), WorkerError> {
     // The mapping has to be written by somebody outside: a shell that waits until we are inside.
     let pid = std::process::id();
     let script = if uid.is_root() {
-        format!(
-            "read -r _; echo '0 0 {IDS}' >/proc/{pid}/uid_map && echo '0 0 {IDS}' >/proc/{pid}/gid_map"
-        )
+        // Two ranges: in a rootless container root is one range and everybody else another, and a
+        // range may not cross theirs (user_namespaces(7)).
+        let map = format!("printf '0 0 1\\n1 1 {}\\n'", IDS - 1);
+        format!("read -r _; {map} >/proc/{pid}/uid_map && {map} >/proc/{pid}/gid_map")
     } else {
         let name = user_name(uid.as_raw());
         let user_range = subordinate_range("/etc/subuid", &name, uid.as_raw())?;
@@ -52,13 +53,7 @@ pub(super) fn enter() -> Result<(), WorkerError> {
     drop(mapper.stdin.take());
     let status = mapper.wait().map_err(WorkerError::io("map user ids"))?;
     if !status.success() {
-        return Err(WorkerError::Helped {
-            message: "user ids could not be mapped (newuidmap failed)".to_owned(),
-            help:
-                "check that the package uidmap is installed and that /etc/subuid and /etc/subgid \
-                   give you 65536 ids; `vmfab doctor` checks both"
-                    .to_owned(),
-        });
+        return Err(unmapped(uid.is_root()));
     }
     // Nothing that is mounted here may be seen outside.
     rustix::mount::mount_change(
@@ -66,6 +61,26 @@ pub(super) fn enter() -> Result<(), WorkerError> {
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
     )
     .map_err(|error| WorkerError::io("make mounts private")(error.into()))
+}
+
+fn unmapped(root: bool) -> WorkerError {
+    let (message, help) = if root {
+        (
+            "user ids 0 to 65535 could not be mapped",
+            "in a container, give it at least 65536 user ids; cat /proc/self/uid_map shows how many \
+             it has",
+        )
+    } else {
+        (
+            "user ids could not be mapped (newuidmap failed)",
+            "check that the package uidmap is installed and that /etc/subuid and /etc/subgid give \
+             you 65536 ids; `vmfab doctor` checks both",
+        )
+    };
+    WorkerError::Helped {
+        message: message.to_owned(),
+        help: help.to_owned(),
+    }
 }
 
 #[allow(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Steps that fail, and what is left then.
 
-use super::super::support::{Lab, Recipes};
+use super::super::support::{Lab, Ran, Recipes};
 
 #[test]
 fn a_failed_step_is_explained_and_leaves_the_store_intact() {
@@ -49,9 +49,7 @@ fn a_failed_step_is_explained_and_leaves_the_store_intact() {
     command
         .args(["build", "failing.kdl"])
         .current_dir(recipes.directory());
-    let text = super::super::support::Ran::of(&mut command)
-        .ends_with(1)
-        .stderr;
+    let text = Ran::of(&mut command).ends_with(1).stderr;
     for part in [
         &name,
         "exited with code 37",

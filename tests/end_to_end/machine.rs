@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use super::super::support::{Lab, Machine, Ran, Recipes, base, tool};
+use super::super::support::{Build, Lab, Machine, Ran, Recipes, base, tool};
 
 /// What makes a machine itself: its machine id and the fingerprints of its host keys.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ fn docker_is_built_from_scratch_booted_and_entered() {
         .arg("--output")
         .arg(&disk)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let build = super::super::support::Build::of(&mut build).succeeds();
+    let build = Build::of(&mut build).succeeds();
     assert!(build.started().contains(&"docker: packages docker.io"));
     assert!(
         build
@@ -172,7 +172,7 @@ fn machines_of_one_image_live_their_own_lives() {
     let mut banner = String::new();
     BufReader::new(stream).read_line(&mut banner).unwrap();
     assert!(banner.starts_with("SSH-2.0-"), "{banner:?}");
-    assert!(machine.ssh("test -d /sys/firmware/efi").code != Some(0));
+    assert_eq!(machine.ssh("test -d /sys/firmware/efi").code, Some(1));
 
     let identity = Identity::of(&machine);
     assert_eq!(machine.entry().unwrap()["state"], "running");

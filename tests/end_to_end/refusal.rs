@@ -1,6 +1,6 @@
 //! What is found out before any work starts.
 
-use super::super::support::Recipes;
+use super::super::support::{Build, Lab, Ran, Recipes};
 
 #[test]
 fn a_missing_program_is_named_with_its_package() {
@@ -8,7 +8,7 @@ fn a_missing_program_is_named_with_its_package() {
     recipes.image("no-tools", r#"run "echo no tools""#);
     let mut command = recipes.command("no-tools");
     // An empty PATH is the working directory; there is nothing in it.
-    let build = super::super::support::Build::of(command.env("PATH", "")).ends_with(5);
+    let build = Build::of(command.env("PATH", "")).ends_with(5);
     let error = build.error();
     assert_eq!(error["kind"], "missing");
     let message = error["message"].as_str().unwrap();
@@ -27,8 +27,18 @@ fn a_wrong_recipe_is_shown_with_its_line() {
     assert_eq!(error["kind"], "recipe");
     assert_eq!((&error["line"], &error["column"]), (&4.into(), &5.into()));
 
-    let mut command = recipes.command("wrong");
-    let command = command.args(["--color", "never"]).env("NO_COLOR", "1");
-    let text = super::super::support::Ran::of(command).ends_with(4).stderr;
-    assert!(text.contains("did you mean"), "{text}");
+    let mut command = Lab::get().command();
+    let command = command.args(["build", "wrong.kdl", "--color", "never"]);
+    let text = Ran::of(command.current_dir(recipes.directory()))
+        .ends_with(4)
+        .stderr;
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains("pakages \"hello\""));
+    let at = at.unwrap_or_else(|| panic!("the line is not shown:\n{text}"));
+    // Below the line, a mark under its word.
+    let column = |line: &str, part: char| line.chars().position(|c| c == part);
+    assert_eq!(column(lines[at + 1], '─'), column(lines[at], 'p'), "{text}");
+    assert!(text.contains("did you mean \"packages\"?"), "{text}");
 }
