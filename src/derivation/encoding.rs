@@ -24,6 +24,8 @@
 //! | labels, positions in the recipe, image names | they name, they do not change the output |
 //! | paths on the host, file times, owners | local files count by content and mode (see [`Local`](super::step::Local)) |
 //! | user and host name, proxies, job counts, the time | no output may depend on them |
+//! | versions of mmdebstrap, mke2fs and bubblewrap, the host's kernel and processor | they are not asked on the way to the store; outputs are made not to depend on them, and `--check` shows where they do |
+//! | what the archive holds today | a step that was built stays as it is; a rebuild (`--rebuild`) takes what is there |
 //! | null parameters | a parameter that is not given is not encoded, so a new optional one keeps old keys |
 
 use serde_json::Value;

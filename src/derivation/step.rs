@@ -104,7 +104,8 @@ pub struct Bootstrap {
     pub architecture: String,
     /// Archive address; the distribution's own when absent.
     pub mirror: Option<String>,
-    /// Key ring file on the host that archives are verified with. Trust, not content.
+    /// Key ring file on the host that archives are verified with. Its path counts, not its content:
+    /// it decides what is trusted, not what is installed.
     pub keyring: Option<String>,
     /// Packages beyond the minimal base.
     pub packages: Vec<String>,
@@ -148,7 +149,7 @@ pub struct Run {
 pub struct Limits {
     /// Wall time in seconds.
     pub seconds: Option<u64>,
-    /// Memory of each process in bytes.
+    /// Resident memory of all processes together, in bytes.
     pub memory: Option<u64>,
     /// Number of processes.
     pub processes: Option<u64>,
