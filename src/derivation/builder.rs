@@ -94,14 +94,6 @@ pub enum BuildError {
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
-    /// A program is missing on this host.
-    #[error("{program} is not installed")]
-    MissingProgram {
-        /// The program.
-        program: String,
-        /// The Debian package that has it.
-        package: String,
-    },
     /// What the recipe asks for is not possible with these inputs.
     #[error("{message}")]
     Unsatisfiable {

@@ -21,13 +21,11 @@ pub enum Program {
     QemuSystem,
     /// Opens sessions in machines.
     Ssh,
-    /// Makes key pairs.
-    SshKeygen,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -36,7 +34,6 @@ impl Program {
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
-        Self::SshKeygen,
     ];
 
     /// The file name to look for.
@@ -54,7 +51,6 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
-            Self::SshKeygen => "ssh-keygen",
         }
     }
 
@@ -71,7 +67,7 @@ impl Program {
             Self::QemuSystem => "qemu-system-x86",
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-arm",
-            Self::Ssh | Self::SshKeygen => "openssh-client",
+            Self::Ssh => "openssh-client",
         }
     }
 
@@ -86,7 +82,6 @@ impl Program {
             Self::QemuImg => "writing qcow2, vmdk and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
-            Self::SshKeygen => "the keys of machines",
         }
     }
 }

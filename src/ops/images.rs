@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
+use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::recipe;
 use crate::store::{Store, TagName};
@@ -35,17 +36,26 @@ pub struct ImageEntry {
     pub stored_size: u64,
 }
 
-/// The tags of the store with the images that they name, sorted by tag.
+/// The tags of the store with the images that they name, sorted by tag. A tag whose image is damaged
+/// or gone is left out, with a warning.
 ///
 /// # Errors
-/// The store fails, or a tag names something that is not an image.
+/// The store fails.
 pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
     let store = context.store()?;
     store
         .tags()?
         .into_iter()
-        .map(|(tag, image)| {
-            let config = config(&store, &image)?;
+        .filter_map(|(tag, image)| match config(&store, &image) {
+            Ok(config) => Some((tag, image, config)),
+            Err(error) => {
+                let message =
+                    format!("{tag} cannot be read: {error}; build it again, or remove it");
+                context.emit(Event::Warning { message });
+                None
+            }
+        })
+        .map(|(tag, image, config)| {
             Ok(ImageEntry {
                 tag: tag.as_str().to_owned(),
                 image,

@@ -187,6 +187,7 @@ fn image(
             result => return result,
         }
     }
+    machine::require_programs()?;
     let built = build::build(
         context,
         &BuildOptions {

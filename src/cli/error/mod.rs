@@ -292,11 +292,6 @@ fn step(failure: StepFailure) -> CliError {
             ..CliError::failed(message(&how))
         },
         BuildError::Interrupted => Error::Interrupted.into(),
-        BuildError::MissingProgram { program, package } => CliError::new(
-            Kind::Missing,
-            message(&format!("{program} is not installed")),
-        )
-        .with_help(how_to_install(std::iter::once(package.as_str()))),
         BuildError::Unsatisfiable { message: why, help } => {
             CliError::failed(message(&why)).with_help(help)
         }

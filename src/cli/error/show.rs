@@ -338,11 +338,8 @@ mod tests {
         assert_eq!(code(Error::Interrupted), 130);
         assert_eq!(code(wrong_recipe()), 4);
         assert_eq!(code(Error::Home(crate::host::HomeError)), 5);
-        let missing = BuildError::MissingProgram {
-            program: "bwrap".into(),
-            package: "bubblewrap".into(),
-        };
-        assert_eq!(code(step(missing)), 5);
+        let missing = Error::from(crate::host::MissingProgram(crate::host::Program::Bwrap));
+        assert_eq!(code(missing), 5);
         assert_eq!(
             code(Error::Verification {
                 message: String::new(),

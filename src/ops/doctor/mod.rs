@@ -131,7 +131,7 @@ fn version(program: Program, path: &Path) -> Option<String> {
     let option = match program {
         Program::Mke2fs | Program::Ssh => "-V",
         // They have no such option.
-        Program::Newuidmap | Program::Newgidmap | Program::SshKeygen => return None,
+        Program::Newuidmap | Program::Newgidmap => return None,
         _ => "--version",
     };
     let output = Command::new(path).arg(option).output().ok()?;

@@ -8,6 +8,7 @@ use super::super::images::FoundImage;
 use super::super::{Context, Error, Failure};
 use super::list::{SshAddress, address};
 use crate::digest::ObjectId;
+use crate::host::{Program, require};
 use crate::image::Firmware;
 use crate::machine::{
     Forwarded, Locked, Machine, MachineError, MachineName, Machines, NewMachine, Startup, Until,
@@ -54,6 +55,23 @@ pub struct Booted {
     pub accel: crate::qemu::Accel,
     /// Seconds from its start until it was ready.
     pub seconds: f64,
+}
+
+/// Looks for the programs that every machine needs: to be asked before long work for a machine.
+///
+/// # Errors
+/// Those that are missing.
+pub fn require_programs() -> Result<(), Error> {
+    let needed = [Program::QemuSystem, Program::Ssh];
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter_map(|program| require(program).err())
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Missing(missing))
+    }
 }
 
 /// Makes a machine and waits until it is ready. When it does not come so far it is left as it is,

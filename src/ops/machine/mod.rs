@@ -7,7 +7,7 @@ mod session;
 mod start;
 mod stop;
 
-pub use boot::{BootOptions, Booted, boot};
+pub use boot::{BootOptions, Booted, boot, require_programs};
 pub use list::{MachineDetails, MachineEntry, Settings, SshAddress, inspect, list};
 pub use session::{LogKind, Logs, console, logs, ssh};
 pub use start::{StartOptions, Started, start};
