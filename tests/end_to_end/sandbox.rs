@@ -73,6 +73,31 @@ fn a_step_sees_nothing_of_the_host() {
     );
 }
 
+/// While bubblewrap sets a sandbox up, the host lies below `/oldroot`: a link of the tree must not
+/// make it write there.
+#[test]
+fn links_of_the_tree_lead_nowhere_else() {
+    let recipes = Recipes::new();
+    let place = tempfile::tempdir().unwrap();
+    let (file, directory) = (place.path().join("file"), place.path().join("directory"));
+    let (file_name, directory_name) = (file.display(), directory.display());
+    recipes.image(
+        "leading",
+        &format!(
+            r##"
+        run "ln -sf /run/../../oldroot{file_name} /etc/resolv.conf"
+        run "cat /etc/hostname" network=#true
+        run "mv /usr/sbin /usr/sbin.real && ln -s /oldroot{directory_name} /usr/sbin"
+        run "rm /usr/sbin && mv /usr/sbin.real /usr/sbin"
+"##
+        ),
+    );
+    // Whether the steps succeed does not matter, but that nothing came of them outside.
+    Build::of(&mut recipes.command("leading"));
+    assert!(!file.exists(), "{file_name} was made on the host");
+    assert!(!directory.exists(), "{directory_name} was made on the host");
+}
+
 /// Writes the recipe `every-node.kdl`: one image with every node that changes a tree, and checks
 /// that each did what it says.
 pub(super) fn write_every_node(recipes: &Recipes) {

@@ -253,9 +253,15 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let archive = scratch.path().join("bad.tar");
         type Attempt = dyn Fn(&mut tar::Builder<File>);
-        let attempts: [&Attempt; 3] = [
+        let attempts: [&Attempt; 4] = [
             &|tar| raw(tar, b"../evil", EntryType::Regular, b""),
             &|tar| raw(tar, b"/evil", EntryType::Regular, b""),
+            // A directory in place of a link is made anew, with nothing of what the link led to.
+            &|tar| {
+                raw(tar, b"way", EntryType::Symlink, b"/tmp");
+                raw(tar, b"way", EntryType::Directory, b"");
+                raw(tar, b"way/../../evil", EntryType::Regular, b"");
+            },
             &|tar| {
                 raw(tar, b"door", EntryType::Symlink, b"/tmp");
                 raw(tar, b"door/evil", EntryType::Regular, b"");
