@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, fan_out};
+use super::{Store, StoreError, fan_out, io_error};
 use crate::digest::{ActionKey, Digest, Hasher, ObjectRef};
 
 /// What a derivation made.
@@ -63,7 +64,17 @@ impl Store {
             result,
         };
         let bytes = serde_json::to_vec(&record).expect("records serialise to JSON");
-        self.write_atomically(&self.action_path(key), &bytes, false)
+        let path = self.action_path(key);
+        // In place: one that is half written counts as absent, to readers meanwhile as after a crash.
+        let written = match fs::write(&path, &bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = path.parent().unwrap_or(&self.root);
+                fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+                fs::write(&path, &bytes)
+            }
+            result => result,
+        };
+        written.map_err(io_error("write", &path))
     }
 }
 

@@ -103,7 +103,7 @@ impl Store {
             let path = store.root.join(directory);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        store.write_atomically(&format, FORMAT.as_bytes(), true)?;
+        store.write_atomically(&format, FORMAT.as_bytes())?;
         Ok(store)
     }
 
@@ -151,27 +151,20 @@ impl Store {
         }
     }
 
-    /// Writes a small file under a temporary name and renames it. `durable` forces it to disk
-    /// first, and its directory afterwards.
-    fn write_atomically(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
+    /// Writes a small file under a temporary name, forces it to disk and renames it.
+    fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let mut file = self.temporary()?;
         io::Write::write_all(&mut file, bytes).map_err(io_error("write", file.path()))?;
-        self.publish(file, path, durable)
+        self.publish(file, path)
     }
 
-    /// Renames a finished temporary file to its final name, making the directory when needed.
-    fn publish(
-        &self,
-        file: tempfile::NamedTempFile,
-        path: &Path,
-        durable: bool,
-    ) -> Result<(), StoreError> {
+    /// Forces a finished temporary file to disk and renames it to its final name, making the directory
+    /// when needed; then forces the directory.
+    fn publish(&self, file: tempfile::NamedTempFile, path: &Path) -> Result<(), StoreError> {
         let parent = path.parent().unwrap_or(&self.root);
-        if durable {
-            file.as_file()
-                .sync_all()
-                .map_err(io_error("sync", file.path()))?;
-        }
+        file.as_file()
+            .sync_all()
+            .map_err(io_error("sync", file.path()))?;
         let file = match file.persist(path) {
             Err(error) if error.error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(parent).map_err(io_error("create", parent))?;
@@ -180,12 +173,9 @@ impl Store {
             result => result,
         };
         file.map_err(|error| io_error("write", path)(error.error))?;
-        if durable {
-            fs::File::open(parent)
-                .and_then(|directory| directory.sync_all())
-                .map_err(io_error("sync", parent))?;
-        }
-        Ok(())
+        fs::File::open(parent)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io_error("sync", parent))
     }
 }
 

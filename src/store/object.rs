@@ -82,7 +82,7 @@ impl Store {
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(0o444))
             .map_err(io_error("make read-only", file.path()))?;
-        self.publish(file, &self.object_path(&id), true)?;
+        self.publish(file, &self.object_path(&id))?;
         Ok(object)
     }
 

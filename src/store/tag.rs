@@ -72,7 +72,7 @@ impl Store {
     /// The store fails.
     pub fn put_tag(&self, name: &TagName, image: &ObjectId) -> Result<(), StoreError> {
         let path = self.root.join("tags").join(name.as_str());
-        self.write_atomically(&path, format!("{image}\n").as_bytes(), true)
+        self.write_atomically(&path, format!("{image}\n").as_bytes())
     }
 
     /// Removes a tag; tells whether it was there.
