@@ -7,7 +7,10 @@ use super::{Store, StoreError, io_error};
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
+pub struct Lock {
+    /// Unlocked when it is closed.
+    _file: File,
+}
 
 impl Store {
     /// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or
@@ -24,7 +27,7 @@ impl Store {
             .open(&path)
             .map_err(io_error("open", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(file))),
+            Ok(()) => Ok(Some(Lock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
         }
