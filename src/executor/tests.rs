@@ -227,15 +227,3 @@ fn the_same_step_in_two_threads_runs_once() {
     assert_eq!((execution.built, execution.cached), (1, 2));
     assert_eq!(fixture.builders.runs.load(Ordering::SeqCst), 1);
 }
-
-#[test]
-fn a_lost_object_is_built_again() {
-    let fixture = Fixture::new();
-    let steps: [(&str, &[u32]); 2] = [("a", &[]), ("b", &[0])];
-    let (first, _) = fixture.run(&steps);
-    let id = first.outputs[0].as_ref().unwrap()["out"].id;
-    fs::remove_file(fixture.builders.store.materialise(&id).unwrap()).unwrap();
-    let (second, ran) = fixture.run(&steps);
-    assert_eq!(ran, ["0"]);
-    assert_eq!(second.outputs, first.outputs);
-}

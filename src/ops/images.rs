@@ -254,16 +254,6 @@ fn stored_size(store: &Store, config: &ImageConfig) -> u64 {
     objects
         .into_iter()
         .flatten()
-        .map(|object: &ObjectRef| allocated(store, object))
+        .map(|object: &ObjectRef| store.stored_size(&object.id).unwrap_or(0))
         .sum()
-}
-
-/// Bytes that an object takes on disk; 0 when it is not there.
-fn allocated(store: &Store, object: &ObjectRef) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    store
-        .materialise(&object.id)
-        .ok()
-        .and_then(|path| path.metadata().ok())
-        .map_or(0, |meta| meta.blocks() * 512)
 }

@@ -27,8 +27,8 @@ pub(super) struct Request {
 pub(super) struct LayerSource {
     /// Where it is unpacked, or will be.
     pub(super) directory: PathBuf,
-    /// Its tar, for when it is not unpacked yet.
-    pub(super) archive: PathBuf,
+    /// Its tar in the scratch directory, when it is not unpacked yet.
+    pub(super) archive: Option<PathBuf>,
 }
 
 /// How to pack the upper directory.

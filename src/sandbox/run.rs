@@ -160,6 +160,17 @@ impl Sandbox {
         self.work(scratch, layers, tasks, None, step)
     }
 
+    /// Writes an object of the store to a new file.
+    ///
+    /// # Errors
+    /// It is not there or damaged, or cannot be written.
+    pub fn write_object(&self, object: &ObjectRef, path: &Path) -> Result<(), BuildError> {
+        let file = File::create_new(path).map_err(BuildError::io("create", path))?;
+        self.store
+            .write_to(&object.id, &file, path)
+            .map_err(BuildError::other)
+    }
+
     fn work(
         &self,
         scratch: &Scratch,
@@ -168,17 +179,19 @@ impl Sandbox {
         pack: Option<Pack>,
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
+        let scratch = scratch.path().to_owned();
         let mut sources = Vec::new();
         for layer in layers {
-            sources.push(LayerSource {
-                directory: self.layer_cache.join(layer.id.to_string()),
-                archive: self
-                    .store
-                    .materialise(&layer.id)
-                    .map_err(BuildError::other)?,
-            });
+            let directory = self.layer_cache.join(layer.id.to_string());
+            let archive = if directory.exists() {
+                None
+            } else {
+                let archive = scratch.join(format!("{}.tar", layer.id));
+                self.write_object(layer, &archive)?;
+                Some(archive)
+            };
+            sources.push(LayerSource { directory, archive });
         }
-        let scratch = scratch.path().to_owned();
         let request = Request {
             scratch,
             layers: sources,

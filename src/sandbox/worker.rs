@@ -153,19 +153,18 @@ fn work(request: &Request) -> Result<(), WorkerError> {
 /// Unpacks a layer in the scratch directory and renames it. When another process was faster, its
 /// copy is taken.
 fn unpack_once(source: &LayerSource, scratch: &Path) -> Result<(), WorkerError> {
-    if source.directory.exists() {
+    let Some(archive) = &source.archive else {
         return Ok(());
-    }
+    };
     let temporary = scratch.join("unpacked");
-    let result = layer::unpack(&source.archive, &temporary)
+    let result = layer::unpack(archive, &temporary)
         .and_then(|()| std::fs::rename(&temporary, &source.directory));
     if result.is_err() && source.directory.exists() {
         return std::fs::remove_dir_all(&temporary).map_err(WorkerError::io("remove a layer"));
     }
-    result.map_err(WorkerError::io(format!(
-        "unpack {}",
-        source.archive.display()
-    )))
+    result
+        .and_then(|()| std::fs::remove_file(archive))
+        .map_err(WorkerError::io(format!("unpack {}", archive.display())))
 }
 
 /// Makes file syncs of all that runs from here on succeed without doing anything. Package managers

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 
-use super::{Store, StoreError, io_error};
+use super::error::{StoreError, io_error};
+use super::files::Files;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -12,31 +13,26 @@ pub struct Lock {
     _file: File,
 }
 
-impl Store {
-    /// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or
-    /// process has it.
-    ///
-    /// # Errors
-    /// The lock file cannot be opened.
-    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
-        let path = self.root.join("locks").join(name);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-        }
+/// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or process
+/// has it.
+pub(super) fn try_lock(files: &Files, name: &str) -> Result<Option<Lock>, StoreError> {
+    let path = files.path("locks", name);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::Store;
 
     #[test]
     fn one_at_a_time() {

@@ -1,116 +1,87 @@
 //! The store: immutable objects named by their digest, results of actions, tags, and locks.
 //!
-//! The interface is narrow on purpose, so that what is inside can change: put a stream or a file,
-//! open an object for reading at any offset, materialise it as a file, look up and record action
-//! results, name images by tags. The inside is simple for now:
+//! `store-format/` says what is on disk, byte by byte, and in which order it is written. Here:
 //!
 //! ```text
-//! format.json           version of this layout
-//! objects/ab/cdef…      content, sparse where the content has holes; read-only
-//! actions/ab/cdef…      result of an action, JSON with a checksum
-//! tags/NAME             object id of an image config
-//! locks/NAME            lock files; they hold nothing
-//! tmp/                  files that are being written; removed when their writer is gone
+//! put ──► chunker ──► ingest ──► pack, journal ──► files      the one place that changes files
+//!                                    │
+//! read, materialise ◄── records ◄── view ◄── table, index     where is the record of a key?
+//!                          │
+//!                       session                               what this process relies on
 //! ```
+//!
+//! [`format`](self::format) has the bytes, as pure functions.
 
 mod action;
-mod chunks;
+mod adopt;
+mod chunker;
+mod error;
+#[cfg(test)]
+mod faults;
+mod files;
+mod format;
+mod index;
+mod ingest;
+mod journal;
 mod lock;
-mod object;
+mod materialise;
+mod pack;
+mod read;
+mod records;
+mod session;
+mod table;
 mod tag;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
+pub use error::StoreError;
+pub use ingest::ObjectWriter;
 pub use lock::Lock;
-pub use object::ObjectReader;
+pub use read::ObjectReader;
 pub use tag::TagName;
 
-use crate::digest::ObjectId;
-
-/// The version of the layout that this program writes.
-const FORMAT: &str = "{\"version\":0}\n";
+use error::{damaged, io_error};
+use files::{DIRECTORIES, Files};
+use format::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
+use records::Records;
 
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: PathBuf,
-}
-
-/// A store operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A file operation failed.
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The store was written by a program that knows another format.
-    #[error("the store at {} has another format than this vmfab knows", .0.display())]
-    Format(PathBuf),
-    /// There is no such object.
-    #[error("object {} is not in the store", .0.short())]
-    NoObject(ObjectId),
-    /// An object's content is not what its name says.
-    #[error("object {} is damaged ({})", id.short(), path.display())]
-    Damaged {
-        /// The object.
-        id: ObjectId,
-        /// Its file.
-        path: PathBuf,
-    },
-    /// The text cannot be a tag.
-    #[error("\"{0}\" cannot be a tag: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
-    TagName(String),
-    /// The file of a tag does not hold an object id.
-    #[error("the tag file {} does not hold an object id", .0.display())]
-    TagFile(PathBuf),
-}
-
-/// For `map_err`: an input or output error with what was tried, and on what.
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io {
-        action,
-        path,
-        source,
-    }
+    records: Arc<Records>,
+    /// The cache of materialised objects.
+    disks: PathBuf,
 }
 
 impl Store {
-    /// Opens the store at `root` and makes it when it is not there.
+    /// Opens the store at `root` and makes it when it is not there. Materialised objects go to
+    /// `cache/disks` beside it.
     ///
     /// # Errors
     /// It cannot be made, or has another format.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let store = Self { root: root.into() };
-        let format = store.root.join("format.json");
-        match fs::read(&format) {
-            Ok(bytes) if bytes == FORMAT.as_bytes() => return Ok(store),
-            Ok(_) => return Err(StoreError::Format(store.root)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error("read", &format)(error)),
-        }
-        for directory in ["objects", "actions", "tags", "locks", "tmp"] {
-            let path = store.root.join(directory);
-            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
-        }
-        store.write_atomically(&format, FORMAT.as_bytes())?;
-        Ok(store)
+        let root = root.into();
+        let disks = root.parent().unwrap_or(&root).join("cache/disks");
+        let mut files = Files::new(root);
+        let writable = prepare(&mut files)?;
+        Ok(Self {
+            records: Arc::new(Records::new(files, writable)),
+            disks,
+        })
     }
 
     /// The directory of the store.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.records.files.root
     }
 
     /// A temporary file in the store, which disappears when it is dropped. It is locked as long as it
@@ -119,91 +90,115 @@ impl Store {
     /// # Errors
     /// The file cannot be made.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
-        let directory = self.root.join("tmp");
-        loop {
-            let file = tempfile::Builder::new()
-                .prefix("put-")
-                .tempfile_in(&directory)
-                .map_err(io_error("create a file in", &directory))?;
-            let handle = file.as_file();
-            handle.lock().map_err(io_error("lock", file.path()))?;
-            // A sweep may have come between.
-            let meta = handle
-                .metadata()
-                .map_err(io_error("look at", file.path()))?;
-            if meta.nlink() > 0 {
-                return Ok(file);
-            }
-        }
+        self.records.check_writable()?;
+        self.records.files.temporary()
     }
 
-    /// Removes the temporary files of processes that were killed.
+    /// Removes what processes that were killed have left.
     pub fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
-            return;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if let Ok(file) = fs::File::open(&path)
-                && file.try_lock().is_ok()
-            {
-                let _ = fs::remove_file(&path);
+        self.records.files.sweep();
+    }
+
+    /// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or
+    /// process has it.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        lock::try_lock(&self.records.files, name)
+    }
+}
+
+/// Makes a store where there is none, and looks at the format of one that is there. Tells whether it can be
+/// written to.
+fn prepare(files: &mut Files) -> Result<bool, StoreError> {
+    let path = files.root.join("format.json");
+    let mut text = Vec::new();
+    match fs::File::open(&path) {
+        Ok(file) => {
+            file.take(MAX_FORMAT_JSON + 1)
+                .read_to_end(&mut text)
+                .map_err(io_error("read", &path))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(files)?;
+            return Ok(true);
+        }
+        Err(error) => return Err(io_error("read", &path)(error)),
+    }
+    let root = files.root.clone();
+    let writable = match check_features(&text).map_err(damaged(&path))? {
+        Access::Write => rustix::fs::access(&root, rustix::fs::Access::WRITE_OK).is_ok(),
+        Access::Read(_) => false,
+        Access::OtherVersion(version) => {
+            return Err(StoreError::Version {
+                path: root,
+                version,
+            });
+        }
+        Access::Features(features) => {
+            return Err(StoreError::Features {
+                path: root,
+                features,
+            });
+        }
+    };
+    if writable {
+        make_directories(files)?;
+    }
+    Ok(writable)
+}
+
+fn make(files: &Files) -> Result<(), StoreError> {
+    make_directories(files)?;
+    let packs = files.root.join("packs");
+    if fs::read_dir(&packs).is_ok_and(|mut packs| packs.next().is_some()) {
+        return Err(StoreError::Damaged {
+            path: files.root.join("format.json"),
+            reason: "it is missing, and there are packs".to_owned(),
+        });
+    }
+    files.write_atomically(&files.root.join("format.json"), FORMAT_JSON.as_bytes())
+}
+
+fn make_directories(files: &Files) -> Result<(), StoreError> {
+    for directory in DIRECTORIES {
+        let path = files.root.join(directory);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&path).map_err(io_error("create", &path))?;
             }
+            result => result.map_err(io_error("create", &path))?,
         }
     }
-
-    /// Writes a small file under a temporary name, forces it to disk and renames it.
-    fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut file = self.temporary()?;
-        io::Write::write_all(&mut file, bytes).map_err(io_error("write", file.path()))?;
-        self.publish(file, path)
-    }
-
-    /// Forces a finished temporary file to disk and renames it to its final name, making the directory
-    /// when needed; then forces the directory.
-    fn publish(&self, file: tempfile::NamedTempFile, path: &Path) -> Result<(), StoreError> {
-        let parent = path.parent().unwrap_or(&self.root);
-        file.as_file()
-            .sync_all()
-            .map_err(io_error("sync", file.path()))?;
-        let file = match file.persist(path) {
-            Err(error) if error.error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-                error.file.persist(path)
-            }
-            result => result,
-        };
-        file.map_err(|error| io_error("write", path)(error.error))?;
-        fs::File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(io_error("sync", parent))
-    }
+    Ok(())
 }
 
-/// `ab/cdef…`: two hexadecimal digits of directory keep directories small.
-fn fan_out(directory: PathBuf, hex: &str) -> PathBuf {
-    directory.join(&hex[..2]).join(&hex[2..])
+/// The threads of the store, as many as processors.
+fn pool() -> Result<&'static rayon::ThreadPool, StoreError> {
+    static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        rayon::ThreadPoolBuilder::new()
+            .thread_name(|index| format!("store-{index}"))
+            .build()
+            .ok()
+    })
+    .as_ref()
+    .ok_or_else(|| StoreError::Refused("no threads can be started".to_owned()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Runs `work` on the threads of the store. From a plain thread: the caller may be a thread of another
+/// rayon pool, which would start other work of that pool while it waits.
+fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
+    let pool = pool()?;
+    std::thread::scope(|scope| scope.spawn(|| pool.install(work)).join())
+        .map_err(|_| StoreError::Refused("a thread of the store ended".to_owned()))
+}
 
-    #[test]
-    fn a_sweep_removes_what_nobody_writes() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
-        let written = store.temporary().unwrap();
-        let (_, left) = store.temporary().unwrap().keep().unwrap();
-        store.sweep();
-        assert!(written.path().exists());
-        assert!(!left.exists());
-    }
-
-    #[test]
-    fn a_store_of_another_format_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("format.json"), "{\"version\":9}").unwrap();
-        let error = Store::open(directory.path()).unwrap_err();
-        assert!(matches!(error, StoreError::Format(_)), "{error}");
-    }
+/// A number for a name that nobody else has.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }

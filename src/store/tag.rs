@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::str::FromStr;
 
-use super::{Store, StoreError, io_error};
+use super::Store;
+use super::error::{StoreError, io_error};
 use crate::digest::ObjectId;
 
 /// The name of a tag, without `@`: letters, digits, `.`, `_` and `-`, not beginning with `.` or
@@ -54,7 +55,7 @@ impl Store {
     /// # Errors
     /// The tag's file cannot be read or does not hold an object id.
     pub fn tag(&self, name: &TagName) -> Result<Option<ObjectId>, StoreError> {
-        let path = self.root.join("tags").join(name.as_str());
+        let path = self.records.files.path("tags", name.as_str());
         match fs::read_to_string(&path) {
             Ok(text) => text
                 .trim_end()
@@ -71,8 +72,13 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn put_tag(&self, name: &TagName, image: &ObjectId) -> Result<(), StoreError> {
-        let path = self.root.join("tags").join(name.as_str());
-        self.write_atomically(&path, format!("{image}\n").as_bytes())
+        let path = self.records.files.path("tags", name.as_str());
+        self.records.check_writable()?;
+        // What has a name must not be lost with the power.
+        self.records.barrier()?;
+        self.records
+            .files
+            .write_atomically(&path, format!("{image}\n").as_bytes())
     }
 
     /// Removes a tag; tells whether it was there.
@@ -80,12 +86,9 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn remove_tag(&self, name: &TagName) -> Result<bool, StoreError> {
-        let path = self.root.join("tags").join(name.as_str());
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(io_error("remove", &path)(error)),
-        }
+        let path = self.records.files.path("tags", name.as_str());
+        self.records.check_writable()?;
+        self.records.files.remove(&path)
     }
 
     /// All tags, sorted, with the images that they name.
@@ -93,7 +96,7 @@ impl Store {
     /// # Errors
     /// A tag cannot be read.
     pub fn tags(&self) -> Result<Vec<(TagName, ObjectId)>, StoreError> {
-        let directory = self.root.join("tags");
+        let directory = self.records.files.root.join("tags");
         let mut tags = Vec::new();
         for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
             let entry = entry.map_err(io_error("list", &directory))?;

@@ -20,6 +20,7 @@ pub(super) struct Tree {
 impl Builder for Tree {
     fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
         let step = super::step(request)?;
+        let mut archive = None;
         let tasks = match &step {
             Step::Bootstrap(params) => bootstrap::tasks(params),
             Step::Packages(params) => vec![Task::Packages {
@@ -32,15 +33,19 @@ impl Builder for Tree {
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
-                vec![Task::Edit(vec![Edit::Extract {
-                    archive: self
-                        .store
-                        .materialise(&source.id)
-                        .map_err(BuildError::other)?,
+                let file = self.store.temporary().map_err(BuildError::other)?;
+                self.store
+                    .write_to(&source.id, file.as_file(), file.path())
+                    .map_err(BuildError::other)?;
+                let edit = Edit::Extract {
+                    archive: file.path().to_owned(),
                     destination: params.destination.clone(),
                     mode: params.mode,
                     owner: params.owner.clone(),
-                }])]
+                };
+                // Until the step is done.
+                archive = Some(file);
+                vec![Task::Edit(vec![edit])]
             }
             Step::User(params) => user::tasks(params),
             Step::Service(params) => service::tasks(params),
@@ -63,6 +68,7 @@ impl Builder for Tree {
         let clean = matches!(step, Step::Bootstrap(_) | Step::Packages(_) | Step::Run(_));
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let layer = self.sandbox.layer(&layers, tasks, clean, request)?;
+        drop(archive);
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
 }

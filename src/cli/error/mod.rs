@@ -221,16 +221,30 @@ fn store(error: &StoreError, message: String) -> CliError {
         StoreError::Io { source, path, .. } => {
             CliError::new(Kind::Failed, message).and_help(io_help(source, path))
         }
-        StoreError::Format(_) => CliError::new(Kind::Failed, message)
-            .with_help("use the vmfab that wrote it, or set VMFAB_HOME to another directory"),
+        StoreError::Version { version: 0, .. } => CliError::new(Kind::Failed, message).with_help(
+            "it is of a version before the first release: remove it, and build the images again",
+        ),
+        StoreError::Version { .. } | StoreError::Features { .. } => {
+            CliError::new(Kind::Failed, message)
+                .with_help("use the vmfab that wrote it, or set VMFAB_HOME to another directory")
+        }
+        StoreError::ReadOnly { .. } => CliError::new(Kind::Failed, message)
+            .with_help("set VMFAB_HOME to a directory that can be written to"),
         StoreError::NoObject(_) => CliError::new(Kind::NotFound, message)
             .with_help("build the image again: what is missing is made anew"),
-        StoreError::Damaged { path, .. } | StoreError::TagFile(path) => {
-            CliError::new(Kind::Verification, message).with_help(format!(
-                "remove {} and build the image again",
-                path.display()
-            ))
+        StoreError::Damaged { .. } | StoreError::DamagedObject { .. } => {
+            CliError::new(Kind::Verification, message).with_help(
+                "`vmfab store verify` names all that is damaged and what it belongs to; `vmfab store repair` \
+                 drops it, and the next build makes it anew",
+            )
         }
+        StoreError::TagFile(path) => CliError::new(Kind::Verification, message).with_help(format!(
+            "remove {} and tag the image again",
+            path.display()
+        )),
+        StoreError::Busy { .. } => CliError::new(Kind::Failed, message)
+            .with_help("try again when it has ended"),
+        StoreError::Refused(_) => CliError::new(Kind::Failed, message),
         StoreError::TagName(_) => CliError::new(Kind::Usage, message),
     }
 }

@@ -1,0 +1,222 @@
+//! The one place where files of a store are written, forced to disk, renamed and removed.
+//!
+//! `store-format/protocol.md` says in which order that happens; tests let each of these operations
+//! fail in turn.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::{StoreError, io_error};
+
+/// Directories of a store.
+pub(super) const DIRECTORIES: [&str; 9] = [
+    "packs", "journals", "tags", "roots", "index", "sessions", "trash", "locks", "tmp",
+];
+
+/// The files below the root of a store.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) root: PathBuf,
+    #[cfg(test)]
+    pub(super) faults: super::faults::Faults,
+}
+
+impl Files {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
+        }
+    }
+
+    /// `DIRECTORY/NAME`.
+    pub(super) fn path(&self, directory: &str, name: impl std::fmt::Display) -> PathBuf {
+        self.root.join(directory).join(name.to_string())
+    }
+
+    /// Before each change. In tests a fault may be due.
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests use it"
+    )]
+    fn change(&self, _what: Change<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn change(&self, what: Change<'_>) -> io::Result<()> {
+        self.faults.change(&what)
+    }
+
+    /// A temporary file, which disappears when it is dropped. It is locked as long as it is open, for
+    /// [`sweep`](Self::sweep).
+    pub(super) fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
+        let directory = self.root.join("tmp");
+        loop {
+            self.change(Change::Create(&directory))
+                .map_err(io_error("create a file in", &directory))?;
+            let file = tempfile::Builder::new()
+                .prefix("put-")
+                .tempfile_in(&directory)
+                .map_err(io_error("create a file in", &directory))?;
+            let handle = file.as_file();
+            handle.lock().map_err(io_error("lock", file.path()))?;
+            // A sweep may have come between.
+            let meta = handle
+                .metadata()
+                .map_err(io_error("look at", file.path()))?;
+            if meta.nlink() > 0 {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Removes what processes that are gone have left: temporary files and sessions.
+    pub(super) fn sweep(&self) {
+        for directory in ["tmp", "sessions"] {
+            let entries = fs::read_dir(self.root.join(directory));
+            for path in entries.into_iter().flatten().flatten() {
+                let path = path.path();
+                if let Ok(file) = File::open(&path)
+                    && file.try_lock().is_ok()
+                {
+                    let _ = self.remove(&path);
+                }
+            }
+        }
+    }
+
+    /// A new file at `path`, locked from its first moment on.
+    pub(super) fn create_locked(&self, path: &Path) -> Result<File, StoreError> {
+        let file = self.temporary()?;
+        self.rename(file.path(), path)?;
+        let (file, temporary) = file.into_parts();
+        // It has its name: dropping the temporary one must not remove it.
+        let _ = temporary.keep();
+        Ok(file)
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(super) fn write_at(
+        &self,
+        file: &File,
+        path: &Path,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<(), StoreError> {
+        self.change(Change::Write(file, path, bytes, offset))
+            .and_then(|()| file.write_all_at(bytes, offset))
+            .map_err(io_error("write", path))
+    }
+
+    pub(super) fn truncate(&self, file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
+        self.change(Change::Truncate(path))
+            .and_then(|()| file.set_len(length))
+            .map_err(io_error("truncate", path))
+    }
+
+    /// Forces a file's bytes to disk.
+    pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
+        self.change(Change::Sync(file, path))
+            .and_then(|()| file.sync_all())
+            .map_err(io_error("sync", path))
+    }
+
+    /// Forces the names in a directory to disk.
+    pub(super) fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
+        self.change(Change::SyncDirectory(path))
+            .and_then(|()| File::open(path)?.sync_all())
+            .map_err(io_error("sync", path))
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        self.change(Change::Rename(from, to))
+            .and_then(|()| fs::rename(from, to))
+            .map_err(io_error("rename", from))
+    }
+
+    /// Removes a file; tells whether it was there.
+    pub(super) fn remove(&self, path: &Path) -> Result<bool, StoreError> {
+        match self
+            .change(Change::Remove(path))
+            .and_then(|()| fs::remove_file(path))
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("remove", path)(error)),
+        }
+    }
+
+    /// Forces a finished temporary file to disk and renames it to its final name; then forces the
+    /// directory. A file of that name is replaced.
+    pub(super) fn publish(
+        &self,
+        file: tempfile::NamedTempFile,
+        path: &Path,
+        mode: u32,
+    ) -> Result<(), StoreError> {
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(io_error("set the mode of", file.path()))?;
+        self.sync(file.as_file(), file.path())?;
+        self.rename(file.path(), path)?;
+        // It has its name: dropping the temporary one must not remove it.
+        let _ = file.into_temp_path().keep();
+        self.sync_directory(path.parent().unwrap_or(&self.root))
+    }
+
+    /// Writes a small file under a temporary name and publishes it.
+    pub(super) fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let file = self.temporary()?;
+        self.write_at(file.as_file(), file.path(), bytes, 0)?;
+        self.publish(file, path, 0o644)
+    }
+}
+
+/// A change that is about to be made.
+#[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    Create(&'a Path),
+    Write(&'a File, &'a Path, &'a [u8], u64),
+    Truncate(&'a Path),
+    Sync(&'a File, &'a Path),
+    SyncDirectory(&'a Path),
+    Rename(&'a Path, &'a Path),
+    Remove(&'a Path),
+}
+
+/// Reads `length` bytes at `offset`.
+pub(super) fn read_at(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset)
+        .map_err(io_error("read", path))?;
+    Ok(bytes)
+}
+
+/// A regular file opened for reading, with its size. Links are not followed.
+pub(super) fn open_file(path: &Path) -> Result<(File, u64), StoreError> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|error| io_error("open", path)(error.into()))?;
+    let meta = file.metadata().map_err(io_error("look at", path))?;
+    if !meta.is_file() {
+        return Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: "it is no regular file".to_owned(),
+        });
+    }
+    Ok((file, meta.len()))
+}

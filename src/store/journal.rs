@@ -1,0 +1,272 @@
+//! Journals: files of records that grow. A process writes to one of its own; small things go there,
+//! and what is large goes to packs (`store-format/packs.md`, `protocol.md` W2).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use super::error::{StoreError, io_error};
+use super::files::{Files, read_at};
+use super::format::{
+    Entry, HEADER, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
+};
+use super::random;
+use super::session::{Holder, Session};
+use crate::digest::Sha256;
+
+/// A journal is sealed at the first record behind this many bytes.
+const FULL: u64 = 1 << 20;
+/// How much is read at once.
+const READ: usize = 1 << 20;
+
+/// Records of a journal from some offset on.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    /// The records, in order.
+    pub(super) entries: Vec<Entry>,
+    /// Where the last whole record ends; 0 when there is no header.
+    pub(super) end: u64,
+}
+
+/// Reads the records from `offset` on (0, or where an earlier scan ended), up to the first that is not
+/// whole.
+pub(super) fn scan(file: &File, path: &Path, offset: u64) -> Result<Scanned, StoreError> {
+    let size = file.metadata().map_err(io_error("look at", path))?.len();
+    let mut scanned = Scanned {
+        entries: Vec::new(),
+        end: offset,
+    };
+    if offset == 0 {
+        if size < HEADER as u64 {
+            return Ok(scanned);
+        }
+        let header = read_at(file, path, 0, HEADER)?;
+        if decode_header(&header).is_err() {
+            return Ok(scanned);
+        }
+        scanned.end = HEADER as u64;
+    }
+    let mut wanted = READ;
+    while scanned.end < size && size <= u64::from(u32::MAX) {
+        let length = (size - scanned.end).min(wanted as u64) as usize;
+        let bytes = read_at(file, path, scanned.end, length)?;
+        let mut at = 0;
+        while let Ok((record, _)) = RecordHeader::decode_record(&bytes[at..]) {
+            scanned.entries.push(Entry {
+                record,
+                offset: (scanned.end + at as u64) as u32,
+            });
+            at += record.length() as usize;
+        }
+        scanned.end += at as u64;
+        if at > 0 {
+            wanted = READ;
+            continue;
+        }
+        // Longer than what was read, or the end.
+        match RecordHeader::parse(&bytes) {
+            Ok((record, _)) if record.length() > length as u64 && length < READ.max(wanted) => {
+                break;
+            }
+            Ok((record, _))
+                if record.length() > length as u64 && record.length() <= size - scanned.end =>
+            {
+                wanted = record.length() as usize;
+            }
+            _ => break,
+        }
+    }
+    Ok(scanned)
+}
+
+/// Whether a whole record begins anywhere behind `offset`: then the bytes at `offset` are damage,
+/// and not what a killed writer left.
+pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bool, StoreError> {
+    let size = file.metadata().map_err(io_error("look at", path))?.len();
+    if offset < HEADER as u64 || offset >= size {
+        return Ok(false);
+    }
+    let bytes = read_at(file, path, offset, (size - offset) as usize)?;
+    Ok((1..bytes.len().saturating_sub(RECORD)).any(|at| {
+        // Most offsets fail at the first look, without a checksum.
+        RecordHeader::decode_record(&bytes[at..]).is_ok()
+    }))
+}
+
+/// The journal that this process writes to.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) number: u64,
+    path: PathBuf,
+    /// Locked.
+    file: File,
+    length: u64,
+    entries: Vec<Entry>,
+}
+
+impl Writer {
+    /// Takes a journal that nobody writes to, or makes a new one.
+    pub(super) fn acquire(files: &Files) -> Result<Self, StoreError> {
+        for (number, path) in list(files)? {
+            if let Some(writer) = Self::take(files, number, path)? {
+                return Ok(writer);
+            }
+        }
+        let number = random();
+        let path = Holder::Journal(number).path(files);
+        let file = files.create_locked(&path)?;
+        let mut writer = Self {
+            number,
+            path,
+            file,
+            length: 0,
+            entries: Vec::new(),
+        };
+        writer.begin(files)?;
+        Ok(writer)
+    }
+
+    /// Takes this journal when nobody has it and it is not damaged.
+    pub(super) fn take(
+        files: &Files,
+        number: u64,
+        path: PathBuf,
+    ) -> Result<Option<Self>, StoreError> {
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        if file.try_lock().is_err() || !is_named(&file, &path) {
+            return Ok(None);
+        }
+        let scanned = scan(&file, &path, 0)?;
+        if goes_on_behind(&file, &path, scanned.end)? {
+            return Ok(None);
+        }
+        let size = file.metadata().map_err(io_error("look at", &path))?.len();
+        if size > scanned.end {
+            files.truncate(&file, &path, scanned.end)?;
+        }
+        let mut writer = Self {
+            number,
+            path,
+            file,
+            length: scanned.end,
+            entries: scanned.entries,
+        };
+        if writer.length == 0 {
+            writer.begin(files)?;
+        }
+        Ok(Some(writer))
+    }
+
+    fn begin(&mut self, files: &Files) -> Result<(), StoreError> {
+        let header = encode_header(Role::Catalog, self.number);
+        files.write_at(&self.file, &self.path, &header, 0)?;
+        self.length = HEADER as u64;
+        Ok(())
+    }
+
+    /// Appends encoded records, whole or not at all. Gives where they are.
+    pub(super) fn append(
+        &mut self,
+        files: &Files,
+        bytes: &[u8],
+        records: &[RecordHeader],
+    ) -> Result<Vec<Entry>, StoreError> {
+        if self.length + bytes.len() as u64 > u64::from(u32::MAX) {
+            return Err(StoreError::Refused(
+                "a list of chunks of 4 GiB cannot be stored".to_owned(),
+            ));
+        }
+        if let Err(error) = files.write_at(&self.file, &self.path, bytes, self.length) {
+            // What there is of it must not stand before later records.
+            let _ = files.truncate(&self.file, &self.path, self.length);
+            return Err(error);
+        }
+        let mut offset = self.length;
+        let mut entries = Vec::with_capacity(records.len());
+        for record in records {
+            entries.push(Entry {
+                record: *record,
+                offset: offset as u32,
+            });
+            offset += record.length();
+        }
+        self.length = offset;
+        self.entries.extend_from_slice(&entries);
+        Ok(entries)
+    }
+
+    /// Whether it should be sealed.
+    pub(super) const fn is_full(&self) -> bool {
+        self.length > FULL
+    }
+
+    /// Whether it has no records.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Makes a pack of it. `session` relies on it before it is there.
+    pub(super) fn seal(self, files: &Files, session: &Session) -> Result<Sha256, StoreError> {
+        let table = encode_table(&self.entries, self.length);
+        files.write_at(&self.file, &self.path, &table, self.length)?;
+        let name = hash_file(&self.file, &self.path)?;
+        files.sync(&self.file, &self.path)?;
+        session.pin(files, Holder::Pack(name), || true)?;
+        let pack = files.path("packs", name);
+        files.rename(&self.path, &pack)?;
+        files.sync_directory(&files.root.join("packs"))?;
+        files.sync_directory(&files.root.join("journals"))?;
+        Ok(name)
+    }
+
+    /// Removes it. It must be empty.
+    pub(super) fn remove(self, files: &Files) -> Result<(), StoreError> {
+        files.remove(&self.path).map(drop)
+    }
+}
+
+/// All journals, by number and path.
+pub(super) fn list(files: &Files) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+    let directory = files.root.join("journals");
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
+        let entry = entry.map_err(io_error("list", &directory))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.len() == 16) else {
+            continue;
+        };
+        if let Ok(number) = u64::from_str_radix(name, 16) {
+            journals.push((number, entry.path()));
+        }
+    }
+    journals.sort();
+    Ok(journals)
+}
+
+/// Whether the file at `path` is still this one.
+fn is_named(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+/// The SHA-256 of a whole file.
+pub(super) fn hash_file(file: &File, path: &Path) -> Result<Sha256, StoreError> {
+    let size = file.metadata().map_err(io_error("look at", path))?.len();
+    let mut hasher = sha2::Sha256::new();
+    let mut offset = 0;
+    while offset < size {
+        let length = (size - offset).min(READ as u64);
+        hasher.update(read_at(file, path, offset, length as usize)?);
+        offset += length;
+    }
+    Ok(Sha256::from_bytes(hasher.finalize().into()))
+}

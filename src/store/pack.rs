@@ -1,0 +1,150 @@
+//! Writing packs, and reading records of packs and journals.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::Digest as _;
+
+use super::error::{StoreError, damaged, io_error};
+use super::files::Files;
+use super::format::{
+    Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header, encode_table,
+};
+use super::session::{Holder, Session};
+use crate::digest::{Digest, Sha256};
+
+/// A pack ends at the first record behind this many bytes.
+pub(super) const FULL: u64 = 32 << 20;
+/// What is gathered before it is written.
+const BUFFER: usize = 1 << 20;
+
+/// A pack that is being written, under a temporary name.
+pub(super) struct PackWriter {
+    file: tempfile::NamedTempFile,
+    hasher: sha2::Sha256,
+    buffer: Vec<u8>,
+    written: u64,
+    entries: Vec<Entry>,
+}
+
+impl PackWriter {
+    pub(super) fn new(files: &Files, role: Role) -> Result<Self, StoreError> {
+        let mut writer = Self {
+            file: files.temporary()?,
+            hasher: sha2::Sha256::new(),
+            buffer: Vec::with_capacity(BUFFER + BUFFER / 2),
+            written: 0,
+            entries: Vec::new(),
+        };
+        writer.buffer.extend_from_slice(&encode_header(role, 0));
+        Ok(writer)
+    }
+
+    const fn length(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Whether it should end.
+    pub(super) const fn is_full(&self) -> bool {
+        self.length() > FULL
+    }
+
+    /// Appends one encoded record.
+    pub(super) fn append(
+        &mut self,
+        files: &Files,
+        record: &RecordHeader,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let offset = u32::try_from(self.length())
+            .map_err(|_| StoreError::Refused("a record of 4 GiB cannot be stored".to_owned()))?;
+        self.entries.push(Entry {
+            record: *record,
+            offset,
+        });
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER {
+            self.flush(files)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, files: &Files) -> Result<(), StoreError> {
+        self.hasher.update(&self.buffer);
+        files.write_at(
+            self.file.as_file(),
+            self.file.path(),
+            &self.buffer,
+            self.written,
+        )?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Adds table and trailer, and puts the pack in its place. `session` relies on it before it is there.
+    pub(super) fn seal(mut self, files: &Files, session: &Session) -> Result<Sha256, StoreError> {
+        let table = encode_table(&self.entries, self.length());
+        self.buffer.extend_from_slice(&table);
+        self.flush(files)?;
+        let name = Sha256::from_bytes(self.hasher.finalize().into());
+        session.pin(files, Holder::Pack(name), || true)?;
+        files.publish(self.file, &files.path("packs", name), 0o444)?;
+        Ok(name)
+    }
+}
+
+/// Reads the record that `entry` says is in `file`, checks it, and decodes its payload into `out`. `buffer`
+/// is scratch.
+pub(super) fn read_record(
+    file: &File,
+    path: &Path,
+    entry: &Entry,
+    buffer: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let length = entry.record.length() as usize;
+    if entry.record.stored > 1 << 20 {
+        // Before memory is taken for it.
+        let size = file.metadata().map_err(io_error("look at", path))?.len();
+        if u64::from(entry.offset) + entry.record.length() > size {
+            return Err(damaged(path)(FormatError(
+                "a record reaches behind its end",
+            )));
+        }
+    }
+    buffer.resize(length, 0);
+    file.read_exact_at(buffer, u64::from(entry.offset))
+        .map_err(io_error("read", path))?;
+    decode_record(buffer, path, entry, out)
+}
+
+/// Checks and decodes a record that was read, whose place in its file `entry` says.
+pub(super) fn decode_record(
+    bytes: &[u8],
+    path: &Path,
+    entry: &Entry,
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let at = |error: FormatError| StoreError::Damaged {
+        path: path.to_owned(),
+        reason: format!("{error} (at byte {})", entry.offset),
+    };
+    let (record, payload) = RecordHeader::decode_record(bytes).map_err(at)?;
+    if record != entry.record {
+        return Err(at(FormatError("its table says something else of a record")));
+    }
+    decode_payload(&record, payload, out).map_err(at)?;
+    if record.kind == Kind::Chunk && !is_chunk(&record.key, out) {
+        return Err(at(FormatError(
+            "a chunk's content is not what its name says",
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a chunk of this name has this content.
+fn is_chunk(name: &Digest, content: &[u8]) -> bool {
+    blake3::hash(content).as_bytes() == name.as_bytes()
+}

@@ -1,0 +1,247 @@
+//! Reading objects: whole and small, or at any offset without materialising them.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex};
+
+use super::Store;
+use super::error::StoreError;
+use super::format::{Chunk, ChunkList, Kind, MAX_BLOB};
+use super::ingest::list_of;
+use super::records::{Records, lock};
+use super::table::OBJECTS;
+use crate::digest::{ObjectId, ObjectRef};
+
+/// Decoded chunks that a reader keeps.
+const KEPT: usize = 4;
+
+/// What an object consists of, as it was found.
+pub(super) enum Content {
+    Chunks(ChunkList),
+    Blob(Vec<u8>),
+}
+
+/// The list or the content of an object, checked against its id.
+pub(super) fn content(records: &Records, id: &ObjectId) -> Result<Content, StoreError> {
+    let mut bytes = Vec::new();
+    let damaged = |reason: String| StoreError::DamagedObject { id: *id, reason };
+    let location = records
+        .read(id.digest(), &OBJECTS, &mut bytes)
+        .map_err(|error| match error {
+            StoreError::Damaged { .. } => damaged(error.to_string()),
+            other => other,
+        })?
+        .ok_or(StoreError::NoObject(*id))?;
+    if location.entry.record.kind == Kind::Blob {
+        if bytes.len() > MAX_BLOB || list_of(&bytes).id() != *id {
+            return Err(damaged("its content is not what its name says".to_owned()));
+        }
+        return Ok(Content::Blob(bytes));
+    }
+    if ChunkList::id_of(&bytes) != *id {
+        return Err(damaged("its list is not what its name says".to_owned()));
+    }
+    ChunkList::decode(&bytes)
+        .map(Content::Chunks)
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// Reads a chunk of an object into `out`.
+pub(super) fn chunk(
+    records: &Records,
+    id: &ObjectId,
+    chunk: &Chunk,
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let damaged = |reason: String| StoreError::DamagedObject { id: *id, reason };
+    match records.read(&chunk.id, &[Kind::Chunk], out) {
+        Ok(Some(_)) if out.len() == chunk.length as usize => Ok(()),
+        Ok(Some(_)) => Err(damaged("a chunk has another length".to_owned())),
+        Ok(None) => Err(damaged(format!(
+            "its chunk {} is not in the store",
+            chunk.id.short()
+        ))),
+        Err(error @ StoreError::Damaged { .. }) => Err(damaged(error.to_string())),
+        Err(other) => Err(other),
+    }
+}
+
+/// An object opened for reading. Reading from it as a stream goes on where it ended the last time.
+#[derive(Debug)]
+pub struct ObjectReader {
+    records: Arc<Records>,
+    id: ObjectId,
+    source: Source,
+    position: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Blob(Vec<u8>),
+    Chunks {
+        list: ChunkList,
+        /// Chunks that were read last, by their number in the list.
+        kept: Mutex<VecDeque<(usize, Arc<Vec<u8>>)>>,
+    },
+}
+
+impl ObjectReader {
+    /// Logical size in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        match &self.source {
+            Source::Blob(content) => content.len() as u64,
+            Source::Chunks { list, .. } => list.size,
+        }
+    }
+
+    /// Reads exactly `buffer.len()` bytes at `offset`. What is read is checked.
+    ///
+    /// # Errors
+    /// The object ends before, or is damaged.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &self.source {
+            Source::Blob(content) => {
+                let start = offset as usize;
+                buffer.copy_from_slice(&content[start..start + buffer.len()]);
+                Ok(())
+            }
+            Source::Chunks { list, .. } => {
+                buffer.fill(0);
+                let end = offset + buffer.len() as u64;
+                let first = list
+                    .chunks
+                    .partition_point(|chunk| chunk.offset + u64::from(chunk.length) <= offset);
+                for (number, chunk) in list.chunks.iter().enumerate().skip(first) {
+                    if chunk.offset >= end {
+                        break;
+                    }
+                    let content = self.chunk(number, chunk).map_err(io::Error::other)?;
+                    let from = chunk.offset.max(offset);
+                    let to = (chunk.offset + u64::from(chunk.length)).min(end);
+                    buffer[(from - offset) as usize..(to - offset) as usize].copy_from_slice(
+                        &content[(from - chunk.offset) as usize..(to - chunk.offset) as usize],
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn chunk(&self, number: usize, wanted: &Chunk) -> Result<Arc<Vec<u8>>, StoreError> {
+        let Source::Chunks { kept, .. } = &self.source else {
+            return Ok(Arc::default());
+        };
+        if let Some((_, content)) = lock(kept).iter().find(|(kept, _)| *kept == number) {
+            return Ok(content.clone());
+        }
+        let mut content = Vec::new();
+        chunk(&self.records, &self.id, wanted, &mut content)?;
+        let content = Arc::new(content);
+        let mut kept = lock(kept);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((number, content.clone()));
+        Ok(content)
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.size() - self.position;
+        let length = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.read_exact_at(&mut buffer[..length], self.position)?;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+impl Store {
+    /// Whether an object is there with its full size, to be relied on from now on. Its content is not read.
+    #[must_use]
+    pub fn has_object(&self, object: &ObjectRef) -> bool {
+        let key = object.id.digest();
+        let Ok(Some(location)) = self.records.rely(key, &OBJECTS, |_| false) else {
+            return false;
+        };
+        if location.entry.record.kind == Kind::Blob {
+            return u64::from(location.entry.record.content) == object.size;
+        }
+        self.records
+            .read_start(&location)
+            .is_ok_and(|start| u64::from_le_bytes(start) == object.size)
+    }
+
+    /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn stored_size(&self, id: &ObjectId) -> Result<u64, StoreError> {
+        let location = self
+            .records
+            .rely(id.digest(), &OBJECTS, |_| false)?
+            .ok_or(StoreError::NoObject(*id))?;
+        let mut size = location.entry.record.length();
+        if let Content::Chunks(list) = content(&self.records, id)? {
+            let mut seen = std::collections::HashSet::new();
+            for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
+                let locations = self.records.locate(&chunk.id, &[Kind::Chunk])?;
+                size += locations
+                    .first()
+                    .map_or(0, |location| location.entry.record.length());
+            }
+        }
+        Ok(size)
+    }
+
+    /// Opens an object.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn open_object(&self, id: &ObjectId) -> Result<ObjectReader, StoreError> {
+        self.records.rely(id.digest(), &OBJECTS, |_| false)?;
+        let source = match content(&self.records, id)? {
+            Content::Blob(content) => Source::Blob(content),
+            Content::Chunks(list) => Source::Chunks {
+                list,
+                kept: Mutex::default(),
+            },
+        };
+        Ok(ObjectReader {
+            records: self.records.clone(),
+            id: *id,
+            source,
+            position: 0,
+        })
+    }
+
+    /// Reads a small object.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or larger than 64 MiB.
+    pub fn read_object(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
+        let mut reader = self.open_object(id)?;
+        if reader.size() > 64 << 20 {
+            return Err(StoreError::Refused(format!(
+                "object {} has {} bytes, which is too large to be read at once",
+                id.short(),
+                reader.size()
+            )));
+        }
+        let mut bytes = Vec::with_capacity(reader.size() as usize);
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(StoreError::DamagedObject {
+                id: *id,
+                reason: error.to_string(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Records of a store: finding, relying on, reading and appending them, wherever they are.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::error::{StoreError, io_error};
+use super::files::{Files, open_file};
+use super::format::{Kind, RECORD, RecordHeader};
+use super::journal;
+use super::pack::read_record;
+use super::session::{Holder, Session};
+use super::view::{Location, View};
+use crate::digest::{Digest, Sha256};
+
+/// Files of packs that are kept open at most.
+const OPEN: usize = 128;
+/// How often a record is looked for again when its pack went away while it was read.
+const TRIES: usize = 4;
+
+/// The records of one store, as this process sees them. Safe to use from many threads.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) files: Files,
+    pub(super) session: Session,
+    /// Whether the store can be written to.
+    pub(super) writable: bool,
+    view: RwLock<View>,
+    writer: Mutex<Option<journal::Writer>>,
+    open: Mutex<HashMap<Sha256, Arc<File>>>,
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        self.session.end(&self.files);
+    }
+}
+
+impl Records {
+    pub(super) fn new(files: Files, writable: bool) -> Self {
+        Self {
+            files,
+            session: Session::default(),
+            writable,
+            view: RwLock::default(),
+            writer: Mutex::default(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Looks into the view, which is brought up to date first when it may be stale.
+    pub(super) fn fresh<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, StoreError> {
+        self.catch_up()?;
+        Ok(look(
+            &self.view.read().unwrap_or_else(PoisonError::into_inner),
+        ))
+    }
+
+    fn catch_up(&self) -> Result<(), StoreError> {
+        let stale = self
+            .view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_stale(&self.files);
+        if stale {
+            self.refresh()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn refresh(&self) -> Result<(), StoreError> {
+        self.view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .refresh(&self.files)
+    }
+
+    /// Every record of `key` of one of these kinds. When there is none, the store is looked at again.
+    pub(super) fn locate(&self, key: &Digest, kinds: &[Kind]) -> Result<Vec<Location>, StoreError> {
+        let look = || {
+            let mut locations = Vec::new();
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            view.find(key, kinds, |location| {
+                locations.push(location);
+                false
+            });
+            locations
+        };
+        let locations = look();
+        if !locations.is_empty() {
+            return Ok(locations);
+        }
+        self.catch_up()?;
+        Ok(look())
+    }
+
+    /// A record of `key` that this process may rely on from now on: a garbage collection leaves it where it is.
+    /// `but` says which do not count.
+    pub(super) fn rely(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+        but: impl Fn(&Location) -> bool,
+    ) -> Result<Option<Location>, StoreError> {
+        for _ in 0..TRIES {
+            let locations = self.locate(key, kinds)?;
+            let mut gone = false;
+            for location in locations.into_iter().filter(|location| !but(location)) {
+                if self.pin(&location.holder)? {
+                    return Ok(Some(location));
+                }
+                gone = true;
+            }
+            if !gone {
+                return Ok(None);
+            }
+            self.refresh()?;
+        }
+        Ok(None)
+    }
+
+    /// Pins a holder; tells whether it is there.
+    fn pin(&self, holder: &Holder) -> Result<bool, StoreError> {
+        if !self.writable || self.session.has(holder) || self.is_own(holder) {
+            return Ok(true);
+        }
+        let path = holder.path(&self.files);
+        self.session
+            .pin(&self.files, *holder, || fs::symlink_metadata(path).is_ok())
+    }
+
+    /// Whether it is the journal of this process.
+    pub(super) fn is_own(&self, holder: &Holder) -> bool {
+        let writer = lock(&self.writer);
+        matches!((holder, &*writer), (Holder::Journal(number), Some(writer)) if *number == writer.number)
+    }
+
+    /// The open file of a holder, and its path.
+    pub(super) fn open(&self, holder: &Holder) -> Result<(Arc<File>, PathBuf), StoreError> {
+        let path = holder.path(&self.files);
+        match holder {
+            Holder::Journal(number) => {
+                let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+                if let Some(journal) = view.journals.get(number) {
+                    return Ok((journal.file.clone(), path));
+                }
+                drop(view);
+                open_file(&path).map(|(file, _)| (Arc::new(file), path))
+            }
+            Holder::Pack(name) => {
+                if let Some(file) = lock(&self.open).get(name) {
+                    return Ok((file.clone(), path));
+                }
+                let file = Arc::new(open_file(&path)?.0);
+                let mut open = lock(&self.open);
+                if open.len() >= OPEN {
+                    open.clear();
+                }
+                open.insert(*name, file.clone());
+                Ok((file, path))
+            }
+        }
+    }
+
+    /// Reads the record of `key` into `out`. One that is damaged is passed over when there is another.
+    /// Gives nothing when there is none.
+    pub(super) fn read(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Location>, StoreError> {
+        let mut buffer = Vec::new();
+        for _ in 0..TRIES {
+            let locations = self.locate(key, kinds)?;
+            if locations.is_empty() {
+                return Ok(None);
+            }
+            let mut damage = None;
+            let mut gone = false;
+            for location in locations {
+                let read = self.open(&location.holder).and_then(|(file, path)| {
+                    read_record(&file, &path, &location.entry, &mut buffer, out)
+                });
+                match read {
+                    Ok(()) => return Ok(Some(location)),
+                    Err(error) if error.is_absent() => gone = true,
+                    Err(error) => damage = Some(error),
+                }
+            }
+            match damage {
+                Some(error) if !gone => return Err(error),
+                _ => self.refresh()?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the record at `location` into `out`.
+    pub(super) fn read_at(&self, location: &Location, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let (file, path) = self.open(&location.holder)?;
+        read_record(&file, &path, &location.entry, &mut Vec::new(), out)
+    }
+
+    /// The first 8 bytes of a payload that is stored as it is: in a list, the size of its object.
+    pub(super) fn read_start(&self, location: &Location) -> Result<[u8; 8], StoreError> {
+        let (file, path) = self.open(&location.holder)?;
+        let mut start = [0; 8];
+        let offset = u64::from(location.entry.offset) + RECORD as u64;
+        file.read_exact_at(&mut start, offset)
+            .map_err(io_error("read", &path))?;
+        Ok(start)
+    }
+
+    /// Appends encoded records to this process's journal.
+    pub(super) fn append(&self, bytes: &[u8], records: &[RecordHeader]) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let mut writer = lock(&self.writer);
+        if writer.is_none() {
+            *writer = Some(journal::Writer::acquire(&self.files)?);
+            self.refresh()?;
+        }
+        let Some(journal) = writer.as_mut() else {
+            return Ok(());
+        };
+        let entries = journal.append(&self.files, bytes, records)?;
+        self.view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .appended(journal.number, &entries);
+        if journal.is_full()
+            && let Some(full) = writer.take()
+        {
+            let name = full.seal(&self.files, &self.session)?;
+            drop(writer);
+            self.add_packs(&[name])?;
+        }
+        Ok(())
+    }
+
+    /// Takes in packs that this process has put in their place.
+    pub(super) fn add_packs(&self, packs: &[Sha256]) -> Result<(), StoreError> {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in packs {
+            view.add_pack(&self.files, *pack);
+        }
+        let many = view.single() > super::view::MANY;
+        drop(view);
+        if many {
+            super::index::merge(self)?;
+        }
+        Ok(())
+    }
+
+    /// Seals this process's journal, if it has one with records.
+    pub(super) fn seal_own(&self) -> Result<(), StoreError> {
+        let writer = lock(&self.writer).take();
+        if let Some(journal) = writer.filter(|journal| !journal.is_empty()) {
+            let name = journal.seal(&self.files, &self.session)?;
+            self.refresh()?;
+            self.add_packs(&[name])?;
+        }
+        Ok(())
+    }
+
+    /// Forces all journals to disk, this process's and others': what was put is there after a loss of
+    /// power.
+    pub(super) fn barrier(&self) -> Result<(), StoreError> {
+        for (_, path) in journal::list(&self.files)? {
+            match open_file(&path) {
+                Ok((file, _)) => self.files.sync(&file, &path)?,
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.files.sync_directory(&self.files.root.join("journals"))
+    }
+
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        if self.writable {
+            return Ok(());
+        }
+        Err(StoreError::ReadOnly {
+            path: self.files.root.clone(),
+            reason: "its files cannot be written to, or were made by a newer vmfab".to_owned(),
+        })
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
