@@ -65,6 +65,9 @@ pub enum StoreError {
     /// The text cannot be a tag.
     #[error("\"{0}\" cannot be a tag: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
     TagName(String),
+    /// The text cannot be the name of a root.
+    #[error("\"{0}\" cannot be a name: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
+    RootName(String),
     /// The file of a tag or root does not hold object ids.
     #[error("{} does not hold an object id", .0.display())]
     TagFile(PathBuf),
@@ -76,6 +79,9 @@ pub enum StoreError {
         /// What it does.
         doing: &'static str,
     },
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
     /// What was given cannot be stored.
     #[error("{0}")]
     Refused(String),

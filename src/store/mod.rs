@@ -28,6 +28,7 @@ mod materialise;
 mod pack;
 mod read;
 mod records;
+mod root;
 mod session;
 mod table;
 mod tag;
@@ -46,6 +47,7 @@ pub use error::StoreError;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
+pub use root::RootName;
 pub use tag::TagName;
 
 use error::{damaged, io_error};

@@ -245,7 +245,8 @@ fn store(error: &StoreError, message: String) -> CliError {
         StoreError::Busy { .. } => CliError::new(Kind::Failed, message)
             .with_help("try again when it has ended"),
         StoreError::Refused(_) => CliError::new(Kind::Failed, message),
-        StoreError::TagName(_) => CliError::new(Kind::Usage, message),
+        StoreError::TagName(_) | StoreError::RootName(_) => CliError::new(Kind::Usage, message),
+        StoreError::Interrupted => Error::Interrupted.into(),
     }
 }
 
