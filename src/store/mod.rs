@@ -35,6 +35,7 @@ mod tag;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
