@@ -18,6 +18,7 @@ mod chunker;
 mod error;
 #[cfg(test)]
 mod faults;
+mod file;
 mod files;
 mod format;
 mod index;
@@ -34,6 +35,7 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod view;
 mod walk;
 
@@ -45,11 +47,13 @@ use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
 pub use error::StoreError;
+pub use file::AddedFile;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use root::RootName;
 pub use tag::TagName;
+pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};
