@@ -65,9 +65,6 @@ pub enum StoreError {
     /// The text cannot be a tag.
     #[error("\"{0}\" cannot be a tag: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
     TagName(String),
-    /// The text cannot be the name of a root.
-    #[error("\"{0}\" cannot be a name: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
-    RootName(String),
     /// The file of a tag or root does not hold object ids.
     #[error("{} does not hold an object id", .0.display())]
     TagFile(PathBuf),

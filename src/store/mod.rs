@@ -15,6 +15,7 @@
 mod action;
 mod adopt;
 mod chunker;
+mod collect;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -46,12 +47,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
+pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use error::StoreError;
 pub use file::AddedFile;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
-pub use root::RootName;
 pub use tag::TagName;
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 
@@ -152,6 +153,12 @@ fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     };
     if writable {
         make_directories(files)?;
+        let trash = view::list_packs(&root.join("trash"))?;
+        if !trash.is_empty()
+            && let Some(_lock) = lock::try_lock(files, "gc")?
+        {
+            collect::put_back(files)?;
+        }
     }
     Ok(writable)
 }

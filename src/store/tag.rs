@@ -22,8 +22,8 @@ impl TagName {
     }
 }
 
-/// Whether a text can be the name of a tag or a root.
-pub(super) fn is_name(text: &str) -> bool {
+/// Whether a text can be the name of a tag.
+fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 128
         && !text.starts_with(['.', '-'])

@@ -4,6 +4,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Store;
 use super::error::StoreError;
@@ -17,7 +18,8 @@ use crate::digest::{Digest, ObjectId, Sha256};
 /// Entries that are read at once from one table.
 const READ: u64 = 512;
 /// How often a store that changes is looked at again.
-const TRIES: usize = 100;
+const TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What there is in a store at one moment.
 pub(super) struct Snapshot {
@@ -73,10 +75,18 @@ impl Records {
             }
             // A listing during which packs come and go may have one that needs another that it has not.
             let again = list_packs(&self.files.root.join("packs"))?;
-            tries -= 1;
-            if (whole && again == snapshot.packs) || tries == 0 {
+            if whole && again == snapshot.packs {
                 return Ok(snapshot);
             }
+            // A garbage collection that looks whether somebody needs a pack takes a moment.
+            tries -= 1;
+            if tries == 0 {
+                return Err(StoreError::Busy {
+                    path: self.files.root.clone(),
+                    doing: "changing",
+                });
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }
