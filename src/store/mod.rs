@@ -37,8 +37,10 @@ mod tag;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod verify;
 mod view;
 mod walk;
+mod watch;
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -55,6 +57,8 @@ pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
+pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
+pub use watch::Watch;
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};

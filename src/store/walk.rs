@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Store;
 use super::error::StoreError;
 use super::format::{Entry, Kind};
+use super::journal::{goes_on_behind, scan};
 use super::records::Records;
 use super::session::Holder;
 use super::table::{OBJECTS, Table};
@@ -36,6 +37,24 @@ pub(super) struct JournalPart {
     pub(super) end: u64,
     /// Sorted by key and kind.
     pub(super) entries: Vec<Entry>,
+}
+
+impl JournalPart {
+    /// Whether there are whole records behind what is not: then it is damaged, and not what a killed writer left.
+    pub(super) fn goes_on(&self) -> Result<bool, StoreError> {
+        let mut end = self.end;
+        loop {
+            if !goes_on_behind(&self.file, &self.path, end)? {
+                return Ok(false);
+            }
+            // Its writer may just have gone on; a journal that became a pack has a table there.
+            let scanned = scan(&self.file, &self.path, end)?;
+            if scanned.end == end {
+                return Ok(std::fs::symlink_metadata(&self.path).is_ok());
+            }
+            end = scanned.end;
+        }
+    }
 }
 
 impl Records {
