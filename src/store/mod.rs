@@ -36,6 +36,7 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod usage;
 mod verify;
 mod view;
@@ -56,6 +57,7 @@ pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
+pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
 pub use watch::Watch;
