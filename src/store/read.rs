@@ -179,6 +179,13 @@ impl Store {
             .is_ok_and(|start| u64::from_le_bytes(start) == object.size)
     }
 
+    /// Whether there is a record of an object. Nothing is read.
+    #[must_use]
+    pub fn knows(&self, id: &ObjectId) -> bool {
+        let found = self.records.locate(id.digest(), &OBJECTS);
+        found.is_ok_and(|found| !found.is_empty())
+    }
+
     /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.
     ///
     /// # Errors
