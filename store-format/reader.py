@@ -80,32 +80,48 @@ def result(content):
     return (time, outputs) if at == len(content) else None
 
 
+def name_of(kind, content):
+    """The key that a record of this content has."""
+    if kind == CHUNK:
+        return blake3(content)
+    return object_id(content if kind == OBJECT else object_list(content)[0])
+
+
 class Place:
     """Where a record is, and what its header has to say."""
 
-    def __init__(self, file, path, offset, key, kind, encoding, zero, stored, length):
-        self.file, self.path, self.offset, self.key, self.kind = file, path, offset, key, kind
+    def __init__(self, file, path, end, offset, key, kind, encoding, zero, stored, length):
+        self.file, self.path, self.end, self.offset, self.key, self.kind = file, path, end, offset, key, kind
         self.encoding, self.stored, self.length = encoding, stored, length
         self.header = struct.pack("<BBHII", kind, encoding, zero, stored, length) + key
         plain = encoding == 0 and stored == length
-        packed = encoding == 1 and kind in (CHUNK, BLOB) and stored <= length
+        packed = encoding == 1 and kind in (CHUNK, BLOB) and stored < length
         self.valid = zero == 0 and kind in LEAST and LEAST[kind] <= length <= MOST[kind] and (plain or packed)
 
     def read(self):
         """The content, which is what its key says."""
         where = f"{self.path}: record at {self.offset}"
-        need(self.valid, where, "header is not valid")
+        need(self.valid and self.offset >= 32, where, "header is not valid")
+        need(self.offset + 48 + self.stored <= self.end, where, "is outside of the records")
         record = os.pread(self.file, 48 + self.stored, self.offset)
-        need(len(record) == 48 + self.stored and crc32c(record[4:]) == struct.unpack("<I", record[:4])[0], where, "checksum")
+        need(crc32c(record[4:]) == struct.unpack_from("<I", record)[0], where, "checksum")
         need(record[4:48] == self.header, where, "is not what the table says")
         content = unzstd(record[48:], self.length) if self.encoding else record[48:]
         need(content is not None, where, "zstd frame is not valid")
-        need(self.kind != CHUNK or blake3(content) == self.key, where, "is not what its key says")
-        need(self.kind != OBJECT or object_id(content) == self.key, where, "is not what its key says")
-        need(self.kind != BLOB or object_id(object_list(content)[0]) == self.key, where, "is not what its key says")
+        need(self.kind == ACTION or name_of(self.kind, content) == self.key, where, "is not what its key says")
         need(self.kind != OBJECT or entries(content) is not None, where, "list is not valid")
         need(self.kind != ACTION or result(content) is not None, where, "action result is not valid")
         return content
+
+
+def whole(journal, at, file, path):
+    """The record at an offset of a journal; None if it is not whole."""
+    if at + 48 > len(journal):
+        return None
+    crc, kind, encoding, zero, stored, length, key = struct.unpack_from("<IBBHII32s", journal, at)
+    place = Place(file, path, len(journal), at, key, kind, encoding, zero, stored, length)
+    end = at + 48 + stored
+    return place if place.valid and end <= len(journal) and crc32c(journal[at + 4:end]) == crc else None
 
 
 class Store:
@@ -140,12 +156,13 @@ class Store:
             form = json.loads(text.decode())
         except (OSError, ValueError, RecursionError) as error:
             raise Damage(f"{path}: {error}") from None
-        need(isinstance(form, dict) and form.get("format") == "vmfab-store", path, "is not the format of a store")
-        need(type(form.get("version")) is int, path, "has no version")
+        need(isinstance(form, dict) and type(form.get("version")) is int, path, "has no version")
         need(form["version"] == 1, path, f"version {form['version']} is not supported")
+        need(form.get("format") == "vmfab-store", path, "is not the format of a store")
         for member in ("compatible", "read_only_compatible", "incompatible"):
-            features = form.get(member)
-            need(isinstance(features, list) and all(isinstance(f, str) for f in features), path, f"{member} is not a list of names")
+            features = form.get(member, [])
+            names = isinstance(features, list) and all(isinstance(feature, str) for feature in features)
+            need(names, path, f"{member} is not a list of names")
             need(member != "incompatible" or not features, path, f"has unknown features: {', '.join(features)}")
 
     def open_pack(self, path, _, file):
@@ -156,27 +173,23 @@ class Store:
         need(offset >= 32 and offset + 48 * count + 32 == size, path, "length of the table")
         table = os.pread(file, 48 * count, offset)
         need(crc32c(table) == crc, path, "checksum of the table")
-        before, found = b"", []
         for key, kind, encoding, zero, stored, length, at in struct.iter_unpack("<32sBBHIII", table):
-            need(before < key + bytes([kind]), path, "order of the table")
-            need(32 <= at and at + 48 + stored <= offset, path, "record outside of the pack")
-            before = key + bytes([kind])
-            found.append(Place(file, path, at, key, kind, encoding, zero, stored, length))
-        for place in found:
-            self.places.setdefault((place.kind, place.key), []).append(place)
+            place = Place(file, path, offset, at, key, kind, encoding, zero, stored, length)
+            self.places.setdefault((kind, key), []).append(place)
 
     def open_journal(self, path, name, file):
-        at, size = 32, os.fstat(file).st_size
+        size = os.fstat(file).st_size
         if size < 32:
             return
         self.check_head(path, file, (2,), int(name, 16))
-        while len(head := os.pread(file, 48, at)) == 48:
-            crc, kind, encoding, zero, stored, length, key = struct.unpack("<IBBHII32s", head)
-            if at + 48 + stored > size or crc32c(os.pread(file, 44 + stored, at + 4)) != crc:
-                break
-            place = Place(file, path, at, key, kind, encoding, zero, stored, length)
-            self.places.setdefault((kind, key), []).append(place)
-            at += 48 + stored
+        need(size < 2**32, path, "length")
+        bytes_, at, found = os.pread(file, size, 0), 32, {}
+        while place := whole(bytes_, at, file, path):
+            found[place.kind, place.key] = place
+            at += 48 + place.stored
+        for key, place in found.items():
+            self.places.setdefault(key, []).append(place)
+        need(not any(whole(bytes_, later, file, path) for later in range(at, size)), path, f"is damaged at {at}")
 
     @staticmethod
     def check_head(path, file, roles, number=None):
@@ -228,9 +241,8 @@ class Store:
                 yield {"object": key.hex(), "size": size}
         for key in self.keys(ACTION):
             results = [result(content) for content in self.records(ACTION, key)]
-            whole = [r for r in results if all(sizes.get(o["object"]) == o["size"] for o in r[1].values())]
-            if whole:
-                time, outputs = max(whole, key=lambda found: found[0])
+            time, outputs = max(results, key=lambda found: found[0], default=(0, None))
+            if outputs is not None and all(sizes.get(o["object"]) == o["size"] for o in outputs.values()):
                 yield {"action": key.hex(), "time": time, "outputs": outputs}
         for kind in ("tag", "root"):
             found = []
