@@ -212,9 +212,10 @@ class Store:
         return sorted({key for kind, key in self.places if kind in kinds})
 
     def size(self, key):
-        for content in self.records(OBJECT, key):
-            return size_of(content)
-        return next((len(content) for content in self.records(BLOB, key)), None)
+        """The size of an object, after a look at all of its records; None if none is sound."""
+        sizes = [size_of(content) for content in self.records(OBJECT, key)]
+        sizes += [len(content) for content in self.records(BLOB, key)]
+        return sizes[0] if sizes else None
 
     def content(self, key):
         """Pieces of an object's content; Damage if one cannot be had."""

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import chunking_cases
+from broken_cases import broken
+from store_cases import whole
 
 HERE = Path(__file__).parent / "v1"
 
@@ -15,5 +17,19 @@ def chunking():
     (HERE / "chunking.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
+def stores():
+    shutil.rmtree(HERE / "stores", ignore_errors=True)
+    for name, case in [*whole(), *broken()]:
+        root = HERE / "stores" / name
+        for path, made in case.files.items():
+            (root / "store" / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / "store" / path).write_bytes(made)
+        for path, target in case.links.items():
+            (root / "store" / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / "store" / path).symlink_to(target)
+        (root / "expected.json").write_text(json.dumps(case.expected(), indent=1) + "\n")
+
+
 if __name__ == "__main__":
     chunking()
+    stores()
