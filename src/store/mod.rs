@@ -35,6 +35,8 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 mod view;
 
 use std::fs;
