@@ -16,6 +16,7 @@ mod action;
 mod adopt;
 mod chunker;
 mod collect;
+mod disks;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -47,6 +48,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
 pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
+pub use disks::Cached;
 pub use error::StoreError;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
