@@ -121,17 +121,17 @@ impl Store {
 fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     let path = files.root.join("format.json");
     let mut text = Vec::new();
-    match fs::File::open(&path) {
-        Ok(file) => {
+    match files::open_file(&path) {
+        Ok((file, _)) => {
             file.take(MAX_FORMAT_JSON + 1)
                 .read_to_end(&mut text)
                 .map_err(io_error("read", &path))?;
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_absent() => {
             make(files)?;
             return Ok(true);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(error),
     }
     let root = files.root.clone();
     let writable = match check_features(&text).map_err(damaged(&path))? {
