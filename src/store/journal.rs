@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 
 use super::error::{StoreError, io_error};
-use super::files::{Files, read_at};
+use super::files::{Files, list_directory, read_at};
 use super::format::{
     Entry, HEADER, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
 };
@@ -244,8 +244,7 @@ impl Writer {
 pub(super) fn list(files: &Files) -> Result<Vec<(u64, PathBuf)>, StoreError> {
     let directory = files.root.join("journals");
     let mut journals = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
-        let entry = entry.map_err(io_error("list", &directory))?;
+    for entry in list_directory(&directory)? {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.len() == 16) else {
             continue;
