@@ -20,6 +20,7 @@ mod disks;
 mod error;
 #[cfg(test)]
 mod faults;
+mod file;
 mod files;
 mod format;
 mod index;
@@ -36,9 +37,13 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod usage;
 #[cfg(test)]
 mod vectors;
+mod verify;
 mod view;
+mod walk;
+mod watch;
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -50,10 +55,14 @@ pub use action::ActionResult;
 pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use disks::Cached;
 pub use error::StoreError;
+pub use file::AddedFile;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
+pub use usage::{Files as FilesUsage, GroupUsage, Usage};
+pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
+pub use watch::Watch;
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};

@@ -26,19 +26,23 @@ impl TagName {
     }
 }
 
+/// Whether a text can be the name of a tag.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 128
+        && !text.starts_with(['.', '-'])
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
 impl FromStr for TagName {
     type Err = StoreError;
 
     /// Takes the name with or without `@`.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let name = text.strip_prefix('@').unwrap_or(text);
-        let fits = !name.is_empty()
-            && name.len() <= 128
-            && !name.starts_with(['.', '-'])
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if fits {
+        if is_name(name) {
             Ok(Self(name.to_owned()))
         } else {
             Err(StoreError::TagName(text.to_owned()))

@@ -34,8 +34,9 @@ pub(super) struct Location {
 pub(super) struct JournalView {
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
-    end: u64,
-    entries: HashMap<(Digest, Kind), Entry>,
+    /// Where the last whole record ends.
+    pub(super) end: u64,
+    pub(super) entries: HashMap<(Digest, Kind), Entry>,
 }
 
 /// Tables of packs, and journals.
