@@ -16,6 +16,7 @@ mod action;
 mod adopt;
 mod chunker;
 mod collect;
+mod disks;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -38,6 +39,8 @@ mod tag;
 mod tests;
 mod transfer;
 mod usage;
+#[cfg(test)]
+mod vectors;
 mod verify;
 mod view;
 mod walk;
@@ -51,6 +54,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
 pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
+pub use disks::Cached;
 pub use error::StoreError;
 pub use file::AddedFile;
 pub use ingest::ObjectWriter;
@@ -59,7 +63,7 @@ pub use read::ObjectReader;
 pub use tag::TagName;
 pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
-pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
+pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
 
 use error::{damaged, io_error};
@@ -128,17 +132,17 @@ impl Store {
 fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     let path = files.root.join("format.json");
     let mut text = Vec::new();
-    match fs::File::open(&path) {
-        Ok(file) => {
+    match files::open_file(&path) {
+        Ok((file, _)) => {
             file.take(MAX_FORMAT_JSON + 1)
                 .read_to_end(&mut text)
                 .map_err(io_error("read", &path))?;
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_absent() => {
             make(files)?;
             return Ok(true);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(error),
     }
     let root = files.root.clone();
     let writable = match check_features(&text).map_err(damaged(&path))? {
