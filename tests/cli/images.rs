@@ -97,8 +97,8 @@ fn an_image_is_inspected_by_tag_or_id() {
     let ran = bench.run(["image", "history", "@docker"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @r#"
     LAYER             SIZE
-    11d08f55ef04    10 KiB
-    a6017cc0fcec   2.0 KiB
+    fddd61340c4b    10 KiB
+    fff17655902a   2.0 KiB
     "#);
 }
 
