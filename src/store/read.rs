@@ -173,6 +173,13 @@ impl Store {
         found.is_ok_and(|location| location.is_some())
     }
 
+    /// Whether there is a record of an object. Nothing is read.
+    #[must_use]
+    pub fn knows(&self, id: &ObjectId) -> bool {
+        let found = self.records.locate(id.digest(), &OBJECTS);
+        found.is_ok_and(|found| !found.is_empty())
+    }
+
     /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.
     ///
     /// # Errors
