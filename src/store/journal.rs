@@ -203,8 +203,8 @@ impl Writer {
     }
 
     /// Whether it should be sealed.
-    pub(super) const fn is_full(&self) -> bool {
-        self.length > FULL
+    pub(super) fn is_full(&self, files: &Files) -> bool {
+        self.length > files.limit(FULL)
     }
 
     /// Whether it has no records.

@@ -68,9 +68,12 @@ impl Store {
     /// # Errors
     /// It cannot be made, or has another format.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let root = root.into();
-        let disks = root.parent().unwrap_or(&root).join("cache/disks");
-        let mut files = Files::new(root);
+        Self::open_files(Files::new(root.into()))
+    }
+
+    fn open_files(mut files: Files) -> Result<Self, StoreError> {
+        let root = &files.root;
+        let disks = root.parent().unwrap_or(root).join("cache/disks");
         let writable = prepare(&mut files)?;
         Ok(Self {
             records: Arc::new(Records::new(files, writable)),

@@ -230,7 +230,7 @@ impl Records {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .appended(journal.number, &entries);
-        if journal.is_full()
+        if journal.is_full(&self.files)
             && let Some(full) = writer.take()
         {
             let name = full.seal(&self.files, &self.session)?;
