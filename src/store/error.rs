@@ -76,6 +76,9 @@ pub enum StoreError {
         /// What it does.
         doing: &'static str,
     },
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
     /// What was given cannot be stored.
     #[error("{0}")]
     Refused(String),

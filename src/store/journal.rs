@@ -212,13 +212,19 @@ impl Writer {
         self.entries.is_empty()
     }
 
-    /// Makes a pack of it. `session` relies on it before it is there.
-    pub(super) fn seal(self, files: &Files, session: &Session) -> Result<Sha256, StoreError> {
+    /// Makes a pack of it. `session`, if any, relies on it before it is there.
+    pub(super) fn seal(
+        self,
+        files: &Files,
+        session: Option<&Session>,
+    ) -> Result<Sha256, StoreError> {
         let table = encode_table(&self.entries, self.length);
         files.write_at(&self.file, &self.path, &table, self.length)?;
         let name = hash_file(&self.file, &self.path)?;
         files.sync(&self.file, &self.path)?;
-        session.pin(files, Holder::Pack(name), || true)?;
+        if let Some(session) = session {
+            session.pin(files, Holder::Pack(name), || true)?;
+        }
         let pack = files.path("packs", name);
         files.rename(&self.path, &pack)?;
         files.sync_directory(&files.root.join("packs"))?;

@@ -15,6 +15,7 @@
 mod action;
 mod adopt;
 mod chunker;
+mod collect;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -28,6 +29,7 @@ mod materialise;
 mod pack;
 mod read;
 mod records;
+mod root;
 mod session;
 mod table;
 mod tag;
@@ -42,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
+pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use error::StoreError;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
@@ -148,6 +151,12 @@ fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     };
     if writable {
         make_directories(files)?;
+        let trash = view::list_packs(&root.join("trash"))?;
+        if !trash.is_empty()
+            && let Some(_lock) = lock::try_lock(files, "gc")?
+        {
+            collect::put_back(files)?;
+        }
     }
     Ok(writable)
 }

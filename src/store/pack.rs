@@ -9,8 +9,10 @@ use sha2::Digest as _;
 use super::error::{StoreError, damaged, io_error};
 use super::files::Files;
 use super::format::{
-    Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header, encode_table,
+    ENTRY, Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header,
+    encode_table,
 };
+use super::records::Records;
 use super::session::{Holder, Session};
 use crate::digest::{Digest, Sha256};
 
@@ -94,6 +96,89 @@ impl PackWriter {
         session.pin(files, Holder::Pack(name), || true)?;
         files.publish(self.file, &files.path("packs", name), 0o444)?;
         Ok(name)
+    }
+}
+
+/// Copies records into new packs, as they are.
+pub(super) struct Rewriter<'a> {
+    records: &'a Records,
+    role: Role,
+    /// Whether records are only counted.
+    dry: bool,
+    pack: Option<PackWriter>,
+    packs: Vec<Sha256>,
+    written: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Rewriter<'a> {
+    pub(super) fn new(records: &'a Records, role: Role, dry: bool) -> Self {
+        Self {
+            records,
+            role,
+            dry,
+            pack: None,
+            packs: Vec::new(),
+            written: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Copies the record that `entry` says is in `file`. Damage is not copied.
+    pub(super) fn copy(
+        &mut self,
+        file: &File,
+        path: &Path,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        self.written += entry.record.length() + ENTRY as u64;
+        if self.dry {
+            return Ok(());
+        }
+        read_stored(file, path, entry, &mut self.buffer)?;
+        let files = &self.records.files;
+        let pack = match &mut self.pack {
+            Some(pack) => pack,
+            none => none.insert(PackWriter::new(files, self.role)?),
+        };
+        pack.append(files, &entry.record, &self.buffer)?;
+        if pack.is_full() {
+            self.seal()?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<(), StoreError> {
+        if let Some(pack) = self.pack.take() {
+            let name = pack.seal(&self.records.files, &self.records.session)?;
+            self.packs.push(name);
+        }
+        Ok(())
+    }
+
+    /// Puts the last pack in its place. Gives the packs, and how many bytes they have.
+    pub(super) fn finish(mut self) -> Result<(Vec<Sha256>, u64), StoreError> {
+        self.seal()?;
+        Ok((self.packs, self.written))
+    }
+}
+
+/// Reads a record whole, with its header, and checks its checksum and that `entry` tells the truth.
+fn read_stored(
+    file: &File,
+    path: &Path,
+    entry: &Entry,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    buffer.resize(entry.record.length() as usize, 0);
+    file.read_exact_at(buffer, u64::from(entry.offset))
+        .map_err(io_error("read", path))?;
+    match RecordHeader::decode_record(buffer) {
+        Ok((record, _)) if record == entry.record => Ok(()),
+        Ok(_) => Err(damaged(path)(FormatError(
+            "its table says something else of a record",
+        ))),
+        Err(error) => Err(damaged(path)(error)),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::error::{StoreError, io_error};
@@ -153,7 +154,7 @@ impl Records {
                 if let Some(file) = lock(&self.open).get(name) {
                     return Ok((file.clone(), path));
                 }
-                let file = Arc::new(open_file(&path)?.0);
+                let file = Arc::new(self.open_pack(name, &path)?);
                 let mut open = lock(&self.open);
                 if open.len() >= OPEN {
                     open.clear();
@@ -162,6 +163,18 @@ impl Records {
                 Ok((file, path))
             }
         }
+    }
+
+    /// Opens a pack. A garbage collection may just look whether somebody needs it.
+    fn open_pack(&self, name: &Sha256, path: &Path) -> Result<File, StoreError> {
+        let trash = self.files.path("trash", name);
+        for path in [path, &trash, path] {
+            match open_file(path) {
+                Err(error) if error.is_absent() => {}
+                result => return result.map(|(file, _)| file),
+            }
+        }
+        Err(io_error("open", path)(io::ErrorKind::NotFound.into()))
     }
 
     /// Reads the record of `key` into `out`. One that is damaged is passed over when there is another.
@@ -233,7 +246,7 @@ impl Records {
         if journal.is_full(&self.files)
             && let Some(full) = writer.take()
         {
-            let name = full.seal(&self.files, &self.session)?;
+            let name = full.seal(&self.files, Some(&self.session))?;
             drop(writer);
             self.add_packs(&[name])?;
         }
@@ -258,7 +271,7 @@ impl Records {
     pub(super) fn seal_own(&self) -> Result<(), StoreError> {
         let writer = lock(&self.writer).take();
         if let Some(journal) = writer.filter(|journal| !journal.is_empty()) {
-            let name = journal.seal(&self.files, &self.session)?;
+            let name = journal.seal(&self.files, Some(&self.session))?;
             self.refresh()?;
             self.add_packs(&[name])?;
         }

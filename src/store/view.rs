@@ -147,6 +147,8 @@ impl View {
 
     fn read_packs(&mut self, files: &Files, indexes_changed: bool) -> Result<(), StoreError> {
         self.packs = list_packs(&files.root.join("packs"))?;
+        // Until a garbage collection has looked whether somebody needs them, these can be read.
+        self.packs.extend(list_packs(&files.root.join("trash"))?);
         if indexes_changed {
             self.tables.clear();
             let directory = files.root.join("index");
@@ -179,7 +181,11 @@ impl View {
     /// Takes in a pack that is in its place.
     pub(super) fn add_pack(&mut self, files: &Files, pack: Sha256) {
         let path = files.path("packs", pack);
-        match Table::of_pack(path.clone(), pack) {
+        let table = match Table::of_pack(path.clone(), pack) {
+            Err(error) if error.is_absent() => Table::of_pack(files.path("trash", pack), pack),
+            result => result,
+        };
+        match table {
             Ok((table, _)) => {
                 self.broken.remove(&path);
                 if self.packs.insert(pack) || !self.covers(&pack) {

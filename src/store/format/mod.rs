@@ -19,7 +19,7 @@ pub(super) use pack::{
 /// What is wrong with bytes that were to be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct FormatError(pub(super) &'static str);
+pub(crate) struct FormatError(pub(super) &'static str);
 
 /// Bytes of a fixed length out of a longer slice.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], FormatError> {

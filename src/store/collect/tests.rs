@@ -1,0 +1,345 @@
+//! Garbage collection against what must stay and what must go, with other processes at work.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use super::*;
+use crate::digest::{Hasher, ObjectRef};
+use crate::store::{ActionResult, TagName};
+
+/// Image configs of these tests are the texts of object ids.
+#[derive(Default)]
+struct Named {
+    objects: Vec<ObjectId>,
+    /// Done when roots are asked for the n-th time.
+    meanwhile: Option<(usize, Box<dyn Fn()>)>,
+    asked: std::cell::Cell<usize>,
+}
+
+impl Roots for Named {
+    fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
+        self.asked.set(self.asked.get() + 1);
+        if let Some((when, work)) = &self.meanwhile
+            && *when == self.asked.get()
+        {
+            work();
+        }
+        Ok(self.objects.clone())
+    }
+
+    fn references(&self, config: &[u8]) -> Vec<ObjectId> {
+        let text = String::from_utf8_lossy(config);
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+const NOTHING: CollectOptions = CollectOptions {
+    older_than: Duration::ZERO,
+    keep_last: 0,
+    max_size: None,
+    dry_run: false,
+};
+
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory }
+    }
+
+    /// A process.
+    fn open(&self) -> Store {
+        Store::open(self.directory.path().join("store")).unwrap()
+    }
+
+    fn packs(&self) -> Vec<PathBuf> {
+        let packs = fs::read_dir(self.directory.path().join("store/packs")).unwrap();
+        packs.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn collect(&self, options: &CollectOptions) -> Collection {
+        self.open().collect(&Named::default(), options).unwrap()
+    }
+}
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+fn read(store: &Store, object: &ObjectRef) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut reader = store.open_object(&object.id).unwrap();
+    reader.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn tag(name: &str) -> TagName {
+    name.parse().unwrap()
+}
+
+fn key(n: u64) -> ActionKey {
+    ActionKey::new(Hasher::new("test").update_u64(n).finish())
+}
+
+fn result(name: &str, object: ObjectRef) -> ActionResult {
+    ActionResult {
+        outputs: BTreeMap::from([(name.to_owned(), object)]),
+    }
+}
+
+/// A disk, and an image config that refers to it.
+fn image(store: &Store, seed: u64) -> (ObjectRef, ObjectRef) {
+    let disk = store.put(&mut noise(seed, 2 << 20).as_slice()).unwrap();
+    let config = store
+        .put_bytes(format!("{}\n", disk.id).as_bytes())
+        .unwrap();
+    (config, disk)
+}
+
+#[test]
+fn what_no_root_reaches_goes() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (kept, kept_disk) = image(&store, 1);
+    let (_, dead_disk) = image(&store, 2);
+    let rooted = store.put(&mut noise(3, 900_000).as_slice()).unwrap();
+    store.put_action(&key(1), result("image", kept)).unwrap();
+    store.put_tag(&tag("kept"), &kept.id).unwrap();
+    store.put_root(&tag("root"), &[rooted.id]).unwrap();
+    drop(store);
+
+    let before = fixture.packs();
+    let planned = fixture.collect(&CollectOptions {
+        dry_run: true,
+        ..NOTHING
+    });
+    assert_eq!(fixture.packs(), before);
+    let report = fixture.collect(&NOTHING);
+    assert_eq!(
+        report.objects,
+        Tally {
+            kept: 3,
+            removed: 2
+        }
+    );
+    assert_eq!(
+        report.results,
+        Tally {
+            kept: 0,
+            removed: 1
+        }
+    );
+    assert_eq!(
+        (planned.objects, planned.results),
+        (report.objects, report.results)
+    );
+    assert!(report.after < report.before - (2 << 20) && planned.after < planned.before);
+
+    let store = fixture.open();
+    assert!(read(&store, &kept_disk) == noise(1, 2 << 20));
+    assert!(read(&store, &rooted) == noise(3, 900_000));
+    assert!(!store.has_object(&dead_disk));
+    assert_eq!(store.action(&key(1)), None);
+    assert_eq!(fixture.packs().len(), 3);
+    drop(store);
+    let again = fixture.collect(&NOTHING);
+    assert_eq!(
+        again.packs,
+        Tally {
+            kept: 3,
+            removed: 0
+        }
+    );
+}
+
+#[test]
+fn results_stay_by_age_and_by_size() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for n in 1..=3 {
+        let (config, disk) = image(&store, n);
+        store.put_action(&key(n), result("disk", disk)).unwrap();
+        store
+            .put_action(&key(10 + n), result("image", config))
+            .unwrap();
+    }
+    drop(store);
+    let young = CollectOptions {
+        older_than: Duration::from_secs(3600),
+        ..NOTHING
+    };
+    assert_eq!(
+        fixture.collect(&young).results,
+        Tally {
+            kept: 6,
+            removed: 0
+        }
+    );
+    let small = CollectOptions {
+        max_size: Some(5 << 20),
+        ..young.clone()
+    };
+    let report = fixture.collect(&small);
+    assert!(
+        report.after < 5 << 20 && report.after > 4 << 20,
+        "{report:?}"
+    );
+    assert!(
+        report
+            .dropped
+            .iter()
+            .all(|dropped| dropped.reason == Reason::Size)
+    );
+    let last = CollectOptions {
+        keep_last: 1,
+        ..NOTHING
+    };
+    let report = fixture.collect(&last);
+    assert_eq!(report.results.kept, 1);
+    // Its disk with it, though the disk's own result went.
+    let store = fixture.open();
+    let newest = (11..=13).find_map(|n| store.action(&key(n))).unwrap();
+    let config = store.read_object(&newest.outputs["image"].id).unwrap();
+    let disk: ObjectId = String::from_utf8(config).unwrap().trim().parse().unwrap();
+    assert_eq!(store.open_object(&disk).unwrap().size(), 2 << 20);
+}
+
+#[test]
+fn what_a_running_process_relies_on_stays() {
+    let fixture = Fixture::new();
+    let first = fixture.open();
+    let (config, disk) = image(&first, 1);
+    drop(first);
+    // Found by a build that will tag it later, or not.
+    let running = fixture.open();
+    assert!(running.has_object(&config));
+    let put = running.put(&mut noise(5, 800_000).as_slice()).unwrap();
+    let report = fixture.collect(&NOTHING);
+    assert!(
+        report.put_back > 0 || report.objects.removed == 0,
+        "{report:?}"
+    );
+    running.put_tag(&tag("late"), &config.id).unwrap();
+    assert!(read(&running, &disk) == noise(1, 2 << 20));
+    assert!(read(&running, &put) == noise(5, 800_000));
+    drop(running);
+    fixture.collect(&NOTHING);
+    let store = fixture.open();
+    assert!(read(&store, &disk) == noise(1, 2 << 20));
+    assert!(!store.has_object(&put));
+}
+
+#[test]
+fn what_is_named_while_it_goes_stays() {
+    // When roots are asked for the second time, catalogs are in the trash; the third time, data packs.
+    for when in [2, 3] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let (config, disk) = image(&store, 1);
+        let (other, _) = image(&store, 2);
+        store.put_tag(&tag("other"), &other.id).unwrap();
+        drop(store);
+        let late = fixture.open();
+        assert!(late.has_object(&config));
+        let roots = Named {
+            // It tags, ends, and leaves no session behind.
+            meanwhile: Some((
+                when,
+                Box::new({
+                    let late = std::cell::RefCell::new(Some(late));
+                    move || {
+                        let late = late.borrow_mut().take().unwrap();
+                        late.put_tag(&tag("late"), &config.id).unwrap();
+                    }
+                }),
+            )),
+            ..Named::default()
+        };
+        fixture.open().collect(&roots, &NOTHING).unwrap();
+        let store = fixture.open();
+        assert!(read(&store, &disk) == noise(1, 2 << 20), "{when}");
+    }
+}
+
+#[test]
+fn what_is_put_meanwhile_stays() {
+    for when in [2, 3] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let dead = store.put(&mut noise(1, 2 << 20).as_slice()).unwrap();
+        drop(store);
+        let root = fixture.directory.path().join("store");
+        let roots = Named {
+            meanwhile: Some((
+                when,
+                // The same content, whose chunks are known, or are on their way out.
+                Box::new(move || {
+                    let store = Store::open(&root).unwrap();
+                    let object = store.put(&mut noise(1, 2 << 20).as_slice()).unwrap();
+                    store.put_root(&tag("again"), &[object.id]).unwrap();
+                }),
+            )),
+            ..Named::default()
+        };
+        fixture.open().collect(&roots, &NOTHING).unwrap();
+        assert!(read(&fixture.open(), &dead) == noise(1, 2 << 20), "{when}");
+    }
+}
+
+#[test]
+fn mostly_dead_packs_are_written_anew() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut bytes = noise(1, 10 << 20);
+    store.put(&mut bytes.as_slice()).unwrap();
+    // Shares its first chunks.
+    bytes.truncate(2 << 20);
+    let part = store.put(&mut bytes.as_slice()).unwrap();
+    store.put_root(&tag("part"), &[part.id]).unwrap();
+    drop(store);
+    let report = fixture.collect(&NOTHING);
+    assert!(report.after < 3 << 20, "{report:?}");
+    assert!(read(&fixture.open(), &part) == bytes);
+}
+
+#[test]
+fn a_killed_collection_loses_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let object = store.put(&mut noise(1, 2 << 20).as_slice()).unwrap();
+    store.put_root(&tag("root"), &[object.id]).unwrap();
+    drop(store);
+    let trash = fixture.directory.path().join("store/trash");
+    for pack in fixture.packs() {
+        fs::rename(&pack, trash.join(pack.file_name().unwrap())).unwrap();
+    }
+    // Readers do not wait for the next collection.
+    assert!(read(&fixture.open(), &object) == noise(1, 2 << 20));
+    assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+}
+
+#[test]
+fn one_collection_at_a_time() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let _lock = store.try_lock("gc").unwrap();
+    let error = fixture
+        .open()
+        .collect(&Named::default(), &NOTHING)
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+}
