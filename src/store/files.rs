@@ -162,6 +162,14 @@ impl Files {
         }
     }
 
+    /// Removes a name of something, for good; tells whether it was there.
+    pub(super) fn remove_name(&self, path: &Path) -> Result<bool, StoreError> {
+        let there = self.remove(path)?;
+        // What it named may be collected: it must not come back.
+        self.sync_directory(path.parent().unwrap_or(&self.root))?;
+        Ok(there)
+    }
+
     /// Forces a finished temporary file to disk and renames it to its final name; then forces the
     /// directory. A file of that name is replaced.
     pub(super) fn publish(

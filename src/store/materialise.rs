@@ -41,7 +41,7 @@ impl Store {
     /// # Errors
     /// The object is not there or damaged, or the file cannot be written.
     pub fn write_to(&self, id: &ObjectId, file: &File, path: &Path) -> Result<(), StoreError> {
-        self.records.rely(id.digest(), &OBJECTS, |_| false)?;
+        self.records.rely_to_read(id.digest(), &OBJECTS)?;
         let list = match content(&self.records, id)? {
             Content::Blob(bytes) => {
                 return file
@@ -55,7 +55,7 @@ impl Store {
             let chunk: &Chunk = chunk;
             let location = self
                 .records
-                .rely(&chunk.id, &[Kind::Chunk], |_| false)?
+                .rely_to_read(&chunk.id, &[Kind::Chunk])?
                 .ok_or_else(|| StoreError::DamagedObject {
                     id: *id,
                     reason: format!("its chunk {} is not in the store", chunk.id.short()),
@@ -128,7 +128,7 @@ impl Store {
     pub fn materialise(&self, id: &ObjectId) -> Result<PathBuf, StoreError> {
         let disk = CachedDisk::new(&self.disks, id);
         if disk.is_whole() {
-            self.records.rely(id.digest(), &OBJECTS, |_| false)?;
+            self.records.rely_to_read(id.digest(), &OBJECTS)?;
             disk.used();
             return Ok(disk.path);
         }

@@ -164,13 +164,17 @@ fn prepare(files: &mut Files) -> Result<bool, StoreError> {
 fn make(files: &Files) -> Result<(), StoreError> {
     make_directories(files)?;
     let packs = files.root.join("packs");
-    if fs::read_dir(&packs).is_ok_and(|mut packs| packs.next().is_some()) {
+    let path = files.root.join("format.json");
+    if fs::read_dir(&packs).is_ok_and(|mut packs| packs.next().is_some())
+        // Another process may just have made it.
+        && !path.exists()
+    {
         return Err(StoreError::Damaged {
-            path: files.root.join("format.json"),
+            path,
             reason: "it is missing, and there are packs".to_owned(),
         });
     }
-    files.write_atomically(&files.root.join("format.json"), FORMAT_JSON.as_bytes())
+    files.write_atomically(&path, FORMAT_JSON.as_bytes())
 }
 
 fn make_directories(files: &Files) -> Result<(), StoreError> {

@@ -79,6 +79,14 @@ impl Faults {
         state.due.is_some_and(|(at, _)| state.count >= at)
     }
 
+    /// The fault is over.
+    fn repair(&self) {
+        let mut state = self.state();
+        if let Some((_, Fault::Error { times } | Fault::Full { times })) = &mut state.due {
+            *times = 0;
+        }
+    }
+
     /// Gives what the process left when it was killed.
     fn killed(&self) -> Option<Image> {
         self.state().left.clone()

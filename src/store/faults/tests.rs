@@ -146,11 +146,11 @@ fn fail(fault: Fault) {
             while let Err(error) = host.step(*step) {
                 tries += 1;
                 assert!(tries < 20, "{step:?}: {error}");
-                host.check();
+                host.check_names();
             }
         }
+        host.faults.repair();
         host.check();
-        // Only the half of them with a loss of power: they take long.
         check_losses(directory, &host, at);
         host.end();
         check(&host.root, &host.model, Survives::All);

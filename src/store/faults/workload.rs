@@ -11,7 +11,7 @@ use crate::digest::{ActionKey, Hasher, ObjectId, ObjectRef};
 use crate::store::error::StoreError;
 use crate::store::ingest::list_of;
 use crate::store::records::Records;
-use crate::store::{ActionResult, Store, TagName, index};
+use crate::store::{ActionResult, CollectOptions, Roots, Store, TagName, index};
 
 /// What one process does.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,11 @@ pub(super) enum Step {
     /// Makes an index.
     Merge,
     Sweep,
+    /// Collects all that has no name.
+    Collect,
 }
 
-use Step::{Act, Close, Merge, Open, Put, Seal, Sweep, Tag, Untag};
+use Step::{Act, Close, Collect, Merge, Open, Put, Seal, Sweep, Tag, Untag};
 
 /// The workload: who, and what.
 pub(super) const STEPS: &[(usize, Step)] = &[
@@ -68,6 +70,17 @@ pub(super) const STEPS: &[(usize, Step)] = &[
     (1, Merge),
     (1, Tag("b", 11)),
     (0, Tag("c", 10)),
+    (0, Act("two", 10)),
+    (1, Collect),
+    (1, Put(3)),
+    (0, Put(4)),
+    (0, Tag("d", 4)),
+    (0, Close),
+    (0, Open),
+    (0, Untag("c")),
+    (1, Close),
+    (0, Collect),
+    (0, Put(8)),
 ];
 
 /// Contents with the objects that they are.
@@ -129,6 +142,30 @@ fn result(content: usize) -> ActionResult {
     }
 }
 
+const EVERYTHING: CollectOptions = CollectOptions {
+    older_than: Duration::ZERO,
+    keep_last: 0,
+    max_size: None,
+    dry_run: false,
+};
+
+/// Nothing but tags; contents refer to nothing.
+struct NoRoots;
+
+impl Roots for NoRoots {
+    fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Vec::new())
+    }
+
+    fn references(&self, _config: &[u8]) -> Vec<ObjectId> {
+        Vec::new()
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
 /// What must be there, and what may be.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
@@ -136,7 +173,7 @@ pub(super) struct Model {
     put: BTreeSet<usize>,
     /// What a tag names: more than one while it is being moved.
     tags: BTreeMap<&'static str, BTreeSet<Option<usize>>>,
-    /// Results under a key: as with tags.
+    /// Results under a key, and whether there may be none.
     actions: BTreeMap<&'static str, BTreeSet<Option<usize>>>,
     /// All results that there ever were under a key.
     results: BTreeMap<&'static str, BTreeSet<usize>>,
@@ -158,6 +195,13 @@ impl Model {
                 values.insert(Some(content));
                 self.results.entry(name).or_default().insert(content);
             }
+            Collect => {
+                // Processes that live rely on what they put, but who checks afterwards asks another one.
+                self.put.clear();
+                for values in self.actions.values_mut() {
+                    values.insert(None);
+                }
+            }
             Open | Close | Put(_) | Seal | Merge | Sweep => {}
         }
     }
@@ -167,10 +211,9 @@ impl Model {
             Put(content) => drop(self.put.insert(content)),
             Tag(name, content) => drop(self.tags.insert(name, BTreeSet::from([Some(content)]))),
             Untag(name) => drop(self.tags.insert(name, BTreeSet::from([None]))),
-            Act(name, content) => {
-                self.actions.insert(name, BTreeSet::from([Some(content)]));
-            }
-            Open | Close | Seal | Merge | Sweep => {}
+            // Of results of the same second any one counts.
+            Act(name, _) => drop(self.actions.get_mut(name).map(|values| values.remove(&None))),
+            Open | Close | Seal | Merge | Sweep | Collect => {}
         }
     }
 }
@@ -229,6 +272,7 @@ impl Host {
                 store.sweep();
                 Ok(())
             }
+            Collect => store.collect(&NoRoots, &EVERYTHING).map(drop),
             Open | Close => unreachable!(),
         }
     }
@@ -237,6 +281,13 @@ impl Host {
     pub(super) fn check(&self) {
         for store in self.stores.iter().flatten() {
             check_store(store, &self.model, Survives::All);
+        }
+    }
+
+    /// Checks that what has a name can be read, even while changes fail.
+    pub(super) fn check_names(&self) {
+        for store in self.stores.iter().flatten() {
+            check_tags(store, &self.model);
         }
     }
 
@@ -283,8 +334,7 @@ pub(super) fn check(root: &Path, model: &Model, survives: Survives) {
     }
 }
 
-fn check_store(store: &Store, model: &Model, survives: Survives) {
-    let all = survives == Survives::All;
+fn check_tags(store: &Store, model: &Model) {
     for (name, values) in &model.tags {
         let value = store.tag(&tag(name)).unwrap().map(number);
         assert!(values.contains(&value), "@{name} is {value:?}: {values:?}");
@@ -292,6 +342,11 @@ fn check_store(store: &Store, model: &Model, survives: Survives) {
             assert!(reads(store, content), "@{name}: content {content}");
         }
     }
+}
+
+fn check_store(store: &Store, model: &Model, survives: Survives) {
+    let all = survives == Survives::All;
+    check_tags(store, model);
     for content in 0..CONTENTS.len() {
         let has = store.has_object(&CONTENTS[content].0);
         assert!(has || !all || !model.put.contains(&content), "content {content} is gone");
