@@ -58,7 +58,7 @@ impl Builder for MakeDisk {
         let mut outputs = Outputs::new();
         outputs.insert(
             "disk".to_owned(),
-            self.store.adopt(file).map_err(BuildError::other)?,
+            self.store.adopt_disk(file).map_err(BuildError::other)?,
         );
         for (name, content) in [
             ("kernel", Some(&boot.kernel)),

@@ -17,6 +17,7 @@
 //! without doing them: what counts is made durable by the store.
 
 mod bwrap;
+mod cache;
 mod edit;
 mod identity;
 mod layer;
@@ -30,6 +31,7 @@ mod run;
 mod tasks;
 mod worker;
 
+pub use cache::{CachedLayer, LayerCache};
 pub use edit::Edit;
 pub use request::{Bind, Command, HostCommand, Task};
 pub use run::{Sandbox, Scratch};

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::cache::LayerCache;
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, SOURCE_DATE_EPOCH};
@@ -17,7 +18,7 @@ use crate::store::Store;
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     store: Store,
-    layer_cache: PathBuf,
+    layer_cache: LayerCache,
     work: PathBuf,
 }
 
@@ -47,12 +48,9 @@ impl Sandbox {
     /// A sandbox that unpacks layers of `store` into the cache of `home`.
     #[must_use]
     pub fn new(home: &Home, store: Store) -> Self {
-        // What is unpacked is not forced to disk: after a crash of the host its files can be torn.
-        // Each boot of the host has a cache of its own.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
             store,
-            layer_cache: home.layer_cache().join(boot.trim()),
+            layer_cache: LayerCache::new(home),
             work: home.work(),
         }
     }
@@ -63,7 +61,7 @@ impl Sandbox {
     /// # Errors
     /// The directory cannot be made.
     pub fn scratch(&self) -> Result<Scratch, BuildError> {
-        for directory in [&self.work, &self.layer_cache] {
+        for directory in [self.work.as_path(), self.layer_cache.directory()] {
             fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
         }
         self.sweep();
@@ -109,9 +107,10 @@ impl Sandbox {
                 remove_scratch(&path.with_extension(""));
             }
         }
-        let older = self.layer_cache.parent().unwrap_or(&self.layer_cache);
+        let current = self.layer_cache.directory();
+        let older = current.parent().unwrap_or(current);
         for entry in fs::read_dir(older).into_iter().flatten().flatten() {
-            if entry.path() != self.layer_cache {
+            if entry.path() != current {
                 remove_scratch(&entry.path());
             }
         }
@@ -139,8 +138,10 @@ impl Sandbox {
         self.work(&scratch, layers, tasks, Some(pack), step)?;
         let layer = self.store.adopt(archive).map_err(BuildError::other)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
-        let unpacked = self.layer_cache.join(layer.id.to_string());
-        if !unpacked.exists() {
+        let unpacked = self.layer_cache.path(&layer.id);
+        if let Ok(_held) = self.layer_cache.hold(&layer.id)
+            && !unpacked.exists()
+        {
             let _ = fs::rename(scratch.path().join("upper"), unpacked);
         }
         Ok(layer)
@@ -181,8 +182,11 @@ impl Sandbox {
     ) -> Result<(), BuildError> {
         let scratch = scratch.path().to_owned();
         let mut sources = Vec::new();
+        let mut held = Vec::new();
         for layer in layers {
-            let directory = self.layer_cache.join(layer.id.to_string());
+            let directory = self.layer_cache.path(&layer.id);
+            let hold = self.layer_cache.hold(&layer.id);
+            held.push(hold.map_err(BuildError::io("hold", &directory))?);
             let archive = if directory.exists() {
                 None
             } else {
@@ -215,6 +219,7 @@ impl Sandbox {
             step.interrupt,
         )
         .map_err(BuildError::io("start a worker, logging to", step.log))?;
+        drop(held);
         if finished.end == End::Interrupted {
             return Err(BuildError::Interrupted);
         }
@@ -251,13 +256,17 @@ impl Sandbox {
 /// Removes a scratch directory and then its lock. Files of subordinate ids can only be removed from
 /// inside a namespace that maps them.
 fn remove_scratch(path: &Path) {
-    let gone = match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        Err(_) => remove_in_namespace(path).is_ok(),
-        Ok(()) => true,
-    };
-    if gone {
+    if remove_tree(path).is_ok() {
         let _ = fs::remove_file(path.with_extension("lock"));
+    }
+}
+
+/// Removes a directory of a sandbox, if it is there.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) => remove_in_namespace(path),
+        Ok(()) => Ok(()),
     }
 }
 

@@ -47,7 +47,7 @@ impl Store {
             return None;
         }
         let result = ActionResult { outputs };
-        if time + DAY < now() && self.records.writable {
+        if time.saturating_add(DAY) < now() && self.records.writable {
             // So that a garbage collection knows what is in use. It is no harm when that fails.
             let _ = self.put_action(key, result.clone());
         }

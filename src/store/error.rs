@@ -76,6 +76,9 @@ pub enum StoreError {
         /// What it does.
         doing: &'static str,
     },
+    /// A file is another than when reading it began.
+    #[error("{} changed while it was read", .0.display())]
+    Changed(PathBuf),
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,

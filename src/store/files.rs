@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::error::{StoreError, io_error};
 
@@ -220,6 +221,24 @@ pub(super) fn read_at(
     file.read_exact_at(&mut bytes, offset)
         .map_err(io_error("read", path))?;
     Ok(bytes)
+}
+
+/// What is in a directory; nothing when it is missing, which is as good as empty.
+pub(super) fn list_directory(path: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.collect::<Result<_, _>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+    .map_err(io_error("list", path))
+}
+
+/// When a directory was changed; the beginning of time when it is missing.
+pub(super) fn changed_at(path: &Path) -> io::Result<SystemTime> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SystemTime::UNIX_EPOCH),
+        meta => meta?.modified(),
+    }
 }
 
 /// A regular file opened for reading, with its size. Links are not followed.

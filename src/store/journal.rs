@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 
 use super::error::{StoreError, io_error};
-use super::files::{Files, read_at};
+use super::files::{Files, list_directory, read_at};
 use super::format::{
     Entry, HEADER, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
 };
@@ -90,7 +90,7 @@ pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bo
         return Ok(false);
     }
     let bytes = read_at(file, path, offset, (size - offset) as usize)?;
-    Ok((1..bytes.len().saturating_sub(RECORD)).any(|at| {
+    Ok((1..=bytes.len().saturating_sub(RECORD)).any(|at| {
         // Most offsets fail at the first look, without a checksum.
         RecordHeader::decode_record(&bytes[at..]).is_ok()
     }))
@@ -147,10 +147,12 @@ impl Writer {
             return Ok(None);
         }
         let scanned = scan(&file, &path, 0)?;
-        if goes_on_behind(&file, &path, scanned.end)? {
+        let size = file.metadata().map_err(io_error("look at", &path))?.len();
+        // A header that is there and wrong is damage too.
+        let headless = scanned.end == 0 && size >= HEADER as u64;
+        if headless || goes_on_behind(&file, &path, scanned.end)? {
             return Ok(None);
         }
-        let size = file.metadata().map_err(io_error("look at", &path))?.len();
         if size > scanned.end {
             files.truncate(&file, &path, scanned.end)?;
         }
@@ -285,14 +287,14 @@ impl Writer {
 pub(super) fn list(files: &Files) -> Result<Vec<(u64, PathBuf)>, StoreError> {
     let directory = files.root.join("journals");
     let mut journals = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
-        let entry = entry.map_err(io_error("list", &directory))?;
+    for entry in list_directory(&directory)? {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.len() == 16) else {
             continue;
         };
-        if let Ok(number) = u64::from_str_radix(name, 16) {
-            journals.push((number, entry.path()));
+        match u64::from_str_radix(name, 16) {
+            Ok(number) if format!("{number:016x}") == name => journals.push((number, entry.path())),
+            _ => {}
         }
     }
     journals.sort();

@@ -1,33 +1,23 @@
-//! Objects as files: decoded in parallel into a sparse file, or kept as one in the cache.
-//!
-//! The cache of disks holds, for the object `ID`, the file `ID` and beside it `ID.state`: when the text of
-//! that is `synced`, the file was forced to disk; otherwise it is the id of the boot of the host in which the file was made,
-//! and after another boot the file is made anew, because it may be torn. The time of change of `ID.state` is
-//! that of the last use.
+//! Objects as files: decoded in parallel into a sparse file.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::error::{StoreError, io_error};
 use super::format::{Chunk, Kind};
-use super::lock::Lock;
 use super::pack::decode_record;
 use super::read::{Content, chunk, content};
 use super::session::Holder;
 use super::table::OBJECTS;
 use super::view::Location;
-use super::{Store, lock, on_pool};
+use super::{Store, on_pool};
 use crate::digest::ObjectId;
 
 /// Records that lie together in a pack are read at once, up to this many bytes.
 const TOGETHER: u64 = 1 << 20;
-/// After this time the host has written a file to disk by itself, and forcing it costs nothing.
-const WRITTEN: Duration = Duration::from_secs(60);
 
 /// A chunk that is to be decoded.
 struct Wanted<'a> {
@@ -53,13 +43,12 @@ impl Store {
         file.set_len(list.size).map_err(io_error("size", path))?;
         let locate = |chunk| -> Result<Wanted<'_>, StoreError> {
             let chunk: &Chunk = chunk;
-            let location = self
-                .records
-                .rely_to_read(&chunk.id, &[Kind::Chunk])?
-                .ok_or_else(|| StoreError::DamagedObject {
-                    id: *id,
-                    reason: format!("its chunk {} is not in the store", chunk.id.short()),
-                })?;
+            // Who relies on an object relies on its chunks.
+            let locations = self.records.locate(&chunk.id, &[Kind::Chunk])?;
+            let location = *locations.first().ok_or_else(|| StoreError::DamagedObject {
+                id: *id,
+                reason: format!("its chunk {} is not in the store", chunk.id.short()),
+            })?;
             Ok(Wanted { chunk, location })
         };
         let mut wanted: Vec<Wanted<'_>> =
@@ -119,54 +108,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// The path of a read-only sparse file with the object's content. It belongs to the cache of disks, and
-    /// must not be written to. Processes that want the same one wait for the first.
-    ///
-    /// # Errors
-    /// The object is not there or damaged, or the file cannot be written.
-    pub fn materialise(&self, id: &ObjectId) -> Result<PathBuf, StoreError> {
-        let disk = CachedDisk::new(&self.disks, id);
-        if disk.is_whole() {
-            self.records.rely_to_read(id.digest(), &OBJECTS)?;
-            disk.used();
-            return Ok(disk.path);
-        }
-        fs::create_dir_all(&self.disks).map_err(io_error("create", &self.disks))?;
-        let _lock = self.lock_disk(id)?;
-        if disk.is_whole() {
-            return Ok(disk.path);
-        }
-        let file = tempfile::Builder::new()
-            .prefix("disk-")
-            .tempfile_in(&self.disks)
-            .map_err(io_error("create a file in", &self.disks))?;
-        file.as_file()
-            .lock()
-            .map_err(io_error("lock", file.path()))?;
-        self.write_to(id, file.as_file(), file.path())?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o444))
-            .map_err(io_error("set the mode of", file.path()))?;
-        file.persist(&disk.path)
-            .map_err(|error| io_error("rename", &disk.path)(error.error))?;
-        disk.set_state(&boot_id())?;
-        Ok(disk.path)
-    }
-
-    /// Waits for the one that makes the same file.
-    fn lock_disk(&self, id: &ObjectId) -> Result<Option<Lock>, StoreError> {
-        if !self.records.writable {
-            return Ok(None);
-        }
-        let name = format!("disk-{}", &id.to_string()[..3]);
-        loop {
-            if let Some(lock) = lock::try_lock(&self.records.files, &name)? {
-                return Ok(Some(lock));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 /// Whether two records, in order, are read at once.
@@ -178,65 +119,4 @@ fn together(one: &Wanted<'_>, next: &Wanted<'_>) -> bool {
         && matches!(a.holder, Holder::Pack(_))
         && end == u64::from(b.entry.offset)
         && u64::from(a.entry.offset) / TOGETHER == u64::from(b.entry.offset) / TOGETHER
-}
-
-/// A file in the cache of disks.
-pub(super) struct CachedDisk {
-    pub(super) path: PathBuf,
-    state: PathBuf,
-}
-
-impl CachedDisk {
-    pub(super) fn new(directory: &Path, id: &ObjectId) -> Self {
-        Self {
-            path: directory.join(id.to_string()),
-            state: directory.join(format!("{id}.state")),
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        let Ok(state) = fs::read_to_string(&self.state) else {
-            return false;
-        };
-        let trusted = state == "synced" || (!state.is_empty() && state == boot_id());
-        trusted && self.path.exists()
-    }
-
-    /// Notes the use; forces the file to disk when that is cheap by now.
-    fn used(&self) {
-        let now = SystemTime::now();
-        let age = fs::metadata(&self.path)
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|made| now.duration_since(made).ok());
-        if age.is_some_and(|age| age > WRITTEN)
-            && fs::read_to_string(&self.state).is_ok_and(|state| state != "synced")
-            && File::open(&self.path).is_ok_and(|file| file.sync_all().is_ok())
-        {
-            let _ = self.set_state("synced");
-        }
-        if let Ok(state) = File::options().write(true).open(&self.state) {
-            let _ = state.set_modified(now);
-        }
-    }
-
-    fn set_state(&self, state: &str) -> Result<(), StoreError> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix("state-")
-            .tempfile_in(directory)
-            .map_err(io_error("create a file in", directory))?;
-        file.write_all(state.as_bytes())
-            .map_err(io_error("write", file.path()))?;
-        file.persist(&self.state)
-            .map(drop)
-            .map_err(|error| io_error("rename", &self.state)(error.error))
-    }
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
 }

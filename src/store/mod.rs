@@ -16,9 +16,11 @@ mod action;
 mod adopt;
 mod chunker;
 mod collect;
+mod disks;
 mod error;
 #[cfg(test)]
 mod faults;
+mod file;
 mod files;
 mod format;
 mod index;
@@ -35,7 +37,13 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod usage;
+#[cfg(test)]
+mod vectors;
+mod verify;
 mod view;
+mod walk;
+mod watch;
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -45,11 +53,16 @@ use std::sync::{Arc, OnceLock};
 
 pub use action::ActionResult;
 pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
+pub use disks::Cached;
 pub use error::StoreError;
+pub use file::AddedFile;
 pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
+pub use usage::{Files as FilesUsage, GroupUsage, Usage};
+pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
+pub use watch::Watch;
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};
@@ -120,17 +133,17 @@ impl Store {
 fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     let path = files.root.join("format.json");
     let mut text = Vec::new();
-    match fs::File::open(&path) {
-        Ok(file) => {
+    match files::open_file(&path) {
+        Ok((file, _)) => {
             file.take(MAX_FORMAT_JSON + 1)
                 .read_to_end(&mut text)
                 .map_err(io_error("read", &path))?;
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_absent() => {
             make(files)?;
             return Ok(true);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(error),
     }
     let root = files.root.clone();
     let writable = match check_features(&text).map_err(damaged(&path))? {

@@ -9,10 +9,12 @@ use sha2::Digest as _;
 use super::error::{StoreError, damaged, io_error};
 use super::files::Files;
 use super::format::{
+    ChunkList,
     ENTRY, Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header,
     encode_table,
 };
 use super::records::Records;
+use super::ingest::list_of;
 use super::session::{Holder, Session};
 use crate::digest::{Digest, Sha256};
 
@@ -223,15 +225,20 @@ pub(super) fn decode_record(
         return Err(at(FormatError("its table says something else of a record")));
     }
     decode_payload(&record, payload, out).map_err(at)?;
-    if record.kind == Kind::Chunk && !is_chunk(&record.key, out) {
-        return Err(at(FormatError(
-            "a chunk's content is not what its name says",
-        )));
+    if is_named(record.kind, &record.key, out) {
+        Ok(())
+    } else {
+        Err(at(FormatError("a record's content is not what its key says")))
     }
-    Ok(())
 }
 
-/// Whether a chunk of this name has this content.
-fn is_chunk(name: &Digest, content: &[u8]) -> bool {
-    blake3::hash(content).as_bytes() == name.as_bytes()
+/// Whether a record of this kind and content has this key.
+fn is_named(kind: Kind, key: &Digest, content: &[u8]) -> bool {
+    match kind {
+        Kind::Chunk => blake3::hash(content).as_bytes() == key.as_bytes(),
+        Kind::Object => ChunkList::id_of(content).digest() == key,
+        Kind::Blob => list_of(content).id().digest() == key,
+        // The key says nothing of the content.
+        Kind::Action => true,
+    }
 }

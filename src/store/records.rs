@@ -136,7 +136,7 @@ impl Records {
     }
 
     /// Pins a holder; tells whether it is there.
-    fn pin(&self, holder: &Holder) -> Result<bool, StoreError> {
+    pub(super) fn pin(&self, holder: &Holder) -> Result<bool, StoreError> {
         if !self.writable || self.session.has(holder) || self.is_own(holder) {
             return Ok(true);
         }

@@ -186,6 +186,14 @@ impl Table {
         Ok(())
     }
 
+    /// The number of entries whose keys are smaller.
+    pub(super) fn lower_bound(&self, key: &Digest) -> Result<u64, StoreError> {
+        match &self.kept {
+            Some(kept) => Ok((lower_bound(kept, self.stride, key) / self.stride) as u64),
+            None => self.position(key),
+        }
+    }
+
     /// The number of entries whose keys are smaller. Keys are hashes, so that where a key is can be guessed;
     /// around the guess a window is read, and the search narrows from there.
     fn position(&self, key: &Digest) -> Result<u64, StoreError> {

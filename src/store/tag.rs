@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::Read;
 use std::str::FromStr;
 
 use super::Store;
 use super::error::{StoreError, io_error};
+use super::files::open_file;
 use crate::digest::ObjectId;
+
+/// Bytes of the file of a tag: 64 digits and a newline.
+const LENGTH: u64 = 65;
 
 /// The name of a tag, without `@`: letters, digits, `.`, `_` and `-`, not beginning with `.` or
 /// `-`, at most 128 characters (the form of an OCI tag).
@@ -22,19 +26,23 @@ impl TagName {
     }
 }
 
+/// Whether a text can be the name of a tag.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 128
+        && !text.starts_with(['.', '-'])
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
 impl FromStr for TagName {
     type Err = StoreError;
 
     /// Takes the name with or without `@`.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let name = text.strip_prefix('@').unwrap_or(text);
-        let fits = !name.is_empty()
-            && name.len() <= 128
-            && !name.starts_with(['.', '-'])
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if fits {
+        if is_name(name) {
             Ok(Self(name.to_owned()))
         } else {
             Err(StoreError::TagName(text.to_owned()))
@@ -56,15 +64,23 @@ impl Store {
     /// The tag's file cannot be read or does not hold an object id.
     pub fn tag(&self, name: &TagName) -> Result<Option<ObjectId>, StoreError> {
         let path = self.records.files.path("tags", name.as_str());
-        match fs::read_to_string(&path) {
-            Ok(text) => text
-                .trim_end()
-                .parse()
-                .map(Some)
-                .map_err(|_| StoreError::TagFile(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("read", &path)(error)),
+        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Ok(None);
         }
+        let file = match open_file(&path) {
+            Ok((file, _)) => file,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.take(LENGTH + 1)
+            .read_to_end(&mut text)
+            .map_err(io_error("read", &path))?;
+        std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.strip_suffix('\n')?.parse().ok())
+            .map(Some)
+            .ok_or(StoreError::TagFile(path))
     }
 
     /// Makes a tag name an image; an earlier image keeps its objects but loses the name.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::error::{StoreError, io_error};
-use super::files::{Files, open_file};
+use super::files::{Files, changed_at, list_directory, open_file};
 use super::format::{Entry, Kind};
 use super::journal;
 use super::session::Holder;
@@ -34,8 +34,9 @@ pub(super) struct Location {
 pub(super) struct JournalView {
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
-    end: u64,
-    entries: HashMap<(Digest, Kind), Entry>,
+    /// Where the last whole record ends.
+    pub(super) end: u64,
+    pub(super) entries: HashMap<(Digest, Kind), Entry>,
 }
 
 /// Tables of packs, and journals.
@@ -70,7 +71,7 @@ impl View {
             .iter()
             .zip(listed.changed)
             .all(|(directory, changed)| {
-                let now = fs::metadata(files.root.join(directory)).and_then(|meta| meta.modified());
+                let now = changed_at(&files.root.join(directory));
                 now.is_ok_and(|now| now == changed)
                     && listed
                         .at
@@ -92,9 +93,7 @@ impl View {
         let mut changed = [SystemTime::UNIX_EPOCH; 3];
         for (directory, changed) in LISTED.iter().zip(&mut changed) {
             let path = files.root.join(directory);
-            *changed = fs::metadata(&path)
-                .and_then(|meta| meta.modified())
-                .map_err(io_error("look at", &path))?;
+            *changed = changed_at(&path).map_err(io_error("look at", &path))?;
         }
         // Journals first: one that becomes a pack in between is seen as both rather than not at all.
         self.read_journals(files)?;
@@ -152,8 +151,8 @@ impl View {
         if indexes_changed {
             self.tables.clear();
             let directory = files.root.join("index");
-            for path in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
-                let path = path.map_err(io_error("list", &directory))?.path();
+            for path in list_directory(&directory)? {
+                let path = path.path();
                 match Table::of_index(path.clone()) {
                     Ok(table) => self.tables.push(Arc::new(table)),
                     Err(error) if error.is_absent() => {}
@@ -270,8 +269,7 @@ impl View {
 /// The names of the packs in a directory.
 pub(super) fn list_packs(directory: &Path) -> Result<HashSet<Sha256>, StoreError> {
     let mut packs = HashSet::new();
-    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
-        let entry = entry.map_err(io_error("list", directory))?;
+    for entry in list_directory(directory)? {
         if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) {
             packs.insert(name);
         }

@@ -244,9 +244,12 @@ fn store(error: &StoreError, message: String) -> CliError {
         )),
         StoreError::Busy { .. } => CliError::new(Kind::Failed, message)
             .with_help("try again when it has ended"),
-        StoreError::Interrupted => CliError::new(Kind::Interrupted, message),
         StoreError::Refused(_) => CliError::new(Kind::Failed, message),
         StoreError::TagName(_) => CliError::new(Kind::Usage, message),
+        StoreError::Changed(_) => {
+            CliError::new(Kind::Failed, message).with_help("try again when nothing writes to it")
+        }
+        StoreError::Interrupted => Error::Interrupted.into(),
     }
 }
 

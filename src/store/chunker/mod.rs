@@ -250,3 +250,5 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

@@ -99,7 +99,7 @@ fn by_steps(content: &[u8], step: usize) -> Vec<(usize, usize)> {
 }
 
 /// Bytes that look random, from a seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new()
         .update(&seed.to_le_bytes())

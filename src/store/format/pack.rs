@@ -288,6 +288,11 @@ pub(crate) fn decode_payload(
         out.extend_from_slice(payload);
         return Ok(());
     }
+    // One frame, and nothing behind it.
+    match zstd::zstd_safe::find_frame_compressed_size(payload) {
+        Ok(length) if length == payload.len() => {}
+        _ => return Err(wrong),
+    }
     out.resize(header.content as usize, 0);
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
         if decompressor.is_none() {
