@@ -99,6 +99,12 @@ impl Store {
         Ok(object)
     }
 
+    /// The file of an object in the cache, if it is there and whole.
+    pub(super) fn cached_disk(&self, id: &ObjectId) -> Option<PathBuf> {
+        let disk = CachedDisk::new(&self.disks, id);
+        disk.is_whole().then_some(disk.path)
+    }
+
     /// The disks in the cache, the one used least recently first.
     #[must_use]
     pub fn cached_disks(&self) -> Vec<Cached> {

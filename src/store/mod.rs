@@ -61,7 +61,7 @@ pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
-pub use verify::{DamagedFile, DamagedObject, FileKind, Verified};
+pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
 
 use error::{damaged, io_error};

@@ -9,12 +9,11 @@ use sha2::Digest as _;
 use super::error::{StoreError, damaged, io_error};
 use super::files::Files;
 use super::format::{
-    ChunkList,
-    ENTRY, Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header,
+    ChunkList, ENTRY, Entry, FormatError, Kind, RecordHeader, Role, decode_payload, encode_header,
     encode_table,
 };
-use super::records::Records;
 use super::ingest::list_of;
+use super::records::Records;
 use super::session::{Holder, Session};
 use crate::digest::{Digest, Sha256};
 
@@ -228,7 +227,9 @@ pub(super) fn decode_record(
     if is_named(record.kind, &record.key, out) {
         Ok(())
     } else {
-        Err(at(FormatError("a record's content is not what its key says")))
+        Err(at(FormatError(
+            "a record's content is not what its key says",
+        )))
     }
 }
 

@@ -96,6 +96,8 @@ impl Session {
     /// Removes the session's file; the process relies on nothing any more.
     pub(super) fn end(&self, files: &Files) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.length = 0;
+        state.pinned.clear();
         if let Some((_, path)) = state.file.take() {
             let _ = files.remove(&path);
         }

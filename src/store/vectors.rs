@@ -67,7 +67,10 @@ fn vectors() -> Vec<PathBuf> {
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
-        let (entry, to) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+        let (entry, to) = (
+            entry.as_ref().unwrap(),
+            to.join(entry.as_ref().unwrap().file_name()),
+        );
         let kind = entry.file_type().unwrap();
         if kind.is_symlink() {
             symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
@@ -87,14 +90,24 @@ fn differences(root: &Path, expected: &Expected) -> Vec<String> {
         Err(_) if expected.refused => return wrong,
         opened => opened.unwrap(),
     };
-    for Object { object, size, content } in &expected.objects {
-        let whole = ObjectRef { id: *object, size: *size };
+    for Object {
+        object,
+        size,
+        content,
+    } in &expected.objects
+    {
+        let whole = ObjectRef {
+            id: *object,
+            size: *size,
+        };
         if !store.has_object(&whole) {
             wrong.push(format!("{object} is not there with its size"));
         }
         match (store.read_object(object), content) {
             (Ok(bytes), Some(content)) => {
-                if blake3::hash(&bytes).as_bytes() != content.as_bytes() || bytes.len() as u64 != *size {
+                if blake3::hash(&bytes).as_bytes() != content.as_bytes()
+                    || bytes.len() as u64 != *size
+                {
                     wrong.push(format!("{object} has other bytes"));
                 }
             }

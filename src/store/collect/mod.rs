@@ -21,7 +21,7 @@ use crate::digest::{ActionKey, Digest, ObjectId};
 
 use catalogs::Catalogs;
 use mark::Mark;
-pub(super) use take::put_back;
+pub(super) use take::{Condemned, condemn, destroy, put_back};
 
 /// What keeps objects beside tags and the store's own roots.
 pub trait Roots {

@@ -10,13 +10,16 @@ use crate::store::view::list_packs;
 
 /// A pack that is to go, and the journal that it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Condemned {
-    pub(super) pack: Sha256,
-    pub(super) journal: u64,
+pub(in crate::store) struct Condemned {
+    pub(in crate::store) pack: Sha256,
+    pub(in crate::store) journal: u64,
 }
 
 /// Renames packs to the trash. Gives those that living processes rely on, after these were put back.
-pub(super) fn condemn(files: &Files, packs: &[Condemned]) -> Result<HashSet<Sha256>, StoreError> {
+pub(in crate::store) fn condemn(
+    files: &Files,
+    packs: &[Condemned],
+) -> Result<HashSet<Sha256>, StoreError> {
     for condemned in packs {
         files.rename(
             &files.path("packs", condemned.pack),
@@ -44,7 +47,7 @@ pub(super) fn restore(files: &Files, pack: Sha256) -> Result<(), StoreError> {
 }
 
 /// Removes packs that are in the trash for good.
-pub(super) fn destroy(
+pub(in crate::store) fn destroy(
     files: &Files,
     packs: impl IntoIterator<Item = Sha256>,
 ) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@
 
 mod objects;
 mod pack;
+mod repair;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ use super::{Store, on_pool};
 use crate::digest::{ObjectId, Sha256};
 
 use pack::{Bad, Checked, Fingerprint, check_journal, check_pack};
+pub use repair::Repaired;
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -112,6 +114,15 @@ impl Store {
     /// # Errors
     /// The store cannot be listed, or the user gave up. What is damaged is in the result.
     pub fn verify(&self, quick: bool, watch: &Watch<'_>) -> Result<Verified, StoreError> {
+        self.examine(quick, watch).map(|(report, ..)| report)
+    }
+
+    /// Also gives the records that cannot be used, and the objects that cannot be read, with reasons.
+    fn examine(
+        &self,
+        quick: bool,
+        watch: &Watch<'_>,
+    ) -> Result<(Verified, BadRecords, BTreeMap<ObjectId, String>), StoreError> {
         let snapshot = self.records.pinned_snapshot()?;
         let hasher = RandomState::new();
         let mut report = Verified {
@@ -139,10 +150,13 @@ impl Store {
         self.check_names(&mut damaged, &mut report)?;
         report.damaged_files.sort_by(|a, b| a.path.cmp(&b.path));
         report.damaged_objects = damaged
-            .into_iter()
-            .map(|(object, reason)| DamagedObject { object, reason })
+            .iter()
+            .map(|(object, reason)| DamagedObject {
+                object: *object,
+                reason: reason.clone(),
+            })
             .collect();
-        Ok(report)
+        Ok((report, bad, damaged))
     }
 
     fn check_packs(
