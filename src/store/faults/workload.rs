@@ -212,7 +212,11 @@ impl Model {
             Tag(name, content) => drop(self.tags.insert(name, BTreeSet::from([Some(content)]))),
             Untag(name) => drop(self.tags.insert(name, BTreeSet::from([None]))),
             // Of results of the same second any one counts.
-            Act(name, _) => drop(self.actions.get_mut(name).map(|values| values.remove(&None))),
+            Act(name, _) => drop(
+                self.actions
+                    .get_mut(name)
+                    .map(|values| values.remove(&None)),
+            ),
             Open | Close | Seal | Merge | Sweep | Collect => {}
         }
     }
@@ -349,7 +353,10 @@ fn check_store(store: &Store, model: &Model, survives: Survives) {
     check_tags(store, model);
     for content in 0..CONTENTS.len() {
         let has = store.has_object(&CONTENTS[content].0);
-        assert!(has || !all || !model.put.contains(&content), "content {content} is gone");
+        assert!(
+            has || !all || !model.put.contains(&content),
+            "content {content} is gone"
+        );
         assert!(!has || reads(store, content), "content {content}");
     }
     for (name, values) in &model.actions {
