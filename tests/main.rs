@@ -11,4 +11,5 @@ mod export;
 mod machines;
 mod recipes;
 mod store;
+mod store_format;
 mod support;

@@ -357,12 +357,12 @@ impl Sink {
         if self.pack.is_none() && self.sealed.is_empty() && self.sealing.is_none() {
             self.small.extend_from_slice(bytes);
             self.headers.push(*record);
-            if self.small.len() > SMALL {
+            if self.small.len() as u64 > records.files.limit(SMALL as u64) {
                 self.unpack_small(records)?;
             }
             return Ok(());
         }
-        self.to_pack(records, record, bytes)
+        self.put_into_pack(records, record, bytes)
     }
 
     /// There is more than little: what was held back goes to a pack.
@@ -371,13 +371,13 @@ impl Sink {
         let mut at = 0;
         for header in std::mem::take(&mut self.headers) {
             let length = header.length() as usize;
-            self.to_pack(records, &header, &small[at..at + length])?;
+            self.put_into_pack(records, &header, &small[at..at + length])?;
             at += length;
         }
         Ok(())
     }
 
-    fn to_pack(
+    fn put_into_pack(
         &mut self,
         records: &Arc<Records>,
         record: &RecordHeader,

@@ -169,8 +169,11 @@ impl Store {
             let start = self.records.read_start(location);
             start.map_or(true, |start| u64::from_le_bytes(start) != object.size)
         };
-        let found = self.records.rely(key, &OBJECTS, has_another_size);
-        found.is_ok_and(|location| location.is_some())
+        let has = || {
+            let found = self.records.rely(key, &OBJECTS, has_another_size);
+            found.is_ok_and(|location| location.is_some())
+        };
+        has() || self.records.is_misled() && has()
     }
 
     /// Whether there is a record of an object. Nothing is read.
@@ -187,7 +190,7 @@ impl Store {
     pub fn stored_size(&self, id: &ObjectId) -> Result<u64, StoreError> {
         let location = self
             .records
-            .rely(id.digest(), &OBJECTS, |_| false)?
+            .rely_to_read(id.digest(), &OBJECTS)?
             .ok_or(StoreError::NoObject(*id))?;
         let mut size = location.entry.record.length();
         if let Content::Chunks(list) = content(&self.records, id)? {
@@ -207,7 +210,7 @@ impl Store {
     /// # Errors
     /// It is not there, or damaged.
     pub fn open_object(&self, id: &ObjectId) -> Result<ObjectReader, StoreError> {
-        self.records.rely(id.digest(), &OBJECTS, |_| false)?;
+        self.records.rely_to_read(id.digest(), &OBJECTS)?;
         let source = match content(&self.records, id)? {
             Content::Blob(content) => Source::Blob(content),
             Content::Chunks(list) => Source::Chunks {

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::error::{StoreError, io_error};
+use super::error::{StoreError, damaged, io_error};
 use super::files::{Files, open_file};
-use super::format::{Kind, RECORD, RecordHeader};
+use super::format::{FormatError, Kind, RECORD, RecordHeader};
 use super::journal;
 use super::pack::read_record;
 use super::session::{Holder, Session};
@@ -87,14 +87,49 @@ impl Records {
                 locations.push(location);
                 false
             });
-            locations
+            (locations, view.is_misled())
         };
-        let locations = look();
-        if !locations.is_empty() {
+        let (locations, misled) = look();
+        if misled {
+            self.renew_indexes()?;
+        } else if !locations.is_empty() {
+            return Ok(locations);
+        } else {
+            self.catch_up()?;
+        }
+        let (locations, misled) = look();
+        if !misled {
             return Ok(locations);
         }
-        self.catch_up()?;
-        Ok(look())
+        self.renew_indexes()?;
+        Ok(look().0)
+    }
+
+    /// After an index was seen to be wrong: indexes are made anew, and where that cannot be, none is used.
+    fn renew_indexes(&self) -> Result<(), StoreError> {
+        self.view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget_indexes();
+        self.refresh()?;
+        if self.writable {
+            // It is a cache: without one it goes too.
+            let _ = super::index::rebuild(self);
+        }
+        Ok(())
+    }
+
+    /// Looks whether an index lied about `location`, where a record was not what was expected. When it did, `locate` finds
+    /// something else the next time.
+    fn doubt(&self, location: &Location) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.doubt(&self.files, location)
+    }
+
+    /// Whether an index was seen to be wrong, so that it is worth to look again.
+    pub(super) fn is_misled(&self) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.is_misled()
     }
 
     /// A record of `key` that this process may rely on from now on: a garbage collection leaves it where it is.
@@ -120,6 +155,19 @@ impl Records {
             self.refresh()?;
         }
         Ok(None)
+    }
+
+    /// As [`rely`](Self::rely), for reading. Where the session cannot be written, as on a full disk, what is to be read is
+    /// looked for all the same.
+    pub(super) fn rely_to_read(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+    ) -> Result<Option<Location>, StoreError> {
+        match self.rely(key, kinds, |_| false) {
+            Err(_) => Ok(self.locate(key, kinds)?.first().copied()),
+            found => found,
+        }
     }
 
     /// Pins a holder; tells whether it is there.
@@ -200,7 +248,10 @@ impl Records {
                 match read {
                     Ok(()) => return Ok(Some(location)),
                     Err(error) if error.is_absent() => gone = true,
-                    Err(error) => damage = Some(error),
+                    Err(error) => {
+                        gone |= self.doubt(&location);
+                        damage = Some(error);
+                    }
                 }
             }
             match damage {
@@ -214,16 +265,23 @@ impl Records {
     /// Reads the record at `location` into `out`.
     pub(super) fn read_at(&self, location: &Location, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let (file, path) = self.open(&location.holder)?;
-        read_record(&file, &path, &location.entry, &mut Vec::new(), out)
+        read_record(&file, &path, &location.entry, &mut Vec::new(), out).inspect_err(|_| {
+            self.doubt(location);
+        })
     }
 
     /// The first 8 bytes of a payload that is stored as it is: in a list, the size of its object.
     pub(super) fn read_start(&self, location: &Location) -> Result<[u8; 8], StoreError> {
         let (file, path) = self.open(&location.holder)?;
+        let mut bytes = [0; RECORD + 8];
+        let read = file.read_exact_at(&mut bytes, u64::from(location.entry.offset));
+        let record = RecordHeader::parse(&bytes).map(|(record, _)| record);
+        if read.is_err() || record != Ok(location.entry.record) {
+            self.doubt(location);
+            return Err(damaged(&path)(FormatError("it has no such record there")));
+        }
         let mut start = [0; 8];
-        let offset = u64::from(location.entry.offset) + RECORD as u64;
-        file.read_exact_at(&mut start, offset)
-            .map_err(io_error("read", &path))?;
+        start.copy_from_slice(&bytes[RECORD..]);
         Ok(start)
     }
 
@@ -243,14 +301,24 @@ impl Records {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .appended(journal.number, &entries);
-        if journal.is_full()
-            && let Some(full) = writer.take()
-        {
-            let name = full.seal(&self.files, Some(&self.session))?;
-            drop(writer);
-            self.add_packs(&[name])?;
+        if journal.is_full(&self.files) {
+            self.seal(writer)?;
         }
         Ok(())
+    }
+
+    /// Makes a pack of the journal. When that fails, the process goes on with it: it may have taken chunks in
+    /// it as present, and these need not be on disk.
+    fn seal(&self, mut writer: MutexGuard<'_, Option<journal::Writer>>) -> Result<(), StoreError> {
+        let Some(journal) = writer.as_mut() else {
+            return Ok(());
+        };
+        let sealed = journal.seal(&self.files, Some(&self.session));
+        if !journal.is_journal() {
+            *writer = None;
+        }
+        drop(writer);
+        self.add_packs(&[sealed?])
     }
 
     /// Takes in packs that this process has put in their place.
@@ -269,17 +337,16 @@ impl Records {
 
     /// Seals this process's journal, if it has one with records.
     pub(super) fn seal_own(&self) -> Result<(), StoreError> {
-        let writer = lock(&self.writer).take();
-        if let Some(journal) = writer.filter(|journal| !journal.is_empty()) {
-            let name = journal.seal(&self.files, Some(&self.session))?;
-            self.refresh()?;
-            self.add_packs(&[name])?;
+        let mut writer = lock(&self.writer);
+        if writer.as_ref().is_some_and(journal::Writer::is_empty) {
+            *writer = None;
         }
-        Ok(())
+        self.seal(writer)?;
+        self.refresh()
     }
 
-    /// Forces all journals to disk, this process's and others': what was put is there after a loss of
-    /// power.
+    /// Forces all journals and the names of packs to disk, this process's and others': what was put is there
+    /// after a loss of power.
     pub(super) fn barrier(&self) -> Result<(), StoreError> {
         for (_, path) in journal::list(&self.files)? {
             match open_file(&path) {
@@ -288,7 +355,12 @@ impl Records {
                 Err(error) => return Err(error),
             }
         }
-        self.files.sync_directory(&self.files.root.join("journals"))
+        // Who renamed a pack may not have come to this yet, or have failed.
+        for directory in ["journals", "packs"] {
+            self.files
+                .sync_directory(&self.files.root.join(directory))?;
+        }
+        self.files.sync_directory(&self.files.root)
     }
 
     pub(super) fn check_writable(&self) -> Result<(), StoreError> {

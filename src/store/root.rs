@@ -67,7 +67,7 @@ impl Store {
     /// The store fails.
     pub fn remove_root(&self, name: &TagName) -> Result<bool, StoreError> {
         self.records.check_writable()?;
-        self.records.files.remove(&self.root_path(name))
+        self.records.files.remove_name(&self.root_path(name))
     }
 
     /// All roots, sorted, with the objects that they keep.

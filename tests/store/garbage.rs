@@ -43,7 +43,6 @@ fn what_has_a_name_stays_and_the_rest_goes() {
 fn disks_that_belong_to_nothing_go_and_the_others_when_there_is_no_room() {
     let bench = Bench::new();
     large_image(&bench, "docker", 1);
-    let file = bench.home.path().join("docker.raw");
     bench.command(["store", "stat"]).output().map(drop).unwrap();
     let opened = vmfab::store::Store::open(bench.home.path().join("store")).unwrap();
     let disk = opened.put_bytes(&noise(7, 1 << 20)).unwrap();
