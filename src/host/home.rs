@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// store/      the truth: objects, action results, tags
-/// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, probes/
+/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/
 /// machines/   one directory for each machine
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
