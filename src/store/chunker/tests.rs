@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::book::{by_steps, by_the_book};
-use super::*;
 
 /// Bytes that look random, from a seed.
 pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
