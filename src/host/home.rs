@@ -54,6 +54,12 @@ impl Home {
         self.0.join("store")
     }
 
+    /// Disks of images as files.
+    #[must_use]
+    pub fn disk_cache(&self) -> PathBuf {
+        self.0.join("cache/disks")
+    }
+
     /// Unpacked layers, one directory for each, named by object id.
     #[must_use]
     pub fn layer_cache(&self) -> PathBuf {

@@ -21,7 +21,7 @@ pub(super) const DIRECTORIES: [&str; 9] = [
 pub(super) struct Files {
     pub(super) root: PathBuf,
     #[cfg(test)]
-    pub(super) faults: super::faults::Faults,
+    pub(super) faults: std::sync::Arc<super::faults::Faults>,
 }
 
 impl Files {
@@ -29,7 +29,7 @@ impl Files {
         Self {
             root,
             #[cfg(test)]
-            faults: super::faults::Faults::default(),
+            faults: std::sync::Arc::default(),
         }
     }
 
@@ -38,20 +38,28 @@ impl Files {
         self.root.join(directory).join(name.to_string())
     }
 
-    /// Before each change. In tests a fault may be due.
+    /// Every change goes through here. In tests a fault may be due.
     #[cfg(not(test))]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "tests use it"
-    )]
-    fn change(&self, _what: Change<'_>) -> io::Result<()> {
-        Ok(())
+    #[expect(clippy::unused_self, reason = "tests use it")]
+    fn change<T>(&self, _what: &Change<'_>, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        make()
     }
 
     #[cfg(test)]
-    fn change(&self, what: Change<'_>) -> io::Result<()> {
-        self.faults.change(&what)
+    fn change<T>(&self, what: &Change<'_>, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.faults.change(what, make)
+    }
+
+    /// A limit of lengths; in tests it may be smaller, so that little content does what much does.
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests use it")]
+    pub(super) const fn limit(&self, bytes: u64) -> u64 {
+        bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit(&self, bytes: u64) -> u64 {
+        self.faults.limit(bytes)
     }
 
     /// A temporary file, which disappears when it is dropped. It is locked as long as it is open, for
@@ -59,11 +67,13 @@ impl Files {
     pub(super) fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.root.join("tmp");
         loop {
-            self.change(Change::Create(&directory))
-                .map_err(io_error("create a file in", &directory))?;
-            let file = tempfile::Builder::new()
-                .prefix("put-")
-                .tempfile_in(&directory)
+            let create = || {
+                tempfile::Builder::new()
+                    .prefix("put-")
+                    .tempfile_in(&directory)
+            };
+            let file = self
+                .change(&Change::Create(&directory), create)
                 .map_err(io_error("create a file in", &directory))?;
             let handle = file.as_file();
             handle.lock().map_err(io_error("lock", file.path()))?;
@@ -110,47 +120,51 @@ impl Files {
         bytes: &[u8],
         offset: u64,
     ) -> Result<(), StoreError> {
-        self.change(Change::Write(file, path, bytes, offset))
-            .and_then(|()| file.write_all_at(bytes, offset))
-            .map_err(io_error("write", path))
+        self.change(&Change::Write(file, path, bytes, offset), || {
+            file.write_all_at(bytes, offset)
+        })
+        .map_err(io_error("write", path))
     }
 
     pub(super) fn truncate(&self, file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
-        self.change(Change::Truncate(path))
-            .and_then(|()| file.set_len(length))
+        self.change(&Change::Truncate(path), || file.set_len(length))
             .map_err(io_error("truncate", path))
     }
 
     /// Forces a file's bytes to disk.
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
-        self.change(Change::Sync(file, path))
-            .and_then(|()| file.sync_all())
+        self.change(&Change::Sync(file, path), || file.sync_all())
             .map_err(io_error("sync", path))
     }
 
     /// Forces the names in a directory to disk.
     pub(super) fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
-        self.change(Change::SyncDirectory(path))
-            .and_then(|()| File::open(path)?.sync_all())
-            .map_err(io_error("sync", path))
+        self.change(&Change::SyncDirectory(path), || {
+            File::open(path)?.sync_all()
+        })
+        .map_err(io_error("sync", path))
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        self.change(Change::Rename(from, to))
-            .and_then(|()| fs::rename(from, to))
+        self.change(&Change::Rename(from, to), || fs::rename(from, to))
             .map_err(io_error("rename", from))
     }
 
     /// Removes a file; tells whether it was there.
     pub(super) fn remove(&self, path: &Path) -> Result<bool, StoreError> {
-        match self
-            .change(Change::Remove(path))
-            .and_then(|()| fs::remove_file(path))
-        {
+        match self.change(&Change::Remove(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("remove", path)(error)),
         }
+    }
+
+    /// Removes a name of something, for good; tells whether it was there.
+    pub(super) fn remove_name(&self, path: &Path) -> Result<bool, StoreError> {
+        let there = self.remove(path)?;
+        // What it named may be collected: it must not come back.
+        self.sync_directory(path.parent().unwrap_or(&self.root))?;
+        Ok(there)
     }
 
     /// Forces a finished temporary file to disk and renames it to its final name; then forces the
@@ -179,7 +193,7 @@ impl Files {
     }
 }
 
-/// A change that is about to be made.
+/// A change that is to be made.
 #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
 #[derive(Debug)]
 pub(super) enum Change<'a> {

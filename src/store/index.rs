@@ -174,8 +174,7 @@ fn write(records: &Records, tables: &[Arc<Table>]) -> Result<(), StoreError> {
         &encode_index_header(&header),
         0,
     )?;
+    // Torn, it would hide what its packs have.
     let path = files.path("index", format_args!("{:016x}", random()));
-    files.rename(file.path(), &path)?;
-    let _ = file.into_temp_path().keep();
-    Ok(())
+    files.publish(file, &path, 0o644)
 }

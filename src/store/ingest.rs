@@ -357,7 +357,7 @@ impl Sink {
         if self.pack.is_none() && self.sealed.is_empty() && self.sealing.is_none() {
             self.small.extend_from_slice(bytes);
             self.headers.push(*record);
-            if self.small.len() > SMALL {
+            if self.small.len() as u64 > records.files.limit(SMALL as u64) {
                 self.unpack_small(records)?;
             }
             return Ok(());

@@ -105,6 +105,8 @@ pub(super) struct Writer {
     file: File,
     length: u64,
     entries: Vec<Entry>,
+    /// Whether there is something behind the last record.
+    torn: bool,
 }
 
 impl Writer {
@@ -124,6 +126,7 @@ impl Writer {
             file,
             length: 0,
             entries: Vec::new(),
+            torn: false,
         };
         writer.begin(files)?;
         Ok(writer)
@@ -159,6 +162,7 @@ impl Writer {
             file,
             length: scanned.end,
             entries: scanned.entries,
+            torn: false,
         };
         if writer.length == 0 {
             writer.begin(files)?;
@@ -173,7 +177,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends encoded records, whole or not at all. Gives where they are.
+    /// Appends encoded records. Gives where they are. When it fails, the first of them may be there; the last is not.
     pub(super) fn append(
         &mut self,
         files: &Files,
@@ -185,9 +189,9 @@ impl Writer {
                 "a list of chunks of 4 GiB cannot be stored".to_owned(),
             ));
         }
+        self.mend(files)?;
         if let Err(error) = files.write_at(&self.file, &self.path, bytes, self.length) {
-            // What there is of it must not stand before later records.
-            let _ = files.truncate(&self.file, &self.path, self.length);
+            self.cut_off(files);
             return Err(error);
         }
         let mut offset = self.length;
@@ -204,9 +208,29 @@ impl Writer {
         Ok(entries)
     }
 
+    /// Makes sure that nothing is behind the last record.
+    fn mend(&mut self, files: &Files) -> Result<(), StoreError> {
+        if self.torn {
+            files.truncate(&self.file, &self.path, self.length)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Cuts off the record that was not written whole: it must not stand before later ones. Those before it
+    /// stay, as other processes may have seen them, and will go on reading behind them.
+    fn cut_off(&mut self, files: &Files) {
+        if let Ok(scanned) = scan(&self.file, &self.path, self.length) {
+            self.length = scanned.end;
+            self.entries.extend(scanned.entries);
+        }
+        self.torn = true;
+        let _ = self.mend(files);
+    }
+
     /// Whether it should be sealed.
-    pub(super) const fn is_full(&self) -> bool {
-        self.length > FULL
+    pub(super) fn is_full(&self, files: &Files) -> bool {
+        self.length > files.limit(FULL)
     }
 
     /// Whether it has no records.
@@ -214,12 +238,25 @@ impl Writer {
         self.entries.is_empty()
     }
 
-    /// Makes a pack of it. `session`, if any, relies on it before it is there.
+    /// Makes a pack of it. `session`, if any, relies on it before it is there. When that fails, it may still be a
+    /// journal ([`is_journal`](Self::is_journal)), and can be written to.
     pub(super) fn seal(
-        self,
+        &mut self,
         files: &Files,
         session: Option<&Session>,
     ) -> Result<Sha256, StoreError> {
+        self.mend(files)?;
+        let name = self.become_pack(files, session).inspect_err(|_| {
+            if self.is_journal() {
+                self.cut_off(files);
+            }
+        })?;
+        files.sync_directory(&files.root.join("packs"))?;
+        files.sync_directory(&files.root.join("journals"))?;
+        Ok(name)
+    }
+
+    fn become_pack(&self, files: &Files, session: Option<&Session>) -> Result<Sha256, StoreError> {
         let table = encode_table(&self.entries, self.length);
         files.write_at(&self.file, &self.path, &table, self.length)?;
         let name = hash_file(&self.file, &self.path)?;
@@ -227,11 +264,13 @@ impl Writer {
         if let Some(session) = session {
             session.pin(files, Holder::Pack(name), || true)?;
         }
-        let pack = files.path("packs", name);
-        files.rename(&self.path, &pack)?;
-        files.sync_directory(&files.root.join("packs"))?;
-        files.sync_directory(&files.root.join("journals"))?;
+        files.rename(&self.path, &files.path("packs", name))?;
         Ok(name)
+    }
+
+    /// Whether it has still its name.
+    pub(super) fn is_journal(&self) -> bool {
+        is_named(&self.file, &self.path)
     }
 
     /// Removes it. It must be empty.

@@ -39,6 +39,7 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod usage;
 #[cfg(test)]
 mod vectors;
@@ -62,6 +63,7 @@ pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
+pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
@@ -86,9 +88,12 @@ impl Store {
     /// # Errors
     /// It cannot be made, or has another format.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let root = root.into();
-        let disks = root.parent().unwrap_or(&root).join("cache/disks");
-        let mut files = Files::new(root);
+        Self::open_files(Files::new(root.into()))
+    }
+
+    fn open_files(mut files: Files) -> Result<Self, StoreError> {
+        let root = &files.root;
+        let disks = root.parent().unwrap_or(root).join("cache/disks");
         let writable = prepare(&mut files)?;
         Ok(Self {
             records: Arc::new(Records::new(files, writable)),
@@ -176,13 +181,17 @@ fn prepare(files: &mut Files) -> Result<bool, StoreError> {
 fn make(files: &Files) -> Result<(), StoreError> {
     make_directories(files)?;
     let packs = files.root.join("packs");
-    if fs::read_dir(&packs).is_ok_and(|mut packs| packs.next().is_some()) {
+    let path = files.root.join("format.json");
+    if fs::read_dir(&packs).is_ok_and(|mut packs| packs.next().is_some())
+        // Another process may just have made it.
+        && !path.exists()
+    {
         return Err(StoreError::Damaged {
-            path: files.root.join("format.json"),
+            path,
             reason: "it is missing, and there are packs".to_owned(),
         });
     }
-    files.write_atomically(&files.root.join("format.json"), FORMAT_JSON.as_bytes())
+    files.write_atomically(&path, FORMAT_JSON.as_bytes())
 }
 
 fn make_directories(files: &Files) -> Result<(), StoreError> {

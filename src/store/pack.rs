@@ -29,6 +29,7 @@ pub(super) struct PackWriter {
     buffer: Vec<u8>,
     written: u64,
     entries: Vec<Entry>,
+    full: u64,
 }
 
 impl PackWriter {
@@ -39,6 +40,7 @@ impl PackWriter {
             buffer: Vec::with_capacity(BUFFER + BUFFER / 2),
             written: 0,
             entries: Vec::new(),
+            full: files.limit(FULL),
         };
         writer.buffer.extend_from_slice(&encode_header(role, 0));
         Ok(writer)
@@ -50,7 +52,7 @@ impl PackWriter {
 
     /// Whether it should end.
     pub(super) const fn is_full(&self) -> bool {
-        self.length() > FULL
+        self.length() > self.full
     }
 
     /// Appends one encoded record.
@@ -67,7 +69,7 @@ impl PackWriter {
             offset,
         });
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER {
+        if self.buffer.len() as u64 >= files.limit(BUFFER as u64) {
             self.flush(files)?;
         }
         Ok(())
@@ -163,7 +165,7 @@ impl<'a> Rewriter<'a> {
 }
 
 /// Reads a record whole, with its header, and checks its checksum and that `entry` tells the truth.
-fn read_stored(
+pub(super) fn read_stored(
     file: &File,
     path: &Path,
     entry: &Entry,

@@ -176,6 +176,13 @@ impl Store {
         has() || self.records.is_misled() && has()
     }
 
+    /// Whether there is a record of an object. Nothing is read.
+    #[must_use]
+    pub fn knows(&self, id: &ObjectId) -> bool {
+        let found = self.records.locate(id.digest(), &OBJECTS);
+        found.is_ok_and(|found| !found.is_empty())
+    }
+
     /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.
     ///
     /// # Errors
@@ -183,7 +190,7 @@ impl Store {
     pub fn stored_size(&self, id: &ObjectId) -> Result<u64, StoreError> {
         let location = self
             .records
-            .rely(id.digest(), &OBJECTS, |_| false)?
+            .rely_to_read(id.digest(), &OBJECTS)?
             .ok_or(StoreError::NoObject(*id))?;
         let mut size = location.entry.record.length();
         if let Content::Chunks(list) = content(&self.records, id)? {
@@ -203,7 +210,7 @@ impl Store {
     /// # Errors
     /// It is not there, or damaged.
     pub fn open_object(&self, id: &ObjectId) -> Result<ObjectReader, StoreError> {
-        self.records.rely(id.digest(), &OBJECTS, |_| false)?;
+        self.records.rely_to_read(id.digest(), &OBJECTS)?;
         let source = match content(&self.records, id)? {
             Content::Blob(content) => Source::Blob(content),
             Content::Chunks(list) => Source::Chunks {

@@ -157,6 +157,19 @@ impl Records {
         Ok(None)
     }
 
+    /// As [`rely`](Self::rely), for reading. Where the session cannot be written, as on a full disk, what is to be read is
+    /// looked for all the same.
+    pub(super) fn rely_to_read(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+    ) -> Result<Option<Location>, StoreError> {
+        match self.rely(key, kinds, |_| false) {
+            Err(_) => Ok(self.locate(key, kinds)?.first().copied()),
+            found => found,
+        }
+    }
+
     /// Pins a holder; tells whether it is there.
     pub(super) fn pin(&self, holder: &Holder) -> Result<bool, StoreError> {
         if !self.writable || self.session.has(holder) || self.is_own(holder) {
@@ -288,14 +301,24 @@ impl Records {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .appended(journal.number, &entries);
-        if journal.is_full()
-            && let Some(full) = writer.take()
-        {
-            let name = full.seal(&self.files, Some(&self.session))?;
-            drop(writer);
-            self.add_packs(&[name])?;
+        if journal.is_full(&self.files) {
+            self.seal(writer)?;
         }
         Ok(())
+    }
+
+    /// Makes a pack of the journal. When that fails, the process goes on with it: it may have taken chunks in
+    /// it as present, and these need not be on disk.
+    fn seal(&self, mut writer: MutexGuard<'_, Option<journal::Writer>>) -> Result<(), StoreError> {
+        let Some(journal) = writer.as_mut() else {
+            return Ok(());
+        };
+        let sealed = journal.seal(&self.files, Some(&self.session));
+        if !journal.is_journal() {
+            *writer = None;
+        }
+        drop(writer);
+        self.add_packs(&[sealed?])
     }
 
     /// Takes in packs that this process has put in their place.
@@ -314,17 +337,16 @@ impl Records {
 
     /// Seals this process's journal, if it has one with records.
     pub(super) fn seal_own(&self) -> Result<(), StoreError> {
-        let writer = lock(&self.writer).take();
-        if let Some(journal) = writer.filter(|journal| !journal.is_empty()) {
-            let name = journal.seal(&self.files, Some(&self.session))?;
-            self.refresh()?;
-            self.add_packs(&[name])?;
+        let mut writer = lock(&self.writer);
+        if writer.as_ref().is_some_and(journal::Writer::is_empty) {
+            *writer = None;
         }
-        Ok(())
+        self.seal(writer)?;
+        self.refresh()
     }
 
-    /// Forces all journals to disk, this process's and others': what was put is there after a loss of
-    /// power.
+    /// Forces all journals and the names of packs to disk, this process's and others': what was put is there
+    /// after a loss of power.
     pub(super) fn barrier(&self) -> Result<(), StoreError> {
         for (_, path) in journal::list(&self.files)? {
             match open_file(&path) {
@@ -333,7 +355,12 @@ impl Records {
                 Err(error) => return Err(error),
             }
         }
-        self.files.sync_directory(&self.files.root.join("journals"))
+        // Who renamed a pack may not have come to this yet, or have failed.
+        for directory in ["journals", "packs"] {
+            self.files
+                .sync_directory(&self.files.root.join(directory))?;
+        }
+        self.files.sync_directory(&self.files.root)
     }
 
     pub(super) fn check_writable(&self) -> Result<(), StoreError> {

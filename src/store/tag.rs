@@ -104,7 +104,7 @@ impl Store {
     pub fn remove_tag(&self, name: &TagName) -> Result<bool, StoreError> {
         let path = self.records.files.path("tags", name.as_str());
         self.records.check_writable()?;
-        self.records.files.remove(&path)
+        self.records.files.remove_name(&path)
     }
 
     /// All tags, sorted, with the images that they name.

@@ -171,7 +171,7 @@ impl Store {
         let files = &self.records.files;
         self.records.seal_own()?;
         for (number, path) in journal::list(files)? {
-            let Some(writer) = journal::Writer::take(files, number, path)? else {
+            let Some(mut writer) = journal::Writer::take(files, number, path)? else {
                 continue;
             };
             if writer.is_empty() {

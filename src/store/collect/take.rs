@@ -51,8 +51,11 @@ pub(in crate::store) fn destroy(
     files: &Files,
     packs: impl IntoIterator<Item = Sha256>,
 ) -> Result<(), StoreError> {
-    // What takes their place is on disk by now, and has its name there.
-    files.sync_directory(&files.root.join("packs"))?;
+    // What takes their place is on disk by now, and has its name there. Tags and roots that moved or went
+    // must not come back.
+    for directory in ["packs", "tags", "roots"] {
+        files.sync_directory(&files.root.join(directory))?;
+    }
     for pack in packs {
         files.remove(&files.path("trash", pack))?;
     }
