@@ -41,11 +41,7 @@ impl Files {
     /// Every change goes through here. In tests a fault may be due.
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "tests use it")]
-    fn change<T>(
-        &self,
-        _what: &Change<'_>,
-        make: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn change<T>(&self, _what: &Change<'_>, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         make()
     }
 
@@ -146,7 +142,7 @@ impl Files {
         self.change(&Change::SyncDirectory(path), || {
             File::open(path)?.sync_all()
         })
-            .map_err(io_error("sync", path))
+        .map_err(io_error("sync", path))
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {

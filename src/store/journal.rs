@@ -256,11 +256,7 @@ impl Writer {
         Ok(name)
     }
 
-    fn become_pack(
-        &self,
-        files: &Files,
-        session: Option<&Session>,
-    ) -> Result<Sha256, StoreError> {
+    fn become_pack(&self, files: &Files, session: Option<&Session>) -> Result<Sha256, StoreError> {
         let table = encode_table(&self.entries, self.length);
         files.write_at(&self.file, &self.path, &table, self.length)?;
         let name = hash_file(&self.file, &self.path)?;

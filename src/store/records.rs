@@ -312,7 +312,8 @@ impl Records {
         }
         // Who renamed a pack may not have come to this yet, or have failed.
         for directory in ["journals", "packs"] {
-            self.files.sync_directory(&self.files.root.join(directory))?;
+            self.files
+                .sync_directory(&self.files.root.join(directory))?;
         }
         self.files.sync_directory(&self.files.root)
     }

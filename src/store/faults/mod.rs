@@ -14,9 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Store;
 use super::error::StoreError;
 use super::files::{Change, Files};
-use super::Store;
 use power::{Disk, Image};
 
 /// How often the limits of lengths fit into the real ones.
