@@ -6,8 +6,8 @@ SHELL = /bin/bash
 .DEFAULT_GOAL = help
 
 RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client
-TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools
-BENCH_PACKAGES = $(RUN_PACKAGES) docker.io
+TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum
+BENCH_PACKAGES = $(RUN_PACKAGES) docker.io debian-archive-keyring zstd b3sum restic borgbackup casync time
 UBUNTU_PACKAGES = $(TEST_PACKAGES) ubuntu-archive-keyring
 
 .PHONY: help
@@ -55,7 +55,7 @@ test-ubuntu: ## The end-to-end test on Ubuntu 24.04; needs the Ubuntu archive
 	VMFAB_TEST_BASE=ubuntu-24.04 cargo test --locked --test all end_to_end
 
 .PHONY: bench
-bench: ## Measure against Docker's BuildKit, mmdebstrap and plain QEMU; as root
+bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
 	cargo bench --locked --bench speed
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::{Lab, time, tool, wait_for_content};
+use crate::lab::{Lab, middle, time, tool, wait_for_content};
 use crate::table::{Limit, Row};
 
 const NAME: &str = "bench";
@@ -32,16 +32,12 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
         // By hand, in the same place, with a new overlay as vmfab makes one.
         peers.push(raw(&directory, &arguments));
     }
-    let middle = |times: &mut Vec<Duration>| {
-        times.sort();
-        times[ROUNDS / 2]
-    };
     vec![Row {
         what: "boot to the guest's first console byte",
-        vmfab: middle(&mut ours),
+        vmfab: middle(ours).into(),
         limit: Limit::Ratio {
             peer: "QEMU, same arguments",
-            time: middle(&mut peers),
+            needs: middle(peers).into(),
             most: 1.05,
         },
     }]

@@ -21,10 +21,10 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     });
     vec![Row {
         what: "build, last run step changed",
-        vmfab,
+        vmfab: vmfab.into(),
         limit: Limit::Ratio {
             peer: "vmfab's cold build",
-            time: lab.cold.unwrap_or_default(),
+            needs: lab.cold.unwrap_or_default().into(),
             most: 0.15,
         },
     }]

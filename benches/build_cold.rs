@@ -12,10 +12,10 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     lab.cold = Some(vmfab);
     vec![Row {
         what: "cold build, Debian 12 with Docker, to qcow2",
-        vmfab,
+        vmfab: vmfab.into(),
         limit: Limit::Ratio {
             peer: "mmdebstrap + mke2fs + qemu-img",
-            time: peer,
+            needs: peer.into(),
             most: 1.15,
         },
     }]

@@ -35,15 +35,15 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     vec![
         Row {
             what: "build, nothing changed",
-            vmfab,
-            limit: Limit::Time(Duration::from_millis(10)),
+            vmfab: vmfab.into(),
+            limit: Limit::Most(Duration::from_millis(10).into()),
         },
         Row {
             what: "build, nothing changed",
-            vmfab,
+            vmfab: vmfab.into(),
             limit: Limit::Ratio {
                 peer: "docker build (BuildKit)",
-                time: peer,
+                needs: peer.into(),
                 most: 0.15,
             },
         },

@@ -7,15 +7,24 @@
 // A benchmark is a program whose output is its purpose, and that has nobody to hand an error to.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod extents;
 mod lab;
 mod peers;
+mod store;
 mod table;
+mod upgrade;
 
 mod boot_first_byte;
 mod build_changed;
 mod build_cold;
 mod build_unchanged;
 mod many_derivations;
+mod store_dedup;
+mod store_gc;
+mod store_ingest;
+mod store_materialise;
+mod store_memory;
+mod store_verify;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -30,7 +39,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 5] = [
+const MEASUREMENTS: [Measurement; 11] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -50,6 +59,30 @@ const MEASUREMENTS: [Measurement; 5] = [
     Measurement {
         name: "boot-first-byte",
         run: boot_first_byte::run,
+    },
+    Measurement {
+        name: "store-ingest",
+        run: store_ingest::run,
+    },
+    Measurement {
+        name: "store-dedup",
+        run: store_dedup::run,
+    },
+    Measurement {
+        name: "store-materialise",
+        run: store_materialise::run,
+    },
+    Measurement {
+        name: "store-gc",
+        run: store_gc::run,
+    },
+    Measurement {
+        name: "store-verify",
+        run: store_verify::run,
+    },
+    Measurement {
+        name: "store-memory",
+        run: store_memory::run,
     },
 ];
 

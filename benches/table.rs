@@ -1,41 +1,88 @@
 //! The table of results.
 
+use std::fmt;
 use std::time::Duration;
 
-/// One line: a time of vmfab, and what it must not exceed.
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Quantity {
+    /// How long something takes.
+    Time(Duration),
+    /// Memory or storage.
+    Bytes(u64),
+}
+
+/// One line: what vmfab needs, and what it must not exceed.
 pub(crate) struct Row {
     /// What was measured.
     pub(crate) what: &'static str,
-    /// vmfab's time.
-    pub(crate) vmfab: Duration,
-    /// What it is compared with.
+    /// vmfab's figure.
+    pub(crate) vmfab: Quantity,
+    /// What it is compared with: a quantity of the same kind.
     pub(crate) limit: Limit,
 }
 
-/// What a time must not exceed.
+/// What a quantity must not exceed.
 pub(crate) enum Limit {
-    /// So much time.
-    Time(Duration),
-    /// So many times what a peer takes.
+    /// This quantity.
+    Most(Quantity),
+    /// So many times what a peer needs.
     Ratio {
         /// The peer.
         peer: &'static str,
-        /// Its time.
-        time: Duration,
+        /// Its figure.
+        needs: Quantity,
         /// The largest ratio.
         most: f64,
     },
+    /// Nothing: what a peer needs, for information.
+    None {
+        /// The peer.
+        peer: &'static str,
+        /// Its figure.
+        needs: Quantity,
+    },
+}
+
+impl From<Duration> for Quantity {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl Quantity {
+    /// Seconds or bytes.
+    #[allow(clippy::cast_precision_loss)]
+    fn value(self) -> f64 {
+        match self {
+            Self::Time(time) => time.as_secs_f64(),
+            Self::Bytes(bytes) => bytes as f64,
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value();
+        let (value, unit) = match self {
+            Self::Time(_) if value < 1.0 => return write!(f, "{:.1} ms", value * 1e3),
+            Self::Time(_) => (value, "s"),
+            Self::Bytes(..1_048_576) => return write!(f, "{:.0} KiB", value / 1024.0),
+            Self::Bytes(_) => (value / 1_048_576.0, "MiB"),
+        };
+        write!(f, "{value:.2} {unit}")
+    }
 }
 
 impl Row {
-    /// The measured time as a part of what it is compared with, and the most that it may be.
+    /// The measured quantity as a part of what it is compared with, and the most that it may be.
     fn ratio(&self) -> (f64, f64) {
-        match self.limit {
-            Limit::Time(limit) => (self.vmfab.as_secs_f64() / limit.as_secs_f64(), 1.0),
-            Limit::Ratio { time, most, .. } => {
-                (self.vmfab.as_secs_f64() / time.as_secs_f64(), most)
-            }
-        }
+        let (other, most) = match self.limit {
+            Limit::Most(limit) => (limit, 1.0),
+            Limit::Ratio { needs, most, .. } => (needs, most),
+            Limit::None { needs, .. } => (needs, f64::INFINITY),
+        };
+        (self.vmfab.value() / other.value(), most)
     }
 
     /// Whether the limit is kept.
@@ -51,7 +98,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
         "measured",
         "vmfab",
         "peer",
-        "peer's time",
+        "the peer's",
         "ratio",
         "at most",
         "",
@@ -59,26 +106,36 @@ pub(crate) fn render(rows: &[Row]) -> String {
     let mut lines = vec![header.map(str::to_owned)];
     for row in rows {
         let (ratio, most) = row.ratio();
-        let (peer, time, ratio, most) = match row.limit {
-            Limit::Time(limit) => (
+        let (peer, needs, ratio, most) = match row.limit {
+            Limit::Most(limit) => (
                 String::new(),
                 String::new(),
                 String::new(),
-                time_text(limit),
+                limit.to_string(),
             ),
-            Limit::Ratio { peer, time, .. } => (
+            Limit::Ratio { peer, needs, .. } => (
                 peer.to_owned(),
-                time_text(time),
+                needs.to_string(),
                 format!("{ratio:.3}"),
                 format!("{most:.2}"),
             ),
+            Limit::None { peer, needs } => (
+                peer.to_owned(),
+                needs.to_string(),
+                format!("{ratio:.3}"),
+                String::new(),
+            ),
         };
-        let verdict = if row.holds() { "ok" } else { "MISSED" };
+        let verdict = match row.limit {
+            Limit::None { .. } => "",
+            _ if row.holds() => "ok",
+            _ => "MISSED",
+        };
         lines.push([
             row.what.to_owned(),
-            time_text(row.vmfab),
+            row.vmfab.to_string(),
             peer,
-            time,
+            needs,
             ratio,
             most,
             verdict.to_owned(),
@@ -100,13 +157,4 @@ pub(crate) fn render(rows: &[Row]) -> String {
             format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
         })
         .collect()
-}
-
-fn time_text(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds < 1.0 {
-        format!("{:.1} ms", seconds * 1e3)
-    } else {
-        format!("{seconds:.2} s")
-    }
 }

@@ -17,7 +17,7 @@
 //! | 1 | [`recipe`] | KDL to a typed model with source spans |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
-//! | 1 | [`store`] | objects, action results, tags, locks |
+//! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
@@ -28,7 +28,7 @@
 //! | 4 | [`ops`] | use cases with typed options |
 //! | 5 | [`cli`] | arguments, progress, errors, exit codes |
 //!
-//! The files on disk are described in [`host::Home`] and [`store`].
+//! The files on disk are described in [`host::Home`] and `store-format/`.
 
 pub mod builder;
 pub mod cli;

@@ -34,6 +34,11 @@ def need(condition, path, what):
         raise Damage(f"{path}: {what}")
 
 
+def opened(path):
+    """A file, unless it is a link; closed when nobody has it any more."""
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0)
+
+
 def unzstd(frame, length):
     """The content of exactly one frame, which is exactly `length` bytes; never takes memory for more."""
     try:
@@ -103,7 +108,7 @@ class Place:
         where = f"{self.path}: record at {self.offset}"
         need(self.valid and self.offset >= 32, where, "header is not valid")
         need(self.offset + 48 + self.stored <= self.end, where, "is outside of the records")
-        record = os.pread(self.file, 48 + self.stored, self.offset)
+        record = os.pread(self.file.fileno(), 48 + self.stored, self.offset)
         need(crc32c(record[4:]) == struct.unpack_from("<I", record)[0], where, "checksum")
         need(record[4:48] == self.header, where, "is not what the table says")
         content = unzstd(record[48:], self.length) if self.encoding else record[48:]
@@ -143,14 +148,14 @@ class Store:
             path = os.path.join(directory, name)
             if re.fullmatch(names, name, re.ASCII) and stat.S_ISREG(os.lstat(path).st_mode):
                 try:
-                    visit(path, name, os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
+                    visit(path, name, opened(path))
                 except Damage as error:
                     self.damage.append(str(error))
 
     def check_version(self):
         path = os.path.join(self.path, "format.json")
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            with opened(path) as file:
                 text = file.read(65537)
             need(len(text) <= 65536, path, "too large")
             form = json.loads(text.decode())
@@ -168,22 +173,22 @@ class Store:
     def open_pack(self, path, _, file):
         size = self.check_head(path, file, (1, 2))
         need(64 <= size < 2**32, path, "length")
-        crc, count, offset, zero, magic = struct.unpack("<IIQQ8s", os.pread(file, 32, size - 32))
+        crc, count, offset, zero, magic = struct.unpack("<IIQQ8s", os.pread(file.fileno(), 32, size - 32))
         need(magic == b"vmfabend" and zero == 0, path, "trailer")
         need(offset >= 32 and offset + 48 * count + 32 == size, path, "length of the table")
-        table = os.pread(file, 48 * count, offset)
+        table = os.pread(file.fileno(), 48 * count, offset)
         need(crc32c(table) == crc, path, "checksum of the table")
         for key, kind, encoding, zero, stored, length, at in struct.iter_unpack("<32sBBHIII", table):
             place = Place(file, path, offset, at, key, kind, encoding, zero, stored, length)
             self.places.setdefault((kind, key), []).append(place)
 
     def open_journal(self, path, name, file):
-        size = os.fstat(file).st_size
+        size = os.fstat(file.fileno()).st_size
         if size < 32:
             return
         self.check_head(path, file, (2,), int(name, 16))
         need(size < 2**32, path, "length")
-        bytes_, at, found = os.pread(file, size, 0), 32, {}
+        bytes_, at, found = os.pread(file.fileno(), size, 0), 32, {}
         while place := whole(bytes_, at, file, path):
             found[place.kind, place.key] = place
             at += 48 + place.stored
@@ -193,12 +198,12 @@ class Store:
 
     @staticmethod
     def check_head(path, file, roles, number=None):
-        head = os.pread(file, 32, 0)
+        head = os.pread(file.fileno(), 32, 0)
         need(len(head) == 32 and head[:8] == b"vmfabpck", path, "is no file of records")
         version, role, own, zero = struct.unpack("<IIQQ", head[8:])
         need(version == 1, path, f"version {version} is not supported")
         need(role in roles and zero == 0 and number in (None, own), path, "header")
-        return os.fstat(file).st_size
+        return os.fstat(file.fileno()).st_size
 
     def records(self, kind, key):
         """The content of each sound record; notes the damage of others."""
@@ -254,8 +259,7 @@ class Store:
 
 def named(path, file, kind):
     """The object ids in a tag or a root."""
-    with open(file, "rb") as opened:
-        text = opened.read().decode("latin-1")
+    text = file.read().decode("latin-1")
     need(re.fullmatch(f"{DIGEST}\n" if kind == "tag" else f"({DIGEST}\n)*", text), path, "is no list of object ids")
     return text.split()
 

@@ -10,4 +10,5 @@ mod end_to_end;
 mod export;
 mod machines;
 mod recipes;
+mod store_format;
 mod support;

@@ -77,6 +77,15 @@ pub enum Event {
         /// What is done, for people.
         name: String,
     },
+    /// How far that operation is.
+    TaskProgress {
+        /// What is done, for people.
+        name: String,
+        /// Bytes that are done.
+        done: u64,
+        /// Bytes that there are, as far as known.
+        total: u64,
+    },
     /// That operation is over.
     TaskFinished {
         /// What was done, for people.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// store/      the truth: objects, action results, tags
-/// cache/      can be deleted at any time: layers/ unpacked, work/ scratch of running steps, probes/
+/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/
 /// machines/   one directory for each machine
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
@@ -52,6 +52,12 @@ impl Home {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.0.join("store")
+    }
+
+    /// Disks of images as files.
+    #[must_use]
+    pub fn disk_cache(&self) -> PathBuf {
+        self.0.join("cache/disks")
     }
 
     /// Unpacked layers, one directory for each, named by object id.

@@ -214,7 +214,7 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
 }
 
 /// The directory and the name of a file.
-fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
+pub(super) fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
     let name = target
         .file_name()
         .ok_or_else(|| ExportError::NoName(target.to_owned()))?;
@@ -225,7 +225,7 @@ fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
     Ok((directory, Path::new(name)))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
     let path = path.to_owned();
     move |source| ExportError::Io {
         action,
@@ -235,7 +235,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Export
 }
 
 /// A full disk has an error of its own, whoever found it.
-fn full(error: ExportError, target: &Path) -> ExportError {
+pub(super) fn full(error: ExportError, target: &Path) -> ExportError {
     let is_full = match &error {
         ExportError::Io { source, .. } => matches!(
             source.kind(),
@@ -349,7 +349,7 @@ fn convert(
 }
 
 /// Gives the finished file its name. A file that appeared there meanwhile stays unless `force`.
-fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), ExportError> {
+pub(super) fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), ExportError> {
     if !force {
         match renameat_with(CWD, partial, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),

@@ -11,6 +11,7 @@ pub mod images;
 pub mod machine;
 pub mod planning;
 pub mod recipes;
+pub mod store;
 
 use std::sync::Arc;
 

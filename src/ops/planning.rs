@@ -171,6 +171,15 @@ fn survey(store: &Store, plan: &plan::Plan) -> Vec<Surveyed> {
 /// What went into the last build of an image: what the next one is compared with.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
+    /// Path or name of the recipe.
+    #[serde(default)]
+    pub(super) recipe: String,
+    /// The image.
+    #[serde(default)]
+    pub(super) image: String,
+    /// What the steps made.
+    #[serde(default)]
+    outputs: Vec<ObjectId>,
     steps: Vec<RecordedStep>,
 }
 
@@ -199,6 +208,23 @@ impl RecordedStep {
 }
 
 impl Record {
+    /// All records of a home; those that cannot be read are left out.
+    pub(super) fn all(context: &Context) -> Vec<Self> {
+        let entries = fs::read_dir(context.home.build_records());
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Self::read(&entry.path()).ok().flatten())
+            .collect()
+    }
+
+    /// Whether an object went into the build or came out of it.
+    pub(super) fn names(&self, object: &ObjectId) -> bool {
+        let inputs = self.steps.iter().flat_map(|step| &step.inputs);
+        self.outputs.contains(object) || inputs.into_iter().any(|(_, input)| input == object)
+    }
+
     fn read(path: &Path) -> Result<Option<Self>, Error> {
         match fs::read(path) {
             // A record of another version, or a torn one, is as good as none.
@@ -216,7 +242,16 @@ pub(super) fn remember(
     plan: &plan::Plan,
     outputs: &[Option<Outputs>],
 ) -> Result<(), Error> {
-    let mut record = Record::default();
+    let mut record = Record {
+        recipe: recipe_path(options).display().to_string(),
+        image: plan.image_name.clone(),
+        outputs: outputs
+            .iter()
+            .flatten()
+            .flat_map(|outputs| outputs.values().map(|object| object.id))
+            .collect(),
+        steps: Vec::new(),
+    };
     for derivation in plan.graph.nodes() {
         if let Some(inputs) = resolve_inputs(derivation, |node| outputs[node.index()].as_ref()) {
             record.steps.push(RecordedStep::new(derivation, &inputs));
@@ -235,8 +270,7 @@ pub(super) fn remember(
 
 /// One record for each image of each recipe.
 fn record_path(context: &Context, options: &BuildOptions, plan: &plan::Plan) -> PathBuf {
-    let recipe =
-        fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into());
+    let recipe = recipe_path(options);
     let mut hasher = Hasher::new("vmfab build record v1");
     hasher.update_field(recipe.as_os_str().as_encoded_bytes());
     hasher.update_field(plan.image_name.as_bytes());
@@ -244,6 +278,11 @@ fn record_path(context: &Context, options: &BuildOptions, plan: &plan::Plan) -> 
         .home
         .build_records()
         .join(format!("{}.json", hasher.finish().short()))
+}
+
+/// The recipe's file, or the name of one that comes with vmfab.
+fn recipe_path(options: &BuildOptions) -> PathBuf {
+    fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into())
 }
 
 /// Why `now` would run, when the last build is `last`. `makers` are the steps that make its inputs.
@@ -332,6 +371,7 @@ mod tests {
     fn the_reason_is_what_changed() {
         let last = Record {
             steps: vec![step("a", json!({"command": "x"}), &["1", "2"])],
+            ..Record::default()
         };
         let why = |now: &RecordedStep| reasons(Some(&last), now, &["base", "middle"]);
         let same = step("a", json!({"command": "x"}), &["1", "2"]);

@@ -27,13 +27,13 @@ pub(super) fn merge(records: &Records) -> Result<(), StoreError> {
     };
     records.refresh()?;
     let tables: Vec<Arc<Table>> = records.fresh(|view| view.tables.clone())?;
-    let indexes = tables.iter().filter(|table| is_index(table)).count();
+    let indexes = tables.iter().filter(|table| table.is_index()).count();
     let merged: Vec<Arc<Table>> = tables
         .into_iter()
-        .filter(|table| indexes >= INDEXES || !is_index(table))
+        .filter(|table| indexes >= INDEXES || !table.is_index())
         .collect();
     write(records, &merged)?;
-    for table in merged.iter().filter(|table| is_index(table)) {
+    for table in merged.iter().filter(|table| table.is_index()) {
         records.files.remove(&table.path)?;
     }
     records.refresh()
@@ -64,10 +64,6 @@ pub(super) fn rebuild(records: &Records) -> Result<(), StoreError> {
         write(records, &tables)?;
     }
     records.refresh()
-}
-
-fn is_index(table: &Table) -> bool {
-    table.stride() != ENTRY
 }
 
 /// A table that is read from front to back.

@@ -37,6 +37,7 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod usage;
 #[cfg(test)]
 mod vectors;
@@ -60,6 +61,7 @@ pub use ingest::ObjectWriter;
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;
+pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;

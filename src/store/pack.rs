@@ -165,7 +165,7 @@ impl<'a> Rewriter<'a> {
 }
 
 /// Reads a record whole, with its header, and checks its checksum and that `entry` tells the truth.
-fn read_stored(
+pub(super) fn read_stored(
     file: &File,
     path: &Path,
     entry: &Entry,

@@ -169,8 +169,18 @@ impl Store {
             let start = self.records.read_start(location);
             start.map_or(true, |start| u64::from_le_bytes(start) != object.size)
         };
-        let found = self.records.rely(key, &OBJECTS, has_another_size);
-        found.is_ok_and(|location| location.is_some())
+        let has = || {
+            let found = self.records.rely(key, &OBJECTS, has_another_size);
+            found.is_ok_and(|location| location.is_some())
+        };
+        has() || self.records.is_misled() && has()
+    }
+
+    /// Whether there is a record of an object. Nothing is read.
+    #[must_use]
+    pub fn knows(&self, id: &ObjectId) -> bool {
+        let found = self.records.locate(id.digest(), &OBJECTS);
+        found.is_ok_and(|found| !found.is_empty())
     }
 
     /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::error::{StoreError, io_error};
+use super::error::{StoreError, damaged, io_error};
 use super::files::{Files, open_file};
-use super::format::{Kind, RECORD, RecordHeader};
+use super::format::{FormatError, Kind, RECORD, RecordHeader};
 use super::journal;
 use super::pack::read_record;
 use super::session::{Holder, Session};
@@ -87,14 +87,49 @@ impl Records {
                 locations.push(location);
                 false
             });
-            locations
+            (locations, view.is_misled())
         };
-        let locations = look();
-        if !locations.is_empty() {
+        let (locations, misled) = look();
+        if misled {
+            self.renew_indexes()?;
+        } else if !locations.is_empty() {
+            return Ok(locations);
+        } else {
+            self.catch_up()?;
+        }
+        let (locations, misled) = look();
+        if !misled {
             return Ok(locations);
         }
-        self.catch_up()?;
-        Ok(look())
+        self.renew_indexes()?;
+        Ok(look().0)
+    }
+
+    /// After an index was seen to be wrong: indexes are made anew, and where that cannot be, none is used.
+    fn renew_indexes(&self) -> Result<(), StoreError> {
+        self.view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget_indexes();
+        self.refresh()?;
+        if self.writable {
+            // It is a cache: without one it goes too.
+            let _ = super::index::rebuild(self);
+        }
+        Ok(())
+    }
+
+    /// Looks whether an index lied about `location`, where a record was not what was expected. When it did, `locate` finds
+    /// something else the next time.
+    fn doubt(&self, location: &Location) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.doubt(&self.files, location)
+    }
+
+    /// Whether an index was seen to be wrong, so that it is worth to look again.
+    pub(super) fn is_misled(&self) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.is_misled()
     }
 
     /// A record of `key` that this process may rely on from now on: a garbage collection leaves it where it is.
@@ -213,7 +248,10 @@ impl Records {
                 match read {
                     Ok(()) => return Ok(Some(location)),
                     Err(error) if error.is_absent() => gone = true,
-                    Err(error) => damage = Some(error),
+                    Err(error) => {
+                        gone |= self.doubt(&location);
+                        damage = Some(error);
+                    }
                 }
             }
             match damage {
@@ -227,16 +265,23 @@ impl Records {
     /// Reads the record at `location` into `out`.
     pub(super) fn read_at(&self, location: &Location, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let (file, path) = self.open(&location.holder)?;
-        read_record(&file, &path, &location.entry, &mut Vec::new(), out)
+        read_record(&file, &path, &location.entry, &mut Vec::new(), out).inspect_err(|_| {
+            self.doubt(location);
+        })
     }
 
     /// The first 8 bytes of a payload that is stored as it is: in a list, the size of its object.
     pub(super) fn read_start(&self, location: &Location) -> Result<[u8; 8], StoreError> {
         let (file, path) = self.open(&location.holder)?;
+        let mut bytes = [0; RECORD + 8];
+        let read = file.read_exact_at(&mut bytes, u64::from(location.entry.offset));
+        let record = RecordHeader::parse(&bytes).map(|(record, _)| record);
+        if read.is_err() || record != Ok(location.entry.record) {
+            self.doubt(location);
+            return Err(damaged(&path)(FormatError("it has no such record there")));
+        }
         let mut start = [0; 8];
-        let offset = u64::from(location.entry.offset) + RECORD as u64;
-        file.read_exact_at(&mut start, offset)
-            .map_err(io_error("read", &path))?;
+        start.copy_from_slice(&bytes[RECORD..]);
         Ok(start)
     }
 

@@ -17,18 +17,12 @@ impl Store {
         self.records.files.path("roots", name.as_str())
     }
 
-    /// Makes a root keep these objects, at least one, and no longer those that it kept before.
+    /// Makes a root keep these objects, and no longer those that it kept before.
     ///
     /// # Errors
     /// The store fails.
     pub fn put_root(&self, name: &TagName, objects: &[ObjectId]) -> Result<(), StoreError> {
         self.records.check_writable()?;
-        if objects.is_empty() {
-            return Err(StoreError::Refused(format!(
-                "the root {} would keep nothing",
-                name.as_str()
-            )));
-        }
         // What has a name must not be lost with the power.
         self.records.barrier()?;
         let mut text = String::with_capacity(objects.len() * 65);
@@ -63,11 +57,8 @@ impl Store {
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let objects: Result<Vec<ObjectId>, _> = text.lines().map(str::parse).collect();
-        match objects {
-            Ok(objects) if !objects.is_empty() => Ok(Some(objects)),
-            _ => Err(StoreError::TagFile(path)),
-        }
+        let objects = text.lines().map(str::parse).collect::<Result<_, _>>();
+        objects.map(Some).map_err(|_| StoreError::TagFile(path))
     }
 
     /// Removes a root; tells whether it was there.
@@ -115,7 +106,6 @@ mod tests {
         let two = [object(b"1"), object(b"2")];
         store.put_root(&name, &two).unwrap();
         assert_eq!(store.roots().unwrap(), [(name.clone(), two.to_vec())]);
-        assert!(store.put_root(&name, &[]).is_err());
         assert!(store.remove_root(&name).unwrap());
         assert!(!store.remove_root(&name).unwrap());
     }
@@ -124,7 +114,7 @@ mod tests {
     fn a_file_of_something_else_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        for text in ["", "x\n", "\n"] {
+        for text in ["x\n", "\n"] {
             fs::write(store.root().join("roots/bad"), text).unwrap();
             let error = store.roots().unwrap_err();
             assert!(matches!(error, StoreError::TagFile(_)), "{error}");

@@ -114,6 +114,11 @@ impl Table {
         Ok(())
     }
 
+    /// Whether it is an index, not the table of a pack.
+    pub(super) const fn is_index(&self) -> bool {
+        self.stride != ENTRY
+    }
+
     /// Entries.
     pub(super) const fn count(&self) -> u64 {
         self.count

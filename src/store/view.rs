@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::error::{StoreError, io_error};
@@ -49,6 +50,8 @@ pub(super) struct View {
     pub(super) journals: BTreeMap<u64, JournalView>,
     /// Packs and indexes that cannot be used, and why.
     pub(super) broken: BTreeMap<PathBuf, String>,
+    /// An index was seen to be wrong.
+    misled: AtomicBool,
     listed: Option<Listed>,
 }
 
@@ -250,7 +253,7 @@ impl View {
         }
         let mut done = false;
         for table in &self.tables {
-            let _ = table.find(key, |entry, pack| {
+            let looked = table.find(key, |entry, pack| {
                 if kinds.contains(&entry.record.kind) && self.packs.contains(&pack) {
                     done = found(Location {
                         holder: Holder::Pack(pack),
@@ -259,10 +262,47 @@ impl View {
                 }
                 done
             });
+            if looked.is_err() && table.is_index() {
+                self.misled.store(true, Ordering::Relaxed);
+            }
             if done {
                 return;
             }
         }
+    }
+
+    /// Whether an index was seen to be wrong.
+    pub(super) fn is_misled(&self) -> bool {
+        self.misled.load(Ordering::Relaxed)
+    }
+
+    /// Where a record was not what was expected: looks whether an index said so that lies, because the pack's own table does
+    /// not say the same.
+    pub(super) fn doubt(&self, files: &Files, location: &Location) -> bool {
+        let Holder::Pack(pack) = location.holder else {
+            return false;
+        };
+        let by_index = |table: &Arc<Table>| table.is_index() && table.packs.contains(&pack);
+        if !self.tables.iter().any(by_index) {
+            return false;
+        }
+        let Ok((table, _)) = Table::of_pack(files.path("packs", pack), pack) else {
+            return false;
+        };
+        let mut same = false;
+        let looked = table.find(&location.entry.record.key, |entry, _| {
+            same |= entry == location.entry;
+            same
+        });
+        let lies = looked.is_ok() && !same;
+        self.misled.fetch_or(lies, Ordering::Relaxed);
+        lies
+    }
+
+    /// Forgets the indexes, until there are others. Packs are looked up in their own tables.
+    pub(super) fn forget_indexes(&mut self) {
+        self.tables.retain(|table| !table.is_index());
+        self.misled = AtomicBool::new(false);
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::Store;
 use super::error::StoreError;
-use super::format::{Entry, Kind};
+use super::format::{Entry, Kind, decode_action};
 use super::journal::{goes_on_behind, scan};
 use super::records::Records;
 use super::session::Holder;
 use super::table::{OBJECTS, Table};
 use super::view::{Location, list_packs};
-use crate::digest::{Digest, ObjectId, Sha256};
+use crate::digest::{ActionKey, Digest, ObjectId, Sha256};
 
 /// Entries that are read at once from one table.
 const READ: u64 = 512;
@@ -301,6 +301,39 @@ impl Store {
                 found.push(id);
             }
         }
+        Ok(found)
+    }
+}
+
+impl Store {
+    /// The outputs of action results that are one of these objects: key, name of the output, object.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn results_with(
+        &self,
+        objects: &HashSet<ObjectId>,
+    ) -> Result<Vec<(ActionKey, String, ObjectId)>, StoreError> {
+        let snapshot = self.records.snapshot()?;
+        let mut walk = Walk::new(&snapshot, None)?;
+        let (mut group, mut bytes, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        while walk.next(&mut group)? {
+            for location in &group {
+                if location.entry.record.kind == Kind::Action
+                    && self.records.read_at(location, &mut bytes).is_ok()
+                    && let Ok((_, outputs)) = decode_action(&bytes)
+                {
+                    let key = ActionKey::new(location.entry.record.key);
+                    let named = outputs
+                        .into_iter()
+                        .filter(|(_, output)| objects.contains(&output.id))
+                        .map(|(name, output)| (key, name, output.id));
+                    found.extend(named);
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
         Ok(found)
     }
 }

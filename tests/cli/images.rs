@@ -25,8 +25,8 @@ fn images_are_listed() {
     let columns: Vec<_> = ran.stdout.lines().map(|line| &line[..end]).collect();
     insta::assert_snapshot!(columns.join("\n"), @r#"
     TAG          IMAGE          NAME        ARCHITECTURE      DISK
-    @debian-12   80b64fb343c3   debian-12   x86_64         4.9 KiB
-    @docker      715518e7c75b   docker      x86_64         4.9 KiB
+    @debian-12   ef0676ae3d92   debian-12   x86_64         4.9 KiB
+    @docker      0e805fa4913d   docker      x86_64         4.9 KiB
     "#);
     let list = bench.run(["images", "--json"]).ends_with(0).json();
     assert_eq!(list[1]["tag"], "docker");
@@ -68,7 +68,7 @@ fn an_image_is_inspected_by_tag_or_id() {
         .filter(|line| !line.starts_with("on this host:"))
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    image:        715518e7c75be43233c6ca9d45ff23c3181ba5bf79e327ceec5141b7757cedfa
+    image:        0e805fa4913d1b1df2c07b4626eb9f7ea83b2da93da7aacc5bb47ebfb6ab490d
     tags:         @docker
     name:         docker
     recipe:       docker 1.0.0
@@ -77,7 +77,7 @@ fn an_image_is_inspected_by_tag_or_id() {
     architecture: x86_64
     boots:        kernel directly
     command line: root=/dev/vda console=ttyS0
-    disk:         4.9 KiB ext4 "root", a89be03ccb6f
+    disk:         4.9 KiB ext4 "root", 0636fc3dbba4
     layers:       2
     user:         root
     port:         80 (127.0.0.1:8080)
@@ -97,8 +97,8 @@ fn an_image_is_inspected_by_tag_or_id() {
     let ran = bench.run(["image", "history", "@docker"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @r#"
     LAYER             SIZE
-    11d08f55ef04    10 KiB
-    a6017cc0fcec   2.0 KiB
+    fddd61340c4b    10 KiB
+    fff17655902a   2.0 KiB
     "#);
 }
 

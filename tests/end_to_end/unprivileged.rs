@@ -118,7 +118,11 @@ fn somebody_else_gets_the_same_image() {
     let mut build = by_somebody_else(&place.0, account.as_ref());
     let theirs = Build::of(build.args(["build", "recipes/every-node.kdl", "--json"])).succeeds();
     assert_eq!(theirs.ended("cached"), [""; 0]);
-    assert!(theirs.started()[0].contains(": bootstrap "));
+    let started = theirs.started();
+    assert!(
+        started.iter().any(|step| step.contains(": bootstrap ")),
+        "{started:?}"
+    );
     let layers = |ran: Ran| ran.ends_with(0).json()["config"]["layers"].clone();
     let inspect = ["image", "inspect", "@every-node", "--json"];
     let my_layers = layers(Lab::get().run(inspect));

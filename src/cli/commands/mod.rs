@@ -18,6 +18,7 @@ mod rm;
 mod ssh;
 mod start;
 mod stop;
+mod store;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -54,6 +55,7 @@ pub(super) enum Command {
     Fmt(fmt::Fmt),
     Images(images::Images),
     Image(image::Image),
+    Store(store::Store),
     Boot(boot::Boot),
     Ssh(ssh::Ssh),
     List(list::List),
@@ -78,6 +80,7 @@ impl Command {
             Self::Fmt(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
+            Self::Store(command) => command.run(session),
             Self::Boot(command) => command.run(session),
             Self::Ssh(command) => command.run(session),
             Self::List(command) => command.run(session),
@@ -108,6 +111,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["boot", "ssh", "list", "start", "stop", "rm"],
     ),
     ("Look at machines", &["inspect", "logs", "console"]),
+    ("Keep the store", &["store"]),
     ("This program", &["doctor", "completions", "man", "help"]),
 ];
 

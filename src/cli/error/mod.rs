@@ -113,6 +113,11 @@ impl CliError {
         Self::new(Kind::Usage, message)
     }
 
+    /// Something is not what its digest says.
+    pub(super) fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Verification, message).with_help(DAMAGE_HELP)
+    }
+
     /// Standard output cannot be written to.
     pub(super) fn standard_output(error: &io::Error) -> Self {
         match error.kind() {
@@ -216,6 +221,10 @@ pub(super) fn apt_get<'a>(packages: impl Iterator<Item = &'a str>) -> String {
     format!("sudo apt-get install {}", list.join(" "))
 }
 
+/// What to do about damage in the store.
+const DAMAGE_HELP: &str = "`vmfab store verify` names all that is damaged and what it belongs to; `vmfab \
+    store repair` drops it, and the next build makes it anew";
+
 fn store(error: &StoreError, message: String) -> CliError {
     match error {
         StoreError::Io { source, path, .. } => {
@@ -232,18 +241,12 @@ fn store(error: &StoreError, message: String) -> CliError {
             .with_help("set VMFAB_HOME to a directory that can be written to"),
         StoreError::NoObject(_) => CliError::new(Kind::NotFound, message)
             .with_help("build the image again: what is missing is made anew"),
-        StoreError::Damaged { .. } | StoreError::DamagedObject { .. } => {
-            CliError::new(Kind::Verification, message).with_help(
-                "`vmfab store verify` names all that is damaged and what it belongs to; `vmfab store repair` \
-                 drops it, and the next build makes it anew",
-            )
+        StoreError::Damaged { .. } | StoreError::DamagedObject { .. } => CliError::damaged(message),
+        StoreError::TagFile(path) => CliError::new(Kind::Verification, message)
+            .with_help(format!("remove {} and tag the image again", path.display())),
+        StoreError::Busy { .. } => {
+            CliError::new(Kind::Failed, message).with_help("try again when it has ended")
         }
-        StoreError::TagFile(path) => CliError::new(Kind::Verification, message).with_help(format!(
-            "remove {} and tag the image again",
-            path.display()
-        )),
-        StoreError::Busy { .. } => CliError::new(Kind::Failed, message)
-            .with_help("try again when it has ended"),
         StoreError::Refused(_) => CliError::new(Kind::Failed, message),
         StoreError::TagName(_) => CliError::new(Kind::Usage, message),
         StoreError::Changed(_) => {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use super::super::output::{clean, duration, unicode};
+use super::super::output::{clean, duration, size, unicode};
 use super::locked;
 use super::narrator::Narrator;
 use crate::event::Event;
@@ -183,6 +183,11 @@ impl Screen {
             Event::StepFinished { step, .. } => self.finish(&Thing::Step(step)),
             Event::BuildFinished { .. } => self.clear(),
             Event::TaskStarted { name } => self.begin(Thing::Task(name.clone()), name, now),
+            Event::TaskProgress { name, done, total } => {
+                if let Some(running) = self.running.get_mut(&Thing::Task(name)) {
+                    running.last_line = format!("{} of {}", size(done), size(total));
+                }
+            }
             Event::TaskFinished { name, .. } => self.finish(&Thing::Task(name)),
             Event::MachineWaiting { machine, what } => {
                 let label = format!("{machine}: waiting for {what}");

@@ -147,6 +147,7 @@ impl Narrator {
             }
             Event::StepOutput { .. }
             | Event::TaskStarted { .. }
+            | Event::TaskProgress { .. }
             | Event::MachineWaiting { .. }
             | Event::ImageReady { .. } => {}
         }

@@ -125,7 +125,7 @@ fn caches_and_names_are_looked_at() {
     let size = fs::metadata(&index).unwrap().len();
     flip(&index, size - 10);
     fs::write(directory.path().join("tags/bad"), "x").unwrap();
-    fs::write(directory.path().join("roots/bad"), "").unwrap();
+    fs::write(directory.path().join("roots/bad"), "\n").unwrap();
     fs::write(directory.path().join("tags/.hidden"), "x").unwrap();
     let report = verify(directory.path(), true);
     let kinds: Vec<_> = report.damaged_files.iter().map(|file| file.kind).collect();

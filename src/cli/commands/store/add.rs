@@ -1,0 +1,50 @@
+//! `vmfab store add`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::CliError;
+use super::super::super::output::size;
+use super::super::super::session::Session;
+use super::parse_root;
+use crate::ops::store::{self, AddOptions};
+use crate::store::TagName;
+
+/// Store files
+///
+/// Prints id, size and path of each one. A file that has not changed since it was added is not read again.
+/// Without --keep a file stays until the next garbage collection.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store add installer.iso --keep installer
+  vmfab store add *.qcow2 --json | jq -r '.[].object'")]
+pub(super) struct Add {
+    /// Regular files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Keep the files under this name, in place of what it kept before
+    #[arg(long, value_name = "NAME", value_parser = parse_root)]
+    keep: Option<TagName>,
+}
+
+impl Add {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = AddOptions {
+            files: self.files,
+            keep: self.keep,
+        };
+        let added = store::add(session.context()?, &options)?;
+        session.print(&added, |added| {
+            let lines = added.iter().map(|one| match session.quiet() {
+                true => format!("{}\n", one.object),
+                false => format!("{}  {:>8}  {}\n", one.object, size(one.size), one.path),
+            });
+            lines.collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,66 @@
+//! `vmfab store backup`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::{CliError, Kind};
+use super::super::super::output::{count, duration, size};
+use super::super::super::session::Session;
+use super::{damaged_files, names};
+use crate::ops::store::{self, BackedUp, BackupOptions};
+
+/// Copy what is new in the store to a backup
+///
+/// A backup is a store of the same format, complete by itself. Only packs that it does not have are copied, and
+/// checked on the way. Builds may run meanwhile. When it is interrupted, run it again. Machines and logs are not
+/// in it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store backup /mnt/backup/vmfab
+  vmfab store backup /mnt/backup/vmfab --prune")]
+pub(super) struct Backup {
+    /// A backup; or an empty or new directory, for the first one
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+
+    /// Remove tags and roots from the backup that are gone here
+    #[arg(long)]
+    prune: bool,
+}
+
+impl Backup {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = BackupOptions {
+            directory: self.directory,
+            prune: self.prune,
+        };
+        let done = store::backup(session.context()?, &options)?;
+        session.print(&done, text)?;
+        if done.transferred.damaged.is_empty() {
+            Ok(Status::Done)
+        } else {
+            Ok(Status::Code(Kind::Verification.exit_code()))
+        }
+    }
+}
+
+fn text(done: &BackedUp) -> String {
+    let transferred = &done.transferred;
+    let mut text = damaged_files(&transferred.damaged);
+    text += &names(&done.tags, &done.roots, "written");
+    text += &format!(
+        "{}: {} copied ({}), {} there already, in {}\n",
+        done.directory.display(),
+        count(transferred.packs as usize, "pack"),
+        size(transferred.bytes),
+        transferred.present,
+        duration(done.seconds)
+    );
+    if !transferred.damaged.is_empty() {
+        text += "What is damaged was not copied: vmfab store verify tells what it means\n";
+    }
+    text
+}

@@ -1,0 +1,82 @@
+//! `vmfab store get`
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::CliError;
+use super::super::super::output::size;
+use super::super::super::session::Session;
+use crate::ops::store::{self, GetOptions};
+
+/// How much is written at once.
+const PIECE: usize = 1 << 20;
+
+/// Write an object to a file or to standard output
+///
+/// OBJECT is an id, its first digits (six or more), or @TAG for the disk of an image. Everything is checked
+/// before it is written; in a file, zeros become holes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store get 3f2a9c01 --output installer.iso
+  vmfab store get @docker | zstd > docker.raw.zst")]
+pub(super) struct Get {
+    /// What to write
+    object: String,
+
+    /// The file; standard output when there is none
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Replace the file when it exists
+    #[arg(short, long, requires = "output")]
+    force: bool,
+}
+
+impl Get {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let Some(target) = self.output else {
+            return to_standard_output(&self.object, session);
+        };
+        let options = GetOptions {
+            object: self.object,
+            target,
+            force: self.force,
+        };
+        let got = store::get(session.context()?, &options)?;
+        session.print(&got, |got| match session.quiet() {
+            true => String::new(),
+            false => format!("{}  {:>8}  {}", got.object, size(got.size), got.path),
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+fn to_standard_output(object: &str, session: &Session) -> Result<Status, CliError> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return Err(CliError::usage("an object is not written to a terminal")
+            .with_help("add --output FILE"));
+    }
+    let mut reader = store::open(session.reading_context()?, object)?;
+    let mut buffer = vec![0; PIECE];
+    let mut stdout = stdout.lock();
+    loop {
+        let length = reader
+            .read(&mut buffer)
+            .map_err(|error| CliError::damaged(error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        stdout
+            .write_all(&buffer[..length])
+            .map_err(|error| CliError::standard_output(&error))?;
+    }
+    stdout
+        .flush()
+        .map_err(|error| CliError::standard_output(&error))?;
+    Ok(Status::Done)
+}

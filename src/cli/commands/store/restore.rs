@@ -1,0 +1,85 @@
+//! `vmfab store restore`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::{CliError, Kind};
+use super::super::super::output::{count, duration, size};
+use super::super::super::session::Session;
+use super::super::build::parse_tag;
+use super::{damaged_files, names};
+use crate::ops::store::{self, RestoreOptions, Restored};
+use crate::store::TagName;
+
+/// Bring back what a backup has and the store lacks
+///
+/// Tags and roots that name something else by now stay as they are, and the exit code is 1. When it is
+/// interrupted, run it again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store restore /mnt/backup/vmfab
+  vmfab store restore /mnt/backup/vmfab --tag @docker --force
+  vmfab store restore /mnt/backup/vmfab --dry-run")]
+pub(super) struct Restore {
+    /// The backup
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+
+    /// Only the image of this tag; can be given several times
+    #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
+    tags: Vec<TagName>,
+
+    /// Show what would be restored, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Replace tags and roots that name something else
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Restore {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = RestoreOptions {
+            directory: self.directory,
+            tags: self.tags,
+            dry_run: self.dry_run,
+            force: self.force,
+        };
+        let done = store::restore(session.context()?, &options)?;
+        session.print(&done, text)?;
+        let kept = !done.tags.kept.is_empty() || !done.roots.kept.is_empty();
+        if kept {
+            session.note("add --force to replace what names something else here");
+        }
+        Ok(match () {
+            () if !done.transferred.damaged.is_empty() => {
+                Status::Code(Kind::Verification.exit_code())
+            }
+            () if kept => Status::Code(Kind::Failed.exit_code()),
+            () => Status::Done,
+        })
+    }
+}
+
+fn text(done: &Restored) -> String {
+    let transferred = &done.transferred;
+    let (written, copied) = if done.dry_run {
+        ("to be written", "to be copied")
+    } else {
+        ("written", "copied")
+    };
+    let mut text = damaged_files(&transferred.damaged);
+    text += &names(&done.tags, &done.roots, written);
+    text + &format!(
+        "{}: {} {copied} ({}), {} there already, in {}\n",
+        done.directory.display(),
+        count(transferred.packs as usize, "pack"),
+        size(transferred.bytes),
+        transferred.present,
+        duration(done.seconds)
+    )
+}

@@ -1,0 +1,82 @@
+//! `vmfab store roots|unkeep`
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::CliError;
+use super::super::super::output::size;
+use super::super::super::session::Session;
+use super::super::super::table::{Align, Table};
+use super::parse_root;
+use crate::ops::store::{self, RootEntry};
+use crate::store::TagName;
+
+/// List what is kept by name: the roots that `add --keep` makes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store roots
+  vmfab store roots --json | jq -r '.[].objects[].object'")]
+pub(super) struct Roots {}
+
+impl Roots {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let roots = store::roots(session.reading_context()?)?;
+        session.print(&roots, |roots| {
+            if session.quiet() {
+                roots
+                    .iter()
+                    .map(|root| format!("{}\n", root.name))
+                    .collect()
+            } else {
+                table(roots)
+            }
+        })?;
+        if roots.is_empty() {
+            session.note("nothing is kept by name: vmfab store add FILE --keep NAME does that");
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn table(roots: &[RootEntry]) -> String {
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        ("OBJECT", Align::Left),
+        ("SIZE", Align::Right),
+    ]);
+    for root in roots {
+        for object in &root.objects {
+            table.row([
+                root.name.clone(),
+                object.object.short(),
+                object.size.map_or("damaged".to_owned(), size),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+/// Remove roots; what they kept goes with the next garbage collection
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store unkeep installer")]
+pub(super) struct Unkeep {
+    /// The roots
+    #[arg(required = true, value_name = "NAME", value_parser = parse_root)]
+    names: Vec<TagName>,
+}
+
+impl Unkeep {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let removed = store::unkeep(session.reading_context()?, &self.names)?;
+        session.print(&removed, |removed| {
+            let lines = removed.iter();
+            lines
+                .map(|root| format!("{} is not kept any more\n", root.name))
+                .collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,84 @@
+//! `vmfab store stat`
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::CliError;
+use super::super::super::output::{count, size};
+use super::super::super::session::Session;
+use super::super::super::table::{Align, Table};
+use crate::ops::store;
+use crate::store::GroupUsage;
+
+/// Show what takes space
+///
+/// LOGICAL is what the content has as plain files, STORED what it takes in the store: equal parts
+/// once, and compressed. ONLY is the part of that which no other image and no root has.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store stat
+  vmfab store stat --json | jq '.images[] | {tags, unique}'")]
+pub(super) struct Stat {}
+
+impl Stat {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let stat = store::stat(session.reading_context()?)?;
+        session.print(&stat, text)?;
+        Ok(Status::Done)
+    }
+}
+
+fn text(stat: &store::Stat) -> String {
+    let usage = &stat.usage;
+    let number = |number: u64, noun: &str| count(number as usize, noun);
+    let mut total = Table::new([("", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
+    let mut row = |name: &str, bytes: u64, what: String| {
+        total.row([name.to_owned(), size(bytes), what]);
+    };
+    row("logical", usage.logical, number(usage.objects, "object"));
+    row(
+        "deduplicated",
+        usage.deduplicated,
+        number(usage.chunks, "chunk"),
+    );
+    let (packs, journals) = (usage.packs.count, usage.journals.count);
+    let files = format!("{}, {}", number(packs, "pack"), number(journals, "journal"));
+    row("stored", usage.stored, files);
+    row(
+        "index",
+        usage.index.bytes,
+        number(usage.index.count, "file"),
+    );
+    let (disks, layers) = (stat.caches.disks, stat.caches.layers);
+    row("disk cache", disks.bytes, number(disks.files, "file"));
+    row("layer cache", layers.bytes, number(layers.files, "file"));
+    let mut text = total.to_string();
+    if stat.images.is_empty() && stat.roots.is_empty() {
+        return text;
+    }
+    let mut groups = Table::new([
+        ("IMAGE OR ROOT", Align::Left),
+        ("LOGICAL", Align::Right),
+        ("STORED", Align::Right),
+        ("ONLY", Align::Right),
+        ("", Align::Left),
+    ]);
+    let mut row = |name: String, usage: &GroupUsage| {
+        let missing = match usage.missing {
+            0 => String::new(),
+            missing => format!("{} missing", number(missing, "object")),
+        };
+        let sizes = [usage.logical, usage.stored, usage.unique].map(size);
+        groups.row([name].into_iter().chain(sizes).chain([missing]));
+    };
+    for image in &stat.images {
+        let tags: Vec<_> = image.tags.iter().map(|tag| format!("@{tag}")).collect();
+        row(tags.join(" "), &image.usage);
+    }
+    for root in &stat.roots {
+        row(root.name.clone(), &root.usage);
+    }
+    text.push('\n');
+    text + &groups.to_string()
+}

@@ -1,0 +1,96 @@
+//! `vmfab store verify`
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::{CliError, Kind};
+use super::super::super::output::{count, duration, size};
+use super::super::super::session::Session;
+use super::damaged_files;
+use crate::ops::store::{self, Damage, NeededBy, Verification};
+
+/// Check that everything in the store is what its name says
+///
+/// Names damaged files and objects, what needs these objects, and what makes them again. Exit code 6 when
+/// something is wrong. Builds may run meanwhile.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store verify
+  vmfab store verify --quick
+  vmfab store verify --json | jq '.damaged_objects[].needed_by'")]
+pub(super) struct Verify {
+    /// Look at the structure only: content of chunks is not read
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let found = store::verify(session.context()?, self.quick)?;
+        session.print(&found, |found| {
+            if session.quiet() && found.ok {
+                String::new()
+            } else {
+                text(found)
+            }
+        })?;
+        if found.ok {
+            Ok(Status::Done)
+        } else {
+            Ok(Status::Code(Kind::Verification.exit_code()))
+        }
+    }
+}
+
+fn text(found: &Verification) -> String {
+    let mut text = damaged_files(&found.damaged_files);
+    text.extend(found.damaged_objects.iter().map(damage));
+    let number = |number: u64, noun: &str| count(number as usize, noun);
+    let what = format!(
+        "{}, {}, {} ({}{})",
+        number(found.packs, "pack"),
+        number(found.journals, "journal"),
+        number(found.objects, "object"),
+        size(found.bytes),
+        if found.quick { ", structure only" } else { "" },
+    );
+    let (files, objects) = (found.damaged_files.len(), found.damaged_objects.len());
+    let end = match (files, objects) {
+        (0, 0) => "nothing is wrong".to_owned(),
+        (files, 0) => format!("damaged: {}; all objects can be read", count(files, "file")),
+        (0, objects) => format!("damaged: {}", count(objects, "object")),
+        _ => format!(
+            "damaged: {}, {}",
+            count(files, "file"),
+            count(objects, "object")
+        ),
+    };
+    text + &format!("{what} in {}: {end}\n", duration(found.seconds))
+}
+
+fn damage(damage: &Damage) -> String {
+    let mut text = format!("object {}: {}\n", damage.object, damage.reason);
+    let needed: Vec<String> = damage.needed_by.iter().map(needed_by).collect();
+    let needed = match needed.as_slice() {
+        [] => "nothing that has a name".to_owned(),
+        some => some.join(", "),
+    };
+    text += &format!("  needed by: {needed}\n");
+    for (number, remedy) in damage.remedies.iter().enumerate() {
+        let label = if number == 0 { "to mend it:" } else { "or:" };
+        text += &format!("  {label:<11} {remedy}\n");
+    }
+    text
+}
+
+fn needed_by(by: &NeededBy) -> String {
+    match by {
+        NeededBy::Tag { tag, part } => format!("@{tag} ({})", part.name()),
+        NeededBy::Root { name } => format!("root {name}"),
+        NeededBy::Machine { name, part } => format!("machine {name} ({})", part.name()),
+        NeededBy::Result { output, action } => {
+            format!("result {} ({output})", action.short())
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Objects as files of the user.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::export::{self, ExportError};
+use super::super::format::DiskFormat;
+use super::super::{Context, Error, images};
+use crate::digest::ObjectId;
+use crate::store::{ObjectReader, Store};
+
+/// The fewest digits of an object's id that name it.
+const SHORTEST: usize = 6;
+/// So many objects with the same first digits are told.
+const TOLD: usize = 5;
+
+/// What to get, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetOptions {
+    /// An id, its first digits, or `@TAG` for the disk of an image.
+    pub object: String,
+    /// The file.
+    pub target: PathBuf,
+    /// Whether an existing file is replaced.
+    pub force: bool,
+}
+
+/// An object that was written to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Got {
+    /// The object.
+    pub object: ObjectId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The file.
+    pub path: String,
+}
+
+/// Writes an object to a file, which appears when it is complete, or not at all.
+///
+/// # Errors
+/// There is no such object, the file exists or cannot be written, or the store fails.
+pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Error> {
+    let store = context.store()?;
+    let object = find(&store, &options.object)?;
+    let target = options.target.as_path();
+    export::check(target, DiskFormat::Raw, options.force)?;
+    let (directory, name) = export::split(target)?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".vmfab-")
+        .tempdir_in(directory)
+        .map_err(export::failed("create a directory in", directory))?;
+    let partial = scratch.path().join(name);
+    let file = File::create(&partial).map_err(export::failed("create", &partial))?;
+    store.write_to(&object, &file, &partial)?;
+    if context.interrupt.requested() {
+        return Err(Error::Interrupted);
+    }
+    export::publish(&partial, target, options.force)
+        .map_err(|error: ExportError| export::full(error, target))?;
+    let meta = file.metadata().map_err(Error::io("look at", target))?;
+    Ok(Got {
+        object,
+        size: meta.len(),
+        path: target.to_string_lossy().into_owned(),
+    })
+}
+
+/// Opens an object for reading.
+///
+/// # Errors
+/// There is no such object, or it is damaged.
+pub fn open(context: &Context, name: &str) -> Result<ObjectReader, Error> {
+    let store = context.store()?;
+    let object = find(&store, name)?;
+    Ok(store.open_object(&object)?)
+}
+
+/// The object that a user named.
+fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
+    if let Some(tag) = name.strip_prefix('@') {
+        let tags = store.tags()?;
+        let Some((_, image)) = tags.iter().find(|(other, _)| other.as_str() == tag) else {
+            let known = tags.iter().map(|(other, _)| other.as_str());
+            return Err(Error::not_found("image", tag, known));
+        };
+        return Ok(images::config(store, image)?.disk.id);
+    }
+    let digits = name.to_ascii_lowercase();
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let unknown = |help: &str| Error::NotFound {
+        noun: "object",
+        name: name.to_owned(),
+        help: Some(help.to_owned()),
+    };
+    if !is_hex || digits.is_empty() || digits.len() > 64 {
+        return Err(unknown(
+            "an object is named by its id, by the first digits of that, or by @TAG for the disk of an image",
+        ));
+    }
+    if digits.len() < SHORTEST {
+        return Err(Error::Usage {
+            message: format!("\"{name}\" is too short to name an object"),
+            help: Some(format!("give at least {SHORTEST} digits of its id")),
+        });
+    }
+    let mut found = store.objects_beginning(&digits, TOLD + 1)?;
+    match found.len() {
+        0 => Err(unknown("`vmfab store roots` lists the files that are kept")),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let more = if found.len() > TOLD { ", …" } else { "" };
+            let ids: Vec<String> = found
+                .iter()
+                .take(TOLD)
+                .map(|id| id.to_string()[..digits.len().max(12) + 4].to_owned())
+                .collect();
+            Err(Error::Usage {
+                message: format!("\"{name}\" is the beginning of several objects"),
+                help: Some(format!("give more digits: {}{more}", ids.join(", "))),
+            })
+        }
+    }
+}

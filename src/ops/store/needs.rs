@@ -1,0 +1,209 @@
+//! What needs an object, and what makes it again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::Serialize;
+
+use super::super::planning::Record;
+use super::super::{Context, Error, images};
+use super::parts;
+use crate::digest::{ActionKey, ObjectId};
+use crate::machine::Machines;
+use crate::store::Store;
+
+/// What needs an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum NeededBy {
+    /// An image that a tag names.
+    Tag {
+        /// The tag, without `@`.
+        tag: String,
+        /// What the object is to the image.
+        part: Part,
+    },
+    /// A root.
+    Root {
+        /// Its name.
+        name: String,
+    },
+    /// A machine, for its image.
+    Machine {
+        /// Its name.
+        name: String,
+        /// What the object is to the image.
+        part: Part,
+    },
+    /// The result of a step, or of adding a file: without it the step runs again.
+    Result {
+        /// The name of the output; `file` for a file that was added.
+        output: String,
+        /// The step.
+        action: ActionKey,
+    },
+}
+
+/// What an object is to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Its config.
+    Config,
+    /// Its disk.
+    Disk,
+    /// Its kernel.
+    Kernel,
+    /// Its initrd.
+    Initrd,
+    /// One of its layers.
+    Layer,
+}
+
+impl Part {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Disk => "disk",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Layer => "layer",
+        }
+    }
+}
+
+/// What needs which objects, without results of actions.
+pub(super) struct Needs {
+    needed: BTreeMap<ObjectId, BTreeSet<NeededBy>>,
+    /// The recipes of images, by the objects that are in them.
+    recipes: BTreeMap<ObjectId, String>,
+    records: Vec<Record>,
+}
+
+impl Needs {
+    /// Looks at tags, roots and machines. Those that cannot be read need nothing that can be told.
+    pub(super) fn read(context: &Context, store: &Store) -> Result<Self, Error> {
+        let mut needs = Self {
+            needed: BTreeMap::new(),
+            recipes: BTreeMap::new(),
+            records: Record::all(context),
+        };
+        for (tag, image) in names(store, "tags", |store, name| {
+            store.tag(name).ok().flatten().into_iter().collect()
+        }) {
+            needs.image(store, image, |part| NeededBy::Tag {
+                tag: tag.clone(),
+                part,
+            });
+        }
+        for (name, object) in names(store, "roots", |store, name| {
+            store.root_objects(name).ok().flatten().unwrap_or_default()
+        }) {
+            needs.add(object, NeededBy::Root { name });
+        }
+        for machine in Machines::new(&context.home).list()? {
+            if let Ok(config) = machine.config() {
+                let name = machine.name().as_str();
+                needs.image(store, config.image, |part| NeededBy::Machine {
+                    name: name.to_owned(),
+                    part,
+                });
+            }
+        }
+        Ok(needs)
+    }
+
+    fn image(&mut self, store: &Store, image: ObjectId, by: impl Fn(Part) -> NeededBy) {
+        self.add(image, by(Part::Config));
+        if let Ok(config) = images::config(store, &image) {
+            for (part, object) in parts(&config) {
+                self.add(object, by(part));
+                self.recipes
+                    .insert(object, config.template.recipe.name.clone());
+            }
+        }
+    }
+
+    fn add(&mut self, object: ObjectId, by: NeededBy) {
+        self.needed.entry(object).or_default().insert(by);
+    }
+
+    /// All objects that something needs.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectId> {
+        self.needed.keys()
+    }
+
+    /// Takes in results of actions whose outputs are among `objects`.
+    pub(super) fn results(
+        &mut self,
+        store: &Store,
+        objects: &HashSet<ObjectId>,
+    ) -> Result<(), Error> {
+        for (action, output, object) in store.results_with(objects)? {
+            self.add(object, NeededBy::Result { output, action });
+        }
+        Ok(())
+    }
+
+    /// What needs an object.
+    pub(super) fn of(&self, object: &ObjectId) -> Vec<NeededBy> {
+        let needed = self.needed.get(object);
+        needed.into_iter().flatten().cloned().collect()
+    }
+
+    /// What makes an object again, the best first, each one sentence.
+    pub(super) fn remedies(&self, object: &ObjectId) -> Vec<String> {
+        let mut remedies = Vec::new();
+        let built = self.records.iter().find(|record| record.names(object));
+        match built {
+            Some(record) if !record.recipe.is_empty() => remedies.push(format!(
+                "vmfab store repair, then vmfab build {} {}",
+                record.recipe, record.image
+            )),
+            _ => {
+                if let Some(recipe) = self.recipes.get(object) {
+                    remedies.push(format!(
+                        "vmfab store repair, then build the recipe {recipe} again"
+                    ));
+                }
+            }
+        }
+        let by = self.of(object);
+        let file = by
+            .iter()
+            .any(|by| matches!(by, NeededBy::Result { output, .. } if output == "file"));
+        if file {
+            remedies.push("vmfab store repair, then vmfab store add the file again".to_owned());
+        }
+        let only_results = by.iter().all(|by| matches!(by, NeededBy::Result { .. }));
+        if only_results && remedies.is_empty() {
+            remedies.push("vmfab store repair; a build that needs it makes it anew".to_owned());
+        }
+        remedies.push(
+            "vmfab store repair, then vmfab store restore DIR, when there is a backup".to_owned(),
+        );
+        remedies
+    }
+}
+
+/// Names in a directory of the store, and objects that they name. A name that cannot be read is left out.
+fn names(
+    store: &Store,
+    directory: &str,
+    read: impl Fn(&Store, &crate::store::TagName) -> Vec<ObjectId>,
+) -> Vec<(String, ObjectId)> {
+    let entries = std::fs::read_dir(store.root().join(directory));
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .flat_map(|name: crate::store::TagName| {
+            let objects = read(store, &name);
+            objects
+                .into_iter()
+                .map(move |object| (name.as_str().to_owned(), object))
+        })
+        .collect()
+}

@@ -1,0 +1,147 @@
+//! What takes space.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::super::{Context, Error, images};
+use super::parts;
+use crate::digest::ObjectId;
+use crate::store::{GroupUsage, Store, Usage};
+
+/// What takes space in a home. Sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stat {
+    /// The store.
+    pub store: PathBuf,
+    /// All of it.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// Images that tags name, by their first tag.
+    pub images: Vec<ImageUsage>,
+    /// Roots.
+    pub roots: Vec<RootUsage>,
+    /// What can be deleted and made again.
+    pub caches: Caches,
+}
+
+/// What an image takes: config, disk, kernel, initrd and layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageUsage {
+    /// Its tags, without `@`.
+    pub tags: Vec<String>,
+    /// The image.
+    pub image: ObjectId,
+    /// What it takes.
+    #[serde(flatten)]
+    pub usage: GroupUsage,
+}
+
+/// What a root keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootUsage {
+    /// Its name.
+    pub name: String,
+    /// How many objects it keeps.
+    pub objects: usize,
+    /// What they take.
+    #[serde(flatten)]
+    pub usage: GroupUsage,
+}
+
+/// The caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Caches {
+    /// Disks of images as files.
+    pub disks: CacheUsage,
+    /// Unpacked layers. Files that this user may not see are left out.
+    pub layers: CacheUsage,
+}
+
+/// What a cache takes on the host's disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CacheUsage {
+    /// Files.
+    pub files: u64,
+    /// Bytes that are allocated.
+    pub bytes: u64,
+}
+
+/// What takes space in the store and in the caches.
+///
+/// # Errors
+/// The store fails.
+pub fn stat(context: &Context) -> Result<Stat, Error> {
+    let store = context.store()?;
+    let mut images: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
+    for (tag, image) in store.tags()? {
+        images
+            .entry(image)
+            .or_default()
+            .push(tag.as_str().to_owned());
+    }
+    let roots = store.roots()?;
+    let groups: Vec<Vec<ObjectId>> = images
+        .keys()
+        .map(|image| members(&store, image))
+        .chain(roots.iter().map(|(_, objects)| objects.clone()))
+        .collect();
+    let (usage, groups) = store.usage(&groups)?;
+    let mut groups = groups.into_iter();
+    let mut images: Vec<ImageUsage> = images
+        .into_iter()
+        .zip(&mut groups)
+        .map(|((image, tags), usage)| ImageUsage { tags, image, usage })
+        .collect();
+    images.sort_by(|a, b| a.tags.cmp(&b.tags));
+    Ok(Stat {
+        store: store.root().to_owned(),
+        usage,
+        images,
+        roots: roots
+            .into_iter()
+            .zip(groups)
+            .map(|((name, objects), usage)| RootUsage {
+                name: name.as_str().to_owned(),
+                objects: objects.len(),
+                usage,
+            })
+            .collect(),
+        caches: Caches {
+            disks: cache(&context.home.disk_cache()),
+            layers: cache(&context.home.layer_cache()),
+        },
+    })
+}
+
+/// The objects of an image, as far as its config can be read.
+fn members(store: &Store, image: &ObjectId) -> Vec<ObjectId> {
+    let mut members = vec![*image];
+    if let Ok(config) = images::config(store, image) {
+        members.extend(parts(&config).into_iter().map(|(_, object)| object));
+    }
+    members
+}
+
+/// What is below a directory. What cannot be seen counts nothing.
+fn cache(directory: &Path) -> CacheUsage {
+    let mut usage = CacheUsage::default();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else {
+                continue;
+            };
+            usage.bytes += meta.blocks() * 512;
+            if meta.is_dir() {
+                directories.push(entry.path());
+            } else {
+                usage.files += 1;
+            }
+        }
+    }
+    usage
+}

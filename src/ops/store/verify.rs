@@ -1,0 +1,100 @@
+//! Whether the store is whole, and what damage means.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::super::{Context, Error};
+use super::needs::{NeededBy, Needs};
+use super::watched;
+use crate::digest::ObjectId;
+use crate::store::{DamagedFile, DamagedObject, Verified};
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// Whether nothing is wrong.
+    pub ok: bool,
+    /// Whether only the structure was looked at.
+    pub quick: bool,
+    /// Packs.
+    pub packs: u64,
+    /// Journals.
+    pub journals: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Different chunks.
+    pub chunks: u64,
+    /// Action results.
+    pub results: u64,
+    /// Bytes of packs and journals.
+    pub bytes: u64,
+    /// Files that are damaged.
+    pub damaged_files: Vec<DamagedFile>,
+    /// Objects that cannot be read.
+    pub damaged_objects: Vec<Damage>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// An object that cannot be read, and what that means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The object.
+    pub object: ObjectId,
+    /// Why.
+    pub reason: String,
+    /// What needs it.
+    pub needed_by: Vec<NeededBy>,
+    /// What makes it again, the best first, each one sentence.
+    pub remedies: Vec<String>,
+}
+
+/// Looks at everything in the store; `quick`, at all but the content of chunks.
+///
+/// # Errors
+/// The store cannot be read at all, or the user gave up.
+pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
+    let store = context.store()?;
+    let name = format!("verify {}", store.root().display());
+    let (verified, seconds) = watched(context, &name, |watch| store.verify(quick, watch))?;
+    let Verified {
+        damaged_files,
+        mut damaged_objects,
+        ..
+    } = verified;
+    let mut needs = Needs::read(context, &store)?;
+    let mut damaged: HashSet<ObjectId> = damaged_objects.iter().map(|one| one.object).collect();
+    for object in needs.objects() {
+        if !store.knows(object) && damaged.insert(*object) {
+            damaged_objects.push(DamagedObject {
+                object: *object,
+                reason: "it is not in the store".to_owned(),
+            });
+        }
+    }
+    if !damaged.is_empty() {
+        needs.results(&store, &damaged)?;
+    }
+    Ok(Verification {
+        ok: damaged_files.is_empty() && damaged_objects.is_empty(),
+        quick,
+        packs: verified.packs,
+        journals: verified.journals,
+        objects: verified.objects,
+        chunks: verified.chunks,
+        results: verified.results,
+        bytes: verified.bytes,
+        damaged_files,
+        damaged_objects: damaged_objects
+            .into_iter()
+            .map(|DamagedObject { object, reason }| Damage {
+                object,
+                reason,
+                needed_by: needs.of(&object),
+                remedies: needs.remedies(&object),
+            })
+            .collect(),
+        seconds,
+    })
+}
