@@ -16,8 +16,8 @@ pub(crate) const ENTRY: usize = 48;
 pub(crate) const TRAILER: usize = 32;
 /// The longest blob.
 pub(crate) const MAX_BLOB: usize = 16_384;
-/// Level of zstd: the best ratio for its speed on system files.
-const LEVEL: i32 = 3;
+/// Level of zstd: 3 per cent larger than level 3 on system files, and half again as fast.
+const LEVEL: i32 = 1;
 
 /// What a file of records holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,25 +247,28 @@ fn finish_record(record: &mut [u8], header: &RecordHeader) {
 }
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    /// With room for what it makes.
+    static COMPRESSOR: RefCell<(Option<zstd::bulk::Compressor<'static>>, Vec<u8>)> =
+        const { RefCell::new((None, Vec::new())) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Appends `content` compressed; tells whether that is shorter (otherwise `out` is not to be used).
+/// Appends `content`, a chunk or a blob, compressed; tells whether that is shorter (otherwise nothing is
+/// appended).
 fn compress(content: &[u8], out: &mut Vec<u8>) -> bool {
-    COMPRESSOR.with_borrow_mut(|compressor| {
+    COMPRESSOR.with_borrow_mut(|(compressor, scratch)| {
         if compressor.is_none() {
             *compressor = zstd::bulk::Compressor::new(LEVEL).ok();
+            scratch.resize(MAX_CHUNK, 0);
         }
-        let Some(compressor) = compressor else {
+        // Room for less than the content: what does not fit is not worth it.
+        let room = scratch.get_mut(..content.len().saturating_sub(1));
+        let (Some(compressor), Some(room)) = (compressor, room) else {
             return false;
         };
-        let start = out.len();
-        // Room for less than the content: what does not fit is not worth it.
-        out.resize(start + content.len().saturating_sub(1), 0);
-        match compressor.compress_to_buffer(content, &mut out[start..]) {
+        match compressor.compress_to_buffer(content, room) {
             Ok(length) => {
-                out.truncate(start + length);
+                out.extend_from_slice(&room[..length]);
                 true
             }
             Err(_) => false,
