@@ -207,14 +207,11 @@ impl Store {
             let mut old: Vec<Condemned> = Vec::new();
             let mut journals = Vec::new();
             for rewrite in chosen {
-                let locked = match rewrite.holder {
-                    Holder::Pack(pack) => {
-                        old.push(Condemned {
-                            pack,
-                            journal: rewrite.journal,
-                        });
-                        None
-                    }
+                match rewrite.holder {
+                    Holder::Pack(pack) => old.push(Condemned {
+                        pack,
+                        journal: rewrite.journal,
+                    }),
                     Holder::Journal(_) => {
                         let file =
                             File::open(&rewrite.path).map_err(io_error("open", &rewrite.path))?;
@@ -222,17 +219,16 @@ impl Store {
                             report.in_use += 1;
                             continue;
                         }
-                        journals.push(&rewrite.path);
-                        Some(file)
+                        // Until it is gone: nobody is to append to it.
+                        journals.push((&rewrite.path, file));
                     }
-                };
+                }
                 if !rewrite.keep.is_empty() {
                     let (file, _) = open_file(&rewrite.path)?;
                     for entry in &rewrite.keep {
                         writer.copy(&file, &rewrite.path, entry)?;
                     }
                 }
-                drop(locked);
             }
             writer.finish()?;
             // What this process read to verify it, it does not rely on.
@@ -245,7 +241,7 @@ impl Store {
                     .map(|condemned| condemned.pack)
                     .filter(|pack: &Sha256| !back.contains(pack)),
             )?;
-            for path in journals {
+            for (path, _locked) in journals {
                 files.remove(path)?;
             }
             self.records.refresh()?;
