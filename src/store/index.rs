@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::StoreError;
-use super::files::Files;
+use super::files::{Files, list_directory};
 use super::format::{ENTRY, IndexHeader, encode_index_header};
 use super::records::Records;
 use super::table::Table;
@@ -45,18 +46,10 @@ pub(super) fn rebuild(records: &Records) -> Result<(), StoreError> {
         return Ok(());
     };
     let directory = records.files.root.join("index");
-    let mut old = Vec::new();
-    for entry in
-        std::fs::read_dir(&directory).map_err(super::error::io_error("list", &directory))?
-    {
-        old.push(
-            entry
-                .map_err(super::error::io_error("list", &directory))?
-                .path(),
-        );
-    }
-    for path in old {
-        records.files.remove(&path)?;
+    for entry in list_directory(&directory)? {
+        if is_name(&entry.path()) {
+            records.files.remove(&entry.path())?;
+        }
     }
     records.refresh()?;
     let tables: Vec<Arc<Table>> = records.fresh(|view| view.tables.clone())?;
@@ -64,6 +57,14 @@ pub(super) fn rebuild(records: &Records) -> Result<(), StoreError> {
         write(records, &tables)?;
     }
     records.refresh()
+}
+
+/// Whether a path has the name of an index: 16 hexadecimal digits.
+pub(super) fn is_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        name.len() == 16 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// A table that is read from front to back.

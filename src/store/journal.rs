@@ -43,8 +43,8 @@ pub(super) fn scan(file: &File, path: &Path, offset: u64) -> Result<Scanned, Sto
         if size < HEADER as u64 {
             return Ok(scanned);
         }
-        let header = read_at(file, path, 0, HEADER)?;
-        if decode_header(&header).is_err() {
+        let header = decode_header(&read_at(file, path, 0, HEADER)?);
+        if !header.is_ok_and(|(role, number)| role == Role::Catalog && is_name(path, number)) {
             return Ok(scanned);
         }
         scanned.end = HEADER as u64;
@@ -80,6 +80,13 @@ pub(super) fn scan(file: &File, path: &Path, offset: u64) -> Result<Scanned, Sto
         }
     }
     Ok(scanned)
+}
+
+/// Whether a journal of this number belongs at `path`.
+fn is_name(path: &Path, number: u64) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name == format!("{number:016x}"))
 }
 
 /// Whether a whole record begins anywhere behind `offset`: then the bytes at `offset` are damage,

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use sha2::Digest as _;
 
@@ -101,24 +103,27 @@ impl PackWriter {
 }
 
 /// Copies records into new packs, as they are.
-pub(super) struct Rewriter<'a> {
-    records: &'a Records,
+pub(super) struct Rewriter {
+    records: Arc<Records>,
     role: Role,
     /// Whether records are only counted.
     dry: bool,
     pack: Option<PackWriter>,
+    /// The pack before, on its way to the disk.
+    sealing: Option<JoinHandle<Result<Sha256, StoreError>>>,
     packs: Vec<Sha256>,
     written: u64,
     buffer: Vec<u8>,
 }
 
-impl<'a> Rewriter<'a> {
-    pub(super) fn new(records: &'a Records, role: Role, dry: bool) -> Self {
+impl Rewriter {
+    pub(super) fn new(records: &Arc<Records>, role: Role, dry: bool) -> Self {
         Self {
-            records,
+            records: records.clone(),
             role,
             dry,
             pack: None,
+            sealing: None,
             packs: Vec::new(),
             written: 0,
             buffer: Vec::new(),
@@ -149,9 +154,23 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
+    /// Starts to seal the pack, in the background: forcing it to disk takes time.
     fn seal(&mut self) -> Result<(), StoreError> {
+        self.join()?;
         if let Some(pack) = self.pack.take() {
-            let name = pack.seal(&self.records.files, &self.records.session)?;
+            let records = self.records.clone();
+            self.sealing = Some(std::thread::spawn(move || {
+                pack.seal(&records.files, &records.session)
+            }));
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<(), StoreError> {
+        if let Some(sealing) = self.sealing.take() {
+            let name = sealing
+                .join()
+                .map_err(|_| StoreError::Refused("a thread of the store ended".to_owned()))??;
             self.packs.push(name);
         }
         Ok(())
@@ -160,7 +179,16 @@ impl<'a> Rewriter<'a> {
     /// Puts the last pack in its place. Gives the packs, and how many bytes they have.
     pub(super) fn finish(mut self) -> Result<(Vec<Sha256>, u64), StoreError> {
         self.seal()?;
-        Ok((self.packs, self.written))
+        self.join()?;
+        Ok((std::mem::take(&mut self.packs), self.written))
+    }
+}
+
+impl Drop for Rewriter {
+    fn drop(&mut self) {
+        if let Some(sealing) = self.sealing.take() {
+            let _ = sealing.join();
+        }
     }
 }
 
@@ -171,6 +199,7 @@ pub(super) fn read_stored(
     entry: &Entry,
     buffer: &mut Vec<u8>,
 ) -> Result<(), StoreError> {
+    check_fits(file, path, entry)?;
     buffer.resize(entry.record.length() as usize, 0);
     file.read_exact_at(buffer, u64::from(entry.offset))
         .map_err(io_error("read", path))?;
@@ -192,20 +221,25 @@ pub(super) fn read_record(
     buffer: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Result<(), StoreError> {
-    let length = entry.record.length() as usize;
-    if entry.record.stored > 1 << 20 {
-        // Before memory is taken for it.
-        let size = file.metadata().map_err(io_error("look at", path))?.len();
-        if u64::from(entry.offset) + entry.record.length() > size {
-            return Err(damaged(path)(FormatError(
-                "a record reaches behind its end",
-            )));
-        }
-    }
-    buffer.resize(length, 0);
+    check_fits(file, path, entry)?;
+    buffer.resize(entry.record.length() as usize, 0);
     file.read_exact_at(buffer, u64::from(entry.offset))
         .map_err(io_error("read", path))?;
     decode_record(buffer, path, entry, out)
+}
+
+/// Whether a long record is in its file at all, before memory is taken for it.
+fn check_fits(file: &File, path: &Path, entry: &Entry) -> Result<(), StoreError> {
+    if entry.record.stored <= 1 << 20 {
+        return Ok(());
+    }
+    let size = file.metadata().map_err(io_error("look at", path))?.len();
+    if u64::from(entry.offset) + entry.record.length() <= size {
+        return Ok(());
+    }
+    Err(damaged(path)(FormatError(
+        "a record reaches behind its end",
+    )))
 }
 
 /// Checks and decodes a record that was read, whose place in its file `entry` says.

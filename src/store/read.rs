@@ -31,13 +31,24 @@ pub(super) fn content(records: &Records, id: &ObjectId) -> Result<Content, Store
             StoreError::Damaged { .. } => damaged(error.to_string()),
             other => other,
         })?
-        .ok_or(StoreError::NoObject(*id))?;
+        .ok_or_else(|| absent(records, id))?;
     if location.entry.record.kind == Kind::Blob {
         return Ok(Content::Blob(bytes));
     }
     ChunkList::decode(&bytes)
         .map(Content::Chunks)
         .map_err(|error| damaged(error.to_string()))
+}
+
+/// What to say of an object that is not found: it may be in a file that cannot be used.
+fn absent(records: &Records, id: &ObjectId) -> StoreError {
+    match records.first_broken() {
+        None => StoreError::NoObject(*id),
+        Some(broken) => StoreError::DamagedObject {
+            id: *id,
+            reason: format!("it is not in the store, or where it is cannot be used: {broken}"),
+        },
+    }
 }
 
 /// Reads a chunk of an object into `out`.

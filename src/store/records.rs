@@ -280,6 +280,12 @@ impl Records {
         })
     }
 
+    /// The error of a pack that cannot be used, if there is one.
+    pub(super) fn first_broken(&self) -> Option<String> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.broken.values().next().cloned()
+    }
+
     /// The first 8 bytes of a payload that is stored as it is: in a list, the size of its object.
     pub(super) fn read_start(&self, location: &Location) -> Result<[u8; 8], StoreError> {
         let (file, path) = self.open(&location.holder)?;

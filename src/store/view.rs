@@ -37,6 +37,8 @@ pub(super) struct JournalView {
     pub(super) path: PathBuf,
     /// Where the last whole record ends.
     pub(super) end: u64,
+    /// Its size when it was read last; a killed writer may have left something behind `end`.
+    size: u64,
     pub(super) entries: HashMap<(Digest, Kind), Entry>,
 }
 
@@ -81,13 +83,13 @@ impl View {
                         .duration_since(changed)
                         .is_ok_and(|age| age > SETTLED)
             });
-        let grown = |journal: &JournalView| {
+        let changed = |journal: &JournalView| {
             journal
                 .file
                 .metadata()
-                .map_or(true, |meta| meta.size() > journal.end)
+                .map_or(true, |meta| meta.size() != journal.size)
         };
-        !settled || self.journals.values().any(grown)
+        !settled || self.journals.values().any(changed)
     }
 
     /// Reads what changed in the store. Packs that cannot be used are kept in mind, and are no error.
@@ -129,11 +131,15 @@ impl View {
                         file,
                         path,
                         end: 0,
+                        size: 0,
                         entries: HashMap::new(),
                     },
                 );
             }
             if let Some(journal) = self.journals.get_mut(&number) {
+                // Before it is read: what is appended meanwhile is seen as a change.
+                let meta = journal.file.metadata();
+                journal.size = meta.map_err(io_error("look at", &journal.path))?.size();
                 let scanned = journal::scan(&journal.file, &journal.path, journal.end)?;
                 journal.end = scanned.end;
                 journal.entries.extend(
@@ -156,6 +162,9 @@ impl View {
             let directory = files.root.join("index");
             for path in list_directory(&directory)? {
                 let path = path.path();
+                if !super::index::is_name(&path) {
+                    continue;
+                }
                 match Table::of_index(path.clone()) {
                     Ok(table) => self.tables.push(Arc::new(table)),
                     Err(error) if error.is_absent() => {}
@@ -223,6 +232,9 @@ impl View {
                 .is_some_and(|entry| u64::from(entry.offset) == journal.end)
         {
             for entry in entries {
+                journal.size = journal
+                    .size
+                    .max(u64::from(entry.offset) + entry.record.length());
                 journal.end = u64::from(entry.offset) + entry.record.length();
                 journal
                     .entries
