@@ -10,7 +10,8 @@
 //!                       session                               what this process relies on
 //! ```
 //!
-//! [`format`](self::format) has the bytes, as pure functions.
+//! `format/` has the bytes, as pure functions. `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on
+//! whole stores; `walk.rs` gives them all records in order.
 
 mod action;
 mod adopt;

@@ -213,6 +213,16 @@ impl Records {
         }
     }
 
+    /// Where a pack is, or would be.
+    pub(super) fn pack_path(&self, name: &Sha256) -> PathBuf {
+        let path = self.files.path("packs", name);
+        let trash = self.files.path("trash", name);
+        if fs::symlink_metadata(&path).is_err() && fs::symlink_metadata(&trash).is_ok() {
+            return trash;
+        }
+        path
+    }
+
     /// Opens a pack. A garbage collection may just look whether somebody needs it.
     fn open_pack(&self, name: &Sha256, path: &Path) -> Result<File, StoreError> {
         let trash = self.files.path("trash", name);

@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<Vec<Missing>, StoreError> {
         let mut missing = Vec::new();
         for name in &snapshot.packs {
-            let path = source.records.files.path("packs", name);
+            let path = source.records.pack_path(name);
             let head = open_file(&path).and_then(|(file, size)| {
                 let meta = file.metadata().map_err(io_error("look at", &path))?;
                 let head = PackHead::read(&file, &path, size)?;
@@ -174,7 +174,7 @@ impl Store {
                 Err(error) => {
                     report.packs -= 1;
                     report.bytes -= pack.size;
-                    let path = source.records.files.path("packs", pack.name);
+                    let path = source.records.pack_path(&pack.name);
                     report.blame(&path, FileKind::Pack, &error);
                 }
             }
@@ -190,7 +190,7 @@ impl Store {
         pack: &Missing,
         watch: &Watch<'_>,
     ) -> Result<Result<tempfile::NamedTempFile, StoreError>, StoreError> {
-        let path = source.records.files.path("packs", pack.name);
+        let path = source.records.pack_path(&pack.name);
         let from = match open_file(&path) {
             Ok((from, _)) => from,
             Err(error) => return Ok(Err(error)),

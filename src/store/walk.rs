@@ -93,7 +93,11 @@ impl Records {
                 whole &= self.pin(&Holder::Pack(*pack))?;
             }
             // A listing during which packs come and go may have one that needs another that it has not.
-            let again = list_packs(&self.files.root.join("packs"))?;
+            let mut again = list_packs(&self.files.root.join("packs"))?;
+            if !self.writable {
+                // Nobody can put back what a killed garbage collection took away.
+                again.extend(list_packs(&self.files.root.join("trash"))?);
+            }
             if whole && again == snapshot.packs {
                 return Ok(snapshot);
             }

@@ -136,7 +136,7 @@ impl Store {
             if checked.reason.is_none() {
                 fingerprints.insert(name, checked.fingerprint);
             }
-            let path = self.records.files.path("packs", name);
+            let path = self.records.pack_path(&name);
             report.note(path, FileKind::Pack, &checked);
             bad.insert(Holder::Pack(name), checked.bad);
         }
@@ -171,7 +171,7 @@ impl Store {
             .packs
             .iter()
             .map(|name| {
-                let meta = fs::symlink_metadata(self.records.files.path("packs", name));
+                let meta = fs::symlink_metadata(self.records.pack_path(name));
                 (meta.map_or(0, |meta| meta.len()), *name)
             })
             .collect();
@@ -192,7 +192,7 @@ impl Store {
                 .par_iter()
                 .with_max_len(1)
                 .map(|(_, name)| {
-                    let path = self.records.files.path("packs", name);
+                    let path = self.records.pack_path(name);
                     let checked = check_pack(&path, *name, quick, hasher, watch)?;
                     Ok(checked.map(|checked| (*name, checked)))
                 })
