@@ -76,7 +76,7 @@ fn set_times(path: &Path, accessed: SystemTime) {
 }
 
 fn ids() -> DiskIds {
-    DiskIds::new(&[42; 32])
+    DiskIds::new(&[42; 32], &[42; 32])
 }
 
 fn make(ext4: &Ext4, tree: &Path, file: &Path, size: u64) {

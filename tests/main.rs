@@ -10,5 +10,6 @@ mod end_to_end;
 mod export;
 mod machines;
 mod recipes;
+mod store;
 mod store_format;
 mod support;

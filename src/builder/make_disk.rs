@@ -7,7 +7,7 @@ use std::path::Path;
 use super::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target, ext4};
 use crate::derivation::step::Disk;
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
-use crate::digest::ObjectRef;
+use crate::digest::{Digest, Hasher, ObjectRef};
 use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
 use crate::store::Store;
 
@@ -29,7 +29,7 @@ impl Builder for MakeDisk {
         file.as_file()
             .set_len(size)
             .map_err(BuildError::io("size", file.path()))?;
-        let ids = DiskIds::new(request.key.digest().as_bytes());
+        let ids = DiskIds::new(request.key.digest().as_bytes(), lineage(&params).as_bytes());
         let mut root = 0..size;
         if params.uefi {
             let target = target()?;
@@ -181,6 +181,17 @@ impl MakeDisk {
             result => result,
         }
     }
+}
+
+/// What the versions of an image have in common, whatever files are on them.
+fn lineage(params: &Disk) -> Digest {
+    Hasher::new("vmfab disk lineage v1")
+        .update_field(params.label.as_bytes())
+        .update_field(params.filesystem.as_bytes())
+        .update_u64(params.size)
+        .update_u64(params.uefi.into())
+        .update_field(std::env::consts::ARCH.as_bytes())
+        .finish()
 }
 
 fn target() -> Result<Target, BuildError> {

@@ -80,12 +80,13 @@ impl Step {
             | Self::Env(_)
             | Self::Hostname(_)
             | Self::Check(_)
-            | Self::Disk(_)
             | Self::Image(_)
             | Self::Local(_)
             | Self::Object(_) => 1,
             // 2: the root partition of a disk for UEFI grows.
             Self::System(_) => 2,
+            // 2: versions of an image share the id of their file system.
+            Self::Disk(_) => 2,
         }
     }
 }

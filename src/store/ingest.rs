@@ -362,7 +362,7 @@ impl Sink {
             }
             return Ok(());
         }
-        self.to_pack(records, record, bytes)
+        self.put_into_pack(records, record, bytes)
     }
 
     /// There is more than little: what was held back goes to a pack.
@@ -371,13 +371,13 @@ impl Sink {
         let mut at = 0;
         for header in std::mem::take(&mut self.headers) {
             let length = header.length() as usize;
-            self.to_pack(records, &header, &small[at..at + length])?;
+            self.put_into_pack(records, &header, &small[at..at + length])?;
             at += length;
         }
         Ok(())
     }
 
-    fn to_pack(
+    fn put_into_pack(
         &mut self,
         records: &Arc<Records>,
         record: &RecordHeader,

@@ -23,6 +23,8 @@ mod faults;
 mod file;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod index;
 mod ingest;
 mod journal;

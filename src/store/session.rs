@@ -37,7 +37,7 @@ impl Holder {
         }
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (kind, name) = line.split_once(' ')?;
         match kind {
             "pack" => name.parse().ok().map(Self::Pack),

@@ -203,7 +203,7 @@ impl Table {
     /// around the guess a window is read, and the search narrows from there.
     fn position(&self, key: &Digest) -> Result<u64, StoreError> {
         let first = u64::from_be_bytes(*key.as_bytes().first_chunk().unwrap_or(&[0; 8]));
-        let guess = (u128::from(first) * u128::from(self.count) >> 64) as u64;
+        let guess = ((u128::from(first) * u128::from(self.count)) >> 64) as u64;
         let (mut low, mut high) = (0, self.count);
         let mut from = guess.saturating_sub(WINDOW / 2);
         loop {

@@ -108,7 +108,7 @@ fn a_journal_is_taken_over_and_becomes_a_pack() {
         .unwrap();
     // What a killed writer leaves.
     let mut torn = fs::read(journal.path()).unwrap();
-    torn.extend_from_slice(&torn[32..50].to_vec());
+    torn.extend_from_within(32..50);
     fs::write(journal.path(), torn).unwrap();
 
     let store = Store::open(&root).unwrap();

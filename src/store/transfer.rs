@@ -184,7 +184,6 @@ impl Store {
     }
 
     /// A copy of a pack on disk that has no name yet, or what is wrong with the pack.
-    #[expect(clippy::type_complexity, reason = "two kinds of failure")]
     fn copy_pack(
         &self,
         source: &Self,

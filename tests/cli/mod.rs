@@ -21,18 +21,21 @@ use vmfab::image::{
 use vmfab::store::{Store, TagName};
 
 /// A home of its own, and the program with it.
-struct Bench {
-    home: TempDir,
+pub(crate) struct Bench {
+    pub(crate) home: TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             home: tempfile::tempdir().unwrap(),
         }
     }
 
-    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmfab"));
         command
             .args(arguments)
@@ -44,12 +47,12 @@ impl Bench {
         command
     }
 
-    fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
+    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
         Ran::from(self.command(arguments).output().unwrap())
     }
 
     /// Runs a command on a terminal; gives what the terminal got.
-    fn on_terminal(&self, line: &str, no_color: Option<&str>) -> String {
+    pub(crate) fn on_terminal(&self, line: &str, no_color: Option<&str>) -> String {
         let mut script = Command::new("script");
         script
             .args(["--quiet", "--return", "--command"])
@@ -69,7 +72,7 @@ impl Bench {
     }
 
     /// Puts an image into the store and tags it.
-    fn image(&self, name: &str) -> ObjectId {
+    pub(crate) fn image(&self, name: &str) -> ObjectId {
         let store = Store::open(self.home.path().join("store")).unwrap();
         let config = ImageConfig {
             version: CONFIG_VERSION,
@@ -117,10 +120,10 @@ impl Bench {
 }
 
 /// What a run gave.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ran {
@@ -135,7 +138,7 @@ impl From<Output> for Ran {
 
 impl Ran {
     #[track_caller]
-    fn ends_with(self, code: i32) -> Self {
+    pub(crate) fn ends_with(self, code: i32) -> Self {
         assert_eq!(
             self.code,
             Some(code),
@@ -146,11 +149,11 @@ impl Ran {
         self
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap()
     }
 
-    fn json_error(&self) -> Value {
+    pub(crate) fn json_error(&self) -> Value {
         serde_json::from_str(&self.stderr).unwrap()
     }
 }

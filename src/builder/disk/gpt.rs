@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn both_tables_are_there_and_say_the_same() {
         let layout = Layout::new(64 << 20, 16 << 20).unwrap();
-        let ids = DiskIds::new(&[3; 32]);
+        let ids = DiskIds::new(&[3; 32], &[3; 32]);
         let write = || {
             let mut file = tempfile::tempfile().unwrap();
             file.set_len(64 << 20).unwrap();

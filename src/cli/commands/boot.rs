@@ -222,7 +222,7 @@ fn parse_name(text: &str) -> Result<MachineName, NameError> {
 }
 
 /// Bytes of `10G`, `512M`, `1T`, `4096K`: powers of 1024, with or without `iB` or `B`.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.to_ascii_lowercase();

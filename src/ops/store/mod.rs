@@ -2,8 +2,10 @@
 
 mod add;
 mod backup;
+mod gc;
 mod get;
 mod needs;
+mod repair;
 mod restore;
 mod roots;
 mod stat;
@@ -11,8 +13,10 @@ mod verify;
 
 pub use add::{AddOptions, Added, add};
 pub use backup::{BackedUp, BackupOptions, Names, backup};
+pub use gc::{Collected, Count, DroppedResult, Freed, GcOptions, by_output, gc, policy};
 pub use get::{GetOptions, Got, get, open};
 pub use needs::{NeededBy, Part};
+pub use repair::{Repair, repair};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use roots::{RootEntry, RootObject, roots, unkeep};
 pub use stat::{CacheUsage, Caches, ImageUsage, RootUsage, Stat, stat};

@@ -152,20 +152,23 @@ impl Needs {
         needed.into_iter().flatten().cloned().collect()
     }
 
-    /// What makes an object again, the best first, each one sentence.
-    pub(super) fn remedies(&self, object: &ObjectId) -> Vec<String> {
+    /// What makes an object again, the best first, each one sentence. `repaired`: after a repair.
+    pub(super) fn remedies(&self, object: &ObjectId, repaired: bool) -> Vec<String> {
+        let first = if repaired {
+            ""
+        } else {
+            "vmfab store repair, then "
+        };
         let mut remedies = Vec::new();
         let built = self.records.iter().find(|record| record.names(object));
         match built {
             Some(record) if !record.recipe.is_empty() => remedies.push(format!(
-                "vmfab store repair, then vmfab build {} {}",
+                "{first}vmfab build {} {}",
                 record.recipe, record.image
             )),
             _ => {
                 if let Some(recipe) = self.recipes.get(object) {
-                    remedies.push(format!(
-                        "vmfab store repair, then build the recipe {recipe} again"
-                    ));
+                    remedies.push(format!("{first}build the recipe {recipe} again"));
                 }
             }
         }
@@ -174,15 +177,15 @@ impl Needs {
             .iter()
             .any(|by| matches!(by, NeededBy::Result { output, .. } if output == "file"));
         if file {
-            remedies.push("vmfab store repair, then vmfab store add the file again".to_owned());
+            remedies.push(format!("{first}vmfab store add the file again"));
         }
         let only_results = by.iter().all(|by| matches!(by, NeededBy::Result { .. }));
         if only_results && remedies.is_empty() {
-            remedies.push("vmfab store repair; a build that needs it makes it anew".to_owned());
+            remedies.push(format!("{first}nothing: what needs it makes it anew"));
         }
-        remedies.push(
-            "vmfab store repair, then vmfab store restore DIR, when there is a backup".to_owned(),
-        );
+        remedies.push(format!(
+            "{first}vmfab store restore DIR, when there is a backup"
+        ));
         remedies
     }
 }

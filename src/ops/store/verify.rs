@@ -92,7 +92,7 @@ pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
                 object,
                 reason,
                 needed_by: needs.of(&object),
-                remedies: needs.remedies(&object),
+                remedies: needs.remedies(&object, false),
             })
             .collect(),
         seconds,

@@ -248,6 +248,8 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
         && tail.iter().all(|&byte| byte == 0)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod book;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -103,14 +103,29 @@ impl<'a> Mark<'a> {
     /// Marks an object, and what it refers to when it is an image config.
     pub(super) fn image(&mut self, id: &ObjectId, catalogs: &Catalogs) -> Result<(), StoreError> {
         self.object(id.digest(), catalogs)?;
-        let Some(&(catalog, entry)) = catalogs.objects.get(id.digest()) else {
+        if !self.images.insert(*id.digest()) {
             return Ok(());
+        }
+        for object in self.references(id, catalogs)? {
+            self.object(object.digest(), catalogs)?;
+        }
+        Ok(())
+    }
+
+    /// What an object refers to; nothing when it is no image config.
+    pub(super) fn references(
+        &mut self,
+        id: &ObjectId,
+        catalogs: &Catalogs,
+    ) -> Result<Vec<ObjectId>, StoreError> {
+        let Some(&(catalog, entry)) = catalogs.objects.get(id.digest()) else {
+            return Ok(Vec::new());
         };
         let catalog = &catalogs.all[catalog as usize];
         let entry = &catalog.entries[entry as usize];
         // Image configs are small.
-        if entry.record.kind != Kind::Blob || !self.images.insert(*id.digest()) {
-            return Ok(());
+        if entry.record.kind != Kind::Blob {
+            return Ok(Vec::new());
         }
         read_record(
             &catalog.file,
@@ -119,10 +134,7 @@ impl<'a> Mark<'a> {
             &mut self.buffer,
             &mut self.payload,
         )?;
-        for object in self.roots.references(&self.payload) {
-            self.object(object.digest(), catalogs)?;
-        }
-        Ok(())
+        Ok(self.roots.references(&self.payload))
     }
 
     /// Marks an object and its chunks. One that is not in the store is passed over.

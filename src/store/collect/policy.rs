@@ -12,7 +12,7 @@ use crate::store::format::Kind;
 use crate::store::table::Table;
 
 /// The output of derivations that make images.
-const IMAGE: &str = "image";
+const IMAGE: &str = "config";
 
 /// What stays.
 pub(super) struct Plan {
@@ -65,7 +65,7 @@ pub(super) fn decide(
         }
         let must = running || among_last;
         if let Some(room) = &mut room
-            && !room.takes(result, catalogs, must)
+            && !room.takes(&needs(mark, result, catalogs)?, catalogs, must)
         {
             full = true;
             report.dropped.push(dropped(result, Reason::Size));
@@ -92,6 +92,23 @@ pub(super) fn decide(
     report.objects.kept = live as u64;
     report.objects.removed = (catalogs.objects.len() - live) as u64;
     Ok(Plan { kept, report })
+}
+
+/// The objects that stay with a result: its outputs, and what those of them that are image configs refer to.
+fn needs(
+    mark: &mut Mark<'_>,
+    result: &Found,
+    catalogs: &Catalogs,
+) -> Result<Vec<Digest>, StoreError> {
+    let mut needs = Vec::new();
+    for (name, object) in &result.outputs {
+        needs.push(*object.id.digest());
+        if name == IMAGE {
+            let references = mark.references(&object.id, catalogs)?;
+            needs.extend(references.iter().map(|object| *object.digest()));
+        }
+    }
+    Ok(needs)
 }
 
 fn dropped(result: &Found, reason: Reason) -> Dropped {
@@ -153,13 +170,12 @@ impl Room {
         Ok(room)
     }
 
-    /// Whether a result fits, or must; then its objects count as used.
-    fn takes(&mut self, result: &Found, catalogs: &Catalogs, must: bool) -> bool {
+    /// Whether objects fit, or must; then they count as used.
+    fn takes(&mut self, needs: &[Digest], catalogs: &Catalogs, must: bool) -> bool {
         let mut objects = Vec::new();
         let mut chunks = Vec::new();
         let mut more = 0;
-        for (_, object) in &result.outputs {
-            let key = object.id.digest();
+        for key in needs {
             let Some(&(catalog, entry)) = catalogs.objects.get(key) else {
                 continue;
             };

@@ -117,7 +117,7 @@ fn what_no_root_reaches_goes() {
     let (kept, kept_disk) = image(&store, 1);
     let (_, dead_disk) = image(&store, 2);
     let rooted = store.put(&mut noise(3, 900_000).as_slice()).unwrap();
-    store.put_action(&key(1), result("image", kept)).unwrap();
+    store.put_action(&key(1), result("config", kept)).unwrap();
     store.put_tag(&tag("kept"), &kept.id).unwrap();
     store.put_root(&tag("root"), &[rooted.id]).unwrap();
     drop(store);
@@ -174,7 +174,7 @@ fn results_stay_by_age_and_by_size() {
         let (config, disk) = image(&store, n);
         store.put_action(&key(n), result("disk", disk)).unwrap();
         store
-            .put_action(&key(10 + n), result("image", config))
+            .put_action(&key(10 + n), result("config", config))
             .unwrap();
     }
     drop(store);
@@ -213,7 +213,7 @@ fn results_stay_by_age_and_by_size() {
     // Its disk with it, though the disk's own result went.
     let store = fixture.open();
     let newest = (11..=13).find_map(|n| store.action(&key(n))).unwrap();
-    let config = store.read_object(&newest.outputs["image"].id).unwrap();
+    let config = store.read_object(&newest.outputs["config"].id).unwrap();
     let disk: ObjectId = String::from_utf8(config).unwrap().trim().parse().unwrap();
     assert_eq!(store.open_object(&disk).unwrap().size(), 2 << 20);
 }

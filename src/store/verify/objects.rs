@@ -85,7 +85,7 @@ impl Check<'_> {
             match record.kind {
                 Kind::Chunk => {
                     report.chunks += 1;
-                    if report.chunks % 65_536 == 0 {
+                    if report.chunks.is_multiple_of(65_536) {
                         watch.step(0)?;
                     }
                     chunks.extend(usable.map(|location| {

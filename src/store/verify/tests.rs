@@ -82,11 +82,12 @@ fn what_a_killed_writer_left_is_no_damage() {
     sample(directory.path());
     let journal = files(directory.path(), "journals").remove(0);
     let mut bytes = fs::read(&journal).unwrap();
-    bytes.extend_from_slice(&bytes[32..60].to_vec());
+    bytes.extend_from_within(32..60);
     fs::write(&journal, &bytes).unwrap();
     assert!(verify(directory.path(), false).is_whole());
     // But records behind that are not reached.
-    bytes.extend_from_slice(&bytes[32..bytes.len() - 28].to_vec());
+    let end = bytes.len() - 28;
+    bytes.extend_from_within(32..end);
     fs::write(&journal, &bytes).unwrap();
     let report = verify(directory.path(), true);
     assert_eq!(report.damaged_files[0].kind, FileKind::Journal);

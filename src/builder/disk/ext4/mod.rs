@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn arguments_name_every_choice() {
-        let ids = DiskIds::new(&[7; 32]);
+        let ids = DiskIds::new(&[7; 32], &[7; 32]);
         let ext4 = Ext4::new(&ids, "root", 1 << 20, 10 << 30, 0).unwrap();
         let words: Vec<String> = ext4
             .arguments(Path::new("/tree"), Path::new("/disk.raw"))
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_journal_grows_with_the_size_up_to_a_limit() {
-        let ids = DiskIds::new(&[7; 32]);
+        let ids = DiskIds::new(&[7; 32], &[7; 32]);
         let journal = |size| Ext4::new(&ids, "", 0, size, 1).unwrap().journal_mebibytes();
         assert_eq!(
             [64 << 20, 1 << 30, 4 << 30, 1 << 40].map(journal),
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn labels_have_at_most_16_bytes() {
-        let ids = DiskIds::new(&[7; 32]);
+        let ids = DiskIds::new(&[7; 32], &[7; 32]);
         assert!(Ext4::new(&ids, "exactly-16-bytes", 0, 1 << 30, 1).is_ok());
         for bad in ["one-byte-too-long", "a\nb"] {
             let error = Ext4::new(&ids, bad, 0, 1 << 30, 1).unwrap_err();

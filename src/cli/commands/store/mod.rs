@@ -2,7 +2,9 @@
 
 mod add;
 mod backup;
+mod gc;
 mod get;
+mod repair;
 mod restore;
 mod roots;
 mod stat;
@@ -17,13 +19,14 @@ use super::super::session::Session;
 use crate::ops::store::Names;
 use crate::store::{DamagedFile, StoreError, TagName};
 
-/// Look after the store: what it takes, whether it is whole, backups
+/// Look after the store: its size, garbage, damage, backups, files in it
 #[derive(Debug, Args)]
 #[command(
     subcommand_value_name = "COMMAND",
     after_help = "\
 Examples:
   vmfab store stat
+  vmfab store gc --dry-run
   vmfab store verify
   vmfab store backup /mnt/backup/vmfab
   vmfab store add installer.iso --keep installer"
@@ -36,7 +39,9 @@ pub(crate) struct Store {
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
     Stat(stat::Stat),
+    Gc(gc::Gc),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Add(add::Add),
@@ -49,7 +54,9 @@ impl Store {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         match self.command {
             StoreCommand::Stat(command) => command.run(session),
+            StoreCommand::Gc(command) => command.run(session),
             StoreCommand::Verify(command) => command.run(session),
+            StoreCommand::Repair(command) => command.run(session),
             StoreCommand::Backup(command) => command.run(session),
             StoreCommand::Restore(command) => command.run(session),
             StoreCommand::Add(command) => command.run(session),

@@ -69,7 +69,8 @@ fn text(found: &Verification) -> String {
     text + &format!("{what} in {}: {end}\n", duration(found.seconds))
 }
 
-fn damage(damage: &Damage) -> String {
+/// What is known of a damaged object.
+pub(super) fn damage(damage: &Damage) -> String {
     let mut text = format!("object {}: {}\n", damage.object, damage.reason);
     let needed: Vec<String> = damage.needed_by.iter().map(needed_by).collect();
     let needed = match needed.as_slice() {

@@ -1,0 +1,107 @@
+//! `vmfab store gc`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::super::Status;
+use super::super::super::error::CliError;
+use super::super::super::output::{count, duration, size};
+use super::super::super::session::Session;
+use super::super::boot::parse_size;
+use crate::ops::store::{self, Collected, Freed, GcOptions};
+use crate::store::CollectOptions;
+
+/// Remove what nothing needs
+///
+/// What tags, roots and machines name stays, and so do results of steps that were used lately: a build finds
+/// them and runs nothing. Builds may run meanwhile. Of the caches goes what belongs to nothing in the store.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab store gc --dry-run
+  vmfab store gc --older-than 0s            keep only what has a name
+  vmfab store gc --max-size 20G --cache-size 20G")]
+pub(super) struct Gc {
+    /// Keep results of steps that were used within this time
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_time)]
+    older_than: Duration,
+
+    /// Keep the images that were built last, however old they are
+    #[arg(long, value_name = "N", default_value_t = store::policy().keep_last)]
+    keep_last: usize,
+
+    /// Then drop results that were used least recently until the store fits
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+
+    /// Drop disks and layers that were used least recently until the caches fit
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cache_size: Option<u64>,
+
+    /// Show what would go, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Gc {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = GcOptions {
+            store: CollectOptions {
+                older_than: self.older_than,
+                keep_last: self.keep_last,
+                max_size: self.max_size,
+                dry_run: self.dry_run,
+            },
+            cache_size: self.cache_size,
+        };
+        let done = store::gc(session.context()?, &options)?;
+        session.print(&done, |done| match session.quiet() {
+            true => String::new(),
+            false => text(done),
+        })?;
+        if done.too_large {
+            session.note(
+                "the store is larger than --max-size: tags, roots and machines keep the rest",
+            );
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn text(done: &Collected) -> String {
+    let removed = if done.dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    let mut text = String::new();
+    for (outputs, number) in store::by_output(&done.dropped) {
+        let results = count(number, "result");
+        text += &format!("{results} of steps with output {outputs} {removed}\n");
+    }
+    for (freed, noun) in [(done.disks, "cached disk"), (done.layers, "cached layer")] {
+        let Freed {
+            removed: number,
+            bytes,
+        } = freed;
+        if number > 0 {
+            let what = count(number as usize, noun);
+            text += &format!("{what} {removed} ({})\n", size(bytes));
+        }
+    }
+    let objects = count(done.objects.removed as usize, "object");
+    text + &format!(
+        "{objects} {removed}, {} kept: the store {} {} instead of {} ({})\n",
+        done.objects.kept,
+        if done.dry_run { "would have" } else { "has" },
+        size(done.after),
+        size(done.before),
+        duration(done.seconds)
+    )
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number and a unit, such as 12h, 14d or 2months".to_owned())
+}

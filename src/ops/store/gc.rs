@@ -1,0 +1,268 @@
+//! Garbage collection: of the store, then of the caches.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::super::{Context, Error};
+use super::parts;
+use crate::digest::{ActionKey, ObjectId};
+use crate::event::Event;
+use crate::image::ImageConfig;
+use crate::machine::Machines;
+use crate::sandbox::{CachedLayer, LayerCache};
+use crate::store::{Cached, CollectOptions, Dropped, Reason, Roots, Store, Tally};
+
+/// What may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcOptions {
+    /// What may go from the store.
+    pub store: CollectOptions,
+    /// What was used least recently goes from the caches until they have at most so many bytes.
+    pub cache_size: Option<u64>,
+}
+
+/// What a garbage collection did, or would do. Sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Collected {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Packs and journals before.
+    pub before: u64,
+    /// Packs and journals after.
+    pub after: u64,
+    /// Objects.
+    pub objects: Count,
+    /// Results of steps and of added files.
+    pub results: Count,
+    /// Packs; those that were written anew count as removed.
+    pub packs: Count,
+    /// Packs that something came to need meanwhile.
+    pub put_back: u64,
+    /// Whether the store is still larger than it should be: names keep the rest.
+    pub too_large: bool,
+    /// The results that go, those used least recently first.
+    pub dropped: Vec<DroppedResult>,
+    /// What goes from the cache of disks.
+    pub disks: Freed,
+    /// What goes from the cache of layers.
+    pub layers: Freed,
+    /// How long it took to find out what is needed, in seconds.
+    pub mark_seconds: f64,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// Things that stay and things that go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// How many stay.
+    pub kept: u64,
+    /// How many go.
+    pub removed: u64,
+}
+
+impl From<Tally> for Count {
+    fn from(tally: Tally) -> Self {
+        Self {
+            kept: tally.kept,
+            removed: tally.removed,
+        }
+    }
+}
+
+/// A result that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DroppedResult {
+    /// The step.
+    pub action: ActionKey,
+    /// The names of its outputs.
+    pub outputs: Vec<String>,
+    /// When it was made or last used, in seconds since 1970.
+    pub used: u64,
+    /// `unused`, `size` or `incomplete`.
+    pub reason: &'static str,
+}
+
+impl From<Dropped> for DroppedResult {
+    fn from(dropped: Dropped) -> Self {
+        Self {
+            action: dropped.key,
+            outputs: dropped.outputs,
+            used: dropped.used,
+            reason: match dropped.reason {
+                Reason::Unused => "unused",
+                Reason::Size => "size",
+                Reason::Incomplete => "incomplete",
+            },
+        }
+    }
+}
+
+/// What goes from a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Freed {
+    /// Disks or layers.
+    pub removed: u64,
+    /// What they take.
+    pub bytes: u64,
+}
+
+/// Removes what nothing needs from the store, and from the caches what belongs to nothing in the store, or does
+/// not fit.
+///
+/// # Errors
+/// Another process collects, a machine's image cannot be told, the store fails, or the user gave up.
+pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
+    let started = Instant::now();
+    let store = context.store()?;
+    let task = format!("collect garbage in {}", store.root().display());
+    context.emit(Event::TaskStarted { name: task.clone() });
+    let collection = store.collect(&Needed { context }, &options.store)?;
+    let dry_run = options.store.dry_run;
+    let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
+    let seconds = started.elapsed().as_secs_f64();
+    context.emit(Event::TaskFinished {
+        name: task,
+        seconds,
+    });
+    Ok(Collected {
+        dry_run,
+        before: collection.before,
+        after: collection.after,
+        objects: collection.objects.into(),
+        results: collection.results.into(),
+        packs: collection.packs.into(),
+        put_back: collection.put_back,
+        too_large: collection.too_large,
+        dropped: collection.dropped.into_iter().map(Into::into).collect(),
+        disks,
+        layers,
+        mark_seconds: collection.marking.as_secs_f64(),
+        seconds,
+    })
+}
+
+/// What keeps objects beside names in the store: machines.
+struct Needed<'a> {
+    context: &'a Context,
+}
+
+impl Roots for Needed<'_> {
+    fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
+        let machines = Machines::new(&self.context.home).list()?;
+        let images = machines.iter().map(|machine| Ok(machine.config()?.image));
+        images.collect()
+    }
+
+    fn references(&self, config: &[u8]) -> Vec<ObjectId> {
+        let parts = ImageConfig::from_bytes(config).map(|config| parts(&config));
+        let objects = parts.into_iter().flatten();
+        objects.map(|(_, object)| object).collect()
+    }
+
+    fn interrupted(&self) -> bool {
+        self.context.interrupt.requested()
+    }
+}
+
+/// Something in a cache.
+enum Entry {
+    Disk(Cached),
+    Layer(CachedLayer, u64),
+}
+
+impl Entry {
+    const fn id(&self) -> &ObjectId {
+        match self {
+            Self::Disk(disk) => &disk.id,
+            Self::Layer(layer, _) => &layer.id,
+        }
+    }
+
+    const fn used(&self) -> SystemTime {
+        match self {
+            Self::Disk(disk) => disk.used,
+            Self::Layer(layer, _) => layer.used,
+        }
+    }
+
+    const fn size(&self) -> u64 {
+        match self {
+            Self::Disk(disk) => disk.size,
+            Self::Layer(_, size) => *size,
+        }
+    }
+}
+
+/// Removes from the caches what is of no object in the store, and what was used least recently until they have
+/// at most `most` bytes.
+fn caches(
+    context: &Context,
+    store: &Store,
+    most: Option<u64>,
+    dry_run: bool,
+) -> Result<(Freed, Freed), Error> {
+    if !dry_run {
+        store.sweep_disks();
+    }
+    let cache = LayerCache::new(&context.home);
+    let disks = store.cached_disks().into_iter().map(Entry::Disk);
+    let layers = cache.layers().into_iter().map(|layer| {
+        let size = layer.size();
+        Entry::Layer(layer, size)
+    });
+    let mut entries: Vec<Entry> = disks.chain(layers).collect();
+    entries.sort_by_key(Entry::used);
+    let mut total: u64 = entries.iter().map(Entry::size).sum();
+    let (mut disks, mut layers) = (Freed::default(), Freed::default());
+    // What belongs to nothing goes first.
+    entries.sort_by_key(|entry| store.knows(entry.id()));
+    for entry in &entries {
+        let too_large = most.is_some_and(|most| total > most);
+        if store.knows(entry.id()) && !too_large {
+            continue;
+        }
+        let removed = match entry {
+            _ if dry_run => true,
+            Entry::Disk(disk) => {
+                store.remove_cached(&disk.id)?;
+                true
+            }
+            // One that cannot be removed, because a step uses it or it is another user's, stays.
+            Entry::Layer(layer, _) => cache.remove(layer).unwrap_or(false),
+        };
+        if removed {
+            total -= entry.size();
+            let freed = match entry {
+                Entry::Disk(_) => &mut disks,
+                Entry::Layer(..) => &mut layers,
+            };
+            freed.removed += 1;
+            freed.bytes += entry.size();
+        }
+    }
+    Ok((disks, layers))
+}
+
+/// Results by the names of their outputs, for people.
+#[must_use]
+pub fn by_output(dropped: &[DroppedResult]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for result in dropped {
+        *counts.entry(result.outputs.join("+")).or_default() += 1;
+    }
+    counts
+}
+
+/// The policy when nothing else is asked for: what was used within two weeks stays, and the last three images.
+#[must_use]
+pub const fn policy() -> CollectOptions {
+    CollectOptions {
+        older_than: Duration::from_secs(14 * 24 * 60 * 60),
+        keep_last: 3,
+        max_size: None,
+        dry_run: false,
+    }
+}

@@ -1,0 +1,79 @@
+//! Garbage collection as a program.
+
+use std::fs;
+
+use super::{large_image, noise, store};
+use crate::cli::Bench;
+
+#[test]
+fn what_has_a_name_stays_and_the_rest_goes() {
+    let bench = Bench::new();
+    let kept = large_image(&bench, "kept", 1);
+    large_image(&bench, "gone", 2);
+    let file = bench.home.path().join("file");
+    fs::write(&file, noise(3, 1 << 20)).unwrap();
+    store(&bench, &[&"add", &file, &"--keep", &"root"]).ends_with(0);
+    bench.run(["image", "rm", "@gone"]).ends_with(0);
+    let gc = |more: &[&str]| {
+        let mut command = bench.command(["store", "gc", "--older-than=0s", "--keep-last=0"]);
+        let output = command.args(more).output().unwrap();
+        crate::cli::Ran::from(output).ends_with(0)
+    };
+    let dry = gc(&["--dry-run", "--json"]).json();
+    assert_eq!(dry["dry_run"], true);
+    assert!(dry["after"].as_u64() < dry["before"].as_u64());
+    let done = gc(&["--json"]).json();
+    let removed = done["objects"]["removed"].as_u64().unwrap();
+    assert!(removed >= 2, "{done:#}");
+    assert!(done["mark_seconds"].as_f64().is_some());
+    let after = done["after"].as_u64().unwrap();
+    assert!((3 << 20..4 << 20).contains(&after), "{done:#}");
+    store(&bench, &[&"verify"]).ends_with(0);
+    let got = bench.command(["store", "get", "@kept"]).output().unwrap();
+    assert!(got.stdout == kept);
+    let shown = gc(&[]).stdout;
+    assert!(shown.starts_with("0 objects removed"), "{shown}");
+    store(&bench, &[&"unkeep", &"root"]).ends_with(0);
+    bench.run(["image", "rm", "@kept"]).ends_with(0);
+    let done = gc(&["--json"]).json();
+    assert_eq!(done["objects"]["kept"], 0, "{done:#}");
+}
+
+#[test]
+fn disks_that_belong_to_nothing_go_and_the_others_when_there_is_no_room() {
+    let bench = Bench::new();
+    large_image(&bench, "docker", 1);
+    bench.command(["store", "stat"]).output().map(drop).unwrap();
+    let opened = vmfab::store::Store::open(bench.home.path().join("store")).unwrap();
+    let disk = opened.put_bytes(&noise(7, 1 << 20)).unwrap();
+    opened.materialise(&disk.id).unwrap();
+    drop(opened);
+    let kept = store(&bench, &[&"gc", &"--dry-run", &"--json"])
+        .ends_with(0)
+        .json();
+    assert_eq!(kept["disks"]["removed"], 0, "{kept:#}");
+    let none = store(
+        &bench,
+        &[&"gc", &"--cache-size", &"1K", &"--dry-run", &"--json"],
+    )
+    .ends_with(0)
+    .json();
+    assert_eq!(none["disks"]["removed"], 1, "{none:#}");
+    let gone = store(&bench, &[&"gc", &"--older-than", &"0s", &"--json"])
+        .ends_with(0)
+        .json();
+    assert_eq!(gone["disks"]["removed"], 1, "{gone:#}");
+}
+
+#[test]
+fn wrong_limits() {
+    let bench = Bench::new();
+    for arguments in [
+        ["--older-than", "soon"],
+        ["--max-size", "much"],
+        ["--cache-size", "0"],
+        ["--keep-last", "-1"],
+    ] {
+        store(&bench, &[&"gc", &arguments[0], &arguments[1]]).ends_with(2);
+    }
+}
