@@ -3,6 +3,7 @@
 mod copies;
 mod files;
 mod garbage;
+mod trouble;
 mod whole;
 
 use std::fs::{self, File};
