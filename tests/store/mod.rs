@@ -3,6 +3,7 @@
 mod copies;
 mod files;
 mod garbage;
+mod stress;
 mod trouble;
 mod whole;
 
