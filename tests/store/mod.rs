@@ -3,6 +3,8 @@
 mod copies;
 mod files;
 mod garbage;
+mod stress;
+mod trouble;
 mod whole;
 
 use std::fs::{self, File};

@@ -126,7 +126,7 @@ fn kill(fault: Fault) {
         let killed = run_to_death(&mut host);
         if let Some(image) = host.faults.killed() {
             let root = check_image(directory, "killed", &image, &host.model, Survives::All);
-            if at % 2 == 0 {
+            if at % 4 == 0 {
                 again(&root, &host.model);
             }
         }
@@ -168,7 +168,9 @@ fn fail(fault: Fault) {
         }
         host.faults.repair();
         host.check();
-        check_losses(directory, &host, at, &[at as usize % 4]);
+        if matches!(fault, Fault::Error { times: 1 } | Fault::Full { times: 1 }) {
+            check_losses(directory, &host, at, &[at as usize % 4]);
+        }
         host.end();
         check(&host.root, &host.model, Survives::All);
         host.faults.came()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
@@ -265,7 +266,13 @@ impl Host {
         match step {
             Put(content) => {
                 let (object, bytes) = &CONTENTS[content];
-                assert_eq!(store.put(&mut bytes.as_slice())?, *object);
+                let mut writer = store.writer()?;
+                let failed = |error: io::Error| match error.downcast() {
+                    Ok(error) => error,
+                    Err(error) => panic!("{error}"),
+                };
+                writer.write_all(bytes).map_err(failed)?;
+                assert_eq!(writer.finish()?, *object);
                 Ok(())
             }
             Tag(name, content) => store.put_tag(&tag(name), &CONTENTS[content].0.id),
