@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use super::error::{StoreError, io_error};
 use super::files::{Files, list_directory, read_at};
 use super::format::{
-    Entry, HEADER, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
+    Entry, HEADER, MAGIC, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
 };
 use super::random;
 use super::session::{Holder, Session};
@@ -93,11 +93,15 @@ fn is_name(path: &Path, number: u64) -> bool {
 /// and not what a killed writer left.
 pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bool, StoreError> {
     let size = file.metadata().map_err(io_error("look at", path))?.len();
-    if offset < HEADER as u64 || offset >= size {
+    if offset >= size {
         return Ok(false);
     }
     let bytes = read_at(file, path, offset, (size - offset) as usize)?;
-    Ok(has_record(&bytes[1..]))
+    if offset > 0 {
+        return Ok(has_record(&bytes[1..]));
+    }
+    // What a loss of power leaves does not begin as a journal; one of another version does.
+    Ok(bytes.len() >= HEADER && (bytes.starts_with(MAGIC) || has_record(&bytes[HEADER..])))
 }
 
 /// Whether a whole record begins anywhere in `bytes`.

@@ -6,6 +6,8 @@ use super::{FormatError, MAX_ACTION, array, u32_at, u64_at, zeros};
 use crate::digest::Digest;
 use crate::store::chunker::MAX as MAX_CHUNK;
 
+/// How a file of records begins.
+pub(crate) const MAGIC: &[u8] = b"vmfabpck";
 /// Length of the header of a file of records, in bytes.
 pub(crate) const HEADER: usize = 32;
 /// Length of a record's header.
@@ -179,7 +181,7 @@ impl Entry {
 /// The header of a pack or journal.
 pub(crate) fn encode_header(role: Role, journal: u64) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
-    bytes[..8].copy_from_slice(b"vmfabpck");
+    bytes[..8].copy_from_slice(MAGIC);
     bytes[8] = 1;
     bytes[12] = match role {
         Role::Data => 1,
@@ -191,7 +193,7 @@ pub(crate) fn encode_header(role: Role, journal: u64) -> [u8; HEADER] {
 
 /// Role and journal number.
 pub(crate) fn decode_header(bytes: &[u8]) -> Result<(Role, u64), FormatError> {
-    if array(bytes, 0)? != *b"vmfabpck" {
+    if !bytes.starts_with(MAGIC) {
         return Err(FormatError("it does not begin as a pack"));
     }
     if u32_at(bytes, 8)? != 1 {
