@@ -73,7 +73,7 @@ impl Files {
                     .tempfile_in(&directory)
             };
             let file = self
-                .change(&Change::Create(&directory), create)
+                .change(&Change::Create, create)
                 .map_err(io_error("create a file in", &directory))?;
             let handle = file.as_file();
             handle.lock().map_err(io_error("lock", file.path()))?;
@@ -120,20 +120,20 @@ impl Files {
         bytes: &[u8],
         offset: u64,
     ) -> Result<(), StoreError> {
-        self.change(&Change::Write(file, path, bytes, offset), || {
+        self.change(&Change::Write(file, bytes, offset), || {
             file.write_all_at(bytes, offset)
         })
         .map_err(io_error("write", path))
     }
 
     pub(super) fn truncate(&self, file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
-        self.change(&Change::Truncate(path), || file.set_len(length))
+        self.change(&Change::Truncate, || file.set_len(length))
             .map_err(io_error("truncate", path))
     }
 
     /// Forces a file's bytes to disk.
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
-        self.change(&Change::Sync(file, path), || file.sync_all())
+        self.change(&Change::Sync(file), || file.sync_all())
             .map_err(io_error("sync", path))
     }
 
@@ -197,10 +197,10 @@ impl Files {
 #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
 #[derive(Debug)]
 pub(super) enum Change<'a> {
-    Create(&'a Path),
-    Write(&'a File, &'a Path, &'a [u8], u64),
-    Truncate(&'a Path),
-    Sync(&'a File, &'a Path),
+    Create,
+    Write(&'a File, &'a [u8], u64),
+    Truncate,
+    Sync(&'a File),
     SyncDirectory(&'a Path),
     Rename(&'a Path, &'a Path),
     Remove(&'a Path),

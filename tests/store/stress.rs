@@ -167,7 +167,7 @@ impl Worker {
                 Ok(_) | Err(StoreError::Busy { .. }) => {}
                 Err(error) => panic!("gc: {error}"),
             },
-            93..95 => match verify(&self.store, number % 2 == 0) {
+            93..95 => match verify(&self.store, number.is_multiple_of(2)) {
                 Ok(verified) => assert!(verified.is_whole(), "{verified:?}"),
                 Err(StoreError::Busy { .. }) => {}
                 Err(error) => panic!("verify: {error}"),

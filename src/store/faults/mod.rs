@@ -68,11 +68,6 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes so far.
-    fn count(&self) -> u64 {
-        self.state().count
-    }
-
     /// Whether the fault came.
     fn came(&self) -> bool {
         let state = self.state();
@@ -136,7 +131,7 @@ impl Faults {
                 // What frees room works on a full disk.
                 Fault::Full { times }
                     if *count < at + times
-                        && !matches!(change, Change::Truncate(_) | Change::Remove(_)) =>
+                        && !matches!(change, Change::Truncate | Change::Remove(_)) =>
                 {
                     write_half(change);
                     return Err(io::Error::from_raw_os_error(FULL));
@@ -160,7 +155,7 @@ impl Faults {
 }
 
 fn write_half(change: &Change<'_>) {
-    if let Change::Write(file, _, bytes, offset) = change {
+    if let Change::Write(file, bytes, offset) = change {
         file.write_all_at(&bytes[..bytes.len() / 2], *offset)
             .unwrap();
     }

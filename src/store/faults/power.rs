@@ -87,7 +87,7 @@ impl Disk {
     /// Keeps book of a change.
     pub(super) fn made(&mut self, change: &Change<'_>, before: Before) {
         match (change, before) {
-            (Change::Sync(file, _), _) => {
+            (Change::Sync(file), _) => {
                 let file = file.try_clone().unwrap();
                 let bytes = content(&file);
                 self.synced.insert(inode(&file), (file, bytes));
