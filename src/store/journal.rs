@@ -97,22 +97,10 @@ pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bo
         return Ok(false);
     }
     let bytes = read_at(file, path, offset, (size - offset) as usize)?;
-    Ok(has_record(&bytes[1..]))
-}
-
-/// Whether a whole record begins anywhere in `bytes`.
-fn has_record(bytes: &[u8]) -> bool {
-    // Most offsets fail at the first look, without a checksum.
-    (0..(bytes.len() + 1).saturating_sub(RECORD))
-        .any(|at| RecordHeader::decode_record(&bytes[at..]).is_ok())
-}
-
-/// Whether a journal without a right header was never written to: after a loss of power, a file can have its length
-/// and none of its bytes.
-fn is_unwritten(file: &File, path: &Path, size: u64) -> Result<bool, StoreError> {
-    let bytes = read_at(file, path, 0, size as usize)?;
-    let header = &bytes[..HEADER.min(bytes.len())];
-    Ok(header.iter().all(|byte| *byte == 0) && !has_record(&bytes))
+    Ok((1..=bytes.len().saturating_sub(RECORD)).any(|at| {
+        // Most offsets fail at the first look, without a checksum.
+        RecordHeader::decode_record(&bytes[at..]).is_ok()
+    }))
 }
 
 /// The journal that this process writes to.
@@ -168,8 +156,7 @@ impl Writer {
         let scanned = scan(&file, &path, 0)?;
         let size = file.metadata().map_err(io_error("look at", &path))?.len();
         // A header that is there and wrong is damage too.
-        let headless =
-            scanned.end == 0 && size >= HEADER as u64 && !is_unwritten(&file, &path, size)?;
+        let headless = scanned.end == 0 && size >= HEADER as u64;
         if headless || goes_on_behind(&file, &path, scanned.end)? {
             return Ok(None);
         }
