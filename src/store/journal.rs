@@ -1,9 +1,9 @@
 //! Journals: files of records that grow. A process writes to one of its own; small things go there,
 //! and what is large goes to packs (`store-format/packs.md`, `protocol.md` W2).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
@@ -126,17 +126,16 @@ impl Writer {
         }
         let number = random();
         let path = Holder::Journal(number).path(files);
-        let file = files.create_locked(&path)?;
-        let mut writer = Self {
+        // Its name never comes without its header: that would be damage.
+        let file = files.create_locked(&path, &encode_header(Role::Catalog, number))?;
+        Ok(Self {
             number,
             path,
             file,
-            length: 0,
+            length: HEADER as u64,
             entries: Vec::new(),
             torn: false,
-        };
-        writer.begin(files)?;
-        Ok(writer)
+        })
     }
 
     /// Takes this journal when nobody has it and it is not damaged.
@@ -180,6 +179,7 @@ impl Writer {
     fn begin(&mut self, files: &Files) -> Result<(), StoreError> {
         let header = encode_header(Role::Catalog, self.number);
         files.write_at(&self.file, &self.path, &header, 0)?;
+        files.sync(&self.file, &self.path)?;
         self.length = HEADER as u64;
         Ok(())
     }
@@ -272,6 +272,8 @@ impl Writer {
             session.pin(files, Holder::Pack(name), || true)?;
         }
         files.rename(&self.path, &files.path("packs", name))?;
+        // Not before: it may have to go on as a journal.
+        let _ = self.file.set_permissions(Permissions::from_mode(0o444));
         Ok(name)
     }
 
