@@ -186,11 +186,9 @@ class Store:
         size = os.fstat(file.fileno()).st_size
         if size < 32:
             return
+        self.check_head(path, file, (2,), int(name, 16))
         need(size < 2**32, path, "length")
         bytes_, at, found = os.pread(file.fileno(), size, 0), 32, {}
-        if bytes_[:8] != b"vmfabpck" and not any(whole(bytes_, later, file, path) for later in range(32, size)):
-            return
-        self.check_head(path, file, (2,), int(name, 16))
         while place := whole(bytes_, at, file, path):
             found[place.kind, place.key] = place
             at += 48 + place.stored

@@ -102,9 +102,17 @@ impl Files {
         }
     }
 
-    /// A new file at `path`, locked from its first moment on.
-    pub(super) fn create_locked(&self, path: &Path) -> Result<File, StoreError> {
+    /// A new file at `path`, locked from its first moment on. It begins with `head`, which is on disk before its name
+    /// is there.
+    pub(super) fn create_locked(&self, path: &Path, head: &[u8]) -> Result<File, StoreError> {
         let file = self.temporary()?;
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o644))
+            .map_err(io_error("set the mode of", file.path()))?;
+        if !head.is_empty() {
+            self.write_at(file.as_file(), file.path(), head, 0)?;
+            self.sync(file.as_file(), file.path())?;
+        }
         self.rename(file.path(), path)?;
         let (file, temporary) = file.into_parts();
         // It has its name: dropping the temporary one must not remove it.

@@ -1,9 +1,9 @@
 //! Journals: files of records that grow. A process writes to one of its own; small things go there,
 //! and what is large goes to packs (`store-format/packs.md`, `protocol.md` W2).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use super::error::{StoreError, io_error};
 use super::files::{Files, list_directory, read_at};
 use super::format::{
-    Entry, HEADER, MAGIC, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
+    Entry, HEADER, RECORD, RecordHeader, Role, decode_header, encode_header, encode_table,
 };
 use super::random;
 use super::session::{Holder, Session};
@@ -93,30 +93,14 @@ fn is_name(path: &Path, number: u64) -> bool {
 /// and not what a killed writer left.
 pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bool, StoreError> {
     let size = file.metadata().map_err(io_error("look at", path))?.len();
-    if offset >= size {
+    if offset < HEADER as u64 || offset >= size {
         return Ok(false);
     }
     let bytes = read_at(file, path, offset, (size - offset) as usize)?;
-    if offset > 0 {
-        return Ok(has_record(&bytes[1..]));
-    }
-    // What a loss of power leaves does not begin as a journal; one of another version does.
-    Ok(bytes.len() >= HEADER && (bytes.starts_with(MAGIC) || has_record(&bytes[HEADER..])))
-}
-
-/// Whether a whole record begins anywhere in `bytes`.
-fn has_record(bytes: &[u8]) -> bool {
-    // Most offsets fail at the first look, without a checksum.
-    (0..(bytes.len() + 1).saturating_sub(RECORD))
-        .any(|at| RecordHeader::decode_record(&bytes[at..]).is_ok())
-}
-
-/// Whether a journal without a right header was never written to: after a loss of power, a file can have its length
-/// and none of its bytes.
-fn is_unwritten(file: &File, path: &Path, size: u64) -> Result<bool, StoreError> {
-    let bytes = read_at(file, path, 0, size as usize)?;
-    let header = &bytes[..HEADER.min(bytes.len())];
-    Ok(header.iter().all(|byte| *byte == 0) && !has_record(&bytes))
+    Ok((1..=bytes.len().saturating_sub(RECORD)).any(|at| {
+        // Most offsets fail at the first look, without a checksum.
+        RecordHeader::decode_record(&bytes[at..]).is_ok()
+    }))
 }
 
 /// The journal that this process writes to.
@@ -142,17 +126,16 @@ impl Writer {
         }
         let number = random();
         let path = Holder::Journal(number).path(files);
-        let file = files.create_locked(&path)?;
-        let mut writer = Self {
+        // Its name never comes without its header: that would be damage.
+        let file = files.create_locked(&path, &encode_header(Role::Catalog, number))?;
+        Ok(Self {
             number,
             path,
             file,
-            length: 0,
+            length: HEADER as u64,
             entries: Vec::new(),
             torn: false,
-        };
-        writer.begin(files)?;
-        Ok(writer)
+        })
     }
 
     /// Takes this journal when nobody has it and it is not damaged.
@@ -172,8 +155,7 @@ impl Writer {
         let scanned = scan(&file, &path, 0)?;
         let size = file.metadata().map_err(io_error("look at", &path))?.len();
         // A header that is there and wrong is damage too.
-        let headless =
-            scanned.end == 0 && size >= HEADER as u64 && !is_unwritten(&file, &path, size)?;
+        let headless = scanned.end == 0 && size >= HEADER as u64;
         if headless || goes_on_behind(&file, &path, scanned.end)? {
             return Ok(None);
         }
@@ -197,6 +179,7 @@ impl Writer {
     fn begin(&mut self, files: &Files) -> Result<(), StoreError> {
         let header = encode_header(Role::Catalog, self.number);
         files.write_at(&self.file, &self.path, &header, 0)?;
+        files.sync(&self.file, &self.path)?;
         self.length = HEADER as u64;
         Ok(())
     }
@@ -289,6 +272,8 @@ impl Writer {
             session.pin(files, Holder::Pack(name), || true)?;
         }
         files.rename(&self.path, &files.path("packs", name))?;
+        // Not before: it may have to go on as a journal.
+        let _ = self.file.set_permissions(Permissions::from_mode(0o444));
         Ok(name)
     }
 

@@ -78,7 +78,7 @@ impl Session {
         }
         if state.file.is_none() {
             let path = files.path("sessions", format_args!("{:016x}", random()));
-            let file = files.create_locked(&path)?;
+            let file = files.create_locked(&path, &[])?;
             state.file = Some((file, path));
         }
         if let Some((file, path)) = &state.file {

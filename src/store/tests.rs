@@ -127,22 +127,6 @@ fn a_journal_is_taken_over_and_becomes_a_pack() {
 }
 
 #[test]
-fn a_journal_that_was_never_written_is_taken_over() {
-    let fixture = Fixture::new();
-    let journals = fixture.store.root().join("journals");
-    fs::write(journals.join("0000000000000001"), [0; 5000]).unwrap();
-    fs::write(journals.join("0000000000000002"), [1; 5000]).unwrap();
-    let object = fixture.store.put_bytes(b"small").unwrap();
-    assert_eq!(fixture.files("journals").len(), 2);
-    assert_eq!(fixture.other().read_object(&object.id).unwrap(), b"small");
-    // Damage stays as it is.
-    assert_eq!(
-        fs::read(journals.join("0000000000000002")).unwrap(),
-        [1; 5000]
-    );
-}
-
-#[test]
 fn many_packs_get_an_index() {
     let fixture = Fixture::new();
     let objects: Vec<ObjectRef> = (0..60)

@@ -12,7 +12,7 @@ pub(super) use features::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
 pub(super) use index::{INDEX_ENTRY, IndexHeader, decode_index_header, encode_index_header};
 pub(super) use list::{Chunk, ChunkList};
 pub(super) use pack::{
-    ENTRY, Entry, HEADER, Kind, MAGIC, MAX_BLOB, RECORD, RecordHeader, Role, TRAILER, Trailer,
+    ENTRY, Entry, HEADER, Kind, MAX_BLOB, RECORD, RecordHeader, Role, TRAILER, Trailer,
     decode_header, decode_payload, encode_header, encode_record, encode_table,
 };
 

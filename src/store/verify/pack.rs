@@ -145,6 +145,10 @@ pub(super) fn check_journal(
             journal.end
         ));
     }
+    let size = journal.file.metadata().map_or(0, |meta| meta.len());
+    if journal.end == 0 && size >= HEADER as u64 {
+        checked.reason = Some("it does not begin as a journal of its name".to_owned());
+    }
     if quick || journal.end == 0 {
         return Ok(checked);
     }
