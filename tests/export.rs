@@ -26,11 +26,11 @@ const SIZE: u64 = 3 << 30;
 fn setup() -> Setup {
     let scratch = tempfile::tempdir().unwrap();
     let events = Arc::new(Recorder::default());
-    let context = Context {
-        home: Home::at(scratch.path().join("home")),
-        sink: events.clone(),
-        interrupt: Interrupt::new().unwrap(),
-    };
+    let context = Context::new(
+        Home::at(scratch.path().join("home")),
+        events.clone(),
+        Interrupt::new().unwrap(),
+    );
     let store = context.store().unwrap();
     let file = store.temporary().unwrap();
     file.as_file().set_len(SIZE).unwrap();

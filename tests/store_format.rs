@@ -153,8 +153,8 @@ impl Roots for Nothing {
         Ok(Vec::new())
     }
 
-    fn references(&self, _config: &[u8]) -> Vec<ObjectId> {
-        Vec::new()
+    fn references(&self, _config: &[u8]) -> Option<Vec<ObjectId>> {
+        Some(Vec::new())
     }
 
     fn interrupted(&self) -> bool {

@@ -52,12 +52,10 @@ impl Session {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let context = Context {
-            home: Home::from_env().map_err(ops::Error::from)?,
-            sink: self.reporter.clone(),
-            interrupt: interrupt()
-                .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?,
-        };
+        let home = Home::from_env().map_err(ops::Error::from)?;
+        let interrupt = interrupt()
+            .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
+        let context = Context::new(home, self.reporter.clone(), interrupt);
         Ok(self.context.get_or_init(|| context))
     }
 

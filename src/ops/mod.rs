@@ -13,7 +13,7 @@ pub mod planning;
 pub mod recipes;
 pub mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use error::{Error, Failure, StepFailure};
 
@@ -30,15 +30,32 @@ pub struct Context {
     pub sink: Arc<dyn Sink>,
     /// Tells when the user gave up.
     pub interrupt: Interrupt,
+    store: Arc<OnceLock<Store>>,
 }
 
 impl Context {
-    /// Opens the store; makes it on first use.
+    /// A context.
+    #[must_use]
+    pub fn new(home: Home, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+        Self {
+            home,
+            sink,
+            interrupt,
+            store: Arc::default(),
+        }
+    }
+
+    /// The store; made on first use. It is one for all operations of a context: what one of them found,
+    /// a garbage collection of another process leaves there for the next.
     ///
     /// # Errors
     /// See [`Store::open`].
     pub fn store(&self) -> Result<Store, StoreError> {
-        Store::open(self.home.store())
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let store = Store::open(self.home.store())?;
+        Ok(self.store.get_or_init(|| store).clone())
     }
 
     /// Emits an event.

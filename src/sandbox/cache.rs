@@ -113,7 +113,8 @@ impl LayerCache {
             .truncate(false)
             .write(true)
             .open(&path)?;
-        if mark.try_lock().is_err() {
+        // Another one may have removed it just now, and a step may hold a new one.
+        if mark.try_lock().is_err() || mark.metadata()?.nlink() == 0 {
             return Ok(false);
         }
         remove_tree(&layer.directory)?;

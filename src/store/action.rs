@@ -12,7 +12,7 @@ use super::format::{Kind, decode_action, encode_action, encode_record};
 use crate::digest::{ActionKey, ObjectRef};
 
 /// A use of a result is recorded when the last one is older than this, in seconds.
-const DAY: u64 = 24 * 60 * 60;
+pub(super) const DAY: u64 = 24 * 60 * 60;
 
 /// What a derivation made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,9 +39,11 @@ impl Store {
     /// The object is not there or damaged, or the file cannot be written.
     pub fn materialise(&self, id: &ObjectId) -> Result<PathBuf, StoreError> {
         let disk = CachedDisk::new(&self.disks, id);
+        if self.records.rely_to_read(id.digest(), &OBJECTS)?.is_none() {
+            return Err(StoreError::NoObject(*id));
+        }
         if disk.is_whole() {
-            self.records.rely_to_read(id.digest(), &OBJECTS)?;
-            disk.used();
+            self.note_use(id, &disk)?;
             return Ok(disk.path);
         }
         fs::create_dir_all(&self.disks).map_err(io_error("create", &self.disks))?;
@@ -60,10 +62,23 @@ impl Store {
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(0o444))
             .map_err(io_error("set the mode of", file.path()))?;
+        // A note of another file must not speak for this one.
+        self.records.files.remove(&disk.state)?;
         file.persist(&disk.path)
             .map_err(|error| io_error("rename", &disk.path)(error.error))?;
         disk.set_state(&boot_id())?;
         Ok(disk.path)
+    }
+
+    /// Notes the use of a disk; forces it to disk when that is cheap by now. Held by its lock, so that it is not
+    /// another file meanwhile; when somebody else has that, it is as good as used.
+    fn note_use(&self, id: &ObjectId, disk: &CachedDisk) -> Result<(), StoreError> {
+        if self.records.writable
+            && let Some(_lock) = lock::try_lock(&self.records.files, &lock_name(id))?
+        {
+            disk.used();
+        }
+        Ok(())
     }
 
     /// Waits for the one that makes the same file.
@@ -71,9 +86,8 @@ impl Store {
         if !self.records.writable {
             return Ok(None);
         }
-        let name = format!("disk-{}", &id.to_string()[..3]);
         loop {
-            if let Some(lock) = lock::try_lock(&self.records.files, &name)? {
+            if let Some(lock) = lock::try_lock(&self.records.files, &lock_name(id))? {
                 return Ok(Some(lock));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -93,7 +107,12 @@ impl Store {
             file.as_file()
                 .set_permissions(fs::Permissions::from_mode(0o444))
         });
-        if kept.is_ok() && !disk.is_whole() && file.persist(&disk.path).is_ok() {
+        let _lock = self.lock_disk(&object.id)?;
+        if kept.is_ok()
+            && !disk.is_whole()
+            && self.records.files.remove(&disk.state).is_ok()
+            && file.persist(&disk.path).is_ok()
+        {
             let _ = disk.set_state(&boot_id());
         }
         Ok(object)
@@ -152,6 +171,11 @@ impl Store {
             }
         }
     }
+}
+
+/// The lock of a disk's file.
+fn lock_name(id: &ObjectId) -> String {
+    format!("disk-{}", &id.to_string()[..3])
 }
 
 /// A file in the cache of disks.

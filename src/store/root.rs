@@ -82,6 +82,9 @@ impl Store {
             let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<TagName>) else {
                 continue;
             };
+            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue;
+            }
             if let Some(objects) = self.root_objects(&name)? {
                 roots.push((name, objects));
             }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use super::Store;
 use super::error::{StoreError, io_error};
 use super::files::open_file;
+use super::table::OBJECTS;
 use crate::digest::ObjectId;
 
 /// Bytes of the file of a tag: 64 digits and a newline.
@@ -90,6 +91,8 @@ impl Store {
     pub fn put_tag(&self, name: &TagName, image: &ObjectId) -> Result<(), StoreError> {
         let path = self.records.files.path("tags", name.as_str());
         self.records.check_writable()?;
+        // So that a garbage collection that has just read the tags leaves it.
+        self.records.rely(image.digest(), &OBJECTS, |_| false)?;
         // What has a name must not be lost with the power.
         self.records.barrier()?;
         self.records

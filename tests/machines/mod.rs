@@ -132,11 +132,11 @@ impl Bench {
     }
 
     fn context(&self) -> Context {
-        Context {
-            home: Home::at(&self.home),
-            sink: self.recorder.clone(),
-            interrupt: Interrupt::new().unwrap(),
-        }
+        Context::new(
+            Home::at(&self.home),
+            self.recorder.clone(),
+            Interrupt::new().unwrap(),
+        )
     }
 
     fn options() -> BootOptions {

@@ -81,9 +81,9 @@ impl Roots for Named {
         Ok(Vec::new())
     }
 
-    fn references(&self, config: &[u8]) -> Vec<ObjectId> {
+    fn references(&self, config: &[u8]) -> Option<Vec<ObjectId>> {
         let text = String::from_utf8_lossy(config);
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        Some(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     fn interrupted(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::{Context, Error, images};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
@@ -116,10 +116,15 @@ pub struct Freed {
 /// Another process collects, a machine's image cannot be told, the store fails, or the user gave up.
 pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     let started = Instant::now();
-    let store = context.store()?;
+    // One of its own, which relies on nothing: what this process looked at before may go, too.
+    let store = Store::open(context.home.store())?;
     let task = format!("collect garbage in {}", store.root().display());
     context.emit(Event::TaskStarted { name: task.clone() });
-    let collection = store.collect(&Needed { context }, &options.store)?;
+    let needed = Needed {
+        context,
+        store: &store,
+    };
+    let collection = store.collect(&needed, &options.store)?;
     let dry_run = options.store.dry_run;
     let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -147,19 +152,37 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
 /// What keeps objects beside names in the store: machines.
 struct Needed<'a> {
     context: &'a Context,
+    store: &'a Store,
 }
 
 impl Roots for Needed<'_> {
     fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
-        let machines = Machines::new(&self.context.home).list()?;
-        let images = machines.iter().map(|machine| Ok(machine.config()?.image));
-        images.collect()
+        let mut images = Vec::new();
+        for machine in Machines::new(&self.context.home).list()? {
+            let config = match machine.config() {
+                Ok(config) => config,
+                // Removed meanwhile.
+                Err(_) if !machine.directory().exists() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if !self.store.knows(&config.image) {
+                // Its disk may still be there, and nothing would keep it.
+                let (name, image) = (machine.name(), config.image.short());
+                return Err(format!(
+                    "the image {image} of machine {name} is not in the store: restore it from a backup \
+                     (vmfab store restore), or remove the machine (vmfab rm {name})"
+                )
+                .into());
+            }
+            images.push(config.image);
+        }
+        Ok(images)
     }
 
-    fn references(&self, config: &[u8]) -> Vec<ObjectId> {
-        let parts = ImageConfig::from_bytes(config).map(|config| parts(&config));
-        let objects = parts.into_iter().flatten();
-        objects.map(|(_, object)| object).collect()
+    fn references(&self, config: &[u8]) -> Option<Vec<ObjectId>> {
+        let config = ImageConfig::from_bytes(config).ok()?;
+        let objects = parts(&config).into_iter();
+        Some(objects.map(|(_, object)| object).collect())
     }
 
     fn interrupted(&self) -> bool {
@@ -217,6 +240,16 @@ fn caches(
     entries.sort_by_key(Entry::used);
     let mut total: u64 = entries.iter().map(Entry::size).sum();
     let (mut disks, mut layers) = (Freed::default(), Freed::default());
+    // Machines have their disks below them.
+    let mut used = std::collections::HashSet::new();
+    for machine in Machines::new(&context.home).list()? {
+        if let Ok(machine) = machine.config()
+            && let Ok(image) = images::config(store, &machine.image)
+        {
+            used.insert(image.disk.id);
+        }
+    }
+    entries.retain(|entry| !used.contains(entry.id()));
     // What belongs to nothing goes first.
     entries.sort_by_key(|entry| store.knows(entry.id()));
     for entry in &entries {

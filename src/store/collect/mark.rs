@@ -1,14 +1,19 @@
 //! Marking: which objects and chunks roots reach.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::catalogs::{Catalog, Catalogs};
 use super::{ByShort, Roots, short};
 use crate::digest::{Digest, ObjectId, Sha256};
 use crate::store::Store;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, damaged};
 use crate::store::format::{ChunkList, Kind};
 use crate::store::pack::read_record;
+use crate::store::read;
+
+/// The longest image config, in bytes.
+const MAX_CONFIG: u64 = 16 << 20;
 
 /// What is live so far.
 pub(super) struct Mark<'a> {
@@ -67,7 +72,7 @@ impl<'a> Mark<'a> {
         }
         for (_, objects) in self.store.roots()? {
             for object in objects {
-                self.image(&object, catalogs)?;
+                self.object(object.digest(), catalogs)?;
             }
         }
         let named = self
@@ -84,7 +89,7 @@ impl<'a> Mark<'a> {
                     Kind::Chunk => {
                         self.chunks.insert(short(&record.key));
                     }
-                    _ => self.object(&record.key, catalogs)?,
+                    _ => self.any(&ObjectId::new(record.key), catalogs)?,
                 }
             }
         }
@@ -95,38 +100,74 @@ impl<'a> Mark<'a> {
             .flat_map(|result| result.outputs.iter().map(|(_, object)| object.id))
             .collect();
         for object in journals {
-            self.image(&object, catalogs)?;
+            self.any(&object, catalogs)?;
         }
         Ok(())
     }
 
-    /// Marks an object, and what it refers to when it is an image config.
+    /// Marks an image config and what it refers to. One that is not in the store is passed over; one that cannot be
+    /// understood may refer to anything: nothing may go then.
     pub(super) fn image(&mut self, id: &ObjectId, catalogs: &Catalogs) -> Result<(), StoreError> {
-        self.object(id.digest(), catalogs)?;
-        if !self.images.insert(*id.digest()) {
+        if !catalogs.objects.contains_key(id.digest()) || self.images.contains(id.digest()) {
             return Ok(());
         }
-        for object in self.references(id, catalogs)? {
+        let references = self.references(id, catalogs)?.ok_or_else(|| {
+            StoreError::Refused(format!(
+                "object {} has a name, and is no image that this vmfab understands",
+                id.short()
+            ))
+        })?;
+        self.with_references(id, &references, catalogs)
+    }
+
+    /// Marks an object, and what it refers to when it is a small image config.
+    pub(super) fn any(&mut self, id: &ObjectId, catalogs: &Catalogs) -> Result<(), StoreError> {
+        let references = match self.kind(id, catalogs) {
+            Some(Kind::Blob) if !self.images.contains(id.digest()) => {
+                self.references(id, catalogs)?
+            }
+            _ => None,
+        };
+        match references {
+            Some(references) => self.with_references(id, &references, catalogs),
+            None => self.object(id.digest(), catalogs),
+        }
+    }
+
+    fn with_references(
+        &mut self,
+        id: &ObjectId,
+        references: &[ObjectId],
+        catalogs: &Catalogs,
+    ) -> Result<(), StoreError> {
+        self.images.insert(*id.digest());
+        self.object(id.digest(), catalogs)?;
+        for object in references {
             self.object(object.digest(), catalogs)?;
         }
         Ok(())
     }
 
-    /// What an object refers to; nothing when it is no image config.
+    fn kind(&self, id: &ObjectId, catalogs: &Catalogs) -> Option<Kind> {
+        let &(catalog, entry) = catalogs.objects.get(id.digest())?;
+        Some(
+            catalogs.all[catalog as usize].entries[entry as usize]
+                .record
+                .kind,
+        )
+    }
+
+    /// What an image config refers to; nothing when the object is none.
     pub(super) fn references(
         &mut self,
         id: &ObjectId,
         catalogs: &Catalogs,
-    ) -> Result<Vec<ObjectId>, StoreError> {
+    ) -> Result<Option<Vec<ObjectId>>, StoreError> {
         let Some(&(catalog, entry)) = catalogs.objects.get(id.digest()) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let catalog = &catalogs.all[catalog as usize];
         let entry = &catalog.entries[entry as usize];
-        // Image configs are small.
-        if entry.record.kind != Kind::Blob {
-            return Ok(Vec::new());
-        }
         read_record(
             &catalog.file,
             &catalog.path,
@@ -134,7 +175,21 @@ impl<'a> Mark<'a> {
             &mut self.buffer,
             &mut self.payload,
         )?;
-        Ok(self.roots.references(&self.payload))
+        if entry.record.kind == Kind::Blob {
+            return Ok(self.roots.references(&self.payload));
+        }
+        let list = decode_list(&self.payload, &catalog.path)?;
+        if list.size > MAX_CONFIG {
+            return Ok(None);
+        }
+        let mut config = vec![0; list.size as usize];
+        let mut content = Vec::new();
+        for chunk in &list.chunks {
+            read::chunk(&self.store.records, id, chunk, &mut content)?;
+            let start = chunk.offset as usize;
+            config[start..start + content.len()].copy_from_slice(&content);
+        }
+        Ok(self.roots.references(&config))
     }
 
     /// Marks an object and its chunks. One that is not in the store is passed over.
@@ -158,14 +213,15 @@ impl<'a> Mark<'a> {
             &mut self.buffer,
             &mut self.payload,
         )?;
-        let list = ChunkList::decode(&self.payload).map_err(|error| StoreError::Damaged {
-            path: catalog.path.clone(),
-            reason: error.to_string(),
-        })?;
+        let list = decode_list(&self.payload, &catalog.path)?;
         self.chunks
             .extend(list.chunks.iter().map(|chunk| short(&chunk.id)));
         Ok(())
     }
+}
+
+fn decode_list(bytes: &[u8], path: &Path) -> Result<ChunkList, StoreError> {
+    ChunkList::decode(bytes).map_err(damaged(path))
 }
 
 /// The chunks of an object; none when it is a blob or cannot be read.

@@ -32,8 +32,8 @@ pub trait Roots {
     /// They cannot be told: then nothing is collected.
     fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// The objects that an image config refers to and cannot do without.
-    fn references(&self, config: &[u8]) -> Vec<ObjectId>;
+    /// The objects that an image config refers to and cannot do without; nothing when the content is none.
+    fn references(&self, config: &[u8]) -> Option<Vec<ObjectId>>;
 
     /// Whether the user gave up: what was begun is put back.
     fn interrupted(&self) -> bool;

@@ -6,7 +6,7 @@ use super::catalogs::{Catalogs, Found};
 use super::mark::Mark;
 use super::{ByShort, CollectOptions, Collection, Dropped, Reason, short};
 use crate::digest::{ActionKey, Digest};
-use crate::store::action::now;
+use crate::store::action::{DAY, now};
 use crate::store::error::StoreError;
 use crate::store::format::Kind;
 use crate::store::table::Table;
@@ -43,16 +43,17 @@ pub(super) fn decide(
         let is_image = result.outputs.iter().any(|(name, _)| name == IMAGE);
         let among_last = is_image && images < options.keep_last;
         images += usize::from(is_image);
-        let complete = result
-            .outputs
-            .iter()
-            .all(|(_, object)| catalogs.objects.contains_key(object.id.digest()));
+        let needs = needs(mark, result, catalogs)?;
+        let complete = needs
+            .as_ref()
+            .is_some_and(|needs| needs.iter().all(|key| catalogs.objects.contains_key(key)));
+        let needs = needs.unwrap_or_default();
         let running = catalogs.all[result.catalog as usize].open;
         let reason = if !complete {
             Some(Reason::Incomplete)
         } else if running {
             None
-        } else if result.time < oldest || options.older_than.is_zero() {
+        } else if result.time.saturating_add(DAY) < oldest || options.older_than.is_zero() {
             (!among_last).then_some(Reason::Unused)
         } else if full {
             Some(Reason::Size)
@@ -65,19 +66,15 @@ pub(super) fn decide(
         }
         let must = running || among_last;
         if let Some(room) = &mut room
-            && !room.takes(&needs(mark, result, catalogs)?, catalogs, must)
+            && !room.takes(&needs, catalogs, must)
         {
             full = true;
             report.dropped.push(dropped(result, Reason::Size));
             continue;
         }
         kept.insert(result.key);
-        for (name, object) in &result.outputs {
-            if name == IMAGE {
-                mark.image(&object.id, catalogs)?;
-            } else {
-                mark.object(object.id.digest(), catalogs)?;
-            }
+        for key in &needs {
+            mark.object(key, catalogs)?;
         }
     }
     report.too_large = room.is_some_and(|room| room.used > room.most);
@@ -95,20 +92,23 @@ pub(super) fn decide(
 }
 
 /// The objects that stay with a result: its outputs, and what those of them that are image configs refer to.
+/// Nothing when that cannot be told.
 fn needs(
     mark: &mut Mark<'_>,
     result: &Found,
     catalogs: &Catalogs,
-) -> Result<Vec<Digest>, StoreError> {
+) -> Result<Option<Vec<Digest>>, StoreError> {
     let mut needs = Vec::new();
     for (name, object) in &result.outputs {
         needs.push(*object.id.digest());
         if name == IMAGE {
-            let references = mark.references(&object.id, catalogs)?;
+            let Some(references) = mark.references(&object.id, catalogs)? else {
+                return Ok(None);
+            };
             needs.extend(references.iter().map(|object| *object.digest()));
         }
     }
-    Ok(needs)
+    Ok(Some(needs))
 }
 
 fn dropped(result: &Found, reason: Reason) -> Dropped {

@@ -6,12 +6,13 @@ use super::catalogs::{Catalogs, DataPack};
 use super::mark::Mark;
 use super::take::{self, Condemned};
 use super::{ByShort, CollectOptions, Collection};
-use crate::digest::{Digest, Sha256};
+use crate::digest::{Digest, ObjectId, Sha256};
 use crate::store::Store;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, io_error};
+use crate::store::files::open_file;
 use crate::store::format::{Entry, Kind, Role};
-use crate::store::pack::Rewriter;
-use crate::store::session::Holder;
+use crate::store::pack::{FULL, Rewriter};
+use crate::store::session::{self, Holder};
 use crate::store::table::Table;
 
 /// Packs that are smaller than this are merged, in bytes,
@@ -56,8 +57,14 @@ pub(super) fn catalogs(
             .filter(|(_, catalog)| !catalog.open)
     };
     let small = packs().filter(|(_, one)| one.size < SMALL).count();
-    let mut chosen = Vec::new();
+    let pinned = pinned(store)?;
+    let (mut chosen, mut held) = (Vec::new(), Vec::new());
     for (index, catalog) in packs() {
+        if pinned.contains(&catalog.holder) || pinned.contains(&Holder::Journal(catalog.journal)) {
+            // It would only be put back.
+            held.push(index);
+            continue;
+        }
         let dead = catalog
             .entries
             .iter()
@@ -67,7 +74,10 @@ pub(super) fn catalogs(
             chosen.push(index);
         }
     }
-    let at_writing = mark.objects();
+    let at_writing = AtWriting {
+        objects: mark.objects(),
+        chunks: mark.chunks(),
+    };
     let mut writer = Rewriter::new(&store.records, Role::Catalog, options.dry_run);
     let mut old = Vec::new();
     let mut removed = 0;
@@ -96,28 +106,32 @@ pub(super) fn catalogs(
     let files = &store.records.files;
     let mut back = take::condemn(files, &old)?;
     // What came meanwhile, and what is in packs that stay: all of it is live.
-    for index in catalogs.read_more(&store.records)? {
+    for index in catalogs.read_more(&store.records)?.into_iter().chain(held) {
         mark_all(index, catalogs, mark)?;
     }
     mark.roots(catalogs)?;
-    for &index in &chosen {
-        let Holder::Pack(pack) = catalogs.all[index].holder else {
-            continue;
-        };
-        let needed = catalogs.all[index].entries.iter().any(|entry| {
-            // Live now, and not when it was written anew.
-            matches!(entry.record.kind, Kind::Object | Kind::Blob)
-                && mark.is_live(&entry.record.key)
-                && !at_writing.contains(&entry.record.key)
+    // What is put back may need more of what was taken away.
+    let mut waiting: Vec<usize> = chosen;
+    loop {
+        let (stay, rest): (Vec<usize>, Vec<usize>) = waiting.into_iter().partition(|&index| {
+            let catalog = &catalogs.all[index];
+            matches!(catalog.holder, Holder::Pack(pack) if back.contains(&pack))
+                || at_writing.misses(&catalog.entries, mark)
         });
-        if needed && back.insert(pack) {
-            take::restore(files, pack)?;
+        if stay.is_empty() {
+            break;
         }
-        if back.contains(&pack) {
+        for &index in &stay {
+            if let Holder::Pack(pack) = catalogs.all[index].holder
+                && back.insert(pack)
+            {
+                take::restore(files, pack)?;
+            }
             mark_all(index, catalogs, mark)?;
             report.put_back += 1;
             report.after += catalogs.all[index].size;
         }
+        waiting = rest;
     }
     take::destroy(
         files,
@@ -127,14 +141,46 @@ pub(super) fn catalogs(
     )
 }
 
-/// Everything in a catalog stays: so do the chunks that its objects have.
+/// What was live when packs were written anew.
+struct AtWriting {
+    objects: HashSet<Digest, ByShort>,
+    chunks: HashSet<u64, ByShort>,
+}
+
+impl AtWriting {
+    /// Whether one of these records is live now, and was not copied.
+    fn misses(&self, entries: &[Entry], mark: &Mark<'_>) -> bool {
+        entries.iter().any(|entry| {
+            let key = &entry.record.key;
+            match entry.record.kind {
+                Kind::Object | Kind::Blob => mark.is_live(key) && !self.objects.contains(key),
+                Kind::Chunk => mark.is_live_chunk(key) && !self.chunks.contains(&super::short(key)),
+                Kind::Action => false,
+            }
+        })
+    }
+}
+
+/// What running processes rely on: it is not worth a copy.
+fn pinned(store: &Store) -> Result<HashSet<Holder>, StoreError> {
+    let files = &store.records.files;
+    session::pinned(files).map_err(io_error("read", &files.root.join("sessions")))
+}
+
+/// Everything in a catalog stays: so does what its image configs refer to, and the chunks of its objects.
 fn mark_all(index: usize, catalogs: &Catalogs, mark: &mut Mark<'_>) -> Result<(), StoreError> {
     for entry in &catalogs.all[index].entries {
         if matches!(entry.record.kind, Kind::Object | Kind::Blob) {
-            mark.object(&entry.record.key, catalogs)?;
+            mark.any(&ObjectId::new(entry.record.key), catalogs)?;
         }
     }
     Ok(())
+}
+
+/// A data pack that is to go, and how much of it is to stay.
+struct Sparse {
+    pack: DataPack,
+    live: u64,
 }
 
 /// Takes data packs away that have nothing live, and writes those anew that have little.
@@ -146,30 +192,71 @@ pub(super) fn data(
     report: &mut Collection,
 ) -> Result<(), StoreError> {
     let files = &store.records.files;
-    let mut writer = Rewriter::new(&store.records, Role::Data, options.dry_run);
-    let mut old: Vec<DataPack> = Vec::new();
-    let mut removed = 0;
+    let pinned = pinned(store)?;
     let small = catalogs.data.iter().filter(|one| one.size < SMALL).count();
+    let mut sparse = Vec::new();
     for pack in &catalogs.data {
         interrupted(mark)?;
-        let path = files.path("packs", pack.name);
-        let live = live_chunks(&path, pack.name, mark)?;
-        let bytes: u64 = live.iter().map(|entry| entry.record.length()).sum();
-        let merged = small > MANY_DATA && pack.size < SMALL;
-        if bytes * 2 >= pack.size && !merged {
+        if pinned.contains(&Holder::Pack(pack.name)) {
             continue;
         }
-        if !live.is_empty() {
-            let (file, _) = crate::store::files::open_file(&path)?;
-            for entry in &live {
-                writer.copy(&file, &path, entry)?;
-            }
+        let live = live_chunks(&files.path("packs", pack.name), pack.name, mark)?;
+        let live = live.iter().map(|entry| entry.record.length()).sum();
+        let merged = small > MANY_DATA && pack.size < SMALL;
+        if live * 2 < pack.size || merged {
+            sparse.push(Sparse { pack: *pack, live });
         }
-        old.push(*pack);
-        removed += pack.size;
+    }
+    report.packs.kept += (catalogs.data.len() - sparse.len()) as u64;
+    // Those with nothing live first: a full disk has room then for what is written anew.
+    sparse.sort_by_key(|sparse| sparse.live);
+    let mut start = 0;
+    while start < sparse.len() {
+        interrupted(mark)?;
+        let mut live = 0;
+        let count = sparse[start..]
+            .iter()
+            .take_while(|sparse| {
+                let first = live == 0;
+                live += sparse.live;
+                sparse.live == 0 || first || live <= FULL
+            })
+            .count();
+        replace(
+            store,
+            catalogs,
+            mark,
+            &sparse[start..start + count],
+            options,
+            report,
+        )?;
+        start += count;
+    }
+    Ok(())
+}
+
+/// Writes what is live of some packs to new ones, and takes them away.
+fn replace(
+    store: &Store,
+    catalogs: &mut Catalogs,
+    mark: &mut Mark<'_>,
+    old: &[Sparse],
+    options: &CollectOptions,
+    report: &mut Collection,
+) -> Result<(), StoreError> {
+    let files = &store.records.files;
+    let mut writer = Rewriter::new(&store.records, Role::Data, options.dry_run);
+    for sparse in old.iter().filter(|sparse| sparse.live > 0) {
+        let path = files.path("packs", sparse.pack.name);
+        let live = live_chunks(&path, sparse.pack.name, mark)?;
+        let (file, _) = open_file(&path)?;
+        for entry in &live {
+            writer.copy(&file, &path, entry)?;
+        }
     }
     let (new, written) = writer.finish()?;
-    report.packs.kept += (catalogs.data.len() - old.len() + new.len()) as u64;
+    let removed: u64 = old.iter().map(|sparse| sparse.pack.size).sum();
+    report.packs.kept += new.len() as u64;
     report.packs.removed += old.len() as u64;
     report.after = (report.after + written).saturating_sub(removed);
     if options.dry_run {
@@ -178,8 +265,9 @@ pub(super) fn data(
     store.records.refresh()?;
     let condemned: Vec<Condemned> = old
         .iter()
-        .map(|pack| Condemned {
-            pack: pack.name,
+        .filter(|sparse| !new.contains(&sparse.pack.name))
+        .map(|sparse| Condemned {
+            pack: sparse.pack.name,
             journal: 0,
         })
         .collect();
@@ -191,25 +279,24 @@ pub(super) fn data(
     mark.roots(catalogs)?;
     let now = mark.chunks();
     let more: HashSet<&u64> = now.difference(&at_writing).collect();
-    for pack in &old {
-        if !more.is_empty() && !back.contains(&pack.name) {
-            let path = files.path("trash", pack.name);
-            let needed = live_chunks(&path, pack.name, mark)?
+    for pack in condemned.iter().map(|condemned| condemned.pack) {
+        if !more.is_empty() && !back.contains(&pack) {
+            let needed = live_chunks(&files.path("trash", pack), pack, mark)?
                 .iter()
                 .any(|entry| more.contains(&super::short(&entry.record.key)));
             if needed {
-                take::restore(files, pack.name)?;
-                back.insert(pack.name);
+                take::restore(files, pack)?;
+                back.insert(pack);
             }
         }
-        if back.contains(&pack.name) {
-            report.put_back += 1;
-            report.after += pack.size;
-        }
     }
-    let gone: HashSet<Sha256> = old
+    for sparse in old.iter().filter(|sparse| back.contains(&sparse.pack.name)) {
+        report.put_back += 1;
+        report.after += sparse.pack.size;
+    }
+    let gone: HashSet<Sha256> = condemned
         .iter()
-        .map(|pack| pack.name)
+        .map(|condemned| condemned.pack)
         .filter(|pack| !back.contains(pack))
         .collect();
     catalogs.forget_data(&gone);

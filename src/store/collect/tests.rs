@@ -29,9 +29,9 @@ impl Roots for Named {
         Ok(self.objects.clone())
     }
 
-    fn references(&self, config: &[u8]) -> Vec<ObjectId> {
-        let text = String::from_utf8_lossy(config);
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+    fn references(&self, config: &[u8]) -> Option<Vec<ObjectId>> {
+        let text = std::str::from_utf8(config).ok()?;
+        text.lines().map(|line| line.parse().ok()).collect()
     }
 
     fn interrupted(&self) -> bool {
@@ -342,4 +342,70 @@ fn one_collection_at_a_time() {
         .collect(&Named::default(), &NOTHING)
         .unwrap_err();
     assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+}
+
+#[test]
+fn small_chunks_that_are_shared_meanwhile_stay() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    // Below what gets packs of its own: its chunks are in a catalog.
+    let shared = noise(1, 300_000);
+    store.put(&mut shared.as_slice()).unwrap();
+    drop(store);
+    let root = fixture.directory.path().join("store");
+    let more = [shared.clone(), noise(2, 50_000)].concat();
+    let roots = Named {
+        meanwhile: Some((
+            2,
+            Box::new({
+                let late = std::cell::RefCell::new(None);
+                move || {
+                    // It finds the chunks where they are on their way out, and ends.
+                    let store = Store::open(&root).unwrap();
+                    let object = store.put(&mut more.as_slice()).unwrap();
+                    store.put_root(&tag("more"), &[object.id]).unwrap();
+                    *late.borrow_mut() = Some(object);
+                }
+            }),
+        )),
+        ..Named::default()
+    };
+    fixture.open().collect(&roots, &NOTHING).unwrap();
+    let store = fixture.open();
+    let object = store.roots().unwrap()[0].1[0];
+    let mut bytes = Vec::new();
+    store
+        .open_object(&object)
+        .unwrap()
+        .read_to_end(&mut bytes)
+        .unwrap();
+    assert!(bytes == [shared, noise(2, 50_000)].concat());
+}
+
+#[test]
+fn what_a_large_config_refers_to_stays() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let disk = store.put(&mut noise(1, 900_000).as_slice()).unwrap();
+    // Longer than a blob may be.
+    let config = format!("{}\n", disk.id).repeat(600);
+    let config = store.put_bytes(config.as_bytes()).unwrap();
+    store.put_tag(&tag("large"), &config.id).unwrap();
+    drop(store);
+    fixture.collect(&NOTHING);
+    assert!(read(&fixture.open(), &disk) == noise(1, 900_000));
+}
+
+#[test]
+fn an_image_that_is_not_understood_stops_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let config = store.put_bytes(b"of a newer version").unwrap();
+    store.put_tag(&tag("newer"), &config.id).unwrap();
+    drop(store);
+    let error = fixture
+        .open()
+        .collect(&Named::default(), &NOTHING)
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
 }

@@ -159,8 +159,8 @@ impl Roots for NoRoots {
         Ok(Vec::new())
     }
 
-    fn references(&self, _config: &[u8]) -> Vec<ObjectId> {
-        Vec::new()
+    fn references(&self, _config: &[u8]) -> Option<Vec<ObjectId>> {
+        Some(Vec::new())
     }
 
     fn interrupted(&self) -> bool {

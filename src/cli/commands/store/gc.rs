@@ -20,8 +20,8 @@ use crate::store::CollectOptions;
 #[command(after_help = "\
 Examples:
   vmfab store gc --dry-run
-  vmfab store gc --older-than 0s            keep only what has a name
-  vmfab store gc --max-size 20G --cache-size 20G")]
+  vmfab store gc --older-than 0s --keep-last 0    keep only what has a name
+  vmfab store gc --max-size 20G --cache-size 20G  fit the store and the caches")]
 pub(super) struct Gc {
     /// Keep results of steps that were used within this time
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_time)]
@@ -64,6 +64,13 @@ impl Gc {
             session.note(
                 "the store is larger than --max-size: tags, roots and machines keep the rest",
             );
+        }
+        if done.results.kept > 0 && done.objects.removed == 0 && !done.too_large {
+            session.note(&format!(
+                "{} of steps that were used lately keep what no tag names: --older-than and --keep-last \
+                 say how many",
+                count(done.results.kept as usize, "result")
+            ));
         }
         Ok(Status::Done)
     }

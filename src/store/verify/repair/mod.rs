@@ -80,22 +80,54 @@ impl Store {
         if report.found.is_whole() {
             return Ok(report);
         }
-        let absent: HashSet<Digest> = damaged.keys().map(|id| *id.digest()).collect();
-        let rewrites = self.plan(&bad, &absent, &mut report)?;
         for file in &report.found.damaged_files {
             if matches!(file.kind, super::FileKind::Tag | super::FileKind::Root) {
                 report.names.push(file.path.clone());
             }
         }
-        if !dry_run {
-            self.rewrite(&rewrites, &mut report)?;
-            for path in &report.names {
-                files.remove(path)?;
+        if dry_run {
+            // At most: what is whole in a file whose table is damaged is seen only when it was copied.
+            self.plan(&bad, &keys(&damaged), &mut report)?;
+            for id in damaged.into_keys() {
+                match self.cached_disk(&id) {
+                    Some(_) => report.restored.push(id),
+                    None => report.dropped.push(id),
+                }
             }
-            index::rebuild(&self.records)?;
+            return Ok(report);
         }
-        self.restore_from_disks(&damaged, dry_run, &mut report)?;
+        // What this process read to verify it, it does not rely on.
+        self.records.session.end(files);
+        // First what is whole moves out of damaged files; then what lacks something now is dropped.
+        let salvage = self.plan(&bad, &HashSet::new(), &mut report)?;
+        self.rewrite(&salvage, &mut report)?;
+        for path in &report.names {
+            files.remove(path)?;
+        }
+        index::rebuild(&self.records)?;
+        let (_, _, incomplete) = self.examine(true, watch)?;
+        self.restore_from_disks(incomplete.keys());
+        let (_, bad, damaged) = self.examine(true, watch)?;
+        self.records.session.end(files);
+        let drop = self.plan(&bad, &keys(&damaged), &mut report)?;
+        self.rewrite(&drop, &mut report)?;
+        index::rebuild(&self.records)?;
+        report.restored = incomplete
+            .into_keys()
+            .filter(|id| !damaged.contains_key(id))
+            .collect();
+        report.dropped = damaged.into_keys().collect();
         Ok(report)
+    }
+
+    /// Makes damaged objects again whose file is in the cache of disks.
+    fn restore_from_disks<'a>(&self, damaged: impl Iterator<Item = &'a ObjectId>) {
+        for path in damaged.filter_map(|id| self.cached_disk(id)) {
+            // What becomes of it is seen afterwards.
+            if let Ok(file) = File::open(&path) {
+                let _ = self.put_file(&file, &path);
+            }
+        }
     }
 
     /// What is to be written anew, and without what.
@@ -230,9 +262,9 @@ impl Store {
                     }
                 }
             }
-            writer.finish()?;
-            // What this process read to verify it, it does not rely on.
-            self.records.session.end(files);
+            let (new, _) = writer.finish()?;
+            // One that was whole but for its table comes out as it was meant to be, with its name.
+            old.retain(|condemned| !new.contains(&condemned.pack));
             let back = condemn(files, &old)?;
             report.in_use += back.len() as u64;
             destroy(
@@ -248,31 +280,10 @@ impl Store {
         }
         Ok(())
     }
+}
 
-    /// Makes damaged objects again whose file is in the cache of disks.
-    fn restore_from_disks(
-        &self,
-        damaged: &BTreeMap<ObjectId, String>,
-        dry_run: bool,
-        report: &mut Repaired,
-    ) -> Result<(), StoreError> {
-        for id in damaged.keys() {
-            let again = match self.cached_disk(id) {
-                Some(_) if dry_run => true,
-                Some(path) => File::open(&path)
-                    .ok()
-                    .and_then(|file| self.put_file(&file, &path).ok())
-                    .is_some_and(|object| object.id == *id),
-                None => false,
-            };
-            if again {
-                report.restored.push(*id);
-            } else {
-                report.dropped.push(*id);
-            }
-        }
-        Ok(())
-    }
+fn keys(objects: &BTreeMap<ObjectId, String>) -> HashSet<Digest> {
+    objects.keys().map(|id| *id.digest()).collect()
 }
 
 /// Whether an action result names one of these objects, or cannot be read.

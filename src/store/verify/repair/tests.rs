@@ -168,9 +168,15 @@ fn packs_without_a_head_or_a_table_are_searched() {
         let size = fs::metadata(&pack).unwrap().len();
         flip(&pack, if at > 0 { 3 } else { size - 3 });
         let report = fixture.repair(false);
-        assert!(report.salvaged > 3, "{report:?}");
+        assert!(
+            report.salvaged > 3 && report.dropped.is_empty(),
+            "{report:?}"
+        );
         assert!(fixture.is_whole());
-        assert!(fixture.open().read_object(&fixture.other.id).is_ok());
+        let store = fixture.open();
+        assert!(store.read_object(&fixture.other.id).unwrap() == noise(2, 900_000));
+        assert!(store.read_object(&fixture.large.id).unwrap() == noise(1, 900_000));
+        assert!(store.action(&key(1)).is_some());
     }
 }
 
