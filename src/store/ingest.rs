@@ -272,6 +272,7 @@ impl ObjectWriter {
         let mut bytes = std::mem::take(&mut self.sink.small);
         let mut headers = std::mem::take(&mut self.sink.headers);
         if !known {
+            self.records.settle()?;
             headers.push(encode_record(&mut bytes, Kind::Object, key, &encoded));
         }
         if !headers.is_empty() {
@@ -401,6 +402,7 @@ impl Sink {
             let records = records.clone();
             self.sealing = Some(std::thread::spawn(move || {
                 pack.seal(&records.files, &records.session)
+                    .inspect_err(|_| records.unsettle())
             }));
         }
         Ok(())

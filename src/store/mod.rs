@@ -169,6 +169,11 @@ fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     };
     if writable {
         make_directories(files)?;
+        if view::list_packs(&root.join("packs"))?.is_empty() {
+            // Who made the store may have come no further than to rename format.json, and without
+            // that packs are nothing.
+            files.sync_directory(&root)?;
+        }
         let trash = view::list_packs(&root.join("trash"))?;
         if !trash.is_empty()
             && let Some(_lock) = lock::try_lock(files, "gc")?

@@ -31,6 +31,8 @@ pub(super) struct Records {
     view: RwLock<View>,
     writer: Mutex<Option<journal::Writer>>,
     open: Mutex<HashMap<Sha256, Arc<File>>>,
+    /// Whether this process relies on packs whose names may not be on disk yet.
+    unsettled: Mutex<bool>,
 }
 
 impl Drop for Records {
@@ -48,6 +50,7 @@ impl Records {
             view: RwLock::default(),
             writer: Mutex::default(),
             open: Mutex::default(),
+            unsettled: Mutex::default(),
         }
     }
 
@@ -176,8 +179,26 @@ impl Records {
             return Ok(true);
         }
         let path = holder.path(&self.files);
+        if matches!(holder, Holder::Pack(_)) {
+            self.unsettle();
+        }
         self.session
             .pin(&self.files, *holder, || fs::symlink_metadata(path).is_ok())
+    }
+
+    /// The name of some pack may not be on disk: who renamed it may not have come further, or have failed.
+    pub(super) fn unsettle(&self) {
+        *lock(&self.unsettled) = true;
+    }
+
+    /// Before an object that has its chunks in packs: forces the names of packs to disk where that may be due.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let mut unsettled = lock(&self.unsettled);
+        if *unsettled {
+            self.files.sync_directory(&self.files.root.join("packs"))?;
+            *unsettled = false;
+        }
+        Ok(())
     }
 
     /// Whether it is the journal of this process.
@@ -376,7 +397,7 @@ impl Records {
             self.files
                 .sync_directory(&self.files.root.join(directory))?;
         }
-        self.files.sync_directory(&self.files.root)
+        Ok(())
     }
 
     pub(super) fn check_writable(&self) -> Result<(), StoreError> {

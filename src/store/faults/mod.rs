@@ -36,6 +36,8 @@ enum Fault {
     Kill,
     /// The process is killed in the middle of the change.
     Tear,
+    /// The change fails, and the process is killed so many changes later.
+    ErrorThenKill { later: u64 },
 }
 
 /// What is to fail, and when.
@@ -136,7 +138,12 @@ impl Faults {
                     write_half(change);
                     return Err(io::Error::from_raw_os_error(FULL));
                 }
-                Fault::Kill | Fault::Tear => {
+                Fault::ErrorThenKill { later } if *count < at + later => {
+                    if *count == at {
+                        return Err(io::Error::from_raw_os_error(FAILED));
+                    }
+                }
+                Fault::Kill | Fault::Tear | Fault::ErrorThenKill { .. } => {
                     if fault == Fault::Tear {
                         write_half(change);
                     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::power::{Bytes, Image, Loss, Names, restore};
+use super::power::{Bytes, Image, Loss, Names, random, restore};
 use super::workload::{Host, Model, STEPS, Survives, check};
 use super::{Fault, Faults};
 
@@ -109,10 +109,12 @@ fn check_losses(directory: &Path, host: &Host, seed: u64, ways: &[usize]) {
     }
 }
 
-/// Runs until the process is killed; tells whether it was.
+/// Runs until the processes are killed; tells whether they were. What fails before is tried again when it is
+/// needed.
 fn run_to_death(host: &mut Host) -> bool {
     for step in STEPS {
-        if host.step(*step).is_err() && host.faults.killed().is_some() {
+        while host.step(*step).is_err() && host.faults.killed().is_none() && step.1.is_needed() {}
+        if host.faults.killed().is_some() {
             break;
         }
     }
@@ -154,8 +156,22 @@ fn a_loss_of_power_at_any_change() {
     });
 }
 
-/// A step that fails is tried again by the same process until it works.
+#[test]
+fn a_loss_of_power_soon_after_an_error() {
+    let fault = Fault::ErrorThenKill { later: 1 };
+    at_every_change(fault, |directory, at| {
+        let later = 1 + random(at, 0) % 24;
+        let mut host = host(directory, Some((at, Fault::ErrorThenKill { later })));
+        let killed = run_to_death(&mut host);
+        check_losses(directory, &host, at, &[0]);
+        killed
+    });
+}
+
+/// A step that fails is tried again by the same process until it works. After a single fault only what
+/// later steps need is tried again.
 fn fail(fault: Fault) {
+    let single = matches!(fault, Fault::Error { times: 1 } | Fault::Full { times: 1 });
     at_every_change(fault, |directory, at| {
         let mut host = host(directory, Some((at, fault)));
         for step in STEPS {
@@ -164,11 +180,14 @@ fn fail(fault: Fault) {
                 tries += 1;
                 assert!(tries < 20, "{step:?}: {error}");
                 host.check_names();
+                if single && !step.1.is_needed() {
+                    break;
+                }
             }
         }
         host.faults.repair();
         host.check();
-        if matches!(fault, Fault::Error { times: 1 } | Fault::Full { times: 1 }) {
+        if single {
             check_losses(directory, &host, at, &[at as usize % 4]);
         }
         host.end();

@@ -35,6 +35,13 @@ pub(super) enum Step {
     Collect,
 }
 
+impl Step {
+    /// Whether later steps need that it is done.
+    pub(super) const fn is_needed(self) -> bool {
+        matches!(self, Open | Close | Put(_))
+    }
+}
+
 use Step::{Act, Close, Collect, Merge, Open, Put, Seal, Sweep, Tag, Untag};
 
 /// The workload: who, and what.
