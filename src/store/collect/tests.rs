@@ -16,6 +16,8 @@ struct Named {
     /// Done when roots are asked for the n-th time.
     meanwhile: Option<(usize, Box<dyn Fn()>)>,
     asked: std::cell::Cell<usize>,
+    /// Done once, after marking and before anything is taken away.
+    after_marking: std::cell::RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Roots for Named {
@@ -35,6 +37,9 @@ impl Roots for Named {
     }
 
     fn interrupted(&self) -> bool {
+        if let Some(work) = self.after_marking.take() {
+            work();
+        }
         false
     }
 }
@@ -354,20 +359,14 @@ fn small_chunks_that_are_shared_meanwhile_stay() {
     drop(store);
     let root = fixture.directory.path().join("store");
     let more = [shared.clone(), noise(2, 50_000)].concat();
+    // It finds the chunks in a pack that is on its way out, names what it made of them, and ends.
+    let work = move || {
+        let store = Store::open(&root).unwrap();
+        let object = store.put(&mut more.as_slice()).unwrap();
+        store.put_root(&tag("more"), &[object.id]).unwrap();
+    };
     let roots = Named {
-        meanwhile: Some((
-            2,
-            Box::new({
-                let late = std::cell::RefCell::new(None);
-                move || {
-                    // It finds the chunks where they are on their way out, and ends.
-                    let store = Store::open(&root).unwrap();
-                    let object = store.put(&mut more.as_slice()).unwrap();
-                    store.put_root(&tag("more"), &[object.id]).unwrap();
-                    *late.borrow_mut() = Some(object);
-                }
-            }),
-        )),
+        after_marking: std::cell::RefCell::new(Some(Box::new(work))),
         ..Named::default()
     };
     fixture.open().collect(&roots, &NOTHING).unwrap();
