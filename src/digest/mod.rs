@@ -59,13 +59,32 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let lowercase = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match blake3::Hash::from_hex(text) {
-            Ok(hash) if lowercase => Ok(Self(*hash.as_bytes())),
-            _ => Err(ParseDigestError(text.chars().take(80).collect())),
+        let refused = || ParseDigestError(text.chars().take(80).collect());
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| refused())?;
+        let mut bytes = [0; 32];
+        let mut wrong = 0;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let (high, low) = (DIGITS[pair[0] as usize], DIGITS[pair[1] as usize]);
+            wrong |= high | low;
+            *byte = high << 4 | (low & 0xF);
         }
+        if wrong > 0xF {
+            return Err(refused());
+        }
+        Ok(Self(bytes))
     }
 }
+
+/// The values of lowercase hexadecimal digits; 0xFF for any other byte. Stores have lists of very many ids.
+const DIGITS: [u8; 256] = {
+    let mut values = [0xFF; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

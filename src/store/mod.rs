@@ -36,6 +36,7 @@ mod read;
 mod records;
 mod root;
 mod session;
+mod sink;
 mod table;
 mod tag;
 #[cfg(test)]

@@ -21,6 +21,8 @@ use crate::digest::{Digest, Sha256};
 
 /// A pack ends at the first record behind this many bytes.
 pub(super) const FULL: u64 = 32 << 20;
+/// How much of a file is read at once when records are copied, in bytes.
+const WINDOW: u64 = 1 << 20;
 /// What is gathered before it is written.
 const BUFFER: usize = 1 << 20;
 
@@ -130,24 +132,57 @@ impl Rewriter {
         }
     }
 
-    /// Copies the record that `entry` says is in `file`. Damage is not copied.
+    /// Copies the records that `entries` say are in `file`. Damage is not copied.
     pub(super) fn copy(
         &mut self,
         file: &File,
         path: &Path,
-        entry: &Entry,
+        mut entries: Vec<Entry>,
     ) -> Result<(), StoreError> {
-        self.written += entry.record.length() + ENTRY as u64;
+        let written = entries
+            .iter()
+            .map(|entry| entry.record.length() + ENTRY as u64);
+        self.written += written.sum::<u64>();
         if self.dry {
             return Ok(());
         }
-        read_stored(file, path, entry, &mut self.buffer)?;
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut rest = entries.as_slice();
+        while let Some(first) = rest.first() {
+            // Records that lie close together are read at once.
+            let start = u64::from(first.offset);
+            let end = |entry: &Entry| u64::from(entry.offset) + entry.record.length();
+            let count = rest
+                .iter()
+                .take_while(|entry| end(entry) <= start + WINDOW)
+                .count()
+                .max(1);
+            let (group, later) = rest.split_at(count);
+            let length = group.iter().map(end).max().unwrap_or(start) - start;
+            check_fits(file, path, first)?;
+            buffer.resize(length as usize, 0);
+            file.read_exact_at(&mut buffer, start)
+                .map_err(io_error("read", path))?;
+            for entry in group {
+                let at = (u64::from(entry.offset) - start) as usize;
+                let record = &buffer[at..at + entry.record.length() as usize];
+                check_stored(record, path, entry)?;
+                self.append(entry, record)?;
+            }
+            rest = later;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &Entry, record: &[u8]) -> Result<(), StoreError> {
         let files = &self.records.files;
         let pack = match &mut self.pack {
             Some(pack) => pack,
             none => none.insert(PackWriter::new(files, self.role)?),
         };
-        pack.append(files, &entry.record, &self.buffer)?;
+        pack.append(files, &entry.record, record)?;
         if pack.is_full() {
             self.seal()?;
         }
@@ -203,7 +238,12 @@ pub(super) fn read_stored(
     buffer.resize(entry.record.length() as usize, 0);
     file.read_exact_at(buffer, u64::from(entry.offset))
         .map_err(io_error("read", path))?;
-    match RecordHeader::decode_record(buffer) {
+    check_stored(buffer, path, entry)
+}
+
+/// Whether `bytes` are the whole record that `entry` says.
+fn check_stored(bytes: &[u8], path: &Path, entry: &Entry) -> Result<(), StoreError> {
+    match RecordHeader::decode_record(bytes) {
         Ok((record, _)) if record == entry.record => Ok(()),
         Ok(_) => Err(damaged(path)(FormatError(
             "its table says something else of a record",

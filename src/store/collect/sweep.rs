@@ -84,11 +84,10 @@ pub(super) fn catalogs(
     for &index in &chosen {
         let catalog = &catalogs.all[index];
         interrupted(mark)?;
-        for (number, entry) in catalog.entries.iter().enumerate() {
-            if is_live(index, number, entry, mark) {
-                writer.copy(&catalog.file, &catalog.path, entry)?;
-            }
-        }
+        let live = catalog.entries.iter().enumerate();
+        let live = live.filter(|(number, entry)| is_live(index, *number, entry, mark));
+        let live: Vec<Entry> = live.map(|(_, entry)| *entry).collect();
+        writer.copy(&catalog.file, &catalog.path, live)?;
         if let Holder::Pack(pack) = catalog.holder {
             let journal = catalog.journal;
             old.push(Condemned { pack, journal });
@@ -107,7 +106,10 @@ pub(super) fn catalogs(
     let mut back = take::condemn(files, &old)?;
     // What came meanwhile, and what is in packs that stay: all of it is live.
     for index in catalogs.read_more(&store.records)?.into_iter().chain(held) {
-        mark_all(index, catalogs, mark)?;
+        // What was written anew is live already.
+        if !matches!(catalogs.all[index].holder, Holder::Pack(pack) if new.contains(&pack)) {
+            mark_all(index, catalogs, mark)?;
+        }
     }
     mark.roots(catalogs)?;
     // What is put back may need more of what was taken away.
@@ -250,9 +252,7 @@ fn replace(
         let path = files.path("packs", sparse.pack.name);
         let live = live_chunks(&path, sparse.pack.name, mark)?;
         let (file, _) = open_file(&path)?;
-        for entry in &live {
-            writer.copy(&file, &path, entry)?;
-        }
+        writer.copy(&file, &path, live)?;
     }
     let (new, written) = writer.finish()?;
     let removed: u64 = old.iter().map(|sparse| sparse.pack.size).sum();

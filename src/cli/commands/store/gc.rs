@@ -36,7 +36,7 @@ pub(super) struct Gc {
     max_size: Option<u64>,
 
     /// Drop disks and layers that were used least recently until the caches fit
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     cache_size: Option<u64>,
 
     /// Show what would go, and change nothing

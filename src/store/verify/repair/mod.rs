@@ -257,9 +257,7 @@ impl Store {
                 }
                 if !rewrite.keep.is_empty() {
                     let (file, _) = open_file(&rewrite.path)?;
-                    for entry in &rewrite.keep {
-                        writer.copy(&file, &rewrite.path, entry)?;
-                    }
+                    writer.copy(&file, &rewrite.path, rewrite.keep.clone())?;
                 }
             }
             let (new, _) = writer.finish()?;
