@@ -386,15 +386,15 @@ impl Executor<'_> {
         })
     }
 
-    /// Locks a key against other processes. Keys share 4096 locks, so that lock files stay few; two
-    /// steps of different keys wait for each other by chance once in 4096 times.
+    /// Locks a key against other processes. Keys share 256 locks, so that lock files stay few; two
+    /// steps of different keys wait for each other by chance once in 256 times.
     fn lock_key(
         &self,
         node: NodeId,
         key: &ActionKey,
         derivation: &Derivation,
     ) -> Result<Lock, BuildError> {
-        let name = format!("action-{}", &key.to_string()[..3]);
+        let name = format!("action-{}", &key.to_string()[..2]);
         let mut told = false;
         loop {
             if let Some(lock) = self.store.try_lock(&name).map_err(BuildError::other)? {

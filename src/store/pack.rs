@@ -146,32 +146,11 @@ impl Rewriter {
         if self.dry {
             return Ok(());
         }
-        entries.sort_unstable_by_key(|entry| entry.offset);
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut rest = entries.as_slice();
-        while let Some(first) = rest.first() {
-            // Records that lie close together are read at once.
-            let start = u64::from(first.offset);
-            let end = |entry: &Entry| u64::from(entry.offset) + entry.record.length();
-            let count = rest
-                .iter()
-                .take_while(|entry| end(entry) <= start + WINDOW)
-                .count()
-                .max(1);
-            let (group, later) = rest.split_at(count);
-            let length = group.iter().map(end).max().unwrap_or(start) - start;
-            check_fits(file, path, first)?;
-            buffer.resize(length as usize, 0);
-            file.read_exact_at(&mut buffer, start)
-                .map_err(io_error("read", path))?;
-            for entry in group {
-                let at = (u64::from(entry.offset) - start) as usize;
-                let record = &buffer[at..at + entry.record.length() as usize];
-                check_stored(record, path, entry)?;
-                self.append(entry, record)?;
-            }
-            rest = later;
-        }
+        read_many(file, path, &mut entries, &mut buffer, |entry, record| {
+            check_stored(record, path, entry)?;
+            self.append(entry, record)
+        })?;
         self.buffer = buffer;
         Ok(())
     }
@@ -227,6 +206,40 @@ impl Drop for Rewriter {
     }
 }
 
+/// Gives the bytes of many records to `each`, in the order of the file. Those that lie close together are read at
+/// once. Nothing is checked.
+pub(super) fn read_many(
+    file: &File,
+    path: &Path,
+    entries: &mut [Entry],
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(&Entry, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    entries.sort_unstable_by_key(|entry| entry.offset);
+    let end = |entry: &Entry| u64::from(entry.offset) + entry.record.length();
+    let mut rest: &[Entry] = entries;
+    while let Some(first) = rest.first() {
+        let start = u64::from(first.offset);
+        let count = rest
+            .iter()
+            .take_while(|entry| end(entry) <= start + WINDOW)
+            .count()
+            .max(1);
+        let (group, later) = rest.split_at(count);
+        let length = group.iter().map(end).max().unwrap_or(start) - start;
+        check_fits(file, path, first)?;
+        buffer.resize(length as usize, 0);
+        file.read_exact_at(buffer, start)
+            .map_err(io_error("read", path))?;
+        for entry in group {
+            let at = (u64::from(entry.offset) - start) as usize;
+            each(entry, &buffer[at..at + entry.record.length() as usize])?;
+        }
+        rest = later;
+    }
+    Ok(())
+}
+
 /// Reads a record whole, with its header, and checks its checksum and that `entry` tells the truth.
 pub(super) fn read_stored(
     file: &File,
@@ -242,7 +255,7 @@ pub(super) fn read_stored(
 }
 
 /// Whether `bytes` are the whole record that `entry` says.
-fn check_stored(bytes: &[u8], path: &Path, entry: &Entry) -> Result<(), StoreError> {
+pub(super) fn check_stored(bytes: &[u8], path: &Path, entry: &Entry) -> Result<(), StoreError> {
     match RecordHeader::decode_record(bytes) {
         Ok((record, _)) if record == entry.record => Ok(()),
         Ok(_) => Err(damaged(path)(FormatError(

@@ -8,9 +8,9 @@ use super::ByShort;
 use crate::digest::{Digest, ObjectRef, Sha256};
 use crate::store::error::StoreError;
 use crate::store::files::open_file;
-use crate::store::format::{Entry, Kind, Role, decode_action};
+use crate::store::format::{Entry, Kind, RECORD, Role, decode_action};
 use crate::store::journal;
-use crate::store::pack::read_record;
+use crate::store::pack::{check_stored, read_many};
 use crate::store::records::Records;
 use crate::store::session::Holder;
 use crate::store::table::Table;
@@ -157,47 +157,55 @@ impl Catalogs {
 
     /// Takes in the entries of a catalog from `from` on.
     fn take_in(&mut self, index: usize, from: usize) -> Result<(), StoreError> {
+        let mut results = Vec::new();
+        let mut numbers = HashMap::new();
         let catalog = &self.all[index];
-        let (mut buffer, mut payload) = (Vec::new(), Vec::new());
         for (number, entry) in catalog.entries.iter().enumerate().skip(from) {
-            let place = (index as u32, number as u32);
             match entry.record.kind {
                 Kind::Object | Kind::Blob => {
+                    let place = (index as u32, number as u32);
                     self.objects.insert(entry.record.key, place);
                 }
                 Kind::Action => {
-                    // One that cannot be read counts as absent.
-                    let read = read_record(
-                        &catalog.file,
-                        &catalog.path,
-                        entry,
-                        &mut buffer,
-                        &mut payload,
-                    );
-                    let Some(Ok((time, outputs))) = read.ok().map(|()| decode_action(&payload))
-                    else {
-                        continue;
-                    };
-                    let found = Found {
-                        key: entry.record.key,
-                        time,
-                        outputs: outputs.into_iter().collect(),
-                        catalog: place.0,
-                        entry: place.1,
-                    };
-                    match self.newest.get(&found.key) {
-                        Some(&other) if self.results[other].time > time => {}
-                        Some(&other) => self.results[other] = found,
-                        None => {
-                            self.newest.insert(found.key, self.results.len());
-                            self.results.push(found);
-                        }
-                    }
+                    results.push(*entry);
+                    numbers.insert(entry.offset, number as u32);
                 }
                 Kind::Chunk => {}
             }
         }
-        Ok(())
+        let (results_of, newest) = (&mut self.results, &mut self.newest);
+        let path = &catalog.path;
+        read_many(
+            &catalog.file,
+            path,
+            &mut results,
+            &mut Vec::new(),
+            |entry, record| {
+                // One that cannot be read counts as absent.
+                let payload = check_stored(record, path, entry)
+                    .ok()
+                    .and_then(|()| decode_action(&record[RECORD..]).ok());
+                let Some((time, outputs)) = payload else {
+                    return Ok(());
+                };
+                let found = Found {
+                    key: entry.record.key,
+                    time,
+                    outputs: outputs.into_iter().collect(),
+                    catalog: index as u32,
+                    entry: numbers[&entry.offset],
+                };
+                match newest.get(&found.key) {
+                    Some(&other) if results_of[other].time > time => {}
+                    Some(&other) => results_of[other] = found,
+                    None => {
+                        newest.insert(found.key, results_of.len());
+                        results_of.push(found);
+                    }
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Forgets the packs that are gone.
