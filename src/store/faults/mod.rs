@@ -138,11 +138,10 @@ impl Faults {
                     write_half(change);
                     return Err(io::Error::from_raw_os_error(FULL));
                 }
-                Fault::ErrorThenKill { later } if *count < at + later => {
-                    if *count == at {
-                        return Err(io::Error::from_raw_os_error(FAILED));
-                    }
+                Fault::ErrorThenKill { .. } if *count == at => {
+                    return Err(io::Error::from_raw_os_error(FAILED));
                 }
+                Fault::ErrorThenKill { later } if *count < at + later => {}
                 Fault::Kill | Fault::Tear | Fault::ErrorThenKill { .. } => {
                     if fault == Fault::Tear {
                         write_half(change);
