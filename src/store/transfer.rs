@@ -3,7 +3,8 @@
 //! Packs are copied as they are, checked against their names on the way; those that are there already, by
 //! name and size, are not read. Journals grow, so of them the records that are missing are
 //! copied. Data packs come first, then catalog packs in the order in which they were made, then records of journals:
-//! so whenever this ends, almost always, and always when it ran to its end, no object is without its chunks.
+//! so when this ran to its end, and almost always when it ended before, no object is without its chunks that has them in
+//! the source. What a damaged pack had is missing in both.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
