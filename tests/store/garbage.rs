@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use vmfab::image::ImageConfig;
+use vmfab::store::Store;
+
 use super::{large_image, noise, store};
 use crate::cli::Bench;
 
@@ -76,4 +79,47 @@ fn wrong_limits() {
     ] {
         store(&bench, &[&"gc", &arguments[0], &arguments[1]]).ends_with(2);
     }
+}
+
+#[test]
+fn what_a_machine_needs_stays_in_the_store_and_in_the_cache() {
+    let bench = Bench::new();
+    let disk = large_image(&bench, "dev", 1);
+    let opened = Store::open(bench.home.path().join("store")).unwrap();
+    let image = opened.tag(&"dev".parse().unwrap()).unwrap().unwrap();
+    let config = opened.read_object(&image).unwrap();
+    let config = ImageConfig::from_bytes(&config).unwrap();
+    let cached = opened.materialise(&config.disk.id).unwrap();
+    drop(opened);
+    let machine = bench.home.path().join("machines/dev");
+    fs::create_dir_all(&machine).unwrap();
+    let write = |image: &str| {
+        let text = serde_json::json!({
+            "version": 1, "image": image, "image-name": "dev", "created": 0, "memory-mib": 64,
+            "cpus": 1, "disk-size": 3 << 20, "ssh-port": 2222, "ssh-user": "root", "ports": [],
+            "accel": "auto", "firmware": "direct", "remove-when-stopped": false,
+        });
+        fs::write(machine.join("machine.json"), text.to_string()).unwrap();
+    };
+    write(&image.to_string());
+    bench.run(["image", "rm", "@dev"]).ends_with(0);
+    let gc = || {
+        let limits = ["--older-than=0s", "--keep-last=0", "--cache-size=1K"];
+        store(&bench, &[&"gc", &limits[0], &limits[1], &limits[2]])
+    };
+    gc().ends_with(0);
+    assert!(fs::read(&cached).unwrap() == disk);
+    let opened = Store::open(bench.home.path().join("store")).unwrap();
+    assert!(opened.is_complete(&config.disk.id));
+    drop(opened);
+
+    // Its image is lost: then nothing goes, for its disk may be all that is left.
+    write(&"7".repeat(64));
+    let ran = gc().ends_with(1);
+    assert!(ran.stderr.contains("machine dev"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("vmfab rm dev"), "{}", ran.stderr);
+    assert!(cached.exists());
+    fs::remove_dir_all(&machine).unwrap();
+    gc().ends_with(0);
+    assert!(!cached.exists());
 }
