@@ -67,9 +67,14 @@ pub(super) fn lower(
         }
         for check in &image.checks {
             let name = format!("{}: {}", image.name.value, label::script("check", check));
-            checks.push((name, lowering.script(check)));
+            checks.push((name, check));
         }
     }
+    // In all of them the environment of the finished image holds.
+    let checks = checks
+        .into_iter()
+        .map(|(name, check)| (name, lowering.script(check)))
+        .collect();
     let made = match trunk {
         Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
         Trunk::Disk(disk) => lowering.finish_disk(image, disk, checks)?,
