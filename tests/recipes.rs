@@ -325,7 +325,7 @@ fn every_example_of_the_reference_makes_a_plan() {
         let text = match first {
             "recipe" | "include" | "image" | "//" => block.to_owned(),
             "from" | "bootstrap" | "layer" => format!("image \"example\" {{\n{block}}}\n"),
-            "initrd" | "kernel" if block.contains("fetch") => format!(
+            "initrd" | "kernel" if block.contains("fetch") || block.contains("virt") => format!(
                 "image \"example\" {{\nfrom \"./disk.raw\"\nboot \"root=/dev/vda1\"\n{block}}}\n"
             ),
             _ if block.contains("disk {\n") || block.contains("convert") => {

@@ -312,7 +312,7 @@ fn what_cannot_be_planned_says_why() {
     "convert" comes before "fetch"
     content is known by one checksum
     a kernel for a disk made elsewhere must be told its root file system
-    /boot/vmlinuz is inside the disk, where QEMU cannot load it
+    a kernel for a disk made elsewhere must be told its root file system
     an image starts from one thing
     an image that is made from a tree has its kernel in the tree
     disks that are made from a tree have no boot loader for a BIOS

@@ -178,8 +178,18 @@ impl Lowering<'_> {
         image: &Image,
         instruction: &Instruction,
     ) -> Result<(), PlanError> {
-        let (step, more) = self.step(image, instruction)?;
         let name = format!("{}: {}", image.name.value, label::instruction(instruction));
+        if let Instruction::Layer(fetched) = instruction {
+            let layer = self.fetched(&image.name.value, fetched)?;
+            return match trunk {
+                Trunk::Tree(tree) => {
+                    tree.push(&layer);
+                    Ok(())
+                }
+                Trunk::Disk(disk) => self.unpack_in_guest(disk, name, layer),
+            };
+        }
+        let (step, more) = self.step(image, instruction)?;
         match trunk {
             Trunk::Tree(tree) => self.layer(tree, name, &step, more),
             Trunk::Disk(disk) => self.guest(disk, name, step, more),
@@ -257,6 +267,7 @@ impl Lowering<'_> {
                 name: service.name.clone(),
                 enable: service.enable,
             }),
+            Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
     }
