@@ -14,6 +14,7 @@
 //! | 0 | [`digest`] | ids and hashing |
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
+//! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
 //! | 1 | [`recipe`] | KDL to a typed model with source spans |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
@@ -46,3 +47,4 @@ pub mod qemu;
 pub mod recipe;
 pub mod sandbox;
 pub mod store;
+pub mod text;

@@ -6,8 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
 const ROWS: [&[&str]; 6] = [
-    &["digest", "event", "host"],
-    &["recipe", "dockerfile", "derivation", "image", "store"],
+    &["digest", "event", "host", "text"],
+    &[
+        "recipe",
+        "dockerfile",
+        "derivation",
+        "image",
+        "store",
+        "http",
+        "config",
+    ],
     &["plan", "sandbox", "registry", "qemu", "guest"],
     &["builder", "executor", "machine"],
     &["ops"],
