@@ -19,6 +19,7 @@
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
+//! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
@@ -39,6 +40,7 @@ pub mod event;
 pub mod executor;
 pub mod guest;
 pub mod host;
+pub mod http;
 pub mod image;
 pub mod machine;
 pub mod ops;

@@ -16,7 +16,7 @@ const ROWS: [&[&str]; 6] = [
         "http",
         "config",
     ],
-    &["plan", "sandbox", "registry", "qemu", "guest"],
+    &["plan", "sandbox", "registry", "qemu", "guest", "source"],
     &["builder", "executor", "machine"],
     &["ops"],
     &["cli"],
