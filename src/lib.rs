@@ -20,6 +20,7 @@
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
+//! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
@@ -34,6 +35,7 @@
 
 pub mod builder;
 pub mod cli;
+pub mod config;
 pub mod derivation;
 pub mod digest;
 pub mod event;
