@@ -25,6 +25,7 @@
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
+//! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
 //! | 3 | [`builder`] | one file for each kind of derivation |
 //! | 3 | [`executor`] | scheduling and running a graph |
 //! | 3 | [`machine`] | the life of a machine |
@@ -50,5 +51,6 @@ pub mod plan;
 pub mod qemu;
 pub mod recipe;
 pub mod sandbox;
+pub mod source;
 pub mod store;
 pub mod text;
