@@ -11,6 +11,7 @@ mod export;
 mod machines;
 mod recipes;
 mod roles;
+mod sources;
 mod store;
 mod store_format;
 mod support;
