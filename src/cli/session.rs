@@ -11,6 +11,7 @@ use super::error::CliError;
 use super::options::GlobalOptions;
 use super::reporter::Reporter;
 use super::{Status, output};
+use crate::config::{Config, ConfigError};
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
 use crate::ops::{self, Context};
@@ -55,7 +56,9 @@ impl Session {
         let home = Home::from_env().map_err(ops::Error::from)?;
         let interrupt = interrupt()
             .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
-        let context = Context::new(home, self.reporter.clone(), interrupt);
+        let config = Config::from_env().map_err(config_error)?;
+        let context = Context::new(home, self.reporter.clone(), interrupt)
+            .with_config(config, self.options.offline);
         Ok(self.context.get_or_init(|| context))
     }
 
@@ -119,5 +122,13 @@ impl Session {
     /// Writes the end of the command to the log file.
     pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
         self.reporter.record_end(result);
+    }
+}
+
+/// The configuration cannot be used: it is wrong like a recipe is, or cannot be read.
+fn config_error(error: ConfigError) -> CliError {
+    match error {
+        ConfigError::Wrong(problems) => ops::Error::recipe(problems).into(),
+        other => CliError::usage(other.to_string()),
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
 ///             downloads/ that are not finished
+/// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
@@ -89,6 +90,12 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    /// What addresses without a checksum stood for when they were looked up.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.0.join("pins")
     }
 
     /// What went into the last build of each image.

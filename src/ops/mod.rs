@@ -9,6 +9,8 @@ pub mod fmt;
 pub mod format;
 pub mod images;
 pub mod machine;
+mod offline;
+mod pins;
 pub mod planning;
 pub mod recipes;
 pub mod store;
@@ -17,8 +19,10 @@ use std::sync::{Arc, OnceLock};
 
 pub use error::{Error, Failure, StepFailure};
 
+use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
 
 /// What every operation needs.
@@ -30,7 +34,12 @@ pub struct Context {
     pub sink: Arc<dyn Sink>,
     /// Tells when the user gave up.
     pub interrupt: Interrupt,
+    /// What the user set.
+    pub config: Config,
+    /// Whether the network is not to be used.
+    pub offline: bool,
     store: Arc<OnceLock<Store>>,
+    fetcher: Arc<OnceLock<Arc<Fetcher>>>,
 }
 
 impl Context {
@@ -41,8 +50,37 @@ impl Context {
             home,
             sink,
             interrupt,
+            config: Config::default(),
+            offline: false,
             store: Arc::default(),
+            fetcher: Arc::default(),
         }
+    }
+
+    /// The same with what the user set.
+    #[must_use]
+    pub fn with_config(self, config: Config, offline: bool) -> Self {
+        Self {
+            config,
+            offline,
+            ..self
+        }
+    }
+
+    /// Who brings content from outside. It is one for all operations: it limits how much is fetched at
+    /// once.
+    #[must_use]
+    pub fn fetcher(&self) -> Arc<Fetcher> {
+        let make = || {
+            let mut options = FetcherOptions::new(self.config.clone(), self.home.downloads());
+            options.offline = self.offline;
+            Arc::new(Fetcher::new(
+                options,
+                self.sink.clone(),
+                self.interrupt.clone(),
+            ))
+        };
+        self.fetcher.get_or_init(make).clone()
     }
 
     /// The store; made on first use. It is one for all operations of a context: what one of them found,

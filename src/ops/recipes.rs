@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-use super::{Error, images};
+use super::{Context, Error, images, pins};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
@@ -32,6 +32,7 @@ impl Files for HostFiles {
 
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
+    context: &'a Context,
     store: &'a Store,
 }
 
@@ -62,11 +63,8 @@ impl World for HostWorld<'_> {
         Ok((added.object, format))
     }
 
-    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "the recipe has no checksum of it".to_owned(),
-            help: None,
-        })
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        pins::pin(self.context, fetch)
     }
 }
 
@@ -75,7 +73,7 @@ impl World for HostWorld<'_> {
 /// # Errors
 /// There is no such recipe, or it is wrong.
 pub fn plan(
-    store: &Store,
+    context: &Context,
     recipe: &str,
     image: Option<&str>,
     settings: &BTreeMap<String, String>,
@@ -114,7 +112,12 @@ pub fn plan(
         return Err(error);
     }
     let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
-    plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
+    let store = context.store()?;
+    let world = HostWorld {
+        context,
+        store: &store,
+    };
+    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a
