@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/
 /// machines/   one directory for each machine
+/// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,12 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    /// Projects that have machines of their own.
+    #[must_use]
+    pub fn projects(&self) -> PathBuf {
+        self.0.join("projects")
     }
 
     /// What went into the last build of each image.
