@@ -14,7 +14,7 @@
 //! | 0 | [`digest`] | ids and hashing |
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
-//! | 1 | [`recipe`] | KDL to a typed model with source spans |
+//! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
@@ -24,7 +24,7 @@
 //! | 2 | [`guest`] | SSH, credentials and seeds |
 //! | 3 | [`builder`] | one file for each kind of derivation |
 //! | 3 | [`executor`] | scheduling and running a graph |
-//! | 3 | [`machine`] | the life of a machine |
+//! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
 //! | 4 | [`ops`] | use cases with typed options |
 //! | 5 | [`cli`] | arguments, progress, errors, exit codes |
 //!

@@ -10,15 +10,18 @@ pub mod format;
 pub mod images;
 pub mod machine;
 pub mod planning;
+pub mod project;
 pub mod recipes;
 pub mod store;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 pub use error::{Error, Failure, StepFailure};
 
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::machine::{MachineError, Project};
 use crate::store::{Store, StoreError};
 
 /// What every operation needs.
@@ -30,6 +33,8 @@ pub struct Context {
     pub sink: Arc<dyn Sink>,
     /// Tells when the user gave up.
     pub interrupt: Interrupt,
+    /// The project that the user is in; nothing for who only deals with the home.
+    pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
 }
 
@@ -41,8 +46,20 @@ impl Context {
             home,
             sink,
             interrupt,
+            project: None,
             store: Arc::default(),
         }
+    }
+
+    /// The context of a user who is in `directory`.
+    ///
+    /// # Errors
+    /// The directory is gone.
+    pub fn inside(self, directory: &Path) -> Result<Self, MachineError> {
+        Ok(Self {
+            project: Some(Project::around(directory)?),
+            ..self
+        })
     }
 
     /// The store; made on first use. It is one for all operations of a context: what one of them found,

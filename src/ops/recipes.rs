@@ -9,7 +9,7 @@ use crate::builder::local;
 use crate::digest::{Digest, ObjectId};
 use crate::image::ImageConfig;
 use crate::plan::{self, Plan, World, WorldError};
-use crate::recipe::{self, Files};
+use crate::recipe::{self, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
@@ -46,6 +46,14 @@ impl World for HostWorld<'_> {
         let config = images::config(self.store, &image).map_err(|error| error.to_string())?;
         Ok(Some((image, config)))
     }
+}
+
+/// Reads a recipe file of this host.
+///
+/// # Errors
+/// It is wrong.
+pub(super) fn load(path: &Path, settings: &BTreeMap<String, String>) -> Result<Loaded, Error> {
+    recipe::load(path, &HostFiles, settings).map_err(Error::recipe)
 }
 
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe.
@@ -91,7 +99,13 @@ pub fn plan(
         }
         return Err(error);
     }
-    let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
+    let loaded = load(path, settings)?;
+    if loaded.images.is_empty() {
+        return Err(Error::Usage {
+            message: format!("{recipe} describes machines, and no image"),
+            help: Some("vmfab up makes and starts its machines".to_owned()),
+        });
+    }
     plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
 }
 
