@@ -333,9 +333,15 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
         .ends_with(3)
         .says("there is no machine \"e\"");
     // One that is never ready, by its console.
-    let ran = scene.run(["up", "--accel=tcg", "--timeout=1", "c"]);
-    ran.ends_with(0);
     scene.run(["rm", "--force", "c"]).ends_with(0);
+    scene.run(["up", "a"]).ends_with(3);
+    assert!(!scene.project.join(".vmfab").exists());
+    assert_eq!(
+        fs::read_dir(scene.bench.home.join("projects"))
+            .unwrap()
+            .count(),
+        0
+    );
     scene
         .run(["up", "--accel=tcg", "--timeout=1", "c"])
         .ends_with(1)
@@ -443,7 +449,7 @@ fn a_real_project() {
     fs::create_dir(&project).unwrap();
     let base = support::base();
     let file = format!(
-        "machine \"control\" image=\"@{base}\" memory=\"512M\"\n\
+        "machine \"control\" image=\"{base}\" memory=\"512M\"\n\
          machine \"worker\" image=\"@{base}\" memory=\"512M\" {{ depends-on \"control\" }}\n"
     );
     fs::write(project.join(Project::FILE), file).unwrap();
@@ -452,6 +458,8 @@ fn a_real_project() {
         Ran::from(command.current_dir(&project).output().unwrap())
     };
     let up = run(&["up", "--timeout", "900"]).ends_with(0);
+    let hit = format!("{base}: cache hit");
+    let up = up.says(&hit);
     assert!(
         up.stdout.contains("enter it with: vmfab ssh worker"),
         "{up:#?}"
@@ -460,9 +468,17 @@ fn a_real_project() {
     let down = run(&["down", "--timeout", "300"]).ends_with(0);
     let lines: Vec<_> = down.stdout.lines().collect();
     assert_eq!(lines, ["control: stopped", "worker: stopped"]);
-    run(&["up", "--timeout", "900", "control"]).ends_with(0);
+    let again = run(&["up", "--timeout", "900", "control"]).ends_with(0);
+    let again = again.says(&hit);
+    assert!(again.stdout.contains("control: started"), "{again:#?}");
     let kept = run(&["ssh", "control", "--", "cat file"]).ends_with(0);
     assert_eq!(kept.stdout, "kept\n");
+    // A change of the recipe is told and not built.
+    let other = format!("machine \"control\" image=\"{base}\" {{ set \"size\" \"9G\"; }}");
+    fs::write(project.join(Project::FILE), other).unwrap();
+    let dry = run(&["up", "--dry-run"]).ends_with(0);
+    let stays = "what its recipe gives now is not built: vmfab up --recreate control";
+    assert!(dry.stdout.contains(stays), "{dry:#?}");
     run(&["down", "--rm", "--yes", "--force"]).ends_with(0);
     assert_eq!(bench.processes(), []);
 }

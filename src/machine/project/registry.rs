@@ -289,7 +289,7 @@ impl Turn {
     /// The entry cannot be written.
     pub fn tidy(&self) -> Result<(), MachineError> {
         let Some(mut entry) = self.projects.find(&self.project)? else {
-            return Ok(());
+            return self.forget();
         };
         if !self.project.is_there().unwrap_or(false) {
             return Ok(());
@@ -313,7 +313,7 @@ impl Turn {
         self.write(&entry)
     }
 
-    /// Drops the entry.
+    /// Drops the entry and the lock's file.
     fn forget(&self) -> Result<(), MachineError> {
         for extension in ["json", "lock"] {
             let path = self.projects.file(&self.project, extension);

@@ -141,6 +141,8 @@ pub fn up<E: From<Error>>(
         });
     }
     turn.tidy().map_err(Error::from)?;
+    // When none could be made, nothing is left behind.
+    project.clear(&turn);
     if context.interrupt.requested() {
         return Err(Error::InterruptedWith {
             help: "machines that were started keep running: vmfab down stops them".to_owned(),
