@@ -15,7 +15,7 @@ use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
 use super::model::{Base, Image, Loaded};
 use super::reader::Reader;
-use super::reference::Reference;
+use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
 use super::value;
@@ -111,6 +111,8 @@ type Key = (Place, Vec<(String, String)>);
 enum Target {
     /// An image in the store.
     Tag(String),
+    /// A disk that was made elsewhere.
+    DiskFile(PathBuf),
     /// The image of the same document at this index.
     Sibling(usize),
     /// One of another recipe.
@@ -201,6 +203,8 @@ impl Loader<'_> {
         let base = match draft.base? {
             DraftBase::Wrong => return None,
             DraftBase::Bootstrap(bootstrap) => Base::Bootstrap(bootstrap),
+            DraftBase::Disk(fetched) => Base::Disk(fetched),
+            DraftBase::Layer(fetched) => Base::Layer(fetched),
             DraftBase::From {
                 reference,
                 settings,
@@ -213,6 +217,7 @@ impl Loader<'_> {
             instructions: draft.instructions,
             disk: draft.disk,
             kernel: draft.kernel,
+            initrd: draft.initrd,
             boot: draft.boot,
             ports: draft.ports,
             checks: draft.checks,
@@ -231,6 +236,9 @@ impl Loader<'_> {
         let (place, image) = match self.target(document, index, reference, directory, set)? {
             Target::Tag(name) => {
                 return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
+            }
+            Target::DiskFile(path) => {
+                return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
             }
             Target::Sibling(other) => {
                 self.refuse_settings(set, "an image of the same recipe");
@@ -273,6 +281,22 @@ impl Loader<'_> {
                     .with_help(instead),
                 );
                 None
+            }
+            Reference::DiskFile(path) => {
+                self.refuse_settings(set, "a disk");
+                let path = normalise(&directory.unwrap_or_default().join(path));
+                if !self.files.exists(&path) || self.files.is_directory(&path) {
+                    self.report(
+                        Problem::new(
+                            &reference.span,
+                            format!("there is no file {}", path.display()),
+                            "not found",
+                        )
+                        .with_help("paths count from the directory of the recipe file"),
+                    );
+                    return None;
+                }
+                Some(Target::DiskFile(path))
             }
             Reference::Path { path, image } => {
                 let path = directory.unwrap_or_default().join(path);
@@ -424,7 +448,7 @@ impl Loader<'_> {
                     format!("{what} has no parameters to set"),
                     "nothing takes this",
                 )
-                .with_help("\"set\" is for a recipe that has parameters"),
+                .with_help("\"set\" is for the parameters of another recipe"),
             );
         }
     }

@@ -39,7 +39,11 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let accel = node.choice("accel", &Accel::NAMES);
     let firmware = node.choice(
         "firmware",
-        &[("direct", Firmware::Direct), ("uefi", Firmware::Uefi)],
+        &[
+            ("direct", Firmware::Direct),
+            ("uefi", Firmware::Uefi),
+            ("bios", Firmware::Bios),
+        ],
     );
     let mut body = Body::default();
     for child in node.children() {

@@ -124,6 +124,7 @@ impl From<Accel> for AccelChoice {
 enum BootFirmware {
     Direct,
     Uefi,
+    Bios,
 }
 
 impl Boot {
@@ -167,6 +168,7 @@ impl Boot {
             firmware: self.firmware.map(|firmware| match firmware {
                 BootFirmware::Direct => Firmware::Direct,
                 BootFirmware::Uefi => Firmware::Uefi,
+                BootFirmware::Bios => Firmware::Bios,
             }),
             remove: self.rm,
             until: if self.console {

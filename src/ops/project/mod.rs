@@ -221,6 +221,7 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
         firmware: node.firmware.map(|firmware| match firmware {
             recipe::Firmware::Direct => Firmware::Direct,
             recipe::Firmware::Uefi => Firmware::Uefi,
+            recipe::Firmware::Bios => Firmware::Bios,
         }),
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::super::error::Problem;
 use super::super::machine::{self, Draft};
 use super::super::model::{Machine, MachineImage};
 use super::super::reader::Reader;
@@ -42,6 +43,21 @@ impl Loader<'_> {
             Target::Tag(name) => {
                 draft.machine.image = Some(MachineImage::Tag(name));
                 return Some(());
+            }
+            Target::DiskFile(_) => {
+                self.report(
+                    Problem::new(
+                        &asked.span,
+                        "a disk alone does not say how it is booted",
+                        "not an image",
+                    )
+                    .with_help(format!(
+                        "describe an image: image \"disk\" {{ from \"{}\" }}, and write \
+                         image=\"disk\"",
+                        asked.value
+                    )),
+                );
+                return None;
             }
             Target::Sibling(index) => {
                 let name = document.images[index].name.value.clone();
