@@ -23,7 +23,6 @@ mod reference;
 mod scope;
 mod shape;
 mod source;
-mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;
