@@ -15,7 +15,7 @@
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
-//! | 1 | [`recipe`] | KDL to a typed model with source spans |
+//! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`disk`] | formats of disks, partition tables and file systems |
@@ -27,7 +27,7 @@
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
 //! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
-//! | 3 | [`machine`] | the life of a machine |
+//! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
 //! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
 //! | 4 | [`executor`] | scheduling and running a graph |
 //! | 5 | [`ops`] | use cases with typed options |

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 ///             downloads/ that are not finished
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
+/// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,12 @@ impl Home {
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.0.join("pins")
+    }
+
+    /// Projects that have machines of their own.
+    #[must_use]
+    pub fn projects(&self) -> PathBuf {
+        self.0.join("projects")
     }
 
     /// What went into the last build of each image.

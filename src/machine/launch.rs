@@ -15,7 +15,7 @@ use super::error::{MachineError, io_error};
 use super::{Locked, Machine};
 use crate::guest::{Account, KeyPair, PRIVATE_KEY, oem_strings};
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware};
+use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
 use crate::store::Store;
 
 /// The port of SSH in the guest.
@@ -127,6 +127,7 @@ fn spec(
     image: &ImageConfig,
     store: &Store,
 ) -> Result<MachineSpec, MachineError> {
+    overlay::check(&machine.directory.join(files::OVERLAY))?;
     let key_path = machine.directory.join(PRIVATE_KEY);
     let public_key = KeyPair::read(&key_path)?
         .public_line()

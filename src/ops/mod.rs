@@ -12,9 +12,11 @@ pub mod machine;
 mod offline;
 mod pins;
 pub mod planning;
+pub mod project;
 pub mod recipes;
 pub mod store;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 pub use error::{Error, Failure, StepFailure};
@@ -22,6 +24,7 @@ pub use error::{Error, Failure, StepFailure};
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::machine::{MachineError, Project};
 use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
 
@@ -38,6 +41,8 @@ pub struct Context {
     pub config: Config,
     /// Whether the network is not to be used.
     pub offline: bool,
+    /// The project that the user is in; nothing for who only deals with the home.
+    pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
     fetcher: Arc<OnceLock<Arc<Fetcher>>>,
 }
@@ -52,6 +57,7 @@ impl Context {
             interrupt,
             config: Config::default(),
             offline: false,
+            project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
         }
@@ -81,6 +87,17 @@ impl Context {
             ))
         };
         self.fetcher.get_or_init(make).clone()
+    }
+
+    /// The context of a user who is in `directory`.
+    ///
+    /// # Errors
+    /// The directory is gone.
+    pub fn inside(self, directory: &Path) -> Result<Self, MachineError> {
+        Ok(Self {
+            project: Some(Project::around(directory)?),
+            ..self
+        })
     }
 
     /// The store; made on first use. It is one for all operations of a context: what one of them found,

@@ -141,6 +141,26 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     })
 }
 
+/// The image that a build would give without running anything; `None` when a step would run.
+///
+/// # Errors
+/// The recipe is wrong.
+pub(super) fn known_image(
+    context: &Context,
+    options: &BuildOptions,
+) -> Result<Option<ObjectId>, Error> {
+    let store = context.store()?;
+    let image = options.image.as_deref();
+    let plan = recipes::plan(context, &options.recipe, image, &options.settings)?;
+    let surveyed = survey(&store, &plan);
+    let outputs = surveyed
+        .get(plan.image.index())
+        .and_then(|step| step.outputs.as_ref());
+    Ok(outputs
+        .and_then(|outputs| outputs.get("config"))
+        .map(|config| config.id))
+}
+
 /// What the store knows of a step.
 struct Surveyed {
     /// Its inputs; unknown while the content of one is.

@@ -10,7 +10,7 @@ use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
 use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
-use crate::recipe::{self, DiskFormat, Fetch, Files};
+use crate::recipe::{self, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
@@ -68,6 +68,14 @@ impl World for HostWorld<'_> {
     }
 }
 
+/// Reads a recipe file of this host.
+///
+/// # Errors
+/// It is wrong.
+pub(super) fn load(path: &Path, settings: &BTreeMap<String, String>) -> Result<Loaded, Error> {
+    recipe::load(path, &HostFiles, settings).map_err(Error::recipe)
+}
+
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe.
 ///
 /// # Errors
@@ -111,7 +119,13 @@ pub fn plan(
         }
         return Err(error);
     }
-    let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
+    let loaded = load(path, settings)?;
+    if loaded.images.is_empty() {
+        return Err(Error::Usage {
+            message: format!("{recipe} describes machines, and no image"),
+            help: Some("vmfab up makes and starts its machines".to_owned()),
+        });
+    }
     let store = context.store()?;
     let world = HostWorld {
         context,

@@ -68,11 +68,18 @@ pub(super) struct Document {
     pub recipe: Arc<Recipe>,
     pub parameters: Vec<Parameter>,
     pub images: Vec<ImageNode>,
+    pub machines: Vec<MachineNode>,
 }
 
 /// An image node with what it is read with.
 pub(super) struct ImageNode {
     pub name: Spanned<String>,
+    pub node: KdlNode,
+    pub scope: Scope,
+}
+
+/// A machine node with what it is read with.
+pub(super) struct MachineNode {
     pub node: KdlNode,
     pub scope: Scope,
 }
@@ -125,7 +132,7 @@ pub(super) fn read(
             problems.borrow_mut().push(
                 Problem::new(
                     &name.span,
-                    format!("the base has no parameter \"{}\"", name.value),
+                    format!("the recipe has no parameter \"{}\"", name.value),
                     "unknown parameter",
                 )
                 .with_help(known_parameters(&name.value, declared.values.keys())),
@@ -134,12 +141,17 @@ pub(super) fn read(
     }
 
     let values = Rc::new(declared.values);
-    let mut images = Vec::new();
+    let (mut images, mut machines) = (Vec::new(), Vec::new());
     for mut file in collector.parsed {
         file.scope.values = Some(Rc::clone(&values));
         for node in file.nodes {
-            if node.name().value() == "image" {
-                add_image(node, &file.scope, &mut images);
+            match node.name().value() {
+                "image" => add_image(node, &file.scope, &mut images),
+                "machine" => machines.push(MachineNode {
+                    node,
+                    scope: file.scope.clone(),
+                }),
+                _ => {}
             }
         }
     }
@@ -147,6 +159,7 @@ pub(super) fn read(
         recipe: Arc::new(recipe.unwrap_or_else(|| unnamed(place))),
         parameters: declared.parameters,
         images,
+        machines,
     })
 }
 

@@ -15,6 +15,7 @@ mod header;
 mod image;
 mod instruction;
 mod load;
+mod machine;
 mod model;
 mod parameter;
 mod reader;
