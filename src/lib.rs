@@ -18,6 +18,7 @@
 //! | 1 | [`recipe`] | KDL to a typed model with source spans |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
+//! | 1 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
 //! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities |
@@ -26,11 +27,11 @@
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
 //! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
-//! | 3 | [`builder`] | one file for each kind of derivation |
-//! | 3 | [`executor`] | scheduling and running a graph |
 //! | 3 | [`machine`] | the life of a machine |
-//! | 4 | [`ops`] | use cases with typed options |
-//! | 5 | [`cli`] | arguments, progress, errors, exit codes |
+//! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
+//! | 4 | [`executor`] | scheduling and running a graph |
+//! | 5 | [`ops`] | use cases with typed options |
+//! | 6 | [`cli`] | arguments, progress, errors, exit codes |
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
@@ -39,6 +40,7 @@ pub mod cli;
 pub mod config;
 pub mod derivation;
 pub mod digest;
+pub mod disk;
 pub mod event;
 pub mod executor;
 pub mod guest;

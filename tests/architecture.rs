@@ -5,19 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
-const ROWS: [&[&str]; 6] = [
+const ROWS: [&[&str]; 7] = [
     &["digest", "event", "host", "text"],
     &[
         "recipe",
         "dockerfile",
         "derivation",
         "image",
+        "disk",
         "store",
         "http",
         "config",
+        "project",
     ],
-    &["plan", "sandbox", "registry", "qemu", "guest", "source"],
-    &["builder", "executor", "machine"],
+    &["plan", "sandbox", "source", "registry", "qemu", "guest"],
+    &["machine"],
+    &["builder", "executor"],
     &["ops"],
     &["cli"],
 ];

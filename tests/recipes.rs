@@ -12,8 +12,8 @@ use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
-use vmfab::plan::{self, Plan, World, WorldError};
-use vmfab::recipe::{self, Files};
+use vmfab::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use vmfab::recipe::{self, DiskFormat, Fetch, Files};
 
 /// The files of this machine.
 struct Disk;
@@ -62,11 +62,13 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 command_line: "root=LABEL=old ro console=ttyS0 quiet".into(),
                 firmware: Firmware::Direct,
                 uefi: false,
+                bios: false,
+                seed: vmfab::image::Seed::default(),
             },
-            filesystem: FilesystemRef {
+            filesystem: Some(FilesystemRef {
                 kind: "ext4".into(),
                 label: "old".into(),
-            },
+            }),
             ssh_user: "admin".into(),
             users: [("root", "/root"), ("admin", "/home/admin")]
                 .map(|(name, home)| (name.to_owned(), home.to_owned()))
@@ -102,6 +104,25 @@ impl World for Fake {
             _ => return Ok(None),
         };
         Ok(Some((object(name).id, config)))
+    }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let path = path.display().to_string();
+        let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
+        Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
+    }
+
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        match fetch.pin {
+            Some(_) => Ok(Pinned {
+                checksum: format!("sha256:{}", "0".repeat(64)),
+                size: None,
+            }),
+            None => Err(PinError {
+                message: "nothing is pinned".to_owned(),
+                help: None,
+            }),
+        }
     }
 }
 
@@ -303,7 +324,13 @@ fn every_example_of_the_reference_makes_a_plan() {
         let first = block.split([' ', '\n']).next().unwrap_or_default();
         let text = match first {
             "recipe" | "include" | "image" | "//" => block.to_owned(),
-            "from" | "bootstrap" => format!("image \"example\" {{\n{block}}}\n"),
+            "from" | "bootstrap" | "layer" => format!("image \"example\" {{\n{block}}}\n"),
+            "initrd" | "kernel" if block.contains("fetch") || block.contains("virt") => format!(
+                "image \"example\" {{\nfrom \"./disk.raw\"\nboot \"root=/dev/vda1\"\n{block}}}\n"
+            ),
+            _ if block.contains("disk {\n") || block.contains("convert") => {
+                format!("image \"example\" {{\n{block}}}\n")
+            }
             _ => format!("image \"example\" {{\nfrom \"debian-12\"\n{block}}}\n"),
         };
         let name = block

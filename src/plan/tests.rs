@@ -22,7 +22,7 @@ impl Files for OneFile {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path == Path::new("test.kdl") || path.starts_with("data")
+        path == Path::new("test.kdl") || path.starts_with("data") || path.starts_with("disks")
     }
 
     fn is_directory(&self, path: &Path) -> bool {
@@ -40,6 +40,19 @@ impl World for NoTags {
 
     fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
         Ok(None)
+    }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let path = path.display().to_string();
+        let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
+        Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
+    }
+
+    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
+        Err(PinError {
+            message: "nothing is pinned".to_owned(),
+            help: None,
+        })
     }
 }
 
@@ -165,4 +178,145 @@ fn unknown_architectures_are_refused() {
     let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
     let error = plan(&loaded, None, &NoTags, "riscv64").unwrap_err();
     assert!(matches!(error, PlanError::Architecture(_)), "{error}");
+}
+
+/// The steps of a plan with their inputs, a line each.
+fn lines(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (index, node) in plan.graph.nodes().iter().enumerate() {
+        let inputs: Vec<String> = node
+            .inputs
+            .iter()
+            .map(|input| format!("{}={}.{}", input.role, input.node.index(), input.output))
+            .collect();
+        text.push_str(&format!("{index} {} [{}]\n", node.name, inputs.join(" ")));
+    }
+    text
+}
+
+const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn a_disk_from_outside_and_its_kernel() {
+    let text = format!(
+        r#"image "alpine" {{
+            disk size="2G" {{ fetch "https://example.org/a/disk.vhd" sha256="{SUM}" size=7; strip-vhd-footer }}
+            kernel {{ fetch "https://example.org/vmlinuz?x=1" blake3="{SUM}" }}
+            boot "root=LABEL=/" seed="ec2" user="alpine"
+        }}"#
+    );
+    let plan = planned(&text);
+    insta::assert_snapshot!(lines(&plan), @"
+    0 alpine: fetch disk.vhd []
+    1 alpine: strip VHD footer [blob=0.blob]
+    2 kernel: fetch vmlinuz []
+    3 grow to 2G [blob=1.blob]
+    4 alpine: image [disk=3.blob kernel=2.blob]
+    ");
+    assert_eq!(plan.places.len(), 2);
+    let place = &plan.places[&format!("sha256:{SUM}")];
+    assert_eq!((place.name(), place.size), ("disk.vhd", Some(7)));
+    assert_eq!(plan.template.ssh_user, "alpine");
+    assert!(plan.programs.is_empty());
+}
+
+#[test]
+fn steps_on_a_local_disk_run_in_a_machine() {
+    let text = format!(
+        r#"image "web" {{
+            from "./disks/web.qcow2"
+            packages "nginx" {{ on "alpine" "nginx-mod" }}
+            file "/usr/bin/tool" mode="0755" {{ fetch "https://example.org/t.tar.gz" sha256="{SUM}"; extract "bin/tool" }}
+            check "nginx -t"
+            check "tool"
+            boot firmware="uefi" seed="nocloud"
+        }}"#
+    );
+    let plan = planned(&text);
+    insta::assert_snapshot!(lines(&plan), @"
+    0 web: disks/web.qcow2 []
+    1 web: convert from qcow2 [blob=0.object]
+    2 web: packages nginx [disk=1.blob]
+    3 web: fetch t.tar.gz []
+    4 web: extract bin/tool [blob=3.blob]
+    5 web: pack [blob=4.blob]
+    6 web: file /usr/bin/tool [disk=2.disk source=5.blob]
+    7 web: check nginx -t [disk=6.disk]
+    8 web: check tool [disk=6.disk check=7.ok]
+    9 web: finish [disk=6.disk check=7.ok check=8.ok]
+    10 web: image [disk=9.disk check=7.ok check=8.ok]
+    ");
+    let programs: Vec<_> = plan
+        .programs
+        .iter()
+        .map(|program| program.file_name())
+        .collect();
+    assert_eq!(programs, ["qemu-img", "qemu-system-x86_64", "ssh"]);
+}
+
+#[test]
+fn a_tar_is_a_base_too() {
+    let text = format!(
+        r#"image "tree" {{
+            layer {{ fetch "https://example.org/rootfs.tar.xz" sha512="{SUM}{SUM}" }}
+            run "true"
+        }}"#
+    );
+    insta::assert_snapshot!(lines(&planned(&text)), @"
+    0 tree: fetch rootfs.tar.xz []
+    1 tree: unpack [blob=0.blob]
+    2 tree: run true [layer=1.layer]
+    3 tree: system [layer=1.layer layer=2.layer]
+    4 tree: disk 10G [layer=1.layer layer=2.layer layer=3.layer]
+    5 tree: image [layer=1.layer layer=2.layer layer=3.layer disk=4.disk kernel=4.kernel initrd=4.initrd]
+    ");
+}
+
+#[test]
+fn what_cannot_be_planned_says_why() {
+    let error = |text: &str| {
+        let files = OneFile(text.to_owned());
+        match recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()) {
+            Ok(loaded) => plan(&loaded, None, &NoTags, "x86_64")
+                .unwrap_err()
+                .to_string(),
+            Err(error) => error
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        }
+    };
+    let disk = format!(r#"disk {{ fetch "https://example.org/d" sha256="{SUM}" }}"#);
+    let texts = [
+        r#"disk { fetch "https://example.org/d" }"#.to_owned(),
+        r#"disk { fetch "ftp://example.org/d" sha256="12" }"#.to_owned(),
+        format!(r#"disk {{ convert; fetch "https://example.org/d" sha256="{SUM}" }}"#),
+        format!(r#"disk {{ fetch "https://example.org/d" sha256="{SUM}" blake3="{SUM}" }}"#),
+        format!(r#"{disk}; kernel {{ fetch "https://example.org/k" sha256="{SUM}" }}"#),
+        format!(r#"{disk}; kernel "/boot/vmlinuz""#),
+        format!(r#"{disk}; from "debian-12""#),
+        format!(r#"from "debian-12"; initrd {{ fetch "https://example.org/k" sha256="{SUM}" }}"#),
+        r#"bootstrap "debian" suite="bookworm"; boot firmware="bios""#.to_owned(),
+        format!(r#"layer {{ fetch "https://example.org/d" sha256="{SUM}"; unpack; extract "a" }}"#),
+        r#"from "./data""#.to_owned(),
+    ];
+    let errors: Vec<String> = texts
+        .iter()
+        .map(|text| error(&format!("image \"test\" {{ {text} }}")))
+        .collect();
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    cannot tell which content https://example.org/d stands for: nothing is pinned
+    "ftp://example.org/d" is not an address; this is not a checksum of 64 hexadecimal digits but has 2
+    "convert" comes before "fetch"
+    content is known by one checksum
+    a kernel for a disk made elsewhere must be told its root file system
+    a kernel for a disk made elsewhere must be told its root file system
+    an image starts from one thing
+    an image that is made from a tree has its kernel in the tree
+    disks that are made from a tree have no boot loader for a BIOS
+    nothing can be done to what was unpacked
+    there is no file data
+    "#);
 }
