@@ -16,7 +16,6 @@ const ROWS: [&[&str]; 7] = [
         "store",
         "http",
         "config",
-        "project",
     ],
     &["plan", "sandbox", "source", "registry", "qemu", "guest"],
     &["machine"],
