@@ -58,7 +58,7 @@ pub(super) fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Conf
     match KdlDocument::parse_v2(text) {
         Ok(document) => reader.document(&document, &mut config),
         Err(error) => {
-            reader.problems = syntax::problems(&reader.source, error, "the configuration is")
+            reader.problems = syntax::problems(&reader.source, error, "the configuration is");
         }
     }
     if reader.problems.is_empty() {

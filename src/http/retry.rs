@@ -1,5 +1,5 @@
 //! Trying again: pauses that double, with some chance in them so that many clients do not come back
-//! at once, or as long as the server asks for.
+//! at once, or longer when the server asks for it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -52,18 +52,18 @@ impl Backoff {
         }
         let doubled = 1u32.checked_shl(self.failed).unwrap_or(u32::MAX);
         self.failed += 1;
-        if let HttpError::Status {
-            retry_after: Some(asked),
-            ..
-        } = error
-        {
-            return (*asked <= LONGEST_WAIT).then_some(*asked);
-        }
         let pause = self.policy.first.saturating_mul(doubled);
         // Between half of it and the whole. A new hasher has a random key.
         let chance = RandomState::new().hash_one(0) as u32;
         let part = 0.5 + f64::from(chance) / f64::from(u32::MAX) / 2.0;
-        Some(pause.min(self.policy.longest).mul_f64(part))
+        let pause = pause.min(self.policy.longest).mul_f64(part);
+        match error {
+            HttpError::Status {
+                retry_after: Some(asked),
+                ..
+            } => (*asked <= LONGEST_WAIT).then_some(pause.max(*asked)),
+            _ => Some(pause),
+        }
     }
 
     /// Something was achieved: the next failure is a first one.
@@ -206,6 +206,8 @@ mod tests {
         );
         assert_eq!(backoff.pause(&status(503, Some(60))), Some(LONGEST_WAIT));
         assert_eq!(backoff.pause(&status(429, Some(61))), None);
+        let at_once = Backoff::new(RetryPolicy::default()).pause(&status(503, Some(0)));
+        assert!(at_once.unwrap() > Duration::from_millis(100));
         assert_eq!(backoff.pause(&status(404, None)), None);
     }
 

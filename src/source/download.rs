@@ -121,7 +121,10 @@ impl Download<'_> {
                 Err(Refused::Failed(error)) => return Err(error.into()),
             }
         }
-        if total.is_some_and(|total| transfer.done() != total) {
+        // Where neither a length nor chunks say so, the end of the connection is no sure end.
+        let sure = total.is_some() || response.headers.contains_key(TRANSFER_ENCODING);
+        let wanted = total.or(self.request.size.filter(|_| !sure));
+        if wanted.is_some_and(|wanted| transfer.done() != wanted) {
             let host = place.host().to_owned();
             return Err(HttpError::Cut { host }.into());
         }

@@ -144,12 +144,12 @@ fn what_is_not_there_is_not_asked_for_again() {
 
 #[test]
 fn a_server_that_falls_silent() {
-    let (server, desk, bytes) = (Server::start(), Desk::new(), noise(5, 200_000));
+    let (server, mut desk, bytes) = (Server::start(), Desk::new(), noise(5, 200_000));
+    desk.settings.stalled = Duration::from_millis(400);
     server.put("/a", bytes.clone());
     server.next("/a", Fault::Stall(100_000));
     desk.gets(&server.url("/a"), &bytes);
     assert_eq!(server.asked(), ["GET /a", "GET /a bytes=100000-"]);
-    let mut desk = Desk::new();
     desk.config.retries = 0;
     server.next("/a", Fault::Stall(0));
     let error = desk.refuses(&server.url("/a"), Some(&sha256(&bytes)));
@@ -162,7 +162,8 @@ fn a_server_that_falls_silent() {
 
 #[test]
 fn a_slow_server_is_not_a_silent_one() {
-    let (server, desk, bytes) = (Server::start(), Desk::new(), noise(6, 100_000));
+    let (server, mut desk, bytes) = (Server::start(), Desk::new(), noise(6, 200_000));
+    desk.settings.stalled = Duration::from_secs(1);
     server.put("/a", bytes.clone());
     // Longer than the limit in all, but never silent so long.
     server.next("/a", Fault::Slow(1000));
@@ -195,6 +196,18 @@ fn a_length_that_is_not_kept_is_a_cut() {
     server.next("/a", Fault::Length(2000));
     let error = desk.refuses(&server.url("/a"), Some(&sha256(&bytes)));
     assert!(matches!(http(&error), HttpError::Cut { .. }), "{error:?}");
+}
+
+#[test]
+fn an_end_that_nothing_tells_of_is_a_cut_when_the_size_is_known() {
+    let (server, desk, bytes) = (Server::start(), Desk::new(), noise(11, 100_000));
+    server.put("/a", bytes.clone());
+    server.next("/a", Fault::Untold(60_000));
+    let (result, kept) = desk.fetch_sized(&server.url("/a"), Some(&sha256(&bytes)), Some(100_000));
+    assert!(result.is_ok() && kept.bytes == bytes, "{result:?}");
+    assert_eq!(server.asked(), ["GET /a", "GET /a bytes=60000-"]);
+    server.next("/a", Fault::Untold(100_000));
+    desk.gets(&server.url("/a"), &bytes);
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Fetchers that lose patience soon, so that tests need little.
+    /// Fetchers that try again soon, so that tests need little time.
     pub(crate) fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -89,7 +89,7 @@ impl Desk {
             offline: false,
             settings: Settings {
                 connect: Duration::from_secs(5),
-                stalled: Duration::from_millis(400),
+                stalled: Duration::from_secs(10),
                 certificate_authorities: Vec::new(),
                 proxies: Proxies::default(),
             },

@@ -50,7 +50,8 @@ const AS_SECOND: [&str; 4] = [
     "--nocapture",
 ];
 
-fn second(desk: &Desk, url: &str, bytes: &[u8]) -> Command {
+/// This program as the second process, to fetch what has these bytes.
+pub(super) fn second(desk: &Desk, url: &str, bytes: &[u8]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(AS_SECOND);
     prepare(&mut command, desk, url, bytes);

@@ -9,7 +9,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use vmfab::source::FetchError;
 
+use super::process::second;
 use super::{Desk, noise, sha256};
+use crate::support::Ran;
 use crate::support::http::{Fault, Server};
 
 /// A server whose certificate, for these names, is from the authority in the file.
@@ -64,6 +66,26 @@ fn an_authority_of_the_users_own() {
     server.next("/a", Fault::Cut(100_000));
     desk.gets(&url, &bytes);
     assert_eq!(server.asked(), ["GET /a", "GET /a bytes=100000-"]);
+}
+
+#[test]
+fn the_systems_authorities_are_where_the_environment_says() {
+    let (desk, bytes) = (Desk::new(), noise(2, 1000));
+    let (server, authority) = server(&desk, &["localhost"]);
+    server.put("/a", bytes.clone());
+    let run = |variable: &str| {
+        let mut command = second(&desk, &server.url("/a"), &bytes);
+        let ran = Ran::of(
+            command
+                .env_remove("SSL_CERT_FILE")
+                .env(variable, &authority),
+        );
+        ran.ends_with(0).stdout
+    };
+    let without = run("VMFAB_TEST_NOTHING");
+    assert!(without.contains("does not trust"), "{without}");
+    let with = run("SSL_CERT_FILE");
+    assert!(with.contains("fetched 1000"), "{with}");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     WrongRange,
     /// The length is not told.
     Chunked,
+    /// The length is not told, and the connection ends after so many bytes of the body.
+    Untold(usize),
     /// This length is told, whatever comes.
     Length(u64),
 }
@@ -331,6 +333,7 @@ impl State {
         let chunked = matches!(fault, Some(Fault::Chunked));
         headers += &match fault {
             Some(Fault::Chunked) => "transfer-encoding: chunked\r\n".to_owned(),
+            Some(Fault::Untold(_)) => "connection: close\r\n".to_owned(),
             Some(Fault::Length(length)) => format!("content-length: {length}\r\n"),
             _ => format!("content-length: {}\r\n", bytes.len()),
         };
@@ -341,7 +344,9 @@ impl State {
             return Ok(true);
         }
         let until = match fault {
-            Some(Fault::Cut(count) | Fault::Stall(count)) => count.min(bytes.len()),
+            Some(Fault::Cut(count) | Fault::Stall(count) | Fault::Untold(count)) => {
+                count.min(bytes.len())
+            }
             _ => bytes.len(),
         };
         let piece = if let Some(Fault::Slow(piece)) = fault {
@@ -376,7 +381,7 @@ impl State {
         }
         Ok(!matches!(
             fault,
-            Some(Fault::Cut(_) | Fault::Stall(_) | Fault::Length(_))
+            Some(Fault::Cut(_) | Fault::Stall(_) | Fault::Untold(_) | Fault::Length(_))
         ))
     }
 }
