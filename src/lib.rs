@@ -17,16 +17,17 @@
 //! | 1 | [`recipe`] | KDL to a typed model with source spans |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
+//! | 1 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
-//! | 3 | [`builder`] | one file for each kind of derivation |
-//! | 3 | [`executor`] | scheduling and running a graph |
 //! | 3 | [`machine`] | the life of a machine |
-//! | 4 | [`ops`] | use cases with typed options |
-//! | 5 | [`cli`] | arguments, progress, errors, exit codes |
+//! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
+//! | 4 | [`executor`] | scheduling and running a graph |
+//! | 5 | [`ops`] | use cases with typed options |
+//! | 6 | [`cli`] | arguments, progress, errors, exit codes |
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
@@ -34,6 +35,7 @@ pub mod builder;
 pub mod cli;
 pub mod derivation;
 pub mod digest;
+pub mod disk;
 pub mod event;
 pub mod executor;
 pub mod guest;

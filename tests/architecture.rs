@@ -5,11 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
-const ROWS: [&[&str]; 6] = [
+const ROWS: [&[&str]; 7] = [
     &["digest", "event", "host"],
-    &["recipe", "dockerfile", "derivation", "image", "store"],
-    &["plan", "sandbox", "registry", "qemu", "guest"],
-    &["builder", "executor", "machine"],
+    &[
+        "recipe",
+        "dockerfile",
+        "derivation",
+        "image",
+        "disk",
+        "store",
+        "http",
+        "config",
+        "project",
+    ],
+    &["plan", "sandbox", "source", "registry", "qemu", "guest"],
+    &["machine"],
+    &["builder", "executor"],
     &["ops"],
     &["cli"],
 ];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use vmfab::builder::disk::{DiskIds, Esp, Ext4, Layout, Target, disk_size, ext4};
+use vmfab::disk::{DiskIds, Esp, Ext4, Layout, Target, disk_size, ext4};
 use vmfab::host::find_program;
 
 /// A command of the host; the test fails when it is missing.

@@ -12,8 +12,8 @@ use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
-use vmfab::plan::{self, Plan, World, WorldError};
-use vmfab::recipe::{self, Files};
+use vmfab::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use vmfab::recipe::{self, DiskFormat, Fetch, Files};
 
 /// The files of this machine.
 struct Disk;
@@ -62,11 +62,13 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 command_line: "root=LABEL=old ro console=ttyS0 quiet".into(),
                 firmware: Firmware::Direct,
                 uefi: false,
+                bios: false,
+                seed: vmfab::image::Seed::default(),
             },
-            filesystem: FilesystemRef {
+            filesystem: Some(FilesystemRef {
                 kind: "ext4".into(),
                 label: "old".into(),
-            },
+            }),
             ssh_user: "admin".into(),
             users: [("root", "/root"), ("admin", "/home/admin")]
                 .map(|(name, home)| (name.to_owned(), home.to_owned()))
@@ -102,6 +104,19 @@ impl World for Fake {
             _ => return Ok(None),
         };
         Ok(Some((object(name).id, config)))
+    }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let path = path.display().to_string();
+        let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
+        Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
+    }
+
+    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
+        Err(PinError {
+            message: "nothing is pinned".to_owned(),
+            help: None,
+        })
     }
 }
 

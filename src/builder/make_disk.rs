@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target, ext4};
 use crate::derivation::step::Disk;
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
 use crate::digest::{Digest, Hasher, ObjectRef};
+use crate::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target, ext4};
 use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
 use crate::store::Store;
 

@@ -4,13 +4,12 @@
 //! |---|---|---|
 //! | `bootstrap`, `packages`, `run`, `file`, `copy`, `user`, `service`, `env`, `hostname`, `system` | `tree/` | sandbox tasks that give one layer; each file says which tasks |
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
-//! | `disk` | `make_disk.rs`, with the formats in [`disk`] | layers to a bootable disk |
+//! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
 //! | `local` | `local.rs` | local files as a tar |
 //! | `object` | `object.rs` | what is in the store already |
 
 mod check;
-pub mod disk;
 mod image;
 pub mod local;
 mod make_disk;

@@ -47,6 +47,13 @@ pub enum Step {
     Local(Local),
     /// An object that is in the store already. Output `object`.
     Object(Object),
+    /// Content from outside. Output `blob`.
+    Fetch(Fetch),
+    /// Another form of content. Input `blob`; output `blob`, or `layer` of `unpack`.
+    Transform(Transform),
+    /// A step inside a booted machine. Inputs `disk`, `kernel`, `initrd`, `source` of `copy`, and
+    /// `check`…, which only make it wait; output `disk`, or `ok` of a check.
+    Guest(Box<Guest>),
 }
 
 impl Step {
@@ -82,7 +89,10 @@ impl Step {
             | Self::Check(_)
             | Self::Image(_)
             | Self::Local(_)
-            | Self::Object(_) => 1,
+            | Self::Object(_)
+            | Self::Fetch(_)
+            | Self::Transform(_)
+            | Self::Guest(_) => 1,
             // 2: the root partition of a disk for UEFI grows.
             Self::System(_) => 2,
             // 2: versions of an image share the id of their file system.
@@ -118,6 +128,9 @@ pub struct Bootstrap {
 pub struct Packages {
     /// Names as the package manager takes them.
     pub names: Vec<String>,
+    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on: BTreeMap<String, Vec<String>>,
     /// Whether recommended packages come along.
     pub recommends: bool,
     /// Limits of the step.
@@ -298,4 +311,86 @@ pub struct Object {
     pub id: ObjectId,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// Parameters of content from outside. Its address is not here: it is looked up by the checksum, and
+/// any place that has the content will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fetch {
+    /// Algorithm, `:` and lower-case hexadecimal digits.
+    pub checksum: String,
+}
+
+/// What is done to content from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "transform", rename_all = "kebab-case")]
+pub enum Transform {
+    /// A fixed VHD without its footer: a raw disk.
+    StripVhdFooter,
+    /// Decompressed.
+    Decompress {
+        /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent.
+        format: Option<String>,
+    },
+    /// A disk as raw bytes, whatever format it comes in.
+    Convert {
+        /// `raw`, `qcow2`, `vmdk`, `vhd`, `vhdx`; recognised by content when absent.
+        from: Option<String>,
+    },
+    /// The same under another name.
+    Rename {
+        /// The name.
+        name: String,
+    },
+    /// One member of a tar, compressed or not, or of a zip.
+    Extract {
+        /// Its path in the archive.
+        member: String,
+    },
+    /// A tar, compressed or not, as a layer.
+    Unpack,
+    /// One file as a tar that `copy` takes.
+    Pack,
+    /// A disk with zeros behind its end.
+    Grow {
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+/// Parameters of a step inside a booted machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Guest {
+    /// How the machine boots and is entered, as JSON of `image::Access`.
+    pub access: Value,
+    /// What is done in it.
+    pub action: GuestAction,
+}
+
+/// What a step does in a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", content = "params", rename_all = "kebab-case")]
+pub enum GuestAction {
+    /// Installs packages.
+    Packages(Packages),
+    /// Runs a script.
+    Run(Run),
+    /// Writes a file.
+    File(File),
+    /// Copies the files of the input `source`.
+    Copy(Copy),
+    /// Makes or changes a user account.
+    User(User),
+    /// Enables or disables a service.
+    Service(Service),
+    /// Sets environment variables of all logins.
+    Env(Env),
+    /// Sets the host name.
+    Hostname(Hostname),
+    /// Runs a script that must succeed.
+    Check(Run),
+    /// Takes away what is the build's and switches the machine off.
+    Finish,
 }

@@ -82,8 +82,8 @@ pub struct ImageTemplate {
     pub architecture: String,
     /// How it boots.
     pub boot: BootProfile,
-    /// File system of the root.
-    pub filesystem: FilesystemRef,
+    /// File system of the root; absent when the disk was made elsewhere.
+    pub filesystem: Option<FilesystemRef>,
     /// The account that `vmfab ssh` uses unless told otherwise.
     pub ssh_user: String,
     /// Accounts that a machine's key is put into, `root` among them, with their home directories.
@@ -128,6 +128,55 @@ pub struct BootProfile {
     pub firmware: Firmware,
     /// Whether the disk has a boot loader for UEFI.
     pub uefi: bool,
+    /// Whether the disk has a boot loader for a BIOS.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bios: bool,
+    /// How the guest learns its name and whose keys to let in.
+    #[serde(default, skip_serializing_if = "Seed::is_usual")]
+    pub seed: Seed,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde wants"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// How a guest learns its name and whose keys to let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seed {
+    /// By systemd's credentials in SMBIOS.
+    #[default]
+    Credentials,
+    /// By cloud-init's data source NoCloud: a small disk with the label `cidata`.
+    Nocloud,
+    /// By the metadata service of Amazon EC2, which images for it ask.
+    Ec2,
+    /// Not at all: the image knows.
+    None,
+}
+
+impl Seed {
+    fn is_usual(&self) -> bool {
+        *self == Self::Credentials
+    }
+}
+
+/// How a machine with some disk is booted and entered: what steps inside it need of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Access {
+    /// `x86_64` or `aarch64`.
+    pub architecture: String,
+    /// How it boots.
+    pub boot: BootProfile,
+    /// The account that is entered.
+    pub ssh_user: String,
+    /// Accounts that the machine's key is put into, with their home directories.
+    pub users: BTreeMap<String, String>,
 }
 
 /// What starts the operating system.
@@ -138,6 +187,8 @@ pub enum Firmware {
     Direct,
     /// OVMF starts the boot loader of the disk.
     Uefi,
+    /// SeaBIOS starts the boot loader of the disk.
+    Bios,
 }
 
 /// The root file system on the disk.

@@ -132,6 +132,7 @@ fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
     let missing = match firmware {
         Firmware::Direct if new.config.kernel.is_none() => "kernel of its own",
         Firmware::Uefi if !template.boot.uefi => "boot loader for UEFI",
+        Firmware::Bios if !template.boot.bios => "boot loader for a BIOS",
         _ => return Ok(firmware),
     };
     Err(MachineError::CannotBoot {

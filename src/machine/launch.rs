@@ -196,5 +196,6 @@ fn boot(
                 vars: files::FIRMWARE_VARS.to_owned(),
             })
         }
+        Firmware::Bios => Ok(Boot::Bios),
     }
 }

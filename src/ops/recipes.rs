@@ -6,10 +6,11 @@ use std::{fs, io};
 
 use super::{Error, images};
 use crate::builder::local;
-use crate::digest::{Digest, ObjectId};
+use crate::digest::{Digest, ObjectId, ObjectRef};
+use crate::disk::Format;
 use crate::image::ImageConfig;
-use crate::plan::{self, Plan, World, WorldError};
-use crate::recipe::{self, Files};
+use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use crate::recipe::{self, DiskFormat, Fetch, Files};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
@@ -45,6 +46,27 @@ impl World for HostWorld<'_> {
         };
         let config = images::config(self.store, &image).map_err(|error| error.to_string())?;
         Ok(Some((image, config)))
+    }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let file = fs::File::open(path)?;
+        let format = match Format::of(&file)? {
+            Format::Raw => DiskFormat::Raw,
+            Format::Qcow2 => DiskFormat::Qcow2,
+            Format::Vmdk => DiskFormat::Vmdk,
+            Format::Vhd => DiskFormat::Vhd,
+            Format::Vhdx => DiskFormat::Vhdx,
+        };
+        // A file that did not change since it was last stored is not read again.
+        let added = self.store.add_file(&file, path)?;
+        Ok((added.object, format))
+    }
+
+    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
+        Err(PinError {
+            message: "the recipe has no checksum of it".to_owned(),
+            help: None,
+        })
     }
 }
 

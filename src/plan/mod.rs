@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 
 use crate::derivation::{Graph, GraphError, NodeId};
-use crate::digest::{Digest, ObjectId};
+use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
 use crate::image::{ImageConfig, ImageTemplate};
-use crate::recipe::{self, Loaded, Problem};
+use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem};
 
 /// Why the world could not answer.
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +34,58 @@ pub trait World {
     /// # Errors
     /// The store cannot be read.
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError>;
+
+    /// A disk that is a local file: its bytes as an object of the store, and its format.
+    ///
+    /// # Errors
+    /// It cannot be read or stored, or is not to be used as a disk.
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError>;
+
+    /// The content that an address stands for when the recipe has no checksum of it.
+    ///
+    /// # Errors
+    /// Neither a lock nor the network tells.
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+}
+
+/// Content from outside that is known by its checksum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Algorithm, `:` and lower-case hexadecimal digits.
+    pub checksum: String,
+    /// Its size in bytes, when that is known.
+    pub size: Option<u64>,
+}
+
+/// Why nothing tells which content an address stands for.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct PinError {
+    /// Why.
+    pub message: String,
+    /// What to do; the usual advice when absent.
+    pub help: Option<String>,
+}
+
+/// Where content from outside can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// URLs, the first one first; never empty.
+    pub urls: Vec<String>,
+    /// Its size in bytes, when that is known.
+    pub size: Option<u64>,
+}
+
+impl Place {
+    /// The last part of the path, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let url = self.urls.first().map_or("", String::as_str);
+        let path = url.split(['?', '#']).next().unwrap_or(url);
+        path.rsplit('/')
+            .find(|part| !part.is_empty())
+            .unwrap_or(url)
+    }
 }
 
 /// All that is to be done for one image.
@@ -49,6 +101,8 @@ pub struct Plan {
     pub template: ImageTemplate,
     /// Where the local files of `local` steps are, by the digest in their parameters.
     pub locals: BTreeMap<Digest, PathBuf>,
+    /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
+    pub places: BTreeMap<String, Place>,
     /// The programs of this host that the steps call.
     pub programs: BTreeSet<Program>,
 }

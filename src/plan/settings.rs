@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::PlanError;
-use crate::image::{BootProfile, Firmware, ImageConfig, Port};
+use crate::image::{Access, BootProfile, Firmware, ImageConfig, Port, Seed};
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
 /// Size of a disk that no recipe gives a size: 10 GiB. Disks are sparse.
@@ -16,14 +16,21 @@ const DEFAULT_LABEL: &str = "vmfab-root";
 /// What holds for an image as a whole.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub size: u64,
+    /// Size of the disk in bytes, when it is given.
+    size: Option<u64>,
     pub filesystem: String,
     pub label: String,
     pub uefi: bool,
     pub kernel: Option<Kernel>,
+    /// An initrd from outside.
+    pub initrd: Option<recipe::Fetched>,
+    /// Whether the disk was made elsewhere: nothing is known of what is on it.
+    foreign: bool,
     /// Arguments that the recipe adds to the kernel command line.
     arguments: Vec<String>,
-    firmware: Firmware,
+    /// What the recipe says that starts it.
+    firmware: Option<Firmware>,
+    seed: Seed,
     /// Where the recipe last said something that decides between boot loaders.
     firmware_span: Option<Span>,
     pub hostname: Option<String>,
@@ -43,13 +50,16 @@ impl Settings {
     /// The settings of an image that says nothing.
     pub(super) fn new() -> Self {
         Self {
-            size: DEFAULT_SIZE,
+            size: None,
             filesystem: "ext4".to_owned(),
             label: DEFAULT_LABEL.to_owned(),
             uefi: false,
             kernel: None,
+            initrd: None,
+            foreign: false,
             arguments: Vec::new(),
-            firmware: Firmware::Direct,
+            firmware: None,
+            seed: Seed::default(),
             firmware_span: None,
             hostname: None,
             ports: Vec::new(),
@@ -57,10 +67,26 @@ impl Settings {
         }
     }
 
+    /// The settings of an image whose disk was made elsewhere.
+    pub(super) fn foreign() -> Self {
+        Self {
+            foreign: true,
+            ..Self::new()
+        }
+    }
+
     /// The settings of an image in the store.
     pub(super) fn of_config(config: &ImageConfig) -> Self {
         let template = &config.template;
-        let root = format!("root=LABEL={}", template.filesystem.label);
+        let root = template
+            .filesystem
+            .as_ref()
+            .map(|filesystem| format!("root=LABEL={}", filesystem.label));
+        let usual = Self::new();
+        let (filesystem, label) = match &template.filesystem {
+            Some(filesystem) => (filesystem.kind.clone(), filesystem.label.clone()),
+            None => (usual.filesystem, usual.label),
+        };
         let arguments = template.boot.command_line.split_whitespace();
         let ssh_user = &template.ssh_user;
         let mut users: Vec<Account> = template
@@ -75,19 +101,22 @@ impl Settings {
             .collect();
         users.sort_by_key(|account| account.name != *ssh_user);
         Self {
-            size: config.disk.size,
-            filesystem: template.filesystem.kind.clone(),
-            label: template.filesystem.label.clone(),
+            size: template.filesystem.as_ref().map(|_| config.disk.size),
+            filesystem,
+            label,
             uefi: template.boot.uefi,
-            kernel: template.kernel.as_ref().map(|kernel| Kernel {
+            kernel: template.kernel.as_ref().map(|kernel| Kernel::Tree {
                 path: kernel.path.clone(),
                 initrd: kernel.initrd.clone(),
             }),
+            initrd: None,
+            foreign: template.filesystem.is_none(),
             arguments: arguments
-                .filter(|argument| *argument != root)
+                .filter(|argument| root.as_deref() != Some(*argument))
                 .map(str::to_owned)
                 .collect(),
-            firmware: template.boot.firmware,
+            firmware: Some(template.boot.firmware),
+            seed: template.boot.seed,
             firmware_span: None,
             hostname: template.hostname.clone(),
             ports: template.ports.clone(),
@@ -99,7 +128,7 @@ impl Settings {
     pub(super) fn apply(&mut self, image: &Image) {
         let disk = &image.disk;
         if let Some(size) = &disk.size {
-            self.size = size.value;
+            self.size = Some(size.value);
         }
         if let Some(filesystem) = &disk.filesystem {
             self.filesystem.clone_from(&filesystem.value);
@@ -114,15 +143,37 @@ impl Settings {
         if let Some(kernel) = &image.kernel {
             self.kernel = Some(kernel.clone());
         }
+        if let Some(initrd) = &image.initrd {
+            self.initrd = Some(initrd.clone());
+        }
         if let Some(line) = &image.boot.command_line {
             self.arguments = line.split_whitespace().map(str::to_owned).collect();
         }
         if let Some(firmware) = &image.boot.firmware {
-            self.firmware = match firmware.value {
+            self.firmware = Some(match firmware.value {
                 recipe::Firmware::Direct => Firmware::Direct,
                 recipe::Firmware::Uefi => Firmware::Uefi,
-            };
+                recipe::Firmware::Bios => Firmware::Bios,
+            });
             self.firmware_span = Some(firmware.span.clone());
+        }
+        if let Some(seed) = &image.boot.seed {
+            self.seed = match seed.value {
+                recipe::Seed::Credentials => Seed::Credentials,
+                recipe::Seed::NoCloud => Seed::Nocloud,
+                recipe::Seed::Ec2 => Seed::Ec2,
+                recipe::Seed::None => Seed::None,
+            };
+        }
+        if let Some(user) = &image.boot.user
+            && user.value != "root"
+            && self.users.iter().all(|known| known.name != user.value)
+        {
+            self.users.push(Account {
+                name: user.value.clone(),
+                home: format!("/home/{}", user.value),
+                sudo: true,
+            });
         }
         for port in &image.ports {
             self.ports.retain(|other| other.guest != port.guest);
@@ -170,24 +221,101 @@ impl Settings {
             .map_or_else(|| "root".to_owned(), |account| account.name.clone())
     }
 
+    /// Size of the disk of a tree in bytes.
+    pub(super) fn tree_size(&self) -> u64 {
+        self.size.unwrap_or(DEFAULT_SIZE)
+    }
+
+    /// Size that a disk made elsewhere is to have, when it is given.
+    pub(super) const fn foreign_size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// How a machine of the image as it is now is entered.
+    ///
+    /// # Errors
+    /// See [`boot_profile`](Self::boot_profile).
+    pub(super) fn access(&self, architecture: &str) -> Result<Access, PlanError> {
+        Ok(Access {
+            architecture: architecture.to_owned(),
+            boot: self.boot_profile(architecture)?,
+            ssh_user: self.ssh_user(),
+            users: self.homes(),
+        })
+    }
+
     /// How the image boots.
     ///
     /// # Errors
-    /// It is to boot by UEFI, and the disk has no boot loader.
+    /// It cannot boot in the way that the recipe asks for.
     pub(super) fn boot_profile(&self, architecture: &str) -> Result<BootProfile, PlanError> {
-        if self.firmware == Firmware::Uefi && !self.uefi {
-            let message = "the image boots by UEFI, but its disk has no boot loader";
-            let problem = match &self.firmware_span {
-                Some(span) => Problem::new(span, message, "needs a disk with firmware=\"uefi\""),
-                None => Problem::without_place(message),
-            };
+        if self.foreign {
+            return self.foreign_profile(architecture);
+        }
+        let problem = |message: &str, label: &str| match &self.firmware_span {
+            Some(span) => Problem::new(span, message, label),
+            None => Problem::without_place(message),
+        };
+        let firmware = self.firmware.unwrap_or(Firmware::Direct);
+        if firmware == Firmware::Uefi && !self.uefi {
+            let problem = problem(
+                "the image boots by UEFI, but its disk has no boot loader",
+                "needs a disk with firmware=\"uefi\"",
+            );
             return Err(problem.with_help("add disk firmware=\"uefi\"").into());
+        }
+        if firmware == Firmware::Bios {
+            let problem = problem(
+                "disks that are made from a tree have no boot loader for a BIOS",
+                "only disks that were made elsewhere have",
+            );
+            let help = "leave it out, or use firmware=\"uefi\" for both disk and boot";
+            return Err(problem.with_help(help).into());
         }
         let root = format!("root=LABEL={}", self.label);
         Ok(BootProfile {
             command_line: command_line(Some(root), architecture, &self.arguments),
-            firmware: self.firmware,
+            firmware,
             uefi: self.uefi,
+            bios: false,
+            seed: self.seed,
+        })
+    }
+
+    /// How a disk boots that was made elsewhere: with the kernel that the recipe names, else by the
+    /// boot loader that is on it.
+    fn foreign_profile(&self, architecture: &str) -> Result<BootProfile, PlanError> {
+        let own_loader = if self.uefi || architecture == "aarch64" {
+            Firmware::Uefi
+        } else {
+            Firmware::Bios
+        };
+        let by_kernel = self.kernel.is_some() && !self.uefi;
+        let firmware = match self.firmware {
+            Some(firmware) => firmware,
+            None if by_kernel => Firmware::Direct,
+            None => own_loader,
+        };
+        let has_root = |argument: &String| argument.starts_with("root=");
+        if firmware == Firmware::Direct && !self.arguments.iter().any(has_root) {
+            let message = "a kernel for a disk made elsewhere must be told its root file system";
+            let problem = match &self.firmware_span {
+                Some(span) => Problem::new(span, message, "root= is missing"),
+                None => Problem::without_place(message),
+            };
+            let help = "write boot \"root=/dev/vda1 …\", or root=LABEL=… when it has a label";
+            return Err(problem.with_help(help).into());
+        }
+        let direct = firmware == Firmware::Direct;
+        Ok(BootProfile {
+            command_line: match direct {
+                true => command_line(None, architecture, &self.arguments),
+                false => String::new(),
+            },
+            firmware,
+            uefi: self.uefi || firmware == Firmware::Uefi,
+            bios: firmware == Firmware::Bios,
+            seed: self.seed,
         })
     }
 

@@ -41,6 +41,19 @@ impl World for NoTags {
     fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
         Ok(None)
     }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let path = path.display().to_string();
+        let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
+        Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
+    }
+
+    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
+        Err(PinError {
+            message: "nothing is pinned".to_owned(),
+            help: None,
+        })
+    }
 }
 
 fn planned(text: &str) -> Plan {
@@ -165,4 +178,108 @@ fn unknown_architectures_are_refused() {
     let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
     let error = plan(&loaded, None, &NoTags, "riscv64").unwrap_err();
     assert!(matches!(error, PlanError::Architecture(_)), "{error}");
+}
+
+/// The steps of a plan with their inputs, a line each.
+fn lines(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (index, node) in plan.graph.nodes().iter().enumerate() {
+        let inputs: Vec<String> = node
+            .inputs
+            .iter()
+            .map(|input| format!("{}={}.{}", input.role, input.node.index(), input.output))
+            .collect();
+        text.push_str(&format!("{index} {} [{}]\n", node.name, inputs.join(" ")));
+    }
+    text
+}
+
+const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn a_disk_from_outside_and_its_kernel() {
+    let text = format!(
+        r#"image "alpine" {{
+            disk size="2G" {{ fetch "https://example.org/a/disk.vhd" sha256="{SUM}" size=7; strip-vhd-footer }}
+            kernel {{ fetch "https://example.org/vmlinuz?x=1" blake3="{SUM}" }}
+            boot "root=LABEL=/" seed="ec2" user="alpine"
+        }}"#
+    );
+    let plan = planned(&text);
+    insta::assert_snapshot!(lines(&plan), @"");
+    assert_eq!(plan.places.len(), 2);
+    let place = &plan.places[&format!("sha256:{SUM}")];
+    assert_eq!((place.name(), place.size), ("disk.vhd", Some(7)));
+    assert_eq!(plan.template.ssh_user, "alpine");
+    assert!(plan.programs.is_empty());
+}
+
+#[test]
+fn steps_on_a_local_disk_run_in_a_machine() {
+    let text = format!(
+        r#"image "web" {{
+            from "./data/disk"
+            packages "nginx" {{ on "alpine" "nginx-mod" }}
+            file "/usr/bin/tool" mode="0755" {{ fetch "https://example.org/t.tar.gz" sha256="{SUM}"; extract "bin/tool" }}
+            check "nginx -t"
+            check "tool"
+            boot firmware="uefi" seed="nocloud"
+        }}"#
+    );
+    let plan = planned(&text);
+    insta::assert_snapshot!(lines(&plan), @"");
+    let programs: Vec<_> = plan
+        .programs
+        .iter()
+        .map(|program| program.file_name())
+        .collect();
+    insta::assert_debug_snapshot!(programs, @"");
+}
+
+#[test]
+fn a_tar_is_a_base_too() {
+    let text = format!(
+        r#"image "tree" {{
+            layer {{ fetch "https://example.org/rootfs.tar.xz" sha512="{SUM}{SUM}" }}
+            run "true"
+        }}"#
+    );
+    insta::assert_snapshot!(lines(&planned(&text)), @"");
+}
+
+#[test]
+fn what_cannot_be_planned_says_why() {
+    let error = |text: &str| {
+        let files = OneFile(text.to_owned());
+        match recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()) {
+            Ok(loaded) => plan(&loaded, None, &NoTags, "x86_64")
+                .unwrap_err()
+                .to_string(),
+            Err(error) => error
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        }
+    };
+    let disk = format!(r#"disk {{ fetch "https://example.org/d" sha256="{SUM}" }}"#);
+    let texts = [
+        r#"disk { fetch "https://example.org/d" }"#.to_owned(),
+        r#"disk { fetch "ftp://example.org/d" sha256="12" }"#.to_owned(),
+        format!(r#"disk {{ convert; fetch "https://example.org/d" sha256="{SUM}" }}"#),
+        format!(r#"disk {{ fetch "https://example.org/d" sha256="{SUM}" blake3="{SUM}" }}"#),
+        format!(r#"{disk}; kernel {{ fetch "https://example.org/k" sha256="{SUM}" }}"#),
+        format!(r#"{disk}; kernel "/boot/vmlinuz""#),
+        format!(r#"{disk}; from "debian-12""#),
+        format!(r#"from "debian-12"; initrd {{ fetch "https://example.org/k" sha256="{SUM}" }}"#),
+        r#"bootstrap "debian" suite="bookworm"; boot firmware="bios""#.to_owned(),
+        format!(r#"layer {{ fetch "https://example.org/d" sha256="{SUM}"; unpack; extract "a" }}"#),
+        r#"from "./data""#.to_owned(),
+    ];
+    let errors: Vec<String> = texts
+        .iter()
+        .map(|text| error(&format!("image \"test\" {{ {text} }}")))
+        .collect();
+    insta::assert_snapshot!(errors.join("\n"), @"");
 }

@@ -58,6 +58,8 @@ pub enum Boot {
         /// The machine's own copy of the firmware's variables.
         vars: String,
     },
+    /// SeaBIOS, which comes with QEMU, starts the boot loader of the disk.
+    Bios,
 }
 
 /// A TCP port of 127.0.0.1 that leads to a port of the guest.
@@ -129,6 +131,7 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
             // Without it the firmware goes on to try the network.
             args.pair("-boot", "strict=on");
         }
+        Boot::Bios => args.pair("-boot", "strict=on"),
     }
     args.0
 }
@@ -153,7 +156,7 @@ fn quoted(value: &str) -> String {
 
 fn machine(boot: &Boot) -> &'static str {
     match boot {
-        Boot::Direct { .. } => "q35",
+        Boot::Direct { .. } | Boot::Bios => "q35",
         Boot::Uefi { .. } => "q35,pflash0=firmware-code,pflash1=firmware-vars",
     }
 }

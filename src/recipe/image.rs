@@ -1,8 +1,11 @@
 //! One `image` node to the model, as far as it can be read without other files.
 
 use super::error::Problem;
+use super::fetched;
 use super::instruction;
-use super::model::{Boot, Bootstrap, Disk, Firmware, Instruction, Kernel, Port, Run};
+use super::model::{
+    Boot, Bootstrap, Disk, Fetched, Firmware, Instruction, Kernel, Port, Run, Seed, Transform,
+};
 use super::reader::Reader;
 use super::source::{Files, Spanned};
 use super::value;
@@ -13,6 +16,7 @@ pub(super) struct Draft {
     pub instructions: Vec<Instruction>,
     pub disk: Disk,
     pub kernel: Option<Kernel>,
+    pub initrd: Option<Fetched>,
     pub boot: Boot,
     pub ports: Vec<Spanned<Port>>,
     pub checks: Vec<Run>,
@@ -21,6 +25,8 @@ pub(super) struct Draft {
 /// What an image says it starts from.
 pub(super) enum DraftBase {
     Bootstrap(Bootstrap),
+    Disk(Fetched),
+    Layer(Fetched),
     From {
         reference: Spanned<String>,
         /// Parameters that are set in the base, with their values.
@@ -31,9 +37,18 @@ pub(super) enum DraftBase {
 }
 
 /// Nodes that may be in an image once.
-const ONCE: [&str; 6] = ["from", "bootstrap", "hostname", "disk", "kernel", "boot"];
+const ONCE: [&str; 8] = [
+    "from",
+    "bootstrap",
+    "layer",
+    "hostname",
+    "disk",
+    "kernel",
+    "initrd",
+    "boot",
+];
 /// Nodes that are not steps, and may come before the base.
-const SETTINGS: [&str; 5] = ["disk", "kernel", "boot", "port", "check"];
+const SETTINGS: [&str; 6] = ["disk", "kernel", "initrd", "boot", "port", "check"];
 
 /// Reads the body of an `image` node.
 pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
@@ -42,6 +57,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         instructions: Vec::new(),
         disk: Disk::default(),
         kernel: None,
+        initrd: None,
         boot: Boot::default(),
         ports: Vec::new(),
         checks: Vec::new(),
@@ -61,7 +77,8 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
             continue;
         }
         seen.push(name);
-        if matches!(name, "from" | "bootstrap") {
+        let fetched_disk = name == "disk" && node.children().next().is_some();
+        if matches!(name, "from" | "bootstrap" | "layer") || fetched_disk {
             base(&node, &mut draft, &seen);
         } else {
             body(&node, &mut draft, files);
@@ -74,7 +91,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
             Problem::new(
                 &image.span(),
                 "an image needs something to start from",
-                "neither \"from\" nor \"bootstrap\" in it",
+                "neither \"from\", \"bootstrap\", \"layer\" nor a fetched disk in it",
             )
             .with_help(
                 "add from \"debian-12\" (a built-in recipe), or bootstrap \"debian\" \
@@ -95,7 +112,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
                 "an image starts from one thing",
                 "the second start",
             )
-            .with_help("keep either \"from\" or \"bootstrap\""),
+            .with_help("keep one of \"from\", \"bootstrap\", \"layer\" and a disk that is fetched"),
         );
         return;
     }
@@ -114,6 +131,11 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
     }
     draft.base = Some(match name {
         "from" => from(node),
+        "disk" => {
+            draft.disk = disk(node);
+            fetched::read(node).map_or(DraftBase::Wrong, DraftBase::Disk)
+        }
+        "layer" => layer(node).map_or(DraftBase::Wrong, DraftBase::Layer),
         _ => bootstrap(node).map_or(DraftBase::Wrong, DraftBase::Bootstrap),
     });
 }
@@ -130,6 +152,30 @@ fn from(node: &Reader<'_>) -> DraftBase {
         },
         None => DraftBase::Wrong,
     }
+}
+
+/// A tar from outside: unpacking is what a layer is there for, so that it need not be said.
+fn layer(node: &Reader<'_>) -> Option<Fetched> {
+    let mut fetched = fetched::read(node)?;
+    let before_last = fetched.transforms.iter().rev().skip(1);
+    for early in before_last.filter(|transform| transform.value == Transform::Unpack) {
+        node.scope.report(
+            Problem::new(
+                &early.span,
+                "nothing can be done to what was unpacked",
+                "not the last",
+            )
+            .with_help("write unpack last, or leave it out"),
+        );
+        return None;
+    }
+    let last = fetched.transforms.last();
+    if last.is_none_or(|transform| transform.value != Transform::Unpack) {
+        fetched
+            .transforms
+            .push(Spanned::new(Transform::Unpack, node.span()));
+    }
+    Some(fetched)
 }
 
 fn bootstrap(node: &Reader<'_>) -> Option<Bootstrap> {
@@ -177,13 +223,14 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
             None
         }
         "kernel" => {
-            let initrd = node.parsed("initrd", value::image_file);
-            draft.kernel = node
-                .parsed_argument(0, value::image_file)
-                .map(|path| Kernel {
-                    path: path.value,
-                    initrd: initrd.map(|initrd| initrd.value),
-                });
+            draft.kernel = kernel(node);
+            None
+        }
+        "initrd" => {
+            draft.initrd = fetched::read(node);
+            if draft.initrd.is_none() && node.children().next().is_none() {
+                node.lacks("fetch");
+            }
             None
         }
         "boot" => {
@@ -201,6 +248,36 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
         }
     };
     draft.instructions.extend(instruction);
+}
+
+fn kernel(node: &Reader<'_>) -> Option<Kernel> {
+    let initrd = node.parsed("initrd", value::image_file);
+    let path = node.parsed_argument(0, value::image_file);
+    let outside = node.children().next().is_some();
+    match (path, outside) {
+        (Some(path), false) => Some(Kernel::Tree {
+            path: path.value,
+            initrd: initrd.map(|initrd| initrd.value),
+        }),
+        (None, true) => fetched::read(node).map(|fetched| Kernel::Fetched(Box::new(fetched))),
+        (Some(path), true) => {
+            node.scope.report(
+                Problem::new(
+                    &path.span,
+                    "a kernel is in the image or comes from outside",
+                    "both are given",
+                )
+                .with_help("keep either the path in the image or \"fetch\""),
+            );
+            None
+        }
+        (None, false) => {
+            if node.positional().next().is_none() {
+                node.lacks("the path in the image");
+            }
+            None
+        }
+    }
 }
 
 fn disk(node: &Reader<'_>) -> Disk {
@@ -227,8 +304,22 @@ fn boot(node: &Reader<'_>) -> Boot {
         }),
         firmware: node.choice(
             "firmware",
-            &[("direct", Firmware::Direct), ("uefi", Firmware::Uefi)],
+            &[
+                ("direct", Firmware::Direct),
+                ("uefi", Firmware::Uefi),
+                ("bios", Firmware::Bios),
+            ],
         ),
+        seed: node.choice(
+            "seed",
+            &[
+                ("credentials", Seed::Credentials),
+                ("nocloud", Seed::NoCloud),
+                ("ec2", Seed::Ec2),
+                ("none", Seed::None),
+            ],
+        ),
+        user: node.parsed("user", value::account),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The nodes of an image that are steps, and scripts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::error::Problem;
+use super::fetched;
 use super::model::{Content, Copy, File, Limits, Packages, Run, Service, User};
 use super::reader::Reader;
 use super::reference::normalise;
@@ -11,10 +13,21 @@ use super::value;
 
 pub(super) fn packages(node: &Reader<'_>) -> Option<Packages> {
     let names = node.arguments(value::package);
+    let mut on = BTreeMap::new();
+    for child in node.children() {
+        let mut words = child.arguments(value::package).into_iter();
+        if let Some(id) = words.next() {
+            on.insert(id, words.collect());
+        }
+    }
+    if names.is_empty() && on.is_empty() && node.positional().next().is_none() {
+        node.lacks("package names");
+    }
     let recommends = node.flag("recommends").is_some_and(|flag| flag.value);
     let limits = limits(node);
-    (!names.is_empty()).then_some(Packages {
+    (!names.is_empty() || !on.is_empty()).then_some(Packages {
         names,
+        on,
         recommends,
         limits,
     })
@@ -72,7 +85,13 @@ pub(super) fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
     let path = node.parsed_argument(0, value::image_file);
     let mode = mode(node);
     let owner = node.parsed("owner", value::owner);
-    let contents: Vec<_> = node.children().collect();
+    let (contents, others): (Vec<_>, Vec<_>) = node
+        .children()
+        .partition(|child| child.shape.name == "content");
+    let fetched = match others.is_empty() {
+        true => None,
+        false => Some(fetched::read(node)?),
+    };
     let local = match node.text("source") {
         Some(source) => Some(local_path(node, source, files)?),
         None => None,
@@ -91,19 +110,21 @@ pub(super) fn file(node: &Reader<'_>, files: &dyn Files) -> Option<File> {
         );
         return None;
     }
-    let content = match (local, contents.as_slice()) {
-        (Some(local), []) => Content::Local(local),
-        (None, [content]) => Content::Inline(content.argument(0)?.value),
-        (None, []) => {
+    let content = match (local, contents.as_slice(), fetched) {
+        (Some(local), [], None) => Content::Local(local),
+        (None, [content], None) => Content::Inline(content.argument(0)?.value),
+        (None, [], Some(fetched)) => Content::Fetched(Box::new(fetched)),
+        (None, [], None) => {
             if !node.has("source") && !node.has("content") {
                 node.lacks("content");
             }
             return None;
         }
-        (_, [.., last]) => {
+        (_, contents, _) => {
+            let span = contents.last().map_or_else(|| node.span(), Reader::span);
             node.scope.report(
-                Problem::new(&last.span(), "a file has one content", "the second content")
-                    .with_help("keep either \"source\" or one \"content\""),
+                Problem::new(&span, "a file has one content", "the second content")
+                    .with_help("keep one of \"source\", \"content\" and \"fetch\""),
             );
             return None;
         }

@@ -13,7 +13,7 @@ use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
 use super::model::{Base, Image, Loaded};
 use super::reader::Reader;
-use super::reference::Reference;
+use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
 use super::value;
@@ -186,6 +186,8 @@ impl Loader<'_> {
         let base = match draft.base? {
             DraftBase::Wrong => return None,
             DraftBase::Bootstrap(bootstrap) => Base::Bootstrap(bootstrap),
+            DraftBase::Disk(fetched) => Base::Disk(fetched),
+            DraftBase::Layer(fetched) => Base::Layer(fetched),
             DraftBase::From {
                 reference,
                 settings,
@@ -198,6 +200,7 @@ impl Loader<'_> {
             instructions: draft.instructions,
             disk: draft.disk,
             kernel: draft.kernel,
+            initrd: draft.initrd,
             boot: draft.boot,
             ports: draft.ports,
             checks: draft.checks,
@@ -233,6 +236,22 @@ impl Loader<'_> {
                     .with_help(instead),
                 );
                 return None;
+            }
+            Reference::DiskFile(path) => {
+                self.refuse_settings(set, "a disk");
+                let path = normalise(&directory.unwrap_or_default().join(path));
+                if !self.files.exists(&path) || self.files.is_directory(&path) {
+                    self.report(
+                        Problem::new(
+                            &reference.span,
+                            format!("there is no file {}", path.display()),
+                            "not found",
+                        )
+                        .with_help("paths count from the directory of the recipe file"),
+                    );
+                    return None;
+                }
+                return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
             }
             Reference::Path { path, image } => {
                 let path = directory.unwrap_or_default().join(path);

@@ -9,6 +9,7 @@ mod catalogue;
 mod check;
 mod document;
 mod error;
+mod fetched;
 mod format;
 mod header;
 mod image;

@@ -92,6 +92,8 @@ pub struct Image {
     pub disk: Disk,
     /// Its kernel, when it is not the newest in `/boot`.
     pub kernel: Option<Kernel>,
+    /// Its initrd from outside, beside a kernel from outside.
+    pub initrd: Option<Fetched>,
     /// How it boots.
     pub boot: Boot,
     /// Ports that it serves.
@@ -109,6 +111,12 @@ pub enum Base {
     Image(Arc<Image>),
     /// An image in the store, by its tag without `@`.
     Tag(Spanned<String>),
+    /// A disk that was made elsewhere.
+    Disk(Fetched),
+    /// A disk that was made elsewhere and is a local file.
+    DiskFile(Spanned<PathBuf>),
+    /// A root filesystem that was made elsewhere, as a tar.
+    Layer(Fetched),
 }
 
 /// A root filesystem from a distribution's archive.
@@ -128,7 +136,136 @@ pub struct Bootstrap {
     pub keyring: Option<String>,
 }
 
-/// One thing that is done to an image. Each becomes a layer.
+/// Content from outside, and what is done to it in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where it is written.
+    pub span: Span,
+    /// Where the content comes from.
+    pub fetch: Fetch,
+    /// What is done to it.
+    pub transforms: Vec<Spanned<Transform>>,
+}
+
+/// Where content comes from, and how it is known to be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// An `http`, `https` or `file` URL.
+    pub url: Spanned<String>,
+    /// Other URLs of the same content, tried when this one fails.
+    pub mirrors: Vec<String>,
+    /// How it is known; only a lock file can say when absent.
+    pub pin: Option<Pin>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+}
+
+/// How content from outside is known to be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// By its checksum: algorithm, `:` and lower-case hexadecimal digits.
+    Checksum(String),
+    /// By a file of checksums beside it, which may change.
+    Checksums {
+        /// URL of that file, or its name beside the content.
+        url: Spanned<String>,
+        /// URL or name of its detached OpenPGP signature.
+        signature: Option<Spanned<String>>,
+        /// The key ring on this host that the signature must be by.
+        keyring: Option<PathBuf>,
+    },
+}
+
+/// What is done to content from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transform {
+    /// Takes the footer off a fixed VHD: what is left is a raw disk.
+    StripVhdFooter,
+    /// Decompresses; the format is recognised by content when absent.
+    Decompress(Option<Compression>),
+    /// Makes a raw disk; the format is recognised by content when absent.
+    Convert(Option<DiskFormat>),
+    /// Gives it another name.
+    Rename(String),
+    /// Takes one member out of a tar or zip.
+    Extract(String),
+    /// Makes a layer of a tar.
+    Unpack,
+}
+
+/// Compression formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gz,
+    /// The format of xz-utils.
+    Xz,
+    /// RFC 8878.
+    Zst,
+    /// The format of bzip2.
+    Bz2,
+}
+
+impl Compression {
+    /// All of them, with the names that they have in recipes.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("gz", Self::Gz),
+        ("xz", Self::Xz),
+        ("zst", Self::Zst),
+        ("bz2", Self::Bz2),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gz => "gz",
+            Self::Xz => "xz",
+            Self::Zst => "zst",
+            Self::Bz2 => "bz2",
+        }
+    }
+}
+
+/// Formats of disks that were made elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// The bytes of the disk.
+    Raw,
+    /// QEMU's.
+    Qcow2,
+    /// VMware's.
+    Vmdk,
+    /// Virtual PC's, fixed or dynamic.
+    Vhd,
+    /// Hyper-V's.
+    Vhdx,
+}
+
+impl DiskFormat {
+    /// All of them, with the names that they have in recipes.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("raw", Self::Raw),
+        ("qcow2", Self::Qcow2),
+        ("vmdk", Self::Vmdk),
+        ("vhd", Self::Vhd),
+        ("vhdx", Self::Vhdx),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+        }
+    }
+}
+
+/// One thing that is done to an image. Each becomes a layer, or a change of its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
     /// Installs packages.
@@ -152,8 +289,11 @@ pub enum Instruction {
 /// Packages to install with the image's own package manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packages {
-    /// Names as the package manager takes them; at least one.
+    /// Names as the package manager takes them; at least one, unless `on` has them for all systems
+    /// that are meant.
     pub names: Vec<String>,
+    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
+    pub on: BTreeMap<String, Vec<String>>,
     /// Whether recommended packages come along.
     pub recommends: bool,
     /// Limits of the step.
@@ -208,6 +348,8 @@ pub enum Content {
     Inline(String),
     /// A local file.
     Local(Spanned<PathBuf>),
+    /// Content from outside.
+    Fetched(Box<Fetched>),
 }
 
 /// Local files that are copied into the image.
@@ -266,13 +408,18 @@ pub struct Disk {
     pub uefi: Option<Spanned<bool>>,
 }
 
-/// A kernel in the tree.
+/// A kernel that QEMU loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kernel {
-    /// Absolute path of the kernel.
-    pub path: String,
-    /// Absolute path of its initrd.
-    pub initrd: Option<String>,
+pub enum Kernel {
+    /// In the tree.
+    Tree {
+        /// Absolute path of the kernel.
+        path: String,
+        /// Absolute path of its initrd.
+        initrd: Option<String>,
+    },
+    /// From outside.
+    Fetched(Box<Fetched>),
 }
 
 /// What an image says about how it boots. What it does not say comes from its base image.
@@ -282,6 +429,23 @@ pub struct Boot {
     pub command_line: Option<Spanned<String>>,
     /// How a machine boots it unless told otherwise.
     pub firmware: Option<Spanned<Firmware>>,
+    /// How the guest learns whom to let in.
+    pub seed: Option<Spanned<Seed>>,
+    /// The account of a disk that was made elsewhere that `vmfab ssh` enters as.
+    pub user: Option<Spanned<String>>,
+}
+
+/// How a guest learns its name and whose keys to let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seed {
+    /// By systemd's credentials.
+    Credentials,
+    /// By cloud-init's data source NoCloud: a small disk with the label `cidata`.
+    NoCloud,
+    /// By the metadata service of Amazon EC2, which images for it ask.
+    Ec2,
+    /// Not at all: the image knows.
+    None,
 }
 
 /// What starts the operating system.
@@ -291,6 +455,8 @@ pub enum Firmware {
     Direct,
     /// OVMF starts the boot loader of the disk.
     Uefi,
+    /// SeaBIOS starts the boot loader of the disk.
+    Bios,
 }
 
 /// A TCP port of the guest.

@@ -11,6 +11,8 @@ pub(super) enum Reference {
     Path { path: String, image: Option<String> },
     /// An image of this file, or a recipe by name; `name#image` for one image of it.
     Name { name: String, image: Option<String> },
+    /// `./disk.qcow2`: a disk that was made elsewhere.
+    DiskFile(String),
     /// Something that this version does not take: what it is, and what to do instead.
     Unsupported {
         what: &'static str,
@@ -39,6 +41,8 @@ impl Reference {
                 instead: "write its steps as run, copy and packages nodes, on a base such as \
                           \"debian-12\"",
             }
+        } else if is_disk(&file_name, front) {
+            Self::DiskFile(front.to_owned())
         } else if front.ends_with(".kdl") || front.starts_with(['.', '/']) {
             Self::Path {
                 path: front.to_owned(),
@@ -57,6 +61,14 @@ impl Reference {
             }
         }
     }
+}
+
+/// Whether a path is one of a disk: by the usual endings, or because it is a path and its ending is
+/// none of a recipe's. What is in it decides its format.
+fn is_disk(file_name: &str, front: &str) -> bool {
+    let endings = [".qcow2", ".img", ".raw", ".vmdk", ".vhd", ".vhdx"];
+    let usual = endings.iter().any(|ending| file_name.ends_with(ending));
+    (usual && !front.contains("://")) || (front.starts_with(['.', '/']) && !front.ends_with(".kdl"))
 }
 
 /// The path without `.` and `..`, as far as the text tells.
@@ -95,6 +107,9 @@ mod tests {
             }
         );
         assert_eq!(Reference::parse("@a.b"), Reference::Tag("a.b".into()));
+        for path in ["./disk", "../a.qcow2", "disk.vhdx", "/srv/x.img"] {
+            assert_eq!(Reference::parse(path), Reference::DiskFile(path.into()));
+        }
         for text in [
             "oci://ghcr.io/x/y",
             "docker.io/library/debian:12",

@@ -90,8 +90,8 @@ pub(super) static INCLUDE: Shape =
 pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-12\" }")
     .takes(1, 1, "the image's name")
     .children(&[
-        &FROM, &BOOTSTRAP, &PACKAGES, &RUN, &FILE, &COPY, &USER, &ENV, &HOSTNAME, &SERVICE, &DISK,
-        &KERNEL, &BOOT, &PORT, &CHECK,
+        &FROM, &BOOTSTRAP, &LAYER, &PACKAGES, &RUN, &FILE, &COPY, &USER, &ENV, &HOSTNAME, &SERVICE,
+        &DISK, &KERNEL, &INITRD, &BOOT, &PORT, &CHECK,
     ]);
 
 static FROM: Shape = shape("from", "from \"debian-12\"")
@@ -100,9 +100,44 @@ static FROM: Shape = shape("from", "from \"debian-12\"")
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")
     .properties(&["suite", "components", "mirror", "keyring"]);
+static FETCH: Shape = shape(
+    "fetch",
+    "fetch \"https://example.org/disk.raw\" \
+     sha256=\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+)
+.takes(1, 1, "a URL")
+.properties(&[
+    "sha256",
+    "sha512",
+    "blake3",
+    "checksums",
+    "signature",
+    "keyring",
+    "mirrors",
+    "size",
+]);
+static STRIP_VHD_FOOTER: Shape = shape("strip-vhd-footer", "strip-vhd-footer");
+static DECOMPRESS: Shape = shape("decompress", "decompress \"xz\"").takes(0, 1, "a format");
+static CONVERT: Shape = shape("convert", "convert from=\"qcow2\"").properties(&["from"]);
+static RENAME: Shape = shape("rename", "rename \"tool\"").takes(1, 1, "the name");
+static EXTRACT: Shape =
+    shape("extract", "extract \"usr/bin/tool\"").takes(1, 1, "the path in the archive");
+static UNPACK: Shape = shape("unpack", "unpack");
+static LAYER: Shape = shape(
+    "layer",
+    "layer { fetch \"https://example.org/rootfs.tar.gz\" \
+     sha256=\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"; unpack }",
+)
+.children(&[&FETCH, &DECOMPRESS, &RENAME, &EXTRACT, &UNPACK]);
+static ON: Shape = shape("on", "on \"alpine\" \"docker\"").takes(
+    1,
+    MANY,
+    "the ID of a system's os-release and package names",
+);
 static PACKAGES: Shape = shape("packages", "packages \"git\" \"curl\"")
-    .takes(1, MANY, "package names")
-    .properties(&["recommends", "timeout", "memory", "processes"]);
+    .takes(0, MANY, "package names")
+    .properties(&["recommends", "timeout", "memory", "processes"])
+    .children(&[&ON]);
 const SCRIPT_PROPERTIES: &[&str] = &[
     "shell",
     "workdir",
@@ -122,7 +157,7 @@ static CHECK: Shape = shape("check", "check \"docker --version\"")
 static FILE: Shape = shape("file", "file \"/etc/motd\" { content \"hello\\n\" }")
     .takes(1, 1, "the path in the image")
     .properties(&["mode", "owner", "source"])
-    .children(&[&CONTENT]);
+    .children(&[&CONTENT, &FETCH, &DECOMPRESS, &RENAME, &EXTRACT]);
 static COPY: Shape = shape("copy", "copy \"./site\" \"/srv/www\"")
     .takes(2, 2, "the local path and the path in the image")
     .properties(&["mode", "owner"]);
@@ -134,17 +169,32 @@ static HOSTNAME: Shape = shape("hostname", "hostname \"web-1\"").takes(1, 1, "th
 static SERVICE: Shape = shape("service", "service \"docker\" enable=#true")
     .takes(1, 1, "the service's name")
     .properties(&["enable"]);
-static DISK: Shape =
-    shape("disk", "disk size=\"20G\"").properties(&["size", "filesystem", "label", "firmware"]);
+static DISK: Shape = shape("disk", "disk size=\"20G\"")
+    .properties(&["size", "filesystem", "label", "firmware"])
+    .children(&[
+        &FETCH,
+        &STRIP_VHD_FOOTER,
+        &DECOMPRESS,
+        &CONVERT,
+        &RENAME,
+        &EXTRACT,
+    ]);
 static KERNEL: Shape = shape(
     "kernel",
     "kernel \"/boot/vmlinuz-custom\" initrd=\"/boot/initrd.img-custom\"",
 )
-.takes(1, 1, "the path in the image")
-.properties(&["initrd"]);
+.takes(0, 1, "the path in the image")
+.properties(&["initrd"])
+.children(&[&FETCH, &DECOMPRESS, &RENAME, &EXTRACT]);
+static INITRD: Shape = shape(
+    "initrd",
+    "initrd { fetch \"https://example.org/initramfs\" \
+     sha256=\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" }",
+)
+.children(&[&FETCH, &DECOMPRESS, &RENAME, &EXTRACT]);
 static BOOT: Shape = shape("boot", "boot \"quiet\"")
     .takes(0, 1, "arguments of the kernel command line")
-    .properties(&["firmware"]);
+    .properties(&["firmware", "seed", "user"]);
 static PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
     .properties(&["host"]);
@@ -154,7 +204,7 @@ pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \
     .children(&[&RECIPE, &INCLUDE, &IMAGE]);
 
 /// Nodes that the design has and this version has not, with what to do instead.
-pub(super) const NOT_YET: [(&str, &str); 5] = [
+pub(super) const NOT_YET: [(&str, &str); 3] = [
     (
         "dockerfile",
         "write its steps as run, copy and packages nodes, on a base made by bootstrap",
@@ -162,14 +212,6 @@ pub(super) const NOT_YET: [(&str, &str); 5] = [
     (
         "bootc",
         "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
-    ),
-    (
-        "fetch",
-        "make the disk from a tree: start with bootstrap, or from a built-in recipe",
-    ),
-    (
-        "strip-vhd-footer",
-        "make the disk from a tree: start with bootstrap, or from a built-in recipe",
     ),
     ("machine", "boot the image with \"vmfab boot\""),
 ];
@@ -205,6 +247,8 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&USER, "in a user node"),
         (&FILE, "in a file node"),
         (&FROM, "in a from node"),
+        (&DISK, "in a disk node, after fetch"),
+        (&LAYER, "in a layer node, after fetch"),
         (&PARAM, "in a param node"),
     ]
     .into_iter()

@@ -390,6 +390,71 @@ pub(super) fn shell(text: &str) -> Parsed<Vec<String>> {
     Ok(words)
 }
 
+/// An address that content is fetched from: `http`, `https` or `file`.
+pub(super) fn url(text: &str) -> Parsed<String> {
+    let rest = ["http://", "https://", "file:///"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    let clean = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`');
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && text.chars().all(clean) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(Wrong::new(
+            text,
+            "an address",
+            "write a URL that begins with https://, http:// or file:///; other characters than \
+             letters, digits and signs are written as %20 and the like",
+        )),
+    }
+}
+
+/// An address, or the name of a file beside another.
+pub(super) fn url_or_name(text: &str) -> Parsed<String> {
+    let name = |c: char| c.is_ascii_alphanumeric() || "._+-~%".contains(c);
+    if !text.is_empty() && text.chars().all(name) {
+        return Ok(text.to_owned());
+    }
+    url(text)
+}
+
+/// So many hexadecimal digits, as a checksum has them; in lower case.
+pub(super) fn hex(text: &str, digits: usize) -> Parsed<String> {
+    if text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Wrong {
+            message: format!(
+                "this is not a checksum of {digits} hexadecimal digits but has {}",
+                text.chars().count()
+            ),
+            help: "sha256 and blake3 have 64 digits, sha512 has 128",
+        })
+    }
+}
+
+/// A number of bytes.
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
+    text.parse()
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| Wrong::new(text, "a number of bytes", "write digits, such as 3490290"))
+}
+
+/// A path in an archive.
+pub(super) fn member(text: &str) -> Parsed<String> {
+    let path = text.strip_prefix("./").unwrap_or(text);
+    let odd = |part: &str| matches!(part, "" | "." | "..");
+    if path.split('/').any(odd) || path.contains('\0') {
+        return Err(Wrong::new(
+            text,
+            "a path in an archive",
+            "write it as the archive lists it, without a leading /",
+        ));
+    }
+    Ok(path.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -89,11 +89,13 @@ impl Bench {
                     command_line: "root=/dev/vda console=ttyS0".to_owned(),
                     firmware: Firmware::Direct,
                     uefi: false,
+                    bios: false,
+                    seed: vmfab::image::Seed::default(),
                 },
-                filesystem: FilesystemRef {
+                filesystem: Some(FilesystemRef {
                     kind: "ext4".to_owned(),
                     label: "root".to_owned(),
-                },
+                }),
                 ssh_user: "root".to_owned(),
                 users: BTreeMap::from([("root".to_owned(), "/root".to_owned())]),
                 ports: vec![Port {

@@ -115,6 +115,7 @@ enum Accel {
 enum BootFirmware {
     Direct,
     Uefi,
+    Bios,
 }
 
 impl Boot {
@@ -163,6 +164,7 @@ impl Boot {
             firmware: self.firmware.map(|firmware| match firmware {
                 BootFirmware::Direct => Firmware::Direct,
                 BootFirmware::Uefi => Firmware::Uefi,
+                BootFirmware::Bios => Firmware::Bios,
             }),
             remove: self.rm,
             until: if self.console {

@@ -93,6 +93,7 @@ fn describe(found: &FoundImage) -> String {
         (crate::image::Firmware::Direct, false) => "kernel directly",
         (crate::image::Firmware::Direct, true) => "kernel directly; the disk boots with UEFI, too",
         (crate::image::Firmware::Uefi, _) => "UEFI",
+        (crate::image::Firmware::Bios, _) => "BIOS",
     };
     rows.extend([
         ("architecture", template.architecture.clone()),
@@ -100,13 +101,20 @@ fn describe(found: &FoundImage) -> String {
         ("command line", template.boot.command_line.clone()),
         (
             "disk",
-            format!(
-                "{} {} \"{}\", {}",
-                size(config.disk.size),
-                template.filesystem.kind,
-                template.filesystem.label,
-                config.disk.id.short()
-            ),
+            match &template.filesystem {
+                Some(filesystem) => format!(
+                    "{} {} \"{}\", {}",
+                    size(config.disk.size),
+                    filesystem.kind,
+                    filesystem.label,
+                    config.disk.id.short()
+                ),
+                None => format!(
+                    "{}, made elsewhere, {}",
+                    size(config.disk.size),
+                    config.disk.id.short()
+                ),
+            },
         ),
         ("on this host", size(found.stored_size)),
         ("layers", config.layers.len().to_string()),

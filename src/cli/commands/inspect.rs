@@ -67,6 +67,7 @@ fn describe(details: &MachineDetails) -> String {
                 match settings.firmware {
                     Firmware::Direct => "kernel directly".to_owned(),
                     Firmware::Uefi => "UEFI".to_owned(),
+                    Firmware::Bios => "BIOS".to_owned(),
                 },
             ),
             (

@@ -1,24 +1,30 @@
 //! From an image of a recipe to the steps of a graph.
 //!
-//! The steps of the base come first, then those of the image itself: each reads all layers below it
-//! and gives one layer. After them comes one `system` step; then the disk and, beside it, the
-//! checks, those of the base too; then the image, which waits for all of them.
+//! The steps of the base come first, then those of the image itself; at the end the image, which
+//! waits for the checks, those of the base too. What the steps are done to decides how they are done:
+//!
+//! | base | in | each step gives | at the end |
+//! |---|---|---|---|
+//! | a tree: bootstrap, a tar, an image made from one | `tree.rs` | a layer over all layers below it | `system`, then the disk |
+//! | a disk that was made elsewhere | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
+
+mod disk;
+mod outside;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
-use super::{Plan, PlanError, World, label};
+use super::{Place, Plan, PlanError, World, label};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::Digest;
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
-use crate::recipe::{
-    Base, Bootstrap, Content, Image, Instruction, Limits, Packages, Problem, Run, Spanned,
-};
+use crate::recipe::{Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Spanned};
 
-/// Permission bits of a file with inline content when the recipe gives none.
+/// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
 const FILE_MODE: u32 = 0o644;
 
 /// Lowers one image.
@@ -36,140 +42,100 @@ pub(super) fn lower(
         world,
         architecture,
         graph: Graph::new(),
-        layers: Vec::new(),
         env: BTreeMap::new(),
         locals: BTreeMap::new(),
         local_nodes: BTreeMap::new(),
-        programs: BTreeSet::from([Program::Bwrap, Program::Mke2fs]),
+        places: BTreeMap::new(),
+        fetch_nodes: BTreeMap::new(),
+        programs: BTreeSet::new(),
     };
-    let mut settings = lowering.base(chain[0])?;
-    let mut checks = Vec::new();
+    let (mut trunk, mut settings) = lowering.base(chain[0])?;
     for image in &chain {
         settings.apply(image);
-        let merged = merged_packages(image).count();
+    }
+    if let Trunk::Disk(disk) = &mut trunk {
+        lowering.prepare(disk, &settings)?;
+    }
+    let mut checks = Vec::new();
+    for image in &chain {
+        let merged = match trunk {
+            Trunk::Tree(_) => tree::merged_packages(image).count(),
+            Trunk::Disk(_) => 0,
+        };
         for instruction in &image.instructions[merged..] {
-            lowering.instruction(image, instruction)?;
+            lowering.instruction(&mut trunk, image, instruction)?;
         }
         for check in &image.checks {
-            checks.push((label::script("check", check), &image.name.value, check));
+            let name = format!("{}: {}", image.name.value, label::script("check", check));
+            checks.push((name, lowering.script(check)));
         }
     }
-    lowering.finish(image, &settings, &checks)
+    let made = match trunk {
+        Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
+        Trunk::Disk(disk) => lowering.finish_disk(image, disk, checks)?,
+    };
+    lowering.image(image, &settings, made)
 }
 
-/// The `packages` nodes that come with the bootstrap: the first ones after it, without options.
-fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> {
-    let from_bootstrap = matches!(image.base, Base::Bootstrap(_));
-    image
-        .instructions
-        .iter()
-        .map_while(move |instruction| match instruction {
-            Instruction::Packages(packages)
-                if from_bootstrap
-                    && !packages.recommends
-                    && packages.limits == Limits::default() =>
-            {
-                Some(packages)
-            }
-            _ => None,
-        })
+/// What steps are done to.
+enum Trunk {
+    Tree(tree::Tree),
+    Disk(disk::Disk),
 }
 
-/// A step's output that is a layer.
-struct Layer {
-    node: NodeId,
-    output: &'static str,
+/// What the image step reads: layers, `disk`, `kernel`, `initrd`, checks.
+struct Made {
+    inputs: Vec<Input>,
+    /// The file system of a disk that is made from a tree.
+    filesystem: Option<FilesystemRef>,
 }
 
 struct Lowering<'a> {
     world: &'a dyn World,
     architecture: &'a str,
     graph: Graph,
-    layers: Vec<Layer>,
     /// The variables that hold at this point.
     env: BTreeMap<String, String>,
     locals: BTreeMap<Digest, PathBuf>,
     local_nodes: BTreeMap<Digest, NodeId>,
+    places: BTreeMap<String, Place>,
+    fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
 }
 
 impl Lowering<'_> {
-    /// All layers so far, lowest first.
-    fn layer_inputs(&self) -> Vec<Input> {
-        self.layers
-            .iter()
-            .map(|layer| Input {
-                role: "layer".to_owned(),
-                node: layer.node,
-                output: layer.output.to_owned(),
-            })
-            .collect()
-    }
-
-    /// Adds a step that reads all layers so far, and more, and gives the next layer.
-    fn layer(&mut self, name: String, step: &Step, more: Vec<Input>) -> Result<(), PlanError> {
-        let mut inputs = self.layer_inputs();
-        inputs.extend(more);
-        let node = self.graph.add_step(name, step, inputs)?;
-        self.layers.push(Layer {
-            node,
-            output: "layer",
-        });
-        Ok(())
-    }
-
-    /// The lowest layers, and the settings that they come with.
-    fn base(&mut self, image: &Image) -> Result<Settings, PlanError> {
-        match &image.base {
+    /// What the steps of an image with this base are done to, and the settings that it comes with.
+    fn base(&mut self, image: &Image) -> Result<(Trunk, Settings), PlanError> {
+        let own = &image.name.value;
+        Ok(match &image.base {
             Base::Bootstrap(bootstrap) => {
-                self.bootstrap(image, bootstrap)?;
-                Ok(Settings::new())
+                let tree = self.bootstrap(image, bootstrap)?;
+                (Trunk::Tree(tree), Settings::new())
+            }
+            Base::Layer(fetched) => {
+                let tree = self.unpacked(own, fetched)?;
+                (Trunk::Tree(tree), Settings::new())
             }
             Base::Tag(tag) => {
                 let config = self.tagged(tag)?;
-                // The last layer is of the `system` step, which is made anew for this image.
-                let count = config.layers.len() - 1;
-                for (index, object) in config.layers[..count].iter().enumerate() {
-                    let step = Step::Object(step::Object {
-                        id: object.id,
-                        size: object.size,
-                    });
-                    let name = format!("@{}: layer {} of {count}", tag.value, index + 1);
-                    let node = self.graph.add_step(name, &step, Vec::new())?;
-                    self.layers.push(Layer {
-                        node,
-                        output: "object",
-                    });
-                }
                 self.env.clone_from(&config.template.env);
-                Ok(Settings::of_config(&config))
+                let settings = Settings::of_config(&config);
+                let trunk = match config.layers.is_empty() {
+                    false => Trunk::Tree(self.tagged_tree(tag, &config)?),
+                    true => Trunk::Disk(self.tagged_disk(tag, &config)?),
+                };
+                (trunk, settings)
+            }
+            Base::Disk(fetched) => {
+                let disk = self.fetched_disk(own, fetched)?;
+                (Trunk::Disk(disk), Settings::foreign())
+            }
+            Base::DiskFile(path) => {
+                let disk = self.local_disk(own, path)?;
+                (Trunk::Disk(disk), Settings::foreign())
             }
             Base::Image(_) => unreachable!("the first of a chain has no image as its base"),
-        }
-    }
-
-    fn bootstrap(&mut self, image: &Image, bootstrap: &Bootstrap) -> Result<(), PlanError> {
-        self.programs.insert(Program::Mmdebstrap);
-        let mut packages: Vec<String> = Vec::new();
-        for name in merged_packages(image).flat_map(|packages| &packages.names) {
-            if !packages.contains(name) {
-                packages.push(name.clone());
-            }
-        }
-        let step = Step::Bootstrap(step::Bootstrap {
-            distribution: bootstrap.distribution.clone(),
-            suite: bootstrap.suite.clone(),
-            components: bootstrap.components.clone(),
-            architecture: debian_architecture(self.architecture)?.to_owned(),
-            mirror: bootstrap.mirror.clone(),
-            keyring: bootstrap.keyring.clone(),
-            packages,
-        });
-        let name = format!(
-            "{}: bootstrap {} {}",
-            image.name.value, bootstrap.distribution, bootstrap.suite
-        );
-        self.layer(name, &step, Vec::new())
+        })
     }
 
     fn tagged(&self, tag: &Spanned<String>) -> Result<ImageConfig, PlanError> {
@@ -186,11 +152,7 @@ impl Lowering<'_> {
                 )),
             Ok(Some((_, config))) => {
                 let architecture = &config.template.architecture;
-                if config.layers.is_empty() {
-                    let message = format!("@{name} has no layers that more could be put on");
-                    Problem::new(&tag.span, message, "made from a finished disk")
-                        .with_help("start from an image that vmfab built from a tree")
-                } else if architecture != self.architecture {
+                if architecture != self.architecture {
                     let message = format!(
                         "@{name} is for {architecture}, not for {}",
                         self.architecture
@@ -205,11 +167,32 @@ impl Lowering<'_> {
         Err(problem.into())
     }
 
-    fn instruction(&mut self, image: &Image, instruction: &Instruction) -> Result<(), PlanError> {
+    fn instruction(
+        &mut self,
+        trunk: &mut Trunk,
+        image: &Image,
+        instruction: &Instruction,
+    ) -> Result<(), PlanError> {
+        let (step, more) = self.step(image, instruction)?;
+        let name = format!("{}: {}", image.name.value, label::instruction(instruction));
+        match trunk {
+            Trunk::Tree(tree) => self.layer(tree, name, &step, more),
+            Trunk::Disk(disk) => self.guest(disk, name, step, more),
+        }
+    }
+
+    /// The step of an instruction as it is done to a tree, and what it reads besides.
+    fn step(
+        &mut self,
+        image: &Image,
+        instruction: &Instruction,
+    ) -> Result<(Step, Vec<Input>), PlanError> {
         let mut more = Vec::new();
+        let own = &image.name.value;
         let step = match instruction {
             Instruction::Packages(packages) => Step::Packages(step::Packages {
                 names: packages.names.clone(),
+                on: packages.on.clone(),
                 recommends: packages.recommends,
                 limits: limits(&packages.limits),
             }),
@@ -226,6 +209,15 @@ impl Lowering<'_> {
                     Step::Copy(step::Copy {
                         destination: file.path.clone(),
                         mode: file.mode,
+                        owner: file.owner.clone(),
+                    })
+                }
+                Content::Fetched(fetched) => {
+                    let blob = self.fetched(own, fetched)?;
+                    more.push(self.packed(own, blob)?);
+                    Step::Copy(step::Copy {
+                        destination: file.path.clone(),
+                        mode: Some(file.mode.unwrap_or(FILE_MODE)),
                         owner: file.owner.clone(),
                     })
                 }
@@ -261,8 +253,7 @@ impl Lowering<'_> {
                 enable: service.enable,
             }),
         };
-        let name = format!("{}: {}", image.name.value, label::instruction(instruction));
-        self.layer(name, &step, more)
+        Ok((step, more))
     }
 
     /// The step of a script; the environment of the image holds in it.
@@ -304,58 +295,9 @@ impl Lowering<'_> {
         })
     }
 
-    fn finish(
-        mut self,
-        image: &Image,
-        settings: &Settings,
-        checks: &[(String, &String, &Run)],
-    ) -> Result<Plan, PlanError> {
+    /// The image itself, and the plan.
+    fn image(mut self, image: &Image, settings: &Settings, made: Made) -> Result<Plan, PlanError> {
         let own = &image.name.value;
-        let system = Step::System(step::System {
-            label: settings.label.clone(),
-            filesystem: settings.filesystem.clone(),
-            uefi: settings.uefi,
-            hostname: match &settings.hostname {
-                Some(name) => name.clone(),
-                None => hostname_from(own),
-            },
-        });
-        self.layer(format!("{own}: system"), &system, Vec::new())?;
-
-        let layers = self.layer_inputs();
-        let boot = settings.boot_profile(self.architecture)?;
-        let disk = Step::Disk(step::Disk {
-            size: settings.size,
-            filesystem: settings.filesystem.clone(),
-            label: settings.label.clone(),
-            uefi: settings.uefi,
-            kernel: settings.kernel.as_ref().map(|kernel| kernel.path.clone()),
-            initrd: settings
-                .kernel
-                .as_ref()
-                .and_then(|kernel| kernel.initrd.clone()),
-            command_line: settings.command_line_without_root(self.architecture),
-        });
-        let name = format!("{own}: disk {}", label::size(settings.size));
-        let disk = self.graph.add_step(name, &disk, layers.clone())?;
-
-        let mut inputs = layers.clone();
-        inputs.extend(["disk", "kernel", "initrd"].map(|output| Input {
-            role: output.to_owned(),
-            node: disk,
-            output: output.to_owned(),
-        }));
-        for (text, image, check) in checks {
-            let step = Step::Check(self.script(check));
-            let name = format!("{image}: {text}");
-            let node = self.graph.add_step(name, &step, layers.clone())?;
-            inputs.push(Input {
-                role: "check".to_owned(),
-                node,
-                output: "ok".to_owned(),
-            });
-        }
-
         let template = ImageTemplate {
             name: own.clone(),
             recipe: RecipeRef {
@@ -365,35 +307,45 @@ impl Lowering<'_> {
             description: image.recipe.description.clone(),
             metadata: image.recipe.metadata.clone(),
             architecture: self.architecture.to_owned(),
-            boot,
-            filesystem: FilesystemRef {
-                kind: settings.filesystem.clone(),
-                label: settings.label.clone(),
-            },
+            boot: settings.boot_profile(self.architecture)?,
+            filesystem: made.filesystem,
             ssh_user: settings.ssh_user(),
             users: settings.homes(),
             ports: settings.ports.clone(),
             env: self.env,
             hostname: settings.hostname.clone(),
-            kernel: settings.kernel.as_ref().map(|kernel| KernelFiles {
-                path: kernel.path.clone(),
-                initrd: kernel.initrd.clone(),
-            }),
+            kernel: match &settings.kernel {
+                Some(Kernel::Tree { path, initrd }) => Some(KernelFiles {
+                    path: path.clone(),
+                    initrd: initrd.clone(),
+                }),
+                Some(Kernel::Fetched(_)) | None => None,
+            },
         };
         let step = Step::Image(Box::new(step::Image {
             template: serde_json::to_value(&template).map_err(PlanError::Template)?,
         }));
         let node = self
             .graph
-            .add_step(format!("{own}: image"), &step, inputs)?;
+            .add_step(format!("{own}: image"), &step, made.inputs)?;
         Ok(Plan {
             graph: self.graph,
             image: node,
             image_name: own.clone(),
             template,
             locals: self.locals,
+            places: self.places,
             programs: self.programs,
         })
+    }
+}
+
+/// An input under a role.
+fn input(role: &str, node: NodeId, output: &str) -> Input {
+    Input {
+        role: role.to_owned(),
+        node,
+        output: output.to_owned(),
     }
 }
 

@@ -15,6 +15,7 @@
 mod esp;
 pub mod ext4;
 mod fat;
+mod format;
 mod gpt;
 mod ids;
 
@@ -22,6 +23,7 @@ use std::io;
 
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
+pub use format::Format;
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
 

@@ -1,0 +1,216 @@
+//! Steps on a disk that was made elsewhere: they run inside a machine that boots it.
+
+use std::path::PathBuf;
+
+use super::{Lowering, Made, input};
+use crate::derivation::Input;
+use crate::derivation::step::{self, GuestAction, Step};
+use crate::host::Program;
+use crate::image::ImageConfig;
+use crate::plan::settings::Settings;
+use crate::plan::{PlanError, label};
+use crate::recipe::{DiskFormat, Fetched, Image, Kernel, Problem, Spanned, Transform};
+
+/// The disk as it is after the steps so far.
+pub(super) struct Disk {
+    disk: Input,
+    kernel: Option<Input>,
+    initrd: Option<Input>,
+    /// How a machine with it is booted and entered, as JSON of `image::Access`.
+    access: serde_json::Value,
+    /// Whether a step changed it.
+    changed: bool,
+}
+
+impl Disk {
+    fn new(disk: Input) -> Self {
+        Self {
+            disk,
+            kernel: None,
+            initrd: None,
+            access: serde_json::Value::Null,
+            changed: false,
+        }
+    }
+
+    /// What boots: disk, kernel and initrd.
+    fn inputs(&self) -> Vec<Input> {
+        let boot = [&self.kernel, &self.initrd].into_iter().flatten();
+        [&self.disk].into_iter().chain(boot).cloned().collect()
+    }
+}
+
+impl Lowering<'_> {
+    /// A disk from outside, as raw bytes.
+    pub(super) fn fetched_disk(&mut self, own: &str, fetched: &Fetched) -> Result<Disk, PlanError> {
+        let mut disk = self.fetched(own, fetched)?;
+        let raw = matches!(
+            fetched.transforms.last().map(|transform| &transform.value),
+            Some(Transform::Convert(_) | Transform::StripVhdFooter)
+        );
+        if !raw {
+            disk = self.converted(own, disk, None)?;
+        }
+        disk.role = "disk".to_owned();
+        Ok(Disk::new(disk))
+    }
+
+    /// A disk that is a local file, as raw bytes.
+    pub(super) fn local_disk(
+        &mut self,
+        own: &str,
+        path: &Spanned<PathBuf>,
+    ) -> Result<Disk, PlanError> {
+        let shown = path.value.display();
+        let (object, format) = self.world.disk(&path.value).map_err(|error| {
+            let message = format!("cannot use {shown}: {error}");
+            Problem::new(&path.span, message, "not usable as a disk")
+                .with_help("a disk is a file in the format raw, qcow2, vmdk, vhd or vhdx")
+        })?;
+        let node = self.object(format!("{own}: {shown}"), object)?;
+        let mut disk = input("disk", node, "object");
+        if format != DiskFormat::Raw {
+            disk = self.converted(own, disk, Some(format))?;
+            disk.role = "disk".to_owned();
+        }
+        Ok(Disk::new(disk))
+    }
+
+    /// The disk of an image in the store.
+    pub(super) fn tagged_disk(
+        &mut self,
+        tag: &Spanned<String>,
+        config: &ImageConfig,
+    ) -> Result<Disk, PlanError> {
+        let tag = &tag.value;
+        let node = self.object(format!("@{tag}: disk"), config.disk)?;
+        let mut disk = Disk::new(input("disk", node, "object"));
+        if let Some(kernel) = config.kernel {
+            let node = self.object(format!("@{tag}: kernel"), kernel)?;
+            disk.kernel = Some(input("kernel", node, "object"));
+        }
+        if let Some(initrd) = config.initrd {
+            let node = self.object(format!("@{tag}: initrd"), initrd)?;
+            disk.initrd = Some(input("initrd", node, "object"));
+        }
+        Ok(disk)
+    }
+
+    /// Everything that the steps on a disk need: kernel, size, and how the machine is entered.
+    pub(super) fn prepare(
+        &mut self,
+        disk: &mut Disk,
+        settings: &Settings,
+    ) -> Result<(), PlanError> {
+        match &settings.kernel {
+            Some(Kernel::Fetched(fetched)) => {
+                let mut kernel = self.fetched("kernel", fetched)?;
+                kernel.role = "kernel".to_owned();
+                disk.kernel = Some(kernel);
+            }
+            Some(Kernel::Tree { path, .. }) => {
+                let message = format!("{path} is inside the disk, where QEMU cannot load it");
+                let help = "fetch the kernel (kernel { fetch … }), or leave it to the disk's own \
+                            boot loader";
+                return Err(Problem::without_place(message).with_help(help).into());
+            }
+            None => {}
+        }
+        if let Some(fetched) = &settings.initrd {
+            let mut initrd = self.fetched("initrd", fetched)?;
+            initrd.role = "initrd".to_owned();
+            disk.initrd = Some(initrd);
+        }
+        if let Some(size) = settings.foreign_size() {
+            let step = Step::Transform(step::Transform::Grow { size });
+            let mut blob = disk.disk.clone();
+            blob.role = "blob".to_owned();
+            let name = format!("grow to {}", label::size(size));
+            let node = self.graph.add_step(name, &step, vec![blob])?;
+            disk.disk = input("disk", node, "blob");
+        }
+        let access = settings.access(self.architecture)?;
+        disk.access = serde_json::to_value(access).map_err(PlanError::Template)?;
+        Ok(())
+    }
+
+    /// Adds a step that is done inside the machine and gives the changed disk.
+    pub(super) fn guest(
+        &mut self,
+        disk: &mut Disk,
+        name: String,
+        step: Step,
+        more: Vec<Input>,
+    ) -> Result<(), PlanError> {
+        let action = match step {
+            Step::Packages(params) => GuestAction::Packages(params),
+            Step::Run(params) => GuestAction::Run(params),
+            Step::File(params) => GuestAction::File(params),
+            Step::Copy(params) => GuestAction::Copy(params),
+            Step::User(params) => GuestAction::User(params),
+            Step::Service(params) => GuestAction::Service(params),
+            Step::Env(params) => GuestAction::Env(params),
+            Step::Hostname(params) => GuestAction::Hostname(params),
+            _ => unreachable!("instructions are no other steps"),
+        };
+        disk.changed = true;
+        self.guest_action(disk, name, action, more)
+    }
+
+    fn guest_action(
+        &mut self,
+        disk: &mut Disk,
+        name: String,
+        action: GuestAction,
+        more: Vec<Input>,
+    ) -> Result<(), PlanError> {
+        self.needs_machine();
+        let step = Step::Guest(Box::new(step::Guest {
+            access: disk.access.clone(),
+            action,
+        }));
+        let mut inputs = disk.inputs();
+        inputs.extend(more);
+        let node = self.graph.add_step(name, &step, inputs)?;
+        disk.disk = input("disk", node, "disk");
+        Ok(())
+    }
+
+    /// Checks run in the machine before it is cleaned; a disk that no step changed stays as it is.
+    pub(super) fn finish_disk(
+        &mut self,
+        image: &Image,
+        mut disk: Disk,
+        checks: Vec<(String, step::Run)>,
+    ) -> Result<Made, PlanError> {
+        let own = &image.name.value;
+        let mut done = Vec::new();
+        for (name, check) in checks {
+            self.needs_machine();
+            let step = Step::Guest(Box::new(step::Guest {
+                access: disk.access.clone(),
+                action: GuestAction::Check(check),
+            }));
+            let mut inputs = disk.inputs();
+            // One after the other, in the one machine.
+            inputs.extend(done.last().cloned());
+            let node = self.graph.add_step(name, &step, inputs)?;
+            done.push(input("check", node, "ok"));
+        }
+        if disk.changed {
+            let name = format!("{own}: finish");
+            self.guest_action(&mut disk, name, GuestAction::Finish, done.clone())?;
+        }
+        let mut inputs = disk.inputs();
+        inputs.extend(done);
+        Ok(Made {
+            inputs,
+            filesystem: None,
+        })
+    }
+
+    fn needs_machine(&mut self) {
+        let programs = [Program::QemuSystem, Program::Ssh];
+        self.programs.extend(programs);
+    }
+}

@@ -1,0 +1,146 @@
+//! Content from outside, and what is done to it before it is a disk, a layer or a file.
+
+use super::{Lowering, input};
+use crate::derivation::step::{self, Step};
+use crate::derivation::{Input, NodeId};
+use crate::digest::ObjectRef;
+use crate::host::Program;
+use crate::plan::{Pinned, Place, PlanError};
+use crate::recipe::{DiskFormat, Fetch, Fetched, Pin, Problem, Transform};
+
+impl Lowering<'_> {
+    /// Content from outside after all that is done to it: `blob`, or `layer` when it is unpacked.
+    pub(super) fn fetched(&mut self, own: &str, fetched: &Fetched) -> Result<Input, PlanError> {
+        let mut blob = self.fetch(own, &fetched.fetch)?;
+        for transform in &fetched.transforms {
+            blob = self.transform(own, blob, &transform.value)?;
+        }
+        Ok(blob)
+    }
+
+    /// The same content is fetched once, whatever it is for.
+    fn fetch(&mut self, own: &str, fetch: &Fetch) -> Result<Input, PlanError> {
+        let pinned = match &fetch.pin {
+            Some(Pin::Checksum(checksum)) => Pinned {
+                checksum: checksum.clone(),
+                size: fetch.size,
+            },
+            _ => self.world.pin(fetch).map_err(|error| {
+                let url = &fetch.url.value;
+                let message = format!("cannot tell which content {url} stands for: {error}");
+                Problem::new(&fetch.url.span, message, "not pinned").with_help(
+                    error.help.clone().unwrap_or_else(|| {
+                        "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"".to_owned()
+                    }),
+                )
+            })?,
+        };
+        let place = Place {
+            urls: [&fetch.url.value]
+                .into_iter()
+                .chain(&fetch.mirrors)
+                .cloned()
+                .collect(),
+            size: pinned.size.or(fetch.size),
+        };
+        let name = place.name().to_owned();
+        let node = match self.fetch_nodes.get(&pinned.checksum) {
+            Some(node) => *node,
+            None => {
+                let step = Step::Fetch(step::Fetch {
+                    checksum: pinned.checksum.clone(),
+                });
+                self.graph
+                    .add_step(format!("{own}: fetch {name}"), &step, Vec::new())?
+            }
+        };
+        self.fetch_nodes.insert(pinned.checksum.clone(), node);
+        self.places.insert(pinned.checksum, place);
+        Ok(input("blob", node, "blob"))
+    }
+
+    fn transform(
+        &mut self,
+        own: &str,
+        blob: Input,
+        transform: &Transform,
+    ) -> Result<Input, PlanError> {
+        let (label, step) = match transform {
+            Transform::StripVhdFooter => (
+                "strip VHD footer".to_owned(),
+                step::Transform::StripVhdFooter,
+            ),
+            Transform::Decompress(format) => {
+                let format = format.map(|format| format.name().to_owned());
+                (
+                    "decompress".to_owned(),
+                    step::Transform::Decompress { format },
+                )
+            }
+            Transform::Convert(from) => return self.converted(own, blob, *from),
+            Transform::Rename(name) => (
+                format!("rename {name}"),
+                step::Transform::Rename { name: name.clone() },
+            ),
+            Transform::Extract(member) => (
+                format!("extract {member}"),
+                step::Transform::Extract {
+                    member: member.clone(),
+                },
+            ),
+            Transform::Unpack => {
+                let step = Step::Transform(step::Transform::Unpack);
+                let node = self
+                    .graph
+                    .add_step(format!("{own}: unpack"), &step, vec![blob])?;
+                return Ok(input("layer", node, "layer"));
+            }
+        };
+        let node = self.graph.add_step(
+            format!("{own}: {label}"),
+            &Step::Transform(step),
+            vec![blob],
+        )?;
+        Ok(input("blob", node, "blob"))
+    }
+
+    /// A disk in any format as raw bytes.
+    pub(super) fn converted(
+        &mut self,
+        own: &str,
+        mut blob: Input,
+        from: Option<DiskFormat>,
+    ) -> Result<Input, PlanError> {
+        if from != Some(DiskFormat::Raw) {
+            self.programs.insert(Program::QemuImg);
+        }
+        blob.role = "blob".to_owned();
+        let step = Step::Transform(step::Transform::Convert {
+            from: from.map(|format| format.name().to_owned()),
+        });
+        let name = match from {
+            Some(format) => format!("{own}: convert from {}", format.name()),
+            None => format!("{own}: convert"),
+        };
+        let node = self.graph.add_step(name, &step, vec![blob])?;
+        Ok(input("blob", node, "blob"))
+    }
+
+    /// One file of content from outside, as `copy` takes it.
+    pub(super) fn packed(&mut self, own: &str, blob: Input) -> Result<Input, PlanError> {
+        let step = Step::Transform(step::Transform::Pack);
+        let node = self
+            .graph
+            .add_step(format!("{own}: pack"), &step, vec![blob])?;
+        Ok(input("source", node, "blob"))
+    }
+
+    /// An object that is in the store.
+    pub(super) fn object(&mut self, name: String, object: ObjectRef) -> Result<NodeId, PlanError> {
+        let step = Step::Object(step::Object {
+            id: object.id,
+            size: object.size,
+        });
+        Ok(self.graph.add_step(name, &step, Vec::new())?)
+    }
+}

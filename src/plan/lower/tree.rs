@@ -1,0 +1,188 @@
+//! Steps on a tree: each gives a layer; the disk is made from all of them.
+
+use super::{Lowering, Made, debian_architecture, hostname_from, input};
+use crate::derivation::step::{self, Step};
+use crate::derivation::{Input, NodeId};
+use crate::host::Program;
+use crate::image::{FilesystemRef, ImageConfig};
+use crate::plan::settings::Settings;
+use crate::plan::{PlanError, label};
+use crate::recipe::{
+    Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem, Spanned,
+};
+
+/// The layers so far, lowest first.
+#[derive(Default)]
+pub(super) struct Tree {
+    layers: Vec<(NodeId, &'static str)>,
+}
+
+/// The `packages` nodes that come with the bootstrap: the first ones after it, without options.
+pub(super) fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> {
+    let from_bootstrap = matches!(image.base, Base::Bootstrap(_));
+    image
+        .instructions
+        .iter()
+        .map_while(move |instruction| match instruction {
+            Instruction::Packages(packages)
+                if from_bootstrap
+                    && !packages.recommends
+                    && packages.on.is_empty()
+                    && packages.limits == Limits::default() =>
+            {
+                Some(packages)
+            }
+            _ => None,
+        })
+}
+
+impl Tree {
+    /// All layers as inputs.
+    fn inputs(&self) -> Vec<Input> {
+        self.layers
+            .iter()
+            .map(|(node, output)| input("layer", *node, output))
+            .collect()
+    }
+}
+
+impl Lowering<'_> {
+    /// Adds a step that reads all layers so far, and more, and gives the next layer.
+    pub(super) fn layer(
+        &mut self,
+        tree: &mut Tree,
+        name: String,
+        step: &Step,
+        more: Vec<Input>,
+    ) -> Result<(), PlanError> {
+        let mut inputs = tree.inputs();
+        inputs.extend(more);
+        let node = self.graph.add_step(name, step, inputs)?;
+        tree.layers.push((node, "layer"));
+        Ok(())
+    }
+
+    pub(super) fn bootstrap(
+        &mut self,
+        image: &Image,
+        bootstrap: &Bootstrap,
+    ) -> Result<Tree, PlanError> {
+        self.programs.insert(Program::Mmdebstrap);
+        let mut packages: Vec<String> = Vec::new();
+        for name in merged_packages(image).flat_map(|packages| &packages.names) {
+            if !packages.contains(name) {
+                packages.push(name.clone());
+            }
+        }
+        let step = Step::Bootstrap(step::Bootstrap {
+            distribution: bootstrap.distribution.clone(),
+            suite: bootstrap.suite.clone(),
+            components: bootstrap.components.clone(),
+            architecture: debian_architecture(self.architecture)?.to_owned(),
+            mirror: bootstrap.mirror.clone(),
+            keyring: bootstrap.keyring.clone(),
+            packages,
+        });
+        let name = format!(
+            "{}: bootstrap {} {}",
+            image.name.value, bootstrap.distribution, bootstrap.suite
+        );
+        let mut tree = Tree::default();
+        self.layer(&mut tree, name, &step, Vec::new())?;
+        Ok(tree)
+    }
+
+    /// A root filesystem from outside.
+    pub(super) fn unpacked(&mut self, own: &str, fetched: &Fetched) -> Result<Tree, PlanError> {
+        let layer = self.fetched(own, fetched)?;
+        Ok(Tree {
+            layers: vec![(layer.node, "layer")],
+        })
+    }
+
+    /// The layers of an image in the store. The last one is of the `system` step, which is made anew
+    /// for this image.
+    pub(super) fn tagged_tree(
+        &mut self,
+        tag: &Spanned<String>,
+        config: &ImageConfig,
+    ) -> Result<Tree, PlanError> {
+        let mut tree = Tree::default();
+        let count = config.layers.len() - 1;
+        for (index, object) in config.layers[..count].iter().enumerate() {
+            let name = format!("@{}: layer {} of {count}", tag.value, index + 1);
+            let node = self.object(name, *object)?;
+            tree.layers.push((node, "object"));
+        }
+        Ok(tree)
+    }
+
+    /// The steps after those of the recipe.
+    pub(super) fn finish_tree(
+        &mut self,
+        image: &Image,
+        mut tree: Tree,
+        settings: &Settings,
+        checks: Vec<(String, step::Run)>,
+    ) -> Result<Made, PlanError> {
+        self.programs.extend([Program::Bwrap, Program::Mke2fs]);
+        let own = &image.name.value;
+        let (kernel, initrd) = tree_kernel(settings)?;
+        let system = Step::System(step::System {
+            label: settings.label.clone(),
+            filesystem: settings.filesystem.clone(),
+            uefi: settings.uefi,
+            hostname: match &settings.hostname {
+                Some(name) => name.clone(),
+                None => hostname_from(own),
+            },
+        });
+        self.layer(&mut tree, format!("{own}: system"), &system, Vec::new())?;
+
+        let layers = tree.inputs();
+        let size = settings.tree_size();
+        let disk = Step::Disk(step::Disk {
+            size,
+            filesystem: settings.filesystem.clone(),
+            label: settings.label.clone(),
+            uefi: settings.uefi,
+            kernel,
+            initrd,
+            command_line: settings.command_line_without_root(self.architecture),
+        });
+        let name = format!("{own}: disk {}", label::size(size));
+        let disk = self.graph.add_step(name, &disk, layers.clone())?;
+        let mut inputs = layers.clone();
+        inputs.extend(["disk", "kernel", "initrd"].map(|output| input(output, disk, output)));
+        for (name, check) in checks {
+            let node = self
+                .graph
+                .add_step(name, &Step::Check(check), layers.clone())?;
+            inputs.push(input("check", node, "ok"));
+        }
+        Ok(Made {
+            inputs,
+            filesystem: Some(FilesystemRef {
+                kind: settings.filesystem.clone(),
+                label: settings.label.clone(),
+            }),
+        })
+    }
+}
+
+/// Paths of kernel and initrd in the tree, when the recipe names them.
+fn tree_kernel(settings: &Settings) -> Result<(Option<String>, Option<String>), PlanError> {
+    let outside = match (&settings.kernel, &settings.initrd) {
+        (_, Some(initrd)) => initrd,
+        (Some(Kernel::Fetched(kernel)), None) => kernel,
+        (Some(Kernel::Tree { path, initrd }), None) => {
+            return Ok((Some(path.clone()), initrd.clone()));
+        }
+        (None, None) => return Ok((None, None)),
+    };
+    let message = "an image that is made from a tree has its kernel in the tree";
+    let problem = Problem::new(&outside.span, message, "this comes from outside");
+    let help = "install a kernel package, or write it to the tree: \
+                file \"/boot/vmlinuz\" { fetch … }";
+    Err(problem.with_help(help).into())
+}

@@ -1,0 +1,152 @@
+//! Content from outside: a `fetch` node and the transforms after it.
+
+use super::error::Problem;
+use super::model::{Compression, DiskFormat, Fetch, Fetched, Pin, Transform};
+use super::reader::Reader;
+use super::source::Spanned;
+use super::value;
+
+/// Properties of `fetch` that say how the content is known.
+const PINS: [&str; 4] = ["sha256", "sha512", "blake3", "checksums"];
+
+/// Reads the nodes between the braces of a node that takes content from outside; `None` when there
+/// is no right `fetch` among them, which is reported.
+pub(super) fn read(node: &Reader<'_>) -> Option<Fetched> {
+    let mut fetched: Option<Fetched> = None;
+    let mut wrong = false;
+    for child in node.children() {
+        match (child.shape.name, &mut fetched) {
+            ("fetch", None) => match fetch(&child) {
+                Some(fetch) => {
+                    fetched = Some(Fetched {
+                        span: child.span(),
+                        fetch,
+                        transforms: Vec::new(),
+                    });
+                }
+                None => wrong = true,
+            },
+            ("fetch", Some(_)) => {
+                node.scope.report(
+                    Problem::new(
+                        &child.span(),
+                        "content comes from one place",
+                        "the second fetch",
+                    )
+                    .with_help("other places for the same content are its mirrors: mirrors=\"…\""),
+                );
+                wrong = true;
+            }
+            (_, Some(fetched)) => match transform(&child) {
+                Some(transform) => fetched
+                    .transforms
+                    .push(Spanned::new(transform, child.span())),
+                None => wrong = true,
+            },
+            (name, None) if wrong => {
+                let _ = name;
+            }
+            (name, None) => {
+                node.scope.report(
+                    Problem::new(
+                        &child.span(),
+                        format!("\"{name}\" comes before \"fetch\""),
+                        "there is nothing yet that it could be done to",
+                    )
+                    .with_help("write fetch first, then what is done to the content, in order"),
+                );
+                wrong = true;
+            }
+        }
+    }
+    fetched.filter(|_| !wrong)
+}
+
+fn fetch(node: &Reader<'_>) -> Option<Fetch> {
+    let url = node.parsed_argument(0, value::url);
+    let mirrors = node.words("mirrors", value::url);
+    let size = node.number("size", value::bytes).map(|size| size.value);
+    let pins: Vec<&str> = PINS.into_iter().filter(|name| node.has(name)).collect();
+    if let [_, second, ..] = pins.as_slice() {
+        node.scope.report(
+            Problem::new(
+                &node.span(),
+                "content is known by one checksum",
+                format!("\"{second}\" is the second"),
+            )
+            .with_help("keep one of sha256, sha512, blake3 and checksums"),
+        );
+        return None;
+    }
+    let pin = match pins.first() {
+        None => None,
+        Some(&"checksums") => {
+            let signature = node.parsed("signature", value::url_or_name);
+            let keyring = node.text("keyring");
+            if let (Some(signature), None) = (&signature, &keyring) {
+                node.scope.report(
+                    Problem::new(
+                        &signature.span,
+                        "a signature needs a key ring to be checked with",
+                        "keyring is missing",
+                    )
+                    .with_help("add keyring=\"/usr/share/keyrings/….gpg\""),
+                );
+                return None;
+            }
+            let directory = node.scope.directory.clone().unwrap_or_default();
+            Some(Pin::Checksums {
+                url: node.parsed("checksums", value::url_or_name)?,
+                signature,
+                keyring: keyring.map(|path| directory.join(path.value)),
+            })
+        }
+        Some(algorithm) => {
+            let digits = match *algorithm {
+                "sha512" => 128,
+                _ => 64,
+            };
+            let hex = node.parsed(algorithm, |text| value::hex(text, digits))?;
+            Some(Pin::Checksum(format!("{algorithm}:{}", hex.value)))
+        }
+    };
+    if !matches!(pin, Some(Pin::Checksums { .. })) {
+        for name in ["signature", "keyring"] {
+            if node.has(name) {
+                node.scope.report(
+                    Problem::new(
+                        &node.span(),
+                        format!("\"{name}\" is about a file of checksums"),
+                        "checksums is missing",
+                    )
+                    .with_help("add checksums=\"SHA256SUMS\""),
+                );
+                return None;
+            }
+        }
+    }
+    Some(Fetch {
+        url: url?,
+        mirrors,
+        pin,
+        size,
+    })
+}
+
+fn transform(node: &Reader<'_>) -> Option<Transform> {
+    Some(match node.shape.name {
+        "strip-vhd-footer" => Transform::StripVhdFooter,
+        "decompress" => Transform::Decompress(match node.positional().next() {
+            None => None,
+            Some(_) => Some(node.argument_choice(0, &Compression::NAMES)?.value),
+        }),
+        "convert" => Transform::Convert(match node.has("from") {
+            false => None,
+            true => Some(node.choice("from", &DiskFormat::NAMES)?.value),
+        }),
+        "rename" => Transform::Rename(node.parsed_argument(0, value::name)?.value),
+        "extract" => Transform::Extract(node.parsed_argument(0, value::member)?.value),
+        // The only one left in the shapes of content: "unpack".
+        _ => Transform::Unpack,
+    })
+}
