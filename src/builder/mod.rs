@@ -7,9 +7,11 @@
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
 //! | `local` | `local.rs` | local files as a tar |
+//! | steps on a disk | [`guest`] has the machines that they run in | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 
 mod check;
+pub mod guest;
 mod image;
 pub mod local;
 mod make_disk;

@@ -38,6 +38,9 @@
 //!   ssh.log            what the last `ssh` said that tried whether it can be entered
 //!   lock, running, console.lock
 //! ```
+//!
+//! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the process that made
+//! it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has `overlay-1.qcow2` and so on, too.
 
 mod config;
 mod console;
@@ -47,6 +50,7 @@ mod error;
 mod launch;
 mod name;
 mod ready;
+mod stack;
 mod start;
 mod state;
 mod stop;
@@ -55,7 +59,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Forwarded, MachineConfig};
-pub use console::{Console, text_of};
+pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::NewMachine;
 pub use error::{MachineError, NotReady};
 pub use name::{MachineName, NameError};
@@ -74,6 +78,8 @@ use crate::host::{Home, Interrupt};
 pub struct Machines {
     root: Root,
     probes: PathBuf,
+    /// This program, when the machines are to end with this process.
+    attached: Option<PathBuf>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -99,6 +105,18 @@ impl Machines {
         Self {
             root: Root(home.machines()),
             probes: home.probes(),
+            attached: None,
+        }
+    }
+
+    /// Machines of this process alone, in `directory`: their QEMUs end with it, however it ends. `vmfab` is
+    /// this program.
+    #[must_use]
+    pub fn attached(directory: PathBuf, home: &Home, vmfab: PathBuf) -> Self {
+        Self {
+            root: Root(directory),
+            probes: home.probes(),
+            attached: Some(vmfab),
         }
     }
 
@@ -192,6 +210,14 @@ impl Machine {
     #[must_use]
     pub fn private_key(&self) -> PathBuf {
         self.directory.join(PRIVATE_KEY)
+    }
+
+    /// Whether a QEMU has it. Cheaper than to ask for its state.
+    ///
+    /// # Errors
+    /// The machine's files may not be used.
+    pub fn has_qemu(&self) -> Result<bool, MachineError> {
+        directory::held_by_qemu(&self.directory)
     }
 
     /// Bytes that its disk takes on this host, over the image's.

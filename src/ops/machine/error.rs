@@ -133,10 +133,12 @@ impl From<MachineError> for Error {
             MachineError::NotUtf8(_) => {
                 failed("set VMFAB_HOME to a directory whose path is UTF-8".to_owned())
             }
-            MachineError::Overlay(_) | MachineError::Key(_) => Self::Failed(Failure {
-                message,
-                ..Failure::default()
-            }),
+            MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
+                Self::Failed(Failure {
+                    message,
+                    ..Failure::default()
+                })
+            }
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Splicing against putting the whole.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "ranges are what is spliced"
+)]
+
 use std::cell::Cell;
 use std::ops::Range;
 
