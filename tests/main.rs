@@ -11,6 +11,8 @@ mod export;
 mod guest;
 mod machines;
 mod recipes;
+mod roles;
+mod sources;
 mod store;
 mod store_format;
 mod support;

@@ -82,6 +82,10 @@ impl Builders for All {
             _ => return None,
         })
     }
+
+    fn waits(&self, name: &str) -> bool {
+        matches!(name, "fetch" | "guest")
+    }
 }
 
 /// The typed step of a request.

@@ -76,6 +76,12 @@ pub trait Builder: Send + Sync {
 pub trait Builders: Sync {
     /// The builder of that name.
     fn builder(&self, name: &str) -> Option<&dyn Builder>;
+
+    /// Whether steps of this kind mostly wait, for a network or a machine: they run beside those that
+    /// use the processors.
+    fn waits(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Why a derivation could not be built.

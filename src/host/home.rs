@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// store/      the truth: objects, action results, tags
-/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/
+/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
+///             downloads/ that are not finished
 /// machines/   one directory for each machine
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
@@ -76,6 +77,12 @@ impl Home {
     #[must_use]
     pub fn probes(&self) -> PathBuf {
         self.0.join("cache/probes")
+    }
+
+    /// Downloads that are not finished.
+    #[must_use]
+    pub fn downloads(&self) -> PathBuf {
+        self.0.join("cache/downloads")
     }
 
     /// Machines.

@@ -15,25 +15,31 @@ pub enum Program {
     Newgidmap,
     /// Makes ext4 file systems.
     Mke2fs,
+    /// Reads files out of ext4 file systems.
+    Debugfs,
     /// Converts disk images.
     QemuImg,
     /// Runs machines.
     QemuSystem,
     /// Opens sessions in machines.
     Ssh,
+    /// Verifies OpenPGP signatures.
+    Gpgv,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
         Self::Newgidmap,
         Self::Mke2fs,
+        Self::Debugfs,
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
+        Self::Gpgv,
     ];
 
     /// The file name to look for.
@@ -45,12 +51,14 @@ impl Program {
             Self::Newuidmap => "newuidmap",
             Self::Newgidmap => "newgidmap",
             Self::Mke2fs => "mke2fs",
+            Self::Debugfs => "debugfs",
             Self::QemuImg => "qemu-img",
             #[cfg(target_arch = "x86_64")]
             Self::QemuSystem => "qemu-system-x86_64",
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -61,13 +69,14 @@ impl Program {
             Self::Mmdebstrap => "mmdebstrap",
             Self::Bwrap => "bubblewrap",
             Self::Newuidmap | Self::Newgidmap => "uidmap",
-            Self::Mke2fs => "e2fsprogs",
+            Self::Mke2fs | Self::Debugfs => "e2fsprogs",
             Self::QemuImg => "qemu-utils",
             #[cfg(target_arch = "x86_64")]
             Self::QemuSystem => "qemu-system-x86",
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-arm",
             Self::Ssh => "openssh-client",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -79,9 +88,11 @@ impl Program {
             Self::Bwrap => "the sandbox of build steps",
             Self::Newuidmap | Self::Newgidmap => "building without root",
             Self::Mke2fs => "making disks",
-            Self::QemuImg => "writing qcow2, vmdk and vhdx files",
+            Self::Debugfs => "reading files out of a disk",
+            Self::QemuImg => "reading and writing qcow2, vmdk, vhd and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
+            Self::Gpgv => "signatures of checksum lists",
         }
     }
 }

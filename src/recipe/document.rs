@@ -19,7 +19,8 @@ use super::reference::normalise;
 use super::scope::Scope;
 use super::shape::{DOCUMENT, INCLUDE};
 use super::source::{Files, Source, Span, Spanned};
-use super::{syntax, value};
+use super::value;
+use crate::text::syntax;
 
 /// Where a recipe is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,7 +184,7 @@ impl Collector<'_> {
         let document = match KdlDocument::parse_v2(&text) {
             Ok(document) => document,
             Err(error) => {
-                for problem in syntax::problems(&source, error) {
+                for problem in syntax::problems(&source, error, "recipes are") {
                     self.report(problem);
                 }
                 return None;

@@ -22,7 +22,6 @@ mod reference;
 mod scope;
 mod shape;
 mod source;
-mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;

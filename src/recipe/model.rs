@@ -284,6 +284,8 @@ pub enum Instruction {
     Hostname(Spanned<String>),
     /// Enables or disables a service.
     Service(Service),
+    /// Unpacks a tar from outside.
+    Layer(Box<Fetched>),
 }
 
 /// Packages to install with the image's own package manager.

@@ -123,6 +123,17 @@ static RENAME: Shape = shape("rename", "rename \"tool\"").takes(1, 1, "the name"
 static EXTRACT: Shape =
     shape("extract", "extract \"usr/bin/tool\"").takes(1, 1, "the path in the archive");
 static UNPACK: Shape = shape("unpack", "unpack");
+/// What content from outside is described with, wherever it goes.
+#[cfg(test)]
+pub(super) static CONTENT_NODES: [&Shape; 7] = [
+    &FETCH,
+    &STRIP_VHD_FOOTER,
+    &DECOMPRESS,
+    &CONVERT,
+    &RENAME,
+    &EXTRACT,
+    &UNPACK,
+];
 static LAYER: Shape = shape(
     "layer",
     "layer { fetch \"https://example.org/rootfs.tar.gz\" \

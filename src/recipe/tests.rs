@@ -32,10 +32,36 @@ fn surround(example: &str, around: &[&str]) -> String {
     match around {
         [] if example.starts_with("image") => example.to_owned(),
         [] => format!("{example}\nimage \"test\" {{ {base} }}"),
-        ["image"] if example.starts_with("from") || example.starts_with("bootstrap") => {
+        ["image"]
+            if ["from", "bootstrap", "layer"]
+                .iter()
+                .any(|base| example.starts_with(base)) =>
+        {
             format!("image \"test\" {{ {example} }}")
         }
         ["image"] => format!("image \"test\" {{\n{base}{example}\n}}"),
+        ["image", around @ ("layer" | "disk" | "kernel" | "initrd")] => {
+            let fetch = "fetch \"https://example.org/x\" checksums=\"SHA256SUMS\"";
+            let before = if example.starts_with("fetch") {
+                ""
+            } else {
+                fetch
+            };
+            let base = match *around {
+                "layer" | "disk" => "",
+                _ => base,
+            };
+            format!("image \"test\" {{\n{base}{around} {{ {before}\n{example} }}\n}}")
+        }
+        ["image", "file"] if !example.starts_with("content") => {
+            let fetch = "fetch \"https://example.org/x\" checksums=\"SHA256SUMS\"";
+            let before = if example.starts_with("fetch") {
+                ""
+            } else {
+                fetch
+            };
+            format!("image \"test\" {{\n{base}file \"/x\" {{ {before}\n{example} }}\n}}")
+        }
         ["image", "from"] => format!("image \"test\" {{ from \"debian-12\" {{ {example} }} }}"),
         ["image", "file"] => surround(&format!("file \"/x\" {{ {example} }}"), &["image"]),
         ["image", other] => surround(&format!("{other} \"x\" {{ {example} }}"), &["image"]),
@@ -72,7 +98,12 @@ fn the_reference_has_every_node_property_and_child() {
     };
     for (around, shape) in shape::all() {
         let has_section = around.is_empty() || around == ["image"] || shape.name == "param";
-        let place = if has_section {
+        let of_content = shape::CONTENT_NODES
+            .iter()
+            .any(|node| node.name == shape.name);
+        let place = if of_content {
+            "fetch"
+        } else if has_section {
             shape.name
         } else {
             around[around.len() - 1]

@@ -67,9 +67,14 @@ pub(super) fn lower(
         }
         for check in &image.checks {
             let name = format!("{}: {}", image.name.value, label::script("check", check));
-            checks.push((name, lowering.script(check)));
+            checks.push((name, check));
         }
     }
+    // In all of them the environment of the finished image holds.
+    let checks = checks
+        .into_iter()
+        .map(|(name, check)| (name, lowering.script(check)))
+        .collect();
     let made = match trunk {
         Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
         Trunk::Disk(disk) => lowering.finish_disk(image, disk, checks)?,
@@ -173,8 +178,18 @@ impl Lowering<'_> {
         image: &Image,
         instruction: &Instruction,
     ) -> Result<(), PlanError> {
-        let (step, more) = self.step(image, instruction)?;
         let name = format!("{}: {}", image.name.value, label::instruction(instruction));
+        if let Instruction::Layer(fetched) = instruction {
+            let layer = self.fetched(&image.name.value, fetched)?;
+            return match trunk {
+                Trunk::Tree(tree) => {
+                    tree.push(&layer);
+                    Ok(())
+                }
+                Trunk::Disk(disk) => self.unpack_in_guest(disk, name, layer),
+            };
+        }
+        let (step, more) = self.step(image, instruction)?;
         match trunk {
             Trunk::Tree(tree) => self.layer(tree, name, &step, more),
             Trunk::Disk(disk) => self.guest(disk, name, step, more),
@@ -252,6 +267,7 @@ impl Lowering<'_> {
                 name: service.name.clone(),
                 enable: service.enable,
             }),
+            Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
     }
