@@ -66,6 +66,6 @@ gone /var/log/journal/* /var/log/apt/* /var/log/dnf* /var/log/hawkey.log /var/lo
 find /var/log -xdev -type f | while read -r log; do empty "$log"; done
 
 # What is there for a moment.
-find /tmp /var/tmp -xdev -mindepth 1 -delete 2>/dev/null
+find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null
 sync
 exit 0

@@ -17,7 +17,7 @@ done
 sync
 if command -v fsfreeze >/dev/null 2>&1; then
     for directory; do
-        fsfreeze -f "$directory" 2>/dev/null || echo "loose $directory"
+        fsfreeze --freeze "$directory" 2>/dev/null || echo "loose $directory"
     done
 else
     for directory; do
@@ -29,7 +29,7 @@ echo frozen
 read -r _
 if command -v fsfreeze >/dev/null 2>&1; then
     for directory; do
-        fsfreeze -u "$directory" 2>/dev/null
+        fsfreeze --unfreeze "$directory" 2>/dev/null
     done
 fi
 echo thawed
