@@ -7,6 +7,7 @@ use super::name::{MachineName, NameError};
 use crate::guest::KeyError;
 use crate::host::MissingProgram;
 use crate::qemu::overlay::OverlayError;
+use crate::qemu::qmp::QmpError;
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;
 
@@ -138,6 +139,9 @@ pub enum MachineError {
     /// The overlay cannot be made.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// QEMU refused what was asked of it, or did not answer.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
     /// The key pair failed.
     #[error(transparent)]
     Key(#[from] KeyError),

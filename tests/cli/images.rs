@@ -147,5 +147,8 @@ fn recipes_of_the_users_go_before_the_built_in_ones() {
     // A wrong configuration is shown like a wrong recipe.
     std::fs::write(&config, "recipe \"x\"\n").unwrap();
     let wrong = run(&["images"]).ends_with(4).stderr;
-    assert!(wrong.contains("recipes") && wrong.contains("config.kdl.txt"), "{wrong}");
+    assert!(
+        wrong.contains("recipes") && wrong.contains("config.kdl.txt"),
+        "{wrong}"
+    );
 }
