@@ -8,7 +8,7 @@
 //! | `image` | `image.rs` | the image config |
 //! | `fetch` | `fetch.rs` | content from outside |
 //! | `local` | `local.rs` | local files as a tar |
-//! | steps on a disk | [`guest`] has the machines that they run in | commands in a machine; what they changed as a disk |
+//! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 
 mod check;
@@ -46,6 +46,7 @@ pub struct Origins {
 pub struct All {
     check: check::Check,
     fetch: fetch::Fetch,
+    guest: guest::Steps,
     disk: make_disk::MakeDisk,
     image: image::Image,
     local: local::Local,
@@ -73,6 +74,7 @@ impl All {
                 fetcher,
                 places,
             },
+            guest: guest::Steps::new(store.clone(), guest::Sessions::new(home, store)),
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
@@ -100,6 +102,7 @@ impl Builders for All {
         Some(match name {
             "check" => &self.check,
             "fetch" => &self.fetch,
+            "guest" => &self.guest,
             "disk" => &self.disk,
             "image" => &self.image,
             "local" => &self.local,

@@ -29,9 +29,11 @@ mod session;
 mod sessions;
 mod shell;
 mod spec;
+mod steps;
 mod watch;
 
 pub use command::Command;
 pub use session::{Report, Session};
 pub use sessions::Sessions;
 pub use spec::SessionSpec;
+pub(super) use steps::Steps;
