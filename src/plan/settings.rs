@@ -44,6 +44,8 @@ pub(super) struct Account {
     pub name: String,
     pub home: String,
     sudo: bool,
+    /// Whether a step of this plan makes it: it is not there from the beginning.
+    made: bool,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
                 name: name.clone(),
                 home: home.clone(),
                 sudo: name == ssh_user,
+                made: false,
             })
             .collect();
         users.sort_by_key(|account| account.name != *ssh_user);
@@ -174,6 +177,7 @@ impl Settings {
                 name: user.value.clone(),
                 home: format!("/home/{}", user.value),
                 sudo: true,
+                made: false,
             });
         }
         for port in &image.ports {
@@ -200,26 +204,19 @@ impl Settings {
                 name: user.name.clone(),
                 home: format!("/home/{}", user.name),
                 sudo: user.sudo,
+                made: true,
             });
         }
     }
 
     /// Accounts with their home directories, root among them.
     pub(super) fn homes(&self) -> BTreeMap<String, String> {
-        let root = ("root".to_owned(), "/root".to_owned());
-        self.users
-            .iter()
-            .map(|account| (account.name.clone(), account.home.clone()))
-            .chain([root])
-            .collect()
+        homes(&self.users.iter().collect::<Vec<_>>())
     }
 
     /// The first user with sudo, else the first user, else root.
     pub(super) fn ssh_user(&self) -> String {
-        let sudoer = self.users.iter().find(|account| account.sudo);
-        sudoer
-            .or(self.users.first())
-            .map_or_else(|| "root".to_owned(), |account| account.name.clone())
+        ssh_user(&self.users.iter().collect::<Vec<_>>())
     }
 
     /// Size of the disk of a tree in bytes.
@@ -232,7 +229,7 @@ impl Settings {
         self.size
     }
 
-    /// How a machine of the image as it is now is entered.
+    /// How a machine is entered before the steps of this plan.
     ///
     /// # Errors
     /// See [`boot_profile`](Self::boot_profile).
@@ -240,9 +237,14 @@ impl Settings {
         Ok(Access {
             architecture: architecture.to_owned(),
             boot: self.boot_profile(architecture)?,
-            ssh_user: self.ssh_user(),
-            users: self.homes(),
+            ssh_user: ssh_user(&self.there()),
+            users: homes(&self.there()),
         })
+    }
+
+    /// Accounts that no step has to make.
+    fn there(&self) -> Vec<&Account> {
+        self.users.iter().filter(|account| !account.made).collect()
     }
 
     /// How the image boots.
@@ -324,6 +326,24 @@ impl Settings {
     pub(super) fn command_line_without_root(&self, architecture: &str) -> String {
         command_line(None, architecture, &self.arguments)
     }
+}
+
+/// Accounts with their home directories, root among them.
+fn homes(accounts: &[&Account]) -> BTreeMap<String, String> {
+    let root = ("root".to_owned(), "/root".to_owned());
+    accounts
+        .iter()
+        .map(|account| (account.name.clone(), account.home.clone()))
+        .chain([root])
+        .collect()
+}
+
+/// The first account with sudo, else the first, else root.
+fn ssh_user(accounts: &[&Account]) -> String {
+    let sudoer = accounts.iter().find(|account| account.sudo);
+    sudoer
+        .or(accounts.first())
+        .map_or_else(|| "root".to_owned(), |account| account.name.clone())
 }
 
 /// The usual arguments, then those of the recipe. `root=`, `ro` or `rw`, and `console=` of the

@@ -232,6 +232,14 @@ fn steps_on_a_local_disk_run_in_a_machine() {
             boot firmware="uefi" seed="nocloud"
         }}"#
     );
+    // An account that a step makes cannot be entered before.
+    let with_user = text.replace("check \"tool\"", "check \"tool\"; user \"joe\" sudo=#true");
+    let plan = planned(&with_user);
+    let entered = |plan: &Plan| plan.graph.nodes()[2].params["access"]["ssh-user"].clone();
+    assert_eq!(
+        (entered(&plan), plan.template.ssh_user.as_str()),
+        ("root".into(), "joe")
+    );
     let plan = planned(&text);
     insta::assert_snapshot!(lines(&plan), @"
     0 web: disks/web.qcow2 []
