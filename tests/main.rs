@@ -13,3 +13,4 @@ mod recipes;
 mod store;
 mod store_format;
 mod support;
+mod transforms;

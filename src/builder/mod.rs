@@ -8,12 +8,14 @@
 //! | `image` | `image.rs` | the image config |
 //! | `local` | `local.rs` | local files as a tar |
 //! | `object` | `object.rs` | what is in the store already |
+//! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 
 mod check;
 mod image;
 pub mod local;
 mod make_disk;
 mod object;
+mod transform;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ pub struct All {
     image: image::Image,
     local: local::Local,
     object: object::Object,
+    transform: transform::Transform,
     tree: tree::Tree,
 }
 
@@ -59,6 +62,10 @@ impl All {
             object: object::Object {
                 store: store.clone(),
             },
+            transform: transform::Transform {
+                sandbox: sandbox.clone(),
+                store: store.clone(),
+            },
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
@@ -75,6 +82,7 @@ impl Builders for All {
             "image" => &self.image,
             "local" => &self.local,
             "object" => &self.object,
+            "transform" => &self.transform,
             "bootstrap" | "packages" | "run" | "file" | "copy" | "user" | "service" | "env"
             | "hostname" | "system" => &self.tree,
             _ => return None,

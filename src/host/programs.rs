@@ -79,7 +79,7 @@ impl Program {
             Self::Bwrap => "the sandbox of build steps",
             Self::Newuidmap | Self::Newgidmap => "building without root",
             Self::Mke2fs => "making disks",
-            Self::QemuImg => "writing qcow2, vmdk and vhdx files",
+            Self::QemuImg => "reading and writing qcow2, vmdk and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
         }
