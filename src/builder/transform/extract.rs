@@ -168,9 +168,8 @@ impl Work<'_> {
         let mut archive = zip::ZipArchive::new(stream).map_err(failed)?;
         let mut similar = Similar::new(wanted);
         let mut index = None;
-        for number in 0..archive.len() {
-            let name = archive.by_index_raw(number).map_err(failed)?;
-            let path = normal(&String::from_utf8_lossy(name.name_raw()));
+        for (number, name) in archive.file_names_raw().enumerate() {
+            let path = normal(&String::from_utf8_lossy(name));
             if path == wanted {
                 index = Some(number);
             }
