@@ -29,6 +29,8 @@
 //!   machine.json       what was asked for
 //!   overlay.qcow2      its disk, over the image's
 //!   firmware-vars.fd   its UEFI variables, when it has UEFI
+//!   seed.img           what it is told by a NoCloud disk, when its image asks for one
+//!   metadata.json      what it is told by Amazon's metadata service, when its image asks that
 //!   id_ed25519         its private key
 //!   known_hosts        the host keys that it has shown
 //!   qmp.sock           QEMU's control socket
@@ -47,6 +49,7 @@ mod error;
 mod launch;
 mod name;
 mod ready;
+mod seed;
 mod start;
 mod state;
 mod stop;

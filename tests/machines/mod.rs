@@ -26,12 +26,13 @@ use vmfab::ops::{Context, images};
 use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
+mod bios;
 mod life;
 mod requests;
 mod robust;
 mod tiny;
 
-use tiny::tiny_kernel;
+use tiny::{tiny_disk, tiny_kernel};
 
 /// What tests wait at most for things that take a moment.
 const MOMENT: Duration = Duration::from_secs(60);

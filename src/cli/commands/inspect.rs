@@ -70,6 +70,7 @@ fn describe(details: &MachineDetails) -> String {
                     Firmware::Bios => "BIOS".to_owned(),
                 },
             ),
+            ("seed", settings.seed.describe().to_owned()),
             (
                 "ssh",
                 format!(

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::{Context, Error};
 use super::open;
 use crate::digest::ObjectId;
-use crate::image::Firmware;
+use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Machines, State};
 use crate::qemu::AccelChoice;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub accel: AccelChoice,
     /// What starts the operating system.
     pub firmware: Firmware,
+    /// How its guest learns its name and whose key to let in.
+    pub seed: Seed,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -140,6 +142,7 @@ fn settings(config: MachineConfig) -> Settings {
         ports: config.ports,
         accel: config.accel,
         firmware: config.firmware,
+        seed: config.seed,
         remove_when_stopped: config.remove_when_stopped,
     }
 }
