@@ -10,6 +10,8 @@ mod end_to_end;
 mod export;
 mod machines;
 mod recipes;
+mod roles;
+mod sources;
 mod store;
 mod store_format;
 mod support;

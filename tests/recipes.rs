@@ -112,11 +112,17 @@ impl World for Fake {
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
     }
 
-    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "nothing is pinned".to_owned(),
-            help: None,
-        })
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        match fetch.pin {
+            Some(_) => Ok(Pinned {
+                checksum: format!("sha256:{}", "0".repeat(64)),
+                size: None,
+            }),
+            None => Err(PinError {
+                message: "nothing is pinned".to_owned(),
+                help: None,
+            }),
+        }
     }
 }
 
@@ -318,7 +324,14 @@ fn every_example_of_the_reference_makes_a_plan() {
         let first = block.split([' ', '\n']).next().unwrap_or_default();
         let text = match first {
             "recipe" | "include" | "image" | "//" => block.to_owned(),
-            "from" | "bootstrap" => format!("image \"example\" {{\n{block}}}\n"),
+            "machine" => format!("{block}image \"example\" {{ from \"debian-12\" }}\n"),
+            "from" | "bootstrap" | "layer" => format!("image \"example\" {{\n{block}}}\n"),
+            "initrd" | "kernel" if block.contains("fetch") || block.contains("virt") => format!(
+                "image \"example\" {{\nfrom \"./disk.raw\"\nboot \"root=/dev/vda1\"\n{block}}}\n"
+            ),
+            _ if block.contains("disk {\n") || block.contains("convert") => {
+                format!("image \"example\" {{\n{block}}}\n")
+            }
             _ => format!("image \"example\" {{\nfrom \"debian-12\"\n{block}}}\n"),
         };
         let name = block

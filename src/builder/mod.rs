@@ -6,11 +6,13 @@
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
+//! | `fetch` | `fetch.rs` | content from outside |
 //! | `local` | `local.rs` | local files as a tar |
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 
 mod check;
+mod fetch;
 mod image;
 pub mod local;
 mod make_disk;
@@ -20,16 +22,30 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::Digest;
 use crate::host::Home;
+use crate::plan::Place;
 use crate::sandbox::Sandbox;
+use crate::source::Fetcher;
 use crate::store::Store;
+
+/// Where that comes from which is in no store yet.
+pub struct Origins {
+    /// Local files, by digest.
+    pub locals: BTreeMap<Digest, PathBuf>,
+    /// Content from outside, by checksum.
+    pub places: BTreeMap<String, Place>,
+    /// Who fetches it.
+    pub fetcher: Arc<Fetcher>,
+}
 
 /// All builders.
 pub struct All {
     check: check::Check,
+    fetch: fetch::Fetch,
     disk: make_disk::MakeDisk,
     image: image::Image,
     local: local::Local,
@@ -39,14 +55,24 @@ pub struct All {
 }
 
 impl All {
-    /// Builders that work on the store of `home`. `locals` says where local files are, by digest.
+    /// Builders that work on the store of `home`.
     #[must_use]
-    pub fn new(home: &Home, store: &Store, locals: BTreeMap<Digest, PathBuf>) -> Self {
+    pub fn new(home: &Home, store: &Store, origins: Origins) -> Self {
+        let Origins {
+            locals,
+            places,
+            fetcher,
+        } = origins;
         let sandbox = Sandbox::new(home, store.clone());
         Self {
             check: check::Check {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
+            },
+            fetch: fetch::Fetch {
+                store: store.clone(),
+                fetcher,
+                places,
             },
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),
@@ -78,6 +104,7 @@ impl Builders for All {
     fn builder(&self, name: &str) -> Option<&dyn Builder> {
         Some(match name {
             "check" => &self.check,
+            "fetch" => &self.fetch,
             "disk" => &self.disk,
             "image" => &self.image,
             "local" => &self.local,
@@ -87,6 +114,10 @@ impl Builders for All {
             | "hostname" | "system" => &self.tree,
             _ => return None,
         })
+    }
+
+    fn waits(&self, name: &str) -> bool {
+        matches!(name, "fetch" | "guest")
     }
 }
 

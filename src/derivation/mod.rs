@@ -10,7 +10,7 @@ pub mod graph;
 pub mod step;
 
 pub use builder::{
-    BuildError, BuildRequest, Builder, Builders, Outputs, ResolvedInput, resolve_inputs,
+    BuildError, BuildRequest, Builder, Builders, Outputs, Outside, ResolvedInput, resolve_inputs,
 };
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};

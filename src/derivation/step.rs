@@ -350,6 +350,11 @@ pub enum Transform {
     },
     /// A tar, compressed or not, as a layer.
     Unpack,
+    /// One file of an ext4 file system on a disk.
+    File {
+        /// Its absolute path.
+        path: String,
+    },
     /// One file as a tar that `copy` takes.
     Pack,
     /// A disk with zeros behind its end.
@@ -389,6 +394,8 @@ pub enum GuestAction {
     Env(Env),
     /// Sets the host name.
     Hostname(Hostname),
+    /// Unpacks the layer `source`.
+    Unpack,
     /// Runs a script that must succeed.
     Check(Run),
     /// Takes away what is the build's and switches the machine off.

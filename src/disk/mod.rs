@@ -19,6 +19,7 @@ pub mod foreign;
 mod format;
 mod gpt;
 mod ids;
+mod places;
 mod volume;
 
 use std::io;
@@ -28,6 +29,7 @@ pub use ext4::Ext4;
 pub use format::{Format, ReadAt};
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
+pub use places::ext4_places;
 pub use volume::write_volume;
 
 const MEBIBYTE: u64 = 1 << 20;

@@ -21,11 +21,13 @@ pub enum Program {
     QemuSystem,
     /// Opens sessions in machines.
     Ssh,
+    /// Verifies OpenPGP signatures.
+    Gpgv,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -34,6 +36,7 @@ impl Program {
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
+        Self::Gpgv,
     ];
 
     /// The file name to look for.
@@ -51,6 +54,7 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -68,6 +72,7 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-arm",
             Self::Ssh => "openssh-client",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -79,9 +84,10 @@ impl Program {
             Self::Bwrap => "the sandbox of build steps",
             Self::Newuidmap | Self::Newgidmap => "building without root",
             Self::Mke2fs => "making disks",
-            Self::QemuImg => "reading and writing qcow2, vmdk and vhdx files",
+            Self::QemuImg => "reading and writing qcow2, vmdk, vhd and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
+            Self::Gpgv => "signatures of checksum lists",
         }
     }
 }

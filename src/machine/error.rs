@@ -122,6 +122,22 @@ pub enum MachineError {
     /// A path must be text for QEMU.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
+    /// Machines cannot be made in a project's directory.
+    #[error("machines cannot be kept in {}: {source}", path.display())]
+    ProjectDirectory {
+        /// The project.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the home knows of a project cannot be read.
+    #[error("{} is damaged: {why}", path.display())]
+    Registration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The overlay cannot be made.
     #[error(transparent)]
     Overlay(#[from] OverlayError),

@@ -15,7 +15,7 @@ use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::{Locked, Machine, seed};
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware};
+use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
 use crate::store::Store;
 
 /// The port of SSH in the guest.
@@ -127,6 +127,7 @@ fn spec(
     image: &ImageConfig,
     store: &Store,
 ) -> Result<MachineSpec, MachineError> {
+    overlay::check(&machine.directory.join(files::OVERLAY))?;
     let seeded = seed::prepare(machine, config, &image.template)?;
     let mut forwards = vec![Forward {
         host: config.ssh_port,

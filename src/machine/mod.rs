@@ -48,6 +48,7 @@ mod directory;
 mod error;
 mod launch;
 mod name;
+mod project;
 mod ready;
 mod seed;
 mod start;
@@ -62,6 +63,7 @@ pub use console::{Console, text_of};
 pub use create::NewMachine;
 pub use error::{MachineError, NotReady};
 pub use name::{MachineName, NameError};
+pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
@@ -72,11 +74,12 @@ use crate::event::{Event, Sink};
 use crate::guest::{PRIVATE_KEY, Ssh};
 use crate::host::{Home, Interrupt};
 
-/// All machines of a home.
+/// All machines of a home, or of a project.
 #[derive(Debug, Clone)]
 pub struct Machines {
     root: Root,
     probes: PathBuf,
+    project: Option<Project>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -102,6 +105,7 @@ impl Machines {
         Self {
             root: Root(home.machines()),
             probes: home.probes(),
+            project: None,
         }
     }
 
@@ -147,6 +151,12 @@ impl Machine {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The project that it is of; nothing when it is of the home.
+    #[must_use]
+    pub const fn project(&self) -> Option<&Project> {
+        self.machines.project.as_ref()
     }
 
     /// What was asked for when it was made.
@@ -226,6 +236,20 @@ impl Locked {
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Changes what is asked for; it holds from the next start on.
+    ///
+    /// # Errors
+    /// The config cannot be read or written.
+    pub fn change(&self, change: impl FnOnce(&mut MachineConfig)) -> Result<(), MachineError> {
+        let before = self.machine.config()?;
+        let mut config = before.clone();
+        change(&mut config);
+        if config == before {
+            return Ok(());
+        }
+        config.write(&self.machine.directory)
     }
 
     /// Removes the machine with its disk and key. A running one is only removed by `force`, which

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
-use super::{Context, Error, Failure, StepFailure, images, planning, recipes};
+use super::{Context, Error, Failure, StepFailure, images, offline, planning, recipes};
 use crate::builder;
 use crate::digest::ObjectId;
 use crate::event::Event;
@@ -88,15 +88,22 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     let started = Instant::now();
     let store = context.store()?;
     let plan = recipes::plan(
-        &store,
+        context,
         &options.recipe,
         options.image.as_deref(),
         &options.settings,
     )?;
 
     let output = output(options)?;
-
-    let builders = builder::All::new(&context.home, &store, plan.locals.clone());
+    if context.offline {
+        offline::check(&store, &plan)?;
+    }
+    let origins = builder::Origins {
+        locals: plan.locals.clone(),
+        places: plan.places.clone(),
+        fetcher: context.fetcher(),
+    };
+    let builders = builder::All::new(&context.home, &store, origins);
     let executor = Executor {
         store: &store,
         builders: &builders,

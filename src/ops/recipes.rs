@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-use super::{Error, images};
+use super::{Context, Error, images, pins};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
 use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
-use crate::recipe::{self, DiskFormat, Fetch, Files};
+use crate::recipe::{self, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
@@ -32,6 +32,7 @@ impl Files for HostFiles {
 
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
+    context: &'a Context,
     store: &'a Store,
 }
 
@@ -62,12 +63,17 @@ impl World for HostWorld<'_> {
         Ok((added.object, format))
     }
 
-    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "the recipe has no checksum of it".to_owned(),
-            help: None,
-        })
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        pins::pin(self.context, fetch)
     }
+}
+
+/// Reads a recipe file of this host.
+///
+/// # Errors
+/// It is wrong.
+pub(super) fn load(path: &Path, settings: &BTreeMap<String, String>) -> Result<Loaded, Error> {
+    recipe::load(path, &HostFiles, settings).map_err(Error::recipe)
 }
 
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe.
@@ -75,7 +81,7 @@ impl World for HostWorld<'_> {
 /// # Errors
 /// There is no such recipe, or it is wrong.
 pub fn plan(
-    store: &Store,
+    context: &Context,
     recipe: &str,
     image: Option<&str>,
     settings: &BTreeMap<String, String>,
@@ -113,8 +119,19 @@ pub fn plan(
         }
         return Err(error);
     }
-    let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
-    plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
+    let loaded = load(path, settings)?;
+    if loaded.images.is_empty() {
+        return Err(Error::Usage {
+            message: format!("{recipe} describes machines, and no image"),
+            help: Some("vmfab up makes and starts its machines".to_owned()),
+        });
+    }
+    let store = context.store()?;
+    let world = HostWorld {
+        context,
+        store: &store,
+    };
+    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a

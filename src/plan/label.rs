@@ -24,6 +24,10 @@ pub(super) fn instruction(instruction: &Instruction) -> String {
             let verb = if service.enable { "enable" } else { "disable" };
             format!("service {verb} {}", service.name)
         }
+        Instruction::Layer(fetched) => {
+            let url = &fetched.fetch.url.value;
+            format!("layer {}", shorten(url.rsplit('/').next().unwrap_or(url)))
+        }
     }
 }
 

@@ -82,6 +82,7 @@ impl Settings {
             .filesystem
             .as_ref()
             .map(|filesystem| format!("root=LABEL={}", filesystem.label));
+        let foreign = config.layers.is_empty();
         let usual = Self::new();
         let (filesystem, label) = match &template.filesystem {
             Some(filesystem) => (filesystem.kind.clone(), filesystem.label.clone()),
@@ -101,7 +102,7 @@ impl Settings {
             .collect();
         users.sort_by_key(|account| account.name != *ssh_user);
         Self {
-            size: template.filesystem.as_ref().map(|_| config.disk.size),
+            size: (!foreign).then_some(config.disk.size),
             filesystem,
             label,
             uefi: template.boot.uefi,
@@ -110,7 +111,7 @@ impl Settings {
                 initrd: kernel.initrd.clone(),
             }),
             initrd: None,
-            foreign: template.filesystem.is_none(),
+            foreign,
             arguments: arguments
                 .filter(|argument| root.as_deref() != Some(*argument))
                 .map(str::to_owned)

@@ -22,7 +22,7 @@ impl Files for OneFile {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path == Path::new("test.kdl") || path.starts_with("data")
+        path == Path::new("test.kdl") || path.starts_with("data") || path.starts_with("disks")
     }
 
     fn is_directory(&self, path: &Path) -> bool {
@@ -206,7 +206,13 @@ fn a_disk_from_outside_and_its_kernel() {
         }}"#
     );
     let plan = planned(&text);
-    insta::assert_snapshot!(lines(&plan), @"");
+    insta::assert_snapshot!(lines(&plan), @"
+    0 alpine: fetch disk.vhd []
+    1 alpine: strip VHD footer [blob=0.blob]
+    2 kernel: fetch vmlinuz []
+    3 grow to 2G [blob=1.blob]
+    4 alpine: image [disk=3.blob kernel=2.blob]
+    ");
     assert_eq!(plan.places.len(), 2);
     let place = &plan.places[&format!("sha256:{SUM}")];
     assert_eq!((place.name(), place.size), ("disk.vhd", Some(7)));
@@ -218,7 +224,7 @@ fn a_disk_from_outside_and_its_kernel() {
 fn steps_on_a_local_disk_run_in_a_machine() {
     let text = format!(
         r#"image "web" {{
-            from "./data/disk"
+            from "./disks/web.qcow2"
             packages "nginx" {{ on "alpine" "nginx-mod" }}
             file "/usr/bin/tool" mode="0755" {{ fetch "https://example.org/t.tar.gz" sha256="{SUM}"; extract "bin/tool" }}
             check "nginx -t"
@@ -227,13 +233,25 @@ fn steps_on_a_local_disk_run_in_a_machine() {
         }}"#
     );
     let plan = planned(&text);
-    insta::assert_snapshot!(lines(&plan), @"");
+    insta::assert_snapshot!(lines(&plan), @"
+    0 web: disks/web.qcow2 []
+    1 web: convert from qcow2 [blob=0.object]
+    2 web: packages nginx [disk=1.blob]
+    3 web: fetch t.tar.gz []
+    4 web: extract bin/tool [blob=3.blob]
+    5 web: pack [blob=4.blob]
+    6 web: file /usr/bin/tool [disk=2.disk source=5.blob]
+    7 web: check nginx -t [disk=6.disk]
+    8 web: check tool [disk=6.disk check=7.ok]
+    9 web: finish [disk=6.disk check=7.ok check=8.ok]
+    10 web: image [disk=9.disk check=7.ok check=8.ok]
+    ");
     let programs: Vec<_> = plan
         .programs
         .iter()
         .map(|program| program.file_name())
         .collect();
-    insta::assert_debug_snapshot!(programs, @"");
+    assert_eq!(programs, ["qemu-img", "qemu-system-x86_64", "ssh"]);
 }
 
 #[test]
@@ -244,7 +262,14 @@ fn a_tar_is_a_base_too() {
             run "true"
         }}"#
     );
-    insta::assert_snapshot!(lines(&planned(&text)), @"");
+    insta::assert_snapshot!(lines(&planned(&text)), @"
+    0 tree: fetch rootfs.tar.xz []
+    1 tree: unpack [blob=0.blob]
+    2 tree: run true [layer=1.layer]
+    3 tree: system [layer=1.layer layer=2.layer]
+    4 tree: disk 10G [layer=1.layer layer=2.layer layer=3.layer]
+    5 tree: image [layer=1.layer layer=2.layer layer=3.layer disk=4.disk kernel=4.kernel initrd=4.initrd]
+    ");
 }
 
 #[test]
@@ -281,5 +306,17 @@ fn what_cannot_be_planned_says_why() {
         .iter()
         .map(|text| error(&format!("image \"test\" {{ {text} }}")))
         .collect();
-    insta::assert_snapshot!(errors.join("\n"), @"");
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    cannot tell which content https://example.org/d stands for: nothing is pinned
+    "ftp://example.org/d" is not an address; this is not a checksum of 64 hexadecimal digits but has 2
+    "convert" comes before "fetch"
+    content is known by one checksum
+    a kernel for a disk made elsewhere must be told its root file system
+    a kernel for a disk made elsewhere must be told its root file system
+    an image starts from one thing
+    an image that is made from a tree has its kernel in the tree
+    disks that are made from a tree have no boot loader for a BIOS
+    nothing can be done to what was unpacked
+    there is no file data
+    "#);
 }

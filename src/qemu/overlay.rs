@@ -49,8 +49,11 @@ pub enum OverlayError {
     /// The format has no room for the name.
     #[error("the path of the image's disk is longer than {BACKING_NAME_MAX} bytes")]
     BackingName,
-    /// Writing failed.
-    #[error("write the overlay {}: {source}", path.display())]
+    /// The header of the overlay is not one of this program.
+    #[error("the overlay {} names a file of its own for its data", .0.display())]
+    DataFile(std::path::PathBuf),
+    /// Reading or writing failed.
+    #[error("overlay {}: {source}", path.display())]
     Io {
         /// The overlay.
         path: std::path::PathBuf,
@@ -89,6 +92,28 @@ pub fn create(
     file.write_all_at(&head.bytes, 0).map_err(failed)?;
     // The L1 table is a hole.
     file.set_len(head.clusters * CLUSTER).map_err(failed)
+}
+
+/// Looks at the header of an overlay before QEMU does: a qcow2 can name any file of the host as the one
+/// with its data ("incompatible features", bit 2), and the directory of a project may come from
+/// elsewhere. The name of a backing file does no harm, QEMU is told another.
+///
+/// # Errors
+/// It does, or the header cannot be read.
+pub fn check(path: &Path) -> Result<(), OverlayError> {
+    const INCOMPATIBLE_FEATURES: u64 = 72;
+    const DATA_FILE: u64 = 1 << 2;
+    let mut features = [0; 8];
+    let read =
+        File::open(path).and_then(|file| file.read_exact_at(&mut features, INCOMPATIBLE_FEATURES));
+    read.map_err(|source| OverlayError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if u64::from_be_bytes(features) & DATA_FILE != 0 {
+        return Err(OverlayError::DataFile(path.to_owned()));
+    }
+    Ok(())
 }
 
 struct Head {

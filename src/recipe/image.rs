@@ -37,10 +37,9 @@ pub(super) enum DraftBase {
 }
 
 /// Nodes that may be in an image once.
-const ONCE: [&str; 8] = [
+const ONCE: [&str; 7] = [
     "from",
     "bootstrap",
-    "layer",
     "hostname",
     "disk",
     "kernel",
@@ -78,7 +77,8 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         }
         seen.push(name);
         let fetched_disk = name == "disk" && node.children().next().is_some();
-        if matches!(name, "from" | "bootstrap" | "layer") || fetched_disk {
+        let first_layer = name == "layer" && draft.base.is_none();
+        if matches!(name, "from" | "bootstrap") || first_layer || fetched_disk {
             base(&node, &mut draft, &seen);
         } else {
             body(&node, &mut draft, files);
@@ -157,8 +157,8 @@ fn from(node: &Reader<'_>) -> DraftBase {
 /// A tar from outside: unpacking is what a layer is there for, so that it need not be said.
 fn layer(node: &Reader<'_>) -> Option<Fetched> {
     let mut fetched = fetched::read(node)?;
-    let before_last = fetched.transforms.iter().rev().skip(1);
-    for early in before_last.filter(|transform| transform.value == Transform::Unpack) {
+    let mut before_last = fetched.transforms.iter().rev().skip(1);
+    if let Some(early) = before_last.find(|transform| transform.value == Transform::Unpack) {
         node.scope.report(
             Problem::new(
                 &early.span,
@@ -218,6 +218,7 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
             .parsed_argument(0, value::hostname)
             .map(Instruction::Hostname),
         "service" => instruction::service(node).map(Instruction::Service),
+        "layer" => layer(node).map(|fetched| Instruction::Layer(Box::new(fetched))),
         "disk" => {
             draft.disk = disk(node);
             None

@@ -28,6 +28,7 @@ use vmfab::store::Store;
 
 mod bios;
 mod life;
+mod projects;
 mod requests;
 mod robust;
 mod tiny;
@@ -207,7 +208,9 @@ impl Bench {
             let number = entry.file_name().to_string_lossy().parse::<i32>();
             let directory = fs::read_link(entry.path().join("cwd"));
             if let (Ok(number), Ok(directory)) = (number, directory)
-                && directory.starts_with(self.machines())
+                && (directory.starts_with(self.machines())
+                    || directory.starts_with(self.directory.path())
+                        && directory.to_string_lossy().contains("/.vmfab/machines/"))
             {
                 found.extend(Pid::from_raw(number));
             }

@@ -7,6 +7,7 @@
 //! | `decompress` | `decompress.rs`, with the formats in `compression.rs` |
 //! | `extract` | `extract.rs` |
 //! | `unpack`, `pack` | `tree.rs` |
+//! | `file` | `file.rs` |
 //! | `rename`, `grow` | here |
 //!
 //! Content is streamed, so that memory is bounded, whatever comes out of it; runs of zeros become holes.
@@ -16,6 +17,7 @@ mod compression;
 mod convert;
 mod decompress;
 mod extract;
+mod file;
 mod tree;
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ impl Builder for Transform {
             Kind::Rename { .. } => work.blob,
             Kind::Extract { member } => work.extract(member)?,
             Kind::Unpack => work.unpack()?,
+            Kind::File { path } => work.file(path)?,
             Kind::Pack => work.pack()?,
             Kind::Grow { size } => work.grow(*size)?,
         };

@@ -424,3 +424,42 @@ fn the_footer_of_a_fixed_vhd_is_cut_off() {
     leave from= out to have the format recognised; what is compressed needs `decompress` first
     ");
 }
+
+#[test]
+fn a_kernel_is_taken_out_of_a_disk() {
+    let bench = Bench::new();
+    let boot = bench.path("root/boot");
+    fs::create_dir_all(&boot).unwrap();
+    let kernel = content();
+    fs::write(boot.join("vmlinuz-virt"), &kernel).unwrap();
+    std::os::unix::fs::symlink("/boot/vmlinuz-virt", boot.join("vmlinuz")).unwrap();
+    let arguments = [
+        "-q",
+        "-d",
+        "root",
+        "-t",
+        "ext4",
+        "-E",
+        "offset=1048576",
+        "disk.raw",
+        "16M",
+    ];
+    run(bench.directory.path(), "mke2fs", &arguments);
+    let mut disk = fs::read(bench.path("disk.raw")).unwrap();
+    disk.resize(disk.len() / 512 * 512 + 512, 0);
+    // One partition, from 1 MiB on.
+    disk[450] = 0x83;
+    disk[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let disk = bench.put(&disk);
+    let file = |path: &str| bench.build(Kind::File { path: path.into() }, disk);
+    for path in ["/boot/vmlinuz-virt", "/boot/vmlinuz"] {
+        assert!(bench.read(&file(path).unwrap()) == kernel, "{path}");
+    }
+    insta::assert_snapshot!(text(file("/boot/other").unwrap_err()), @"
+    cannot take /boot/other out of the disk: no file system of it has that file
+    name a file of an ext4 file system on the disk, or fetch the kernel from elsewhere
+    ");
+    let none = bench.build(Kind::File { path: "/x".into() }, bench.put(b"no disk"));
+    assert!(text(none.unwrap_err()).contains("it has no ext4 file system"));
+}

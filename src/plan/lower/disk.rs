@@ -16,6 +16,8 @@ pub(super) struct Disk {
     disk: Input,
     kernel: Option<Input>,
     initrd: Option<Input>,
+    /// Paths of kernel and initrd inside the disk, when they are taken from there.
+    inside: Option<(String, Option<String>)>,
     /// How a machine with it is booted and entered, as JSON of `image::Access`.
     access: serde_json::Value,
     /// Whether a step changed it.
@@ -28,6 +30,7 @@ impl Disk {
             disk,
             kernel: None,
             initrd: None,
+            inside: None,
             access: serde_json::Value::Null,
             changed: false,
         }
@@ -108,11 +111,8 @@ impl Lowering<'_> {
                 kernel.role = "kernel".to_owned();
                 disk.kernel = Some(kernel);
             }
-            Some(Kernel::Tree { path, .. }) => {
-                let message = format!("{path} is inside the disk, where QEMU cannot load it");
-                let help = "fetch the kernel (kernel { fetch … }), or leave it to the disk's own \
-                            boot loader";
-                return Err(Problem::without_place(message).with_help(help).into());
+            Some(Kernel::Tree { path, initrd }) => {
+                disk.inside = Some((path.clone(), initrd.clone()));
             }
             None => {}
         }
@@ -129,9 +129,31 @@ impl Lowering<'_> {
             let node = self.graph.add_step(name, &step, vec![blob])?;
             disk.disk = input("disk", node, "blob");
         }
+        self.take_kernel(disk)?;
         let access = settings.access(self.architecture)?;
         disk.access = serde_json::to_value(access).map_err(PlanError::Template)?;
         Ok(())
+    }
+
+    /// Takes kernel and initrd out of the disk, when they are in it: QEMU loads them from files.
+    fn take_kernel(&mut self, disk: &mut Disk) -> Result<(), PlanError> {
+        let Some((kernel, initrd)) = disk.inside.clone() else {
+            return Ok(());
+        };
+        disk.kernel = Some(self.file_of(disk, "kernel", kernel)?);
+        if let Some(initrd) = initrd {
+            disk.initrd = Some(self.file_of(disk, "initrd", initrd)?);
+        }
+        Ok(())
+    }
+
+    fn file_of(&mut self, disk: &Disk, role: &str, path: String) -> Result<Input, PlanError> {
+        let mut blob = disk.disk.clone();
+        blob.role = "blob".to_owned();
+        let name = format!("{role} {path}");
+        let step = Step::Transform(step::Transform::File { path });
+        let node = self.graph.add_step(name, &step, vec![blob])?;
+        Ok(input(role, node, "blob"))
     }
 
     /// Adds a step that is done inside the machine and gives the changed disk.
@@ -155,6 +177,18 @@ impl Lowering<'_> {
         };
         disk.changed = true;
         self.guest_action(disk, name, action, more)
+    }
+
+    /// Unpacks a layer from outside inside the machine.
+    pub(super) fn unpack_in_guest(
+        &mut self,
+        disk: &mut Disk,
+        name: String,
+        mut layer: Input,
+    ) -> Result<(), PlanError> {
+        layer.role = "source".to_owned();
+        disk.changed = true;
+        self.guest_action(disk, name, GuestAction::Unpack, vec![layer])
     }
 
     fn guest_action(
@@ -200,6 +234,8 @@ impl Lowering<'_> {
         if disk.changed {
             let name = format!("{own}: finish");
             self.guest_action(&mut disk, name, GuestAction::Finish, done.clone())?;
+            // Steps may have installed another kernel.
+            self.take_kernel(&mut disk)?;
         }
         let mut inputs = disk.inputs();
         inputs.extend(done);

@@ -67,12 +67,17 @@ pub(super) fn lower(
         }
         for check in &image.checks {
             let name = format!("{}: {}", image.name.value, label::script("check", check));
-            checks.push((name, lowering.script(check)));
+            checks.push((name, check));
         }
     }
+    // In all of them the environment of the finished image holds.
+    let checks = checks
+        .into_iter()
+        .map(|(name, check)| (name, lowering.script(check)))
+        .collect();
     let made = match trunk {
         Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
-        Trunk::Disk(disk) => lowering.finish_disk(image, disk, checks)?,
+        Trunk::Disk(disk) => lowering.finish_disk(image, *disk, checks)?,
     };
     lowering.image(image, &settings, made)
 }
@@ -80,7 +85,7 @@ pub(super) fn lower(
 /// What steps are done to.
 enum Trunk {
     Tree(tree::Tree),
-    Disk(disk::Disk),
+    Disk(Box<disk::Disk>),
 }
 
 /// What the image step reads: layers, `disk`, `kernel`, `initrd`, checks.
@@ -122,17 +127,17 @@ impl Lowering<'_> {
                 let settings = Settings::of_config(&config);
                 let trunk = match config.layers.is_empty() {
                     false => Trunk::Tree(self.tagged_tree(tag, &config)?),
-                    true => Trunk::Disk(self.tagged_disk(tag, &config)?),
+                    true => Trunk::Disk(Box::new(self.tagged_disk(tag, &config)?)),
                 };
                 (trunk, settings)
             }
             Base::Disk(fetched) => {
                 let disk = self.fetched_disk(own, fetched)?;
-                (Trunk::Disk(disk), Settings::foreign())
+                (Trunk::Disk(Box::new(disk)), Settings::foreign())
             }
             Base::DiskFile(path) => {
                 let disk = self.local_disk(own, path)?;
-                (Trunk::Disk(disk), Settings::foreign())
+                (Trunk::Disk(Box::new(disk)), Settings::foreign())
             }
             Base::Image(_) => unreachable!("the first of a chain has no image as its base"),
         })
@@ -173,8 +178,18 @@ impl Lowering<'_> {
         image: &Image,
         instruction: &Instruction,
     ) -> Result<(), PlanError> {
-        let (step, more) = self.step(image, instruction)?;
         let name = format!("{}: {}", image.name.value, label::instruction(instruction));
+        if let Instruction::Layer(fetched) = instruction {
+            let layer = self.fetched(&image.name.value, fetched)?;
+            return match trunk {
+                Trunk::Tree(tree) => {
+                    tree.push(&layer);
+                    Ok(())
+                }
+                Trunk::Disk(disk) => self.unpack_in_guest(disk, name, layer),
+            };
+        }
+        let (step, more) = self.step(image, instruction)?;
         match trunk {
             Trunk::Tree(tree) => self.layer(tree, name, &step, more),
             Trunk::Disk(disk) => self.guest(disk, name, step, more),
@@ -252,6 +267,7 @@ impl Lowering<'_> {
                 name: service.name.clone(),
                 enable: service.enable,
             }),
+            Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
     }

@@ -37,6 +37,11 @@ pub(super) fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> 
 }
 
 impl Tree {
+    /// Puts a layer from outside on top.
+    pub(super) fn push(&mut self, layer: &Input) {
+        self.layers.push((layer.node, "layer"));
+    }
+
     /// All layers as inputs.
     fn inputs(&self) -> Vec<Input> {
         self.layers
