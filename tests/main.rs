@@ -8,6 +8,7 @@ mod cli;
 mod disk;
 mod end_to_end;
 mod export;
+mod guest;
 mod machines;
 mod recipes;
 mod roles;

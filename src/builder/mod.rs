@@ -8,11 +8,13 @@
 //! | `image` | `image.rs` | the image config |
 //! | `fetch` | `fetch.rs` | content from outside |
 //! | `local` | `local.rs` | local files as a tar |
+//! | steps on a disk | [`guest`] has the machines that they run in | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 
 mod check;
 mod fetch;
+pub mod guest;
 mod image;
 pub mod local;
 mod make_disk;

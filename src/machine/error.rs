@@ -8,6 +8,7 @@ use crate::guest::KeyError;
 use crate::host::MissingProgram;
 use crate::image::Firmware;
 use crate::qemu::overlay::OverlayError;
+use crate::qemu::qmp::QmpError;
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;
 
@@ -141,6 +142,9 @@ pub enum MachineError {
     /// The overlay cannot be made.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// QEMU refused what was asked of it, or did not answer.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
     /// The key pair failed.
     #[error(transparent)]
     Key(#[from] KeyError),

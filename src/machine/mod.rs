@@ -40,6 +40,9 @@
 //!   ssh.log            what the last `ssh` said that tried whether it can be entered
 //!   lock, running, console.lock
 //! ```
+//!
+//! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the process that made
+//! it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has `overlay-1.qcow2` and so on, too.
 
 mod config;
 mod console;
@@ -51,6 +54,7 @@ mod name;
 mod project;
 mod ready;
 mod seed;
+mod stack;
 mod start;
 mod state;
 mod stop;
@@ -59,7 +63,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Forwarded, MachineConfig};
-pub use console::{Console, text_of};
+pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::NewMachine;
 pub use error::{MachineError, NotReady};
 pub use name::{MachineName, NameError};
@@ -80,6 +84,8 @@ pub struct Machines {
     root: Root,
     probes: PathBuf,
     project: Option<Project>,
+    /// This program, when the machines are to end with this process.
+    attached: Option<PathBuf>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -106,6 +112,19 @@ impl Machines {
             root: Root(home.machines()),
             probes: home.probes(),
             project: None,
+            attached: None,
+        }
+    }
+
+    /// Machines of this process alone, in `directory`: their QEMUs end with it, however it ends. `vmfab` is
+    /// this program.
+    #[must_use]
+    pub fn attached(directory: PathBuf, home: &Home, vmfab: PathBuf) -> Self {
+        Self {
+            root: Root(directory),
+            probes: home.probes(),
+            project: None,
+            attached: Some(vmfab),
         }
     }
 
@@ -205,6 +224,14 @@ impl Machine {
     #[must_use]
     pub fn private_key(&self) -> PathBuf {
         self.directory.join(PRIVATE_KEY)
+    }
+
+    /// Whether a QEMU has it. Cheaper than to ask for its state.
+    ///
+    /// # Errors
+    /// The machine's files may not be used.
+    pub fn has_qemu(&self) -> Result<bool, MachineError> {
+        directory::held_by_qemu(&self.directory)
     }
 
     /// Bytes that its disk takes on this host, over the image's.

@@ -33,10 +33,12 @@ pub fn load(
     files: &dyn Files,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, RecipeError> {
-    let place = match path.to_str().and_then(catalogue::find) {
-        Some(recipe) if !files.exists(path) => Place::BuiltIn(recipe.name),
-        _ => Place::path(path),
+    let named = || path.to_str().and_then(|name| in_catalogue(name, files));
+    let place = match files.exists(path) {
+        true => None,
+        false => named(),
     };
+    let place = place.unwrap_or_else(|| Place::path(path));
     let mut loader = Loader {
         files,
         settings,
@@ -75,6 +77,16 @@ pub fn load(
             files: loader.paths,
         }),
         _ => Err(RecipeError::new(place.shown(), problems)),
+    }
+}
+
+/// The recipe of this name in the catalogue: one of the user's goes before a built-in one.
+fn in_catalogue(name: &str, files: &dyn Files) -> Option<Place> {
+    let listed = files.catalogue();
+    let own = listed.iter().find(|(other, _)| other == name);
+    match own {
+        Some((_, path)) => Some(Place::path(path)),
+        None => catalogue::find(name).map(|recipe| Place::BuiltIn(recipe.name)),
     }
 }
 
@@ -311,12 +323,16 @@ impl Loader<'_> {
                 let beside = directory.map(|directory| directory.join(format!("{name}.kdl")));
                 let beside = beside
                     .filter(|path| Place::path(path) != document.place && self.files.exists(path));
-                match (beside, catalogue::find(&name)) {
-                    (Some(path), _) => Some(Target::Elsewhere(Place::path(&path), image)),
-                    (None, Some(recipe)) => {
-                        Some(Target::Elsewhere(Place::BuiltIn(recipe.name), image))
-                    }
-                    (None, None) => {
+                let beside = beside.map(|path| Place::path(&path));
+                // A recipe that stands before a built-in one may start from that.
+                let catalogue = || {
+                    in_catalogue(&name, self.files)
+                        .filter(|place| *place != document.place)
+                        .or_else(|| catalogue::find(&name).map(|one| Place::BuiltIn(one.name)))
+                };
+                match beside.or_else(catalogue) {
+                    Some(place) => Some(Target::Elsewhere(place, image)),
+                    None => {
                         self.unknown(document, index, reference, &name);
                         None
                     }
@@ -421,7 +437,11 @@ impl Loader<'_> {
             .enumerate()
             .filter(|(other, _)| *other != index)
             .map(|(_, image)| image.name.value.as_str());
-        let built_in = catalogue::catalogue().iter().map(|recipe| recipe.name);
+        let listed = self.files.catalogue();
+        let built_in = catalogue::catalogue()
+            .iter()
+            .map(|recipe| recipe.name)
+            .chain(listed.iter().map(|(name, _)| name.as_str()));
         let help = match closest(name, own.chain(built_in.clone())) {
             Some(other) => format!("did you mean \"{other}\"?"),
             None => format!(

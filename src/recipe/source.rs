@@ -1,7 +1,7 @@
 //! Source texts of recipes, and the files that they can name.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use crate::text::{Source, Span, Spanned};
 
@@ -15,6 +15,11 @@ pub trait Files {
 
     /// Whether there is a file or a directory.
     fn exists(&self, path: &Path) -> bool;
+
+    /// Recipes of the user's by name, which go before the built-in ones.
+    fn catalogue(&self) -> Vec<(String, PathBuf)> {
+        Vec::new()
+    }
 
     /// Whether there is a directory.
     fn is_directory(&self, path: &Path) -> bool;

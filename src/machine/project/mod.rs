@@ -75,6 +75,7 @@ impl Project {
             root: Root(self.machines_directory()),
             probes: home.probes(),
             project: Some(self.clone()),
+            attached: None,
         }
     }
 

@@ -147,10 +147,12 @@ impl From<MachineError> for Error {
                  up in the project, before garbage is collected, to have it written anew"
                     .to_owned(),
             ),
-            MachineError::Overlay(_) | MachineError::Key(_) => Self::Failed(Failure {
-                message,
-                ..Failure::default()
-            }),
+            MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
+                Self::Failed(Failure {
+                    message,
+                    ..Failure::default()
+                })
+            }
         }
     }
 }

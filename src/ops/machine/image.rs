@@ -16,7 +16,7 @@ pub fn image(
 ) -> Result<FoundImage, Error> {
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
-            Err(Error::NotFound { .. }) if recipes::names_recipe(name) => {}
+            Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
             result => return result,
         }
     }

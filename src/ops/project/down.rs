@@ -210,7 +210,7 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         until: Until::Ssh,
         timeout: Duration::ZERO,
     };
-    wanted(project, &options).unwrap_or_else(|error| {
+    wanted(context, project, &options).unwrap_or_else(|error| {
         if tell {
             context.emit(Event::Warning {
                 message: format!("the order of the machines is not known: {error}"),

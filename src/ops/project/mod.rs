@@ -90,9 +90,9 @@ fn project(context: &Context) -> Result<&Project, Error> {
 }
 
 /// All machines that the project is to have.
-fn wanted(project: &Project, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
+fn wanted(context: &Context, project: &Project, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
     let Some(file) = project.file() else {
-        return Ok(vec![without_file(project, options)]);
+        return Ok(vec![without_file(context, project, options)]);
     };
     if let Some(image) = &options.image {
         return Err(Error::Usage {
@@ -104,7 +104,7 @@ fn wanted(project: &Project, options: &UpOptions) -> Result<Vec<Wanted>, Error> 
         });
     }
     let file = shortest(&file);
-    let loaded = recipes::load(&file, &options.settings)?;
+    let loaded = recipes::load(context, &file, &options.settings)?;
     if loaded.machines.is_empty() {
         return Err(Error::Usage {
             message: format!("{} describes no machines", file.display()),
@@ -127,7 +127,7 @@ fn shortest(file: &Path) -> PathBuf {
 }
 
 /// The one machine of a directory.
-fn without_file(project: &Project, options: &UpOptions) -> Wanted {
+fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wanted {
     let directory = project.root().file_name().unwrap_or_default();
     let build = |recipe: &str| BuildOptions {
         recipe: recipe.to_owned(),
@@ -138,7 +138,7 @@ fn without_file(project: &Project, options: &UpOptions) -> Wanted {
         name: MachineName::like(&directory.to_string_lossy()),
         source: match &options.image {
             None => Source::Any(build(DEFAULT_IMAGE)),
-            Some(image) if recipes::names_recipe(image) => Source::Recipe(build(image)),
+            Some(image) if recipes::names_recipe(context, image) => Source::Recipe(build(image)),
             Some(image) => Source::Named(image.clone()),
         },
         after: Vec::new(),

@@ -51,7 +51,7 @@ pub struct Planned {
 /// The project's file is wrong, or it does not describe a machine that is named.
 pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Error> {
     let project = project(context)?;
-    let wanted = wanted(project, options)?;
+    let wanted = wanted(context, project, options)?;
     let named = match options.names.as_slice() {
         [] => (0..wanted.len()).collect(),
         names => select(&wanted, names)?,

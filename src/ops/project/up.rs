@@ -67,7 +67,7 @@ pub fn up<E: From<Error>>(
 ) -> Result<Up, E> {
     let project = project(context)?;
     // Mistakes in the file are told without waiting.
-    wanted(project, options)?;
+    wanted(context, project, options)?;
     let projects = Projects::new(&context.home);
     let turn = projects
         .turn(project, context.sink.as_ref(), &context.interrupt)
@@ -395,7 +395,7 @@ fn left(
     project: &Project,
     options: &UpOptions,
 ) -> Result<Vec<MachineName>, Error> {
-    let wanted = wanted(project, options)?;
+    let wanted = wanted(context, project, options)?;
     let machines = project.machines(&context.home).list()?;
     let names = machines.iter().map(Machine::name);
     Ok(names

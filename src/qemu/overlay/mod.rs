@@ -8,11 +8,17 @@
 //! cluster 2       refcount block: 1 for each cluster of this file
 //! cluster 3 …     L1 table, all zero: nothing is allocated, every read goes to the backing file
 //! ```
+//!
+//! What QEMU has written to one, [`Overlay`] reads.
+
+mod map;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+pub use map::{Extent, Overlay};
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -29,7 +35,7 @@ const SECTOR: u64 = 512;
 /// Largest disk, so that the tables fit the one refcount block: far above what file systems do.
 const SIZE_MAX: u64 = 1 << 50;
 
-/// An overlay cannot be made.
+/// An overlay cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// The overlay would hide the end of the disk below it.
@@ -52,8 +58,24 @@ pub enum OverlayError {
     /// The header of the overlay is not one of this program.
     #[error("the overlay {} names a file of its own for its data", .0.display())]
     DataFile(std::path::PathBuf),
-    /// Reading or writing failed.
-    #[error("overlay {}: {source}", path.display())]
+    /// It is not one of those that this program makes and QEMU writes to.
+    #[error("the overlay {} cannot be read: {why}", path.display())]
+    Damaged {
+        /// The overlay.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Reading failed.
+    #[error("read the overlay {}: {source}", path.display())]
+    Read {
+        /// The overlay.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("write the overlay {}: {source}", path.display())]
     Io {
         /// The overlay.
         path: std::path::PathBuf,
@@ -79,7 +101,18 @@ pub fn create(
             backing: backing_size,
         });
     }
-    let head = head(backing, size)?;
+    write(path, &head(backing, "raw", size)?)
+}
+
+/// Writes an overlay of `size` bytes over another one, which is named relative to its directory.
+///
+/// # Errors
+/// See [`OverlayError`].
+pub fn create_over(path: &Path, below: &str, size: u64) -> Result<(), OverlayError> {
+    write(path, &head(below, "qcow2", size)?)
+}
+
+fn write(path: &Path, head: &Head) -> Result<(), OverlayError> {
     let failed = |source| OverlayError::Io {
         path: path.to_owned(),
         source,
@@ -124,7 +157,7 @@ struct Head {
 }
 
 /// The clusters before the L1 table. Pure.
-fn head(backing: &str, size: u64) -> Result<Head, OverlayError> {
+fn head(backing: &str, format: &str, size: u64) -> Result<Head, OverlayError> {
     if size > SIZE_MAX {
         return Err(OverlayError::TooLarge(size));
     }
@@ -137,10 +170,9 @@ fn head(backing: &str, size: u64) -> Result<Head, OverlayError> {
     let clusters = 3 + l1_clusters;
 
     let mut extensions = Vec::new();
-    let format = b"raw";
     extensions.extend(EXTENSION_BACKING_FORMAT.to_be_bytes());
     extensions.extend((format.len() as u32).to_be_bytes());
-    extensions.extend(format);
+    extensions.extend(format.as_bytes());
     extensions.resize(extensions.len().next_multiple_of(8), 0);
     extensions.extend([0; 8]); // the end of the extensions
     let name_offset = u64::from(HEADER_LENGTH) + extensions.len() as u64;
@@ -286,7 +318,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_tables_cover_the_disk(size in 0..=SIZE_MAX, name in "/[a-z/]{0,1022}") {
-            let head = head(&name, size).unwrap();
+            let head = head(&name, "raw", size).unwrap();
             let number = |at: usize| u64::from_be_bytes(head.bytes[at..at + 8].try_into().unwrap());
             let l1_entries = u64::from(u32::from_be_bytes(head.bytes[36..40].try_into().unwrap()));
             prop_assert!(number(24) >= size && number(24) < size + SECTOR);
