@@ -16,3 +16,4 @@ mod sources;
 mod store;
 mod store_format;
 mod support;
+mod transforms;

@@ -70,15 +70,10 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
     Ok(hasher.finish())
 }
 
-fn pack(path: &Path, archive: &mut File) -> io::Result<()> {
+pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<()> {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, archive));
     walk(path, &mut |entry| {
-        let mut header = tar::Header::new_gnu();
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
-        header.set_size(0);
-        header.set_mode(0o755);
+        let mut header = header();
         match entry.kind {
             Kind::Directory => {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -89,14 +84,32 @@ fn pack(path: &Path, archive: &mut File) -> io::Result<()> {
                 tar.append_link(&mut header, entry.inside, target)
             }
             Kind::File(meta) => {
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_mode(if executable(&meta) { 0o755 } else { 0o644 });
-                header.set_size(meta.len());
+                header = file_header(meta.len(), executable(&meta));
                 tar.append_data(&mut header, entry.inside, File::open(entry.path)?)
             }
         }
     })?;
     tar.into_inner()?.flush()
+}
+
+/// The header of an entry that has no bytes, and is root's.
+fn header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
+    header.set_size(0);
+    header.set_mode(0o755);
+    header
+}
+
+/// The header of a file of `size` bytes.
+pub(super) fn file_header(size: u64, executable: bool) -> tar::Header {
+    let mut header = header();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(if executable { 0o755 } else { 0o644 });
+    header.set_size(size);
+    header
 }
 
 struct Entry<'a> {

@@ -10,6 +10,7 @@
 //! | `local` | `local.rs` | local files as a tar |
 //! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
+//! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 
 mod check;
 mod fetch;
@@ -18,6 +19,7 @@ mod image;
 pub mod local;
 mod make_disk;
 mod object;
+mod transform;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,7 @@ pub struct All {
     image: image::Image,
     local: local::Local,
     object: object::Object,
+    transform: transform::Transform,
     tree: tree::Tree,
 }
 
@@ -89,6 +92,10 @@ impl All {
             object: object::Object {
                 store: store.clone(),
             },
+            transform: transform::Transform {
+                sandbox: sandbox.clone(),
+                store: store.clone(),
+            },
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
@@ -107,6 +114,7 @@ impl Builders for All {
             "image" => &self.image,
             "local" => &self.local,
             "object" => &self.object,
+            "transform" => &self.transform,
             "bootstrap" | "packages" | "run" | "file" | "copy" | "user" | "service" | "env"
             | "hostname" | "system" => &self.tree,
             _ => return None,

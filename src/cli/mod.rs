@@ -22,10 +22,12 @@ mod reporter;
 mod session;
 mod table;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+use crate::guest::ec2::{METADATA_ARGUMENT, metadata_main};
 use crate::sandbox;
 use options::Hints;
 use session::Session;
@@ -67,6 +69,12 @@ pub fn main() -> ExitCode {
             .skip(2)
             .map(|argument| argument.to_string_lossy().into_owned());
         return sandbox::worker_main(&rest.collect::<Vec<_>>());
+    }
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == METADATA_ARGUMENT)
+    {
+        return metadata_main(arguments.get(2).map(OsString::as_os_str));
     }
     let hints = Hints::of(&arguments);
     let command = commands::root().color(hints.color.into());

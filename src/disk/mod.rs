@@ -15,17 +15,22 @@
 mod esp;
 pub mod ext4;
 mod fat;
+pub mod foreign;
 mod format;
 mod gpt;
 mod ids;
+mod places;
+mod volume;
 
 use std::io;
 
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
-pub use format::Format;
+pub use format::{Format, ReadAt};
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
+pub use places::ext4_places;
+pub use volume::write_volume;
 
 const MEBIBYTE: u64 = 1 << 20;
 

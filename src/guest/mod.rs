@@ -1,12 +1,22 @@
 //! The guest's side of a machine: how it is told whom to let in, and how it is entered.
 //!
-//! A machine has a key pair of its own. The public half goes in with systemd's credentials, the
+//! A machine has a key pair of its own. The public half goes in by the seed that the image asks for, the
 //! private half stays in the machine's directory. Sessions are those of the `ssh` program.
+//!
+//! | seed | file |
+//! |---|---|
+//! | systemd's credentials | `credentials.rs` |
+//! | NoCloud, a small disk | `nocloud.rs`, with the user data of `cloud.rs` |
+//! | Amazon's metadata service | `ec2.rs`, with the same |
 
+mod cloud;
 mod credentials;
+pub mod ec2;
 mod key;
+pub mod nocloud;
 mod ssh;
 
+pub use cloud::Identity;
 pub use credentials::{Account, oem_strings};
 pub use key::{KeyError, KeyPair};
 pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh};

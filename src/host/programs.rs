@@ -15,8 +15,6 @@ pub enum Program {
     Newgidmap,
     /// Makes ext4 file systems.
     Mke2fs,
-    /// Reads files out of ext4 file systems.
-    Debugfs,
     /// Converts disk images.
     QemuImg,
     /// Runs machines.
@@ -29,13 +27,12 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
         Self::Newgidmap,
         Self::Mke2fs,
-        Self::Debugfs,
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
@@ -51,7 +48,6 @@ impl Program {
             Self::Newuidmap => "newuidmap",
             Self::Newgidmap => "newgidmap",
             Self::Mke2fs => "mke2fs",
-            Self::Debugfs => "debugfs",
             Self::QemuImg => "qemu-img",
             #[cfg(target_arch = "x86_64")]
             Self::QemuSystem => "qemu-system-x86_64",
@@ -69,7 +65,7 @@ impl Program {
             Self::Mmdebstrap => "mmdebstrap",
             Self::Bwrap => "bubblewrap",
             Self::Newuidmap | Self::Newgidmap => "uidmap",
-            Self::Mke2fs | Self::Debugfs => "e2fsprogs",
+            Self::Mke2fs => "e2fsprogs",
             Self::QemuImg => "qemu-utils",
             #[cfg(target_arch = "x86_64")]
             Self::QemuSystem => "qemu-system-x86",
@@ -88,7 +84,6 @@ impl Program {
             Self::Bwrap => "the sandbox of build steps",
             Self::Newuidmap | Self::Newgidmap => "building without root",
             Self::Mke2fs => "making disks",
-            Self::Debugfs => "reading files out of a disk",
             Self::QemuImg => "reading and writing qcow2, vmdk, vhd and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",

@@ -160,8 +160,25 @@ pub enum Seed {
 }
 
 impl Seed {
-    fn is_usual(&self) -> bool {
-        *self == Self::Credentials
+    /// Whether it is the one that images have unless told otherwise.
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde wants"
+    )]
+    #[must_use]
+    pub const fn is_usual(&self) -> bool {
+        matches!(self, Self::Credentials)
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Credentials => "systemd credentials",
+            Self::Nocloud => "NoCloud disk",
+            Self::Ec2 => "EC2 metadata service",
+            Self::None => "none",
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use crate::digest::ObjectId;
-use crate::image::Firmware;
+use crate::image::{Firmware, Seed};
 use crate::qemu::AccelChoice;
 
 /// The version that this program writes, and the newest that it reads.
@@ -27,6 +27,10 @@ pub struct MachineConfig {
     pub image: ObjectId,
     /// The image's name, for people.
     pub image_name: String,
+    /// Tells this machine from all others, to its guest: a UUID. Empty for machines of earlier versions, whose guests are not
+    /// told.
+    #[serde(default)]
+    pub instance: String,
     /// When it was made, in seconds since 1970.
     pub created: u64,
     /// Memory in MiB.
@@ -46,6 +50,9 @@ pub struct MachineConfig {
     pub accel: AccelChoice,
     /// What starts the operating system.
     pub firmware: Firmware,
+    /// How its guest learns its name and whose key to let in.
+    #[serde(default, skip_serializing_if = "Seed::is_usual")]
+    pub seed: Seed,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -113,6 +120,7 @@ pub(in crate::machine) mod tests {
             version: VERSION,
             image: ObjectId::new(Hasher::new("test").finish()),
             image_name: "docker".into(),
+            instance: "0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
             created: 1_700_000_000,
             memory_mib: 1024,
             cpus: 2,
@@ -125,6 +133,7 @@ pub(in crate::machine) mod tests {
             }],
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
+            seed: Seed::Nocloud,
             remove_when_stopped: false,
         }
     }

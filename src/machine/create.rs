@@ -60,6 +60,7 @@ impl Machines {
             version: MachineConfig::VERSION,
             image: new.image,
             image_name: new.config.template.name.clone(),
+            instance: uuid::Uuid::new_v4().to_string(),
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
@@ -71,6 +72,7 @@ impl Machines {
             ports: new.ports.clone(),
             accel: new.accel,
             firmware,
+            seed: new.config.template.boot.seed,
             remove_when_stopped: new.remove_when_stopped,
         };
 
@@ -129,14 +131,29 @@ fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
         });
     }
     let firmware = new.firmware.unwrap_or(template.boot.firmware);
-    let missing = match firmware {
-        Firmware::Direct if new.config.kernel.is_none() => "kernel of its own",
-        Firmware::Uefi if !template.boot.uefi => "boot loader for UEFI",
-        Firmware::Bios if !template.boot.bios => "boot loader for a BIOS",
-        _ => return Ok(firmware),
-    };
+    let ways = ways(new.config);
+    if ways.contains(&firmware) {
+        return Ok(firmware);
+    }
     Err(MachineError::CannotBoot {
         image: template.name.clone(),
-        missing,
+        missing: match firmware {
+            Firmware::Direct => "kernel of its own",
+            Firmware::Uefi => "boot loader for UEFI",
+            Firmware::Bios => "boot loader for a BIOS",
+        },
+        ways,
     })
+}
+
+/// In which ways an image can be booted on this host.
+pub(super) fn ways(config: &ImageConfig) -> Vec<Firmware> {
+    let boot = &config.template.boot;
+    let ways = [
+        (Firmware::Direct, config.kernel.is_some()),
+        (Firmware::Uefi, boot.uefi),
+        (Firmware::Bios, boot.bios && cfg!(target_arch = "x86_64")),
+    ];
+    let possible = ways.into_iter().filter(|(_, possible)| *possible);
+    possible.map(|(way, _)| way).collect()
 }

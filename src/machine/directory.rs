@@ -17,6 +17,8 @@ use crate::host::Interrupt;
 pub(super) mod files {
     pub(crate) const OVERLAY: &str = "overlay.qcow2";
     pub(crate) const FIRMWARE_VARS: &str = "firmware-vars.fd";
+    pub(crate) const SEED: &str = "seed.img";
+    pub(crate) const METADATA: &str = "metadata.json";
     pub(crate) const CONSOLE_LOG: &str = "console.log";
     pub(crate) const CONSOLE_SOCKET: &str = "console.sock";
     pub(crate) const CONSOLE_LOCK: &str = "console.lock";

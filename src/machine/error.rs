@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::name::{MachineName, NameError};
 use crate::guest::KeyError;
 use crate::host::MissingProgram;
+use crate::image::Firmware;
 use crate::qemu::overlay::OverlayError;
 use crate::qemu::qmp::QmpError;
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
@@ -63,6 +64,8 @@ pub enum MachineError {
         image: String,
         /// What is missing for it: `kernel of its own`, `boot loader for UEFI`.
         missing: &'static str,
+        /// In which ways it can be booted.
+        ways: Vec<Firmware>,
     },
     /// The image is for other processors.
     #[error(

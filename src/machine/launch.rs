@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
 use super::config::MachineConfig;
+use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
-use super::{Locked, Machine};
-use crate::guest::{Account, KeyPair, PRIVATE_KEY, oem_strings};
+use super::{Locked, Machine, seed};
 use crate::host::spawn_lasting;
 use crate::image::{Firmware, ImageConfig};
 use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
@@ -153,19 +153,7 @@ fn spec(
     store: &Store,
 ) -> Result<MachineSpec, MachineError> {
     overlay::check(&machine.directory.join(files::OVERLAY))?;
-    let key_path = machine.directory.join(PRIVATE_KEY);
-    let public_key = KeyPair::read(&key_path)?
-        .public_line()
-        .map_err(|error| io_error("encode", &key_path)(std::io::Error::other(error)))?;
-    let accounts: Vec<Account> = image
-        .template
-        .users
-        .iter()
-        .map(|(name, home)| Account {
-            name: name.clone(),
-            home: home.clone(),
-        })
-        .collect();
+    let seeded = seed::prepare(machine, config, &image.template)?;
     let mut forwards = vec![Forward {
         host: config.ssh_port,
         guest: SSH,
@@ -183,7 +171,9 @@ fn spec(
         backing: utf8(store.materialise(&image.disk.id)?)?,
         boot: boot(machine, config, image, store)?,
         forwards,
-        oem_strings: oem_strings(machine.name.as_str(), &public_key, &accounts),
+        seed: seeded.disk,
+        metadata: seeded.metadata,
+        oem_strings: seeded.oem_strings,
         qmp_socket: files::QMP_SOCKET.to_owned(),
         console_socket: files::CONSOLE_SOCKET.to_owned(),
         console_log: files::CONSOLE_LOG.to_owned(),
@@ -201,6 +191,7 @@ fn boot(
             let kernel = image.kernel.ok_or_else(|| MachineError::CannotBoot {
                 image: image.template.name.clone(),
                 missing: "kernel of its own",
+                ways: ways(image),
             })?;
             Ok(Boot::Direct {
                 kernel: store.materialise(&kernel.id)?,

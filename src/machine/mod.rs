@@ -29,6 +29,8 @@
 //!   machine.json       what was asked for
 //!   overlay.qcow2      its disk, over the image's
 //!   firmware-vars.fd   its UEFI variables, when it has UEFI
+//!   seed.img           what it is told by a NoCloud disk, when its image asks for one
+//!   metadata.json      what it is told by Amazon's metadata service, when its image asks that
 //!   id_ed25519         its private key
 //!   known_hosts        the host keys that it has shown
 //!   qmp.sock           QEMU's control socket
@@ -51,6 +53,7 @@ mod launch;
 mod name;
 mod project;
 mod ready;
+mod seed;
 mod stack;
 mod start;
 mod state;

@@ -29,6 +29,10 @@ pub struct MachineSpec {
     pub boot: Boot,
     /// Ports of 127.0.0.1 that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// A raw disk with what the guest's cloud-init wants to know; never written to.
+    pub seed: Option<String>,
+    /// A metadata service in the guest's network.
+    pub metadata: Option<MetadataService>,
     /// SMBIOS type 11 ("OEM") strings, which carry systemd's credentials.
     pub oem_strings: Vec<String>,
     /// Where QEMU listens for QMP.
@@ -62,6 +66,24 @@ pub enum Boot {
     Bios,
 }
 
+/// A web server at an address of the guest's network: a program that answers a connection on its standard input and
+/// output. The guest is told by its hardware that it is one of Amazon's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataService {
+    /// The network, as `ADDRESS/BITS`; addresses in it with the last number 2 and 3 are the host's.
+    pub network: String,
+    /// The server's address, in that network.
+    pub address: String,
+    /// The guest's address, in that network.
+    pub guest: String,
+    /// The address of the guest's network card.
+    pub mac: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The UUID of the hardware.
+    pub system_uuid: String,
+}
+
 /// A TCP port of 127.0.0.1 that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
@@ -87,10 +109,26 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
 
     args.pair("-blockdev", disk(spec));
     args.pair("-device", "virtio-blk-pci,drive=disk,bootindex=1");
-    args.pair("-netdev", network(&spec.forwards));
+    args.pair("-netdev", network(spec));
     // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
-    args.pair("-device", "virtio-net-pci,netdev=net,romfile=");
+    let mut card = "virtio-net-pci,netdev=net,romfile=".to_owned();
+    if let Some(service) = &spec.metadata {
+        card.push_str(&format!(",mac={}", service.mac));
+        args.pair(
+            "-smbios",
+            format!(
+                "type=1,manufacturer=Amazon EC2,product=vmfab,serial={uuid},uuid={uuid}",
+                uuid = service.system_uuid
+            ),
+        );
+    }
+    args.pair("-device", card);
     args.pair("-device", "virtio-rng-pci");
+    // Last, so that the other devices keep their places.
+    if let Some(seed) = &spec.seed {
+        args.pair("-blockdev", read_only("seed", seed));
+        args.pair("-device", "virtio-blk-pci,drive=seed");
+    }
 
     args.pair(
         "-chardev",
@@ -126,8 +164,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
             args.pair("-append", command_line);
         }
         Boot::Uefi { code, vars } => {
-            args.pair("-blockdev", flash("firmware-code", code, true));
-            args.pair("-blockdev", flash("firmware-vars", vars, false));
+            args.pair("-blockdev", read_only("firmware-code", code));
+            args.pair("-blockdev", raw("firmware-vars", vars, false));
             // Without it the firmware goes on to try the network.
             args.pair("-boot", "strict=on");
         }
@@ -179,7 +217,11 @@ fn disk(spec: &MachineSpec) -> String {
     .to_string()
 }
 
-fn flash(node: &str, file: &str, read_only: bool) -> String {
+fn read_only(node: &str, file: &str) -> String {
+    raw(node, file, true)
+}
+
+fn raw(node: &str, file: &str, read_only: bool) -> String {
     json!({
         "driver": "raw",
         "node-name": node,
@@ -189,12 +231,36 @@ fn flash(node: &str, file: &str, read_only: bool) -> String {
     .to_string()
 }
 
-fn network(forwards: &[Forward]) -> String {
+fn network(spec: &MachineSpec) -> String {
     let mut text = "user,id=net".to_owned();
-    for Forward { host, guest } in forwards {
+    if let Some(service) = &spec.metadata {
+        let first = service
+            .network
+            .rsplit_once('.')
+            .map_or("", |(first, _)| first);
+        // QEMU splits the command into words as a shell does.
+        let words: Vec<String> = service
+            .command
+            .iter()
+            .map(|word| shell_word(word))
+            .collect();
+        text.push_str(&format!(
+            ",net={},host={first}.2,dns={first}.3,dhcpstart={},guestfwd=tcp:{}:80-cmd:{}",
+            service.network,
+            service.guest,
+            service.address,
+            quoted(&words.join(" ")),
+        ));
+    }
+    for Forward { host, guest } in &spec.forwards {
         text.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
     }
     text
+}
+
+/// A word that a shell takes as it is.
+fn shell_word(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -220,6 +286,8 @@ mod tests {
                     guest: 80,
                 },
             ],
+            seed: None,
+            metadata: None,
             oem_strings: vec!["io.systemd.credential:a=b,c".into()],
             qmp_socket: "qmp.sock".into(),
             console_socket: "console.sock".into(),
@@ -261,6 +329,24 @@ mod tests {
         spec.accel = Accel::Kvm;
         spec.forwards.clear();
         spec.oem_strings.clear();
+        insta::assert_snapshot!(text(&spec));
+    }
+
+    #[test]
+    fn seeds() {
+        let mut spec = spec(Boot::Bios);
+        spec.oem_strings.clear();
+        spec.seed = Some("seed.img".into());
+        spec.metadata = Some(MetadataService {
+            network: "169.254.169.0/24".into(),
+            address: "169.254.169.254".into(),
+            guest: "169.254.169.15".into(),
+            mac: "52:54:00:12:34:56".into(),
+            command: ["/home/it's, a/vmfab", "__metadata", "metadata.json"]
+                .map(str::to_owned)
+                .into(),
+            system_uuid: "ec21ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
+        });
         insta::assert_snapshot!(text(&spec));
     }
 

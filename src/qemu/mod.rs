@@ -12,5 +12,5 @@ pub mod qmp;
 pub mod socket;
 
 pub use accel::{Accel, AccelChoice, AccelError, ProbeFile, kvm_failed};
-pub use command::{Boot, Forward, MachineSpec, arguments};
+pub use command::{Boot, Forward, MachineSpec, MetadataService, arguments};
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

@@ -70,6 +70,11 @@ pub enum Task {
         /// Existing directory for the copies.
         to: PathBuf,
     },
+    /// A tar of others, unpacked into the tree, which must be empty.
+    Unpack {
+        /// The tar.
+        archive: PathBuf,
+    },
     /// A file of the tree, copied when it is there.
     Fetch {
         /// Absolute path in the tree.

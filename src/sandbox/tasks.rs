@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::bwrap::{self, Sandbox};
 use super::edit::Edit;
+use super::layer;
 use super::limits;
 use super::mounts::{self, Mounts};
 use super::packages::PackageManager;
@@ -77,6 +78,24 @@ impl<'a> Tasks<'a> {
             Task::Host(command) => self.host(command),
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
+            }
+            Task::Unpack { archive } => {
+                layer::unpack_into(archive, self.tree).map_err(|error| match error.kind() {
+                    // The host's trouble, not the archive's.
+                    io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied => {
+                        WorkerError::io("unpack the archive")(error)
+                    }
+                    _ => WorkerError::Unsatisfiable {
+                        message: format!("the archive cannot be unpacked: {error}"),
+                        help:
+                            "see whether the file is whole where it comes from, and whether it is \
+                               the archive of a root file system"
+                                .to_owned(),
+                    },
+                })
             }
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

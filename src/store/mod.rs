@@ -34,6 +34,7 @@ mod materialise;
 mod pack;
 mod read;
 mod records;
+mod resize;
 mod root;
 mod session;
 mod sink;

@@ -77,6 +77,7 @@ fn an_image_is_inspected_by_tag_or_id() {
     architecture: x86_64
     boots:        kernel directly
     command line: root=/dev/vda console=ttyS0
+    seed:         systemd credentials
     disk:         4.9 KiB ext4 "root", 0636fc3dbba4
     layers:       2
     user:         root

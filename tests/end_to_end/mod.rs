@@ -11,4 +11,5 @@ mod output;
 mod rebuild;
 mod refusal;
 mod sandbox;
+mod seeds;
 mod unprivileged;

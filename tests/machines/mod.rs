@@ -26,13 +26,14 @@ use vmfab::ops::{Context, images};
 use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
+mod bios;
 mod life;
 mod projects;
 mod requests;
 mod robust;
 mod tiny;
 
-use tiny::tiny_kernel;
+use tiny::{tiny_disk, tiny_kernel};
 
 /// What tests wait at most for things that take a moment.
 const MOMENT: Duration = Duration::from_secs(60);

@@ -9,6 +9,30 @@
 /// its byte 0x200. Ports: 0x3f8 is the serial port, 0x600 the power management of q35 (ICH9, set up
 /// by SeaBIOS): +0 events, +2 events that are enabled, +4 control.
 pub(super) fn tiny_kernel() -> Vec<u8> {
+    // Two sectors of real-mode code, and as much of "protected-mode kernel", which never runs.
+    let mut image = vec![0; 2048];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]); // setup_sects
+    put(0x1fe, &[0x55, 0xaa]); // boot_flag
+    put(0x200, &[0xeb, 0x6e]); // jmp 0x270
+    put(0x202, b"HdrS");
+    put(0x206, &0x0203_u16.to_le_bytes()); // protocol
+    put(0x211, &[1]); // loadflags: LOADED_HIGH
+    put_code(&mut image[0x200..]);
+    image
+}
+
+/// A disk of 1 MiB with the same guest in its boot sector, which a BIOS loads to 0x7c00 and starts.
+pub(super) fn tiny_disk() -> Vec<u8> {
+    let mut disk = vec![0; 1 << 20];
+    disk[..5].copy_from_slice(&[0xea, 0x70, 0x00, 0xc0, 0x07]); // jmp 0x07c0:0x0070
+    put_code(&mut disk[..510]);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
+}
+
+/// Puts the guest into the segment that it runs in.
+fn put_code(segment: &mut [u8]) {
     const UP: &[u8] = b"tiny: up\r\n\0";
     const PANIC: &[u8] = b"Kernel panic - not syncing: tiny: as you wish\r\n\0";
     #[rustfmt::skip]
@@ -65,17 +89,8 @@ pub(super) fn tiny_kernel() -> Vec<u8> {
         // return:
         /* d4 */ 0xc3,                   // ret
     ];
-    // Two sectors of real-mode code, and as much of "protected-mode kernel", which never runs.
-    let mut image = vec![0; 2048];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]); // setup_sects
-    put(0x1fe, &[0x55, 0xaa]); // boot_flag
-    put(0x200, &[0xeb, 0x6e]); // jmp 0x270
-    put(0x202, b"HdrS");
-    put(0x206, &0x0203_u16.to_le_bytes()); // protocol
-    put(0x211, &[1]); // loadflags: LOADED_HIGH
-    put(0x270, CODE);
-    put(0x300, UP);
-    put(0x300 + UP.len(), PANIC);
-    image
+    let mut put = |at: usize, bytes: &[u8]| segment[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x70, CODE);
+    put(0x100, UP);
+    put(0x100 + UP.len(), PANIC);
 }

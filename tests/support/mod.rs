@@ -11,7 +11,7 @@ mod recipes;
 use std::process::{Command, Output, Stdio};
 
 pub(crate) use build::{Build, Running};
-pub(crate) use lab::{Lab, base, program};
+pub(crate) use lab::{Lab, base, command_in, program};
 pub(crate) use machine::Machine;
 pub(crate) use recipes::Recipes;
 use serde_json::Value;

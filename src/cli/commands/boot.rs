@@ -87,7 +87,7 @@ pub(crate) struct Boot {
     )]
     accel: Accel,
 
-    /// What starts the operating system: direct or uefi [default: as the image says]
+    /// What starts the operating system: direct, uefi or bios [default: as the image says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
     firmware: Option<BootFirmware>,
 

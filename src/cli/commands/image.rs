@@ -10,6 +10,7 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::parse_tag;
 use crate::digest::ObjectId;
+use crate::image::Firmware;
 use crate::ops::images::{self, FoundImage, LayerEntry};
 use crate::store::TagName;
 
@@ -89,16 +90,19 @@ fn describe(found: &FoundImage) -> String {
     for (key, value) in &template.metadata {
         rows.push(("metadata", format!("{key}: {value}")));
     }
-    let firmware = match (template.boot.firmware, template.boot.uefi) {
-        (crate::image::Firmware::Direct, false) => "kernel directly",
-        (crate::image::Firmware::Direct, true) => "kernel directly; the disk boots with UEFI, too",
-        (crate::image::Firmware::Uefi, _) => "UEFI",
-        (crate::image::Firmware::Bios, _) => "BIOS",
+    let boot = &template.boot;
+    let firmware = match (boot.firmware, boot.uefi, boot.bios) {
+        (Firmware::Direct, false, false) => "kernel directly",
+        (Firmware::Direct, true, _) => "kernel directly; the disk boots with UEFI, too",
+        (Firmware::Direct, false, true) => "kernel directly; the disk boots with a BIOS, too",
+        (Firmware::Uefi, ..) => "UEFI",
+        (Firmware::Bios, ..) => "BIOS",
     };
     rows.extend([
         ("architecture", template.architecture.clone()),
         ("boots", firmware.to_owned()),
-        ("command line", template.boot.command_line.clone()),
+        ("command line", boot.command_line.clone()),
+        ("seed", boot.seed.describe().to_owned()),
         (
             "disk",
             match &template.filesystem {

@@ -73,6 +73,7 @@ fn describe(details: &MachineDetails) -> String {
                     Firmware::Bios => "BIOS".to_owned(),
                 },
             ),
+            ("seed", settings.seed.describe().to_owned()),
             (
                 "ssh",
                 format!(

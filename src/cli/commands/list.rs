@@ -132,7 +132,7 @@ fn age(created: u64, now: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::digest::{Hasher, ObjectId};
-    use crate::image::Firmware;
+    use crate::image::{Firmware, Seed};
     use crate::machine::Forwarded;
     use crate::ops::machine::{Settings, SshAddress};
     use crate::qemu::AccelChoice;
@@ -164,6 +164,7 @@ mod tests {
             }],
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
+            seed: Seed::Credentials,
             remove_when_stopped: false,
         };
         let entries = [

@@ -129,7 +129,7 @@ fn program(program: Program, root: bool) -> Check {
 /// The version that a program tells, when it does.
 fn version(program: Program, path: &Path) -> Option<String> {
     let option = match program {
-        Program::Mke2fs | Program::Debugfs | Program::Ssh => "-V",
+        Program::Mke2fs | Program::Ssh => "-V",
         // They have no such option.
         Program::Newuidmap | Program::Newgidmap => return None,
         _ => "--version",

@@ -1,6 +1,7 @@
 //! What a user can do about each error of a machine.
 
 use super::super::{Error, Failure};
+use crate::image::Firmware;
 use crate::machine::{MachineError, NotReady};
 use crate::qemu::{AccelError, FirmwareMissing};
 
@@ -56,14 +57,17 @@ impl From<MachineError> for Error {
             MachineError::AccelFailed { .. } => {
                 failed("leave out --accel, or say --accel tcg, which is slower".to_owned())
             }
-            MachineError::CannotBoot { missing, .. } => failed(format!(
-                "boot it with --firmware {}, or build it with one",
-                if missing.contains("UEFI") {
-                    "direct"
-                } else {
-                    "uefi"
-                }
-            )),
+            MachineError::CannotBoot { ways, .. } => failed(match ways.first() {
+                Some(way) => format!(
+                    "boot it with --firmware {}, or build it with one",
+                    match way {
+                        Firmware::Direct => "direct",
+                        Firmware::Uefi => "uefi",
+                        Firmware::Bios => "bios",
+                    }
+                ),
+                None => "build it with one".to_owned(),
+            }),
             MachineError::Architecture { .. } => failed("build the image on this host".to_owned()),
             MachineError::Port { port, ref source } => failed(match source.kind() {
                 std::io::ErrorKind::AddrInUse => format!(

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::{Context, Error};
 use super::find_machine;
 use crate::digest::ObjectId;
-use crate::image::Firmware;
+use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::AccelChoice;
 
@@ -69,6 +69,8 @@ pub struct Settings {
     pub accel: AccelChoice,
     /// What starts the operating system.
     pub firmware: Firmware,
+    /// How its guest learns its name and whose key to let in.
+    pub seed: Seed,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -157,6 +159,7 @@ fn settings(config: MachineConfig) -> Settings {
         ports: config.ports,
         accel: config.accel,
         firmware: config.firmware,
+        seed: config.seed,
         remove_when_stopped: config.remove_when_stopped,
     }
 }

@@ -148,7 +148,6 @@ impl Lowering<'_> {
     }
 
     fn file_of(&mut self, disk: &Disk, role: &str, path: String) -> Result<Input, PlanError> {
-        self.programs.insert(Program::Debugfs);
         let mut blob = disk.disk.clone();
         blob.role = "blob".to_owned();
         let name = format!("{role} {path}");

@@ -112,7 +112,8 @@ impl Lowering<'_> {
         from: Option<DiskFormat>,
     ) -> Result<Input, PlanError> {
         if from != Some(DiskFormat::Raw) {
-            self.programs.insert(Program::QemuImg);
+            // It runs confined, as all programs that read what others made.
+            self.programs.extend([Program::QemuImg, Program::Bwrap]);
         }
         blob.role = "blob".to_owned();
         let step = Step::Transform(step::Transform::Convert {

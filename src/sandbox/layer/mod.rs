@@ -15,7 +15,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 pub(super) use pack::pack;
-pub(super) use unpack::unpack;
+pub(super) use unpack::{unpack, unpack_into};
 
 const WHITEOUT_PREFIX: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
@@ -26,6 +26,12 @@ const OVERLAY_ATTRIBUTES: &str = "user.overlay.";
 const PACKED_ATTRIBUTES: [&str; 3] = ["security.capability", "system.posix_acl_", "user."];
 /// Prefix of extended attributes in pax headers, as GNU tar, libarchive and Docker write them.
 const PAX_ATTRIBUTE: &str = "SCHILY.xattr.";
+
+/// Whether an extended attribute is kept.
+fn is_kept(attribute: &str) -> bool {
+    let mut kept = PACKED_ATTRIBUTES.iter();
+    kept.any(|prefix| attribute.starts_with(prefix)) && !attribute.starts_with(OVERLAY_ATTRIBUTES)
+}
 
 /// Sets the time of a file to whole seconds: what a tar holds.
 fn set_time(path: &Path, seconds: i64) -> io::Result<()> {

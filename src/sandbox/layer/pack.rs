@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tar::{Builder, EntryType, Header};
 
-use super::{
-    OPAQUE, OPAQUE_ATTRIBUTE, OVERLAY_ATTRIBUTES, PACKED_ATTRIBUTES, PAX_ATTRIBUTE,
-    WHITEOUT_PREFIX, set_time,
-};
+use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time};
 
 /// Packs `upper` into `archive`. A file time at or after `started` becomes `epoch` (all in seconds
 /// since 1970), in the archive and on disk, so that `upper` can serve as the unpacked layer. Times
@@ -137,11 +134,7 @@ impl Packer {
     fn attributes(&mut self, path: &Path) -> io::Result<()> {
         let mut attributes = Vec::new();
         for name in attribute_names(path)? {
-            if !PACKED_ATTRIBUTES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-                || name.starts_with(OVERLAY_ATTRIBUTES)
-            {
+            if !is_kept(&name) {
                 continue;
             }
             attributes.push((format!("{PAX_ATTRIBUTE}{name}"), attribute(path, &name)?));

@@ -9,12 +9,17 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, XattrFlags};
 use tar::EntryType;
 
-use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, set_time};
+use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time};
 
 /// Unpacks `archive` into the new directory `target`. Entries must stay inside: no absolute paths,
 /// no `..`, and no path that goes through a link of the archive.
 pub(in crate::sandbox) fn unpack(archive: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir(target)?;
+    unpack_into(archive, target)
+}
+
+/// As [`unpack`], into an empty directory.
+pub(in crate::sandbox) fn unpack_into(archive: &Path, target: &Path) -> io::Result<()> {
     fs::set_permissions(target, fs::Permissions::from_mode(0o755))?;
     let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
     let mut directory_times = HashMap::new();
@@ -80,7 +85,7 @@ fn one<R: Read>(
                     && fs::symlink_metadata(&path)?.is_dir() => {}
             result => result?,
         },
-        EntryType::Regular | EntryType::Continuous => {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -165,7 +170,15 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String,
         for extension in extensions {
             let extension = extension?;
             let key = extension.key().map_err(io::Error::other)?;
-            if let Some(name) = key.strip_prefix(PAX_ATTRIBUTE) {
+            if key.starts_with("GNU.sparse.") {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "sparse files in pax form are not supported; make the tar without --sparse",
+                ));
+            }
+            if let Some(name) = key.strip_prefix(PAX_ATTRIBUTE)
+                && is_kept(name)
+            {
                 found.push((name.to_owned(), extension.value_bytes().to_owned()));
             }
         }

@@ -72,6 +72,15 @@ impl Cutter {
         }
     }
 
+    /// Goes on behind a chunk of content that begins with the bytes `start`, when that is no tar; tells whether it does.
+    pub(super) fn resume(&mut self, start: &[u8]) -> bool {
+        let disk = !is_tar(start);
+        if disk {
+            *self = Self::within_disk();
+        }
+        disk
+    }
+
     /// Whether zeros may be skipped without being shown: whether this is no tar, at the start of a block.
     pub(super) const fn may_skip(&self) -> bool {
         matches!(self.zone, Some(Zone::Disk)) && self.in_block == 0

@@ -103,6 +103,18 @@ impl ObjectWriter {
         })
     }
 
+    /// Begins with chunks of other content that began with the bytes `start`; tells how far they reach. Chunks of a tar do
+    /// not tell how the rest of it is to be cut: then nothing is taken.
+    pub(super) fn begin_with(&mut self, start: &[u8], chunks: Vec<Chunk>) -> u64 {
+        let Some(last) = chunks.last() else { return 0 };
+        if !self.cutter.resume(start) {
+            return 0;
+        }
+        self.offset = last.offset + u64::from(last.length);
+        self.list.chunks = chunks;
+        self.offset
+    }
+
     /// Takes up to `most` bytes from `read`; tells how many, 0 at its end.
     pub(super) fn fill(
         &mut self,

@@ -1,0 +1,120 @@
+//! Disks of all formats as raw bytes.
+//!
+//! qemu-img reads them, in the same confinement as other programs of the host: it sees no files but its own. It is
+//! told the format, and never guesses; and the header was looked at before, so that the file names no other.
+
+use serde_json::json;
+
+use super::compression::looks_like;
+use super::{Work, bytes, unusable};
+use crate::derivation::BuildError;
+use crate::digest::ObjectRef;
+use crate::disk::Format;
+use crate::disk::foreign::{self, Footer, FooterKind, ForeignError};
+use crate::sandbox::{HostCommand, Task};
+
+impl Work<'_> {
+    /// A fixed VHD without its footer. All chunks but the last are those of the VHD.
+    pub(super) fn strip_vhd_footer(&self) -> Result<ObjectRef, BuildError> {
+        let blob = self.open()?;
+        let footer = Footer::read(&blob).map_err(|error| self.refused(error))?;
+        let size = footer
+            .fixed_size(&blob)
+            .map_err(|error| self.refused(error))?;
+        self.say(&format!("fixed VHD: a disk of {}", bytes(size)))?;
+        let disk = self.store().resize(&self.blob.id, size);
+        disk.map_err(BuildError::other)
+    }
+
+    /// A disk as raw bytes; its format is recognised by content when none is given.
+    pub(super) fn convert(&self, from: Option<&str>) -> Result<ObjectRef, BuildError> {
+        let blob = self.open()?;
+        let read_error = |error| self.read_error(error, BuildError::other);
+        let found = Format::of(&blob).map_err(read_error)?;
+        let format = from.and_then(Format::named).unwrap_or(found);
+        if format == Format::Raw {
+            self.say(&format!("raw: a disk of {}", bytes(self.blob.size)))?;
+            return Ok(self.blob);
+        }
+        if format != found {
+            let looks = match found {
+                Format::Raw => looks_like(&blob.head(512).map_err(read_error)?),
+                found => format!("a {} disk", found.name()),
+            };
+            return Err(unusable(
+                format!("it is no {} disk: it looks like {looks}", format.name()),
+                "leave from= out to have the format recognised; what is compressed needs \
+                 `decompress` first",
+            ));
+        }
+        let header = foreign::check(format, &blob).map_err(|error| self.refused(error))?;
+        if format == Format::Vhd
+            && Footer::read(&blob).is_ok_and(|footer| footer.kind == FooterKind::Fixed)
+        {
+            return self.strip_vhd_footer();
+        }
+        drop(blob);
+        self.say(&format!(
+            "{}: a disk of {}",
+            format.name(),
+            bytes(header.size)
+        ))?;
+        self.qemu_img(format)
+    }
+
+    fn qemu_img(&self, format: Format) -> Result<ObjectRef, BuildError> {
+        let sandbox = &self.transform.sandbox;
+        let scratch = sandbox.scratch()?;
+        let source = scratch.path().join("source");
+        sandbox.write_object(&self.blob, &source)?;
+        let raw = self.store().temporary().map_err(BuildError::other)?;
+        let mut image = json!({
+            "driver": format.name(),
+            "file": { "driver": "file", "filename": source.to_string_lossy() },
+        });
+        match format {
+            // Whatever its header says.
+            Format::Qcow2 => image["backing"] = json!(null),
+            Format::Vhd => {
+                image["driver"] = json!("vpc");
+                // The other size there is, cylinders by heads by sectors, is rounded down, and ends at 127 GiB.
+                image["force_size_calc"] = json!("current_size");
+            }
+            _ => {}
+        }
+        let argv = [
+            "qemu-img".to_owned(),
+            "convert".to_owned(),
+            "-O".to_owned(),
+            "raw".to_owned(),
+            format!("json:{image}"),
+            raw.path().to_string_lossy().into_owned(),
+        ];
+        let command = HostCommand {
+            argv: argv.into(),
+            env: Default::default(),
+            writable: vec![raw.path().to_owned()],
+            network: false,
+        };
+        let task = Task::Host(command);
+        sandbox
+            .run(&scratch, &[], vec![task], self.request)
+            .map_err(|error| match error {
+                BuildError::Command { how, tail, .. } => BuildError::Command {
+                    command: format!("qemu-img convert from {}", format.name()),
+                    how,
+                    tail,
+                },
+                other => other,
+            })?;
+        drop(scratch);
+        self.store().adopt_disk(raw).map_err(BuildError::other)
+    }
+
+    fn refused(&self, error: ForeignError) -> BuildError {
+        match error {
+            ForeignError::Io(error) => self.read_error(error, BuildError::other),
+            error => unusable(error.to_string(), error.help()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Compressed content.
+
+use std::io::{self, BufReader, Read};
+
+use super::compression::{Compression, looks_like};
+use super::{BUFFER, Work, bytes, unusable};
+use crate::derivation::BuildError;
+use crate::digest::ObjectRef;
+
+impl Work<'_> {
+    /// The input, decompressed; the format is recognised by content when none is given.
+    pub(super) fn decompress(&self, format: Option<&str>) -> Result<ObjectRef, BuildError> {
+        let head = self.head()?;
+        let found = Compression::of(&head);
+        let format = match (format, found) {
+            (Some(name), found) => {
+                let format = Compression::named(name);
+                if found != format {
+                    return Err(unusable(
+                        format!("it is not {name} data: it looks like {}", looks_like(&head)),
+                        "leave the format out to have it recognised, or see whether the address is right",
+                    ));
+                }
+                format
+            }
+            (None, found) => found,
+        };
+        let format = format.ok_or_else(|| {
+            unusable(
+                format!(
+                    "it is compressed in no way that is known: it looks like {}",
+                    looks_like(&head)
+                ),
+                "gz, xz, zst and bz2 are known; leave `decompress` out when it is not compressed",
+            )
+        })?;
+        let mut stream = self.decompressed(format)?;
+        let object = self.put(&mut stream, |error| damaged(format, &error))?;
+        self.say(&format!(
+            "{}: from {} to {}",
+            format.name(),
+            bytes(self.blob.size),
+            bytes(object.size)
+        ))?;
+        Ok(object)
+    }
+
+    /// The first bytes of the input.
+    pub(super) fn head(&self) -> Result<Vec<u8>, BuildError> {
+        let head = self.open()?.head(512);
+        head.map_err(|error| self.read_error(error, BuildError::other))
+    }
+
+    /// The input as a stream, decompressed.
+    pub(super) fn decompressed(
+        &self,
+        format: Compression,
+    ) -> Result<Box<dyn Read + 'static>, BuildError> {
+        let stream = BufReader::with_capacity(BUFFER, self.open()?);
+        format
+            .reader(stream)
+            .map_err(|error| self.read_error(error, |error| damaged(format, &error)))
+    }
+}
+
+/// The stream is not what its format asks for.
+pub(super) fn damaged(format: Compression, error: &io::Error) -> BuildError {
+    let why = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it ends in the middle".to_owned(),
+        _ => error.to_string(),
+    };
+    unusable(
+        format!("the {} data is damaged: {why}", format.name()),
+        "see whether the file is whole where it comes from; a checksum in the recipe makes sure of it",
+    )
+}

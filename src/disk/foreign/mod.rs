@@ -1,0 +1,217 @@
+//! Disks that others made: their headers, as far as they decide whether a file can be trusted to be the whole
+//! disk. Pure.
+//!
+//! | file | format | what is refused |
+//! |---|---|---|
+//! | `qcow2.rs` | QEMU's | backing files, external data files, encryption, unknown features |
+//! | `vmdk.rs` | VMware's | descriptors that name other files, or a parent |
+//! | `vhd.rs` | Virtual PC's | differencing disks, which name a parent |
+//! | `vhdx.rs` | Hyper-V's | the same |
+//!
+//! Also refused is what ends before the parts that its tables name: programs read zeros there, without a word.
+//!
+//! A disk that names another file would make the program that reads it open that file, whatever it is and
+//! whosever. Nothing is read through QEMU before this was looked at.
+
+mod qcow2;
+mod vhd;
+mod vhdx;
+mod vmdk;
+
+use std::io;
+
+use super::{Format, ReadAt};
+
+pub use vhd::{Footer, FooterKind};
+
+/// What the header of a disk says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the disk in it.
+    pub size: u64,
+}
+
+/// A disk that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignError {
+    /// It cannot be read.
+    #[error("cannot read it: {0}")]
+    Io(io::Error),
+    /// It has another format, or its header is not whole.
+    #[error("it is no {} that can be read: {why}", format.name())]
+    Malformed {
+        /// The format that it should have.
+        format: Format,
+        /// What is wrong.
+        why: String,
+    },
+    /// It is only a part of a disk.
+    #[error("the {} file is not the whole disk: {what}", format.name())]
+    NamesFile {
+        /// Its format.
+        format: Format,
+        /// What it names.
+        what: String,
+    },
+    /// It needs what is not there.
+    #[error("the {} file {what}", format.name())]
+    Unsupported {
+        /// Its format.
+        format: Format,
+        /// What it needs.
+        what: String,
+        /// What to do next.
+        help: String,
+    },
+}
+
+impl ForeignError {
+    /// What to do next.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Io(_) => "try again".to_owned(),
+            Self::Malformed { .. } => {
+                "see whether the download is the right file and whole; without from= the format is \
+                 recognised by content"
+                    .to_owned()
+            }
+            Self::NamesFile { format, .. } => format!(
+                "make one file of it where all its parts are: qemu-img convert -O {} FILE WHOLE",
+                match format {
+                    Format::Vhd => "vpc",
+                    other => other.name(),
+                }
+            ),
+            Self::Unsupported { help, .. } => help.clone(),
+        }
+    }
+}
+
+/// Looks at the header of a disk file, and refuses what is not one whole disk in one file.
+///
+/// # Errors
+/// See [`ForeignError`].
+pub fn check(format: Format, file: &dyn ReadAt) -> Result<Header, ForeignError> {
+    let size = match format {
+        Format::Raw => file.size().map_err(ForeignError::Io)?,
+        Format::Qcow2 => qcow2::check(file)?,
+        Format::Vmdk => vmdk::check(file)?,
+        Format::Vhd => {
+            let footer = Footer::read(file)?;
+            footer.check_copy(file)?;
+            footer.size
+        }
+        Format::Vhdx => vhdx::check(file)?,
+    };
+    Ok(Header { size })
+}
+
+/// Reads a part of a header; the end of the file before it is a malformed file.
+fn part(
+    format: Format,
+    file: &dyn ReadAt,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, ForeignError> {
+    file.bytes_at(offset, length)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => malformed(format, "it ends before its header does"),
+            _ => ForeignError::Io(error),
+        })
+}
+
+/// A file, as its tables divide it.
+struct Parts<'a> {
+    format: Format,
+    file: &'a dyn ReadAt,
+    size: u64,
+    /// Bytes of tables that may still be read. Tables do not overlap, so there are not more than the file has.
+    tables: u64,
+}
+
+impl<'a> Parts<'a> {
+    fn new(format: Format, file: &'a dyn ReadAt) -> Result<Self, ForeignError> {
+        let size = file.size().map_err(ForeignError::Io)?;
+        Ok(Self {
+            format,
+            file,
+            size,
+            tables: size,
+        })
+    }
+
+    /// Reads a table.
+    fn table(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, ForeignError> {
+        self.inside(offset, length)?;
+        self.tables = self
+            .tables
+            .checked_sub(length)
+            .ok_or_else(|| malformed(self.format, "its tables overlap"))?;
+        part(self.format, self.file, offset, length as usize)
+    }
+
+    /// Whether a part lies in the file.
+    fn inside(&self, offset: u64, length: u64) -> Result<(), ForeignError> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(malformed(
+                self.format,
+                format!(
+                    "it ends after {} bytes, before what its tables name",
+                    self.size
+                ),
+            )),
+        }
+    }
+}
+
+fn malformed(format: Format, why: impl Into<String>) -> ForeignError {
+    ForeignError::Malformed {
+        format,
+        why: why.into(),
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    if let Some(part) = bytes.get(at..at + N) {
+        array.copy_from_slice(part);
+    }
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever a header says, it is looked at without a panic or endless work.
+        #[test]
+        fn headers_that_lie_are_no_harm(
+            which in 0_usize..4,
+            length in 0_usize..4096,
+            writes in prop::collection::vec((0_usize..4096, any::<u64>()), 0..12),
+        ) {
+            let format = Format::NAMES[1 + which].1;
+            let mut bytes = match format {
+                Format::Qcow2 => qcow2::tests::header(),
+                Format::Vmdk => vmdk::tests::header("monolithicSparse"),
+                Format::Vhd => vhd::tests::fixed(8192),
+                _ => vhdx::tests::header(false),
+            };
+            let from = bytes.len().saturating_sub(4096);
+            for (at, value) in writes {
+                // Near the end for what has a footer, else near the start.
+                let at = if format == Format::Vhd { from + at } else { at };
+                if let Some(room) = bytes.get_mut(at..at + 8) {
+                    room.copy_from_slice(&value.to_be_bytes());
+                }
+            }
+            bytes.truncate(bytes.len() - length.min(bytes.len()));
+            let _ = check(format, &bytes[..].to_vec().as_slice());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What cloud-init and its likes are told, whichever way it reaches them. Pure.
+//!
+//! Source: cloud-init's reference of modules <https://docs.cloud-init.io/en/latest/reference/modules.html>.
+//! Texts are YAML in its simplest form, with strings in JSON's quotes, which are YAML's too: tiny programs read it.
+
+use super::Account;
+
+/// A machine, as its guest gets to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Tells this machine from all others: a guest that sees another one boots for the first time. A UUID, in its usual
+    /// form.
+    pub instance: String,
+    /// The host name.
+    pub hostname: String,
+    /// A line of an `authorized_keys` file.
+    pub public_key: String,
+    /// The account that is entered.
+    pub ssh_user: String,
+    /// Accounts that the key opens.
+    pub accounts: Vec<Account>,
+}
+
+impl Identity {
+    /// The user data: whom to let in. The image's default user and root get the key like all others; an account that the
+    /// image does not have is made, without a password and with the right to sudo when it is the one that is entered.
+    ///
+    /// `ssh_pwauth` is not said: cloud-init would start sshd anew for it, after the machine could be entered.
+    #[must_use]
+    pub fn user_data(&self) -> String {
+        let key = quoted(self.public_key.trim_end());
+        let mut text = format!(
+            "#cloud-config\n\
+             disable_root: false\n\
+             ssh_authorized_keys:\n  - {key}\n\
+             users:\n  - default\n"
+        );
+        for Account { name, .. } in self
+            .accounts
+            .iter()
+            .filter(|account| account.name != "root")
+        {
+            text.push_str(&format!("  - name: {}\n", quoted(name)));
+            // No password fits "*". A locked account could not be entered with a key either, where sshd does not use PAM.
+            text.push_str("    lock_passwd: false\n    hashed_passwd: \"*\"\n");
+            if *name == self.ssh_user {
+                text.push_str("    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n");
+            }
+            text.push_str(&format!("    ssh_authorized_keys:\n      - {key}\n"));
+        }
+        text
+    }
+}
+
+/// Text in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn identity() -> Identity {
+        let account = |name: &str, home: &str| Account {
+            name: name.into(),
+            home: home.into(),
+        };
+        Identity {
+            instance: "0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
+            hostname: "docker".into(),
+            public_key: "ssh-ed25519 AAAA vmfab \"machine\" of docker".into(),
+            ssh_user: "vm".into(),
+            accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
+        }
+    }
+
+    #[test]
+    fn user_data() {
+        insta::assert_snapshot!(identity().user_data(), @r##"
+        #cloud-config
+        disable_root: false
+        ssh_authorized_keys:
+          - "ssh-ed25519 AAAA vmfab \"machine\" of docker"
+        users:
+          - default
+          - name: "vm"
+            lock_passwd: false
+            hashed_passwd: "*"
+            sudo: "ALL=(ALL) NOPASSWD:ALL"
+            ssh_authorized_keys:
+              - "ssh-ed25519 AAAA vmfab \"machine\" of docker"
+        "##);
+    }
+}

@@ -1,0 +1,107 @@
+//! How the guest of a machine learns its name and whose key to let in.
+//!
+//! What it is told is made anew at each start, from the machine's config and its image: the same as long as the machine is
+//! the same.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use super::Machine;
+use super::config::MachineConfig;
+use super::directory::files;
+use super::error::{MachineError, io_error};
+use super::launch::utf8;
+use crate::disk::write_volume;
+use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
+use crate::guest::{Account, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings};
+use crate::image::{ImageTemplate, Seed};
+use crate::qemu::MetadataService;
+
+/// What QEMU gets for the guest to read. At most one of them.
+#[derive(Debug, Default)]
+pub(super) struct Seeded {
+    pub(super) disk: Option<String>,
+    pub(super) metadata: Option<MetadataService>,
+    pub(super) oem_strings: Vec<String>,
+}
+
+/// Makes the seed that the image of a machine asks for. It gets in this way and no other: so a machine that can be entered
+/// shows that its seed works.
+pub(super) fn prepare(
+    machine: &Machine,
+    config: &MachineConfig,
+    template: &ImageTemplate,
+) -> Result<Seeded, MachineError> {
+    let key_path = machine.directory.join(PRIVATE_KEY);
+    let public_key = KeyPair::read(&key_path)?
+        .public_line()
+        .map_err(|error| io_error("encode", &key_path)(std::io::Error::other(error)))?;
+    let accounts = template.users.iter().map(|(name, home)| Account {
+        name: name.clone(),
+        home: home.clone(),
+    });
+    let identity = Identity {
+        instance: config.instance.clone(),
+        hostname: machine.name.to_string(),
+        public_key,
+        ssh_user: config.ssh_user.clone(),
+        accounts: accounts.collect(),
+    };
+    let mut seeded = Seeded::default();
+    match config.seed {
+        Seed::Credentials => {
+            seeded.oem_strings =
+                oem_strings(&identity.hostname, &identity.public_key, &identity.accounts);
+        }
+        Seed::Nocloud => {
+            let path = machine.directory.join(files::SEED);
+            write(&machine.directory, &path, |file| {
+                let seed = nocloud::files(&identity);
+                let seed = seed.each_ref().map(|(name, text)| (*name, text.as_bytes()));
+                let id = u32::from_str_radix(identity.instance.get(..8).unwrap_or_default(), 16);
+                write_volume(file, nocloud::LABEL, id.unwrap_or(0), &seed)
+                    .map_err(std::io::Error::other)
+            })?;
+            seeded.disk = Some(files::SEED.to_owned());
+        }
+        Seed::Ec2 => {
+            let path = machine.directory.join(files::METADATA);
+            write(&machine.directory, &path, |mut file| {
+                file.write_all(&serde_json::to_vec_pretty(&Metadata::new(&identity))?)
+            })?;
+            let program = std::env::current_exe().map_err(io_error("find", Path::new("vmfab")))?;
+            seeded.metadata = Some(MetadataService {
+                network: ec2::NETWORK.to_owned(),
+                address: ec2::ADDRESS.to_owned(),
+                guest: ec2::GUEST_ADDRESS.to_owned(),
+                mac: ec2::MAC.to_owned(),
+                // QEMU starts it in the machine's directory.
+                command: vec![
+                    utf8(program)?,
+                    METADATA_ARGUMENT.to_owned(),
+                    files::METADATA.to_owned(),
+                ],
+                system_uuid: ec2::system_uuid(&identity),
+            });
+        }
+        Seed::None => {}
+    }
+    Ok(seeded)
+}
+
+/// Writes a file that only the owner can read, in one piece.
+fn write(
+    directory: &Path,
+    path: &Path,
+    fill: impl FnOnce(&File) -> std::io::Result<()>,
+) -> Result<(), MachineError> {
+    let file = tempfile::Builder::new()
+        .prefix(".seed-")
+        .tempfile_in(directory)
+        .map_err(io_error("create a file in", directory))?;
+    fill(file.as_file()).map_err(io_error("write", path))?;
+    file.persist(path)
+        .map(drop)
+        .map_err(|error| io_error("write", path)(error.error))
+}

@@ -1,0 +1,56 @@
+//! Disks with a boot sector of their own, and the ways in which an image can be booted.
+
+use vmfab::image::Seed;
+
+use super::*;
+
+#[test]
+fn a_bios_starts_the_boot_sector_of_the_disk() {
+    let bench = Bench::new();
+    bench.image("sector", b"", |config| {
+        let store = Store::open(bench.home.join("store")).unwrap();
+        config.disk = store.put_bytes(&tiny_disk()).unwrap();
+        config.kernel = None;
+        config.template.filesystem = None;
+        config.template.boot = BootProfile {
+            command_line: String::new(),
+            firmware: Firmware::Bios,
+            uefi: false,
+            bios: true,
+            seed: Seed::None,
+        };
+    });
+    let image = bench
+        .run(["image", "inspect", "sector"])
+        .ends_with(0)
+        .stdout;
+    assert!(image.contains("boots:        BIOS\n"), "{image}");
+    assert!(image.contains("seed:         none\n"), "{image}");
+    for (firmware, missing) in [
+        ("uefi", "boot loader for UEFI"),
+        ("direct", "kernel of its own"),
+    ] {
+        bench
+            .run(["boot", "@sector", "--firmware", firmware])
+            .ends_with(1)
+            .says(missing)
+            .says("boot it with --firmware bios, or build it with one");
+    }
+    let context = bench.context();
+    let image = images::find(&context, "sector").unwrap();
+    let booted = machine::boot(&context, &image, &Bench::options()).unwrap();
+    let name = booted.name.as_str();
+    bench.wait_for_log(name, "tiny: up");
+    let shown = bench.run(["inspect", name]).ends_with(0).stdout;
+    assert!(
+        shown.contains("boots:        BIOS\nseed:         none\n"),
+        "{shown}"
+    );
+    bench.run(["stop", name]).ends_with(0);
+
+    bench
+        .run(["boot", "@tiny", "--firmware", "bios"])
+        .ends_with(1)
+        .says("boot loader for a BIOS")
+        .says("boot it with --firmware direct, or build it with one");
+}

@@ -1,0 +1,265 @@
+//! Content from outside on its way to a disk: the program builds recipes with what other programs wrote, in all the
+//! ways that need a worker. What is fetched is in the store already.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use vmfab::derivation::{Graph, Step, action_key, step};
+use vmfab::store::{ActionResult, Store};
+
+use super::disk::{succeed, tool};
+use super::support::{Ran, command_in};
+
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+/// Size of the disk that all formats hold. No cylinder ends there.
+const SIZE: u64 = (12 << 20) + 512;
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let bench = Self { directory };
+        let disk = fs::File::create(bench.path("disk.raw")).unwrap();
+        disk.set_len(SIZE).unwrap();
+        let mut noise = vec![0; 700_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        disk.write_all_at(&noise, 70_000).unwrap();
+        disk.write_all_at(b"the last bytes", SIZE - 14).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn raw(&self) -> Vec<u8> {
+        fs::read(self.path("disk.raw")).unwrap()
+    }
+
+    fn run(&self, program: &str, package: &str, line: &str) {
+        let mut command = tool(program, package);
+        succeed(
+            command
+                .args(line.split(' '))
+                .current_dir(self.directory.path()),
+        );
+    }
+
+    /// The disk in another format.
+    fn convert(&self, options: &str, name: &str) {
+        let line = format!("convert -f raw {options} disk.raw {name}");
+        self.run("qemu-img", "qemu-utils", &line);
+    }
+
+    /// Builds an image with `content`, and gives its disk.
+    fn build(&self, content: &str) -> Result<Vec<u8>, Ran> {
+        fs::write(
+            self.path("test.kdl"),
+            format!("image \"test\" {{\n{content}\n}}\n"),
+        )
+        .unwrap();
+        let mut command = command_in(&self.path("home"));
+        command
+            .args(["build", "test.kdl", "--force", "--output", "out.raw"])
+            .current_dir(self.directory.path());
+        let ran = Ran::of(&mut command);
+        match ran.code {
+            Some(0) => Ok(fs::read(self.path("out.raw")).unwrap()),
+            _ => Err(ran),
+        }
+    }
+
+    /// What is said about content that cannot be built.
+    #[track_caller]
+    fn refused(&self, content: &str) -> String {
+        match self.build(content) {
+            Ok(_) => panic!("built: {content}"),
+            Err(ran) => ran.ends_with(1).stderr,
+        }
+    }
+
+    /// A node that fetches a file, which the store has.
+    fn fetched(&self, name: &str) -> String {
+        let content = fs::read(self.path(name)).unwrap();
+        let checksum = blake3::hash(&content).to_hex().to_string();
+        let step = Step::Fetch(step::Fetch {
+            checksum: format!("blake3:{checksum}"),
+        });
+        let mut graph = Graph::default();
+        let node = graph.add_step(String::new(), &step, Vec::new()).unwrap();
+        let store = Store::open(self.path("home/store")).unwrap();
+        let blob = store.put_bytes(&content).unwrap();
+        let outputs = BTreeMap::from([("blob".to_owned(), blob)]);
+        let key = action_key(graph.get(node), &[]);
+        store.put_action(&key, ActionResult { outputs }).unwrap();
+        format!("fetch \"https://example.org/{name}\" blake3=\"{checksum}\"")
+    }
+}
+
+#[test]
+fn disks_of_every_format() {
+    let bench = Bench::new();
+    let raw = bench.raw();
+    for (options, name) in [
+        ("-O qcow2", "plain.qcow2"),
+        ("-c -O qcow2 -o compression_type=zstd", "zstd.qcow2"),
+        ("-O qcow2 -o compat=0.10", "old.qcow2"),
+        ("-O vmdk -o subformat=monolithicSparse", "sparse.vmdk"),
+        ("-O vmdk -o subformat=streamOptimized", "stream.vmdk"),
+        ("-O vpc -o subformat=fixed,force_size=on", "fixed.vhd"),
+        ("-O vpc -o subformat=dynamic,force_size=on", "dynamic.vhd"),
+        ("-O vpc -o subformat=dynamic", "cylinders.vhd"),
+        ("-O vhdx", "dynamic.vhdx"),
+    ] {
+        bench.convert(options, name);
+        let built = bench.build(&format!("    from \"./{name}\""));
+        let built = built.unwrap_or_else(|ran| panic!("{name}: {ran:#?}"));
+        assert!(built.starts_with(&raw), "{name}");
+        let rest = &built[raw.len()..];
+        // qemu-img rounds up: VHDs to whole cylinders, VHDXs to whole MiB.
+        let rounded = name == "cylinders.vhd" || name.ends_with(".vhdx");
+        assert!(rounded || rest.is_empty(), "{name}: {} more", rest.len());
+        assert!(rest.iter().all(|byte| *byte == 0), "{name}");
+    }
+}
+
+#[test]
+fn disks_that_are_not_the_whole_disk() {
+    let bench = Bench::new();
+    bench.run(
+        "qemu-img",
+        "qemu-utils",
+        "create -f qcow2 -F raw -b disk.raw backed.qcow2",
+    );
+    bench.convert("-O qcow2 -o data_file=data.raw", "split.qcow2");
+    bench.convert("-O vmdk -o subformat=twoGbMaxExtentFlat", "text.vmdk");
+    for (name, message) in [
+        ("backed.qcow2", "its backing file is \"disk.raw\""),
+        ("split.qcow2", "its data is in another file"),
+        (
+            "text.vmdk",
+            "it is a text that names the files of its parts",
+        ),
+    ] {
+        let stderr = bench.refused(&format!("    from \"./{name}\""));
+        assert!(stderr.contains(message), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn disks_that_end_early() {
+    let bench = Bench::new();
+    for (options, name) in [
+        ("-O qcow2", "short.qcow2"),
+        ("-c -O qcow2", "compressed.qcow2"),
+        ("-O vmdk -o subformat=monolithicSparse", "sparse.vmdk"),
+        ("-O vmdk -o subformat=streamOptimized", "stream.vmdk"),
+        ("-O vhdx", "short.vhdx"),
+    ] {
+        bench.convert(options, name);
+        let whole = fs::read(bench.path(name)).unwrap();
+        for length in [whole.len() - 70_000, whole.len() / 2, whole.len() / 20] {
+            fs::write(bench.path(name), &whole[..length]).unwrap();
+            bench.refused(&format!("    from \"./{name}\""));
+        }
+    }
+}
+
+#[test]
+fn fetched_disks_are_unwrapped() {
+    let bench = Bench::new();
+    let raw = bench.raw();
+    bench.convert("-O qcow2", "disk.qcow2");
+    bench.convert("-O vpc -o subformat=fixed,force_size=on", "disk.vhd");
+    bench.run("xz", "xz-utils", "-k -1 disk.qcow2");
+    bench.run("zip", "zip", "-q disk.zip disk.vhd");
+    bench.run("tar", "tar", "-czSf disk.tar.gz ./disk.raw");
+    for (file, transforms) in [
+        ("disk.qcow2.xz", "decompress; convert from=\"qcow2\""),
+        ("disk.qcow2.xz", "decompress \"xz\""),
+        ("disk.vhd", "strip-vhd-footer"),
+        (
+            "disk.zip",
+            "extract \"disk.vhd\"; rename \"x\"; strip-vhd-footer",
+        ),
+        ("disk.tar.gz", "extract \"disk.raw\""),
+    ] {
+        let content = format!("    disk {{ {}; {transforms} }}", bench.fetched(file));
+        let built = bench.build(&content);
+        let built = built.unwrap_or_else(|ran| panic!("{content}: {ran:#?}"));
+        assert!(built == raw, "{content}");
+    }
+    let larger = format!(
+        "    disk size=\"64M\" {{ {}; decompress }}",
+        bench.fetched("disk.qcow2.xz")
+    );
+    let built = bench
+        .build(&larger)
+        .unwrap_or_else(|ran| panic!("{ran:#?}"));
+    assert!(built.len() == 64 << 20 && built.starts_with(&raw));
+    let wrong = format!(
+        "    disk {{ {}; decompress \"gz\" }}",
+        bench.fetched("disk.qcow2.xz")
+    );
+    let stderr = bench.refused(&wrong);
+    assert!(
+        stderr.contains("it is not gz data: it looks like xz data"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn archives_are_layers() {
+    let bench = Bench::new();
+    let tree = bench.path("tree");
+    for directory in ["boot", "etc", "usr/bin", "dev"] {
+        fs::create_dir_all(tree.join(directory)).unwrap();
+    }
+    fs::write(tree.join("boot/vmlinuz-1"), "kernel").unwrap();
+    fs::write(tree.join("usr/bin/tool"), "tool").unwrap();
+    fs::hard_link(tree.join("usr/bin/tool"), tree.join("usr/bin/again")).unwrap();
+    std::os::unix::fs::symlink("usr/bin", tree.join("bin")).unwrap();
+    bench.run("tar", "tar", "--owner=1000:1000 -cJf root.tar.xz -C tree .");
+    let content = format!(
+        "    layer {{ {}; unpack }}\n    disk size=\"64M\"",
+        bench.fetched("root.tar.xz")
+    );
+    let built = bench.build(&content);
+    built.unwrap_or_else(|ran| panic!("{ran:#?}"));
+    let debugfs = |request: &str| {
+        let mut command = tool("debugfs", "e2fsprogs");
+        Ran::of(command.args(["-R", request]).arg(bench.path("out.raw"))).stdout
+    };
+    assert_eq!(debugfs("cat /usr/bin/again"), "tool");
+    let stat = debugfs("stat /usr/bin/tool");
+    assert!(
+        stat.contains("User:  1000") && stat.contains("Links: 2"),
+        "{stat}"
+    );
+    assert!(debugfs("stat /bin").contains("Fast link dest: \"usr/bin\""));
+
+    for (name, line, message) in [
+        (
+            "up.tar",
+            "-cPf up.tar tree/../disk.raw",
+            "the path leads out of the layer",
+        ),
+        (
+            "abs.tar",
+            "-cPf abs.tar /etc/hostname",
+            "the path leads out of the layer",
+        ),
+    ] {
+        bench.run("tar", "tar", line);
+        let content = format!(
+            "    layer {{ {}; unpack }}\n    disk size=\"64M\"",
+            bench.fetched(name)
+        );
+        let stderr = bench.refused(&content);
+        assert!(stderr.contains(message), "{name}: {stderr}");
+    }
+}
