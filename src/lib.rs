@@ -18,6 +18,7 @@
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`disk`] | formats of disks, partition tables and file systems |
+//! | 1 | [`lock`] | the lock file: packages and content that recipes stand for |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
@@ -41,6 +42,7 @@ pub mod executor;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod lock;
 pub mod machine;
 pub mod ops;
 pub mod plan;
