@@ -8,12 +8,15 @@
 //! | `image` | `image.rs` | the image config |
 //! | `local` | `local.rs` | local files as a tar |
 //! | `object` | `object.rs` | what is in the store already |
+//!
+//! `packages/` keeps the packages that `bootstrap` and `packages` installed, and gives them back to locked ones.
 
 mod check;
 mod image;
 pub mod local;
 mod make_disk;
 mod object;
+pub mod packages;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -22,6 +25,7 @@ use std::path::PathBuf;
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::Digest;
 use crate::host::Home;
+use crate::lock::PackageSet;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 
@@ -36,9 +40,15 @@ pub struct All {
 }
 
 impl All {
-    /// Builders that work on the store of `home`. `locals` says where local files are, by digest.
+    /// Builders that work on the store of `home`. `locals` says where local files are, by digest, and `locked`
+    /// which packages locked steps install.
     #[must_use]
-    pub fn new(home: &Home, store: &Store, locals: BTreeMap<Digest, PathBuf>) -> Self {
+    pub fn new(
+        home: &Home,
+        store: &Store,
+        locals: BTreeMap<Digest, PathBuf>,
+        locked: BTreeMap<Digest, PackageSet>,
+    ) -> Self {
         let sandbox = Sandbox::new(home, store.clone());
         Self {
             check: check::Check {
@@ -62,6 +72,7 @@ impl All {
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
+                locked,
             },
         }
     }

@@ -1,9 +1,10 @@
 //! Recipes on this host: reading them, and planning them with what the host and the store know.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
+use super::build::BuildOptions;
+use super::lock::Pins;
 use super::{Error, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
@@ -33,6 +34,7 @@ impl Files for HostFiles {
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
     store: &'a Store,
+    pins: &'a Pins<'a>,
 }
 
 impl World for HostWorld<'_> {
@@ -62,24 +64,19 @@ impl World for HostWorld<'_> {
         Ok((added.object, format))
     }
 
-    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "the recipe has no checksum of it".to_owned(),
-            help: None,
-        })
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        self.pins.pin(fetch)
     }
 }
 
-/// Plans an image of a recipe, which is a path or the name of a built-in recipe.
+/// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked about content
+/// from outside.
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub fn plan(
-    store: &Store,
-    recipe: &str,
-    image: Option<&str>,
-    settings: &BTreeMap<String, String>,
-) -> Result<Plan, Error> {
+pub(super) fn plan(store: &Store, options: &BuildOptions, pins: &Pins<'_>) -> Result<Plan, Error> {
+    let (recipe, image) = (options.recipe.as_str(), options.image.as_deref());
+    let settings = &options.settings;
     let path = Path::new(recipe);
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.is_dir() {
@@ -114,7 +111,8 @@ pub fn plan(
         return Err(error);
     }
     let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
-    plan::plan(&loaded, image, &HostWorld { store }, std::env::consts::ARCH).map_err(Error::recipe)
+    let world = HostWorld { store, pins };
+    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a

@@ -33,6 +33,6 @@ mod worker;
 
 pub use cache::{CachedLayer, LayerCache};
 pub use edit::Edit;
-pub use request::{Bind, Command, HostCommand, Task};
+pub use request::{Bind, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, worker_main};

@@ -1,6 +1,7 @@
 //! What tests share that build for real: a home with a bootstrapped base image for the whole run,
 //! recipes in directories of their own, builds by their events, and machines.
 
+mod archive;
 mod build;
 mod lab;
 mod machine;
@@ -8,6 +9,7 @@ mod recipes;
 
 use std::process::{Command, Output, Stdio};
 
+pub(crate) use archive::Archive;
 pub(crate) use build::{Build, Running};
 pub(crate) use lab::{Lab, base, program};
 pub(crate) use machine::Machine;

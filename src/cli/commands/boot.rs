@@ -8,7 +8,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
-use super::build::parse_setting;
+use super::build::{LockArgs, parse_setting};
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
@@ -44,6 +44,9 @@ pub(crate) struct Boot {
     /// Set a parameter of the recipe (repeatable)
     #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+
+    #[command(flatten)]
+    lock: LockArgs,
 
     /// Name of the machine [default: that of the image, with a number when it is taken]
     #[arg(long, value_parser = parse_name)]
@@ -121,7 +124,7 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = image(context, &self.image, &self.settings)?;
+        let image = image(context, &self.image, &self.settings, self.lock)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();
@@ -182,6 +185,7 @@ fn image(
     context: &Context,
     name: &str,
     settings: &[(String, String)],
+    lock: LockArgs,
 ) -> Result<FoundImage, ops::Error> {
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
@@ -192,11 +196,11 @@ fn image(
     machine::require_programs()?;
     let built = build::build(
         context,
-        &BuildOptions {
+        &lock.apply(BuildOptions {
             recipe: name.to_owned(),
             settings: settings.iter().cloned().collect(),
             ..BuildOptions::default()
-        },
+        }),
     )?;
     images::find(context, &built.image.to_string())
 }

@@ -11,6 +11,7 @@ mod image;
 mod images;
 mod inspect;
 mod list;
+mod lock;
 mod logs;
 mod man;
 mod plan;
@@ -19,6 +20,7 @@ mod ssh;
 mod start;
 mod stop;
 mod store;
+mod update;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -53,6 +55,8 @@ pub(super) enum Command {
     Plan(plan::Plan),
     Explain(explain::Explain),
     Fmt(fmt::Fmt),
+    Lock(lock::Lock),
+    Update(update::Update),
     Images(images::Images),
     Image(image::Image),
     Store(store::Store),
@@ -78,6 +82,8 @@ impl Command {
             Self::Plan(command) => command.run(session),
             Self::Explain(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
+            Self::Lock(command) => command.run(session),
+            Self::Update(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
             Self::Store(command) => command.run(session),
@@ -104,7 +110,10 @@ impl Command {
 
 /// How `vmfab --help` groups commands. Every command is in one group; a test holds that.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Build images", &["build", "plan", "explain", "fmt"]),
+    (
+        "Build images",
+        &["build", "plan", "explain", "lock", "update", "fmt"],
+    ),
     ("Look at images", &["images", "image"]),
     (
         "Run machines",
