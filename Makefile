@@ -5,8 +5,8 @@ SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
 
-RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client
-TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace
+RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client gpgv
+TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace gnupg
 BENCH_PACKAGES = $(RUN_PACKAGES) docker.io debian-archive-keyring zstd b3sum restic borgbackup casync time
 UBUNTU_PACKAGES = $(TEST_PACKAGES) ubuntu-archive-keyring
 

@@ -14,17 +14,21 @@
 //! | 0 | [`digest`] | ids and hashing |
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
-//! | 1 | [`recipe`] | KDL to a typed model with source spans |
+//! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
+//! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 1 | [`lock`] | the lock file: packages and content that recipes stand for |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
+//! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
+//! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
-//! | 3 | [`machine`] | the life of a machine |
+//! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
+//! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
 //! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
 //! | 4 | [`executor`] | scheduling and running a graph |
 //! | 5 | [`ops`] | use cases with typed options |
@@ -34,6 +38,7 @@
 
 pub mod builder;
 pub mod cli;
+pub mod config;
 pub mod derivation;
 pub mod digest;
 pub mod disk;
@@ -41,6 +46,7 @@ pub mod event;
 pub mod executor;
 pub mod guest;
 pub mod host;
+pub mod http;
 pub mod image;
 pub mod lock;
 pub mod machine;
@@ -49,4 +55,6 @@ pub mod plan;
 pub mod qemu;
 pub mod recipe;
 pub mod sandbox;
+pub mod source;
 pub mod store;
+pub mod text;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
 const ROWS: [&[&str]; 7] = [
-    &["digest", "event", "host"],
+    &["digest", "event", "host", "text"],
     &[
         "recipe",
         "dockerfile",
@@ -17,7 +17,6 @@ const ROWS: [&[&str]; 7] = [
         "store",
         "http",
         "config",
-        "project",
     ],
     &["plan", "sandbox", "source", "registry", "qemu", "guest"],
     &["machine"],

@@ -324,6 +324,7 @@ fn every_example_of_the_reference_makes_a_plan() {
         let first = block.split([' ', '\n']).next().unwrap_or_default();
         let text = match first {
             "recipe" | "include" | "image" | "//" => block.to_owned(),
+            "machine" => format!("{block}image \"example\" {{ from \"debian-12\" }}\n"),
             "from" | "bootstrap" | "layer" => format!("image \"example\" {{\n{block}}}\n"),
             "initrd" | "kernel" if block.contains("fetch") || block.contains("virt") => format!(
                 "image \"example\" {{\nfrom \"./disk.raw\"\nboot \"root=/dev/vda1\"\n{block}}}\n"

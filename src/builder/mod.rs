@@ -6,12 +6,16 @@
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
+//! | `fetch` | `fetch.rs` | content from outside |
 //! | `local` | `local.rs` | local files as a tar |
+//! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 //!
 //! `packages/` keeps the packages that `bootstrap` and `packages` installed, and gives them back to locked ones.
 
 mod check;
+mod fetch;
+pub mod guest;
 mod image;
 pub mod local;
 mod make_disk;
@@ -21,17 +25,34 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::Digest;
 use crate::host::Home;
 use crate::lock::PackageSet;
+use crate::plan::Place;
 use crate::sandbox::Sandbox;
+use crate::source::Fetcher;
 use crate::store::Store;
+
+/// Where that comes from which is in no store yet.
+pub struct Origins {
+    /// Local files, by digest.
+    pub locals: BTreeMap<Digest, PathBuf>,
+    /// Content from outside, by checksum.
+    pub places: BTreeMap<String, Place>,
+    /// Who fetches it.
+    pub fetcher: Arc<Fetcher>,
+    /// The packages that locked steps install, by the digest in their parameters.
+    pub locked: BTreeMap<Digest, PackageSet>,
+}
 
 /// All builders.
 pub struct All {
     check: check::Check,
+    fetch: fetch::Fetch,
+    guest: guest::Steps,
     disk: make_disk::MakeDisk,
     image: image::Image,
     local: local::Local,
@@ -40,21 +61,27 @@ pub struct All {
 }
 
 impl All {
-    /// Builders that work on the store of `home`. `locals` says where local files are, by digest, and `locked`
-    /// which packages locked steps install.
+    /// Builders that work on the store of `home`.
     #[must_use]
-    pub fn new(
-        home: &Home,
-        store: &Store,
-        locals: BTreeMap<Digest, PathBuf>,
-        locked: BTreeMap<Digest, PackageSet>,
-    ) -> Self {
+    pub fn new(home: &Home, store: &Store, origins: Origins) -> Self {
+        let Origins {
+            locals,
+            places,
+            fetcher,
+            locked,
+        } = origins;
         let sandbox = Sandbox::new(home, store.clone());
         Self {
             check: check::Check {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
             },
+            fetch: fetch::Fetch {
+                store: store.clone(),
+                fetcher,
+                places,
+            },
+            guest: guest::Steps::new(store.clone(), guest::Sessions::new(home, store)),
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
@@ -82,6 +109,8 @@ impl Builders for All {
     fn builder(&self, name: &str) -> Option<&dyn Builder> {
         Some(match name {
             "check" => &self.check,
+            "fetch" => &self.fetch,
+            "guest" => &self.guest,
             "disk" => &self.disk,
             "image" => &self.image,
             "local" => &self.local,
@@ -90,6 +119,10 @@ impl Builders for All {
             | "hostname" | "system" => &self.tree,
             _ => return None,
         })
+    }
+
+    fn waits(&self, name: &str) -> bool {
+        matches!(name, "fetch" | "guest")
     }
 }
 

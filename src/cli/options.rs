@@ -24,6 +24,10 @@ pub(super) struct GlobalOptions {
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = HEADING)]
     pub(super) verbose: u8,
 
+    /// Never use the network: what is not here is an error
+    #[arg(long, global = true, env = "VMFAB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), hide_env = true, help_heading = HEADING)]
+    pub(super) offline: bool,
+
     /// Append everything that happens to FILE, as JSON lines
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub(super) log: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use console::{Style, Term};
@@ -11,8 +12,10 @@ use super::error::CliError;
 use super::options::GlobalOptions;
 use super::reporter::Reporter;
 use super::{Status, output};
+use crate::config::{Config, ConfigError};
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::machine::Project;
 use crate::ops::{self, Context};
 
 /// What a command gets besides its arguments. Nothing is opened before a command asks for it.
@@ -55,7 +58,12 @@ impl Session {
         let home = Home::from_env().map_err(ops::Error::from)?;
         let interrupt = interrupt()
             .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
-        let context = Context::new(home, self.reporter.clone(), interrupt);
+        let config = Config::from_env().map_err(config_error)?;
+        let mut context = Context::new(home, self.reporter.clone(), interrupt)
+            .with_config(config, self.options.offline);
+        // Who is in a directory that is gone is in no project.
+        let directory = std::env::current_dir().ok();
+        context.project = directory.and_then(|directory| Project::around(&directory).ok());
         Ok(self.context.get_or_init(|| context))
     }
 
@@ -111,6 +119,32 @@ impl Session {
         });
     }
 
+    /// Asks the user, after `what` was shown; `option` says yes where there is nobody to ask.
+    ///
+    /// # Errors
+    /// The answer is not yes, or there is nobody.
+    pub(super) fn confirm(&self, what: &str, option: &str) -> Result<(), CliError> {
+        self.end_progress();
+        let terminal = Term::stderr();
+        let problem = |error: std::io::Error| CliError::failed(format!("no answer: {error}"));
+        if !std::io::stdin().is_terminal() || !terminal.is_term() {
+            return Err(
+                CliError::usage(format!("this is not done without a yes:\n{what}")).with_help(
+                    format!("say {option} when that is meant, or --dry-run to look"),
+                ),
+            );
+        }
+        terminal
+            .write_str(&format!("{what}\nGo on? [y/N] "))
+            .map_err(problem)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(problem)?;
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(CliError::failed("nothing was changed")),
+        }
+    }
+
     /// Removes bars from the terminal. Call it before anything else uses the terminal.
     pub(super) fn end_progress(&self) {
         self.reporter.end();
@@ -119,5 +153,13 @@ impl Session {
     /// Writes the end of the command to the log file.
     pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
         self.reporter.record_end(result);
+    }
+}
+
+/// The configuration cannot be used: it is wrong like a recipe is, or cannot be read.
+fn config_error(error: ConfigError) -> CliError {
+    match error {
+        ConfigError::Wrong(problems) => ops::Error::recipe(problems).into(),
+        other => CliError::usage(other.to_string()),
     }
 }

@@ -76,6 +76,12 @@ pub trait Builder: Send + Sync {
 pub trait Builders: Sync {
     /// The builder of that name.
     fn builder(&self, name: &str) -> Option<&dyn Builder>;
+
+    /// Whether steps of this kind mostly wait, for a network or a machine: they run beside those that
+    /// use the processors.
+    fn waits(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Why a derivation could not be built.
@@ -102,6 +108,16 @@ pub enum BuildError {
         /// What to do next.
         help: String,
     },
+    /// Content from outside cannot be had, or not as it should be.
+    #[error("{message}")]
+    Outside {
+        /// What is to be done about it, roughly.
+        kind: Outside,
+        /// What failed, and why.
+        message: String,
+        /// What to do next.
+        help: Vec<String>,
+    },
     /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -115,6 +131,21 @@ pub enum BuildError {
     /// Anything else, from a lower module.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What is to be done about content from outside that cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// Look at the network, or try again.
+    Download,
+    /// It is not what it should be: never to be passed over.
+    Verification,
+    /// Install something.
+    Missing,
+    /// Go online once.
+    Offline,
+    /// Look at files and space of this host.
+    Local,
 }
 
 impl BuildError {

@@ -11,7 +11,7 @@ pub mod static_key;
 pub mod step;
 
 pub use builder::{
-    BuildError, BuildRequest, Builder, Builders, Outputs, ResolvedInput, resolve_inputs,
+    BuildError, BuildRequest, Builder, Builders, Outputs, Outside, ResolvedInput, resolve_inputs,
 };
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};

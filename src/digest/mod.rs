@@ -1,11 +1,15 @@
-//! Ids and hashing: one newtype per kind of id, all of them BLAKE3 but the names of packs.
+//! Ids and hashing: one newtype per kind of id, all of them BLAKE3 but the names of packs;
+//! and the checksums by which the world outside names content.
 //!
 //! Every hash is domain-separated with BLAKE3's key derivation mode, so that the digest of an
 //! object can never be mistaken for an action key that happens to hash the same bytes.
 
+mod checksum;
+
 use std::fmt;
 use std::str::FromStr;
 
+pub use checksum::{Algorithm, Checksum, ChecksumHasher, ParseChecksumError};
 use serde::{Deserialize, Serialize};
 
 /// A BLAKE3 hash of 32 bytes, written as 64 lowercase hexadecimal digits.

@@ -93,6 +93,80 @@ pub enum Event {
         /// Wall time in seconds.
         seconds: f64,
     },
+    /// Something is fetched from elsewhere, or goes on to be. Events of one download have the same
+    /// name and URL.
+    DownloadStarted {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// Where it is fetched from: the URL, or that of a mirror.
+        from: String,
+        /// Bytes that are here already.
+        done: u64,
+        /// Bytes that there are; `null` when the server does not say.
+        total: Option<u64>,
+    },
+    /// How far that is.
+    DownloadProgress {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes that there are; `null` when the server does not say.
+        total: Option<u64>,
+    },
+    /// Another thread or process fetches the same.
+    DownloadWaiting {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+    },
+    /// That is over, and it is here or will be fetched by this one.
+    DownloadWaited {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+    },
+    /// A try failed, and there will be another.
+    DownloadRetrying {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// What happened.
+        error: String,
+        /// Seconds until then.
+        seconds: f64,
+    },
+    /// It is here, and is what it should be.
+    DownloadFinished {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// Its bytes.
+        done: u64,
+        /// The same.
+        total: Option<u64>,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// It is given up at this place; another may follow.
+    DownloadFailed {
+        /// What it is, for people.
+        name: String,
+        /// Its URL.
+        url: String,
+        /// Where it was tried to be fetched from.
+        from: String,
+        /// What happened.
+        error: String,
+    },
     /// A machine is being waited for.
     MachineWaiting {
         /// The machine.

@@ -14,6 +14,7 @@
 //! Because a key is made from the contents of inputs, a step that is rebuilt to the same output
 //! finds its successors in the store: early cutoff needs no mechanism of its own.
 
+mod permits;
 mod schedule;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use permits::Permits;
 use schedule::Schedule;
 
 use crate::derivation::{
@@ -49,6 +51,9 @@ pub struct Options {
     /// Whether every step that is in the store runs once more, to compare its outputs.
     pub check: bool,
 }
+
+/// Threads for steps that wait, at most.
+const WAITING: usize = 8;
 
 /// Executes graphs.
 pub struct Executor<'a> {
@@ -114,6 +119,8 @@ struct Shared<'g> {
     graph: &'g Graph,
     schedule: Mutex<Schedule>,
     execution: Mutex<Execution>,
+    /// For steps that use the processors.
+    processors: Permits,
 }
 
 impl Executor<'_> {
@@ -130,6 +137,7 @@ impl Executor<'_> {
         let shared = Shared {
             graph,
             schedule: Mutex::new(Schedule::new(graph)),
+            processors: Permits::new(self.jobs()),
             execution: Mutex::new(Execution {
                 outputs: vec![None; graph.len()],
                 failures: Vec::new(),
@@ -153,16 +161,16 @@ impl Executor<'_> {
                 path: self.log.to_owned(),
                 source,
             })?;
-            let jobs = self.options.jobs.unwrap_or_else(|| {
-                std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
-            });
+            let waiting = (0..graph.len())
+                .filter(|&index| self.waits(NodeId(index as u32), &shared))
+                .count();
             let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(jobs)
+                .num_threads(self.jobs() + waiting.min(WAITING))
                 .thread_name(|index| format!("step-{index}"))
                 .build()
                 .map_err(ExecuteError::Threads)?;
             pool.in_place_scope_fifo(|scope| {
-                for node in ready {
+                for node in self.waiting_first(ready, &shared) {
                     let shared = &shared;
                     scope.spawn_fifo(move |scope| self.step(node, shared, scope));
                 }
@@ -211,6 +219,23 @@ impl Executor<'_> {
         self.store.action(key)
     }
 
+    /// Steps that use the processors, at a time.
+    fn jobs(&self) -> usize {
+        self.options.jobs.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+        })
+    }
+
+    fn waits(&self, node: NodeId, shared: &Shared<'_>) -> bool {
+        self.builders.waits(&shared.graph.get(node).builder)
+    }
+
+    /// What waits for others begins first, so that it waits while there is something to do.
+    fn waiting_first(&self, mut nodes: Vec<NodeId>, shared: &Shared<'_>) -> Vec<NodeId> {
+        nodes.sort_by_key(|&node| !self.waits(node, shared));
+        nodes
+    }
+
     fn key(&self, node: NodeId, shared: &Shared<'_>) -> ActionKey {
         let derivation = shared.graph.get(node);
         action_key(derivation, &self.inputs(derivation, shared))
@@ -234,7 +259,10 @@ impl Executor<'_> {
 
     /// Runs one derivation on a thread of the pool, and hands on what becomes ready by it.
     fn step<'s>(&'s self, node: NodeId, shared: &'s Shared<'s>, scope: &rayon::ScopeFifo<'s>) {
-        for next in self.step_once(node, shared) {
+        let permit = (!self.waits(node, shared)).then(|| shared.processors.take());
+        let ready = self.step_once(node, shared);
+        drop(permit);
+        for next in self.waiting_first(ready, shared) {
             scope.spawn_fifo(move |scope| self.step(next, shared, scope));
         }
     }

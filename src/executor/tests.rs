@@ -11,6 +11,28 @@ use crate::event::Recorder;
 struct Concat {
     store: Store,
     runs: AtomicUsize,
+    /// How many of `"meet"` run, or did.
+    met: (Mutex<usize>, std::sync::Condvar),
+}
+
+impl Concat {
+    /// Waits until three steps are here at once.
+    fn meet(&self) -> Result<(), BuildError> {
+        let mut count = self.met.0.lock().unwrap();
+        *count += 1;
+        self.met.1.notify_all();
+        let patience = std::time::Duration::from_secs(20);
+        let waited = self
+            .met
+            .1
+            .wait_timeout_while(count, patience, |count| *count < 3);
+        match waited.unwrap().1.timed_out() {
+            false => Ok(()),
+            true => Err(BuildError::other(io::Error::other(
+                "the others do not come",
+            ))),
+        }
+    }
 }
 
 impl Builder for Concat {
@@ -27,6 +49,7 @@ impl Builder for Concat {
                     tail: vec!["no".into()],
                 });
             }
+            "meet" => self.meet()?,
             "interrupt" => {
                 request.interrupt.request();
                 return Err(BuildError::Interrupted);
@@ -53,7 +76,11 @@ impl Builder for Concat {
 
 impl Builders for Concat {
     fn builder(&self, name: &str) -> Option<&dyn Builder> {
-        (name == "concat").then_some(self)
+        ["concat", "wait"].contains(&name).then_some(self)
+    }
+
+    fn waits(&self, name: &str) -> bool {
+        name == "wait"
     }
 }
 
@@ -74,6 +101,7 @@ impl Fixture {
             builders: Concat {
                 store,
                 runs: AtomicUsize::new(0),
+                met: Default::default(),
             },
             events: Recorder::default(),
             interrupt: Interrupt::new().unwrap(),
@@ -227,4 +255,32 @@ fn the_same_step_in_two_threads_runs_once() {
     let (execution, _) = fixture.run(&steps);
     assert_eq!((execution.built, execution.cached), (1, 2));
     assert_eq!(fixture.builders.runs.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn steps_that_wait_leave_the_processors_to_others() {
+    let mut fixture = Fixture::new();
+    fixture.options.jobs = Some(1);
+    let mut graph = Graph::new();
+    for (index, builder) in ["concat", "wait", "wait"].into_iter().enumerate() {
+        let derivation = Derivation {
+            name: index.to_string(),
+            builder: builder.into(),
+            version: 1,
+            params: json!({ "text": "meet", "number": index }),
+            inputs: Vec::new(),
+        };
+        graph.add(derivation).unwrap();
+    }
+    let executor = Executor {
+        store: &fixture.builders.store,
+        builders: &fixture.builders,
+        options: fixture.options.clone(),
+        sink: &fixture.events,
+        interrupt: &fixture.interrupt,
+        log: &fixture.directory.path().join("log"),
+        programs: &BTreeSet::new(),
+    };
+    let execution = executor.execute("test", &graph).unwrap();
+    assert_eq!((execution.built, execution.failures.len()), (3, 0));
 }

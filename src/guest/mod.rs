@@ -9,4 +9,4 @@ mod ssh;
 
 pub use credentials::{Account, oem_strings};
 pub use key::{KeyError, KeyPair};
-pub use ssh::{KNOWN_HOSTS, PRIVATE_KEY, Ssh};
+pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh};

@@ -7,6 +7,9 @@ pub const PRIVATE_KEY: &str = "id_ed25519";
 /// The file of the host keys that the machine has shown, in its directory.
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
+/// The socket, in the machine's directory, of the connection that sessions share.
+pub const CONTROL_SOCKET: &str = "ssh.sock";
+
 /// A session to be opened in a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ssh {
@@ -52,6 +55,44 @@ impl Ssh {
         args.extend(["-n".into(), "-T".into()]);
         args.push(self.destination());
         args.extend(["--".into(), "true".into()]);
+        args
+    }
+
+    /// Arguments for a connection that sessions share and that runs nothing itself. It notices within
+    /// five minutes that nobody answers.
+    #[must_use]
+    pub fn master_arguments(&self) -> Vec<OsString> {
+        let mut args = self.options();
+        for option in [
+            "BatchMode=yes",
+            "ConnectTimeout=60",
+            "ControlMaster=yes",
+            &format!("ControlPath={CONTROL_SOCKET}"),
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=20",
+        ] {
+            args.extend(["-o".into(), option.into()]);
+        }
+        args.extend(["-n".into(), "-N".into(), "-T".into()]);
+        args.push(self.destination());
+        args
+    }
+
+    /// Arguments for a session without terminal over the shared connection. The remote shell reads `command`.
+    #[must_use]
+    pub fn shared_arguments(&self, command: &str) -> Vec<OsString> {
+        let mut args = self.options();
+        for option in [
+            "BatchMode=yes",
+            "ConnectTimeout=60",
+            "ControlMaster=no",
+            &format!("ControlPath={CONTROL_SOCKET}"),
+        ] {
+            args.extend(["-o".into(), option.into()]);
+        }
+        args.push("-T".into());
+        args.push(self.destination());
+        args.extend(["--".into(), command.into()]);
         args
     }
 
@@ -101,6 +142,24 @@ mod tests {
     fn a_session_with_a_command() {
         let command = ["docker", "version"].map(str::to_owned);
         insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o ConnectTimeout=30 vm@127.0.0.1 -- docker version");
+    }
+
+    #[test]
+    fn a_shared_connection() {
+        let master = line(&ssh().master_arguments());
+        let shared = line(&ssh().shared_arguments("true -x"));
+        for arguments in [&master, &shared] {
+            assert!(
+                arguments.contains(" -o ControlPath=ssh.sock "),
+                "{arguments}"
+            );
+            assert!(
+                arguments.starts_with("-F none -i id_ed25519 "),
+                "{arguments}"
+            );
+        }
+        assert!(master.ends_with(" -n -N -T vm@127.0.0.1"), "{master}");
+        assert!(shared.ends_with(" -T vm@127.0.0.1 -- true -x"), "{shared}");
     }
 
     #[test]

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// store/      the truth: objects, action results, tags
-/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/
+/// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
+///             downloads/ that are not finished
+/// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
+/// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +81,28 @@ impl Home {
         self.0.join("cache/probes")
     }
 
+    /// Downloads that are not finished.
+    #[must_use]
+    pub fn downloads(&self) -> PathBuf {
+        self.0.join("cache/downloads")
+    }
+
     /// Machines.
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    /// What addresses without a checksum stood for when they were looked up.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.0.join("pins")
+    }
+
+    /// Projects that have machines of their own.
+    #[must_use]
+    pub fn projects(&self) -> PathBuf {
+        self.0.join("projects")
     }
 
     /// What went into the last build of each image.

@@ -5,7 +5,9 @@ mod home;
 mod interrupt;
 pub mod process;
 mod programs;
+mod spawner;
 
 pub use home::{Home, HomeError};
 pub use interrupt::Interrupt;
 pub use programs::{MissingProgram, Program, find_program, require};
+pub use spawner::spawn_lasting;

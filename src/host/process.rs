@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -76,14 +76,34 @@ impl End {
     }
 }
 
-/// Runs `command` in a process group of its own. Standard output and standard error go, as one
-/// stream, to `log` and line by line to `output`.
+/// Runs `command` in a process group of its own, with `input` as its standard input. Standard output
+/// and standard error go, as one stream, to `log` and line by line to `output`.
 ///
 /// # Errors
 /// The program cannot be started, or its output cannot be read or logged.
 pub fn run(
     command: &mut Command,
-    input: &[u8],
+    mut input: &[u8],
+    log: &mut File,
+    output: &(dyn Fn(&str) + Sync),
+    limit: Option<Duration>,
+    interrupt: &Interrupt,
+) -> io::Result<Finished> {
+    let reader: Option<&mut (dyn Read + Send)> = match input.is_empty() {
+        true => None,
+        false => Some(&mut input),
+    };
+    run_fed(command, reader, log, output, limit, interrupt)
+}
+
+/// As [`run`], with a standard input that is read while the command runs.
+///
+/// # Errors
+/// As for [`run`], and when the input cannot be read: then the command is ended, so that it does not
+/// take a part for the whole.
+pub fn run_fed(
+    command: &mut Command,
+    input: Option<&mut (dyn Read + Send)>,
     log: &mut File,
     output: &(dyn Fn(&str) + Sync),
     limit: Option<Duration>,
@@ -94,39 +114,58 @@ pub fn run(
         .process_group(0)
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    command.stdin(if input.is_empty() {
-        Stdio::null()
-    } else {
-        Stdio::piped()
+    command.stdin(match input {
+        None => Stdio::null(),
+        Some(_) => Stdio::piped(),
     });
     let mut child = command.spawn()?;
     // The command holds the writing end: without this the pipe would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    if let Some(mut stdin) = child.stdin.take()
-        && let Err(error) = stdin.write_all(input)
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        end_group(&mut child);
-        return Err(error);
-    }
     let mut lines = Lines {
         tail: VecDeque::new(),
         partial: Vec::new(),
         log,
         output,
     };
-    let end = match follow(&mut child, &mut reader, &mut lines, limit, interrupt) {
-        Ok(end) => end,
-        Err(error) => {
-            end_group(&mut child);
-            return Err(error);
-        }
-    };
+    let group = Pid::from_child(&child);
+    let stdin = child.stdin.take();
+    let end = std::thread::scope(|scope| {
+        let feeder = stdin
+            .zip(input)
+            .map(|(stdin, input)| scope.spawn(move || feed(stdin, input, group)));
+        let end = follow(&mut child, &mut reader, &mut lines, limit, interrupt)
+            .inspect_err(|_| end_group(&mut child));
+        let fed = feeder.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join);
+        // What happened to the input was first.
+        fed.unwrap_or_else(|_| Err(io::Error::other("the thread for the input ended")))?;
+        end
+    })?;
     lines.finish();
     Ok(Finished {
         end,
         tail: lines.tail.into(),
     })
+}
+
+/// Copies the input. When it cannot be read, the command is ended before it can see an end of it.
+fn feed(mut stdin: ChildStdin, input: &mut dyn Read, group: Pid) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let _ = kill_process_group(group, Signal::KILL);
+                return Err(error);
+            }
+        };
+        match stdin.write_all(&buffer[..count]) {
+            // A command need not read all that there is.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
+        }
+    }
 }
 
 fn follow(
@@ -270,6 +309,43 @@ mod tests {
         assert_eq!(seen, ["input", "two", "three"]);
         assert_eq!(finished.tail, seen);
         assert_eq!(finished.end.describe(), "exited with code 3");
+    }
+
+    #[test]
+    fn input_is_read_while_the_command_runs() {
+        struct Failing(usize);
+        impl Read for Failing {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+                buffer.fill(b'x');
+                Ok(buffer.len())
+            }
+        }
+        let interrupt = Interrupt::new().unwrap();
+        let mut log = tempfile::tempfile().unwrap();
+        let mut run = |script: &str, input: &mut (dyn Read + Send)| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            run_fed(
+                &mut command,
+                Some(input),
+                &mut log,
+                &|_| {},
+                None,
+                &interrupt,
+            )
+        };
+        // More than pipes hold, in both directions.
+        let finished = run("cat | wc -c", &mut io::repeat(b'x').take(3_000_000));
+        assert_eq!(finished.unwrap().tail, ["3000000"]);
+        assert!(
+            run("read -r line", &mut io::repeat(b'\n'))
+                .unwrap()
+                .end
+                .success()
+        );
+        let error = run("cat >/dev/null; echo whole", &mut Failing(3)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

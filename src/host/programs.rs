@@ -23,11 +23,13 @@ pub enum Program {
     QemuSystem,
     /// Opens sessions in machines.
     Ssh,
+    /// Verifies OpenPGP signatures.
+    Gpgv,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -37,6 +39,7 @@ impl Program {
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
+        Self::Gpgv,
     ];
 
     /// The file name to look for.
@@ -55,6 +58,7 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -72,6 +76,7 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-arm",
             Self::Ssh => "openssh-client",
+            Self::Gpgv => "gpgv",
         }
     }
 
@@ -87,6 +92,7 @@ impl Program {
             Self::QemuImg => "reading and writing qcow2, vmdk, vhd and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
+            Self::Gpgv => "signatures of checksum lists",
         }
     }
 }

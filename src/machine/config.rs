@@ -85,7 +85,7 @@ impl MachineConfig {
 
     /// Writes it to a machine's directory, in one piece. It is not forced to disk: a machine that a
     /// crash of the host tore is shown as damaged and can be removed.
-    pub(super) fn write(&self, directory: &Path) -> Result<(), MachineError> {
+    pub(in crate::machine) fn write(&self, directory: &Path) -> Result<(), MachineError> {
         let path = directory.join(FILE);
         let failed = || io_error("write", &path);
         let mut file = tempfile::Builder::new()
@@ -104,7 +104,7 @@ impl MachineConfig {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::machine) mod tests {
     use super::*;
     use crate::digest::Hasher;
 

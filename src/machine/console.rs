@@ -66,7 +66,7 @@ impl Machine {
 }
 
 /// Follows a console's log from its beginning for what a waiting vmfab wants to know.
-pub(super) struct Watcher {
+pub struct Watcher {
     file: File,
     read: u64,
     /// The end of what was read, for texts that come in two pieces.
@@ -75,7 +75,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(log: &Path) -> io::Result<Self> {
+    /// Opens a console's log.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn new(log: &Path) -> io::Result<Self> {
         Ok(Self {
             file: File::open(log)?,
             read: 0,
@@ -85,7 +89,10 @@ impl Watcher {
     }
 
     /// Reads what is new.
-    pub(super) fn look(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn look(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8192];
         loop {
             let count = self.file.read_at(&mut buffer, self.read)?;
@@ -104,18 +111,21 @@ impl Watcher {
     }
 
     /// Whether the guest wrote anything.
-    pub(super) const fn spoke(&self) -> bool {
+    #[must_use]
+    pub const fn spoke(&self) -> bool {
         self.read > 0
     }
 
     /// Whether the guest's kernel panicked.
-    pub(super) const fn panicked(&self) -> bool {
+    #[must_use]
+    pub const fn panicked(&self) -> bool {
         self.panicked
     }
 }
 
 /// The last `count` lines of a log that say anything, as text. A log that cannot be read has none.
-pub(super) fn last_lines(log: &Path, count: usize) -> Vec<String> {
+#[must_use]
+pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let file = File::open(log)?;
         let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);

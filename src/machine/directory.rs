@@ -32,7 +32,7 @@ pub(super) mod files {
 /// Directories that are being made or removed begin with this, which no machine's name does.
 const TEMPORARY: &str = ".tmp-";
 /// Locked for the moment in which a temporary directory has no lock of its own yet.
-const MAKING: &str = ".lock";
+pub(super) const MAKING: &str = ".lock";
 /// Between two tries to take a lock.
 const RETRY: Duration = Duration::from_millis(20);
 

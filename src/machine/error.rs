@@ -7,6 +7,7 @@ use super::name::{MachineName, NameError};
 use crate::guest::KeyError;
 use crate::host::MissingProgram;
 use crate::qemu::overlay::OverlayError;
+use crate::qemu::qmp::QmpError;
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;
 
@@ -119,9 +120,28 @@ pub enum MachineError {
     /// A path must be text for QEMU.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
+    /// Machines cannot be made in a project's directory.
+    #[error("machines cannot be kept in {}: {source}", path.display())]
+    ProjectDirectory {
+        /// The project.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the home knows of a project cannot be read.
+    #[error("{} is damaged: {why}", path.display())]
+    Registration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The overlay cannot be made.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// QEMU refused what was asked of it, or did not answer.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
     /// The key pair failed.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -7,15 +7,17 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
 use super::config::MachineConfig;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::{Locked, Machine};
 use crate::guest::{Account, KeyPair, PRIVATE_KEY, oem_strings};
+use crate::host::spawn_lasting;
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware};
+use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
+use crate::sandbox;
 use crate::store::Store;
 
 /// The port of SSH in the guest.
@@ -28,11 +30,25 @@ pub(super) struct Qemu {
     pub(super) pidfd: OwnedFd,
     pub(super) accel: Accel,
     pub(super) ssh_port: u16,
+    /// Whether it ends with this process.
+    attached: bool,
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // The process goes on, and is not to keep what is left of this one.
+        if self.attached && matches!(self.child.try_wait(), Ok(None)) {
+            let pid = Pid::from_child(&self.child);
+            std::thread::spawn(move || {
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            });
+        }
+    }
 }
 
 impl Locked {
     /// Starts QEMU. It is in a process group of its own and holds no file of this process, so that
-    /// it outlives vmfab and its Ctrl-C.
+    /// it outlives vmfab and its Ctrl-C, unless it is to end with this process.
     pub(super) fn launch(
         &self,
         program: &Path,
@@ -55,15 +71,23 @@ impl Locked {
         let log = File::create(&log_path).map_err(io_error("create", &log_path))?;
         let error_log = log.try_clone().map_err(io_error("create", &log_path))?;
 
-        let mut child = Command::new(program)
+        let attached = machine.machines.attached.as_deref();
+        let mut command = match attached {
+            Some(vmfab) => sandbox::attached(vmfab, program),
+            None => Command::new(program),
+        };
+        command
             .args(arguments(&spec))
             .current_dir(&machine.directory)
             .process_group(0)
             .stdin(Stdio::from(running))
             .stdout(Stdio::from(log))
-            .stderr(Stdio::from(error_log))
-            .spawn()
-            .map_err(io_error("start", program))?;
+            .stderr(Stdio::from(error_log));
+        let spawned = match attached {
+            Some(_) => spawn_lasting(command),
+            None => command.spawn(),
+        };
+        let mut child = spawned.map_err(io_error("start", program))?;
         let pidfd = Pid::from_raw(child.id().cast_signed())
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
@@ -73,6 +97,7 @@ impl Locked {
                 pidfd,
                 accel,
                 ssh_port: config.ssh_port,
+                attached: attached.is_some(),
             }),
             Err(error) => {
                 let _ = child.kill();
@@ -127,6 +152,7 @@ fn spec(
     image: &ImageConfig,
     store: &Store,
 ) -> Result<MachineSpec, MachineError> {
+    overlay::check(&machine.directory.join(files::OVERLAY))?;
     let key_path = machine.directory.join(PRIVATE_KEY);
     let public_key = KeyPair::read(&key_path)?
         .public_line()

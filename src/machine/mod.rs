@@ -38,6 +38,9 @@
 //!   ssh.log            what the last `ssh` said that tried whether it can be entered
 //!   lock, running, console.lock
 //! ```
+//!
+//! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the process that made
+//! it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has `overlay-1.qcow2` and so on, too.
 
 mod config;
 mod console;
@@ -46,7 +49,9 @@ mod directory;
 mod error;
 mod launch;
 mod name;
+mod project;
 mod ready;
+mod stack;
 mod start;
 mod state;
 mod stop;
@@ -55,10 +60,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Forwarded, MachineConfig};
-pub use console::{Console, text_of};
+pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::NewMachine;
 pub use error::{MachineError, NotReady};
 pub use name::{MachineName, NameError};
+pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
@@ -69,11 +75,14 @@ use crate::event::{Event, Sink};
 use crate::guest::{PRIVATE_KEY, Ssh};
 use crate::host::{Home, Interrupt};
 
-/// All machines of a home.
+/// All machines of a home, or of a project.
 #[derive(Debug, Clone)]
 pub struct Machines {
     root: Root,
     probes: PathBuf,
+    project: Option<Project>,
+    /// This program, when the machines are to end with this process.
+    attached: Option<PathBuf>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -99,6 +108,20 @@ impl Machines {
         Self {
             root: Root(home.machines()),
             probes: home.probes(),
+            project: None,
+            attached: None,
+        }
+    }
+
+    /// Machines of this process alone, in `directory`: their QEMUs end with it, however it ends. `vmfab` is
+    /// this program.
+    #[must_use]
+    pub fn attached(directory: PathBuf, home: &Home, vmfab: PathBuf) -> Self {
+        Self {
+            root: Root(directory),
+            probes: home.probes(),
+            project: None,
+            attached: Some(vmfab),
         }
     }
 
@@ -144,6 +167,12 @@ impl Machine {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The project that it is of; nothing when it is of the home.
+    #[must_use]
+    pub const fn project(&self) -> Option<&Project> {
+        self.machines.project.as_ref()
     }
 
     /// What was asked for when it was made.
@@ -194,6 +223,14 @@ impl Machine {
         self.directory.join(PRIVATE_KEY)
     }
 
+    /// Whether a QEMU has it. Cheaper than to ask for its state.
+    ///
+    /// # Errors
+    /// The machine's files may not be used.
+    pub fn has_qemu(&self) -> Result<bool, MachineError> {
+        directory::held_by_qemu(&self.directory)
+    }
+
     /// Bytes that its disk takes on this host, over the image's.
     #[must_use]
     pub fn stored_size(&self) -> u64 {
@@ -223,6 +260,20 @@ impl Locked {
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Changes what is asked for; it holds from the next start on.
+    ///
+    /// # Errors
+    /// The config cannot be read or written.
+    pub fn change(&self, change: impl FnOnce(&mut MachineConfig)) -> Result<(), MachineError> {
+        let before = self.machine.config()?;
+        let mut config = before.clone();
+        change(&mut config);
+        if config == before {
+            return Ok(());
+        }
+        config.write(&self.machine.directory)
     }
 
     /// Removes the machine with its disk and key. A running one is only removed by `force`, which

@@ -28,10 +28,24 @@ impl MachineName {
         &self.0
     }
 
+    /// The name that is most like a text: what cannot be in a name becomes `-`.
+    #[must_use]
+    pub fn like(text: &str) -> Self {
+        Self(Self::base(text))
+    }
+
     /// Names for machines of an image, the best one first: `docker`, `docker-2`, `docker-3` …
     /// What cannot be in a name becomes `-`.
     pub(super) fn candidates(image: &str) -> impl Iterator<Item = Self> + use<> {
-        let mut base: String = image
+        let base = Self::base(image);
+        (1_u32..).map(move |number| match number {
+            1 => Self(base.clone()),
+            number => Self(format!("{base}-{number}")),
+        })
+    }
+
+    fn base(text: &str) -> String {
+        let mut base: String = text
             .chars()
             .map(|c| if is_inner(c) { c } else { '-' })
             .skip_while(|c| !c.is_ascii_alphanumeric())
@@ -40,10 +54,7 @@ impl MachineName {
         if base.is_empty() {
             base.push_str("machine");
         }
-        (1_u32..).map(move |number| match number {
-            1 => Self(base.clone()),
-            number => Self(format!("{base}-{number}")),
-        })
+        base
     }
 }
 

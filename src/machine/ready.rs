@@ -10,12 +10,54 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Machine;
+use super::error::{MachineError, NotReady, io_error};
+use super::start::{ASK, Startup, TICK, Until, not_ready};
+use super::state::State;
 use crate::guest::Ssh;
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
 /// Between the end of an attempt and the next one.
 const PAUSE: Duration = Duration::from_millis(150);
+
+impl Startup<'_> {
+    /// Waits for a machine that somebody else started.
+    ///
+    /// # Errors
+    /// It does not come so far, or the user gave up. It is left as it is.
+    pub fn wait_for(&self, machine: &Machine) -> Result<(), MachineError> {
+        if self.until == Until::Console {
+            return Ok(());
+        }
+        let mut attempts = self.attempts(machine)?;
+        let started = Instant::now();
+        let mut asked = started;
+        self.waiting(machine, "ssh");
+        loop {
+            let ready = attempts.succeeded();
+            if ready.map_err(io_error("start", &PathBuf::from("ssh")))? {
+                return Ok(());
+            }
+            if self.interrupt.requested() {
+                return Err(MachineError::Interrupted {
+                    running: Some(machine.name().clone()),
+                });
+            }
+            if asked.elapsed() > ASK {
+                asked = Instant::now();
+                if machine.state()? == State::Stopped {
+                    return Err(not_ready(machine, NotReady::PoweredOff)?);
+                }
+            }
+            if started.elapsed() > self.timeout {
+                let why = NotReady::TimedOut(self.timeout.as_secs());
+                return Err(not_ready(machine, why)?);
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+}
 
 /// Attempts to enter a machine.
 pub(super) struct Attempts {

@@ -27,9 +27,9 @@ use crate::store::Store;
 /// taken for one that will not. A kernel writes within a second.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often things are looked at that nobody reports.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 /// How often QEMU is asked about its guest, while its acceleration is on trial.
-const ASK: Duration = Duration::from_secs(1);
+pub(super) const ASK: Duration = Duration::from_secs(1);
 /// How often a port that was free a moment ago may turn out to be taken.
 const PORT_TRIES: u32 = 5;
 /// Lines of the console that errors show.
@@ -144,7 +144,7 @@ impl Startup<'_> {
         }
     }
 
-    fn waiting(&self, machine: &Machine, what: &str) {
+    pub(super) fn waiting(&self, machine: &Machine, what: &str) {
         self.sink.emit(Event::MachineWaiting {
             machine: machine.name.to_string(),
             what: what.to_owned(),
@@ -216,7 +216,7 @@ impl Startup<'_> {
         }
     }
 
-    fn attempts(&self, machine: &Machine) -> Result<Attempts, MachineError> {
+    pub(super) fn attempts(&self, machine: &Machine) -> Result<Attempts, MachineError> {
         Ok(Attempts::new(
             require(Program::Ssh)?,
             machine.directory.clone(),
@@ -310,7 +310,7 @@ fn ended(machine: &Machine, qemu: &mut Qemu) -> MachineError {
     }
 }
 
-fn not_ready(machine: &Machine, why: NotReady) -> Result<MachineError, MachineError> {
+pub(super) fn not_ready(machine: &Machine, why: NotReady) -> Result<MachineError, MachineError> {
     let mut console = last_lines(&machine.console_log(), TAIL);
     if why == NotReady::QemuDied {
         console.extend(qemu_lines(machine));

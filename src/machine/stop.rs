@@ -19,7 +19,7 @@ const PRESS: Duration = Duration::from_secs(3);
 /// What QEMU gets to write its caches back after QMP `quit`.
 const QUIT: Duration = Duration::from_secs(5);
 /// What QEMU gets to begin to listen, and after SIGKILL to be gone.
-const MOMENT: Duration = Duration::from_secs(5);
+pub(super) const MOMENT: Duration = Duration::from_secs(5);
 
 /// What it took to stop a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -83,6 +83,15 @@ impl Locked {
         Ok(StoppedBy::Force)
     }
 
+    /// Ends QEMU at once: what it had not written is lost.
+    ///
+    /// # Errors
+    /// It cannot be found or does not end.
+    pub fn kill(&self) -> Result<(), MachineError> {
+        let machine = &self.machine;
+        find(machine)?.map_or(Ok(()), |(target, _)| target.kill(machine))
+    }
+
     /// Ends QEMU, without asking the guest.
     pub(super) fn end_qemu(&self) -> Result<(), MachineError> {
         let machine = &self.machine;
@@ -95,15 +104,7 @@ impl Locked {
         {
             return Ok(());
         }
-        match pidfd_send_signal(&target.pidfd, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(io_error("kill QEMU of", &machine.directory)(error.into())),
-        }
-        if target.wait(MOMENT, None)? {
-            Ok(())
-        } else {
-            Err(MachineError::Stuck(machine.name.clone()))
-        }
+        target.kill(machine)
     }
 }
 
@@ -121,6 +122,18 @@ fn find(machine: &Machine) -> Result<Option<(Target, Pending)>, MachineError> {
 }
 
 impl Target {
+    fn kill(&self, machine: &Machine) -> Result<(), MachineError> {
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(io_error("kill QEMU of", &machine.directory)(error.into())),
+        }
+        if self.wait(MOMENT, None)? {
+            Ok(())
+        } else {
+            Err(MachineError::Stuck(machine.name.clone()))
+        }
+    }
+
     /// Waits for its end; tells whether it has ended. Returns early when the user gives up.
     fn wait(
         &self,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
-use super::{Context, Error, Failure, StepFailure, images, lock, planning};
+use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
 use crate::builder;
 use crate::derivation::{Graph, NodeId};
 use crate::digest::ObjectId;
@@ -90,9 +90,12 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
 pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> {
     let started = Instant::now();
     let store = context.store()?;
-    let plan = lock::plan(context, &store, options)?;
+    let plan = lock::plan(context, options)?;
 
     let output = output(options)?;
+    if context.offline {
+        offline::check(&store, &plan)?;
+    }
 
     let execution = execute(
         context,
@@ -149,12 +152,13 @@ pub(super) fn execute(
     options: &BuildOptions,
     afresh: BTreeSet<NodeId>,
 ) -> Result<Execution, Error> {
-    let builders = builder::All::new(
-        &context.home,
-        store,
-        plan.locals.clone(),
-        plan.locked.clone(),
-    );
+    let origins = builder::Origins {
+        locals: plan.locals.clone(),
+        places: plan.places.clone(),
+        fetcher: context.fetcher(),
+        locked: plan.locked.clone(),
+    };
+    let builders = builder::All::new(&context.home, store, origins);
     let executor = Executor {
         store,
         builders: &builders,

@@ -1,12 +1,15 @@
 //! Images in the store: listing, finding, tagging.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::Serialize;
 
-use super::{Context, Error};
+use super::{Context, Error, recipes};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::recipe;
+use crate::recipe::{self, Files as _};
 use crate::store::{Store, TagName};
 
 /// The fewest digits of an image's id that name it.
@@ -71,25 +74,43 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
         .collect()
 }
 
-/// A recipe that comes with vmfab.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// A recipe of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AvailableRecipe {
     /// The name to build it by.
-    pub name: &'static str,
+    pub name: String,
     /// What it is.
-    pub description: &'static str,
+    pub description: String,
+    /// Its file, when it is one of the user's and not built in.
+    pub file: Option<PathBuf>,
 }
 
-/// The recipes that come with vmfab, sorted by name.
-#[must_use]
-pub fn available() -> Vec<AvailableRecipe> {
-    let recipes = recipe::catalogue().iter();
-    recipes
-        .map(|built_in| AvailableRecipe {
-            name: built_in.name,
-            description: built_in.description,
-        })
-        .collect()
+/// The recipes of the catalogue, sorted by name: those of the user's directory, and the built-in ones
+/// that none of them stands before.
+///
+/// # Errors
+/// A recipe of the user's is wrong.
+pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
+    let files = recipes::files(context);
+    let mut found = BTreeMap::new();
+    for built_in in recipe::catalogue() {
+        let available = AvailableRecipe {
+            name: built_in.name.to_owned(),
+            description: built_in.description.to_owned(),
+            file: None,
+        };
+        found.insert(built_in.name.to_owned(), available);
+    }
+    for (name, path) in files.catalogue() {
+        let loaded = recipe::load(&path, &files, &BTreeMap::new()).map_err(Error::recipe)?;
+        let available = AvailableRecipe {
+            name: name.clone(),
+            description: loaded.recipe.description.clone().unwrap_or_default(),
+            file: Some(path),
+        };
+        found.insert(name, available);
+    }
+    Ok(found.into_values().collect())
 }
 
 /// An image that a user named.

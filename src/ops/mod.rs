@@ -10,16 +10,23 @@ pub mod format;
 pub mod images;
 pub mod lock;
 pub mod machine;
+mod offline;
+mod pins;
 pub mod planning;
+pub mod project;
 pub mod recipes;
 pub mod store;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 pub use error::{Error, Failure, StepFailure};
 
+use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::machine::{MachineError, Project};
+use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
 
 /// What every operation needs.
@@ -31,7 +38,14 @@ pub struct Context {
     pub sink: Arc<dyn Sink>,
     /// Tells when the user gave up.
     pub interrupt: Interrupt,
+    /// What the user set.
+    pub config: Config,
+    /// Whether the network is not to be used.
+    pub offline: bool,
+    /// The project that the user is in; nothing for who only deals with the home.
+    pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
+    fetcher: Arc<OnceLock<Arc<Fetcher>>>,
 }
 
 impl Context {
@@ -42,8 +56,49 @@ impl Context {
             home,
             sink,
             interrupt,
+            config: Config::default(),
+            offline: false,
+            project: None,
             store: Arc::default(),
+            fetcher: Arc::default(),
         }
+    }
+
+    /// The same with what the user set.
+    #[must_use]
+    pub fn with_config(self, config: Config, offline: bool) -> Self {
+        Self {
+            config,
+            offline,
+            ..self
+        }
+    }
+
+    /// Who brings content from outside. It is one for all operations: it limits how much is fetched at
+    /// once.
+    #[must_use]
+    pub fn fetcher(&self) -> Arc<Fetcher> {
+        let make = || {
+            let mut options = FetcherOptions::new(self.config.clone(), self.home.downloads());
+            options.offline = self.offline;
+            Arc::new(Fetcher::new(
+                options,
+                self.sink.clone(),
+                self.interrupt.clone(),
+            ))
+        };
+        self.fetcher.get_or_init(make).clone()
+    }
+
+    /// The context of a user who is in `directory`.
+    ///
+    /// # Errors
+    /// The directory is gone.
+    pub fn inside(self, directory: &Path) -> Result<Self, MachineError> {
+        Ok(Self {
+            project: Some(Project::around(directory)?),
+            ..self
+        })
     }
 
     /// The store; made on first use. It is one for all operations of a context: what one of them found,

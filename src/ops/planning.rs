@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::build::BuildOptions;
 use super::{Context, Error, lock};
-use crate::derivation::{Outputs, ResolvedInput, action_key, resolve_inputs};
+use crate::derivation::{Derivation, Outputs, ResolvedInput, action_key, resolve_inputs};
 use crate::digest::{ActionKey, Hasher, ObjectId};
 use crate::plan;
 use crate::store::Store;
@@ -92,7 +92,7 @@ pub enum Reason {
 /// The recipe is wrong.
 pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     let store = context.store()?;
-    let plan = lock::plan(context, &store, options)?;
+    let plan = lock::plan(context, options)?;
     let last = Record::read(&record_path(context, options, &plan))?;
     let surveyed = survey(&store, &plan);
     let mut steps: Vec<PlannedStep> = Vec::new();
@@ -136,6 +136,25 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     })
 }
 
+/// The image that a build would give without running anything; `None` when a step would run.
+///
+/// # Errors
+/// The recipe is wrong.
+pub(super) fn known_image(
+    context: &Context,
+    options: &BuildOptions,
+) -> Result<Option<ObjectId>, Error> {
+    let store = context.store()?;
+    let plan = lock::plan(context, options)?;
+    let surveyed = survey(&store, &plan);
+    let outputs = surveyed
+        .get(plan.image.index())
+        .and_then(|step| step.outputs.as_ref());
+    Ok(outputs
+        .and_then(|outputs| outputs.get("config"))
+        .map(|config| config.id))
+}
+
 /// What the store knows of a step.
 struct Surveyed {
     /// Its inputs; unknown while the content of one is.
@@ -144,6 +163,16 @@ struct Surveyed {
     key: Option<ActionKey>,
     /// Its result, when that is in the store.
     outputs: Option<Outputs>,
+}
+
+/// The steps of a plan that would run for certain.
+pub(super) fn certain<'a>(store: &Store, plan: &'a plan::Plan) -> Vec<&'a Derivation> {
+    let surveyed = survey(store, plan);
+    let steps = plan.graph.nodes().iter().zip(surveyed);
+    steps
+        .filter(|(_, known)| known.inputs.is_some() && known.outputs.is_none())
+        .map(|(derivation, _)| derivation)
+        .collect()
 }
 
 fn survey(store: &Store, plan: &plan::Plan) -> Vec<Surveyed> {

@@ -1,23 +1,27 @@
 //! Recipes on this host: reading them, and planning them with what the host and the store know.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::build::BuildOptions;
 use super::lock::Pins;
-use super::{Error, images};
+use super::{Context, Error, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
 use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
-use crate::recipe::{self, DiskFormat, Fetch, Files};
+use crate::recipe::{self, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
-pub struct HostFiles;
+pub struct HostFiles<'a> {
+    /// The directory of recipes that go before the built-in ones.
+    catalogue: Option<&'a Path>,
+}
 
-impl Files for HostFiles {
+impl Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
         fs::read_to_string(path)
     }
@@ -28,6 +32,20 @@ impl Files for HostFiles {
 
     fn is_directory(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn catalogue(&self) -> Vec<(String, PathBuf)> {
+        let entries = self.catalogue.and_then(|path| fs::read_dir(path).ok());
+        let mut found: Vec<(String, PathBuf)> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "kdl"))
+            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path)))
+            .collect();
+        found.sort();
+        found
     }
 }
 
@@ -69,12 +87,28 @@ impl World for HostWorld<'_> {
     }
 }
 
+/// Reads a recipe file of this host.
+///
+/// # Errors
+/// It is wrong.
+pub(super) fn load(
+    context: &Context,
+    path: &Path,
+    settings: &BTreeMap<String, String>,
+) -> Result<Loaded, Error> {
+    recipe::load(path, &files(context), settings).map_err(Error::recipe)
+}
+
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked about content
 /// from outside.
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub(super) fn plan(store: &Store, options: &BuildOptions, pins: &Pins<'_>) -> Result<Plan, Error> {
+pub(super) fn plan(
+    context: &Context,
+    options: &BuildOptions,
+    pins: &Pins<'_>,
+) -> Result<Plan, Error> {
     let (recipe, image) = (options.recipe.as_str(), options.image.as_deref());
     let settings = &options.settings;
     let path = Path::new(recipe);
@@ -95,14 +129,13 @@ pub(super) fn plan(store: &Store, options: &BuildOptions, pins: &Pins<'_>) -> Re
             ),
         });
     }
-    let built_in = || recipe::catalogue().iter().map(|built_in| built_in.name);
-    if !path.exists() && !built_in().any(|name| name == recipe) {
-        let mut error = Error::not_found("recipe", recipe, built_in());
+    let names = catalogue(context);
+    if !path.exists() && !names.iter().any(|name| name == recipe) {
+        let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
         if let Error::NotFound {
             help: help @ None, ..
         } = &mut error
         {
-            let names: Vec<_> = built_in().collect();
             *help = Some(format!(
                 "give the path of a recipe file, or one of the built-in recipes: {}",
                 names.join(", ")
@@ -110,16 +143,42 @@ pub(super) fn plan(store: &Store, options: &BuildOptions, pins: &Pins<'_>) -> Re
         }
         return Err(error);
     }
-    let loaded = recipe::load(path, &HostFiles, settings).map_err(Error::recipe)?;
-    let world = HostWorld { store, pins };
+    let loaded = load(context, path, settings)?;
+    if loaded.images.is_empty() {
+        return Err(Error::Usage {
+            message: format!("{recipe} describes machines, and no image"),
+            help: Some("vmfab up makes and starts its machines".to_owned()),
+        });
+    }
+    let store = context.store()?;
+    let world = HostWorld {
+        store: &store,
+        pins,
+    };
     plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a
 /// built-in recipe.
 #[must_use]
-pub fn names_recipe(name: &str) -> bool {
-    !name.starts_with('@') && (is_path(name) || recipe::catalogue().iter().any(|r| r.name == name))
+pub fn names_recipe(context: &Context, name: &str) -> bool {
+    !name.starts_with('@')
+        && (is_path(name) || catalogue(context).iter().any(|other| other == name))
+}
+
+/// The names of all recipes that need no path, sorted.
+fn catalogue(context: &Context) -> Vec<String> {
+    let own = files(context).catalogue().into_iter().map(|(name, _)| name);
+    let built_in = recipe::catalogue().iter().map(|one| one.name.to_owned());
+    let names: BTreeSet<String> = own.chain(built_in).collect();
+    names.into_iter().collect()
+}
+
+/// Files of this host, and the user's recipes.
+pub(super) fn files(context: &Context) -> HostFiles<'_> {
+    HostFiles {
+        catalogue: context.config.recipes.as_deref(),
+    }
 }
 
 /// Whether a name can only be a path.

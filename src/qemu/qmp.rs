@@ -87,6 +87,17 @@ pub enum QmpError {
     },
 }
 
+/// The arguments of `blockdev-add` as they are sent: the crate's type cannot say `"backing": null`.
+#[derive(Debug, serde::Serialize)]
+#[serde(transparent)]
+struct BlockdevAdd(serde_json::Value);
+
+impl qapi::Command for BlockdevAdd {
+    type Ok = qapi::Empty;
+    const NAME: &'static str = "blockdev-add";
+    const ALLOW_OOB: bool = false;
+}
+
 /// A connection to a QEMU.
 pub struct Qmp {
     client: qapi::Qmp<qapi::Stream<BufReader<UnixStream>, UnixStream>>,
@@ -180,6 +191,27 @@ impl Qmp {
             }
             result => result.map(drop),
         }
+    }
+
+    /// Puts the qcow2 file `file` over the node `node`, whose file must not be written to from then on, while the guest
+    /// runs. `overlay` names the node of the new file. QEMU has written all of the old file when this returns.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn put_overlay(&mut self, node: &str, overlay: &str, file: &str) -> Result<(), QmpError> {
+        let add = BlockdevAdd(serde_json::json!({
+            "driver": "qcow2",
+            "node-name": overlay,
+            "discard": "unmap",
+            "file": { "driver": "file", "filename": file, "discard": "unmap" },
+            "backing": null,
+        }));
+        self.execute("blockdev-add", &add)?;
+        let snapshot = qmp::blockdev_snapshot(qmp::BlockdevSnapshot {
+            node: node.to_owned(),
+            overlay: overlay.to_owned(),
+        });
+        self.execute("blockdev-snapshot", &snapshot).map(drop)
     }
 
     fn execute<C: qapi::Command>(

@@ -11,7 +11,12 @@ pub struct BuiltIn {
     pub text: &'static str,
 }
 
-const CATALOGUE: [BuiltIn; 3] = [
+const CATALOGUE: [BuiltIn; 9] = [
+    BuiltIn {
+        name: "alpine",
+        description: "Alpine Linux 3.22, ready made, small",
+        text: include_str!("../../recipes/alpine.kdl"),
+    },
     BuiltIn {
         name: "debian-12",
         description: "Debian 12 (bookworm), small, with systemd and SSH",
@@ -23,9 +28,34 @@ const CATALOGUE: [BuiltIn; 3] = [
         text: include_str!("../../recipes/docker.kdl"),
     },
     BuiltIn {
+        name: "kata",
+        description: "Kata Containers with containerd, on Ubuntu or Debian",
+        text: include_str!("../../recipes/kata.kdl"),
+    },
+    BuiltIn {
+        name: "kubernetes",
+        description: "Kubernetes node with containerd, on Ubuntu or Debian",
+        text: include_str!("../../recipes/kubernetes.kdl"),
+    },
+    BuiltIn {
+        name: "lxd",
+        description: "LXD containers and bridge utilities",
+        text: include_str!("../../recipes/lxd.kdl"),
+    },
+    BuiltIn {
+        name: "observer",
+        description: "eBPF tools, perf, tracing and node exporter",
+        text: include_str!("../../recipes/observer.kdl"),
+    },
+    BuiltIn {
         name: "ubuntu-24.04",
         description: "Ubuntu 24.04 (noble), small, with systemd and SSH",
         text: include_str!("../../recipes/ubuntu-24.04.kdl"),
+    },
+    BuiltIn {
+        name: "ubuntu-24.04-cloud",
+        description: "Ubuntu 24.04 (noble), Canonical's cloud image",
+        text: include_str!("../../recipes/ubuntu-24.04-cloud.kdl"),
     },
 ];
 

@@ -19,7 +19,8 @@ use super::reference::normalise;
 use super::scope::Scope;
 use super::shape::{DOCUMENT, INCLUDE};
 use super::source::{Files, Source, Span, Spanned};
-use super::{syntax, value};
+use super::value;
+use crate::text::syntax;
 
 /// Where a recipe is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,11 +68,18 @@ pub(super) struct Document {
     pub recipe: Arc<Recipe>,
     pub parameters: Vec<Parameter>,
     pub images: Vec<ImageNode>,
+    pub machines: Vec<MachineNode>,
 }
 
 /// An image node with what it is read with.
 pub(super) struct ImageNode {
     pub name: Spanned<String>,
+    pub node: KdlNode,
+    pub scope: Scope,
+}
+
+/// A machine node with what it is read with.
+pub(super) struct MachineNode {
     pub node: KdlNode,
     pub scope: Scope,
 }
@@ -124,7 +132,7 @@ pub(super) fn read(
             problems.borrow_mut().push(
                 Problem::new(
                     &name.span,
-                    format!("the base has no parameter \"{}\"", name.value),
+                    format!("the recipe has no parameter \"{}\"", name.value),
                     "unknown parameter",
                 )
                 .with_help(known_parameters(&name.value, declared.values.keys())),
@@ -133,12 +141,17 @@ pub(super) fn read(
     }
 
     let values = Rc::new(declared.values);
-    let mut images = Vec::new();
+    let (mut images, mut machines) = (Vec::new(), Vec::new());
     for mut file in collector.parsed {
         file.scope.values = Some(Rc::clone(&values));
         for node in file.nodes {
-            if node.name().value() == "image" {
-                add_image(node, &file.scope, &mut images);
+            match node.name().value() {
+                "image" => add_image(node, &file.scope, &mut images),
+                "machine" => machines.push(MachineNode {
+                    node,
+                    scope: file.scope.clone(),
+                }),
+                _ => {}
             }
         }
     }
@@ -146,6 +159,7 @@ pub(super) fn read(
         recipe: Arc::new(recipe.unwrap_or_else(|| unnamed(place))),
         parameters: declared.parameters,
         images,
+        machines,
     })
 }
 
@@ -183,7 +197,7 @@ impl Collector<'_> {
         let document = match KdlDocument::parse_v2(&text) {
             Ok(document) => document,
             Err(error) => {
-                for problem in syntax::problems(&source, error) {
+                for problem in syntax::problems(&source, error, "recipes are") {
                     self.report(problem);
                 }
                 return None;

@@ -157,8 +157,8 @@ fn from(node: &Reader<'_>) -> DraftBase {
 /// A tar from outside: unpacking is what a layer is there for, so that it need not be said.
 fn layer(node: &Reader<'_>) -> Option<Fetched> {
     let mut fetched = fetched::read(node)?;
-    let before_last = fetched.transforms.iter().rev().skip(1);
-    for early in before_last.filter(|transform| transform.value == Transform::Unpack) {
+    let mut before_last = fetched.transforms.iter().rev().skip(1);
+    if let Some(early) = before_last.find(|transform| transform.value == Transform::Unpack) {
         node.scope.report(
             Problem::new(
                 &early.span,

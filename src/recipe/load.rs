@@ -1,5 +1,7 @@
 //! From a path to images with their bases: `from` is resolved here.
 
+mod machines;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,10 +33,12 @@ pub fn load(
     files: &dyn Files,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, RecipeError> {
-    let place = match path.to_str().and_then(catalogue::find) {
-        Some(recipe) if !files.exists(path) => Place::BuiltIn(recipe.name),
-        _ => Place::path(path),
+    let named = || path.to_str().and_then(|name| in_catalogue(name, files));
+    let place = match files.exists(path) {
+        true => None,
+        false => named(),
     };
+    let place = place.unwrap_or_else(|| Place::path(path));
     let mut loader = Loader {
         files,
         settings,
@@ -44,15 +48,17 @@ pub fn load(
         resolved: BTreeMap::new(),
     };
     let root = loader.document(&place, None, &[]);
-    let mut images = Vec::new();
+    let (mut images, mut machines) = (Vec::new(), Vec::new());
     if let Some(document) = &root {
         for index in 0..document.images.len() {
             let mut around = Vec::new();
             images.extend(loader.image(document, index, &mut around));
         }
-        if document.images.is_empty() && loader.problems.borrow().is_empty() {
+        machines = loader.machines(document);
+        let empty = document.images.is_empty() && document.machines.is_empty();
+        if empty && loader.problems.borrow().is_empty() {
             loader.report(
-                Problem::without_place(format!("{} has no image", place.shown()))
+                Problem::without_place(format!("{} has no image and no machine", place.shown()))
                     .with_help(format!("add one, for example: {}", IMAGE.example)),
             );
         }
@@ -67,9 +73,20 @@ pub fn load(
             recipe: Arc::clone(&document.recipe),
             parameters: document.parameters.clone(),
             images,
+            machines,
             files: loader.paths,
         }),
         _ => Err(RecipeError::new(place.shown(), problems)),
+    }
+}
+
+/// The recipe of this name in the catalogue: one of the user's goes before a built-in one.
+fn in_catalogue(name: &str, files: &dyn Files) -> Option<Place> {
+    let listed = files.catalogue();
+    let own = listed.iter().find(|(other, _)| other == name);
+    match own {
+        Some((_, path)) => Some(Place::path(path)),
+        None => catalogue::find(name).map(|recipe| Place::BuiltIn(recipe.name)),
     }
 }
 
@@ -101,6 +118,18 @@ impl std::ops::Deref for Read {
 
 /// A document is one of a place with the values that a `from` node sets in it.
 type Key = (Place, Vec<(String, String)>);
+
+/// What the text of a `from` node or of a machine's image names.
+enum Target {
+    /// An image in the store.
+    Tag(String),
+    /// A disk that was made elsewhere.
+    DiskFile(PathBuf),
+    /// The image of the same document at this index.
+    Sibling(usize),
+    /// One of another recipe.
+    Elsewhere(Place, Option<String>),
+}
 
 struct Loader<'a> {
     files: &'a dyn Files,
@@ -216,7 +245,35 @@ impl Loader<'_> {
         around: &mut Around,
     ) -> Option<Base> {
         let directory = document.images[index].scope.directory.clone();
-        let (place, image) = match Reference::parse(&reference.value) {
+        let (place, image) = match self.target(document, index, reference, directory, set)? {
+            Target::Tag(name) => {
+                return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
+            }
+            Target::DiskFile(path) => {
+                return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
+            }
+            Target::Sibling(other) => {
+                self.refuse_settings(set, "an image of the same recipe");
+                return self.step_to(document, other, reference, around);
+            }
+            Target::Elsewhere(place, image) => (place, image),
+        };
+        let base = self.document(&place, Some(reference), set)?;
+        let other = self.image_of(&base, image.as_deref(), reference)?;
+        self.step_to(&base, other, reference, around)
+    }
+
+    /// What a text names that stands in the image at `index`, or in none; `None` when there is no such
+    /// thing, which is reported.
+    fn target(
+        &self,
+        document: &Read,
+        index: usize,
+        reference: &Spanned<String>,
+        directory: Option<PathBuf>,
+        set: &[(Spanned<String>, String)],
+    ) -> Option<Target> {
+        match Reference::parse(&reference.value) {
             Reference::Tag(name) => {
                 if let Err(wrong) = value::name(&name) {
                     let problem = Problem::new(&reference.span, wrong.message, "wrong tag");
@@ -224,7 +281,7 @@ impl Loader<'_> {
                     return None;
                 }
                 self.refuse_settings(set, "a tag");
-                return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
+                Some(Target::Tag(name))
             }
             Reference::Unsupported { what, instead } => {
                 self.report(
@@ -235,7 +292,7 @@ impl Loader<'_> {
                     )
                     .with_help(instead),
                 );
-                return None;
+                None
             }
             Reference::DiskFile(path) => {
                 self.refuse_settings(set, "a disk");
@@ -251,36 +308,37 @@ impl Loader<'_> {
                     );
                     return None;
                 }
-                return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
+                Some(Target::DiskFile(path))
             }
             Reference::Path { path, image } => {
                 let path = directory.unwrap_or_default().join(path);
-                (Place::path(&path), image)
-            }
-            Reference::Name { name, image: None }
-                if self.sibling(document, index, &name).is_some() =>
-            {
-                let other = self.sibling(document, index, &name)?;
-                self.refuse_settings(set, "an image of the same recipe");
-                return self.step_to(document, other, reference, around);
+                Some(Target::Elsewhere(Place::path(&path), image))
             }
             Reference::Name { name, image } => {
+                if image.is_none()
+                    && let Some(other) = self.sibling(document, index, &name)
+                {
+                    return Some(Target::Sibling(other));
+                }
                 let beside = directory.map(|directory| directory.join(format!("{name}.kdl")));
                 let beside = beside
                     .filter(|path| Place::path(path) != document.place && self.files.exists(path));
-                match (beside, catalogue::find(&name)) {
-                    (Some(path), _) => (Place::path(&path), image),
-                    (None, Some(recipe)) => (Place::BuiltIn(recipe.name), image),
-                    (None, None) => {
+                let beside = beside.map(|path| Place::path(&path));
+                // A recipe that stands before a built-in one may start from that.
+                let catalogue = || {
+                    in_catalogue(&name, self.files)
+                        .filter(|place| *place != document.place)
+                        .or_else(|| catalogue::find(&name).map(|one| Place::BuiltIn(one.name)))
+                };
+                match beside.or_else(catalogue) {
+                    Some(place) => Some(Target::Elsewhere(place, image)),
+                    None => {
                         self.unknown(document, index, reference, &name);
-                        return None;
+                        None
                     }
                 }
             }
-        };
-        let base = self.document(&place, Some(reference), set)?;
-        let other = self.image_of(&base, image.as_deref(), reference)?;
-        self.step_to(&base, other, reference, around)
+        }
     }
 
     /// Another image of the same recipe. An image is never its own base, so that `debian-12` can
@@ -379,7 +437,11 @@ impl Loader<'_> {
             .enumerate()
             .filter(|(other, _)| *other != index)
             .map(|(_, image)| image.name.value.as_str());
-        let built_in = catalogue::catalogue().iter().map(|recipe| recipe.name);
+        let listed = self.files.catalogue();
+        let built_in = catalogue::catalogue()
+            .iter()
+            .map(|recipe| recipe.name)
+            .chain(listed.iter().map(|(name, _)| name.as_str()));
         let help = match closest(name, own.chain(built_in.clone())) {
             Some(other) => format!("did you mean \"{other}\"?"),
             None => format!(
@@ -406,7 +468,7 @@ impl Loader<'_> {
                     format!("{what} has no parameters to set"),
                     "nothing takes this",
                 )
-                .with_help("\"set\" is for a base of another recipe"),
+                .with_help("\"set\" is for the parameters of another recipe"),
             );
         }
     }

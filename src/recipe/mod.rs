@@ -15,6 +15,7 @@ mod header;
 mod image;
 mod instruction;
 mod load;
+mod machine;
 mod model;
 mod parameter;
 mod reader;
@@ -22,7 +23,6 @@ mod reference;
 mod scope;
 mod shape;
 mod source;
-mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -16,6 +16,8 @@ pub struct Loaded {
     pub parameters: Vec<Parameter>,
     /// Its images, in the order of the file, those of included files too.
     pub images: Vec<Arc<Image>>,
+    /// The machines of a project, in the order of the file, those of included files too.
+    pub machines: Vec<Machine>,
     /// The files that were read, in the order in which they were; built-in recipes are not among
     /// them.
     pub files: Vec<PathBuf>,
@@ -468,4 +470,83 @@ pub struct Port {
     pub guest: u16,
     /// Port on 127.0.0.1 of the host that is forwarded to it.
     pub host: Option<u16>,
+}
+
+/// A machine of a project, or several alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name; with a count, what the names of its machines begin with.
+    pub name: Spanned<String>,
+    /// Its image; always there in what [`load`](super::load) gives.
+    pub image: Option<MachineImage>,
+    /// How many there are. They have numbers then, even when there is one.
+    pub count: Option<u32>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// Virtual processors.
+    pub cpus: Option<u32>,
+    /// Size of its disk in bytes.
+    pub disk_size: Option<u64>,
+    /// What runs its instructions.
+    pub accel: Option<Accel>,
+    /// What starts the operating system.
+    pub firmware: Option<Firmware>,
+    /// Forwarded ports, each with one of the host.
+    pub ports: Vec<Spanned<Port>>,
+    /// Parameters of the image's recipe.
+    pub settings: BTreeMap<String, String>,
+    /// The machines that must be ready before it starts, by the names of their nodes.
+    pub depends_on: Vec<Spanned<String>>,
+}
+
+impl Machine {
+    /// The names of its machines: `web`, or `web-1`, `web-2` when there is a count.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match self.count {
+            None => vec![self.name.value.clone()],
+            Some(count) => (1..=count)
+                .map(|number| format!("{}-{number}", self.name.value))
+                .collect(),
+        }
+    }
+}
+
+/// What a machine is made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MachineImage {
+    /// An image in the store, by its tag without `@`.
+    Tag(String),
+    /// An image of the same file.
+    Own(String),
+    /// An image of another recipe.
+    Recipe {
+        /// The recipe's path, or the name of a built-in one.
+        recipe: PathBuf,
+        /// Which image of it; when absent the one named like the recipe, or the only one.
+        image: Option<String>,
+    },
+}
+
+/// What runs a machine's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// The fastest that works.
+    Auto,
+    /// Linux's KVM.
+    Kvm,
+    /// The hypervisor of macOS.
+    Hvf,
+    /// QEMU itself.
+    Tcg,
+}
+
+impl Accel {
+    /// All of them, with the names that they have in recipes.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("kvm", Self::Kvm),
+        ("hvf", Self::Hvf),
+        ("tcg", Self::Tcg),
+    ];
 }

@@ -63,7 +63,7 @@ impl Shape {
 
 static ENV: Shape = shape("env", "env EDITOR=\"vim\"").any_properties();
 static SET: Shape =
-    shape("set", "set \"size\" \"20G\"").takes(2, 2, "a parameter of the base and its value");
+    shape("set", "set \"size\" \"20G\"").takes(2, 2, "a parameter of the recipe and its value");
 static AUTHORIZED_KEYS: Shape = shape(
     "authorized-keys",
     "authorized-keys \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@home\"",
@@ -210,12 +210,20 @@ static PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
     .properties(&["host"]);
 
+static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"").properties(&["size"]);
+static DEPENDS_ON: Shape =
+    shape("depends-on", "depends-on \"control\"").takes(1, MANY, "names of machines");
+pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"debian-12\"")
+    .takes(1, 1, "the machine's name")
+    .properties(&["image", "memory", "cpus", "count", "accel", "firmware"])
+    .children(&[&PORT, &MACHINE_DISK, &SET, &DEPENDS_ON]);
+
 /// A whole file: the nodes at its top.
 pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \"debian-12\" }")
-    .children(&[&RECIPE, &INCLUDE, &IMAGE]);
+    .children(&[&RECIPE, &INCLUDE, &IMAGE, &MACHINE]);
 
 /// Nodes that the design has and this version has not, with what to do instead.
-pub(super) const NOT_YET: [(&str, &str); 3] = [
+pub(super) const NOT_YET: [(&str, &str); 2] = [
     (
         "dockerfile",
         "write its steps as run, copy and packages nodes, on a base made by bootstrap",
@@ -224,7 +232,6 @@ pub(super) const NOT_YET: [(&str, &str); 3] = [
         "bootc",
         "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
     ),
-    ("machine", "boot the image with \"vmfab boot\""),
 ];
 
 /// Every shape below one, with the names of the nodes around it.
@@ -261,6 +268,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&DISK, "in a disk node, after fetch"),
         (&LAYER, "in a layer node, after fetch"),
         (&PARAM, "in a param node"),
+        (&MACHINE, "in a machine node"),
     ]
     .into_iter()
     .find(|(shape, _)| shape.child(name).is_some())

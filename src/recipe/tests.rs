@@ -69,6 +69,13 @@ fn surround(example: &str, around: &[&str]) -> String {
             &format!("recipe {{ param \"p\" default=\"debian-12\" {{ {example} }} }}"),
             &[],
         ),
+        ["machine"] => surround(
+            &format!(
+                "machine \"test\" image=\"debian-12\" {{ {example} }}\n\
+                 machine \"control\" image=\"debian-12\""
+            ),
+            &[],
+        ),
         ["recipe"] => surround(&format!("recipe {{ {example} }}"), &[]),
         other => panic!("nothing is known about {other:?}"),
     }
@@ -125,4 +132,162 @@ fn the_reference_has_every_node_property_and_child() {
     for recipe in catalogue() {
         assert!(reference.contains(&format!("| `{}` | {} |", recipe.name, recipe.description)));
     }
+}
+
+/// The machines of a file, or every mistake in it: place, message, label and help.
+fn machines(text: &str) -> String {
+    use miette::Diagnostic;
+    let files = OneRecipe(text.to_owned());
+    match load(Path::new("test.kdl"), &files, &BTreeMap::new()) {
+        Ok(loaded) => format!("{:#?}", loaded.machines),
+        Err(error) => {
+            let mut lines = String::new();
+            for problem in error.problems() {
+                for label in problem.labels().into_iter().flatten() {
+                    let (start, end) = (label.offset(), label.offset() + label.len());
+                    let line = text[..start].matches('\n').count() + 1;
+                    let what = label.label().unwrap_or_default();
+                    lines += &format!("{line}: `{}`: {problem} ({what})\n", &text[start..end]);
+                }
+                let help = problem.help().map(|help| help.to_string());
+                lines += &format!("   {}\n", help.unwrap_or_default());
+            }
+            lines
+        }
+    }
+}
+
+#[test]
+fn machines_with_all_that_they_take() {
+    let text = r#"
+recipe "shop" { param "ram" default="2G" }
+image "web" { from "debian-12" }
+machine "control" image="web" memory="${ram}" cpus=2 accel="tcg" firmware="uefi" {
+    port 80 host=8080
+    disk size="20G"
+}
+machine "worker" image="debian-12" count=2 {
+    set "size" "20G"
+    depends-on "control" "cache"
+}
+machine "cache" image="@redis"
+machine "other" image="./other.kdl#common"
+"#;
+    let files = OneRecipe(text.to_owned());
+    let loaded = load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
+    let shown = loaded.machines.iter().map(|machine| {
+        let ports: Vec<_> = machine.ports.iter().map(|port| port.value).collect();
+        let after: Vec<_> = machine.depends_on.iter().map(|on| &on.value).collect();
+        format!(
+            "{:?}: {:?} memory {:?} cpus {:?} disk {:?} {:?} {:?} {ports:?} {:?} after {after:?}\n",
+            machine.names(),
+            machine.image.as_ref().unwrap(),
+            machine.memory_mib,
+            machine.cpus,
+            machine.disk_size,
+            machine.accel,
+            machine.firmware,
+            machine.settings,
+        )
+    });
+    insta::assert_snapshot!(shown.collect::<String>(), @r##"
+    ["control"]: Own("web") memory Some(2048) cpus Some(2) disk Some(21474836480) Some(Tcg) Some(Uefi) [Port { guest: 80, host: Some(8080) }] {} after []
+    ["worker-1", "worker-2"]: Recipe { recipe: "debian-12", image: None } memory None cpus None disk None None None [] {"size": "20G"} after ["control", "cache"]
+    ["cache"]: Tag("redis") memory None cpus None disk None None None [] {} after []
+    ["other"]: Recipe { recipe: "other.kdl", image: Some("common") } memory None cpus None disk None None None [] {} after []
+    "##);
+}
+
+#[test]
+fn the_users_settings_reach_recipes_that_have_them() {
+    let text = "machine \"a\" image=\"debian-12\"\n\
+                machine \"b\" image=\"debian-12\" { set \"size\" \"8G\" }\n\
+                machine \"c\" image=\"@tag\"";
+    let given = BTreeMap::from([("size".to_owned(), "30G".to_owned())]);
+    let loaded = load(Path::new("test.kdl"), &OneRecipe(text.to_owned()), &given).unwrap();
+    let sizes = loaded.machines.iter().map(|m| m.settings.get("size"));
+    let sizes: Vec<_> = sizes.map(|size| size.map(String::as_str)).collect();
+    assert_eq!(sizes, [Some("30G"), Some("8G"), None]);
+}
+
+#[test]
+fn mistakes_in_machines() {
+    let wrong = machines(
+        r#"
+machine "a b" image="debian-12"
+machine "bare"
+machine "small" image="debian-12" memory="16M" cpus=0 count=65 accel="kwm" disk="1G"
+machine "lost" image="debian-21"
+machine "part" image="debian-12#web"
+machine "tagged" image="@x" { set "size" "1G" }
+machine "set" image="debian-12" { set "sise" "1G" }
+machine "typo" image="debian-12" { prot 80 host=8080 }
+machine "port" image="debian-12" { port 80 }
+machine "ports" image="debian-12" count=2 { port 80 host=8080 }
+"#,
+    );
+    insta::assert_snapshot!(wrong, @r##"
+    2: `"a b"`: "a b" is not the name of a machine (wrong value)
+       use letters, digits, ".", "_" and "-", beginning with a letter or digit, at most 63 with the number
+    3: `machine`: "machine" lacks image (image is missing)
+       for example: machine "web" image="debian-12"
+    4: `memory="16M"`: "16M" is not a size that a machine's memory can have (wrong value)
+       a machine has at least 32M of memory, in whole M
+    4: `cpus=0`: 0 is not a number of processors (wrong value)
+       write a number from 1 to 255
+    4: `count=65`: 65 is not a number of machines (wrong value)
+       write a number from 1 to 64
+    4: `accel="kwm"`: "kwm" is no value for "accel" (unknown value)
+       this version knows auto, kvm, hvf and tcg
+    4: `disk`: "machine" has no property "disk" (unknown property)
+       write it as a node between braces: { disk size="20G" }
+    5: `image="debian-21"`: there is no image or recipe "debian-21" (not found)
+       did you mean "debian-12"?
+    6: `image="debian-12#web"`: debian-12.kdl (built in) has no image "web" (unknown image)
+       its images are debian-12
+    7: `"size"`: a tag has no parameters to set (nothing takes this)
+       "set" is for the parameters of another recipe
+    8: `"sise"`: the recipe has no parameter "sise" (unknown parameter)
+       did you mean "size"?
+    9: `prot`: unknown node "prot" in "machine" (unknown node)
+       did you mean "port"?
+    10: `port`: "port" lacks host (host is missing)
+       for example: port 80 host=8080
+    11: `host=8080`: several machines cannot have port 8080 of the host (only one can listen there)
+       leave out "count" and write each machine as a node of its own, with ports of its own
+    "##);
+}
+
+#[test]
+fn machines_that_do_not_go_together() {
+    let wrong = machines(
+        r#"
+machine "web" image="debian-12" count=2 { depends-on "db" }
+machine "web-2" image="debian-12"
+machine "db" image="debian-12" { port 80 host=8080; depends-on "cashe"; depends-on "db" }
+machine "cache" image="debian-12" { port 81 host=8080 }
+"#,
+    );
+    insta::assert_snapshot!(wrong, @r##"
+    3: `"web-2"`: there are two machines "web-2" (the second one)
+       give it another name
+    4: `"cashe"`: there is no machine "cashe" (unknown machine)
+       did you mean "cache"?
+    5: `host=8080`: port 8080 of the host is given twice (machine "db" has it)
+       take another port of the host
+    "##);
+    let round = r#"
+machine "a" image="debian-12" { depends-on "b" }
+machine "b" image="debian-12" { depends-on "c" }
+machine "c" image="debian-12" { depends-on "b" }
+"#;
+    insta::assert_snapshot!(machines(round), @r##"
+    4: `"b"`: machine "b" depends on itself (this closes the circle)
+       the way round: b → c → b
+    "##);
+    let own = r#"machine "a" image="debian-12" { depends-on "a" }"#;
+    insta::assert_snapshot!(machines(own), @r##"
+    1: `"a"`: machine "a" depends on itself (this closes the circle)
+       the way round: a → a
+    "##);
 }

@@ -1,5 +1,7 @@
 //! The small languages inside strings: sizes, modes, times, names, paths. Pure text to values.
 
+use std::ops::RangeInclusive;
+
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -62,6 +64,50 @@ pub(super) fn disk_size(text: &str) -> Parsed<u64> {
         ));
     }
     Ok(bytes)
+}
+
+/// A size that a machine's memory can have, in MiB.
+pub(super) fn memory(text: &str) -> Parsed<u32> {
+    let bytes = size(text)?;
+    u32::try_from(bytes >> 20)
+        .ok()
+        .filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)
+        .ok_or_else(|| {
+            Wrong::new(
+                text,
+                "a size that a machine's memory can have",
+                "a machine has at least 32M of memory, in whole M",
+            )
+        })
+}
+
+/// A whole number in a range that begins at 1.
+pub(super) fn range(text: &str, what: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(Wrong {
+            message: format!("{text} is not {what}"),
+            help: match range.end() {
+                255 => "write a number from 1 to 255",
+                _ => "write a number from 1 to 64",
+            },
+        }),
+    }
+}
+
+/// The name of a machine, of at most `longest` bytes.
+pub(super) fn machine_name(text: &str, longest: usize) -> Parsed<String> {
+    name(text)
+        .ok()
+        .filter(|name| name.len() <= longest)
+        .ok_or_else(|| {
+            Wrong::new(
+                text,
+                "the name of a machine",
+                "use letters, digits, \".\", \"_\" and \"-\", beginning with a letter or digit, at most \
+                 63 with the number",
+            )
+        })
 }
 
 /// `90s`, `5m`, `2h`, in seconds.

@@ -2,7 +2,7 @@
 //!
 //! Removed from the upper directory before it is packed, so that nothing of it ever is in a layer,
 //! and a step that only touched such files gives an empty layer. Each machine makes its own
-//! identity at its first boot.
+//! identity at its first boot. `src/builder/guest/clean.sh` does the same inside a machine.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Files that are removed. A `*` stands for any part of a file name.
-const REMOVED: &[&str] = &[
+pub(crate) const REMOVED: &[&str] = &[
     // Identity.
     "etc/ssh/ssh_host_*",
     "var/lib/dbus/machine-id",
@@ -42,7 +42,7 @@ const REMOVED: &[&str] = &[
 ];
 
 /// Files that must exist and must hold nothing.
-const EMPTIED: &[&str] = &[
+pub(crate) const EMPTIED: &[&str] = &[
     "etc/machine-id",
     "var/log/btmp",
     "var/log/faillog",

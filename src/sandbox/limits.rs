@@ -20,7 +20,7 @@ const INTERVAL: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 /// Wall time of a step that sets none, in seconds.
-const DEFAULT_SECONDS: u64 = 3600;
+pub const DEFAULT_SECONDS: u64 = 3600;
 /// Processes of a step that sets no limit.
 const DEFAULT_PROCESSES: u64 = 4096;
 

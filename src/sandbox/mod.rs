@@ -33,6 +33,9 @@ mod worker;
 
 pub use cache::{CachedLayer, LayerCache};
 pub use edit::Edit;
+#[cfg(test)]
+pub(crate) use identity::{EMPTIED, REMOVED};
+pub use limits::DEFAULT_SECONDS;
 pub use request::{Bind, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};
-pub use worker::{WORKER_ARGUMENT, worker_main};
+pub use worker::{WORKER_ARGUMENT, attached, worker_main};

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
 use super::overlay::Overlay;
@@ -15,6 +16,9 @@ use super::{edit, identity, layer, namespace};
 pub const WORKER_ARGUMENT: &str = "__worker";
 /// The second argument of the process that edits a tree as its root directory.
 pub(super) const EDIT_ARGUMENT: &str = "edit";
+/// The second argument of a process that becomes another program and ends with its parent. The third is
+/// the parent's id, then come the program and its arguments.
+const ATTACHED_ARGUMENT: &str = "attached";
 /// The second argument of the process that removes a directory, which is the third.
 pub(super) const REMOVE_ARGUMENT: &str = "remove";
 
@@ -61,6 +65,11 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // What bubblewrap leaves behind becomes this process's child, and can be waited for.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    if let [first, parent, program, rest @ ..] = arguments
+        && first == ATTACHED_ARGUMENT
+    {
+        return become_program(parent, program, rest);
+    }
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     if let [first, path] = arguments
         && first == REMOVE_ARGUMENT
@@ -97,6 +106,32 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// A command that runs `program` and ends, however that comes, with the thread of this process that starts it.
+/// `vmfab` is this program.
+#[must_use]
+pub fn attached(vmfab: &Path, program: &Path) -> Command {
+    let mut command = Command::new(vmfab);
+    command
+        .args([WORKER_ARGUMENT, ATTACHED_ARGUMENT])
+        .arg(std::process::id().to_string())
+        .arg(program);
+    command
+}
+
+/// The signal at the parent's end is set, and stays set when another program is executed.
+fn become_program(parent: &str, program: &str, arguments: &[String]) -> ExitCode {
+    // The parent may have ended before.
+    let there = rustix::process::getppid().map(|pid| pid.as_raw_pid().to_string());
+    if there.as_deref() == Some(parent) {
+        let error = Command::new(program).args(arguments).exec();
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("cannot start {program}: {error}\n"),
+        );
+    }
+    ExitCode::FAILURE
 }
 
 /// The process that edits the tree: what it has to say goes to standard error, into the step's log.

@@ -61,7 +61,7 @@ pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use disks::Cached;
 pub use error::StoreError;
 pub use file::AddedFile;
-pub use ingest::ObjectWriter;
+pub use ingest::{ObjectWriter, ReadAt};
 pub use lock::Lock;
 pub use read::ObjectReader;
 pub use tag::TagName;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::Store;
@@ -98,6 +99,30 @@ impl ObjectReader {
             Source::Blob(content) => content.len() as u64,
             Source::Chunks { list, .. } => list.size,
         }
+    }
+
+    /// The parts of `range` that are not zeros, as far as the object's list tells, in order.
+    #[must_use]
+    pub fn data_in(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let within = |data: Range<u64>| data.start.max(range.start)..data.end.min(range.end);
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        let mut add = |part: Range<u64>| match parts.last_mut() {
+            _ if part.is_empty() => {}
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => parts.push(part),
+        };
+        match &self.source {
+            Source::Blob(content) => add(within(0..content.len() as u64)),
+            Source::Chunks { list, .. } => {
+                let end = |chunk: &Chunk| chunk.offset + u64::from(chunk.length);
+                let first = list.chunks.partition_point(|c| end(c) <= range.start);
+                let chunks = list.chunks[first..].iter();
+                for chunk in chunks.take_while(|chunk| chunk.offset < range.end) {
+                    add(within(chunk.offset..end(chunk)));
+                }
+            }
+        }
+        parts
     }
 
     /// Reads exactly `buffer.len()` bytes at `offset`. What is read is checked.

@@ -75,6 +75,29 @@ fn large_content_goes_to_packs_and_comes_back() {
 }
 
 #[test]
+fn a_reader_knows_where_data_is() {
+    let fixture = Fixture::new();
+    let mut bytes = noise(1, 1 << 20);
+    bytes[200 << 10..300 << 10].fill(0);
+    bytes[900 << 10..].fill(0);
+    let large = fixture.store.put(&mut bytes.as_slice()).unwrap();
+    let reader = fixture.store.open_object(&large.id).unwrap();
+    let kib = |parts: Vec<std::ops::Range<u64>>| -> Vec<(u64, u64)> {
+        parts.iter().map(|p| (p.start >> 10, p.end >> 10)).collect()
+    };
+    let all = kib(reader.data_in(0..1 << 20));
+    assert_eq!(all, [(0, 200), (300, 900)]);
+    let some = kib(reader.data_in(150 << 10..301 << 10));
+    assert_eq!(some, [(150, 200), (300, 301)]);
+    assert_eq!(reader.data_in(250 << 10..251 << 10), []);
+    assert_eq!(reader.data_in(950 << 10..5 << 20), []);
+    let small = fixture.store.put_bytes(b"content").unwrap();
+    let reader = fixture.store.open_object(&small.id).unwrap();
+    let parts = reader.data_in(2..9);
+    assert_eq!((parts.len(), &parts[0]), (1, &(2..7)));
+}
+
+#[test]
 fn small_content_is_seen_by_others_at_once() {
     let fixture = Fixture::new();
     let other = fixture.other();

@@ -119,7 +119,13 @@ fn a_host_with_nothing_is_told_what_to_install() {
         assert!(missing(name), "{name} in {report:#}");
     }
     let packages: Vec<_> = report["packages"].as_array().unwrap().iter().collect();
-    for package in ["bubblewrap", "mmdebstrap", "openssh-client", "qemu-utils"] {
+    for package in [
+        "bubblewrap",
+        "gpgv",
+        "mmdebstrap",
+        "openssh-client",
+        "qemu-utils",
+    ] {
         assert!(
             packages.iter().any(|found| *found == package),
             "{package} in {packages:?}"
@@ -127,7 +133,7 @@ fn a_host_with_nothing_is_told_what_to_install() {
     }
     let text = doctor(&[]).stdout;
     assert!(
-        text.contains("sudo apt-get install bubblewrap mmdebstrap"),
+        text.contains("sudo apt-get install bubblewrap gpgv mmdebstrap"),
         "{text}"
     );
 }

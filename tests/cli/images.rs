@@ -1,6 +1,6 @@
 //! Images in the store.
 
-use super::Bench;
+use super::{Bench, Ran};
 
 #[test]
 fn an_empty_store_has_no_images() {
@@ -115,4 +115,40 @@ fn tags_come_and_go() {
     bench.run(["image", "rm", "@old", "@docker"]).ends_with(0);
     let ran = bench.run(["images", "-q"]).ends_with(0);
     assert_eq!(ran.stdout, "@stable\n");
+}
+
+#[test]
+fn recipes_of_the_users_go_before_the_built_in_ones() {
+    let bench = Bench::new();
+    let own = tempfile::tempdir().unwrap();
+    let recipe = |name: &str, description: &str, base: &str| {
+        let text = format!(
+            "recipe \"{name}\" {{ description \"{description}\" }}\nimage \"{name}\" {{ {base}; run \"true\" }}\n"
+        );
+        std::fs::write(own.path().join(format!("{name}.kdl")), text).unwrap();
+    };
+    recipe("debian-12", "Debian of the house", "from \"debian-12\"");
+    recipe("tools", "Tools", "from \"debian-12\"");
+    let config = own.path().join("config.kdl.txt");
+    std::fs::write(&config, format!("recipes {:?}\n", own.path())).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = bench.command(arguments);
+        command.env("VMFAB_CONFIG", &config);
+        Ran::from(command.output().unwrap())
+    };
+    let listed = run(&["images", "--available"]).ends_with(0).stdout;
+    assert!(listed.contains("Debian of the house") && listed.contains("Tools"));
+    assert!(!listed.contains("Debian 12 (bookworm)") && listed.contains("docker"));
+    // The one of the house starts from the built-in one, and others from that of the house.
+    let steps = run(&["plan", "tools"]).ends_with(0).stdout;
+    assert_eq!(steps.matches("run true").count(), 2, "{steps}");
+    let unknown = run(&["plan", "tool"]).ends_with(3).stderr;
+    assert!(unknown.contains("did you mean \"tools\""), "{unknown}");
+    // A wrong configuration is shown like a wrong recipe.
+    std::fs::write(&config, "recipe \"x\"\n").unwrap();
+    let wrong = run(&["images"]).ends_with(4).stderr;
+    assert!(
+        wrong.contains("recipes") && wrong.contains("config.kdl.txt"),
+        "{wrong}"
+    );
 }

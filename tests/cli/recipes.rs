@@ -82,7 +82,7 @@ fn a_recipe_that_is_not_there() {
     "#);
     insta::assert_snapshot!(bench.run(["build", "x.kdl"]).ends_with(3).stderr, @r#"
     error: there is no recipe "x.kdl"
-      help: give the path of a recipe file, or one of the built-in recipes: debian-12, docker, ubuntu-24.04
+      help: give the path of a recipe file, or one of the built-in recipes: alpine, debian-12, docker, kata, kubernetes, lxd, observer, ubuntu-24.04, ubuntu-24.04-cloud
     "#);
 }
 

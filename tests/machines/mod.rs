@@ -27,6 +27,7 @@ use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
 mod life;
+mod projects;
 mod requests;
 mod robust;
 mod tiny;
@@ -206,7 +207,9 @@ impl Bench {
             let number = entry.file_name().to_string_lossy().parse::<i32>();
             let directory = fs::read_link(entry.path().join("cwd"));
             if let (Ok(number), Ok(directory)) = (number, directory)
-                && directory.starts_with(self.machines())
+                && (directory.starts_with(self.machines())
+                    || directory.starts_with(self.directory.path())
+                        && directory.to_string_lossy().contains("/.vmfab/machines/"))
             {
                 found.extend(Pid::from_raw(number));
             }

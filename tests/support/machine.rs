@@ -24,10 +24,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Nobody else boots a machine as long as it is held.
+    pub(crate) fn turn() -> MutexGuard<'static, ()> {
+        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// `vmfab boot ARGUMENTS --name NAME`, in `directory`.
     #[track_caller]
     pub(crate) fn boot<const N: usize>(name: &str, directory: &Path, arguments: [&str; N]) -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Self::turn();
         let mut command = Lab::get().command();
         command
             .args(["boot", "--json", "--timeout", PATIENCE, "--name", name])

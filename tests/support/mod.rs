@@ -1,8 +1,10 @@
 //! What tests share that build for real: a home with a bootstrapped base image for the whole run,
-//! recipes in directories of their own, builds by their events, and machines.
+//! recipes in directories of their own, builds by their events, machines, and a web server
+//! that misbehaves.
 
 mod archive;
 mod build;
+pub(crate) mod http;
 mod lab;
 mod machine;
 mod recipes;

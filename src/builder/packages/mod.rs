@@ -71,6 +71,13 @@ pub fn read(store: &Store, output: &ObjectRef) -> Result<PackageSet, BuildError>
     })
 }
 
+/// Whether the store has the files of all packages, as far as it knows.
+#[must_use]
+pub fn are_here(store: &Store, set: &PackageSet) -> bool {
+    let mut packages = set.packages.iter();
+    packages.all(|package| store.action(&place_key(&package.sha256)).is_some())
+}
+
 /// The key of the result that says where the file of a package is.
 fn place_key(sha256: &Sha256) -> ActionKey {
     let mut hasher = Hasher::new("vmfab package file v1");

@@ -29,8 +29,6 @@ impl Builder for Tree {
         let mut archive = None;
         let tasks = match &step {
             Step::Bootstrap(_) | Step::Packages(_) => return self.packages(&step, request),
-            Step::Run(params) => vec![Task::Command(command(params))],
-            Step::File(params) => vec![Task::Edit(vec![write(params)])],
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
@@ -48,22 +46,8 @@ impl Builder for Tree {
                 archive = Some(file);
                 vec![Task::Edit(vec![edit])]
             }
-            Step::User(params) => user::tasks(params),
-            Step::Service(params) => service::tasks(params),
-            Step::Env(params) => vec![Task::Edit(
-                params
-                    .variables
-                    .iter()
-                    .map(|(name, value)| Edit::SetLine {
-                        path: "/etc/environment".to_owned(),
-                        prefix: format!("{name}="),
-                        line: format!("{name}=\"{value}\""),
-                    })
-                    .collect(),
-            )],
-            Step::Hostname(params) => vec![Task::Edit(system::hostname(&params.name))],
             Step::System(params) => vec![Task::Edit(system::edits(params))],
-            _ => return Err(super::wrong_kind(request)),
+            other => plain_tasks(other).ok_or_else(|| super::wrong_kind(request))?,
         };
         // What a recipe writes itself is meant; what programs left behind may be of the build.
         let clean = matches!(step, Step::Run(_));
@@ -112,6 +96,27 @@ impl Tree {
         }
         Ok(outputs)
     }
+}
+
+/// The tasks of a step that is nothing but commands and small edits, in a sandbox or in a machine; `None`
+/// for other steps.
+pub(super) fn plain_tasks(step: &Step) -> Option<Vec<Task>> {
+    Some(match step {
+        Step::Run(params) => vec![Task::Command(command(params))],
+        Step::File(params) => vec![Task::Edit(vec![write(params)])],
+        Step::User(params) => user::tasks(params),
+        Step::Service(params) => service::tasks(params),
+        Step::Env(params) => {
+            let lines = params.variables.iter().map(|(name, value)| Edit::SetLine {
+                path: "/etc/environment".to_owned(),
+                prefix: format!("{name}="),
+                line: format!("{name}=\"{value}\""),
+            });
+            vec![Task::Edit(lines.collect())]
+        }
+        Step::Hostname(params) => vec![Task::Edit(system::hostname(&params.name))],
+        _ => return None,
+    })
 }
 
 /// The sandbox command of a `run` or `check` step.

@@ -33,12 +33,16 @@ for group in $GROUPS_TO_JOIN; do
     fi
 done
 if test "$SUDO" = yes; then
-    if ! test -d /etc/sudoers.d; then
+    if test -d /etc/sudoers.d; then
+        printf '%s ALL=(ALL:ALL) NOPASSWD:ALL\n' "$NAME" > "/etc/sudoers.d/90-$NAME"
+        chmod 0440 "/etc/sudoers.d/90-$NAME"
+    elif test -d /etc/doas.d; then
+        printf 'permit nopass %s\n' "$NAME" > "/etc/doas.d/90-$NAME.conf"
+        chmod 0400 "/etc/doas.d/90-$NAME.conf"
+    else
         echo "user \"$NAME\" is to use sudo: the image needs the package sudo" >&2
         exit 1
     fi
-    printf '%s ALL=(ALL:ALL) NOPASSWD:ALL\n' "$NAME" > "/etc/sudoers.d/90-$NAME"
-    chmod 0440 "/etc/sudoers.d/90-$NAME"
 fi
 if test -n "$KEYS"; then
     home=$(sed -n "s/^$NAME:\([^:]*:\)\{4\}\([^:]*\):.*/\2/p" /etc/passwd)

@@ -12,11 +12,8 @@ use super::build::{LockArgs, parse_setting};
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
-use crate::ops::build::{self, BuildOptions};
-use crate::ops::images::{self, FoundImage};
+use crate::ops;
 use crate::ops::machine::{self, BootOptions, Booted};
-use crate::ops::recipes;
-use crate::ops::{self, Context};
 use crate::qemu::AccelChoice;
 
 /// Make a machine of an image and start it
@@ -105,13 +102,25 @@ pub(crate) struct Boot {
 /// The time-out of `boot` and `start` in seconds: ten times what a guest takes under TCG.
 pub(super) const TIMEOUT: u64 = 300;
 
+/// What runs a machine's instructions.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Accel {
+pub(super) enum Accel {
     #[default]
     Auto,
     Kvm,
     Hvf,
     Tcg,
+}
+
+impl From<Accel> for AccelChoice {
+    fn from(accel: Accel) -> Self {
+        match accel {
+            Accel::Auto => Self::Auto,
+            Accel::Kvm => Self::Kvm,
+            Accel::Hvf => Self::Hvf,
+            Accel::Tcg => Self::Tcg,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -124,7 +133,7 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = image(context, &self.image, &self.settings, self.lock)?;
+        let image = machine::image(context, &self.image, &self.settings, self.lock.locked)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();
@@ -158,12 +167,7 @@ impl Boot {
             cpus: self.cpus,
             disk_size: self.disk_size,
             ports: self.ports,
-            accel: match self.accel {
-                Accel::Auto => AccelChoice::Auto,
-                Accel::Kvm => AccelChoice::Kvm,
-                Accel::Hvf => AccelChoice::Hvf,
-                Accel::Tcg => AccelChoice::Tcg,
-            },
+            accel: self.accel.into(),
             firmware: self.firmware.map(|firmware| match firmware {
                 BootFirmware::Direct => Firmware::Direct,
                 BootFirmware::Uefi => Firmware::Uefi,
@@ -178,31 +182,6 @@ impl Boot {
             timeout: Duration::from_secs(self.timeout),
         }
     }
-}
-
-/// The image that the user named: an image of the store, or what a recipe gives.
-fn image(
-    context: &Context,
-    name: &str,
-    settings: &[(String, String)],
-    lock: LockArgs,
-) -> Result<FoundImage, ops::Error> {
-    if !recipes::is_path(name) && settings.is_empty() {
-        match images::find(context, name) {
-            Err(ops::Error::NotFound { .. }) if recipes::names_recipe(name) => {}
-            result => return result,
-        }
-    }
-    machine::require_programs()?;
-    let built = build::build(
-        context,
-        &lock.apply(BuildOptions {
-            recipe: name.to_owned(),
-            settings: settings.iter().cloned().collect(),
-            ..BuildOptions::default()
-        }),
-    )?;
-    images::find(context, &built.image.to_string())
 }
 
 /// What the user can do now.

@@ -97,7 +97,7 @@ pub(crate) struct RecipeArgs {
 pub(crate) struct LockArgs {
     /// Refuse to build what vmfab.lock does not have
     #[arg(long)]
-    locked: bool,
+    pub(super) locked: bool,
 }
 
 impl LockArgs {

@@ -19,7 +19,7 @@ Examples:
   vmfab images --available
   vmfab images --json | jq -r '.[].tag'")]
 pub(crate) struct Images {
-    /// List the recipes that come with vmfab instead
+    /// List the recipes that can be built by name instead
     #[arg(long)]
     available: bool,
 }
@@ -27,7 +27,8 @@ pub(crate) struct Images {
 impl Images {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         if self.available {
-            session.print(&images::available(), |recipes| catalogue(recipes, session))?;
+            let available = images::available(session.reading_context()?)?;
+            session.print(&available, |recipes| catalogue(recipes, session))?;
             return Ok(Status::Done);
         }
         let entries = images::list(session.reading_context()?)?;
@@ -58,7 +59,7 @@ fn catalogue(recipes: &[AvailableRecipe], session: &Session) -> String {
     }
     let mut table = Table::new([("RECIPE", Align::Left), ("DESCRIPTION", Align::Left)]);
     for recipe in recipes {
-        table.row([recipe.name, recipe.description]);
+        table.row([&recipe.name, &recipe.description]);
     }
     table.to_string()
 }

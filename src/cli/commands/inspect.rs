@@ -41,6 +41,9 @@ fn describe(details: &MachineDetails) -> String {
             entry.pid.map_or_else(String::new, |pid| pid.to_string()),
         ),
     ];
+    if let Some(project) = &entry.project {
+        rows.push(("project", project.display().to_string()));
+    }
     if let Some(settings) = &entry.settings {
         let created = UNIX_EPOCH + Duration::from_secs(settings.created);
         rows.extend([

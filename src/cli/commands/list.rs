@@ -1,5 +1,6 @@
 //! `vmfab list`
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -13,21 +14,27 @@ use crate::ops::machine::{self, MachineEntry};
 
 /// List the machines
 ///
-/// The state of each one is asked for now; it is not kept anywhere.
+/// Those of the project around the working directory come first, then those that vmfab boot made. The
+/// state of each one is asked for now; it is not kept anywhere.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
     after_help = "\
 Examples:
   vmfab list
+  vmfab list --all
   vmfab list --json | jq -r '.[] | select(.state == \"running\").name'
   vmfab list --quiet | xargs vmfab stop"
 )]
-pub(crate) struct List {}
+pub(crate) struct List {
+    /// List the machines of all projects
+    #[arg(short, long)]
+    all: bool,
+}
 
 impl List {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let entries = machine::list(session.reading_context()?)?;
+        let entries = machine::list(session.reading_context()?, self.all)?;
         session.print(&entries, |entries| {
             if session.quiet() {
                 let names = entries.iter().map(|entry| format!("{}\n", entry.name));
@@ -46,8 +53,13 @@ impl List {
 }
 
 fn table(entries: &[MachineEntry], now: SystemTime) -> String {
-    let mut table = Table::new([
-        ("NAME", Align::Left),
+    // Without projects there is no column about them.
+    let projects = entries.iter().any(|entry| entry.project.is_some());
+    let mut columns = vec![("NAME", Align::Left)];
+    if projects {
+        columns.push(("PROJECT", Align::Left));
+    }
+    columns.extend([
         ("STATE", Align::Left),
         ("IMAGE", Align::Left),
         ("CPUS", Align::Right),
@@ -57,8 +69,14 @@ fn table(entries: &[MachineEntry], now: SystemTime) -> String {
         ("PORTS", Align::Left),
         ("AGE", Align::Right),
     ]);
+    let mut table = Table::new(columns);
     for entry in entries {
-        let mut row = vec![entry.name.to_string(), entry.state.to_owned()];
+        let mut row = vec![entry.name.to_string()];
+        if projects {
+            let project = entry.project.as_deref().map(shown);
+            row.push(project.unwrap_or_default());
+        }
+        row.push(entry.state.to_owned());
         if let Some(settings) = &entry.settings {
             row.extend([
                 settings.image_name.clone(),
@@ -73,6 +91,17 @@ fn table(entries: &[MachineEntry], now: SystemTime) -> String {
         table.row(row);
     }
     table.to_string()
+}
+
+/// A directory, with `~` for the user's own.
+fn shown(directory: &Path) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let below = home.and_then(|home| directory.strip_prefix(home).ok().map(Path::to_owned));
+    match below {
+        Some(below) if below.as_os_str().is_empty() => "~".to_owned(),
+        Some(below) => format!("~/{}", below.display()),
+        None => directory.display().to_string(),
+    }
 }
 
 /// `8080:80 8443:443`, as `vmfab boot` takes them.
@@ -112,6 +141,7 @@ mod tests {
     fn a_table() {
         let entry = |name: &str, state, settings| MachineEntry {
             name: name.parse().unwrap(),
+            project: None,
             state,
             pid: None,
             settings,
@@ -137,7 +167,7 @@ mod tests {
             remove_when_stopped: false,
         };
         let entries = [
-            entry("docker", "running", Some(settings)),
+            entry("docker", "running", Some(settings.clone())),
             entry("old", "damaged", None),
         ];
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 7300);
@@ -146,6 +176,16 @@ mod tests {
         docker   running   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
         old      damaged
         "#);
+        let of_project = MachineEntry {
+            project: Some("/srv/shop".into()),
+            ..entry("web", "stopped", Some(settings))
+        };
+        let [docker, _] = entries;
+        insta::assert_snapshot!(table(&[of_project, docker], now), @r##"
+        NAME     PROJECT     STATE     IMAGE    CPUS    MEMORY     DISK   SSH               PORTS     AGE
+        web      /srv/shop   stopped   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
+        docker               running   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
+        "##);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod build;
 mod completions;
 mod console;
 mod doctor;
+mod down;
 mod explain;
 mod fmt;
 mod image;
@@ -20,6 +21,7 @@ mod ssh;
 mod start;
 mod stop;
 mod store;
+mod up;
 mod update;
 
 use clap::builder::StyledStr;
@@ -61,6 +63,8 @@ pub(super) enum Command {
     Image(image::Image),
     Store(store::Store),
     Boot(boot::Boot),
+    Up(up::Up),
+    Down(down::Down),
     Ssh(ssh::Ssh),
     List(list::List),
     Start(start::Start),
@@ -88,6 +92,8 @@ impl Command {
             Self::Image(command) => command.run(session),
             Self::Store(command) => command.run(session),
             Self::Boot(command) => command.run(session),
+            Self::Up(command) => command.run(session),
+            Self::Down(command) => command.run(session),
             Self::Ssh(command) => command.run(session),
             Self::List(command) => command.run(session),
             Self::Start(command) => command.run(session),
@@ -104,7 +110,10 @@ impl Command {
 
     /// Whether events belong to what the command prints with `--json`.
     pub(super) const fn streams_events(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Boot(_) | Self::Start(_))
+        matches!(
+            self,
+            Self::Build(_) | Self::Boot(_) | Self::Up(_) | Self::Start(_)
+        )
     }
 }
 
@@ -117,7 +126,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Look at images", &["images", "image"]),
     (
         "Run machines",
-        &["boot", "ssh", "list", "start", "stop", "rm"],
+        &["boot", "up", "down", "ssh", "list", "start", "stop", "rm"],
     ),
     ("Look at machines", &["inspect", "logs", "console"]),
     ("Keep the store", &["store"]),
@@ -141,6 +150,7 @@ Examples:
   vmfab images                       list what was built
   vmfab boot @docker                 make a machine of it and start it
   vmfab ssh docker -- docker info    run a command in the machine
+  vmfab up                           the machines of a project, as its vmfab.kdl says
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 not found, 4 the recipe is wrong, 5 something is

@@ -18,12 +18,13 @@ use crate::ops::{Context, machine};
 #[command(after_help = "\
 Examples:
   vmfab ssh docker
+  vmfab ssh                          the only machine of a project
   vmfab ssh docker -- docker run --rm hello-world
   vmfab ssh docker --user root --tty -- journalctl --follow
   tar c src | vmfab ssh docker -- tar x")]
 pub(crate) struct Ssh {
-    /// The machine
-    name: String,
+    /// The machine [default: the only one of the project here, for a shell]
+    name: Option<String>,
 
     /// The account [default: the one that the image names]
     #[arg(short, long)]
@@ -40,9 +41,14 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.reading_context()?;
+        let name = match self.name {
+            Some(name) => name,
+            None => machine::only_machine(context)?,
+        };
         let mut ssh = machine::ssh(
-            session.reading_context()?,
-            &self.name,
+            context,
+            &name,
             self.user.as_deref(),
             self.tty,
             &self.command,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(super) use show::usage;
 
-use crate::derivation::BuildError;
+use crate::derivation::{BuildError, Outside};
 use crate::host::MissingProgram;
 use crate::ops::{Error, StepFailure};
 use crate::store::StoreError;
@@ -279,6 +279,7 @@ fn steps(failures: Vec<StepFailure>, message: String) -> CliError {
     let all = |kind| steps.iter().all(|step: &CliError| step.kind == kind);
     let kind = match () {
         () if all(Kind::Missing) => Kind::Missing,
+        () if all(Kind::Verification) => Kind::Verification,
         () if all(Kind::Interrupted) => Kind::Interrupted,
         () => Kind::Failed,
     };
@@ -315,6 +316,21 @@ fn step(failure: StepFailure) -> CliError {
         BuildError::Interrupted => Error::Interrupted.into(),
         BuildError::Unsatisfiable { message: why, help } => {
             CliError::failed(message(&why)).with_help(help)
+        }
+        BuildError::Outside {
+            kind,
+            message: why,
+            help,
+        } => {
+            let kind = match kind {
+                Outside::Verification => Kind::Verification,
+                Outside::Missing => Kind::Missing,
+                Outside::Download | Outside::Offline | Outside::Local => Kind::Failed,
+            };
+            CliError {
+                help,
+                ..CliError::new(kind, message(&why))
+            }
         }
         BuildError::Io {
             ref source,

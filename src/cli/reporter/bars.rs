@@ -3,7 +3,7 @@
 //!
 //! Events only change the state; a thread that lives while something runs draws it ten times a
 //! second. So events cost little however many there are, nothing flickers, and a build that finds
-//! everything in the store draws nothing at all.
+//! everything in the store draws nothing at all. A download's line has a bar, its rate and the time left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,6 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 
 use super::super::output::{clean, duration, size, unicode};
 use super::locked;
+use super::meter::Meter;
 use super::narrator::Narrator;
 use crate::event::Event;
 use crate::host::Interrupt;
@@ -111,6 +112,8 @@ const ASCII_FRAMES: &[&str] = &["|", "/", "-", "\\"];
 enum Thing {
     Step(usize),
     Task(String),
+    /// Name and URL.
+    Download(String, String),
     Machine(String),
 }
 
@@ -119,6 +122,8 @@ struct Running {
     since: Instant,
     last_line: String,
     bar: Option<ProgressBar>,
+    /// Of a download.
+    meter: Option<Meter>,
 }
 
 /// The state of the terminal.
@@ -129,6 +134,7 @@ pub(super) struct Screen {
     running: BTreeMap<Thing, Running>,
     since: Instant,
     frames: &'static [&'static str],
+    unicode: bool,
     /// The same terminal that the bars are drawn on.
     terminal: Box<dyn TermLike>,
     /// Whether a thread draws.
@@ -151,6 +157,7 @@ impl Screen {
             running: BTreeMap::new(),
             since: Instant::now(),
             frames,
+            unicode: frames == FRAMES,
             terminal,
             drawn: false,
             interrupt: None,
@@ -189,6 +196,50 @@ impl Screen {
                 }
             }
             Event::TaskFinished { name, .. } => self.finish(&Thing::Task(name)),
+            Event::DownloadStarted {
+                name,
+                url,
+                done,
+                total,
+                ..
+            } => {
+                let thing = Thing::Download(name.clone(), url);
+                self.begin(thing.clone(), name, now);
+                if let Some(running) = self.running.get_mut(&thing) {
+                    running.last_line.clear();
+                    running.meter = Some(Meter::new(done, total, now));
+                }
+            }
+            Event::DownloadProgress {
+                name,
+                url,
+                done,
+                total,
+            } => {
+                if let Some(running) = self.running.get_mut(&Thing::Download(name, url)) {
+                    let meter = running
+                        .meter
+                        .get_or_insert_with(|| Meter::new(done, total, now));
+                    meter.update(done, total, now);
+                }
+            }
+            Event::DownloadWaiting { name, url } => {
+                let label = format!("{name} (another download of it runs)");
+                self.begin(Thing::Download(name, url), label, now);
+            }
+            Event::DownloadRetrying {
+                name, url, error, ..
+            } => {
+                if let Some(running) = self.running.get_mut(&Thing::Download(name, url)) {
+                    running.meter = None;
+                    running.last_line = error;
+                }
+            }
+            Event::DownloadFinished { name, url, .. }
+            | Event::DownloadWaited { name, url }
+            | Event::DownloadFailed { name, url, .. } => {
+                self.finish(&Thing::Download(name, url));
+            }
             Event::MachineWaiting { machine, what } => {
                 let label = format!("{machine}: waiting for {what}");
                 self.begin(Thing::Machine(machine), label, now);
@@ -211,6 +262,7 @@ impl Screen {
                 since: now,
                 last_line: String::new(),
                 bar: None,
+                meter: None,
             },
         };
         self.running.insert(thing, running);
@@ -262,12 +314,16 @@ impl Screen {
                 Some(overall) => bars.insert_before(overall, line()),
                 None => bars.add(line()),
             });
+            let last = match &running.meter {
+                Some(meter) => meter.text(self.unicode),
+                None => clean(&running.last_line),
+            };
             let text = format!(
                 "{} {:>6} {}  {}",
                 accent.apply_to(frame(running.since)),
                 seconds(passed),
                 running.label,
-                faint.apply_to(clean(&running.last_line)),
+                faint.apply_to(last),
             );
             bar.set_message(fit(&text, width));
         }

@@ -11,6 +11,7 @@
 
 mod bars;
 mod log;
+mod meter;
 mod narrator;
 #[cfg(test)]
 mod tests;

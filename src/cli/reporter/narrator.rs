@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use console::Style;
 
-use super::super::output::{clean, count, duration};
+use super::super::output::{clean, count, duration, size};
 use crate::event::{Event, StepOutcome};
 
 /// How much is told.
@@ -125,6 +125,59 @@ impl Narrator {
                     format!("{name} … {} in {time}", self.good("done")),
                 );
             }
+            Event::DownloadStarted {
+                name,
+                from,
+                done,
+                total,
+                ..
+            } if self.starts => {
+                let from = host(from);
+                let mut text = format!("download {name} from {from}");
+                if let Some(total) = total {
+                    text += &format!(", {}", size(*total));
+                }
+                if *done > 0 {
+                    text += &format!(" ({} are here)", size(*done));
+                }
+                self.push(&mut lines, self.faint(&text));
+            }
+            Event::DownloadWaiting { name, .. } if self.starts => {
+                let text = format!("{name}: waiting for another download of it");
+                self.push(&mut lines, self.faint(&text));
+            }
+            Event::DownloadRetrying {
+                name,
+                error,
+                seconds,
+                ..
+            } => {
+                let again = duration(*seconds);
+                self.push(
+                    &mut lines,
+                    self.faint(&format!("{name}: {}; again in {again}", clean(error))),
+                );
+            }
+            Event::DownloadFailed {
+                name, from, error, ..
+            } => {
+                let failed = self.style(Style::new().red().bold()).apply_to("failed");
+                let from = host(from);
+                self.push(
+                    &mut lines,
+                    format!("{name} … {failed} from {from}: {}", clean(error)),
+                );
+            }
+            Event::DownloadFinished {
+                name,
+                done,
+                seconds,
+                ..
+            } => {
+                let (good, bytes, time) =
+                    (self.good("downloaded"), size(*done), duration(*seconds));
+                self.push(&mut lines, format!("{name} … {good} {bytes} in {time}"));
+            }
             Event::MachineWaiting { machine, what } if self.starts => {
                 self.push(
                     &mut lines,
@@ -148,6 +201,10 @@ impl Narrator {
             Event::StepOutput { .. }
             | Event::TaskStarted { .. }
             | Event::TaskProgress { .. }
+            | Event::DownloadStarted { .. }
+            | Event::DownloadProgress { .. }
+            | Event::DownloadWaiting { .. }
+            | Event::DownloadWaited { .. }
             | Event::MachineWaiting { .. }
             | Event::ImageReady { .. } => {}
         }
@@ -206,5 +263,14 @@ impl Narrator {
 
     fn faint(&self, text: &str) -> String {
         self.style(Style::new().dim()).apply_to(text).to_string()
+    }
+}
+
+/// The host of a URL, or what is no URL as it is.
+fn host(url: &str) -> &str {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    match place.split('/').next() {
+        Some(host) if !host.is_empty() => host,
+        _ => place,
     }
 }

@@ -303,3 +303,102 @@ fn giving_up_is_noticed_once() {
     film.picture(1);
     insta::assert_snapshot!(film.picture(1), @"stopping what runs (Ctrl-C again: end at once)");
 }
+
+/// A download that is waited for, cut, continued and given up for a mirror that has it.
+fn download() -> Vec<Event> {
+    let (name, url) = (
+        "debian-12.raw".to_owned(),
+        "https://a.org/debian-12.raw".to_owned(),
+    );
+    let started = |from: &str, done| Event::DownloadStarted {
+        name: name.clone(),
+        url: url.clone(),
+        from: from.to_owned(),
+        done,
+        total: Some(200 << 20),
+    };
+    let progress = |done| Event::DownloadProgress {
+        name: name.clone(),
+        url: url.clone(),
+        done,
+        total: Some(200 << 20),
+    };
+    vec![
+        Event::DownloadWaiting {
+            name: name.clone(),
+            url: url.clone(),
+        },
+        Event::DownloadWaited {
+            name: name.clone(),
+            url: url.clone(),
+        },
+        started("http://mirror.example:8080/a.org/debian-12.raw", 50 << 20),
+        progress(100 << 20),
+        Event::DownloadRetrying {
+            name: name.clone(),
+            url: url.clone(),
+            error: "the connection to mirror.example was cut".to_owned(),
+            seconds: 0.5,
+        },
+        Event::DownloadFailed {
+            name: name.clone(),
+            url: url.clone(),
+            from: "http://mirror.example:8080/a.org/debian-12.raw".to_owned(),
+            error: "mirror.example answered 404 (Not Found)".to_owned(),
+        },
+        started(&url, 100 << 20),
+        Event::DownloadFinished {
+            name: name.clone(),
+            url: url.clone(),
+            done: 200 << 20,
+            total: Some(200 << 20),
+            seconds: 12.3,
+        },
+    ]
+}
+
+#[test]
+fn lines_of_a_download() {
+    let mut narrator = Narrator::new(Detail::Steps, false);
+    let lines: Vec<_> = download()
+        .iter()
+        .flat_map(|event| narrator.lines(event))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    debian-12.raw: waiting for another download of it
+    download debian-12.raw from mirror.example:8080, 200 MiB (50 MiB are here)
+    debian-12.raw: the connection to mirror.example was cut; again in 500 ms
+    debian-12.raw … failed from mirror.example:8080: mirror.example answered 404 (Not Found)
+    download debian-12.raw from a.org, 200 MiB (100 MiB are here)
+    debian-12.raw … downloaded 200 MiB in 12.3 s
+    "#);
+}
+
+#[test]
+fn bars_of_a_download() {
+    let mut film = Film::new(100);
+    let mut events = download().into_iter();
+    film.events(events.by_ref().take(1));
+    insta::assert_snapshot!(film.picture(2), @"*  2.0 s debian-12.raw (another download of it runs)");
+    film.events(events.by_ref().take(2));
+    film.now += Duration::from_secs(5);
+    film.events(events.by_ref().take(1));
+    insta::assert_snapshot!(film.picture(0), @"*  5.0 s debian-12.raw  ##########----------  50%  100 MiB of 200 MiB, 10 MiB/s, 10 s left");
+    film.events(events.by_ref().take(1));
+    insta::assert_snapshot!(film.picture(1), @r#"
+    debian-12.raw: the connection to mirror.example was cut; again in 500 ms
+    *  6.0 s debian-12.raw  the connection to mirror.example was cut
+    "#);
+    film.events(events.by_ref().take(2));
+    insta::assert_snapshot!(film.picture(1), @r#"
+    debian-12.raw: the connection to mirror.example was cut; again in 500 ms
+    debian-12.raw … failed from mirror.example:8080: mirror.example answered 404 (Not Found)
+    *  1.0 s debian-12.raw  ##########----------  50%  100 MiB of 200 MiB
+    "#);
+    film.events(events);
+    insta::assert_snapshot!(film.picture(1), @r#"
+    debian-12.raw: the connection to mirror.example was cut; again in 500 ms
+    debian-12.raw … failed from mirror.example:8080: mirror.example answered 404 (Not Found)
+    debian-12.raw … downloaded 200 MiB in 12.3 s
+    "#);
+}

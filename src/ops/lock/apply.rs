@@ -7,11 +7,10 @@ use miette::Diagnostic;
 use super::super::build::BuildOptions;
 use super::super::{Context, Error, recipes};
 use super::file::{self, Place};
-use super::resolve::{NoResolver, Pins};
+use super::resolve::{Pins, Remembered};
 use crate::event::Event;
 use crate::lock::Lock;
 use crate::plan::{PackageStep, Plan};
-use crate::store::Store;
 
 /// Steps are to be locked and are not.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -27,11 +26,7 @@ struct NotLocked {
 ///
 /// # Errors
 /// There is no such recipe, it or its lock is wrong.
-pub(in crate::ops) fn plan(
-    context: &Context,
-    store: &Store,
-    options: &BuildOptions,
-) -> Result<Plan, Error> {
+pub(in crate::ops) fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     let place = Place::of(&options.recipe);
     let path = place.path();
     let lock = file::read(&path)?.filter(|lock| lock.knows(&place.recipe));
@@ -41,9 +36,9 @@ pub(in crate::ops) fn plan(
             help: format!("run \"vmfab lock {}\" first", options.recipe),
         }));
     }
-    let resolver = NoResolver;
+    let resolver = Remembered(context);
     let pins = Pins::new(lock.as_ref(), Some(&resolver));
-    let mut plan = recipes::plan(store, options, &pins)?;
+    let mut plan = recipes::plan(context, options, &pins)?;
     let Some(lock) = &lock else {
         return Ok(plan);
     };
@@ -88,13 +83,13 @@ pub(super) struct Needs {
 
 /// What a recipe needs of a lock; nobody is asked about content from outside.
 pub(super) fn needs(
-    store: &Store,
+    context: &Context,
     place: &Place,
     options: &BuildOptions,
     lock: &Lock,
 ) -> Result<Needs, Error> {
     let pins = Pins::new(Some(lock), None);
-    let plan = recipes::plan(store, options, &pins)?;
+    let plan = recipes::plan(context, options, &pins)?;
     Ok(Needs {
         steps: package_steps(&plan, place),
         sources: pins.asked(),

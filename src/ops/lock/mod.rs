@@ -13,7 +13,6 @@ use serde::Serialize;
 
 pub(super) use apply::plan;
 pub(super) use resolve::Pins;
-pub use resolve::{NoResolver, Resolve};
 pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
 
 use super::build::BuildOptions;
@@ -21,6 +20,7 @@ use super::{Context, Error};
 use crate::lock::{Lock, Target};
 use file::Place;
 use pin::Pinning;
+use resolve::Remembered;
 
 /// What a lock has for an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +75,7 @@ pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> 
         store: &store,
         place: &place,
         options,
-        resolver: &NoResolver,
+        resolver: &Remembered(context),
         afresh: &|_| false,
     }
     .pin(&before)?;
@@ -137,10 +137,9 @@ pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> 
 /// # Errors
 /// [`Error::Verification`] when it is not so; the recipe or the lock file is wrong.
 pub fn check(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
-    let store = context.store()?;
     let place = Place::of(&options.recipe);
     let lock = file::read(&place.path())?.unwrap_or_default();
-    let needs = apply::needs(&store, &place, options, &lock)?;
+    let needs = apply::needs(context, &place, options, &lock)?;
     let mut wrong: Vec<String> = Vec::new();
     for step in &needs.steps {
         if !lock.steps.contains_key(&step.key) {

@@ -50,7 +50,7 @@ impl Pinning<'_> {
             afresh: &afresh,
             ..Pins::new(Some(lock), Some(self.resolver))
         };
-        let plan = recipes::plan(self.store, self.options, &pins)?;
+        let plan = recipes::plan(self.context, self.options, &pins)?;
         let all = apply::package_steps(&plan, self.place);
         let mut kept = lock.clone();
         for step in all.iter().filter(|step| (self.afresh)(&Entry::Step(step))) {

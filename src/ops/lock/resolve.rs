@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+use super::super::{Context, pins};
 use crate::lock::{Lock, Source};
 use crate::plan::{PinError, Pinned};
-use crate::recipe::Fetch;
+use crate::recipe::{Fetch, Pin};
 
 /// Finds out which content an address stands for today.
-pub trait Resolve {
+pub(super) trait Resolve {
     /// The content.
     ///
     /// # Errors
@@ -17,14 +18,27 @@ pub trait Resolve {
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
 }
 
-/// Finds out nothing: this vmfab fetches nothing from outside.
-pub struct NoResolver;
+/// Takes what this host found out before; asks the network about the rest.
+pub(super) struct Remembered<'a>(pub(super) &'a Context);
 
-impl Resolve for NoResolver {
-    fn resolve(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "the recipe has no checksum of it".to_owned(),
-            help: Some("give its checksum (sha256=\"…\")".to_owned()),
+impl Resolve for Remembered<'_> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        pins::pin(self.0, fetch)
+    }
+}
+
+/// Asks the network, whatever was found out before.
+pub(super) struct Today<'a>(pub(super) &'a Context);
+
+impl Resolve for Today<'_> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        let Some(Pin::Checksums { .. }) = &fetch.pin else {
+            return pins::pin(self.0, fetch);
+        };
+        let found = pins::look_up(self.0, fetch)?;
+        Ok(Pinned {
+            checksum: found.checksum,
+            size: found.size,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::super::build::BuildOptions;
 use super::super::{Context, Error};
 use super::file::{self, Place};
 use super::pin::{Entry, Pinning};
-use super::resolve::NoResolver;
+use super::resolve::Today;
 use crate::digest::Digest;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
 
@@ -117,7 +117,7 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
             store: &store,
             place: &place,
             options: &build,
-            resolver: &NoResolver,
+            resolver: &Today(context),
             afresh: &|entry| match entry {
                 Entry::Source(url) => chosen.sources.contains(*url) && !done.sources.contains(*url),
                 Entry::Step(step) => {

@@ -81,6 +81,27 @@ pub fn require_programs() -> Result<(), Error> {
 /// The image cannot be booted here, something that is needed is missing, or the machine does not
 /// get ready.
 pub fn boot(context: &Context, image: &FoundImage, options: &BootOptions) -> Result<Booted, Error> {
+    let ports = ports(image, &options.ports)?;
+    boot_in(
+        context,
+        &Machines::new(&context.home),
+        image,
+        options,
+        ports,
+    )
+}
+
+/// The same among `machines`, with exactly these ports.
+///
+/// # Errors
+/// See [`boot`].
+pub fn boot_in(
+    context: &Context,
+    machines: &Machines,
+    image: &FoundImage,
+    options: &BootOptions,
+    ports: Vec<Forwarded>,
+) -> Result<Booted, Error> {
     let store = context.store()?;
     let new = NewMachine {
         name: options.name.clone(),
@@ -89,12 +110,12 @@ pub fn boot(context: &Context, image: &FoundImage, options: &BootOptions) -> Res
         memory_mib: options.memory_mib,
         cpus: options.cpus,
         disk_size: options.disk_size,
-        ports: ports(image, &options.ports)?,
+        ports,
         accel: options.accel,
         firmware: options.firmware,
         remove_when_stopped: options.remove,
     };
-    let locked = Machines::new(&context.home).create(&new, &store)?;
+    let locked = machines.create(&new, &store)?;
     let machine = locked.machine().clone();
     let startup = Startup {
         image: &image.config,
@@ -166,7 +187,10 @@ fn without_machine(error: MachineError) -> Error {
 }
 
 /// The image's forwarded ports and those that were asked for.
-fn ports(image: &FoundImage, asked: &[Forwarded]) -> Result<Vec<Forwarded>, Error> {
+pub(in crate::ops) fn ports(
+    image: &FoundImage,
+    asked: &[Forwarded],
+) -> Result<Vec<Forwarded>, Error> {
     let mut ports: Vec<Forwarded> = image
         .config
         .template
@@ -185,7 +209,7 @@ fn ports(image: &FoundImage, asked: &[Forwarded]) -> Result<Vec<Forwarded>, Erro
         if ports[..index].iter().any(|other| other.host == port.host) {
             return Err(Error::Usage {
                 message: format!("port {} of the host is forwarded twice", port.host),
-                help: Some("give each -p HOST:GUEST a HOST of its own".to_owned()),
+                help: Some("forward each port of the host once".to_owned()),
             });
         }
     }

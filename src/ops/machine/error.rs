@@ -68,7 +68,7 @@ impl From<MachineError> for Error {
             MachineError::Port { port, ref source } => failed(match source.kind() {
                 std::io::ErrorKind::AddrInUse => format!(
                     "another program or machine listens there: forward another one with -p \
-                     HOST:GUEST, or see who it is with ss -ltnp 'sport = {port}'"
+                     HOST:GUEST or in vmfab.kdl, or see who it is with ss -ltnp 'sport = {port}'"
                 ),
                 _ => "forward another one with -p HOST:GUEST".to_owned(),
             }),
@@ -133,10 +133,22 @@ impl From<MachineError> for Error {
             MachineError::NotUtf8(_) => {
                 failed("set VMFAB_HOME to a directory whose path is UTF-8".to_owned())
             }
-            MachineError::Overlay(_) | MachineError::Key(_) => Self::Failed(Failure {
-                message,
-                ..Failure::default()
-            }),
+            MachineError::ProjectDirectory { .. } => failed(
+                "a project's machines are in .vmfab below its directory: make that writable for your \
+                 user, or copy the project to a directory that is"
+                    .to_owned(),
+            ),
+            MachineError::Registration { .. } => failed(
+                "it says what a project's machines need from the store: remove it, and then run vmfab \
+                 up in the project, before garbage is collected, to have it written anew"
+                    .to_owned(),
+            ),
+            MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
+                Self::Failed(Failure {
+                    message,
+                    ..Failure::default()
+                })
+            }
         }
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::{Context, Error};
-use super::open;
+use super::find_machine;
 use crate::digest::ObjectId;
 use crate::image::Firmware;
-use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Machines, State};
+use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::AccelChoice;
 
 /// Where a machine's SSH server is reached.
@@ -35,6 +35,8 @@ pub(super) fn address(config: &MachineConfig) -> SshAddress {
 pub struct MachineEntry {
     /// Its name.
     pub name: MachineName,
+    /// The directory of the project that it is of; nothing when it is of the home.
+    pub project: Option<PathBuf>,
     /// `stopped`, `starting`, `running`, `paused`, … or `damaged` when its config cannot be read.
     pub state: &'static str,
     /// The process of its QEMU.
@@ -87,13 +89,27 @@ pub struct MachineDetails {
     pub stored_size: u64,
 }
 
-/// All machines, sorted by name.
+/// The machines of the project that the user is in, and those of the home, each sorted by name. With
+/// `all` those of every project that the home knows and can reach.
 ///
 /// # Errors
-/// Their directory cannot be read.
-pub fn list(context: &Context) -> Result<Vec<MachineEntry>, Error> {
-    let machines = Machines::new(&context.home).list()?;
-    machines.iter().map(entry).collect()
+/// A directory cannot be read.
+pub fn list(context: &Context, all: bool) -> Result<Vec<MachineEntry>, Error> {
+    let mut entries = Vec::new();
+    let mut places = super::places(context)?;
+    if all {
+        let others = Projects::new(&context.home).list()?.into_iter();
+        let others = others.map(|other| other.project());
+        let others = others.filter(|other| context.project.as_ref() != Some(other));
+        let at = places.len() - 1;
+        places.splice(at..at, others.map(|other| other.machines(&context.home)));
+    }
+    for machines in places {
+        for machine in machines.list()? {
+            entries.push(entry(&machine)?);
+        }
+    }
+    Ok(entries)
 }
 
 /// All about one machine.
@@ -101,7 +117,7 @@ pub fn list(context: &Context) -> Result<Vec<MachineEntry>, Error> {
 /// # Errors
 /// There is no such machine.
 pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Error> {
-    let machine = open(context, name)?;
+    let machine = find_machine(context, name)?;
     // A damaged machine is shown in a list; who asks for it wants to know why.
     machine.config()?;
     Ok(MachineDetails {
@@ -119,6 +135,7 @@ fn entry(machine: &Machine) -> Result<MachineEntry, Error> {
     let damaged = settings.is_none() && state == State::Stopped;
     Ok(MachineEntry {
         name: machine.name().clone(),
+        project: machine.project().map(|project| project.root().to_owned()),
         state: if damaged { "damaged" } else { state.name() },
         pid: match state {
             State::Running { pid: Some(pid), .. } => Some(pid.as_raw_nonzero().get()),

@@ -2,45 +2,101 @@
 
 mod boot;
 mod error;
+mod image;
 mod list;
 mod session;
 mod start;
 mod stop;
 
-pub use boot::{BootOptions, Booted, boot, require_programs};
+pub(super) use boot::ports;
+pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
+pub use image::{BuiltImage, build_image, image};
 pub use list::{MachineDetails, MachineEntry, Settings, SshAddress, inspect, list};
 pub use session::{LogKind, Logs, console, logs, ssh};
-pub use start::{StartOptions, Started, start};
-pub use stop::{Removed, Stopped, remove, stop};
+pub use start::{StartOptions, Started, start, start_machine, wait_for};
+pub use stop::{Removed, Stopped, remove, stop, stop_machine};
 
 use super::{Context, Error};
-use crate::machine::{Machine, MachineError, Machines};
+use crate::machine::{Machine, MachineError, Machines, Projects};
 
-/// The machine that a user named.
-fn open(context: &Context, name: &str) -> Result<Machine, Error> {
-    let machines = Machines::new(&context.home);
-    let unknown = || -> Result<Machine, Error> {
-        let known = machines.list()?;
-        let known = known.iter().map(|machine| machine.name().as_str());
-        Err(match Error::not_found("machine", name, known) {
-            Error::NotFound {
-                noun,
-                name,
-                help: None,
-            } => Error::NotFound {
-                noun,
-                name,
-                help: Some("vmfab list shows what there is".to_owned()),
-            },
-            error => error,
-        })
-    };
+/// Where machines are looked for, in this order: in the project that the user is in, and in the home.
+///
+/// A project counts when the home knows it, which `vmfab up` sees to: what lies in a directory that
+/// came from elsewhere is not started for its name.
+pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Error> {
+    let mut places = Vec::new();
+    if let Some(project) = &context.project
+        && Projects::new(&context.home).find(project)?.is_some()
+    {
+        places.push(project.machines(&context.home));
+    }
+    places.push(Machines::new(&context.home));
+    Ok(places)
+}
+
+/// The machine that a user named: the project's, when the user is in a project that has one of that
+/// name, else the home's.
+///
+/// # Errors
+/// There is none.
+pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Error> {
+    let places = places(context)?;
     // What cannot be a name is the name of no machine.
-    let Ok(name) = name.parse() else {
-        return unknown();
+    if let Ok(name) = name.parse() {
+        for machines in &places {
+            match machines.open(&name) {
+                Err(MachineError::Unknown(_)) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+    let mut known = Vec::new();
+    for machines in &places {
+        known.extend(machines.list()?);
+    }
+    let known = known.iter().map(|machine| machine.name().as_str());
+    Err(match Error::not_found("machine", name, known) {
+        Error::NotFound {
+            noun,
+            name,
+            help: None,
+        } => Error::NotFound {
+            noun,
+            name,
+            help: Some("vmfab list shows what there is".to_owned()),
+        },
+        error => error,
+    })
+}
+
+/// The only machine of the project that the user is in.
+///
+/// # Errors
+/// It has none or several, or the user is in no project.
+pub fn only_machine(context: &Context) -> Result<String, Error> {
+    let places = places(context)?;
+    let [project, _] = places.as_slice() else {
+        return Err(Error::Usage {
+            message: "which machine?".to_owned(),
+            help: Some(
+                "name it; without a name it is the one of a project with one machine, and there is no \
+                 project with machines here"
+                    .to_owned(),
+            ),
+        });
     };
-    match machines.open(&name) {
-        Err(MachineError::Unknown(_)) => unknown(),
-        result => Ok(result?),
+    let machines = project.list()?;
+    match machines.as_slice() {
+        [one] => Ok(one.name().to_string()),
+        several => Err(Error::Usage {
+            message: "which machine?".to_owned(),
+            help: Some(match several {
+                [] => "the project has none: vmfab up makes them".to_owned(),
+                _ => {
+                    let names: Vec<_> = several.iter().map(|one| one.name().as_str()).collect();
+                    format!("the project has {}", names.join(", "))
+                }
+            }),
+        }),
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::super::{Context, Error};
-use super::open;
+use super::find_machine;
 use crate::host::{Program, require};
 use crate::machine::{Console, Machine, MachineError, State};
 
@@ -24,7 +24,7 @@ pub fn ssh(
     terminal: bool,
     command: &[String],
 ) -> Result<Command, Error> {
-    let machine = open(context, name)?;
+    let machine = find_machine(context, name)?;
     let program = require(Program::Ssh)?;
     let session = machine.ssh(user)?;
     if machine.state()? == State::Stopped {
@@ -44,7 +44,7 @@ pub fn ssh(
 /// # Errors
 /// There is no such machine, it is stopped, or its console is in use.
 pub fn console(context: &Context, name: &str) -> Result<Console, Error> {
-    Ok(open(context, name)?.console()?)
+    Ok(find_machine(context, name)?.console()?)
 }
 
 /// Which log of a machine.
@@ -71,7 +71,7 @@ pub struct Logs {
 /// # Errors
 /// There is no such machine.
 pub fn logs(context: &Context, name: &str, kind: LogKind) -> Result<Logs, Error> {
-    let machine = open(context, name)?;
+    let machine = find_machine(context, name)?;
     let path = match kind {
         LogKind::Console => machine.console_log(),
         LogKind::Qemu => machine.qemu_log(),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::{Context, Error, images};
+use super::find_machine;
 use super::list::{SshAddress, address};
-use super::open;
 use crate::event::Event;
-use crate::machine::{MachineName, Startup, State, Until};
+use crate::machine::{Locked, Machine, MachineName, Startup, State, Until};
 
 /// How to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,37 @@ pub struct Started {
 /// # Errors
 /// There is no such machine, its image is gone, or it does not get ready.
 pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Started, Error> {
-    let machine = open(context, name)?;
+    start_machine(context, &find_machine(context, name)?, options, |_| Ok(()))
+}
+
+/// Waits until a machine that runs is ready.
+///
+/// # Errors
+/// It does not get ready.
+pub fn wait_for(context: &Context, machine: &Machine, options: StartOptions) -> Result<(), Error> {
+    let store = context.store()?;
+    let image = images::find(context, &machine.config()?.image.to_string())?;
+    let startup = Startup {
+        image: &image.config,
+        store: &store,
+        sink: context.sink.as_ref(),
+        interrupt: &context.interrupt,
+        until: options.until,
+        timeout: options.timeout,
+    };
+    Ok(startup.wait_for(machine)?)
+}
+
+/// Starts a machine after `prepare` has had it: the machine is stopped then, and nobody else changes it.
+///
+/// # Errors
+/// See [`start`]; or `prepare` failed.
+pub fn start_machine(
+    context: &Context,
+    machine: &Machine,
+    options: StartOptions,
+    prepare: impl FnOnce(&Locked) -> Result<(), Error>,
+) -> Result<Started, Error> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     if machine.state()? != State::Stopped {
         context.emit(Event::Note {
@@ -50,6 +80,7 @@ pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Sta
             seconds: None,
         });
     }
+    prepare(&locked)?;
     let store = context.store()?;
     let image = images::find(context, &machine.config()?.image.to_string())?;
     let ready = Startup {

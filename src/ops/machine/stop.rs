@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::{Context, Error};
-use super::open;
-use crate::machine::{MachineName, StoppedBy};
+use super::find_machine;
+use crate::machine::{Machine, MachineName, Projects, StoppedBy};
 
 /// A machine that does not run any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +25,18 @@ pub struct Stopped {
 /// # Errors
 /// There is no such machine, or QEMU cannot be ended.
 pub fn stop(context: &Context, name: &str, timeout: Duration) -> Result<Stopped, Error> {
-    let machine = open(context, name)?;
+    stop_machine(context, &find_machine(context, name)?, timeout)
+}
+
+/// The same with a machine that was found.
+///
+/// # Errors
+/// See [`stop`].
+pub fn stop_machine(
+    context: &Context,
+    machine: &Machine,
+    timeout: Duration,
+) -> Result<Stopped, Error> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let by = locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
     let removed = machine
@@ -53,10 +64,13 @@ pub struct Removed {
 /// # Errors
 /// There is no such machine, or it runs.
 pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Error> {
-    let machine = open(context, name)?;
+    let machine = find_machine(context, name)?;
     machine
         .lock(context.sink.as_ref(), &context.interrupt)?
         .remove(force)?;
+    if let Some(project) = machine.project() {
+        Projects::new(&context.home).tidy(project)?;
+    }
     Ok(Removed {
         name: machine.name().clone(),
     })

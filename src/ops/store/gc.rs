@@ -10,7 +10,7 @@ use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::machine::Machines;
+use crate::machine::{Absent, Machine, Machines, Projects};
 use crate::sandbox::{CachedLayer, LayerCache};
 use crate::store::{Cached, CollectOptions, Dropped, Reason, Roots, Store, Tally};
 
@@ -48,6 +48,8 @@ pub struct Collected {
     pub disks: Freed,
     /// What goes from the cache of layers.
     pub layers: Freed,
+    /// Projects whose directories are not there: what their machines need is kept for a while.
+    pub absent_projects: Vec<Absent>,
     /// How long it took to find out what is needed, in seconds.
     pub mark_seconds: f64,
     /// Wall time in seconds.
@@ -127,6 +129,8 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     let collection = store.collect(&needed, &options.store)?;
     let dry_run = options.store.dry_run;
     let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
+    let projects = Projects::new(&context.home);
+    let absent_projects = projects.review(SystemTime::now(), !dry_run)?;
     let seconds = started.elapsed().as_secs_f64();
     context.emit(Event::TaskFinished {
         name: task,
@@ -144,9 +148,35 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
         dropped: collection.dropped.into_iter().map(Into::into).collect(),
         disks,
         layers,
+        absent_projects,
         mark_seconds: collection.marking.as_secs_f64(),
         seconds,
     })
+}
+
+/// All machines: those of the home, and those of projects that can be reached.
+pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Error> {
+    let mut all = Machines::new(&context.home).list()?;
+    for entry in Projects::new(&context.home).list()? {
+        // What they need, the entry says by itself.
+        all.extend(
+            entry
+                .project()
+                .machines(&context.home)
+                .list()
+                .unwrap_or_default(),
+        );
+    }
+    Ok(all)
+}
+
+/// The images of machines of projects by the home's list, as far as the store has it: projects may be
+/// on disks that are not there now.
+fn images_of_projects(context: &Context, store: &Store) -> Result<Vec<ObjectId>, Error> {
+    let entries = Projects::new(&context.home).list()?;
+    let needs = entries.into_iter().flat_map(|entry| entry.needs);
+    let images = needs.map(|need| need.image);
+    Ok(images.filter(|image| store.knows(image)).collect())
 }
 
 /// What keeps objects beside names in the store: machines.
@@ -157,19 +187,25 @@ struct Needed<'a> {
 
 impl Roots for Needed<'_> {
     fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut images = Vec::new();
-        for machine in Machines::new(&self.context.home).list()? {
+        let mut images = images_of_projects(self.context, self.store)?;
+        for machine in machines(self.context)? {
             let config = match machine.config() {
                 Ok(config) => config,
                 // Removed meanwhile.
                 Err(_) if !machine.directory().exists() => continue,
+                // What one of a project needs, the home's list of projects says, too.
+                Err(_) if machine.project().is_some() => continue,
                 Err(error) => return Err(error.into()),
             };
             if !self.store.knows(&config.image) {
                 // Its disk may still be there, and nothing would keep it.
                 let (name, image) = (machine.name(), config.image.short());
+                let place = machine
+                    .project()
+                    .map(|project| format!(" of the project {}", project.root().display()))
+                    .unwrap_or_default();
                 return Err(format!(
-                    "the image {image} of machine {name} is not in the store: restore it from a backup \
+                    "the image {image} of machine {name}{place} is not in the store: restore it from a backup \
                      (vmfab store restore), or remove the machine (vmfab rm {name})"
                 )
                 .into());
@@ -242,7 +278,10 @@ fn caches(
     let (mut disks, mut layers) = (Freed::default(), Freed::default());
     // Machines have their disks below them.
     let mut used = std::collections::HashSet::new();
-    for machine in Machines::new(&context.home).list()? {
+    for entry in Projects::new(&context.home).list()? {
+        used.extend(entry.needs.iter().map(|need| need.disk));
+    }
+    for machine in machines(context)? {
         if let Ok(machine) = machine.config()
             && let Ok(image) = images::config(store, &machine.image)
         {

@@ -1,6 +1,7 @@
 //! What needs an object, and what makes it again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -8,7 +9,7 @@ use super::super::planning::Record;
 use super::super::{Context, Error, images};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
-use crate::machine::Machines;
+use crate::machine::Projects;
 use crate::store::Store;
 
 /// What needs an object.
@@ -31,6 +32,16 @@ pub enum NeededBy {
     Machine {
         /// Its name.
         name: String,
+        /// The directory of the project that it is of; nothing when it is of the home.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        project: Option<PathBuf>,
+        /// What the object is to the image.
+        part: Part,
+    },
+    /// Machines of a project, by the home's list: the project may be out of reach.
+    Project {
+        /// Its directory.
+        path: PathBuf,
         /// What the object is to the image.
         part: Part,
     },
@@ -102,11 +113,21 @@ impl Needs {
         }) {
             needs.add(object, NeededBy::Root { name });
         }
-        for machine in Machines::new(&context.home).list()? {
+        for entry in Projects::new(&context.home).list()? {
+            for need in entry.needs {
+                needs.image(store, need.image, |part| NeededBy::Project {
+                    path: entry.path.clone(),
+                    part,
+                });
+            }
+        }
+        for machine in super::gc::machines(context)? {
             if let Ok(config) = machine.config() {
                 let name = machine.name().as_str();
+                let project = machine.project().map(|project| project.root().to_owned());
                 needs.image(store, config.image, |part| NeededBy::Machine {
                     name: name.to_owned(),
+                    project: project.clone(),
                     part,
                 });
             }

@@ -77,7 +77,7 @@ pub(super) fn lower(
         .collect();
     let made = match trunk {
         Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
-        Trunk::Disk(disk) => lowering.finish_disk(image, disk, checks)?,
+        Trunk::Disk(disk) => lowering.finish_disk(image, *disk, checks)?,
     };
     lowering.image(image, &settings, made)
 }
@@ -85,7 +85,7 @@ pub(super) fn lower(
 /// What steps are done to.
 enum Trunk {
     Tree(tree::Tree),
-    Disk(disk::Disk),
+    Disk(Box<disk::Disk>),
 }
 
 /// What the image step reads: layers, `disk`, `kernel`, `initrd`, checks.
@@ -127,17 +127,17 @@ impl Lowering<'_> {
                 let settings = Settings::of_config(&config);
                 let trunk = match config.layers.is_empty() {
                     false => Trunk::Tree(self.tagged_tree(tag, &config)?),
-                    true => Trunk::Disk(self.tagged_disk(tag, &config)?),
+                    true => Trunk::Disk(Box::new(self.tagged_disk(tag, &config)?)),
                 };
                 (trunk, settings)
             }
             Base::Disk(fetched) => {
                 let disk = self.fetched_disk(own, fetched)?;
-                (Trunk::Disk(disk), Settings::foreign())
+                (Trunk::Disk(Box::new(disk)), Settings::foreign())
             }
             Base::DiskFile(path) => {
                 let disk = self.local_disk(own, path)?;
-                (Trunk::Disk(disk), Settings::foreign())
+                (Trunk::Disk(Box::new(disk)), Settings::foreign())
             }
             Base::Image(_) => unreachable!("the first of a chain has no image as its base"),
         })

@@ -14,7 +14,7 @@ use kdl::{KdlDocument, KdlNode};
 use miette::NamedSource;
 
 use super::error::RecipeError;
-use super::syntax;
+use crate::text::syntax;
 use token::{Token, tokens};
 
 const INDENT: usize = 4;
@@ -29,7 +29,7 @@ const WIDTH: usize = 100;
 pub fn format(name: &str, text: &str) -> Result<String, RecipeError> {
     let before = KdlDocument::parse_v2(text).map_err(|error| {
         let source = Arc::new(NamedSource::new(name, text.to_owned()));
-        RecipeError::new(name, syntax::problems(&source, error))
+        RecipeError::new(name, syntax::problems(&source, error, "recipes are"))
     })?;
     let formatted = Printer::default().print(&tokens(text));
     // Whatever is wrong with the printer, it must not change what a recipe means.

@@ -14,7 +14,7 @@ pub(super) const MAX: usize = 256 << 10;
 /// A cutter that is shown this many bytes always knows the next piece.
 pub(super) const ENOUGH: usize = MAX + BLOCK;
 /// Records of tars.
-const RECORD: usize = 512;
+pub(super) const RECORD: usize = 512;
 /// Members of tars from this length on are cut like disks.
 const LARGE: u64 = 64 << 10;
 
@@ -60,6 +60,14 @@ impl Cutter {
     pub(super) const fn new() -> Self {
         Self {
             zone: None,
+            in_block: 0,
+        }
+    }
+
+    /// A cutter that goes on in content that is no tar, where a chunk or a block of zeros ended.
+    pub(super) const fn within_disk() -> Self {
+        Self {
+            zone: Some(Zone::Disk),
             in_block: 0,
         }
     }
@@ -210,7 +218,8 @@ impl Zone {
     }
 }
 
-fn is_tar(bytes: &[u8]) -> bool {
+/// Whether content that begins so is a tar; [`RECORD`] bytes tell.
+pub(super) fn is_tar(bytes: &[u8]) -> bool {
     bytes.len() >= RECORD && &bytes[257..262] == b"ustar"
 }
 

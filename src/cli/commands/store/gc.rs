@@ -1,6 +1,6 @@
 //! `vmfab store gc`
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 
@@ -60,6 +60,19 @@ impl Gc {
             true => String::new(),
             false => text(done),
         })?;
+        for absent in &done.absent_projects {
+            let until = UNIX_EPOCH + Duration::from_secs(absent.until);
+            let until = humantime::format_rfc3339_seconds(until).to_string();
+            let day = until.split('T').next().unwrap_or(&until);
+            let what = match absent.forgotten {
+                true => format!("what they need is not kept any more, since {day}"),
+                false => format!("what they need is kept until {day}"),
+            };
+            session.note(&format!(
+                "the machines of the project {} are not there: {what}",
+                absent.path.display()
+            ));
+        }
         if done.too_large {
             session.note(
                 "the store is larger than --max-size: tags, roots and machines keep the rest",

@@ -89,7 +89,19 @@ fn needed_by(by: &NeededBy) -> String {
     match by {
         NeededBy::Tag { tag, part } => format!("@{tag} ({})", part.name()),
         NeededBy::Root { name } => format!("root {name}"),
-        NeededBy::Machine { name, part } => format!("machine {name} ({})", part.name()),
+        NeededBy::Machine {
+            name,
+            project: None,
+            part,
+        } => format!("machine {name} ({})", part.name()),
+        NeededBy::Machine {
+            name,
+            project: Some(project),
+            part,
+        } => format!("machine {name} of {} ({})", project.display(), part.name()),
+        NeededBy::Project { path, part } => {
+            format!("project {} ({})", path.display(), part.name())
+        }
         NeededBy::Result { output, action } => {
             format!("result {} ({output})", action.short())
         }

@@ -1,14 +1,14 @@
-//! Mistakes that the KDL parser finds, passed on with what a recipe's writer needs to know.
+//! Mistakes that the KDL parser finds, passed on with what the writer of the text needs to know.
 
 use std::sync::Arc;
 
 use kdl::{KdlDiagnostic, KdlError};
 
-use super::error::Problem;
+use super::problem::Problem;
 use super::source::{Source, Span};
 
-/// The mistakes of a text that is not KDL 2.
-pub(super) fn problems(source: &Source, error: KdlError) -> Vec<Problem> {
+/// The mistakes of a text that is not KDL 2; `what` says what such texts are: "recipes are".
+pub(crate) fn problems(source: &Source, error: KdlError, what: &str) -> Vec<Problem> {
     let mut diagnostics = error.diagnostics;
     // An open brace is reported twice: at the brace, and with all that follows it.
     if diagnostics.len() > 1 && message(&diagnostics[0]).starts_with("No closing '}'") {
@@ -16,7 +16,7 @@ pub(super) fn problems(source: &Source, error: KdlError) -> Vec<Problem> {
     }
     diagnostics
         .into_iter()
-        .map(|diagnostic| problem(source, diagnostic))
+        .map(|diagnostic| problem(source, diagnostic, what))
         .collect()
 }
 
@@ -24,7 +24,7 @@ fn message(diagnostic: &KdlDiagnostic) -> &str {
     diagnostic.message.as_deref().unwrap_or("this is not KDL")
 }
 
-fn problem(source: &Source, diagnostic: KdlDiagnostic) -> Problem {
+fn problem(source: &Source, diagnostic: KdlDiagnostic, what: &str) -> Problem {
     let text = source.inner();
     let end = (diagnostic.span.offset() + diagnostic.span.len()).min(text.len());
     let start = diagnostic.span.offset().min(end);
@@ -48,7 +48,7 @@ fn problem(source: &Source, diagnostic: KdlDiagnostic) -> Problem {
         Some(hint) => problem.with_help(hint),
         None => match diagnostic.help {
             Some(help) => problem.with_help(help),
-            None => problem.with_help("recipes are written in KDL 2: https://kdl.dev"),
+            None => problem.with_help(format!("{what} written in KDL 2: https://kdl.dev")),
         },
     }
 }

@@ -8,11 +8,17 @@
 //! cluster 2       refcount block: 1 for each cluster of this file
 //! cluster 3 …     L1 table, all zero: nothing is allocated, every read goes to the backing file
 //! ```
+//!
+//! What QEMU has written to one, [`Overlay`] reads.
+
+mod map;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+pub use map::{Extent, Overlay};
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -29,7 +35,7 @@ const SECTOR: u64 = 512;
 /// Largest disk, so that the tables fit the one refcount block: far above what file systems do.
 const SIZE_MAX: u64 = 1 << 50;
 
-/// An overlay cannot be made.
+/// An overlay cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// The overlay would hide the end of the disk below it.
@@ -49,6 +55,25 @@ pub enum OverlayError {
     /// The format has no room for the name.
     #[error("the path of the image's disk is longer than {BACKING_NAME_MAX} bytes")]
     BackingName,
+    /// The header of the overlay is not one of this program.
+    #[error("the overlay {} names a file of its own for its data", .0.display())]
+    DataFile(std::path::PathBuf),
+    /// It is not one of those that this program makes and QEMU writes to.
+    #[error("the overlay {} cannot be read: {why}", path.display())]
+    Damaged {
+        /// The overlay.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Reading failed.
+    #[error("read the overlay {}: {source}", path.display())]
+    Read {
+        /// The overlay.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Writing failed.
     #[error("write the overlay {}: {source}", path.display())]
     Io {
@@ -76,7 +101,18 @@ pub fn create(
             backing: backing_size,
         });
     }
-    let head = head(backing, size)?;
+    write(path, &head(backing, "raw", size)?)
+}
+
+/// Writes an overlay of `size` bytes over another one, which is named relative to its directory.
+///
+/// # Errors
+/// See [`OverlayError`].
+pub fn create_over(path: &Path, below: &str, size: u64) -> Result<(), OverlayError> {
+    write(path, &head(below, "qcow2", size)?)
+}
+
+fn write(path: &Path, head: &Head) -> Result<(), OverlayError> {
     let failed = |source| OverlayError::Io {
         path: path.to_owned(),
         source,
@@ -91,6 +127,28 @@ pub fn create(
     file.set_len(head.clusters * CLUSTER).map_err(failed)
 }
 
+/// Looks at the header of an overlay before QEMU does: a qcow2 can name any file of the host as the one
+/// with its data ("incompatible features", bit 2), and the directory of a project may come from
+/// elsewhere. The name of a backing file does no harm, QEMU is told another.
+///
+/// # Errors
+/// It does, or the header cannot be read.
+pub fn check(path: &Path) -> Result<(), OverlayError> {
+    const INCOMPATIBLE_FEATURES: u64 = 72;
+    const DATA_FILE: u64 = 1 << 2;
+    let mut features = [0; 8];
+    let read =
+        File::open(path).and_then(|file| file.read_exact_at(&mut features, INCOMPATIBLE_FEATURES));
+    read.map_err(|source| OverlayError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if u64::from_be_bytes(features) & DATA_FILE != 0 {
+        return Err(OverlayError::DataFile(path.to_owned()));
+    }
+    Ok(())
+}
+
 struct Head {
     /// Clusters 0 to 2.
     bytes: Vec<u8>,
@@ -99,7 +157,7 @@ struct Head {
 }
 
 /// The clusters before the L1 table. Pure.
-fn head(backing: &str, size: u64) -> Result<Head, OverlayError> {
+fn head(backing: &str, format: &str, size: u64) -> Result<Head, OverlayError> {
     if size > SIZE_MAX {
         return Err(OverlayError::TooLarge(size));
     }
@@ -112,10 +170,9 @@ fn head(backing: &str, size: u64) -> Result<Head, OverlayError> {
     let clusters = 3 + l1_clusters;
 
     let mut extensions = Vec::new();
-    let format = b"raw";
     extensions.extend(EXTENSION_BACKING_FORMAT.to_be_bytes());
     extensions.extend((format.len() as u32).to_be_bytes());
-    extensions.extend(format);
+    extensions.extend(format.as_bytes());
     extensions.resize(extensions.len().next_multiple_of(8), 0);
     extensions.extend([0; 8]); // the end of the extensions
     let name_offset = u64::from(HEADER_LENGTH) + extensions.len() as u64;
@@ -261,7 +318,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_tables_cover_the_disk(size in 0..=SIZE_MAX, name in "/[a-z/]{0,1022}") {
-            let head = head(&name, size).unwrap();
+            let head = head(&name, "raw", size).unwrap();
             let number = |at: usize| u64::from_be_bytes(head.bytes[at..at + 8].try_into().unwrap());
             let l1_entries = u64::from(u32::from_be_bytes(head.bytes[36..40].try_into().unwrap()));
             prop_assert!(number(24) >= size && number(24) < size + SECTOR);

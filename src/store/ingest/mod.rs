@@ -9,10 +9,16 @@
 //! the caller may be a thread of another rayon pool, which would otherwise start other work of that
 //! pool while it waits.
 
+mod splice;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+
+pub use splice::ReadAt;
 
 use super::chunker::{BLOCK, Cutter, ENOUGH, Piece};
 use super::error::StoreError;
@@ -158,20 +164,24 @@ impl ObjectWriter {
 
     /// Cuts what is in the buffer as far as can be said.
     fn cut(&mut self, end: bool) {
-        while self.cut < self.buffer.len() {
-            match self.cutter.next(&self.buffer[self.cut..], end) {
-                Piece::Chunk(length) => {
-                    self.batch.push(Range {
-                        start: self.cut,
-                        length,
-                        offset: self.offset,
-                    });
-                    self.advance(length);
-                }
-                Piece::Hole(length) => self.advance(length),
-                Piece::More => break,
+        while self.cut < self.buffer.len() && self.cut_one(end) {}
+    }
+
+    /// Cuts one piece; `false` when that depends on bytes that are not there.
+    fn cut_one(&mut self, end: bool) -> bool {
+        match self.cutter.next(&self.buffer[self.cut..], end) {
+            Piece::Chunk(length) => {
+                self.batch.push(Range {
+                    start: self.cut,
+                    length,
+                    offset: self.offset,
+                });
+                self.advance(length);
             }
+            Piece::Hole(length) => self.advance(length),
+            Piece::More => return false,
         }
+        true
     }
 
     /// Starts the work on what is cut.
@@ -188,17 +198,26 @@ impl ObjectWriter {
         let buffer = std::mem::replace(&mut self.buffer, next);
         self.cut = 0;
         let ranges = std::mem::take(&mut self.batch);
-        let number = self.flight.next;
-        self.flight.next += 1;
-        if end && number == 0 {
+        if end && self.flight.next == 0 {
             // All there is: not worth another thread.
             let done = work(&self.records, buffer, &ranges);
-            self.flight.early.insert(number, done);
+            self.flight.early.insert(0, done);
+            self.flight.next = 1;
             return self.take(0);
         }
+        self.start(move |records| work(records, buffer, &ranges))
+    }
+
+    /// Starts a batch.
+    fn start(
+        &mut self,
+        work: impl FnOnce(&Records) -> Outcome + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let number = self.flight.next;
+        self.flight.next += 1;
         let (sender, records) = (self.flight.sender.clone(), self.records.clone());
         pool()?.spawn(move || {
-            let _ = sender.send((number, work(&records, buffer, &ranges)));
+            let _ = sender.send((number, work(&records)));
         });
         self.take(2 * pool()?.current_num_threads() as u64)
     }
@@ -239,7 +258,9 @@ impl ObjectWriter {
                 self.sink.append(&self.records, &record, bytes)?;
             }
         }
-        self.flight.spare.push(done.buffer);
+        if done.buffer.capacity() > 0 {
+            self.flight.spare.push(done.buffer);
+        }
         Ok(())
     }
 
@@ -300,17 +321,10 @@ fn work(records: &Records, buffer: Vec<u8>, ranges: &[Range]) -> Outcome {
     for range in ranges {
         let content = &buffer[range.start..range.start + range.length];
         let id = Digest::from_bytes(*blake3::hash(content).as_bytes());
-        // What is in a journal of another process may be lost when power is.
-        let elsewhere = |location: &super::view::Location| {
-            matches!(location.holder, Holder::Journal(_)) && !records.is_own(&location.holder)
-        };
-        let record = match records.rely(&id, &[Kind::Chunk], elsewhere)? {
-            Some(_) => None,
-            None => {
-                let start = encoded.len();
-                let record = encode_record(&mut encoded, Kind::Chunk, &id, content);
-                Some((record, encoded.len() - start))
-            }
+        let record = if is_known(records, &id)? {
+            None
+        } else {
+            Some(encode_chunk(&mut encoded, &id, content))
         };
         chunks.push((
             Chunk {
@@ -326,6 +340,23 @@ fn work(records: &Records, buffer: Vec<u8>, ranges: &[Range]) -> Outcome {
         chunks,
         encoded,
     })
+}
+
+/// Whether the store has a chunk that a new object can rely on.
+fn is_known(records: &Records, id: &Digest) -> Result<bool, StoreError> {
+    // What is in a journal of another process may be lost when power is.
+    let elsewhere = |location: &super::view::Location| {
+        matches!(location.holder, Holder::Journal(_)) && !records.is_own(&location.holder)
+    };
+    let known = records.rely(id, &[Kind::Chunk], elsewhere)?;
+    Ok(known.is_some())
+}
+
+/// Appends the record of a chunk; gives its header and length.
+fn encode_chunk(encoded: &mut Vec<u8>, id: &Digest, content: &[u8]) -> (RecordHeader, usize) {
+    let start = encoded.len();
+    let record = encode_record(encoded, Kind::Chunk, id, content);
+    (record, encoded.len() - start)
 }
 
 /// The list of content in memory.

@@ -1,0 +1,119 @@
+//! Content from outside.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::digest::{ActionKey, Checksum};
+use crate::plan::Place;
+use crate::source::{
+    FetchError, FetchKind, FetchRequest, Fetched, Fetcher, Outcome, Source, TakeError, Taker,
+};
+use crate::store::{ActionResult, ObjectWriter, Store};
+
+pub(super) struct Fetch {
+    pub(super) store: Store,
+    pub(super) fetcher: Arc<Fetcher>,
+    /// Where content can be had, by checksum.
+    pub(super) places: BTreeMap<String, Place>,
+}
+
+impl Builder for Fetch {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::Fetch(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        let checksum: Checksum = params.checksum.parse().map_err(BuildError::other)?;
+        let place = self.places.get(&params.checksum);
+        let place = place.ok_or_else(|| super::wrong_kind(request))?;
+        let mut failure = None;
+        for url in &place.urls {
+            let source = Source::new(url).map_err(BuildError::other)?;
+            let mut taker = IntoStore::new(&self.store, request.key)?;
+            let wanted = FetchRequest {
+                source: &source,
+                checksum: Some(&checksum),
+                size: place.size,
+                already: &|| self.store.action(&request.key).is_some(),
+            };
+            match self.fetcher.fetch(&wanted, &mut taker) {
+                Ok(Outcome::Fetched(_)) => return Ok(taker.outputs),
+                Ok(Outcome::Already) => {
+                    let known = self.store.action(&request.key).map(|result| result.outputs);
+                    return known.ok_or_else(|| super::wrong_kind(request));
+                }
+                // Another place may do where this one does not; what is wrong here is wrong for all.
+                Err(error) => {
+                    let elsewhere =
+                        matches!(error.kind(), FetchKind::Download | FetchKind::Verification);
+                    failure = Some(outside(&error));
+                    if !elsewhere {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| super::wrong_kind(request)))
+    }
+}
+
+/// An error of fetching as one of a step.
+pub(crate) fn outside(error: &FetchError) -> BuildError {
+    let kind = match error.kind() {
+        FetchKind::Interrupted => return BuildError::Interrupted,
+        FetchKind::Download => Outside::Download,
+        FetchKind::Verification => Outside::Verification,
+        FetchKind::Missing => Outside::Missing,
+        FetchKind::Offline => Outside::Offline,
+        FetchKind::Local => Outside::Local,
+    };
+    BuildError::Outside {
+        kind,
+        message: error.to_string(),
+        help: error.remedy(),
+    }
+}
+
+/// Puts what comes into the store while it comes.
+struct IntoStore<'a> {
+    store: &'a Store,
+    key: ActionKey,
+    writer: Option<ObjectWriter>,
+    outputs: Outputs,
+}
+
+impl<'a> IntoStore<'a> {
+    fn new(store: &'a Store, key: ActionKey) -> Result<Self, BuildError> {
+        Ok(Self {
+            store,
+            key,
+            writer: Some(store.writer().map_err(BuildError::other)?),
+            outputs: Outputs::new(),
+        })
+    }
+}
+
+impl Taker for IntoStore<'_> {
+    fn restart(&mut self) -> Result<(), TakeError> {
+        self.writer = Some(self.store.writer()?);
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), TakeError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer.write_all(bytes)?),
+            None => Err("the content was finished already".into()),
+        }
+    }
+
+    fn finish(&mut self, _: &Fetched) -> Result<(), TakeError> {
+        let Some(writer) = self.writer.take() else {
+            return Err("the content was finished already".into());
+        };
+        self.outputs.insert("blob".to_owned(), writer.finish()?);
+        // Now, for after this the download is forgotten: a process that dies would leave nothing.
+        let outputs = self.outputs.clone();
+        Ok(self.store.put_action(&self.key, ActionResult { outputs })?)
+    }
+}

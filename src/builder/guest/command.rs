@@ -1,0 +1,185 @@
+//! Commands in a guest, and files for it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+use super::session::{Report, Session, open_log};
+use super::shell::{STOP, WRITE};
+use super::watch::{after_loss, watched};
+use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
+use crate::host::process::{self, End, Finished};
+use crate::sandbox::DEFAULT_SECONDS;
+
+/// What is in every environment; a command's own variables win. As in the sandbox, but for
+/// `SYSTEMD_OFFLINE`: here the services run.
+const ENVIRONMENT: [(&str, &str); 5] = [
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("TERM", "dumb"),
+    ("USER", "root"),
+];
+
+/// With this code `ssh` ends when it has no connection, or lost it.
+const LOST: i32 = 255;
+
+/// A command that root runs in a guest.
+#[derive(Default)]
+pub struct Command<'a> {
+    /// What it is called in errors; its last argument when absent.
+    pub label: Option<String>,
+    /// The program and its arguments, such as `sh`, `-ec` and a script.
+    pub argv: Vec<String>,
+    /// Its variables, besides those of every command.
+    pub env: BTreeMap<String, String>,
+    /// Its directory, which is made when it is not there; `/` when empty.
+    pub workdir: String,
+    /// Its standard input, which is empty when absent.
+    pub stdin: Option<&'a mut (dyn Read + Send)>,
+    /// Wall time in seconds; as in the sandbox when absent.
+    pub seconds: Option<u64>,
+}
+
+impl Session {
+    /// Runs a command to its end. Its output goes line by line to the log and to the step. When its time is over or the user
+    /// gives up it is ended with all that it started in its session. A daemon that it starts in another session must not
+    /// keep the output open, or the step waits for it.
+    ///
+    /// # Errors
+    /// The command fails, takes too long, or its guest is no more. Then the disk is in between, and the
+    /// session is good for nothing but looking.
+    pub fn run(&mut self, command: Command<'_>, report: &Report<'_>) -> Result<(), BuildError> {
+        self.touched = true;
+        let last = || command.argv.last().cloned().unwrap_or_default();
+        let name = command.label.clone().unwrap_or_else(last);
+        let mut env: BTreeMap<String, String> = ENVIRONMENT
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect();
+        env.insert("SOURCE_DATE_EPOCH".into(), SOURCE_DATE_EPOCH.to_string());
+        env.extend(command.env);
+        let mut words = vec!["env".to_owned(), "-i".to_owned()];
+        words.extend(
+            env.into_iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        words.extend(command.argv);
+        let directory = match command.workdir.as_str() {
+            "" => "/",
+            directory => directory,
+        };
+        let Some(line) = self.root.step(directory, &words) else {
+            return Err(BuildError::Unsatisfiable {
+                message: "the command is longer than 128 KiB".to_owned(),
+                help: "put the script into a file and run that".to_owned(),
+            });
+        };
+        let limit = Duration::from_secs(command.seconds.unwrap_or(DEFAULT_SECONDS));
+        let ended = self.end_of(&line, command.stdin, limit, &name, report);
+        self.log_console(report)?;
+        let Finished { end, tail } = ended?;
+        let how = match end {
+            end if end.success() => return Ok(()),
+            End::TimedOut(limit) => {
+                format!("took longer than its limit of {} s", limit.as_secs())
+            }
+            end => end.describe(),
+        };
+        Err(BuildError::Command {
+            command: name,
+            how,
+            tail,
+        })
+    }
+
+    /// Runs a command line and sees to its end.
+    fn end_of(
+        &self,
+        line: &str,
+        input: Option<&mut (dyn Read + Send)>,
+        limit: Duration,
+        name: &str,
+        report: &Report<'_>,
+    ) -> Result<Finished, BuildError> {
+        let mut log = open_log(report)?;
+        let mut process = self.remote(line);
+        let (finished, trouble) = watched(&self.machine, report.interrupt, |stop| {
+            process::run_fed(
+                &mut process,
+                input,
+                &mut log,
+                report.output,
+                Some(limit),
+                stop,
+            )
+        })
+        .map_err(BuildError::other)?;
+        if let Some(trouble) = trouble {
+            return Err(trouble.error(&self.machine, name.to_owned()));
+        }
+        let finished = finished.map_err(BuildError::io("run ssh, logging to", report.log))?;
+        // The code may also be the command's own.
+        if matches!(finished.end, End::Exited(status) if status.code() == Some(LOST))
+            && let Some(trouble) = after_loss(&self.machine, report.interrupt)
+        {
+            return Err(trouble.error(&self.machine, name.to_owned()));
+        }
+        if matches!(finished.end, End::TimedOut(_)) {
+            // The client is gone, and the command knows nothing of that.
+            self.quiet(&self.root.script(STOP, &[]), None, report)?;
+        }
+        Ok(finished)
+    }
+
+    /// Unpacks a tar below `destination`, a directory that is made when it is not there.
+    ///
+    /// # Errors
+    /// The archive cannot be read, or the guest cannot unpack it.
+    pub fn extract(
+        &mut self,
+        archive: &mut (dyn Read + Send),
+        destination: &str,
+        report: &Report<'_>,
+    ) -> Result<(), BuildError> {
+        let argv = ["tar", "-xpf", "-"].map(str::to_owned).into();
+        let command = Command {
+            label: Some(format!("unpack files below {destination}")),
+            argv,
+            workdir: destination.to_owned(),
+            stdin: Some(archive),
+            ..Command::default()
+        };
+        self.run(command, report)
+    }
+
+    /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for chown(1).
+    ///
+    /// # Errors
+    /// The guest cannot write it.
+    pub fn write(
+        &mut self,
+        path: &str,
+        mut content: &[u8],
+        mode: u32,
+        owner: Option<&str>,
+        report: &Report<'_>,
+    ) -> Result<(), BuildError> {
+        self.touched = true;
+        let (mode, owner) = (format!("{mode:04o}"), owner.unwrap_or_default());
+        let line = self.root.script(WRITE, &[path, &mode, owner]);
+        let finished = self.quiet(&line, Some(&mut content), report)?;
+        self.log_console(report)?;
+        if finished.end.success() {
+            return Ok(());
+        }
+        Err(BuildError::Command {
+            command: format!("write {path}"),
+            how: finished.end.describe(),
+            tail: finished.tail,
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Command lines for a guest's shell. Pure.
+
+/// Runs a command; see the file.
+const RUN: &str = include_str!("run.sh");
+const START: &str = include_str!("start.sh");
+/// Ends the command that runs.
+pub(super) const STOP: &str = include_str!("stop.sh");
+/// Writes a file: path, mode, owner.
+pub(super) const WRITE: &str = include_str!("write.sh");
+/// Flushes and freezes file systems.
+pub(super) const FREEZE: &str = include_str!("freeze.sh");
+/// Takes away what is of the machine.
+pub(super) const CLEAN: &str = include_str!("clean.sh");
+
+/// The longest command line: Linux takes no longer argument (`MAX_ARG_STRLEN`, 128 KiB with its end), and the
+/// remote shell gets all of it as one.
+const LONGEST: usize = (128 << 10) - 1;
+
+/// How commands become root's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Root {
+    /// The account is root.
+    Is,
+    /// By a program that asks for no password.
+    By(&'static str),
+}
+
+impl Root {
+    /// What is tried, in order. Each is right when its `test -r` says so.
+    pub(super) const WAYS: [Self; 3] = [Self::Is, Self::By("sudo"), Self::By("doas")];
+
+    /// A command line that runs a script as root, with arguments.
+    pub(super) fn script(self, script: &str, arguments: &[&str]) -> String {
+        let mut words = match self {
+            Self::Is => Vec::new(),
+            Self::By(program) => vec![program, "-n"],
+        };
+        words.extend(["sh", "-c", script, "vmfab"]);
+        words.extend(arguments);
+        let quoted: Vec<String> = words.into_iter().map(quoted).collect();
+        format!("exec {}", quoted.join(" "))
+    }
+
+    /// A command line that runs a command as a step; nothing when it is too long for Linux.
+    pub(super) fn step(self, directory: &str, command: &[String]) -> Option<String> {
+        let mut arguments = vec![START, directory];
+        arguments.extend(command.iter().map(String::as_str));
+        Some(self.script(RUN, &arguments)).filter(|line| line.len() < LONGEST)
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let line = Root::By("sudo").script("echo \"$1\"", &["it's", "", "a=b"]);
+        assert_eq!(
+            line,
+            r#"exec sudo -n sh -c 'echo "$1"' vmfab 'it'\''s' '' a=b"#
+        );
+        assert!(Root::Is.step("/", &["x".repeat(LONGEST)]).is_none());
+    }
+
+    #[test]
+    fn all_scripts_are_scripts() {
+        for script in [RUN, START, STOP, WRITE, FREEZE, CLEAN] {
+            for shell in ["sh", "bash"] {
+                let checked = Command::new(shell).args(["-n", "-c", script]).output();
+                let checked = checked.unwrap();
+                assert!(checked.status.success(), "{checked:?}\n{script}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_from_trees_goes_from_disks() {
+        for pattern in crate::sandbox::REMOVED {
+            let fixed = pattern.split('*').next().unwrap_or_default();
+            let path = match fixed.strip_prefix("root/") {
+                Some(name) => format!("\"$home/{name}\""),
+                None => format!("/{fixed}"),
+            };
+            assert!(CLEAN.contains(&path), "{pattern}");
+        }
+        for path in crate::sandbox::EMPTIED {
+            // All files there are emptied.
+            let all = path.starts_with("var/log/") && CLEAN.contains("find /var/log ");
+            assert!(all || CLEAN.contains(&format!(" : >/{path};")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_in_place_of_another() {
+        use std::io::Write;
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, mode: &str| {
+            let path = directory.path().join(name);
+            let mut child = Command::new("sh")
+                .args(["-c", WRITE, "vmfab", path.to_str().unwrap(), mode, ""])
+                .stdin(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(b"content").unwrap();
+            child.wait().unwrap().success()
+        };
+        let path = directory.path().join("a b/c");
+        for mode in ["0640", "0755"] {
+            assert!(write("a b/c", mode));
+            assert_eq!(std::fs::read(&path).unwrap(), b"content");
+            let found = path.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(format!("0{found:o}"), mode);
+        }
+        assert!(!write("a b", "0644"));
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn words_are_read_back(words in prop::collection::vec("[^\\x00]{0,12}", 1..5)) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let line = Root::Is.script("printf '%s\\0' \"$@\"", &words);
+            let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+            let expected: String = words.iter().map(|word| format!("{word}\0")).collect();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a machine of a build is to be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::digest::ObjectRef;
+use crate::image::{Access, CONFIG_VERSION, ImageConfig, ImageTemplate, RecipeRef};
+use crate::machine::NewMachine;
+use crate::qemu::AccelChoice;
+
+/// The machine that steps want.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionSpec {
+    /// The disk, raw.
+    pub disk: ObjectRef,
+    /// The kernel for direct boot.
+    pub kernel: Option<ObjectRef>,
+    /// Its initrd.
+    pub initrd: Option<ObjectRef>,
+    /// How it boots and is entered.
+    pub access: Access,
+    /// Size of the disk in bytes; as it is when absent, and never less.
+    pub disk_size: Option<u64>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Acceleration.
+    pub accel: AccelChoice,
+    /// How long it may take until it can be entered.
+    pub boot_timeout: Duration,
+}
+
+impl SessionSpec {
+    /// What is asked of `machine`.
+    pub(super) fn machine<'a>(&self, image: &'a ImageConfig) -> NewMachine<'a> {
+        NewMachine {
+            name: None,
+            // There is no image yet; the disk is what the machine is of.
+            image: self.disk.id,
+            config: image,
+            memory_mib: self.memory_mib,
+            cpus: self.cpus,
+            disk_size: self.disk_size,
+            ports: Vec::new(),
+            accel: self.accel,
+            firmware: None,
+            remove_when_stopped: false,
+        }
+    }
+
+    /// What a machine wants to know, of an image that there is not yet.
+    pub(super) fn image(&self) -> ImageConfig {
+        let access = self.access.clone();
+        ImageConfig {
+            version: CONFIG_VERSION,
+            template: ImageTemplate {
+                name: "build".to_owned(),
+                recipe: RecipeRef {
+                    name: "build".to_owned(),
+                    version: None,
+                },
+                description: None,
+                metadata: BTreeMap::new(),
+                architecture: access.architecture,
+                boot: access.boot,
+                filesystem: None,
+                ssh_user: access.ssh_user,
+                users: access.users,
+                ports: Vec::new(),
+                env: BTreeMap::new(),
+                hostname: None,
+                kernel: None,
+            },
+            disk: self.disk,
+            kernel: self.kernel,
+            initrd: self.initrd,
+            layers: Vec::new(),
+        }
+    }
+
+    /// Whether a machine that was made for this, and has come to the disk of `other`, can do a step for that.
+    pub(super) fn serves(&self, other: &Self) -> bool {
+        let as_this = Self {
+            disk: self.disk,
+            disk_size: self.disk_size,
+            boot_timeout: self.boot_timeout,
+            ..other.clone()
+        };
+        // A disk only gets larger while no machine runs on it.
+        let size = other.disk_size.unwrap_or(other.disk.size);
+        *self == as_this && size <= other.disk.size
+    }
+}

@@ -1,0 +1,124 @@
+//! Watching a machine while something waits for it: commands over SSH do not tell that their guest is no more.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::derivation::BuildError;
+use crate::host::Interrupt;
+use crate::machine::{Machine, Watcher, last_lines};
+
+/// How often the machine is looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// How long a QEMU may take to end after its connections have.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// Lines of the console that errors show.
+const TAIL: usize = 20;
+
+/// Why waiting for a machine is in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The user gave up.
+    Interrupted,
+    /// The guest's kernel panicked.
+    Panic,
+    /// QEMU ended.
+    Ended,
+}
+
+/// Does `work` with an interrupt that is requested when there is trouble, which is told.
+pub(super) fn watched<T>(
+    machine: &Machine,
+    user: &Interrupt,
+    work: impl FnOnce(&Interrupt) -> T,
+) -> std::io::Result<(T, Option<Trouble>)> {
+    let (stop, done) = (Interrupt::new()?, Interrupt::new()?);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let trouble = watch(machine, user, &done);
+            if trouble.is_some() {
+                stop.request();
+            }
+            trouble
+        });
+        let result = work(&stop);
+        done.request();
+        let trouble = watcher.join().unwrap_or_default();
+        // A command may have failed because of what the watcher had no time to see.
+        let trouble = trouble.or_else(|| look(machine));
+        Ok((result, trouble))
+    })
+}
+
+/// What was wrong when a session ended with the code that `ssh` has for a lost connection; nothing when the machine is well.
+pub(super) fn after_loss(machine: &Machine, user: &Interrupt) -> Option<Trouble> {
+    let started = Instant::now();
+    // The connection is closed before QEMU has ended.
+    while started.elapsed() < LAST_MOMENT {
+        let trouble = match user.requested() {
+            true => Some(Trouble::Interrupted),
+            false => look(machine),
+        };
+        if trouble.is_some() {
+            return trouble;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+/// Looks until there is trouble, or all is done.
+fn watch(machine: &Machine, user: &Interrupt, done: &Interrupt) -> Option<Trouble> {
+    let mut console = Watcher::new(&machine.console_log()).ok();
+    let interval = Timespec::try_from(INTERVAL).ok();
+    loop {
+        let mut fds = [
+            PollFd::new(user, PollFlags::IN),
+            PollFd::new(done, PollFlags::IN),
+        ];
+        // A signal only makes the pause shorter.
+        let _ = poll(&mut fds, interval.as_ref());
+        if user.requested() {
+            return Some(Trouble::Interrupted);
+        }
+        if done.requested() {
+            return None;
+        }
+        if let Some(console) = &mut console
+            && console.look().is_ok()
+            && console.panicked()
+        {
+            return Some(Trouble::Panic);
+        }
+        if matches!(machine.has_qemu(), Ok(false)) {
+            return Some(Trouble::Ended);
+        }
+    }
+}
+
+/// Looks once.
+fn look(machine: &Machine) -> Option<Trouble> {
+    if matches!(machine.has_qemu(), Ok(false)) {
+        return Some(Trouble::Ended);
+    }
+    let mut console = Watcher::new(&machine.console_log()).ok()?;
+    (console.look().is_ok() && console.panicked()).then_some(Trouble::Panic)
+}
+
+impl Trouble {
+    /// The error for `command`, which waited.
+    pub(super) fn error(self, machine: &Machine, command: String) -> BuildError {
+        let how = match self {
+            Self::Interrupted => return BuildError::Interrupted,
+            Self::Panic => "did not end: the machine's kernel panicked",
+            Self::Ended => "did not end: the machine was switched off, or lost its QEMU",
+        };
+        let mut tail = last_lines(&machine.console_log(), TAIL);
+        tail.extend(last_lines(&machine.qemu_log(), TAIL));
+        BuildError::Command {
+            command,
+            how: how.to_owned(),
+            tail,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `vmfab down`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::{count, size};
+use super::super::session::Session;
+use crate::machine::StoppedBy;
+use crate::ops::project::{self, DownMachine, DownOptions, Outcome};
+
+/// Stop the machines of a project
+///
+/// In the reverse order of their dependencies. Their power buttons are pressed, and they shut down; one
+/// that does not in time is ended as it is. Their disks stay, and vmfab up starts them again; with
+/// --rm they are removed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab down
+  vmfab down worker
+  vmfab down --rm --dry-run
+  vmfab down --rm --yes")]
+pub(crate) struct Down {
+    /// The machines [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+
+    /// How long they may take to shut down, in seconds
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+
+    /// Do not ask them to shut down: end them as they are
+    #[arg(short, long, conflicts_with = "timeout")]
+    force: bool,
+
+    /// Remove them, too: their disks are lost
+    #[arg(long)]
+    rm: bool,
+
+    /// Do not ask before something is lost
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Show what would be done, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Down {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = DownOptions {
+            names: self.names,
+            timeout: Duration::from_secs(if self.force { 0 } else { self.timeout }),
+            remove: self.rm,
+        };
+        let context = session.context()?;
+        let targets = project::targets(context, &options)?;
+        if self.dry_run {
+            session.print(&targets, |targets| plan_text(targets, self.rm))?;
+            return Ok(Status::Done);
+        }
+        if self.rm && !self.yes && !targets.is_empty() {
+            let lost: Vec<String> = targets.iter().map(loss).collect();
+            session.confirm(&lost.join("\n"), "--yes")?;
+        }
+        let down = project::down(context, &options)?;
+        session.print(&down, |down| {
+            down.machines.iter().map(describe).collect::<String>()
+        })?;
+        if down.machines.is_empty() {
+            session.note("the project has no machines: vmfab up makes them");
+        }
+        let errors: Vec<CliError> = down.failures.into_iter().map(CliError::from).collect();
+        if errors.is_empty() {
+            return Ok(Status::Done);
+        }
+        let message = format!("{} could not be stopped", count(errors.len(), "machine"));
+        Err(CliError::several(errors, message))
+    }
+}
+
+fn loss(target: &DownMachine) -> String {
+    format!(
+        "machine \"{}\" is removed with all that is on its disk ({} of its own)",
+        target.name,
+        size(target.stored_size)
+    )
+}
+
+fn plan_text(targets: &[DownMachine], remove: bool) -> String {
+    let line = |target: &DownMachine| {
+        let own = size(target.stored_size);
+        let what = match (target.state, remove) {
+            ("stopped", false) => "is stopped already".to_owned(),
+            ("stopped", true) => format!("would be removed with its disk ({own} of its own)"),
+            (_, false) => "would be stopped".to_owned(),
+            (_, true) => format!("would be stopped and removed with its disk ({own} of its own)"),
+        };
+        format!("{}: {what}\n", target.name)
+    };
+    targets.iter().map(line).collect()
+}
+
+fn describe(outcome: &Outcome) -> String {
+    if let Some(error) = &outcome.error {
+        return format!("{}: failed: {error}\n", outcome.name);
+    }
+    let how = match outcome.by {
+        Some(StoppedBy::Guest) => "stopped",
+        Some(StoppedBy::Force) => "ended by force",
+        Some(StoppedBy::Nothing) | None => "was stopped already",
+    };
+    let removed = if outcome.removed { ", removed" } else { "" };
+    format!("{}: {how}{removed}\n", outcome.name)
+}

@@ -1,0 +1,178 @@
+//! `vmfab up`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::{count, duration, size};
+use super::super::session::Session;
+use super::boot::{Accel, TIMEOUT};
+use super::build::parse_setting;
+use crate::machine::{Forwarded, Until};
+use crate::ops::project::{self, Action, Planned, UpMachine, UpOptions};
+
+/// Make and start the machines of a project
+///
+/// The project is the nearest directory above with a file vmfab.kdl, which describes its machines;
+/// without one it is the working directory, with one machine of its name.
+///
+/// Images are built when that is needed. Machines are made once and keep their disks, below .vmfab in
+/// the project; later they are started again, and those that run are left alone. A machine starts when
+/// those that it depends on are ready. When the recipe of an image changes, its machines stay on the
+/// image that they were made of, until --recreate makes them anew.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab up
+  vmfab up web && vmfab ssh web
+  vmfab up --image @docker           in a directory without vmfab.kdl
+  vmfab up --dry-run
+  vmfab up --recreate web
+
+A vmfab.kdl:
+  machine \"control\" image=\"docker\" memory=\"2G\" { port 80 host=8080 }
+  machine \"worker\" image=\"docker\" count=2 { depends-on \"control\" }")]
+pub(crate) struct Up {
+    /// The machines; those that they depend on come too [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+
+    /// What the machine is made of, where there is no vmfab.kdl [default: alpine]
+    #[arg(long, value_name = "NAME|@TAG|RECIPE")]
+    image: Option<String>,
+
+    /// Set a parameter of vmfab.kdl, or of the recipes that it names (repeatable)
+    #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+
+    /// What runs the machines' instructions: auto, kvm, hvf or tcg [default: as vmfab.kdl says]
+    #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
+    accel: Option<Accel>,
+
+    /// How long each machine may take until it is ready, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
+    timeout: u64,
+
+    /// Remove the machines that are named, or all, and make them anew: their disks are lost
+    #[arg(long)]
+    recreate: bool,
+
+    /// Do not ask before something is lost
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Show what would be done, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Up {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let (yes, dry_run) = (self.yes, self.dry_run);
+        let options = self.options();
+        let context = session.context()?;
+        if dry_run {
+            let planned = project::plan(context, &options)?;
+            session.print_last(&planned, |_| String::new(), |planned| plan_text(planned))?;
+            return Ok(Status::Done);
+        }
+        let up = project::up(context, &options, |planned| {
+            let lost: Vec<String> = planned.iter().filter_map(loss).collect();
+            match lost.is_empty() || yes {
+                true => Ok(()),
+                false => session.confirm(&lost.join("\n"), "--yes"),
+            }
+        })?;
+        session.print_last(
+            &up,
+            |up| {
+                let names = up.machines.iter().filter(|machine| machine.error.is_none());
+                names
+                    .map(|machine| format!("{}\n", machine.name))
+                    .collect::<String>()
+            },
+            |up| up.machines.iter().map(describe).collect::<String>(),
+        )?;
+        for name in &up.left {
+            session.note(&format!(
+                "machine \"{name}\" is not in vmfab.kdl any more, and is left as it is: vmfab rm --force \
+                 {name} removes it"
+            ));
+        }
+        let errors: Vec<CliError> = up.failures.into_iter().map(CliError::from).collect();
+        if errors.is_empty() {
+            return Ok(Status::Done);
+        }
+        let failed = up.machines.iter().filter(|machine| machine.error.is_some());
+        let message = format!(
+            "{} of {} not up",
+            failed.count(),
+            count(up.machines.len(), "machine")
+        );
+        Err(CliError::several(errors, message))
+    }
+
+    fn options(self) -> UpOptions {
+        UpOptions {
+            names: self.names,
+            image: self.image,
+            settings: self.settings.into_iter().collect(),
+            accel: self.accel.map(Into::into),
+            recreate: self.recreate,
+            until: Until::Ssh,
+            timeout: Duration::from_secs(self.timeout),
+        }
+    }
+}
+
+fn loss(planned: &Planned) -> Option<String> {
+    let lost = size(planned.lost?);
+    Some(format!(
+        "machine \"{}\" is removed with all that is on its disk ({lost} of its own)",
+        planned.name
+    ))
+}
+
+fn plan_text(planned: &[Planned]) -> String {
+    let mut text = String::new();
+    for one in planned {
+        let what = match one.action {
+            Action::Make => "would be made and started".to_owned(),
+            Action::Recreate => format!(
+                "would be removed with its disk ({} of its own), made anew and started",
+                size(one.lost.unwrap_or_default())
+            ),
+            Action::Start => "would be started".to_owned(),
+            Action::Leave => "runs already".to_owned(),
+        };
+        text += &format!("{}: {what}\n", one.name);
+        for note in &one.notes {
+            text += &format!("  {note}\n");
+        }
+    }
+    text
+}
+
+/// What became of a machine, and what the user can do now.
+fn describe(machine: &UpMachine) -> String {
+    let name = &machine.name;
+    if let Some(error) = &machine.error {
+        let not = match machine.outcome {
+            "skipped" => "was not started",
+            _ => "failed",
+        };
+        return format!("{name}: {not}: {error}\n");
+    }
+    let how = match (machine.outcome, machine.seconds) {
+        ("running", _) => "runs already".to_owned(),
+        (outcome, Some(seconds)) => format!("{outcome}, ready after {}", duration(seconds)),
+        (outcome, None) => outcome.to_owned(),
+    };
+    let mut text = format!("{name}: {how}; enter it with: vmfab ssh {name}\n");
+    for Forwarded { host, guest } in &machine.ports {
+        text += &format!("{name}: 127.0.0.1:{host} leads to its port {guest}\n");
+    }
+    text
+}

@@ -1,0 +1,335 @@
+//! `config.kdl` to [`Config`]. Mistakes are collected, so that one run shows all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
+use miette::{NamedSource, SourceSpan};
+
+use super::{Config, Mirror};
+use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
+
+/// What a kind of node takes.
+struct Shape {
+    name: &'static str,
+    /// Its arguments, all strings that must be there.
+    arguments: &'static [&'static str],
+    properties: &'static [&'static str],
+    /// A correct one.
+    example: &'static str,
+}
+
+const SHAPES: [Shape; 4] = [
+    Shape {
+        name: "mirror",
+        arguments: &["the beginning of URLs", "where to look instead"],
+        properties: &["only"],
+        example: "mirror \"https://cloud-images.ubuntu.com/\" \"https://mirror.example/ubuntu/\"",
+    },
+    Shape {
+        name: "downloads",
+        arguments: &[],
+        properties: &["parallel", "retries"],
+        example: "downloads parallel=4 retries=4",
+    },
+    Shape {
+        name: "recipes",
+        arguments: &["a directory"],
+        properties: &[],
+        example: "recipes \"~/recipes\"",
+    },
+    Shape {
+        name: "certificate-authority",
+        arguments: &["a PEM file"],
+        properties: &[],
+        example: "certificate-authority \"company.pem\"",
+    },
+];
+
+pub(super) fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let mut reader = Reader {
+        source: Arc::new(NamedSource::new(&name, text.to_owned())),
+        directory: path.parent().unwrap_or(Path::new("")),
+        home,
+        problems: Vec::new(),
+    };
+    let mut config = Config::default();
+    match KdlDocument::parse_v2(text) {
+        Ok(document) => reader.document(&document, &mut config),
+        Err(error) => {
+            reader.problems = syntax::problems(&reader.source, error, "the configuration is");
+        }
+    }
+    if reader.problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(Problems::new(name, reader.problems))
+    }
+}
+
+struct Reader<'a> {
+    source: Source,
+    directory: &'a Path,
+    home: Option<&'a Path>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: &KdlDocument, config: &mut Config) {
+        let mut seen: Vec<&str> = Vec::new();
+        for node in document.nodes() {
+            let name = node.name().value();
+            let Some(shape) = SHAPES.iter().find(|shape| shape.name == name) else {
+                let names = SHAPES.map(|shape| shape.name);
+                let help = match closest(name, names) {
+                    Some(known) => format!("did you mean \"{known}\"?"),
+                    None => format!("known are {}", enumerate(&names)),
+                };
+                let message = format!("there is no setting \"{name}\"");
+                self.report(node.name().span(), message, "unknown", help);
+                continue;
+            };
+            if ["downloads", "recipes"].contains(&name) && seen.contains(&name) {
+                let message = format!("\"{name}\" is there twice");
+                let help = "remove one of them".to_owned();
+                self.report(node.name().span(), message, "set before", help);
+            }
+            seen.push(shape.name);
+            let Some(arguments) = self.checked(node, shape) else {
+                continue;
+            };
+            match (name, arguments.as_slice()) {
+                ("mirror", [from, to]) => {
+                    let only = self.property(node, "only", "#true or #false", KdlValue::as_bool);
+                    match Mirror::new(from, to, only.unwrap_or(false)) {
+                        Ok(mirror) => config.mirrors.push(mirror),
+                        Err(error) => {
+                            let help = format!("for example: {}", shape.example);
+                            self.report(node.span(), error.to_string(), "wrong value", help);
+                        }
+                    }
+                }
+                ("downloads", []) => {
+                    let parallel = self.number(node, "parallel", 1, 64);
+                    config.parallel = parallel.map_or(config.parallel, |number| number as usize);
+                    let retries = self.number(node, "retries", 0, 100);
+                    config.retries = retries.unwrap_or(config.retries);
+                }
+                ("recipes", [directory]) => config.recipes = Some(self.path(directory)),
+                ("certificate-authority", [file]) => {
+                    let file = self.path(file);
+                    config.certificate_authorities.push(file);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The arguments of a node, when they are those of its shape. Everything else in it is checked.
+    fn checked(&mut self, node: &KdlNode, shape: &Shape) -> Option<Vec<String>> {
+        let before = self.problems.len();
+        let example = || format!("for example: {}", shape.example);
+        let mut arguments = Vec::new();
+        let mut properties: Vec<&str> = Vec::new();
+        for entry in node.entries() {
+            let Some(key) = entry.name().map(|key| (key.value(), key.span())) else {
+                match entry.value() {
+                    KdlValue::String(text) if !text.is_empty() => arguments.push((text, entry)),
+                    _ => {
+                        let message = format!("an argument of \"{}\" must be a string", shape.name);
+                        self.report(entry.span(), message, "wrong value", example());
+                    }
+                }
+                continue;
+            };
+            if !shape.properties.contains(&key.0) {
+                let help = match closest(key.0, shape.properties.iter().copied()) {
+                    Some(known) => format!("did you mean \"{known}\"?"),
+                    None => example(),
+                };
+                let message = format!("\"{}\" takes no property \"{}\"", shape.name, key.0);
+                self.report(key.1, message, "unknown", help);
+            } else if properties.contains(&key.0) {
+                let message = format!("\"{}\" is given twice", key.0);
+                self.report(
+                    key.1,
+                    message,
+                    "given before",
+                    "remove one of them".to_owned(),
+                );
+            }
+            properties.push(key.0);
+        }
+        if let Some(children) = node.children() {
+            let message = format!("\"{}\" takes no block", shape.name);
+            self.report(children.span(), message, "leave it out", example());
+        }
+        if let Some((_, extra)) = arguments.get(shape.arguments.len()) {
+            let message = format!("\"{}\" has an argument too many", shape.name);
+            self.report(extra.span(), message, "one too many", example());
+        }
+        if let Some(missing) = shape.arguments.get(arguments.len())
+            && self.problems.len() == before
+        {
+            let message = format!("\"{}\" lacks {missing}", shape.name);
+            self.report(
+                node.name().span(),
+                message,
+                "an argument is missing",
+                example(),
+            );
+        }
+        let arguments = arguments.into_iter().map(|(text, _)| text.clone());
+        (self.problems.len() == before).then(|| arguments.collect())
+    }
+
+    fn property<T>(
+        &mut self,
+        node: &KdlNode,
+        name: &str,
+        wanted: &str,
+        value: impl Fn(&KdlValue) -> Option<T>,
+    ) -> Option<T> {
+        let entry: &KdlEntry = node.entry(name)?;
+        let got = value(entry.value());
+        if got.is_none() {
+            let help = format!(
+                "write {name}={}",
+                wanted.split(' ').next().unwrap_or_default()
+            );
+            self.report(
+                entry.span(),
+                format!("\"{name}\" must be {wanted}"),
+                "wrong value",
+                help,
+            );
+        }
+        got
+    }
+
+    fn number(&mut self, node: &KdlNode, name: &str, least: u32, most: u32) -> Option<u32> {
+        let wanted = format!("{least} to {most}");
+        self.property(node, name, &wanted, |value| {
+            let number = u32::try_from(value.as_integer()?).ok()?;
+            (least..=most).contains(&number).then_some(number)
+        })
+    }
+
+    /// A path as written, from the directory of the file; `~/` is below the home.
+    fn path(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.directory.join(text),
+        }
+    }
+
+    fn report(&mut self, range: SourceSpan, message: String, label: &str, help: String) {
+        let span = Span {
+            source: Arc::clone(&self.source),
+            range,
+        };
+        self.problems
+            .push(Problem::new(&span, message, label).with_help(help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miette::Diagnostic;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Problems> {
+        parse(
+            Path::new("/etc/vmfab/config.kdl"),
+            text,
+            Some(Path::new("/home/me")),
+        )
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let config = read(
+            r#"
+            // Where things are nearer.
+            mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu-cloud/"
+            mirror "*" "http://127.0.0.1:8080/" only=#true
+            downloads parallel=2 retries=0
+            recipes "~/recipes"
+            certificate-authority "company.pem"
+            certificate-authority "/ca.pem"
+            "#,
+        )
+        .unwrap();
+        let mirror = |from, to, only| Mirror::new(from, to, only).unwrap();
+        assert_eq!(
+            config,
+            Config {
+                mirrors: vec![
+                    mirror(
+                        "https://cloud-images.ubuntu.com",
+                        "https://mirror.example/ubuntu-cloud",
+                        false
+                    ),
+                    mirror("*", "http://127.0.0.1:8080", true),
+                ],
+                parallel: 2,
+                retries: 0,
+                recipes: Some("/home/me/recipes".into()),
+                certificate_authorities: vec!["/etc/vmfab/company.pem".into(), "/ca.pem".into()],
+            }
+        );
+        assert_eq!(read("").unwrap(), Config::default());
+        assert_eq!(read("downloads retries=9").unwrap().parallel, 4);
+    }
+
+    fn mistakes(text: &str) -> String {
+        let problems = read(text).unwrap_err();
+        let lines = problems.problems().iter().map(|problem| {
+            let help = problem
+                .help()
+                .map_or_else(String::new, |help| help.to_string());
+            let label = problem.labels().unwrap().next().unwrap();
+            let at = &text[label.offset()..label.offset() + label.len()];
+            format!("{problem} [{at}] {help}")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn mistakes_are_shown_where_they_are() {
+        let text = r#"
+mirrors "https://a/" "https://b/"
+mirror "https://a/"
+mirror "a.org" "https://b/"
+mirror "https://a/" "https://b/" only="yes"
+downloads parallel=0 retrys=4
+downloads "4"
+recipes 3
+certificate-authority "a" "b" { x; }
+nonsense
+"#;
+        insta::assert_snapshot!(mistakes(text), @r#"
+        there is no setting "mirrors" [mirrors] did you mean "mirror"?
+        "mirror" lacks where to look instead [mirror] for example: mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu/"
+        "a.org" does not begin with http:// or https:// [mirror "a.org" "https://b/"] for example: mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu/"
+        "only" must be #true or #false [only="yes"] write only=#true
+        "downloads" takes no property "retrys" [retrys] did you mean "retries"?
+        "downloads" is there twice [downloads] remove one of them
+        "downloads" has an argument too many ["4"] for example: downloads parallel=4 retries=4
+        an argument of "recipes" must be a string [3] for example: recipes "~/recipes"
+        "certificate-authority" has an argument too many ["b"] for example: certificate-authority "company.pem"
+        "certificate-authority" takes no block [x] for example: certificate-authority "company.pem"
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes and certificate-authority
+        "#);
+        insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
+    }
+
+    #[test]
+    fn text_that_is_not_kdl() {
+        let problems = read("downloads parallel=true\n").unwrap_err();
+        let help = problems.help().unwrap().to_string();
+        assert!(help.contains("#true"), "{help}");
+    }
+}

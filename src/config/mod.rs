@@ -1,0 +1,226 @@
+//! What the user set: `config.kdl` and the environment. Everything in it is optional.
+//!
+//! Parsing is pure; [`Config::from_env`] is the one function that reads. `docs/config.md` is for users.
+
+mod file;
+mod mirror;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use mirror::{Mirror, ParseMirrorError};
+
+use crate::text::Problems;
+
+/// What the user set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where else to look for what is at a URL, in the order in which they are asked.
+    pub mirrors: Vec<Mirror>,
+    /// How many downloads run at once.
+    pub parallel: usize,
+    /// How often a download is tried again at one address.
+    pub retries: u32,
+    /// A directory of recipes that goes before the built-in catalogue.
+    pub recipes: Option<PathBuf>,
+    /// PEM files of certificate authorities, beside the system's.
+    pub certificate_authorities: Vec<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mirrors: Vec::new(),
+            parallel: 4,
+            retries: 4,
+            recipes: None,
+            certificate_authorities: Vec::new(),
+        }
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is wrong; shown with the line underlined.
+    #[error(transparent)]
+    Wrong(Problems),
+    /// The variable `VMFAB_MIRROR` is wrong.
+    #[error("VMFAB_MIRROR: {0}")]
+    Environment(#[source] ParseMirrorError),
+}
+
+impl Config {
+    /// The file that `$VMFAB_CONFIG` names, or else `vmfab/config.kdl` below `$XDG_CONFIG_HOME` or
+    /// `~/.config` when there is one; and before its mirrors those of `$VMFAB_MIRROR`.
+    ///
+    /// # Errors
+    /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or the
+    /// mirrors of the environment are wrong.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    /// The same, with variables that `value` gives.
+    ///
+    /// # Errors
+    /// See [`from_env`](Self::from_env).
+    pub fn from_variables(value: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let variable = |name| value(name).filter(|value| !value.is_empty());
+        let home = variable("HOME").map(PathBuf::from);
+        let named = variable("VMFAB_CONFIG").map(PathBuf::from);
+        let usual = || {
+            variable("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .filter(|directory| directory.is_absolute())
+                .or_else(|| home.as_ref().map(|home| home.join(".config")))
+                .map(|directory| directory.join("vmfab/config.kdl"))
+        };
+        let must_exist = named.is_some();
+        let mut config = Self::default();
+        if let Some(path) = named.or_else(usual) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    config =
+                        Self::parse(&path, &text, home.as_deref()).map_err(ConfigError::Wrong)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
+                Err(source) => return Err(ConfigError::Read { path, source }),
+            }
+        }
+        if let Some(mirrors) = variable("VMFAB_MIRROR") {
+            let mirrors = mirrors.to_string_lossy();
+            let mirrors: Result<Vec<_>, _> = mirrors.split_whitespace().map(str::parse).collect();
+            let mirrors = mirrors.map_err(ConfigError::Environment)?;
+            config.mirrors.splice(0..0, mirrors);
+        }
+        Ok(config)
+    }
+
+    /// Reads the text of the file at `path`. Paths in it count from its directory; `~` is `home`.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Self, Problems> {
+        file::parse(path, text, home)
+    }
+
+    /// Where to ask for what is at `url`, in order: mirrors, and the URL itself unless a mirror that is
+    /// to be the only place covers it.
+    #[must_use]
+    pub fn candidates(&self, url: &str) -> Vec<String> {
+        let mut candidates: Vec<String> = Vec::new();
+        let mut itself = true;
+        for mirror in &self.mirrors {
+            let Some(other) = mirror.apply(url) else {
+                continue;
+            };
+            itself &= !mirror.only;
+            if !candidates.contains(&other) {
+                candidates.push(other);
+            }
+        }
+        if itself && !candidates.iter().any(|other| other == url) {
+            candidates.push(url.to_owned());
+        }
+        candidates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn from(variables: &[(&str, &Path)]) -> Result<Config, ConfigError> {
+        Config::from_variables(|name| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| value.as_os_str().to_owned())
+        })
+    }
+
+    #[test]
+    fn which_file_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for (name, parallel) in [
+            ("named.kdl", 1),
+            ("xdg/vmfab/config.kdl", 2),
+            ("home/.config/vmfab/config.kdl", 3),
+        ] {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("downloads parallel={parallel}\n")).unwrap();
+        }
+        let (home, xdg, named) = (root.join("home"), root.join("xdg"), root.join("named.kdl"));
+        let all = [
+            ("HOME", &*home),
+            ("XDG_CONFIG_HOME", &*xdg),
+            ("VMFAB_CONFIG", &*named),
+        ];
+        assert_eq!(from(&all).unwrap().parallel, 1);
+        assert_eq!(from(&all[..2]).unwrap().parallel, 2);
+        assert_eq!(from(&all[..1]).unwrap().parallel, 3);
+        assert_eq!(from(&[]).unwrap(), Config::default());
+        assert_eq!(from(&[("HOME", root)]).unwrap(), Config::default());
+        let missing = root.join("missing.kdl");
+        let error = from(&[("VMFAB_CONFIG", &missing)]).unwrap_err();
+        assert!(error.to_string().contains("missing.kdl"), "{error}");
+    }
+
+    #[test]
+    fn mirrors_of_the_environment_come_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.kdl");
+        fs::write(&file, "mirror \"https://a.org/\" \"https://file/\"\n").unwrap();
+        let mirrors = "https://a.org/=https://one/x=y  *=http://127.0.0.1:8080/";
+        let config = from(&[
+            ("VMFAB_CONFIG", &file),
+            ("VMFAB_MIRROR", Path::new(mirrors)),
+        ])
+        .unwrap();
+        assert_eq!(
+            config.candidates("https://a.org/b"),
+            [
+                "https://one/x=y/b",
+                "http://127.0.0.1:8080/a.org/b",
+                "https://file/b",
+                "https://a.org/b"
+            ]
+        );
+        let error = from(&[("VMFAB_MIRROR", Path::new("https://a.org/"))]).unwrap_err();
+        assert!(error.to_string().starts_with("VMFAB_MIRROR: "), "{error}");
+    }
+
+    #[test]
+    fn only_leaves_the_url_out() {
+        let mirror = |from, to, only| Mirror::new(from, to, only).unwrap();
+        let config = Config {
+            mirrors: vec![
+                mirror("https://a.org/x/", "https://one/", true),
+                mirror("https://a.org/", "https://two/", false),
+                mirror("https://a.org/", "https://two", false),
+            ],
+            ..Config::default()
+        };
+        assert_eq!(
+            config.candidates("https://a.org/x/y"),
+            ["https://one/y", "https://two/x/y"]
+        );
+        assert_eq!(
+            config.candidates("https://a.org/z"),
+            ["https://two/z", "https://a.org/z"]
+        );
+        assert_eq!(config.candidates("https://b.org/"), ["https://b.org/"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! The bytes of an answer, from the thread that reads them.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use super::error::HttpError;
+use crate::host::Interrupt;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+/// Chunks that wait for their reader; the thread waits when there are more.
+pub(super) const AHEAD: usize = 8;
+/// How soon the user's giving up is noticed.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What the reading thread sends after the head of the answer: bytes, and at the end none.
+pub(super) type Part = Result<Vec<u8>, HttpError>;
+
+/// The bytes of an answer. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct Body {
+    parts: Receiver<Part>,
+    interrupt: Interrupt,
+    host: String,
+    ended: bool,
+    /// What was taken from the thread and not read yet.
+    rest: io::Cursor<Vec<u8>>,
+}
+
+impl Body {
+    pub(super) fn new(parts: Receiver<Part>, host: &str, interrupt: Interrupt) -> Self {
+        Self {
+            parts,
+            interrupt,
+            host: host.to_owned(),
+            ended: false,
+            rest: io::Cursor::default(),
+        }
+    }
+
+    /// The next bytes, as they came; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection was cut or stalled, or the user gave up.
+    pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        if self.ended {
+            return Ok(None);
+        }
+        match receive(&self.parts, &self.interrupt) {
+            Some(part) => {
+                let bytes = part?;
+                self.ended = bytes.is_empty();
+                Ok((!self.ended).then_some(bytes))
+            }
+            None if self.interrupt.requested() => Err(HttpError::Interrupted),
+            // The thread is gone without having said that this is the end.
+            None => Err(HttpError::Cut {
+                host: self.host.clone(),
+            }),
+        }
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.rest.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.chunk().map_err(io::Error::other)? {
+                Some(bytes) => self.rest = io::Cursor::new(bytes),
+                None => return Ok(0),
+            }
+        }
+    }
+}
+
+/// What comes next from the thread; `None` when it is done, or when the user gives up.
+pub(super) fn receive<T>(from: &Receiver<T>, interrupt: &Interrupt) -> Option<T> {
+    while !interrupt.requested() {
+        match from.recv_timeout(GLANCE) {
+            Ok(got) => return Some(got),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    None
+}
+
+/// Reads to the end, or until nobody wants more.
+pub(super) fn pump(
+    mut reader: impl Read,
+    parts: &SyncSender<Part>,
+    failed: impl Fn(io::Error) -> HttpError,
+) {
+    loop {
+        let mut bytes = vec![0; CHUNK];
+        match reader.read(&mut bytes) {
+            Ok(count) => {
+                bytes.truncate(count);
+                if parts.send(Ok(bytes)).is_err() || count == 0 {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                // Nobody may be there to hear it.
+                let _ = parts.send(Err(failed(error)));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A running machine's disk at one moment: a fresh overlay over the one that the guest writes to.
+
+use std::path::PathBuf;
+
+use super::Machine;
+use super::directory::files;
+use super::error::MachineError;
+use super::state;
+use crate::qemu::overlay::{self, Overlay};
+use crate::qemu::qmp::Listener;
+
+impl Machine {
+    /// The overlay of that number: 0 is the one that the machine was made with.
+    #[must_use]
+    pub fn overlay(&self, number: u32) -> PathBuf {
+        self.directory.join(file_name(number))
+    }
+
+    /// Lets the guest write to a new overlay, number `number` + 1, over the one of that number, which it writes to
+    /// now and which does not change any more. Both must stay until QEMU ends. The guest's file systems should be
+    /// frozen meanwhile. A machine whose overlays are more than one cannot be started again.
+    ///
+    /// # Errors
+    /// The overlay cannot be made, or QEMU does not take it.
+    pub fn stack_overlay(&self, number: u32) -> Result<(), MachineError> {
+        let size = Overlay::open(&self.overlay(number))?.size();
+        let next = file_name(number + 1);
+        overlay::create_over(&self.directory.join(&next), &file_name(number), size)?;
+        let listener = state::listener(&self.directory, super::stop::MOMENT)?;
+        match listener {
+            Some(Listener::Process(_, pending)) => {
+                let mut qmp = pending.greet()?;
+                Ok(qmp.put_overlay(&node(number), &node(number + 1), &next)?)
+            }
+            Some(Listener::Busy | Listener::Nobody) => Err(MachineError::Stuck(self.name.clone())),
+            None => Err(MachineError::Stopped(self.name.clone())),
+        }
+    }
+}
+
+/// The name of an overlay's node in QEMU: the first is called so on its command line.
+fn node(number: u32) -> String {
+    match number {
+        0 => "disk".to_owned(),
+        number => format!("disk-{number}"),
+    }
+}
+
+fn file_name(number: u32) -> String {
+    match number {
+        0 => files::OVERLAY.to_owned(),
+        number => format!("overlay-{number}.qcow2"),
+    }
+}

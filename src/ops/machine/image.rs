@@ -1,0 +1,56 @@
+//! The image that a machine is to be made of.
+
+use super::super::build::{self, BuildOptions};
+use super::super::images::{self, FoundImage};
+use super::super::{Context, Error, recipes};
+use super::require_programs;
+
+/// The image that a user named: one of the store, or what a recipe gives, which must be `locked` or not.
+///
+/// # Errors
+/// There is none, or it cannot be built.
+pub fn image(
+    context: &Context,
+    name: &str,
+    settings: &[(String, String)],
+    locked: bool,
+) -> Result<FoundImage, Error> {
+    if !recipes::is_path(name) && settings.is_empty() {
+        match images::find(context, name) {
+            Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
+            result => return result,
+        }
+    }
+    let options = BuildOptions {
+        recipe: name.to_owned(),
+        settings: settings.iter().cloned().collect(),
+        locked,
+        ..BuildOptions::default()
+    };
+    Ok(build_image(context, &options)?.image)
+}
+
+/// An image that a recipe gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// The image.
+    pub image: FoundImage,
+    /// Its name in the recipe.
+    pub name: String,
+    /// Whether no step had to run.
+    pub cached: bool,
+}
+
+/// Builds an image for machines.
+///
+/// # Errors
+/// It cannot be built, or machines cannot run here.
+pub fn build_image(context: &Context, options: &BuildOptions) -> Result<BuiltImage, Error> {
+    require_programs()?;
+    let built = build::build(context, options)?;
+    Ok(BuiltImage {
+        image: images::find(context, &built.image.to_string())?,
+        name: built.name,
+        cached: built.steps.built == 0,
+    })
+}

@@ -1,0 +1,95 @@
+//! What a build needs of the network, told before it begins.
+
+use super::{Error, Failure, planning};
+use crate::builder::packages;
+use crate::derivation::step::{self, Guest, GuestAction, Run};
+use crate::derivation::{Derivation, Step};
+use crate::plan::Plan;
+use crate::source::Source;
+use crate::store::Store;
+
+/// Whether a build can go without the network, as far as it is known what will run.
+///
+/// # Errors
+/// It cannot: all that is missing is named, with sizes where they are known.
+pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    let mut packages = false;
+    for derivation in planning::certain(store, plan) {
+        let Some(need) = need(store, derivation, plan) else {
+            continue;
+        };
+        packages |= matches!(need, Need::Network);
+        missing.push(match need {
+            Need::Content { url, size } => {
+                let size = size.map_or_else(String::new, |size| format!(" ({})", bytes(size)));
+                format!("{}{size}: {url}", derivation.name)
+            }
+            Need::Network => format!("{}: uses the network", derivation.name),
+        });
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = match missing.len() {
+        1 => "one step needs what is not here".to_owned(),
+        count => format!("{count} steps need what is not here"),
+    };
+    let mut help = "run it once without --offline".to_owned();
+    if packages {
+        help.push_str("; packages that \"vmfab lock\" pinned are kept and need no network");
+    }
+    Err(Error::Failed(Failure {
+        message: format!("offline, and {what}:\n  {}", missing.join("\n  ")),
+        help: Some(help),
+        ..Failure::default()
+    }))
+}
+
+/// What a step needs that only the network has.
+enum Need {
+    Content { url: String, size: Option<u64> },
+    Network,
+}
+
+fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
+    let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
+    match step {
+        Step::Fetch(params) => {
+            let place = plan.places.get(&params.checksum)?;
+            let is_file =
+                |url: &String| Source::new(url).is_ok_and(|source| source.file().is_some());
+            let url = place.urls.first()?.clone();
+            (!place.urls.iter().any(is_file)).then_some(Need::Content {
+                url,
+                size: place.size,
+            })
+        }
+        Step::Bootstrap(step::Bootstrap { locked, .. })
+        | Step::Packages(step::Packages { locked, .. }) => {
+            let set = locked.and_then(|digest| plan.locked.get(&digest));
+            let here = set.is_some_and(|set| packages::are_here(store, set));
+            (!here).then_some(Need::Network)
+        }
+        Step::Run(Run { network: true, .. }) | Step::Check(Run { network: true, .. }) => {
+            Some(Need::Network)
+        }
+        Step::Guest(guest) => match *guest {
+            Guest {
+                action: GuestAction::Packages(_),
+                ..
+            } => Some(Need::Network),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A size for people.
+fn bytes(size: u64) -> String {
+    match size {
+        0..1024 => format!("{size} bytes"),
+        1024..1_048_576 => format!("{} KiB", size >> 10),
+        _ => format!("{} MiB", size >> 20),
+    }
+}

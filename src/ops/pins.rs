@@ -1,0 +1,167 @@
+//! Which content an address without a checksum stands for: asked once, and remembered.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use crate::digest::{Checksum, Hasher};
+use crate::plan::{PinError, Pinned};
+use crate::recipe::{Fetch, Pin};
+use crate::source::{ChecksumsRequest, Fetcher, Signature, Source};
+
+/// What was found out about an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    /// The address.
+    pub url: String,
+    /// Checksum of what is there.
+    pub checksum: String,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// When it was looked up, in seconds since 1970.
+    pub resolved: u64,
+}
+
+/// What the content of an address is, as far as it is remembered.
+///
+/// # Errors
+/// Nothing is remembered, and it cannot be looked up.
+pub(super) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
+    let Some(Pin::Checksums { .. }) = &fetch.pin else {
+        return Err(PinError {
+            message: "the recipe has no checksum of it".to_owned(),
+            help: None,
+        });
+    };
+    let remembered = match read(context, fetch) {
+        Some(remembered) => remembered,
+        None => look_up(context, fetch)?,
+    };
+    Ok(Pinned {
+        checksum: remembered.checksum,
+        size: remembered.size,
+    })
+}
+
+fn read(context: &Context, fetch: &Fetch) -> Option<Remembered> {
+    let bytes = fs::read(path(context, fetch)).ok()?;
+    let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
+    remembered.checksum.parse::<Checksum>().ok()?;
+    (remembered.url == fetch.url.value).then_some(remembered)
+}
+
+/// Asks the network and remembers the answer.
+///
+/// # Errors
+/// The list of checksums cannot be had, is not to be trusted, or says nothing of the address.
+pub(super) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
+    let resolved = resolve(&context.fetcher(), fetch)?;
+    let remembered = Remembered {
+        url: fetch.url.value.clone(),
+        checksum: resolved.0,
+        size: resolved.1,
+        resolved: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs()),
+    };
+    // What cannot be remembered is asked again.
+    let _ = write(&path(context, fetch), &remembered);
+    Ok(remembered)
+}
+
+/// Checksum and size of what is at the address now.
+fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), PinError> {
+    let place = |text: &str| {
+        Source::new(&beside(&fetch.url.value, text)).map_err(|error| PinError {
+            message: error.to_string(),
+            help: None,
+        })
+    };
+    let source = place(&fetch.url.value)?;
+    let Some(Pin::Checksums {
+        url,
+        signature,
+        keyring,
+    }) = &fetch.pin
+    else {
+        return Ok((String::new(), None));
+    };
+    let list = place(&url.value)?;
+    let signed = match signature {
+        Some(signature) => Some(place(&signature.value)?),
+        None => None,
+    };
+    let request = ChecksumsRequest {
+        source: &source,
+        list: &list,
+        signature: signed
+            .as_ref()
+            .zip(keyring.as_deref())
+            .map(|(source, keyring)| Signature { source, keyring }),
+    };
+    let resolved = fetcher.resolve(&request).map_err(|error| PinError {
+        message: error.to_string(),
+        help: Some(error.remedy().join("; ")),
+    })?;
+    Ok((resolved.checksum.to_string(), resolved.size.or(fetch.size)))
+}
+
+/// A URL as it is, or a name as that of a file beside `url`.
+fn beside(url: &str, text: &str) -> String {
+    if text.contains("://") {
+        return text.to_owned();
+    }
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    match url.rsplit_once('/') {
+        Some((directory, _)) => format!("{directory}/{text}"),
+        None => text.to_owned(),
+    }
+}
+
+/// One file for each address and way to know it.
+fn path(context: &Context, fetch: &Fetch) -> PathBuf {
+    let mut hasher = Hasher::new("vmfab pin v1");
+    hasher.update_field(fetch.url.value.as_bytes());
+    if let Some(Pin::Checksums {
+        url,
+        signature,
+        keyring,
+    }) = &fetch.pin
+    {
+        hasher.update_field(url.value.as_bytes());
+        let signature = signature.as_ref().map_or("", |signature| &signature.value);
+        hasher.update_field(signature.as_bytes());
+        let keyring = keyring
+            .as_deref()
+            .map(|path| path.as_os_str().as_encoded_bytes());
+        hasher.update_field(keyring.unwrap_or_default());
+    }
+    let name = format!("{}.json", hasher.finish().short());
+    context.home.pins().join(name)
+}
+
+fn write(path: &std::path::Path, remembered: &Remembered) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(&serde_json::to_vec_pretty(remembered)?)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_lie_beside_their_files() {
+        let beside = |text| beside("https://a.org/b/c.img?x=/y", text);
+        assert_eq!(beside("SHA256SUMS"), "https://a.org/b/SHA256SUMS");
+        assert_eq!(beside("https://z/s"), "https://z/s");
+        assert_eq!(super::beside("file:///a/b", "c"), "file:///a/c");
+    }
+}

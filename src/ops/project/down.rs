@@ -1,0 +1,221 @@
+//! `down`: machines are stopped in the reverse order of their dependencies, and removed when asked.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::machine::stop_machine;
+use super::super::{Context, Error};
+use super::order::{in_order, reversed};
+use super::{UpOptions, Wanted, project, select, wanted};
+use crate::event::Event;
+use crate::machine::{Machine, MachineName, Project, Projects, StoppedBy, Until};
+
+/// What is to be down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownOptions {
+    /// Machines, or nodes of the file that stand for several; all that there are when empty.
+    pub names: Vec<String>,
+    /// How long guests may take to shut down; with zero they are not asked.
+    pub timeout: Duration,
+    /// Remove them, too.
+    pub remove: bool,
+}
+
+/// A machine that `down` is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DownMachine {
+    /// Its name.
+    pub name: MachineName,
+    /// Its state: `stopped`, `running`, …
+    pub state: &'static str,
+    /// Bytes of its own disk, which are lost when it is removed.
+    pub stored_size: u64,
+}
+
+/// A project whose machines are down, or some of them.
+#[derive(Debug, Serialize)]
+pub struct Down {
+    /// Its directory.
+    pub project: PathBuf,
+    /// What became of each machine.
+    pub machines: Vec<Outcome>,
+    /// Why machines are not down.
+    #[serde(skip)]
+    pub failures: Vec<Error>,
+}
+
+/// What became of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Its name.
+    pub name: MachineName,
+    /// What it took to stop it; nothing when it could not be.
+    pub by: Option<StoppedBy>,
+    /// Whether it was removed.
+    pub removed: bool,
+    /// Why it is not down.
+    pub error: Option<String>,
+}
+
+/// The machines that `down` would be about, in the order of the file.
+///
+/// # Errors
+/// There is no machine of a name.
+pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachine>, Error> {
+    let (found, _) = find(context, project(context)?, &options.names, false)?;
+    let described = found.iter().map(|machine| {
+        Ok(DownMachine {
+            name: machine.name().clone(),
+            state: machine.state()?.name(),
+            stored_size: machine.stored_size(),
+        })
+    });
+    described.collect()
+}
+
+/// Stops the machines of the project that the user is in, and removes them when asked.
+///
+/// # Errors
+/// There is no machine of a name, or the user gave up. What becomes of each machine is in the result.
+pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
+    let project = project(context)?;
+    let mut down = Down {
+        project: project.root().to_owned(),
+        machines: Vec::new(),
+        failures: Vec::new(),
+    };
+    // Nothing is made where there is nothing.
+    if find(context, project, &options.names, false)?.0.is_empty() {
+        return Ok(down);
+    }
+    let turn =
+        Projects::new(&context.home).turn(project, context.sink.as_ref(), &context.interrupt)?;
+    let (found, after) = find(context, project, &options.names, true)?;
+    let results: Mutex<Vec<Option<Result<Outcome, Error>>>> =
+        Mutex::new(found.iter().map(|_| None).collect());
+    in_order(&reversed(&after), |position, _| {
+        let result = bring_down(context, &found[position], options);
+        let succeeded = result.is_ok();
+        results.lock().unwrap_or_else(PoisonError::into_inner)[position] = Some(result);
+        succeeded
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (machine, result) in found.iter().zip(results) {
+        match result {
+            Some(Ok(outcome)) => down.machines.push(outcome),
+            Some(Err(error)) => {
+                down.machines.push(Outcome {
+                    name: machine.name().clone(),
+                    by: None,
+                    removed: false,
+                    error: Some(error.to_string()),
+                });
+                down.failures.push(error);
+            }
+            None => {}
+        }
+    }
+    turn.tidy()?;
+    if options.remove {
+        project.clear(&turn);
+    }
+    if context.interrupt.requested() {
+        return Err(Error::InterruptedWith {
+            help: "what was not stopped keeps running: vmfab list shows it".to_owned(),
+        });
+    }
+    Ok(down)
+}
+
+fn bring_down(
+    context: &Context,
+    machine: &Machine,
+    options: &DownOptions,
+) -> Result<Outcome, Error> {
+    let outcome = |by, removed| Outcome {
+        name: machine.name().clone(),
+        by: Some(by),
+        removed,
+        error: None,
+    };
+    if !options.remove {
+        let stopped = stop_machine(context, machine, options.timeout)?;
+        return Ok(outcome(stopped.by, stopped.removed));
+    }
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let by = locked.stop(options.timeout, context.sink.as_ref(), &context.interrupt)?;
+    locked.remove(true)?;
+    Ok(outcome(by, true))
+}
+
+/// The machines that are there and named, and for each the positions of those that it depends on.
+fn find(
+    context: &Context,
+    project: &Project,
+    names: &[String],
+    tell: bool,
+) -> Result<(Vec<Machine>, Vec<Vec<usize>>), Error> {
+    let machines = project.machines(&context.home);
+    let there = machines.list()?;
+    let wanted = described(context, project, tell);
+    let mut found: Vec<Machine> = Vec::new();
+    let chosen: Vec<MachineName> = if names.is_empty() {
+        let described = wanted.iter().map(|wanted| &wanted.name);
+        let others = there.iter().map(Machine::name);
+        let others = others.filter(|name| wanted.iter().all(|wanted| wanted.name != **name));
+        described.chain(others).cloned().collect()
+    } else {
+        let mut chosen = Vec::new();
+        for name in names {
+            match there.iter().find(|machine| machine.name().as_str() == name) {
+                Some(machine) => chosen.push(machine.name().clone()),
+                None => {
+                    let positions = select(&wanted, std::slice::from_ref(name))?;
+                    chosen.extend(positions.iter().map(|&at| wanted[at].name.clone()));
+                }
+            }
+        }
+        chosen
+    };
+    for name in chosen {
+        let machine = there.iter().find(|machine| *machine.name() == name);
+        let new = found.iter().all(|other| *other.name() != name);
+        found.extend(machine.filter(|_| new).cloned());
+    }
+    let position = |at: usize| {
+        let name = &wanted[at].name;
+        found.iter().position(|machine| machine.name() == name)
+    };
+    let after = found.iter().map(|machine| {
+        let own = wanted.iter().find(|wanted| wanted.name == *machine.name());
+        let others = own.into_iter().flat_map(|own| &own.after);
+        others.filter_map(|&at| position(at)).collect()
+    });
+    let after = after.collect();
+    Ok((found, after))
+}
+
+/// What the file describes. One that cannot be read must not keep machines running: without it they are
+/// stopped in no order.
+fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
+    let options = UpOptions {
+        names: Vec::new(),
+        image: None,
+        settings: std::collections::BTreeMap::new(),
+        accel: None,
+        recreate: false,
+        until: Until::Ssh,
+        timeout: Duration::ZERO,
+    };
+    wanted(context, project, &options).unwrap_or_else(|error| {
+        if tell {
+            context.emit(Event::Warning {
+                message: format!("the order of the machines is not known: {error}"),
+            });
+        }
+        Vec::new()
+    })
+}

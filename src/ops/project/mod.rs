@@ -1,0 +1,266 @@
+//! Projects: what their machines are to be, and making that so.
+
+mod down;
+mod order;
+mod plan;
+mod up;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use down::{Down, DownMachine, DownOptions, Outcome, down, targets};
+pub use plan::{Action, Planned, plan};
+pub use up::{Up, UpMachine, up};
+
+use super::build::BuildOptions;
+use super::{Context, Error, recipes};
+use crate::image::Firmware;
+use crate::machine::{Forwarded, MachineName, Project, Until};
+use crate::qemu::AccelChoice;
+use crate::recipe::{self, Machine, MachineImage};
+
+/// What a project without a file has a machine of.
+pub const DEFAULT_IMAGE: &str = "alpine";
+/// Memory of a machine that does not say, in MiB.
+pub const MEMORY_MIB: u32 = 1024;
+/// Processors of a machine that does not say.
+pub const CPUS: u32 = 2;
+
+/// What is to be up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpOptions {
+    /// Machines, or nodes of the file that stand for several; all when empty. Those that they depend
+    /// on come too.
+    pub names: Vec<String>,
+    /// What to make the machine of a project without a file of.
+    pub image: Option<String>,
+    /// Values of parameters.
+    pub settings: BTreeMap<String, String>,
+    /// Acceleration, in place of what the file says.
+    pub accel: Option<AccelChoice>,
+    /// Make the named machines anew.
+    pub recreate: bool,
+    /// What is waited for.
+    pub until: Until,
+    /// How long, for each machine.
+    pub timeout: std::time::Duration,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// An image of the store, by tag or id.
+    Named(String),
+    /// What a recipe gives.
+    Recipe(BuildOptions),
+    /// Whatever the machine has; the default when there is no machine yet.
+    Any(BuildOptions),
+}
+
+/// A machine as it is to be.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    name: MachineName,
+    source: Source,
+    /// Positions of those that must be ready before it.
+    after: Vec<usize>,
+    /// What the file says; nothing without a file.
+    settings: Option<Settings>,
+}
+
+/// What the file says of a machine's QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Settings {
+    memory_mib: u32,
+    cpus: u32,
+    disk_size: Option<u64>,
+    ports: Vec<Forwarded>,
+    /// Whether the ports that the image forwards are forwarded, too: not for one of several alike.
+    image_ports: bool,
+    accel: AccelChoice,
+    firmware: Option<Firmware>,
+}
+
+/// The project that the user is in.
+fn project(context: &Context) -> Result<&Project, Error> {
+    context.project.as_ref().ok_or_else(|| Error::Usage {
+        message: "there is no working directory to find a project from".to_owned(),
+        help: None,
+    })
+}
+
+/// All machines that the project is to have.
+fn wanted(context: &Context, project: &Project, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
+    let Some(file) = project.file() else {
+        return Ok(vec![without_file(context, project, options)]);
+    };
+    if let Some(image) = &options.image {
+        return Err(Error::Usage {
+            message: format!(
+                "--image {image}: the file {} says what images are",
+                file.display()
+            ),
+            help: Some("--image is for a directory without that file".to_owned()),
+        });
+    }
+    let file = shortest(&file);
+    let loaded = recipes::load(context, &file, &options.settings)?;
+    if loaded.machines.is_empty() {
+        return Err(Error::Usage {
+            message: format!("{} describes no machines", file.display()),
+            help: Some("add one, for example: machine \"web\" image=\"debian-12\"".to_owned()),
+        });
+    }
+    expand(&loaded.machines, &file, options.accel)
+}
+
+/// A path as a user in the project's directory writes it, for messages.
+fn shortest(file: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    match here
+        .ok()
+        .and_then(|here| Some(file.strip_prefix(here).ok()?.to_owned()))
+    {
+        Some(short) => short,
+        None => file.to_owned(),
+    }
+}
+
+/// The one machine of a directory.
+fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wanted {
+    let directory = project.root().file_name().unwrap_or_default();
+    let build = |recipe: &str| BuildOptions {
+        recipe: recipe.to_owned(),
+        settings: options.settings.clone(),
+        ..BuildOptions::default()
+    };
+    Wanted {
+        name: MachineName::like(&directory.to_string_lossy()),
+        source: match &options.image {
+            None => Source::Any(build(DEFAULT_IMAGE)),
+            Some(image) if recipes::names_recipe(context, image) => Source::Recipe(build(image)),
+            Some(image) => Source::Named(image.clone()),
+        },
+        after: Vec::new(),
+        settings: None,
+    }
+}
+
+/// The machines of the nodes of a file.
+fn expand(
+    nodes: &[Machine],
+    file: &Path,
+    accel: Option<AccelChoice>,
+) -> Result<Vec<Wanted>, Error> {
+    let mut positions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut next = 0;
+    for node in nodes {
+        let count = node.names().len();
+        positions.insert(&node.name.value, (next..next + count).collect());
+        next += count;
+    }
+    let mut wanted = Vec::new();
+    for node in nodes {
+        let after: Vec<usize> = node
+            .depends_on
+            .iter()
+            .filter_map(|on| positions.get(on.value.as_str()))
+            .flatten()
+            .copied()
+            .collect();
+        let settings = settings(node, accel);
+        for name in node.names() {
+            wanted.push(Wanted {
+                name: name.parse().map_err(|error: crate::machine::NameError| {
+                    Error::from(crate::machine::MachineError::from(error))
+                })?,
+                source: source(node, file),
+                after: after.clone(),
+                settings: Some(settings.clone()),
+            });
+        }
+    }
+    Ok(wanted)
+}
+
+fn source(node: &Machine, file: &Path) -> Source {
+    let (recipe, image) = match &node.image {
+        Some(MachineImage::Tag(tag)) => return Source::Named(format!("@{tag}")),
+        Some(MachineImage::Recipe { recipe, image }) => (recipe.as_path(), image.clone()),
+        Some(MachineImage::Own(image)) => (file, Some(image.clone())),
+        // A file that was loaded has one for each.
+        None => (file, None),
+    };
+    Source::Recipe(BuildOptions {
+        recipe: recipe.to_string_lossy().into_owned(),
+        image,
+        settings: node.settings.clone(),
+        ..BuildOptions::default()
+    })
+}
+
+fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
+    let ports = node.ports.iter().filter_map(|port| {
+        Some(Forwarded {
+            host: port.host?,
+            guest: port.guest,
+        })
+    });
+    Settings {
+        memory_mib: node.memory_mib.unwrap_or(MEMORY_MIB),
+        cpus: node.cpus.unwrap_or(CPUS),
+        disk_size: node.disk_size,
+        ports: ports.collect(),
+        image_ports: node.count.is_none(),
+        accel: accel.unwrap_or(match node.accel {
+            None | Some(recipe::Accel::Auto) => AccelChoice::Auto,
+            Some(recipe::Accel::Kvm) => AccelChoice::Kvm,
+            Some(recipe::Accel::Hvf) => AccelChoice::Hvf,
+            Some(recipe::Accel::Tcg) => AccelChoice::Tcg,
+        }),
+        firmware: node.firmware.map(|firmware| match firmware {
+            recipe::Firmware::Direct => Firmware::Direct,
+            recipe::Firmware::Uefi => Firmware::Uefi,
+            recipe::Firmware::Bios => Firmware::Bios,
+        }),
+    }
+}
+
+/// Positions of the machines that names stand for. The name of a node with a count stands for all of
+/// its machines.
+fn select(wanted: &[Wanted], names: &[String]) -> Result<Vec<usize>, Error> {
+    let mut found = Vec::new();
+    for name in names {
+        let numbered = |wanted: &Wanted| {
+            let rest = wanted.name.as_str().strip_prefix(name.as_str());
+            let number = rest.and_then(|rest| rest.strip_prefix('-'));
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let exact = wanted
+            .iter()
+            .position(|wanted| wanted.name.as_str() == name);
+        let matching: Vec<usize> = match exact {
+            Some(position) => vec![position],
+            None => (0..wanted.len())
+                .filter(|&at| numbered(&wanted[at]))
+                .collect(),
+        };
+        if matching.is_empty() {
+            let known = wanted.iter().map(|wanted| wanted.name.as_str());
+            return Err(match Error::not_found("machine", name, known) {
+                Error::NotFound {
+                    noun,
+                    name,
+                    help: None,
+                } => Error::NotFound {
+                    noun,
+                    help: Some(format!("{} does not describe it", Project::FILE)),
+                    name,
+                },
+                error => error,
+            });
+        }
+        found.extend(matching);
+    }
+    Ok(found)
+}

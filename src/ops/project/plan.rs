@@ -1,0 +1,203 @@
+//! What `up` has to do: each machine as it is beside what it is to be. Nothing is changed.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::super::images::{self, FoundImage};
+use super::super::{Context, Error, planning};
+use super::{Source, UpOptions, Wanted, project, select, wanted};
+use crate::digest::ObjectId;
+use crate::machine::{Machine, MachineConfig, MachineError, MachineName, Project, State};
+
+/// What has to be done with a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is made and started.
+    Make,
+    /// It is removed, and then made and started.
+    Recreate,
+    /// It is started as it is.
+    Start,
+    /// It runs.
+    Leave,
+}
+
+/// A machine and what has to be done with it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Planned {
+    /// Its name.
+    pub name: MachineName,
+    /// What has to be done.
+    pub action: Action,
+    /// Bytes of its own disk that are lost.
+    pub lost: Option<u64>,
+    /// What the user should know of how it differs from what it is to be.
+    pub notes: Vec<String>,
+    #[serde(skip)]
+    pub(super) wanted: Wanted,
+    /// Positions, in the plan, of those that must be ready before it.
+    #[serde(skip)]
+    pub(super) after: Vec<usize>,
+    /// Whether it has the image that it is to have, and that is in the store.
+    #[serde(skip)]
+    pub(super) up_to_date: bool,
+}
+
+/// What `up` has to do.
+///
+/// # Errors
+/// The project's file is wrong, or it does not describe a machine that is named.
+pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Error> {
+    let project = project(context)?;
+    let wanted = wanted(context, project, options)?;
+    let named = match options.names.as_slice() {
+        [] => (0..wanted.len()).collect(),
+        names => select(&wanted, names)?,
+    };
+    let mut chosen: BTreeSet<usize> = BTreeSet::new();
+    let mut open = named.clone();
+    while let Some(position) = open.pop() {
+        if chosen.insert(position) {
+            open.extend(&wanted[position].after);
+        }
+    }
+    let positions: Vec<usize> = chosen.into_iter().collect();
+    let mut planned = Vec::new();
+    for &position in &positions {
+        let wanted = wanted[position].clone();
+        let places = wanted.after.iter();
+        let after = places
+            .filter_map(|other| positions.iter().position(|position| position == other))
+            .collect();
+        let recreate = options.recreate && named.contains(&position);
+        planned.push(one(context, project, wanted, after, recreate)?);
+    }
+    Ok(planned)
+}
+
+fn one(
+    context: &Context,
+    project: &Project,
+    wanted: Wanted,
+    after: Vec<usize>,
+    recreate: bool,
+) -> Result<Planned, Error> {
+    let mut planned = Planned {
+        name: wanted.name.clone(),
+        action: Action::Make,
+        lost: None,
+        notes: Vec::new(),
+        wanted,
+        after,
+        up_to_date: false,
+    };
+    let machine = match project.machines(&context.home).open(&planned.name) {
+        Err(MachineError::Unknown(_)) => return Ok(planned),
+        machine => machine?,
+    };
+    let running = machine.state()? != State::Stopped;
+    if recreate {
+        planned.action = Action::Recreate;
+        planned.lost = Some(machine.stored_size());
+        return Ok(planned);
+    }
+    planned.action = if running {
+        Action::Leave
+    } else {
+        Action::Start
+    };
+    // A damaged one fails when it is started.
+    if let Ok(config) = machine.config() {
+        compare(context, &mut planned, &machine, &config, running)?;
+    }
+    Ok(planned)
+}
+
+/// Notes how a machine differs from what it is to be.
+fn compare(
+    context: &Context,
+    planned: &mut Planned,
+    machine: &Machine,
+    config: &MachineConfig,
+    running: bool,
+) -> Result<(), Error> {
+    let name = machine.name();
+    let recreate = format!("vmfab up --recreate {name} makes it anew");
+    match current(context, &planned.wanted.source)? {
+        Current::Whatever => {}
+        Current::Image(image) if image == config.image => planned.up_to_date = true,
+        Current::Image(image) => planned.notes.push(format!(
+            "machine \"{name}\" stays on the image {} that it was made of, which is {} now: {recreate}",
+            config.image.short(),
+            image.short()
+        )),
+        Current::NotBuilt => planned.notes.push(format!(
+            "machine \"{name}\" stays on the image {} that it was made of; what its recipe gives now is \
+             not built: {recreate}",
+            config.image.short()
+        )),
+        Current::Gone(tag) => planned.notes.push(format!(
+            "machine \"{name}\" stays on the image {} that it was made of; there is no image {tag} any \
+             more",
+            config.image.short()
+        )),
+    }
+    let Some(settings) = &planned.wanted.settings else {
+        return Ok(());
+    };
+    let mut fixed = Vec::new();
+    if settings
+        .disk_size
+        .is_some_and(|size| size != config.disk_size)
+    {
+        fixed.push("disk");
+    }
+    if settings
+        .firmware
+        .is_some_and(|firmware| firmware != config.firmware)
+    {
+        fixed.push("firmware");
+    }
+    if !fixed.is_empty() {
+        planned.notes.push(format!(
+            "machine \"{name}\" keeps its {}: {recreate}",
+            fixed.join(" and ")
+        ));
+    }
+    let ports = settings
+        .ports
+        .iter()
+        .all(|port| config.ports.contains(port));
+    let same = settings.memory_mib == config.memory_mib && settings.cpus == config.cpus && ports;
+    if running && !same {
+        planned.notes.push(format!(
+            "machine \"{name}\" runs with other memory, processors or ports than the file says: vmfab \
+             down {name}, and vmfab up starts it with those"
+        ));
+    }
+    Ok(())
+}
+
+/// The image that a machine would be made of now.
+enum Current {
+    Whatever,
+    Image(ObjectId),
+    NotBuilt,
+    Gone(String),
+}
+
+fn current(context: &Context, source: &Source) -> Result<Current, Error> {
+    match source {
+        Source::Any(_) => Ok(Current::Whatever),
+        Source::Named(name) => match images::find(context, name) {
+            Ok(FoundImage { image, .. }) => Ok(Current::Image(image)),
+            Err(Error::NotFound { .. }) => Ok(Current::Gone(name.clone())),
+            Err(error) => Err(error),
+        },
+        Source::Recipe(options) => {
+            Ok(planning::known_image(context, options)?.map_or(Current::NotBuilt, Current::Image))
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! `up`: images are built, machines are made, and started in the order of their dependencies.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::super::images::{self, FoundImage};
+use super::super::machine::{
+    self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, start_machine,
+    wait_for,
+};
+use super::super::{Context, Error};
+use super::order::in_order;
+use super::plan::{Action, Planned, plan};
+use super::{CPUS, MEMORY_MIB, Source, UpOptions, project, wanted};
+use crate::digest::ObjectId;
+use crate::event::Event;
+use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects};
+use crate::qemu::AccelChoice;
+
+/// A project whose machines are up, or some of them.
+#[derive(Debug, Serialize)]
+pub struct Up {
+    /// Its directory.
+    pub project: PathBuf,
+    /// The machines that were to be up, in the order of the file.
+    pub machines: Vec<UpMachine>,
+    /// Machines that the file does not describe any more.
+    pub left: Vec<MachineName>,
+    /// Why machines are not up.
+    #[serde(skip)]
+    pub failures: Vec<Error>,
+}
+
+/// A machine that was to be up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UpMachine {
+    /// Its name.
+    pub name: MachineName,
+    /// What was done: `made`, `recreated`, `started`, `running` (it was), `failed` or `skipped`.
+    pub outcome: &'static str,
+    /// Why it is not up.
+    pub error: Option<String>,
+    /// Its image.
+    pub image: Option<ObjectId>,
+    /// Where its SSH server is reached.
+    pub ssh: Option<SshAddress>,
+    /// Forwarded ports.
+    pub ports: Vec<Forwarded>,
+    /// Seconds from its start until it was ready; nothing when it was running already.
+    pub seconds: Option<f64>,
+}
+
+/// Makes and starts the machines of the project that the user is in. Those that run are left alone.
+/// `agree` is shown what will be done before anything is changed, and refuses by an error.
+///
+/// What becomes of each machine is in the result; one that fails stops those that depend on it and
+/// no others.
+///
+/// # Errors
+/// The project's file is wrong, its directory cannot be written to, `agree` refused, or the user gave up.
+pub fn up<E: From<Error>>(
+    context: &Context,
+    options: &UpOptions,
+    agree: impl FnOnce(&[Planned]) -> Result<(), E>,
+) -> Result<Up, E> {
+    let project = project(context)?;
+    // Mistakes in the file are told without waiting.
+    wanted(context, project, options)?;
+    let projects = Projects::new(&context.home);
+    let turn = projects
+        .turn(project, context.sink.as_ref(), &context.interrupt)
+        .map_err(Error::from)?;
+    let planned = plan(context, options)?;
+    agree(&planned)?;
+    machine::require_programs()?;
+    project.prepare().map_err(Error::from)?;
+    for note in planned.iter().flat_map(|planned| &planned.notes) {
+        context.emit(Event::Note {
+            message: note.clone(),
+        });
+    }
+    let images = Images::get(context, &planned);
+    if context.interrupt.requested() {
+        return Err(Error::Interrupted.into());
+    }
+    // Before there is a machine that needs it.
+    let mut needs = adopted(context, project)?;
+    needs.extend(images.needs());
+    turn.need(&needs).map_err(Error::from)?;
+
+    // Whether one that is to be started waits for it.
+    let needed = |position| {
+        planned
+            .iter()
+            .any(|other| other.action != Action::Leave && other.after.contains(&position))
+    };
+    let results: Mutex<Vec<Option<Result<UpMachine, Error>>>> =
+        Mutex::new(planned.iter().map(|_| None).collect());
+    let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
+    in_order(&after, |position, failed| {
+        let one = &planned[position];
+        let result = match failed.first() {
+            Some(&other) => Ok(UpMachine {
+                error: Some(format!(
+                    "\"{}\", which it depends on, is not up",
+                    planned[other].name
+                )),
+                ..UpMachine::new(one, "skipped")
+            }),
+            None => {
+                let image = images.of(position);
+                bring_up(context, project, one, image, options, needed(position))
+            }
+        };
+        let succeeded = result.as_ref().is_ok_and(|up| up.error.is_none());
+        results.lock().unwrap_or_else(PoisonError::into_inner)[position] = Some(result);
+        succeeded
+    });
+
+    let mut up = Up {
+        project: project.root().to_owned(),
+        machines: Vec::new(),
+        left: left(context, project, options)?,
+        failures: Vec::new(),
+    };
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (one, result) in planned.iter().zip(results) {
+        up.machines.push(match result {
+            Some(Ok(machine)) => machine,
+            Some(Err(error)) => {
+                let machine = UpMachine {
+                    error: Some(error.to_string()),
+                    ..UpMachine::new(one, "failed")
+                };
+                up.failures.push(error);
+                machine
+            }
+            None => UpMachine::new(one, "failed"),
+        });
+    }
+    turn.tidy().map_err(Error::from)?;
+    // When none could be made, nothing is left behind.
+    project.clear(&turn);
+    if context.interrupt.requested() {
+        return Err(Error::InterruptedWith {
+            help: "machines that were started keep running: vmfab down stops them".to_owned(),
+        }
+        .into());
+    }
+    Ok(up)
+}
+
+impl UpMachine {
+    fn new(planned: &Planned, outcome: &'static str) -> Self {
+        Self {
+            name: planned.name.clone(),
+            outcome,
+            error: None,
+            image: None,
+            ssh: None,
+            ports: Vec::new(),
+            seconds: None,
+        }
+    }
+}
+
+/// Makes or starts one machine, and waits until it is ready.
+fn bring_up(
+    context: &Context,
+    project: &Project,
+    planned: &Planned,
+    image: Option<&Got>,
+    options: &UpOptions,
+    needed: bool,
+) -> Result<UpMachine, Error> {
+    let machines = project.machines(&context.home);
+    let Some(image) = image else {
+        let machine = machines.open(&planned.name)?;
+        return start(context, planned, &machine, options, needed);
+    };
+    let image = match image {
+        Ok(image) => image,
+        // The error stands once, for all machines of the image.
+        Err(error) => match error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => return Err(error),
+            None => {
+                return Ok(UpMachine {
+                    error: Some("there is no image to make it of".to_owned()),
+                    ..UpMachine::new(planned, "skipped")
+                });
+            }
+        },
+    };
+    let settings = planned.wanted.settings.as_ref();
+    let forwarded = forwarded(planned, image)?;
+    if planned.action == Action::Recreate
+        && let Ok(machine) = machines.open(&planned.name)
+    {
+        machine
+            .lock(context.sink.as_ref(), &context.interrupt)?
+            .remove(true)?;
+    }
+    let accel = settings.map(|settings| settings.accel);
+    let asked = BootOptions {
+        name: Some(planned.name.clone()),
+        memory_mib: settings.map_or(MEMORY_MIB, |settings| settings.memory_mib),
+        cpus: settings.map_or(CPUS, |settings| settings.cpus),
+        disk_size: settings.and_then(|settings| settings.disk_size),
+        ports: Vec::new(),
+        accel: accel.or(options.accel).unwrap_or(AccelChoice::Auto),
+        firmware: settings.and_then(|settings| settings.firmware),
+        remove: false,
+        until: options.until,
+        timeout: options.timeout,
+    };
+    let booted = boot_in(context, &machines, image, &asked, forwarded)?;
+    Ok(UpMachine {
+        image: Some(booted.image),
+        ssh: Some(booted.ssh),
+        ports: booted.ports,
+        seconds: Some(booted.seconds),
+        ..UpMachine::new(
+            planned,
+            match planned.action {
+                Action::Recreate => "recreated",
+                _ => "made",
+            },
+        )
+    })
+}
+
+/// Starts a machine that is there, with what the file says now as far as that can be changed.
+fn start(
+    context: &Context,
+    planned: &Planned,
+    machine: &Machine,
+    options: &UpOptions,
+    needed: bool,
+) -> Result<UpMachine, Error> {
+    let asked = StartOptions {
+        until: options.until,
+        timeout: options.timeout,
+    };
+    let started = start_machine(context, machine, asked, |locked| {
+        let image = images::find(context, &machine.config()?.image.to_string())?;
+        let ports = match planned.wanted.settings {
+            Some(_) => Some(forwarded(planned, &image)?),
+            None => None,
+        };
+        locked.change(|config| {
+            config.ports = ports.unwrap_or_else(|| config.ports.clone());
+            config.accel = options.accel.unwrap_or(config.accel);
+            if let Some(settings) = &planned.wanted.settings {
+                config.memory_mib = settings.memory_mib;
+                config.cpus = settings.cpus;
+                config.accel = settings.accel;
+            }
+        })?;
+        Ok(())
+    })?;
+    // It may have been started a moment ago, by an `up` that was killed.
+    if started.was_running && needed {
+        wait_for(context, machine, asked)?;
+    }
+    let config = machine.config()?;
+    Ok(UpMachine {
+        image: Some(config.image),
+        ssh: Some(started.ssh),
+        ports: config.ports,
+        seconds: started.seconds,
+        ..UpMachine::new(
+            planned,
+            if started.was_running {
+                "running"
+            } else {
+                "started"
+            },
+        )
+    })
+}
+
+/// The ports to forward.
+fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Error> {
+    match &planned.wanted.settings {
+        Some(settings) if !settings.image_ports => Ok(Vec::new()),
+        Some(settings) => ports(image, &settings.ports),
+        None => ports(image, &[]),
+    }
+}
+
+/// An image, or why there is none, for the first one who asks.
+type Got = Result<FoundImage, Mutex<Option<Error>>>;
+
+/// The images that machines are to be made of, each got once.
+struct Images<'a> {
+    got: Vec<(&'a Source, Got)>,
+    /// For each machine that is to be made, the position of its image.
+    of: Vec<Option<usize>>,
+}
+
+impl<'a> Images<'a> {
+    fn get(context: &Context, planned: &'a [Planned]) -> Self {
+        let mut images = Self {
+            got: Vec::new(),
+            of: Vec::new(),
+        };
+        let mut told: Vec<&Source> = Vec::new();
+        for one in planned {
+            let source = &one.wanted.source;
+            let tell = !told.contains(&source);
+            if matches!(one.action, Action::Make | Action::Recreate) {
+                let known = images.got.iter().position(|(other, _)| *other == source);
+                let position = known.unwrap_or_else(|| {
+                    let image = get(context, source, tell);
+                    let got = image.map_err(|error| Mutex::new(Some(error)));
+                    images.got.push((source, got));
+                    images.got.len() - 1
+                });
+                images.of.push(Some(position));
+                told.push(source);
+            } else {
+                images.of.push(None);
+                if let Source::Recipe(options) = source
+                    && one.up_to_date
+                    && tell
+                {
+                    told.push(source);
+                    cache_hit(context, options.image.as_deref().unwrap_or(&options.recipe));
+                }
+            }
+        }
+        images
+    }
+
+    fn of(&self, position: usize) -> Option<&Got> {
+        self.of[position].map(|image| &self.got[image].1)
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need> {
+        let found = self.got.iter().filter_map(|(_, image)| image.as_ref().ok());
+        found.map(|image| Need {
+            image: image.image,
+            disk: image.config.disk.id,
+        })
+    }
+}
+
+/// Gets an image; builds it when a step of it has to run.
+fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Error> {
+    if context.interrupt.requested() {
+        return Err(Error::Interrupted);
+    }
+    match source {
+        Source::Named(name) => images::find(context, name),
+        Source::Recipe(options) | Source::Any(options) => {
+            let built = build_image(context, options)?;
+            if built.cached && tell {
+                cache_hit(context, &built.name);
+            }
+            Ok(built.image)
+        }
+    }
+}
+
+fn cache_hit(context: &Context, image: &str) {
+    context.emit(Event::Note {
+        message: format!("{image}: cache hit"),
+    });
+}
+
+/// What the machines that are there need, unless the home knows it: of a project that was moved, or
+/// made with another home.
+fn adopted(context: &Context, project: &Project) -> Result<Vec<Need>, Error> {
+    let store = context.store()?;
+    let mut needs = Vec::new();
+    for machine in project.machines(&context.home).list()? {
+        // What cannot be read, or is not in the store, cannot be kept. It fails when it is started.
+        if let Ok(config) = machine.config()
+            && let Ok(image) = images::config(&store, &config.image)
+        {
+            needs.push(Need {
+                image: config.image,
+                disk: image.disk.id,
+            });
+        }
+    }
+    Ok(needs)
+}
+
+/// Machines that the project's file does not describe any more.
+fn left(
+    context: &Context,
+    project: &Project,
+    options: &UpOptions,
+) -> Result<Vec<MachineName>, Error> {
+    let wanted = wanted(context, project, options)?;
+    let machines = project.machines(&context.home).list()?;
+    let names = machines.iter().map(Machine::name);
+    Ok(names
+        .filter(|name| wanted.iter().all(|wanted| wanted.name != **name))
+        .cloned()
+        .collect())
+}

@@ -1,0 +1,266 @@
+//! The `machine` nodes of a project: what each says, and whether they go together.
+
+use std::collections::BTreeMap;
+
+use super::error::{Problem, closest, enumerate};
+use super::model::{Accel, Firmware, Machine, Port};
+use super::reader::Reader;
+use super::source::Spanned;
+use super::value;
+
+/// The most machines that one node makes.
+const MOST: u32 = 64;
+
+/// A machine whose image is not looked up yet.
+pub(super) struct Draft {
+    /// What the node says; its image is filled in later.
+    pub machine: Machine,
+    /// What it says about its image; nothing when that is missing or wrong, which was reported.
+    pub image: Option<Spanned<String>>,
+    /// Parameters of the image's recipe, with the places of their names.
+    pub settings: Vec<(Spanned<String>, String)>,
+}
+
+/// Reads one `machine` node; `None` when it has no name, which was reported.
+pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
+    let count = node.number("count", |text| {
+        value::range(text, "a number of machines", 1..=MOST)
+    });
+    let longest = if count.is_some() { 60 } else { 63 };
+    let name = node.parsed_argument(0, |text| value::machine_name(text, longest));
+    let image = node.text("image");
+    if !node.has("image") {
+        node.lacks("image");
+    }
+    let memory_mib = node.parsed("memory", value::memory);
+    let cpus = node.number("cpus", |text| {
+        value::range(text, "a number of processors", 1..=255)
+    });
+    let accel = node.choice("accel", &Accel::NAMES);
+    let firmware = node.choice(
+        "firmware",
+        &[
+            ("direct", Firmware::Direct),
+            ("uefi", Firmware::Uefi),
+            ("bios", Firmware::Bios),
+        ],
+    );
+    let mut body = Body::default();
+    for child in node.children() {
+        body.read(&child, count.is_some());
+    }
+    let settings: BTreeMap<String, String> = body
+        .settings
+        .iter()
+        .map(|(name, value)| (name.value.clone(), value.clone()))
+        .collect();
+    Some(Draft {
+        machine: Machine {
+            name: name?,
+            image: None,
+            count: count.map(|count| count.value),
+            memory_mib: memory_mib.map(|memory| memory.value),
+            cpus: cpus.map(|cpus| cpus.value),
+            disk_size: body.disk_size,
+            accel: accel.map(|accel| accel.value),
+            firmware: firmware.map(|firmware| firmware.value),
+            ports: body.ports,
+            settings,
+            depends_on: body.depends_on,
+        },
+        image,
+        settings: body.settings,
+    })
+}
+
+/// What is between the braces.
+#[derive(Default)]
+struct Body {
+    disk_size: Option<u64>,
+    ports: Vec<Spanned<Port>>,
+    settings: Vec<(Spanned<String>, String)>,
+    depends_on: Vec<Spanned<String>>,
+}
+
+impl Body {
+    fn read(&mut self, node: &Reader<'_>, several: bool) {
+        match node.shape.name {
+            "port" => self.port(node, several),
+            "disk" => {
+                if let Some(size) = node.parsed("size", value::disk_size) {
+                    self.disk_size = Some(size.value);
+                } else if !node.has("size") {
+                    node.lacks("size");
+                }
+            }
+            "set" => {
+                if let (Some(name), Some(value)) = (node.argument(0), node.argument(1)) {
+                    self.settings.push((name, value.value));
+                }
+            }
+            // The only one left in the shape of a machine: "depends-on".
+            _ => {
+                let names = (0..node.positional().count()).filter_map(|at| node.argument(at));
+                self.depends_on.extend(names);
+            }
+        }
+    }
+
+    fn port(&mut self, node: &Reader<'_>, several: bool) {
+        let guest = node.number_argument(0, value::port);
+        let host = node.number("host", value::port);
+        if !node.has("host") {
+            node.lacks("host");
+        }
+        if several && let Some(host) = &host {
+            node.scope.report(
+                Problem::new(
+                    &host.span,
+                    format!("several machines cannot have port {} of the host", host.value),
+                    "only one can listen there",
+                )
+                .with_help(
+                    "leave out \"count\" and write each machine as a node of its own, with ports of \
+                     its own",
+                ),
+            );
+        }
+        if let (Some(guest), Some(host)) = (guest, host) {
+            let port = Port {
+                guest: guest.value,
+                host: Some(host.value),
+            };
+            self.ports.push(Spanned::new(port, host.span));
+        }
+    }
+}
+
+/// Reports what is wrong between machines: names, ports and dependencies.
+pub(super) fn check(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
+    names(machines, report);
+    ports(machines, report);
+    dependencies(machines, report);
+}
+
+fn names(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, machine) in machines.iter().enumerate() {
+        // The name of a node counts too: it is what commands and "depends-on" call it by.
+        let mut all = machine.names();
+        all.push(machine.name.value.clone());
+        let twice = all
+            .iter()
+            .find(|name| taken.get(*name).is_some_and(|other| *other != index));
+        if let Some(name) = twice {
+            report(
+                Problem::new(
+                    &machine.name.span,
+                    format!("there are two machines \"{name}\""),
+                    "the second one",
+                )
+                .with_help("give it another name"),
+            );
+            continue;
+        }
+        taken.extend(all.into_iter().map(|name| (name, index)));
+    }
+}
+
+fn ports(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
+    let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
+    for machine in machines.iter().filter(|machine| machine.count.is_none()) {
+        for port in &machine.ports {
+            let Some(host) = port.host else { continue };
+            if let Some(other) = taken.insert(host, &machine.name.value) {
+                report(
+                    Problem::new(
+                        &port.span,
+                        format!("port {host} of the host is given twice"),
+                        format!("machine \"{other}\" has it"),
+                    )
+                    .with_help("take another port of the host"),
+                );
+            }
+        }
+    }
+}
+
+fn dependencies(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
+    let names: Vec<&str> = machines.iter().map(|m| m.name.value.as_str()).collect();
+    let mut known = true;
+    for machine in machines {
+        for wanted in &machine.depends_on {
+            if names.contains(&wanted.value.as_str()) {
+                continue;
+            }
+            known = false;
+            let others = || names.iter().copied().filter(|n| *n != machine.name.value);
+            let help = match closest(&wanted.value, others()) {
+                Some(other) => format!("did you mean \"{other}\"?"),
+                None => match others().collect::<Vec<_>>().as_slice() {
+                    [] => "there is no other machine in this file".to_owned(),
+                    others => format!("the other machines are {}", enumerate(others)),
+                },
+            };
+            report(
+                Problem::new(
+                    &wanted.span,
+                    format!("there is no machine \"{}\"", wanted.value),
+                    "unknown machine",
+                )
+                .with_help(help),
+            );
+        }
+    }
+    if known {
+        circle(machines, report);
+    }
+}
+
+/// Reports the first circle of dependencies. All names are known.
+fn circle(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
+    fn walk<'a>(
+        machine: &'a Machine,
+        machines: &'a [Machine],
+        around: &mut Vec<&'a str>,
+        done: &mut Vec<&'a str>,
+    ) -> Option<Problem> {
+        let name = machine.name.value.as_str();
+        if done.contains(&name) {
+            return None;
+        }
+        around.push(name);
+        for wanted in &machine.depends_on {
+            if let Some(start) = around.iter().position(|other| *other == wanted.value) {
+                let way: Vec<&str> = around[start..]
+                    .iter()
+                    .copied()
+                    .chain([wanted.value.as_str()])
+                    .collect();
+                return Some(
+                    Problem::new(
+                        &wanted.span,
+                        format!("machine \"{}\" depends on itself", wanted.value),
+                        "this closes the circle",
+                    )
+                    .with_help(format!("the way round: {}", way.join(" → "))),
+                );
+            }
+            let next = machines.iter().find(|m| m.name.value == wanted.value);
+            let problem = next.and_then(|next| walk(next, machines, around, done));
+            if problem.is_some() {
+                return problem;
+            }
+        }
+        around.pop();
+        done.push(name);
+        None
+    }
+    let mut done = Vec::new();
+    let found = machines
+        .iter()
+        .find_map(|machine| walk(machine, machines, &mut Vec::new(), &mut done));
+    if let Some(problem) = found {
+        report(problem);
+    }
+}

@@ -1,0 +1,317 @@
+//! What can go wrong, by what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::list::ListProblem;
+use super::transfer::TakeError;
+use crate::digest::Checksum;
+use crate::host::MissingProgram;
+use crate::http::HttpError;
+
+/// A source is not here.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No place gave it.
+    #[error("cannot download {name}: {}", Attempts(.attempts))]
+    Download {
+        /// What was to be fetched.
+        name: String,
+        /// The places, in the order in which they were tried.
+        attempts: Vec<Attempt>,
+    },
+    /// It came, and is something else.
+    #[error("{url} is not what it should be: {size} bytes with {found}, expected {expected}")]
+    Mismatch {
+        /// Where it came from.
+        url: String,
+        /// What it should be.
+        expected: Checksum,
+        /// What it is.
+        found: Checksum,
+        /// Its bytes.
+        size: u64,
+    },
+    /// It has another size than it should have, so it was not downloaded to its end.
+    #[error("{url} is not what it should be: it has {}, expected {expected} bytes", found_size(.found, *.expected))]
+    WrongSize {
+        /// Where it was asked for.
+        url: String,
+        /// What it should have, in bytes.
+        expected: u64,
+        /// What it has; `None` when it is more and nobody looked how much.
+        found: Option<u64>,
+    },
+    /// A program of the host is missing.
+    #[error(transparent)]
+    Missing(#[from] MissingProgram),
+    /// It would have to be downloaded, and that was not wanted.
+    #[error("{name} is not here, and this is offline: {url}{}", of_size(*.size))]
+    Offline {
+        /// What is missing.
+        name: String,
+        /// Where it is.
+        url: String,
+        /// Its bytes, when they are known.
+        size: Option<u64>,
+    },
+    /// The disk is full, or will be.
+    #[error("no space for {name} in {}{}", .directory.display(), space(*.needed, *.available))]
+    NoSpace {
+        /// What was to be fetched.
+        name: String,
+        /// Where there is no space.
+        directory: PathBuf,
+        /// Bytes that are still to come, when they are known.
+        needed: Option<u64>,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// A file of this host cannot be used.
+    #[error("cannot {verb} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Whoever was to take the bytes could not.
+    #[error("{name} cannot be stored: {source}")]
+    Take {
+        /// What was fetched.
+        name: String,
+        /// Why not.
+        source: TakeError,
+    },
+    /// The list of checksums does not help.
+    #[error("{url}: {problem}")]
+    List {
+        /// The list.
+        url: String,
+        /// What is wrong.
+        problem: ListProblem,
+    },
+    /// The signature of the list proves nothing.
+    #[error("the signature {url} does not vouch for {list}: {problem}")]
+    Signature {
+        /// The list.
+        list: String,
+        /// The signature.
+        url: String,
+        /// What is wrong.
+        problem: SignatureProblem,
+    },
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A place that was tried.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What was asked for: the URL or that of a mirror.
+    pub url: String,
+    /// What happened there, the last time.
+    pub error: AttemptError,
+}
+
+/// Why a place did not give it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttemptError {
+    /// The request failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// What it gave is wrong: the text of [`FetchError::Mismatch`] or [`FetchError::WrongSize`].
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// What is wrong with a signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureProblem {
+    /// It is by a key of the key ring, and for something else.
+    #[error("the list was changed after it was signed (key {0})")]
+    Bad(String),
+    /// It is by a key that the key ring does not have.
+    #[error("it is by key {key}, which is not in {}", .keyring.display())]
+    NoKey {
+        /// The key's id, 16 hexadecimal digits or more.
+        key: String,
+        /// The key ring.
+        keyring: PathBuf,
+    },
+    /// The key or the signature has expired, or the key was revoked.
+    #[error("{0}")]
+    Expired(String),
+    /// It is none.
+    #[error("it is no OpenPGP signature: {0}")]
+    NotASignature(String),
+    /// The key ring is none.
+    #[error("{} is no key ring: {message}", .path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
+}
+
+/// What is to be done about an error, roughly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchKind {
+    /// Look at the network, or try again.
+    Download,
+    /// Something is not what it should be: never to be passed over.
+    Verification,
+    /// Install something.
+    Missing,
+    /// Go online once.
+    Offline,
+    /// Look at files and space of this host.
+    Local,
+    /// Nothing: the user wanted it so.
+    Interrupted,
+}
+
+impl FetchError {
+    /// What is to be done about it, roughly.
+    #[must_use]
+    pub const fn kind(&self) -> FetchKind {
+        match self {
+            Self::Download { .. } => FetchKind::Download,
+            Self::Mismatch { .. }
+            | Self::WrongSize { .. }
+            | Self::List { .. }
+            | Self::Signature { .. } => FetchKind::Verification,
+            Self::Missing(_) => FetchKind::Missing,
+            Self::Offline { .. } => FetchKind::Offline,
+            Self::NoSpace { .. } | Self::Io { .. } | Self::Take { .. } => FetchKind::Local,
+            Self::Interrupted => FetchKind::Interrupted,
+        }
+    }
+
+    /// What to do next, as sentences without an end.
+    #[must_use]
+    pub fn remedy(&self) -> Vec<String> {
+        let one = |text: &str| vec![text.to_owned()];
+        match self {
+            Self::Download { attempts, .. } => download_remedy(attempts),
+            Self::Mismatch { .. } | Self::WrongSize { .. } => vec![
+                "either the file was replaced at its origin, or its bytes were altered on the way; \
+                 nothing of it was kept"
+                    .to_owned(),
+                "when the origin announces a new version, accept it with: vmfab update".to_owned(),
+                "when it does not, do not use it: try another network or mirror".to_owned(),
+            ],
+            Self::List { .. } => one(
+                "look into the list: it must be the one that belongs to the file, of the same release",
+            ),
+            Self::Signature { problem, .. } => match problem {
+                SignatureProblem::NoKey { .. } | SignatureProblem::Keyring { .. } => one(
+                    "name the key ring of who publishes the file, from a package of your distribution \
+                     or a place that you trust",
+                ),
+                SignatureProblem::Expired(_) => one(
+                    "a newer key ring may have the key's new validity; look for one where you got it",
+                ),
+                _ => one("do not use the file: try another network or mirror"),
+            },
+            Self::Missing(program) => vec![format!(
+                "install it with: sudo apt-get install {}",
+                program.0.package()
+            )],
+            Self::Offline { .. } => one("run it once without --offline"),
+            Self::NoSpace { .. } => {
+                one("free some space; what is here of the download is kept and will be continued")
+            }
+            Self::Io { .. } | Self::Take { .. } | Self::Interrupted => Vec::new(),
+        }
+    }
+
+    pub(super) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { verb, path, source }
+    }
+}
+
+fn download_remedy(attempts: &[Attempt]) -> Vec<String> {
+    let mut remedy = Vec::new();
+    for attempt in attempts {
+        let AttemptError::Http(error) = &attempt.error else {
+            continue;
+        };
+        let text = match error {
+            HttpError::Status {
+                retry_after: Some(wait),
+                ..
+            } => format!("the server asks to come back after {} s", wait.as_secs()),
+            HttpError::Status {
+                status: 401 | 403, ..
+            } => "the server wants to know who asks: look at the URL and at what it lets anyone have"
+                .to_owned(),
+            HttpError::Status {
+                status: 404 | 410, ..
+            } => "the file is gone from there: origins remove old versions; look for the new one, or \
+                  set a mirror that keeps it"
+                .to_owned(),
+            HttpError::Tls { .. } => "when a company's proxy opens connections, name its authority \
+                                      with: certificate-authority \"file.pem\""
+                .to_owned(),
+            HttpError::Proxy { .. } => {
+                "look at http_proxy, https_proxy, all_proxy and no_proxy".to_owned()
+            }
+            HttpError::Dns { .. } | HttpError::Refused { .. } | HttpError::Unreachable { .. } => {
+                "look at the network; where it needs a proxy, set https_proxy".to_owned()
+            }
+            HttpError::Stalled { .. } | HttpError::Cut { .. } => {
+                "try again: what is here is kept and will be continued".to_owned()
+            }
+            _ => continue,
+        };
+        if !remedy.contains(&text) {
+            remedy.push(text);
+        }
+    }
+    remedy.push("another place can be set in the configuration: mirror \"URL\" \"URL\"".to_owned());
+    remedy
+}
+
+/// The attempts in one line.
+struct Attempts<'a>(&'a [Attempt]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("no place is known"),
+            [only] => write!(f, "{} ({})", only.error, only.url),
+            several => {
+                write!(f, "{} places were tried", several.len())?;
+                for attempt in several {
+                    write!(f, "; {} ({})", attempt.error, attempt.url)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn found_size(found: &Option<u64>, expected: u64) -> String {
+    match found {
+        Some(found) => format!("{found} bytes"),
+        None => format!("more than {expected} bytes"),
+    }
+}
+
+fn of_size(size: Option<u64>) -> String {
+    size.map_or_else(String::new, |size| format!(" ({size} bytes)"))
+}
+
+fn space(needed: Option<u64>, available: u64) -> String {
+    match needed {
+        Some(needed) => format!(": {needed} bytes are to come, {available} are free"),
+        None => format!(": {available} bytes are free"),
+    }
+}

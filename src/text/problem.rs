@@ -1,0 +1,184 @@
+//! Mistakes in texts that people write, shown with the line underlined.
+
+use std::fmt;
+
+use miette::{Diagnostic, LabeledSpan, SourceCode};
+
+use super::source::Span;
+
+/// One mistake in a text.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    message: String,
+    span: Option<Span>,
+    label: String,
+    help: Option<String>,
+}
+
+impl Problem {
+    /// A mistake at a place; `label` stands under the line.
+    pub fn new(span: &Span, message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span: Some(span.clone()),
+            label: label.into(),
+            help: None,
+        }
+    }
+
+    /// A mistake that is not in a file, such as one in `--set`.
+    pub fn without_place(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span: None,
+            label: String::new(),
+            help: None,
+        }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.span
+            .as_ref()
+            .map(|span| &*span.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.span.as_ref()?;
+        let label = LabeledSpan::new_with_span(Some(self.label.clone()), span.range);
+        Some(Box::new(std::iter::once(label)))
+    }
+
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+}
+
+/// A text that is wrong: every mistake that was found in it, and in what it includes.
+///
+/// With one mistake it shows as that mistake, with more as a list of related ones.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    name: String,
+    problems: Vec<Problem>,
+}
+
+impl Problems {
+    /// The mistakes of the text with this name or path; there must be at least one.
+    ///
+    /// They are ordered by place in each file; files and what has no place stay in order.
+    pub(crate) fn new(name: impl Into<String>, mut problems: Vec<Problem>) -> Self {
+        let mut files: Vec<String> = Vec::new();
+        let mut key = |problem: &Problem| {
+            let span = problem.span.as_ref();
+            let file = span.map_or("", |span| span.source.name()).to_owned();
+            let known = files.iter().position(|other| *other == file);
+            let file = known.unwrap_or_else(|| {
+                files.push(file);
+                files.len() - 1
+            });
+            (file, span.map_or(0, |span| span.range.offset()))
+        };
+        problems.sort_by_cached_key(&mut key);
+        Self {
+            name: name.into(),
+            problems,
+        }
+    }
+
+    /// The mistakes.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    fn single(&self) -> Option<&Problem> {
+        match self.problems.as_slice() {
+            [problem] => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.single() {
+            Some(problem) => problem.fmt(f),
+            None => write!(f, "{} has {} mistakes", self.name, self.problems.len()),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Diagnostic for Problems {
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.single().and_then(Diagnostic::source_code)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.single().and_then(Diagnostic::labels)
+    }
+
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.single().and_then(Diagnostic::help)
+    }
+
+    fn related(&self) -> Option<Box<dyn Iterator<Item = &dyn Diagnostic> + '_>> {
+        if self.single().is_some() {
+            return None;
+        }
+        Some(Box::new(
+            self.problems
+                .iter()
+                .map(|problem| problem as &dyn Diagnostic),
+        ))
+    }
+}
+
+/// ` (did you mean "x"?)` is the usual way to say it; this gives the `x`: the most similar candidate
+/// when one is similar enough.
+pub(crate) fn closest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `a, b and c`.
+pub(crate) fn enumerate(words: &[&str]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [only] => (*only).to_owned(),
+        [start @ .., last] => format!("{} and {last}", start.join(", ")),
+    }
+}
