@@ -1,8 +1,8 @@
 //! Packages of `bootstrap` and `packages` steps as files: kept in the store when they were installed, and given
 //! back when a lock says which ones are to be installed.
 //!
-//! The output `packages` of such a step is a tar: `packages.json`, a [`Listing`], then the files of the packages
-//! in its order. It is the same for equal packages. Where the file of a package is, a result in the store says,
+//! The output `packages` of such a step is a tar: `packages.json`, then the files of the packages in
+//! the order of that. It is the same for equal packages. Where the file of a package is, a result in the store says,
 //! by the SHA-256 of the file: any step's output will do.
 //!
 //! ```text
