@@ -84,6 +84,7 @@ fn one(lab: &Lab, round: usize) -> (Duration, Duration) {
             jobs: None,
             keep_going: false,
             rebuild: false,
+            afresh: BTreeSet::new(),
             check: false,
         },
         sink: &Silent,

@@ -19,6 +19,7 @@
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`disk`] | formats of disks, partition tables and file systems |
+//! | 1 | [`lock`] | the lock file: packages and content that recipes stand for |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
 //! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities |
@@ -47,6 +48,7 @@ pub mod guest;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod lock;
 pub mod machine;
 pub mod ops;
 pub mod plan;

@@ -13,6 +13,7 @@ const ROWS: [&[&str]; 7] = [
         "derivation",
         "image",
         "disk",
+        "lock",
         "store",
         "http",
         "config",

@@ -11,6 +11,8 @@
 //! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
+//!
+//! `packages/` keeps the packages that `bootstrap` and `packages` installed, and gives them back to locked ones.
 
 mod check;
 mod fetch;
@@ -19,6 +21,7 @@ mod image;
 pub mod local;
 mod make_disk;
 mod object;
+pub mod packages;
 mod transform;
 mod tree;
 
@@ -29,6 +32,7 @@ use std::sync::Arc;
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::Digest;
 use crate::host::Home;
+use crate::lock::PackageSet;
 use crate::plan::Place;
 use crate::sandbox::Sandbox;
 use crate::source::Fetcher;
@@ -42,6 +46,8 @@ pub struct Origins {
     pub places: BTreeMap<String, Place>,
     /// Who fetches it.
     pub fetcher: Arc<Fetcher>,
+    /// The packages that locked steps install, by the digest in their parameters.
+    pub locked: BTreeMap<Digest, PackageSet>,
 }
 
 /// All builders.
@@ -65,6 +71,7 @@ impl All {
             locals,
             places,
             fetcher,
+            locked,
         } = origins;
         let sandbox = Sandbox::new(home, store.clone());
         Self {
@@ -99,6 +106,7 @@ impl All {
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
+                locked,
             },
         }
     }

@@ -25,7 +25,7 @@
 //! | paths on the host, file times, owners | local files count by content and mode (see [`Local`](super::step::Local)) |
 //! | user and host name, proxies, job counts, the time | no output may depend on them |
 //! | versions of mmdebstrap, mke2fs and bubblewrap, the host's kernel and processor | they are not asked on the way to the store; outputs are made not to depend on them, and `--check` shows where they do |
-//! | what the archive holds today | a step that was built stays as it is; a rebuild (`--rebuild`) takes what is there |
+//! | what the archive holds today | a step that was built stays as it is; a rebuild (`--rebuild`) takes what is there. What a lock file says counts: it is the parameter `locked` |
 //! | null parameters | a parameter that is not given is not encoded, so a new optional one keeps old keys |
 
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub fn action_key(derivation: &Derivation, inputs: &[ResolvedInput]) -> ActionKe
 ///
 /// # Panics
 /// On a number that is no 64-bit integer: step parameters hold none.
-fn encode(value: &Value, hasher: &mut Hasher) {
+pub(super) fn encode(value: &Value, hasher: &mut Hasher) {
     match value {
         Value::Null => drop(hasher.update(b"n")),
         Value::Bool(false) => drop(hasher.update(b"f")),

@@ -133,9 +133,75 @@ impl Graph {
         self.nodes.is_empty()
     }
 
+    /// Gives a derivation other parameters.
+    pub fn set_params(&mut self, id: NodeId, params: Value) {
+        self.nodes[id.index()].params = params;
+    }
+
+    /// The part of the graph that makes `wanted`: those derivations and all that they read. With the index in
+    /// this graph of each derivation of the part.
+    #[must_use]
+    pub fn part(&self, wanted: &BTreeSet<NodeId>) -> (Self, Vec<NodeId>) {
+        let mut needed = wanted.clone();
+        for index in (0..self.nodes.len()).rev() {
+            let id = NodeId(index as u32);
+            if needed.contains(&id) {
+                needed.extend(self.dependencies(id));
+            }
+        }
+        let originals: Vec<NodeId> = needed.into_iter().collect();
+        let mut part = Self::new();
+        for &id in &originals {
+            let mut derivation = self.get(id).clone();
+            for input in &mut derivation.inputs {
+                // What a derivation reads is needed, and stands before it.
+                let place = originals.binary_search(&input.node).unwrap_or_default();
+                input.node = NodeId(place as u32);
+            }
+            part.nodes.push(derivation);
+        }
+        (part, originals)
+    }
+
     /// The distinct derivations that `id` reads.
     #[must_use]
     pub fn dependencies(&self, id: NodeId) -> BTreeSet<NodeId> {
         self.get(id).inputs.iter().map(|input| input.node).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_what_it_needs_and_no_more() {
+        let mut graph = Graph::new();
+        let mut add = |name: &str, inputs: &[u32]| {
+            let inputs = inputs.iter().map(|&node| Input {
+                role: "layer".into(),
+                node: NodeId(node),
+                output: "layer".into(),
+            });
+            let derivation = Derivation {
+                name: name.into(),
+                builder: "run".into(),
+                version: 1,
+                params: Value::Null,
+                inputs: inputs.collect(),
+            };
+            graph.add(derivation).unwrap()
+        };
+        add("a", &[]);
+        add("b", &[]);
+        add("c", &[0]);
+        let last = add("d", &[2, 0]);
+        add("e", &[3, 1]);
+        let (part, originals) = graph.part(&BTreeSet::from([last]));
+        let names: Vec<&str> = part.nodes().iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["a", "c", "d"]);
+        assert_eq!(originals, [NodeId(0), NodeId(2), NodeId(3)]);
+        assert_eq!(part.get(NodeId(2)).inputs[0].node, NodeId(1));
+        assert_eq!(part.get(NodeId(2)).inputs[1].node, NodeId(0));
     }
 }

@@ -1,12 +1,13 @@
 //! Derivations: hashed steps, the graph that they form, and the contract of those who build them.
 //!
 //! All of it is pure. [`step`] holds the typed parameters of every kind of step, [`encoding`] the
-//! canonical encoding and the action key with the table of what is hashed, [`graph`] the graph,
+//! canonical encoding and the action key with the table of what is hashed, [`static_key`] the names of steps in lock files, [`graph`] the graph,
 //! [`builder`] the trait by which `executor` runs a derivation without knowing its kind.
 
 pub mod builder;
 pub mod encoding;
 pub mod graph;
+pub mod static_key;
 pub mod step;
 
 pub use builder::{
@@ -14,6 +15,7 @@ pub use builder::{
 };
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};
+pub use static_key::static_keys;
 pub use step::Step;
 
 /// The time that generated files carry: 2020-01-01T00:00:00Z, in seconds since 1970. Steps see it

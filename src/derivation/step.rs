@@ -14,9 +14,10 @@ use crate::digest::{Digest, ObjectId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "builder", content = "params", rename_all = "kebab-case")]
 pub enum Step {
-    /// A root filesystem from a distribution's archive. Output `layer`.
+    /// A root filesystem from a distribution's archive. Outputs `layer`, `packages`.
     Bootstrap(Bootstrap),
-    /// Packages installed by the image's own package manager. Inputs `layer`…; output `layer`.
+    /// Packages installed by the image's own package manager. Inputs `layer`…; output `layer`, and
+    /// `packages` where the package manager is apt.
     Packages(Packages),
     /// A shell command in the sandbox. Inputs `layer`…; output `layer`.
     Run(Run),
@@ -77,9 +78,7 @@ impl Step {
     /// Raised when a builder begins to give another output for the same parameters.
     const fn version(&self) -> u32 {
         match self {
-            Self::Bootstrap(_)
-            | Self::Packages(_)
-            | Self::Run(_)
+            Self::Run(_)
             | Self::File(_)
             | Self::Copy(_)
             | Self::User(_)
@@ -93,6 +92,8 @@ impl Step {
             | Self::Fetch(_)
             | Self::Transform(_)
             | Self::Guest(_) => 1,
+            // 2: they have a second output, the packages that they installed.
+            Self::Bootstrap(_) | Self::Packages(_) => 2,
             // 2: the root partition of a disk for UEFI grows.
             Self::System(_) => 2,
             // 2: versions of an image share the id of their file system.
@@ -120,6 +121,10 @@ pub struct Bootstrap {
     pub keyring: Option<String>,
     /// Packages beyond the minimal base.
     pub packages: Vec<String>,
+    /// The exact list of packages that is installed: the digest of a `lock::PackageSet`, which is looked
+    /// up by it. Absent when it is what the archive has on the day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Digest>,
 }
 
 /// Parameters of `packages`.
@@ -136,6 +141,9 @@ pub struct Packages {
     /// Limits of the step.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
+    /// The exact list of packages that is installed, as for [`Bootstrap`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Digest>,
 }
 
 /// Parameters of `run` and `check`.

@@ -148,6 +148,18 @@ impl FromStr for Sha256 {
     }
 }
 
+impl Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Digest::deserialize(deserializer).map(|digest| Self(digest.0))
+    }
+}
+
 /// A BLAKE3 hasher bound to one domain.
 #[derive(Clone)]
 pub struct Hasher(blake3::Hasher);

@@ -46,6 +46,8 @@ pub struct Options {
     pub keep_going: bool,
     /// Whether every step runs, in the store or not.
     pub rebuild: bool,
+    /// Steps that run, in the store or not.
+    pub afresh: BTreeSet<NodeId>,
     /// Whether every step that is in the store runs once more, to compare its outputs.
     pub check: bool,
 }
@@ -200,13 +202,21 @@ impl Executor<'_> {
         let mut missed = Vec::new();
         while let Some(node) = pending.pop() {
             let key = self.key(node, shared);
-            match self.store.action(&key) {
+            match self.known(node, &key) {
                 Some(result) => pending.extend(self.cached(node, result, shared)),
                 None => missed.push(node),
             }
         }
         missed.sort();
         missed
+    }
+
+    /// The result of a step, when it need not run.
+    fn known(&self, node: NodeId, key: &ActionKey) -> Option<ActionResult> {
+        if self.options.rebuild || self.options.afresh.contains(&node) {
+            return None;
+        }
+        self.store.action(key)
     }
 
     /// Steps that use the processors, at a time.
@@ -328,13 +338,7 @@ impl Executor<'_> {
         log: &Path,
         shared: &Shared<'_>,
     ) -> Result<Realised, BuildError> {
-        let known = || {
-            if self.options.rebuild {
-                None
-            } else {
-                self.store.action(&key)
-            }
-        };
+        let known = || self.known(node, &key);
         if !self.options.check
             && let Some(result) = known()
         {

@@ -109,6 +109,7 @@ impl Fixture {
                 jobs: Some(2),
                 keep_going: false,
                 rebuild: false,
+                afresh: BTreeSet::new(),
                 check: false,
             },
         }

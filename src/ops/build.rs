@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
-use super::{Context, Error, Failure, StepFailure, images, offline, planning, recipes};
+use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
 use crate::builder;
+use crate::derivation::{Graph, NodeId};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
@@ -42,6 +43,8 @@ pub struct BuildOptions {
     pub keep_going: bool,
     /// Run every step, even when its result is known.
     pub rebuild: bool,
+    /// Whether it is an error when the lock file lacks something.
+    pub locked: bool,
 }
 
 /// A finished build.
@@ -87,40 +90,21 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
 pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> {
     let started = Instant::now();
     let store = context.store()?;
-    let plan = recipes::plan(
-        context,
-        &options.recipe,
-        options.image.as_deref(),
-        &options.settings,
-    )?;
+    let plan = lock::plan(context, options)?;
 
     let output = output(options)?;
     if context.offline {
         offline::check(&store, &plan)?;
     }
-    let origins = builder::Origins {
-        locals: plan.locals.clone(),
-        places: plan.places.clone(),
-        fetcher: context.fetcher(),
-    };
-    let builders = builder::All::new(&context.home, &store, origins);
-    let executor = Executor {
-        store: &store,
-        builders: &builders,
-        options: executor::Options {
-            jobs: options.jobs,
-            keep_going: options.keep_going,
-            rebuild: options.rebuild,
-            check: options.check,
-        },
-        sink: &*context.sink,
-        interrupt: &context.interrupt,
-        log: &context.home.log(),
-        programs: &programs(&plan),
-    };
-    let execution = executor
-        .execute(&plan.image_name, &plan.graph)
-        .map_err(execute_error)?;
+
+    let execution = execute(
+        context,
+        &store,
+        &plan,
+        &plan.graph,
+        options,
+        BTreeSet::new(),
+    )?;
     if execution.built > 0 {
         planning::remember(context, options, &plan, &execution.outputs)?;
     }
@@ -154,6 +138,45 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         checked: options.check.then(|| plan.graph.len()),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Executes a graph: that of a plan, or a part of it. The steps `afresh` run even when their result is known.
+///
+/// # Errors
+/// A program is missing. Whether all steps succeeded [`finished`] says.
+pub(super) fn execute(
+    context: &Context,
+    store: &Store,
+    plan: &plan::Plan,
+    graph: &Graph,
+    options: &BuildOptions,
+    afresh: BTreeSet<NodeId>,
+) -> Result<Execution, Error> {
+    let origins = builder::Origins {
+        locals: plan.locals.clone(),
+        places: plan.places.clone(),
+        fetcher: context.fetcher(),
+        locked: plan.locked.clone(),
+    };
+    let builders = builder::All::new(&context.home, store, origins);
+    let executor = Executor {
+        store,
+        builders: &builders,
+        options: executor::Options {
+            jobs: options.jobs,
+            keep_going: options.keep_going,
+            rebuild: options.rebuild,
+            afresh,
+            check: options.check,
+        },
+        sink: &*context.sink,
+        interrupt: &context.interrupt,
+        log: &context.home.log(),
+        programs: &programs(plan),
+    };
+    executor
+        .execute(&plan.image_name, graph)
+        .map_err(execute_error)
 }
 
 /// The file to write and its format, when one is asked for and can be written.
@@ -194,8 +217,11 @@ fn execute_error(error: ExecuteError) -> Error {
     }
 }
 
-/// The image that an execution made, or why it made none.
-fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, Error> {
+/// An execution, when all of its steps succeeded.
+///
+/// # Errors
+/// A step failed, outputs differ, the user gave up.
+pub(super) fn finished(execution: Execution) -> Result<Execution, Error> {
     if execution.interrupted {
         return Err(Error::Interrupted);
     }
@@ -228,6 +254,12 @@ fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, E
             help: Some("look for times, random numbers and network content in these steps".into()),
         });
     }
+    Ok(execution)
+}
+
+/// The image that an execution made, or why it made none.
+fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, Error> {
+    let execution = finished(execution)?;
     let outputs = execution
         .outputs
         .get(plan.image.index())

@@ -8,6 +8,7 @@ pub mod export;
 pub mod fmt;
 pub mod format;
 pub mod images;
+pub mod lock;
 pub mod machine;
 mod offline;
 mod pins;

@@ -1,7 +1,8 @@
 //! What a build needs of the network, told before it begins.
 
 use super::{Error, Failure, planning};
-use crate::derivation::step::{Guest, GuestAction, Run};
+use crate::builder::packages;
+use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
 use crate::plan::Plan;
 use crate::source::Source;
@@ -15,7 +16,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut packages = false;
     for derivation in planning::certain(store, plan) {
-        let Some(need) = need(derivation, plan) else {
+        let Some(need) = need(store, derivation, plan) else {
             continue;
         };
         packages |= matches!(need, Need::Network);
@@ -51,7 +52,7 @@ enum Need {
     Network,
 }
 
-fn need(derivation: &Derivation, plan: &Plan) -> Option<Need> {
+fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
     let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
     match step {
         Step::Fetch(params) => {
@@ -64,7 +65,12 @@ fn need(derivation: &Derivation, plan: &Plan) -> Option<Need> {
                 size: place.size,
             })
         }
-        Step::Bootstrap(_) | Step::Packages(_) => Some(Need::Network),
+        Step::Bootstrap(step::Bootstrap { locked, .. })
+        | Step::Packages(step::Packages { locked, .. }) => {
+            let set = locked.and_then(|digest| plan.locked.get(&digest));
+            let here = set.is_some_and(|set| packages::are_here(store, set));
+            (!here).then_some(Need::Network)
+        }
         Step::Run(Run { network: true, .. }) | Step::Check(Run { network: true, .. }) => {
             Some(Need::Network)
         }

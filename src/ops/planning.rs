@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::build::BuildOptions;
-use super::{Context, Error, recipes};
+use super::{Context, Error, lock};
 use crate::derivation::{Derivation, Outputs, ResolvedInput, action_key, resolve_inputs};
 use crate::digest::{ActionKey, Hasher, ObjectId};
 use crate::plan;
@@ -92,12 +92,7 @@ pub enum Reason {
 /// The recipe is wrong.
 pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     let store = context.store()?;
-    let plan = recipes::plan(
-        context,
-        &options.recipe,
-        options.image.as_deref(),
-        &options.settings,
-    )?;
+    let plan = lock::plan(context, options)?;
     let last = Record::read(&record_path(context, options, &plan))?;
     let surveyed = survey(&store, &plan);
     let mut steps: Vec<PlannedStep> = Vec::new();
@@ -150,8 +145,7 @@ pub(super) fn known_image(
     options: &BuildOptions,
 ) -> Result<Option<ObjectId>, Error> {
     let store = context.store()?;
-    let image = options.image.as_deref();
-    let plan = recipes::plan(context, &options.recipe, image, &options.settings)?;
+    let plan = lock::plan(context, options)?;
     let surveyed = survey(&store, &plan);
     let outputs = surveyed
         .get(plan.image.index())

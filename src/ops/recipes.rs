@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::{Context, Error, images, pins};
+use super::build::BuildOptions;
+use super::lock::Pins;
+use super::{Context, Error, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
@@ -49,8 +51,8 @@ impl Files for HostFiles<'_> {
 
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
-    context: &'a Context,
     store: &'a Store,
+    pins: &'a Pins<'a>,
 }
 
 impl World for HostWorld<'_> {
@@ -81,7 +83,7 @@ impl World for HostWorld<'_> {
     }
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
-        pins::pin(self.context, fetch)
+        self.pins.pin(fetch)
     }
 }
 
@@ -97,16 +99,18 @@ pub(super) fn load(
     recipe::load(path, &files(context), settings).map_err(Error::recipe)
 }
 
-/// Plans an image of a recipe, which is a path or the name of a built-in recipe.
+/// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked about content
+/// from outside.
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub fn plan(
+pub(super) fn plan(
     context: &Context,
-    recipe: &str,
-    image: Option<&str>,
-    settings: &BTreeMap<String, String>,
+    options: &BuildOptions,
+    pins: &Pins<'_>,
 ) -> Result<Plan, Error> {
+    let (recipe, image) = (options.recipe.as_str(), options.image.as_deref());
+    let settings = &options.settings;
     let path = Path::new(recipe);
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.is_dir() {
@@ -148,8 +152,8 @@ pub fn plan(
     }
     let store = context.store()?;
     let world = HostWorld {
-        context,
         store: &store,
+        pins,
     };
     plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
 }

@@ -2,6 +2,7 @@
 //! outside it asks a [`World`].
 
 mod label;
+mod locking;
 mod lower;
 mod settings;
 #[cfg(test)]
@@ -10,12 +11,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use locking::PackageStep;
 use miette::Diagnostic;
 
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
 use crate::image::{ImageConfig, ImageTemplate};
+use crate::lock::PackageSet;
 use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem};
 
 /// Why the world could not answer.
@@ -103,6 +106,8 @@ pub struct Plan {
     pub locals: BTreeMap<Digest, PathBuf>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
     pub places: BTreeMap<String, Place>,
+    /// The packages of locked steps, by the digest in their parameters.
+    pub locked: BTreeMap<Digest, PackageSet>,
     /// The programs of this host that the steps call.
     pub programs: BTreeSet<Program>,
 }

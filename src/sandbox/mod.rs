@@ -36,6 +36,6 @@ pub use edit::Edit;
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
 pub use limits::DEFAULT_SECONDS;
-pub use request::{Bind, Command, HostCommand, Task};
+pub use request::{Bind, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, attached, worker_main};

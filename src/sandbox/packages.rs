@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::request::{Bind, Command};
-use crate::derivation::step::Limits;
+use super::request::{Bind, Command, Install};
 
 /// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +17,11 @@ impl PackageManager {
     /// The manager of the system that an `os-release` file describes, by its `ID` and `ID_LIKE`.
     /// Source: os-release(5).
     pub(super) fn from_os_release(text: &str) -> Option<Self> {
-        let field = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap_or_default()
-                .trim_matches(['"', '\''])
-                .to_owned()
-        };
-        let ids = format!("{} {}", field("ID"), field("ID_LIKE"));
+        let ids = format!(
+            "{} {}",
+            field(text, "ID").unwrap_or_default(),
+            field(text, "ID_LIKE").unwrap_or_default()
+        );
         ids.split_whitespace().find_map(|id| match id {
             "debian" | "ubuntu" => Some(Self::Apt),
             "alpine" => Some(Self::Apk),
@@ -35,25 +30,36 @@ impl PackageManager {
         })
     }
 
-    /// The command that installs `names`. Lists and downloads go below `directory`
-    /// of the host, not into the layer.
-    pub(super) fn install(
-        self,
-        names: &[String],
-        recommends: bool,
-        directory: &Path,
-        limits: &Limits,
-    ) -> Command {
+    /// The command that installs packages. Lists and downloads go below `directory` of the host, not into
+    /// the layer; what it leaves there, and takes from there, [`Task::Packages`](super::Task) says.
+    pub(super) fn install(self, install: &Install, directory: &Path) -> Command {
+        let Install {
+            names,
+            recommends,
+            locked,
+            limits,
+            ..
+        } = install;
         let script = match self {
-            // The package cache of apt is made anew by `update`; /tmp is a file system in memory.
+            // The package cache of apt is made anew by `update`; /tmp is a file system in memory. A tree
+            // may be set up to remove downloads after dpkg ran: they are linked to before.
             Self::Apt => {
-                "apt='-qq -o Dir::Cache::pkgcache=/tmp/pkgcache.bin -o Dir::Cache::srcpkgcache= \
-                 -o Acquire::Languages=none'
+                "archives=/var/cache/apt/archives
+                 apt='-qq -o Dir::Cache::pkgcache=/tmp/pkgcache.bin -o Dir::Cache::srcpkgcache= \
+                 -o Acquire::Languages=none -o Acquire::GzipIndexes=false'
+                 if test \"$LOCKED\" = yes
+                 then apt=\"$apt -o Dir::Etc::SourceList=$archives/vmfab/sources.list \
+                 -o Dir::Etc::SourceParts=/dev/null\"
+                 fi
                  apt-get $apt update -o APT::Update::Error-Mode=any
-                 if test \"$RECOMMENDS\" = yes
-                 then exec apt-get $apt --yes --install-recommends install -- \"$@\"
-                 else exec apt-get $apt --yes --no-install-recommends install -- \"$@\"
-                 fi"
+                 if test \"$RECOMMENDS\" = yes; then with=--install-recommends
+                 else with=--no-install-recommends
+                 fi
+                 mkdir -p $archives/kept
+                 keep=\"ln -f $archives/*.deb $archives/kept/ 2>/dev/null || true\"
+                 apt-get $apt --yes $with -o \"DPkg::Pre-Invoke::=$keep\" install -- \"$@\"
+                 apt-get $apt indextargets --format '$(FILENAME)|$(METAKEY)|$(REPO_URI)' \
+                 'Created-By: Packages' > $archives/targets"
             }
             Self::Apk => "exec apk add --update-cache --cache-dir /var/cache/apk -- \"$@\"",
             Self::Dnf => {
@@ -84,14 +90,37 @@ impl PackageManager {
                 ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
                 (
                     "RECOMMENDS".to_owned(),
-                    if recommends { "yes" } else { "no" }.to_owned(),
+                    if *recommends { "yes" } else { "no" }.to_owned(),
+                ),
+                (
+                    "LOCKED".to_owned(),
+                    if *locked { "yes" } else { "no" }.to_owned(),
                 ),
             ]),
             workdir: None,
-            network: true,
+            network: !locked,
             binds: binds.collect(),
             limits: limits.clone(),
         }
+    }
+}
+
+/// A field of an `os-release` file.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_matches(['"', '\'']))
+}
+
+impl Install {
+    /// With the names for the system that an `os-release` file describes.
+    pub(super) fn on(&self, os_release: &str) -> Self {
+        let mut install = self.clone();
+        if let Some(names) = field(os_release, "ID").and_then(|id| self.on.get(id)) {
+            install.names.clone_from(names);
+        }
+        install
     }
 }
 
@@ -123,11 +152,30 @@ mod tests {
             PackageManager::Apk,
             PackageManager::Dnf,
         ] {
-            let names = ["a; rm -rf /".to_owned(), "--evil".to_owned()];
-            let command = manager.install(&names, false, Path::new("/c"), &Limits::default());
-            assert_eq!(command.argv[command.argv.len() - 2..], names);
+            let mut install = Install {
+                names: vec!["a; rm -rf /".to_owned(), "--evil".to_owned()],
+                ..Install::default()
+            };
+            let command = manager.install(&install, Path::new("/c"));
+            assert_eq!(command.argv[command.argv.len() - 2..], install.names);
             assert!(command.argv[2].contains("-- \"$@\""), "{}", command.argv[2]);
             assert!(command.network);
+            install.locked = true;
+            assert!(!manager.install(&install, Path::new("/c")).network);
         }
+    }
+
+    #[test]
+    fn a_system_can_have_names_of_its_own() {
+        let install = Install {
+            names: vec!["ssh".into()],
+            on: BTreeMap::from([("alpine".to_owned(), vec!["openssh".to_owned()])]),
+            ..Install::default()
+        };
+        let names = |text| install.on(text).names;
+        assert_eq!(names("ID=alpine\n"), ["openssh"]);
+        assert_eq!(names("ID=debian\n"), ["ssh"]);
+        assert_eq!(names("ID=postmarketos\nID_LIKE=alpine\n"), ["ssh"]);
+        assert_eq!(names(""), ["ssh"]);
     }
 }

@@ -48,15 +48,11 @@ pub(super) struct Pack {
 pub enum Task {
     /// A command in the sandbox: it sees the tree and nothing else.
     Command(Command),
-    /// Packages by the tree's own package manager, in the sandbox with network.
-    Packages {
-        /// Names.
-        names: Vec<String>,
-        /// Whether recommended packages come along.
-        recommends: bool,
-        /// Limits.
-        limits: Limits,
-    },
+    /// Packages by the tree's own package manager, in the sandbox. Its lists are below `packages/lists` of
+    /// the scratch directory afterwards and what it downloaded below `packages/archives`; where it is apt,
+    /// packages again below `packages/archives/kept`, and in `packages/archives/targets` a line for each list
+    /// that it used: path, path in the archive, address of the archive, with `|` between them.
+    Packages(Install),
     /// Edits of the tree, done with the tree as root directory.
     Edit(Vec<Edit>),
     /// A program of the host; `{tree}` in its arguments is the tree.
@@ -82,6 +78,22 @@ pub enum Task {
         /// The copy.
         to: PathBuf,
     },
+}
+
+/// Packages to install.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// Names.
+    pub names: Vec<String>,
+    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
+    pub on: BTreeMap<String, Vec<String>>,
+    /// Whether recommended packages come along.
+    pub recommends: bool,
+    /// Whether they come from the archives that `packages/archives/vmfab/sources.list` of the scratch
+    /// directory names, and from nowhere else: there is no network then. Only with apt.
+    pub locked: bool,
+    /// Limits.
+    pub limits: Limits,
 }
 
 /// A command in the sandbox.

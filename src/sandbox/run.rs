@@ -128,14 +128,29 @@ impl Sandbox {
         clean: bool,
         step: &BuildRequest<'_>,
     ) -> Result<ObjectRef, BuildError> {
-        let scratch = self.scratch()?;
+        self.layer_in(&self.scratch()?, layers, tasks, clean, step)
+    }
+
+    /// The same in a given scratch directory, which nothing ran in yet: tasks can take from it and leave there
+    /// what is not of the layer.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn layer_in(
+        &self,
+        scratch: &Scratch,
+        layers: &[ObjectRef],
+        tasks: Vec<Task>,
+        clean: bool,
+        step: &BuildRequest<'_>,
+    ) -> Result<ObjectRef, BuildError> {
         let archive = self.store.temporary().map_err(BuildError::other)?;
         let pack = Pack {
             archive: archive.path().to_owned(),
             clean,
             epoch: SOURCE_DATE_EPOCH,
         };
-        self.work(&scratch, layers, tasks, Some(pack), step)?;
+        self.work(scratch, layers, tasks, Some(pack), step)?;
         let layer = self.store.adopt(archive).map_err(BuildError::other)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
         let unpacked = self.layer_cache.path(&layer.id);

@@ -15,7 +15,7 @@ use super::layer;
 use super::limits;
 use super::mounts::{self, Mounts};
 use super::packages::PackageManager;
-use super::request::{Command, HostCommand, Request, Task};
+use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::host::process::End;
@@ -60,20 +60,7 @@ impl<'a> Tasks<'a> {
     pub(super) fn run_all(&self) -> Result<(), WorkerError> {
         self.request.tasks.iter().try_for_each(|task| match task {
             Task::Command(command) => self.command(command),
-            Task::Packages {
-                names,
-                recommends,
-                limits,
-            } => {
-                let manager = self.package_manager()?;
-                let lists = self.request.scratch.join("packages");
-                let command = manager.install(names, *recommends, &lists, limits);
-                for bind in &command.binds {
-                    fs::create_dir_all(&bind.from)
-                        .map_err(WorkerError::io(format!("create {}", bind.from.display())))?;
-                }
-                self.command(&command)
-            }
+            Task::Packages(install) => self.packages(install),
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
             Task::Kernel { kernel, initrd, to } => {
@@ -262,19 +249,27 @@ impl<'a> Tasks<'a> {
         }))
     }
 
-    fn package_manager(&self) -> Result<PackageManager, WorkerError> {
+    fn packages(&self, install: &Install) -> Result<(), WorkerError> {
         let text = ["/etc/os-release", "/usr/lib/os-release"]
             .iter()
             .find_map(|path| io::read_to_string(self.open(path).ok()?).ok())
             .unwrap_or_default();
-        PackageManager::from_os_release(&text).ok_or_else(|| WorkerError::Unsatisfiable {
-            message: "the image's /etc/os-release names no system whose package manager is known"
-                .to_owned(),
-            help:
-                "Debian, Ubuntu, Alpine, Fedora, CentOS and systems like them are known; elsewhere \
-                   install with a `run` step"
-                    .to_owned(),
-        })
+        let manager = package_manager(&text)?;
+        let directory = self.request.scratch.join("packages");
+        let install = install.on(&text);
+        if install.names.is_empty() {
+            // The recipe wants nothing on this system: that much is known of what was installed.
+            let targets = directory.join("archives/targets");
+            return fs::create_dir_all(directory.join("archives"))
+                .and_then(|()| fs::write(&targets, ""))
+                .map_err(WorkerError::io(format!("write {}", targets.display())));
+        }
+        let command = manager.install(&install, &directory);
+        for bind in &command.binds {
+            fs::create_dir_all(&bind.from)
+                .map_err(WorkerError::io(format!("create {}", bind.from.display())))?;
+        }
+        self.command(&command)
     }
 
     fn kernel(
@@ -332,6 +327,16 @@ impl<'a> Tasks<'a> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat2(&tree, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
     }
+}
+
+fn package_manager(os_release: &str) -> Result<PackageManager, WorkerError> {
+    PackageManager::from_os_release(os_release).ok_or_else(|| WorkerError::Unsatisfiable {
+        message: "the image's /etc/os-release names no system whose package manager is known"
+            .to_owned(),
+        help: "Debian, Ubuntu, Alpine, Fedora, CentOS and systems like them are known; elsewhere \
+                   install with a `run` step"
+            .to_owned(),
+    })
 }
 
 /// The host's proxies, for commands with network.

@@ -6,6 +6,7 @@
 
 mod failure;
 mod interruption;
+mod locking;
 mod machine;
 mod output;
 mod rebuild;

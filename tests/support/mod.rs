@@ -2,6 +2,7 @@
 //! recipes in directories of their own, builds by their events, machines, and a web server
 //! that misbehaves.
 
+mod archive;
 mod build;
 pub(crate) mod http;
 mod lab;
@@ -10,6 +11,7 @@ mod recipes;
 
 use std::process::{Command, Output, Stdio};
 
+pub(crate) use archive::Archive;
 pub(crate) use build::{Build, Running};
 pub(crate) use lab::{Lab, base, command_in, program};
 pub(crate) use machine::Machine;

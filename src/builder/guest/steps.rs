@@ -411,6 +411,7 @@ mod tests {
             on: [("alpine".to_owned(), vec!["b".to_owned(), "c".to_owned()])].into(),
             recommends: false,
             limits: Default::default(),
+            locked: None,
         };
         let install = install(params).argv;
         for script in [SET_LINE, &install[2]] {

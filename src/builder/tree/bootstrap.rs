@@ -1,6 +1,7 @@
 //! A root filesystem from a distribution's archive, through mmdebstrap.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::derivation::step::Bootstrap;
@@ -11,10 +12,35 @@ const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
 /// Where Debian's package of Ubuntu's key ring has it, and Ubuntu's own.
 const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
 
-pub(super) fn tasks(params: &Bootstrap) -> Vec<Task> {
+/// What apt downloaded and the lists that it chose from go where `sandbox::Task::Packages` leaves them. By
+/// `$VMFAB_PACKAGES`: the path may hold anything.
+const KEEP: &str = r#"
+set -e
+find "$1/var/cache/apt/archives" -maxdepth 1 -type f -name "*.deb" -exec \
+    mv -t "$VMFAB_PACKAGES/archives/kept" -- {} +
+APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get indextargets \
+    --format '$(FILENAME)|$(METAKEY)|$(REPO_URI)' 'Created-By: Packages' > "$VMFAB_PACKAGES/archives/targets"
+find "$1/var/lib/apt/lists" -maxdepth 1 -type f -name "*_*" -exec \
+    mv -t "$VMFAB_PACKAGES/lists" -- {} +
+"#;
+
+/// Locked packages come from the archives on disk; the tree keeps its own sources.
+const USE_LOCKED: &str = r#"
+set -e
+mv -- "$1/etc/apt/sources.list" "$VMFAB_PACKAGES/sources.list"
+cp -- "$VMFAB_PACKAGES/archives/vmfab/sources.list" "$1/etc/apt/sources.list"
+"#;
+const USE_OWN: &str = r#"mv -- "$VMFAB_PACKAGES/sources.list" "$1/etc/apt/sources.list""#;
+
+/// `packages` is the directory for packages, as [`Task::Packages`] has it.
+pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
     let command = HostCommand {
         argv: arguments(params),
         env: BTreeMap::from([
+            (
+                "VMFAB_PACKAGES".to_owned(),
+                packages.to_string_lossy().into_owned(),
+            ),
             ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
             ("HOME".to_owned(), "/root".to_owned()),
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
@@ -25,7 +51,7 @@ pub(super) fn tasks(params: &Bootstrap) -> Vec<Task> {
             ("TMPDIR".to_owned(), "/tmp".to_owned()),
         ]),
         writable: Vec::new(),
-        network: true,
+        network: params.locked.is_none(),
     };
     // mmdebstrap copies both from the host.
     let host_files = ["/etc/hostname", "/etc/resolv.conf"];
@@ -46,6 +72,15 @@ fn arguments(params: &Bootstrap) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
+    // So that all that was downloaded is there in the end; mmdebstrap removes it then.
+    arguments.push("--skip=essential/unlink".to_owned());
+    if params.locked.is_some() {
+        arguments.push(format!("--setup-hook={USE_LOCKED}"));
+    }
+    arguments.push(format!("--customize-hook={KEEP}"));
+    if params.locked.is_some() {
+        arguments.push(format!("--customize-hook={USE_OWN}"));
+    }
     arguments.push(format!("--architectures={}", params.architecture));
     arguments.push(format!("--components={}", params.components.join(",")));
     // The variant has apt where it is required by something: on Debian, not on Ubuntu.
@@ -89,14 +124,22 @@ mod tests {
             mirror: mirror.map(str::to_owned),
             keyring: None,
             packages: vec!["a".into(), "b".into()],
+            locked: None,
         }
+    }
+
+    /// The arguments without the hooks, which are scripts.
+    fn line(params: &Bootstrap) -> String {
+        let mut arguments = arguments(params);
+        arguments.retain(|argument| !argument.contains("-hook="));
+        arguments.join(" ")
     }
 
     #[test]
     fn debian_leaves_the_archive_to_mmdebstrap() {
-        let line = arguments(&params("debian", None)).join(" ");
-        insta::assert_snapshot!(line, @r#"mmdebstrap --mode=root --variant=minbase --format=directory --architectures=amd64 --components=main,universe --include=apt,a,b suite {tree}"#);
-        let line = arguments(&params("debian", Some("http://m/debian"))).join(" ");
+        let default = line(&params("debian", None));
+        insta::assert_snapshot!(default, @r#"mmdebstrap --mode=root --variant=minbase --format=directory --skip=essential/unlink --architectures=amd64 --components=main,universe --include=apt,a,b suite {tree}"#);
+        let line = line(&params("debian", Some("http://m/debian")));
         assert!(
             line.ends_with("suite {tree} deb http://m/debian suite main universe"),
             "{line}"
@@ -114,5 +157,28 @@ mod tests {
         deb http://archive.ubuntu.com/ubuntu suite-updates main universe
         deb http://archive.ubuntu.com/ubuntu suite-security main universe
         "#);
+    }
+    #[test]
+    fn locked_packages_come_from_the_disk_and_the_tree_keeps_its_sources() {
+        let mut params = params("debian", None);
+        let hooks = |params: &Bootstrap| {
+            let hooks = arguments(params).into_iter();
+            hooks
+                .filter(|argument| argument.contains("-hook="))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(hooks(&params), [format!("--customize-hook={KEEP}")]);
+        params.locked = Some(crate::digest::Hasher::new("test").finish());
+        let expected = [
+            format!("--setup-hook={USE_LOCKED}"),
+            format!("--customize-hook={KEEP}"),
+            format!("--customize-hook={USE_OWN}"),
+        ];
+        assert_eq!(hooks(&params), expected);
+        let tasks = tasks(&params, Path::new("/p"));
+        let Task::Host(command) = &tasks[0] else {
+            panic!("{tasks:?}");
+        };
+        assert!(!command.network);
     }
 }

@@ -5,16 +5,22 @@ mod service;
 mod system;
 mod user;
 
+use std::collections::BTreeMap;
+
+use super::packages::{self, From, Packages};
 use crate::derivation::step::{File, Run, Step};
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
-use crate::digest::ObjectRef;
-use crate::sandbox::{Command, Edit, Sandbox, Task};
+use crate::digest::{Digest, ObjectRef};
+use crate::lock::PackageSet;
+use crate::sandbox::{Command, Edit, Install, Sandbox, Task};
 use crate::store::Store;
 
 /// Builds all kinds of steps whose output is a layer.
 pub(super) struct Tree {
     pub(super) sandbox: Sandbox,
     pub(super) store: Store,
+    /// The packages of locked steps, by the digest in their parameters.
+    pub(super) locked: BTreeMap<Digest, PackageSet>,
 }
 
 impl Builder for Tree {
@@ -22,12 +28,7 @@ impl Builder for Tree {
         let step = super::step(request)?;
         let mut archive = None;
         let tasks = match &step {
-            Step::Bootstrap(params) => bootstrap::tasks(params),
-            Step::Packages(params) => vec![Task::Packages {
-                names: params.names.clone(),
-                recommends: params.recommends,
-                limits: params.limits.clone(),
-            }],
+            Step::Bootstrap(_) | Step::Packages(_) => return self.packages(&step, request),
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
@@ -49,11 +50,51 @@ impl Builder for Tree {
             other => plain_tasks(other).ok_or_else(|| super::wrong_kind(request))?,
         };
         // What a recipe writes itself is meant; what programs left behind may be of the build.
-        let clean = matches!(step, Step::Bootstrap(_) | Step::Packages(_) | Step::Run(_));
+        let clean = matches!(step, Step::Run(_));
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let layer = self.sandbox.layer(&layers, tasks, clean, request)?;
         drop(archive);
         Ok(Outputs::from([("layer".to_owned(), layer)]))
+    }
+}
+
+impl Tree {
+    /// Builds a step that installs packages.
+    fn packages(&self, step: &Step, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
+        let (locked, from) = match step {
+            Step::Bootstrap(params) => (params.locked, From::Host(&params.suite)),
+            Step::Packages(params) => (params.locked, From::Tree(&layers, &params.limits)),
+            _ => return Err(super::wrong_kind(request)),
+        };
+        let locked = match locked {
+            Some(digest) => Some(
+                self.locked
+                    .get(&digest)
+                    .ok_or_else(|| super::wrong_kind(request))?,
+            ),
+            None => None,
+        };
+        let (store, sandbox) = (&self.store, &self.sandbox);
+        let scratch = sandbox.scratch()?;
+        let packages = Packages::prepare(store, sandbox, &scratch, locked, from, request)?;
+        let tasks = match step {
+            Step::Packages(params) => vec![Task::Packages(Install {
+                names: params.names.clone(),
+                on: params.on.clone(),
+                recommends: params.recommends,
+                locked: locked.is_some(),
+                limits: params.limits.clone(),
+            })],
+            Step::Bootstrap(params) => bootstrap::tasks(params, packages.directory()),
+            _ => return Err(super::wrong_kind(request)),
+        };
+        let layer = sandbox.layer_in(&scratch, &layers, tasks, true, request)?;
+        let mut outputs = Outputs::from([("layer".to_owned(), layer)]);
+        if let Some(installed) = packages.finish()? {
+            outputs.insert(packages::OUTPUT.to_owned(), installed);
+        }
+        Ok(outputs)
     }
 }
 

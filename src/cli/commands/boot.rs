@@ -8,7 +8,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
-use super::build::parse_setting;
+use super::build::{LockArgs, parse_setting};
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
@@ -41,6 +41,9 @@ pub(crate) struct Boot {
     /// Set a parameter of the recipe (repeatable)
     #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+
+    #[command(flatten)]
+    lock: LockArgs,
 
     /// Name of the machine [default: that of the image, with a number when it is taken]
     #[arg(long, value_parser = parse_name)]
@@ -130,7 +133,7 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = machine::image(context, &self.image, &self.settings)?;
+        let image = machine::image(context, &self.image, &self.settings, self.lock.locked)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();

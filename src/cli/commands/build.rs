@@ -33,6 +33,9 @@ pub(crate) struct Build {
     #[command(flatten)]
     recipe: RecipeArgs,
 
+    #[command(flatten)]
+    lock: LockArgs,
+
     /// Name the image, instead of with its own name (repeatable)
     #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
     tags: Vec<TagName>,
@@ -89,6 +92,24 @@ pub(crate) struct RecipeArgs {
     settings: Vec<(String, String)>,
 }
 
+/// What holds when the lock file lacks something.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LockArgs {
+    /// Refuse to build what vmfab.lock does not have
+    #[arg(long)]
+    pub(super) locked: bool,
+}
+
+impl LockArgs {
+    /// The same options with this one.
+    pub(super) fn apply(self, options: BuildOptions) -> BuildOptions {
+        BuildOptions {
+            locked: self.locked,
+            ..options
+        }
+    }
+}
+
 impl RecipeArgs {
     /// The options of an operation on this recipe.
     pub(super) fn options(self) -> Result<BuildOptions, CliError> {
@@ -114,7 +135,7 @@ impl RecipeArgs {
 impl Build {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         if self.dry_run {
-            return plan::show(session, self.recipe.options()?);
+            return plan::show(session, self.lock.apply(self.recipe.options()?));
         }
         let options = BuildOptions {
             tags: self.tags,
@@ -125,7 +146,7 @@ impl Build {
             jobs: self.jobs.map(usize::from),
             keep_going: self.keep_going,
             rebuild: self.rebuild,
-            ..self.recipe.options()?
+            ..self.lock.apply(self.recipe.options()?)
         };
         let built = crate::ops::build::build(session.context()?, &options)?;
         session.print_last(&built, |built| built.image, summary)?;

@@ -6,7 +6,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
-use super::build::RecipeArgs;
+use super::build::{LockArgs, RecipeArgs};
 use crate::ops::planning::{self, Plan, PlannedState, Reason};
 
 /// Say why steps of a build would run again
@@ -22,11 +22,17 @@ Examples:
 pub(crate) struct Explain {
     #[command(flatten)]
     recipe: RecipeArgs,
+
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let planned = planning::plan(session.reading_context()?, &self.recipe.options()?)?;
+        let planned = planning::plan(
+            session.reading_context()?,
+            &self.lock.apply(self.recipe.options()?),
+        )?;
         session.print(&planned, text)?;
         Ok(Status::Done)
     }

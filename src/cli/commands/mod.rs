@@ -12,6 +12,7 @@ mod image;
 mod images;
 mod inspect;
 mod list;
+mod lock;
 mod logs;
 mod man;
 mod plan;
@@ -21,6 +22,7 @@ mod start;
 mod stop;
 mod store;
 mod up;
+mod update;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -55,6 +57,8 @@ pub(super) enum Command {
     Plan(plan::Plan),
     Explain(explain::Explain),
     Fmt(fmt::Fmt),
+    Lock(lock::Lock),
+    Update(update::Update),
     Images(images::Images),
     Image(image::Image),
     Store(store::Store),
@@ -82,6 +86,8 @@ impl Command {
             Self::Plan(command) => command.run(session),
             Self::Explain(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
+            Self::Lock(command) => command.run(session),
+            Self::Update(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
             Self::Store(command) => command.run(session),
@@ -113,7 +119,10 @@ impl Command {
 
 /// How `vmfab --help` groups commands. Every command is in one group; a test holds that.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Build images", &["build", "plan", "explain", "fmt"]),
+    (
+        "Build images",
+        &["build", "plan", "explain", "lock", "update", "fmt"],
+    ),
     ("Look at images", &["images", "image"]),
     (
         "Run machines",

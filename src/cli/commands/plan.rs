@@ -8,7 +8,7 @@ use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::build::RecipeArgs;
+use super::build::{LockArgs, RecipeArgs};
 use crate::ops::build::BuildOptions;
 use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
@@ -23,11 +23,14 @@ Examples:
 pub(crate) struct Plan {
     #[command(flatten)]
     recipe: RecipeArgs,
+
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        show(session, self.recipe.options()?)
+        show(session, self.lock.apply(self.recipe.options()?))
     }
 }
 

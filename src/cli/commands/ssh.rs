@@ -19,11 +19,12 @@ use crate::ops::{Context, machine};
 Examples:
   vmfab ssh docker
   vmfab ssh                          the only machine of a project
+  vmfab ssh -- uname -a
   vmfab ssh docker -- docker run --rm hello-world
   vmfab ssh docker --user root --tty -- journalctl --follow
   tar c src | vmfab ssh docker -- tar x")]
 pub(crate) struct Ssh {
-    /// The machine [default: the only one of the project here, for a shell]
+    /// The machine [default: the only one of the project here]
     name: Option<String>,
 
     /// The account [default: the one that the image names]

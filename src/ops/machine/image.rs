@@ -5,7 +5,7 @@ use super::super::images::{self, FoundImage};
 use super::super::{Context, Error, recipes};
 use super::require_programs;
 
-/// The image that a user named: one of the store, or what a recipe gives.
+/// The image that a user named: one of the store, or what a recipe gives, which must be `locked` or not.
 ///
 /// # Errors
 /// There is none, or it cannot be built.
@@ -13,6 +13,7 @@ pub fn image(
     context: &Context,
     name: &str,
     settings: &[(String, String)],
+    locked: bool,
 ) -> Result<FoundImage, Error> {
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
@@ -23,6 +24,7 @@ pub fn image(
     let options = BuildOptions {
         recipe: name.to_owned(),
         settings: settings.iter().cloned().collect(),
+        locked,
         ..BuildOptions::default()
     };
     Ok(build_image(context, &options)?.image)

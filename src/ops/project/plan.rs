@@ -126,7 +126,8 @@ fn compare(
     let name = machine.name();
     let recreate = format!("vmfab up --recreate {name} makes it anew");
     match current(context, &planned.wanted.source)? {
-        Current::Whatever => {}
+        // It has an image that was not named here: whatever it is, it is in the store.
+        Current::Whatever => planned.up_to_date = true,
         Current::Image(image) if image == config.image => planned.up_to_date = true,
         Current::Image(image) => planned.notes.push(format!(
             "machine \"{name}\" stays on the image {} that it was made of, which is {} now: {recreate}",

@@ -322,7 +322,7 @@ impl<'a> Images<'a> {
                 told.push(source);
             } else {
                 images.of.push(None);
-                if let Source::Recipe(options) = source
+                if let Source::Recipe(options) | Source::Any(options) = source
                     && one.up_to_date
                     && tell
                 {

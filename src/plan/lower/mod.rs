@@ -210,6 +210,7 @@ impl Lowering<'_> {
                 on: packages.on.clone(),
                 recommends: packages.recommends,
                 limits: limits(&packages.limits),
+                locked: None,
             }),
             Instruction::Run(run) => Step::Run(self.script(run)),
             Instruction::File(file) => match &file.content {
@@ -351,6 +352,7 @@ impl Lowering<'_> {
             template,
             locals: self.locals,
             places: self.places,
+            locked: BTreeMap::new(),
             programs: self.programs,
         })
     }

@@ -87,6 +87,7 @@ impl Lowering<'_> {
             mirror: bootstrap.mirror.clone(),
             keyring: bootstrap.keyring.clone(),
             packages,
+            locked: None,
         });
         let name = format!(
             "{}: bootstrap {} {}",

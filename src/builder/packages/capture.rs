@@ -1,0 +1,408 @@
+//! What a step installed: from the files that apt downloaded and the lists that it chose from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use super::{LISTING, Listed, Listing, OUTPUT, deb822, place_key, repository};
+use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
+use crate::digest::{ObjectRef, Sha256};
+use crate::lock::{Archive, Package};
+use crate::store::{ActionResult, Store};
+
+/// The file of a package.
+pub(super) struct DebFile {
+    path: PathBuf,
+    size: u64,
+}
+
+/// Files of packages, by their content.
+pub(super) type Files = BTreeMap<Sha256, DebFile>;
+
+/// The packages in a directory.
+pub(super) fn files(directory: &Path) -> io::Result<Files> {
+    let mut files = Files::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "deb") {
+            continue;
+        }
+        let (sha256, size) = super::sha256(&path)?;
+        files.insert(sha256, DebFile { path, size });
+    }
+    Ok(files)
+}
+
+/// A list that apt chose from.
+struct Target {
+    path: PathBuf,
+    archive: Archive,
+}
+
+/// The listing of `files`, with what the lists in `directory` say of them.
+pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
+    let mut listing = Listing {
+        version: 1,
+        archives: Vec::new(),
+        packages: Vec::new(),
+    };
+    let mut unlisted: BTreeMap<Sha256, &DebFile> =
+        files.iter().map(|(sha256, file)| (*sha256, file)).collect();
+    for target in targets(directory)? {
+        let archive = listing.archives.len();
+        let names: BTreeSet<String> = unlisted.values().filter_map(|file| name(file)).collect();
+        let found = match File::open(&target.path) {
+            Ok(list) if !names.is_empty() => {
+                deb822::paragraphs(BufReader::with_capacity(1 << 18, list), &names)?
+            }
+            // Without names there is nothing to look for; a list that is not kept as text says nothing.
+            Ok(_) => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for paragraph in found {
+            let text = |name: &str| {
+                deb822::field(&paragraph, name)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let Ok(sha256) = text("SHA256").parse::<Sha256>() else {
+                continue;
+            };
+            let Some(file) = unlisted.remove(&sha256) else {
+                continue;
+            };
+            listing.packages.push(Listed {
+                package: Package {
+                    name: text("Package"),
+                    version: text("Version"),
+                    architecture: text("Architecture"),
+                    sha256,
+                    size: file.size,
+                    priority: Some(text("Priority")).filter(|p| !p.is_empty() && p != "optional"),
+                    archive: Some(archive),
+                    file: Some(text("Filename")),
+                },
+                stanza: Some(deb822::relevant(&paragraph)),
+            });
+        }
+        listing.archives.push(target.archive);
+    }
+    for (sha256, file) in unlisted {
+        let [name, version, architecture] = named(file).unwrap_or_default();
+        listing.packages.push(Listed {
+            package: Package {
+                name,
+                version,
+                architecture,
+                sha256,
+                size: file.size,
+                priority: None,
+                archive: None,
+                file: None,
+            },
+            stanza: None,
+        });
+    }
+    listing.packages.sort();
+    Ok(listing)
+}
+
+/// Name, version and architecture, as apt names the file: `NAME_VERSION_ARCHITECTURE.deb`, with `%` before
+/// the digits of characters that file names do not have.
+fn named(file: &DebFile) -> Option<[String; 3]> {
+    let stem = file.path.file_stem()?.to_str()?;
+    let mut parts = stem.split('_').map(unescaped);
+    Some([parts.next()?, parts.next()?, parts.next()?])
+}
+
+fn name(file: &DebFile) -> Option<String> {
+    named(file).map(|[name, ..]| name)
+}
+
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = tail.get(..2).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        match escaped {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The lists that apt used, in its order.
+fn targets(directory: &Path) -> io::Result<Vec<Target>> {
+    let text = fs::read_to_string(directory.join("archives/targets"))?;
+    let lists = directory.join("lists");
+    let mut targets: Vec<Target> = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, '|');
+        let (Some(path), Some(inside), Some(url)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let file_name = Path::new(path).file_name().unwrap_or_default();
+        let path = lists.join(file_name);
+        if targets.iter().any(|other| other.path == path) {
+            continue;
+        }
+        // The list's name ends in its path in the archive: what is before it all lists of one release share.
+        let name = file_name.to_string_lossy();
+        let prefix = name.strip_suffix(&inside.replace('/', "_")).unwrap_or("");
+        let release = ["InRelease", "Release"].iter().find_map(|release| {
+            let bytes = fs::read(lists.join(format!("{prefix}{release}"))).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        });
+        let release = release.map_or_else(BTreeMap::new, |text| deb822::release(&text));
+        let url = if url.ends_with('/') {
+            url.to_owned()
+        } else {
+            format!("{url}/")
+        };
+        targets.push(Target {
+            path,
+            archive: Archive { url, release },
+        });
+    }
+    Ok(targets)
+}
+
+/// Looks whether exactly the packages of a lock were installed.
+pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), BuildError> {
+    let packages = || listing.packages.iter().map(|listed| &listed.package);
+    let left: Vec<&str> = packages()
+        .filter(|package| !files.contains_key(&package.sha256))
+        .map(|package| package.name.as_str())
+        .collect();
+    let locked: BTreeSet<Sha256> = packages().map(|package| package.sha256).collect();
+    let more: Vec<String> = files
+        .iter()
+        .filter(|(sha256, _)| !locked.contains(sha256))
+        .filter_map(|(_, file)| name(file))
+        .collect();
+    if left.is_empty() && more.is_empty() {
+        return Ok(());
+    }
+    let mut message = "apt did not install what vmfab.lock says".to_owned();
+    if !left.is_empty() {
+        message += &format!("; it left out {}", left.join(", "));
+    }
+    if !more.is_empty() {
+        message += &format!("; it added {}", more.join(", "));
+    }
+    Err(BuildError::Unsatisfiable {
+        message,
+        help: "the lock does not belong to this recipe any more: \"vmfab update\" makes it anew"
+            .to_owned(),
+    })
+}
+
+/// Stores the output, and where each of its files is.
+pub(super) fn store(
+    store: &Store,
+    listing: &Listing,
+    files: &Files,
+) -> Result<ObjectRef, BuildError> {
+    let mut parts = Vec::new();
+    let text = serde_json::to_vec(listing).map_err(BuildError::other)?;
+    member(
+        &mut parts,
+        LISTING,
+        text.len() as u64,
+        Part::Bytes(Cursor::new(text)),
+    )?;
+    for listed in &listing.packages {
+        let package = &listed.package;
+        let Some(file) = files.get(&package.sha256) else {
+            continue;
+        };
+        let content = Part::File(file.path.clone());
+        member(
+            &mut parts,
+            &repository::file_name(package),
+            file.size,
+            content,
+        )?;
+    }
+    // The end of a tar: two records of zeros.
+    parts.push(Part::Bytes(Cursor::new(vec![0; 1024])));
+    parts.reverse();
+    let mut tar = Parts {
+        waiting: parts,
+        file: None,
+    };
+    let output = store.put(&mut tar).map_err(BuildError::other)?;
+    for listed in &listing.packages {
+        let result = ActionResult {
+            outputs: BTreeMap::from([(OUTPUT.to_owned(), output)]),
+        };
+        store
+            .put_action(&place_key(&listed.package.sha256), result)
+            .map_err(BuildError::other)?;
+    }
+    Ok(output)
+}
+
+/// Adds a member of a tar.
+fn member(parts: &mut Vec<Part>, name: &str, size: u64, content: Part) -> Result<(), BuildError> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).map_err(BuildError::other)?;
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
+    header.set_size(size);
+    header.set_cksum();
+    parts.push(Part::Bytes(Cursor::new(header.as_bytes().to_vec())));
+    parts.push(content);
+    let padding = size.next_multiple_of(super::RECORD) - size;
+    parts.push(Part::Bytes(Cursor::new(vec![
+        0;
+        usize::try_from(padding)
+            .unwrap_or(0)
+    ])));
+    Ok(())
+}
+
+/// A piece of a tar.
+enum Part {
+    Bytes(Cursor<Vec<u8>>),
+    File(PathBuf),
+}
+
+/// A tar that is read as it is made. The last part comes first.
+struct Parts {
+    waiting: Vec<Part>,
+    file: Option<File>,
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = match (&mut self.file, self.waiting.last_mut()) {
+                (Some(file), _) => file.read(buffer)?,
+                (None, Some(Part::Bytes(bytes))) => bytes.read(buffer)?,
+                (None, Some(Part::File(path))) => {
+                    self.file = Some(File::open(path)?);
+                    continue;
+                }
+                (None, None) => return Ok(0),
+            };
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.file = None;
+            self.waiting.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::Digest as _;
+
+    use super::*;
+
+    /// A directory as apt leaves it: one list, of `listed`, and the files `kept`.
+    fn left(listed: &[&str], kept: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let mut list = String::new();
+        for name in listed {
+            let digest = Sha256::from_bytes(sha2::Sha256::digest(name.as_bytes()).into());
+            list += &format!(
+                "Package: {name}\nVersion: 1:2\nArchitecture: all\nPriority: required\n\
+                 Filename: pool/{name}.deb\nSHA256: {digest}\n\n"
+            );
+        }
+        write("lists/m_dists_s_main_binary-amd64_Packages", &list);
+        write("lists/m_dists_s_InRelease", "Suite: stable\nDate: now\n");
+        write(
+            "archives/targets",
+            "/x/m_dists_s_main_binary-amd64_Packages|main/binary-amd64/Packages|http://m\n",
+        );
+        for name in kept {
+            write(&format!("archives/kept/{name}_1%3a2_all.deb"), name);
+        }
+        directory
+    }
+
+    #[test]
+    fn what_was_installed_is_known_and_kept() {
+        let left = left(&["b", "c", "a"], &["a", "c", "stray"]);
+        let files = files(&left.path().join("archives/kept")).unwrap();
+        let listing = listing(left.path(), &files).unwrap();
+        let names: Vec<_> = listing
+            .packages
+            .iter()
+            .map(|listed| (listed.package.name.as_str(), listed.package.file.as_deref()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("a", Some("pool/a.deb")),
+                ("c", Some("pool/c.deb")),
+                ("stray", None)
+            ]
+        );
+        assert_eq!(listing.packages[2].package.version, "1:2");
+        assert_eq!(listing.archives[0].url, "http://m/");
+        assert_eq!(listing.archives[0].release["Suite"], "stable");
+        assert_eq!(listing.archives[0].release.len(), 1);
+
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let output = super::store(&store, &listing, &files).unwrap();
+        assert_eq!(super::store(&store, &listing, &files).unwrap(), output);
+        // Any program can read it.
+        let bytes = store.read_object(&output.id).unwrap();
+        let mut tar = tar::Archive::new(bytes.as_slice());
+        let sizes: Vec<u64> = tar.entries().unwrap().map(|e| e.unwrap().size()).collect();
+        assert_eq!(sizes[1..], [1, 1, 5]);
+        let mut pool = super::super::pool::Pool::new(&store);
+        for listed in &listing.packages {
+            let path = home.path().join("out.deb");
+            let found = pool.find(&listed.package, &path).unwrap();
+            let super::super::pool::Found::Here(stanza) = found else {
+                panic!("{} is not found", listed.package.name);
+            };
+            assert_eq!(stanza, listed.stanza);
+            assert_eq!(fs::read_to_string(path).unwrap(), listed.package.name);
+        }
+        assert_eq!(
+            super::super::read(&store, &output).unwrap().packages.len(),
+            3
+        );
+    }
+
+    #[test]
+    fn other_packages_than_locked_are_refused() {
+        let left = left(&["a", "b"], &["a", "b"]);
+        let mut files = files(&left.path().join("archives/kept")).unwrap();
+        let mut listing = listing(left.path(), &files).unwrap();
+        assert!(compare(&listing, &files).is_ok());
+        files.remove(&listing.packages[0].package.sha256);
+        let message = |result: Result<(), BuildError>| result.unwrap_err().to_string();
+        assert!(message(compare(&listing, &files)).ends_with("it left out a"));
+        listing.packages.clear();
+        assert!(message(compare(&listing, &files)).ends_with("it added b"));
+    }
+}

@@ -1,0 +1,118 @@
+//! `vmfab lock`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::count;
+use super::super::session::Session;
+use super::build::RecipeArgs;
+use crate::ops::lock::{self, Locked};
+
+/// Write down which packages a recipe stands for, so that builds repeat
+///
+/// vmfab.lock, in the directory of the recipe (of a recipe that comes with vmfab: the current
+/// directory), then has each package file of each step that installs packages, and the checksum of
+/// content from outside that the recipe gives none of. Builds install exactly that, from the store as
+/// long as it is there, without network. To be kept with the recipe under version control.
+///
+/// What is locked stays as it is ("vmfab update" moves it); what is missing is added, for which the
+/// steps are built whose packages are to be known; what the recipe does not need any more goes. Known
+/// are packages of apt; those of other package managers, and of steps inside machines, are not locked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab lock recipes/docker.kdl
+  vmfab lock recipes/docker.kdl --set base=debian-12
+  vmfab lock --check docker.kdl      in CI: exit code 6 when the lock is not up to date
+  vmfab build --locked docker.kdl    refuse to install what is not locked")]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+
+    /// Only look whether the lock is what the recipe needs: exit code 6 when it is not
+    #[arg(long)]
+    check: bool,
+}
+
+impl Lock {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = self.recipe.options()?;
+        let locked = if self.check {
+            lock::check(session.reading_context()?, &options)?
+        } else {
+            lock::lock(session.context()?, &options)?
+        };
+        session.print(&locked, text)?;
+        Ok(Status::Done)
+    }
+}
+
+fn text(locked: &Locked) -> String {
+    let mut text = String::new();
+    let mark = |new: bool| if new { " (new)" } else { "" };
+    for step in &locked.steps {
+        let packages = match step.packages {
+            Some(number) => count(number, "package"),
+            None => "not locked: its package manager does not tell what it installs".to_owned(),
+        };
+        text += &format!("{}: {packages}{}\n", step.name, mark(step.new));
+    }
+    for source in &locked.sources {
+        text += &format!("{}: {}{}\n", source.url, source.checksum, mark(source.new));
+    }
+    let file = locked.file.display();
+    let dropped = match locked.dropped {
+        0 => String::new(),
+        1 => ", 1 entry dropped".to_owned(),
+        number => format!(", {number} entries dropped"),
+    };
+    text += &match locked.changed {
+        true => format!("{}: locked in {file}{dropped}\n", locked.image),
+        false => format!("{}: {file} is up to date\n", locked.image),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::lock::{LockedSource, LockedStep};
+
+    #[test]
+    fn summaries() {
+        let step = |name: &str, packages, new| LockedStep {
+            name: name.into(),
+            packages,
+            new,
+        };
+        let locked = Locked {
+            file: "vmfab.lock".into(),
+            image: "docker".into(),
+            steps: vec![
+                step("docker: packages docker.io", Some(28), true),
+                step("docker: packages bash", None, false),
+            ],
+            sources: vec![LockedSource {
+                url: "https://m/x".into(),
+                checksum: "sha256:00".into(),
+                new: true,
+            }],
+            dropped: 2,
+            changed: true,
+        };
+        let unchanged = Locked {
+            steps: Vec::new(),
+            sources: Vec::new(),
+            changed: false,
+            ..locked.clone()
+        };
+        insta::assert_snapshot!(text(&locked) + &text(&unchanged), @r#"
+        docker: packages docker.io: 28 packages (new)
+        docker: packages bash: not locked: its package manager does not tell what it installs
+        https://m/x: sha256:00 (new)
+        docker: locked in vmfab.lock, 2 entries dropped
+        docker: vmfab.lock is up to date
+        "#);
+    }
+}

@@ -1,0 +1,157 @@
+//! `vmfab update`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::{count, size};
+use super::super::session::Session;
+use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
+
+/// Move what is locked to what there is today, and show what changes
+///
+/// Without a name, all that the lock file has. A step is updated as a whole: the name of a package
+/// means the steps that install it. They run again to see what they install now, and so do the steps
+/// below them that are not in the store; what comes out is built from at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab update
+  vmfab update docker                the steps and sources of an image
+  vmfab update docker.io --dry-run   the steps that install a package
+  vmfab update -C recipes --json")]
+pub(crate) struct Update {
+    /// Images, steps, addresses or packages of the lock file [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+
+    /// Use the lock file in DIRECTORY [default: the current one]
+    #[arg(short = 'C', long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+
+    /// Show what would change and leave the lock file as it is; steps run all the same
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Update {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = UpdateOptions {
+            directory: self.directory.unwrap_or_default(),
+            names: self.names,
+            dry_run: self.dry_run,
+        };
+        let updated = lock::update(session.context()?, &options)?;
+        session.print(&updated, text)?;
+        Ok(Status::Done)
+    }
+}
+
+fn text(updated: &Updated) -> String {
+    let mut text = String::new();
+    for step in &updated.steps {
+        text += &format!("{}\n", step.name);
+        for package in &step.packages {
+            text += &format!("    {}\n", package_line(package));
+        }
+    }
+    for source in &updated.sources {
+        text += &format!("{}\n    {}\n", source.url, source_line(source));
+    }
+    let file = updated.file.display();
+    let packages: usize = updated.steps.iter().map(|step| step.packages.len()).sum();
+    let mut changed = Vec::new();
+    if packages > 0 {
+        changed.push(count(packages, "package"));
+    }
+    if !updated.sources.is_empty() {
+        changed.push(count(updated.sources.len(), "source"));
+    }
+    text += &match (changed.is_empty(), updated.written) {
+        (true, _) => format!(
+            "{file}: nothing changed ({} looked at)\n",
+            match updated.looked_at {
+                1 => "1 entry".to_owned(),
+                number => format!("{number} entries"),
+            }
+        ),
+        (false, true) => format!("{file}: {} changed\n", changed.join(" and ")),
+        (false, false) => format!("{file}: {} would change\n", changed.join(" and ")),
+    };
+    text
+}
+
+fn package_line(package: &PackageChange) -> String {
+    let name = &package.name;
+    match (&package.was, &package.is) {
+        (Some(was), Some(is)) if was == is => format!("{name} {is}, another file"),
+        (Some(was), Some(is)) => format!("{name} {was} → {is}"),
+        (Some(was), None) => format!("{name} {was} removed"),
+        (None, is) => format!("{name} {} added", is.as_deref().unwrap_or_default()),
+    }
+}
+
+fn source_line(source: &SourceChange) -> String {
+    let none = || "nothing".to_owned();
+    let was = source.was.clone().unwrap_or_else(none);
+    let is = source.is.clone().unwrap_or_else(none);
+    let size = source
+        .size
+        .map_or_else(String::new, |bytes| format!(", {}", size(bytes)));
+    format!("{was} → {is}{size}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::lock::StepChange;
+
+    #[test]
+    fn summaries() {
+        let package = |name: &str, was: Option<&str>, is: Option<&str>| PackageChange {
+            name: name.into(),
+            architecture: "amd64".into(),
+            was: was.map(str::to_owned),
+            is: is.map(str::to_owned),
+        };
+        let updated = Updated {
+            file: "vmfab.lock".into(),
+            steps: vec![StepChange {
+                name: "docker: packages docker.io".into(),
+                packages: vec![
+                    package("docker.io", Some("20.10.24"), Some("20.10.25")),
+                    package("runc", Some("1"), Some("1")),
+                    package("tini", Some("1"), None),
+                    package("crun", None, Some("2")),
+                ],
+            }],
+            sources: vec![SourceChange {
+                url: "https://m/x".into(),
+                was: Some("sha256:00".into()),
+                is: Some("sha256:11".into()),
+                size: Some(4096),
+            }],
+            looked_at: 2,
+            written: true,
+        };
+        let nothing = Updated {
+            steps: Vec::new(),
+            sources: Vec::new(),
+            written: false,
+            ..updated.clone()
+        };
+        insta::assert_snapshot!(text(&updated) + &text(&nothing), @r#"
+        docker: packages docker.io
+            docker.io 20.10.24 → 20.10.25
+            runc 1, another file
+            tini 1 removed
+            crun 2 added
+        https://m/x
+            sha256:00 → sha256:11, 4.0 KiB
+        vmfab.lock: 4 packages and 1 source changed
+        vmfab.lock: nothing changed (2 entries looked at)
+        "#);
+    }
+}

@@ -1,0 +1,475 @@
+//! The lock file as text: KDL 2, one line for each package, the same text for the same lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use kdl::{KdlDocument, KdlNode, KdlValue};
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+use super::model::{Archive, Lock, Package, PackageSet, PinnedStep, Source, Target};
+use crate::digest::Digest;
+
+/// The version of the format that is written, and the newest that is read.
+pub const VERSION: i128 = 1;
+
+const HEADER: &str = "\
+// Written by \"vmfab lock\" and \"vmfab update\": what the recipes of this directory stand for.
+// Keep it with them under version control. Not to be edited by hand.
+";
+
+/// The words of a `Release` file that are kept, and the properties that hold them.
+const RELEASE: [(&str, &str); 5] = [
+    ("Suite", "suite"),
+    ("Codename", "codename"),
+    ("Version", "version"),
+    ("Origin", "origin"),
+    ("Label", "label"),
+];
+
+/// A lock file cannot be read.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum LockError {
+    /// It is no lock file.
+    #[error("{message}")]
+    #[diagnostic(help(
+        "restore it from version control, or remove it and run \"vmfab lock\" again"
+    ))]
+    Wrong {
+        /// What is wrong.
+        message: String,
+        /// The text.
+        #[source_code]
+        source_code: NamedSource<String>,
+        /// Where.
+        #[label("here")]
+        span: SourceSpan,
+    },
+    /// A newer vmfab wrote it.
+    #[error("{name} has version {version}, and this vmfab knows versions up to {VERSION}")]
+    #[diagnostic(help("a newer vmfab wrote it: use that one"))]
+    Newer {
+        /// The file's name.
+        name: String,
+        /// Its version.
+        version: i128,
+    },
+}
+
+impl Lock {
+    /// The text of the file.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{HEADER}version {VERSION}\n");
+        for target in &self.targets {
+            let (recipe, image) = (quoted(&target.recipe), quoted(&target.image));
+            line(&mut text, &format!("\nrecipe {recipe} image={image} {{"));
+            for (name, value) in &target.settings {
+                line(
+                    &mut text,
+                    &format!("    set {} {}", quoted(name), quoted(value)),
+                );
+            }
+            for url in &target.sources {
+                line(&mut text, &format!("    source {}", quoted(url)));
+            }
+            for key in &target.steps {
+                line(&mut text, &format!("    step \"{key}\""));
+            }
+            line(&mut text, "}");
+        }
+        for (url, source) in &self.sources {
+            let mut words = format!(
+                "\nsource {} checksum={}",
+                quoted(url),
+                quoted(&source.checksum)
+            );
+            if let Some(size) = source.size {
+                let _ = write!(words, " size={size}");
+            }
+            line(
+                &mut text,
+                &format!("{words} resolved={}", quoted(&source.resolved)),
+            );
+        }
+        let mut steps: Vec<_> = self.steps.iter().collect();
+        steps.sort_by_key(|(key, step)| (&step.label, **key));
+        for (key, step) in steps {
+            let head = format!("\nstep {} key=\"{key}\"", quoted(&step.label));
+            match &step.packages {
+                Some(set) => {
+                    line(&mut text, &format!("{head} {{"));
+                    write_set(set, &mut text);
+                    line(&mut text, "}");
+                }
+                None => line(&mut text, &format!("{head} pinned=#false")),
+            }
+        }
+        text
+    }
+
+    /// The lock that a text says; `name` is for messages.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn from_text(name: &str, text: &str) -> Result<Self, LockError> {
+        let reader = Reader { name, text };
+        let document = KdlDocument::parse_v2(text).map_err(|error| {
+            let first = error.diagnostics.first();
+            let message = first
+                .and_then(|one| one.message.clone().or(one.label.clone()))
+                .unwrap_or_else(|| "the text is not KDL".to_owned());
+            reader.wrong(first.map_or((0, 0).into(), |one| one.span), message)
+        })?;
+        let mut lock = Self::default();
+        let mut version = None;
+        for node in document.nodes() {
+            if version.is_none() {
+                version = Some(reader.version(node)?);
+                continue;
+            }
+            match node.name().value() {
+                "recipe" => lock.targets.push(reader.target(node)?),
+                "source" => {
+                    let (url, source) = reader.source(node)?;
+                    lock.sources.insert(url, source);
+                }
+                "step" => {
+                    let (key, step) = reader.step(node)?;
+                    lock.steps.insert(key, step);
+                }
+                _ => return Err(reader.unknown(node)),
+            }
+        }
+        match version {
+            Some(_) => Ok(lock),
+            None => Err(reader.wrong((0, 0).into(), "the file is empty")),
+        }
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn write_set(set: &PackageSet, text: &mut String) {
+    for archive in &set.archives {
+        let mut words = format!("    archive {}", quoted(&archive.url));
+        for (field, property) in RELEASE {
+            if let Some(value) = archive.release.get(field) {
+                let _ = write!(words, " {property}={}", quoted(value));
+            }
+        }
+        line(text, &words);
+    }
+    for package in &set.packages {
+        let mut words = format!(
+            "    package {} {} {} sha256=\"{}\" size={}",
+            quoted(&package.name),
+            quoted(&package.version),
+            quoted(&package.architecture),
+            package.sha256,
+            package.size
+        );
+        if let Some(priority) = &package.priority {
+            let _ = write!(words, " priority={}", quoted(priority));
+        }
+        // Most recipes have one archive: its number says nothing then.
+        if let Some(archive) = package.archive.filter(|&archive| archive > 0) {
+            let _ = write!(words, " archive={archive}");
+        }
+        if let Some(file) = &package.file {
+            let _ = write!(words, " file={}", quoted(file));
+        }
+        line(text, &words);
+    }
+}
+
+/// A KDL string in quotes.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => {
+                quoted.push('\\');
+                quoted.push(character);
+            }
+            // Also those that KDL does not allow as they are.
+            _ if character.is_control()
+                || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            {
+                let _ = write!(quoted, "\\u{{{:x}}}", u32::from(character));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Reads nodes of one text.
+struct Reader<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, span: SourceSpan, message: impl Into<String>) -> LockError {
+        LockError::Wrong {
+            message: format!("{} cannot be read: {}", self.name, message.into()),
+            source_code: NamedSource::new(self.name, self.text.to_owned()),
+            span,
+        }
+    }
+
+    fn unknown(&self, node: &KdlNode) -> LockError {
+        let name = node.name().value();
+        self.wrong(
+            node.name().span(),
+            format!("there is no \"{name}\" in lock files"),
+        )
+    }
+
+    fn version(&self, node: &KdlNode) -> Result<(), LockError> {
+        let version = match (node.name().value(), node.get(0)) {
+            ("version", Some(KdlValue::Integer(version))) => *version,
+            _ => return Err(self.wrong(node.span(), "it does not begin with its version")),
+        };
+        match version {
+            VERSION => Ok(()),
+            version if version > VERSION => Err(LockError::Newer {
+                name: self.name.to_owned(),
+                version,
+            }),
+            _ => Err(self.wrong(node.span(), "there never was this version")),
+        }
+    }
+
+    fn target(&self, node: &KdlNode) -> Result<Target, LockError> {
+        let mut target = Target {
+            recipe: self.text_of(node, 0)?,
+            image: self.text_of(node, "image")?,
+            settings: BTreeMap::new(),
+            sources: BTreeSet::new(),
+            steps: BTreeSet::new(),
+        };
+        for child in node.iter_children() {
+            match child.name().value() {
+                "set" => {
+                    let (name, value) = (self.text_of(child, 0)?, self.text_of(child, 1)?);
+                    target.settings.insert(name, value);
+                }
+                "source" => {
+                    target.sources.insert(self.text_of(child, 0)?);
+                }
+                "step" => {
+                    target.steps.insert(self.parsed(child, 0)?);
+                }
+                _ => return Err(self.unknown(child)),
+            }
+        }
+        Ok(target)
+    }
+
+    fn source(&self, node: &KdlNode) -> Result<(String, Source), LockError> {
+        let source = Source {
+            checksum: self.text_of(node, "checksum")?,
+            size: self.number(node, "size")?,
+            resolved: self.text_of(node, "resolved")?,
+        };
+        Ok((self.text_of(node, 0)?, source))
+    }
+
+    fn step(&self, node: &KdlNode) -> Result<(Digest, PinnedStep), LockError> {
+        let pinned = node.get("pinned") != Some(&KdlValue::Bool(false));
+        let mut set = PackageSet::default();
+        for child in node.iter_children() {
+            match child.name().value() {
+                "archive" => set.archives.push(self.archive(child)?),
+                "package" => set.packages.push(self.package(child)?),
+                _ => return Err(self.unknown(child)),
+            }
+        }
+        set.packages.sort();
+        let step = PinnedStep {
+            label: self.text_of(node, 0)?,
+            packages: pinned.then_some(set),
+        };
+        Ok((self.parsed(node, "key")?, step))
+    }
+
+    fn archive(&self, node: &KdlNode) -> Result<Archive, LockError> {
+        let mut release = BTreeMap::new();
+        for (field, property) in RELEASE {
+            if node.get(property).is_some() {
+                release.insert(field.to_owned(), self.text_of(node, property)?);
+            }
+        }
+        Ok(Archive {
+            url: self.text_of(node, 0)?,
+            release,
+        })
+    }
+
+    fn package(&self, node: &KdlNode) -> Result<Package, LockError> {
+        let optional = |key: &str| match node.get(key) {
+            Some(_) => self.text_of(node, key).map(Some),
+            None => Ok(None),
+        };
+        let file = optional("file")?;
+        let archive = match self.number(node, "archive")? {
+            Some(archive) => usize::try_from(archive).ok(),
+            None => file.is_some().then_some(0),
+        };
+        Ok(Package {
+            name: self.text_of(node, 0)?,
+            version: self.text_of(node, 1)?,
+            architecture: self.text_of(node, 2)?,
+            sha256: self.parsed(node, "sha256")?,
+            size: self
+                .number(node, "size")?
+                .ok_or_else(|| self.wrong(node.span(), "a package without its size"))?,
+            priority: optional("priority")?,
+            archive,
+            file,
+        })
+    }
+
+    fn text_of(&self, node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Result<String, LockError> {
+        node.get(key)
+            .and_then(KdlValue::as_string)
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                let name = node.name().value();
+                self.wrong(node.span(), format!("this \"{name}\" is not complete"))
+            })
+    }
+
+    fn parsed<T: std::str::FromStr>(
+        &self,
+        node: &KdlNode,
+        key: impl Into<kdl::NodeKey>,
+    ) -> Result<T, LockError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let text = self.text_of(node, key)?;
+        text.parse()
+            .map_err(|error: T::Err| self.wrong(node.span(), error.to_string()))
+    }
+
+    fn number(&self, node: &KdlNode, key: &str) -> Result<Option<u64>, LockError> {
+        match node.get(key) {
+            None => Ok(None),
+            Some(value) => value
+                .as_integer()
+                .and_then(|number| u64::try_from(number).ok())
+                .map(Some)
+                .ok_or_else(|| self.wrong(node.span(), format!("{key} is no size"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::tests::{key, package};
+    use super::*;
+
+    fn example() -> Lock {
+        let set = PackageSet {
+            archives: vec![
+                Archive {
+                    url: "http://deb.debian.org/debian/".into(),
+                    release: BTreeMap::from([
+                        ("Suite".to_owned(), "oldstable".to_owned()),
+                        ("Codename".to_owned(), "bookworm".to_owned()),
+                    ]),
+                },
+                Archive {
+                    url: "http://127.0.0.1/".into(),
+                    release: BTreeMap::new(),
+                },
+            ],
+            packages: vec![
+                Package {
+                    priority: Some("required".into()),
+                    ..package("docker.io", "20.10.24+dfsg1-1")
+                },
+                Package {
+                    archive: Some(1),
+                    ..package("odd\"name\\", "1\u{2028}")
+                },
+                Package {
+                    archive: None,
+                    file: None,
+                    ..package("stray", "1")
+                },
+            ],
+        };
+        let url = "https://example.org/disk.qcow2".to_owned();
+        let mut lock = Lock::default();
+        lock.steps.insert(
+            key("a"),
+            PinnedStep {
+                label: "docker: packages docker.io".into(),
+                packages: Some(set),
+            },
+        );
+        lock.steps.insert(
+            key("b"),
+            PinnedStep {
+                label: "alpine: packages bash".into(),
+                packages: None,
+            },
+        );
+        lock.sources.insert(
+            url.clone(),
+            Source {
+                checksum: "sha256:00".into(),
+                size: Some(12),
+                resolved: "2026-11-21T12:00:00Z".into(),
+            },
+        );
+        lock.put_target(Target {
+            recipe: "docker.kdl".into(),
+            image: "docker".into(),
+            settings: BTreeMap::from([("base".to_owned(), "debian-12".to_owned())]),
+            sources: BTreeSet::from([url]),
+            steps: BTreeSet::from([key("a"), key("b")]),
+        });
+        lock
+    }
+
+    #[test]
+    fn a_line_for_each_package() {
+        insta::assert_snapshot!(example().to_text());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let lock = example();
+        let read = Lock::from_text("vmfab.lock", &lock.to_text()).unwrap();
+        assert_eq!(read, lock);
+        assert_eq!(read.to_text(), lock.to_text());
+        let empty = Lock::default();
+        assert_eq!(Lock::from_text("x", &empty.to_text()).unwrap(), empty);
+    }
+
+    #[test]
+    fn newer_and_wrong_files_are_refused() {
+        let refused = |text: &str| Lock::from_text("vmfab.lock", text).unwrap_err().to_string();
+        let texts = [
+            "version 2\nsomething new",
+            "version 0",
+            "",
+            "version",
+            "recipe \"a\"",
+            "version 1\nrecipe \"a\"",
+            "version 1\nstep \"a\" key=\"b\"",
+            "version 1\nstep {",
+            "version 1\nother",
+            "version 1\nsource \"u\" checksum=\"c\" size=-1 resolved=\"\"",
+        ];
+        insta::assert_snapshot!(texts.map(refused).join("\n"));
+    }
+}

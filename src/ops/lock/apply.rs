@@ -1,0 +1,123 @@
+//! Planning with the lock file of the recipe's directory.
+
+use std::collections::BTreeSet;
+
+use miette::Diagnostic;
+
+use super::super::build::BuildOptions;
+use super::super::{Context, Error, recipes};
+use super::file::{self, Place};
+use super::resolve::{Pins, Remembered};
+use crate::event::Event;
+use crate::lock::Lock;
+use crate::plan::{PackageStep, Plan};
+
+/// Steps are to be locked and are not.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+struct NotLocked {
+    message: String,
+    #[help]
+    help: String,
+}
+
+/// Plans an image of a recipe. A lock file beside the recipe holds, when it has something for this recipe; about
+/// steps that are not in it there is a warning, or an error when the options say so.
+///
+/// # Errors
+/// There is no such recipe, it or its lock is wrong.
+pub(in crate::ops) fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
+    let place = Place::of(&options.recipe);
+    let path = place.path();
+    let lock = file::read(&path)?.filter(|lock| lock.knows(&place.recipe));
+    if lock.is_none() && options.locked {
+        return Err(Error::recipe(NotLocked {
+            message: format!("{} has nothing for {}", path.display(), place.recipe),
+            help: format!("run \"vmfab lock {}\" first", options.recipe),
+        }));
+    }
+    let resolver = Remembered(context);
+    let pins = Pins::new(lock.as_ref(), Some(&resolver));
+    let mut plan = recipes::plan(context, options, &pins)?;
+    let Some(lock) = &lock else {
+        return Ok(plan);
+    };
+    let steps = package_steps(&plan, &place);
+    let missing = apply(&mut plan, &steps, lock);
+    let sources = pins.asked();
+    let missing_sources = sources
+        .iter()
+        .filter(|url| !lock.sources.contains_key(*url));
+    let missing: BTreeSet<&str> = missing
+        .iter()
+        .map(|step| step.label.as_str())
+        .chain(missing_sources.map(String::as_str))
+        .collect();
+    if missing.is_empty() {
+        return Ok(plan);
+    }
+    let names: Vec<String> = missing.iter().map(|name| format!("\"{name}\"")).collect();
+    let message = format!("{} does not have {}", path.display(), names.join(", "));
+    let command = format!("\"vmfab lock {}\" adds what is missing", options.recipe);
+    if options.locked {
+        return Err(Error::recipe(NotLocked {
+            message,
+            help: command,
+        }));
+    }
+    context.emit(Event::Warning {
+        message: format!("{message}: it is what there is today; {command}"),
+    });
+    Ok(plan)
+}
+
+/// What a recipe needs of a lock.
+pub(super) struct Needs {
+    /// The image's name.
+    pub(super) image: String,
+    /// Steps that install packages.
+    pub(super) steps: Vec<PackageStep>,
+    /// Addresses of content that it gives no checksum of.
+    pub(super) sources: BTreeSet<String>,
+}
+
+/// What a recipe needs of a lock; nobody is asked about content from outside.
+pub(super) fn needs(
+    context: &Context,
+    place: &Place,
+    options: &BuildOptions,
+    lock: &Lock,
+) -> Result<Needs, Error> {
+    let pins = Pins::new(Some(lock), None);
+    let plan = recipes::plan(context, options, &pins)?;
+    Ok(Needs {
+        steps: package_steps(&plan, place),
+        sources: pins.asked(),
+        image: plan.image_name,
+    })
+}
+
+/// The steps of a plan that install packages.
+pub(super) fn package_steps(plan: &Plan, place: &Place) -> Vec<PackageStep> {
+    plan.package_steps(&|path| place.name(path))
+}
+
+/// Locks the steps that a lock has; gives back the others.
+pub(super) fn apply<'a>(
+    plan: &mut Plan,
+    steps: &'a [PackageStep],
+    lock: &Lock,
+) -> Vec<&'a PackageStep> {
+    let mut missing = Vec::new();
+    for step in steps {
+        match lock.steps.get(&step.key) {
+            Some(pinned) => {
+                if let Some(packages) = &pinned.packages {
+                    plan.lock(step.node, packages);
+                }
+            }
+            None => missing.push(step),
+        }
+    }
+    missing
+}

@@ -1,0 +1,218 @@
+//! Locking: what the recipes of a directory stand for, kept in a file beside them.
+
+mod apply;
+mod file;
+mod pin;
+mod resolve;
+mod update;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub(super) use apply::plan;
+pub(super) use resolve::Pins;
+pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
+
+use super::build::BuildOptions;
+use super::{Context, Error};
+use crate::lock::{Lock, Target};
+use file::Place;
+use pin::Pinning;
+use resolve::Remembered;
+
+/// What a lock has for an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Locked {
+    /// The lock file.
+    pub file: PathBuf,
+    /// The image's name in the recipe.
+    pub image: String,
+    /// Steps that install packages.
+    pub steps: Vec<LockedStep>,
+    /// Content from outside that the recipe gives no checksum of.
+    pub sources: Vec<LockedSource>,
+    /// How many entries were not needed any more.
+    pub dropped: usize,
+    /// Whether the file changed.
+    pub changed: bool,
+}
+
+/// A step that installs packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockedStep {
+    /// Its label.
+    pub name: String,
+    /// How many packages are locked; absent when its package manager does not tell which it installs.
+    pub packages: Option<usize>,
+    /// Whether it was not in the lock before.
+    pub new: bool,
+}
+
+/// Content from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockedSource {
+    /// Its address.
+    pub url: String,
+    /// Its checksum.
+    pub checksum: String,
+    /// Whether it was not in the lock before.
+    pub new: bool,
+}
+
+/// Brings the lock file of a recipe into accord with it: what is missing is added, for which the steps are built
+/// whose packages are to be known; what is there stays; what is not needed any more goes.
+///
+/// # Errors
+/// The recipe is wrong, a step fails, the lock file cannot be read or written, the user gives up.
+pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
+    let store = context.store()?;
+    let place = Place::of(&options.recipe);
+    let before = file::read(&place.path())?.unwrap_or_default();
+    let pinned = Pinning {
+        context,
+        store: &store,
+        place: &place,
+        options,
+        resolver: &Remembered(context),
+        afresh: &|_| false,
+    }
+    .pin(&before)?;
+    let entries = |lock: &Lock| lock.steps.len() + lock.sources.len();
+    let mut dropped = 0;
+    let changed = file::change(&place.directory, |lock| {
+        let added = pinned
+            .steps
+            .keys()
+            .filter(|key| !lock.steps.contains_key(*key));
+        let added = added.count()
+            + pinned
+                .sources
+                .keys()
+                .filter(|url| !lock.sources.contains_key(*url))
+                .count();
+        let most = entries(lock) + added;
+        // What another process locked meanwhile is as good.
+        for (key, step) in &pinned.steps {
+            lock.steps.entry(*key).or_insert_with(|| step.clone());
+        }
+        for (url, source) in &pinned.sources {
+            lock.sources
+                .entry(url.clone())
+                .or_insert_with(|| source.clone());
+        }
+        lock.put_target(pinned.target.clone());
+        dropped = most - entries(lock);
+    })?;
+    Ok(Locked {
+        file: place.path(),
+        image: pinned.target.image.clone(),
+        steps: pinned
+            .order
+            .iter()
+            .filter_map(|key| Some((key, pinned.steps.get(key)?)))
+            .map(|(key, step)| LockedStep {
+                name: step.label.clone(),
+                packages: step.packages.as_ref().map(|set| set.packages.len()),
+                new: !before.steps.contains_key(key),
+            })
+            .collect(),
+        sources: pinned
+            .sources
+            .iter()
+            .map(|(url, source)| LockedSource {
+                url: url.clone(),
+                checksum: source.checksum.clone(),
+                new: !before.sources.contains_key(url),
+            })
+            .collect(),
+        dropped,
+        changed,
+    })
+}
+
+/// Looks whether a lock file has what a recipe needs, and nothing else for it. Nothing is built or written.
+///
+/// # Errors
+/// [`Error::Verification`] when it is not so; the recipe or the lock file is wrong.
+pub fn check(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
+    let place = Place::of(&options.recipe);
+    let lock = file::read(&place.path())?.unwrap_or_default();
+    let needs = apply::needs(context, &place, options, &lock)?;
+    let mut wrong: Vec<String> = Vec::new();
+    for step in &needs.steps {
+        if !lock.steps.contains_key(&step.key) {
+            wrong.push(format!("step \"{}\" is not locked", step.label));
+        }
+    }
+    for url in &needs.sources {
+        if !lock.sources.contains_key(url) {
+            wrong.push(format!("{url} is not locked"));
+        }
+    }
+    let target = Target {
+        recipe: place.recipe.clone(),
+        image: needs.image.clone(),
+        settings: options.settings.clone(),
+        sources: needs.sources.clone(),
+        steps: needs.steps.iter().map(|step| step.key).collect(),
+    };
+    let own = lock.targets.iter().find(|other| {
+        (&other.recipe, &other.image, &other.settings)
+            == (&target.recipe, &target.image, &target.settings)
+    });
+    match own {
+        None if wrong.is_empty() => wrong.push("it was not locked with these parameters".into()),
+        Some(own) => {
+            let labels = own.steps.difference(&target.steps).map(|key| {
+                let step = lock.steps.get(key);
+                step.map_or("a step", |step| step.label.as_str())
+            });
+            wrong.extend(labels.map(|label| format!("step \"{label}\" is not needed any more")));
+            let urls = own.sources.difference(&target.sources);
+            wrong.extend(urls.map(|url| format!("{url} is not needed any more")));
+        }
+        None => {}
+    }
+    let path = place.path();
+    if !wrong.is_empty() {
+        return Err(Error::Verification {
+            message: format!(
+                "{} is not what {} needs:\n  {}",
+                path.display(),
+                options.recipe,
+                wrong.join("\n  ")
+            ),
+            help: Some(format!("run \"vmfab lock {}\"", options.recipe)),
+        });
+    }
+    let mut seen = BTreeSet::new();
+    Ok(Locked {
+        file: path,
+        image: needs.image,
+        steps: needs
+            .steps
+            .iter()
+            .filter(|step| seen.insert(step.key))
+            .filter_map(|step| lock.steps.get(&step.key))
+            .map(|step| LockedStep {
+                name: step.label.clone(),
+                packages: step.packages.as_ref().map(|set| set.packages.len()),
+                new: false,
+            })
+            .collect(),
+        sources: needs
+            .sources
+            .iter()
+            .filter_map(|url| Some((url, lock.sources.get(url)?)))
+            .map(|(url, source)| LockedSource {
+                url: url.clone(),
+                checksum: source.checksum.clone(),
+                new: false,
+            })
+            .collect(),
+        dropped: 0,
+        changed: false,
+    })
+}

@@ -1,0 +1,159 @@
+//! Finding out what an image stands for: the steps are built whose packages are to be known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::build::{self, BuildOptions};
+use super::super::{Context, Error, recipes};
+use super::apply;
+use super::file::Place;
+use super::resolve::{Pins, Resolve};
+use crate::builder::packages;
+use crate::derivation::{NodeId, Outputs, action_key, resolve_inputs};
+use crate::digest::Digest;
+use crate::lock::{Lock, PinnedStep, Source, Target};
+use crate::plan::{PackageStep, Plan};
+use crate::store::{ActionResult, Store};
+
+/// An entry of a lock.
+pub(super) enum Entry<'a> {
+    /// Content from outside, by its address.
+    Source(&'a str),
+    /// A step.
+    Step(&'a PackageStep),
+}
+
+/// What is to be found out.
+pub(super) struct Pinning<'a> {
+    pub(super) context: &'a Context,
+    pub(super) store: &'a Store,
+    pub(super) place: &'a Place,
+    pub(super) options: &'a BuildOptions,
+    pub(super) resolver: &'a dyn Resolve,
+    /// Entries that are found out again although the lock has them.
+    pub(super) afresh: &'a dyn Fn(&Entry<'_>) -> bool,
+}
+
+/// What was found out, and what the lock had.
+pub(super) struct Pinned {
+    pub(super) target: Target,
+    pub(super) sources: BTreeMap<String, Source>,
+    pub(super) steps: BTreeMap<Digest, PinnedStep>,
+    /// The steps in the order in which they run.
+    pub(super) order: Vec<Digest>,
+}
+
+impl Pinning<'_> {
+    /// Finds out what `lock` does not have, or not afresh.
+    pub(super) fn pin(&self, lock: &Lock) -> Result<Pinned, Error> {
+        let afresh = |url: &str| (self.afresh)(&Entry::Source(url));
+        let pins = Pins {
+            afresh: &afresh,
+            ..Pins::new(Some(lock), Some(self.resolver))
+        };
+        let plan = recipes::plan(self.context, self.options, &pins)?;
+        let all = apply::package_steps(&plan, self.place);
+        let mut kept = lock.clone();
+        for step in all.iter().filter(|step| (self.afresh)(&Entry::Step(step))) {
+            kept.steps.remove(&step.key);
+        }
+        let mut locked = plan.clone();
+        let wanted: Vec<PackageStep> = apply::apply(&mut locked, &all, &kept)
+            .into_iter()
+            .cloned()
+            .collect();
+        let found = self.build(&locked, &wanted)?;
+        let mut steps: BTreeMap<Digest, PinnedStep> = BTreeMap::new();
+        for step in &all {
+            let pinned = match kept.steps.get(&step.key).or_else(|| found.get(&step.key)) {
+                Some(pinned) => pinned.clone(),
+                None => continue,
+            };
+            steps.insert(step.key, pinned);
+        }
+        let mut order = Vec::new();
+        for step in &all {
+            if !order.contains(&step.key) {
+                order.push(step.key);
+            }
+        }
+        Ok(Pinned {
+            target: Target {
+                recipe: self.place.recipe.clone(),
+                image: plan.image_name,
+                settings: self.options.settings.clone(),
+                sources: pins.asked(),
+                steps: steps.keys().copied().collect(),
+            },
+            sources: pins.told.into_inner(),
+            steps,
+            order,
+        })
+    }
+
+    /// Builds the steps `wanted` and what they stand on, and reads which packages they installed.
+    fn build(
+        &self,
+        plan: &Plan,
+        wanted: &[PackageStep],
+    ) -> Result<BTreeMap<Digest, PinnedStep>, Error> {
+        let mut found = BTreeMap::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let nodes: BTreeSet<NodeId> = wanted.iter().map(|step| step.node).collect();
+        let (part, originals) = plan.graph.part(&nodes);
+        let in_part = |node: NodeId| {
+            let index = originals.binary_search(&node).unwrap_or_default();
+            NodeId(index as u32)
+        };
+        let afresh = wanted
+            .iter()
+            .filter(|step| (self.afresh)(&Entry::Step(step)))
+            .map(|step| in_part(step.node))
+            .collect();
+        let execution = build::execute(self.context, self.store, plan, &part, self.options, afresh)
+            .and_then(build::finished)?;
+        let outputs = |node: NodeId| execution.outputs[node.index()].as_ref();
+        for step in wanted {
+            let node = in_part(step.node);
+            let installed = outputs(node).and_then(|outputs| outputs.get(packages::OUTPUT));
+            let set = match installed {
+                Some(output) => Some(packages::read(self.store, output).map_err(|error| {
+                    Error::Failed(super::super::Failure {
+                        message: format!("cannot read what \"{}\" installed: {error}", step.label),
+                        help: Some("\"vmfab store verify\" looks for damage".to_owned()),
+                        ..Default::default()
+                    })
+                })?),
+                None => None,
+            };
+            if let Some(set) = &set {
+                // The locked step installs the same: its result is known already.
+                let mut locked = plan.clone();
+                locked.lock(step.node, set);
+                let mut derivation = part.get(node).clone();
+                derivation.params = locked.graph.get(step.node).params.clone();
+                let inputs = resolve_inputs(&derivation, outputs);
+                if let (Some(inputs), Some(outputs)) = (inputs, outputs(node)) {
+                    self.record(&action_key(&derivation, &inputs), outputs)?;
+                }
+            }
+            let pinned = PinnedStep {
+                label: step.label.clone(),
+                packages: set,
+            };
+            found.insert(step.key, pinned);
+        }
+        Ok(found)
+    }
+
+    fn record(&self, key: &crate::digest::ActionKey, outputs: &Outputs) -> Result<(), Error> {
+        let result = ActionResult {
+            outputs: outputs.clone(),
+        };
+        if self.store.action(key).is_none() {
+            self.store.put_action(key, result)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Content from outside that a recipe gives no checksum of: from the lock, else by asking.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use super::super::{Context, pins};
+use crate::lock::{Lock, Source};
+use crate::plan::{PinError, Pinned};
+use crate::recipe::{Fetch, Pin};
+
+/// Finds out which content an address stands for today.
+pub(super) trait Resolve {
+    /// The content.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+}
+
+/// Takes what this host found out before; asks the network about the rest.
+pub(super) struct Remembered<'a>(pub(super) &'a Context);
+
+impl Resolve for Remembered<'_> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        pins::pin(self.0, fetch)
+    }
+}
+
+/// Asks the network, whatever was found out before.
+pub(super) struct Today<'a>(pub(super) &'a Context);
+
+impl Resolve for Today<'_> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        let Some(Pin::Checksums { .. }) = &fetch.pin else {
+            return pins::pin(self.0, fetch);
+        };
+        let found = pins::look_up(self.0, fetch)?;
+        Ok(Pinned {
+            checksum: found.checksum,
+            size: found.size,
+        })
+    }
+}
+
+/// What planning asks about content from outside, and what it was told.
+pub(in crate::ops) struct Pins<'a> {
+    /// The lock, as far as it holds.
+    pub(super) lock: Option<&'a Lock>,
+    /// Addresses that are asked for again although the lock has them.
+    pub(super) afresh: &'a dyn Fn(&str) -> bool,
+    /// Who is asked; without one, what is not locked stands for nothing in particular.
+    pub(super) resolver: Option<&'a dyn Resolve>,
+    /// What was told, by address.
+    pub(super) told: RefCell<BTreeMap<String, Source>>,
+}
+
+impl<'a> Pins<'a> {
+    pub(super) fn new(lock: Option<&'a Lock>, resolver: Option<&'a dyn Resolve>) -> Self {
+        Self {
+            lock,
+            afresh: &|_| false,
+            resolver,
+            told: RefCell::default(),
+        }
+    }
+
+    /// The addresses that were asked about.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        self.told.borrow().keys().cloned().collect()
+    }
+
+    pub(in crate::ops) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        let url = &fetch.url.value;
+        let told = self.told.borrow().get(url).cloned();
+        let locked = || self.lock?.sources.get(url).cloned();
+        let source = match told.or_else(|| locked().filter(|_| !(self.afresh)(url))) {
+            Some(source) => source,
+            None => {
+                let pinned = match self.resolver {
+                    Some(resolver) => resolver.resolve(fetch)?,
+                    // It is not fetched: any name of the content will do.
+                    None => Pinned {
+                        checksum: format!("unknown:{url}"),
+                        size: None,
+                    },
+                };
+                Source {
+                    checksum: pinned.checksum,
+                    size: pinned.size,
+                    resolved: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+                }
+            }
+        };
+        let pinned = Pinned {
+            checksum: source.checksum.clone(),
+            size: source.size,
+        };
+        self.told.borrow_mut().insert(url.clone(), source);
+        Ok(pinned)
+    }
+}
