@@ -43,20 +43,32 @@ pub(crate) struct Ssh {
 impl Ssh {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.reading_context()?;
-        let name = match self.name {
+        let after_dashes = std::env::args_os().skip_while(|word| word != "--").skip(1);
+        let (name, command) = target(self.name, self.command, after_dashes.count());
+        let name = match name {
             Some(name) => name,
             None => machine::only_machine(context)?,
         };
-        let mut ssh = machine::ssh(
-            context,
-            &name,
-            self.user.as_deref(),
-            self.tty,
-            &self.command,
-        )?;
+        let mut ssh = machine::ssh(context, &name, self.user.as_deref(), self.tty, &command)?;
         session.end_progress();
         // ssh takes the place of this process: terminal, signals and exit code are its own.
         Err(not_started(&ssh.exec()))
+    }
+}
+
+/// The machine and the command, when so many words stood after `--`: when all of them did, the first is
+/// of the command, too.
+fn target(
+    name: Option<String>,
+    mut command: Vec<String>,
+    after_dashes: usize,
+) -> (Option<String>, Vec<String>) {
+    match name {
+        Some(first) if after_dashes == command.len() + 1 => {
+            command.insert(0, first);
+            (None, command)
+        }
+        name => (name, command),
     }
 }
 
@@ -78,4 +90,27 @@ pub(super) fn session(
 
 fn not_started(error: &std::io::Error) -> CliError {
     CliError::failed(format!("ssh cannot be started: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_after_the_dashes_are_a_command() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let target = |name: &str, command: &str, after| {
+            let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+            let (name, command) = target(name, words(command), after);
+            format!("{}: {}", name.unwrap_or_default(), command.join(" "))
+        };
+        assert_eq!(target("id", "-u", 2), ": id -u");
+        assert_eq!(target("web", "id -u", 2), "web: id -u");
+        assert_eq!(target("web", "id -u", 0), "web: id -u");
+        assert_eq!(target("", "", 0), ": ");
+    }
 }
