@@ -17,3 +17,4 @@ mod store;
 mod store_format;
 mod support;
 mod transforms;
+mod upstream;

@@ -130,6 +130,7 @@ if [ ! -e /var/lib/first-boot ]; then
     chown -R alpine:alpine /home/alpine
     metadata meta-data/local-hostname >/etc/hostname
     touch /var/lib/first-boot
+    sync
 fi
 hostname -F /etc/hostname
 mkdir -p /etc/dropbear
