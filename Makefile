@@ -6,8 +6,8 @@ SHELL = /bin/bash
 .DEFAULT_GOAL = help
 
 RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client gpgv
-TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace gnupg gzip \ dropbear-bin cpio kmod
-	xz-utils zstd bzip2 zip
+TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace gnupg gzip \
+	xz-utils zstd bzip2 zip dropbear-bin cpio kmod
 BENCH_PACKAGES = $(RUN_PACKAGES) docker.io debian-archive-keyring zstd b3sum restic borgbackup casync time
 UBUNTU_PACKAGES = $(TEST_PACKAGES) ubuntu-archive-keyring
 

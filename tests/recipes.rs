@@ -121,6 +121,7 @@ impl World for Fake {
             None => Err(PinError {
                 message: "nothing is pinned".to_owned(),
                 help: None,
+                outage: false,
             }),
         }
     }

@@ -95,7 +95,10 @@ fn from_an_empty_folder_to_a_shell_in_alpine() {
     let asked = [format!("GET {RELEASE}/{DISK}")];
     assert_eq!(newcomer.server.asked(), asked);
 
-    let shell = newcomer.run(&["ssh", "--", "id -un; cat /proc/cmdline; touch mine; sync"], 0);
+    let shell = newcomer.run(
+        &["ssh", "--", "id -un; cat /proc/cmdline; touch mine; sync"],
+        0,
+    );
     assert!(shell.stdout.starts_with("alpine\n"), "{}", shell.stdout);
     assert!(shell.stdout.contains("root=LABEL=/"), "{}", shell.stdout);
     newcomer.run(&["down", "--force"], 0);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::derivation::{
+    BuildError, BuildRequest, Builder, Derivation, Outputs, Outside, Step, action_key, step,
+};
 use crate::digest::{ActionKey, Checksum};
 use crate::plan::Place;
 use crate::source::{
@@ -34,7 +36,7 @@ impl Builder for Fetch {
             let wanted = FetchRequest {
                 source: &source,
                 checksum: Some(&checksum),
-                size: place.size,
+                size: place.size.filter(|_| place.exact),
                 already: &|| self.store.action(&request.key).is_some(),
             };
             match self.fetcher.fetch(&wanted, &mut taker) {
@@ -45,10 +47,14 @@ impl Builder for Fetch {
                 }
                 // Another place may do where this one does not; what is wrong here is wrong for all.
                 Err(error) => {
-                    let elsewhere =
-                        matches!(error.kind(), FetchKind::Download | FetchKind::Verification);
+                    let everywhere = matches!(
+                        error,
+                        FetchError::Interrupted
+                            | FetchError::NoSpace { .. }
+                            | FetchError::Take { .. }
+                    );
                     failure = Some(outside(&error));
-                    if !elsewhere {
+                    if everywhere {
                         break;
                     }
                 }
@@ -75,10 +81,61 @@ pub(crate) fn outside(error: &FetchError) -> BuildError {
     }
 }
 
+/// Fetches content whose checksum is not known, so that a `fetch` step with the checksum that it turns out
+/// to have is done.
+///
+/// # Errors
+/// It cannot be fetched or stored.
+pub(crate) fn fetch_unknown(
+    fetcher: &Fetcher,
+    store: &Store,
+    source: &Source,
+    size: Option<u64>,
+) -> Result<Fetched, FetchError> {
+    let wanted = FetchRequest {
+        source,
+        checksum: None,
+        size,
+        already: &|| false,
+    };
+    let failed = |source: TakeError| FetchError::Take {
+        name: wanted.source.name().to_owned(),
+        source,
+    };
+    let writer = store.writer().map_err(|error| failed(error.into()))?;
+    let mut taker = IntoStore {
+        store,
+        key: None,
+        writer: Some(writer),
+        outputs: Outputs::new(),
+    };
+    match fetcher.fetch(&wanted, &mut taker)? {
+        Outcome::Fetched(fetched) => Ok(fetched),
+        Outcome::Already => Err(failed("nobody said that it is here".into())),
+    }
+}
+
+/// The key of the step that fetches content with this checksum.
+fn key_of(checksum: &Checksum) -> ActionKey {
+    let step = Step::Fetch(step::Fetch {
+        checksum: checksum.to_string(),
+    });
+    let (builder, version, params) = step.to_parts();
+    let derivation = Derivation {
+        name: String::new(),
+        builder,
+        version,
+        params,
+        inputs: Vec::new(),
+    };
+    action_key(&derivation, &[])
+}
+
 /// Puts what comes into the store while it comes.
 struct IntoStore<'a> {
     store: &'a Store,
-    key: ActionKey,
+    /// Known when the checksum is.
+    key: Option<ActionKey>,
     writer: Option<ObjectWriter>,
     outputs: Outputs,
 }
@@ -87,7 +144,7 @@ impl<'a> IntoStore<'a> {
     fn new(store: &'a Store, key: ActionKey) -> Result<Self, BuildError> {
         Ok(Self {
             store,
-            key,
+            key: Some(key),
             writer: Some(store.writer().map_err(BuildError::other)?),
             outputs: Outputs::new(),
         })
@@ -107,13 +164,14 @@ impl Taker for IntoStore<'_> {
         }
     }
 
-    fn finish(&mut self, _: &Fetched) -> Result<(), TakeError> {
+    fn finish(&mut self, fetched: &Fetched) -> Result<(), TakeError> {
         let Some(writer) = self.writer.take() else {
             return Err("the content was finished already".into());
         };
         self.outputs.insert("blob".to_owned(), writer.finish()?);
         // Now, for after this the download is forgotten: a process that dies would leave nothing.
         let outputs = self.outputs.clone();
-        Ok(self.store.put_action(&self.key, ActionResult { outputs })?)
+        let key = self.key.unwrap_or_else(|| key_of(&fetched.checksum));
+        Ok(self.store.put_action(&key, ActionResult { outputs })?)
     }
 }

@@ -25,6 +25,8 @@ pub mod packages;
 mod transform;
 mod tree;
 
+pub(crate) use fetch::fetch_unknown;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::plan::{PinError, Pinned};
 use crate::recipe::{Fetch, Pin};
-use crate::source::{ChecksumsRequest, Fetcher, Signature, Source};
+use crate::source::{ChecksumsRequest, FetchError, FetchKind, Fetcher, Signature, Source};
 
 /// What was found out about an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ pub(super) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> 
         return Err(PinError {
             message: "the recipe has no checksum of it".to_owned(),
             help: None,
+            outage: false,
         });
     };
     let remembered = match read(context, fetch) {
@@ -79,6 +81,7 @@ fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), Pi
         Source::new(&beside(&fetch.url.value, text)).map_err(|error| PinError {
             message: error.to_string(),
             help: None,
+            outage: false,
         })
     };
     let source = place(&fetch.url.value)?;
@@ -103,11 +106,50 @@ fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), Pi
             .zip(keyring.as_deref())
             .map(|(source, keyring)| Signature { source, keyring }),
     };
-    let resolved = fetcher.resolve(&request).map_err(|error| PinError {
+    let resolved = fetcher.resolve(&request).map_err(unresolved)?;
+    Ok((resolved.checksum.to_string(), resolved.size.or(fetch.size)))
+}
+
+/// Forgets what all addresses stood for, unless it is only `looked`; tells how many there were.
+pub(super) fn forget(context: &Context, looked: bool) -> usize {
+    let entries = fs::read_dir(context.home.pins());
+    let files = entries.into_iter().flatten().flatten();
+    files
+        .filter(|entry| looked || fs::remove_file(entry.path()).is_ok())
+        .count()
+}
+
+/// Fetches content that nothing is known of into the store, and tells what it is: the first time is taken
+/// on trust, and the lock holds every later one to it.
+///
+/// # Errors
+/// It cannot be fetched or stored.
+pub(super) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
+    let failed = |message: String| PinError {
+        message,
+        help: None,
+        outage: true,
+    };
+    let source = Source::new(&fetch.url.value).map_err(|error| failed(error.to_string()))?;
+    let store = context.store().map_err(|error| failed(error.to_string()))?;
+    let fetched = builder::fetch_unknown(&context.fetcher(), &store, &source, fetch.size);
+    let fetched = fetched.map_err(unresolved)?;
+    Ok(Pinned {
+        checksum: fetched.checksum.to_string(),
+        size: Some(fetched.size),
+    })
+}
+
+/// The network, a server or a signature fails: no mistake of the recipe, unless it names the wrong list.
+fn unresolved(error: FetchError) -> PinError {
+    PinError {
         message: error.to_string(),
         help: Some(error.remedy().join("; ")),
-    })?;
-    Ok((resolved.checksum.to_string(), resolved.size.or(fetch.size)))
+        outage: matches!(
+            error.kind(),
+            FetchKind::Download | FetchKind::Offline | FetchKind::Local | FetchKind::Missing
+        ),
+    }
 }
 
 /// A URL as it is, or a name as that of a file beside `url`.

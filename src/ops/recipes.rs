@@ -23,7 +23,19 @@ pub struct HostFiles<'a> {
 
 impl Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
-        fs::read_to_string(path)
+        // Who opens a pipe waits for a writer.
+        if path.exists() && !path.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file",
+            ));
+        }
+        let bytes = fs::read(path)?;
+        String::from_utf8(bytes).map_err(|_| {
+            let message = "it is no text; a disk is what an image starts from: \
+                           image \"x\" { from \"./disk.qcow2\" }";
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -69,8 +81,27 @@ impl World for HostWorld<'_> {
     }
 
     fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        let meta = fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err("it is not a regular file".into());
+        }
         let file = fs::File::open(path)?;
-        let format = match Format::of(&file)? {
+        let found = Format::of(&file)?;
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if let Some(named) = ending.and_then(Format::named)
+            && named != Format::Raw
+            && found == Format::Raw
+        {
+            return Err(format!("nothing in it says that it is {}", named.name()).into());
+        }
+        if found == Format::Raw && (meta.len() == 0 || meta.len() % 512 != 0) {
+            let message = format!(
+                "a raw disk is whole sectors of 512 bytes, and it has {}",
+                meta.len()
+            );
+            return Err(message.into());
+        }
+        let format = match found {
             Format::Raw => DiskFormat::Raw,
             Format::Qcow2 => DiskFormat::Qcow2,
             Format::Vmdk => DiskFormat::Vmdk,

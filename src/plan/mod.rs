@@ -68,6 +68,8 @@ pub struct PinError {
     pub message: String,
     /// What to do; the usual advice when absent.
     pub help: Option<String>,
+    /// Whether the recipe could do nothing about it: a network or a server fails.
+    pub outage: bool,
 }
 
 /// Where content from outside can be had.
@@ -77,6 +79,8 @@ pub struct Place {
     pub urls: Vec<String>,
     /// Its size in bytes, when that is known.
     pub size: Option<u64>,
+    /// Whether the recipe gives the size: what has another is wrong.
+    pub exact: bool,
 }
 
 impl Place {
@@ -143,6 +147,15 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Recipe(#[from] Box<Problem>),
+    /// What an address stands for could not be found out, and the recipe is not to blame.
+    #[error("{message}")]
+    #[diagnostic(help("{help}"))]
+    Outage {
+        /// What failed, and why.
+        message: String,
+        /// What to do.
+        help: String,
+    },
     /// The graph is not in order: a mistake in this program.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub hostname: Option<String>,
     pub ports: Vec<Port>,
     pub users: Vec<Account>,
+    /// The account that is entered, when an image names one.
+    user: Option<String>,
 }
 
 /// An account of the image.
@@ -66,6 +68,7 @@ impl Settings {
             hostname: None,
             ports: Vec::new(),
             users: Vec::new(),
+            user: None,
         }
     }
 
@@ -125,6 +128,7 @@ impl Settings {
             hostname: template.hostname.clone(),
             ports: template.ports.clone(),
             users,
+            user: Some(ssh_user.clone()).filter(|user| foreign && user != "root"),
         }
     }
 
@@ -146,6 +150,8 @@ impl Settings {
         }
         if let Some(kernel) = &image.kernel {
             self.kernel = Some(kernel.clone());
+            // The initrd of another kernel has the modules of that.
+            self.initrd = None;
         }
         if let Some(initrd) = &image.initrd {
             self.initrd = Some(initrd.clone());
@@ -168,6 +174,9 @@ impl Settings {
                 recipe::Seed::Ec2 => Seed::Ec2,
                 recipe::Seed::None => Seed::None,
             };
+        }
+        if let Some(user) = &image.boot.user {
+            self.user = Some(user.value.clone());
         }
         if let Some(user) = &image.boot.user
             && user.value != "root"
@@ -216,7 +225,20 @@ impl Settings {
 
     /// The first user with sudo, else the first user, else root.
     pub(super) fn ssh_user(&self) -> String {
-        ssh_user(&self.users.iter().collect::<Vec<_>>())
+        self.user_of(&self.users.iter().collect::<Vec<_>>())
+    }
+
+    /// The account that an image names, else the first with sudo, else the first, else root.
+    fn user_of(&self, accounts: &[&Account]) -> String {
+        let named = self.user.as_ref().filter(|name| {
+            *name == "root" || accounts.iter().any(|account| account.name == **name)
+        });
+        let sudoer = accounts.iter().find(|account| account.sudo);
+        match (named, sudoer.or(accounts.first())) {
+            (Some(name), _) => name.clone(),
+            (None, Some(account)) => account.name.clone(),
+            (None, None) => "root".to_owned(),
+        }
     }
 
     /// Size of the disk of a tree in bytes.
@@ -237,7 +259,7 @@ impl Settings {
         Ok(Access {
             architecture: architecture.to_owned(),
             boot: self.boot_profile(architecture)?,
-            ssh_user: ssh_user(&self.there()),
+            ssh_user: self.user_of(&self.there()),
             users: homes(&self.there()),
         })
     }
@@ -336,14 +358,6 @@ fn homes(accounts: &[&Account]) -> BTreeMap<String, String> {
         .map(|account| (account.name.clone(), account.home.clone()))
         .chain([root])
         .collect()
-}
-
-/// The first account with sudo, else the first, else root.
-fn ssh_user(accounts: &[&Account]) -> String {
-    let sudoer = accounts.iter().find(|account| account.sudo);
-    sudoer
-        .or(accounts.first())
-        .map_or_else(|| "root".to_owned(), |account| account.name.clone())
 }
 
 /// The usual arguments, then those of the recipe. `root=`, `ro` or `rw`, and `console=` of the

@@ -52,6 +52,7 @@ impl World for NoTags {
         Err(PinError {
             message: "nothing is pinned".to_owned(),
             help: None,
+            outage: false,
         })
     }
 }

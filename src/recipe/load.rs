@@ -301,7 +301,10 @@ impl Loader<'_> {
                     self.report(
                         Problem::new(
                             &reference.span,
-                            format!("there is no file {}", path.display()),
+                            match self.files.is_directory(&path) {
+                                true => format!("{} is a directory, not a disk", path.display()),
+                                false => format!("there is no file {}", path.display()),
+                            },
                             "not found",
                         )
                         .with_help("paths count from the directory of the recipe file"),

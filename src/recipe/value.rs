@@ -442,6 +442,15 @@ pub(super) fn url(text: &str) -> Parsed<String> {
         .iter()
         .find_map(|scheme| text.strip_prefix(scheme));
     let clean = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`');
+    let host = rest.and_then(|rest| rest.split('/').next());
+    if host.is_some_and(|host| host.contains('@')) {
+        // It is not repeated: messages go to logs.
+        return Err(Wrong {
+            message: "the address has a user name or a password in it".to_owned(),
+            help: "recipes and locks are shared: leave it out, and put it into a mirror of the \
+                   configuration (docs/config.md)",
+        });
+    }
     match rest {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && text.chars().all(clean) => {
             Ok(text.to_owned())

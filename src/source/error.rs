@@ -179,8 +179,10 @@ pub enum FetchKind {
 impl FetchError {
     /// What is to be done about it, roughly.
     #[must_use]
-    pub const fn kind(&self) -> FetchKind {
+    pub fn kind(&self) -> FetchKind {
         match self {
+            // Wrong bytes are worse than none.
+            Self::Download { attempts, .. } if is_wrong(attempts) => FetchKind::Verification,
             Self::Download { .. } => FetchKind::Download,
             Self::Mismatch { .. }
             | Self::WrongSize { .. }
@@ -199,13 +201,7 @@ impl FetchError {
         let one = |text: &str| vec![text.to_owned()];
         match self {
             Self::Download { attempts, .. } => download_remedy(attempts),
-            Self::Mismatch { .. } | Self::WrongSize { .. } => vec![
-                "either the file was replaced at its origin, or its bytes were altered on the way; \
-                 nothing of it was kept"
-                    .to_owned(),
-                "when the origin announces a new version, accept it with: vmfab update".to_owned(),
-                "when it does not, do not use it: try another network or mirror".to_owned(),
-            ],
+            Self::Mismatch { .. } | Self::WrongSize { .. } => mismatch_remedy(),
             Self::List { .. } => one(
                 "look into the list: it must be the one that belongs to the file, of the same release",
             ),
@@ -237,8 +233,28 @@ impl FetchError {
     }
 }
 
+fn is_wrong(attempts: &[Attempt]) -> bool {
+    let mut errors = attempts.iter().map(|attempt| &attempt.error);
+    errors.any(|error| matches!(error, AttemptError::Wrong(_)))
+}
+
+fn mismatch_remedy() -> Vec<String> {
+    vec![
+        "either the file was replaced at its origin, or its bytes were altered on the way; nothing of \
+         it was kept"
+            .to_owned(),
+        "when the origin announces a new version, accept it: by its new checksum where the recipe or \
+         --set gives one, else with vmfab update"
+            .to_owned(),
+        "when it does not, do not use it: try another network or mirror".to_owned(),
+    ]
+}
+
 fn download_remedy(attempts: &[Attempt]) -> Vec<String> {
-    let mut remedy = Vec::new();
+    let mut remedy = match is_wrong(attempts) {
+        true => mismatch_remedy(),
+        false => Vec::new(),
+    };
     for attempt in attempts {
         let AttemptError::Http(error) = &attempt.error else {
             continue;

@@ -51,6 +51,7 @@ impl Scene {
             settings: BTreeMap::new(),
             accel: Some(AccelChoice::Tcg),
             recreate: false,
+            adopt: false,
             until: Until::Console,
             timeout: MOMENT,
         }
@@ -429,7 +430,12 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
         project: moved,
         bench: scene.bench,
     };
-    assert_eq!(outcomes(&scene.up(&[])), [("web", "started")]);
+    scene.run(["up"]).ends_with(2).says("was not made here");
+    let adopting = UpOptions {
+        adopt: true,
+        ..Scene::options(&[])
+    };
+    assert_eq!(outcomes(&scene.up_as(&adopting)), [("web", "started")]);
     scene.run(["stop", "--force", "web"]).ends_with(0);
     // An overlay that names a file of the host for its data.
     let overlay = scene.machines().join("web/overlay.qcow2");

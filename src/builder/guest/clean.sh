@@ -25,7 +25,7 @@ fi
 
 # First boot. cloud-init removes what it knows of; without the program what it keeps goes.
 if have cloud-init; then
-    cloud-init clean --logs --seed >/dev/null 2>&1 || gone /var/lib/cloud/*
+    cloud-init clean --logs >/dev/null 2>&1 || gone /var/lib/cloud/*
 else
     gone /var/lib/cloud/instance /var/lib/cloud/instances /var/lib/cloud/data /var/lib/cloud/sem
 fi
@@ -43,7 +43,7 @@ cut -d : -f 6 /etc/passwd | sort -u | while read -r home; do
             gone "$keys"
         fi
     done
-    gone "$home/.ssh/known_hosts" "$home/.ssh/known_hosts.old" "$home/.bash_history" "$home/.ash_history" \
+    gone "$home/.bash_history" "$home/.ash_history" \
         "$home/.sh_history" "$home/.zsh_history" "$home/.lesshst" "$home/.wget-hsts"
     rmdir "$home/.ssh" 2>/dev/null
 done
@@ -66,6 +66,6 @@ gone /var/log/journal/* /var/log/apt/* /var/log/dnf* /var/log/hawkey.log /var/lo
 find /var/log -xdev -type f | while read -r log; do empty "$log"; done
 
 # What is there for a moment.
-find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null
+find /tmp -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null
 sync
 exit 0

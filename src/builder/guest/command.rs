@@ -27,6 +27,14 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 /// With this code `ssh` ends when it has no connection, or lost it.
 const LOST: i32 = 255;
 
+/// Unpacks standard input. GNU's tar would put directories in the place of links to directories, and give
+/// those that are there other owners and modes: a system whose `/lib` is a link would not survive it.
+const UNPACK: &str = "
+if tar --version 2>/dev/null | grep -q GNU
+then exec tar --keep-directory-symlink --no-overwrite-dir -xpf -
+else exec tar -xpf -
+fi";
+
 /// A command that root runs in a guest.
 #[derive(Default)]
 pub struct Command<'a> {
@@ -145,7 +153,7 @@ impl Session {
         destination: &str,
         report: &Report<'_>,
     ) -> Result<(), BuildError> {
-        let argv = ["tar", "-xpf", "-"].map(str::to_owned).into();
+        let argv = ["sh", "-ec", UNPACK].map(str::to_owned).into();
         let command = Command {
             label: Some(format!("unpack files below {destination}")),
             argv,

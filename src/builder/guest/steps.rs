@@ -30,10 +30,10 @@ const BOOT: Duration = Duration::from_secs(300);
 const SET_LINE: &str = r#"
 mkdir -p -- "${1%/*}/"
 touch -- "$1"
-awk -v prefix="$2" -v line="$3" '
-    index($0, prefix) == 1 { if (!done) print line; done = 1; next }
+PREFIX=$2 LINE=$3 awk '
+    index($0, ENVIRON["PREFIX"]) == 1 && !done { print ENVIRON["LINE"]; done = 1; next }
     { print }
-    END { if (!done) print line }' "$1" >"$1.vmfab-new"
+    END { if (!done) print ENVIRON["LINE"] }' "$1" >"$1.vmfab-new"
 cat "$1.vmfab-new" >"$1"
 rm -f "$1.vmfab-new"
 "#;
@@ -432,6 +432,7 @@ mod tests {
             ("127.0.1.1 a", "127.0.1.1 a\n"),
             ("127.0.1.1 b", "127.0.1.1 b\n"),
             ("::1 c", "127.0.1.1 b\n::1 c\n"),
+            ("A a\\tb", "127.0.1.1 b\n::1 c\nA a\\tb\n"),
         ] {
             let prefix = line.split(' ').next().unwrap();
             let status = std::process::Command::new("sh")

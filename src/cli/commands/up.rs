@@ -59,6 +59,10 @@ pub(crate) struct Up {
     #[arg(long)]
     recreate: bool,
 
+    /// Take over machines that came with the directory, of a project that was moved
+    #[arg(long)]
+    adopt: bool,
+
     /// Do not ask before something is lost
     #[arg(short, long)]
     yes: bool,
@@ -121,6 +125,7 @@ impl Up {
             settings: self.settings.into_iter().collect(),
             accel: self.accel.map(Into::into),
             recreate: self.recreate,
+            adopt: self.adopt,
             until: Until::Ssh,
             timeout: Duration::from_secs(self.timeout),
         }

@@ -144,6 +144,12 @@ impl<'a> Parts<'a> {
     /// Reads a table.
     fn table(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, ForeignError> {
         self.inside(offset, length)?;
+        if length > LARGEST_TABLE {
+            return Err(malformed(
+                self.format,
+                "one of its tables is larger than 32 MiB",
+            ));
+        }
         self.tables = self
             .tables
             .checked_sub(length)
@@ -165,6 +171,9 @@ impl<'a> Parts<'a> {
         }
     }
 }
+
+/// The largest table that is read, as in QEMU: one of 32 MiB is for 2 TiB and more.
+const LARGEST_TABLE: u64 = 32 << 20;
 
 fn malformed(format: Format, why: impl Into<String>) -> ForeignError {
     ForeignError::Malformed {

@@ -20,7 +20,7 @@ use super::{Context, Error};
 use crate::lock::{Lock, Target};
 use file::Place;
 use pin::Pinning;
-use resolve::Remembered;
+use resolve::Today;
 
 /// What a lock has for an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +75,7 @@ pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> 
         store: &store,
         place: &place,
         options,
-        resolver: &Remembered(context),
+        resolver: &Today(context),
         afresh: &|_| false,
     }
     .pin(&before)?;

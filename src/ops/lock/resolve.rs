@@ -33,7 +33,7 @@ pub(super) struct Today<'a>(pub(super) &'a Context);
 impl Resolve for Today<'_> {
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         let Some(Pin::Checksums { .. }) = &fetch.pin else {
-            return pins::pin(self.0, fetch);
+            return pins::download(self.0, fetch);
         };
         let found = pins::look_up(self.0, fetch)?;
         Ok(Pinned {

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::build::BuildOptions;
-use super::super::{Context, Error};
+use super::super::{Context, Error, pins};
 use super::file::{self, Place};
 use super::pin::{Entry, Pinning};
 use super::resolve::Today;
 use crate::digest::Digest;
+use crate::event::Event;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
 
 /// What to update.
@@ -83,6 +84,27 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
     let store = context.store()?;
     let path = options.directory.join(FILE_NAME);
     let Some(before) = file::read(&path)? else {
+        // Builds without a lock remember what they looked up.
+        let count = match options.names.is_empty() {
+            true => pins::forget(context, options.dry_run),
+            false => 0,
+        };
+        if count > 0 {
+            let verb = if options.dry_run { "would be" } else { "are" };
+            context.emit(Event::Note {
+                message: format!(
+                    "there is no lock file; checksums of {count} addresses that were remembered {verb} \
+                     looked up again by the next build"
+                ),
+            });
+            return Ok(Updated {
+                file: path,
+                steps: Vec::new(),
+                sources: Vec::new(),
+                looked_at: count,
+                written: false,
+            });
+        }
         return Err(Error::NotFound {
             noun: "lock file",
             name: path.display().to_string(),

@@ -207,6 +207,7 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         settings: std::collections::BTreeMap::new(),
         accel: None,
         recreate: false,
+        adopt: false,
         until: Until::Ssh,
         timeout: Duration::ZERO,
     };

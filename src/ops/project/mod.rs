@@ -40,6 +40,8 @@ pub struct UpOptions {
     pub accel: Option<AccelChoice>,
     /// Make the named machines anew.
     pub recreate: bool,
+    /// Take over machines that this home knows nothing of.
+    pub adopt: bool,
     /// What is waited for.
     pub until: Until,
     /// How long, for each machine.

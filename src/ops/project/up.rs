@@ -72,6 +72,9 @@ pub fn up<E: From<Error>>(
     let turn = projects
         .turn(project, context.sink.as_ref(), &context.interrupt)
         .map_err(Error::from)?;
+    if !options.adopt {
+        refuse_strangers(context, project, &projects)?;
+    }
     let planned = plan(context, options)?;
     agree(&planned)?;
     machine::require_programs()?;
@@ -368,6 +371,37 @@ fn cache_hit(context: &Context, image: &str) {
     context.emit(Event::Note {
         message: format!("{image}: cache hit"),
     });
+}
+
+/// Machines that this home knows nothing of came with the directory: from a project that was moved, or from
+/// somebody else, who decided what is in them and where links in them lead.
+///
+/// # Errors
+/// There are such machines.
+fn refuse_strangers(
+    context: &Context,
+    project: &Project,
+    projects: &Projects,
+) -> Result<(), Error> {
+    let machines = project.machines(&context.home).list()?;
+    let Some(first) = machines.first() else {
+        return Ok(());
+    };
+    if projects.find(project)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "the machine \"{}\" came with {}, and was not made here",
+            first.name(),
+            project.root().display()
+        ),
+        help: Some(
+            "if the project is yours and was moved, take its machines over with: vmfab up --adopt; \
+             else remove its directory .vmfab, and up makes new ones"
+                .to_owned(),
+        ),
+    })
 }
 
 /// What the machines that are there need, unless the home knows it: of a project that was moved, or

@@ -141,6 +141,7 @@ impl Lowering<'_> {
             return Ok(());
         };
         disk.kernel = Some(self.file_of(disk, "kernel", kernel)?);
+        disk.initrd = None;
         if let Some(initrd) = initrd {
             disk.initrd = Some(self.file_of(disk, "initrd", initrd)?);
         }

@@ -1,5 +1,7 @@
 //! Content from outside, and what is done to it before it is a disk, a layer or a file.
 
+use std::collections::btree_map::Entry;
+
 use super::{Lowering, input};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
@@ -28,11 +30,15 @@ impl Lowering<'_> {
             _ => self.world.pin(fetch).map_err(|error| {
                 let url = &fetch.url.value;
                 let message = format!("cannot tell which content {url} stands for: {error}");
-                Problem::new(&fetch.url.span, message, "not pinned").with_help(
-                    error.help.clone().unwrap_or_else(|| {
+                if error.outage {
+                    let help = error.help.clone().unwrap_or_default();
+                    return PlanError::Outage { message, help };
+                }
+                Problem::new(&fetch.url.span, message, "not pinned")
+                    .with_help(error.help.clone().unwrap_or_else(|| {
                         "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"".to_owned()
-                    }),
-                )
+                    }))
+                    .into()
             })?,
         };
         let place = Place {
@@ -41,7 +47,8 @@ impl Lowering<'_> {
                 .chain(&fetch.mirrors)
                 .cloned()
                 .collect(),
-            size: pinned.size.or(fetch.size),
+            size: fetch.size.or(pinned.size),
+            exact: fetch.size.is_some(),
         };
         let name = place.name().to_owned();
         let node = match self.fetch_nodes.get(&pinned.checksum) {
@@ -55,7 +62,20 @@ impl Lowering<'_> {
             }
         };
         self.fetch_nodes.insert(pinned.checksum.clone(), node);
-        self.places.insert(pinned.checksum, place);
+        match self.places.entry(pinned.checksum) {
+            Entry::Vacant(entry) => drop(entry.insert(place)),
+            // Content that is fetched twice can be had at all of its addresses.
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                for url in place.urls {
+                    if !known.urls.contains(&url) {
+                        known.urls.push(url);
+                    }
+                }
+                known.size = known.size.or(place.size);
+                known.exact |= place.exact;
+            }
+        }
         Ok(input("blob", node, "blob"))
     }
 

@@ -13,6 +13,8 @@ use crate::store::table::Table;
 
 /// The output of derivations that make images.
 const IMAGE: &str = "config";
+/// The only output of results that say where in an object something is.
+const PLACE: &str = "packages";
 
 /// What stays.
 pub(super) struct Plan {
@@ -39,7 +41,12 @@ pub(super) fn decide(
     let mut report = Collection::default();
     let mut images = 0;
     let mut full = false;
+    let mut places = Vec::new();
     for result in results {
+        if place(result).is_some() {
+            places.push(result);
+            continue;
+        }
         let is_image = result.outputs.iter().any(|(name, _)| name == IMAGE);
         let among_last = is_image && images < options.keep_last;
         images += usize::from(is_image);
@@ -77,6 +84,13 @@ pub(super) fn decide(
             mark.object(key, catalogs)?;
         }
     }
+    // A place says where in an object something is: it stays as long as that does, and keeps nothing.
+    for result in places {
+        match place(result).is_some_and(|object| mark.is_live(object)) {
+            true => drop(kept.insert(result.key)),
+            false => report.dropped.push(dropped(result, Reason::Unused)),
+        }
+    }
     report.too_large = room.is_some_and(|room| room.used > room.most);
     report.dropped.reverse();
     report.results.kept = kept.len() as u64;
@@ -89,6 +103,16 @@ pub(super) fn decide(
     report.objects.kept = live as u64;
     report.objects.removed = (catalogs.objects.len() - live) as u64;
     Ok(Plan { kept, report })
+}
+
+/// The object of a result that only says where something is.
+fn place(result: &Found) -> Option<&Digest> {
+    match result.outputs.iter().next() {
+        Some((name, object)) if result.outputs.len() == 1 && name == PLACE => {
+            Some(object.id.digest())
+        }
+        _ => None,
+    }
 }
 
 /// The objects that stay with a result: its outputs, and what those of them that are image configs refer to.
