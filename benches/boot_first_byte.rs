@@ -76,7 +76,7 @@ impl Drop for Machine<'_> {
 }
 
 /// The arguments of the process that works in the machine's directory and is a QEMU.
-fn command_line_of_qemu(directory: &Path) -> Vec<OsString> {
+pub(crate) fn command_line_of_qemu(directory: &Path) -> Vec<OsString> {
     let directory = fs::canonicalize(directory).unwrap();
     fs::read_dir("/proc")
         .unwrap()
@@ -96,16 +96,9 @@ fn command_line_of_qemu(directory: &Path) -> Vec<OsString> {
 }
 
 fn raw(directory: &Path, arguments: &[OsString]) -> Duration {
-    let overlay = directory.join("overlay.qcow2");
-    let backing = backing_file(&overlay);
     let console = directory.join("console.log");
     let _ = fs::remove_file(&console);
-    time(
-        tool("qemu-img", "qemu-utils")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .arg(&backing)
-            .arg(&overlay),
-    );
+    new_overlay(directory);
     let started = Instant::now();
     let mut qemu = Command::new(&arguments[0])
         .args(&arguments[1..])
@@ -122,6 +115,18 @@ fn raw(directory: &Path, arguments: &[OsString]) -> Duration {
     took
 }
 
+/// Puts an empty overlay over the same disk in the place of a machine's.
+pub(crate) fn new_overlay(directory: &Path) {
+    let overlay = directory.join("overlay.qcow2");
+    let backing = backing_file(&overlay);
+    time(
+        tool("qemu-img", "qemu-utils")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(&backing)
+            .arg(&overlay),
+    );
+}
+
 fn backing_file(overlay: &Path) -> String {
     let info = tool("qemu-img", "qemu-utils")
         .args(["info", "--output=json"])
@@ -132,7 +137,7 @@ fn backing_file(overlay: &Path) -> String {
     info["full-backing-filename"].as_str().unwrap().to_owned()
 }
 
-fn end(child: &mut Child, signal: Signal) {
+pub(crate) fn end(child: &mut Child, signal: Signal) {
     let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
     kill_process(pid, signal).unwrap();
     child.wait().unwrap();

@@ -18,6 +18,7 @@ mod boot_first_byte;
 mod build_changed;
 mod build_cold;
 mod build_unchanged;
+mod disk_step;
 mod many_derivations;
 mod store_dedup;
 mod store_gc;
@@ -25,6 +26,7 @@ mod store_ingest;
 mod store_materialise;
 mod store_memory;
 mod store_verify;
+mod up_warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -39,7 +41,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 11] = [
+const MEASUREMENTS: [Measurement; 13] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -59,6 +61,14 @@ const MEASUREMENTS: [Measurement; 11] = [
     Measurement {
         name: "boot-first-byte",
         run: boot_first_byte::run,
+    },
+    Measurement {
+        name: "up-warm",
+        run: up_warm::run,
+    },
+    Measurement {
+        name: "disk-step",
+        run: disk_step::run,
     },
     Measurement {
         name: "store-ingest",

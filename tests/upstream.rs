@@ -342,3 +342,40 @@ fn a_role_on_a_disk_that_somebody_else_made() {
     );
     assert_eq!(keys, own);
 }
+
+#[test]
+fn a_role_that_cannot_be_built_gives_way_to_its_base_when_asked() {
+    let _turn = Machine::turn();
+    let newcomer = Newcomer::new();
+    let recipe = format!(
+        "image \"role\" {{ from \"alpine\" {{ set \"disk-sha256\" \"{}\" }}; copy \"./gone\" \"/gone\" }}\n",
+        disk().1
+    );
+    let folder = newcomer.folder.path();
+    fs::write(folder.join("role.kdl"), recipe).unwrap();
+    fs::create_dir(folder.join("gone")).unwrap();
+    fs::write(folder.join("gone/file"), "x").unwrap();
+    // The account of the disk may not become root: the step cannot be done.
+    let boot = [
+        "boot",
+        "role.kdl",
+        "--name",
+        "role",
+        "--accel",
+        "tcg",
+        "--timeout",
+        "300",
+    ];
+    let failed = newcomer.run(&boot, 1).stderr;
+    assert!(failed.contains("neither sudo nor doas"), "{failed}");
+    let mut asked = boot.to_vec();
+    asked.push("--fallback");
+    let booted = newcomer.run(&asked, 0).stderr;
+    assert!(booted.contains("role.kdl cannot be built"), "{booted}");
+    assert!(booted.contains("not role.kdl but alpine"), "{booted}");
+    assert_eq!(
+        newcomer.run(&["ssh", "role", "--", "id -un"], 0).stdout,
+        "alpine\n"
+    );
+    newcomer.run(&["rm", "--force", "role"], 0);
+}

@@ -25,6 +25,8 @@ pub struct BuildOptions {
     pub recipe: String,
     /// Which image of the recipe; when absent the one named like the recipe, or the only one.
     pub image: Option<String>,
+    /// Build what the image starts from, at the bottom, in its place.
+    pub generic: bool,
     /// Values of parameters.
     pub settings: BTreeMap<String, String>,
     /// Tags that are to name the image; its own name when empty.

@@ -12,7 +12,7 @@ use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
 use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
-use crate::recipe::{self, DiskFormat, Fetch, Files, Loaded};
+use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// Files of this host.
@@ -174,7 +174,11 @@ pub(super) fn plan(
         }
         return Err(error);
     }
-    let loaded = load(context, path, settings)?;
+    let mut loaded = load(context, path, settings)?;
+    if options.generic {
+        generic(&mut loaded, image);
+    }
+    let image = image.filter(|_| !options.generic);
     if loaded.images.is_empty() {
         return Err(Error::Usage {
             message: format!("{recipe} describes machines, and no image"),
@@ -187,6 +191,19 @@ pub(super) fn plan(
         pins,
     };
     plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
+}
+
+/// Leaves of the images of a recipe only the one at the bottom of what `image` starts from.
+fn generic(loaded: &mut Loaded, image: Option<&str>) {
+    let name = image.unwrap_or(&loaded.recipe.name);
+    let named = loaded.images.iter().find(|one| one.name.value == name);
+    let Some(mut bottom) = named.or(loaded.images.first()).cloned() else {
+        return;
+    };
+    while let Base::Image(base) = &bottom.base {
+        bottom = base.clone();
+    }
+    loaded.images = vec![bottom];
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a

@@ -260,7 +260,7 @@ fn steps_on_a_local_disk_run_in_a_machine() {
         .iter()
         .map(|program| program.file_name())
         .collect();
-    assert_eq!(programs, ["qemu-img", "qemu-system-x86_64", "ssh"]);
+    assert_eq!(programs, ["bwrap", "qemu-img", "qemu-system-x86_64", "ssh"]);
 }
 
 #[test]
@@ -326,6 +326,6 @@ fn what_cannot_be_planned_says_why() {
     an image that is made from a tree has its kernel in the tree
     disks that are made from a tree have no boot loader for a BIOS
     nothing can be done to what was unpacked
-    there is no file data
+    data is a directory, not a disk
     "#);
 }

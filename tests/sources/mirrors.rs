@@ -64,7 +64,8 @@ fn a_mirror_with_wrong_bytes_is_left_for_the_next_place() {
     assert!(matches!(error, FetchError::Mismatch { .. }), "{error}");
     origin.always("/a", Fault::Status(404, None));
     let error = desk.refuses(&origin.url("/a"), Some(&sha256(&bytes)));
-    assert_eq!(error.kind(), FetchKind::Download);
+    // Wrong bytes are worse than none.
+    assert_eq!(error.kind(), FetchKind::Verification);
     let text = error.to_string();
     assert!(
         text.contains("is not what it should be") && text.contains("404"),

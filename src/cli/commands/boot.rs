@@ -49,6 +49,10 @@ pub(crate) struct Boot {
     #[arg(long, value_parser = parse_name)]
     name: Option<MachineName>,
 
+    /// When a recipe cannot be built, boot what its image starts from
+    #[arg(long)]
+    fallback: bool,
+
     /// Memory
     #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     memory: u32,
@@ -133,7 +137,13 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = machine::image(context, &self.image, &self.settings, self.lock.locked)?;
+        let image = machine::image(
+            context,
+            &self.image,
+            &self.settings,
+            self.lock.locked,
+            self.fallback,
+        )?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();

@@ -4,8 +4,10 @@ use super::super::build::{self, BuildOptions};
 use super::super::images::{self, FoundImage};
 use super::super::{Context, Error, recipes};
 use super::require_programs;
+use crate::event::Event;
 
-/// The image that a user named: one of the store, or what a recipe gives, which must be `locked` or not.
+/// The image that a user named: one of the store, or what a recipe gives, which must be `locked` or not. When
+/// that cannot be built and `fallback` is wanted, it is what the image starts from.
 ///
 /// # Errors
 /// There is none, or it cannot be built.
@@ -14,6 +16,7 @@ pub fn image(
     name: &str,
     settings: &[(String, String)],
     locked: bool,
+    fallback: bool,
 ) -> Result<FoundImage, Error> {
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
@@ -27,7 +30,26 @@ pub fn image(
         locked,
         ..BuildOptions::default()
     };
-    Ok(build_image(context, &options)?.image)
+    match build_image(context, &options) {
+        Err(error) if fallback && !matches!(error, Error::Interrupted | Error::Recipe(_)) => {
+            let generic = BuildOptions {
+                generic: true,
+                ..options
+            };
+            context.emit(Event::Warning {
+                message: format!("{name} cannot be built: {error}"),
+            });
+            let built = build_image(context, &generic)?;
+            context.emit(Event::Warning {
+                message: format!(
+                    "this is not {name} but {}, which it starts from, as --fallback says",
+                    built.name
+                ),
+            });
+            Ok(built.image)
+        }
+        result => Ok(result?.image),
+    }
 }
 
 /// An image that a recipe gave.

@@ -107,10 +107,8 @@ pub(super) fn decide(
 
 /// The object of a result that only says where something is.
 fn place(result: &Found) -> Option<&Digest> {
-    match result.outputs.iter().next() {
-        Some((name, object)) if result.outputs.len() == 1 && name == PLACE => {
-            Some(object.id.digest())
-        }
+    match result.outputs.as_slice() {
+        [(name, object)] if name == PLACE => Some(object.id.digest()),
         _ => None,
     }
 }
