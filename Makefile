@@ -55,6 +55,11 @@ test-ubuntu: ## The end-to-end test on Ubuntu 24.04; needs the Ubuntu archive
 	@.ci/reachable "the Ubuntu archive" http://archive.ubuntu.com/ubuntu/dists/noble/InRelease
 	VMFAB_TEST_BASE=ubuntu-24.04 cargo test --locked --test all end_to_end
 
+.PHONY: test-alpine
+test-alpine: ## The way to a shell with Alpine's own ROOTFS=alpine-minirootfs-….tar.gz
+	@.ci/packages $(TEST_PACKAGES)
+	VMFAB_TEST_ALPINE=$(abspath $(ROOTFS)) cargo test --locked --test all upstream
+
 .PHONY: bench
 bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)

@@ -379,3 +379,37 @@ fn a_role_that_cannot_be_built_gives_way_to_its_base_when_asked() {
     );
     newcomer.run(&["rm", "--force", "role"], 0);
 }
+
+#[test]
+fn content_without_a_checksum_is_held_to_the_lock() {
+    let newcomer = Newcomer::new();
+    let folder = newcomer.folder.path();
+    let disk = folder.join("disk.raw");
+    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let recipe = format!(
+        "image \"x\" {{ disk {{ fetch \"file://{}\" }} }}\n",
+        disk.display()
+    );
+    fs::write(folder.join("x.kdl"), recipe).unwrap();
+    let unpinned = newcomer.run(&["build", "x.kdl"], 4).stderr;
+    assert!(unpinned.contains("vmfab lock"), "{unpinned}");
+    newcomer.run(&["lock", "x.kdl"], 0);
+    let lock = fs::read_to_string(folder.join("vmfab.lock")).unwrap();
+    assert!(lock.contains("size=1048576"), "{lock}");
+    newcomer.run(&["build", "x.kdl", "--locked"], 0);
+    // What came later is another thing, in an empty home too; the one that was locked is still here.
+    fs::write(&disk, vec![8; 1 << 20]).unwrap();
+    newcomer.run(&["build", "x.kdl", "--locked", "--offline"], 0);
+    let home = tempfile::tempdir().unwrap();
+    let mut command = newcomer.command(&["build", "x.kdl", "--locked"]);
+    let elsewhere = Ran::of(command.env("VMFAB_HOME", home.path())).ends_with(6);
+    assert!(
+        elsewhere.stderr.contains("is not what it should be"),
+        "{}",
+        elsewhere.stderr
+    );
+    // And is accepted when that is wanted.
+    let updated = newcomer.run(&["update"], 0);
+    assert!(updated.stdout.contains("disk.raw"), "{}", updated.stdout);
+    newcomer.run(&["build", "x.kdl", "--locked"], 0);
+}

@@ -352,6 +352,11 @@ fn reasons(last: Option<&Record>, now: &RecordedStep, makers: &[&str]) -> Vec<Re
 }
 
 fn parameters(was: &Value, is: &Value) -> Vec<Reason> {
+    changed("", was, is)
+}
+
+/// What differs between two objects, by the names on the way to it.
+fn changed(around: &str, was: &Value, is: &Value) -> Vec<Reason> {
     let empty = serde_json::Map::new();
     let fields = |value: &Value| value.as_object().unwrap_or(&empty).clone();
     let (was, is) = (fields(was), fields(is));
@@ -363,10 +368,15 @@ fn parameters(was: &Value, is: &Value) -> Vec<Reason> {
         .into_keys()
         .map(|name| (name, value(&was, name), value(&is, name)))
         .filter(|(_, was, is)| was != is)
-        .map(|(name, was, is)| Reason::Parameter {
-            name: name.clone(),
-            was,
-            is,
+        .flat_map(|(name, was, is)| {
+            let name = match around {
+                "" => name.clone(),
+                around => format!("{around} {name}"),
+            };
+            match was.is_object() && is.is_object() {
+                true => changed(&name, &was, &is),
+                false => vec![Reason::Parameter { name, was, is }],
+            }
         })
         .collect()
 }

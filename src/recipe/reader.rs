@@ -89,8 +89,14 @@ impl<'a> Reader<'a> {
                 (KdlValue::Null, _) | (_, None) => "…",
                 (_, Some(format)) => format.value_repr.trim_start_matches('#'),
             };
+            // What a number alone does not say.
+            let unit = match entry.name().map(kdl::KdlIdentifier::value) {
+                Some("timeout") => "s",
+                Some("size" | "memory") => "G",
+                _ => "",
+            };
             let help = match entry.name() {
-                Some(key) => format!("write it in quotes: {}=\"{written}\"", key.value()),
+                Some(key) => format!("write it in quotes: {}=\"{written}{unit}\"", key.value()),
                 None => format!("write it in quotes: \"{written}\""),
             };
             self.mismatch(entry, "a string", help);

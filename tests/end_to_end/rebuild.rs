@@ -109,7 +109,7 @@ fn a_build_twice_gives_the_same_bits() {
     recipes.image_from_tag(
         "certain",
         r#"
-        packages "hello"
+        packages "sl"
         user "certain" sudo=#true
         run "date +%s%N > /dev/null; mkdir /certain; echo certain > /certain/file"
         "#,

@@ -1,7 +1,7 @@
 //! A machine that is booted from a disk for steps of a build.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::sandbox::Scratch;
 
 /// How long the connection may take that all commands share, once one was possible.
 const CONNECT: Duration = Duration::from_secs(120);
+/// The most that is taken from the console's log at once, in bytes.
+const CONSOLE: u64 = 1 << 20;
 /// How long commands of the session's own may take that do next to nothing.
 pub(super) const MOMENT: Duration = Duration::from_secs(300);
 
@@ -213,7 +215,7 @@ impl Session {
     pub(super) fn quiet(
         &self,
         line: &str,
-        input: Option<&mut (dyn std::io::Read + Send)>,
+        input: Option<&mut (dyn Read + Send)>,
         report: &Report<'_>,
     ) -> Result<Finished, BuildError> {
         let mut log = open_log(report)?;
@@ -232,14 +234,19 @@ impl Session {
     pub(super) fn log_console(&mut self, report: &Report<'_>) -> Result<(), BuildError> {
         let path = self.machine.console_log();
         let mut bytes = Vec::new();
-        // A machine that never started has none.
-        if let Ok(mut console) = File::open(&path)
-            && console.seek(SeekFrom::Start(self.console_logged)).is_ok()
-        {
-            std::io::Read::read_to_end(&mut console, &mut bytes)
+        // A machine that never started has none. Of a flood the end is what counts.
+        if let Ok(mut console) = File::open(&path) {
+            let end = console
+                .metadata()
+                .map_err(BuildError::io("look at", &path))?
+                .len();
+            let start = self.console_logged.max(end.saturating_sub(CONSOLE));
+            console
+                .seek(SeekFrom::Start(start))
+                .and_then(|_| console.take(CONSOLE).read_to_end(&mut bytes))
                 .map_err(BuildError::io("read", &path))?;
+            self.console_logged = start + bytes.len() as u64;
         }
-        self.console_logged += bytes.len() as u64;
         let text = text_of(&bytes);
         if text.trim().is_empty() {
             return Ok(());

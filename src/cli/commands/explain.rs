@@ -74,7 +74,9 @@ fn describe(reason: &Reason) -> String {
     match reason {
         Reason::New => "was not part of the last build here".to_owned(),
         Reason::Parameter { name, was, is } => {
-            format!("{name} was {}, is {}", short(was), short(is))
+            let (was, is) = (text_of(was), text_of(is));
+            let same = was.iter().zip(&is).take_while(|(a, b)| a == b).count();
+            format!("{name} was {}, is {}", short(&was, same), short(&is, same))
         }
         Reason::Inputs => "reads other steps than in the last build".to_owned(),
         Reason::Input { step } => format!("reads \"{step}\", which came out differently"),
@@ -84,17 +86,26 @@ fn describe(reason: &Reason) -> String {
     }
 }
 
-/// A value as JSON, cut in the middle when it is long.
-fn short(value: &serde_json::Value) -> String {
-    if value.is_null() {
-        return "absent".to_owned();
+/// A value as JSON.
+fn text_of(value: &serde_json::Value) -> Vec<char> {
+    match value.is_null() {
+        true => "absent".chars().collect(),
+        false => value.to_string().chars().collect(),
     }
-    let text: Vec<char> = value.to_string().chars().collect();
-    if text.len() <= 64 {
-        return text.into_iter().collect();
+}
+
+/// A text; of a long one what is around the place from which on it differs from another.
+fn short(text: &[char], same: usize) -> String {
+    const BEFORE: usize = 20;
+    const LONGEST: usize = 64;
+    if text.len() <= LONGEST {
+        return text.iter().collect();
     }
-    let (head, tail) = (&text[..40], &text[text.len() - 20..]);
-    head.iter().chain(['…'].iter()).chain(tail).collect()
+    let start = same.saturating_sub(BEFORE).min(text.len() - LONGEST);
+    let end = start + LONGEST;
+    let dots = |cut: bool| if cut { "…" } else { "" };
+    let middle: String = text[start..end].iter().collect();
+    format!("{}{middle}{}", dots(start > 0), dots(end < text.len()))
 }
 
 #[cfg(test)]
@@ -137,7 +148,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(&plan), @r#"
         web: run x
-            command was absent, is "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxx"
+            command was absent, is "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
             nothing changed, but its result is not in the store
         and 1 step that read their outputs, if these differ
         "#);
