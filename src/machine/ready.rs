@@ -19,7 +19,7 @@ use crate::guest::Ssh;
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
 /// Between the end of an attempt and the next one.
-const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Startup<'_> {
     /// Waits for a machine that somebody else started.

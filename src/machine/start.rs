@@ -27,7 +27,7 @@ use crate::store::Store;
 /// taken for one that will not. A kernel writes within a second.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often things are looked at that nobody reports.
-pub(super) const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 /// How often QEMU is asked about its guest, while its acceleration is on trial.
 pub(super) const ASK: Duration = Duration::from_secs(1);
 /// How often a port that was free a moment ago may turn out to be taken.
@@ -200,9 +200,9 @@ impl Startup<'_> {
                     }
                 }
             }
-            // A guest without a console gets its chance too, later.
+            // From the beginning: QEMU's network asks a guest that does not answer yet after ever longer
+            // pauses, and who comes later hears of it later.
             if self.until == Until::Ssh
-                && (spoke || started.elapsed() > SILENCE)
                 && attempts
                     .succeeded()
                     .map_err(io_error("start", &PathBuf::from("ssh")))?
