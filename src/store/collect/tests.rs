@@ -408,3 +408,22 @@ fn an_image_that_is_not_understood_stops_it() {
         .unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)), "{error}");
 }
+
+#[test]
+fn where_something_is_stays_known_as_long_as_it_is_there() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let kept = store.put_bytes(&[1; 100_000]).unwrap();
+    let gone = store.put_bytes(&[2; 100_000]).unwrap();
+    store.put_root(&tag("root"), &[kept.id]).unwrap();
+    for (number, object) in [(1, kept), (2, gone)] {
+        store
+            .put_action(&key(number), result("packages", object))
+            .unwrap();
+    }
+    drop(store);
+    fixture.collect(&NOTHING);
+    let store = fixture.open();
+    assert!(store.action(&key(1)).is_some());
+    assert!(store.action(&key(2)).is_none());
+}
