@@ -43,9 +43,8 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Fetched> {
                     .push(Spanned::new(transform, child.span())),
                 None => wrong = true,
             },
-            (name, None) if wrong => {
-                let _ = name;
-            }
+            // What is wrong about the fetch was reported.
+            (_, None) if wrong => {}
             (name, None) => {
                 node.scope.report(
                     Problem::new(
