@@ -28,6 +28,7 @@
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
 //! | 2 | [`guest`] | SSH, credentials and seeds |
 //! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
+//! | 2 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
 //! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
 //! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
 //! | 4 | [`executor`] | scheduling and running a graph |
@@ -54,6 +55,7 @@ pub mod ops;
 pub mod plan;
 pub mod qemu;
 pub mod recipe;
+pub mod registry;
 pub mod sandbox;
 pub mod source;
 pub mod store;

