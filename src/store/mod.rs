@@ -72,14 +72,13 @@ pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
 pub(crate) use wire::{
-    IncomingError, IncomingPack, Intake, OutgoingPack, PackedChunk, Parts, chunks_of_table,
-    verify_chunk,
+    IncomingError, OutgoingPack, PackedChunk, Parts, chunks_of_table, verify_chunk,
 };
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};
 use format::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
-pub(crate) use format::{Chunk, ChunkList, FormatError};
+pub(crate) use format::{Chunk, ChunkList};
 use records::Records;
 
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::Digest as _;
 
 use super::{PackedChunk, verify_chunk};
-use crate::digest::{Digest, Sha256};
+use crate::digest::Sha256;
 use crate::store::Store;
 use crate::store::error::{StoreError, io_error};
 use crate::store::format::{
@@ -246,6 +246,11 @@ impl IncomingPack {
         Ok(())
     }
 
+    /// Ends without keeping anything: the pack came from elsewhere.
+    pub(crate) fn forget(mut self) {
+        self.discard();
+    }
+
     /// Forgets what is here of it.
     fn discard(&mut self) {
         self.pending.clear();
@@ -364,11 +369,5 @@ impl PackedChunk {
     #[must_use]
     pub(crate) const fn end(&self) -> u64 {
         self.offset as u64 + self.stored as u64
-    }
-
-    /// Its name.
-    #[must_use]
-    pub(crate) const fn id(&self) -> &Digest {
-        &self.id
     }
 }
