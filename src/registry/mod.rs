@@ -9,7 +9,9 @@
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
+mod archive;
 mod error;
+mod layout;
 mod model;
 mod reference;
 
@@ -98,6 +100,24 @@ pub trait Repository: Send + Sync {
     /// It cannot be had, is too large, or is not what its digest says.
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
 
+    /// What is meant when the location says neither tag nor digest: the only manifest of a layout or an archive.
+    ///
+    /// # Errors
+    /// There are several, or none.
+    fn only_version(&self) -> Result<Version, RegistryError> {
+        Ok(Version::Tag(reference::DEFAULT_TAG.to_owned()))
+    }
+
+    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an archive has it without
+    /// a name, as skopeo does, instead of the one without a name that was there.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_unnamed(&self, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let version = Version::Tag(reference::DEFAULT_TAG.to_owned());
+        self.put_manifest(&version, media_type, bytes)
+    }
+
     /// Puts a manifest or index under a tag or its digest. What it names must be there.
     ///
     /// # Errors
@@ -172,6 +192,11 @@ impl Registries {
     /// It cannot be used: offline, or a path that is something else.
     pub fn open(&self, location: &Location) -> Result<Arc<dyn Repository>, RegistryError> {
         let _ = self.offline;
-        Err(RegistryError::Offline(location.to_string()))
+        let interrupt = crate::host::Interrupt::new().map_err(RegistryError::Source)?;
+        Ok(match location {
+            Location::Registry(_) => return Err(RegistryError::Offline(location.to_string())),
+            Location::Layout { path, .. } => Arc::new(layout::Layout::new(path, interrupt)),
+            Location::Archive { path, .. } => Arc::new(archive::Archive::new(path, interrupt)),
+        })
     }
 }
