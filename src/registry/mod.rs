@@ -9,7 +9,10 @@
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
+mod archive;
+mod environment;
 mod error;
+mod layout;
 mod model;
 mod reference;
 
@@ -17,13 +20,20 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use archive::Archive;
+pub use environment::Environment;
 pub use error::RegistryError;
+use layout::Layout;
 pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 
+use crate::config::Config;
 use crate::digest::Sha256;
+use crate::event::Sink;
+use crate::host::Interrupt;
+use crate::http::{RetryPolicy, Settings};
 
 /// A blob by what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +108,24 @@ pub trait Repository: Send + Sync {
     /// It cannot be had, is too large, or is not what its digest says.
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
 
+    /// What is meant when the location says neither tag nor digest: the only manifest of a layout or an archive.
+    ///
+    /// # Errors
+    /// There are several, or none.
+    fn only_version(&self) -> Result<Version, RegistryError> {
+        Ok(Version::Tag(reference::DEFAULT_TAG.to_owned()))
+    }
+
+    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an archive has it without
+    /// a name, as skopeo does, instead of the one without a name that was there.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_unnamed(&self, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let version = Version::Tag(reference::DEFAULT_TAG.to_owned());
+        self.put_manifest(&version, media_type, bytes)
+    }
+
     /// Puts a manifest or index under a tag or its digest. What it names must be there.
     ///
     /// # Errors
@@ -153,17 +181,70 @@ pub trait Repository: Send + Sync {
     }
 }
 
+/// How registries are reached in this run, whatever the configuration says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Without TLS.
+    pub plain_http: bool,
+    /// With TLS, whoever the registry says it is.
+    pub insecure: bool,
+}
+
+/// What registries are used with.
+#[derive(Debug, Clone)]
+pub struct RegistriesOptions {
+    /// What the user set.
+    pub config: Config,
+    /// Whether no connection is to be made.
+    pub offline: bool,
+    /// What this run asks for.
+    pub access: Access,
+    /// The variables that say where credentials are.
+    pub environment: Environment,
+    /// Times, proxies and authorities. Authorities of `config` come on top.
+    pub settings: Settings,
+    /// How often and after what pauses a request is tried again.
+    pub retry: RetryPolicy,
+}
+
+impl RegistriesOptions {
+    /// The usual ones for a configuration, with the variables of this process.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let retries = config.retries;
+        Self {
+            config,
+            offline: false,
+            access: Access::default(),
+            environment: Environment::from_env(),
+            settings: Settings::default(),
+            retry: RetryPolicy {
+                retries,
+                ..RetryPolicy::default()
+            },
+        }
+    }
+}
+
 /// Opens repositories. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
-pub struct Registries {
-    offline: bool,
+pub struct Registries(Arc<Inner>);
+
+struct Inner {
+    options: RegistriesOptions,
+    sink: Arc<dyn Sink>,
+    interrupt: Interrupt,
 }
 
 impl Registries {
-    /// With what the user set.
+    /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
     #[must_use]
-    pub const fn new(offline: bool) -> Self {
-        Self { offline }
+    pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+        Self(Arc::new(Inner {
+            options,
+            sink,
+            interrupt,
+        }))
     }
 
     /// The repository at a location. Nothing is asked of it yet.
@@ -171,7 +252,22 @@ impl Registries {
     /// # Errors
     /// It cannot be used: offline, or a path that is something else.
     pub fn open(&self, location: &Location) -> Result<Arc<dyn Repository>, RegistryError> {
-        let _ = self.offline;
-        Err(RegistryError::Offline(location.to_string()))
+        match location {
+            Location::Registry(_) if self.0.options.offline => {
+                Err(RegistryError::Offline(location.to_string()))
+            }
+            Location::Registry(reference) => self.remote(reference),
+            Location::Layout { path, .. } => {
+                Ok(Arc::new(Layout::new(path, self.0.interrupt.clone())))
+            }
+            Location::Archive { path, .. } => {
+                Ok(Arc::new(Archive::new(path, self.0.interrupt.clone())))
+            }
+        }
+    }
+
+    fn remote(&self, reference: &Reference) -> Result<Arc<dyn Repository>, RegistryError> {
+        let _ = (&self.0.sink, &self.0.interrupt);
+        Err(RegistryError::Offline(reference.to_string()))
     }
 }
