@@ -239,11 +239,8 @@ mod tests {
             |manifest| manifest.layers[0].media_type = "text/plain".into(),
             |manifest| manifest.layers[1].annotations.clear(),
             |manifest| {
-                drop(
-                    manifest.layers[1]
-                        .annotations
-                        .insert(TABLE.into(), "99".into()),
-                )
+                let annotations = &mut manifest.layers[1].annotations;
+                annotations.insert(TABLE.into(), "99".into());
             },
             |manifest| manifest.layers[1].digest = "sha256:x".into(),
         ];
