@@ -39,7 +39,12 @@ impl Memory {
 
     /// Remembers that these packs are in a repository. What cannot be remembered is asked again.
     pub fn saw(&self, repository: &str, packs: &[PackRef]) {
-        if packs.is_empty() {
+        // What is in a directory is told faster by looking.
+        if packs.is_empty()
+            || ["oci:", "oci-archive:"]
+                .iter()
+                .any(|kind| repository.starts_with(kind))
+        {
             return;
         }
         let mut all = packs.to_vec();

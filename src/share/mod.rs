@@ -26,7 +26,7 @@ pub use artifact::{Artifact, IMAGE, PackRef, RESULT};
 pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};
-pub use push::{Bundle, PushOptions, Pushed};
+pub use push::{Bundle, PushOptions, Pushed, Target};
 
 use crate::event::Sink;
 use crate::host::Interrupt;

@@ -150,6 +150,7 @@ impl Sharing<'_> {
         if !listed.is_empty() {
             let name = format!("pull {name} from {}", repository.name());
             let task = Task::new(self.sink, self.interrupt, name);
+            self.store.claim()?;
             let packs = self.fetch(repository, artifact, &listed, &task)?;
             fetched = task.moved();
             for object in &listed {
@@ -231,7 +232,7 @@ impl Sharing<'_> {
             let range = range.start as usize..range.end as usize;
             // What is behind the end is told when the list is made.
             for chunk in chunks.get(range).unwrap_or_default() {
-                if self.store.chunk_stored(&chunk.id)?.is_none() && asked.insert(chunk.id) {
+                if !self.store.has_chunk(&chunk.id)? && asked.insert(chunk.id) {
                     missing.push(*chunk);
                 }
             }

@@ -34,11 +34,22 @@ pub struct Bundle {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Under what a manifest is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A tag.
+    Tag(String),
+    /// Its digest only: an index names it.
+    Digest,
+    /// Nothing: it is the one without a name of a layout or an archive.
+    Unnamed,
+}
+
 /// Where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushOptions {
-    /// The tag, or the digest that is expected.
-    pub version: Option<Version>,
+    /// Where to.
+    pub target: Target,
     /// Whether packs that are there are left out of account, so that the manifest depends on the image only.
     pub full: bool,
     /// What is pushed, for people.
@@ -75,9 +86,9 @@ impl Sharing<'_> {
     ) -> Result<Pushed, ShareError> {
         let name = format!("push {} to {}", options.name, repository.name());
         let task = Task::new(self.sink, self.interrupt, name);
-        let before = match &options.version {
-            Some(version) => self.artifact_at(repository, version)?,
-            None => None,
+        let before = match &options.target {
+            Target::Tag(tag) => self.artifact_at(repository, &Version::Tag(tag.clone()))?,
+            Target::Digest | Target::Unnamed => None,
         };
         let config = blob_of(&bundle.config);
         if let Some((fetched, there)) = &before
@@ -104,10 +115,16 @@ impl Sharing<'_> {
         let mounted = self.upload(repository, bundle, &artifact, &new, list, &task)?;
         let manifest = artifact.to_manifest().to_bytes();
         let blob = blob_of(&manifest);
-        let version = options.version.clone();
-        let version = version.unwrap_or(Version::Digest(blob.digest));
         task.check()?;
-        repository.put_manifest(&version, media::MANIFEST, &manifest)?;
+        let version = match &options.target {
+            Target::Tag(tag) => Some(Version::Tag(tag.clone())),
+            Target::Digest => Some(Version::Digest(blob.digest)),
+            Target::Unnamed => None,
+        };
+        match version {
+            Some(version) => repository.put_manifest(&version, media::MANIFEST, &manifest)?,
+            None => repository.put_unnamed(media::MANIFEST, &manifest)?,
+        }
         self.memory.saw(&repository.name(), &artifact.packs);
         Ok(Pushed {
             manifest: blob,

@@ -180,7 +180,7 @@ impl Home {
             annotations: BTreeMap::new(),
         };
         let options = PushOptions {
-            version: Some(Version::Tag(tag.to_owned())),
+            target: Target::Tag(tag.to_owned()),
             full,
             name: "an image".to_owned(),
         };

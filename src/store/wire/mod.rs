@@ -65,13 +65,30 @@ impl Store {
         })
     }
 
-    /// Bytes of the record of a chunk that is here and can be relied on; `None` when there is none.
+    /// Bytes of the record of a chunk that is here, to be read from now on; `None` when there is none.
     ///
     /// # Errors
     /// The store fails.
     pub(crate) fn chunk_stored(&self, chunk: &Digest) -> Result<Option<u32>, StoreError> {
-        let found = rely_on_chunk(&self.records, chunk)?;
+        let found = self.records.rely(chunk, &[Kind::Chunk], |_| false)?;
         Ok(found.map(|location| location.entry.record.length() as u32))
+    }
+
+    /// Whether a chunk is here so that lists that are stored from now on can name it. What is in a journal that
+    /// nobody writes to counts after [`claim`](Self::claim).
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn has_chunk(&self, chunk: &Digest) -> Result<bool, StoreError> {
+        Ok(rely_on_chunk(&self.records, chunk)?.is_some())
+    }
+
+    /// Goes on with a journal that a process before has left.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn claim(&self) -> Result<(), StoreError> {
+        self.records.append(&[], &[])
     }
 
     /// Whether a pack is here by its name, to be relied on from now on.

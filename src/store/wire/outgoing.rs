@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use super::{PackedChunk, rely_on_chunk};
+use super::PackedChunk;
 use crate::digest::{Digest, Sha256};
 use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::format::{Entry, HEADER, RecordHeader, Role, encode_header, encode_table};
+use crate::store::format::{Entry, HEADER, Kind, RecordHeader, Role, encode_header, encode_table};
 use crate::store::pack::{check_stored, read_stored};
 use crate::store::records::Records;
 use crate::store::view::Location;
@@ -82,7 +82,8 @@ impl Store {
         let mut pieces = Vec::with_capacity(chunks.len());
         let mut offset = HEADER as u64;
         for chunk in chunks {
-            let location = rely_on_chunk(records, chunk)?.ok_or_else(|| {
+            let location = records.rely(chunk, &[Kind::Chunk], |_| false)?;
+            let location = location.ok_or_else(|| {
                 StoreError::Refused(format!("chunk {} is not in the store", chunk.short()))
             })?;
             let entry = Entry {
