@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::derivation::{Builder, Input};
+use crate::derivation::{BuildRequest, Builder, Derivation, Input};
 use crate::event::Recorder;
 
 /// Builds `text`: the text of its parameters and the contents of its inputs, and fails on `"fail"`.
@@ -141,8 +141,10 @@ impl Fixture {
             interrupt: &self.interrupt,
             log: &self.directory.path().join("log"),
             programs: &BTreeSet::new(),
+            cache: None,
+            remembered: &Remembered::new(self.directory.path().join("results")),
         };
-        let execution = executor.execute("test", &graph).unwrap();
+        let execution = executor.execute("test", &graph, &BTreeSet::new()).unwrap();
         let mut ran: Vec<String> = self
             .events
             .take()
@@ -280,7 +282,9 @@ fn steps_that_wait_leave_the_processors_to_others() {
         interrupt: &fixture.interrupt,
         log: &fixture.directory.path().join("log"),
         programs: &BTreeSet::new(),
+        cache: None,
+        remembered: &Remembered::new(fixture.directory.path().join("results")),
     };
-    let execution = executor.execute("test", &graph).unwrap();
+    let execution = executor.execute("test", &graph, &BTreeSet::new()).unwrap();
     assert_eq!((execution.built, execution.failures.len()), (3, 0));
 }

@@ -2,6 +2,7 @@
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
 pub mod build;
+pub mod cache;
 pub mod doctor;
 mod error;
 pub mod export;
@@ -25,6 +26,7 @@ pub use error::{Error, Failure, StepFailure};
 
 use crate::config::Config;
 use crate::event::{Event, Sink};
+use crate::executor::Remembered;
 use crate::host::{Home, Interrupt};
 use crate::machine::{MachineError, Project};
 use crate::registry::{Access, Registries, RegistriesOptions};
@@ -141,6 +143,11 @@ impl Context {
         }
         let store = Store::open(self.home.store())?;
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// What earlier builds took from caches.
+    pub(crate) fn remembered(&self) -> Remembered {
+        Remembered::new(self.home.remembered())
     }
 
     /// Emits an event.

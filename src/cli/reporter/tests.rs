@@ -55,6 +55,7 @@ fn build() -> Vec<Event> {
         Event::BuildFinished {
             built: 2,
             cached: 2,
+            remote: 0,
             failed: 1,
             skipped: 1,
             seconds: 132.0,
@@ -139,6 +140,7 @@ fn a_build_with_nothing_to_do_tells_nothing() {
         Event::BuildFinished {
             built: 0,
             cached: 1,
+            remote: 0,
             failed: 0,
             skipped: 0,
             seconds: 0.01,

@@ -1,0 +1,110 @@
+//! Which caches a build asks, and which one takes what it made.
+
+use super::{Context, Error};
+use crate::config::{CacheMode, CacheSettings};
+use crate::derivation::Cache;
+use crate::registry::Reference;
+
+/// The caches of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Repositories that are asked for results, in this order.
+    pub read: Vec<Reference>,
+    /// The repository that results are offered to.
+    pub push: Option<Reference>,
+    /// Whose content goes there.
+    pub mode: CacheMode,
+}
+
+impl CacheOptions {
+    /// Those that settings name.
+    ///
+    /// # Errors
+    /// One is no repository.
+    pub fn new(settings: &CacheSettings) -> Result<Self, Error> {
+        let repository = |text: &String| {
+            repository(text).map_err(|message| Error::Usage {
+                message,
+                help: None,
+            })
+        };
+        Ok(Self {
+            read: settings
+                .read
+                .iter()
+                .map(repository)
+                .collect::<Result<_, _>>()?,
+            push: settings.push.as_ref().map(repository).transpose()?,
+            mode: settings.mode.unwrap_or_default(),
+        })
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.push.is_none()
+    }
+}
+
+/// The repository of a cache.
+///
+/// # Errors
+/// The text is none, or names one artifact in it; says why.
+pub fn repository(text: &str) -> Result<Reference, String> {
+    let reference: Reference = text.parse().map_err(|error| format!("{error}"))?;
+    let has_tag = match reference.tag.as_deref() {
+        // What is added where nothing was given.
+        Some("latest") => text.ends_with(":latest"),
+        tag => tag.is_some(),
+    };
+    match (&reference.digest, has_tag) {
+        (None, false) => Ok(reference),
+        (Some(_), _) => Err(format!(
+            "\"{text}\" has a digest: a cache is a repository, write {}",
+            reference.name()
+        )),
+        (None, true) => Err(format!(
+            "\"{text}\" has a tag: a cache is a repository, write {}",
+            reference.name()
+        )),
+    }
+}
+
+/// The caches as one, when there are any and the network may be used.
+#[must_use]
+pub fn open(context: &Context, options: &CacheOptions) -> Option<Box<dyn Cache>> {
+    if context.offline || options.is_empty() {
+        return None;
+    }
+    // Nothing reads or writes the artifacts of caches yet.
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_a_repository() {
+        for (text, name) in [
+            ("ghcr.io/me/cache", "ghcr.io/me/cache"),
+            ("localhost:5000/cache", "localhost:5000/cache"),
+            ("oci://ghcr.io/me/cache", "ghcr.io/me/cache"),
+            ("me/latest", "docker.io/me/latest"),
+        ] {
+            assert_eq!(repository(text).unwrap().name(), name);
+        }
+        let digest = format!("ghcr.io/me/cache@sha256:{}", "0".repeat(64));
+        let wrong = [
+            "ghcr.io/me/cache:latest",
+            "ghcr.io/me/cache:1",
+            "localhost:5000",
+            &digest,
+            "https://ghcr.io/me/cache",
+            "ghcr.io/Me/cache",
+            "",
+        ]
+        .map(|text| repository(text).unwrap_err());
+        insta::assert_snapshot!(wrong.join("\n"), @"");
+    }
+}
