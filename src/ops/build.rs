@@ -104,7 +104,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         offline::check(context, &store, &plan)?;
     }
 
-    let cache = cache::open(context, &options.cache);
+    let cache = cache::open(context, &options.cache)?;
     let part = Part {
         graph: &plan.graph,
         wanted: BTreeSet::from([plan.image]),

@@ -114,11 +114,17 @@ impl Context {
     #[must_use]
     pub fn registries(&self) -> Registries {
         let make = || {
-            let mut options = RegistriesOptions::new(self.config.clone());
-            (options.offline, options.access) = (self.offline, self.access);
+            let options = self.registries_options();
             Registries::new(options, self.sink.clone(), self.interrupt.clone())
         };
         self.registries.get_or_init(make).clone()
+    }
+
+    /// What registries are used with.
+    fn registries_options(&self) -> RegistriesOptions {
+        let mut options = RegistriesOptions::new(self.config.clone());
+        (options.offline, options.access) = (self.offline, self.access);
+        options
     }
 
     /// The context of a user who is in `directory`.
