@@ -164,7 +164,7 @@ impl<'a> Qcow2<'a> {
             false => 0,
             true => {
                 l2 += 1;
-                COPIED | (l2 - 1) * CLUSTER
+                COPIED | ((l2 - 1) * CLUSTER)
             }
         });
         table(out, entries)?;
@@ -175,7 +175,7 @@ impl<'a> Qcow2<'a> {
                 false => 0,
                 true => {
                     place += 1;
-                    COPIED | (place - 1) * CLUSTER
+                    COPIED | ((place - 1) * CLUSTER)
                 }
             });
             table(out, entries)?;
