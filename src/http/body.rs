@@ -44,6 +44,13 @@ impl Body {
     /// # Errors
     /// The connection was cut or stalled, or the user gave up.
     pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        let begun = std::mem::take(&mut self.rest);
+        let read = usize::try_from(begun.position()).unwrap_or(usize::MAX);
+        let mut begun = begun.into_inner();
+        if read < begun.len() {
+            begun.drain(..read);
+            return Ok(Some(begun));
+        }
         if self.ended {
             return Ok(None);
         }

@@ -160,6 +160,24 @@ impl Url {
         unescape(path.rsplit('/').next().unwrap_or_default())
     }
 
+    /// The same without user name and password.
+    #[must_use]
+    pub fn without_user(&self) -> Self {
+        Self {
+            user: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same path and query at another server.
+    #[must_use]
+    pub fn at_server(&self, server: &Self) -> Self {
+        Self {
+            path: self.path.clone(),
+            ..server.clone()
+        }
+    }
+
     /// The same without what is behind `?`.
     #[must_use]
     pub fn without_query(&self) -> Self {
