@@ -6,10 +6,13 @@
 //! ```
 //!
 //! `layout.rs` decides which chunks go into which packs, `objects.rs` and `artifact.rs` are the formats (all pure);
-//! `memory.rs` remembers which packs are in which repository.
+//! `memory.rs` remembers which packs are in which repository. `foreign.rs` tells what others publish,
+//! `containerdisk.rs` makes of an image what KubeVirt runs.
 
 mod artifact;
+pub mod containerdisk;
 mod error;
+pub mod foreign;
 mod layout;
 mod memory;
 mod objects;
