@@ -50,7 +50,7 @@ pub(super) fn script(kind: &str, run: &Run) -> String {
 }
 
 /// The text, or its beginning and `…`.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= LONGEST {
         return text.to_owned();
     }
