@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use miette::{NamedSource, SourceSpan};
 
-use super::{Config, Mirror};
+use super::{Config, Mirror, Registry};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
 
 /// What a kind of node takes.
@@ -19,7 +19,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -43,6 +43,12 @@ const SHAPES: [Shape; 4] = [
         arguments: &["a PEM file"],
         properties: &[],
         example: "certificate-authority \"company.pem\"",
+    },
+    Shape {
+        name: "registry",
+        arguments: &["a host"],
+        properties: &["plain-http", "insecure", "ca"],
+        example: "registry \"registry.example:5000\" ca=\"company.pem\"",
     },
 ];
 
@@ -121,9 +127,38 @@ impl Reader<'_> {
                     let file = self.path(file);
                     config.certificate_authorities.push(file);
                 }
+                ("registry", [host]) => self.registry(node, host, config),
                 _ => {}
             }
         }
+    }
+
+    fn registry(&mut self, node: &KdlNode, host: &str, config: &mut Config) {
+        let mut flag = |name| self.property(node, name, "#true or #false", KdlValue::as_bool);
+        let mut registry = Registry {
+            plain_http: flag("plain-http").unwrap_or(false),
+            insecure: flag("insecure").unwrap_or(false),
+            authority: None,
+        };
+        let authority = self.property(node, "ca", "\"FILE\", a PEM file", |value| {
+            value.as_string().filter(|file| !file.is_empty())
+        });
+        registry.authority = authority.map(|file| self.path(file));
+        let fine = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let example = "name it as in references: registry \"registry.example:5000\"".to_owned();
+        if !host.chars().all(fine) {
+            let message = format!("\"{host}\" is no host with or without a port");
+            self.report(node.span(), message, "wrong value", example);
+        } else if config.registries.contains_key(host) {
+            let message = format!("the registry \"{host}\" is there twice");
+            self.report(
+                node.span(),
+                message,
+                "set before",
+                "remove one of them".to_owned(),
+            );
+        }
+        config.registries.insert(host.to_owned(), registry);
     }
 
     /// The arguments of a node, when they are those of its shape. Everything else in it is checked.
@@ -184,12 +219,12 @@ impl Reader<'_> {
         (self.problems.len() == before).then(|| arguments.collect())
     }
 
-    fn property<T>(
+    fn property<'n, T>(
         &mut self,
-        node: &KdlNode,
+        node: &'n KdlNode,
         name: &str,
         wanted: &str,
-        value: impl Fn(&KdlValue) -> Option<T>,
+        value: impl Fn(&'n KdlValue) -> Option<T>,
     ) -> Option<T> {
         let entry: &KdlEntry = node.entry(name)?;
         let got = value(entry.value());
@@ -259,6 +294,8 @@ mod tests {
             recipes "~/recipes"
             certificate-authority "company.pem"
             certificate-authority "/ca.pem"
+            registry "registry.example:5000" insecure=#true ca="~/ca.pem"
+            registry "localhost" plain-http=#true
             "#,
         )
         .unwrap();
@@ -278,6 +315,24 @@ mod tests {
                 retries: 0,
                 recipes: Some("/home/me/recipes".into()),
                 certificate_authorities: vec!["/etc/vmfab/company.pem".into(), "/ca.pem".into()],
+                registries: [
+                    (
+                        "registry.example:5000".to_owned(),
+                        Registry {
+                            plain_http: false,
+                            insecure: true,
+                            authority: Some("/home/me/ca.pem".into()),
+                        }
+                    ),
+                    (
+                        "localhost".to_owned(),
+                        Registry {
+                            plain_http: true,
+                            ..Registry::default()
+                        }
+                    ),
+                ]
+                .into(),
             }
         );
         assert_eq!(read("").unwrap(), Config::default());
@@ -308,6 +363,10 @@ downloads parallel=0 retrys=4
 downloads "4"
 recipes 3
 certificate-authority "a" "b" { x; }
+registry "https://a.org" plain=#true
+registry "https://a.org"
+registry "a.org" insecure="yes" ca=#true
+registry "a.org"
 nonsense
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
 use crate::machine::{MachineError, Project};
+use crate::registry::{Access, Registries, RegistriesOptions};
 use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
 
@@ -42,10 +43,13 @@ pub struct Context {
     pub config: Config,
     /// Whether the network is not to be used.
     pub offline: bool,
+    /// How registries are reached in this run.
+    pub access: Access,
     /// The project that the user is in; nothing for who only deals with the home.
     pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
     fetcher: Arc<OnceLock<Arc<Fetcher>>>,
+    registries: Arc<OnceLock<Registries>>,
 }
 
 impl Context {
@@ -58,9 +62,11 @@ impl Context {
             interrupt,
             config: Config::default(),
             offline: false,
+            access: Access::default(),
             project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
+            registries: Arc::default(),
         }
     }
 
@@ -88,6 +94,28 @@ impl Context {
             ))
         };
         self.fetcher.get_or_init(make).clone()
+    }
+
+    /// The same, reaching registries so.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self {
+            access,
+            registries: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Who opens repositories of registries, layouts and archives. It is one for all operations: they share
+    /// connections and tokens.
+    #[must_use]
+    pub fn registries(&self) -> Registries {
+        let make = || {
+            let mut options = RegistriesOptions::new(self.config.clone());
+            (options.offline, options.access) = (self.offline, self.access);
+            Registries::new(options, self.sink.clone(), self.interrupt.clone())
+        };
+        self.registries.get_or_init(make).clone()
     }
 
     /// The context of a user who is in `directory`.

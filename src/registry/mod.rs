@@ -9,6 +9,7 @@
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
+mod environment;
 mod error;
 mod model;
 mod reference;
@@ -17,13 +18,18 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use environment::Environment;
 pub use error::RegistryError;
 pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 
+use crate::config::Config;
 use crate::digest::Sha256;
+use crate::event::Sink;
+use crate::host::Interrupt;
+use crate::http::{RetryPolicy, Settings};
 
 /// A blob by what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,17 +159,70 @@ pub trait Repository: Send + Sync {
     }
 }
 
+/// How registries are reached in this run, whatever the configuration says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Without TLS.
+    pub plain_http: bool,
+    /// With TLS, whoever the registry says it is.
+    pub insecure: bool,
+}
+
+/// What registries are used with.
+#[derive(Debug, Clone)]
+pub struct RegistriesOptions {
+    /// What the user set.
+    pub config: Config,
+    /// Whether no connection is to be made.
+    pub offline: bool,
+    /// What this run asks for.
+    pub access: Access,
+    /// The variables that say where credentials are.
+    pub environment: Environment,
+    /// Times, proxies and authorities. Authorities of `config` come on top.
+    pub settings: Settings,
+    /// How often and after what pauses a request is tried again.
+    pub retry: RetryPolicy,
+}
+
+impl RegistriesOptions {
+    /// The usual ones for a configuration, with the variables of this process.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let retries = config.retries;
+        Self {
+            config,
+            offline: false,
+            access: Access::default(),
+            environment: Environment::from_env(),
+            settings: Settings::default(),
+            retry: RetryPolicy {
+                retries,
+                ..RetryPolicy::default()
+            },
+        }
+    }
+}
+
 /// Opens repositories. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
-pub struct Registries {
-    offline: bool,
+pub struct Registries(Arc<Inner>);
+
+struct Inner {
+    options: RegistriesOptions,
+    sink: Arc<dyn Sink>,
+    interrupt: Interrupt,
 }
 
 impl Registries {
-    /// With what the user set.
+    /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
     #[must_use]
-    pub const fn new(offline: bool) -> Self {
-        Self { offline }
+    pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+        Self(Arc::new(Inner {
+            options,
+            sink,
+            interrupt,
+        }))
     }
 
     /// The repository at a location. Nothing is asked of it yet.
@@ -171,7 +230,23 @@ impl Registries {
     /// # Errors
     /// It cannot be used: offline, or a path that is something else.
     pub fn open(&self, location: &Location) -> Result<Arc<dyn Repository>, RegistryError> {
-        let _ = self.offline;
-        Err(RegistryError::Offline(location.to_string()))
+        match location {
+            Location::Registry(_) if self.0.options.offline => {
+                Err(RegistryError::Offline(location.to_string()))
+            }
+            Location::Registry(reference) => self.remote(reference),
+            Location::Layout { .. } => Err(missing(location)),
+            Location::Archive { .. } => Err(missing(location)),
+        }
     }
+
+    fn remote(&self, reference: &Reference) -> Result<Arc<dyn Repository>, RegistryError> {
+        let _ = (&self.0.sink, &self.0.interrupt);
+        Err(RegistryError::Offline(reference.to_string()))
+    }
+}
+
+/// Until there is a module for it.
+fn missing(location: &Location) -> RegistryError {
+    RegistryError::Offline(location.to_string())
 }
