@@ -67,22 +67,10 @@ impl<'a> Tasks<'a> {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
             Task::Unpack { archive } => {
-                layer::unpack_into(archive, self.tree).map_err(|error| match error.kind() {
-                    // The host's trouble, not the archive's.
-                    io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-                    | io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::PermissionDenied => {
-                        WorkerError::io("unpack the archive")(error)
-                    }
-                    _ => WorkerError::Unsatisfiable {
-                        message: format!("the archive cannot be unpacked: {error}"),
-                        help:
-                            "see whether the file is whole where it comes from, and whether it is \
-                               the archive of a root file system"
-                                .to_owned(),
-                    },
-                })
+                layer::unpack_into(archive, self.tree).map_err(|error| not_unpacked("archive", error))
+            }
+            Task::Apply { archive } => {
+                layer::apply(archive, self.tree).map_err(|error| not_unpacked("layer", error))
             }
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -326,6 +314,26 @@ impl<'a> Tasks<'a> {
         let relative = if relative.is_empty() { "." } else { relative };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat2(&tree, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
+    }
+}
+
+/// Why an archive could not be unpacked.
+fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
+    match error.kind() {
+        // The host's trouble, not the archive's.
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::PermissionDenied => {
+            WorkerError::io(format!("unpack the {what}"))(error)
+        }
+        _ => WorkerError::Unsatisfiable {
+            message: format!("the {what} cannot be unpacked: {error}"),
+            help: format!(
+                "see whether it is whole where it comes from, and whether it is the {what} of a root \
+                 file system"
+            ),
+        },
     }
 }
 
