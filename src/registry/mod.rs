@@ -9,8 +9,10 @@
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
+mod archive;
 mod environment;
 mod error;
+mod layout;
 mod model;
 mod reference;
 
@@ -18,8 +20,10 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use archive::Archive;
 pub use environment::Environment;
 pub use error::RegistryError;
+use layout::Layout;
 pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
@@ -103,6 +107,24 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// It cannot be had, is too large, or is not what its digest says.
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
+
+    /// What is meant when the location says neither tag nor digest: the only manifest of a layout or an archive.
+    ///
+    /// # Errors
+    /// There are several, or none.
+    fn only_version(&self) -> Result<Version, RegistryError> {
+        Ok(Version::Tag(reference::DEFAULT_TAG.to_owned()))
+    }
+
+    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an archive has it without
+    /// a name, as skopeo does, instead of the one without a name that was there.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_unnamed(&self, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let version = Version::Tag(reference::DEFAULT_TAG.to_owned());
+        self.put_manifest(&version, media_type, bytes)
+    }
 
     /// Puts a manifest or index under a tag or its digest. What it names must be there.
     ///
@@ -235,8 +257,12 @@ impl Registries {
                 Err(RegistryError::Offline(location.to_string()))
             }
             Location::Registry(reference) => self.remote(reference),
-            Location::Layout { .. } => Err(missing(location)),
-            Location::Archive { .. } => Err(missing(location)),
+            Location::Layout { path, .. } => {
+                Ok(Arc::new(Layout::new(path, self.0.interrupt.clone())))
+            }
+            Location::Archive { path, .. } => {
+                Ok(Arc::new(Archive::new(path, self.0.interrupt.clone())))
+            }
         }
     }
 
@@ -244,9 +270,4 @@ impl Registries {
         let _ = (&self.0.sink, &self.0.interrupt);
         Err(RegistryError::Offline(reference.to_string()))
     }
-}
-
-/// Until there is a module for it.
-fn missing(location: &Location) -> RegistryError {
-    RegistryError::Offline(location.to_string())
 }

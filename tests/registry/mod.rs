@@ -1,0 +1,5 @@
+//! Registries, layouts and archives: what is brought there is had again, here and by other programs.
+
+mod archive;
+mod layout;
+mod local;
