@@ -11,7 +11,7 @@ use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
-use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use crate::plan::{self, PinError, Pinned, Plan, Remote, World, WorldError};
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
@@ -63,6 +63,7 @@ impl Files for HostFiles<'_> {
 
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
+    context: &'a Context,
     store: &'a Store,
     pins: &'a Pins<'a>,
 }
@@ -115,6 +116,10 @@ impl World for HostWorld<'_> {
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         self.pins.pin(fetch)
+    }
+
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+        self.pins.remote(self.context, location, architecture)
     }
 }
 
@@ -187,6 +192,7 @@ pub(super) fn plan(
     }
     let store = context.store()?;
     let world = HostWorld {
+        context,
         store: &store,
         pins,
     };

@@ -13,23 +13,24 @@ impl Work<'_> {
     /// A tar, compressed or not, as a layer: unpacked in a worker, and packed as all layers are. Entries that lead out of
     /// the tree are refused; device nodes are left out.
     pub(super) fn unpack(&self) -> Result<ObjectRef, BuildError> {
-        self.in_worker(|archive| Task::Unpack { archive })
+        self.in_worker(false, |archive| Task::Unpack { archive })
     }
 
     /// A layer of a container image over the layers below it, as a layer of ours: its whiteouts remove, and its paths
-    /// may go through links of the layers below.
+    /// may go through links of the layers below. Host keys and the like go: they would be those of all machines.
     pub(super) fn apply(&self) -> Result<ObjectRef, BuildError> {
         // Not every program writes the zeros at the end of an archive without entries.
         if self.blob.size == 0 {
             let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
             let sandbox = &self.transform.sandbox;
-            return sandbox.layer(&layers, Vec::new(), false, self.request);
+            return sandbox.layer(&layers, Vec::new(), true, self.request);
         }
-        self.in_worker(|archive| Task::Apply { archive })
+        self.in_worker(true, |archive| Task::Apply { archive })
     }
 
     fn in_worker(
         &self,
+        clean: bool,
         task: impl FnOnce(PathBuf) -> Task,
     ) -> Result<ObjectRef, BuildError> {
         let mut tar = self.tar()?;
@@ -48,7 +49,7 @@ impl Work<'_> {
         let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
         self.transform
             .sandbox
-            .layer(&layers, vec![task(path)], false, self.request)
+            .layer(&layers, vec![task(path)], clean, self.request)
     }
 
     /// The input as a tar with one file, in the place of the root.

@@ -59,9 +59,8 @@ impl Layer {
     fn put<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, inside: &Path) -> io::Result<()> {
         let (parents, name) = split(inside)?;
         let Some(name) = name else {
-            // The root directory itself.
-            let path = real_path(&self.root)?;
-            return self.finish(entry, EntryType::Directory, path);
+            // The root directory is as it is in all trees.
+            return Ok(());
         };
         let kind = entry.header().entry_type();
         let bytes = name.as_bytes();

@@ -1,0 +1,311 @@
+//! Images in registries and layouts that recipes start from: which one a name stands for, and what it is.
+//!
+//! ```text
+//! name ── tag (pinned, locked) ──► digest ──► manifest or index ── platform ──► manifest ──► config ──► Remote
+//!                                             (kept by digest: a second plan asks nobody)
+//! ```
+
+mod container;
+mod kept;
+mod platform;
+
+use std::sync::Arc;
+
+use kept::Kept;
+
+use super::Context;
+use crate::digest::Sha256;
+use crate::image::ImageConfig;
+use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
+use crate::registry::{
+    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, Reference, RegistryError, Repository,
+    Version, media, parse_manifest,
+};
+
+/// How many indexes may lead from one to the next.
+const INDEXES: usize = 3;
+
+/// An image of which it is known which one it is.
+pub(super) struct Found<'a> {
+    context: &'a Context,
+    /// Where it is.
+    location: &'a Location,
+    /// What it is called in messages and labels.
+    shown: String,
+}
+
+/// The repository that a text names, and the version in it.
+///
+/// # Errors
+/// It is no name of an image.
+pub(super) fn parse(text: &str) -> Result<Location, PinError> {
+    text.parse().map_err(|error| PinError {
+        message: format!("{error}"),
+        help: Some("names are written as in registry.example/name:tag, oci:DIR:TAG is a layout".to_owned()),
+        outage: false,
+    })
+}
+
+/// What the lock and the pins call a tag.
+pub(super) fn address(reference: &Reference) -> String {
+    format!("oci://{reference}")
+}
+
+/// The digest of what a tag stands for today: a manifest, or the index of several.
+///
+/// # Errors
+/// There is no such tag, or the registry cannot be asked.
+pub(super) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
+    let location = Location::Registry(reference.clone());
+    let found = Found::new(context, &location);
+    let fetched = found.fetch(&reference.version())?;
+    Ok(fetched.digest)
+}
+
+/// What an image is. `digest` says what its tag stands for, when it has one.
+///
+/// # Errors
+/// It cannot be had, is damaged, or is nothing that an image can start from.
+pub(super) fn find(
+    context: &Context,
+    location: &Location,
+    digest: Option<Sha256>,
+    architecture: &str,
+) -> Result<Remote, PinError> {
+    let found = Found::new(context, location);
+    let version = match (digest, location.version()) {
+        (Some(digest), _) => Version::Digest(digest),
+        (None, Some(version)) => version,
+        (None, None) => found.only_version()?,
+    };
+    let (manifest, of) = found.manifest(&version, architecture)?;
+    found.classify(&manifest, &of, architecture)
+}
+
+impl<'a> Found<'a> {
+    fn new(context: &'a Context, location: &'a Location) -> Self {
+        Self {
+            context,
+            location,
+            shown: match location {
+                Location::Registry(reference) => familiar(reference),
+                other => other.to_string(),
+            },
+        }
+    }
+
+    fn repository(&self) -> Result<Arc<dyn Repository>, PinError> {
+        let repository = self.context.registries().open(self.location);
+        repository.map_err(|error| outage(&error))
+    }
+
+    /// The repository without tag and digest, as places of blobs name it.
+    fn place(&self) -> String {
+        match self.location {
+            Location::Registry(reference) => reference.name(),
+            Location::Layout { path, .. } => format!("oci:{}", path.display()),
+            Location::Archive { path, .. } => format!("oci-archive:{}", path.display()),
+        }
+    }
+
+    /// The one tag of a layout that has one.
+    fn only_version(&self) -> Result<Version, PinError> {
+        let tags = self.repository()?.tags().map_err(|error| outage(&error))?;
+        match tags.as_slice() {
+            [tag] => Ok(Version::Tag(tag.clone())),
+            [] => Err(wrong(
+                "no image in it has a name".to_owned(),
+                "give it one: skopeo copy … oci:DIR:TAG",
+            )),
+            several => Err(PinError {
+                message: "it has several images".to_owned(),
+                help: Some(format!("say which one, with \":\" before it: {}", several.join(", "))),
+                outage: false,
+            }),
+        }
+    }
+
+    /// The manifest of a version for an architecture, through indexes.
+    fn manifest(
+        &self,
+        version: &Version,
+        architecture: &str,
+    ) -> Result<(Manifest, Sha256), PinError> {
+        let mut version = version.clone();
+        for _ in 0..=INDEXES {
+            let fetched = self.fetch(&version)?;
+            let parsed = parse_manifest(&fetched.bytes, &fetched.media_type);
+            match parsed.map_err(|why| self.damaged(&format!("the manifest {why}")))? {
+                Parsed::Manifest(manifest) => return Ok((*manifest, fetched.digest)),
+                Parsed::Index(index) => {
+                    let chosen = platform::choose(&index, architecture)?;
+                    let blob = chosen.blob();
+                    let blob = blob.map_err(|why| self.damaged(&format!("its index {why}")))?;
+                    version = Version::Digest(blob.digest);
+                }
+            }
+        }
+        Err(self.damaged("its indexes lead from one to the next"))
+    }
+
+    /// A manifest or index; what is known by its digest and was had before is not asked for.
+    fn fetch(&self, version: &Version) -> Result<Fetched, PinError> {
+        let kept = Kept::new(self.context);
+        if let Version::Digest(digest) = version
+            && let Some(fetched) = kept.manifest(digest)
+        {
+            return Ok(fetched);
+        }
+        let fetched = self.repository()?.manifest(version);
+        let Some(fetched) = fetched.map_err(|error| outage(&error))? else {
+            return Err(self.unknown(version));
+        };
+        // What cannot be kept is asked for again.
+        let _ = kept.keep_manifest(&fetched);
+        Ok(fetched)
+    }
+
+    fn unknown(&self, version: &Version) -> PinError {
+        let place = self.place();
+        let message = match version {
+            Version::Tag(tag) => format!("{place} has no tag \"{tag}\""),
+            Version::Digest(digest) => format!("{place} has no manifest sha256:{digest}"),
+        };
+        let place = match self.location {
+            Location::Registry(_) => place,
+            local => local.to_string(),
+        };
+        PinError {
+            message,
+            help: Some(format!("\"vmfab tags {place}\" lists what is there")),
+            outage: false,
+        }
+    }
+
+    /// A small blob as a whole.
+    fn small(&self, blob: &Blob, what: &str) -> Result<Vec<u8>, PinError> {
+        if blob.size > MAX_MANIFEST as u64 {
+            return Err(self.damaged(&format!("{what} has {} bytes", blob.size)));
+        }
+        let kept = Kept::new(self.context);
+        if let Some(bytes) = kept.blob(&blob.digest) {
+            return Ok(bytes);
+        }
+        let reader = self.repository()?.read_blob(blob, None);
+        let reader = reader.map_err(|error| outage(&error))?;
+        let mut bytes = Vec::new();
+        let mut limited = std::io::Read::take(reader.bytes, blob.size + 1);
+        std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| {
+            match error.downcast::<RegistryError>() {
+                Ok(error) => outage(&error),
+                Err(error) => self.damaged(&format!("{what} cannot be read: {error}")),
+            }
+        })?;
+        if kept::sha256(&bytes) != blob.digest {
+            return Err(self.damaged(&format!("{what} is not what its digest says")));
+        }
+        let _ = kept.keep_blob(&blob.digest, &bytes);
+        Ok(bytes)
+    }
+
+    fn classify(
+        &self,
+        manifest: &Manifest,
+        of: &Sha256,
+        architecture: &str,
+    ) -> Result<Remote, PinError> {
+        let config_type = manifest.config.media_type.as_str();
+        let kind = manifest.artifact_type.as_deref().unwrap_or(config_type);
+        if kind.starts_with("application/vnd.vmfab.") {
+            let (id, config) = self.own_artifact(manifest, of)?;
+            return Ok(Remote::Image(id, Box::new(config)));
+        }
+        if [media::CONFIG, media::DOCKER_CONFIG].contains(&config_type) && manifest.artifact_type.is_none() {
+            let blob = manifest.config.blob();
+            let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
+            let bytes = self.small(&blob, "its config")?;
+            let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
+            platform::check(&config.architecture, &config.os, architecture)?;
+            let mut container = config
+                .container(manifest, &self.shown, &self.place())
+                .map_err(|why| why.error(self))?;
+            if config.is_containerdisk() {
+                return match container.layers.pop() {
+                    Some(layer) => Ok(Remote::Disk(RemoteDisk::Containerdisk(layer))),
+                    None => Err(self.damaged("it has no layers")),
+                };
+            }
+            if container.layers.is_empty() {
+                return Err(wrong(
+                    "it has no layers: there is nothing in it".to_owned(),
+                    "start from an image that has a root file system",
+                ));
+            }
+            return Ok(Remote::Container(container));
+        }
+        let [layer] = manifest.layers.as_slice() else {
+            return Err(wrong(
+                format!(
+                    "it is an artifact of the type {kind} with {} blobs: neither a container image nor one disk",
+                    manifest.layers.len()
+                ),
+                "images start from container images, and from artifacts whose one blob is a disk",
+            ));
+        };
+        container::check_layer(layer).map_err(|why| why.error(self))?;
+        let place = container::place(layer, &self.shown, &self.place());
+        let place = place.map_err(|why| why.error(self))?;
+        Ok(Remote::Disk(RemoteDisk::Blob(place)))
+    }
+
+    /// An image of vmfab's own: its objects are brought into the store, then it is as one under a tag.
+    fn own_artifact(
+        &self,
+        _manifest: &Manifest,
+        of: &Sha256,
+    ) -> Result<(crate::digest::ObjectId, ImageConfig), PinError> {
+        Err(PinError {
+            message: format!("it is an image of vmfab (sha256:{of}), which recipes do not start from directly yet"),
+            help: Some(format!(
+                "bring it into the store first: \"vmfab pull {}\", then start from its tag: from \"@…\"",
+                self.location
+            )),
+            outage: false,
+        })
+    }
+
+    /// What was pushed is not in order.
+    fn damaged(&self, why: &str) -> PinError {
+        PinError {
+            message: format!("{}: {why}", self.place()),
+            help: Some("the image was pushed wrongly: push it again, or use another version".to_owned()),
+            outage: true,
+        }
+    }
+}
+
+/// The name as people write it: without Docker Hub's host.
+fn familiar(reference: &Reference) -> String {
+    let text = reference.to_string();
+    let text = text.strip_prefix("docker.io/").unwrap_or(&text);
+    text.strip_prefix("library/").unwrap_or(text).to_owned()
+}
+
+/// The recipe asks for what it should not.
+fn wrong(message: String, help: &str) -> PinError {
+    PinError {
+        message,
+        help: Some(help.to_owned()),
+        outage: false,
+    }
+}
+
+/// A registry fails, or this host.
+fn outage(error: &RegistryError) -> PinError {
+    PinError {
+        message: error.to_string(),
+        help: error.remedy(),
+        // What is missing is asked for by the recipe.
+        outage: !matches!(error, RegistryError::Missing { .. }),
+    }
+}
