@@ -16,7 +16,7 @@ use kept::Kept;
 use super::Context;
 use crate::digest::Sha256;
 use crate::image::ImageConfig;
-use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
+use crate::plan::{PinError, Remote, RemoteDisk};
 use crate::registry::{
     Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, Reference, RegistryError, Repository,
     Version, media, parse_manifest,
@@ -108,21 +108,10 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// The one tag of a layout that has one.
+    /// The only image of a layout.
     fn only_version(&self) -> Result<Version, PinError> {
-        let tags = self.repository()?.tags().map_err(|error| outage(&error))?;
-        match tags.as_slice() {
-            [tag] => Ok(Version::Tag(tag.clone())),
-            [] => Err(wrong(
-                "no image in it has a name".to_owned(),
-                "give it one: skopeo copy … oci:DIR:TAG",
-            )),
-            several => Err(PinError {
-                message: "it has several images".to_owned(),
-                help: Some(format!("say which one, with \":\" before it: {}", several.join(", "))),
-                outage: false,
-            }),
-        }
+        let version = self.repository()?.only_version();
+        version.map_err(|error| outage(&error))
     }
 
     /// The manifest of a version for an architecture, through indexes.
@@ -305,7 +294,10 @@ fn outage(error: &RegistryError) -> PinError {
     PinError {
         message: error.to_string(),
         help: error.remedy(),
-        // What is missing is asked for by the recipe.
-        outage: !matches!(error, RegistryError::Missing { .. }),
+        // What is not there, and what is not said, the recipe asks for.
+        outage: !matches!(
+            error,
+            RegistryError::Missing { .. } | RegistryError::Several { .. }
+        ),
     }
 }
