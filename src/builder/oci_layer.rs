@@ -129,7 +129,7 @@ struct Unpacking<'a> {
 
 /// A decompressor in front of the store.
 enum Stream {
-    Plain(Tar),
+    Plain(Box<Tar>),
     Gzip(Box<flate2::write::MultiGzDecoder<Tar>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Tar>>),
 }
@@ -146,7 +146,7 @@ impl Stream {
             }
             [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(Begin::Unknown("xz")),
             [b'B', b'Z', b'h', ..] => return Err(Begin::Unknown("bzip2")),
-            _ => Self::Plain(tar),
+            _ => Self::Plain(Box::new(tar)),
         })
     }
 
@@ -168,7 +168,7 @@ impl Stream {
 
     fn finish(self) -> io::Result<Tar> {
         match self {
-            Self::Plain(tar) => Ok(tar),
+            Self::Plain(tar) => Ok(*tar),
             Self::Gzip(decoder) => decoder.finish(),
             Self::Zstd(mut decoder) => {
                 decoder.flush()?;

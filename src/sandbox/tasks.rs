@@ -280,13 +280,7 @@ impl<'a> Tasks<'a> {
             Some(path) => path.to_owned(),
             None => newest_kernel(&names)
                 .map(|name| format!("/boot/{name}"))
-                .ok_or_else(|| WorkerError::Unsatisfiable {
-                    message: "the image has no kernel in /boot".to_owned(),
-                    help:
-                        "install one, such as `packages \"linux-image-cloud-amd64\"` on Debian or \
-                           `packages \"linux-image-virtual\"` on Ubuntu"
-                            .to_owned(),
-                })?,
+                .ok_or_else(|| self.no_kernel())?,
         };
         let copy = |path: &str, name: &str| {
             self.open(path)
@@ -305,6 +299,31 @@ impl<'a> Tasks<'a> {
             initrd_of(&file, &names).map(|name| format!("/boot/{name}"))
         });
         found.map_or(Ok(()), |path| copy(&path, "initrd").map(drop))
+    }
+
+    /// What is to be added to a tree without a kernel: to one of a container image an init, too.
+    fn no_kernel(&self) -> WorkerError {
+        let has_init = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"]
+            .iter()
+            .any(|path| self.open(path).is_ok());
+        let (message, debian, ubuntu) = match has_init {
+            true => (
+                "the image has no kernel in /boot",
+                r#""linux-image-cloud-amd64""#,
+                r#""linux-image-virtual""#,
+            ),
+            false => (
+                "the image has no kernel in /boot, and no init: it can run in a container only",
+                r#""linux-image-cloud-amd64" "systemd-sysv" "openssh-server""#,
+                r#""linux-image-virtual" "systemd-sysv" "openssh-server""#,
+            ),
+        };
+        WorkerError::Unsatisfiable {
+            message: message.to_owned(),
+            help: format!(
+                "install what is missing, such as `packages {debian}` on Debian or `packages {ubuntu}` on Ubuntu"
+            ),
+        }
     }
 
     /// Opens a file of the tree; links are followed inside the tree only.

@@ -1,6 +1,7 @@
 //! Manifests and configs of container images, read and looked through. Pure.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use serde::Deserialize;
 
@@ -22,8 +23,6 @@ pub(super) struct Config {
     #[serde(default)]
     config: Option<Settings>,
     rootfs: RootFs,
-    #[serde(default)]
-    history: Option<Vec<History>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,23 +32,11 @@ struct Settings {
     env: Option<Vec<String>>,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    cmd: Option<Vec<String>>,
-    #[serde(default)]
-    entrypoint: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct RootFs {
     diff_ids: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct History {
-    #[serde(default)]
-    created_by: String,
-    #[serde(default)]
-    empty_layer: bool,
 }
 
 /// Why an image cannot be used.
@@ -129,26 +116,6 @@ impl Config {
         }
         Ok(container)
     }
-
-    /// Whether it is a disk for virtual machines in the clothes of a container image: nothing in it can be run, and
-    /// its last layer was made by putting something into `/disk`.
-    pub(super) fn is_containerdisk(&self) -> bool {
-        let settings = self.config.as_ref();
-        let runs = settings.is_some_and(|settings| {
-            let some = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|words| !words.is_empty());
-            some(&settings.cmd) || some(&settings.entrypoint)
-        });
-        let history = self.history.as_deref().unwrap_or_default();
-        let last = history.iter().rev().find(|step| !step.empty_layer);
-        let puts_disk = last.is_some_and(|step| {
-            let mut words = step.created_by.split_whitespace();
-            words.any(|word| {
-                let word = word.trim_matches(['"', '\'', '[', ']', ',']);
-                word == "/disk" || word.starts_with("/disk/")
-            })
-        });
-        !runs && puts_disk
-    }
 }
 
 /// Variables as a config has them, `NAME=VALUE`. The usual PATH is left out, and what no file of variables can hold.
@@ -165,6 +132,32 @@ fn environment(lines: &[String]) -> BTreeMap<String, String> {
         .filter(|(name, value)| (*name, *value) != ("PATH", USUAL_PATH))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// Whether the layer with these first bytes begins with a file in the directory `disk`.
+pub(super) fn begins_with_disk(head: &[u8]) -> bool {
+    let stream: Box<dyn Read> = match head {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(head)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => match zstd::stream::read::Decoder::new(head) {
+            Ok(decoder) => Box::new(decoder),
+            Err(_) => return false,
+        },
+        _ => Box::new(head),
+    };
+    let mut archive = tar::Archive::new(stream);
+    // The rest of the layer is not there: an error is the end of what can be seen.
+    let entries = archive.entries().into_iter().flatten().map_while(Result::ok);
+    for entry in entries {
+        let path = entry.path_bytes().into_owned();
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        match (parts.next(), parts.next()) {
+            (None, _) | (Some("disk"), None) => {}
+            (Some("disk"), Some(_)) => return entry.header().entry_type().is_file(),
+            (Some(_), _) => return false,
+        }
+    }
+    false
 }
 
 fn is_layer(media_type: &str) -> bool {

@@ -35,7 +35,9 @@ impl Kept {
     pub(super) fn keep_manifest(&self, fetched: &Fetched) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let beside = self.path(&fetched.digest).with_extension("type");
-        fs::write(beside, &fetched.media_type)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(fetched.media_type.as_bytes())?;
+        file.persist(beside).map_err(|error| error.error)?;
         self.keep_blob(&fetched.digest, &fetched.bytes)
     }
 
@@ -57,6 +59,30 @@ impl Kept {
         file.persist(self.path(digest))
             .map(drop)
             .map_err(|error| error.error)
+    }
+
+    /// Whether the layer with this digest was found to begin with a disk.
+    pub(super) fn has_disk(&self, diff_id: &str) -> Option<bool> {
+        match fs::read(self.disk_path(diff_id)).ok()?.as_slice() {
+            b"disk" => Some(true),
+            b"tree" => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keep_has_disk(&self, diff_id: &str, has_disk: bool) -> io::Result<()> {
+        let word = if has_disk { "disk" } else { "tree" };
+        fs::create_dir_all(&self.directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(word.as_bytes())?;
+        file.persist(self.disk_path(diff_id))
+            .map(drop)
+            .map_err(|error| error.error)
+    }
+
+    fn disk_path(&self, diff_id: &str) -> PathBuf {
+        let digits = diff_id.trim_start_matches("sha256:");
+        self.directory.join(format!("{digits}.is"))
     }
 
     fn path(&self, digest: &Sha256) -> PathBuf {

@@ -9,6 +9,7 @@ mod container;
 mod kept;
 mod platform;
 
+use std::io;
 use std::sync::Arc;
 
 use kept::Kept;
@@ -16,14 +17,17 @@ use kept::Kept;
 use super::Context;
 use crate::digest::Sha256;
 use crate::image::ImageConfig;
-use crate::plan::{PinError, Remote, RemoteDisk};
+use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
 use crate::registry::{
     Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, Reference, RegistryError, Repository,
-    Version, media, parse_manifest,
+    Version, parse_manifest,
 };
+use crate::share::foreign::{self, What};
 
 /// How many indexes may lead from one to the next.
 const INDEXES: usize = 3;
+/// Bytes at the beginning of a layer in which a containerdisk shows itself.
+const BEGINNING: u64 = 256 << 10;
 
 /// An image of which it is known which one it is.
 pub(super) struct Found<'a> {
@@ -183,8 +187,8 @@ impl<'a> Found<'a> {
         let reader = self.repository()?.read_blob(blob, None);
         let reader = reader.map_err(|error| outage(&error))?;
         let mut bytes = Vec::new();
-        let mut limited = std::io::Read::take(reader.bytes, blob.size + 1);
-        std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| {
+        let mut limited = io::Read::take(reader.bytes, blob.size + 1);
+        io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| {
             match error.downcast::<RegistryError>() {
                 Ok(error) => outage(&error),
                 Err(error) => self.damaged(&format!("{what} cannot be read: {error}")),
@@ -203,48 +207,83 @@ impl<'a> Found<'a> {
         of: &Sha256,
         architecture: &str,
     ) -> Result<Remote, PinError> {
-        let config_type = manifest.config.media_type.as_str();
-        let kind = manifest.artifact_type.as_deref().unwrap_or(config_type);
-        if kind.starts_with("application/vnd.vmfab.") {
-            let (id, config) = self.own_artifact(manifest, of)?;
-            return Ok(Remote::Image(id, Box::new(config)));
-        }
-        if [media::CONFIG, media::DOCKER_CONFIG].contains(&config_type) && manifest.artifact_type.is_none() {
-            let blob = manifest.config.blob();
-            let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
-            let bytes = self.small(&blob, "its config")?;
-            let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
-            platform::check(&config.architecture, &config.os, architecture)?;
-            let mut container = config
-                .container(manifest, &self.shown, &self.place())
-                .map_err(|why| why.error(self))?;
-            if config.is_containerdisk() {
-                return match container.layers.pop() {
-                    Some(layer) => Ok(Remote::Disk(RemoteDisk::Containerdisk(layer))),
-                    None => Err(self.damaged("it has no layers")),
-                };
+        // Whether it is a container image its config need not tell, only what it is for.
+        let disk = match foreign::what(manifest, None) {
+            What::Vmfab(_) => {
+                let (id, config) = self.own_artifact(manifest, of)?;
+                return Ok(Remote::Image(id, Box::new(config)));
             }
-            if container.layers.is_empty() {
+            What::Container { .. } => return self.container(manifest, architecture),
+            What::Disk(disk) => disk,
+            What::Other(phrase) => {
                 return Err(wrong(
-                    "it has no layers: there is nothing in it".to_owned(),
-                    "start from an image that has a root file system",
+                    format!("it is {phrase}"),
+                    "images start from container images, from disks, and from images of vmfab",
                 ));
             }
-            return Ok(Remote::Container(container));
-        }
-        let [layer] = manifest.layers.as_slice() else {
-            return Err(wrong(
-                format!(
-                    "it is an artifact of the type {kind} with {} blobs: neither a container image nor one disk",
-                    manifest.layers.len()
-                ),
-                "images start from container images, and from artifacts whose one blob is a disk",
-            ));
         };
-        container::check_layer(layer).map_err(|why| why.error(self))?;
-        let place = container::place(layer, &self.shown, &self.place());
-        let place = place.map_err(|why| why.error(self))?;
-        Ok(Remote::Disk(RemoteDisk::Blob(place)))
+        for layer in &manifest.layers {
+            container::check_layer(layer).map_err(|why| why.error(self))?;
+        }
+        Ok(Remote::Disk(RemoteDisk::Blob(BlobPlace {
+            name: self.shown.clone(),
+            repository: self.place(),
+            digest: format!("sha256:{}", disk.blob.digest),
+            size: disk.blob.size,
+        })))
+    }
+
+    fn container(&self, manifest: &Manifest, architecture: &str) -> Result<Remote, PinError> {
+        let blob = manifest.config.blob();
+        let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
+        let bytes = self.small(&blob, "its config")?;
+        let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
+        platform::check(&config.architecture, &config.os, architecture)?;
+        let container = config.container(manifest, &self.shown, &self.place());
+        let mut container = container.map_err(|why| why.error(self))?;
+        let what = foreign::what(manifest, Some(&bytes));
+        let perhaps = matches!(what, What::Container { looks_like_disk: true });
+        match container.layers.pop() {
+            None => Err(wrong(
+                "it has no layers: there is nothing in it".to_owned(),
+                "start from an image that has a root file system",
+            )),
+            Some(layer) if perhaps && self.has_disk(&layer)? => {
+                Ok(Remote::Disk(RemoteDisk::Containerdisk(layer)))
+            }
+            Some(layer) => {
+                container.layers.push(layer);
+                Ok(Remote::Container(container))
+            }
+        }
+    }
+
+    /// Whether a layer begins with the disk of a containerdisk. Only its beginning is fetched, and only once.
+    fn has_disk(&self, layer: &ContainerLayer) -> Result<bool, PinError> {
+        let kept = Kept::new(self.context);
+        if let Some(known) = kept.has_disk(&layer.diff_id) {
+            return Ok(known);
+        }
+        let digits = layer.place.digest.trim_start_matches("sha256:");
+        let digest = digits.parse::<Sha256>();
+        let blob = Blob {
+            digest: digest.map_err(|why| self.damaged(&why.to_string()))?,
+            size: layer.place.size,
+        };
+        let range = (blob.size > BEGINNING).then_some(0..BEGINNING);
+        let reader = self.repository()?.read_blob(&blob, range);
+        let reader = reader.map_err(|error| outage(&error))?;
+        let mut head = Vec::new();
+        let mut limited = io::Read::take(reader.bytes, BEGINNING);
+        // What is wrong about the blob is told when it is fetched as a whole.
+        let read = io::Read::read_to_end(&mut limited, &mut head);
+        read.map_err(|error| match error.downcast::<RegistryError>() {
+            Ok(error) => outage(&error),
+            Err(error) => self.damaged(&format!("its layer cannot be read: {error}")),
+        })?;
+        let has_disk = container::begins_with_disk(&head);
+        let _ = kept.keep_has_disk(&layer.diff_id, has_disk);
+        Ok(has_disk)
     }
 
     /// An image of vmfab's own: its objects are brought into the store, then it is as one under a tag.

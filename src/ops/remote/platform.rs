@@ -2,6 +2,7 @@
 
 use crate::plan::PinError;
 use crate::registry::{Descriptor, Index, Platform};
+use crate::share::foreign;
 
 /// Go's names of the architectures that machines have.
 fn go_architecture(architecture: &str) -> &str {
@@ -21,6 +22,12 @@ pub(super) fn choose<'a>(index: &'a Index, architecture: &str) -> Result<&'a Des
         && only.platform.is_none()
     {
         return Ok(only);
+    }
+    // Of podman's machines there are several for one platform.
+    if let Some(machine) = foreign::choose(index, architecture)
+        && machine.annotations.contains_key("disktype")
+    {
+        return Ok(machine);
     }
     let wanted = go_architecture(architecture);
     let with_platform = |one: &'a Descriptor| Some((one, one.platform.as_ref()?));

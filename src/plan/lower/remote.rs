@@ -29,6 +29,7 @@ impl Lowering<'_> {
                 None => problem.into(),
             }
         })?;
+        let shown = &label::remote(shown);
         match remote {
             Remote::Image(_, config) => {
                 self.check_architecture(shown, &config, &image.shown.span)?;
