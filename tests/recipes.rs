@@ -13,7 +13,8 @@ use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
 use vmfab::plan::{
-    self, BlobPlace, Container, ContainerLayer, PinError, Pinned, Plan, Remote, RemoteDisk, World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, PinError, Pinned, Plan, Remote, RemoteDisk, World,
+    WorldError,
 };
 use vmfab::recipe::{self, DiskFormat, Fetch, Files};
 
@@ -113,13 +114,20 @@ impl World for Fake {
         };
         let name = location.split([':', '@']).next().unwrap_or_default();
         Ok(match name.rsplit('/').next().unwrap_or_default() {
-            "own" => Remote::Image(object("own").id, Box::new(config("x86_64", &["one", "two"]))),
+            "own" => Remote::Image(
+                object("own").id,
+                Box::new(config("x86_64", &["one", "two"])),
+            ),
             "arm" => Remote::Image(object("arm").id, Box::new(config("aarch64", &["one"]))),
             "disk" => Remote::Disk(RemoteDisk::Blob(layer(location, 1).place)),
             "containerdisk" => Remote::Disk(RemoteDisk::Containerdisk(layer(location, 1))),
             "missing" => {
                 let message = format!("{name} has no tag");
-                return Err(failed(&message, "\"vmfab tags\" lists what is there", false));
+                return Err(failed(
+                    &message,
+                    "\"vmfab tags\" lists what is there",
+                    false,
+                ));
             }
             "down" => {
                 let message = format!("cannot ask {name} for linux/{architecture}");

@@ -7,7 +7,9 @@ use crate::derivation::BuildError;
 use crate::digest::Checksum;
 use crate::plan::BlobPlace;
 use crate::registry::{Blob, Location, Registries, RegistryError};
-use crate::source::{FetchKind, FetchRequest, Fetcher, Origin, OriginError, Outcome, Source, Taker};
+use crate::source::{
+    FetchKind, FetchRequest, Fetcher, Origin, OriginError, Outcome, Source, Taker,
+};
 
 /// Brings a blob to a taker. `already` says whether it is here by now, after another process was waited for.
 ///
@@ -84,6 +86,13 @@ fn origin_error(error: &RegistryError) -> OriginError {
             _ => FetchKind::Download,
         },
         message: error.to_string(),
-        help: error.remedy().into_iter().collect(),
+        help: match (error, error.remedy()) {
+            (_, Some(remedy)) => vec![remedy],
+            (RegistryError::Invalid { .. }, None) => vec![
+                "nothing of it was kept: try again, and when it stays so, push it again or use another version"
+                    .to_owned(),
+            ],
+            _ => Vec::new(),
+        },
     }
 }

@@ -57,7 +57,7 @@ impl Builder for OciLayer {
                 None => Ok(taker.outputs),
                 Some(problem) => Err(BuildError::Outside {
                     kind: Outside::Verification,
-                    message: format!("{} {problem}", place.address()),
+                    message: format!("{} {problem} ({})", place.name, place.address()),
                     help: problem.help(),
                 }),
             },
@@ -87,10 +87,17 @@ impl fmt::Display for Problem {
                 write!(f, "is no whole {format} data: {error}")
             }
             Self::Unknown(format) => {
-                write!(f, "is compressed with {format}, which layers of images are not")
+                write!(
+                    f,
+                    "is compressed with {format}, which layers of images are not"
+                )
             }
             Self::TooLarge(limit) => {
-                write!(f, "is more than {} MiB when it is decompressed", limit >> 20)
+                write!(
+                    f,
+                    "is more than {} MiB when it is decompressed",
+                    limit >> 20
+                )
             }
             Self::DiffId { expected, found } => write!(
                 f,
@@ -144,7 +151,7 @@ impl Stream {
                 let decoder = zstd::stream::write::Decoder::new(tar).map_err(Begin::Failed)?;
                 Self::Zstd(Box::new(decoder))
             }
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(Begin::Unknown("xz")),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(Begin::Unknown("xz")),
             [b'B', b'Z', b'h', ..] => return Err(Begin::Unknown("bzip2")),
             _ => Self::Plain(Box::new(tar)),
         })

@@ -140,7 +140,7 @@ impl Reader<'_> {
             insecure: flag("insecure").unwrap_or(false),
             authority: None,
         };
-        let authority = self.property(node, "ca", "\"FILE\", a PEM file", |value| {
+        let authority = self.property(node, "ca", "\"FILE\" in PEM format", |value| {
             value.as_string().filter(|file| !file.is_empty())
         });
         registry.authority = authority.map(|file| self.path(file));
@@ -380,7 +380,12 @@ nonsense
         an argument of "recipes" must be a string [3] for example: recipes "~/recipes"
         "certificate-authority" has an argument too many ["b"] for example: certificate-authority "company.pem"
         "certificate-authority" takes no block [x] for example: certificate-authority "company.pem"
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes and certificate-authority
+        "registry" takes no property "plain" [plain] did you mean "plain-http"?
+        "https://a.org" is no host with or without a port [registry "https://a.org"] name it as in references: registry "registry.example:5000"
+        "insecure" must be #true or #false [insecure="yes"] write insecure=#true
+        "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
+        the registry "a.org" is there twice [registry "a.org"] remove one of them
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority and registry
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

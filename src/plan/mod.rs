@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use locking::PackageStep;
-pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk};
 use miette::Diagnostic;
+pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk};
 
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};

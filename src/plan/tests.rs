@@ -166,7 +166,10 @@ proptest! {
 #[test]
 fn where_a_layer_is_does_not_count() {
     let text = |name: &str| format!("image \"test\" {{\nfrom \"{name}\"\nrun \"true\"\n}}");
-    let (one, two) = (planned(&text("debian:12")), planned(&text("mirror.example/debian:12")));
+    let (one, two) = (
+        planned(&text("debian:12")),
+        planned(&text("mirror.example/debian:12")),
+    );
     assert_eq!(keys(&one.graph), keys(&two.graph));
     assert_ne!(one.blobs, two.blobs);
     let kinds = |kind: &str| {

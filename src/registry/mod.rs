@@ -10,17 +10,21 @@
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
 mod archive;
+mod credentials;
 mod environment;
 mod error;
 mod layout;
 mod model;
 mod reference;
+mod remote;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::Archive;
+pub use credentials::{Credential, Credentials, Known};
 pub use environment::Environment;
 pub use error::RegistryError;
 use layout::Layout;
@@ -29,6 +33,7 @@ pub use model::{
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 
+use self::remote::{Host, Remote};
 use crate::config::Config;
 use crate::digest::Sha256;
 use crate::event::Sink;
@@ -234,16 +239,26 @@ struct Inner {
     options: RegistriesOptions,
     sink: Arc<dyn Sink>,
     interrupt: Interrupt,
+    credentials: Arc<Credentials>,
+    /// By name.
+    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
 }
 
 impl Registries {
     /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
     #[must_use]
     pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+        let credentials = Credentials::new(
+            options.environment.clone(),
+            Arc::clone(&sink),
+            interrupt.clone(),
+        );
         Self(Arc::new(Inner {
             options,
             sink,
             interrupt,
+            credentials: Arc::new(credentials),
+            hosts: Mutex::default(),
         }))
     }
 
@@ -256,7 +271,11 @@ impl Registries {
             Location::Registry(_) if self.0.options.offline => {
                 Err(RegistryError::Offline(location.to_string()))
             }
-            Location::Registry(reference) => self.remote(reference),
+            Location::Registry(reference) => {
+                let host = self.host(&reference.registry);
+                let credentials = Arc::clone(&self.0.credentials);
+                Ok(Arc::new(Remote::new(host, reference, credentials)))
+            }
             Location::Layout { path, .. } => {
                 Ok(Arc::new(Layout::new(path, self.0.interrupt.clone())))
             }
@@ -266,8 +285,41 @@ impl Registries {
         }
     }
 
-    fn remote(&self, reference: &Reference) -> Result<Arc<dyn Repository>, RegistryError> {
-        let _ = (&self.0.sink, &self.0.interrupt);
-        Err(RegistryError::Offline(reference.to_string()))
+    /// Asks a registry whether it knows a credential.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    pub fn check(&self, registry: &str, credential: Credential) -> Result<(), RegistryError> {
+        if self.0.options.offline {
+            return Err(RegistryError::Offline(registry.to_owned()));
+        }
+        let credentials = Arc::clone(&self.0.credentials);
+        remote::check(&self.host(registry), credential, credentials)
+    }
+
+    /// Who finds, saves and forgets credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
+    fn host(&self, name: &str) -> Arc<Host> {
+        let Inner {
+            options,
+            sink,
+            interrupt,
+            ..
+        } = &*self.0;
+        let hosts = self.0.hosts.lock();
+        let mut hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            Arc::new(Host::new(
+                name,
+                options,
+                Arc::clone(sink),
+                interrupt.clone(),
+            ))
+        };
+        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(make))
     }
 }

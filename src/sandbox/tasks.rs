@@ -66,9 +66,8 @@ impl<'a> Tasks<'a> {
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
-            Task::Unpack { archive } => {
-                layer::unpack_into(archive, self.tree).map_err(|error| not_unpacked("archive", error))
-            }
+            Task::Unpack { archive } => layer::unpack_into(archive, self.tree)
+                .map_err(|error| not_unpacked("archive", error)),
             Task::Apply { archive } => {
                 layer::apply(archive, self.tree).map_err(|error| not_unpacked("layer", error))
             }
@@ -303,9 +302,13 @@ impl<'a> Tasks<'a> {
 
     /// What is to be added to a tree without a kernel: to one of a container image an init, too.
     fn no_kernel(&self) -> WorkerError {
-        let has_init = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"]
-            .iter()
-            .any(|path| self.open(path).is_ok());
+        let has_init = [
+            "/sbin/init",
+            "/usr/lib/systemd/systemd",
+            "/lib/systemd/systemd",
+        ]
+        .iter()
+        .any(|path| self.open(path).is_ok());
         let (message, debian, ubuntu) = match has_init {
             true => (
                 "the image has no kernel in /boot",
@@ -343,9 +346,7 @@ fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
         io::ErrorKind::StorageFull
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::PermissionDenied => {
-            WorkerError::io(format!("unpack the {what}"))(error)
-        }
+        | io::ErrorKind::PermissionDenied => WorkerError::io(format!("unpack the {what}"))(error),
         _ => WorkerError::Unsatisfiable {
             message: format!("the {what} cannot be unpacked: {error}"),
             help: format!(

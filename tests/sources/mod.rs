@@ -91,6 +91,7 @@ impl Desk {
                 connect: Duration::from_secs(5),
                 stalled: Duration::from_secs(10),
                 certificate_authorities: Vec::new(),
+                unverified: None,
                 proxies: Proxies::default(),
             },
             interrupt: Interrupt::new().unwrap(),

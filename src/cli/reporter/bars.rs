@@ -245,7 +245,10 @@ impl Screen {
                 self.begin(Thing::Machine(machine), label, now);
             }
             Event::MachineReady { machine, .. } => self.finish(&Thing::Machine(machine)),
-            Event::ImageReady { .. } | Event::Warning { .. } | Event::Note { .. } => {}
+            Event::ImageReady { .. }
+            | Event::RegistryRetrying { .. }
+            | Event::Warning { .. }
+            | Event::Note { .. } => {}
         }
         if !lines.is_empty() {
             // A terminal that is gone ends the process by itself.

@@ -114,7 +114,10 @@ impl<'a> Pins<'a> {
                         }
                         Err(_) => {
                             return Err(PinError {
-                                message: format!("it is locked to \"{}\", which is no SHA-256", pinned.checksum),
+                                message: format!(
+                                    "it is locked to \"{}\", which is no SHA-256",
+                                    pinned.checksum
+                                ),
                                 help: Some("run \"vmfab update\"".to_owned()),
                                 outage: false,
                             });

@@ -45,10 +45,7 @@ pub(super) enum Refused {
     /// Whoever pushed it made a mistake.
     Damaged(String),
     /// It is in order, and not for this.
-    Unusable {
-        message: String,
-        help: &'static str,
-    },
+    Unusable { message: String, help: &'static str },
 }
 
 impl Refused {
@@ -122,7 +119,9 @@ impl Config {
 fn environment(lines: &[String]) -> BTreeMap<String, String> {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
-        bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     lines
@@ -146,7 +145,11 @@ pub(super) fn begins_with_disk(head: &[u8]) -> bool {
     };
     let mut archive = tar::Archive::new(stream);
     // The rest of the layer is not there: an error is the end of what can be seen.
-    let entries = archive.entries().into_iter().flatten().map_while(Result::ok);
+    let entries = archive
+        .entries()
+        .into_iter()
+        .flatten()
+        .map_while(Result::ok);
     for entry in entries {
         let path = entry.path_bytes().into_owned();
         let path = String::from_utf8_lossy(&path).into_owned();
@@ -181,7 +184,10 @@ pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Refused> {
         || !layer.urls.is_empty()
     {
         return Err(Refused::Unusable {
-            message: format!("its layer {} is not in the registry: it is to be had elsewhere only", layer.digest),
+            message: format!(
+                "its layer {} is not in the registry: it is to be had elsewhere only",
+                layer.digest
+            ),
             help: "start from an image whose layers are all in its registry",
         });
     }

@@ -45,7 +45,9 @@ pub(super) struct Found<'a> {
 pub(super) fn parse(text: &str) -> Result<Location, PinError> {
     text.parse().map_err(|error| PinError {
         message: format!("{error}"),
-        help: Some("names are written as in registry.example/name:tag, oci:DIR:TAG is a layout".to_owned()),
+        help: Some(
+            "names are written as in registry.example/name:tag, oci:DIR:TAG is a layout".to_owned(),
+        ),
         outage: false,
     })
 }
@@ -242,7 +244,12 @@ impl<'a> Found<'a> {
         let container = config.container(manifest, &self.shown, &self.place());
         let mut container = container.map_err(|why| why.error(self))?;
         let what = foreign::what(manifest, Some(&bytes));
-        let perhaps = matches!(what, What::Container { looks_like_disk: true });
+        let perhaps = matches!(
+            what,
+            What::Container {
+                looks_like_disk: true
+            }
+        );
         match container.layers.pop() {
             None => Err(wrong(
                 "it has no layers: there is nothing in it".to_owned(),
@@ -293,7 +300,9 @@ impl<'a> Found<'a> {
         of: &Sha256,
     ) -> Result<(crate::digest::ObjectId, ImageConfig), PinError> {
         Err(PinError {
-            message: format!("it is an image of vmfab (sha256:{of}), which recipes do not start from directly yet"),
+            message: format!(
+                "it is an image of vmfab (sha256:{of}), which recipes do not start from directly yet"
+            ),
             help: Some(format!(
                 "bring it into the store first: \"vmfab pull {}\", then start from its tag: from \"@…\"",
                 self.location
@@ -306,7 +315,9 @@ impl<'a> Found<'a> {
     fn damaged(&self, why: &str) -> PinError {
         PinError {
             message: format!("{}: {why}", self.place()),
-            help: Some("the image was pushed wrongly: push it again, or use another version".to_owned()),
+            help: Some(
+                "the image was pushed wrongly: push it again, or use another version".to_owned(),
+            ),
             outage: true,
         }
     }

@@ -111,13 +111,17 @@ mod tests {
             })
         });
         let manifests: Vec<_> = manifests.collect();
-        serde_json::from_value(serde_json::json!({ "schemaVersion": 2, "manifests": manifests })).unwrap()
+        serde_json::from_value(serde_json::json!({ "schemaVersion": 2, "manifests": manifests }))
+            .unwrap()
     }
 
     fn chosen(platforms: &[(&str, &str, Option<&str>)], architecture: &str) -> Result<u64, String> {
         match choose(&index(platforms), architecture) {
             Ok(descriptor) => Ok(descriptor.size),
-            Err(error) => Err(format!("{error}; {}", error.help.as_deref().unwrap_or_default())),
+            Err(error) => Err(format!(
+                "{error}; {}",
+                error.help.as_deref().unwrap_or_default()
+            )),
         }
     }
 
@@ -146,6 +150,9 @@ mod tests {
         assert!(check("amd64", "linux", "x86_64").is_ok());
         assert!(check("", "", "x86_64").is_ok());
         let error = check("arm64", "linux", "x86_64").unwrap_err();
-        assert_eq!(error.to_string(), "it is for linux/arm64, not for linux/amd64");
+        assert_eq!(
+            error.to_string(),
+            "it is for linux/arm64, not for linux/amd64"
+        );
     }
 }

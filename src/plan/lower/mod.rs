@@ -23,7 +23,9 @@ use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::Digest;
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
-use crate::recipe::{Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Span, Spanned};
+use crate::recipe::{
+    Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Span, Spanned,
+};
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
 const FILE_MODE: u32 = 0o644;
@@ -145,11 +147,7 @@ impl Lowering<'_> {
     }
 
     /// What the steps are done to that start from an image in the store, which `name` names for people.
-    fn stored(
-        &mut self,
-        name: &str,
-        config: &ImageConfig,
-    ) -> Result<(Trunk, Settings), PlanError> {
+    fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<(Trunk, Settings), PlanError> {
         self.env.clone_from(&config.template.env);
         let trunk = match config.layers.is_empty() {
             false => Trunk::Tree(self.stored_tree(name, config)?),
@@ -188,7 +186,10 @@ impl Lowering<'_> {
         if architecture == self.architecture {
             return Ok(());
         }
-        let message = format!("{name} is for {architecture}, not for {}", self.architecture);
+        let message = format!(
+            "{name} is for {architecture}, not for {}",
+            self.architecture
+        );
         let problem = Problem::new(span, message, "another architecture");
         Err(problem
             .with_help("start from an image of the same architecture")

@@ -26,7 +26,11 @@ const RESERVED_PREFIX: &str = ".wh..wh.";
 pub(in crate::sandbox) fn apply(archive: &Path, tree: &Path) -> io::Result<()> {
     let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
     let mut layer = Layer {
-        root: open(tree, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+        root: open(
+            tree,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?,
         own: BTreeSet::new(),
         directory_times: HashMap::new(),
     };
@@ -195,14 +199,14 @@ impl Layer {
             current = match self.open(&so_far) {
                 Ok(next) => next,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(|error| {
-                        match error {
+                    mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(
+                        |error| match error {
                             rustix::io::Errno::EXIST => {
                                 refused("the path goes through a link to what is not there")
                             }
                             error => error.into(),
-                        }
-                    })?;
+                        },
+                    )?;
                     self.own.insert(real_path(&current)?.join(part));
                     self.open(&so_far)?
                 }
@@ -219,7 +223,13 @@ impl Layer {
             false => inside,
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat2(&self.root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let opened = openat2(
+            &self.root,
+            inside,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        );
         opened.map_err(|error| match error {
             rustix::io::Errno::NOTDIR => io::Error::new(
                 io::ErrorKind::NotADirectory,

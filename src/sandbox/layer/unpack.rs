@@ -187,7 +187,9 @@ pub(super) fn link_target<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<Path
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a link without a target"))
 }
 
-pub(super) fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn attributes<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     if let Some(extensions) = entry.pax_extensions()? {
         for extension in extensions {
