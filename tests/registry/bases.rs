@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::{Registry, RegistryOptions};
 use crate::support::{Build, Ran, command_in, tool};
 
@@ -889,4 +890,50 @@ fn downloads_of_layers_are_told_of() {
     }
     let downloads = bench.path("home/cache/downloads");
     assert_eq!(fs::read_dir(downloads).unwrap().count(), 0);
+}
+
+#[test]
+fn a_layer_goes_on_after_a_cut_and_in_the_next_run() {
+    let bench = Bench::new();
+    let registry = Registry::start();
+    bench.publish(&registry, "1");
+    let proxy = Proxy::start(registry.port());
+    bench.recipe_from(&proxy.at("team/base:1"));
+    fs::write(bench.path("config.kdl"), "downloads retries=0\n").unwrap();
+    let sh = fs::read(busybox()).unwrap();
+    let layer = Layer::new("+gzip", &tar(&[("bin/busybox", &sh), ("bin/sh", &sh)]));
+    let digest = sha256(&layer.blob);
+    proxy.next("GET", &digest, Fault::Cut(700_000));
+    let mut command = bench.command(&["build", "test.kdl"]);
+    let said = Ran::of(command.env("VMFAB_CONFIG", bench.path("config.kdl")))
+        .ends_with(1)
+        .stderr;
+    assert!(said.contains("layer 1 of 2"), "{said}");
+    proxy.next("GET", &digest, Fault::Cut(400_000));
+    assert_eq!(bench.version(), "version 1 registry");
+    let seen = proxy.seen();
+    let ranges: Vec<&str> = seen
+        .iter()
+        .filter(|seen| seen.path.contains(&digest) && seen.method == "GET")
+        .map(|seen| seen.header("range"))
+        // The look at the beginning is another thing.
+        .filter(|range| !range.starts_with("bytes=0-"))
+        .collect();
+    let [first, second, third] = ranges.as_slice() else {
+        panic!("{ranges:?}");
+    };
+    assert_eq!(*first, "");
+    let start = |range: &str| {
+        let digits = range
+            .trim_start_matches("bytes=")
+            .split('-')
+            .next()
+            .unwrap()
+            .to_owned();
+        digits
+            .parse::<usize>()
+            .unwrap_or_else(|error| panic!("{range}: {error}"))
+    };
+    assert!(start(second) > 0 && start(second) <= 700_000, "{ranges:?}");
+    assert!(start(third) > start(second), "{ranges:?}");
 }
