@@ -188,6 +188,8 @@ pub(super) fn execute(
     let origins = builder::Origins {
         locals: plan.locals.clone(),
         places: plan.places.clone(),
+        blobs: plan.blobs.clone(),
+        registries: context.registries(),
         fetcher: context.fetcher(),
         locked: plan.locked.clone(),
     };
