@@ -157,6 +157,56 @@ fn a_build_with_nothing_to_do_tells_nothing() {
     assert!(lines.is_empty(), "{lines:?}");
 }
 
+fn found(step: usize, name: &str) -> Event {
+    Event::StepFound {
+        step,
+        name: name.to_owned(),
+        from: Some("ghcr.io/me/cache".to_owned()),
+    }
+}
+
+/// A step here, two in a cache, one that runs, and one that was found, is needed and gone.
+fn build_with_cache() -> Vec<Event> {
+    use StepOutcome::{Built, Cached, Remote};
+    vec![
+        Event::BuildStarted {
+            name: "web".to_owned(),
+            steps: 5,
+        },
+        finished(0, "web: a", Cached, 0.0),
+        found(1, "web: b"),
+        found(2, "web: c"),
+        found(3, "web: d"),
+        started(2, "web: c"),
+        finished(2, "web: c", Built, 1.0),
+        started(4, "web: e"),
+        finished(4, "web: e", Built, 1.0),
+        finished(1, "web: b", Remote, 0.0),
+        finished(3, "web: d", Remote, 0.0),
+        Event::BuildFinished {
+            built: 2,
+            cached: 1,
+            remote: 2,
+            failed: 0,
+            skipped: 0,
+            seconds: 2.0,
+        },
+    ]
+}
+
+#[test]
+fn what_a_cache_has_is_told_once() {
+    let told = |detail| {
+        let mut narrator = Narrator::new(detail, false);
+        let events = build_with_cache();
+        let lines = events.iter().flat_map(|event| narrator.lines(event));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told(Detail::Steps), @"");
+    insta::assert_snapshot!(told(Detail::Output), @"");
+    insta::assert_snapshot!(told(Detail::All), @"");
+}
+
 /// A screen in memory, and the time that it believes in.
 struct Film {
     terminal: InMemoryTerm,
