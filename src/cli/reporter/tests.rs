@@ -202,9 +202,33 @@ fn what_a_cache_has_is_told_once() {
         let lines = events.iter().flat_map(|event| narrator.lines(event));
         lines.collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(told(Detail::Steps), @"");
-    insta::assert_snapshot!(told(Detail::Output), @"");
-    insta::assert_snapshot!(told(Detail::All), @"");
+    insta::assert_snapshot!(told(Detail::Steps), @r#"
+    [4/5] 4 steps cached
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
+    insta::assert_snapshot!(told(Detail::Output), @r#"
+    [2/5] 1 step cached
+    [2/5] web: b … cached (ghcr.io/me/cache)
+    [3/5] web: c … cached (ghcr.io/me/cache)
+    [4/5] web: d … cached (ghcr.io/me/cache)
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
+    insta::assert_snapshot!(told(Detail::All), @r#"
+    [1/5] web: a … cached
+    [2/5] web: b … cached (ghcr.io/me/cache)
+    [3/5] web: c … cached (ghcr.io/me/cache)
+    [4/5] web: d … cached (ghcr.io/me/cache)
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
 }
 
 /// A screen in memory, and the time that it believes in.
