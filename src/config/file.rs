@@ -352,7 +352,16 @@ cache "a/b" push=#true mode="all"
 cache "a/b" push=#true
 cache "a/b" "c/d" from=#true
 "#;
-        insta::assert_snapshot!(mistakes(text), @"");
+        insta::assert_snapshot!(mistakes(text), @r#"
+        "cache" lacks a repository [cache] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        a/b:1 has a tag ["a/b:1"] a cache is a repository, such as ghcr.io/me/cache
+        "push" must be #true or #false [push="yes"] write push=#true
+        "mode" is for the cache that is pushed to [mode="max"] add push=#true, or leave it out
+        "mode" must be "min" or "max" [mode="all"] write mode="min"
+        there is another cache that is pushed to [push=#true] leave push=#true out at one of them
+        "cache" has an argument too many ["c/d"] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "cache" takes no property "from" [from] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "#);
     }
 
     #[test]
@@ -458,7 +467,7 @@ nonsense
         "insecure" must be #true or #false [insecure="yes"] write insecure=#true
         "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
         the registry "a.org" is there twice [registry "a.org"] remove one of them
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority and registry
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry and cache
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

@@ -335,4 +335,6 @@ pub enum ExecuteError {
 }
 
 #[cfg(test)]
+mod cache_tests;
+#[cfg(test)]
 mod tests;

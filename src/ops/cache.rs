@@ -72,17 +72,14 @@ pub fn repository(text: &str) -> Result<Reference, String> {
         Some("latest") => text.ends_with(":latest"),
         tag => tag.is_some(),
     };
-    match (&reference.digest, has_tag) {
-        (None, false) => Ok(reference),
-        (Some(_), _) => Err(format!(
-            "\"{text}\" has a digest: a cache is a repository, write {}",
-            reference.name()
-        )),
-        (None, true) => Err(format!(
-            "\"{text}\" has a tag: a cache is a repository, write {}",
-            reference.name()
-        )),
-    }
+    let what = match (&reference.digest, has_tag) {
+        (None, false) => return Ok(reference),
+        (Some(_), _) => "digest",
+        (None, true) => "tag",
+    };
+    Err(format!(
+        "\"{text}\" has a {what}: a cache is a repository, such as ghcr.io/me/cache"
+    ))
 }
 
 /// The caches as one, when there are any and the network may be used. They have less time than other registries: what
@@ -145,6 +142,14 @@ mod tests {
             "",
         ]
         .map(|text| repository(text).unwrap_err());
-        insta::assert_snapshot!(wrong.join("\n"), @"");
+        insta::assert_snapshot!(wrong.join("\n"), @r#"
+        "ghcr.io/me/cache:latest" has a tag: a cache is a repository, such as ghcr.io/me/cache
+        "ghcr.io/me/cache:1" has a tag: a cache is a repository, such as ghcr.io/me/cache
+        "localhost:5000" has a tag: a cache is a repository, such as ghcr.io/me/cache
+        "ghcr.io/me/cache@sha256:0000000000000000000000000000000000000000000000000000000000000000" has a digest: a cache is a repository, such as ghcr.io/me/cache
+        "https://ghcr.io/me/cache" is no reference of an image: write it without a scheme, as in registry.example/name:tag
+        "ghcr.io/Me/cache" is no reference of an image: "Me" has capital letters, which names of repositories may not
+        "" is no reference of an image: a part of the name is empty
+        "#);
     }
 }

@@ -260,7 +260,12 @@ mod tests {
         };
         insta::assert_snapshot!(
             [remotely(0, 0, 9), remotely(0, 2, 7), remotely(1, 1, 7), remotely(2, 0, 1)].join("\n"),
-            @""
+            @r#"
+        docker: 9 steps from the cache, @docker is 288c02d7bbb4 (12 ms)
+        docker: 7 of 9 steps from the cache, none built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 1 of 9 steps built, 7 from the cache, @docker is 288c02d7bbb4 (12 ms)
+        docker: 2 of 3 steps built, 1 from the cache, @docker is 288c02d7bbb4 (12 ms)
+        "#
         );
         insta::assert_snapshot!(
             [
