@@ -21,8 +21,12 @@ pub(crate) enum Fault {
     Stall(usize),
     /// So many bytes of the answer come every ten milliseconds.
     Slow(usize),
-    /// So many bytes of the request's body are passed on; then both connections end.
+    /// So many bytes of the request's body are passed on; then both connections end. Debian's registry can go on
+    /// with nothing that was cut so, and cannot even be told to forget it.
     CutRequest(usize),
+    /// The connection ends after so many bytes of the request's body, and they are kept, as a registry does that
+    /// can go on with an upload.
+    KeepPart(usize),
     /// The request is done, and the connection ends before its answer.
     LoseAnswer,
     /// Another status, with a `Retry-After`. The request is not passed on.
@@ -96,6 +100,8 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     tokens: Mutex<Option<Tokens>>,
     given: Mutex<BTreeMap<String, Given>>,
+    /// Where cut uploads are: their paths without and with what the registry wants to be told.
+    kept: Mutex<BTreeMap<String, String>>,
     over: AtomicBool,
 }
 
@@ -105,6 +111,29 @@ pub(crate) struct Proxy(Arc<State>);
 impl Proxy {
     /// One in front of a registry without TLS on this host.
     pub(crate) fn start(port: u16) -> Self {
+        Self::start_with(port, None)
+    }
+
+    /// The same with TLS, and a certificate that nobody trusts.
+    pub(crate) fn start_tls(port: u16) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["127.0.0.1".to_owned()];
+        let parameters = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        Self::start_with(port, Some(Arc::new(config)))
+    }
+
+    fn start_with(port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let state = Arc::new(State {
             registry: ([127, 0, 0, 1], port).into(),
@@ -113,6 +142,7 @@ impl Proxy {
             seen: Mutex::default(),
             tokens: Mutex::default(),
             given: Mutex::default(),
+            kept: Mutex::default(),
             over: AtomicBool::new(false),
         });
         let proxy = Self(Arc::clone(&state));
@@ -121,11 +151,18 @@ impl Proxy {
                 if state.over.load(Ordering::SeqCst) {
                     return;
                 }
-                let state = Arc::clone(&state);
+                let (state, tls) = (Arc::clone(&state), tls.clone());
                 std::thread::spawn(move || {
+                    let raw = stream.try_clone().unwrap();
                     // A client or a registry that goes away is nothing to fail for.
-                    let _ = state.serve(&stream);
-                    let _ = stream.shutdown(Shutdown::Both);
+                    let _ = match tls {
+                        None => state.serve(stream),
+                        Some(config) => {
+                            let connection = rustls::ServerConnection::new(config).unwrap();
+                            state.serve(rustls::StreamOwned::new(connection, stream))
+                        }
+                    };
+                    let _ = raw.shutdown(Shutdown::Both);
                 });
             }
         });
@@ -244,10 +281,10 @@ impl Head {
 }
 
 impl State {
-    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new(stream);
-        while let Some(head) = Head::read(&mut reader)? {
-            if !self.exchange(head, &mut reader, stream)? {
+    fn serve<S: Read + Write>(&self, stream: S) -> io::Result<()> {
+        let mut client = BufReader::new(stream);
+        while let Some(head) = Head::read(&mut client)? {
+            if !self.exchange(head, &mut client)? {
                 return Ok(());
             }
         }
@@ -264,11 +301,10 @@ impl State {
     }
 
     /// One request; whether the connection can have another.
-    fn exchange(
+    fn exchange<S: Read + Write>(
         &self,
         mut head: Head,
-        client: &mut BufReader<&TcpStream>,
-        mut out: &TcpStream,
+        client: &mut BufReader<S>,
     ) -> io::Result<bool> {
         let words: Vec<String> = head.first.split(' ').map(str::to_owned).collect();
         let (method, path) = (words[0].as_str(), words[1].as_str());
@@ -286,12 +322,12 @@ impl State {
             client.read_exact(&mut form)?;
             seen.form = String::from_utf8(form).unwrap();
             self.seen.lock().unwrap().push(seen.clone());
-            out.write_all(&self.give_token(&seen))?;
+            client.get_mut().write_all(&self.give_token(&seen))?;
             return Ok(true);
         }
         self.seen.lock().unwrap().push(seen);
         if let Some(refusal) = self.refuse(method, path, head.get("authorization")) {
-            out.write_all(&refusal)?;
+            client.get_mut().write_all(&refusal)?;
             return Ok(length == 0);
         }
         let fault = self.faults(method, path);
@@ -299,22 +335,24 @@ impl State {
             Some(Fault::Status(status, after)) => {
                 let after =
                     after.map_or_else(String::new, |after| format!("retry-after: {after}\r\n"));
-                out.write_all(
+                client.get_mut().write_all(
                     format!("HTTP/1.1 {status} X\r\n{after}content-length: 0\r\n\r\n").as_bytes(),
                 )?;
                 return Ok(length == 0);
             }
             Some(Fault::LongBody(limit, status)) if length > *limit => {
-                out.write_all(
+                client.get_mut().write_all(
                     format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes(),
                 )?;
                 return Ok(false);
             }
             Some(Fault::Answer(first, body, count)) => {
-                out.write_all(format!("HTTP/1.1 {first}\r\n\r\n").as_bytes())?;
+                client
+                    .get_mut()
+                    .write_all(format!("HTTP/1.1 {first}\r\n\r\n").as_bytes())?;
                 let mut left = count.unwrap_or(usize::MAX);
                 while left > 0 && !self.over.load(Ordering::SeqCst) {
-                    out.write_all(body)?;
+                    client.get_mut().write_all(body)?;
                     left -= 1;
                 }
                 return Ok(false);
@@ -327,10 +365,22 @@ impl State {
         }
         if head.get("expect").is_some() {
             head.remove("expect");
-            out.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            client
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         head.remove("authorization");
         head.set("connection", "close");
+        if let Some(Fault::KeepPart(count)) = fault {
+            self.keep_part(path, count, head, client)?;
+            return Ok(false);
+        }
+        let bare = path.split('?').next().unwrap_or_default();
+        if let Some(kept) = self.kept.lock().unwrap().get(bare)
+            && ["GET", "DELETE"].contains(&method)
+        {
+            head.first = format!("{method} {kept} HTTP/1.1");
+        }
         let mut registry = TcpStream::connect(self.registry)?;
         registry.write_all(&head.bytes())?;
         if let Some(Fault::CutRequest(count)) = fault {
@@ -354,14 +404,42 @@ impl State {
         if let Some(Fault::Header(name, value)) = fault {
             answer.set(name, value);
         }
-        out.write_all(&answer.bytes())?;
-        self.pass_body(&mut registry, out, fault.as_ref())
+        client.get_mut().write_all(&answer.bytes())?;
+        self.pass_body(&mut registry, client.get_mut(), fault.as_ref())
+    }
+
+    /// Makes a chunk of the first bytes of a body.
+    fn keep_part(
+        &self,
+        path: &str,
+        count: usize,
+        mut head: Head,
+        client: &mut impl Read,
+    ) -> io::Result<()> {
+        let mut part = vec![0; count];
+        client.read_exact(&mut part)?;
+        let session = path.split("&digest=").next().unwrap_or_default();
+        head.first = format!("PATCH {session} HTTP/1.1");
+        head.set("content-length", &count.to_string());
+        head.remove("content-range");
+        let mut registry = TcpStream::connect(self.registry)?;
+        registry.write_all(&head.bytes())?;
+        registry.write_all(&part)?;
+        let answer = Head::read(&mut BufReader::new(registry))?.unwrap();
+        let location = answer.get("location").unwrap();
+        let at = location.find("/v2/").unwrap();
+        let bare = session.split('?').next().unwrap_or_default().to_owned();
+        self.kept
+            .lock()
+            .unwrap()
+            .insert(bare, location[at..].to_owned());
+        Ok(())
     }
 
     fn pass_body(
         &self,
         registry: &mut impl Read,
-        mut out: &TcpStream,
+        out: &mut impl Write,
         fault: Option<&Fault>,
     ) -> io::Result<bool> {
         let mut buffer = match fault {
@@ -383,6 +461,7 @@ impl State {
                 _ => {}
             }
             out.write_all(&buffer[..count])?;
+            out.flush()?;
             passed += count;
             match fault {
                 Some(Fault::Cut(limit)) if passed == *limit => return Ok(false),
