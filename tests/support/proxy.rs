@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,8 +19,6 @@ pub(crate) enum Fault {
     Cut(usize),
     /// Nothing more comes after so many bytes of the answer's body, while the connection stays.
     Stall(usize),
-    /// So many bytes of the answer come every ten milliseconds.
-    Slow(usize),
     /// So many bytes of the request's body are passed on; then both connections end. Debian's registry can go on
     /// with nothing that was cut so, and cannot even be told to forget it.
     CutRequest(usize),
@@ -39,8 +37,6 @@ pub(crate) enum Fault {
     Header(&'static str, &'static str),
     /// A byte of the answer's body is another one.
     WrongByte(usize),
-    /// A parameter is added to the request.
-    Parameter(&'static str),
     /// This head of an answer, from its status on, and this body again and again, without an end when the count
     /// is none. The request is not passed on.
     Answer(&'static str, &'static [u8], Option<usize>),
@@ -102,6 +98,8 @@ struct State {
     given: Mutex<BTreeMap<String, Given>>,
     /// Where cut uploads are: their paths without and with what the registry wants to be told.
     kept: Mutex<BTreeMap<String, String>>,
+    /// Bytes of bodies that no registry sent.
+    made: AtomicUsize,
     over: AtomicBool,
 }
 
@@ -143,6 +141,7 @@ impl Proxy {
             tokens: Mutex::default(),
             given: Mutex::default(),
             kept: Mutex::default(),
+            made: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         });
         let proxy = Self(Arc::clone(&state));
@@ -212,6 +211,11 @@ impl Proxy {
     /// All requests so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.0.seen.lock().unwrap().clone()
+    }
+
+    /// Bytes of bodies that were made for [`Fault::Answer`], and sent.
+    pub(crate) fn made(&self) -> usize {
+        self.0.made.load(Ordering::SeqCst)
     }
 
     /// The requests with this method and this part in their path.
@@ -353,14 +357,12 @@ impl State {
                 let mut left = count.unwrap_or(usize::MAX);
                 while left > 0 && !self.over.load(Ordering::SeqCst) {
                     client.get_mut().write_all(body)?;
+                    self.made.fetch_add(body.len(), Ordering::SeqCst);
                     left -= 1;
                 }
-                return Ok(false);
+                return Ok(length == 0 && count.is_some() && first.contains("content-length"));
             }
             Some(Fault::IgnoreRange) => head.remove("range"),
-            Some(Fault::Parameter(parameter)) if !path.contains('?') => {
-                head.first = head.first.replacen(path, &format!("{path}?{parameter}"), 1);
-            }
             _ => {}
         }
         if head.get("expect").is_some() {
@@ -442,10 +444,7 @@ impl State {
         out: &mut impl Write,
         fault: Option<&Fault>,
     ) -> io::Result<bool> {
-        let mut buffer = match fault {
-            Some(Fault::Slow(piece)) => vec![0; *piece],
-            _ => vec![0; 64 << 10],
-        };
+        let mut buffer = vec![0; 64 << 10];
         let mut passed = 0;
         loop {
             let mut count = registry.read(&mut buffer)?;
@@ -457,7 +456,6 @@ impl State {
                 Some(Fault::WrongByte(at)) if (passed..passed + count).contains(at) => {
                     buffer[at - passed] ^= 1;
                 }
-                Some(Fault::Slow(_)) => std::thread::sleep(Duration::from_millis(10)),
                 _ => {}
             }
             out.write_all(&buffer[..count])?;

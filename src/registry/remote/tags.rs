@@ -49,7 +49,6 @@ pub(super) fn list(remote: &Remote) -> Result<Vec<String>, RegistryError> {
 fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         tags: Option<Vec<String>>,
     }
     let path = format!("{}/tags/list", remote.repository);
