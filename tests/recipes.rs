@@ -115,10 +115,13 @@ impl World for Fake {
         let name = location.split([':', '@']).next().unwrap_or_default();
         Ok(match name.rsplit('/').next().unwrap_or_default() {
             "own" => Remote::Image(
-                object("own").id,
+                layer(location, 7).place,
                 Box::new(config("x86_64", &["one", "two"])),
             ),
-            "arm" => Remote::Image(object("arm").id, Box::new(config("aarch64", &["one"]))),
+            "arm" => Remote::Image(
+                layer(location, 7).place,
+                Box::new(config("aarch64", &["one"])),
+            ),
             "disk" => Remote::Disk(RemoteDisk::Blob(layer(location, 1).place)),
             "containerdisk" => Remote::Disk(RemoteDisk::Containerdisk(layer(location, 1))),
             "missing" => {
@@ -137,6 +140,7 @@ impl World for Fake {
                 layers: (1..=2).map(|number| layer(location, number)).collect(),
                 env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
                 labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
+                digest: format!("sha256:{:064}", 7),
             }),
         })
     }

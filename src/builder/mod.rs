@@ -35,12 +35,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
-use crate::digest::Digest;
+use crate::digest::{Digest, ObjectId};
+use crate::event::Sink;
 use crate::host::Home;
 use crate::lock::PackageSet;
 use crate::plan::{BlobPlace, Place};
 use crate::registry::Registries;
 use crate::sandbox::Sandbox;
+use crate::share::Memory;
 use crate::source::Fetcher;
 use crate::store::Store;
 
@@ -52,6 +54,10 @@ pub struct Origins {
     pub places: BTreeMap<String, Place>,
     /// Blobs of registries, by checksum.
     pub blobs: BTreeMap<String, BlobPlace>,
+    /// Images of registries that have objects.
+    pub artifacts: BTreeMap<ObjectId, BlobPlace>,
+    /// Where progress goes.
+    pub sink: Arc<dyn Sink>,
     /// Who opens these.
     pub registries: Registries,
     /// Who fetches it.
@@ -82,6 +88,8 @@ impl All {
             locals,
             places,
             blobs,
+            artifacts,
+            sink,
             registries,
             fetcher,
             locked,
@@ -113,6 +121,11 @@ impl All {
             },
             object: object::Object {
                 store: store.clone(),
+                artifacts,
+                registries: registries.clone(),
+                downloads: home.downloads(),
+                memory: Memory::new(home.registries()),
+                sink,
             },
             oci_layer: oci_layer::OciLayer {
                 store: store.clone(),
@@ -152,7 +165,7 @@ impl Builders for All {
     }
 
     fn waits(&self, name: &str) -> bool {
-        matches!(name, "fetch" | "oci-layer" | "guest")
+        matches!(name, "fetch" | "object" | "oci-layer" | "guest")
     }
 }
 

@@ -42,6 +42,14 @@ impl ImageConfig {
         serde_json::to_vec(&value).expect("JSON values serialise")
     }
 
+    /// The objects that it names: what boots comes first.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectRef> {
+        let boot = [Some(self.disk), self.kernel, self.initrd];
+        let boot = boot.into_iter().flatten();
+        boot.chain(self.layers.iter().copied()).collect()
+    }
+
     /// Reads a stored config.
     ///
     /// # Errors

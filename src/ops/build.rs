@@ -189,6 +189,8 @@ pub(super) fn execute(
         locals: plan.locals.clone(),
         places: plan.places.clone(),
         blobs: plan.blobs.clone(),
+        artifacts: plan.artifacts.clone(),
+        sink: context.sink.clone(),
         registries: context.registries(),
         fetcher: context.fetcher(),
         locked: plan.locked.clone(),

@@ -4,6 +4,7 @@ use super::{Context, Error, Failure, planning};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
+use crate::digest::ObjectRef;
 use crate::plan::{BlobPlace, Plan};
 use crate::source::Source;
 use crate::store::Store;
@@ -66,6 +67,16 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
                 url,
                 size: place.size,
             })
+        }
+        Step::Object(params) => {
+            let object = ObjectRef {
+                id: params.id,
+                size: params.size,
+            };
+            match store.has_object(&object) {
+                true => None,
+                false => blob(plan.artifacts.get(&params.id)?),
+            }
         }
         Step::OciLayer(params) => blob(plan.blobs.get(&params.diff_id)?),
         Step::Bootstrap(step::Bootstrap { locked, .. })

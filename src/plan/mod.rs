@@ -122,6 +122,8 @@ pub struct Plan {
     /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and the digest in
     /// those of `oci-layer` steps.
     pub blobs: BTreeMap<String, BlobPlace>,
+    /// The manifests of images in registries that have objects of `object` steps.
+    pub artifacts: BTreeMap<ObjectId, BlobPlace>,
     /// The packages of locked steps, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,
     /// The programs of this host that the steps call.

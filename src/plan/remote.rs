@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 
 /// What an image in a registry or a layout is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Remote {
-    /// An image of vmfab, whose objects are in the store.
-    Image(ObjectId, Box<ImageConfig>),
+    /// An image of vmfab, and where those of its objects can be had that are not in the store: `digest` is that of
+    /// its manifest, `size` is not used.
+    Image(BlobPlace, Box<ImageConfig>),
     /// A container image.
     Container(Container),
     /// A disk.
@@ -25,6 +25,8 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     /// What whoever made it says of it.
     pub labels: BTreeMap<String, String>,
+    /// The digest of its manifest, with `sha256:`.
+    pub digest: String,
 }
 
 /// A layer of a container image.

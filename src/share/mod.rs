@@ -31,7 +31,7 @@ pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};
 pub use push::{Bundle, PushOptions, Pushed, Target};
-pub use results::{Results, ResultsOptions, named_by};
+pub use results::{Results, ResultsOptions};
 
 use crate::event::Sink;
 use crate::host::Interrupt;

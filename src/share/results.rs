@@ -208,7 +208,7 @@ impl Results {
         let mut objects = match name {
             CONFIG => {
                 let bytes = self.store.read_object(&object.id).ok()?;
-                named_by(&ImageConfig::from_bytes(&bytes).ok()?)
+                ImageConfig::from_bytes(&bytes).ok()?.objects()
             }
             _ => Vec::new(),
         };
@@ -338,14 +338,6 @@ impl Cache for Results {
             self.give_up(one, &error.into());
         }
     }
-}
-
-/// The objects that an image config names: what boots comes first.
-#[must_use]
-pub fn named_by(config: &ImageConfig) -> Vec<ObjectRef> {
-    let boot = [Some(config.disk), config.kernel, config.initrd];
-    let boot = boot.into_iter().flatten();
-    boot.chain(config.layers.iter().copied()).collect()
 }
 
 /// The tag of the result of an action.

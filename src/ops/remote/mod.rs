@@ -23,6 +23,7 @@ use crate::registry::{
     Version, parse_manifest,
 };
 use crate::share::foreign::{self, What};
+use crate::share::{Artifact, IMAGE};
 
 /// How many indexes may lead from one to the next.
 const INDEXES: usize = 3;
@@ -212,10 +213,16 @@ impl<'a> Found<'a> {
         // Whether it is a container image its config need not tell, only what it is for.
         let disk = match foreign::what(manifest, None) {
             What::Vmfab(_) => {
-                let (id, config) = self.own_artifact(manifest, of)?;
-                return Ok(Remote::Image(id, Box::new(config)));
+                let config = self.own_artifact(manifest)?;
+                let place = BlobPlace {
+                    name: self.shown.clone(),
+                    repository: self.place(),
+                    digest: format!("sha256:{of}"),
+                    size: 0,
+                };
+                return Ok(Remote::Image(place, Box::new(config)));
             }
-            What::Container { .. } => return self.container(manifest, architecture),
+            What::Container { .. } => return self.container(manifest, of, architecture),
             What::Disk(disk) => disk,
             What::Other(phrase) => {
                 return Err(wrong(
@@ -235,7 +242,12 @@ impl<'a> Found<'a> {
         })))
     }
 
-    fn container(&self, manifest: &Manifest, architecture: &str) -> Result<Remote, PinError> {
+    fn container(
+        &self,
+        manifest: &Manifest,
+        of: &Sha256,
+        architecture: &str,
+    ) -> Result<Remote, PinError> {
         let blob = manifest.config.blob();
         let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
         let bytes = self.small(&blob, "its config")?;
@@ -243,6 +255,7 @@ impl<'a> Found<'a> {
         platform::check(&config.architecture, &config.os, architecture)?;
         let container = config.container(manifest, &self.shown, &self.place());
         let mut container = container.map_err(|why| why.error(self))?;
+        container.digest = format!("sha256:{of}");
         let what = foreign::what(manifest, Some(&bytes));
         let perhaps = matches!(
             what,
@@ -293,22 +306,23 @@ impl<'a> Found<'a> {
         Ok(has_disk)
     }
 
-    /// An image of vmfab's own: its objects are brought into the store, then it is as one under a tag.
-    fn own_artifact(
-        &self,
-        _manifest: &Manifest,
-        of: &Sha256,
-    ) -> Result<(crate::digest::ObjectId, ImageConfig), PinError> {
-        Err(PinError {
-            message: format!(
-                "it is an image of vmfab (sha256:{of}), which recipes do not start from directly yet"
-            ),
-            help: Some(format!(
-                "bring it into the store first: \"vmfab pull {}\", then start from its tag: from \"@…\"",
-                self.location
-            )),
-            outage: false,
-        })
+    /// The config of an image of vmfab's own. Its objects are brought when they are needed.
+    fn own_artifact(&self, manifest: &Manifest) -> Result<ImageConfig, PinError> {
+        let artifact = Artifact::of_manifest(manifest);
+        let artifact = artifact.map_err(|why| self.damaged(&format!("the manifest {why}")))?;
+        let artifact = artifact.filter(|artifact| artifact.kind == IMAGE);
+        let artifact = artifact.ok_or_else(|| {
+            wrong(
+                "it is the result of a step in a build cache".to_owned(),
+                "start from an image that was pushed with \"vmfab push\"",
+            )
+        })?;
+        let bytes = match &artifact.config_data {
+            Some(bytes) => bytes.clone(),
+            None => self.small(&artifact.config, "its config")?,
+        };
+        ImageConfig::from_bytes(&bytes)
+            .map_err(|error| self.damaged(&format!("its config is {error}")))
     }
 
     /// What was pushed is not in order.

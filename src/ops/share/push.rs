@@ -10,7 +10,7 @@ use super::{platform, sharing};
 use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 use crate::registry::{Descriptor, Location, Version, media};
-use crate::share::{Bundle, IMAGE, PushOptions, Target, named_by};
+use crate::share::{Bundle, IMAGE, PushOptions, Target};
 
 /// When everything was made, for annotations: vmfab's `SOURCE_DATE_EPOCH`.
 const CREATED: &str = "2020-01-01T00:00:00Z";
@@ -136,7 +136,9 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
 }
 
 fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Error> {
-    let missing = named_by(&found.config)
+    let missing = found
+        .config
+        .objects()
         .into_iter()
         .filter(|object| !store.has_object(object))
         .count();
@@ -158,7 +160,7 @@ pub(in crate::ops) fn bundle(config: &ImageConfig, more: &BTreeMap<String, Strin
     Bundle {
         kind: IMAGE,
         config: config.to_bytes(),
-        objects: named_by(config),
+        objects: config.objects(),
         annotations: annotations(config, more),
     }
 }

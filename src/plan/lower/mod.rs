@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::{BlobPlace, Place, Plan, PlanError, World, label};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
-use crate::digest::Digest;
+use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
 use crate::recipe::{
@@ -50,6 +50,7 @@ pub(super) fn lower(
         local_nodes: BTreeMap::new(),
         places: BTreeMap::new(),
         blobs: BTreeMap::new(),
+        artifacts: BTreeMap::new(),
         labels: BTreeMap::new(),
         fetch_nodes: BTreeMap::new(),
         programs: BTreeSet::new(),
@@ -110,6 +111,7 @@ struct Lowering<'a> {
     local_nodes: BTreeMap<Digest, NodeId>,
     places: BTreeMap<String, Place>,
     blobs: BTreeMap<String, BlobPlace>,
+    artifacts: BTreeMap<ObjectId, BlobPlace>,
     /// What the container image says that the image starts from.
     labels: BTreeMap<String, String>,
     fetch_nodes: BTreeMap<String, NodeId>,
@@ -379,6 +381,7 @@ impl Lowering<'_> {
             locals: self.locals,
             places: self.places,
             blobs: self.blobs,
+            artifacts: self.artifacts,
             locked: BTreeMap::new(),
             programs: self.programs,
         })

@@ -31,12 +31,22 @@ impl Lowering<'_> {
         })?;
         let shown = &label::remote(shown);
         match remote {
-            Remote::Image(_, config) => {
+            Remote::Image(place, config) => {
                 self.check_architecture(shown, &config, &image.shown.span)?;
+                self.based_on(&place.digest);
+                for object in config.objects() {
+                    let place = BlobPlace {
+                        size: object.size,
+                        ..place.clone()
+                    };
+                    self.artifacts.insert(object.id, place);
+                }
                 self.stored(shown, &config)
             }
             Remote::Container(container) => {
+                let digest = container.digest.clone();
                 let tree = self.container(own, shown, container)?;
+                self.based_on(&digest);
                 Ok((Trunk::Tree(tree), Settings::new()))
             }
             Remote::Disk(remote) => {
@@ -44,6 +54,12 @@ impl Lowering<'_> {
                 Ok((Trunk::Disk(Box::new(disk)), Settings::foreign()))
             }
         }
+    }
+
+    /// Remembers which image in a registry it starts from, for those who look at it there.
+    fn based_on(&mut self, digest: &str) {
+        let name = "org.opencontainers.image.base.digest".to_owned();
+        self.labels.insert(name, digest.to_owned());
     }
 
     /// The tree of a container image. Its environment holds in the steps that follow, and for all logins.
