@@ -15,6 +15,7 @@ mod pins;
 pub mod planning;
 pub mod project;
 pub mod recipes;
+pub mod registries;
 pub mod store;
 
 use std::path::Path;
