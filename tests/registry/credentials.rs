@@ -201,9 +201,9 @@ fn a_login_is_kept_where_docker_looks_and_used() {
 fn a_wrong_password_is_not_kept_and_not_shown() {
     let registry = registry();
     let (home, address) = (Home::new(), registry.address());
-    let ran = home
-        .login(&address, "wr0ng", &["--log", "log"])
-        .ends_with(1);
+    let log = home.path("log");
+    let more = ["--log", log.to_str().unwrap()];
+    let ran = home.login(&address, "wr0ng", &more).ends_with(1);
     assert!(ran.stderr.contains("refuses access"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("wr0ng"));
     assert!(!home.path(".docker/config.json").exists());
