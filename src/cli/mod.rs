@@ -11,6 +11,7 @@
 //! | `commands/` | one file for each command |
 //! | `error/` | every error to its kind, message, help and exit code |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
+//! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
 //! | `session.rs` | what a command gets: context, output, reporter |
 
@@ -18,6 +19,7 @@ mod commands;
 mod error;
 mod options;
 mod output;
+mod prompt;
 mod reporter;
 mod session;
 mod table;

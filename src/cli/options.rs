@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use console::Term;
 
+use crate::registry::Access;
+
 /// Heading of these options in help texts.
 const HEADING: &str = "Global options";
+/// Heading of the options for registries.
+const REGISTRIES: &str = "Registries";
 
 /// The options that every command takes.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +47,28 @@ pub(super) struct GlobalOptions {
         help_heading = HEADING
     )]
     pub(super) color: ColorWhen,
+}
+
+/// The options of commands that talk to registries.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct RegistryOptions {
+    /// Talk to registries without TLS
+    #[arg(long, help_heading = REGISTRIES)]
+    plain_http: bool,
+
+    /// Talk to registries with TLS whose certificates nobody vouches for
+    #[arg(long, conflicts_with = "plain_http", help_heading = REGISTRIES)]
+    insecure: bool,
+}
+
+impl RegistryOptions {
+    /// How registries are to be reached.
+    pub(super) const fn access(self) -> Access {
+        Access {
+            plain_http: self.plain_http,
+            insecure: self.insecure,
+        }
+    }
 }
 
 /// When to use colours.

@@ -8,6 +8,7 @@ use miette::Diagnostic;
 use crate::derivation::BuildError;
 use crate::host::{HomeError, MissingProgram};
 use crate::recipe;
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// An operation failed.
@@ -22,6 +23,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry, a layout or an archive failed.
+    #[error("{0}")]
+    Registry(Box<RegistryError>),
     /// There is no directory to keep things in.
     #[error(transparent)]
     Home(#[from] HomeError),

@@ -16,6 +16,7 @@ mod pins;
 pub mod planning;
 pub mod project;
 pub mod recipes;
+pub mod registries;
 mod remote;
 pub mod share;
 pub mod store;

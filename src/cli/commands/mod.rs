@@ -14,6 +14,8 @@ mod images;
 mod inspect;
 mod list;
 mod lock;
+mod login;
+mod logout;
 mod logs;
 mod man;
 mod plan;
@@ -24,6 +26,7 @@ mod ssh;
 mod start;
 mod stop;
 mod store;
+mod tags;
 mod up;
 mod update;
 
@@ -78,6 +81,9 @@ pub(super) enum Command {
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
     Console(console::Console),
+    Tags(tags::Tags),
+    Login(login::Login),
+    Logout(logout::Logout),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
@@ -109,6 +115,9 @@ impl Command {
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
             Self::Console(command) => command.run(session),
+            Self::Tags(command) => command.run(session),
+            Self::Login(command) => command.run(session),
+            Self::Logout(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(session),
             Self::Man(command) => command.run(session),
@@ -138,6 +147,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Look at machines", &["inspect", "logs", "console"]),
     ("Keep the store", &["store"]),
+    ("Use registries", &["tags", "login", "logout"]),
     ("This program", &["doctor", "completions", "man", "help"]),
 ];
 

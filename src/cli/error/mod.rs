@@ -13,6 +13,7 @@ pub(super) use show::usage;
 use crate::derivation::{BuildError, Outside};
 use crate::host::MissingProgram;
 use crate::ops::{Error, StepFailure};
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// What went wrong, as far as a calling program has to know: each kind has its exit code.
@@ -158,6 +159,9 @@ impl From<Error> for CliError {
             },
             Error::Steps(failures) => steps(failures, message),
             Error::Store(error) => store(&error, message),
+            Error::Registry(error) => {
+                CliError::new(registry(&error), message).and_help(error.remedy())
+            }
             Error::Home(_) => Self::new(Kind::Missing, message)
                 .with_help("set VMFAB_HOME to the directory where vmfab may keep its files"),
             Error::Missing(missing) => Self {
@@ -224,6 +228,15 @@ pub(super) fn apt_get<'a>(packages: impl Iterator<Item = &'a str>) -> String {
 /// What to do about damage in the store.
 const DAMAGE_HELP: &str = "`vmfab store verify` names all that is damaged and what it belongs to; `vmfab \
     store repair` drops it, and the next build makes it anew";
+
+fn registry(error: &RegistryError) -> Kind {
+    match error {
+        RegistryError::Missing { .. } => Kind::NotFound,
+        RegistryError::Invalid { .. } => Kind::Verification,
+        RegistryError::Interrupted => Kind::Interrupted,
+        _ => Kind::Failed,
+    }
+}
 
 fn store(error: &StoreError, message: String) -> CliError {
     match error {

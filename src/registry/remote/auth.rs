@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 
+use super::call::{Failure, said};
 use super::challenge::Challenge;
-use super::host::{Failure, Host, said};
+use super::host::Host;
 use crate::http::{Method, Request, Response, Scheme, Url, escape, header};
 use crate::registry::RegistryError;
 use crate::registry::credentials::{Credential, Credentials};

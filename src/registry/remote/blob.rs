@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
-use super::host::{Call, Failure, Target, drain, of_http};
+use super::call::{Call, Failure, Target, drain, of_http};
 use super::{Remote, what_blob};
 use crate::http::{Backoff, Body, HttpError, Method, Response, StatusCode, header, sleep};
 use crate::registry::{Blob, BlobReader, RegistryError};

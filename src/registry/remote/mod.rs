@@ -10,6 +10,7 @@
 
 mod auth;
 mod blob;
+mod call;
 mod certificates;
 mod challenge;
 mod host;
@@ -25,8 +26,8 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use self::auth::Identity;
+use self::call::{Call, Failure, Target, drain, said};
 pub(super) use self::host::Host;
-use self::host::{Call, Failure, Target, drain, said};
 use self::sending::Sending;
 use super::credentials::{Credential, Credentials};
 use super::{

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde::Deserialize;
 
 use super::Remote;
-use super::host::{Call, Failure, Target, drain};
+use super::call::{Call, Failure, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
 use crate::registry::{MAX_MANIFEST, RegistryError, Version};
 

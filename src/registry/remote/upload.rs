@@ -11,7 +11,7 @@
 //!
 //! A session that is not finished is cancelled, also when the user gave up.
 
-use super::host::{Call, Failure, Target, drain, of_http};
+use super::call::{Call, Failure, Target, drain, of_http};
 use super::sending::{Meter, Sending};
 use super::{Remote, what_blob};
 use crate::http::{

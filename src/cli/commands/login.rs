@@ -1,0 +1,79 @@
+//! `vmfab login`
+
+use clap::Args;
+
+use super::super::error::CliError;
+use super::super::options::RegistryOptions;
+use super::super::session::Session;
+use super::super::{Status, prompt};
+use crate::ops::registries::{self, Login as Done};
+
+/// Log in to a registry
+///
+/// The registry is asked whether it knows the account. Name and password are then kept where podman or docker keep
+/// theirs, and those find them: in $REGISTRY_AUTH_FILE, podman's auth.json when there is one, or docker's config.json,
+/// or with the program that credHelpers or credsStore there name.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab login ghcr.io -u anna
+  vmfab login registry.example:5000 -u ci --password-stdin < token
+  vmfab login ghcr.io --status")]
+pub(crate) struct Login {
+    /// Host of the registry, with a port if it needs one
+    registry: String,
+
+    /// Name of the account; asked for at a terminal
+    #[arg(short, long, value_name = "NAME", conflicts_with = "status")]
+    user: Option<String>,
+
+    /// Read the password from standard input instead of asking for it
+    #[arg(long, requires = "user")]
+    password_stdin: bool,
+
+    /// Tell whose credentials are used, and change nothing
+    #[arg(long)]
+    status: bool,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
+}
+
+impl Login {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session
+            .context()?
+            .clone()
+            .with_access(self.registries.access());
+        if self.status {
+            let status = registries::status(&context, &self.registry)?;
+            session.print(&status, shown)?;
+            return Ok(Status::Done);
+        }
+        let nobody = || {
+            CliError::usage("there is no terminal to ask for the account at")
+                .with_help("say -u NAME --password-stdin, and give the password on standard input")
+        };
+        let user = match self.user {
+            Some(user) => user,
+            None => prompt::line("Name: ", &context.interrupt)?.ok_or_else(nobody)?,
+        };
+        let password = match self.password_stdin {
+            true => prompt::standard_input(&context.interrupt)?,
+            false => prompt::secret("Password: ", &context.interrupt)?.ok_or_else(nobody)?,
+        };
+        let login = registries::login(&context, &self.registry, &user, &password)?;
+        session.print(&login, |login| match session.quiet() {
+            true => String::new(),
+            false => format!("{}kept in {}\n", shown(login), login.place),
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+fn shown(login: &Done) -> String {
+    match &login.user {
+        Some(user) => format!("{user} at {}\n", login.registry),
+        None => format!("a token at {}\n", login.registry),
+    }
+}

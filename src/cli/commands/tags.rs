@@ -1,0 +1,44 @@
+//! `vmfab tags`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::options::RegistryOptions;
+use super::super::session::Session;
+use crate::ops::registries;
+
+/// List the tags of a repository in a registry
+///
+/// A tag in REFERENCE is of no meaning here. What is no tag in the registry's list is left out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab tags ghcr.io/me/vm
+  vmfab tags debian                  of Docker Hub
+  vmfab tags localhost:5000/vm --json | jq -r '.tags[]'")]
+pub(crate) struct Tags {
+    /// The repository: HOST[:PORT]/NAME
+    reference: String,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
+}
+
+impl Tags {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session
+            .context()?
+            .clone()
+            .with_access(self.registries.access());
+        let tags = registries::tags(&context, &self.reference)?;
+        session.print(&tags, |tags| {
+            let lines = tags.tags.iter().map(|tag| format!("{tag}\n"));
+            lines.collect::<String>()
+        })?;
+        if tags.tags.is_empty() {
+            session.note(&format!("{} has no tags", tags.name));
+        }
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,198 @@
+//! Registries for people: logging in and out, and what is there.
+
+use serde::Serialize;
+
+use super::{Context, Error};
+use crate::registry::{Credential, Location, Reference, RegistryError};
+
+/// Credentials that are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Login {
+    /// Host and port.
+    pub registry: String,
+    /// The account's name; nothing when a token stands for it.
+    pub user: Option<String>,
+    /// A file, a program or the environment.
+    pub place: String,
+}
+
+/// Credentials that are kept no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Logout {
+    /// Host and port.
+    pub registry: String,
+    /// Files and programs.
+    pub places: Vec<String>,
+}
+
+/// What a repository has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tags {
+    /// Where.
+    pub name: String,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+}
+
+/// Asks a registry whether it knows an account, and keeps it for later.
+///
+/// # Errors
+/// It does not know it, or it cannot be kept.
+pub fn login(
+    context: &Context,
+    registry: &str,
+    user: &str,
+    password: &str,
+) -> Result<Login, Error> {
+    let registry = host(registry)?;
+    if user.is_empty() || user.contains(':') {
+        return Err(Error::Usage {
+            message: format!("\"{user}\" is no name of an account: it is empty or has a \":\""),
+            help: None,
+        });
+    }
+    if password.is_empty() {
+        return Err(Error::Usage {
+            message: "the password is empty".to_owned(),
+            help: None,
+        });
+    }
+    let registries = context.registries();
+    let credential = Credential::Password {
+        user: user.to_owned(),
+        password: password.to_owned(),
+    };
+    registries.check(&registry, credential)?;
+    let place = registries.credentials().save(&registry, user, password)?;
+    Ok(Login {
+        registry,
+        user: Some(user.to_owned()),
+        place,
+    })
+}
+
+/// The credentials that are used for a registry.
+///
+/// # Errors
+/// There are none.
+pub fn status(context: &Context, registry: &str) -> Result<Login, Error> {
+    let registry = host(registry)?;
+    let known = context.registries().credentials().find(&registry, "")?;
+    match known {
+        Some(known) => Ok(Login {
+            registry,
+            user: known.credential.user().map(str::to_owned),
+            place: known.place,
+        }),
+        None => Err(unknown(&registry)),
+    }
+}
+
+/// Forgets the credentials for a registry.
+///
+/// # Errors
+/// There are none, or they cannot be forgotten.
+pub fn logout(context: &Context, registry: &str) -> Result<Logout, Error> {
+    let registry = host(registry)?;
+    let places = context.registries().credentials().forget(&registry)?;
+    match places.is_empty() {
+        true => Err(unknown(&registry)),
+        false => Ok(Logout { registry, places }),
+    }
+}
+
+/// Forgets all credentials in the file where [`login`] keeps them.
+///
+/// # Errors
+/// They cannot be forgotten.
+pub fn logout_all(context: &Context) -> Result<Vec<Logout>, Error> {
+    let registries = context.registries();
+    let credentials = registries.credentials();
+    let mut all = Vec::new();
+    for registry in credentials.registries()? {
+        let places = credentials.forget(&registry)?;
+        if !places.is_empty() {
+            all.push(Logout { registry, places });
+        }
+    }
+    Ok(all)
+}
+
+/// The tags of a repository, layout or archive.
+///
+/// # Errors
+/// The text names none, or they cannot be had.
+pub fn tags(context: &Context, reference: &str) -> Result<Tags, Error> {
+    let location: Location = reference.parse().map_err(|error| Error::Usage {
+        message: format!("{error}"),
+        help: Some("write it as in registry.example/name".to_owned()),
+    })?;
+    let repository = context.registries().open(&location)?;
+    Ok(Tags {
+        name: repository.name(),
+        tags: repository.tags()?,
+    })
+}
+
+/// The host and port that a user means.
+fn host(text: &str) -> Result<String, Error> {
+    let parsed: Result<Reference, _> = format!("{text}/name").parse();
+    match parsed {
+        Ok(reference) if reference.repository == "name" && !text.contains('@') => {
+            Ok(reference.registry)
+        }
+        _ => Err(Error::Usage {
+            message: format!("\"{text}\" is no registry"),
+            help: Some(
+                "name its host, with a port if it needs one: registry.example:5000".to_owned(),
+            ),
+        }),
+    }
+}
+
+fn unknown(registry: &str) -> Error {
+    Error::NotFound {
+        noun: "login at",
+        name: registry.to_owned(),
+        help: Some(format!("\"vmfab login {registry}\" makes one")),
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Interrupted => Self::Interrupted,
+            error => Self::Registry(Box::new(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, is) in [
+            ("ghcr.io", "ghcr.io"),
+            ("localhost", "localhost"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("index.docker.io", "docker.io"),
+        ] {
+            assert_eq!(host(text).unwrap(), is);
+        }
+        for text in [
+            "",
+            "ghcr",
+            "https://ghcr.io",
+            "ghcr.io/me",
+            "a b.c",
+            "../x.y",
+            "me@ghcr.io",
+            "ghcr.io:",
+        ] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}
