@@ -17,6 +17,7 @@ pub mod planning;
 pub mod project;
 pub mod recipes;
 pub mod store;
+mod survey;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
