@@ -98,7 +98,7 @@ impl<'p> Pass<'p> {
     /// Runs what has to be run, and brings what is wanted in the end.
     pub(super) fn run(&self, wanted: &BTreeSet<NodeId>) -> Result<(), ExecuteError> {
         let ready = self.take_known();
-        if !ready.is_empty() {
+        if !ready.is_empty() && !self.executor.interrupt.requested() {
             self.run_steps(ready)?;
         }
         if !self.is_lost() && !self.stopped() {
@@ -381,13 +381,15 @@ impl<'p> Pass<'p> {
 
     /// Brings outputs of steps into the store, of those whose results are elsewhere. Tells whether all are there.
     fn bring(&self, needed: Vec<(NodeId, Outputs)>) -> bool {
-        let needed: Vec<_> = needed
-            .into_iter()
-            .filter_map(|(node, needed)| {
-                let known = lock(&self.known)[node.index()].clone()?;
-                known.origin.is_elsewhere().then_some((node, known, needed))
-            })
-            .collect();
+        let elsewhere = |known: &Known| known.origin.is_elsewhere().then(|| known.clone());
+        let needed: Vec<_> = {
+            let known = lock(&self.known);
+            let known = |node: NodeId| known[node.index()].as_ref().and_then(elsewhere);
+            let needed = needed.into_iter();
+            needed
+                .filter_map(|(node, needed)| Some((node, known(node)?, needed)))
+                .collect()
+        };
         let brought = in_parallel(&needed, |(node, known, needed)| {
             if self.executor.interrupt.requested() {
                 return Err(NotBrought::Interrupted);
