@@ -16,13 +16,13 @@
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
 //! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
-//! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the builder contract |
+//! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
 //! | 1 | [`image`] | image config and boot profile |
 //! | 1 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 1 | [`lock`] | the lock file: packages and content that recipes stand for |
 //! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
 //! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
-//! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities |
+//! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
 //! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use miette::{NamedSource, SourceSpan};
 
-use super::{CacheMode, CheckRepository, Config, Mirror, Registry};
+use super::{CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
 
 /// What a kind of node takes.
@@ -178,7 +178,11 @@ impl Reader<'_> {
     fn cache(&mut self, node: &KdlNode, repository: &str, config: &mut Config) {
         let argument = node.entries().iter().find(|entry| entry.name().is_none());
         let span = argument.map_or(node.span(), KdlEntry::span);
-        if let Err(reason) = (self.check)(repository) {
+        if repository == NONE {
+            let message = "\"none\" is no repository".to_owned();
+            let help = "leave the node out".to_owned();
+            self.report(span, message, "wrong value", help);
+        } else if let Err(reason) = (self.check)(repository) {
             let help = "a cache is a repository, such as ghcr.io/me/cache".to_owned();
             self.report(span, reason, "wrong value", help);
         }
@@ -345,6 +349,7 @@ mod tests {
         assert_eq!(cache("cache \"a/b\" push=#true").mode, None);
         let text = r#"
 cache
+cache "none"
 cache "a/b:1"
 cache "a/b" push="yes"
 cache "a/b" mode="max"
@@ -354,6 +359,7 @@ cache "a/b" "c/d" from=#true
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"
         "cache" lacks a repository [cache] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "none" is no repository ["none"] leave the node out
         a/b:1 has a tag ["a/b:1"] a cache is a repository, such as ghcr.io/me/cache
         "push" must be #true or #false [push="yes"] write push=#true
         "mode" is for the cache that is pushed to [mode="max"] add push=#true, or leave it out

@@ -25,6 +25,7 @@
 
 mod pass;
 mod permits;
+mod realise;
 mod remembered;
 mod remote;
 mod report;

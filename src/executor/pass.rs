@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,16 +11,14 @@ use super::permits::{Permit, Permits};
 use super::remote::{Found, NotBrought, Remote, in_parallel};
 use super::report::Report;
 use super::schedule::Schedule;
-use super::{ExecuteError, Executor, Failure, differences, lock};
+use super::{ExecuteError, Executor, Failure, lock};
 use crate::derivation::{
-    BuildError, BuildRequest, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key,
-    resolve_inputs,
+    BuildError, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
-use crate::event::{Event, StepOutcome};
-use crate::host::process::pause;
+use crate::event::StepOutcome;
 use crate::host::require;
-use crate::store::{ActionResult, Lock};
+use crate::store::ActionResult;
 
 /// Threads for steps that wait, at most.
 const WAITING: usize = 8;
@@ -67,10 +63,10 @@ impl Found {
 
 /// State shared by the threads of one pass.
 pub(super) struct Pass<'p> {
-    executor: &'p Executor<'p>,
-    graph: &'p Graph,
+    pub(super) executor: &'p Executor<'p>,
+    pub(super) graph: &'p Graph,
     remote: &'p Remote<'p>,
-    report: &'p Report<'p>,
+    pub(super) report: &'p Report<'p>,
     schedule: Mutex<Schedule>,
     known: Mutex<Vec<Option<Known>>>,
     /// For steps that use the processors.
@@ -102,7 +98,7 @@ impl<'p> Pass<'p> {
     /// Runs what has to be run, and brings what is wanted in the end.
     pub(super) fn run(&self, wanted: &BTreeSet<NodeId>) -> Result<(), ExecuteError> {
         let ready = self.take_known();
-        if !ready.is_empty() {
+        if !ready.is_empty() && !self.executor.interrupt.requested() {
             self.run_steps(ready)?;
         }
         if !self.is_lost() && !self.stopped() {
@@ -222,7 +218,7 @@ impl<'p> Pass<'p> {
     }
 
     /// The result of a step in the store, when it need not run.
-    fn stored(&self, node: NodeId, key: &ActionKey) -> Option<ActionResult> {
+    pub(super) fn stored(&self, node: NodeId, key: &ActionKey) -> Option<ActionResult> {
         match self.runs_anyway(node, key) {
             true => None,
             false => self.executor.store.action(key),
@@ -251,7 +247,7 @@ impl<'p> Pass<'p> {
     }
 
     /// The inputs of a derivation whose inputs are all known.
-    fn inputs(&self, derivation: &Derivation) -> Vec<ResolvedInput> {
+    pub(super) fn inputs(&self, derivation: &Derivation) -> Vec<ResolvedInput> {
         let known = lock(&self.known);
         let outputs = |node: NodeId| known[node.index()].as_ref().map(|known| &known.outputs);
         resolve_inputs(derivation, outputs).unwrap_or_default()
@@ -385,13 +381,15 @@ impl<'p> Pass<'p> {
 
     /// Brings outputs of steps into the store, of those whose results are elsewhere. Tells whether all are there.
     fn bring(&self, needed: Vec<(NodeId, Outputs)>) -> bool {
-        let needed: Vec<_> = needed
-            .into_iter()
-            .filter_map(|(node, needed)| {
-                let known = lock(&self.known)[node.index()].clone()?;
-                known.origin.is_elsewhere().then_some((node, known, needed))
-            })
-            .collect();
+        let elsewhere = |known: &Known| known.origin.is_elsewhere().then(|| known.clone());
+        let needed: Vec<_> = {
+            let known = lock(&self.known);
+            let known = |node: NodeId| known[node.index()].as_ref().and_then(elsewhere);
+            let needed = needed.into_iter();
+            needed
+                .filter_map(|(node, needed)| Some((node, known(node)?, needed)))
+                .collect()
+        };
         let brought = in_parallel(&needed, |(node, known, needed)| {
             if self.executor.interrupt.requested() {
                 return Err(NotBrought::Interrupted);
@@ -410,111 +408,5 @@ impl<'p> Pass<'p> {
             }
         }
         brought.iter().all(Result::is_ok)
-    }
-
-    fn realise(&self, node: NodeId, key: ActionKey, log: &Path) -> Result<Known, BuildError> {
-        let check = self.executor.options.check;
-        let known = |outputs, origin| Known {
-            key,
-            outputs,
-            origin,
-        };
-        let derivation = self.graph.get(node);
-        let _lock = self.lock_key(node, &key, derivation)?;
-        let stored = self.stored(node, &key);
-        if let Some(result) = &stored
-            && !check
-        {
-            // Another process built it while this one waited.
-            return Ok(known(result.outputs.clone(), Origin::Store));
-        }
-        let outputs = self.build(node, key, log)?;
-        match stored {
-            Some(first) => {
-                let differences = differences(&derivation.name, &first.outputs, &outputs);
-                self.report.differ(differences);
-                // What was in the store stays: what follows is compared on equal inputs.
-                Ok(known(first.outputs, Origin::Built))
-            }
-            None => {
-                let result = ActionResult {
-                    outputs: outputs.clone(),
-                };
-                self.executor
-                    .store
-                    .put_action(&key, result)
-                    .map_err(BuildError::other)?;
-                if check {
-                    let second = self.build(node, key, log)?;
-                    self.report
-                        .differ(differences(&derivation.name, &outputs, &second));
-                }
-                Ok(known(outputs, Origin::Built))
-            }
-        }
-    }
-
-    fn build(&self, node: NodeId, key: ActionKey, log: &Path) -> Result<Outputs, BuildError> {
-        let executor = self.executor;
-        let derivation = self.graph.get(node);
-        let builder = executor
-            .builders
-            .builder(&derivation.builder)
-            .ok_or_else(|| {
-                BuildError::other(io::Error::other(format!(
-                    "no builder \"{}\"",
-                    derivation.builder
-                )))
-            })?;
-        executor.sink.emit(Event::StepStarted {
-            step: node.index(),
-            name: derivation.name.clone(),
-            log: log.to_owned(),
-        });
-        if let Err(error) = fs::remove_file(log)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(BuildError::io("replace", log)(error));
-        }
-        let step = node.index();
-        builder.build(&BuildRequest {
-            key,
-            derivation,
-            inputs: &self.inputs(derivation),
-            log,
-            output: &|line| {
-                executor.sink.emit(Event::StepOutput {
-                    step,
-                    line: line.to_owned(),
-                });
-            },
-            interrupt: executor.interrupt,
-        })
-    }
-
-    /// Locks a key against other processes. Keys share 256 locks, so that lock files stay few; two
-    /// steps of different keys wait for each other by chance once in 256 times.
-    fn lock_key(
-        &self,
-        node: NodeId,
-        key: &ActionKey,
-        derivation: &Derivation,
-    ) -> Result<Lock, BuildError> {
-        let executor = self.executor;
-        let name = format!("action-{}", &key.to_string()[..2]);
-        let mut told = false;
-        loop {
-            if let Some(lock) = executor.store.try_lock(&name).map_err(BuildError::other)? {
-                return Ok(lock);
-            }
-            if !told {
-                told = true;
-                let (step, name) = (node.index(), derivation.name.clone());
-                executor.sink.emit(Event::StepWaiting { step, name });
-            }
-            if !pause(executor.interrupt) {
-                return Err(BuildError::Interrupted);
-            }
-        }
     }
 }

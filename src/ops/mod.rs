@@ -20,6 +20,7 @@ pub mod registries;
 mod remote;
 pub mod share;
 pub mod store;
+mod survey;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

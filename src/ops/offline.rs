@@ -1,6 +1,6 @@
 //! What a build needs of the network, told before it begins.
 
-use super::{Context, Error, Failure, planning};
+use super::{Context, Error, Failure, survey};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
@@ -16,7 +16,7 @@ use crate::store::Store;
 pub(super) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut packages = false;
-    for derivation in planning::certain(context, store, plan) {
+    for derivation in survey::certain(store, &context.remembered(), &plan.graph, plan.image) {
         let Some(need) = need(store, derivation, plan) else {
             continue;
         };

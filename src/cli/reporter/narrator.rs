@@ -133,9 +133,11 @@ impl Narrator {
                 outcome,
                 seconds,
             } => {
-                if *outcome != StepOutcome::Skipped {
-                    self.done.insert(*step);
-                }
+                match outcome {
+                    StepOutcome::Skipped => self.done.remove(step),
+                    _ => self.done.insert(*step),
+                };
+                self.found.remove(step);
                 self.names.remove(step);
                 self.finished(name, *outcome, *seconds, &mut lines);
             }

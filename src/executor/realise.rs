@@ -1,0 +1,126 @@
+//! Building one step: under its lock, with its log, and recorded.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::differences;
+use super::pass::{Known, Origin, Pass};
+use crate::derivation::{BuildError, BuildRequest, Derivation, NodeId, Outputs};
+use crate::digest::ActionKey;
+use crate::event::Event;
+use crate::host::process::pause;
+use crate::store::{ActionResult, Lock};
+
+impl Pass<'_> {
+    pub(super) fn realise(
+        &self,
+        node: NodeId,
+        key: ActionKey,
+        log: &Path,
+    ) -> Result<Known, BuildError> {
+        let check = self.executor.options.check;
+        let known = |outputs, origin| Known {
+            key,
+            outputs,
+            origin,
+        };
+        let derivation = self.graph.get(node);
+        let _lock = self.lock_key(node, &key, derivation)?;
+        let stored = self.stored(node, &key);
+        if let Some(result) = &stored
+            && !check
+        {
+            // Another process built it while this one waited.
+            return Ok(known(result.outputs.clone(), Origin::Store));
+        }
+        let outputs = self.build(node, key, log)?;
+        match stored {
+            Some(first) => {
+                let differences = differences(&derivation.name, &first.outputs, &outputs);
+                self.report.differ(differences);
+                // What was in the store stays: what follows is compared on equal inputs.
+                Ok(known(first.outputs, Origin::Built))
+            }
+            None => {
+                let result = ActionResult {
+                    outputs: outputs.clone(),
+                };
+                self.executor
+                    .store
+                    .put_action(&key, result)
+                    .map_err(BuildError::other)?;
+                if check {
+                    let second = self.build(node, key, log)?;
+                    self.report
+                        .differ(differences(&derivation.name, &outputs, &second));
+                }
+                Ok(known(outputs, Origin::Built))
+            }
+        }
+    }
+
+    fn build(&self, node: NodeId, key: ActionKey, log: &Path) -> Result<Outputs, BuildError> {
+        let executor = self.executor;
+        let derivation = self.graph.get(node);
+        let builder = executor
+            .builders
+            .builder(&derivation.builder)
+            .ok_or_else(|| {
+                BuildError::other(io::Error::other(format!(
+                    "no builder \"{}\"",
+                    derivation.builder
+                )))
+            })?;
+        executor.sink.emit(Event::StepStarted {
+            step: node.index(),
+            name: derivation.name.clone(),
+            log: log.to_owned(),
+        });
+        if let Err(error) = fs::remove_file(log)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(BuildError::io("replace", log)(error));
+        }
+        let step = node.index();
+        builder.build(&BuildRequest {
+            key,
+            derivation,
+            inputs: &self.inputs(derivation),
+            log,
+            output: &|line| {
+                executor.sink.emit(Event::StepOutput {
+                    step,
+                    line: line.to_owned(),
+                });
+            },
+            interrupt: executor.interrupt,
+        })
+    }
+
+    /// Locks a key against other processes. Keys share 256 locks, so that lock files stay few; two
+    /// steps of different keys wait for each other by chance once in 256 times.
+    fn lock_key(
+        &self,
+        node: NodeId,
+        key: &ActionKey,
+        derivation: &Derivation,
+    ) -> Result<Lock, BuildError> {
+        let executor = self.executor;
+        let name = format!("action-{}", &key.to_string()[..2]);
+        let mut told = false;
+        loop {
+            if let Some(lock) = executor.store.try_lock(&name).map_err(BuildError::other)? {
+                return Ok(lock);
+            }
+            if !told {
+                told = true;
+                let (step, name) = (node.index(), derivation.name.clone());
+                executor.sink.emit(Event::StepWaiting { step, name });
+            }
+            if !pause(executor.interrupt) {
+                return Err(BuildError::Interrupted);
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What is known of the steps of a graph before anything runs: the executor's view, without a build.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::derivation::{
+    Cache, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
+};
+use crate::digest::ActionKey;
+use crate::executor::Remembered;
+use crate::store::Store;
+
+/// What is known of a step.
+pub(super) struct Surveyed {
+    /// Its inputs; unknown while the content of one is.
+    pub(super) inputs: Option<Vec<ResolvedInput>>,
+    /// Its key, when the inputs are known.
+    pub(super) key: Option<ActionKey>,
+    /// Its result, when it need not run.
+    pub(super) outputs: Option<Outputs>,
+    /// Whether the content of the result is in the store.
+    is_here: bool,
+}
+
+/// Who knows results, in the order in which they are asked.
+pub(super) struct Sources<'a> {
+    pub(super) store: &'a Store,
+    pub(super) remembered: &'a Remembered,
+    pub(super) cache: Option<&'a dyn Cache>,
+}
+
+impl<'a> Sources<'a> {
+    /// Those of this host.
+    pub(super) const fn here(store: &'a Store, remembered: &'a Remembered) -> Self {
+        Self {
+            store,
+            remembered,
+            cache: None,
+        }
+    }
+}
+
+/// What is known of the steps of a graph, of which `wanted` is to be in the store in the end.
+pub(super) fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Vec<Surveyed> {
+    let mut lost = BTreeSet::new();
+    let mut asked = BTreeMap::new();
+    loop {
+        let surveyed = survey_without(&lost, &mut asked, sources, graph);
+        // What is remembered, and will be needed and cannot be had, is of no use: as in the executor.
+        let mut needed: BTreeSet<(NodeId, &str)> = BTreeSet::new();
+        for (derivation, step) in graph.nodes().iter().zip(&surveyed) {
+            if step.inputs.is_some() && step.outputs.is_none() {
+                let inputs = derivation.inputs.iter();
+                needed.extend(inputs.map(|input| (input.node, input.output.as_str())));
+            }
+        }
+        let outputs = surveyed[wanted.index()].outputs.iter().flatten();
+        needed.extend(outputs.map(|(output, _)| (wanted, output.as_str())));
+        let mut found = false;
+        for (node, output) in needed {
+            let step = &surveyed[node.index()];
+            let (Some(key), Some(outputs)) = (step.key, &step.outputs) else {
+                continue;
+            };
+            let object = outputs.get(output).filter(|_| !step.is_here);
+            if object.is_some_and(|object| !sources.store.has_object(object))
+                && asked.get(&key).and_then(Option::as_ref) != Some(outputs)
+            {
+                // Perhaps a cache has it, or the same step with another result.
+                let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
+                if answer.as_ref() != Some(outputs) {
+                    found |= lost.insert(key);
+                }
+            }
+        }
+        if !found {
+            return surveyed;
+        }
+    }
+}
+
+fn ask(sources: &Sources<'_>, key: &ActionKey) -> Option<Outputs> {
+    sources.cache?.look_up(key).map(|hit| hit.outputs)
+}
+
+/// What is known when what is remembered of the keys `lost` does not count.
+fn survey_without(
+    lost: &BTreeSet<ActionKey>,
+    asked: &mut BTreeMap<ActionKey, Option<Outputs>>,
+    sources: &Sources<'_>,
+    graph: &Graph,
+) -> Vec<Surveyed> {
+    let mut surveyed: Vec<Surveyed> = Vec::new();
+    for derivation in graph.nodes() {
+        let inputs = resolve_inputs(derivation, |node| surveyed[node.index()].outputs.as_ref());
+        let key = inputs.as_ref().map(|inputs| action_key(derivation, inputs));
+        let stored = key.and_then(|key| sources.store.action(&key));
+        let is_here = stored.is_some();
+        let outputs = stored.map(|result| result.outputs).or_else(|| {
+            let key = key?;
+            let remembered = || sources.remembered.get(&key);
+            (!lost.contains(&key))
+                .then(remembered)
+                .flatten()
+                .or_else(|| {
+                    let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
+                    answer.clone()
+                })
+        });
+        surveyed.push(Surveyed {
+            inputs,
+            key,
+            outputs,
+            is_here,
+        });
+    }
+    surveyed
+}
+
+/// The steps that would run for certain when no cache is asked.
+pub(super) fn certain<'g>(
+    store: &Store,
+    remembered: &Remembered,
+    graph: &'g Graph,
+    wanted: NodeId,
+) -> Vec<&'g Derivation> {
+    let surveyed = survey(&Sources::here(store, remembered), graph, wanted);
+    let steps = graph.nodes().iter().zip(surveyed);
+    steps
+        .filter(|(_, known)| known.inputs.is_some() && known.outputs.is_none())
+        .map(|(derivation, _)| derivation)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::derivation::{CacheError, CacheHit, Input};
+    use crate::store::ActionResult;
+
+    /// a ◄── b ◄── c, and d, which reads b and c.
+    fn graph(last: &str) -> Graph {
+        let mut graph = Graph::new();
+        let steps: [(&str, &[u32]); 4] = [("a", &[]), ("b", &[0]), ("c", &[1]), (last, &[1, 2])];
+        for (text, inputs) in steps {
+            let input = |&node: &u32| Input {
+                role: "layer".into(),
+                node: NodeId(node),
+                output: "layer".into(),
+            };
+            let derivation = Derivation {
+                name: text.into(),
+                builder: "run".into(),
+                version: 1,
+                params: json!({ "command": text }),
+                inputs: inputs.iter().map(input).collect(),
+            };
+            graph.add(derivation).unwrap();
+        }
+        graph
+    }
+
+    struct Lab {
+        _directory: tempfile::TempDir,
+        store: Store,
+        remembered: Remembered,
+        /// What the steps a to d make, by key; its content is in no store.
+        results: Vec<(ActionKey, Outputs)>,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let elsewhere = Store::open(directory.path().join("elsewhere")).unwrap();
+            let mut results: Vec<(ActionKey, Outputs)> = Vec::new();
+            for derivation in graph("d").nodes() {
+                let outputs = |node: NodeId| Some(&results[node.index()].1);
+                let inputs = resolve_inputs(derivation, outputs).unwrap();
+                let object = elsewhere.put_bytes(derivation.name.as_bytes()).unwrap();
+                let made = Outputs::from([("layer".to_owned(), object)]);
+                results.push((action_key(derivation, &inputs), made));
+            }
+            Self {
+                store: Store::open(directory.path().join("store")).unwrap(),
+                remembered: Remembered::new(directory.path().join("results")),
+                _directory: directory,
+                results,
+            }
+        }
+
+        fn remember(&self, nodes: impl IntoIterator<Item = usize>) {
+            for node in nodes {
+                let (key, outputs) = &self.results[node];
+                self.remembered.put(key, outputs).unwrap();
+            }
+        }
+
+        /// Puts results into the store.
+        fn store(&self, nodes: impl IntoIterator<Item = usize>) {
+            for node in nodes {
+                self.store
+                    .put_bytes(["a", "b", "c", "d"][node].as_bytes())
+                    .unwrap();
+                let (key, outputs) = self.results[node].clone();
+                self.store
+                    .put_action(&key, ActionResult { outputs })
+                    .unwrap();
+            }
+        }
+
+        /// For each step of a graph with this last one: known, to run, or depending.
+        fn states(&self, last: &str, cache: Option<&dyn Cache>) -> String {
+            let sources = Sources {
+                cache,
+                ..Sources::here(&self.store, &self.remembered)
+            };
+            let surveyed = survey(&sources, &graph(last), NodeId(3));
+            let state = |step: &Surveyed| match (&step.inputs, &step.outputs) {
+                (_, Some(_)) => "known",
+                (Some(_), None) => "runs",
+                (None, None) => "depends",
+            };
+            surveyed.iter().map(state).collect::<Vec<_>>().join(" ")
+        }
+
+        fn certain(&self, last: &str) -> Vec<String> {
+            let graph = graph(last);
+            let steps = certain(&self.store, &self.remembered, &graph, NodeId(3));
+            steps.iter().map(|step| step.name.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_and_not_needed_is_known() {
+        let lab = Lab::new();
+        assert_eq!(lab.states("d", None), "runs depends depends depends");
+        lab.remember(0..3);
+        lab.store([3]);
+        assert_eq!(lab.states("d", None), "known known known known");
+        assert!(lab.certain("d").is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_and_needed_runs() {
+        let lab = Lab::new();
+        lab.remember(0..4);
+        // The last one itself is not here, and so all that it reads runs, and all that that reads.
+        assert_eq!(lab.states("d", None), "runs depends depends depends");
+        lab.store([1]);
+        assert_eq!(lab.states("d", None), "known known runs depends");
+        assert_eq!(lab.certain("d"), ["c"]);
+        lab.store([2]);
+        assert_eq!(lab.states("d", None), "known known known runs");
+        assert_eq!(lab.states("D", None), "known known known runs");
+        assert_eq!(lab.certain("D"), ["D"]);
+    }
+
+    #[test]
+    fn what_a_cache_has_is_known() {
+        struct Says(BTreeMap<ActionKey, Outputs>);
+        impl Cache for Says {
+            fn look_up(&self, key: &ActionKey) -> Option<CacheHit> {
+                Some(CacheHit {
+                    outputs: self.0.get(key)?.clone(),
+                    from: "here".to_owned(),
+                })
+            }
+            fn bring(&self, _: &ActionKey, _: &Outputs) -> Result<(), CacheError> {
+                panic!("a plan brings nothing");
+            }
+            fn offer(&self, _: &ActionKey, _: &Outputs, _: bool) {
+                panic!("a plan offers nothing");
+            }
+        }
+        let lab = Lab::new();
+        let says = |nodes: &[usize]| Says(nodes.iter().map(|&n| lab.results[n].clone()).collect());
+        let known = |nodes: &[usize], last| lab.states(last, Some(&says(nodes)));
+        assert_eq!(known(&[0, 1, 2, 3], "d"), "known known known known");
+        assert_eq!(known(&[0, 1, 2], "D"), "known known known runs");
+        assert_eq!(known(&[0], "d"), "known runs depends depends");
+        // What is remembered and needed comes from the cache, when it has the same.
+        lab.remember(0..4);
+        assert_eq!(known(&[1, 2], "D"), "known known known runs");
+        assert_eq!(known(&[1], "D"), "known known runs depends");
+        assert_eq!(known(&[3], "d"), "known known known known");
+    }
+}
