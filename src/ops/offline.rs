@@ -1,10 +1,10 @@
 //! What a build needs of the network, told before it begins.
 
-use super::{Error, Failure, planning};
+use super::{Context, Error, Failure, planning};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
-use crate::plan::Plan;
+use crate::plan::{BlobPlace, Plan};
 use crate::source::Source;
 use crate::store::Store;
 
@@ -12,10 +12,10 @@ use crate::store::Store;
 ///
 /// # Errors
 /// It cannot: all that is missing is named, with sizes where they are known.
-pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Error> {
+pub(super) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut packages = false;
-    for derivation in planning::certain(store, plan) {
+    for derivation in planning::certain(context, store, plan) {
         let Some(need) = need(store, derivation, plan) else {
             continue;
         };
@@ -56,7 +56,9 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
     let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
     match step {
         Step::Fetch(params) => {
-            let place = plan.places.get(&params.checksum)?;
+            let Some(place) = plan.places.get(&params.checksum) else {
+                return blob(plan.blobs.get(&params.checksum)?);
+            };
             let is_file =
                 |url: &String| Source::new(url).is_ok_and(|source| source.file().is_some());
             let url = place.urls.first()?.clone();
@@ -65,6 +67,7 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
                 size: place.size,
             })
         }
+        Step::OciLayer(params) => blob(plan.blobs.get(&params.diff_id)?),
         Step::Bootstrap(step::Bootstrap { locked, .. })
         | Step::Packages(step::Packages { locked, .. }) => {
             let set = locked.and_then(|digest| plan.locked.get(&digest));
@@ -83,6 +86,14 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
         },
         _ => None,
     }
+}
+
+/// What a blob of a registry needs.
+fn blob(place: &BlobPlace) -> Option<Need> {
+    (!place.is_local()).then(|| Need::Content {
+        url: place.address(),
+        size: Some(place.size),
+    })
 }
 
 /// A size for people.

@@ -5,6 +5,7 @@
 //! of their bytes are needed; the rest goes to new ones. So a new version costs what is new in it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::artifact::{MAX_PACKS, PackRef};
 use crate::digest::Digest;
@@ -25,7 +26,7 @@ pub(super) struct Needed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) pack: PackRef,
-    pub(super) chunks: Vec<PackedChunk>,
+    pub(super) chunks: Arc<Vec<PackedChunk>>,
 }
 
 /// What goes where.
@@ -70,7 +71,7 @@ fn choose(needed: &[Needed], known: &[Known], most: usize) -> Vec<usize> {
         // What others have already does not count.
         let bytes = useful(&known[number], &open);
         if bytes > 0 && bytes * 2 >= known[number].pack.blob.size && kept.len() < most {
-            for chunk in &known[number].chunks {
+            for chunk in known[number].chunks.iter() {
                 open.remove(&chunk.id);
             }
             kept.push(number);
@@ -153,7 +154,7 @@ mod tests {
                 },
                 table_offset: 0,
             },
-            chunks: chunks.collect(),
+            chunks: Arc::new(chunks.collect()),
         }
     }
 

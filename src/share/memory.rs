@@ -1,29 +1,64 @@
 //! What was seen of repositories: which packs are where, and what is in them. A cache: without it more is asked.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::artifact::PackRef;
 use crate::digest::Sha256;
 use crate::registry::Blob;
+use crate::store::PackedChunk;
 
 /// Packs of a repository that are remembered.
 const MOST: usize = 400;
 /// Repositories of a registry that blobs may be mounted from, that are looked at.
 const MOST_REPOSITORIES: usize = 32;
 
-/// The directory of what is remembered.
+/// The directory of what is remembered, and what this process has just seen. Clones share that.
 #[derive(Debug, Clone)]
 pub struct Memory {
     directory: PathBuf,
+    session: Arc<Mutex<Session>>,
+}
+
+/// What this process has seen.
+#[derive(Debug, Default)]
+struct Session {
+    tables: HashMap<Sha256, Arc<Vec<PackedChunk>>>,
+    /// Packs that are in repositories.
+    there: HashSet<(String, Sha256)>,
 }
 
 impl Memory {
     /// Memory below a directory, which is made when there is something to remember.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self {
+            directory,
+            session: Arc::default(),
+        }
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunks of a pack, when this process has seen them.
+    pub(super) fn table(&self, pack: &Sha256) -> Option<Arc<Vec<PackedChunk>>> {
+        self.session().tables.get(pack).cloned()
+    }
+
+    /// Remembers the chunks of a pack for this process.
+    pub(super) fn saw_table(&self, pack: Sha256, chunks: Arc<Vec<PackedChunk>>) {
+        self.session().tables.insert(pack, chunks);
+    }
+
+    /// Whether this process has seen that a pack is in a repository.
+    pub(super) fn is_there(&self, repository: &str, pack: &Sha256) -> bool {
+        let session = self.session();
+        session.there.contains(&(repository.to_owned(), *pack))
     }
 
     /// The file of a repository `HOST/NAME`. A name has no `%`.
@@ -39,6 +74,10 @@ impl Memory {
 
     /// Remembers that these packs are in a repository. What cannot be remembered is asked again.
     pub fn saw(&self, repository: &str, packs: &[PackRef]) {
+        let there = packs
+            .iter()
+            .map(|pack| (repository.to_owned(), pack.blob.digest));
+        self.session().there.extend(there);
         // What is in a directory is told faster by looking.
         if packs.is_empty()
             || ["oci:", "oci-archive:"]

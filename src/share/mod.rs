@@ -18,6 +18,7 @@ mod memory;
 mod objects;
 mod pull;
 mod push;
+mod results;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};
 pub use push::{Bundle, PushOptions, Pushed, Target};
+pub use results::{Results, ResultsOptions, named_by};
 
 use crate::event::Sink;
 use crate::host::Interrupt;

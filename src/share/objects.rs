@@ -83,7 +83,7 @@ pub(super) fn runs_of(list: &ChunkList, places: &Places) -> Option<Vec<Run>> {
 pub(super) fn list_of(
     size: u64,
     runs: &[Run],
-    packs: &[Vec<PackedChunk>],
+    packs: &[impl AsRef<Vec<PackedChunk>>],
 ) -> Result<ChunkList, &'static str> {
     let mut list = ChunkList {
         size,
@@ -96,6 +96,7 @@ pub(super) fn list_of(
             .ok_or("has a hole behind its end")?;
         let chunks = packs
             .get(run.pack as usize)
+            .map(AsRef::as_ref)
             .and_then(|chunks| chunks.get(run.first as usize..))
             .and_then(|chunks| chunks.get(..run.count as usize))
             .ok_or("names chunks that its packs do not have")?;

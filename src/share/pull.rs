@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::artifact::{Artifact, PackRef, is_blob};
@@ -172,9 +173,10 @@ impl Sharing<'_> {
         artifact: &Artifact,
         listed: &[Listed],
         task: &Task<'_>,
-    ) -> Result<Vec<Vec<PackedChunk>>, ShareError> {
+    ) -> Result<Vec<Arc<Vec<PackedChunk>>>, ShareError> {
         let used = used_chunks(listed);
-        let mut packs: Vec<Vec<PackedChunk>> = vec![Vec::new(); artifact.packs.len()];
+        let nothing = Arc::new(Vec::new());
+        let mut packs = vec![nothing; artifact.packs.len()];
         let numbers: Vec<(usize, PackRef)> = artifact
             .packs
             .iter()
@@ -213,7 +215,7 @@ impl Sharing<'_> {
         })?;
         for (number, chunks) in received {
             if let Some(chunks) = chunks {
-                packs[number] = chunks;
+                packs[number] = Arc::new(chunks);
             }
         }
         Ok(packs)
@@ -355,7 +357,7 @@ impl Sharing<'_> {
         &self,
         repository: &dyn Repository,
         object: &Listed,
-        packs: &[Vec<PackedChunk>],
+        packs: &[Arc<Vec<PackedChunk>>],
     ) -> Result<(), ShareError> {
         let what = || format!("object {}", object.id.short());
         let invalid = |reason: &str| ShareError::invalid(&repository.name(), what(), reason);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use super::artifact::{Artifact, PackRef, blob_of};
 use super::layout::{Known, Needed, distribute, places};
@@ -192,7 +193,8 @@ impl Sharing<'_> {
             .collect();
         let known = work::all(packs, self.parallel, |(number, pack)| {
             // What a manifest names is there; what was seen some time ago may be gone.
-            if number >= certain && !repository.has_blob(&pack.blob)? {
+            let seen = || self.memory.is_there(&repository.name(), &pack.blob.digest);
+            if number >= certain && !seen() && !repository.has_blob(&pack.blob)? {
                 return Ok(None);
             }
             let chunks = self.chunks(repository, &pack);
@@ -215,10 +217,14 @@ impl Sharing<'_> {
             Ok(self.store.outgoing(&chunks)?)
         })?;
         let kept = layout.kept.iter().map(|&number| &known[number]);
-        let mut packs: Vec<(PackRef, Vec<PackedChunk>)> = kept
+        let mut packs: Vec<(PackRef, Arc<Vec<PackedChunk>>)> = kept
             .map(|known| (known.pack, known.chunks.clone()))
             .collect();
-        packs.extend(new.iter().map(|pack| (pack_ref(pack), pack.chunks())));
+        for pack in &new {
+            let chunks = Arc::new(pack.chunks());
+            self.memory.saw_table(pack.name(), chunks.clone());
+            packs.push((pack_ref(pack), chunks));
+        }
         let places = places(packs.iter().map(|(_, chunks)| chunks.as_slice()));
         let mut listed = Vec::new();
         for (object, parts) in contents {

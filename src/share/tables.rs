@@ -1,6 +1,7 @@
 //! What is in packs that may not be here.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use super::artifact::PackRef;
 use super::{ShareError, Sharing};
@@ -20,10 +21,28 @@ impl Sharing<'_> {
         &self,
         repository: &dyn Repository,
         pack: &PackRef,
-    ) -> Result<Option<Vec<PackedChunk>>, ShareError> {
-        if let Some(chunks) = self.store.pack_chunks(&pack.blob.digest)? {
+    ) -> Result<Option<Arc<Vec<PackedChunk>>>, ShareError> {
+        let name = pack.blob.digest;
+        if let Some(chunks) = self.memory.table(&name) {
             return Ok(Some(chunks));
         }
+        let found = match self.store.pack_chunks(&name)? {
+            Some(chunks) => Some(chunks),
+            None => self.read_table(repository, pack)?,
+        };
+        let chunks = found.map(Arc::new);
+        if let Some(chunks) = &chunks {
+            self.memory.saw_table(name, chunks.clone());
+        }
+        Ok(chunks)
+    }
+
+    /// The same from the repository alone.
+    fn read_table(
+        &self,
+        repository: &dyn Repository,
+        pack: &PackRef,
+    ) -> Result<Option<Vec<PackedChunk>>, ShareError> {
         let invalid = |reason: &str| {
             let what = format!("pack {}", pack.blob.digest.short());
             ShareError::invalid(&repository.name(), what, reason)

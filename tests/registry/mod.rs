@@ -1,7 +1,9 @@
-//! Repositories: real registries, with and without faults in between, layouts and archives.
+//! Registries, with and without faults in between, layouts and archives: what is brought there is had again, here and
+//! by other programs.
 
 mod archive;
 mod auth;
+mod bases;
 mod blobs;
 mod connections;
 mod containerdisk;

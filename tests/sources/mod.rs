@@ -4,6 +4,7 @@ mod checksums;
 mod client;
 mod faults;
 mod mirrors;
+mod origins;
 mod process;
 mod resume;
 mod tls;

@@ -2,6 +2,7 @@
 
 mod boot;
 mod build;
+mod cache;
 mod completions;
 mod console;
 mod doctor;

@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, images};
-use super::push::objects;
 use super::{platform, sharing};
 use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Platform, Repository, Version};
-use crate::share::{Artifact, IMAGE, ShareError, Sharing};
+use crate::share::{Artifact, IMAGE, ShareError, Sharing, named_by};
 use crate::store::TagName;
 
 /// Tags that are no versions of an image begin so.
@@ -152,7 +151,7 @@ pub(in crate::ops) fn bring(
     let pulled = sharing.pull(repository, artifact, None, name)?;
     let config = ImageConfig::from_bytes(&pulled.config)
         .map_err(|error| wrong(format!("its config is {error}")))?;
-    for object in objects(&config) {
+    for object in named_by(&config) {
         if !pulled.objects.contains(&object) && !sharing.store.has_object(&object) {
             let object = object.id.short();
             return Err(wrong(format!("its object {object} is not in the artifact")));

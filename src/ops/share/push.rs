@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::super::images::{self, FoundImage};
 use super::super::{Context, Error};
 use super::{platform, sharing};
-use crate::digest::{ObjectId, ObjectRef};
+use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 use crate::registry::{Descriptor, Location, Version, media};
-use crate::share::{Bundle, IMAGE, PushOptions, Target};
+use crate::share::{Bundle, IMAGE, PushOptions, Target, named_by};
 
 /// When everything was made, for annotations: vmfab's `SOURCE_DATE_EPOCH`.
 const CREATED: &str = "2020-01-01T00:00:00Z";
@@ -135,15 +135,8 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     })
 }
 
-/// The objects of an image: what boots comes first.
-pub(in crate::ops) fn objects(config: &ImageConfig) -> Vec<ObjectRef> {
-    let boot = [Some(config.disk), config.kernel, config.initrd];
-    let boot = boot.into_iter().flatten();
-    boot.chain(config.layers.iter().copied()).collect()
-}
-
 fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Error> {
-    let missing = objects(&found.config)
+    let missing = named_by(&found.config)
         .into_iter()
         .filter(|object| !store.has_object(object))
         .count();
@@ -165,7 +158,7 @@ pub(in crate::ops) fn bundle(config: &ImageConfig, more: &BTreeMap<String, Strin
     Bundle {
         kind: IMAGE,
         config: config.to_bytes(),
-        objects: objects(config),
+        objects: named_by(config),
         annotations: annotations(config, more),
     }
 }
