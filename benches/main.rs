@@ -20,6 +20,9 @@ mod build_cold;
 mod build_unchanged;
 mod disk_step;
 mod many_derivations;
+mod share_cache;
+mod share_upgrade;
+mod share_whole;
 mod store_dedup;
 mod store_gc;
 mod store_ingest;
@@ -41,7 +44,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 13] = [
+const MEASUREMENTS: [Measurement; 16] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -93,6 +96,18 @@ const MEASUREMENTS: [Measurement; 13] = [
     Measurement {
         name: "store-memory",
         run: store_memory::run,
+    },
+    Measurement {
+        name: "share-whole",
+        run: share_whole::run,
+    },
+    Measurement {
+        name: "share-upgrade",
+        run: share_upgrade::run,
+    },
+    Measurement {
+        name: "share-cache",
+        run: share_cache::run,
     },
 ];
 

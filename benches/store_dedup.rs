@@ -30,17 +30,7 @@ const CHUNK: u64 = 64 << 10;
 const LEVEL: i32 = 3;
 
 pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
-    let upgrade = Upgrade::find(&lab.path("apt"));
-    eprintln!(
-        "  {} from {} to {}, {} bytes",
-        upgrade.package, upgrade.before, upgrade.after, upgrade.size
-    );
-    let recipe = lab.path("upgrade.kdl");
-    fs::write(&recipe, RECIPE).unwrap();
-    let disks = [("before", &upgrade.before), ("after", &upgrade.after)].map(|(name, version)| {
-        let package = format!("{}={version}", upgrade.package);
-        build(lab, &recipe, &package, &lab.path(&format!("{name}.raw")))
-    });
+    let (upgrade, disks) = build_versions(lab, &mut |_, _| ());
     let [before, after] = &disks;
 
     let store = Store::new(&lab.path("dedup"));
@@ -96,6 +86,28 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     ]
 }
 
+/// The recipe's image with both versions of a package, as raw disks. `built` is told of each when it has the tag.
+pub(crate) fn build_versions(
+    lab: &Lab,
+    built: &mut dyn FnMut(&Lab, usize),
+) -> (Upgrade, [PathBuf; 2]) {
+    let upgrade = Upgrade::find(&lab.path("apt"));
+    eprintln!(
+        "  {} from {} to {}, {} bytes",
+        upgrade.package, upgrade.before, upgrade.after, upgrade.size
+    );
+    let recipe = lab.path("upgrade.kdl");
+    fs::write(&recipe, RECIPE).unwrap();
+    let versions = [(0, "before", &upgrade.before), (1, "after", &upgrade.after)];
+    let disks = versions.map(|(number, name, version)| {
+        let package = format!("{}={version}", upgrade.package);
+        let disk = build(lab, &recipe, &package, &lab.path(&format!("{name}.raw")));
+        built(lab, number);
+        disk
+    });
+    (upgrade, disks)
+}
+
 fn build(lab: &Lab, recipe: &Path, package: &str, output: &Path) -> PathBuf {
     time(
         lab.vmfab()
@@ -112,7 +124,11 @@ fn name(disk: &Path) -> String {
 }
 
 /// By how many bytes the second disk makes something grow.
-fn growth(disks: [&PathBuf; 2], mut add: impl FnMut(&Path), stored: impl Fn() -> u64) -> u64 {
+pub(crate) fn growth(
+    disks: [&PathBuf; 2],
+    mut add: impl FnMut(&Path),
+    stored: impl Fn() -> u64,
+) -> u64 {
     add(disks[0]);
     let before = stored();
     add(disks[1]);

@@ -102,6 +102,11 @@ fn parts_of_blobs_are_read() {
         let range = range.start as usize..range.end as usize;
         assert_eq!(got, bytes[range]);
     }
+    #[expect(clippy::reversed_empty_ranges, reason = "it must be refused")]
+    for range in [99_999..100_001, 5..4] {
+        let error = read(&*layout, &blob(&bytes), Some(range)).unwrap_err();
+        assert!(error.to_string().contains("were asked for"), "{error}");
+    }
     let missing = read(&*layout, &blob(b"no"), None).unwrap_err();
     assert!(
         matches!(missing, RegistryError::Missing { .. }),

@@ -250,8 +250,18 @@ pub(in crate::registry) fn read_blob(
         what: format!("blob sha256:{}", blob.digest),
     })?;
     let range = range.unwrap_or(0..blob.size);
+    if range.start > range.end || range.end > blob.size {
+        return Err(invalid(
+            files,
+            format!("blob sha256:{}", blob.digest),
+            format!(
+                "has {} bytes, and {} to {} were asked for",
+                blob.size, range.start, range.end
+            ),
+        ));
+    }
     Ok(BlobReader {
-        start: range.start.min(blob.size),
+        start: range.start,
         bytes: Box::new(part.bytes(range)),
     })
 }
