@@ -9,7 +9,7 @@ use vmfab::derivation::{
 };
 use vmfab::digest::ObjectRef;
 use vmfab::event::Silent;
-use vmfab::executor::{Executor, Options};
+use vmfab::executor::{Executor, Options, Remembered};
 use vmfab::host::Interrupt;
 use vmfab::store::Store;
 
@@ -79,6 +79,8 @@ fn one(lab: &Lab, round: usize) -> (Duration, Duration) {
     let executor = Executor {
         store: &store,
         builders: &builders,
+        cache: None,
+        remembered: &Remembered::new(lab.path("trivial-results")),
         programs: &BTreeSet::new(),
         options: Options {
             jobs: None,
@@ -93,7 +95,9 @@ fn one(lab: &Lab, round: usize) -> (Duration, Duration) {
     };
     let execute = |built: usize| {
         let started = Instant::now();
-        let execution = executor.execute("trivial", &graph).unwrap();
+        let execution = executor
+            .execute("trivial", &graph, &BTreeSet::new())
+            .unwrap();
         let took = started.elapsed();
         assert_eq!(execution.built, built);
         took

@@ -58,7 +58,8 @@ impl Session {
         let home = Home::from_env().map_err(ops::Error::from)?;
         let interrupt = interrupt()
             .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
-        let config = Config::from_env().map_err(config_error)?;
+        let check = |text: &str| ops::cache::repository(text).map(drop);
+        let config = Config::from_env(&check).map_err(config_error)?;
         let mut context = Context::new(home, self.reporter.clone(), interrupt)
             .with_config(config, self.options.offline);
         // Who is in a directory that is gone is in no project.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use miette::{NamedSource, SourceSpan};
 
-use super::{Config, Mirror, Registry};
+use super::{CacheMode, CheckRepository, Config, Mirror, Registry};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
 
 /// What a kind of node takes.
@@ -19,7 +19,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -50,14 +50,26 @@ const SHAPES: [Shape; 5] = [
         properties: &["plain-http", "insecure", "ca"],
         example: "registry \"registry.example:5000\" ca=\"company.pem\"",
     },
+    Shape {
+        name: "cache",
+        arguments: &["a repository"],
+        properties: &["push", "mode"],
+        example: "cache \"ghcr.io/me/cache\" push=#true mode=\"max\"",
+    },
 ];
 
-pub(super) fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Config, Problems> {
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    home: Option<&Path>,
+    check: CheckRepository<'_>,
+) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let mut reader = Reader {
         source: Arc::new(NamedSource::new(&name, text.to_owned())),
         directory: path.parent().unwrap_or(Path::new("")),
         home,
+        check,
         problems: Vec::new(),
     };
     let mut config = Config::default();
@@ -78,6 +90,7 @@ struct Reader<'a> {
     source: Source,
     directory: &'a Path,
     home: Option<&'a Path>,
+    check: CheckRepository<'a>,
     problems: Vec<Problem>,
 }
 
@@ -128,6 +141,7 @@ impl Reader<'_> {
                     config.certificate_authorities.push(file);
                 }
                 ("registry", [host]) => self.registry(node, host, config),
+                ("cache", [repository]) => self.cache(node, repository, config),
                 _ => {}
             }
         }
@@ -159,6 +173,37 @@ impl Reader<'_> {
             );
         }
         config.registries.insert(host.to_owned(), registry);
+    }
+
+    fn cache(&mut self, node: &KdlNode, repository: &str, config: &mut Config) {
+        let argument = node.entries().iter().find(|entry| entry.name().is_none());
+        let span = argument.map_or(node.span(), KdlEntry::span);
+        if let Err(reason) = (self.check)(repository) {
+            let help = "a cache is a repository, such as ghcr.io/me/cache".to_owned();
+            self.report(span, reason, "wrong value", help);
+        }
+        let push = self.property(node, "push", "#true or #false", KdlValue::as_bool);
+        let mode = self.property(node, "mode", "\"min\" or \"max\"", |value| {
+            value.as_string()?.parse::<CacheMode>().ok()
+        });
+        let entry = |name| node.entry(name).map_or(node.span(), KdlEntry::span);
+        if node.entry("mode").is_some() && push == Some(false)
+            || node.entry("mode").is_some() && node.entry("push").is_none()
+        {
+            let message = "\"mode\" is for the cache that is pushed to".to_owned();
+            let help = "add push=#true, or leave it out".to_owned();
+            self.report(entry("mode"), message, "has no meaning here", help);
+        }
+        let settings = &mut config.cache;
+        settings.read.push(repository.to_owned());
+        if push == Some(true) {
+            settings.mode = mode;
+            if settings.push.replace(repository.to_owned()).is_some() {
+                let message = "there is another cache that is pushed to".to_owned();
+                let help = "leave push=#true out at one of them".to_owned();
+                self.report(entry("push"), message, "there is one before", help);
+            }
+        }
     }
 
     /// The arguments of a node, when they are those of its shape. Everything else in it is checked.
@@ -273,6 +318,7 @@ impl Reader<'_> {
 mod tests {
     use miette::Diagnostic;
 
+    use super::super::CacheSettings;
     use super::*;
 
     fn read(text: &str) -> Result<Config, Problems> {
@@ -280,7 +326,42 @@ mod tests {
             Path::new("/etc/vmfab/config.kdl"),
             text,
             Some(Path::new("/home/me")),
+            &|text| match text.contains(':') {
+                true => Err(format!("{text} has a tag")),
+                false => Ok(()),
+            },
         )
+    }
+
+    #[test]
+    fn caches() {
+        let cache = |text| read(text).unwrap().cache;
+        let several = cache(
+            "cache \"a/b\"\ncache \"c/d\" push=#true mode=\"min\"\ncache \"e/f\" push=#false",
+        );
+        assert_eq!(several.read, ["a/b", "c/d", "e/f"]);
+        assert_eq!(several.push.as_deref(), Some("c/d"));
+        assert_eq!(several.mode, Some(CacheMode::Min));
+        assert_eq!(cache("cache \"a/b\" push=#true").mode, None);
+        let text = r#"
+cache
+cache "a/b:1"
+cache "a/b" push="yes"
+cache "a/b" mode="max"
+cache "a/b" push=#true mode="all"
+cache "a/b" push=#true
+cache "a/b" "c/d" from=#true
+"#;
+        insta::assert_snapshot!(mistakes(text), @r#"
+        "cache" lacks a repository [cache] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        a/b:1 has a tag ["a/b:1"] a cache is a repository, such as ghcr.io/me/cache
+        "push" must be #true or #false [push="yes"] write push=#true
+        "mode" is for the cache that is pushed to [mode="max"] add push=#true, or leave it out
+        "mode" must be "min" or "max" [mode="all"] write mode="min"
+        there is another cache that is pushed to [push=#true] leave push=#true out at one of them
+        "cache" has an argument too many ["c/d"] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "cache" takes no property "from" [from] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "#);
     }
 
     #[test]
@@ -333,6 +414,7 @@ mod tests {
                     ),
                 ]
                 .into(),
+                cache: CacheSettings::default(),
             }
         );
         assert_eq!(read("").unwrap(), Config::default());
@@ -385,7 +467,7 @@ nonsense
         "insecure" must be #true or #false [insecure="yes"] write insecure=#true
         "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
         the registry "a.org" is there twice [registry "a.org"] remove one of them
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority and registry
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry and cache
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

@@ -2,6 +2,7 @@
 //!
 //! Parsing is pure; [`Config::from_env`] is the one function that reads. `docs/config.md` is for users.
 
+mod cache;
 mod file;
 mod mirror;
 
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 pub use mirror::{Mirror, ParseMirrorError};
 
 use crate::text::Problems;
@@ -29,6 +31,8 @@ pub struct Config {
     pub certificate_authorities: Vec<PathBuf>,
     /// How registries are reached, by host and port.
     pub registries: BTreeMap<String, Registry>,
+    /// Build caches, unless the command line says otherwise.
+    pub cache: CacheSettings,
 }
 
 /// How a registry is reached.
@@ -42,6 +46,9 @@ pub struct Registry {
     pub authority: Option<PathBuf>,
 }
 
+/// Tells why a text is no repository. What one is, a module above knows.
+pub type CheckRepository<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -51,6 +58,7 @@ impl Default for Config {
             recipes: None,
             certificate_authorities: Vec::new(),
             registries: BTreeMap::new(),
+            cache: CacheSettings::default(),
         }
     }
 }
@@ -72,24 +80,36 @@ pub enum ConfigError {
     /// The variable `VMFAB_MIRROR` is wrong.
     #[error("VMFAB_MIRROR: {0}")]
     Environment(#[source] ParseMirrorError),
+    /// A variable of build caches is wrong.
+    #[error("{variable}: {reason}")]
+    Cache {
+        /// Its name.
+        variable: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Config {
     /// The file that `$VMFAB_CONFIG` names, or else `vmfab/config.kdl` below `$XDG_CONFIG_HOME` or
-    /// `~/.config` when there is one; and before its mirrors those of `$VMFAB_MIRROR`.
+    /// `~/.config` when there is one; before its mirrors those of `$VMFAB_MIRROR`, and in place of its caches those
+    /// of `$VMFAB_CACHE` and its like. `check` tells what a repository is.
     ///
     /// # Errors
-    /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or the
-    /// mirrors of the environment are wrong.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|name| std::env::var_os(name))
+    /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or mirrors or caches
+    /// of the environment are wrong.
+    pub fn from_env(check: CheckRepository<'_>) -> Result<Self, ConfigError> {
+        Self::from_variables(|name| std::env::var_os(name), check)
     }
 
     /// The same, with variables that `value` gives.
     ///
     /// # Errors
     /// See [`from_env`](Self::from_env).
-    pub fn from_variables(value: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+    pub fn from_variables(
+        value: impl Fn(&str) -> Option<OsString>,
+        check: CheckRepository<'_>,
+    ) -> Result<Self, ConfigError> {
         let variable = |name| value(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map(PathBuf::from);
         let named = variable("VMFAB_CONFIG").map(PathBuf::from);
@@ -105,8 +125,8 @@ impl Config {
         if let Some(path) = named.or_else(usual) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => {
-                    config =
-                        Self::parse(&path, &text, home.as_deref()).map_err(ConfigError::Wrong)?;
+                    config = Self::parse(&path, &text, home.as_deref(), check)
+                        .map_err(ConfigError::Wrong)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
                 Err(source) => return Err(ConfigError::Read { path, source }),
@@ -118,6 +138,8 @@ impl Config {
             let mirrors = mirrors.map_err(ConfigError::Environment)?;
             config.mirrors.splice(0..0, mirrors);
         }
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+        config.cache = caches(text, check)?.over(config.cache);
         Ok(config)
     }
 
@@ -125,8 +147,13 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in it.
-    pub fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Self, Problems> {
-        file::parse(path, text, home)
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        home: Option<&Path>,
+        check: CheckRepository<'_>,
+    ) -> Result<Self, Problems> {
+        file::parse(path, text, home, check)
     }
 
     /// Where to ask for what is at `url`, in order: mirrors, and the URL itself unless a mirror that is
@@ -151,6 +178,36 @@ impl Config {
     }
 }
 
+/// What the environment says of caches.
+fn caches(
+    text: impl Fn(&'static str) -> Option<String>,
+    check: CheckRepository<'_>,
+) -> Result<CacheSettings, ConfigError> {
+    const READ: &str = "VMFAB_CACHE";
+    const PUSH: &str = "VMFAB_CACHE_PUSH";
+    const MODE: &str = "VMFAB_CACHE_MODE";
+    let wrong = |variable| move |reason| ConfigError::Cache { variable, reason };
+    let repository = |variable, text: &str| match text {
+        NONE => Ok(()),
+        text => check(text).map_err(wrong(variable)),
+    };
+    let mut settings = CacheSettings::default();
+    for one in text(READ).unwrap_or_default().split_whitespace() {
+        repository(READ, one)?;
+        settings.read.push(one.to_owned());
+    }
+    settings.check().map_err(wrong(READ))?;
+    if let Some(push) = text(PUSH) {
+        repository(PUSH, &push)?;
+        settings.push = Some(push);
+    }
+    if let Some(mode) = text(MODE) {
+        let mode = mode.parse::<CacheMode>();
+        settings.mode = Some(mode.map_err(|error| wrong(MODE)(error.to_string()))?);
+    }
+    Ok(settings)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -158,10 +215,68 @@ mod tests {
     use super::*;
 
     fn from(variables: &[(&str, &Path)]) -> Result<Config, ConfigError> {
-        Config::from_variables(|name| {
+        let value = |name: &str| {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| value.as_os_str().to_owned())
+        };
+        Config::from_variables(value, &|text| match text.contains(':') {
+            true => Err(format!("{text} has a tag")),
+            false => Ok(()),
         })
+    }
+
+    #[test]
+    fn caches_of_the_environment_are_in_place_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.kdl");
+        fs::write(
+            &file,
+            "cache \"a/b\" push=#true mode=\"min\"\ncache \"c/d\"\n",
+        )
+        .unwrap();
+        let with = |variables: &[(&'static str, &str)]| {
+            let mut all = vec![("VMFAB_CONFIG", file.as_path())];
+            all.extend(
+                variables
+                    .iter()
+                    .map(|(name, value)| (*name, Path::new(*value))),
+            );
+            from(&all).map(|config| config.cache)
+        };
+        let settings = |read: &[&str], push: Option<&str>, mode| CacheSettings {
+            read: read.iter().map(|&text| text.to_owned()).collect(),
+            push: push.map(str::to_owned),
+            mode: Some(mode),
+        };
+        let (min, max) = (CacheMode::Min, CacheMode::Max);
+        let of_file = settings(&["a/b", "c/d"], Some("a/b"), min);
+        assert_eq!(with(&[]).unwrap(), of_file);
+        assert_eq!(with(&[("VMFAB_CACHE", "")]).unwrap(), of_file);
+        assert_eq!(
+            with(&[("VMFAB_CACHE", " e/f  g/h "), ("VMFAB_CACHE_MODE", "max")]).unwrap(),
+            settings(&["e/f", "g/h"], Some("a/b"), max)
+        );
+        assert_eq!(
+            with(&[("VMFAB_CACHE", "none")]).unwrap(),
+            settings(&[], None, min)
+        );
+        assert_eq!(
+            with(&[("VMFAB_CACHE_PUSH", "none")]).unwrap(),
+            settings(&["a/b", "c/d"], None, min)
+        );
+        let wrong = [
+            ("VMFAB_CACHE", "e/f g/h:1"),
+            ("VMFAB_CACHE", "none e/f"),
+            ("VMFAB_CACHE_PUSH", "e/f:1"),
+            ("VMFAB_CACHE_MODE", "all"),
+        ]
+        .map(|variable| with(&[variable]).unwrap_err().to_string());
+        insta::assert_snapshot!(wrong.join("\n"), @r#"
+        VMFAB_CACHE: g/h:1 has a tag
+        VMFAB_CACHE: "none" switches caches off, and others are named beside it
+        VMFAB_CACHE_PUSH: e/f:1 has a tag
+        VMFAB_CACHE_MODE: "all" is no mode of a cache: write min (content of images) or max (content of every step)
+        "#);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! All of it is pure. [`step`] holds the typed parameters of every kind of step, [`encoding`] the
 //! canonical encoding and the action key with the table of what is hashed, [`static_key`] the names of steps in lock files, [`graph`] the graph,
-//! [`builder`] the trait by which `executor` runs a derivation without knowing its kind.
+//! [`builder`] the trait by which `executor` runs a derivation without knowing its kind, [`cache`] the one by which it
+//! has the results of others.
 
 pub mod builder;
+pub mod cache;
 pub mod encoding;
 pub mod graph;
 pub mod static_key;
@@ -13,6 +15,7 @@ pub mod step;
 pub use builder::{
     BuildError, BuildRequest, Builder, Builders, Outputs, Outside, ResolvedInput, resolve_inputs,
 };
+pub use cache::{Cache, CacheError, CacheHit};
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};
 pub use static_key::static_keys;

@@ -41,6 +41,16 @@ pub enum Event {
         /// Label for people.
         name: String,
     },
+    /// A cache elsewhere has the result of a step, or had it in an earlier build. It will be finished in the end;
+    /// or it starts all the same, when its content is needed and cannot be had.
+    StepFound {
+        /// Index in the graph.
+        step: usize,
+        /// Label for people.
+        name: String,
+        /// The cache; `null` when it is remembered from an earlier build.
+        from: Option<String>,
+    },
     /// A step is over.
     StepFinished {
         /// Index in the graph.
@@ -56,8 +66,10 @@ pub enum Event {
     BuildFinished {
         /// Steps that ran to their end.
         built: usize,
-        /// Steps whose result was in the store.
+        /// Steps whose result was known: in the store, or from an earlier build.
         cached: usize,
+        /// Steps whose result a cache elsewhere has.
+        remote: usize,
         /// Steps that failed.
         failed: usize,
         /// Steps that were not tried.
@@ -208,8 +220,10 @@ pub enum Event {
 pub enum StepOutcome {
     /// It ran and its outputs are in the store.
     Built,
-    /// Its outputs were in the store.
+    /// Its outputs were in the store, or are known from an earlier build and not needed.
     Cached,
+    /// A cache elsewhere has its outputs; those that were needed are in the store.
+    Remote,
     /// It ran and failed.
     Failed,
     /// It was not tried: something that it needs failed, or the build was given up.

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::derivation::{Builder, Input};
+use crate::derivation::{BuildRequest, Builder, Derivation, Input};
 use crate::event::Recorder;
 
 /// Builds `text`: the text of its parameters and the contents of its inputs, and fails on `"fail"`.
-struct Concat {
-    store: Store,
+pub(super) struct Concat {
+    pub(super) store: Store,
     runs: AtomicUsize,
     /// How many of `"meet"` run, or did.
     met: (Mutex<usize>, std::sync::Condvar),
@@ -84,16 +84,16 @@ impl Builders for Concat {
     }
 }
 
-struct Fixture {
-    directory: tempfile::TempDir,
-    builders: Concat,
-    events: Recorder,
-    interrupt: Interrupt,
-    options: Options,
+pub(super) struct Fixture {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) builders: Concat,
+    pub(super) events: Recorder,
+    pub(super) interrupt: Interrupt,
+    pub(super) options: Options,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("store")).unwrap();
         Self {
@@ -115,8 +115,8 @@ impl Fixture {
         }
     }
 
-    /// Executes a graph given as (text, inputs), and returns what ran, by name.
-    fn run(&self, steps: &[(&str, &[u32])]) -> (Execution, Vec<String>) {
+    /// A graph given as (text, inputs).
+    pub(super) fn graph(steps: &[(&str, &[u32])]) -> Graph {
         let mut graph = Graph::new();
         for (index, (text, inputs)) in steps.iter().enumerate() {
             let input = |&node: &u32| Input {
@@ -133,6 +133,15 @@ impl Fixture {
             };
             graph.add(derivation).unwrap();
         }
+        graph
+    }
+
+    pub(super) fn remembered(&self) -> Remembered {
+        Remembered::new(self.directory.path().join("results"))
+    }
+
+    /// Executes a graph for its last step.
+    pub(super) fn execute(&self, graph: &Graph, cache: Option<&dyn Cache>) -> Execution {
         let executor = Executor {
             store: &self.builders.store,
             builders: &self.builders,
@@ -141,8 +150,16 @@ impl Fixture {
             interrupt: &self.interrupt,
             log: &self.directory.path().join("log"),
             programs: &BTreeSet::new(),
+            cache,
+            remembered: &self.remembered(),
         };
-        let execution = executor.execute("test", &graph).unwrap();
+        let last = BTreeSet::from([NodeId(graph.len() as u32 - 1)]);
+        executor.execute("test", graph, &last).unwrap()
+    }
+
+    /// Executes a graph given as (text, inputs), and returns what ran, by name.
+    fn run(&self, steps: &[(&str, &[u32])]) -> (Execution, Vec<String>) {
+        let execution = self.execute(&Self::graph(steps), None);
         let mut ran: Vec<String> = self
             .events
             .take()
@@ -156,7 +173,7 @@ impl Fixture {
         (execution, ran)
     }
 
-    fn content(&self, execution: &Execution, node: usize) -> String {
+    pub(super) fn content(&self, execution: &Execution, node: usize) -> String {
         let outputs = execution.outputs[node].as_ref().unwrap();
         let bytes = self.builders.store.read_object(&outputs["out"].id).unwrap();
         String::from_utf8(bytes).unwrap()
@@ -280,7 +297,9 @@ fn steps_that_wait_leave_the_processors_to_others() {
         interrupt: &fixture.interrupt,
         log: &fixture.directory.path().join("log"),
         programs: &BTreeSet::new(),
+        cache: None,
+        remembered: &fixture.remembered(),
     };
-    let execution = executor.execute("test", &graph).unwrap();
+    let execution = executor.execute("test", &graph, &BTreeSet::new()).unwrap();
     assert_eq!((execution.built, execution.failures.len()), (3, 0));
 }

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
 use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
 use crate::builder;
-use crate::derivation::{Graph, NodeId};
+use crate::derivation::{Cache, Graph, NodeId};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
@@ -47,6 +48,8 @@ pub struct BuildOptions {
     pub rebuild: bool,
     /// Whether it is an error when the lock file lacks something.
     pub locked: bool,
+    /// Caches to ask, and the one that gets what is built.
+    pub cache: CacheOptions,
 }
 
 /// A finished build.
@@ -76,8 +79,10 @@ pub struct Built {
 pub struct StepCounts {
     /// They ran.
     pub built: usize,
-    /// Their results were in the store.
+    /// Their results were known here.
     pub cached: usize,
+    /// A cache has their results.
+    pub remote: usize,
 }
 
 fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S::Ok, S::Error> {
@@ -96,31 +101,47 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
 
     let output = output(options)?;
     if context.offline {
-        offline::check(&store, &plan)?;
+        offline::check(context, &store, &plan)?;
     }
 
-    let execution = execute(
-        context,
-        &store,
-        &plan,
-        &plan.graph,
-        options,
-        BTreeSet::new(),
-    )?;
-    if execution.built > 0 {
+    let cache = cache::open(context, &options.cache)?;
+    let part = Part {
+        graph: &plan.graph,
+        wanted: BTreeSet::from([plan.image]),
+        afresh: BTreeSet::new(),
+    };
+    let execution = execute(context, &store, &plan, part, options, cache.as_deref())?;
+    if execution.built + execution.remote > 0 {
         planning::remember(context, options, &plan, &execution.outputs)?;
     }
     let steps = StepCounts {
         built: execution.built,
         cached: execution.cached,
+        remote: execution.remote,
     };
-    let image = finished_image(&plan, execution)?;
+    let offers = execution.offers.clone();
+    let offer = || {
+        if let Some(cache) = cache.as_deref() {
+            executor::offer(cache, &offers, &context.interrupt);
+        }
+    };
+    let image = match finished_image(&plan, execution) {
+        Ok(image) => image,
+        Err(error) => {
+            // What did succeed need not be done again elsewhere.
+            if !matches!(error, Error::Interrupted) {
+                offer();
+            }
+            return Err(error);
+        }
+    };
 
     let (tags, tags_moved) = tag(&store, options, &plan, &image)?;
     context.emit(Event::ImageReady {
         image: image.to_string(),
         tag: tags.first().map(|tag| tag.as_str().to_owned()),
     });
+    offer();
     if let Some((target, format)) = &output {
         let options = ExportOptions {
             disk: images::config(&store, &image)?.disk.id,
@@ -142,7 +163,17 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     })
 }
 
-/// Executes a graph: that of a plan, or a part of it. The steps `afresh` run even when their result is known.
+/// What is to be executed: the graph of a plan, or a part of it.
+pub(super) struct Part<'a> {
+    /// The steps.
+    pub(super) graph: &'a Graph,
+    /// Steps whose outputs must be in the store in the end.
+    pub(super) wanted: BTreeSet<NodeId>,
+    /// Steps that run even when their result is known.
+    pub(super) afresh: BTreeSet<NodeId>,
+}
+
+/// Executes a graph.
 ///
 /// # Errors
 /// A program is missing. Whether all steps succeeded [`finished`] says.
@@ -150,9 +181,9 @@ pub(super) fn execute(
     context: &Context,
     store: &Store,
     plan: &plan::Plan,
-    graph: &Graph,
+    part: Part<'_>,
     options: &BuildOptions,
-    afresh: BTreeSet<NodeId>,
+    cache: Option<&dyn Cache>,
 ) -> Result<Execution, Error> {
     let origins = builder::Origins {
         locals: plan.locals.clone(),
@@ -166,11 +197,13 @@ pub(super) fn execute(
     let executor = Executor {
         store,
         builders: &builders,
+        cache,
+        remembered: &context.remembered(),
         options: executor::Options {
             jobs: options.jobs,
             keep_going: options.keep_going,
             rebuild: options.rebuild,
-            afresh,
+            afresh: part.afresh,
             check: options.check,
         },
         sink: &*context.sink,
@@ -179,7 +212,7 @@ pub(super) fn execute(
         programs: &programs(plan),
     };
     executor
-        .execute(&plan.image_name, graph)
+        .execute(&plan.image_name, part.graph, &part.wanted)
         .map_err(execute_error)
 }
 

@@ -2,6 +2,7 @@
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
 pub mod build;
+pub mod cache;
 pub mod doctor;
 mod error;
 pub mod export;
@@ -16,6 +17,7 @@ pub mod planning;
 pub mod project;
 pub mod recipes;
 mod remote;
+pub mod share;
 pub mod store;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ pub use error::{Error, Failure, StepFailure};
 
 use crate::config::Config;
 use crate::event::{Event, Sink};
+use crate::executor::Remembered;
 use crate::host::{Home, Interrupt};
 use crate::machine::{MachineError, Project};
 use crate::registry::{Access, Registries, RegistriesOptions};
@@ -112,11 +115,17 @@ impl Context {
     #[must_use]
     pub fn registries(&self) -> Registries {
         let make = || {
-            let mut options = RegistriesOptions::new(self.config.clone());
-            (options.offline, options.access) = (self.offline, self.access);
+            let options = self.registries_options();
             Registries::new(options, self.sink.clone(), self.interrupt.clone())
         };
         self.registries.get_or_init(make).clone()
+    }
+
+    /// What registries are used with.
+    fn registries_options(&self) -> RegistriesOptions {
+        let mut options = RegistriesOptions::new(self.config.clone());
+        (options.offline, options.access) = (self.offline, self.access);
+        options
     }
 
     /// The context of a user who is in `directory`.
@@ -141,6 +150,11 @@ impl Context {
         }
         let store = Store::open(self.home.store())?;
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// What earlier builds took from caches.
+    pub(crate) fn remembered(&self) -> Remembered {
+        Remembered::new(self.home.remembered())
     }
 
     /// Emits an event.

@@ -1,6 +1,6 @@
 //! What a build needs of the network, told before it begins.
 
-use super::{Error, Failure, planning};
+use super::{Context, Error, Failure, planning};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
@@ -12,10 +12,10 @@ use crate::store::Store;
 ///
 /// # Errors
 /// It cannot: all that is missing is named, with sizes where they are known.
-pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Error> {
+pub(super) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut packages = false;
-    for derivation in planning::certain(store, plan) {
+    for derivation in planning::certain(context, store, plan) {
         let Some(need) = need(store, derivation, plan) else {
             continue;
         };

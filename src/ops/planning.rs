@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::build::BuildOptions;
-use super::{Context, Error, lock};
-use crate::derivation::{Derivation, Outputs, ResolvedInput, action_key, resolve_inputs};
+use super::{Context, Error, cache, lock};
+use crate::derivation::{
+    Cache, Derivation, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
+};
 use crate::digest::{ActionKey, Hasher, ObjectId};
+use crate::executor::Remembered;
 use crate::plan;
 use crate::store::Store;
 
@@ -45,7 +48,7 @@ pub struct PlannedStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlannedState {
-    /// Its result is in the store.
+    /// Its result is in the store, or known without being needed, or in a cache.
     Cached,
     /// It would run.
     Build,
@@ -94,7 +97,15 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     let store = context.store()?;
     let plan = lock::plan(context, options)?;
     let last = Record::read(&record_path(context, options, &plan))?;
-    let surveyed = survey(&store, &plan);
+    let cache = cache::open(context, &options.cache)?;
+    let surveyed = survey(
+        &Sources {
+            store: &store,
+            remembered: &context.remembered(),
+            cache: cache.as_deref(),
+        },
+        &plan,
+    );
     let mut steps: Vec<PlannedStep> = Vec::new();
     for (derivation, step) in plan.graph.nodes().iter().zip(&surveyed) {
         let reads: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
@@ -146,7 +157,8 @@ pub(super) fn known_image(
 ) -> Result<Option<ObjectId>, Error> {
     let store = context.store()?;
     let plan = lock::plan(context, options)?;
-    let surveyed = survey(&store, &plan);
+    let remembered = context.remembered();
+    let surveyed = survey(&Sources::here(&store, &remembered), &plan);
     let outputs = surveyed
         .get(plan.image.index())
         .and_then(|step| step.outputs.as_ref());
@@ -155,19 +167,26 @@ pub(super) fn known_image(
         .map(|config| config.id))
 }
 
-/// What the store knows of a step.
+/// What is known of a step.
 struct Surveyed {
     /// Its inputs; unknown while the content of one is.
     inputs: Option<Vec<ResolvedInput>>,
     /// Its key, when the inputs are known.
     key: Option<ActionKey>,
-    /// Its result, when that is in the store.
+    /// Its result, when it need not run.
     outputs: Option<Outputs>,
+    /// Whether the content of the result is in the store.
+    is_here: bool,
 }
 
-/// The steps of a plan that would run for certain.
-pub(super) fn certain<'a>(store: &Store, plan: &'a plan::Plan) -> Vec<&'a Derivation> {
-    let surveyed = survey(store, plan);
+/// The steps of a plan that would run for certain when no cache is asked.
+pub(super) fn certain<'a>(
+    context: &Context,
+    store: &Store,
+    plan: &'a plan::Plan,
+) -> Vec<&'a Derivation> {
+    let remembered = context.remembered();
+    let surveyed = survey(&Sources::here(store, &remembered), plan);
     let steps = plan.graph.nodes().iter().zip(surveyed);
     steps
         .filter(|(_, known)| known.inputs.is_some() && known.outputs.is_none())
@@ -175,18 +194,95 @@ pub(super) fn certain<'a>(store: &Store, plan: &'a plan::Plan) -> Vec<&'a Deriva
         .collect()
 }
 
-fn survey(store: &Store, plan: &plan::Plan) -> Vec<Surveyed> {
+/// Who knows results, in the order in which they are asked.
+struct Sources<'a> {
+    store: &'a Store,
+    remembered: &'a Remembered,
+    cache: Option<&'a dyn Cache>,
+}
+
+impl<'a> Sources<'a> {
+    /// Those of this host.
+    const fn here(store: &'a Store, remembered: &'a Remembered) -> Self {
+        Self {
+            store,
+            remembered,
+            cache: None,
+        }
+    }
+}
+
+/// What is known of the steps of a plan.
+fn survey(sources: &Sources<'_>, plan: &plan::Plan) -> Vec<Surveyed> {
+    let mut lost = BTreeSet::new();
+    let mut asked = BTreeMap::new();
+    loop {
+        let surveyed = survey_without(&lost, &mut asked, sources, plan);
+        // What is remembered, and will be needed and cannot be had, is of no use: as in the executor.
+        let mut needed: BTreeSet<(NodeId, &str)> = BTreeSet::new();
+        for (derivation, step) in plan.graph.nodes().iter().zip(&surveyed) {
+            if step.inputs.is_some() && step.outputs.is_none() {
+                let inputs = derivation.inputs.iter();
+                needed.extend(inputs.map(|input| (input.node, input.output.as_str())));
+            }
+        }
+        needed.insert((plan.image, "config"));
+        let mut found = false;
+        for (node, output) in needed {
+            let step = &surveyed[node.index()];
+            let (Some(key), Some(outputs)) = (step.key, &step.outputs) else {
+                continue;
+            };
+            let object = outputs.get(output).filter(|_| !step.is_here);
+            if object.is_some_and(|object| !sources.store.has_object(object))
+                && asked.get(&key).and_then(Option::as_ref) != Some(outputs)
+            {
+                // Perhaps a cache has it, or the same step with another result.
+                let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
+                if answer.as_ref() != Some(outputs) {
+                    found |= lost.insert(key);
+                }
+            }
+        }
+        if !found {
+            return surveyed;
+        }
+    }
+}
+
+fn ask(sources: &Sources<'_>, key: &ActionKey) -> Option<Outputs> {
+    sources.cache?.look_up(key).map(|hit| hit.outputs)
+}
+
+/// What is known when what is remembered of the keys `lost` does not count.
+fn survey_without(
+    lost: &BTreeSet<ActionKey>,
+    asked: &mut BTreeMap<ActionKey, Option<Outputs>>,
+    sources: &Sources<'_>,
+    plan: &plan::Plan,
+) -> Vec<Surveyed> {
     let mut surveyed: Vec<Surveyed> = Vec::new();
     for derivation in plan.graph.nodes() {
         let inputs = resolve_inputs(derivation, |node| surveyed[node.index()].outputs.as_ref());
         let key = inputs.as_ref().map(|inputs| action_key(derivation, inputs));
-        let outputs = key
-            .and_then(|key| store.action(&key))
-            .map(|result| result.outputs);
+        let stored = key.and_then(|key| sources.store.action(&key));
+        let is_here = stored.is_some();
+        let outputs = stored.map(|result| result.outputs).or_else(|| {
+            let key = key?;
+            let remembered = || sources.remembered.get(&key);
+            (!lost.contains(&key))
+                .then(remembered)
+                .flatten()
+                .or_else(|| {
+                    let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
+                    answer.clone()
+                })
+        });
         surveyed.push(Surveyed {
             inputs,
             key,
             outputs,
+            is_here,
         });
     }
     surveyed

@@ -46,6 +46,7 @@ impl Scene {
 
     fn options(names: &[&str]) -> UpOptions {
         UpOptions {
+            cache: vmfab::ops::cache::CacheOptions::default(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
             image: None,
             settings: BTreeMap::new(),

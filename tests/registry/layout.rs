@@ -256,10 +256,13 @@ fn many_that_push_into_one_layout_keep_each_others_tags() {
     }
 }
 
+/// Makes something else of a layout.
+type Spoil = fn(&Path);
+
 /// Each is refused for reading and for writing, and stays as it is.
 #[test]
 fn what_is_something_else_is_refused_and_not_touched() {
-    let cases: [(&str, fn(&Path)); 13] = [
+    let cases: [(&str, Spoil); 13] = [
         ("is no directory", |path| fs::write(path, "mine").unwrap()),
         ("is no OCI layout", |path| {
             fs::create_dir(path).unwrap();

@@ -6,6 +6,7 @@ mod auth;
 mod bases;
 mod blobs;
 mod connections;
+mod containerdisk;
 mod credentials;
 mod layout;
 mod local;

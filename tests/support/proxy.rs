@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,10 +19,12 @@ pub(crate) enum Fault {
     Cut(usize),
     /// Nothing more comes after so many bytes of the answer's body, while the connection stays.
     Stall(usize),
-    /// So many bytes of the answer come every ten milliseconds.
-    Slow(usize),
-    /// So many bytes of the request's body are passed on; then both connections end.
+    /// So many bytes of the request's body are passed on; then both connections end. Debian's registry can go on
+    /// with nothing that was cut so, and cannot even be told to forget it.
     CutRequest(usize),
+    /// The connection ends after so many bytes of the request's body, and they are kept, as a registry does that
+    /// can go on with an upload.
+    KeepPart(usize),
     /// The request is done, and the connection ends before its answer.
     LoseAnswer,
     /// Another status, with a `Retry-After`. The request is not passed on.
@@ -35,8 +37,6 @@ pub(crate) enum Fault {
     Header(&'static str, &'static str),
     /// A byte of the answer's body is another one.
     WrongByte(usize),
-    /// A parameter is added to the request.
-    Parameter(&'static str),
     /// This head of an answer, from its status on, and this body again and again, without an end when the count
     /// is none. The request is not passed on.
     Answer(&'static str, &'static [u8], Option<usize>),
@@ -96,6 +96,10 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     tokens: Mutex<Option<Tokens>>,
     given: Mutex<BTreeMap<String, Given>>,
+    /// Where cut uploads are: their paths without and with what the registry wants to be told.
+    kept: Mutex<BTreeMap<String, String>>,
+    /// Bytes of bodies that no registry sent.
+    made: AtomicUsize,
     over: AtomicBool,
 }
 
@@ -105,6 +109,29 @@ pub(crate) struct Proxy(Arc<State>);
 impl Proxy {
     /// One in front of a registry without TLS on this host.
     pub(crate) fn start(port: u16) -> Self {
+        Self::start_with(port, None)
+    }
+
+    /// The same with TLS, and a certificate that nobody trusts.
+    pub(crate) fn start_tls(port: u16) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["127.0.0.1".to_owned()];
+        let parameters = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        Self::start_with(port, Some(Arc::new(config)))
+    }
+
+    fn start_with(port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let state = Arc::new(State {
             registry: ([127, 0, 0, 1], port).into(),
@@ -113,6 +140,8 @@ impl Proxy {
             seen: Mutex::default(),
             tokens: Mutex::default(),
             given: Mutex::default(),
+            kept: Mutex::default(),
+            made: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         });
         let proxy = Self(Arc::clone(&state));
@@ -121,11 +150,18 @@ impl Proxy {
                 if state.over.load(Ordering::SeqCst) {
                     return;
                 }
-                let state = Arc::clone(&state);
+                let (state, tls) = (Arc::clone(&state), tls.clone());
                 std::thread::spawn(move || {
+                    let raw = stream.try_clone().unwrap();
                     // A client or a registry that goes away is nothing to fail for.
-                    let _ = state.serve(&stream);
-                    let _ = stream.shutdown(Shutdown::Both);
+                    let _ = match tls {
+                        None => state.serve(stream),
+                        Some(config) => {
+                            let connection = rustls::ServerConnection::new(config).unwrap();
+                            state.serve(rustls::StreamOwned::new(connection, stream))
+                        }
+                    };
+                    let _ = raw.shutdown(Shutdown::Both);
                 });
             }
         });
@@ -175,6 +211,11 @@ impl Proxy {
     /// All requests so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.0.seen.lock().unwrap().clone()
+    }
+
+    /// Bytes of bodies that were made for [`Fault::Answer`], and sent.
+    pub(crate) fn made(&self) -> usize {
+        self.0.made.load(Ordering::SeqCst)
     }
 
     /// The requests with this method and this part in their path.
@@ -244,10 +285,10 @@ impl Head {
 }
 
 impl State {
-    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new(stream);
-        while let Some(head) = Head::read(&mut reader)? {
-            if !self.exchange(head, &mut reader, stream)? {
+    fn serve<S: Read + Write>(&self, stream: S) -> io::Result<()> {
+        let mut client = BufReader::new(stream);
+        while let Some(head) = Head::read(&mut client)? {
+            if !self.exchange(head, &mut client)? {
                 return Ok(());
             }
         }
@@ -264,11 +305,10 @@ impl State {
     }
 
     /// One request; whether the connection can have another.
-    fn exchange(
+    fn exchange<S: Read + Write>(
         &self,
         mut head: Head,
-        client: &mut BufReader<&TcpStream>,
-        mut out: &TcpStream,
+        client: &mut BufReader<S>,
     ) -> io::Result<bool> {
         let words: Vec<String> = head.first.split(' ').map(str::to_owned).collect();
         let (method, path) = (words[0].as_str(), words[1].as_str());
@@ -286,12 +326,12 @@ impl State {
             client.read_exact(&mut form)?;
             seen.form = String::from_utf8(form).unwrap();
             self.seen.lock().unwrap().push(seen.clone());
-            out.write_all(&self.give_token(&seen))?;
+            client.get_mut().write_all(&self.give_token(&seen))?;
             return Ok(true);
         }
         self.seen.lock().unwrap().push(seen);
         if let Some(refusal) = self.refuse(method, path, head.get("authorization")) {
-            out.write_all(&refusal)?;
+            client.get_mut().write_all(&refusal)?;
             return Ok(length == 0);
         }
         let fault = self.faults(method, path);
@@ -299,38 +339,50 @@ impl State {
             Some(Fault::Status(status, after)) => {
                 let after =
                     after.map_or_else(String::new, |after| format!("retry-after: {after}\r\n"));
-                out.write_all(
+                client.get_mut().write_all(
                     format!("HTTP/1.1 {status} X\r\n{after}content-length: 0\r\n\r\n").as_bytes(),
                 )?;
                 return Ok(length == 0);
             }
             Some(Fault::LongBody(limit, status)) if length > *limit => {
-                out.write_all(
+                client.get_mut().write_all(
                     format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes(),
                 )?;
                 return Ok(false);
             }
             Some(Fault::Answer(first, body, count)) => {
-                out.write_all(format!("HTTP/1.1 {first}\r\n\r\n").as_bytes())?;
+                client
+                    .get_mut()
+                    .write_all(format!("HTTP/1.1 {first}\r\n\r\n").as_bytes())?;
                 let mut left = count.unwrap_or(usize::MAX);
                 while left > 0 && !self.over.load(Ordering::SeqCst) {
-                    out.write_all(body)?;
+                    client.get_mut().write_all(body)?;
+                    self.made.fetch_add(body.len(), Ordering::SeqCst);
                     left -= 1;
                 }
-                return Ok(false);
+                return Ok(length == 0 && count.is_some() && first.contains("content-length"));
             }
             Some(Fault::IgnoreRange) => head.remove("range"),
-            Some(Fault::Parameter(parameter)) if !path.contains('?') => {
-                head.first = head.first.replacen(path, &format!("{path}?{parameter}"), 1);
-            }
             _ => {}
         }
         if head.get("expect").is_some() {
             head.remove("expect");
-            out.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            client
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         head.remove("authorization");
         head.set("connection", "close");
+        if let Some(Fault::KeepPart(count)) = fault {
+            self.keep_part(path, count, head, client)?;
+            return Ok(false);
+        }
+        let bare = path.split('?').next().unwrap_or_default();
+        if let Some(kept) = self.kept.lock().unwrap().get(bare)
+            && ["GET", "DELETE"].contains(&method)
+        {
+            head.first = format!("{method} {kept} HTTP/1.1");
+        }
         let mut registry = TcpStream::connect(self.registry)?;
         registry.write_all(&head.bytes())?;
         if let Some(Fault::CutRequest(count)) = fault {
@@ -354,20 +406,45 @@ impl State {
         if let Some(Fault::Header(name, value)) = fault {
             answer.set(name, value);
         }
-        out.write_all(&answer.bytes())?;
-        self.pass_body(&mut registry, out, fault.as_ref())
+        client.get_mut().write_all(&answer.bytes())?;
+        self.pass_body(&mut registry, client.get_mut(), fault.as_ref())
+    }
+
+    /// Makes a chunk of the first bytes of a body.
+    fn keep_part(
+        &self,
+        path: &str,
+        count: usize,
+        mut head: Head,
+        client: &mut impl Read,
+    ) -> io::Result<()> {
+        let mut part = vec![0; count];
+        client.read_exact(&mut part)?;
+        let session = path.split("&digest=").next().unwrap_or_default();
+        head.first = format!("PATCH {session} HTTP/1.1");
+        head.set("content-length", &count.to_string());
+        head.remove("content-range");
+        let mut registry = TcpStream::connect(self.registry)?;
+        registry.write_all(&head.bytes())?;
+        registry.write_all(&part)?;
+        let answer = Head::read(&mut BufReader::new(registry))?.unwrap();
+        let location = answer.get("location").unwrap();
+        let at = location.find("/v2/").unwrap();
+        let bare = session.split('?').next().unwrap_or_default().to_owned();
+        self.kept
+            .lock()
+            .unwrap()
+            .insert(bare, location[at..].to_owned());
+        Ok(())
     }
 
     fn pass_body(
         &self,
         registry: &mut impl Read,
-        mut out: &TcpStream,
+        out: &mut impl Write,
         fault: Option<&Fault>,
     ) -> io::Result<bool> {
-        let mut buffer = match fault {
-            Some(Fault::Slow(piece)) => vec![0; *piece],
-            _ => vec![0; 64 << 10],
-        };
+        let mut buffer = vec![0; 64 << 10];
         let mut passed = 0;
         loop {
             let mut count = registry.read(&mut buffer)?;
@@ -379,10 +456,10 @@ impl State {
                 Some(Fault::WrongByte(at)) if (passed..passed + count).contains(at) => {
                     buffer[at - passed] ^= 1;
                 }
-                Some(Fault::Slow(_)) => std::thread::sleep(Duration::from_millis(10)),
                 _ => {}
             }
             out.write_all(&buffer[..count])?;
+            out.flush()?;
             passed += count;
             match fault {
                 Some(Fault::Cut(limit)) if passed == *limit => return Ok(false),

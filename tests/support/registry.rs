@@ -147,7 +147,11 @@ impl Registry {
             .join("repositories")
             .join(name)
             .join("_uploads");
-        fs::read_dir(uploads).map_or(0, Iterator::count)
+        let uploads = fs::read_dir(uploads).into_iter().flatten().flatten();
+        // Of those that were cancelled the registry keeps a directory with the states of its hashes.
+        uploads
+            .filter(|upload| upload.path().join("startedat").exists())
+            .count()
     }
 
     fn storage(&self) -> PathBuf {

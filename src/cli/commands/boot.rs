@@ -9,11 +9,12 @@ use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
 use super::build::{LockArgs, parse_setting};
+use super::cache::CacheArgs;
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
 use crate::ops;
-use crate::ops::machine::{self, BootOptions, Booted};
+use crate::ops::machine::{self, BootOptions, Booted, ImageOptions};
 use crate::qemu::AccelChoice;
 
 /// Make a machine of an image and start it
@@ -101,6 +102,9 @@ pub(crate) struct Boot {
     /// How long the machine may take until it is ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
+
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// The time-out of `boot` and `start` in seconds: ten times what a guest takes under TCG.
@@ -137,13 +141,13 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.context()?;
-        let image = machine::image(
-            context,
-            &self.image,
-            &self.settings,
-            self.lock.locked,
-            self.fallback,
-        )?;
+        let options = ImageOptions {
+            settings: self.settings.clone(),
+            locked: self.lock.locked,
+            cache: self.cache.clone().options(context)?,
+            fallback: self.fallback,
+        };
+        let image = machine::image(context, &self.image, options)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();

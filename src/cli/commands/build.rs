@@ -9,15 +9,16 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{count, duration};
 use super::super::session::Session;
+use super::cache::{CacheArgs, PushArgs};
 use super::plan;
-use crate::ops::build::{BuildOptions, Built};
+use crate::ops::build::{BuildOptions, Built, StepCounts};
 use crate::ops::format::{DiskFormat, ParseFormatError};
 use crate::store::{StoreError, TagName};
 
 /// Build an image from a recipe
 ///
-/// Steps whose inputs did not change are taken from the store; the others run in parallel. The
-/// finished image is named by a tag: @ and its name, unless --tag says otherwise.
+/// Steps whose inputs did not change are taken from the store, or from a cache in a registry; the others
+/// run in parallel. The finished image is named by a tag: @ and its name, unless --tag says otherwise.
 ///
 /// On standard output goes one line that says what was built; with --quiet the image's id; with
 /// --json every event as one JSON object a line, the last one the result.
@@ -28,6 +29,7 @@ Examples:
   vmfab build recipes/docker.kdl --set base=debian-12 --tag @docker-debian
   vmfab build docker.kdl --output docker.qcow2
   vmfab build docker.kdl --output disk.img --format raw --force
+  vmfab build docker.kdl --cache ghcr.io/me/cache --cache-push ghcr.io/me/cache
   id=$(vmfab build --quiet docker.kdl)")]
 pub(crate) struct Build {
     #[command(flatten)]
@@ -74,6 +76,12 @@ pub(crate) struct Build {
     /// Only show what would be done, as vmfab plan does
     #[arg(short = 'n', long, conflicts_with_all = ["output", "check"])]
     dry_run: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    #[command(flatten)]
+    push: PushArgs,
 }
 
 /// Which image of which recipe, with which parameters.
@@ -135,8 +143,9 @@ impl RecipeArgs {
 impl Build {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         if self.dry_run {
-            return plan::show(session, self.lock.apply(self.recipe.options()?));
+            return plan::show(session, self.lock.apply(self.recipe.options()?), self.cache);
         }
+        let context = session.context()?;
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,
@@ -146,9 +155,10 @@ impl Build {
             jobs: self.jobs.map(usize::from),
             keep_going: self.keep_going,
             rebuild: self.rebuild,
+            cache: self.cache.with(self.push, context)?,
             ..self.lock.apply(self.recipe.options()?)
         };
-        let built = crate::ops::build::build(session.context()?, &options)?;
+        let built = crate::ops::build::build(context, &options)?;
         session.print_last(&built, |built| built.image, summary)?;
         Ok(Status::Done)
     }
@@ -156,11 +166,25 @@ impl Build {
 
 /// One line on what a build did.
 fn summary(built: &Built) -> String {
-    let total = built.steps.built + built.steps.cached;
-    let steps = match built.steps.built {
-        0 => format!("{} cached", count(total, "step")),
-        all if all == total => format!("{} built", count(total, "step")),
-        some => format!("{some} of {} built", count(total, "step")),
+    let StepCounts {
+        built: ran,
+        cached,
+        remote,
+    } = built.steps;
+    let total = ran + cached + remote;
+    let steps = match (ran, remote) {
+        (0, 0) => format!("{} cached", count(total, "step")),
+        (ran, 0) if ran == total => format!("{} built", count(total, "step")),
+        (ran, 0) => format!("{ran} of {} built", count(total, "step")),
+        (0, remote) if remote == total => format!("{} from the cache", count(total, "step")),
+        (0, remote) => format!(
+            "{remote} of {} from the cache, none built",
+            count(total, "step")
+        ),
+        (ran, remote) => format!(
+            "{ran} of {} built, {remote} from the cache",
+            count(total, "step")
+        ),
     };
     let tags: Vec<_> = built.tags.iter().map(ToString::to_string).collect();
     let verb = if tags.len() == 1 { "is" } else { "are" };
@@ -205,7 +229,6 @@ fn parse_format(text: &str) -> Result<DiskFormat, ParseFormatError> {
 mod tests {
     use super::*;
     use crate::digest::{Hasher, ObjectId};
-    use crate::ops::build::StepCounts;
 
     #[test]
     fn summaries() {
@@ -215,7 +238,11 @@ mod tests {
             tags: vec!["docker".parse().unwrap()],
             tags_moved,
             output: None,
-            steps: StepCounts { built, cached },
+            steps: StepCounts {
+                built,
+                cached,
+                remote: 0,
+            },
             checked: None,
             seconds: 0.0124,
         };
@@ -226,6 +253,20 @@ mod tests {
             seconds: 41.24,
             ..built(1, 0, true)
         };
+        let remotely = |ran, cached, remote| {
+            let mut built = built(ran, cached, true);
+            built.steps.remote = remote;
+            summary(&built)
+        };
+        insta::assert_snapshot!(
+            [remotely(0, 0, 9), remotely(0, 2, 7), remotely(1, 1, 7), remotely(2, 0, 1)].join("\n"),
+            @r#"
+        docker: 9 steps from the cache, @docker is 288c02d7bbb4 (12 ms)
+        docker: 7 of 9 steps from the cache, none built, @docker is 288c02d7bbb4 (12 ms)
+        docker: 1 of 9 steps built, 7 from the cache, @docker is 288c02d7bbb4 (12 ms)
+        docker: 2 of 3 steps built, 1 from the cache, @docker is 288c02d7bbb4 (12 ms)
+        "#
+        );
         insta::assert_snapshot!(
             [
                 summary(&built(0, 9, false)),

@@ -7,6 +7,7 @@ use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
 use super::build::{LockArgs, RecipeArgs};
+use super::cache::CacheArgs;
 use crate::ops::planning::{self, Plan, PlannedState, Reason};
 
 /// Say why steps of a build would run again
@@ -25,14 +26,16 @@ pub(crate) struct Explain {
 
     #[command(flatten)]
     lock: LockArgs,
+
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let planned = planning::plan(
-            session.reading_context()?,
-            &self.lock.apply(self.recipe.options()?),
-        )?;
+        let context = session.reading_context()?;
+        let options = self.lock.apply(self.recipe.options()?);
+        let planned = planning::plan(context, &self.cache.apply(options, context)?)?;
         session.print(&planned, text)?;
         Ok(Status::Done)
     }

@@ -9,6 +9,7 @@ use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::{LockArgs, RecipeArgs};
+use super::cache::CacheArgs;
 use crate::ops::build::BuildOptions;
 use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
@@ -26,17 +27,25 @@ pub(crate) struct Plan {
 
     #[command(flatten)]
     lock: LockArgs,
+
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        show(session, self.lock.apply(self.recipe.options()?))
+        show(session, self.lock.apply(self.recipe.options()?), self.cache)
     }
 }
 
 /// Plans and prints.
-pub(super) fn show(session: &Session, options: BuildOptions) -> Result<Status, CliError> {
-    let planned = planning::plan(session.reading_context()?, &options)?;
+pub(super) fn show(
+    session: &Session,
+    options: BuildOptions,
+    cache: CacheArgs,
+) -> Result<Status, CliError> {
+    let context = session.reading_context()?;
+    let planned = planning::plan(context, &cache.apply(options, context)?)?;
     session.print(&planned, |planned| text(planned, session))?;
     Ok(Status::Done)
 }

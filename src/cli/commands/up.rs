@@ -10,7 +10,9 @@ use super::super::output::{count, duration, size};
 use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::build::parse_setting;
+use super::cache::CacheArgs;
 use crate::machine::{Forwarded, Until};
+use crate::ops::Context;
 use crate::ops::project::{self, Action, Planned, UpMachine, UpOptions};
 
 /// Make and start the machines of a project
@@ -70,13 +72,16 @@ pub(crate) struct Up {
     /// Show what would be done, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl Up {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let (yes, dry_run) = (self.yes, self.dry_run);
-        let options = self.options();
         let context = session.context()?;
+        let options = self.options(context)?;
         if dry_run {
             let planned = project::plan(context, &options)?;
             session.print_last(&planned, |_| String::new(), |planned| plan_text(planned))?;
@@ -118,8 +123,9 @@ impl Up {
         Err(CliError::several(errors, message))
     }
 
-    fn options(self) -> UpOptions {
-        UpOptions {
+    fn options(self, context: &Context) -> Result<UpOptions, CliError> {
+        Ok(UpOptions {
+            cache: self.cache.options(context)?,
             names: self.names,
             image: self.image,
             settings: self.settings.into_iter().collect(),
@@ -128,7 +134,7 @@ impl Up {
             adopt: self.adopt,
             until: Until::Ssh,
             timeout: Duration::from_secs(self.timeout),
-        }
+        })
     }
 }
 

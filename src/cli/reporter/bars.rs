@@ -245,7 +245,8 @@ impl Screen {
                 self.begin(Thing::Machine(machine), label, now);
             }
             Event::MachineReady { machine, .. } => self.finish(&Thing::Machine(machine)),
-            Event::ImageReady { .. }
+            Event::StepFound { .. }
+            | Event::ImageReady { .. }
             | Event::RegistryRetrying { .. }
             | Event::Warning { .. }
             | Event::Note { .. } => {}

@@ -1,6 +1,6 @@
 //! The lines that tell what happens, from events. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use console::Style;
 
@@ -29,7 +29,10 @@ pub(super) struct Narrator {
     starts: bool,
     build: String,
     steps: usize,
-    done: usize,
+    /// Steps that are over, or were found: their content is elsewhere.
+    done: BTreeSet<usize>,
+    /// Those that were found and are not over.
+    found: BTreeSet<usize>,
     /// Cached steps that no line has told of yet.
     untold: usize,
     names: BTreeMap<usize, String>,
@@ -44,7 +47,8 @@ impl Narrator {
             starts: true,
             build: String::new(),
             steps: 0,
-            done: 0,
+            done: BTreeSet::new(),
+            found: BTreeSet::new(),
             untold: 0,
             names: BTreeMap::new(),
         }
@@ -75,11 +79,15 @@ impl Narrator {
             Event::BuildStarted { name, steps } => {
                 self.build.clone_from(name);
                 self.steps = *steps;
-                self.done = 0;
+                self.done.clear();
+                self.found.clear();
                 self.untold = 0;
             }
             Event::StepStarted { step, name, .. } => {
                 self.tell_cached(&mut lines);
+                // One that was found can be needed all the same, and be gone.
+                self.done.remove(step);
+                self.found.remove(step);
                 self.names.insert(*step, name.clone());
                 if self.starts {
                     self.push(&mut lines, self.faint(&format!("start {name}")));
@@ -101,13 +109,33 @@ impl Narrator {
                     )),
                 );
             }
+            Event::StepFound { step, name, from } => {
+                self.done.insert(*step);
+                self.found.insert(*step);
+                match from {
+                    Some(from) if self.detail >= Detail::Output => {
+                        self.tell_cached(&mut lines);
+                        let end = self.faint(&format!("cached ({from})"));
+                        self.push(&mut lines, format!("{} {name} … {end}", self.position()));
+                    }
+                    _ => self.cached(name, &mut lines),
+                }
+            }
+            // That was told when it was found.
+            Event::StepFinished {
+                step,
+                outcome: StepOutcome::Cached | StepOutcome::Remote,
+                ..
+            } if self.found.remove(step) => {}
             Event::StepFinished {
                 step,
                 name,
                 outcome,
                 seconds,
             } => {
-                self.done += usize::from(*outcome != StepOutcome::Skipped);
+                if *outcome != StepOutcome::Skipped {
+                    self.done.insert(*step);
+                }
                 self.names.remove(step);
                 self.finished(name, *outcome, *seconds, &mut lines);
             }
@@ -236,16 +264,22 @@ impl Narrator {
                 let failed = self.style(Style::new().red().bold()).apply_to("failed");
                 format!("{failed} after {time}")
             }
-            StepOutcome::Cached if self.detail >= Detail::All => self.faint("cached"),
-            StepOutcome::Cached => {
-                self.untold += 1;
-                return;
-            }
+            StepOutcome::Cached | StepOutcome::Remote => return self.cached(name, lines),
             StepOutcome::Skipped if self.detail >= Detail::All => self.faint("skipped"),
             StepOutcome::Skipped => return,
         };
         self.tell_cached(lines);
         self.push(lines, format!("{} {name} … {end}", self.position()));
+    }
+
+    /// A step whose result is known.
+    fn cached(&mut self, name: &str, lines: &mut Vec<String>) {
+        if self.detail >= Detail::All {
+            let end = self.faint("cached");
+            self.push(lines, format!("{} {name} … {end}", self.position()));
+        } else {
+            self.untold += 1;
+        }
     }
 
     /// One line for the cached steps before the first that runs.
@@ -265,7 +299,7 @@ impl Narrator {
 
     fn position(&self) -> String {
         let width = self.steps.to_string().len();
-        format!("[{:>width$}/{}]", self.done, self.steps)
+        format!("[{:>width$}/{}]", self.done.len(), self.steps)
     }
 
     fn good(&self, text: &str) -> String {

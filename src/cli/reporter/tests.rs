@@ -55,6 +55,7 @@ fn build() -> Vec<Event> {
         Event::BuildFinished {
             built: 2,
             cached: 2,
+            remote: 0,
             failed: 1,
             skipped: 1,
             seconds: 132.0,
@@ -139,6 +140,7 @@ fn a_build_with_nothing_to_do_tells_nothing() {
         Event::BuildFinished {
             built: 0,
             cached: 1,
+            remote: 0,
             failed: 0,
             skipped: 0,
             seconds: 0.01,
@@ -153,6 +155,80 @@ fn a_build_with_nothing_to_do_tells_nothing() {
         .flat_map(|event| narrator.lines(event))
         .collect();
     assert!(lines.is_empty(), "{lines:?}");
+}
+
+fn found(step: usize, name: &str) -> Event {
+    Event::StepFound {
+        step,
+        name: name.to_owned(),
+        from: Some("ghcr.io/me/cache".to_owned()),
+    }
+}
+
+/// A step here, two in a cache, one that runs, and one that was found, is needed and gone.
+fn build_with_cache() -> Vec<Event> {
+    use StepOutcome::{Built, Cached, Remote};
+    vec![
+        Event::BuildStarted {
+            name: "web".to_owned(),
+            steps: 5,
+        },
+        finished(0, "web: a", Cached, 0.0),
+        found(1, "web: b"),
+        found(2, "web: c"),
+        found(3, "web: d"),
+        started(2, "web: c"),
+        finished(2, "web: c", Built, 1.0),
+        started(4, "web: e"),
+        finished(4, "web: e", Built, 1.0),
+        finished(1, "web: b", Remote, 0.0),
+        finished(3, "web: d", Remote, 0.0),
+        Event::BuildFinished {
+            built: 2,
+            cached: 1,
+            remote: 2,
+            failed: 0,
+            skipped: 0,
+            seconds: 2.0,
+        },
+    ]
+}
+
+#[test]
+fn what_a_cache_has_is_told_once() {
+    let told = |detail| {
+        let mut narrator = Narrator::new(detail, false);
+        let events = build_with_cache();
+        let lines = events.iter().flat_map(|event| narrator.lines(event));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told(Detail::Steps), @r#"
+    [4/5] 4 steps cached
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
+    insta::assert_snapshot!(told(Detail::Output), @r#"
+    [2/5] 1 step cached
+    [2/5] web: b … cached (ghcr.io/me/cache)
+    [3/5] web: c … cached (ghcr.io/me/cache)
+    [4/5] web: d … cached (ghcr.io/me/cache)
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
+    insta::assert_snapshot!(told(Detail::All), @r#"
+    [1/5] web: a … cached
+    [2/5] web: b … cached (ghcr.io/me/cache)
+    [3/5] web: c … cached (ghcr.io/me/cache)
+    [4/5] web: d … cached (ghcr.io/me/cache)
+    start web: c
+    [4/5] web: c … built in 1.0 s
+    start web: e
+    [5/5] web: e … built in 1.0 s
+    "#);
 }
 
 /// A screen in memory, and the time that it believes in.

@@ -111,8 +111,20 @@ impl Pinning<'_> {
             .filter(|step| (self.afresh)(&Entry::Step(step)))
             .map(|step| in_part(step.node))
             .collect();
-        let execution = build::execute(self.context, self.store, plan, &part, self.options, afresh)
-            .and_then(build::finished)?;
+        let part_of_plan = build::Part {
+            graph: &part,
+            wanted: nodes.iter().map(|&node| in_part(node)).collect(),
+            afresh,
+        };
+        let execution = build::execute(
+            self.context,
+            self.store,
+            plan,
+            part_of_plan,
+            self.options,
+            None,
+        )
+        .and_then(build::finished)?;
         let outputs = |node: NodeId| execution.outputs[node.index()].as_ref();
         for step in wanted {
             let node = in_part(step.node);

@@ -1,23 +1,36 @@
 //! The image that a machine is to be made of.
 
 use super::super::build::{self, BuildOptions};
+use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
 use super::super::{Context, Error, recipes};
 use super::require_programs;
 use crate::event::Event;
 
-/// The image that a user named: one of the store, or what a recipe gives, which must be `locked` or not. When
-/// that cannot be built and `fallback` is wanted, it is what the image starts from.
+/// How a recipe is built that a user named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// Values of parameters.
+    pub settings: Vec<(String, String)>,
+    /// Whether it must be locked.
+    pub locked: bool,
+    /// Caches of builds.
+    pub cache: CacheOptions,
+    /// Whether to take what the image starts from when it cannot be built.
+    pub fallback: bool,
+}
+
+/// The image that a user named: one of the store, or what a recipe gives.
 ///
 /// # Errors
 /// There is none, or it cannot be built.
-pub fn image(
-    context: &Context,
-    name: &str,
-    settings: &[(String, String)],
-    locked: bool,
-    fallback: bool,
-) -> Result<FoundImage, Error> {
+pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<FoundImage, Error> {
+    let ImageOptions {
+        settings,
+        locked,
+        cache,
+        fallback,
+    } = options;
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
             Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
@@ -26,8 +39,9 @@ pub fn image(
     }
     let options = BuildOptions {
         recipe: name.to_owned(),
-        settings: settings.iter().cloned().collect(),
+        settings: settings.into_iter().collect(),
         locked,
+        cache,
         ..BuildOptions::default()
     };
     match build_image(context, &options) {

@@ -10,7 +10,7 @@ mod stop;
 
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
-pub use image::{BuiltImage, build_image, image};
+pub use image::{BuiltImage, ImageOptions, build_image, image};
 pub use list::{MachineDetails, MachineEntry, Settings, SshAddress, inspect, list};
 pub use session::{LogKind, Logs, console, logs, ssh};
 pub use start::{StartOptions, Started, start, start_machine, wait_for};

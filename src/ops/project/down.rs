@@ -202,6 +202,7 @@ fn find(
 /// stopped in no order.
 fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
     let options = UpOptions {
+        cache: super::CacheOptions::default(),
         names: Vec::new(),
         image: None,
         settings: std::collections::BTreeMap::new(),

@@ -13,6 +13,7 @@ pub use plan::{Action, Planned, plan};
 pub use up::{Up, UpMachine, up};
 
 use super::build::BuildOptions;
+use super::cache::CacheOptions;
 use super::{Context, Error, recipes};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
@@ -36,6 +37,8 @@ pub struct UpOptions {
     pub image: Option<String>,
     /// Values of parameters.
     pub settings: BTreeMap<String, String>,
+    /// Caches of builds.
+    pub cache: CacheOptions,
     /// Acceleration, in place of what the file says.
     pub accel: Option<AccelChoice>,
     /// Make the named machines anew.
@@ -113,7 +116,7 @@ fn wanted(context: &Context, project: &Project, options: &UpOptions) -> Result<V
             help: Some("add one, for example: machine \"web\" image=\"debian-12\"".to_owned()),
         });
     }
-    expand(&loaded.machines, &file, options.accel)
+    expand(&loaded.machines, &file, options)
 }
 
 /// A path as a user in the project's directory writes it, for messages.
@@ -134,6 +137,7 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
     let build = |recipe: &str| BuildOptions {
         recipe: recipe.to_owned(),
         settings: options.settings.clone(),
+        cache: options.cache.clone(),
         ..BuildOptions::default()
     };
     Wanted {
@@ -149,11 +153,7 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
 }
 
 /// The machines of the nodes of a file.
-fn expand(
-    nodes: &[Machine],
-    file: &Path,
-    accel: Option<AccelChoice>,
-) -> Result<Vec<Wanted>, Error> {
+fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
     let mut positions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut next = 0;
     for node in nodes {
@@ -170,13 +170,13 @@ fn expand(
             .flatten()
             .copied()
             .collect();
-        let settings = settings(node, accel);
+        let settings = settings(node, options.accel);
         for name in node.names() {
             wanted.push(Wanted {
                 name: name.parse().map_err(|error: crate::machine::NameError| {
                     Error::from(crate::machine::MachineError::from(error))
                 })?,
-                source: source(node, file),
+                source: source(node, file, &options.cache),
                 after: after.clone(),
                 settings: Some(settings.clone()),
             });
@@ -185,7 +185,7 @@ fn expand(
     Ok(wanted)
 }
 
-fn source(node: &Machine, file: &Path) -> Source {
+fn source(node: &Machine, file: &Path, cache: &CacheOptions) -> Source {
     let (recipe, image) = match &node.image {
         Some(MachineImage::Tag(tag)) => return Source::Named(format!("@{tag}")),
         Some(MachineImage::Recipe { recipe, image }) => (recipe.as_path(), image.clone()),
@@ -197,6 +197,7 @@ fn source(node: &Machine, file: &Path) -> Source {
         recipe: recipe.to_string_lossy().into_owned(),
         image,
         settings: node.settings.clone(),
+        cache: cache.clone(),
         ..BuildOptions::default()
     })
 }

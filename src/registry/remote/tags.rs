@@ -31,7 +31,7 @@ pub(super) fn list(remote: &Remote) -> Result<Vec<String>, RegistryError> {
         let before = tags.len();
         let good = |tag: &String| Version::tag(tag).is_ok();
         tags.extend(page.tags.into_iter().filter(good));
-        let stuck = tags.len() == before && page.next == next;
+        let stuck = tags.len() == before && page.next.is_some() && page.next == next;
         if tags.len() > MOST_TAGS || stuck {
             break;
         }
@@ -49,7 +49,6 @@ pub(super) fn list(remote: &Remote) -> Result<Vec<String>, RegistryError> {
 fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         tags: Option<Vec<String>>,
     }
     let path = format!("{}/tags/list", remote.repository);

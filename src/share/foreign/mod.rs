@@ -1,4 +1,4 @@
-//! What others publish as images of virtual machines: told by manifests and configs, without their blobs. Pure.
+//! What others publish as images of virtual machines: told by manifests and configs, without their blobs (pure).
 //!
 //! | who | index | manifest | layers |
 //! |---|---|---|---|
@@ -9,8 +9,9 @@
 //!
 //! Whether an ordinary image is a containerDisk only its layer tells: [`find_disk`].
 
-use std::io::{self, Read, Write};
+mod find;
 
+pub use find::{FindDiskError, FoundDisk, find_disk};
 use serde::Deserialize;
 
 use crate::disk::Format;
@@ -22,8 +23,6 @@ const TITLE: &str = "org.opencontainers.image.title";
 const DISK_TYPE: &str = "disktype";
 /// Kinds of machines by how well their disks suit: qcow2, raw, VHDX.
 const DISK_TYPES: [&str; 3] = ["qemu", "applehv", "hyperv"];
-/// The directory of a containerDisk.
-const DIRECTORY: &str = "disk";
 /// What artifacts of vmfab's begin with.
 const OURS: &str = "application/vnd.vmfab.";
 
@@ -225,77 +224,6 @@ fn looks_like_disk(layers: usize, config: Option<&[u8]>) -> bool {
         })
 }
 
-/// A disk found in a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundDisk {
-    /// The name of its file in `disk/`.
-    pub name: String,
-    /// How many bytes it has.
-    pub size: u64,
-}
-
-/// A layer cannot be looked through for a disk.
-#[derive(Debug, thiserror::Error)]
-pub enum FindDiskError {
-    /// There is more than one file in `disk/`, or it is not a file.
-    #[error("{0}")]
-    Unclear(String),
-    /// The layer is no tar, or cannot be read, or the disk cannot be written.
-    #[error("cannot look for a disk in the layer: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Copies the disk of a containerDisk out of the tar of its layer: the only file in `disk/`. Without one, `None`, and
-/// nothing was written.
-///
-/// # Errors
-/// There are several, or the tar cannot be read. Then what was written is to be thrown away.
-pub fn find_disk(
-    layer: impl Read,
-    disk: &mut dyn Write,
-) -> Result<Option<FoundDisk>, FindDiskError> {
-    let unclear = |what: String| Err(FindDiskError::Unclear(what));
-    let mut found: Option<FoundDisk> = None;
-    let mut archive = tar::Archive::new(layer);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
-        let parts: Vec<&str> = parts.collect();
-        let kind = entry.header().entry_type();
-        let name = match parts[..] {
-            [DIRECTORY] if !kind.is_dir() => {
-                return unclear("what is called disk in it is no directory".to_owned());
-            }
-            [DIRECTORY, name] => name,
-            [DIRECTORY, _, ..] => {
-                return unclear(format!("{path:?} lies in a directory below disk/"));
-            }
-            _ => continue,
-        };
-        // Marks of what a layer removes.
-        if name.starts_with(".wh.") {
-            continue;
-        }
-        if !kind.is_file() {
-            return unclear(format!("{path:?} is no regular file"));
-        }
-        if let Some(first) = &found {
-            let first = &first.name;
-            return unclear(format!(
-                "disk/ has more than one file: {first:?} and {name:?}"
-            ));
-        }
-        let size = io::copy(&mut entry, disk)?;
-        found = Some(FoundDisk {
-            name: name.to_owned(),
-            size,
-        });
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -486,53 +414,6 @@ mod tests {
         ]);
         assert_eq!(choose(&usual, "x86_64"), usual.manifests.last());
         assert_eq!(choose(&usual, "aarch64"), None);
-    }
-
-    fn tar_of(members: &[(&str, tar::EntryType)]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (name, kind) in members {
-            let content: &[u8] = if kind.is_file() { b"a disk" } else { b"" };
-            let mut header = tar::Header::new_gnu();
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.set_entry_type(*kind);
-            header.set_size(content.len() as u64);
-            header.set_mode(0o444);
-            header.set_cksum();
-            tar.append(&header, content).unwrap();
-        }
-        tar.into_inner().unwrap()
-    }
-
-    #[test]
-    fn the_disk_of_a_layer_is_its_only_file_in_disk() {
-        use tar::EntryType::{Directory, Regular, Symlink};
-        let find = |members: &[(&str, tar::EntryType)]| {
-            let mut disk = Vec::new();
-            find_disk(&tar_of(members)[..], &mut disk).map(|found| (found, disk))
-        };
-        let members = [
-            ("etc/passwd", Regular),
-            ("disk/", Directory),
-            ("./disk/a.img", Regular),
-            ("disk/.wh.old", Regular),
-        ];
-        let (found, disk) = find(&members).unwrap();
-        assert_eq!(found.unwrap().name, "a.img");
-        assert_eq!(disk, b"a disk");
-        let (found, disk) = find(&members[..2]).unwrap();
-        assert_eq!((found, disk), (None, Vec::new()));
-        for wrong in [
-            &[("disk/a", Regular), ("disk/b", Regular)][..],
-            &[("disk/a", Symlink)],
-            &[("disk", Symlink)],
-            &[("disk/../../a", Regular)],
-            &[("disk/more/a", Regular)],
-        ] {
-            let error = find(wrong).unwrap_err();
-            assert!(matches!(error, FindDiskError::Unclear(_)), "{error}");
-        }
-        let error = find_disk(&[7_u8; 1024][..], &mut Vec::new()).unwrap_err();
-        assert!(matches!(error, FindDiskError::Io(_)), "{error}");
     }
 
     proptest! {

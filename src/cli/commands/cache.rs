@@ -1,0 +1,75 @@
+//! The options of build caches, which several commands take.
+
+use clap::Args;
+
+use super::super::error::CliError;
+use crate::config::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
+use crate::ops::Context;
+use crate::ops::build::BuildOptions;
+use crate::ops::cache::{self, CacheOptions};
+
+/// Heading of these options in help texts.
+const HEADING: &str = "Build caches";
+
+/// Which caches are asked for the results of steps.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct CacheArgs {
+    /// Ask REPOSITORY for results of steps, such as ghcr.io/me/cache (repeatable); none: ask and push nowhere
+    #[arg(long = "cache", value_name = "REPOSITORY", value_parser = parse_repository, help_heading = HEADING)]
+    read: Vec<String>,
+}
+
+/// The cache that gets what is built.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct PushArgs {
+    /// Push results to REPOSITORY after the build; none: nowhere
+    #[arg(long = "cache-push", value_name = "REPOSITORY", value_parser = parse_repository, help_heading = HEADING)]
+    push: Option<String>,
+
+    /// Push the content of every step (max) or of images only (min) [default: max]
+    #[arg(long = "cache-mode", value_name = "MODE", value_parser = parse_mode, help_heading = HEADING)]
+    mode: Option<CacheMode>,
+}
+
+impl CacheArgs {
+    /// The caches to ask: those of the command line, or else of the environment, or else of the configuration.
+    pub(super) fn options(self, context: &Context) -> Result<CacheOptions, CliError> {
+        self.with(PushArgs::default(), context)
+    }
+
+    /// The same, and the one that is pushed to.
+    pub(super) fn with(self, push: PushArgs, context: &Context) -> Result<CacheOptions, CliError> {
+        let settings = CacheSettings {
+            read: self.read,
+            push: push.push,
+            mode: push.mode,
+        };
+        settings.check().map_err(CliError::usage)?;
+        Ok(CacheOptions::new(
+            &settings.over(context.config.cache.clone()),
+        )?)
+    }
+
+    /// The same options of a build with these.
+    pub(super) fn apply(
+        self,
+        options: BuildOptions,
+        context: &Context,
+    ) -> Result<BuildOptions, CliError> {
+        Ok(BuildOptions {
+            cache: self.options(context)?,
+            ..options
+        })
+    }
+}
+
+fn parse_repository(text: &str) -> Result<String, String> {
+    match text {
+        NONE => Ok(text.to_owned()),
+        text => cache::repository(text).map(|_| text.to_owned()),
+    }
+}
+
+fn parse_mode(text: &str) -> Result<CacheMode, ParseCacheModeError> {
+    text.parse()
+}

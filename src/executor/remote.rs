@@ -1,0 +1,267 @@
+//! Results whose content is elsewhere: what caches and earlier builds say, and bringing it when it is needed.
+//!
+//! ```text
+//!            in the store? ──yes──► taken from there
+//!                 │no
+//!   remembered, or does a cache say? ──no──► built
+//!                 │yes
+//!               found ──► needed? ──no──► stays elsewhere
+//!                            │yes
+//!                         brought ──fails──► lost: as if nobody had ever said anything
+//! ```
+//!
+//! It outlives a pass over the graph: what is lost stays lost for the build.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::remembered::Remembered;
+use crate::derivation::{Cache, CacheError, CacheHit, Outputs};
+use crate::digest::ActionKey;
+use crate::event::{Event, Sink};
+use crate::host::Interrupt;
+use crate::store::Store;
+
+/// Questions, or results that are brought, at a time.
+const PARALLEL: usize = 8;
+
+/// What is known of results that are not in the store.
+pub(super) struct Remote<'a> {
+    pub(super) store: &'a Store,
+    pub(super) cache: Option<&'a dyn Cache>,
+    pub(super) remembered: &'a Remembered,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) interrupt: &'a Interrupt,
+    state: Mutex<State>,
+    /// A key is free again.
+    freed: Condvar,
+    /// Nothing comes from the cache any more.
+    down: AtomicBool,
+    warned: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    hits: HashMap<ActionKey, CacheHit>,
+    asked: HashSet<ActionKey>,
+    lost: HashSet<ActionKey>,
+    /// Keys that a thread asks for, or brings.
+    taken: HashSet<ActionKey>,
+}
+
+/// A result that is not in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) outputs: Outputs,
+    /// The cache; nothing when it is remembered.
+    pub(super) from: Option<String>,
+}
+
+/// Why something could not be brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotBrought {
+    /// The result is lost, or another one: keys must be made anew.
+    Again,
+    /// The user gave up.
+    Interrupted,
+}
+
+/// A key that this thread has for itself.
+struct Turn<'r, 'a>(&'r Remote<'a>, ActionKey);
+
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
+        self.0.state().taken.remove(&self.1);
+        self.0.freed.notify_all();
+    }
+}
+
+impl<'a> Remote<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        cache: Option<&'a dyn Cache>,
+        remembered: &'a Remembered,
+        sink: &'a dyn Sink,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        Self {
+            store,
+            cache,
+            remembered,
+            sink,
+            interrupt,
+            state: Mutex::default(),
+            freed: Condvar::new(),
+            down: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other thread asks for this key or brings it.
+    fn turn(&self, key: ActionKey) -> Turn<'_, 'a> {
+        let state = self.state();
+        let free = self
+            .freed
+            .wait_while(state, |state| state.taken.contains(&key));
+        free.unwrap_or_else(PoisonError::into_inner)
+            .taken
+            .insert(key);
+        Turn(self, key)
+    }
+
+    /// What is known of an action without asking anybody.
+    pub(super) fn known(&self, key: &ActionKey) -> Option<Found> {
+        {
+            let state = self.state();
+            if state.lost.contains(key) {
+                return None;
+            }
+            if let Some(hit) = state.hits.get(key) {
+                return Some(hit.clone().into());
+            }
+        }
+        let outputs = self.remembered.get(key)?;
+        Some(Found {
+            outputs,
+            from: None,
+        })
+    }
+
+    /// Asks the cache, once for each key.
+    pub(super) fn ask(&self, key: &ActionKey) -> Option<Found> {
+        self.cache?;
+        let _turn = self.turn(*key);
+        self.ask_in_turn(key).map(Found::from)
+    }
+
+    fn ask_in_turn(&self, key: &ActionKey) -> Option<CacheHit> {
+        let cache = self.cache?;
+        {
+            let mut state = self.state();
+            if state.lost.contains(key) {
+                return None;
+            }
+            let gave_up = self.down.load(Ordering::Relaxed) || self.interrupt.requested();
+            if gave_up || !state.asked.insert(*key) {
+                return state.hits.get(key).cloned();
+            }
+        }
+        let hit = cache.look_up(key)?;
+        self.state().hits.insert(*key, hit.clone());
+        Some(hit)
+    }
+
+    /// Brings those outputs `needed` of a result that are not in the store; tells where they came from when
+    /// one was not. `outputs` are all of the result, as it was found.
+    pub(super) fn bring(
+        &self,
+        key: &ActionKey,
+        outputs: &Outputs,
+        needed: &Outputs,
+    ) -> Result<Option<String>, NotBrought> {
+        let _turn = self.turn(*key);
+        let missing: Outputs = needed
+            .iter()
+            .filter(|(_, object)| !self.store.has_object(object))
+            .map(|(name, object)| (name.clone(), *object))
+            .collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        // What is remembered, the cache may have as well, or otherwise.
+        let hit = match self.ask_in_turn(key) {
+            Some(hit) if hit.outputs == *outputs => hit,
+            Some(_) => return Err(NotBrought::Again),
+            None => return Err(self.lose(key)),
+        };
+        let Some(cache) = self.cache.filter(|_| !self.down.load(Ordering::Relaxed)) else {
+            return Err(self.lose(key));
+        };
+        let brought: Result<(), CacheError> = match cache.bring(key, &missing) {
+            Ok(()) if missing.values().all(|object| self.store.has_object(object)) => {
+                return Ok(Some(hit.from));
+            }
+            Ok(()) => Err(CacheError::Unusable(
+                "it brought something else than it said".to_owned(),
+            )),
+            Err(error) => Err(error),
+        };
+        if self.interrupt.requested() {
+            return Err(NotBrought::Interrupted);
+        }
+        if let Err(error) = brought {
+            if matches!(error, CacheError::Unreachable(_)) {
+                self.down.store(true, Ordering::Relaxed);
+            }
+            self.warn(&hit.from, &error);
+        }
+        Err(self.lose(key))
+    }
+
+    fn lose(&self, key: &ActionKey) -> NotBrought {
+        self.state().lost.insert(*key);
+        NotBrought::Again
+    }
+
+    /// Once for each build: what follows is seldom news.
+    fn warn(&self, from: &str, error: &CacheError) {
+        if *error == CacheError::Absent || self.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let then = match error {
+            CacheError::Unreachable(_) => "what is needed of it is built here",
+            CacheError::Unusable(_) | CacheError::Absent => {
+                "what it does not have whole is built here"
+            }
+        };
+        self.sink.emit(Event::Warning {
+            message: format!("the cache {from} cannot be used: {error}; {then}"),
+        });
+    }
+
+    /// A result is in the store now.
+    pub(super) fn is_built(&self, key: &ActionKey) {
+        if self.state().lost.contains(key) {
+            self.remembered.forget(key);
+        }
+    }
+}
+
+impl From<CacheHit> for Found {
+    fn from(hit: CacheHit) -> Self {
+        Self {
+            outputs: hit.outputs,
+            from: Some(hit.from),
+        }
+    }
+}
+
+/// Does something with each item, with a few at a time, on threads of its own: it waits for a network. Results are
+/// in the order of the items.
+pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if let [item] = items {
+        return vec![work(item)];
+    }
+    let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+    let next = Mutex::new(items.iter().zip(&mut results));
+    std::thread::scope(|scope| {
+        for _ in 0..items.len().min(PARALLEL) {
+            scope.spawn(|| {
+                loop {
+                    let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                    let Some((item, result)) = next.next() else {
+                        return;
+                    };
+                    drop(next);
+                    *result = Some(work(item));
+                }
+            });
+        }
+    });
+    results.into_iter().flatten().collect()
+}
