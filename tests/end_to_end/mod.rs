@@ -13,4 +13,4 @@ mod rebuild;
 mod refusal;
 mod sandbox;
 mod seeds;
-mod unprivileged;
+pub(crate) mod unprivileged;

@@ -10,11 +10,16 @@ use super::super::support::{Build, Lab, Ran, Recipes, base, program, tool};
 use super::sandbox::write_every_node;
 
 /// A user account of this host, made for a test and removed with it.
-struct Account {
+pub(crate) struct Account {
     name: String,
 }
 
 impl Account {
+    /// One when the tests run as root.
+    pub(crate) fn other() -> Option<Self> {
+        rustix::process::getuid().is_root().then(Self::new)
+    }
+
     fn new() -> Self {
         let name = format!("vmfab-{}", std::process::id());
         let mut useradd = tool("useradd", "passwd");
@@ -44,7 +49,7 @@ impl Drop for Account {
 }
 
 /// A directory that everybody can reach, unlike the one of a test run.
-struct Place(PathBuf);
+pub(crate) struct Place(PathBuf);
 
 impl Place {
     fn new() -> Self {
@@ -56,6 +61,27 @@ impl Place {
         let path = directory.keep();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)
+    }
+
+    /// One with the program, a home of somebody else, and copies of these files.
+    pub(crate) fn with(account: Option<&Account>, files: &[PathBuf]) -> Self {
+        let place = Self::new();
+        fs::copy(program(), place.0.join("vmfab")).unwrap();
+        let mut copy = tool("cp", "coreutils");
+        Ran::of(copy.arg("-r").args(files).arg(&place.0)).ends_with(0);
+        let mut chmod = tool("chmod", "coreutils");
+        Ran::of(chmod.args(["-R", "a+rX"]).arg(&place.0)).ends_with(0);
+        fs::create_dir(place.0.join("home")).unwrap();
+        if let Some(account) = account {
+            let mut chown = tool("chown", "coreutils");
+            Ran::of(chown.arg(&account.name).arg(place.0.join("home"))).ends_with(0);
+        }
+        place
+    }
+
+    /// The program run there by somebody else.
+    pub(crate) fn command(&self, account: Option<&Account>) -> Command {
+        by_somebody_else(&self.0, account)
     }
 }
 
@@ -100,20 +126,10 @@ fn somebody_else_gets_the_same_image() {
     write_every_node(&recipes);
     let mine = recipes.build("every-node").succeeds();
 
-    let root = rustix::process::getuid().is_root();
-    let account = root.then(Account::new);
-    let place = Place::new();
-    fs::copy(program(), place.0.join("vmfab")).unwrap();
-    let copied = place.0.join("recipes");
-    let mut copy = tool("cp", "coreutils");
-    Ran::of(copy.arg("-r").args([recipes.directory(), &copied])).ends_with(0);
-    let mut chmod = tool("chmod", "coreutils");
-    Ran::of(chmod.args(["-R", "a+rX"]).arg(&copied)).ends_with(0);
-    fs::create_dir(place.0.join("home")).unwrap();
-    if let Some(account) = &account {
-        let mut chown = tool("chown", "coreutils");
-        Ran::of(chown.arg(&account.name).arg(place.0.join("home"))).ends_with(0);
-    }
+    let account = Account::other();
+    let place = Place::with(account.as_ref(), &[recipes.directory().to_owned()]);
+    let copied = recipes.directory().file_name().unwrap();
+    fs::rename(place.0.join(copied), place.0.join("recipes")).unwrap();
 
     let mut build = by_somebody_else(&place.0, account.as_ref());
     let theirs = Build::of(build.args(["build", "recipes/every-node.kdl", "--json"])).succeeds();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::end_to_end::unprivileged::{Account, Place};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::{Registry, RegistryOptions};
 use crate::support::{Build, Ran, command_in, tool};
@@ -230,6 +231,25 @@ fn layers_are_put_over_each_other_as_by_an_independent_program() {
     assert_eq!(found, expected);
     let again = bench.build().succeeds();
     assert!(again.started().is_empty(), "{:?}", again.started());
+
+    // What a shell does not see.
+    let words = ["build", "test.kdl", "--output", "out.raw"];
+    bench.run(&words).ends_with(0);
+    let mut debugfs = tool("debugfs", "e2fsprogs");
+    let note = ["-R", "ea_get /t/ümlaut user.note", "out.raw"];
+    debugfs.args(note).current_dir(bench.0.path());
+    let note = Ran::of(&mut debugfs).ends_with(0).stdout;
+    assert!(note.contains("kept"), "{note}");
+
+    // Without root it is the same.
+    let account = Account::other();
+    let place = Place::with(
+        account.as_ref(),
+        &["layout", "test.kdl"].map(|name| bench.path(name)),
+    );
+    let mut build = place.command(account.as_ref());
+    let theirs = Build::of(build.args(["build", "test.kdl", "--json"])).succeeds();
+    assert_eq!(built.image(), theirs.image());
 }
 
 #[test]
@@ -642,6 +662,21 @@ fn a_disk_as_an_artifact() {
         bench.artifact(&[(name, media_type, &bytes)]);
         assert!(bench.raw() == disk(), "{name}");
     }
+    // Of several kinds of one machine the one that suits is taken.
+    let kinds = [("applehv", b"no disk".to_vec()), ("qemu", gzip(&disk()))];
+    let manifests = kinds.map(|(kind, bytes)| {
+        bench.artifact(&[("machine.raw.gz", plain, &bytes)]);
+        let index = fs::read(bench.path("layout/index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let mut manifest = index["manifests"][0].clone();
+        manifest["annotations"] = json!({ "disktype": kind });
+        manifest["platform"] = json!({ "os": "linux", "architecture": std::env::consts::ARCH });
+        manifest
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": manifests });
+    let index_type = "application/vnd.oci.image.index.v1+json";
+    bench.name("1", bench.blob(index_type, index.to_string().as_bytes()));
+    assert!(bench.raw() == disk(), "a machine of podman's");
     bench.artifact(&[("a.raw", plain, b"1"), ("b.raw", plain, b"2")]);
     let said = bench.refused(4);
     assert!(said.contains("an artifact with 2 disks"), "{said}");

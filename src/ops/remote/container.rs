@@ -215,3 +215,63 @@ pub(super) fn place(
         size: blob.size,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments() {
+        let lines = [
+            "A=1",
+            "B=x=y",
+            "PATH=/bin",
+            "C",
+            "D=",
+            "E E=1",
+            "F=a\tb",
+            "=1",
+        ];
+        let read = environment(&lines.map(str::to_owned));
+        let read: Vec<_> = read
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(read, ["A=1", "B=x=y", "D=", "PATH=/bin"]);
+        assert!(environment(&[format!("PATH={USUAL_PATH}")]).is_empty());
+    }
+
+    #[test]
+    fn media_types_of_layers() {
+        for good in [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        ] {
+            assert!(is_layer(good), "{good}");
+        }
+        for bad in [
+            "application/x-tar",
+            "application/vnd.oci.image.layer.v1.tar+xz",
+            "",
+        ] {
+            assert!(!is_layer(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn configs_that_are_none() {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"rootfs":{}}"#,
+            r#"{"rootfs":{"diff_ids":[1]}}"#,
+        ] {
+            assert!(Config::read(text.as_bytes()).is_err(), "{text}");
+        }
+        let nothing =
+            Config::read(br#"{"rootfs":{"diff_ids":[]},"config":{"Env":null,"Labels":null}}"#);
+        assert!(nothing.is_ok(), "Docker writes null");
+    }
+}

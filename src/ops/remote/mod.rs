@@ -163,6 +163,14 @@ impl<'a> Found<'a> {
 
     fn unknown(&self, version: &Version) -> PinError {
         let place = self.place();
+        if let (Version::Digest(digest), Location::Registry(reference)) = (version, self.location)
+            && reference.digest.is_none()
+        {
+            return wrong(
+                format!("{place} has no manifest sha256:{digest}, which {reference} stood for"),
+                "\"vmfab update\" looks up what it stands for today",
+            );
+        }
         let message = match version {
             Version::Tag(tag) => format!("{place} has no tag \"{tag}\""),
             Version::Digest(digest) => format!("{place} has no manifest sha256:{digest}"),
@@ -337,9 +345,13 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The name as people write it: without Docker Hub's host.
+/// The name as people write it: without Docker Hub's host, and of a digest only the beginning.
 fn familiar(reference: &Reference) -> String {
-    let text = reference.to_string();
+    let mut text = reference.to_string();
+    if reference.digest.is_some() {
+        // 52 digits of 64 go.
+        text.truncate(text.len() - 52);
+    }
     let text = text.strip_prefix("docker.io/").unwrap_or(&text);
     text.strip_prefix("library/").unwrap_or(text).to_owned()
 }
@@ -363,5 +375,21 @@ fn outage(error: &RegistryError) -> PinError {
             error,
             RegistryError::Missing { .. } | RegistryError::Several { .. }
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_people_write_them() {
+        let shown = |text: &str| familiar(&text.parse().unwrap());
+        assert_eq!(shown("debian:12"), "debian:12");
+        assert_eq!(shown("me/vm"), "me/vm:latest");
+        assert_eq!(shown("ghcr.io/me/vm:1"), "ghcr.io/me/vm:1");
+        let digest = "0123456789abcdef".repeat(4);
+        let text = format!("ghcr.io/me/vm@sha256:{digest}");
+        assert_eq!(shown(&text), "ghcr.io/me/vm@sha256:0123456789ab");
     }
 }

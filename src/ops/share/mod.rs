@@ -7,8 +7,7 @@ pub use pull::{PullOptions, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
 use super::{Context, Error, Failure};
-use crate::http::HttpError;
-use crate::registry::{Platform, RegistryError};
+use crate::registry::Platform;
 use crate::share::{Memory, ShareError, Sharing};
 use crate::store::Store;
 
@@ -89,34 +88,6 @@ impl From<ShareError> for Error {
                 ..Failure::default()
             }),
             ShareError::Interrupted => Self::Interrupted,
-        }
-    }
-}
-
-impl From<RegistryError> for Error {
-    fn from(error: RegistryError) -> Self {
-        let help = error.remedy();
-        let message = error.to_string();
-        match error {
-            RegistryError::Interrupted => Self::Interrupted,
-            RegistryError::Http { source, .. } if *source == HttpError::Interrupted => {
-                Self::Interrupted
-            }
-            RegistryError::Invalid { .. } => Self::Verification { message, help },
-            RegistryError::Io {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action,
-                path,
-                source,
-            },
-            _ => Self::Failed(Failure {
-                message,
-                help,
-                ..Failure::default()
-            }),
         }
     }
 }
