@@ -79,6 +79,14 @@ pub(super) fn find(
     digest: Option<Sha256>,
     architecture: &str,
 ) -> Result<Remote, PinError> {
+    if let Location::Layout { path, .. } | Location::Archive { path, .. } = location
+        && !path.exists()
+    {
+        return Err(wrong(
+            format!("there is no {}", path.display()),
+            "paths count from the directory of the recipe file",
+        ));
+    }
     let found = Found::new(context, location);
     let version = match (digest, location.version()) {
         (Some(digest), _) => Version::Digest(digest),
@@ -174,10 +182,6 @@ impl<'a> Found<'a> {
         let message = match version {
             Version::Tag(tag) => format!("{place} has no tag \"{tag}\""),
             Version::Digest(digest) => format!("{place} has no manifest sha256:{digest}"),
-        };
-        let place = match self.location {
-            Location::Registry(_) => place,
-            local => local.to_string(),
         };
         PinError {
             message,
@@ -369,7 +373,12 @@ fn wrong(message: String, help: &str) -> PinError {
 fn outage(error: &RegistryError) -> PinError {
     PinError {
         message: error.to_string(),
-        help: error.remedy(),
+        help: error.remedy().or_else(|| match error {
+            RegistryError::Http { .. } => {
+                Some("look at the network, and at the name of the registry".to_owned())
+            }
+            _ => None,
+        }),
         // What is not there, and what is not said, the recipe asks for.
         outage: !matches!(
             error,

@@ -1,0 +1,161 @@
+//! Container images: their layers are the tree.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{Bench, Layer, busybox, gzip, oracle, tar};
+use crate::end_to_end::unprivileged::{Account, Place};
+use crate::support::{Build, Ran, tool};
+
+/// A line for each file below /t, as the oracle writes them.
+const LISTING: &str = r##"
+    run #"""
+        busybox find /t | while read -r name; do
+            links=- size=- content=
+            kind=$(busybox stat -c %F "$name")
+            case $kind in
+            regular*)
+                links=$(busybox stat -c %h "$name") size=$(busybox stat -c %s "$name")
+                content=$(busybox sha256sum <"$name" | busybox cut -c 1-64) ;;
+            symbolic*) content=$(busybox readlink "$name") ;;
+            esac
+            echo "$kind|$(busybox stat -c '%a|%u|%g' "$name")|$links|$size|$name|$content"
+        done
+        """#
+    file "/boot/vmlinuz" { content "no kernel" }
+"##;
+
+#[test]
+fn layers_are_put_over_each_other_as_by_an_independent_program() {
+    let bench = Bench::new();
+    let (layers, expected) = oracle();
+    bench.image(&layers, json!({}));
+    bench.recipe(LISTING);
+    let built = bench.build().succeeds();
+    let mut found: Vec<&str> = built.output();
+    found.retain(|line| line.contains("|/t"));
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    let again = bench.build().succeeds();
+    assert!(again.started().is_empty(), "{:?}", again.started());
+
+    // What a shell does not see.
+    let words = ["build", "test.kdl", "--output", "out.raw"];
+    bench.run(&words).ends_with(0);
+    let mut debugfs = tool("debugfs", "e2fsprogs");
+    let note = ["-R", "ea_get /t/ümlaut user.note", "out.raw"];
+    debugfs.args(note).current_dir(bench.0.path());
+    let note = Ran::of(&mut debugfs).ends_with(0).stdout;
+    assert!(note.contains("kept"), "{note}");
+
+    // Without root it is the same.
+    let account = Account::other();
+    let place = Place::with(
+        account.as_ref(),
+        &["layout", "test.kdl"].map(|name| bench.path(name)),
+    );
+    let mut build = place.command(account.as_ref());
+    let theirs = Build::of(build.args(["build", "test.kdl", "--json"])).succeeds();
+    assert_eq!(built.image(), theirs.image());
+}
+
+#[test]
+fn blobs_may_have_several_members_and_frames() {
+    let bench = Bench::new();
+    let sh = fs::read(busybox()).unwrap();
+    let tars = [
+        tar(&[("bin/busybox", &sh), ("bin/sh", &sh)]),
+        tar(&[("two", b"2")]),
+        tar(&[("three", b"3")]),
+        Vec::new(),
+    ];
+    let mut layers: Vec<Layer> = tars.iter().map(|tar| Layer::new("+gzip", tar)).collect();
+    let (front, back) = tars[0].split_at(1_000_001);
+    layers[0].blob = [gzip(front), gzip(&[]), gzip(back)].concat();
+    let frame = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+    let skipped = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    let (front, back) = tars[1].split_at(700);
+    layers[1].blob = [
+        &skipped[..],
+        &frame(front),
+        &skipped,
+        &frame(back),
+        &skipped,
+    ]
+    .concat();
+    // What a layer is compressed with its bytes say.
+    layers[2].blob = tars[2].clone();
+    layers[3].blob.clear();
+    bench.image(&layers, json!({}));
+    bench.recipe("    check \"test $(busybox cat /two /three) = 23\"\n    file \"/boot/vmlinuz\" { content \"x\" }");
+    bench.build().succeeds();
+}
+
+#[test]
+fn a_layer_that_is_here_is_not_fetched_however_it_is_compressed() {
+    let bench = Bench::new();
+    let (mut layers, _) = oracle();
+    bench.image(&layers, json!({}));
+    bench.recipe("    file \"/boot/vmlinuz\" { content \"x\" }");
+    bench.build().succeeds();
+    for layer in &mut layers {
+        layer.blob = gzip(&layer.tar);
+    }
+    bench.image(&layers, json!({}));
+    fs::remove_dir_all(bench.path("home/cache/manifests")).unwrap();
+    assert!(bench.build().succeeds().started().is_empty());
+    // One more on top changes nothing below.
+    layers.push(Layer::new("", &tar(&[("top", b"1")])));
+    bench.image(&layers, json!({}));
+    let built = bench.build().succeeds();
+    let started = built.started();
+    let fetched = started.iter().filter(|name| name.contains("fetch"));
+    assert_eq!(fetched.count(), 1, "{started:?}");
+    let offline = bench.run(&["--offline", "build", "test.kdl"]);
+    offline.ends_with(0);
+}
+
+#[test]
+fn the_environment_is_taken_over() {
+    let bench = Bench::new();
+    let sh = fs::read(busybox()).unwrap();
+    let layer = Layer::new(
+        "+gzip",
+        &tar(&[("bin/busybox", &sh), ("bin/sh", &sh), ("usr/bin/x", b"")]),
+    );
+    let settings = json!({
+        "Env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "GREETING=hello world",
+            "not.a-name=1",
+            "LINES=a\nb",
+            "KEPT=1",
+        ],
+        "Labels": { "org.example.who": "me" },
+        "Cmd": ["sh"],
+        "User": "nobody",
+        "WorkingDir": "/srv",
+    });
+    bench.image(&[layer], settings);
+    bench.recipe(
+        "    env KEPT=\"2\"\n    run #\"test \"$GREETING/$KEPT/$PWD\" = \"hello world/2//\"\"#\n    \
+         check #\"test \"$(busybox cat /etc/environment | busybox sort | busybox tr '\\n' ,)\" = 'GREETING=\"hello world\",KEPT=\"2\",'\"#\n    \
+         file \"/boot/vmlinuz\" { content \"x\" }",
+    );
+    let built = bench.build().succeeds();
+    let config = bench
+        .run(&["image", "inspect", built.image(), "--json"])
+        .ends_with(0)
+        .stdout;
+    assert!(config.contains("org.example.who"), "{config}");
+}
+
+#[test]
+fn a_container_alone_does_not_boot() {
+    let bench = Bench::new();
+    bench.image(&[Layer::new("+gzip", &tar(&[("etc/x", b"")]))], json!({}));
+    let said = bench.refused(1);
+    assert!(said.contains("no kernel in /boot, and no init"), "{said}");
+    assert!(said.contains("systemd-sysv"), "{said}");
+}
