@@ -9,7 +9,7 @@ use console::{Style, Term};
 use serde::Serialize;
 
 use super::error::CliError;
-use super::options::GlobalOptions;
+use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
 use crate::config::{Config, ConfigError};
@@ -41,6 +41,11 @@ impl Session {
         let context = self.context_with(Interrupt::from_signals)?;
         self.reporter.watch(&context.interrupt);
         Ok(context)
+    }
+
+    /// The same, reaching registries as the options of the command say.
+    pub(super) fn registry_context(&self, options: RegistryOptions) -> Result<Context, CliError> {
+        Ok(self.context()?.clone().with_access(options.access()))
     }
 
     /// For operations that only look at things: Ctrl-C ends the process.

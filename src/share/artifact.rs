@@ -169,7 +169,8 @@ pub(super) fn empty() -> Blob {
 }
 
 /// What names these bytes.
-pub(super) fn blob_of(bytes: &[u8]) -> Blob {
+#[must_use]
+pub fn blob_of(bytes: &[u8]) -> Blob {
     use sha2::Digest as _;
     Blob {
         digest: crate::digest::Sha256::from_bytes(sha2::Sha256::digest(bytes).into()),

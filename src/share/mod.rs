@@ -26,12 +26,13 @@ mod work;
 
 use std::path::PathBuf;
 
-pub use artifact::{Artifact, IMAGE, PackRef, RESULT};
+pub use artifact::{Artifact, IMAGE, PackRef, RESULT, blob_of};
 pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};
 pub use push::{Bundle, PushOptions, Pushed, Target};
 pub use results::{Results, ResultsOptions};
+pub use work::Task;
 
 use crate::event::Sink;
 use crate::host::Interrupt;

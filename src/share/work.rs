@@ -59,7 +59,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A task that is told of in bytes.
-pub(super) struct Task<'a> {
+pub struct Task<'a> {
     sink: &'a dyn Sink,
     interrupt: &'a Interrupt,
     name: String,
@@ -70,7 +70,8 @@ pub(super) struct Task<'a> {
 
 impl<'a> Task<'a> {
     /// Begins a task.
-    pub(super) fn new(sink: &'a dyn Sink, interrupt: &'a Interrupt, name: String) -> Self {
+    #[must_use]
+    pub fn new(sink: &'a dyn Sink, interrupt: &'a Interrupt, name: String) -> Self {
         sink.emit(Event::TaskStarted { name: name.clone() });
         Self {
             sink,
@@ -83,12 +84,12 @@ impl<'a> Task<'a> {
     }
 
     /// There are so many bytes more to be moved.
-    pub(super) fn expect(&self, bytes: u64) {
+    pub fn expect(&self, bytes: u64) {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// So many were moved, or are to be moved again.
-    pub(super) fn step(&self, bytes: i64) {
+    pub fn step(&self, bytes: i64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.sink.emit(Event::TaskProgress {
             name: self.name.clone(),
@@ -101,7 +102,7 @@ impl<'a> Task<'a> {
     ///
     /// # Errors
     /// The user gave up.
-    pub(super) fn check(&self) -> Result<(), ShareError> {
+    pub fn check(&self) -> Result<(), ShareError> {
         match self.interrupt.requested() {
             true => Err(ShareError::Interrupted),
             false => Ok(()),
@@ -109,7 +110,8 @@ impl<'a> Task<'a> {
     }
 
     /// Bytes that were moved.
-    pub(super) fn moved(&self) -> u64 {
+    #[must_use]
+    pub fn moved(&self) -> u64 {
         u64::try_from(self.done.load(Ordering::Relaxed)).unwrap_or(0)
     }
 }

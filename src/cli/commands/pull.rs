@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::error::CliError;
+use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
 use crate::ops::share::{self, PullOptions, PulledImage, parse_platform};
@@ -14,6 +15,9 @@ use crate::store::TagName;
 ///
 /// Only what no image here has is fetched. What was fetched stays when it is interrupted: the same
 /// command goes on where it ended.
+///
+/// Disks that others publish are taken, too: a containerdisk of KubeVirt, a machine of podman, a single
+/// disk that was pushed with oras. A container image is none; a recipe can start from it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,6 +42,9 @@ pub(crate) struct Pull {
     /// Which of several architectures [default: this host's]
     #[arg(long, value_name = "OS/ARCH", value_parser = parse_platform)]
     platform: Option<Platform>,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
 }
 
 impl Pull {
@@ -48,7 +55,7 @@ impl Pull {
             all_tags: self.all_tags,
             platform: self.platform,
         };
-        let pulled = share::pull(session.context()?, &options)?;
+        let pulled = share::pull(&session.registry_context(self.registries)?, &options)?;
         session.print(&pulled, |pulled| {
             let lines = pulled.iter().map(|image| told(image, session));
             lines.collect::<String>()

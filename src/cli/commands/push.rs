@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::super::Status;
 use super::super::error::CliError;
+use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
 use crate::ops::share::{self, PushImage, PushedImage};
@@ -26,6 +27,7 @@ Examples:
   vmfab push @docker 127.0.0.1:5000/docker
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
+  vmfab push @docker ghcr.io/me/docker-disk:1.0 --layout containerdisk
   vmfab push @docker ghcr.io/me/docker:1.0 --annotation org.opencontainers.image.revision=$(git rev-parse HEAD)")]
 pub(crate) struct Push {
     /// A tag, or the first digits of an image's id
@@ -49,6 +51,29 @@ pub(crate) struct Push {
     /// Add an annotation to the manifest (repeatable)
     #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = super::build::parse_setting)]
     annotations: Vec<(String, String)>,
+
+    /// What is pushed: vmfab, or containerdisk, an ordinary container image that KubeVirt runs
+    ///
+    /// A containerdisk is not pulled in parts, and nothing of other versions is used.
+    #[arg(
+        long,
+        value_name = "LAYOUT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    layout: Layout,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
+}
+
+/// What is pushed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    #[default]
+    Vmfab,
+    Containerdisk,
 }
 
 impl Push {
@@ -60,7 +85,15 @@ impl Push {
             index: self.index,
             annotations: self.annotations.into_iter().collect::<BTreeMap<_, _>>(),
         };
-        let pushed = share::push(session.context()?, &options)?;
+        let context = session.registry_context(self.registries)?;
+        let pushed = match self.layout {
+            Layout::Vmfab => share::push(&context, &options)?,
+            Layout::Containerdisk if options.full || options.index => {
+                let message = "--full and --index have no meaning for a containerdisk";
+                return Err(CliError::usage(message));
+            }
+            Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
+        };
         session.print(&pushed, |pushed| match session.quiet() {
             true => format!("{}\n", pushed.digest),
             false => told(pushed),
@@ -73,6 +106,10 @@ fn told(pushed: &PushedImage) -> String {
     let (image, reference, digest) = (pushed.image.short(), &pushed.reference, &pushed.digest);
     if pushed.present {
         return format!("{image} is at {reference} already\n{digest}\n");
+    }
+    if pushed.packs == 0 {
+        let sent = size(pushed.sent);
+        return format!("{image} is at {reference} ({sent} sent)\n{digest}\n");
     }
     let mut packs = format!("{} of {} packs new", pushed.new_packs, pushed.packs);
     if pushed.mounted_packs > 0 {

@@ -27,10 +27,7 @@ pub(crate) struct Tags {
 
 impl Tags {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let context = session
-            .context()?
-            .clone()
-            .with_access(self.registries.access());
+        let context = session.registry_context(self.registries)?;
         let tags = registries::tags(&context, &self.reference)?;
         session.print(&tags, |tags| {
             let lines = tags.tags.iter().map(|tag| format!("{tag}\n"));

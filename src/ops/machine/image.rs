@@ -3,7 +3,7 @@
 use super::super::build::{self, BuildOptions};
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, recipes};
+use super::super::{Context, Error, recipes, share};
 use super::require_programs;
 use crate::event::Event;
 
@@ -34,6 +34,14 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
             Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
+            Err(Error::NotFound { .. }) if is_elsewhere(name) => {
+                let location = name.parse().map_err(|error| Error::Usage {
+                    message: format!("{error}"),
+                    help: None,
+                })?;
+                require_programs()?;
+                return share::named(context, &location);
+            }
             result => return result,
         }
     }
@@ -64,6 +72,14 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         }
         result => Ok(result?.image),
     }
+}
+
+/// Whether a name is that of an image in a registry, a layout or an archive: it has a host or a path.
+fn is_elsewhere(name: &str) -> bool {
+    ["oci:", "oci-archive:", "docker://"]
+        .iter()
+        .any(|scheme| name.starts_with(scheme))
+        || name.contains('/') && !name.starts_with(['.', '/', '@'])
 }
 
 /// An image that a recipe gave.

@@ -1,8 +1,11 @@
 //! Images to and from registries, layouts and archives.
 
+mod containerdisk;
+mod foreign;
 mod pull;
 mod push;
 
+pub use containerdisk::push_containerdisk;
 pub use pull::{PullOptions, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
@@ -83,7 +86,7 @@ impl From<ShareError> for Error {
                 message: error.to_string(),
                 help: Some(match error {
                     ShareError::Platform { .. } => "choose one of them with --platform".to_owned(),
-                    _ => "use it as the base of an image: from \"oci://…\"".to_owned(),
+                    _ => "start a recipe from it: from \"oci://…\"".to_owned(),
                 }),
                 ..Failure::default()
             }),

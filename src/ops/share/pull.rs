@@ -7,6 +7,7 @@ use super::{platform, sharing};
 use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Platform, Repository, Version};
+use crate::share::foreign::{self, What};
 use crate::share::{Artifact, IMAGE, ShareError, Sharing};
 use crate::store::TagName;
 
@@ -109,11 +110,30 @@ fn one(
     let found = sharing
         .find(repository, version, &platform)?
         .ok_or_else(|| missing(name, repository))?;
-    let artifact = found.artifact.filter(|artifact| artifact.kind == IMAGE);
-    let artifact = artifact.ok_or_else(|| ShareError::Foreign {
-        place: name.to_owned(),
-        what: what_is(&found.manifest),
-    })?;
+    let artifact = match found.artifact {
+        Some(artifact) if artifact.kind == IMAGE => artifact,
+        None if is_disk(&found.manifest) => {
+            let own = last_part(repository);
+            let tags = match tag {
+                Some(tag) => vec![format!("{own}-{tag}").parse()?],
+                None => options.tags.clone(),
+            };
+            let location = match (&options.from, version) {
+                (Location::Registry(reference), version) => {
+                    Location::Registry(reference.with(version))
+                }
+                (local, _) => local.clone(),
+            };
+            return super::foreign::pull(context, &location, found.digest, &own, &tags);
+        }
+        _ => {
+            return Err(ShareError::Foreign {
+                place: name.to_owned(),
+                what: what_is(&found.manifest),
+            }
+            .into());
+        }
+    };
     let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
@@ -163,13 +183,27 @@ pub(in crate::ops) fn bring(
 
 /// The tag that an image gets when none is asked for: its name in the recipe, or that of the repository.
 fn own_tag(config: &ImageConfig, repository: &dyn Repository) -> Result<TagName, Error> {
-    let name = repository.name();
-    let last = name.rsplit('/').next().unwrap_or(&name);
-    let tag = config.template.name.parse().or_else(|_| last.parse());
+    let tag = config.template.name.parse();
+    let tag = tag.or_else(|_| last_part(repository).parse());
     tag.map_err(|_| Error::Usage {
         message: format!("\"{}\" cannot be a tag", config.template.name),
         help: Some("give one with --tag".to_owned()),
     })
+}
+
+/// The last part of a repository's name.
+fn last_part(repository: &dyn Repository) -> String {
+    let name = repository.name();
+    let last = name.rsplit(['/', ':']).next().unwrap_or(&name);
+    last.trim_end_matches(".tar").to_owned()
+}
+
+/// Whether a manifest is, or may be, that of a disk. Whether a container image is one is seen when it is looked into.
+fn is_disk(manifest: &crate::registry::Manifest) -> bool {
+    matches!(
+        foreign::what(manifest, None),
+        What::Disk(_) | What::Container { .. }
+    )
 }
 
 fn missing(name: &str, repository: &dyn Repository) -> Error {

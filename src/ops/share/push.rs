@@ -72,19 +72,7 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     let found = images::find(context, &options.image)?;
     let store = context.store()?;
     check_whole(&store, &found)?;
-    let target = match &options.to {
-        Location::Registry(reference) if reference.digest.is_some() => {
-            return Err(Error::Usage {
-                message: format!("{reference} names a digest: what is pushed has its own"),
-                help: Some("give a tag, as in registry.example/name:tag".to_owned()),
-            });
-        }
-        to => to.version(),
-    };
-    let target = match target {
-        Some(Version::Tag(tag)) => Target::Tag(tag),
-        _ => Target::Unnamed,
-    };
+    let target = tag(&options.to)?.map_or(Target::Unnamed, Target::Tag);
     let repository = context.registries().open(&options.to)?;
     let sharing = sharing(context, &store);
     let bundle = bundle(&found.config, &options.annotations);
@@ -133,6 +121,21 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
         new_packs: pushed.new,
         mounted_packs: pushed.mounted,
     })
+}
+
+/// The tag to push to; nothing for the nameless one of a layout or archive.
+///
+/// # Errors
+/// A digest is named instead.
+pub(super) fn tag(to: &Location) -> Result<Option<String>, Error> {
+    match (to, to.version()) {
+        (Location::Registry(reference), _) if reference.digest.is_some() => Err(Error::Usage {
+            message: format!("{reference} names a digest: what is pushed has its own"),
+            help: Some("give a tag, as in registry.example/name:tag".to_owned()),
+        }),
+        (_, Some(Version::Tag(tag))) => Ok(Some(tag)),
+        _ => Ok(None),
+    }
 }
 
 fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Error> {

@@ -1,0 +1,87 @@
+//! Pushing an image as a containerDisk of KubeVirt.
+
+use super::super::{Context, Error, Failure, images};
+use super::push::{PushImage, PushedImage, tag};
+use crate::event::Event;
+use crate::registry::{Blob, Delivered, Repository, Version, media};
+use crate::share::containerdisk::{ContainerDiskError, ContainerDiskOptions, containerdisk};
+
+/// Pushes an image of the store as an ordinary container image with its disk.
+///
+/// # Errors
+/// There is no such image, or the registry does not take it.
+pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<PushedImage, Error> {
+    let found = images::find(context, &options.image)?;
+    let store = context.store()?;
+    let tag = tag(&options.to)?;
+    let repository = context.registries().open(&options.to)?;
+    let making = ContainerDiskOptions {
+        annotations: options.annotations.clone(),
+        ..ContainerDiskOptions::default()
+    };
+    let directory = context.home.work();
+    std::fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
+    let interrupt = &context.interrupt;
+    let made = containerdisk(&store, &found.config, &making, &directory, interrupt);
+    let made = made.map_err(|error| match error {
+        ContainerDiskError::Store(error) => Error::Store(error),
+        ContainerDiskError::Interrupted => Error::Interrupted,
+        ContainerDiskError::Io(_) => Error::Failed(Failure {
+            message: error.to_string(),
+            ..Failure::default()
+        }),
+    })?;
+    if let Some(note) = &made.note {
+        context.emit(Event::Note {
+            message: note.clone(),
+        });
+    }
+    let name = format!("push {} to {}", options.image, repository.name());
+    let task = crate::share::Task::new(&*context.sink, interrupt, name);
+    let config = blob_of(&made.manifest.config)?;
+    task.expect(config.size + made.layer.blob.size);
+    let progress = |bytes| task.step(bytes);
+    let put = |blob: &Blob, source: &dyn crate::registry::BlobSource| {
+        repository.put_blob(blob, source, &[], &progress)
+    };
+    let layer = put(&made.layer.blob, &made.layer)?;
+    put(&config, &made.config)?;
+    let sent = task.moved();
+    drop(task);
+    let bytes = made.manifest.to_bytes();
+    put_manifest(&*repository, tag, &bytes)?;
+    repository.finish()?;
+    let digest = format!("sha256:{}", crate::share::blob_of(&bytes).digest);
+    Ok(PushedImage {
+        image: found.image,
+        reference: options.to.to_string(),
+        digest: digest.clone(),
+        manifest: digest,
+        present: layer == Delivered::Present && sent == 0,
+        sent,
+        packs: 0,
+        new_packs: 0,
+        mounted_packs: 0,
+    })
+}
+
+fn blob_of(descriptor: &crate::registry::Descriptor) -> Result<Blob, Error> {
+    descriptor.blob().map_err(|why| {
+        Error::Failed(Failure {
+            message: format!("the config {why}"),
+            ..Failure::default()
+        })
+    })
+}
+
+fn put_manifest(
+    repository: &dyn Repository,
+    tag: Option<String>,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    match tag {
+        Some(tag) => repository.put_manifest(&Version::Tag(tag), media::MANIFEST, bytes)?,
+        None => repository.put_unnamed(media::MANIFEST, bytes)?,
+    }
+    Ok(())
+}

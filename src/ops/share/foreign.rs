@@ -1,0 +1,68 @@
+//! Pulling what others publish as images of virtual machines: as a recipe that starts from it and does nothing more.
+
+use super::super::build::{self, BuildOptions};
+use super::super::{Context, Error, images};
+use super::pull::PulledImage;
+use crate::digest::Sha256;
+use crate::registry::{Location, Version};
+use crate::store::TagName;
+
+/// Makes an image of a disk that others have published, under `tags` or its own name.
+///
+/// # Errors
+/// It is no disk, or cannot be had.
+pub(super) fn pull(
+    context: &Context,
+    location: &Location,
+    digest: Sha256,
+    own: &str,
+    tags: &[TagName],
+) -> Result<PulledImage, Error> {
+    let from = match location {
+        Location::Registry(reference) => {
+            format!("oci://{}", reference.with(&Version::Digest(digest)))
+        }
+        local => absolute(local),
+    };
+    let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+    let path = directory.path().join(format!("{own}.kdl"));
+    let quoted = serde_json::Value::String(from);
+    let text = format!("image \"{own}\" {{\n    from {quoted}\n}}\n");
+    std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    let options = BuildOptions {
+        recipe: path.display().to_string(),
+        tags: tags.to_vec(),
+        ..BuildOptions::default()
+    };
+    let built = build::build(context, &options)?;
+    let found = images::find(context, &built.image.to_string())?;
+    Ok(PulledImage {
+        image: found.image,
+        name: own.to_owned(),
+        reference: location.to_string(),
+        digest: format!("sha256:{digest}"),
+        tags: built
+            .tags
+            .iter()
+            .map(|tag| tag.as_str().to_owned())
+            .collect(),
+        fetched: 0,
+    })
+}
+
+/// A local location as it is named from anywhere.
+fn absolute(location: &Location) -> String {
+    let whole = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    match location {
+        Location::Layout { path, tag } => Location::Layout {
+            path: whole(path),
+            tag: tag.clone(),
+        },
+        Location::Archive { path, tag } => Location::Archive {
+            path: whole(path),
+            tag: tag.clone(),
+        },
+        other => other.clone(),
+    }
+    .to_string()
+}
