@@ -50,7 +50,7 @@ pub(super) struct GlobalOptions {
 }
 
 /// The options of commands that talk to registries.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct RegistryOptions {
     /// Talk to registries without TLS
     #[arg(long, help_heading = REGISTRIES)]

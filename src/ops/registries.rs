@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Context, Error};
 use crate::registry::{Credential, Location, Reference, RegistryError};
+use crate::share::RESULT_TAG;
 
 /// Credentials that are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,8 +31,10 @@ pub struct Logout {
 pub struct Tags {
     /// Where.
     pub name: String,
-    /// Its tags, sorted.
+    /// Its tags, sorted, without those of results.
     pub tags: Vec<String>,
+    /// Results of steps in it, when it is a build cache.
+    pub results: usize,
 }
 
 /// Asks a registry whether it knows an account, and keeps it for later.
@@ -128,9 +131,12 @@ pub fn tags(context: &Context, reference: &str) -> Result<Tags, Error> {
         help: Some("write it as in registry.example/name".to_owned()),
     })?;
     let repository = context.registries().open(&location)?;
+    let all = repository.tags()?;
+    let is_result = |tag: &String| tag.starts_with(RESULT_TAG);
     Ok(Tags {
         name: repository.name(),
-        tags: repository.tags()?,
+        results: all.iter().filter(|tag| is_result(tag)).count(),
+        tags: all.into_iter().filter(|tag| !is_result(tag)).collect(),
     })
 }
 

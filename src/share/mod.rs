@@ -30,7 +30,7 @@ pub use artifact::{Artifact, IMAGE, PackRef, RESULT, blob_of};
 pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};
-pub use push::{Bundle, PushOptions, Pushed, Target};
+pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};
 pub use results::{Results, ResultsOptions};
 pub use work::Task;
 

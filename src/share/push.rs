@@ -20,7 +20,7 @@ const MOST_KNOWN: usize = 200;
 /// Tags whose packs are looked at besides the one that is pushed to.
 const MOST_TAGS: usize = 4;
 /// Tags of results begin so: they are no versions of an image.
-pub(super) const RESULT_TAG: &str = "vmfab-";
+pub const RESULT_TAG: &str = "vmfab-";
 
 /// What is pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]

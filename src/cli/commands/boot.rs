@@ -140,7 +140,7 @@ enum BootFirmware {
 
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let context = session.context()?;
+        let context = &session.registry_context(self.cache.registries)?;
         let options = ImageOptions {
             settings: self.settings.clone(),
             locked: self.lock.locked,

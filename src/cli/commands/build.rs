@@ -145,7 +145,7 @@ impl Build {
         if self.dry_run {
             return plan::show(session, self.lock.apply(self.recipe.options()?), self.cache);
         }
-        let context = session.context()?;
+        let context = &session.registry_context(self.cache.registries)?;
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,

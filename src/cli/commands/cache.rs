@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::super::error::CliError;
+use super::super::options::RegistryOptions;
 use crate::config::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 use crate::ops::Context;
 use crate::ops::build::BuildOptions;
@@ -17,6 +18,9 @@ pub(super) struct CacheArgs {
     /// Ask REPOSITORY for results of steps, such as ghcr.io/me/cache (repeatable); none: ask and push nowhere
     #[arg(long = "cache", value_name = "REPOSITORY", value_parser = parse_repository, help_heading = HEADING)]
     read: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) registries: RegistryOptions,
 }
 
 /// The cache that gets what is built.

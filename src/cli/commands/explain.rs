@@ -33,7 +33,8 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let context = session.reading_context()?;
+        let context = session.reading_context()?.clone();
+        let context = &context.with_access(self.cache.registries.access());
         let options = self.lock.apply(self.recipe.options()?);
         let planned = planning::plan(context, &self.cache.apply(options, context)?)?;
         session.print(&planned, text)?;

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::error::CliError;
+use super::super::options::RegistryOptions;
 use super::super::output::count;
 use super::super::session::Session;
 use super::build::RecipeArgs;
@@ -33,15 +34,22 @@ pub(crate) struct Lock {
     /// Only look whether the lock is what the recipe needs: exit code 6 when it is not
     #[arg(long)]
     check: bool,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
 }
 
 impl Lock {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let options = self.recipe.options()?;
+        let access = self.registries.access();
         let locked = if self.check {
-            lock::check(session.reading_context()?, &options)?
+            lock::check(
+                &session.reading_context()?.clone().with_access(access),
+                &options,
+            )?
         } else {
-            lock::lock(session.context()?, &options)?
+            lock::lock(&session.context()?.clone().with_access(access), &options)?
         };
         session.print(&locked, text)?;
         Ok(Status::Done)

@@ -44,7 +44,8 @@ pub(super) fn show(
     options: BuildOptions,
     cache: CacheArgs,
 ) -> Result<Status, CliError> {
-    let context = session.reading_context()?;
+    let context = session.reading_context()?.clone();
+    let context = &context.with_access(cache.registries.access());
     let planned = planning::plan(context, &cache.apply(options, context)?)?;
     session.print(&planned, |planned| text(planned, session))?;
     Ok(Status::Done)

@@ -5,6 +5,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::error::CliError;
 use super::super::options::RegistryOptions;
+use super::super::output::count;
 use super::super::session::Session;
 use crate::ops::registries;
 
@@ -33,7 +34,10 @@ impl Tags {
             let lines = tags.tags.iter().map(|tag| format!("{tag}\n"));
             lines.collect::<String>()
         })?;
-        if tags.tags.is_empty() {
+        if tags.results > 0 {
+            let results = count(tags.results, "result");
+            session.note(&format!("{results} of a build cache are not listed"));
+        } else if tags.tags.is_empty() {
             session.note(&format!("{} has no tags", tags.name));
         }
         Ok(Status::Done)

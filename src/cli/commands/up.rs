@@ -80,7 +80,7 @@ pub(crate) struct Up {
 impl Up {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let (yes, dry_run) = (self.yes, self.dry_run);
-        let context = session.context()?;
+        let context = &session.registry_context(self.cache.registries)?;
         let options = self.options(context)?;
         if dry_run {
             let planned = project::plan(context, &options)?;

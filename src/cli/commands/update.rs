@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::error::CliError;
+use super::super::options::RegistryOptions;
 use super::super::output::{count, size};
 use super::super::session::Session;
 use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
@@ -34,6 +35,9 @@ pub(crate) struct Update {
     /// Show what would change and leave the lock file as it is; steps run all the same
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
 }
 
 impl Update {
@@ -43,7 +47,7 @@ impl Update {
             names: self.names,
             dry_run: self.dry_run,
         };
-        let updated = lock::update(session.context()?, &options)?;
+        let updated = lock::update(&session.registry_context(self.registries)?, &options)?;
         session.print(&updated, text)?;
         Ok(Status::Done)
     }

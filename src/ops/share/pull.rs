@@ -8,11 +8,8 @@ use crate::digest::ObjectId;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Platform, Repository, Version};
 use crate::share::foreign::{self, What};
-use crate::share::{Artifact, IMAGE, ShareError, Sharing};
+use crate::share::{Artifact, IMAGE, RESULT_TAG, ShareError, Sharing};
 use crate::store::TagName;
-
-/// Tags that are no versions of an image begin so.
-const RESULT_TAG: &str = "vmfab-";
 
 /// What to pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
