@@ -30,6 +30,7 @@
 //! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
 //! | 2 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
 //! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
+//! | 3 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
 //! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
 //! | 4 | [`executor`] | scheduling and running a graph |
 //! | 5 | [`ops`] | use cases with typed options |
@@ -57,6 +58,7 @@ pub mod qemu;
 pub mod recipe;
 pub mod registry;
 pub mod sandbox;
+pub mod share;
 pub mod source;
 pub mod store;
 pub mod text;

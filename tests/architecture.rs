@@ -19,7 +19,7 @@ const ROWS: [&[&str]; 7] = [
         "config",
     ],
     &["plan", "sandbox", "source", "registry", "qemu", "guest"],
-    &["machine"],
+    &["machine", "share"],
     &["builder", "executor"],
     &["ops"],
     &["cli"],

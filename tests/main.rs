@@ -11,6 +11,7 @@ mod export;
 mod guest;
 mod machines;
 mod recipes;
+mod registry;
 mod roles;
 mod sources;
 mod store;

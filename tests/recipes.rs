@@ -12,7 +12,10 @@ use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
-use vmfab::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use vmfab::plan::{
+    self, BlobPlace, Container, ContainerLayer, PinError, Pinned, Plan, Remote, RemoteDisk, World,
+    WorldError,
+};
 use vmfab::recipe::{self, DiskFormat, Fetch, Files};
 
 /// The files of this machine.
@@ -88,7 +91,56 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
     }
 }
 
+/// A layer of an image in a registry.
+fn layer(location: &str, number: usize) -> ContainerLayer {
+    let place = BlobPlace {
+        name: format!("layer {number} of {location}"),
+        repository: location.to_owned(),
+        digest: format!("sha256:{number:064}"),
+        size: 1 << 20,
+    };
+    ContainerLayer {
+        diff_id: format!("sha256:{number:0<64}"),
+        place,
+    }
+}
+
 impl World for Fake {
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+        let failed = |message: &str, help: &str, outage: bool| PinError {
+            message: message.to_owned(),
+            help: Some(help.to_owned()),
+            outage,
+        };
+        let name = location.split([':', '@']).next().unwrap_or_default();
+        Ok(match name.rsplit('/').next().unwrap_or_default() {
+            "own" => Remote::Image(
+                object("own").id,
+                Box::new(config("x86_64", &["one", "two"])),
+            ),
+            "arm" => Remote::Image(object("arm").id, Box::new(config("aarch64", &["one"]))),
+            "disk" => Remote::Disk(RemoteDisk::Blob(layer(location, 1).place)),
+            "containerdisk" => Remote::Disk(RemoteDisk::Containerdisk(layer(location, 1))),
+            "missing" => {
+                let message = format!("{name} has no tag");
+                return Err(failed(
+                    &message,
+                    "\"vmfab tags\" lists what is there",
+                    false,
+                ));
+            }
+            "down" => {
+                let message = format!("cannot ask {name} for linux/{architecture}");
+                return Err(failed(&message, "look at the network", true));
+            }
+            _ => Remote::Container(Container {
+                layers: (1..=2).map(|number| layer(location, number)).collect(),
+                env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+                labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
+            }),
+        })
+    }
+
     fn local(&self, path: &Path) -> Result<Digest, WorldError> {
         if self.unreadable {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());

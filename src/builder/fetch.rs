@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use super::blob;
 use crate::derivation::{
     BuildError, BuildRequest, Builder, Derivation, Outputs, Outside, Step, action_key, step,
 };
 use crate::digest::{ActionKey, Checksum};
-use crate::plan::Place;
+use crate::plan::{BlobPlace, Place};
+use crate::registry::Registries;
 use crate::source::{
     FetchError, FetchKind, FetchRequest, Fetched, Fetcher, Outcome, Source, TakeError, Taker,
 };
@@ -19,6 +21,9 @@ pub(super) struct Fetch {
     pub(super) fetcher: Arc<Fetcher>,
     /// Where content can be had, by checksum.
     pub(super) places: BTreeMap<String, Place>,
+    /// Where blobs of registries can be had, by checksum.
+    pub(super) blobs: BTreeMap<String, BlobPlace>,
+    pub(super) registries: Registries,
 }
 
 impl Builder for Fetch {
@@ -27,8 +32,21 @@ impl Builder for Fetch {
             return Err(super::wrong_kind(request));
         };
         let checksum: Checksum = params.checksum.parse().map_err(BuildError::other)?;
-        let place = self.places.get(&params.checksum);
-        let place = place.ok_or_else(|| super::wrong_kind(request))?;
+        let known = || {
+            let known = self.store.action(&request.key).map(|result| result.outputs);
+            known.ok_or_else(|| super::wrong_kind(request))
+        };
+        let Some(place) = self.places.get(&params.checksum) else {
+            let blob = self.blobs.get(&params.checksum);
+            let blob = blob.ok_or_else(|| super::wrong_kind(request))?;
+            let mut taker = IntoStore::new(&self.store, request.key)?;
+            let already = || self.store.action(&request.key).is_some();
+            let (fetcher, registries) = (&self.fetcher, &self.registries);
+            return match blob::bring(fetcher, registries, blob, &already, &mut taker)? {
+                Outcome::Fetched(_) => Ok(taker.outputs),
+                Outcome::Already => known(),
+            };
+        };
         let mut failure = None;
         for url in &place.urls {
             let source = Source::new(url).map_err(BuildError::other)?;
@@ -41,10 +59,7 @@ impl Builder for Fetch {
             };
             match self.fetcher.fetch(&wanted, &mut taker) {
                 Ok(Outcome::Fetched(_)) => return Ok(taker.outputs),
-                Ok(Outcome::Already) => {
-                    let known = self.store.action(&request.key).map(|result| result.outputs);
-                    return known.ok_or_else(|| super::wrong_kind(request));
-                }
+                Ok(Outcome::Already) => return known(),
                 // Another place may do where this one does not; what is wrong here is wrong for all.
                 Err(error) => {
                     let everywhere = matches!(

@@ -6,7 +6,8 @@
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
-//! | `fetch` | `fetch.rs` | content from outside |
+//! | `fetch` | `fetch.rs`, blobs of registries with `blob.rs` | content from outside |
+//! | `oci-layer` | `oci_layer.rs` | a layer of a container image as a tar |
 //! | `local` | `local.rs` | local files as a tar |
 //! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
@@ -14,6 +15,7 @@
 //!
 //! `packages/` keeps the packages that `bootstrap` and `packages` installed, and gives them back to locked ones.
 
+mod blob;
 mod check;
 mod fetch;
 pub mod guest;
@@ -21,6 +23,7 @@ mod image;
 pub mod local;
 mod make_disk;
 mod object;
+mod oci_layer;
 pub mod packages;
 mod transform;
 mod tree;
@@ -35,7 +38,8 @@ use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::Digest;
 use crate::host::Home;
 use crate::lock::PackageSet;
-use crate::plan::Place;
+use crate::plan::{BlobPlace, Place};
+use crate::registry::Registries;
 use crate::sandbox::Sandbox;
 use crate::source::Fetcher;
 use crate::store::Store;
@@ -46,6 +50,10 @@ pub struct Origins {
     pub locals: BTreeMap<Digest, PathBuf>,
     /// Content from outside, by checksum.
     pub places: BTreeMap<String, Place>,
+    /// Blobs of registries, by checksum.
+    pub blobs: BTreeMap<String, BlobPlace>,
+    /// Who opens these.
+    pub registries: Registries,
     /// Who fetches it.
     pub fetcher: Arc<Fetcher>,
     /// The packages that locked steps install, by the digest in their parameters.
@@ -61,6 +69,7 @@ pub struct All {
     image: image::Image,
     local: local::Local,
     object: object::Object,
+    oci_layer: oci_layer::OciLayer,
     transform: transform::Transform,
     tree: tree::Tree,
 }
@@ -72,6 +81,8 @@ impl All {
         let Origins {
             locals,
             places,
+            blobs,
+            registries,
             fetcher,
             locked,
         } = origins;
@@ -83,8 +94,10 @@ impl All {
             },
             fetch: fetch::Fetch {
                 store: store.clone(),
-                fetcher,
+                fetcher: fetcher.clone(),
                 places,
+                blobs: blobs.clone(),
+                registries: registries.clone(),
             },
             guest: guest::Steps::new(store.clone(), guest::Sessions::new(home, store)),
             disk: make_disk::MakeDisk {
@@ -100,6 +113,12 @@ impl All {
             },
             object: object::Object {
                 store: store.clone(),
+            },
+            oci_layer: oci_layer::OciLayer {
+                store: store.clone(),
+                fetcher,
+                blobs,
+                registries,
             },
             transform: transform::Transform {
                 sandbox: sandbox.clone(),
@@ -124,6 +143,7 @@ impl Builders for All {
             "image" => &self.image,
             "local" => &self.local,
             "object" => &self.object,
+            "oci-layer" => &self.oci_layer,
             "transform" => &self.transform,
             "bootstrap" | "packages" | "run" | "file" | "copy" | "user" | "service" | "env"
             | "hostname" | "system" => &self.tree,
@@ -132,7 +152,7 @@ impl Builders for All {
     }
 
     fn waits(&self, name: &str) -> bool {
-        matches!(name, "fetch" | "guest")
+        matches!(name, "fetch" | "oci-layer" | "guest")
     }
 }
 

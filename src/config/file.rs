@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use miette::{NamedSource, SourceSpan};
 
-use super::{CacheMode, CheckRepository, Config, Mirror, NONE};
+use super::{CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
 
 /// What a kind of node takes.
@@ -19,7 +19,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -43,6 +43,12 @@ const SHAPES: [Shape; 5] = [
         arguments: &["a PEM file"],
         properties: &[],
         example: "certificate-authority \"company.pem\"",
+    },
+    Shape {
+        name: "registry",
+        arguments: &["a host"],
+        properties: &["plain-http", "insecure", "ca"],
+        example: "registry \"registry.example:5000\" ca=\"company.pem\"",
     },
     Shape {
         name: "cache",
@@ -134,10 +140,39 @@ impl Reader<'_> {
                     let file = self.path(file);
                     config.certificate_authorities.push(file);
                 }
+                ("registry", [host]) => self.registry(node, host, config),
                 ("cache", [repository]) => self.cache(node, repository, config),
                 _ => {}
             }
         }
+    }
+
+    fn registry(&mut self, node: &KdlNode, host: &str, config: &mut Config) {
+        let mut flag = |name| self.property(node, name, "#true or #false", KdlValue::as_bool);
+        let mut registry = Registry {
+            plain_http: flag("plain-http").unwrap_or(false),
+            insecure: flag("insecure").unwrap_or(false),
+            authority: None,
+        };
+        let authority = self.property(node, "ca", "\"FILE\" in PEM format", |value| {
+            value.as_string().filter(|file| !file.is_empty())
+        });
+        registry.authority = authority.map(|file| self.path(file));
+        let fine = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let example = "name it as in references: registry \"registry.example:5000\"".to_owned();
+        if !host.chars().all(fine) {
+            let message = format!("\"{host}\" is no host with or without a port");
+            self.report(node.span(), message, "wrong value", example);
+        } else if config.registries.contains_key(host) {
+            let message = format!("the registry \"{host}\" is there twice");
+            self.report(
+                node.span(),
+                message,
+                "set before",
+                "remove one of them".to_owned(),
+            );
+        }
+        config.registries.insert(host.to_owned(), registry);
     }
 
     fn cache(&mut self, node: &KdlNode, repository: &str, config: &mut Config) {
@@ -233,12 +268,12 @@ impl Reader<'_> {
         (self.problems.len() == before).then(|| arguments.collect())
     }
 
-    fn property<T>(
+    fn property<'n, T>(
         &mut self,
-        node: &KdlNode,
+        node: &'n KdlNode,
         name: &str,
         wanted: &str,
-        value: impl Fn(&KdlValue) -> Option<T>,
+        value: impl Fn(&'n KdlValue) -> Option<T>,
     ) -> Option<T> {
         let entry: &KdlEntry = node.entry(name)?;
         let got = value(entry.value());
@@ -346,6 +381,8 @@ cache "a/b" "c/d" from=#true
             recipes "~/recipes"
             certificate-authority "company.pem"
             certificate-authority "/ca.pem"
+            registry "registry.example:5000" insecure=#true ca="~/ca.pem"
+            registry "localhost" plain-http=#true
             "#,
         )
         .unwrap();
@@ -365,6 +402,24 @@ cache "a/b" "c/d" from=#true
                 retries: 0,
                 recipes: Some("/home/me/recipes".into()),
                 certificate_authorities: vec!["/etc/vmfab/company.pem".into(), "/ca.pem".into()],
+                registries: [
+                    (
+                        "registry.example:5000".to_owned(),
+                        Registry {
+                            plain_http: false,
+                            insecure: true,
+                            authority: Some("/home/me/ca.pem".into()),
+                        }
+                    ),
+                    (
+                        "localhost".to_owned(),
+                        Registry {
+                            plain_http: true,
+                            ..Registry::default()
+                        }
+                    ),
+                ]
+                .into(),
                 cache: CacheSettings::default(),
             }
         );
@@ -396,6 +451,10 @@ downloads parallel=0 retrys=4
 downloads "4"
 recipes 3
 certificate-authority "a" "b" { x; }
+registry "https://a.org" plain=#true
+registry "https://a.org"
+registry "a.org" insecure="yes" ca=#true
+registry "a.org"
 nonsense
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"
@@ -409,7 +468,12 @@ nonsense
         an argument of "recipes" must be a string [3] for example: recipes "~/recipes"
         "certificate-authority" has an argument too many ["b"] for example: certificate-authority "company.pem"
         "certificate-authority" takes no block [x] for example: certificate-authority "company.pem"
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority and cache
+        "registry" takes no property "plain" [plain] did you mean "plain-http"?
+        "https://a.org" is no host with or without a port [registry "https://a.org"] name it as in references: registry "registry.example:5000"
+        "insecure" must be #true or #false [insecure="yes"] write insecure=#true
+        "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
+        the registry "a.org" is there twice [registry "a.org"] remove one of them
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry and cache
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

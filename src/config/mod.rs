@@ -6,6 +6,7 @@ mod cache;
 mod file;
 mod mirror;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,21 @@ pub struct Config {
     pub recipes: Option<PathBuf>,
     /// PEM files of certificate authorities, beside the system's.
     pub certificate_authorities: Vec<PathBuf>,
+    /// How registries are reached, by host and port.
+    pub registries: BTreeMap<String, Registry>,
     /// Build caches, unless the command line says otherwise.
     pub cache: CacheSettings,
+}
+
+/// How a registry is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Without TLS.
+    pub plain_http: bool,
+    /// With TLS, whoever it says it is.
+    pub insecure: bool,
+    /// A PEM file of certificate authorities for it alone, beside the others.
+    pub authority: Option<PathBuf>,
 }
 
 /// Tells why a text is no repository. What one is, a module above knows.
@@ -43,6 +57,7 @@ impl Default for Config {
             retries: 4,
             recipes: None,
             certificate_authorities: Vec::new(),
+            registries: BTreeMap::new(),
             cache: CacheSettings::default(),
         }
     }

@@ -45,6 +45,9 @@ pub enum CacheError {
     /// It cannot be reached, or refuses: nothing else will come from it either.
     #[error("{0}")]
     Unreachable(String),
+    /// It knows the result, and does not have its content: nothing is wrong.
+    #[error("it does not have the content")]
+    Absent,
     /// This result is not there whole, or is not what it should be; others may be.
     #[error("{0}")]
     Unusable(String),

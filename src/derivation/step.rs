@@ -50,7 +50,10 @@ pub enum Step {
     Object(Object),
     /// Content from outside. Output `blob`.
     Fetch(Fetch),
-    /// Another form of content. Input `blob`; output `blob`, or `layer` of `unpack`.
+    /// A layer of a container image, as the tar that it is when it is decompressed. Output `blob`.
+    OciLayer(OciLayer),
+    /// Another form of content. Input `blob`, and `layer`… of `apply`; output `blob`, or `layer` of `unpack`
+    /// and `apply`.
     Transform(Transform),
     /// A step inside a booted machine. Inputs `disk`, `kernel`, `initrd`, `source` of `copy`, and
     /// `check`…, which only make it wait; output `disk`, or `ok` of a check.
@@ -90,6 +93,7 @@ impl Step {
             | Self::Local(_)
             | Self::Object(_)
             | Self::Fetch(_)
+            | Self::OciLayer(_)
             | Self::Transform(_)
             | Self::Guest(_) => 1,
             // 2: they have a second output, the packages that they installed.
@@ -330,6 +334,15 @@ pub struct Fetch {
     pub checksum: String,
 }
 
+/// Parameters of a layer of a container image. Neither the repository nor the blob is here: they are looked up
+/// by the digest, and the same tar is the same layer however it is compressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OciLayer {
+    /// The SHA-256 of the tar, as the config of the image names it: `sha256:` and 64 digits.
+    pub diff_id: String,
+}
+
 /// What is done to content from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "transform", rename_all = "kebab-case")]
@@ -338,7 +351,8 @@ pub enum Transform {
     StripVhdFooter,
     /// Decompressed.
     Decompress {
-        /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent.
+        /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent. `any` leaves what is not compressed as it
+        /// is.
         format: Option<String>,
     },
     /// A disk as raw bytes, whatever format it comes in.
@@ -358,6 +372,10 @@ pub enum Transform {
     },
     /// A tar, compressed or not, as a layer.
     Unpack,
+    /// A layer of a container image over the layers below, as a layer.
+    Apply,
+    /// The one file below `disk/` of a tar: the disk in a containerdisk.
+    Containerdisk,
     /// One file of an ext4 file system on a disk.
     File {
         /// Its absolute path.

@@ -20,6 +20,7 @@ mod format;
 mod gpt;
 mod ids;
 mod places;
+mod qcow2;
 mod volume;
 
 use std::io;
@@ -30,6 +31,7 @@ pub use format::{Format, ReadAt};
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
 pub use places::ext4_places;
+pub use qcow2::Qcow2;
 pub use volume::write_volume;
 
 const MEBIBYTE: u64 = 1 << 20;

@@ -179,6 +179,15 @@ pub enum Event {
         /// What happened.
         error: String,
     },
+    /// A request to a registry failed, and there will be another.
+    RegistryRetrying {
+        /// The registry's host and port.
+        registry: String,
+        /// What happened.
+        error: String,
+        /// Seconds until then.
+        seconds: f64,
+    },
     /// A machine is being waited for.
     MachineWaiting {
         /// The machine.

@@ -210,12 +210,14 @@ impl<'a> Remote<'a> {
 
     /// Once for each build: what follows is seldom news.
     fn warn(&self, from: &str, error: &CacheError) {
-        if self.warned.swap(true, Ordering::Relaxed) {
+        if *error == CacheError::Absent || self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
         let then = match error {
             CacheError::Unreachable(_) => "what is needed of it is built here",
-            CacheError::Unusable(_) => "what it does not have whole is built here",
+            CacheError::Unusable(_) | CacheError::Absent => {
+                "what it does not have whole is built here"
+            }
         };
         self.sink.emit(Event::Warning {
             message: format!("the cache {from} cannot be used: {error}; {then}"),

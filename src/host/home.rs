@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// ```text
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
-///             downloads/ that are not finished, results/ that caches elsewhere have
+///             downloads/ that are not finished, manifests/ of images in registries, registries/ what
+///             was seen there, results/ that caches elsewhere have
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
 /// projects/   one small file for each project with machines: where it is, what they need
@@ -87,10 +88,22 @@ impl Home {
         self.0.join("cache/downloads")
     }
 
+    /// What was seen of repositories of registries.
+    #[must_use]
+    pub fn registries(&self) -> PathBuf {
+        self.0.join("cache/registries")
+    }
+
     /// Results of steps whose content is in caches elsewhere.
     #[must_use]
     pub fn remembered(&self) -> PathBuf {
         self.0.join("cache/results")
+    }
+
+    /// Manifests and configs of images in registries, by digest.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.0.join("cache/manifests")
     }
 
     /// Machines.

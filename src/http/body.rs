@@ -44,10 +44,17 @@ impl Body {
     /// # Errors
     /// The connection was cut or stalled, or the user gave up.
     pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        let begun = std::mem::take(&mut self.rest);
+        let read = usize::try_from(begun.position()).unwrap_or(usize::MAX);
+        let mut begun = begun.into_inner();
+        if read < begun.len() {
+            begun.drain(..read);
+            return Ok(Some(begun));
+        }
         if self.ended {
             return Ok(None);
         }
-        match receive(&self.parts, &self.interrupt) {
+        match receive(&self.parts, &self.interrupt, &mut || {}) {
             Some(part) => {
                 let bytes = part?;
                 self.ended = bytes.is_empty();
@@ -77,12 +84,17 @@ impl Read for Body {
     }
 }
 
-/// What comes next from the thread; `None` when it is done, or when the user gives up.
-pub(super) fn receive<T>(from: &Receiver<T>, interrupt: &Interrupt) -> Option<T> {
+/// What comes next from the thread; `None` when it is done, or when the user gives up. `glance` is called while
+/// nothing comes.
+pub(super) fn receive<T>(
+    from: &Receiver<T>,
+    interrupt: &Interrupt,
+    glance: &mut dyn FnMut(),
+) -> Option<T> {
     while !interrupt.requested() {
         match from.recv_timeout(GLANCE) {
             Ok(got) => return Some(got),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => glance(),
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }

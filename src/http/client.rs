@@ -32,6 +32,8 @@ pub struct Settings {
     pub stalled: Duration,
     /// PEM files of certificate authorities, beside the system's.
     pub certificate_authorities: Vec<PathBuf>,
+    /// The one host that need not prove who it is.
+    pub unverified: Option<String>,
     /// The proxies.
     pub proxies: Proxies,
 }
@@ -43,6 +45,7 @@ impl Default for Settings {
             connect: Duration::from_secs(10),
             stalled: Duration::from_secs(30),
             certificate_authorities: Vec::new(),
+            unverified: None,
             proxies: Proxies::from_env(),
         }
     }
@@ -60,8 +63,11 @@ struct Inner {
     agents: Mutex<HashMap<AgentKey, Agent>>,
 }
 
-/// What needs connections of its own: TLS or not, and a proxy.
-type AgentKey = (bool, Option<String>);
+/// What needs connections of its own: TLS or not, whether certificates are verified, and a proxy.
+type AgentKey = (bool, bool, Option<String>);
+
+/// Connections to one host that are kept for later requests: as many as threads use one registry at once.
+const KEPT_CONNECTIONS: usize = 16;
 
 /// What to ask a server for.
 pub struct Request {
@@ -94,7 +100,8 @@ impl Request {
     /// Adds a header; a value that cannot stand in one is left out.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::try_from(value) {
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(name == AUTHORIZATION);
             self.headers.insert(name, value);
         }
         self
@@ -170,6 +177,18 @@ impl Client {
     /// # Errors
     /// There is no answer. A status of failure is an answer; see [`Response::success`].
     pub fn send(&self, request: Request) -> Result<Response, HttpError> {
+        self.send_watched(request, &mut || {})
+    }
+
+    /// The same; `glance` is called again and again while it waits, and at the end.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub fn send_watched(
+        &self,
+        request: Request,
+        glance: &mut dyn FnMut(),
+    ) -> Result<Response, HttpError> {
         let (head_to, head_from) = sync_channel::<Result<(Head, Receiver<Part>), HttpError>>(1);
         let client = self.clone();
         let host = request.url.host().to_owned();
@@ -198,7 +217,9 @@ impl Client {
             message: format!("no thread can be started: {error}"),
         })?;
         let interrupt = &self.0.interrupt;
-        let (head, parts) = match body::receive(&head_from, interrupt) {
+        let head = body::receive(&head_from, interrupt, glance);
+        glance();
+        let (head, parts) = match head {
             Some(head) => head?,
             None if interrupt.requested() => return Err(HttpError::Interrupted),
             None => {
@@ -237,20 +258,22 @@ impl Client {
             let Some(location) = location.filter(|_| redirects && !with_body) else {
                 return Ok((head, bytes));
             };
+            // Queries of redirects are often what allows to read.
             let refused = |why: String| HttpError::Redirect {
-                url: request.url.clone(),
+                url: request.url.without_query(),
                 why,
             };
             let to = request.url.join(location);
             let to = to.map_err(|error| refused(format!("to nowhere: {error}")))?;
             steps += 1;
+            let shown = to.without_query();
             if steps > REDIRECTS {
                 return Err(refused(format!(
-                    "to {to}: more than {REDIRECTS} redirects are not followed"
+                    "to {shown}: more than {REDIRECTS} redirects are not followed"
                 )));
             }
             if request.url.scheme() == Scheme::Https && to.scheme() == Scheme::Http {
-                return Err(refused(format!("to {to}, which is not secure")));
+                return Err(refused(format!("to {shown}, which is not secure")));
             }
             if !to.same_server(&request.url) {
                 request.headers.remove(AUTHORIZATION);
@@ -288,19 +311,22 @@ impl Client {
     fn agent(&self, url: &Url, proxy: Option<&str>) -> Result<Agent, HttpError> {
         let secure_proxy = proxy.is_some_and(|proxy| proxy.starts_with("https:"));
         let secure = url.scheme() == Scheme::Https || secure_proxy;
-        let key = (secure, proxy.map(str::to_owned));
+        let settings = &self.0.settings;
+        let unverified = settings.unverified.as_deref() == Some(url.host());
+        let key = (secure, unverified, proxy.map(str::to_owned));
         let agents = self.0.agents.lock();
         let mut agents = agents.unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let settings = &self.0.settings;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(USER_AGENT)
             // What is verified and continued is the file itself, not a compressed form of it.
             .accept_encoding("identity")
+            .max_idle_connections(4 * KEPT_CONNECTIONS)
+            .max_idle_connections_per_host(KEPT_CONNECTIONS)
             .timeout_resolve(Some(settings.connect))
             .timeout_connect(Some(settings.connect))
             .timeout_per_read(Some(settings.stalled))
@@ -314,7 +340,8 @@ impl Client {
             config = config.proxy(Some(ureq::Proxy::new(proxy).map_err(wrong)?));
         }
         if secure {
-            config = config.tls_config(tls::config(&settings.certificate_authorities)?);
+            config =
+                config.tls_config(tls::config(&settings.certificate_authorities, !unverified)?);
         }
         let agent = config.build().new_agent();
         agents.insert(key, agent.clone());

@@ -9,6 +9,9 @@ use super::url::Url;
 /// How the standard library begins to say that a look-up failed: it has no kind of its own.
 const LOOKUP_FAILED: &str = "failed to lookup address information";
 
+/// What a server says, as far as TLS goes, that has none.
+const NO_TLS: &str = "it does not speak TLS there";
+
 /// A request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
@@ -125,6 +128,16 @@ impl HttpError {
         }
     }
 
+    /// Whether the server may be one without TLS: it answered, and not with TLS.
+    #[must_use]
+    pub fn may_lack_tls(&self) -> bool {
+        match self {
+            Self::Tls { message, .. } => message == NO_TLS,
+            Self::Refused { .. } | Self::Cut { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What the HTTP library says, in our words.
     pub(super) fn from_library(
         error: ureq::Error,
@@ -227,7 +240,7 @@ fn tls_message(error: &rustls::Error) -> String {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "its certificate is for another host name".to_owned(),
-        Error::InvalidMessage(_) => "it does not speak TLS there".to_owned(),
+        Error::InvalidMessage(_) => NO_TLS.to_owned(),
         other => other.to_string(),
     }
 }

@@ -27,4 +27,4 @@ pub use error::HttpError;
 pub use proxy::Proxies;
 pub use retry::{Backoff, LONGEST_WAIT, RetryPolicy, retry, sleep};
 pub use ureq::http::{HeaderMap, HeaderName, Method, StatusCode, header};
-pub use url::{ParseUrlError, Scheme, Url, unescape};
+pub use url::{ParseUrlError, Scheme, Url, escape, unescape};

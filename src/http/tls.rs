@@ -11,8 +11,8 @@ use super::error::HttpError;
 
 /// TLS with the system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the system keeps
 /// them) and those in `files`, which are PEM. A file of the user's that cannot be used is an error; of
-/// the system's, what can be used is.
-pub(super) fn config(files: &[PathBuf]) -> Result<TlsConfig, HttpError> {
+/// the system's, what can be used is. Without `verified`, whoever answers is believed.
+pub(super) fn config(files: &[PathBuf], verified: bool) -> Result<TlsConfig, HttpError> {
     let mut authorities: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
         .certs
         .iter()
@@ -26,6 +26,7 @@ pub(super) fn config(files: &[PathBuf]) -> Result<TlsConfig, HttpError> {
         .provider(TlsProvider::Rustls)
         .root_certs(RootCerts::new_with_certs(&authorities))
         .unversioned_rustls_crypto_provider(Arc::new(provider))
+        .disable_verification(!verified)
         .build())
 }
 
@@ -56,11 +57,11 @@ mod tests {
     fn files_that_cannot_be_used() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing.pem");
-        let error = config(std::slice::from_ref(&missing)).unwrap_err();
+        let error = config(std::slice::from_ref(&missing), true).unwrap_err();
         assert!(error.to_string().contains("missing.pem"), "{error}");
         let empty = directory.path().join("empty.pem");
         std::fs::write(&empty, "nothing\n").unwrap();
-        let error = config(&[empty]).unwrap_err();
+        let error = config(&[empty], true).unwrap_err();
         assert!(error.to_string().contains("no certificate"), "{error}");
     }
 }

@@ -160,6 +160,44 @@ impl Url {
         unescape(path.rsplit('/').next().unwrap_or_default())
     }
 
+    /// The same without user name and password.
+    #[must_use]
+    pub fn without_user(&self) -> Self {
+        Self {
+            user: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same path and query at another server.
+    #[must_use]
+    pub fn at_server(&self, server: &Self) -> Self {
+        Self {
+            path: self.path.clone(),
+            ..server.clone()
+        }
+    }
+
+    /// The same without what is behind `?`.
+    #[must_use]
+    pub fn without_query(&self) -> Self {
+        let path = self.path.split('?').next().unwrap_or_default();
+        Self {
+            path: path.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same with another parameter behind what there is.
+    #[must_use]
+    pub fn with_parameter(&self, name: &str, value: &str) -> Self {
+        let sign = if self.path.contains('?') { '&' } else { '?' };
+        Self {
+            path: format!("{}{sign}{name}={}", self.path, escape(value)),
+            ..self.clone()
+        }
+    }
+
     /// Whether `other` is served by the same server, as far as a URL tells: what is meant for one is
     /// not to be told to another.
     #[must_use]
@@ -223,6 +261,22 @@ fn without_dots(path: &str) -> String {
     }
     let path = format!("/{}", parts.join("/"));
     query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
+}
+
+/// A text as it stands in queries and forms: all but letters, digits and `-._~` as `%XX`.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    use fmt::Write as _;
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a text cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
 }
 
 /// A text with its `%XX` resolved; what is no UTF-8 then is replaced.
@@ -348,6 +402,23 @@ mod tests {
         assert!(!one.same_server(&url("http://a/x")));
         assert!(!one.same_server(&url("https://a:444/x")));
         assert!(!one.same_server(&url("https://b/x")));
+    }
+
+    #[test]
+    fn parameters() {
+        let location = url("https://a/v2/up?_state=x%3D");
+        let whole = location.with_parameter("digest", "sha256:a b");
+        assert_eq!(
+            whole.to_string(),
+            "https://a/v2/up?_state=x%3D&digest=sha256%3Aa%20b"
+        );
+        let bare = whole.without_query();
+        assert_eq!(bare.to_string(), "https://a/v2/up");
+        assert_eq!(
+            bare.with_parameter("n", "1").to_string(),
+            "https://a/v2/up?n=1"
+        );
+        assert_eq!(unescape(&escape("ü/&=+ ~")), "ü/&=+ ~");
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         offline::check(context, &store, &plan)?;
     }
 
-    let cache = cache::open(context, &options.cache);
+    let cache = cache::open(context, &options.cache)?;
     let part = Part {
         graph: &plan.graph,
         wanted: BTreeSet::from([plan.image]),
@@ -188,6 +188,8 @@ pub(super) fn execute(
     let origins = builder::Origins {
         locals: plan.locals.clone(),
         places: plan.places.clone(),
+        blobs: plan.blobs.clone(),
+        registries: context.registries(),
         fetcher: context.fetcher(),
         locked: plan.locked.clone(),
     };

@@ -1,9 +1,24 @@
 //! Which caches a build asks, and which one takes what it made.
 
+use std::time::Duration;
+
 use super::{Context, Error};
 use crate::config::{CacheMode, CacheSettings};
 use crate::derivation::Cache;
-use crate::registry::Reference;
+use crate::http::RetryPolicy;
+use crate::registry::{Location, Reference, Registries};
+use crate::share::{Memory, Results, ResultsOptions};
+
+/// How long a connection to a cache may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long a cache may say nothing.
+const STALLED: Duration = Duration::from_secs(10);
+/// How often a cache is asked again.
+const RETRY: RetryPolicy = RetryPolicy {
+    retries: 1,
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(2),
+};
 
 /// The caches of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,14 +82,39 @@ pub fn repository(text: &str) -> Result<Reference, String> {
     ))
 }
 
-/// The caches as one, when there are any and the network may be used.
-#[must_use]
-pub fn open(context: &Context, options: &CacheOptions) -> Option<Box<dyn Cache>> {
+/// The caches as one, when there are any and the network may be used. They have less time than other registries: what
+/// they do not say soon is built.
+///
+/// # Errors
+/// The store fails, or a cache cannot be used whatever it says.
+pub fn open(context: &Context, options: &CacheOptions) -> Result<Option<Box<dyn Cache>>, Error> {
     if context.offline || options.is_empty() {
-        return None;
+        return Ok(None);
     }
-    // Nothing reads or writes the artifacts of caches yet.
-    None
+    let mut registries = context.registries_options();
+    registries.retry = RETRY;
+    registries.settings.connect = CONNECT;
+    registries.settings.stalled = STALLED;
+    let registries = Registries::new(registries, context.sink.clone(), context.interrupt.clone());
+    let repository =
+        |reference: &Reference| registries.open(&Location::Registry(reference.clone()));
+    let results = Results::new(
+        context.store()?,
+        context.home.downloads(),
+        Memory::new(context.home.registries()),
+        context.sink.clone(),
+        context.interrupt.clone(),
+        ResultsOptions {
+            read: options
+                .read
+                .iter()
+                .map(repository)
+                .collect::<Result<_, _>>()?,
+            push: options.push.as_ref().map(repository).transpose()?,
+            all_content: options.mode == CacheMode::Max,
+        },
+    );
+    Ok(Some(Box::new(results)))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod pins;
 pub mod planning;
 pub mod project;
 pub mod recipes;
+mod remote;
+pub mod share;
 pub mod store;
 mod survey;
 
@@ -29,6 +31,7 @@ use crate::event::{Event, Sink};
 use crate::executor::Remembered;
 use crate::host::{Home, Interrupt};
 use crate::machine::{MachineError, Project};
+use crate::registry::{Access, Registries, RegistriesOptions};
 use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
 
@@ -45,10 +48,13 @@ pub struct Context {
     pub config: Config,
     /// Whether the network is not to be used.
     pub offline: bool,
+    /// How registries are reached in this run.
+    pub access: Access,
     /// The project that the user is in; nothing for who only deals with the home.
     pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
     fetcher: Arc<OnceLock<Arc<Fetcher>>>,
+    registries: Arc<OnceLock<Registries>>,
 }
 
 impl Context {
@@ -61,9 +67,11 @@ impl Context {
             interrupt,
             config: Config::default(),
             offline: false,
+            access: Access::default(),
             project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
+            registries: Arc::default(),
         }
     }
 
@@ -91,6 +99,34 @@ impl Context {
             ))
         };
         self.fetcher.get_or_init(make).clone()
+    }
+
+    /// The same, reaching registries so.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self {
+            access,
+            registries: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Who opens repositories of registries, layouts and archives. It is one for all operations: they share
+    /// connections and tokens.
+    #[must_use]
+    pub fn registries(&self) -> Registries {
+        let make = || {
+            let options = self.registries_options();
+            Registries::new(options, self.sink.clone(), self.interrupt.clone())
+        };
+        self.registries.get_or_init(make).clone()
+    }
+
+    /// What registries are used with.
+    fn registries_options(&self) -> RegistriesOptions {
+        let mut options = RegistriesOptions::new(self.config.clone());
+        (options.offline, options.access) = (self.offline, self.access);
+        options
     }
 
     /// The context of a user who is in `directory`.

@@ -4,7 +4,7 @@ use super::{Context, Error, Failure, survey};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
-use crate::plan::Plan;
+use crate::plan::{BlobPlace, Plan};
 use crate::source::Source;
 use crate::store::Store;
 
@@ -56,7 +56,9 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
     let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
     match step {
         Step::Fetch(params) => {
-            let place = plan.places.get(&params.checksum)?;
+            let Some(place) = plan.places.get(&params.checksum) else {
+                return blob(plan.blobs.get(&params.checksum)?);
+            };
             let is_file =
                 |url: &String| Source::new(url).is_ok_and(|source| source.file().is_some());
             let url = place.urls.first()?.clone();
@@ -65,6 +67,7 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
                 size: place.size,
             })
         }
+        Step::OciLayer(params) => blob(plan.blobs.get(&params.diff_id)?),
         Step::Bootstrap(step::Bootstrap { locked, .. })
         | Step::Packages(step::Packages { locked, .. }) => {
             let set = locked.and_then(|digest| plan.locked.get(&digest));
@@ -83,6 +86,14 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
         },
         _ => None,
     }
+}
+
+/// What a blob of a registry needs.
+fn blob(place: &BlobPlace) -> Option<Need> {
+    (!place.is_local()).then(|| Need::Content {
+        url: place.address(),
+        size: Some(place.size),
+    })
 }
 
 /// A size for people.

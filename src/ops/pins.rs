@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Context;
+use super::{Context, remote};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::plan::{PinError, Pinned};
 use crate::recipe::{Fetch, Pin};
+use crate::registry::Reference;
 use crate::source::{ChecksumsRequest, FetchError, FetchKind, Fetcher, Signature, Source};
 
 /// What was found out about an address.
@@ -39,7 +40,7 @@ pub(super) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> 
             outage: false,
         });
     };
-    let remembered = match read(context, fetch) {
+    let remembered = match read(&path(context, fetch), &fetch.url.value) {
         Some(remembered) => remembered,
         None => look_up(context, fetch)?,
     };
@@ -49,11 +50,61 @@ pub(super) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> 
     })
 }
 
-fn read(context: &Context, fetch: &Fetch) -> Option<Remembered> {
-    let bytes = fs::read(path(context, fetch)).ok()?;
+fn read(path: &Path, url: &str) -> Option<Remembered> {
+    let bytes = fs::read(path).ok()?;
     let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
     remembered.checksum.parse::<Checksum>().ok()?;
-    (remembered.url == fetch.url.value).then_some(remembered)
+    (remembered.url == url).then_some(remembered)
+}
+
+/// What a tag of a registry stands for, as far as it is remembered.
+///
+/// # Errors
+/// Nothing is remembered, and the registry cannot be asked.
+pub(super) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
+    let address = remote::address(reference);
+    match read(&context.home.pins().join(file_name(&address)), &address) {
+        Some(remembered) => Ok(Pinned {
+            checksum: remembered.checksum,
+            size: None,
+        }),
+        None => look_up_tag(context, reference),
+    }
+}
+
+/// Asks the registry what a tag stands for, and remembers the answer.
+///
+/// # Errors
+/// There is no such tag, or the registry cannot be asked.
+pub(super) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
+    let digest = remote::look_up(context, reference)?;
+    let address = remote::address(reference);
+    let remembered = Remembered {
+        url: address.clone(),
+        checksum: format!("sha256:{digest}"),
+        size: None,
+        resolved: now(),
+    };
+    // What cannot be remembered is asked again.
+    let _ = write(&context.home.pins().join(file_name(&address)), &remembered);
+    Ok(Pinned {
+        checksum: remembered.checksum,
+        size: None,
+    })
+}
+
+/// The file of a tag.
+fn file_name(address: &str) -> String {
+    let mut hasher = Hasher::new("vmfab pin v1");
+    hasher.update_field(address.as_bytes());
+    format!("{}.json", hasher.finish().short())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
 }
 
 /// Asks the network and remembers the answer.
@@ -66,9 +117,7 @@ pub(super) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, Pi
         url: fetch.url.value.clone(),
         checksum: resolved.0,
         size: resolved.1,
-        resolved: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs()),
+        resolved: now(),
     };
     // What cannot be remembered is asked again.
     let _ = write(&path(context, fetch), &remembered);
@@ -186,7 +235,7 @@ fn path(context: &Context, fetch: &Fetch) -> PathBuf {
     context.home.pins().join(name)
 }
 
-fn write(path: &std::path::Path, remembered: &Remembered) -> std::io::Result<()> {
+fn write(path: &Path, remembered: &Remembered) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

@@ -94,7 +94,7 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     let store = context.store()?;
     let plan = lock::plan(context, options)?;
     let last = Record::read(&record_path(context, options, &plan))?;
-    let cache = cache::open(context, &options.cache);
+    let cache = cache::open(context, &options.cache)?;
     let surveyed = survey(
         &Sources {
             store: &store,

@@ -6,12 +6,12 @@ use std::{fs, io};
 
 use super::build::BuildOptions;
 use super::lock::Pins;
-use super::{Context, Error, images};
+use super::{Context, Error, Failure, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Format;
 use crate::image::ImageConfig;
-use crate::plan::{self, PinError, Pinned, Plan, World, WorldError};
+use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
@@ -63,6 +63,7 @@ impl Files for HostFiles<'_> {
 
 /// What planning must know of this host and its store.
 struct HostWorld<'a> {
+    context: &'a Context,
     store: &'a Store,
     pins: &'a Pins<'a>,
 }
@@ -115,6 +116,10 @@ impl World for HostWorld<'_> {
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         self.pins.pin(fetch)
+    }
+
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+        self.pins.remote(self.context, location, architecture)
     }
 }
 
@@ -187,10 +192,19 @@ pub(super) fn plan(
     }
     let store = context.store()?;
     let world = HostWorld {
+        context,
         store: &store,
         pins,
     };
-    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(Error::recipe)
+    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(|error| match error {
+        // The recipe is not to blame.
+        PlanError::Outage { message, help } => Error::Failed(Failure {
+            message,
+            help: Some(help).filter(|help| !help.is_empty()),
+            ..Failure::default()
+        }),
+        error => Error::recipe(error),
+    })
 }
 
 /// Leaves of the images of a recipe only the one at the bottom of what `image` starts from.

@@ -50,12 +50,22 @@ pub(super) fn script(kind: &str, run: &Run) -> String {
 }
 
 /// The text, or its beginning and `…`.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= LONGEST {
         return text.to_owned();
     }
     let start: String = text.chars().take(LONGEST - 1).collect();
     format!("{}…", start.trim_end())
+}
+
+/// The name of an image in a registry; of its digest only the beginning.
+pub(super) fn remote(name: &str) -> String {
+    match name.split_once("@sha256:") {
+        Some((front, digits)) if digits.len() > 12 && digits.is_ascii() => {
+            format!("{front}@sha256:{}", &digits[..12])
+        }
+        _ => name.to_owned(),
+    }
 }
 
 /// A size with the largest unit that divides it.
@@ -78,6 +88,14 @@ mod tests {
         let cut = shorten(&"é".repeat(100));
         assert_eq!(cut.chars().count(), LONGEST);
         assert!(cut.ends_with('…'));
+    }
+
+    #[test]
+    fn digests_are_cut() {
+        let digits = "0123456789abcdef".repeat(4);
+        let name = remote(&format!("a.b/c:1@sha256:{digits}"));
+        assert_eq!(name, "a.b/c:1@sha256:0123456789ab");
+        assert_eq!(remote("debian:12"), "debian:12");
     }
 
     #[test]

@@ -42,7 +42,14 @@ impl Plan {
         let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
         match step {
             Step::Local(local) => self.locals.get(&local.tree).map(|path| name(path)),
-            Step::Fetch(fetch) => self.places.get(&fetch.checksum)?.urls.first().cloned(),
+            Step::Fetch(fetch) => match self.places.get(&fetch.checksum) {
+                Some(place) => place.urls.first().cloned(),
+                None => self
+                    .blobs
+                    .get(&fetch.checksum)
+                    .map(|blob| blob.name.clone()),
+            },
+            Step::OciLayer(layer) => self.blobs.get(&layer.diff_id).map(|blob| blob.name.clone()),
             Step::Object(_) => Some(derivation.name.clone()),
             _ => None,
         }

@@ -4,6 +4,7 @@
 mod label;
 mod locking;
 mod lower;
+mod remote;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use locking::PackageStep;
 use miette::Diagnostic;
+pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk};
 
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};
@@ -49,6 +51,13 @@ pub trait World {
     /// # Errors
     /// Neither a lock nor the network tells.
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+
+    /// What an image in a registry or a layout is, for an architecture: `HOST/NAME:TAG`, `HOST/NAME@sha256:…`,
+    /// `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
+    ///
+    /// # Errors
+    /// It cannot be had, or is nothing that an image can start from.
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError>;
 }
 
 /// Content from outside that is known by its checksum.
@@ -110,6 +119,9 @@ pub struct Plan {
     pub locals: BTreeMap<Digest, PathBuf>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
     pub places: BTreeMap<String, Place>,
+    /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and the digest in
+    /// those of `oci-layer` steps.
+    pub blobs: BTreeMap<String, BlobPlace>,
     /// The packages of locked steps, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,
     /// The programs of this host that the steps call.

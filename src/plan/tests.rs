@@ -55,6 +55,26 @@ impl World for NoTags {
             outage: false,
         })
     }
+
+    fn remote(&self, location: &str, _: &str) -> Result<Remote, PinError> {
+        let layer = |number: usize| {
+            // The second and the third layer are the same.
+            let digit = if number == 1 { "1" } else { "2" };
+            let diff_id = format!("sha256:{}", digit.repeat(64));
+            let place = BlobPlace {
+                name: format!("layer {number}"),
+                repository: location.to_owned(),
+                digest: diff_id.clone(),
+                size: 1,
+            };
+            ContainerLayer { diff_id, place }
+        };
+        Ok(Remote::Container(Container {
+            layers: (1..=3).map(layer).collect(),
+            env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            ..Container::default()
+        }))
+    }
 }
 
 fn planned(text: &str) -> Plan {
@@ -141,6 +161,22 @@ proptest! {
             prop_assert_eq!(same, old_keys[index] == new_keys[index], "{}", node.name);
         }
     }
+}
+
+#[test]
+fn where_a_layer_is_does_not_count() {
+    let text = |name: &str| format!("image \"test\" {{\nfrom \"{name}\"\nrun \"true\"\n}}");
+    let (one, two) = (
+        planned(&text("debian:12")),
+        planned(&text("mirror.example/debian:12")),
+    );
+    assert_eq!(keys(&one.graph), keys(&two.graph));
+    assert_ne!(one.blobs, two.blobs);
+    let kinds = |kind: &str| {
+        let nodes = one.graph.nodes().iter();
+        nodes.filter(|node| node.builder == kind).count()
+    };
+    assert_eq!((kinds("oci-layer"), kinds("transform")), (2, 3));
 }
 
 #[test]

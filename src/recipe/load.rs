@@ -13,7 +13,7 @@ use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError, closest, enumerate};
 use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
-use super::model::{Base, Image, Loaded};
+use super::model::{Base, Image, Loaded, RegistryImage};
 use super::reader::Reader;
 use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
@@ -125,6 +125,8 @@ enum Target {
     Tag(String),
     /// A disk that was made elsewhere.
     DiskFile(PathBuf),
+    /// An image in a registry or a layout.
+    Registry(RegistryImage),
     /// The image of the same document at this index.
     Sibling(usize),
     /// One of another recipe.
@@ -252,6 +254,7 @@ impl Loader<'_> {
             Target::DiskFile(path) => {
                 return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
             }
+            Target::Registry(image) => return Some(Base::Registry(image)),
             Target::Sibling(other) => {
                 self.refuse_settings(set, "an image of the same recipe");
                 return self.step_to(document, other, reference, around);
@@ -312,6 +315,21 @@ impl Loader<'_> {
                     return None;
                 }
                 Some(Target::DiskFile(path))
+            }
+            Reference::Registry(name) => {
+                self.refuse_settings(set, "an image in a registry");
+                Some(Target::Registry(RegistryImage {
+                    shown: Spanned::new(name.clone(), reference.span.clone()),
+                    location: name,
+                }))
+            }
+            Reference::Layout { scheme, path } => {
+                self.refuse_settings(set, "an image in a layout");
+                let inside = normalise(&directory.unwrap_or_default().join(path));
+                Some(Target::Registry(RegistryImage {
+                    shown: reference.clone(),
+                    location: format!("{scheme}:{}", inside.display()),
+                }))
             }
             Reference::Path { path, image } => {
                 let path = directory.unwrap_or_default().join(path);

@@ -119,6 +119,17 @@ pub enum Base {
     DiskFile(Spanned<PathBuf>),
     /// A root filesystem that was made elsewhere, as a tar.
     Layer(Fetched),
+    /// An image in a registry or a layout.
+    Registry(RegistryImage),
+}
+
+/// An image in a registry or a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryImage {
+    /// As it is written, without `oci://`: for people.
+    pub shown: Spanned<String>,
+    /// Where it is: `HOST/NAME:TAG`, or `oci:DIR:TAG` with the path from where the recipe is read.
+    pub location: String,
 }
 
 /// A root filesystem from a distribution's archive.

@@ -13,6 +13,10 @@ pub(super) enum Reference {
     Name { name: String, image: Option<String> },
     /// `./disk.qcow2`: a disk that was made elsewhere.
     DiskFile(String),
+    /// `debian:12`, `oci://ghcr.io/me/vm:1`: an image in a registry, without its scheme.
+    Registry(String),
+    /// `oci:DIR:TAG`, `oci-archive:FILE:TAG`: an image in a layout, with scheme and path apart.
+    Layout { scheme: &'static str, path: String },
     /// Something that this version does not take: what it is, and what to do instead.
     Unsupported {
         what: &'static str,
@@ -30,6 +34,8 @@ impl Reference {
         let file_name = front.rsplit('/').next().unwrap_or(front).to_lowercase();
         if let Some(tag) = text.strip_prefix('@') {
             Self::Tag(tag.to_owned())
+        } else if let Some(layout) = layout(text) {
+            layout
         } else if text.starts_with("bootc:") || text.contains("-bootc") {
             Self::Unsupported {
                 what: "a bootc image",
@@ -48,12 +54,20 @@ impl Reference {
                 path: front.to_owned(),
                 image,
             }
-        } else if front.contains("://") || front.contains([':', '/']) {
+        } else if ["http://", "https://", "ftp://", "file://"]
+            .iter()
+            .any(|scheme| front.starts_with(scheme))
+        {
             Self::Unsupported {
-                what: "an image in a registry",
-                instead: "start from a built-in recipe such as \"debian-12\", an image of a file \
-                          (\"./base.kdl\") or a tag (\"@base\")",
+                what: "an address",
+                instead: "write what is there: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } \
+                          for the archive of a root file system",
             }
+        } else if front.contains([':', '/']) {
+            let bare = ["oci://", "docker://"]
+                .iter()
+                .find_map(|scheme| text.strip_prefix(scheme));
+            Self::Registry(bare.unwrap_or(text).to_owned())
         } else {
             Self::Name {
                 name: front.to_owned(),
@@ -61,6 +75,17 @@ impl Reference {
             }
         }
     }
+}
+
+/// `oci:` or `oci-archive:` and a path.
+fn layout(text: &str) -> Option<Reference> {
+    ["oci", "oci-archive"].into_iter().find_map(|scheme| {
+        let path = text.strip_prefix(scheme)?.strip_prefix(':')?;
+        (!path.starts_with("//")).then(|| Reference::Layout {
+            scheme,
+            path: path.to_owned(),
+        })
+    })
 }
 
 /// Whether a path is one of a disk: by the usual endings, or because it is a path and its ending is
@@ -110,10 +135,26 @@ mod tests {
         for path in ["./disk", "../a.qcow2", "disk.vhdx", "/srv/x.img"] {
             assert_eq!(Reference::parse(path), Reference::DiskFile(path.into()));
         }
+        for (text, is) in [
+            ("oci://ghcr.io/x/y", "ghcr.io/x/y"),
+            ("docker://me/disk.raw", "me/disk.raw"),
+            ("docker.io/library/debian:12", "docker.io/library/debian:12"),
+            ("debian:12", "debian:12"),
+            ("me/vm@sha256:1", "me/vm@sha256:1"),
+        ] {
+            assert_eq!(Reference::parse(text), Reference::Registry(is.into()));
+        }
+        for (text, scheme, path) in [
+            ("oci:out:1", "oci", "out:1"),
+            ("oci:/a/disk.raw", "oci", "/a/disk.raw"),
+            ("oci-archive:a.tar", "oci-archive", "a.tar"),
+        ] {
+            let path = path.to_owned();
+            let layout = Reference::Layout { scheme, path };
+            assert_eq!(Reference::parse(text), layout);
+        }
         for text in [
-            "oci://ghcr.io/x/y",
-            "docker.io/library/debian:12",
-            "debian:12",
+            "https://example.org/x",
             "./Dockerfile",
             "web.Dockerfile",
             "quay.io/centos-bootc/centos-bootc:stream9",

@@ -16,6 +16,14 @@ pub enum RegistryError {
         /// What is missing, such as `manifest of tag "1"`.
         what: String,
     },
+    /// There are several manifests and no word of which is meant.
+    #[error("{place} has several manifests, and no tag says which is meant ({})", listed(.tags))]
+    Several {
+        /// The layout or archive.
+        place: String,
+        /// The tags that are there.
+        tags: Vec<String>,
+    },
     /// The registry wants to know who asks, or does not let them.
     #[error("{registry} refuses access to {what}: {message}")]
     Denied {
@@ -102,6 +110,9 @@ impl RegistryError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         match self {
+            Self::Several { place, tags } => tags
+                .first()
+                .map(|tag| format!("say which, as in {place}:{tag}")),
             Self::Missing { .. } => Some("\"vmfab tags\" lists what is there".to_owned()),
             Self::Denied {
                 registry,
@@ -124,5 +135,21 @@ impl RegistryError {
             },
             _ => None,
         }
+    }
+}
+
+/// Tags for a message; not all of very many.
+fn listed(tags: &[String]) -> String {
+    const SHOWN: usize = 20;
+    match tags {
+        [] => "none of them has a tag".to_owned(),
+        [..] if tags.len() > SHOWN => {
+            format!(
+                "there are {}, … and {} more",
+                tags[..SHOWN].join(", "),
+                tags.len() - SHOWN
+            )
+        }
+        [..] => format!("there are {}", tags.join(", ")),
     }
 }

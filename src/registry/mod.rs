@@ -9,21 +9,36 @@
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
 
+mod archive;
+mod credentials;
+mod environment;
 mod error;
+mod layout;
 mod model;
 mod reference;
+mod remote;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use archive::Archive;
+pub use credentials::{Credential, Credentials, Known};
+pub use environment::Environment;
 pub use error::RegistryError;
+use layout::Layout;
 pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 
+use self::remote::{Host, Remote};
+use crate::config::Config;
 use crate::digest::Sha256;
+use crate::event::Sink;
+use crate::host::Interrupt;
+use crate::http::{RetryPolicy, Settings};
 
 /// A blob by what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +113,24 @@ pub trait Repository: Send + Sync {
     /// It cannot be had, is too large, or is not what its digest says.
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
 
+    /// What is meant when the location says neither tag nor digest: the only manifest of a layout or an archive.
+    ///
+    /// # Errors
+    /// There are several, or none.
+    fn only_version(&self) -> Result<Version, RegistryError> {
+        Ok(Version::Tag(reference::DEFAULT_TAG.to_owned()))
+    }
+
+    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an archive has it without
+    /// a name, as skopeo does, instead of the one without a name that was there.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_unnamed(&self, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let version = Version::Tag(reference::DEFAULT_TAG.to_owned());
+        self.put_manifest(&version, media_type, bytes)
+    }
+
     /// Puts a manifest or index under a tag or its digest. What it names must be there.
     ///
     /// # Errors
@@ -153,17 +186,80 @@ pub trait Repository: Send + Sync {
     }
 }
 
+/// How registries are reached in this run, whatever the configuration says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Without TLS.
+    pub plain_http: bool,
+    /// With TLS, whoever the registry says it is.
+    pub insecure: bool,
+}
+
+/// What registries are used with.
+#[derive(Debug, Clone)]
+pub struct RegistriesOptions {
+    /// What the user set.
+    pub config: Config,
+    /// Whether no connection is to be made.
+    pub offline: bool,
+    /// What this run asks for.
+    pub access: Access,
+    /// The variables that say where credentials are.
+    pub environment: Environment,
+    /// Times, proxies and authorities. Authorities of `config` come on top.
+    pub settings: Settings,
+    /// How often and after what pauses a request is tried again.
+    pub retry: RetryPolicy,
+}
+
+impl RegistriesOptions {
+    /// The usual ones for a configuration, with the variables of this process.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let retries = config.retries;
+        Self {
+            config,
+            offline: false,
+            access: Access::default(),
+            environment: Environment::from_env(),
+            settings: Settings::default(),
+            retry: RetryPolicy {
+                retries,
+                ..RetryPolicy::default()
+            },
+        }
+    }
+}
+
 /// Opens repositories. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
-pub struct Registries {
-    offline: bool,
+pub struct Registries(Arc<Inner>);
+
+struct Inner {
+    options: RegistriesOptions,
+    sink: Arc<dyn Sink>,
+    interrupt: Interrupt,
+    credentials: Arc<Credentials>,
+    /// By name.
+    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
 }
 
 impl Registries {
-    /// With what the user set.
+    /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
     #[must_use]
-    pub const fn new(offline: bool) -> Self {
-        Self { offline }
+    pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+        let credentials = Credentials::new(
+            options.environment.clone(),
+            Arc::clone(&sink),
+            interrupt.clone(),
+        );
+        Self(Arc::new(Inner {
+            options,
+            sink,
+            interrupt,
+            credentials: Arc::new(credentials),
+            hosts: Mutex::default(),
+        }))
     }
 
     /// The repository at a location. Nothing is asked of it yet.
@@ -171,7 +267,59 @@ impl Registries {
     /// # Errors
     /// It cannot be used: offline, or a path that is something else.
     pub fn open(&self, location: &Location) -> Result<Arc<dyn Repository>, RegistryError> {
-        let _ = self.offline;
-        Err(RegistryError::Offline(location.to_string()))
+        match location {
+            Location::Registry(_) if self.0.options.offline => {
+                Err(RegistryError::Offline(location.to_string()))
+            }
+            Location::Registry(reference) => {
+                let host = self.host(&reference.registry);
+                let credentials = Arc::clone(&self.0.credentials);
+                Ok(Arc::new(Remote::new(host, reference, credentials)))
+            }
+            Location::Layout { path, .. } => {
+                Ok(Arc::new(Layout::new(path, self.0.interrupt.clone())))
+            }
+            Location::Archive { path, .. } => {
+                Ok(Arc::new(Archive::new(path, self.0.interrupt.clone())))
+            }
+        }
+    }
+
+    /// Asks a registry whether it knows a credential.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    pub fn check(&self, registry: &str, credential: Credential) -> Result<(), RegistryError> {
+        if self.0.options.offline {
+            return Err(RegistryError::Offline(registry.to_owned()));
+        }
+        let credentials = Arc::clone(&self.0.credentials);
+        remote::check(&self.host(registry), credential, credentials)
+    }
+
+    /// Who finds, saves and forgets credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
+    fn host(&self, name: &str) -> Arc<Host> {
+        let Inner {
+            options,
+            sink,
+            interrupt,
+            ..
+        } = &*self.0;
+        let hosts = self.0.hosts.lock();
+        let mut hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            Arc::new(Host::new(
+                name,
+                options,
+                Arc::clone(sink),
+                interrupt.clone(),
+            ))
+        };
+        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(make))
     }
 }

@@ -9,7 +9,7 @@ use crate::digest::Sha256;
 /// The registry of names without one, as for docker and podman.
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// The tag of names without one.
-const DEFAULT_TAG: &str = "latest";
+pub(super) const DEFAULT_TAG: &str = "latest";
 /// Longest name of a repository (distribution specification: 255 with the host).
 const MAX_NAME: usize = 255;
 

@@ -71,6 +71,11 @@ pub enum Task {
         /// The tar.
         archive: PathBuf,
     },
+    /// The tar of a layer of a container image, put over the tree.
+    Apply {
+        /// The tar.
+        archive: PathBuf,
+    },
     /// A file of the tree, copied when it is there.
     Fetch {
         /// Absolute path in the tree.

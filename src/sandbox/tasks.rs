@@ -66,23 +66,10 @@ impl<'a> Tasks<'a> {
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
-            Task::Unpack { archive } => {
-                layer::unpack_into(archive, self.tree).map_err(|error| match error.kind() {
-                    // The host's trouble, not the archive's.
-                    io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-                    | io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::PermissionDenied => {
-                        WorkerError::io("unpack the archive")(error)
-                    }
-                    _ => WorkerError::Unsatisfiable {
-                        message: format!("the archive cannot be unpacked: {error}"),
-                        help:
-                            "see whether the file is whole where it comes from, and whether it is \
-                               the archive of a root file system"
-                                .to_owned(),
-                    },
-                })
+            Task::Unpack { archive } => layer::unpack_into(archive, self.tree)
+                .map_err(|error| not_unpacked("archive", error)),
+            Task::Apply { archive } => {
+                layer::apply(archive, self.tree).map_err(|error| not_unpacked("layer", error))
             }
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -292,13 +279,7 @@ impl<'a> Tasks<'a> {
             Some(path) => path.to_owned(),
             None => newest_kernel(&names)
                 .map(|name| format!("/boot/{name}"))
-                .ok_or_else(|| WorkerError::Unsatisfiable {
-                    message: "the image has no kernel in /boot".to_owned(),
-                    help:
-                        "install one, such as `packages \"linux-image-cloud-amd64\"` on Debian or \
-                           `packages \"linux-image-virtual\"` on Ubuntu"
-                            .to_owned(),
-                })?,
+                .ok_or_else(|| self.no_kernel())?,
         };
         let copy = |path: &str, name: &str| {
             self.open(path)
@@ -319,6 +300,35 @@ impl<'a> Tasks<'a> {
         found.map_or(Ok(()), |path| copy(&path, "initrd").map(drop))
     }
 
+    /// What is to be added to a tree without a kernel: to one of a container image an init, too.
+    fn no_kernel(&self) -> WorkerError {
+        let has_init = [
+            "/sbin/init",
+            "/usr/lib/systemd/systemd",
+            "/lib/systemd/systemd",
+        ]
+        .iter()
+        .any(|path| self.open(path).is_ok());
+        let (message, debian, ubuntu) = match has_init {
+            true => (
+                "the image has no kernel in /boot",
+                r#""linux-image-cloud-amd64""#,
+                r#""linux-image-virtual""#,
+            ),
+            false => (
+                "the image has no kernel in /boot, and no init: it can run in a container only",
+                r#""linux-image-cloud-amd64" "systemd-sysv" "openssh-server""#,
+                r#""linux-image-virtual" "systemd-sysv" "openssh-server""#,
+            ),
+        };
+        WorkerError::Unsatisfiable {
+            message: message.to_owned(),
+            help: format!(
+                "install what is missing, such as `packages {debian}` on Debian or `packages {ubuntu}` on Ubuntu"
+            ),
+        }
+    }
+
     /// Opens a file of the tree; links are followed inside the tree only.
     fn open(&self, path: &str) -> io::Result<fs::File> {
         let tree = fs::File::open(self.tree)?;
@@ -326,6 +336,24 @@ impl<'a> Tasks<'a> {
         let relative = if relative.is_empty() { "." } else { relative };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat2(&tree, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
+    }
+}
+
+/// Why an archive could not be unpacked.
+fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
+    match error.kind() {
+        // The host's trouble, not the archive's.
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::PermissionDenied => WorkerError::io(format!("unpack the {what}"))(error),
+        _ => WorkerError::Unsatisfiable {
+            message: format!("the {what} cannot be unpacked: {error}"),
+            help: format!(
+                "see whether it is whole where it comes from, and whether it is the {what} of a root \
+                 file system"
+            ),
+        },
     }
 }
 

@@ -85,6 +85,7 @@ impl Fetcher {
     pub fn size(&self, source: &Source) -> Result<Option<u64>, FetchError> {
         let url = match source.location() {
             Location::File(path) => return Ok(path.metadata().ok().map(|meta| meta.len())),
+            Location::Elsewhere => return Ok(None),
             Location::Web(_) if self.options.offline => return Ok(None),
             Location::Web(url) => url,
         };
@@ -110,6 +111,12 @@ impl Fetcher {
                 let file = File::open(path).map_err(FetchError::io("open", path))?;
                 let bytes = read(file).map_err(FetchError::io("read", path))?;
                 return bytes.map_err(|problem| list_error(source, problem));
+            }
+            Location::Elsewhere => {
+                return Err(FetchError::Download {
+                    name: source.name().to_owned(),
+                    attempts: Vec::new(),
+                });
             }
             Location::Web(_) if self.options.offline => return Err(self.offline(source, None)),
             Location::Web(url) => url,

@@ -104,9 +104,28 @@ pub enum FetchError {
         /// What is wrong.
         problem: SignatureProblem,
     },
+    /// Who knows where it is could not bring it.
+    #[error("cannot fetch {name}: {}", .error.message)]
+    Origin {
+        /// What was to be fetched.
+        name: String,
+        /// Why not.
+        error: OriginError,
+    },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// An [`Origin`](super::Origin) could not bring it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginError {
+    /// What is to be done about it, roughly.
+    pub kind: FetchKind,
+    /// What happened.
+    pub message: String,
+    /// What to do next, as sentences without an end.
+    pub help: Vec<String>,
 }
 
 /// A place that was tried.
@@ -191,6 +210,7 @@ impl FetchError {
             Self::Missing(_) => FetchKind::Missing,
             Self::Offline { .. } => FetchKind::Offline,
             Self::NoSpace { .. } | Self::Io { .. } | Self::Take { .. } => FetchKind::Local,
+            Self::Origin { error, .. } => error.kind,
             Self::Interrupted => FetchKind::Interrupted,
         }
     }
@@ -223,6 +243,7 @@ impl FetchError {
             Self::NoSpace { .. } => {
                 one("free some space; what is here of the download is kept and will be continued")
             }
+            Self::Origin { error, .. } => error.help.clone(),
             Self::Io { .. } | Self::Take { .. } | Self::Interrupted => Vec::new(),
         }
     }

@@ -99,6 +99,10 @@ pub enum Outcome {
     Already,
 }
 
+/// Brings what is missing of a download, and checks all of it.
+pub(super) type Bring<'a> =
+    dyn Fn(&mut Transfer<'_>, &Progress<'_>) -> Result<Fetched, FetchError> + 'a;
+
 impl Fetcher {
     /// A fetcher that tells `sink` what it does and stops when the user gives up.
     #[must_use]
@@ -131,7 +135,14 @@ impl Fetcher {
         let intake = Intake::new(request, taker);
         match request.source.location() {
             Location::File(path) => self.read_file(request, path, intake).map(Outcome::Fetched),
-            Location::Web(url) => self.download(request, url, intake),
+            Location::Web(url) => self.download(request, intake, &|transfer, progress| {
+                self.try_places(request, url, transfer, progress)
+            }),
+            // No place is known: it comes from an origin.
+            Location::Elsewhere => Err(FetchError::Download {
+                name: request.source.name().to_owned(),
+                attempts: Vec::new(),
+            }),
         }
     }
 
@@ -186,11 +197,11 @@ impl Fetcher {
         Ok(fetched)
     }
 
-    fn download(
+    pub(super) fn download(
         &self,
         request: &FetchRequest<'_>,
-        url: &Url,
         intake: Intake<'_>,
+        bring: &Bring<'_>,
     ) -> Result<Outcome, FetchError> {
         let directory = &self.options.directory;
         fs::create_dir_all(directory).map_err(FetchError::io("make", directory))?;
@@ -241,7 +252,7 @@ impl Fetcher {
         } else {
             let permit = self.permits.take(&self.interrupt);
             let _permit = permit.ok_or(FetchError::Interrupted)?;
-            match self.try_places(request, url, &mut transfer, &progress) {
+            match bring(&mut transfer, &progress) {
                 Ok(fetched) => fetched,
                 Err(error) => {
                     if transfer.done() == 0 {

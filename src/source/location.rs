@@ -17,6 +17,8 @@ pub struct Source {
 pub(super) enum Location {
     Web(Url),
     File(PathBuf),
+    /// Where an [`Origin`](super::Origin) knows.
+    Elsewhere,
 }
 
 /// The text names no source.
@@ -59,6 +61,7 @@ impl Source {
                 let name = name.ok_or_else(|| SourceError::NoFile(text.to_owned()))?;
                 (path.display().to_string(), name)
             }
+            Location::Elsewhere => return Err(SourceError::NoFile(text.to_owned())),
         };
         let name = if name.is_empty() { url.clone() } else { name };
         Ok(Self {
@@ -66,6 +69,16 @@ impl Source {
             name,
             location,
         })
+    }
+
+    /// A source that an [`Origin`](super::Origin) brings, with an address and a name for people.
+    #[must_use]
+    pub fn elsewhere(address: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            url: address.into(),
+            name: name.into(),
+            location: Location::Elsewhere,
+        }
     }
 
     /// The same under another name for people.
@@ -97,6 +110,7 @@ impl Source {
             Location::File(path) => path
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            Location::Elsewhere => self.name.clone(),
         }
     }
 
@@ -105,7 +119,7 @@ impl Source {
     pub fn file(&self) -> Option<&Path> {
         match &self.location {
             Location::File(path) => Some(path),
-            Location::Web(_) => None,
+            Location::Web(_) | Location::Elsewhere => None,
         }
     }
 

@@ -38,6 +38,7 @@ mod fetch;
 mod list;
 mod location;
 mod lock;
+mod origin;
 mod partial;
 mod permits;
 mod progress;
@@ -45,8 +46,9 @@ mod signature;
 mod transfer;
 
 pub use checksums::{ChecksumsRequest, Resolved, Signature};
-pub use error::{Attempt, AttemptError, FetchError, FetchKind, SignatureProblem};
+pub use error::{Attempt, AttemptError, FetchError, FetchKind, OriginError, SignatureProblem};
 pub use fetch::{FetchRequest, Fetched, Fetcher, FetcherOptions, Outcome};
 pub use list::ListProblem;
 pub use location::{Source, SourceError};
+pub use origin::Origin;
 pub use transfer::{TakeError, Taker};

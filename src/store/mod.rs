@@ -10,7 +10,7 @@
 //!                       session                               what this process relies on
 //! ```
 //!
-//! `format/` has the bytes, as pure functions. `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on
+//! `format/` has the bytes, as pure functions; `wire/` makes packs for others and takes theirs. `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on
 //! whole stores; `walk.rs` gives them all records in order.
 
 mod action;
@@ -50,6 +50,7 @@ mod verify;
 mod view;
 mod walk;
 mod watch;
+mod wire;
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -70,10 +71,14 @@ pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
+pub(crate) use wire::{
+    IncomingError, OutgoingPack, PackedChunk, Parts, chunks_of_table, verify_chunk,
+};
 
 use error::{damaged, io_error};
 use files::{DIRECTORIES, Files};
 use format::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
+pub(crate) use format::{Chunk, ChunkList};
 use records::Records;
 
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.

@@ -4,6 +4,7 @@ mod checksums;
 mod client;
 mod faults;
 mod mirrors;
+mod origins;
 mod process;
 mod resume;
 mod tls;
@@ -91,6 +92,7 @@ impl Desk {
                 connect: Duration::from_secs(5),
                 stalled: Duration::from_secs(10),
                 certificate_authorities: Vec::new(),
+                unverified: None,
                 proxies: Proxies::default(),
             },
             interrupt: Interrupt::new().unwrap(),

@@ -7,7 +7,9 @@ mod build;
 pub(crate) mod http;
 mod lab;
 mod machine;
+pub(crate) mod proxy;
 mod recipes;
+pub(crate) mod registry;
 
 use std::process::{Command, Output, Stdio};
 

@@ -8,10 +8,16 @@ use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
 
 impl Work<'_> {
-    /// The input, decompressed; the format is recognised by content when none is given.
+    /// The input, decompressed; the format is recognised by content when none is given. `any` takes what is not
+    /// compressed too.
     pub(super) fn decompress(&self, format: Option<&str>) -> Result<ObjectRef, BuildError> {
         let head = self.head()?;
         let found = Compression::of(&head);
+        if format == Some("any") && found.is_none() {
+            self.say("it is not compressed")?;
+            return Ok(self.blob);
+        }
+        let format = format.filter(|format| *format != "any");
         let format = match (format, found) {
             (Some(name), found) => {
                 let format = Compression::named(name);

@@ -82,6 +82,48 @@ impl Work<'_> {
         ))
     }
 
+    /// The disk of a containerdisk: the one file below `disk/`.
+    pub(super) fn containerdisk(&self) -> Result<ObjectRef, BuildError> {
+        let tar = self.tar()?;
+        let (stream, compression) = (tar.stream, tar.compression);
+        let tar = Tar {
+            stream: Box::new(io::empty()),
+            compression,
+        };
+        let failed = |error| tar.damaged(&error);
+        let mut archive = tar::Archive::new(stream);
+        let mut found: Option<(String, ObjectRef)> = None;
+        let entries = archive.entries();
+        for entry in entries.map_err(|error| self.read_error(error, failed))? {
+            let mut entry = entry.map_err(|error| self.read_error(error, failed))?;
+            let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+            let kind = entry.header().entry_type();
+            let name = path.strip_prefix("disk/");
+            if !matches!(
+                kind,
+                tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse
+            ) || name.is_none_or(|name| name.contains('/') || name.starts_with(".wh."))
+            {
+                continue;
+            }
+            if let Some((other, _)) = found.filter(|(other, _)| *other != path) {
+                return Err(unusable(
+                    format!("it has two disks: {other} and {path}"),
+                    "a containerdisk has one file in its directory disk",
+                ));
+            }
+            let object = self.put(&mut entry, |error| tar.damaged(&error))?;
+            self.say(&format!("{path}: {}", bytes(object.size)))?;
+            found = Some((path, object));
+        }
+        found.map(|(_, object)| object).ok_or_else(|| {
+            unusable(
+                "there is no file in the directory disk of its last layer",
+                "a containerdisk has one file in its directory disk",
+            )
+        })
+    }
+
     /// The input as a tar archive.
     pub(super) fn tar(&self) -> Result<Tar, BuildError> {
         let compression = Compression::of(&self.head()?);

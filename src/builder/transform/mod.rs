@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `strip-vhd-footer`, `convert` | `convert.rs`, with the headers of formats in [`foreign`](crate::disk::foreign) |
 //! | `decompress` | `decompress.rs`, with the formats in `compression.rs` |
-//! | `extract` | `extract.rs` |
-//! | `unpack`, `pack` | `tree.rs` |
+//! | `extract`, `containerdisk` | `extract.rs` |
+//! | `unpack`, `apply`, `pack` | `tree.rs` |
 //! | `file` | `file.rs` |
 //! | `rename`, `grow` | here |
 //!
@@ -62,11 +62,13 @@ impl Builder for Transform {
             Kind::Rename { .. } => work.blob,
             Kind::Extract { member } => work.extract(member)?,
             Kind::Unpack => work.unpack()?,
+            Kind::Apply => work.apply()?,
+            Kind::Containerdisk => work.containerdisk()?,
             Kind::File { path } => work.file(path)?,
             Kind::Pack => work.pack()?,
             Kind::Grow { size } => work.grow(*size)?,
         };
-        let output = if matches!(kind, Kind::Unpack) {
+        let output = if matches!(kind, Kind::Unpack | Kind::Apply) {
             "layer"
         } else {
             "blob"

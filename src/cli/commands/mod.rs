@@ -17,6 +17,8 @@ mod lock;
 mod logs;
 mod man;
 mod plan;
+mod pull;
+mod push;
 mod rm;
 mod ssh;
 mod start;
@@ -62,6 +64,8 @@ pub(super) enum Command {
     Update(update::Update),
     Images(images::Images),
     Image(image::Image),
+    Push(push::Push),
+    Pull(pull::Pull),
     Store(store::Store),
     Boot(boot::Boot),
     Up(up::Up),
@@ -91,6 +95,8 @@ impl Command {
             Self::Update(command) => command.run(session),
             Self::Images(command) => command.run(session),
             Self::Image(command) => command.run(session),
+            Self::Push(command) => command.run(session),
+            Self::Pull(command) => command.run(session),
             Self::Store(command) => command.run(session),
             Self::Boot(command) => command.run(session),
             Self::Up(command) => command.run(session),
@@ -125,6 +131,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["build", "plan", "explain", "lock", "update", "fmt"],
     ),
     ("Look at images", &["images", "image"]),
+    ("Share images", &["push", "pull"]),
     (
         "Run machines",
         &["boot", "up", "down", "ssh", "list", "start", "stop", "rm"],
@@ -151,6 +158,7 @@ Examples:
   vmfab images                       list what was built
   vmfab boot @docker                 make a machine of it and start it
   vmfab ssh docker -- docker info    run a command in the machine
+  vmfab push @docker ghcr.io/me/vm   share it through a registry
   vmfab up                           the machines of a project, as its vmfab.kdl says
 
 Exit codes:

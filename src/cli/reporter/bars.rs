@@ -247,6 +247,7 @@ impl Screen {
             Event::MachineReady { machine, .. } => self.finish(&Thing::Machine(machine)),
             Event::StepFound { .. }
             | Event::ImageReady { .. }
+            | Event::RegistryRetrying { .. }
             | Event::Warning { .. }
             | Event::Note { .. } => {}
         }

@@ -188,6 +188,17 @@ impl Narrator {
                     self.faint(&format!("{name}: {}; again in {again}", clean(error))),
                 );
             }
+            Event::RegistryRetrying {
+                registry,
+                error,
+                seconds,
+            } => {
+                let again = duration(*seconds);
+                self.push(
+                    &mut lines,
+                    self.faint(&format!("{registry}: {}; again in {again}", clean(error))),
+                );
+            }
             Event::DownloadFailed {
                 name, from, error, ..
             } => {

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::super::{Context, pins};
+use super::super::{Context, pins, remote};
 use crate::lock::{Lock, Source};
-use crate::plan::{PinError, Pinned};
+use crate::plan::{Container, PinError, Pinned, Remote};
 use crate::recipe::{Fetch, Pin};
+use crate::registry::{Location, Reference, Version};
 
 /// Finds out which content an address stands for today.
 pub(super) trait Resolve {
@@ -16,6 +17,12 @@ pub(super) trait Resolve {
     /// # Errors
     /// It cannot be found out.
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+
+    /// What a tag of a registry stands for.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError>;
 }
 
 /// Takes what this host found out before; asks the network about the rest.
@@ -24,6 +31,10 @@ pub(super) struct Remembered<'a>(pub(super) &'a Context);
 impl Resolve for Remembered<'_> {
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         pins::pin(self.0, fetch)
+    }
+
+    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
+        pins::pin_tag(self.0, reference)
     }
 }
 
@@ -40,6 +51,10 @@ impl Resolve for Today<'_> {
             checksum: found.checksum,
             size: found.size,
         })
+    }
+
+    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
+        pins::look_up_tag(self.0, reference)
     }
 }
 
@@ -71,14 +86,63 @@ impl<'a> Pins<'a> {
     }
 
     pub(in crate::ops) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
-        let url = &fetch.url.value;
+        let resolve = |resolver: &dyn Resolve| resolver.resolve(fetch);
+        self.known(&fetch.url.value, &resolve)
+    }
+
+    /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a file of this host, as
+    /// local disks are.
+    pub(in crate::ops) fn remote(
+        &self,
+        context: &Context,
+        location: &str,
+        architecture: &str,
+    ) -> Result<Remote, PinError> {
+        let location = remote::parse(location)?;
+        let digest = match &location {
+            Location::Registry(reference) => match reference.version() {
+                Version::Digest(digest) => Some(digest),
+                Version::Tag(_) => {
+                    let resolve = |resolver: &dyn Resolve| resolver.resolve_tag(reference);
+                    let pinned = self.known(&remote::address(reference), &resolve)?;
+                    let digits = pinned.checksum.strip_prefix("sha256:").unwrap_or_default();
+                    match digits.parse() {
+                        Ok(digest) => Some(digest),
+                        // Nobody is asked: that it is not locked is what will be told.
+                        Err(_) if self.resolver.is_none() => {
+                            return Ok(Remote::Container(Container::default()));
+                        }
+                        Err(_) => {
+                            return Err(PinError {
+                                message: format!(
+                                    "it is locked to \"{}\", which is no SHA-256",
+                                    pinned.checksum
+                                ),
+                                help: Some("run \"vmfab update\"".to_owned()),
+                                outage: false,
+                            });
+                        }
+                    }
+                }
+            },
+            Location::Layout { .. } | Location::Archive { .. } => None,
+        };
+        remote::find(context, &location, digest, architecture)
+    }
+
+    /// What an address stands for: as it was told, as it is locked, or as `resolve` finds out.
+    fn known(
+        &self,
+        url: &str,
+        resolve: &dyn Fn(&dyn Resolve) -> Result<Pinned, PinError>,
+    ) -> Result<Pinned, PinError> {
         let told = self.told.borrow().get(url).cloned();
         let locked = || self.lock?.sources.get(url).cloned();
         let source = match told.or_else(|| locked().filter(|_| !(self.afresh)(url))) {
             Some(source) => source,
             None => {
                 let pinned = match self.resolver {
-                    Some(resolver) => resolver.resolve(fetch)?,
+                    Some(resolver) => resolve(resolver)?,
                     // It is not fetched: any name of the content will do.
                     None => Pinned {
                         checksum: format!("unknown:{url}"),
@@ -96,7 +160,7 @@ impl<'a> Pins<'a> {
             checksum: source.checksum.clone(),
             size: source.size,
         };
-        self.told.borrow_mut().insert(url.clone(), source);
+        self.told.borrow_mut().insert(url.to_owned(), source);
         Ok(pinned)
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    fn new(disk: Input) -> Self {
+    pub(super) fn new(disk: Input) -> Self {
         Self {
             disk,
             kernel: None,
@@ -80,20 +80,19 @@ impl Lowering<'_> {
     }
 
     /// The disk of an image in the store.
-    pub(super) fn tagged_disk(
+    pub(super) fn stored_disk(
         &mut self,
-        tag: &Spanned<String>,
+        name: &str,
         config: &ImageConfig,
     ) -> Result<Disk, PlanError> {
-        let tag = &tag.value;
-        let node = self.object(format!("@{tag}: disk"), config.disk)?;
+        let node = self.object(format!("{name}: disk"), config.disk)?;
         let mut disk = Disk::new(input("disk", node, "object"));
         if let Some(kernel) = config.kernel {
-            let node = self.object(format!("@{tag}: kernel"), kernel)?;
+            let node = self.object(format!("{name}: kernel"), kernel)?;
             disk.kernel = Some(input("kernel", node, "object"));
         }
         if let Some(initrd) = config.initrd {
-            let node = self.object(format!("@{tag}: initrd"), initrd)?;
+            let node = self.object(format!("{name}: initrd"), initrd)?;
             disk.initrd = Some(input("initrd", node, "object"));
         }
         Ok(disk)

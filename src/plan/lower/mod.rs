@@ -5,24 +5,27 @@
 //!
 //! | base | in | each step gives | at the end |
 //! |---|---|---|---|
-//! | a tree: bootstrap, a tar, an image made from one | `tree.rs` | a layer over all layers below it | `system`, then the disk |
+//! | a tree: bootstrap, a tar, a container image, an image made from one | `tree.rs` | a layer over all layers below it | `system`, then the disk |
 //! | a disk that was made elsewhere | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
 
 mod disk;
 mod outside;
+mod remote;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
-use super::{Place, Plan, PlanError, World, label};
+use super::{BlobPlace, Place, Plan, PlanError, World, label};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::Digest;
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
-use crate::recipe::{Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Spanned};
+use crate::recipe::{
+    Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Span, Spanned,
+};
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
 const FILE_MODE: u32 = 0o644;
@@ -46,6 +49,8 @@ pub(super) fn lower(
         locals: BTreeMap::new(),
         local_nodes: BTreeMap::new(),
         places: BTreeMap::new(),
+        blobs: BTreeMap::new(),
+        labels: BTreeMap::new(),
         fetch_nodes: BTreeMap::new(),
         programs: BTreeSet::new(),
     };
@@ -104,6 +109,9 @@ struct Lowering<'a> {
     locals: BTreeMap<Digest, PathBuf>,
     local_nodes: BTreeMap<Digest, NodeId>,
     places: BTreeMap<String, Place>,
+    blobs: BTreeMap<String, BlobPlace>,
+    /// What the container image says that the image starts from.
+    labels: BTreeMap<String, String>,
     fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
 }
@@ -123,14 +131,9 @@ impl Lowering<'_> {
             }
             Base::Tag(tag) => {
                 let config = self.tagged(tag)?;
-                self.env.clone_from(&config.template.env);
-                let settings = Settings::of_config(&config);
-                let trunk = match config.layers.is_empty() {
-                    false => Trunk::Tree(self.tagged_tree(tag, &config)?),
-                    true => Trunk::Disk(Box::new(self.tagged_disk(tag, &config)?)),
-                };
-                (trunk, settings)
+                self.stored(&format!("@{}", tag.value), &config)?
             }
+            Base::Registry(image) => self.registry(own, image)?,
             Base::Disk(fetched) => {
                 let disk = self.fetched_disk(own, fetched)?;
                 (Trunk::Disk(Box::new(disk)), Settings::foreign())
@@ -141,6 +144,16 @@ impl Lowering<'_> {
             }
             Base::Image(_) => unreachable!("the first of a chain has no image as its base"),
         })
+    }
+
+    /// What the steps are done to that start from an image in the store, which `name` names for people.
+    fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<(Trunk, Settings), PlanError> {
+        self.env.clone_from(&config.template.env);
+        let trunk = match config.layers.is_empty() {
+            false => Trunk::Tree(self.stored_tree(name, config)?),
+            true => Trunk::Disk(Box::new(self.stored_disk(name, config)?)),
+        };
+        Ok((trunk, Settings::of_config(config)))
     }
 
     fn tagged(&self, tag: &Spanned<String>) -> Result<ImageConfig, PlanError> {
@@ -156,20 +169,31 @@ impl Lowering<'_> {
                     "\"vmfab images\" lists the tags; \"vmfab build … --tag @{name}\" makes it"
                 )),
             Ok(Some((_, config))) => {
-                let architecture = &config.template.architecture;
-                if architecture != self.architecture {
-                    let message = format!(
-                        "@{name} is for {architecture}, not for {}",
-                        self.architecture
-                    );
-                    Problem::new(&tag.span, message, "another architecture")
-                        .with_help("start from an image of the same architecture")
-                } else {
-                    return Ok(config);
-                }
+                self.check_architecture(&format!("@{name}"), &config, &tag.span)?;
+                return Ok(config);
             }
         };
         Err(problem.into())
+    }
+
+    fn check_architecture(
+        &self,
+        name: &str,
+        config: &ImageConfig,
+        span: &Span,
+    ) -> Result<(), PlanError> {
+        let architecture = &config.template.architecture;
+        if architecture == self.architecture {
+            return Ok(());
+        }
+        let message = format!(
+            "{name} is for {architecture}, not for {}",
+            self.architecture
+        );
+        let problem = Problem::new(span, message, "another architecture");
+        Err(problem
+            .with_help("start from an image of the same architecture")
+            .into())
     }
 
     fn instruction(
@@ -315,6 +339,8 @@ impl Lowering<'_> {
     /// The image itself, and the plan.
     fn image(mut self, image: &Image, settings: &Settings, made: Made) -> Result<Plan, PlanError> {
         let own = &image.name.value;
+        let mut metadata = std::mem::take(&mut self.labels);
+        metadata.extend(image.recipe.metadata.clone());
         let template = ImageTemplate {
             name: own.clone(),
             recipe: RecipeRef {
@@ -322,7 +348,7 @@ impl Lowering<'_> {
                 version: image.recipe.version.clone(),
             },
             description: image.recipe.description.clone(),
-            metadata: image.recipe.metadata.clone(),
+            metadata,
             architecture: self.architecture.to_owned(),
             boot: settings.boot_profile(self.architecture)?,
             filesystem: made.filesystem,
@@ -352,6 +378,7 @@ impl Lowering<'_> {
             template,
             locals: self.locals,
             places: self.places,
+            blobs: self.blobs,
             locked: BTreeMap::new(),
             programs: self.programs,
         })

@@ -8,7 +8,7 @@ use crate::image::{FilesystemRef, ImageConfig};
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, label};
 use crate::recipe::{
-    Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem, Spanned,
+    Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem,
 };
 
 /// The layers so far, lowest first.
@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// All layers as inputs.
-    fn inputs(&self) -> Vec<Input> {
+    pub(super) fn inputs(&self) -> Vec<Input> {
         self.layers
             .iter()
             .map(|(node, output)| input("layer", *node, output))
@@ -108,15 +108,15 @@ impl Lowering<'_> {
 
     /// The layers of an image in the store. The last one is of the `system` step, which is made anew
     /// for this image.
-    pub(super) fn tagged_tree(
+    pub(super) fn stored_tree(
         &mut self,
-        tag: &Spanned<String>,
+        name: &str,
         config: &ImageConfig,
     ) -> Result<Tree, PlanError> {
         let mut tree = Tree::default();
         let count = config.layers.len() - 1;
         for (index, object) in config.layers[..count].iter().enumerate() {
-            let name = format!("@{}: layer {} of {count}", tag.value, index + 1);
+            let name = format!("{name}: layer {} of {count}", index + 1);
             let node = self.object(name, *object)?;
             tree.layers.push((node, "object"));
         }

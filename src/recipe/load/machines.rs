@@ -59,6 +59,20 @@ impl Loader<'_> {
                 );
                 return None;
             }
+            Target::Registry(_) => {
+                self.report(
+                    Problem::new(
+                        &asked.span,
+                        "a machine is not made of an image in a registry directly",
+                        "not an image of this file",
+                    )
+                    .with_help(format!(
+                        "describe an image: image \"base\" {{ from \"{}\" }}, and write image=\"base\"",
+                        asked.value
+                    )),
+                );
+                return None;
+            }
             Target::Sibling(index) => {
                 let name = document.images[index].name.value.clone();
                 (document.place.clone(), Some(name))

@@ -6,6 +6,7 @@
 //! by a character device 0:0 and by the attribute `user.overlay.opaque`
 //! (<https://docs.kernel.org/filesystems/overlayfs.html>).
 
+mod apply;
 mod pack;
 mod unpack;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
+pub(super) use apply::apply;
 pub(super) use pack::pack;
 pub(super) use unpack::{unpack, unpack_into};
 

@@ -70,9 +70,7 @@ fn one<R: Read>(
             0,
         )?);
     }
-    let header = entry.header().clone();
-    let kind = header.entry_type();
-    let mode = header.mode()? & 0o7777;
+    let kind = entry.header().entry_type();
     let attributes = attributes(entry)?;
     // What is there is replaced, and never followed.
     if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
@@ -85,52 +83,77 @@ fn one<R: Read>(
                     && fs::symlink_metadata(&path)?.is_dir() => {}
             result => result?,
         },
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            io::copy(entry, &mut file)?;
-        }
-        EntryType::Symlink => std::os::unix::fs::symlink(link_target(entry)?, &path)?,
         // The owner, mode and time are those of the file that it links to.
         EntryType::Link => return fs::hard_link(resolve(target, &link_target(entry)?)?, &path),
-        EntryType::Fifo => {
-            rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        }
         // The guest's devtmpfs makes device nodes.
         EntryType::Char | EntryType::Block => return Ok(()),
-        other => {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "entries of type {:?} are not supported",
-                    char::from(other.as_byte())
-                ),
-            ));
-        }
+        _ => make(entry, kind, &path)?,
     }
-    let id = |number: u64| u32::try_from(number).map_err(io::Error::other);
-    let (uid, gid) = (
-        Uid::from_raw(id(header.uid()?)?),
-        Gid::from_raw(id(header.gid()?)?),
-    );
-    rustix::fs::chownat(CWD, &path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if kind != EntryType::Symlink {
-        // After the owner: changing that clears set-user-id.
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-    }
-    for (name, value) in attributes {
-        rustix::fs::lsetxattr(&path, name.as_str(), &value, XattrFlags::empty())?;
-    }
-    let seconds = header.mtime()?.cast_signed();
+    let seconds = set_metadata(entry.header(), kind, &path, attributes)?;
     if kind == EntryType::Directory {
         directory_times.insert(path, seconds);
         Ok(())
     } else {
         set_time(&path, seconds)
     }
+}
+
+/// Makes what an entry is, where nothing is yet.
+pub(super) fn make<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    kind: EntryType,
+    path: &Path,
+) -> io::Result<()> {
+    match kind {
+        EntryType::Directory => fs::create_dir(path),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
+            io::copy(entry, &mut file).map(drop)
+        }
+        EntryType::Symlink => std::os::unix::fs::symlink(link_target(entry)?, path),
+        EntryType::Fifo => Ok(rustix::fs::mknodat(
+            CWD,
+            path,
+            FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )?),
+        other => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "entries of type {:?} are not supported",
+                char::from(other.as_byte())
+            ),
+        )),
+    }
+}
+
+/// Sets owner, mode and attributes as an entry says; gives the time that it says.
+pub(super) fn set_metadata(
+    header: &tar::Header,
+    kind: EntryType,
+    path: &Path,
+    attributes: Vec<(String, Vec<u8>)>,
+) -> io::Result<i64> {
+    let id = |number: u64| u32::try_from(number).map_err(io::Error::other);
+    let (uid, gid) = (
+        Uid::from_raw(id(header.uid()?)?),
+        Gid::from_raw(id(header.gid()?)?),
+    );
+    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    if kind != EntryType::Symlink {
+        // After the owner: changing that clears set-user-id.
+        let mode = header.mode()? & 0o7777;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    for (name, value) in attributes {
+        rustix::fs::lsetxattr(path, name.as_str(), &value, XattrFlags::empty())?;
+    }
+    Ok(header.mtime()?.cast_signed())
 }
 
 /// The place of an archive path below `target`.
@@ -157,14 +180,16 @@ fn resolve(target: &Path, inside: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn link_target<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<PathBuf> {
+pub(super) fn link_target<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<PathBuf> {
     let target = entry.link_name()?;
     target
         .map(std::borrow::Cow::into_owned)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a link without a target"))
 }
 
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn attributes<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     if let Some(extensions) = entry.pax_extensions()? {
         for extension in extensions {

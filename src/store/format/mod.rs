@@ -10,10 +10,10 @@ mod pack;
 pub(super) use action::{MAX_ACTION, decode_action, encode_action};
 pub(super) use features::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
 pub(super) use index::{INDEX_ENTRY, IndexHeader, decode_index_header, encode_index_header};
-pub(super) use list::{Chunk, ChunkList};
-pub(super) use pack::{
+pub(crate) use list::{Chunk, ChunkList};
+pub(crate) use pack::{
     ENTRY, Entry, HEADER, Kind, MAX_BLOB, RECORD, RecordHeader, Role, TRAILER, Trailer,
-    decode_header, decode_payload, encode_header, encode_record, encode_table,
+    decode_header, decode_payload, decode_table, encode_header, encode_record, encode_table,
 };
 
 /// What is wrong with bytes that were to be decoded.

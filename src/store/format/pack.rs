@@ -334,6 +334,14 @@ pub(crate) fn encode_table(entries: &[Entry], offset: u64) -> Vec<u8> {
     table
 }
 
+/// The entries of a table without its trailer.
+///
+/// # Errors
+/// One of them is none.
+pub(crate) fn decode_table(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
+    bytes.chunks(ENTRY).map(Entry::decode).collect()
+}
+
 /// The end of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trailer {

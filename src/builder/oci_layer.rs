@@ -1,0 +1,316 @@
+//! Layers of container images: one pass verifies the blob, decompresses it, verifies the tar and stores that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::blob;
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::digest::{Algorithm, Checksum, ChecksumHasher};
+use crate::plan::BlobPlace;
+use crate::registry::Registries;
+use crate::source::{Fetched, Fetcher, Outcome, TakeError, Taker};
+use crate::store::{ActionResult, ObjectWriter, Store, StoreError};
+
+/// What any layer may have decompressed, in bytes.
+const ALWAYS: u64 = 1 << 30;
+/// How many times the size of its blob a layer may have beyond that. Files of programs are compressed to a third, disks
+/// that are mostly empty to a hundredth.
+const RATIO: u64 = 256;
+/// The first bytes that tell how a blob is compressed.
+const MARK: usize = 6;
+
+pub(super) struct OciLayer {
+    pub(super) store: Store,
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) registries: Registries,
+    /// Where layers can be had, by the digest of their tar.
+    pub(super) blobs: BTreeMap<String, BlobPlace>,
+}
+
+impl Builder for OciLayer {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::OciLayer(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        let place = self.blobs.get(&params.diff_id);
+        let place = place.ok_or_else(|| super::wrong_kind(request))?;
+        let mut taker = Unpacking {
+            store: &self.store,
+            expected: params.diff_id.parse().map_err(BuildError::other)?,
+            limit: ALWAYS.max(place.size.saturating_mul(RATIO)),
+            head: Vec::new(),
+            stream: None,
+            problem: None,
+            outputs: Outputs::new(),
+            request,
+        };
+        let already = || self.store.action(&request.key).is_some();
+        let (fetcher, registries) = (&self.fetcher, &self.registries);
+        match blob::bring(fetcher, registries, place, &already, &mut taker)? {
+            Outcome::Already => {
+                let known = self.store.action(&request.key).map(|result| result.outputs);
+                known.ok_or_else(|| super::wrong_kind(request))
+            }
+            Outcome::Fetched(_) => match taker.problem {
+                None => Ok(taker.outputs),
+                Some(problem) => Err(BuildError::Outside {
+                    kind: Outside::Verification,
+                    message: format!("{} {problem} ({})", place.name, place.address()),
+                    help: problem.help(),
+                }),
+            },
+        }
+    }
+}
+
+/// What is wrong with a layer whose blob is what it should be.
+#[derive(Debug)]
+enum Problem {
+    Damaged {
+        format: &'static str,
+        error: io::Error,
+    },
+    Unknown(&'static str),
+    TooLarge(u64),
+    DiffId {
+        expected: Checksum,
+        found: Checksum,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { format, error } => {
+                write!(f, "is no whole {format} data: {error}")
+            }
+            Self::Unknown(format) => {
+                write!(
+                    f,
+                    "is compressed with {format}, which layers of images are not"
+                )
+            }
+            Self::TooLarge(limit) => {
+                write!(
+                    f,
+                    "is more than {} MiB when it is decompressed",
+                    limit >> 20
+                )
+            }
+            Self::DiffId { expected, found } => write!(
+                f,
+                "is not the layer that the image's config names: decompressed it has {found}, expected {expected}"
+            ),
+        }
+    }
+}
+
+impl Problem {
+    fn help(&self) -> Vec<String> {
+        vec![match self {
+            Self::TooLarge(_) => format!(
+                "a layer may have {} MiB, or {RATIO} times the size of its blob; this one is no root file system",
+                ALWAYS >> 20
+            ),
+            _ => "the image was pushed wrongly: nothing of the layer was kept; push it again, or use another version"
+                .to_owned(),
+        }]
+    }
+}
+
+/// Bytes of a blob on their way into the store.
+struct Unpacking<'a> {
+    store: &'a Store,
+    expected: Checksum,
+    limit: u64,
+    /// The first bytes, until there are enough to tell how they are compressed.
+    head: Vec<u8>,
+    stream: Option<Stream>,
+    /// What is wrong. The rest of the blob is taken all the same: when its digest is wrong, that is the reason.
+    problem: Option<Problem>,
+    outputs: Outputs,
+    request: &'a BuildRequest<'a>,
+}
+
+/// A decompressor in front of the store.
+enum Stream {
+    Plain(Box<Tar>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Tar>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Tar>>),
+}
+
+impl Stream {
+    /// The stream for bytes that begin so.
+    fn new(head: &[u8], tar: Tar) -> Result<Self, Begin> {
+        Ok(match head {
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(tar))),
+            // A frame that zstd skips can come first (RFC 8878, section 3.1.2).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                let decoder = zstd::stream::write::Decoder::new(tar).map_err(Begin::Failed)?;
+                Self::Zstd(Box::new(decoder))
+            }
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(Begin::Unknown("xz")),
+            [b'B', b'Z', b'h', ..] => return Err(Begin::Unknown("bzip2")),
+            _ => Self::Plain(Box::new(tar)),
+        })
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "tar",
+            Self::Gzip(_) => "gzip",
+            Self::Zstd(_) => "zstd",
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(tar) => tar.write_all(bytes),
+            Self::Gzip(decoder) => decoder.write_all(bytes),
+            Self::Zstd(decoder) => decoder.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Tar> {
+        match self {
+            Self::Plain(tar) => Ok(*tar),
+            Self::Gzip(decoder) => decoder.finish(),
+            Self::Zstd(mut decoder) => {
+                decoder.flush()?;
+                Ok(decoder.into_inner())
+            }
+        }
+    }
+}
+
+enum Begin {
+    Unknown(&'static str),
+    Failed(io::Error),
+}
+
+/// The tar as it goes into the store.
+struct Tar {
+    writer: ObjectWriter,
+    hasher: ChecksumHasher,
+    size: u64,
+    limit: u64,
+}
+
+/// The tar has more bytes than it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("too large")]
+struct TooLarge;
+
+impl Write for Tar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.size += bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(io::Error::other(TooLarge));
+        }
+        self.hasher.update(bytes);
+        self.writer.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Unpacking<'_> {
+    /// Decides about the compression by the bytes so far.
+    fn begin(&mut self) -> Result<(), TakeError> {
+        let tar = Tar {
+            writer: self.store.writer()?,
+            hasher: ChecksumHasher::new(Algorithm::Sha256),
+            size: 0,
+            limit: self.limit,
+        };
+        let head = std::mem::take(&mut self.head);
+        match Stream::new(&head, tar) {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.write(&head)
+            }
+            Err(Begin::Unknown(format)) => {
+                self.problem = Some(Problem::Unknown(format));
+                Ok(())
+            }
+            Err(Begin::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), TakeError> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        let name = stream.name();
+        let written = stream.write(bytes);
+        written.or_else(|error| self.wrong(name, error))
+    }
+
+    /// What is wrong with the layer is remembered; what is wrong with the store is an error.
+    fn wrong(&mut self, format: &'static str, error: io::Error) -> Result<(), TakeError> {
+        self.stream = None;
+        let error = match error.downcast::<StoreError>() {
+            Ok(error) => return Err(error.into()),
+            Err(error) => error,
+        };
+        self.problem = Some(match error.downcast::<TooLarge>() {
+            Ok(_) => Problem::TooLarge(self.limit),
+            Err(error) => Problem::Damaged { format, error },
+        });
+        Ok(())
+    }
+}
+
+impl Taker for Unpacking<'_> {
+    fn restart(&mut self) -> Result<(), TakeError> {
+        self.head.clear();
+        (self.stream, self.problem) = (None, None);
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), TakeError> {
+        if self.problem.is_some() {
+            return Ok(());
+        }
+        if self.stream.is_some() {
+            return self.write(bytes);
+        }
+        self.head.extend_from_slice(bytes);
+        match self.head.len() {
+            ..MARK => Ok(()),
+            _ => self.begin(),
+        }
+    }
+
+    fn finish(&mut self, _: &Fetched) -> Result<(), TakeError> {
+        if self.stream.is_none() && self.problem.is_none() {
+            self.begin()?;
+        }
+        let Some(stream) = self.stream.take() else {
+            return Ok(());
+        };
+        let name = stream.name();
+        let tar = match stream.finish() {
+            Ok(tar) => tar,
+            Err(error) => return self.wrong(name, error),
+        };
+        let found = tar.hasher.finish();
+        if found != self.expected {
+            let expected = self.expected.clone();
+            self.problem = Some(Problem::DiffId { expected, found });
+            return Ok(());
+        }
+        let object = tar.writer.finish()?;
+        self.outputs.insert("blob".to_owned(), object);
+        // Now, for after this the download is forgotten: a process that dies would leave nothing.
+        let outputs = self.outputs.clone();
+        Ok(self
+            .store
+            .put_action(&self.request.key, ActionResult { outputs })?)
+    }
+}

@@ -1,0 +1,74 @@
+//! `vmfab pull`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::output::size;
+use super::super::session::Session;
+use crate::ops::share::{self, PullOptions, PulledImage, parse_platform};
+use crate::registry::{Location, Platform};
+use crate::store::TagName;
+
+/// Pull an image from a registry
+///
+/// Only what no image here has is fetched. What was fetched stays when it is interrupted: the same
+/// command goes on where it ended.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab pull ghcr.io/me/docker:1.0
+  vmfab pull ghcr.io/me/docker:1.0 --tag @docker-old
+  vmfab pull ghcr.io/me/docker --all-tags
+  vmfab pull ghcr.io/me/docker@sha256:… --platform linux/arm64
+  vmfab pull oci-archive:docker.tar")]
+pub(crate) struct Pull {
+    /// Where from: HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    #[arg(value_name = "REF")]
+    from: Location,
+
+    /// A tag for the image (repeatable) [default: its name in the recipe]
+    #[arg(short, long = "tag", value_name = "@TAG")]
+    tags: Vec<TagName>,
+
+    /// Pull what all tags of the repository name, tagged NAME-TAG
+    #[arg(long, conflicts_with = "tags")]
+    all_tags: bool,
+
+    /// Which of several architectures [default: this host's]
+    #[arg(long, value_name = "OS/ARCH", value_parser = parse_platform)]
+    platform: Option<Platform>,
+}
+
+impl Pull {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let options = PullOptions {
+            from: self.from,
+            tags: self.tags,
+            all_tags: self.all_tags,
+            platform: self.platform,
+        };
+        let pulled = share::pull(session.context()?, &options)?;
+        session.print(&pulled, |pulled| {
+            let lines = pulled.iter().map(|image| told(image, session));
+            lines.collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+fn told(pulled: &PulledImage, session: &Session) -> String {
+    let tags: Vec<String> = pulled.tags.iter().map(|tag| format!("@{tag}")).collect();
+    let tags = tags.join(", ");
+    if session.quiet() {
+        return format!("{tags}\n");
+    }
+    let (image, reference) = (pulled.image.short(), &pulled.reference);
+    match pulled.fetched {
+        0 => format!("{tags} is {image} from {reference}: all of it was here\n"),
+        bytes => format!(
+            "{tags} is {image} from {reference} ({} fetched)\n",
+            size(bytes)
+        ),
+    }
+}

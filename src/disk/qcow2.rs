@@ -1,0 +1,356 @@
+//! Writing a raw disk as qcow2, as a stream: a function of the disk's content and nothing else.
+//!
+//! ```text
+//! header │ refcount table │ refcount blocks │ L1 table │ L2 tables │ clusters with data, in the disk's order
+//! ```
+//!
+//! The format is QEMU's, version 3 (<https://www.qemu.org/docs/master/interop/qcow2.html>), which every QEMU since 1.1
+//! reads. Clusters that are zeros are left out. `qemu-img` would do, but it needs a file to write to, and gives other
+//! bytes from version to version.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use super::ReadAt;
+
+/// Bits of the size of a cluster: 64 KiB, the usual one.
+const CLUSTER_BITS: u32 = 16;
+/// Bytes of a cluster.
+const CLUSTER: u64 = 1 << CLUSTER_BITS;
+/// Entries of a table of 8 bytes each.
+const TABLE: u64 = CLUSTER / 8;
+/// Counts of 2 bytes each in a refcount block.
+const COUNTS: u64 = CLUSTER / 2;
+/// Says in an entry that the cluster has no other user.
+const COPIED: u64 = 1 << 63;
+/// Bytes of the header.
+const HEADER: u32 = 104;
+/// The unit of a disk's size.
+const SECTOR: u64 = 512;
+
+/// A disk that was looked through, and where everything is in its qcow2.
+pub struct Qcow2<'a> {
+    disk: &'a dyn ReadAt,
+    size: u64,
+    /// A bit for each cluster of the disk: whether it has data.
+    data: Vec<u64>,
+    places: Places,
+}
+
+/// Places of the parts, in clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Places {
+    refcount_table: u64,
+    refcount_blocks: u64,
+    l1: u64,
+    l2: u64,
+    data: u64,
+    end: u64,
+}
+
+impl Places {
+    /// For so many entries of L1, L2 tables and clusters of data.
+    fn new(l1_entries: u64, l2_tables: u64, data: u64) -> Self {
+        let l1 = l1_entries.div_ceil(TABLE);
+        let fixed = 1 + l1 + l2_tables + data;
+        let (mut blocks, mut table) = (1, 1);
+        // Counts are also kept of what counts. It grows until there is room for all.
+        loop {
+            let end = fixed + blocks + table;
+            let wanted = end.div_ceil(COUNTS);
+            let wanted_table = wanted.div_ceil(TABLE);
+            if (wanted, wanted_table) == (blocks, table) {
+                let l1_place = 1 + table + blocks;
+                return Self {
+                    refcount_table: 1,
+                    refcount_blocks: 1 + table,
+                    l1: l1_place,
+                    l2: l1_place + l1,
+                    data: l1_place + l1 + l2_tables,
+                    end,
+                };
+            }
+            (blocks, table) = (wanted.max(blocks), wanted_table.max(table));
+        }
+    }
+}
+
+impl<'a> Qcow2<'a> {
+    /// Looks through a disk for what is not zeros. `parts` are the parts of it that may have data, in order; the rest
+    /// is not read. `pause` is asked now and then, and an error of it ends the work.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn scan(
+        disk: &'a dyn ReadAt,
+        parts: &[Range<u64>],
+        pause: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let size = disk.size()?;
+        let clusters = size.div_ceil(CLUSTER);
+        let mut data = vec![0_u64; usize::try_from(clusters.div_ceil(64)).unwrap_or(usize::MAX)];
+        let mut buffer = vec![0; CLUSTER as usize];
+        let mut count = 0;
+        let mut next = 0;
+        for part in parts {
+            let first = (part.start / CLUSTER).max(next);
+            next = part.end.min(size).div_ceil(CLUSTER).max(first);
+            for cluster in first..next {
+                if cluster % 256 == 0 {
+                    pause()?;
+                }
+                if *read(disk, size, cluster, &mut buffer)? != [0; CLUSTER as usize] {
+                    data[(cluster / 64) as usize] |= 1 << (cluster % 64);
+                    count += 1;
+                }
+            }
+        }
+        let mut scanned = Self {
+            disk,
+            size,
+            data,
+            places: Places::new(1, 0, count),
+        };
+        let entries = scanned.l1_entries();
+        let l2_tables = (0..entries).filter(|table| scanned.has_table(*table));
+        scanned.places = Places::new(entries, l2_tables.count() as u64, count);
+        Ok(scanned)
+    }
+
+    /// How many bytes [`write`](Self::write) gives.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.places.end * CLUSTER
+    }
+
+    fn has_data(&self, cluster: u64) -> bool {
+        let word = self.data.get((cluster / 64) as usize);
+        word.is_some_and(|word| word >> (cluster % 64) & 1 == 1)
+    }
+
+    /// Whether an L2 table has entries: one is for a whole number of words.
+    fn has_table(&self, table: u64) -> bool {
+        let first = (table * TABLE / 64) as usize;
+        let words = self.data.iter().skip(first).take((TABLE / 64) as usize);
+        words.into_iter().any(|word| *word != 0)
+    }
+
+    const fn l1_entries(&self) -> u64 {
+        let entries = self.size.div_ceil(CLUSTER).div_ceil(TABLE);
+        // An empty disk has a table, too.
+        if entries == 0 { 1 } else { entries }
+    }
+
+    /// Writes the qcow2.
+    ///
+    /// # Errors
+    /// The disk cannot be read, or changed since it was looked through, or `out` fails, or `pause` does.
+    pub fn write(&self, out: &mut dyn Write, pause: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        let places = &self.places;
+        out.write_all(&self.header())?;
+        // The refcount table, and its blocks: each cluster is used once.
+        let blocks = places.refcount_blocks..places.l1;
+        table(out, blocks.clone().map(|block| block * CLUSTER))?;
+        let counts = (blocks.end - blocks.start) * COUNTS;
+        for first in (0..counts).step_by(COUNTS as usize) {
+            let mut block = Vec::with_capacity(CLUSTER as usize);
+            for cluster in first..first + COUNTS {
+                block.extend(u16::from(cluster < places.end).to_be_bytes());
+            }
+            out.write_all(&block)?;
+        }
+        let mut l2 = places.l2;
+        let entries = (0..self.l1_entries()).map(|number| match self.has_table(number) {
+            false => 0,
+            true => {
+                l2 += 1;
+                COPIED | ((l2 - 1) * CLUSTER)
+            }
+        });
+        table(out, entries)?;
+        let mut place = places.data;
+        for number in (0..self.l1_entries()).filter(|number| self.has_table(*number)) {
+            let clusters = number * TABLE..(number + 1) * TABLE;
+            let entries = clusters.map(|cluster| match self.has_data(cluster) {
+                false => 0,
+                true => {
+                    place += 1;
+                    COPIED | ((place - 1) * CLUSTER)
+                }
+            });
+            table(out, entries)?;
+        }
+        let mut buffer = vec![0; CLUSTER as usize];
+        for cluster in (0..self.size.div_ceil(CLUSTER)).filter(|one| self.has_data(*one)) {
+            pause()?;
+            out.write_all(read(self.disk, self.size, cluster, &mut buffer)?)?;
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let places = &self.places;
+        let short = |header: &mut Vec<u8>, value: u32| header.extend(value.to_be_bytes());
+        let long = |header: &mut Vec<u8>, value: u64| header.extend(value.to_be_bytes());
+        let mut header = b"QFI\xfb".to_vec();
+        short(&mut header, 3);
+        // No backing file: neither place nor length.
+        long(&mut header, 0);
+        short(&mut header, 0);
+        short(&mut header, CLUSTER_BITS);
+        long(&mut header, self.size.next_multiple_of(SECTOR));
+        // No encryption.
+        short(&mut header, 0);
+        short(
+            &mut header,
+            u32::try_from(self.l1_entries()).unwrap_or(u32::MAX),
+        );
+        long(&mut header, places.l1 * CLUSTER);
+        long(&mut header, places.refcount_table * CLUSTER);
+        let table = places.refcount_blocks - places.refcount_table;
+        short(&mut header, u32::try_from(table).unwrap_or(u32::MAX));
+        // No snapshots, no features.
+        header.resize(96, 0);
+        // Counts of 2^4 bits.
+        short(&mut header, 4);
+        short(&mut header, HEADER);
+        // The end of the header's extensions is zeros, too.
+        header.resize(CLUSTER as usize, 0);
+        header
+    }
+}
+
+/// A cluster of a disk; what is beyond its end is zeros.
+fn read<'b>(
+    disk: &dyn ReadAt,
+    size: u64,
+    cluster: u64,
+    buffer: &'b mut [u8],
+) -> io::Result<&'b [u8]> {
+    let start = cluster * CLUSTER;
+    let length = (size - start).min(CLUSTER) as usize;
+    disk.read_exact_at(&mut buffer[..length], start)?;
+    buffer[length..].fill(0);
+    Ok(buffer)
+}
+
+/// Writes entries of 8 bytes, filled up to whole tables.
+fn table(out: &mut dyn Write, entries: impl Iterator<Item = u64>) -> io::Result<()> {
+    let mut bytes: Vec<u8> = entries.flat_map(u64::to_be_bytes).collect();
+    bytes.resize(bytes.len().next_multiple_of(CLUSTER as usize), 0);
+    out.write_all(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::Format;
+    use crate::disk::foreign;
+
+    fn written(disk: &[u8], parts: &[Range<u64>]) -> Vec<u8> {
+        let go = || Ok(());
+        let disk: &dyn ReadAt = &disk;
+        let scanned = Qcow2::scan(disk, parts, &go).unwrap();
+        let mut out = Vec::new();
+        scanned.write(&mut out, &go).unwrap();
+        assert_eq!(out.len() as u64, scanned.length());
+        out
+    }
+
+    fn qemu_img(arguments: &[&str]) -> String {
+        let run = Command::new("qemu-img").args(arguments).output();
+        let run = run.expect("qemu-img is not installed: install the Debian package qemu-utils");
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{arguments:?}: {text}{errors}");
+        text
+    }
+
+    /// Ones at these places, zeros else: what qemu-img reads of it is the disk, and it finds nothing wrong.
+    fn check(length: u64, ones: &[u64]) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let (made, raw) = (path("made"), path("raw"));
+        let disk = File::create_new(&raw).unwrap();
+        disk.set_len(length).unwrap();
+        for place in ones {
+            disk.write_all_at(&[1], *place).unwrap();
+        }
+        let disk = File::open(&raw).unwrap();
+        let parts: Vec<_> = ones.iter().map(|place| *place..place + 1).collect();
+        let scanned = Qcow2::scan(&disk, &parts, &|| Ok(())).unwrap();
+        let mut out = File::create_new(&made).unwrap();
+        scanned.write(&mut out, &|| Ok(())).unwrap();
+        let out = File::open(&made).unwrap();
+        assert_eq!(out.metadata().unwrap().len(), scanned.length());
+        let header = foreign::check(Format::Qcow2, &out).unwrap();
+        assert_eq!(header.size, length.next_multiple_of(SECTOR));
+        qemu_img(&["check", "-f", "qcow2", &made]);
+        let same = qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &made]);
+        assert!(same.contains("identical"), "{same}");
+    }
+
+    #[test]
+    fn qemu_reads_the_disk_and_finds_nothing_wrong() {
+        check(0, &[]);
+        check(512, &[7]);
+        check(700, &[699]);
+        check(1 << 20, &[]);
+        check(1 << 20, &[0, CLUSTER, 3 * CLUSTER - 1, (1 << 20) - 1]);
+        // Three L2 tables, the second one empty.
+        check((1 << 30) + 4 * CLUSTER, &[CLUSTER, 1 << 30]);
+        // Two clusters of L1 table.
+        check(5 << 40, &[5, (4 << 40) + 7, (5 << 40) - 1]);
+    }
+
+    #[test]
+    fn there_is_room_for_the_counts_of_the_counts() {
+        for data in [
+            0,
+            1,
+            COUNTS - 5,
+            COUNTS,
+            COUNTS * TABLE,
+            COUNTS * TABLE * 3 + 1,
+        ] {
+            let places = Places::new(data.div_ceil(TABLE), data.div_ceil(TABLE), data);
+            let blocks = places.l1 - places.refcount_blocks;
+            assert!(blocks * COUNTS >= places.end, "{data}");
+            assert!((blocks - 1) * COUNTS < places.end, "{data}");
+            let table = places.refcount_blocks - places.refcount_table;
+            assert!(table * TABLE >= blocks, "{data}");
+            assert_eq!(places.end - places.data, data);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn it_is_the_same_whatever_is_known_of_zeros(
+            places in prop::collection::vec(0..(20 * CLUSTER as usize), 0..6),
+            cuts in prop::collection::vec(0..(20 * CLUSTER), 0..6),
+        ) {
+            let mut disk = vec![0; 20 * CLUSTER as usize];
+            for place in &places {
+                disk[*place] = 1;
+            }
+            let all = 0..disk.len() as u64;
+            let mut cuts: Vec<u64> = cuts.into_iter().chain([0, all.end]).collect();
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+            let with_data = |part: &Range<u64>| {
+                disk[part.start as usize..part.end as usize].iter().any(|byte| *byte != 0)
+            };
+            let known: Vec<_> = parts.iter().filter(|part| with_data(part)).cloned().collect();
+            let whole = written(&disk, std::slice::from_ref(&all));
+            prop_assert!(written(&disk, &parts) == whole);
+            prop_assert!(written(&disk, &known) == whole);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Manifests and configs of container images, read and looked through. Pure.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use serde::Deserialize;
+
+use super::{Found, wrong};
+use crate::digest::Sha256;
+use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
+use crate::registry::{Descriptor, Manifest};
+
+/// What programs find their commands by in every sandbox: a variable with this value says nothing.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The config of a container image, as far as it matters here.
+#[derive(Debug, Deserialize)]
+pub(super) struct Config {
+    #[serde(default)]
+    pub(super) architecture: String,
+    #[serde(default)]
+    pub(super) os: String,
+    #[serde(default)]
+    config: Option<Settings>,
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    #[serde(default)]
+    env: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+/// Why an image cannot be used.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Whoever pushed it made a mistake.
+    Damaged(String),
+    /// It is in order, and not for this.
+    Unusable { message: String, help: &'static str },
+}
+
+impl Refused {
+    pub(super) fn error(self, image: &Found<'_>) -> PinError {
+        match self {
+            Self::Damaged(why) => image.damaged(&why),
+            Self::Unusable { message, help } => wrong(message, help),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a config.
+    ///
+    /// # Errors
+    /// It is none; a phrase.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| format!("its config is none of a container image: {error}"))
+    }
+
+    /// The image with this manifest, in a repository. `shown` is what people call it.
+    pub(super) fn container(
+        &self,
+        manifest: &Manifest,
+        shown: &str,
+        repository: &str,
+    ) -> Result<Container, Refused> {
+        let (layers, diff_ids) = (&manifest.layers, &self.rootfs.diff_ids);
+        if layers.len() != diff_ids.len() {
+            return Err(Refused::Damaged(format!(
+                "its manifest has {} layers and its config has {}",
+                layers.len(),
+                diff_ids.len()
+            )));
+        }
+        let mut container = Container::default();
+        for (index, (layer, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
+            let number = index + 1;
+            check_layer(layer)?;
+            if !is_layer(&layer.media_type) {
+                return Err(Refused::Unusable {
+                    message: format!(
+                        "its layer {number} has the media type {}, which is none of a layer",
+                        layer.media_type
+                    ),
+                    help: "layers are tar archives, compressed with gzip or zstd or not",
+                });
+            }
+            let digits = diff_id.strip_prefix("sha256:");
+            let digest = digits.and_then(|digits| digits.parse::<Sha256>().ok());
+            let Some(digest) = digest else {
+                return Err(Refused::Damaged(format!(
+                    "its config has \"{diff_id}\" for the layer {number}, which is no SHA-256"
+                )));
+            };
+            container.layers.push(ContainerLayer {
+                diff_id: format!("sha256:{digest}"),
+                place: place(layer, &format!("layer {number} of {shown}"), repository)?,
+            });
+        }
+        if let Some(settings) = &self.config {
+            container.env = environment(settings.env.as_deref().unwrap_or_default());
+            container.labels = settings.labels.clone().unwrap_or_default();
+        }
+        Ok(container)
+    }
+}
+
+/// Variables as a config has them, `NAME=VALUE`. The usual PATH is left out, and what no file of variables can hold.
+fn environment(lines: &[String]) -> BTreeMap<String, String> {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    lines
+        .iter()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, value)| is_name(name) && !value.contains(char::is_control))
+        .filter(|(name, value)| (*name, *value) != ("PATH", USUAL_PATH))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Whether the layer with these first bytes begins with a file in the directory `disk`.
+pub(super) fn begins_with_disk(head: &[u8]) -> bool {
+    let stream: Box<dyn Read> = match head {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(head)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => match zstd::stream::read::Decoder::new(head) {
+            Ok(decoder) => Box::new(decoder),
+            Err(_) => return false,
+        },
+        _ => Box::new(head),
+    };
+    let mut archive = tar::Archive::new(stream);
+    // The rest of the layer is not there: an error is the end of what can be seen.
+    let entries = archive
+        .entries()
+        .into_iter()
+        .flatten()
+        .map_while(Result::ok);
+    for entry in entries {
+        let path = entry.path_bytes().into_owned();
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        match (parts.next(), parts.next()) {
+            (None, _) | (Some("disk"), None) => {}
+            (Some("disk"), Some(_)) => return entry.header().entry_type().is_file(),
+            (Some(_), _) => return false,
+        }
+    }
+    false
+}
+
+fn is_layer(media_type: &str) -> bool {
+    [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.layer.v1.tar",
+    ]
+    .iter()
+    .any(|start| {
+        let rest = media_type.strip_prefix(start);
+        rest.is_some_and(|rest| matches!(rest, "" | "+gzip" | ".gzip" | "+zstd" | ".zstd"))
+    })
+}
+
+/// Refuses layers whose bytes are elsewhere, or a secret.
+pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Refused> {
+    let media_type = &layer.media_type;
+    if media_type.contains("nondistributable")
+        || media_type.contains("foreign")
+        || !layer.urls.is_empty()
+    {
+        return Err(Refused::Unusable {
+            message: format!(
+                "its layer {} is not in the registry: it is to be had elsewhere only",
+                layer.digest
+            ),
+            help: "start from an image whose layers are all in its registry",
+        });
+    }
+    if media_type.ends_with("+encrypted") {
+        return Err(Refused::Unusable {
+            message: format!("its layer {} is encrypted", layer.digest),
+            help: "decrypt it first: skopeo copy --decryption-key KEY docker://… oci:DIR:TAG, and start from that",
+        });
+    }
+    Ok(())
+}
+
+/// Where a layer can be had.
+pub(super) fn place(
+    layer: &Descriptor,
+    name: &str,
+    repository: &str,
+) -> Result<BlobPlace, Refused> {
+    let blob = layer.blob();
+    let blob = blob.map_err(|why| Refused::Damaged(format!("a layer {why}")))?;
+    Ok(BlobPlace {
+        name: name.to_owned(),
+        repository: repository.to_owned(),
+        digest: format!("sha256:{}", blob.digest),
+        size: blob.size,
+    })
+}

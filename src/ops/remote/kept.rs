@@ -1,0 +1,96 @@
+//! Manifests and configs that were had before, by their digest: files that are verified whenever they are read.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use sha2::Digest as _;
+
+use super::super::Context;
+use crate::digest::Sha256;
+use crate::registry::{Fetched, MAX_MANIFEST};
+
+pub(super) struct Kept {
+    directory: PathBuf,
+}
+
+impl Kept {
+    pub(super) fn new(context: &Context) -> Self {
+        Self {
+            directory: context.home.manifests(),
+        }
+    }
+
+    /// The manifest or index with this digest; what says of itself what it is needs nobody else to say so.
+    pub(super) fn manifest(&self, digest: &Sha256) -> Option<Fetched> {
+        let bytes = self.blob(digest)?;
+        let media_type = fs::read_to_string(self.path(digest).with_extension("type"));
+        Some(Fetched {
+            digest: *digest,
+            media_type: media_type.unwrap_or_default(),
+            bytes,
+        })
+    }
+
+    pub(super) fn keep_manifest(&self, fetched: &Fetched) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let beside = self.path(&fetched.digest).with_extension("type");
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(fetched.media_type.as_bytes())?;
+        file.persist(beside).map_err(|error| error.error)?;
+        self.keep_blob(&fetched.digest, &fetched.bytes)
+    }
+
+    /// The small blob with this digest.
+    pub(super) fn blob(&self, digest: &Sha256) -> Option<Vec<u8>> {
+        let path = self.path(digest);
+        let meta = fs::metadata(&path).ok()?;
+        if meta.len() > MAX_MANIFEST as u64 {
+            return None;
+        }
+        let bytes = fs::read(&path).ok()?;
+        (sha256(&bytes) == *digest).then_some(bytes)
+    }
+
+    pub(super) fn keep_blob(&self, digest: &Sha256, bytes: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(bytes)?;
+        file.persist(self.path(digest))
+            .map(drop)
+            .map_err(|error| error.error)
+    }
+
+    /// Whether the layer with this digest was found to begin with a disk.
+    pub(super) fn has_disk(&self, diff_id: &str) -> Option<bool> {
+        match fs::read(self.disk_path(diff_id)).ok()?.as_slice() {
+            b"disk" => Some(true),
+            b"tree" => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keep_has_disk(&self, diff_id: &str, has_disk: bool) -> io::Result<()> {
+        let word = if has_disk { "disk" } else { "tree" };
+        fs::create_dir_all(&self.directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(word.as_bytes())?;
+        file.persist(self.disk_path(diff_id))
+            .map(drop)
+            .map_err(|error| error.error)
+    }
+
+    fn disk_path(&self, diff_id: &str) -> PathBuf {
+        let digits = diff_id.trim_start_matches("sha256:");
+        self.directory.join(format!("{digits}.is"))
+    }
+
+    fn path(&self, digest: &Sha256) -> PathBuf {
+        self.directory.join(digest.to_string())
+    }
+}
+
+/// The SHA-256 of bytes.
+pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
+    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
+}

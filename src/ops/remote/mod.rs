@@ -1,0 +1,353 @@
+//! Images in registries and layouts that recipes start from: which one a name stands for, and what it is.
+//!
+//! ```text
+//! name ── tag (pinned, locked) ──► digest ──► manifest or index ── platform ──► manifest ──► config ──► Remote
+//!                                             (kept by digest: a second plan asks nobody)
+//! ```
+
+mod container;
+mod kept;
+mod platform;
+
+use std::io;
+use std::sync::Arc;
+
+use kept::Kept;
+
+use super::Context;
+use crate::digest::Sha256;
+use crate::image::ImageConfig;
+use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
+use crate::registry::{
+    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, Reference, RegistryError, Repository,
+    Version, parse_manifest,
+};
+use crate::share::foreign::{self, What};
+
+/// How many indexes may lead from one to the next.
+const INDEXES: usize = 3;
+/// Bytes at the beginning of a layer in which a containerdisk shows itself.
+const BEGINNING: u64 = 256 << 10;
+
+/// An image of which it is known which one it is.
+pub(super) struct Found<'a> {
+    context: &'a Context,
+    /// Where it is.
+    location: &'a Location,
+    /// What it is called in messages and labels.
+    shown: String,
+}
+
+/// The repository that a text names, and the version in it.
+///
+/// # Errors
+/// It is no name of an image.
+pub(super) fn parse(text: &str) -> Result<Location, PinError> {
+    text.parse().map_err(|error| PinError {
+        message: format!("{error}"),
+        help: Some(
+            "names are written as in registry.example/name:tag, oci:DIR:TAG is a layout".to_owned(),
+        ),
+        outage: false,
+    })
+}
+
+/// What the lock and the pins call a tag.
+pub(super) fn address(reference: &Reference) -> String {
+    format!("oci://{reference}")
+}
+
+/// The digest of what a tag stands for today: a manifest, or the index of several.
+///
+/// # Errors
+/// There is no such tag, or the registry cannot be asked.
+pub(super) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
+    let location = Location::Registry(reference.clone());
+    let found = Found::new(context, &location);
+    let fetched = found.fetch(&reference.version())?;
+    Ok(fetched.digest)
+}
+
+/// What an image is. `digest` says what its tag stands for, when it has one.
+///
+/// # Errors
+/// It cannot be had, is damaged, or is nothing that an image can start from.
+pub(super) fn find(
+    context: &Context,
+    location: &Location,
+    digest: Option<Sha256>,
+    architecture: &str,
+) -> Result<Remote, PinError> {
+    let found = Found::new(context, location);
+    let version = match (digest, location.version()) {
+        (Some(digest), _) => Version::Digest(digest),
+        (None, Some(version)) => version,
+        (None, None) => found.only_version()?,
+    };
+    let (manifest, of) = found.manifest(&version, architecture)?;
+    found.classify(&manifest, &of, architecture)
+}
+
+impl<'a> Found<'a> {
+    fn new(context: &'a Context, location: &'a Location) -> Self {
+        Self {
+            context,
+            location,
+            shown: match location {
+                Location::Registry(reference) => familiar(reference),
+                other => other.to_string(),
+            },
+        }
+    }
+
+    fn repository(&self) -> Result<Arc<dyn Repository>, PinError> {
+        let repository = self.context.registries().open(self.location);
+        repository.map_err(|error| outage(&error))
+    }
+
+    /// The repository without tag and digest, as places of blobs name it.
+    fn place(&self) -> String {
+        match self.location {
+            Location::Registry(reference) => reference.name(),
+            Location::Layout { path, .. } => format!("oci:{}", path.display()),
+            Location::Archive { path, .. } => format!("oci-archive:{}", path.display()),
+        }
+    }
+
+    /// The only image of a layout.
+    fn only_version(&self) -> Result<Version, PinError> {
+        let version = self.repository()?.only_version();
+        version.map_err(|error| outage(&error))
+    }
+
+    /// The manifest of a version for an architecture, through indexes.
+    fn manifest(
+        &self,
+        version: &Version,
+        architecture: &str,
+    ) -> Result<(Manifest, Sha256), PinError> {
+        let mut version = version.clone();
+        for _ in 0..=INDEXES {
+            let fetched = self.fetch(&version)?;
+            let parsed = parse_manifest(&fetched.bytes, &fetched.media_type);
+            match parsed.map_err(|why| self.damaged(&format!("the manifest {why}")))? {
+                Parsed::Manifest(manifest) => return Ok((*manifest, fetched.digest)),
+                Parsed::Index(index) => {
+                    let chosen = platform::choose(&index, architecture)?;
+                    let blob = chosen.blob();
+                    let blob = blob.map_err(|why| self.damaged(&format!("its index {why}")))?;
+                    version = Version::Digest(blob.digest);
+                }
+            }
+        }
+        Err(self.damaged("its indexes lead from one to the next"))
+    }
+
+    /// A manifest or index; what is known by its digest and was had before is not asked for.
+    fn fetch(&self, version: &Version) -> Result<Fetched, PinError> {
+        let kept = Kept::new(self.context);
+        if let Version::Digest(digest) = version
+            && let Some(fetched) = kept.manifest(digest)
+        {
+            return Ok(fetched);
+        }
+        let fetched = self.repository()?.manifest(version);
+        let Some(fetched) = fetched.map_err(|error| outage(&error))? else {
+            return Err(self.unknown(version));
+        };
+        // What cannot be kept is asked for again.
+        let _ = kept.keep_manifest(&fetched);
+        Ok(fetched)
+    }
+
+    fn unknown(&self, version: &Version) -> PinError {
+        let place = self.place();
+        let message = match version {
+            Version::Tag(tag) => format!("{place} has no tag \"{tag}\""),
+            Version::Digest(digest) => format!("{place} has no manifest sha256:{digest}"),
+        };
+        let place = match self.location {
+            Location::Registry(_) => place,
+            local => local.to_string(),
+        };
+        PinError {
+            message,
+            help: Some(format!("\"vmfab tags {place}\" lists what is there")),
+            outage: false,
+        }
+    }
+
+    /// A small blob as a whole.
+    fn small(&self, blob: &Blob, what: &str) -> Result<Vec<u8>, PinError> {
+        if blob.size > MAX_MANIFEST as u64 {
+            return Err(self.damaged(&format!("{what} has {} bytes", blob.size)));
+        }
+        let kept = Kept::new(self.context);
+        if let Some(bytes) = kept.blob(&blob.digest) {
+            return Ok(bytes);
+        }
+        let reader = self.repository()?.read_blob(blob, None);
+        let reader = reader.map_err(|error| outage(&error))?;
+        let mut bytes = Vec::new();
+        let mut limited = io::Read::take(reader.bytes, blob.size + 1);
+        io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| {
+            match error.downcast::<RegistryError>() {
+                Ok(error) => outage(&error),
+                Err(error) => self.damaged(&format!("{what} cannot be read: {error}")),
+            }
+        })?;
+        if kept::sha256(&bytes) != blob.digest {
+            return Err(self.damaged(&format!("{what} is not what its digest says")));
+        }
+        let _ = kept.keep_blob(&blob.digest, &bytes);
+        Ok(bytes)
+    }
+
+    fn classify(
+        &self,
+        manifest: &Manifest,
+        of: &Sha256,
+        architecture: &str,
+    ) -> Result<Remote, PinError> {
+        // Whether it is a container image its config need not tell, only what it is for.
+        let disk = match foreign::what(manifest, None) {
+            What::Vmfab(_) => {
+                let (id, config) = self.own_artifact(manifest, of)?;
+                return Ok(Remote::Image(id, Box::new(config)));
+            }
+            What::Container { .. } => return self.container(manifest, architecture),
+            What::Disk(disk) => disk,
+            What::Other(phrase) => {
+                return Err(wrong(
+                    format!("it is {phrase}"),
+                    "images start from container images, from disks, and from images of vmfab",
+                ));
+            }
+        };
+        for layer in &manifest.layers {
+            container::check_layer(layer).map_err(|why| why.error(self))?;
+        }
+        Ok(Remote::Disk(RemoteDisk::Blob(BlobPlace {
+            name: self.shown.clone(),
+            repository: self.place(),
+            digest: format!("sha256:{}", disk.blob.digest),
+            size: disk.blob.size,
+        })))
+    }
+
+    fn container(&self, manifest: &Manifest, architecture: &str) -> Result<Remote, PinError> {
+        let blob = manifest.config.blob();
+        let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
+        let bytes = self.small(&blob, "its config")?;
+        let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
+        platform::check(&config.architecture, &config.os, architecture)?;
+        let container = config.container(manifest, &self.shown, &self.place());
+        let mut container = container.map_err(|why| why.error(self))?;
+        let what = foreign::what(manifest, Some(&bytes));
+        let perhaps = matches!(
+            what,
+            What::Container {
+                looks_like_disk: true
+            }
+        );
+        match container.layers.pop() {
+            None => Err(wrong(
+                "it has no layers: there is nothing in it".to_owned(),
+                "start from an image that has a root file system",
+            )),
+            Some(layer) if perhaps && self.has_disk(&layer)? => {
+                Ok(Remote::Disk(RemoteDisk::Containerdisk(layer)))
+            }
+            Some(layer) => {
+                container.layers.push(layer);
+                Ok(Remote::Container(container))
+            }
+        }
+    }
+
+    /// Whether a layer begins with the disk of a containerdisk. Only its beginning is fetched, and only once.
+    fn has_disk(&self, layer: &ContainerLayer) -> Result<bool, PinError> {
+        let kept = Kept::new(self.context);
+        if let Some(known) = kept.has_disk(&layer.diff_id) {
+            return Ok(known);
+        }
+        let digits = layer.place.digest.trim_start_matches("sha256:");
+        let digest = digits.parse::<Sha256>();
+        let blob = Blob {
+            digest: digest.map_err(|why| self.damaged(&why.to_string()))?,
+            size: layer.place.size,
+        };
+        let range = (blob.size > BEGINNING).then_some(0..BEGINNING);
+        let reader = self.repository()?.read_blob(&blob, range);
+        let reader = reader.map_err(|error| outage(&error))?;
+        let mut head = Vec::new();
+        let mut limited = io::Read::take(reader.bytes, BEGINNING);
+        // What is wrong about the blob is told when it is fetched as a whole.
+        let read = io::Read::read_to_end(&mut limited, &mut head);
+        read.map_err(|error| match error.downcast::<RegistryError>() {
+            Ok(error) => outage(&error),
+            Err(error) => self.damaged(&format!("its layer cannot be read: {error}")),
+        })?;
+        let has_disk = container::begins_with_disk(&head);
+        let _ = kept.keep_has_disk(&layer.diff_id, has_disk);
+        Ok(has_disk)
+    }
+
+    /// An image of vmfab's own: its objects are brought into the store, then it is as one under a tag.
+    fn own_artifact(
+        &self,
+        _manifest: &Manifest,
+        of: &Sha256,
+    ) -> Result<(crate::digest::ObjectId, ImageConfig), PinError> {
+        Err(PinError {
+            message: format!(
+                "it is an image of vmfab (sha256:{of}), which recipes do not start from directly yet"
+            ),
+            help: Some(format!(
+                "bring it into the store first: \"vmfab pull {}\", then start from its tag: from \"@…\"",
+                self.location
+            )),
+            outage: false,
+        })
+    }
+
+    /// What was pushed is not in order.
+    fn damaged(&self, why: &str) -> PinError {
+        PinError {
+            message: format!("{}: {why}", self.place()),
+            help: Some(
+                "the image was pushed wrongly: push it again, or use another version".to_owned(),
+            ),
+            outage: true,
+        }
+    }
+}
+
+/// The name as people write it: without Docker Hub's host.
+fn familiar(reference: &Reference) -> String {
+    let text = reference.to_string();
+    let text = text.strip_prefix("docker.io/").unwrap_or(&text);
+    text.strip_prefix("library/").unwrap_or(text).to_owned()
+}
+
+/// The recipe asks for what it should not.
+fn wrong(message: String, help: &str) -> PinError {
+    PinError {
+        message,
+        help: Some(help.to_owned()),
+        outage: false,
+    }
+}
+
+/// A registry fails, or this host.
+fn outage(error: &RegistryError) -> PinError {
+    PinError {
+        message: error.to_string(),
+        help: error.remedy(),
+        // What is not there, and what is not said, the recipe asks for.
+        outage: !matches!(
+            error,
+            RegistryError::Missing { .. } | RegistryError::Several { .. }
+        ),
+    }
+}

@@ -1,0 +1,142 @@
+//! Images to and from registries, layouts and archives.
+
+mod pull;
+mod push;
+
+pub use pull::{PullOptions, PulledImage, named, pull};
+pub use push::{PushImage, PushedImage, push};
+
+use super::{Context, Error, Failure};
+use crate::http::HttpError;
+use crate::registry::{Platform, RegistryError};
+use crate::share::{Memory, ShareError, Sharing};
+use crate::store::Store;
+
+/// Who pushes and pulls for a context.
+pub(super) fn sharing<'a>(context: &'a Context, store: &'a Store) -> Sharing<'a> {
+    Sharing {
+        store,
+        downloads: context.home.downloads(),
+        memory: Memory::new(context.home.registries()),
+        sink: context.sink.as_ref(),
+        interrupt: &context.interrupt,
+        parallel: context.config.parallel,
+    }
+}
+
+/// An architecture of images as registries have it.
+pub(super) fn platform(architecture: &str) -> Platform {
+    let architecture = match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Platform {
+        architecture: architecture.to_owned(),
+        os: "linux".to_owned(),
+        variant: None,
+    }
+}
+
+/// A platform as users write it: `linux/amd64`, `amd64`, `x86_64`, `linux/arm/v7`.
+///
+/// # Errors
+/// It is none.
+pub fn parse_platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let good = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let (os, architecture, variant) = match parts.as_slice() {
+        [architecture] => ("linux", *architecture, None),
+        [os, architecture] => (*os, *architecture, None),
+        [os, architecture, variant] => (*os, *architecture, Some(*variant)),
+        _ => ("", "", None),
+    };
+    let all = [os, architecture].into_iter().chain(variant);
+    if !all.clone().all(|part| good(&part)) {
+        return Err(format!(
+            "\"{text}\" is no platform, as linux/amd64 or arm64 are"
+        ));
+    }
+    Ok(Platform {
+        os: os.to_owned(),
+        variant: variant.map(str::to_owned),
+        ..platform(architecture)
+    })
+}
+
+impl From<ShareError> for Error {
+    fn from(error: ShareError) -> Self {
+        if error.is_interrupted() {
+            return Self::Interrupted;
+        }
+        match error {
+            ShareError::Store(error) => Self::Store(error),
+            ShareError::Registry(error) => Self::from(error),
+            ShareError::Invalid { .. } => Self::Verification {
+                message: error.to_string(),
+                help: Some(
+                    "nothing of it was taken; ask whoever published it, or try again".to_owned(),
+                ),
+            },
+            ShareError::Foreign { .. } | ShareError::Platform { .. } => Self::Failed(Failure {
+                message: error.to_string(),
+                help: Some(match error {
+                    ShareError::Platform { .. } => "choose one of them with --platform".to_owned(),
+                    _ => "use it as the base of an image: from \"oci://…\"".to_owned(),
+                }),
+                ..Failure::default()
+            }),
+            ShareError::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        let help = error.remedy();
+        let message = error.to_string();
+        match error {
+            RegistryError::Interrupted => Self::Interrupted,
+            RegistryError::Http { source, .. } if *source == HttpError::Interrupted => {
+                Self::Interrupted
+            }
+            RegistryError::Invalid { .. } => Self::Verification { message, help },
+            RegistryError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            _ => Self::Failed(Failure {
+                message,
+                help,
+                ..Failure::default()
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms() {
+        let of = |text| {
+            let platform = parse_platform(text).unwrap();
+            let variant = platform.variant.unwrap_or_default();
+            format!("{} {} {variant}", platform.os, platform.architecture)
+        };
+        assert_eq!(of("x86_64"), "linux amd64 ");
+        assert_eq!(of("linux/arm64"), "linux arm64 ");
+        assert_eq!(of("linux/arm/v7"), "linux arm v7");
+        for text in ["", "/", "linux/", "a/b/c/d", "amd 64"] {
+            assert!(parse_platform(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Pulling an image.
+
+use serde::Serialize;
+
+use super::super::{Context, Error, images};
+use super::{platform, sharing};
+use crate::digest::ObjectId;
+use crate::image::ImageConfig;
+use crate::registry::{Location, Platform, Repository, Version};
+use crate::share::{Artifact, IMAGE, ShareError, Sharing, named_by};
+use crate::store::TagName;
+
+/// Tags that are no versions of an image begin so.
+const RESULT_TAG: &str = "vmfab-";
+
+/// What to pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullOptions {
+    /// Where from.
+    pub from: Location,
+    /// Tags that are to name the image; its own name when empty.
+    pub tags: Vec<TagName>,
+    /// Whether all tags of the repository are pulled.
+    pub all_tags: bool,
+    /// For what; this host when absent.
+    pub platform: Option<Platform>,
+}
+
+/// A pulled image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PulledImage {
+    /// The image.
+    pub image: ObjectId,
+    /// Its name in the recipe.
+    pub name: String,
+    /// Where it is from.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// The tags that name it now, without `@`.
+    pub tags: Vec<String>,
+    /// Bytes that were fetched.
+    pub fetched: u64,
+}
+
+/// Pulls an image, or all of a repository, and tags what was pulled.
+///
+/// # Errors
+/// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or the registry
+/// fails. What was fetched until then stays.
+pub fn pull(context: &Context, options: &PullOptions) -> Result<Vec<PulledImage>, Error> {
+    let repository = context.registries().open(&options.from)?;
+    if !options.all_tags {
+        let version = match options.from.version() {
+            Some(version) => version,
+            None => repository.only_version()?,
+        };
+        let name = options.from.to_string();
+        return Ok(vec![one(
+            context,
+            &*repository,
+            &version,
+            options,
+            &name,
+            None,
+        )?]);
+    }
+    let tags = repository.tags()?;
+    let tags: Vec<String> = tags
+        .into_iter()
+        .filter(|tag| !tag.starts_with(RESULT_TAG))
+        .collect();
+    if tags.is_empty() {
+        return Err(Error::NotFound {
+            noun: "tag in",
+            name: repository.name(),
+            help: None,
+        });
+    }
+    let mut pulled = Vec::new();
+    for tag in tags {
+        let version = Version::Tag(tag.clone());
+        let name = format!("{}:{tag}", repository.name());
+        pulled.push(one(
+            context,
+            &*repository,
+            &version,
+            options,
+            &name,
+            Some(&tag),
+        )?);
+    }
+    Ok(pulled)
+}
+
+/// Pulls one image. Where all of a repository are, their own tags are a part of the new ones.
+fn one(
+    context: &Context,
+    repository: &dyn Repository,
+    version: &Version,
+    options: &PullOptions,
+    name: &str,
+    tag: Option<&str>,
+) -> Result<PulledImage, Error> {
+    let store = context.store()?;
+    let sharing = sharing(context, &store);
+    let host = || platform(std::env::consts::ARCH);
+    let platform = options.platform.clone().unwrap_or_else(host);
+    let found = sharing
+        .find(repository, version, &platform)?
+        .ok_or_else(|| missing(name, repository))?;
+    let artifact = found.artifact.filter(|artifact| artifact.kind == IMAGE);
+    let artifact = artifact.ok_or_else(|| ShareError::Foreign {
+        place: name.to_owned(),
+        what: what_is(&found.manifest),
+    })?;
+    let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
+    let own = own_tag(&config, repository);
+    let mut tags = match (options.tags.as_slice(), tag) {
+        ([], None) => vec![own?],
+        ([], Some(tag)) => vec![format!("{}-{tag}", own?.as_str()).parse()?],
+        (tags, _) => tags.to_vec(),
+    };
+    tags.dedup();
+    for tag in &tags {
+        if store.tag(tag)? != Some(image) {
+            store.put_tag(tag, &image)?;
+        }
+    }
+    Ok(PulledImage {
+        image,
+        name: config.template.name,
+        reference: name.to_owned(),
+        digest: format!("sha256:{}", found.digest),
+        tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+        fetched,
+    })
+}
+
+/// Brings an image into the store; tells how many bytes that took.
+pub(in crate::ops) fn bring(
+    sharing: &Sharing<'_>,
+    repository: &dyn Repository,
+    artifact: &Artifact,
+    name: &str,
+) -> Result<(ObjectId, ImageConfig, u64), Error> {
+    let wrong = |what: String| Error::Verification {
+        message: format!("{name}: {what}"),
+        help: None,
+    };
+    let pulled = sharing.pull(repository, artifact, None, name)?;
+    let config = ImageConfig::from_bytes(&pulled.config)
+        .map_err(|error| wrong(format!("its config is {error}")))?;
+    for object in named_by(&config) {
+        if !pulled.objects.contains(&object) && !sharing.store.has_object(&object) {
+            let object = object.id.short();
+            return Err(wrong(format!("its object {object} is not in the artifact")));
+        }
+    }
+    let image = sharing.store.put_bytes(&pulled.config)?;
+    Ok((image.id, config, pulled.fetched))
+}
+
+/// The tag that an image gets when none is asked for: its name in the recipe, or that of the repository.
+fn own_tag(config: &ImageConfig, repository: &dyn Repository) -> Result<TagName, Error> {
+    let name = repository.name();
+    let last = name.rsplit('/').next().unwrap_or(&name);
+    let tag = config.template.name.parse().or_else(|_| last.parse());
+    tag.map_err(|_| Error::Usage {
+        message: format!("\"{}\" cannot be a tag", config.template.name),
+        help: Some("give one with --tag".to_owned()),
+    })
+}
+
+fn missing(name: &str, repository: &dyn Repository) -> Error {
+    Error::NotFound {
+        noun: "image",
+        name: name.to_owned(),
+        help: Some(format!(
+            "\"vmfab tags {}\" lists what is there",
+            repository.name()
+        )),
+    }
+}
+
+/// What a manifest that is none of vmfab's stands for.
+fn what_is(manifest: &crate::registry::Manifest) -> String {
+    use crate::registry::media;
+    let config = manifest.config.media_type.as_str();
+    match &manifest.artifact_type {
+        Some(kind) => format!("it is an artifact of the type {kind}"),
+        None if [media::CONFIG, media::DOCKER_CONFIG].contains(&config) => {
+            "it is a container image".to_owned()
+        }
+        None => format!("its config is of the type {config}"),
+    }
+}
+
+/// The image that a user named by where it lies, which is pulled when it is not here.
+///
+/// # Errors
+/// See [`pull`].
+pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Error> {
+    let options = PullOptions {
+        from: from.clone(),
+        tags: Vec::new(),
+        all_tags: false,
+        platform: None,
+    };
+    let pulled = pull(context, &options)?;
+    let image = pulled.first().map(|image| image.image.to_string());
+    images::find(context, &image.unwrap_or_default())
+}

@@ -1,0 +1,197 @@
+//! Pushing an image.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::super::images::{self, FoundImage};
+use super::super::{Context, Error};
+use super::{platform, sharing};
+use crate::digest::ObjectId;
+use crate::image::ImageConfig;
+use crate::registry::{Descriptor, Location, Version, media};
+use crate::share::{Bundle, IMAGE, PushOptions, Target, named_by};
+
+/// When everything was made, for annotations: vmfab's `SOURCE_DATE_EPOCH`.
+const CREATED: &str = "2020-01-01T00:00:00Z";
+/// What a recipe's metadata of these names becomes (OCI image specification, annotations).
+const KNOWN: [&str; 8] = [
+    "authors",
+    "documentation",
+    "licenses",
+    "revision",
+    "source",
+    "url",
+    "vendor",
+    "base.digest",
+];
+
+/// What to push, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushImage {
+    /// The image, as users name it.
+    pub image: String,
+    /// Where to.
+    pub to: Location,
+    /// Whether packs that are there are left out of account.
+    pub full: bool,
+    /// Whether the tag is to be an index of several architectures, which this image is put into.
+    pub index: bool,
+    /// More annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PushedImage {
+    /// The image.
+    pub image: ObjectId,
+    /// Where it is.
+    pub reference: String,
+    /// The digest of what the tag names.
+    pub digest: String,
+    /// The digest of the image's manifest.
+    pub manifest: String,
+    /// Whether it was there.
+    pub present: bool,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Its packs.
+    pub packs: usize,
+    /// Packs that were made for it.
+    pub new_packs: usize,
+    /// Packs that were linked from another repository of the registry.
+    pub mounted_packs: usize,
+}
+
+/// Pushes an image of the store.
+///
+/// # Errors
+/// There is no such image, a part of it is missing, or the registry does not take it.
+pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error> {
+    let found = images::find(context, &options.image)?;
+    let store = context.store()?;
+    check_whole(&store, &found)?;
+    let target = match &options.to {
+        Location::Registry(reference) if reference.digest.is_some() => {
+            return Err(Error::Usage {
+                message: format!("{reference} names a digest: what is pushed has its own"),
+                help: Some("give a tag, as in registry.example/name:tag".to_owned()),
+            });
+        }
+        to => to.version(),
+    };
+    let target = match target {
+        Some(Version::Tag(tag)) => Target::Tag(tag),
+        _ => Target::Unnamed,
+    };
+    let repository = context.registries().open(&options.to)?;
+    let sharing = sharing(context, &store);
+    let bundle = bundle(&found.config, &options.annotations);
+    let into_index = |tag: &str| -> Result<bool, Error> {
+        if options.index {
+            return Ok(true);
+        }
+        let there = repository.manifest(&Version::Tag(tag.to_owned()))?;
+        Ok(there.is_some_and(|there| there.media_type == media::INDEX))
+    };
+    let index = match &target {
+        Target::Tag(tag) if into_index(tag)? => Some(Version::Tag(tag.clone())),
+        _ if options.index => {
+            return Err(Error::Usage {
+                message: "an index needs a tag".to_owned(),
+                help: Some("give one, as in oci:DIR:TAG".to_owned()),
+            });
+        }
+        _ => None,
+    };
+    let push = PushOptions {
+        target: match index {
+            Some(_) => Target::Digest,
+            None => target,
+        },
+        full: options.full,
+        name: options.image.clone(),
+    };
+    let pushed = sharing.push(&*repository, &bundle, &push)?;
+    let mut digest = pushed.manifest;
+    if let Some(version) = index {
+        let mut manifest = Descriptor::new(media::MANIFEST, &pushed.manifest);
+        manifest.artifact_type = Some(IMAGE.to_owned());
+        manifest.platform = Some(platform(&found.config.template.architecture));
+        digest = sharing.index(&*repository, &version, manifest)?;
+    }
+    repository.finish()?;
+    Ok(PushedImage {
+        image: found.image,
+        reference: options.to.to_string(),
+        digest: format!("sha256:{}", digest.digest),
+        manifest: format!("sha256:{}", pushed.manifest.digest),
+        present: pushed.present,
+        sent: pushed.sent,
+        packs: pushed.packs,
+        new_packs: pushed.new,
+        mounted_packs: pushed.mounted,
+    })
+}
+
+fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Error> {
+    let missing = named_by(&found.config)
+        .into_iter()
+        .filter(|object| !store.has_object(object))
+        .count();
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Error::Failed(super::super::Failure {
+        message: format!(
+            "{missing} of the objects of image {} are not in the store",
+            found.image.short()
+        ),
+        help: Some("build it again, or pull it".to_owned()),
+        ..super::super::Failure::default()
+    }))
+}
+
+/// An image as it is pushed.
+pub(in crate::ops) fn bundle(config: &ImageConfig, more: &BTreeMap<String, String>) -> Bundle {
+    Bundle {
+        kind: IMAGE,
+        config: config.to_bytes(),
+        objects: named_by(config),
+        annotations: annotations(config, more),
+    }
+}
+
+/// Annotations depend on nothing but the image and what the user adds: the same image has the same everywhere.
+fn annotations(config: &ImageConfig, more: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let template = &config.template;
+    let mut annotations = BTreeMap::new();
+    let mut add = |name: &str, value: &str| {
+        annotations.insert(format!("org.opencontainers.image.{name}"), value.to_owned());
+    };
+    add("title", &template.name);
+    add("created", CREATED);
+    if let Some(description) = &template.description {
+        add("description", description);
+    }
+    if let Some(version) = &template.recipe.version {
+        add("version", version);
+    }
+    for (name, value) in &template.metadata {
+        if KNOWN.contains(&name.as_str()) {
+            add(name, value);
+        }
+    }
+    let own =
+        |(name, _): &(&String, &String)| name.contains('.') && !KNOWN.contains(&name.as_str());
+    let named = template.metadata.iter().filter(own);
+    annotations.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+    annotations.insert(
+        "org.vmfab.version".to_owned(),
+        env!("CARGO_PKG_VERSION").to_owned(),
+    );
+    annotations.insert("org.vmfab.recipe".to_owned(), template.recipe.name.clone());
+    annotations.extend(more.clone());
+    annotations
+}

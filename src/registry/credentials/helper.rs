@@ -1,0 +1,211 @@
+//! `docker-credential-NAME`: programs that keep credentials for docker, podman and others.
+//!
+//! `get` reads a server from standard input and prints a JSON object, `store` reads such an object, `erase` reads a
+//! server. Secrets go through pipes only.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Credential;
+use crate::host::{Interrupt, find_program};
+use crate::registry::RegistryError;
+
+/// What a helper prints is not longer.
+const LONGEST: u64 = 1 << 20;
+/// The name under which helpers keep identity tokens.
+const TOKEN_USER: &str = "<token>";
+/// How helpers say that they do not know a server.
+const NOT_FOUND: &str = "credentials not found";
+
+/// A program that keeps credentials.
+pub(super) struct Helper {
+    name: String,
+    program: PathBuf,
+}
+
+/// A helper cannot help.
+#[derive(Debug)]
+pub(super) enum HelperError {
+    Missing(String),
+    Failed { name: String, why: String },
+    Interrupted,
+}
+
+impl HelperError {
+    /// The error of an operation for a registry.
+    pub(super) fn of(self, registry: &str) -> RegistryError {
+        let registry = registry.to_owned();
+        match self {
+            Self::Interrupted => RegistryError::Interrupted,
+            Self::Missing(name) => RegistryError::Credentials {
+                registry,
+                message: format!("the program docker-credential-{name} that keeps them is not installed"),
+                help: "install it, or take its name out of credHelpers and credsStore in the file of credentials"
+                    .to_owned(),
+            },
+            Self::Failed { name, why } => RegistryError::Credentials {
+                registry,
+                message: format!("docker-credential-{name} {why}"),
+                help: format!("try \"docker-credential-{name} list\""),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+impl Helper {
+    /// The program with a name.
+    pub(super) fn find(name: &str) -> Result<Self, HelperError> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let program = name
+            .chars()
+            .all(fine)
+            .then(|| find_program(&format!("docker-credential-{name}")));
+        match program.flatten() {
+            Some(program) => Ok(Self {
+                name: name.to_owned(),
+                program,
+            }),
+            None => Err(HelperError::Missing(name.to_owned())),
+        }
+    }
+
+    /// The credential of a server; `None` when the helper has none.
+    pub(super) fn get(
+        &self,
+        server: &str,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Credential>, HelperError> {
+        let (success, output) = self.run("get", server.as_bytes(), interrupt)?;
+        if !success {
+            let text = String::from_utf8_lossy(&output).into_owned();
+            return match text.contains(NOT_FOUND) {
+                true => Ok(None),
+                false => Err(self.refused(&text)),
+            };
+        }
+        let answer: Answer = serde_json::from_slice(&output)
+            .map_err(|_| self.failed("printed something else than a credential".to_owned()))?;
+        Ok(match (answer.username.as_str(), answer.secret.as_str()) {
+            (_, "") => None,
+            (TOKEN_USER, _) => Some(Credential::Identity(answer.secret)),
+            _ => Some(Credential::Password {
+                user: answer.username,
+                password: answer.secret,
+            }),
+        })
+    }
+
+    /// Keeps a name with a password.
+    pub(super) fn store(
+        &self,
+        server: &str,
+        user: &str,
+        password: &str,
+        interrupt: &Interrupt,
+    ) -> Result<(), HelperError> {
+        let input = serde_json::json!({
+            "ServerURL": server,
+            "Username": user,
+            "Secret": password,
+        });
+        let (success, output) = self.run("store", input.to_string().as_bytes(), interrupt)?;
+        let text = String::from_utf8_lossy(&output).replace(password, "…");
+        success.then_some(()).ok_or_else(|| self.refused(&text))
+    }
+
+    /// Forgets a server.
+    pub(super) fn erase(&self, server: &str, interrupt: &Interrupt) -> Result<(), HelperError> {
+        let (success, output) = self.run("erase", server.as_bytes(), interrupt)?;
+        let text = String::from_utf8_lossy(&output);
+        success.then_some(()).ok_or_else(|| self.refused(&text))
+    }
+
+    /// Whether it succeeded, and what it printed.
+    fn run(
+        &self,
+        action: &str,
+        input: &[u8],
+        interrupt: &Interrupt,
+    ) -> Result<(bool, Vec<u8>), HelperError> {
+        let started = Command::new(&self.program)
+            .arg(action)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child =
+            started.map_err(|error| self.failed(format!("cannot be started: {error}")))?;
+        let (done_to, done) = sync_channel(1);
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = input.to_vec();
+            // A helper need not read what it does not want.
+            std::thread::spawn(move || stdin.write_all(&input));
+        }
+        if let Some(stdout) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut output = Vec::new();
+                let read = stdout.take(LONGEST).read_to_end(&mut output);
+                // Nobody may be there to hear it.
+                let _ = done_to.send(read.map(|_| output));
+            });
+        }
+        loop {
+            match done.recv_timeout(Duration::from_millis(50)) {
+                Ok(output) => {
+                    let ended = child.wait();
+                    return match (output, ended) {
+                        (Ok(output), Ok(status)) => Ok((status.success(), output)),
+                        (Err(error), _) | (_, Err(error)) => {
+                            Err(self.failed(format!("cannot be read: {error}")))
+                        }
+                    };
+                }
+                Err(RecvTimeoutError::Timeout) if !interrupt.requested() => {}
+                Err(_) => {
+                    // It may be over already.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(match interrupt.requested() {
+                        true => HelperError::Interrupted,
+                        false => self.failed("cannot be read".to_owned()),
+                    });
+                }
+            }
+        }
+    }
+
+    fn failed(&self, why: String) -> HelperError {
+        HelperError::Failed {
+            name: self.name.clone(),
+            why,
+        }
+    }
+
+    fn refused(&self, output: &str) -> HelperError {
+        let line = output.lines().next().unwrap_or_default().trim();
+        let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.failed(match line.is_empty() {
+            true => "failed".to_owned(),
+            false => format!("failed: {line}"),
+        })
+    }
+}
+
+impl fmt::Display for Helper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "docker-credential-{}", self.name)
+    }
+}

@@ -1,0 +1,298 @@
+//! Who asks: challenges of the registry, tokens and their renewal.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64ct::{Base64, Encoding};
+use serde::Deserialize;
+
+use super::challenge::Challenge;
+use super::host::{Failure, Host, said};
+use crate::http::{Method, Request, Response, Scheme, Url, escape, header};
+use crate::registry::RegistryError;
+use crate::registry::credentials::{Credential, Credentials};
+
+/// What a token server answers is not longer.
+const LONGEST_ANSWER: u64 = 256 << 10;
+/// How long a token is good when its server does not say (distribution specification).
+const USUAL_LIFE: u64 = 60;
+/// No token is used for the last part of its life that is left, up to so long: clocks and networks differ.
+const MARGIN: Duration = Duration::from_secs(10);
+/// How this program is called where tokens are made.
+const CLIENT: &str = "vmfab";
+
+/// Whose credentials a repository is asked with. They are looked for when the registry wants to know.
+pub(super) struct Identity {
+    registry: String,
+    repository: String,
+    credentials: Arc<Credentials>,
+    found: Mutex<Option<Option<Arc<Credential>>>>,
+}
+
+impl Identity {
+    pub(super) fn new(registry: &str, repository: &str, credentials: Arc<Credentials>) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            credentials,
+            found: Mutex::default(),
+        }
+    }
+
+    /// This credential, whatever is saved.
+    pub(super) fn given(
+        registry: &str,
+        credential: Credential,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        let identity = Self::new(registry, "", credentials);
+        *lock(&identity.found) = Some(Some(Arc::new(credential)));
+        identity
+    }
+
+    fn credential(&self) -> Result<Option<Arc<Credential>>, RegistryError> {
+        let mut found = lock(&self.found);
+        if let Some(found) = &*found {
+            return Ok(found.clone());
+        }
+        let known = self.credentials.find(&self.registry, &self.repository)?;
+        let credential = known.map(|known| Arc::new(known.credential));
+        *found = Some(credential.clone());
+        Ok(credential)
+    }
+
+    /// Whether credentials were found when they were looked for.
+    pub(super) fn known(&self) -> bool {
+        matches!(&*lock(&self.found), Some(Some(_)))
+    }
+
+    /// A text of a server without the secret, should it be in it.
+    pub(super) fn scrub(&self, text: String) -> String {
+        match &*lock(&self.found) {
+            Some(Some(credential)) if !credential.secret().is_empty() => {
+                text.replace(credential.secret(), "…")
+            }
+            _ => text,
+        }
+    }
+}
+
+struct Token {
+    header: String,
+    ends: Instant,
+}
+
+/// What is known of how a registry wants to be asked.
+#[derive(Default)]
+pub(super) struct Auth {
+    challenge: Mutex<Option<Challenge>>,
+    /// By whom and for what.
+    tokens: Mutex<HashMap<String, Token>>,
+    /// Held while a token is fetched: one is enough for many threads.
+    fetching: Mutex<()>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Auth {
+    /// What to say of who asks; `None` when the registry did not want to know so far, or nobody is known.
+    pub(super) fn authorization(
+        &self,
+        host: &Host,
+        scopes: &[String],
+        identity: &Identity,
+    ) -> Result<Option<String>, Failure> {
+        let challenge = lock(&self.challenge).clone();
+        match challenge {
+            None => Ok(None),
+            Some(Challenge::Basic) => Ok(match identity.credential()?.as_deref() {
+                Some(Credential::Password { user, password }) => Some(basic(user, password)),
+                Some(Credential::Token(token)) => Some(format!("Bearer {token}")),
+                Some(Credential::Identity(_)) | None => None,
+            }),
+            Some(Challenge::Bearer { realm, service }) => {
+                let credential = identity.credential()?;
+                if let Some(Credential::Token(token)) = credential.as_deref() {
+                    return Ok(Some(format!("Bearer {token}")));
+                }
+                let key = format!("{} {}", identity.repository, scopes.join(" "));
+                if let Some(header) = self.cached(&key) {
+                    return Ok(Some(header));
+                }
+                let _fetching = lock(&self.fetching);
+                if let Some(header) = self.cached(&key) {
+                    return Ok(Some(header));
+                }
+                let request = TokenRequest {
+                    host,
+                    realm: &realm,
+                    service: service.as_deref(),
+                    scopes,
+                    identity,
+                };
+                let token = request.fetch(credential.as_deref())?;
+                let header = token.header.clone();
+                lock(&self.tokens).insert(key, token);
+                Ok(Some(header))
+            }
+        }
+    }
+
+    /// Learns from a refusal of what was `said`; whether another try may end otherwise.
+    pub(super) fn learn(&self, response: &Response, said: Option<&str>) -> bool {
+        let values = response.headers.get_all(header::WWW_AUTHENTICATE);
+        let values = values.iter().filter_map(|value| value.to_str().ok());
+        let Some(new) = Challenge::of(values) else {
+            return false;
+        };
+        let old = lock(&self.challenge).replace(new.clone());
+        if let Some(said) = said {
+            lock(&self.tokens).retain(|_, token| token.header != said);
+        }
+        // A password, or a token that was made by somebody else, is no better the second time.
+        let renewable = matches!(new, Challenge::Bearer { .. });
+        said.is_none() || renewable || old.as_ref() != Some(&new)
+    }
+
+    fn cached(&self, key: &str) -> Option<String> {
+        let tokens = lock(&self.tokens);
+        let token = tokens.get(key)?;
+        (Instant::now() < token.ends).then(|| token.header.clone())
+    }
+}
+
+/// A token to be fetched.
+struct TokenRequest<'a> {
+    host: &'a Host,
+    realm: &'a str,
+    service: Option<&'a str>,
+    scopes: &'a [String],
+    identity: &'a Identity,
+}
+
+impl TokenRequest<'_> {
+    fn fetch(&self, credential: Option<&Credential>) -> Result<Token, Failure> {
+        let realm: Url = self
+            .realm
+            .parse()
+            .map_err(|error| self.wrong("of its tokens", &format!("is wrong: {error}")))?;
+        let secure = self.host.base()?.scheme() == Scheme::Https;
+        if secure && realm.scheme() == Scheme::Http {
+            let place = format!("{realm} of its tokens");
+            return Err(self
+                .wrong(&place, "is not secure, and the registry is")
+                .into());
+        }
+        let response = match credential {
+            Some(Credential::Identity(token)) => self.post(realm, token)?,
+            other => self.get(realm, other)?,
+        };
+        self.read(response)
+    }
+
+    fn get(&self, realm: Url, credential: Option<&Credential>) -> Result<Response, Failure> {
+        let mut url = realm;
+        if let Some(service) = self.service {
+            url = url.with_parameter("service", service);
+        }
+        for scope in self.scopes {
+            url = url.with_parameter("scope", scope);
+        }
+        let mut request = Request::new(Method::GET, url.without_user());
+        if let Some(Credential::Password { user, password }) = credential {
+            request = request.header(header::AUTHORIZATION, &basic(user, password));
+        }
+        Ok(self.host.client().send(request)?)
+    }
+
+    /// As OAuth 2 has it (RFC 6749, section 6).
+    fn post(&self, realm: Url, token: &str) -> Result<Response, Failure> {
+        let mut form = format!(
+            "grant_type=refresh_token&client_id={CLIENT}&refresh_token={}",
+            escape(token)
+        );
+        if let Some(service) = self.service {
+            form += &format!("&service={}", escape(service));
+        }
+        if !self.scopes.is_empty() {
+            form += &format!("&scope={}", escape(&self.scopes.join(" ")));
+        }
+        let length = form.len() as u64;
+        let request = Request::new(Method::POST, realm.without_user())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(std::io::Cursor::new(form), length);
+        Ok(self.host.client().send(request)?)
+    }
+
+    fn read(&self, response: Response) -> Result<Token, Failure> {
+        if let Some(error) = response
+            .failure()
+            .filter(crate::http::HttpError::is_transient)
+        {
+            return Err(error.into());
+        }
+        let status = response.status;
+        if !status.is_success() {
+            let message = self.identity.scrub(said(response));
+            return Err(RegistryError::Denied {
+                registry: self.host.name().to_owned(),
+                what: self.what(),
+                message,
+                known: self.identity.known(),
+            }
+            .into());
+        }
+        let mut bytes = Vec::new();
+        let mut body = response.body.take(LONGEST_ANSWER);
+        let read = body.read_to_end(&mut bytes);
+        read.map_err(Failure::of_reading)?;
+        // What the server says may hold the token, so the cause is not told.
+        let unusable = || self.wrong("of its tokens", "gave something that is no token");
+        let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
+        let token = answer.token.or(answer.access_token);
+        let token = token
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+        let token = token.ok_or_else(unusable)?;
+        let life = Duration::from_secs(answer.expires_in.unwrap_or(USUAL_LIFE).min(86_400));
+        Ok(Token {
+            header: format!("Bearer {token}"),
+            ends: Instant::now() + life.saturating_sub(MARGIN.min(life / 4)),
+        })
+    }
+
+    /// What is asked for, for people.
+    fn what(&self) -> String {
+        match self.scopes.first() {
+            Some(scope) => scope
+                .strip_prefix("repository:")
+                .and_then(|scope| scope.rsplit_once(':'))
+                .map_or_else(|| scope.clone(), |(name, _)| name.to_owned()),
+            None => "it".to_owned(),
+        }
+    }
+
+    fn wrong(&self, what: &str, reason: &str) -> RegistryError {
+        RegistryError::Invalid {
+            place: self.host.name().to_owned(),
+            what: format!("the server {what}"),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// `Basic …` (RFC 7617).
+fn basic(user: &str, password: &str) -> String {
+    let word = Base64::encode_string(format!("{user}:{password}").as_bytes());
+    format!("Basic {word}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,479 @@
+//! One registry: its address, its connections, and requests that are tried again.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::auth::{Auth, Identity};
+use super::certificates;
+use super::sending::Sending;
+use crate::event::{Event, Sink};
+use crate::host::Interrupt;
+use crate::http::{
+    self, Client, HeaderName, HttpError, Method, Proxies, Request, Response, RetryPolicy, Scheme,
+    Settings, StatusCode, Url, header,
+};
+use crate::registry::{RegistriesOptions, RegistryError};
+
+/// What Docker Hub's registry is.
+const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+/// What is read of an answer that only says what went wrong.
+const LONGEST_MESSAGE: u64 = 64 << 10;
+/// What is shown of it, in characters.
+const SHOWN_MESSAGE: usize = 300;
+/// Bodies of so many bytes are sent when the registry says that it takes them.
+const EXPECTING: u64 = 1 << 20;
+/// How long a server is waited for when the user gave up and something is still to be cleaned up.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// One registry. Threads share it.
+pub(in crate::registry) struct Host {
+    /// As references have it.
+    name: String,
+    /// Where it is.
+    address: String,
+    client: Client,
+    settings: Settings,
+    farewell: OnceLock<Client>,
+    scheme: OnceLock<Scheme>,
+    auth: Auth,
+    retry: RetryPolicy,
+    sink: Arc<dyn Sink>,
+    interrupt: Interrupt,
+    /// Blobs of so many bytes are refused in one piece.
+    refused_whole: AtomicU64,
+}
+
+/// Where a request goes.
+pub(super) enum Target<'a> {
+    /// Below `/v2/`.
+    Path(&'a str),
+    /// Where the registry said.
+    Url(&'a Url),
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) target: Target<'a>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    /// What must be allowed.
+    pub(super) scopes: &'a [String],
+    pub(super) body: Option<&'a Sending<'a>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, target: Target<'a>, scopes: &'a [String]) -> Self {
+        Self {
+            method,
+            target,
+            headers: Vec::new(),
+            scopes,
+            body: None,
+        }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) const fn body(mut self, body: &'a Sending<'a>) -> Self {
+        self.body = Some(body);
+        self
+    }
+}
+
+/// Why a request failed: a try later may succeed, or not.
+pub(super) enum Failure {
+    Http(HttpError),
+    Final(RegistryError),
+}
+
+impl Failure {
+    /// The body of an answer could not be read.
+    pub(super) fn of_reading(error: io::Error) -> Self {
+        let host = String::new();
+        let other = |error: io::Error| HttpError::Other {
+            host,
+            message: error.to_string(),
+        };
+        Self::Http(match error.downcast::<HttpError>() {
+            Ok(error) => error,
+            Err(error) => other(error),
+        })
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Host {
+    pub(in crate::registry) fn new(
+        name: &str,
+        options: &RegistriesOptions,
+        sink: Arc<dyn Sink>,
+        interrupt: Interrupt,
+    ) -> Self {
+        let address = match name {
+            name if name == DOCKER_HUB.0 => DOCKER_HUB.1,
+            name => name,
+        };
+        let configured = options.config.registries.get(name).cloned();
+        let configured = configured.unwrap_or_default();
+        let host: Option<Url> = format!("https://{address}/").parse().ok();
+        let bare = host.as_ref().map(|url| url.host().to_owned());
+        let loopback = bare.as_deref().is_some_and(is_loopback);
+        let mut settings = options.settings.clone();
+        let authorities = &mut settings.certificate_authorities;
+        authorities.extend(options.config.certificate_authorities.iter().cloned());
+        authorities.extend(configured.authority);
+        authorities.extend(certificates::of(address));
+        if loopback {
+            settings.proxies = Proxies::default();
+        }
+        if options.access.insecure || configured.insecure {
+            settings.unverified.clone_from(&bare);
+            sink.emit(Event::Warning {
+                message: format!("{name} is not asked to prove who it is"),
+            });
+        }
+        let scheme = OnceLock::new();
+        if options.access.plain_http || configured.plain_http {
+            // It was empty.
+            let _ = scheme.set(Scheme::Http);
+        } else if !loopback {
+            let _ = scheme.set(Scheme::Https);
+        }
+        Self {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            client: Client::new(settings.clone(), interrupt.clone()),
+            settings,
+            farewell: OnceLock::new(),
+            scheme,
+            auth: Auth::default(),
+            retry: options.retry,
+            sink,
+            interrupt,
+            refused_whole: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// As references have it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) const fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    pub(super) const fn retry_policy(&self) -> RetryPolicy {
+        self.retry
+    }
+
+    /// Its root. A registry on this host is tried with TLS first, and without when it has none.
+    pub(super) fn base(&self) -> Result<Url, Failure> {
+        if let Some(scheme) = self.scheme.get() {
+            return self.root(*scheme);
+        }
+        let found = self.probe()?;
+        self.root(*self.scheme.get_or_init(|| found))
+    }
+
+    fn probe(&self) -> Result<Scheme, Failure> {
+        let ask = |scheme| -> Result<(), Failure> {
+            let url = self
+                .root(scheme)?
+                .join("/v2/")
+                .map_err(|_| self.unusable())?;
+            let response = self.client.send(Request::new(Method::GET, url))?;
+            drain(response);
+            Ok(())
+        };
+        match ask(Scheme::Https) {
+            Ok(()) => Ok(Scheme::Https),
+            Err(Failure::Http(error)) if error.may_lack_tls() => {
+                ask(Scheme::Http).map(|()| Scheme::Http)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn root(&self, scheme: Scheme) -> Result<Url, Failure> {
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let url = format!("{scheme}://{}/", self.address).parse();
+        url.map_err(|_| self.unusable().into())
+    }
+
+    fn unusable(&self) -> RegistryError {
+        RegistryError::Invalid {
+            place: self.name.clone(),
+            what: "its name".to_owned(),
+            reason: "makes no URL".to_owned(),
+        }
+    }
+
+    /// Does `work` until it succeeds or fails for good; waits are told.
+    pub(super) fn retry<T>(
+        &self,
+        place: &str,
+        mut work: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, RegistryError> {
+        let told = |error: &HttpError, pause: Duration| self.told(error, pause);
+        let done = http::retry(self.retry, &self.interrupt, &told, || match work() {
+            Ok(done) => Ok(Ok(done)),
+            Err(Failure::Final(error)) => Ok(Err(error)),
+            Err(Failure::Http(error)) => Err(error),
+        });
+        done.unwrap_or_else(|error| Err(of_http(place, error)))
+    }
+
+    /// Tells that there will be another try.
+    pub(super) fn told(&self, error: &HttpError, pause: Duration) {
+        self.sink.emit(Event::RegistryRetrying {
+            registry: self.name.clone(),
+            error: error.to_string(),
+            seconds: pause.as_secs_f64(),
+        });
+    }
+
+    /// The answer to a request, which is tried again as long as that may help. It is no refusal of access.
+    pub(super) fn call(
+        &self,
+        call: &Call<'_>,
+        identity: &Identity,
+        place: &str,
+    ) -> Result<Response, RegistryError> {
+        self.retry(place, || self.once(call, identity))
+    }
+
+    /// The same without other tries, but with the credentials that the registry asks for.
+    pub(super) fn once(&self, call: &Call<'_>, identity: &Identity) -> Result<Response, Failure> {
+        let base = self.base()?;
+        let mut url = match call.target {
+            Target::Path(path) => base
+                .join(&format!("/v2/{path}"))
+                .map_err(|_| self.unusable())?,
+            Target::Url(url) => url.clone(),
+        };
+        let (mut renewed, mut moved) = (false, 0);
+        loop {
+            let own = url.same_server(&base);
+            let authorization = match own {
+                true => self.auth.authorization(self, call.scopes, identity)?,
+                false => None,
+            };
+            let response = self.transmit(call, &url, authorization.as_deref())?;
+            let status = response.status;
+            if matches!(
+                status,
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+            ) && moved < 5
+                && let Some(to) = response.header(header::LOCATION)
+            {
+                url = self.place_of(&response.url, to)?;
+                moved += 1;
+                drain(response);
+                continue;
+            }
+            let asks = status == StatusCode::UNAUTHORIZED && response.url.same_server(&base);
+            if asks && !renewed && self.auth.learn(&response, authorization.as_deref()) {
+                renewed = true;
+                drain(response);
+                continue;
+            }
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return Err(RegistryError::Denied {
+                    registry: self.name.clone(),
+                    what: what_of(call),
+                    message: identity.scrub(said(response)),
+                    known: identity.known(),
+                }
+                .into());
+            }
+            return match response.failure().filter(HttpError::is_transient) {
+                Some(error) => Err(error.into()),
+                None => Ok(response),
+            };
+        }
+    }
+
+    fn transmit(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        authorization: Option<&str>,
+    ) -> Result<Response, Failure> {
+        let mut request = Request::new(call.method.clone(), url.without_user());
+        for (name, value) in &call.headers {
+            request = request.header(name.clone(), value);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let Some(sending) = call.body else {
+            if matches!(call.method, Method::POST | Method::PUT | Method::PATCH) {
+                request = request.body(io::empty(), 0);
+            }
+            return Ok(self.client.send(request)?);
+        };
+        let (feed, flow) = sending.start().map_err(RegistryError::Source)?;
+        if sending.length >= EXPECTING {
+            request = request.header(header::EXPECT, "100-continue");
+        }
+        let request = request.body(feed, sending.length);
+        let answer = self
+            .client
+            .send_watched(request, &mut || sending.tell(&flow));
+        flow.end();
+        match (answer, flow.failure()) {
+            (Err(_), Some(error)) => Err(RegistryError::Source(error).into()),
+            (answer, _) => Ok(answer?),
+        }
+    }
+
+    /// The URL that a `Location` means. What a registry behind a proxy that adds TLS says of itself may lack the
+    /// `s`; anything else that is not secure is refused when the registry is.
+    pub(super) fn place_of(&self, asked: &Url, location: &str) -> Result<Url, Failure> {
+        let wrong = |reason: String| RegistryError::Invalid {
+            place: self.name.clone(),
+            what: "the place that it refers to".to_owned(),
+            reason,
+        };
+        let url = asked
+            .join(location)
+            .map_err(|error| wrong(format!("is wrong: {error}")))?;
+        let base = self.base()?;
+        if base.scheme() == Scheme::Https && url.scheme() == Scheme::Http {
+            if url.host() != base.host() {
+                return Err(wrong(format!("is not secure: {}", url.without_query())).into());
+            }
+            return Ok(url.at_server(&base));
+        }
+        Ok(url)
+    }
+
+    /// Gives up what is under way at `url`: tried once, also when the user gave up.
+    pub(super) fn cancel(&self, url: &Url, scopes: &[String], identity: &Identity) {
+        let Ok(interrupt) = Interrupt::new() else {
+            return;
+        };
+        let settings = Settings {
+            connect: FAREWELL,
+            stalled: FAREWELL,
+            ..self.settings.clone()
+        };
+        let client = self
+            .farewell
+            .get_or_init(|| Client::new(settings, interrupt));
+        let mut request = Request::new(Method::DELETE, url.without_user());
+        let own = self.base().is_ok_and(|base| url.same_server(&base));
+        if own && let Ok(Some(said)) = self.auth.authorization(self, scopes, identity) {
+            request = request.header(header::AUTHORIZATION, &said);
+        }
+        // The registry drops it some day by itself.
+        if let Ok(response) = client.send(request) {
+            drain(response);
+        }
+    }
+
+    /// Blobs of `size` bytes are not taken in one piece.
+    pub(super) fn refuses_whole(&self, size: u64) -> bool {
+        size >= self.refused_whole.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that one was not.
+    pub(super) fn learn_refusal(&self, size: u64) {
+        self.refused_whole.fetch_min(size, Ordering::Relaxed);
+    }
+}
+
+/// The error of an operation at a place.
+pub(super) fn of_http(place: &str, error: HttpError) -> RegistryError {
+    match error {
+        HttpError::Interrupted => RegistryError::Interrupted,
+        error => RegistryError::Http {
+            place: place.to_owned(),
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Reads an answer that says nothing to its end, so that its connection can be used again.
+pub(super) fn drain(response: Response) {
+    // A connection that is cut is one less.
+    let _ = io::copy(&mut response.body.take(LONGEST_MESSAGE), &mut io::sink());
+}
+
+/// What a registry says about a refusal: its error codes and messages, or the status.
+pub(super) fn said(response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Answer {
+        errors: Vec<Problem>,
+    }
+    #[derive(Deserialize)]
+    struct Problem {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let status = response.status;
+    let mut bytes = Vec::new();
+    let read = response.body.take(LONGEST_MESSAGE).read_to_end(&mut bytes);
+    let answer: Option<Answer> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
+    let problems = answer.map(|answer| answer.errors).unwrap_or_default();
+    let texts = problems.iter().map(|problem| match &*problem.code {
+        "" => problem.message.clone(),
+        code => format!("{code}: {}", problem.message),
+    });
+    let text = texts.collect::<Vec<_>>().join("; ");
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(SHOWN_MESSAGE)
+        .collect();
+    match text.trim() {
+        "" => match status.canonical_reason() {
+            Some(reason) => format!("it answers {} ({reason})", status.as_u16()),
+            None => format!("it answers {}", status.as_u16()),
+        },
+        text => text.to_owned(),
+    }
+}
+
+/// What a request is about, for people.
+fn what_of(call: &Call<'_>) -> String {
+    let scope = call.scopes.first().and_then(|scope| {
+        let (name, _) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+        Some(name.to_owned())
+    });
+    scope.unwrap_or_else(|| "it".to_owned())
+}
+
+/// Whether a host is this one.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}

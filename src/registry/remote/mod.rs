@@ -1,0 +1,268 @@
+//! Repositories of registries, over HTTP (OCI distribution specification 1.1).
+//!
+//! ```text
+//! Remote ── Call ──► Host ── Request ──► Client          one Remote for each repository,
+//!   │ mod: manifests  │ auth: tokens      (crate::http)  one Host for each registry
+//!   │ blob: downloads │ certificates
+//!   │ upload, chunks  │ challenge
+//!   │ tags            │
+//! ```
+
+mod auth;
+mod blob;
+mod certificates;
+mod challenge;
+mod host;
+mod sending;
+mod tags;
+mod upload;
+
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sha2::Digest as _;
+
+use self::auth::Identity;
+pub(super) use self::host::Host;
+use self::host::{Call, Failure, Target, drain, said};
+use self::sending::Sending;
+use super::credentials::{Credential, Credentials};
+use super::{
+    Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Progress, Reference,
+    RegistryError, Repository, Version, media,
+};
+use crate::digest::Sha256;
+use crate::http::{HeaderName, Method, Response, StatusCode, header};
+
+/// The header with the digest of what is given or was taken.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A repository of a registry.
+#[derive(Clone)]
+pub(super) struct Remote {
+    host: Arc<Host>,
+    identity: Arc<Identity>,
+    /// Without the host.
+    repository: String,
+    /// `HOST/NAME`.
+    name: String,
+    reading: Arc<[String]>,
+    writing: Arc<[String]>,
+}
+
+impl Remote {
+    pub(super) fn new(
+        host: Arc<Host>,
+        reference: &Reference,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        let repository = reference.repository.clone();
+        Self {
+            host,
+            identity: Arc::new(Identity::new(&reference.registry, &repository, credentials)),
+            name: reference.name(),
+            reading: [format!("repository:{repository}:pull")].into(),
+            writing: [format!("repository:{repository}:pull,push")].into(),
+            repository,
+        }
+    }
+
+    /// What the registry answered instead of doing what it was asked.
+    fn refusal(&self, what: &str, response: Response) -> RegistryError {
+        let (place, what) = (self.name.clone(), what.to_owned());
+        match response.status {
+            StatusCode::NOT_FOUND => RegistryError::Missing { place, what },
+            _ => RegistryError::Refused {
+                place,
+                what,
+                message: self.identity.scrub(said(response)),
+            },
+        }
+    }
+
+    fn invalid(&self, what: &str, reason: impl Into<String>) -> RegistryError {
+        RegistryError::Invalid {
+            place: self.name.clone(),
+            what: what.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// One try to get a manifest.
+    fn fetch_manifest(&self, version: &Version) -> Result<Option<Fetched>, Failure> {
+        let what = what_manifest(version);
+        let path = format!("{}/manifests/{version}", self.repository);
+        let call = Call::new(Method::GET, Target::Path(&path), &self.reading)
+            .header(header::ACCEPT, media::ALL_MANIFESTS.join(", "));
+        let response = self.host.once(&call, &self.identity)?;
+        if response.status == StatusCode::NOT_FOUND {
+            drain(response);
+            return Ok(None);
+        }
+        if response.status != StatusCode::OK {
+            return Err(self.refusal(&what, response).into());
+        }
+        let too_long = || self.invalid(&what, format!("is longer than {MAX_MANIFEST} bytes"));
+        let told = response.header(header::CONTENT_LENGTH);
+        let told: Option<u64> = told.and_then(|told| told.parse().ok());
+        if told.is_some_and(|told| told > MAX_MANIFEST as u64) {
+            return Err(too_long().into());
+        }
+        let given = response.header(header::CONTENT_TYPE).unwrap_or_default();
+        let given = given
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let named = response.header(CONTENT_DIGEST).map(str::to_owned);
+        let mut bytes = Vec::new();
+        let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
+        body.read_to_end(&mut bytes).map_err(Failure::of_reading)?;
+        if bytes.len() > MAX_MANIFEST {
+            return Err(too_long().into());
+        }
+        let digest = digest_of(&bytes);
+        let expected = match version {
+            Version::Digest(digest) => Some(*digest),
+            // A digest of another kind says nothing here.
+            Version::Tag(_) => named
+                .as_deref()
+                .and_then(|named| named.strip_prefix("sha256:")?.parse().ok()),
+        };
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            let reason = format!("is sha256:{digest}, not sha256:{expected}");
+            return Err(self.invalid(&what, reason).into());
+        }
+        Ok(Some(Fetched {
+            digest,
+            media_type: own_media_type(&bytes).unwrap_or(given),
+            bytes,
+        }))
+    }
+}
+
+impl Repository for Remote {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError> {
+        self.host.retry(&self.name, || self.fetch_manifest(version))
+    }
+
+    fn put_manifest(
+        &self,
+        version: &Version,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError> {
+        let what = what_manifest(version);
+        let digest = digest_of(bytes);
+        if matches!(version, Version::Digest(other) if *other != digest) {
+            return Err(self.invalid(&what, format!("is sha256:{digest}")));
+        }
+        if bytes.len() > MAX_MANIFEST {
+            let reason = format!("is longer than {MAX_MANIFEST} bytes");
+            return Err(self.invalid(&what, reason));
+        }
+        let path = format!("{}/manifests/{version}", self.repository);
+        let source = bytes.to_vec();
+        let sending = Sending::whole(&source, bytes.len() as u64);
+        let call = Call::new(Method::PUT, Target::Path(&path), &self.writing)
+            .header(header::CONTENT_TYPE, media_type)
+            .body(&sending);
+        let response = self.host.call(&call, &self.identity, &self.name)?;
+        if !response.status.is_success() {
+            return Err(self.refusal(&what, response));
+        }
+        let named = response.header(CONTENT_DIGEST).map(str::to_owned);
+        drain(response);
+        match named
+            .as_deref()
+            .and_then(|named| named.strip_prefix("sha256:"))
+        {
+            Some(other) if other != digest.to_string() => {
+                let reason = format!("was sent as sha256:{digest} and taken as sha256:{other}");
+                Err(self.invalid(&what, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError> {
+        self.blob_is_there(blob, &self.reading)
+    }
+
+    fn read_blob(
+        &self,
+        blob: &Blob,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, RegistryError> {
+        blob::open(self, blob, range)
+    }
+
+    fn put_blob(
+        &self,
+        blob: &Blob,
+        source: &dyn BlobSource,
+        mounts: &[String],
+        progress: &Progress<'_>,
+    ) -> Result<Delivered, RegistryError> {
+        upload::put(self, blob, source, mounts, progress)
+    }
+
+    fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        tags::list(self)
+    }
+}
+
+/// Asks a registry whether it knows a credential.
+pub(super) fn check(
+    host: &Host,
+    credential: Credential,
+    credentials: Arc<Credentials>,
+) -> Result<(), RegistryError> {
+    let identity = Identity::given(host.name(), credential, credentials);
+    let call = Call::new(Method::GET, Target::Path(""), &[]);
+    let response = host.call(&call, &identity, host.name())?;
+    if response.status.is_success() {
+        drain(response);
+        return Ok(());
+    }
+    Err(RegistryError::Invalid {
+        place: host.name().to_owned(),
+        what: "it".to_owned(),
+        reason: format!("is no registry: {}", identity.scrub(said(response))),
+    })
+}
+
+/// A manifest, for people.
+fn what_manifest(version: &Version) -> String {
+    match version {
+        Version::Tag(tag) => format!("manifest of tag \"{tag}\""),
+        Version::Digest(digest) => format!("manifest sha256:{digest}"),
+    }
+}
+
+/// A blob, for people.
+fn what_blob(blob: &Blob) -> String {
+    format!("blob sha256:{}", blob.digest)
+}
+
+fn digest_of(bytes: &[u8]) -> Sha256 {
+    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
+}
+
+/// What a manifest says that it is.
+fn own_media_type(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        media_type: Option<String>,
+    }
+    let head: Head = serde_json::from_slice(bytes).ok()?;
+    head.media_type
+}

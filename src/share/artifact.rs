@@ -1,0 +1,256 @@
+//! What a manifest of vmfab's says (`store-format/oci-mapping.md`). Pure.
+
+use std::collections::BTreeMap;
+
+use base64ct::{Base64, Encoding};
+
+use crate::registry::{Blob, Descriptor, Manifest, media};
+
+/// `artifactType` of an image.
+pub const IMAGE: &str = "application/vnd.vmfab.image.v1";
+/// `artifactType` of the result of a step.
+pub const RESULT: &str = "application/vnd.vmfab.result.v1";
+/// The config of an image.
+pub(super) const IMAGE_CONFIG: &str = "application/vnd.vmfab.image.config.v1+json";
+/// The config of a result.
+pub(super) const RESULT_CONFIG: &str = "application/vnd.vmfab.result.config.v1+json";
+/// The list of objects.
+pub(super) const OBJECTS: &str = "application/vnd.vmfab.objects.v1+zstd";
+/// A pack.
+pub(super) const PACK: &str = "application/vnd.vmfab.pack.v1";
+/// Where the table of a pack begins, in bytes.
+const TABLE: &str = "org.vmfab.pack.table";
+
+/// The longest config that is read.
+pub(super) const MAX_CONFIG: u64 = 16 << 20;
+/// The longest list of objects that is read.
+pub(super) const MAX_OBJECTS: u64 = 64 << 20;
+/// The most packs of an artifact that is made here.
+pub(super) const MAX_PACKS: usize = 90;
+/// The longest config that is in the manifest, too.
+const MAX_DATA: usize = 64 << 10;
+
+/// A pack as an artifact names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackRef {
+    /// The file.
+    pub blob: Blob,
+    /// Where its table begins.
+    pub table_offset: u64,
+}
+
+/// One artifact of vmfab's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// [`IMAGE`] or [`RESULT`].
+    pub kind: String,
+    /// Its config.
+    pub config: Blob,
+    /// The config, when the manifest has it.
+    pub config_data: Option<Vec<u8>>,
+    /// The list of its objects; `None` when it has no content.
+    pub objects: Option<Blob>,
+    /// The packs, by the numbers that the list uses.
+    pub packs: Vec<PackRef>,
+    /// What whoever made it says of it.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Artifact {
+    /// The manifest.
+    #[must_use]
+    pub fn to_manifest(&self) -> Manifest {
+        let config_type = match self.kind.as_str() {
+            RESULT => RESULT_CONFIG,
+            _ => IMAGE_CONFIG,
+        };
+        let mut config = Descriptor::new(config_type, &self.config);
+        config.data = self
+            .config_data
+            .as_ref()
+            .filter(|data| data.len() <= MAX_DATA)
+            .map(|data| Base64::encode_string(data));
+        let objects = self
+            .objects
+            .iter()
+            .map(|blob| Descriptor::new(OBJECTS, blob));
+        let packs = self.packs.iter().map(|pack| {
+            let mut descriptor = Descriptor::new(PACK, &pack.blob);
+            let place = (TABLE.to_owned(), pack.table_offset.to_string());
+            descriptor.annotations.extend([place]);
+            descriptor
+        });
+        let mut layers: Vec<Descriptor> = objects.chain(packs).collect();
+        if layers.is_empty() {
+            // A manifest has a layer; this one stands for none.
+            layers.push(Descriptor::new(media::EMPTY, &empty()));
+        }
+        Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.to_owned()),
+            artifact_type: Some(self.kind.clone()),
+            config,
+            layers,
+            subject: None,
+            annotations: self.annotations.clone(),
+        }
+    }
+
+    /// What a manifest says; `None` when it is none of vmfab's.
+    ///
+    /// # Errors
+    /// It is one of vmfab's and wrong: a phrase that goes on after what it is.
+    pub fn of_manifest(manifest: &Manifest) -> Result<Option<Self>, String> {
+        let kind = manifest.artifact_type.as_deref();
+        // Registries of old drop the artifact type; the config's media type tells as well.
+        let kind = match (kind, manifest.config.media_type.as_str()) {
+            (Some(IMAGE) | None, IMAGE_CONFIG) => IMAGE,
+            (Some(RESULT) | None, RESULT_CONFIG) => RESULT,
+            (Some(kind), _) if kind.starts_with("application/vnd.vmfab.") => {
+                return Err(format!(
+                    "is of a kind that this vmfab does not know: {kind}"
+                ));
+            }
+            _ => return Ok(None),
+        };
+        let config = manifest.config.blob()?;
+        if config.size > MAX_CONFIG {
+            return Err(format!("has a config of {} bytes", config.size));
+        }
+        let data = manifest.config.data.as_deref();
+        let config_data = match data.map(Base64::decode_vec) {
+            None => None,
+            Some(Ok(data)) if is_blob(&data, &config) => Some(data),
+            Some(_) => return Err("has a config that is not what its digest says".to_owned()),
+        };
+        let mut artifact = Self {
+            kind: kind.to_owned(),
+            config,
+            config_data,
+            objects: None,
+            packs: Vec::new(),
+            annotations: manifest.annotations.clone(),
+        };
+        for layer in &manifest.layers {
+            let blob = layer.blob()?;
+            match layer.media_type.as_str() {
+                OBJECTS if artifact.objects.is_none() && blob.size <= MAX_OBJECTS => {
+                    artifact.objects = Some(blob);
+                }
+                PACK => artifact.packs.push(PackRef {
+                    blob,
+                    table_offset: table_offset(layer)?,
+                }),
+                media::EMPTY => {}
+                OBJECTS => return Err("has two lists of objects, or one that is too long".into()),
+                other => {
+                    return Err(format!(
+                        "has a layer that this vmfab does not know ({other}); a newer vmfab may"
+                    ));
+                }
+            }
+        }
+        Ok(Some(artifact))
+    }
+}
+
+fn table_offset(layer: &Descriptor) -> Result<u64, String> {
+    layer
+        .annotations
+        .get(TABLE)
+        .and_then(|text| text.parse().ok())
+        .filter(|&offset| offset <= layer.size && layer.size < 1 << 32)
+        .ok_or_else(|| format!("has a pack without \"{TABLE}\", or a wrong one"))
+}
+
+/// The blob of the two bytes `{}`.
+pub(super) fn empty() -> Blob {
+    blob_of(b"{}")
+}
+
+/// What names these bytes.
+pub(super) fn blob_of(bytes: &[u8]) -> Blob {
+    use sha2::Digest as _;
+    Blob {
+        digest: crate::digest::Sha256::from_bytes(sha2::Sha256::digest(bytes).into()),
+        size: bytes.len() as u64,
+    }
+}
+
+/// Whether these bytes are the blob.
+pub(super) fn is_blob(bytes: &[u8], blob: &Blob) -> bool {
+    blob_of(bytes) == *blob
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact() -> Artifact {
+        let config = br#"{"a":1}"#.to_vec();
+        Artifact {
+            kind: IMAGE.to_owned(),
+            config: blob_of(&config),
+            config_data: Some(config),
+            objects: Some(blob_of(b"objects")),
+            packs: vec![PackRef {
+                blob: blob_of(b"a pack"),
+                table_offset: 3,
+            }],
+            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn manifests_round_trip() {
+        let one = artifact();
+        let read = Artifact::of_manifest(&one.to_manifest());
+        assert_eq!(read, Ok(Some(one.clone())));
+        insta::assert_snapshot!(String::from_utf8(one.to_manifest().to_bytes()).unwrap());
+        let none = Artifact {
+            kind: RESULT.to_owned(),
+            objects: None,
+            packs: Vec::new(),
+            ..one
+        };
+        assert_eq!(Artifact::of_manifest(&none.to_manifest()), Ok(Some(none)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let with = |change: fn(&mut Manifest)| {
+            let mut manifest = artifact().to_manifest();
+            change(&mut manifest);
+            Artifact::of_manifest(&manifest)
+        };
+        assert_eq!(
+            with(|manifest| {
+                manifest.artifact_type = None;
+                manifest.config.media_type = media::CONFIG.to_owned();
+            }),
+            Ok(None)
+        );
+        let wrong: [fn(&mut Manifest); 7] = [
+            |manifest| {
+                manifest.artifact_type = Some("application/vnd.vmfab.image.v9".into());
+            },
+            |manifest| manifest.config.data = Some("e30=".into()),
+            |manifest| manifest.config.size = MAX_CONFIG + 1,
+            |manifest| manifest.layers[0].media_type = "text/plain".into(),
+            |manifest| manifest.layers[1].annotations.clear(),
+            |manifest| {
+                let annotations = &mut manifest.layers[1].annotations;
+                annotations.insert(TABLE.into(), "99".into());
+            },
+            |manifest| manifest.layers[1].digest = "sha256:x".into(),
+        ];
+        for change in wrong {
+            assert!(with(change).is_err());
+        }
+        assert!(
+            with(|manifest| manifest.artifact_type = None)
+                .unwrap()
+                .is_some()
+        );
+    }
+}

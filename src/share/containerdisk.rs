@@ -1,0 +1,400 @@
+//! Images as KubeVirt runs them: a containerDisk is an ordinary container image with a disk in it.
+//!
+//! ```text
+//! config     architecture, rootfs, labels
+//! layer      tar, compressed:  disk/              107:107
+//!                              disk/disk.qcow2    107:107, mode 0440
+//!                              boot/vmlinuz       only when the disk has no boot loader
+//!                              boot/initrd
+//! ```
+//!
+//! 107 is the user `qemu` of KubeVirt's containers, which opens the disk
+//! (<https://kubevirt.io/user-guide/storage/disks_and_volumes/#containerdisk>). A kernel beside the disk is for
+//! `kernelBoot`, which takes it from an image, the same one or another.
+//!
+//! The disk goes from the store through qcow2, tar and compression into one file, as a stream. All bytes follow from the
+//! image and the options.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use flate2::write::GzEncoder;
+use serde_json::json;
+use sha2::Digest as _;
+use tar::{EntryType, Header};
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::digest::{ObjectRef, Sha256};
+use crate::disk::{Qcow2, ReadAt};
+use crate::host::Interrupt;
+use crate::image::{Firmware, ImageConfig};
+use crate::registry::{Blob, BlobSource, Descriptor, Manifest, media};
+use crate::store::{ObjectReader, Store, StoreError};
+
+/// KubeVirt's `qemu`, user and group.
+const QEMU: u64 = 107;
+/// Where the kernel is in the image.
+const KERNEL: &str = "boot/vmlinuz";
+/// Where its initrd is.
+const INITRD: &str = "boot/initrd";
+/// The annotation with the kernel's command line.
+const COMMAND_LINE: &str = "org.vmfab.kernel.command-line";
+
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LayerCompression {
+    /// What every registry and container runtime knows.
+    #[default]
+    Gzip,
+    /// Smaller and faster; containerd 1.5, podman 2 and Docker 23 read it.
+    Zstd,
+}
+
+impl LayerCompression {
+    /// The media type of a tar that is compressed so.
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+/// How the image is made.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerDiskOptions {
+    /// How its layer is compressed.
+    pub compression: LayerCompression,
+    /// What the manifest says of it, beside its name and description.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A container image, to be uploaded: blobs first.
+#[derive(Debug)]
+pub struct ContainerDisk {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The config: the bytes of a blob.
+    pub config: Vec<u8>,
+    /// The layer.
+    pub layer: LayerFile,
+    /// What whoever runs it must set in KubeVirt, a sentence; `None` when it runs as it is.
+    pub note: Option<String>,
+}
+
+/// A layer in a temporary file, which is removed with it.
+#[derive(Debug)]
+pub struct LayerFile {
+    /// What it is.
+    pub blob: Blob,
+    path: TempPath,
+}
+
+impl BlobSource for LayerFile {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
+    }
+}
+
+/// A containerDisk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerDiskError {
+    /// The image cannot be had from the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The layer could not be written.
+    #[error("cannot write the layer: {0}")]
+    Io(#[from] io::Error),
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// An object as a disk.
+struct Disk(ObjectReader);
+
+impl ReadAt for Disk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.size())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// Makes a containerDisk of an image, its layer in a file below `directory`.
+///
+/// # Errors
+/// The image is not whole in the store, the file cannot be written, or the user gives up.
+pub fn containerdisk(
+    store: &Store,
+    image: &ImageConfig,
+    options: &ContainerDiskOptions,
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<ContainerDisk, ContainerDiskError> {
+    let layer = Layer {
+        store,
+        image,
+        interrupt,
+    };
+    let made = layer.make(options.compression, directory);
+    let (layer, diff_id) = made.map_err(|error| match error {
+        _ if interrupt.requested() => ContainerDiskError::Interrupted,
+        error => error,
+    })?;
+    let about = about(image);
+    let config = config(image, &diff_id, &about);
+    let config_blob = Blob {
+        digest: Sha256::from_bytes(sha2::Sha256::digest(&config).into()),
+        size: config.len() as u64,
+    };
+    let mut annotations = about;
+    annotations.extend(options.annotations.clone());
+    Ok(ContainerDisk {
+        manifest: Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::new(media::CONFIG, &config_blob),
+            layers: vec![Descriptor::new(
+                options.compression.media_type(),
+                &layer.blob,
+            )],
+            subject: None,
+            annotations,
+        },
+        config,
+        layer,
+        note: note(image),
+    })
+}
+
+/// Whether the disk cannot start by itself, and the kernel is put beside it.
+fn needs_kernel(image: &ImageConfig) -> bool {
+    let boot = &image.template.boot;
+    !boot.uefi && !boot.bios && image.kernel.is_some()
+}
+
+/// What is known of the image, as annotations and labels.
+fn about(image: &ImageConfig) -> BTreeMap<String, String> {
+    let template = &image.template;
+    let mut about = BTreeMap::new();
+    let mut add = |key: &str, value: Option<&String>| {
+        about.extend(value.map(|value| (key.to_owned(), value.clone())));
+    };
+    add("org.opencontainers.image.title", Some(&template.name));
+    let description = template.description.as_ref();
+    add("org.opencontainers.image.description", description);
+    let version = template.recipe.version.as_ref();
+    add("org.opencontainers.image.version", version);
+    let command_line = needs_kernel(image).then_some(&template.boot.command_line);
+    add(COMMAND_LINE, command_line);
+    about
+}
+
+/// The config of the container image. It has nothing to run: KubeVirt brings that.
+fn config(image: &ImageConfig, diff_id: &Sha256, labels: &BTreeMap<String, String>) -> Vec<u8> {
+    let architecture = match image.template.architecture.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Labels": labels },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
+        "history": [{ "created_by": "vmfab" }],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn note(image: &ImageConfig) -> Option<String> {
+    let boot = &image.template.boot;
+    if needs_kernel(image) {
+        let initrd = match image.initrd {
+            Some(_) => format!(", initrdPath: /{INITRD}"),
+            None => String::new(),
+        };
+        return Some(format!(
+            "the disk has no boot loader: in KubeVirt set kernelBoot with container.image of this \
+             image, kernelPath: /{KERNEL}{initrd} and kernelArgs: {:?}",
+            boot.command_line
+        ));
+    }
+    if boot.firmware == Firmware::Uefi || boot.uefi && !boot.bios {
+        return Some(
+            "the disk starts with UEFI: in KubeVirt set firmware.bootloader.efi".to_owned(),
+        );
+    }
+    None
+}
+
+/// What a layer is made of.
+struct Layer<'a> {
+    store: &'a Store,
+    image: &'a ImageConfig,
+    interrupt: &'a Interrupt,
+}
+
+impl Layer<'_> {
+    /// The layer, and the SHA-256 of its tar.
+    fn make(
+        &self,
+        compression: LayerCompression,
+        directory: &Path,
+    ) -> Result<(LayerFile, Sha256), ContainerDiskError> {
+        let file = tempfile::Builder::new()
+            .prefix("layer-")
+            .tempfile_in(directory)?;
+        let out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
+        let (out, diff_id) = match compression {
+            LayerCompression::Gzip => {
+                let gzip = flate2::GzBuilder::new().mtime(0).operating_system(255);
+                let gzip: GzEncoder<_> = gzip.write(out, flate2::Compression::default());
+                let (gzip, diff_id) = self.tar(gzip)?;
+                (gzip.finish()?, diff_id)
+            }
+            LayerCompression::Zstd => {
+                // One thread: with more the bytes depend on how many.
+                let mut zstd = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                zstd.include_checksum(true)?;
+                let (zstd, diff_id) = self.tar(zstd)?;
+                (zstd.finish()?, diff_id)
+            }
+        };
+        let (mut writer, blob) = out.finish();
+        writer.flush()?;
+        let file: NamedTempFile = writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        let path = file.into_temp_path();
+        Ok((LayerFile { blob, path }, diff_id.digest))
+    }
+
+    fn tar<W: Write>(&self, out: W) -> Result<(W, Blob), ContainerDiskError> {
+        let mut tar = Tar(Hashing::new(out));
+        if needs_kernel(self.image) {
+            tar.directory("boot/")?;
+            let files = [(KERNEL, self.image.kernel), (INITRD, self.image.initrd)];
+            for (name, object) in files {
+                if let Some(object) = object {
+                    self.object(&mut tar, name, &object)?;
+                }
+            }
+        }
+        tar.directory("disk/")?;
+        let reader = self.store.open_object(&self.image.disk.id)?;
+        let parts = reader.data_in(0..reader.size());
+        let disk = Disk(reader);
+        let pause = || match self.interrupt.requested() {
+            true => Err(io::Error::other("interrupted")),
+            false => Ok(()),
+        };
+        let qcow2 = Qcow2::scan(&disk, &parts, &pause)?;
+        tar.file("disk/disk.qcow2", qcow2.length(), |out| {
+            qcow2.write(out, &pause)
+        })?;
+        let mut out = tar.0;
+        // Two blocks of zeros end it.
+        out.write_all(&[0; 1024])?;
+        Ok(out.finish())
+    }
+
+    fn object<W: Write>(
+        &self,
+        tar: &mut Tar<W>,
+        name: &str,
+        object: &ObjectRef,
+    ) -> Result<(), ContainerDiskError> {
+        let mut reader = self.store.open_object(&object.id)?;
+        tar.file(name, reader.size(), |out| {
+            io::copy(&mut reader, &mut { out }).map(drop)
+        })?;
+        Ok(())
+    }
+}
+
+/// Writes members of a tar whose content is given piece by piece.
+struct Tar<W: Write>(Hashing<W>);
+
+impl<W: Write> Tar<W> {
+    fn directory(&mut self, name: &str) -> io::Result<()> {
+        self.header(name, EntryType::Directory, 0o755, 0)
+    }
+
+    fn file(
+        &mut self,
+        name: &str,
+        size: u64,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.header(name, EntryType::Regular, 0o440, size)?;
+        let before = self.0.size;
+        content(&mut self.0)?;
+        if self.0.size - before != size {
+            return Err(io::Error::other(format!(
+                "{name} has another size than it had"
+            )));
+        }
+        let padding = size.next_multiple_of(512) - size;
+        self.0.write_all(&[0; 512][..padding as usize])
+    }
+
+    fn header(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<()> {
+        // GNU's, for disks of more than 8 GiB.
+        let mut header = Header::new_gnu();
+        header.set_path(name)?;
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(QEMU);
+        header.set_gid(QEMU);
+        header.set_mtime(0);
+        header.set_size(size);
+        header.set_cksum();
+        self.0.write_all(header.as_bytes())
+    }
+}
+
+/// Computes the SHA-256 of what goes through.
+struct Hashing<W> {
+    inner: W,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl<W> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: sha2::Sha256::new(),
+            size: 0,
+        }
+    }
+
+    fn finish(self) -> (W, Blob) {
+        let digest = Sha256::from_bytes(self.hasher.finalize().into());
+        let size = self.size;
+        (self.inner, Blob { digest, size })
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

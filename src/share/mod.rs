@@ -1,0 +1,54 @@
+//! Images and results of steps as OCI artifacts: pushed, pulled, found again (`store-format/oci-mapping.md`).
+//!
+//! ```text
+//! objects ── layout ──► packs, list of objects ── artifact ──► manifest ──► Repository     push.rs
+//!  store ◄── packs, ranges ◄── objects ◄── artifact ◄── manifest ◄────────── Repository     pull.rs
+//! ```
+//!
+//! `layout.rs` decides which chunks go into which packs, `objects.rs` and `artifact.rs` are the formats (all pure);
+//! `memory.rs` remembers which packs are in which repository. `foreign.rs` tells what others publish,
+//! `containerdisk.rs` makes of an image what KubeVirt runs.
+
+mod artifact;
+pub mod containerdisk;
+mod error;
+pub mod foreign;
+mod layout;
+mod memory;
+mod objects;
+mod pull;
+mod push;
+mod results;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::path::PathBuf;
+
+pub use artifact::{Artifact, IMAGE, PackRef, RESULT};
+pub use error::ShareError;
+pub use memory::Memory;
+pub use pull::{Found, Pulled};
+pub use push::{Bundle, PushOptions, Pushed, Target};
+pub use results::{Results, ResultsOptions, named_by};
+
+use crate::event::Sink;
+use crate::host::Interrupt;
+use crate::store::Store;
+
+/// Who pushes and pulls.
+pub struct Sharing<'a> {
+    /// Where objects are and go.
+    pub store: &'a Store,
+    /// Where packs are while they are received.
+    pub downloads: PathBuf,
+    /// What was seen of repositories.
+    pub memory: Memory,
+    /// Where progress goes.
+    pub sink: &'a dyn Sink,
+    /// Tells when the user gave up.
+    pub interrupt: &'a Interrupt,
+    /// How many blobs are moved at once.
+    pub parallel: usize,
+}

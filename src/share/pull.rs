@@ -1,0 +1,495 @@
+//! From a repository to the store.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::artifact::{Artifact, PackRef, is_blob};
+use super::objects::{self, Content, Listed, list_of};
+use super::work::{self, Task};
+use super::{ShareError, Sharing};
+use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
+use crate::http::sleep;
+use crate::registry::{
+    Blob, Descriptor, Index, Manifest, Parsed, Platform, Repository, Version, parse_manifest,
+};
+use crate::store::{IncomingError, PackedChunk, verify_chunk};
+
+/// Bytes that are read at once.
+const PIECE: usize = 256 << 10;
+/// Bytes between two ranges that are rather read than asked around.
+const GAP: u64 = 32 << 10;
+/// What one more request costs, in bytes.
+const REQUEST: u64 = 64 << 10;
+/// The longest range that is asked for.
+const LONGEST: u64 = 4 << 20;
+/// How long to wait before looking again whether another process has a pack.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What is under a tag or digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The digest of the manifest.
+    pub digest: Sha256,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its artifact, when it is one of vmfab's.
+    pub artifact: Option<Artifact>,
+}
+
+/// What was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The config's bytes.
+    pub config: Vec<u8>,
+    /// The objects that are here now, in the order of the artifact.
+    pub objects: Vec<ObjectRef>,
+    /// Bytes of packs that were fetched.
+    pub fetched: u64,
+}
+
+/// What is to be had of a pack.
+enum Need {
+    /// All of it.
+    Whole(PackRef),
+    /// Some of its chunks.
+    Chunks(PackRef, Vec<PackedChunk>),
+}
+
+impl Sharing<'_> {
+    /// Finds what is under a version, for a platform when there are several.
+    ///
+    /// # Errors
+    /// There is nothing, or nothing for the platform; it is garbage.
+    pub fn find(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        platform: &Platform,
+    ) -> Result<Option<Found>, ShareError> {
+        let place = format!("{}:{version}", repository.name());
+        let mut version = version.clone();
+        // An index may name an index.
+        for _ in 0..3 {
+            let Some(fetched) = repository.manifest(&version)? else {
+                return Ok(None);
+            };
+            let invalid = |reason| ShareError::invalid(&place, "what is there", reason);
+            match parse_manifest(&fetched.bytes, &fetched.media_type).map_err(invalid)? {
+                Parsed::Manifest(manifest) => {
+                    let invalid = |reason| ShareError::invalid(&place, "the manifest", reason);
+                    return Ok(Some(Found {
+                        digest: fetched.digest,
+                        artifact: Artifact::of_manifest(&manifest).map_err(invalid)?,
+                        manifest: *manifest,
+                    }));
+                }
+                Parsed::Index(index) => {
+                    let chosen = choose(&index, platform).ok_or_else(|| ShareError::Platform {
+                        place: place.clone(),
+                        platform: shown(platform),
+                        there: platforms(&index),
+                    })?;
+                    let blob = chosen.blob();
+                    let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
+                    version = Version::Digest(blob.map_err(invalid)?.digest);
+                }
+            }
+        }
+        Err(ShareError::invalid(
+            &place,
+            "the index",
+            "names indexes that name indexes",
+        ))
+    }
+
+    /// The config of an artifact.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not what its digest says.
+    pub fn config(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+    ) -> Result<Vec<u8>, ShareError> {
+        match &artifact.config_data {
+            Some(data) => Ok(data.clone()),
+            None => small_blob(repository, &artifact.config, "config"),
+        }
+    }
+
+    /// Brings the objects of an artifact into the store: all, or those that are `wanted`. What is here already is
+    /// not fetched.
+    ///
+    /// # Errors
+    /// Something cannot be had or is not what it should be: then what was fetched stays for the next time.
+    pub fn pull(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+        wanted: Option<&HashSet<ObjectId>>,
+        name: &str,
+    ) -> Result<Pulled, ShareError> {
+        let config = self.config(repository, artifact)?;
+        let mut listed = match &artifact.objects {
+            None => Vec::new(),
+            Some(blob) => {
+                let bytes = small_blob(repository, blob, "list of objects")?;
+                objects::decode(&bytes).map_err(|reason| {
+                    ShareError::invalid(&repository.name(), "the list of objects", reason)
+                })?
+            }
+        };
+        if let Some(wanted) = wanted {
+            listed.retain(|object| wanted.contains(&object.id));
+        }
+        let objects: Vec<ObjectRef> = listed.iter().map(object_ref).collect();
+        listed.retain(|object| !self.store.has_object(&object_ref(object)));
+        let mut fetched = 0;
+        if !listed.is_empty() {
+            let name = format!("pull {name} from {}", repository.name());
+            let task = Task::new(self.sink, self.interrupt, name);
+            self.store.claim()?;
+            let packs = self.fetch(repository, artifact, &listed, &task)?;
+            fetched = task.moved();
+            for object in &listed {
+                self.store_listed(repository, object, &packs)?;
+            }
+        }
+        self.memory.saw(&repository.name(), &artifact.packs);
+        Ok(Pulled {
+            config,
+            objects,
+            fetched,
+        })
+    }
+
+    /// Fetches the chunks that the objects need; gives what is in the packs, by their numbers.
+    fn fetch(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+        listed: &[Listed],
+        task: &Task<'_>,
+    ) -> Result<Vec<Arc<Vec<PackedChunk>>>, ShareError> {
+        let used = used_chunks(listed);
+        let nothing = Arc::new(Vec::new());
+        let mut packs = vec![nothing; artifact.packs.len()];
+        let numbers: Vec<(usize, PackRef)> = artifact
+            .packs
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(number, _)| used.contains_key(&(*number as u32)))
+            .collect();
+        let tables = work::all(numbers, self.parallel, |(number, pack)| {
+            task.check()?;
+            Ok((number, pack, self.chunks(repository, &pack)?))
+        })?;
+        let mut needs = Vec::new();
+        let mut asked = HashSet::new();
+        for (number, pack, chunks) in tables {
+            let need = match &chunks {
+                // Ranges are refused here.
+                None => Some(Need::Whole(pack)),
+                Some(chunks) => self.need(pack, chunks, &used[&(number as u32)], &mut asked)?,
+            };
+            packs[number] = chunks.unwrap_or_default();
+            if let Some(need) = need {
+                task.expect(need.bytes());
+                needs.push((number, need));
+            }
+        }
+        // The largest first, so that none is waited for at the end.
+        needs.sort_by_key(|(_, need)| std::cmp::Reverse(need.bytes()));
+        let received = work::all(needs, self.parallel, |(number, need)| {
+            let chunks = match need {
+                Need::Whole(pack) => Some(self.receive(repository, &pack, task)?),
+                Need::Chunks(pack, chunks) => {
+                    self.receive_chunks(repository, &pack, &chunks, task)?
+                }
+            };
+            Ok((number, chunks))
+        })?;
+        for (number, chunks) in received {
+            if let Some(chunks) = chunks {
+                packs[number] = Arc::new(chunks);
+            }
+        }
+        Ok(packs)
+    }
+
+    /// What is to be had of a pack whose chunks are known.
+    fn need(
+        &self,
+        pack: PackRef,
+        chunks: &[PackedChunk],
+        used: &[Range<u32>],
+        asked: &mut HashSet<Digest>,
+    ) -> Result<Option<Need>, ShareError> {
+        let mut missing = Vec::new();
+        for range in used {
+            let range = range.start as usize..range.end as usize;
+            // What is behind the end is told when the list is made.
+            for chunk in chunks.get(range).unwrap_or_default() {
+                if !self.store.has_chunk(&chunk.id)? && asked.insert(chunk.id) {
+                    missing.push(*chunk);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        missing.sort_unstable_by_key(|chunk| chunk.offset);
+        let by_ranges: u64 = ranges(&missing)
+            .iter()
+            .map(|range| range.end - range.start + REQUEST)
+            .sum();
+        Ok(Some(match by_ranges < pack.blob.size {
+            true => Need::Chunks(pack, missing),
+            false => Need::Whole(pack),
+        }))
+    }
+
+    /// Receives all of a pack, or what is still missing of it.
+    fn receive(
+        &self,
+        repository: &dyn Repository,
+        pack: &PackRef,
+        task: &Task<'_>,
+    ) -> Result<Vec<PackedChunk>, ShareError> {
+        let (name, size) = (pack.blob.digest, pack.blob.size);
+        let wrong = |error: IncomingError| match error {
+            IncomingError::Store(error) => error.into(),
+            IncomingError::Wrong(error) => {
+                let what = format!("pack {}", name.short());
+                ShareError::invalid(&repository.name(), what, format!("is wrong: {error}"))
+            }
+        };
+        let mut incoming = loop {
+            task.check()?;
+            let begun = self
+                .store
+                .incoming(&self.downloads, name, size, pack.table_offset);
+            match begun.map_err(wrong)? {
+                Some(incoming) => break incoming,
+                // Another process receives it.
+                None if !sleep(PAUSE, self.interrupt) => return Err(ShareError::Interrupted),
+                None => {}
+            }
+            if let Some(chunks) = self.store.pack_chunks(&name)? {
+                task.step(size as i64);
+                return Ok(chunks);
+            }
+        };
+        // It may have come while another process had the file.
+        if let Some(chunks) = self.store.pack_chunks(&name)? {
+            incoming.forget();
+            task.step(size as i64);
+            return Ok(chunks);
+        }
+        task.step(incoming.position() as i64);
+        if incoming.position() < size {
+            let mut reader = repository.read_blob(&pack.blob, Some(incoming.position()..size))?;
+            let mut skip = incoming.position().saturating_sub(reader.start);
+            let mut buffer = vec![0; PIECE];
+            loop {
+                task.check()?;
+                let count = reader.bytes.read(&mut buffer).map_err(cut(repository))?;
+                if count == 0 {
+                    break;
+                }
+                let skipped = (count as u64).min(skip);
+                skip -= skipped;
+                let bytes = &buffer[skipped as usize..count];
+                incoming.take(bytes).map_err(wrong)?;
+                task.step(bytes.len() as i64);
+            }
+        }
+        incoming.finish().map_err(wrong)
+    }
+
+    /// Receives some chunks of a pack. Where ranges are refused all the same, all of it: then its chunks are given.
+    fn receive_chunks(
+        &self,
+        repository: &dyn Repository,
+        pack: &PackRef,
+        chunks: &[PackedChunk],
+        task: &Task<'_>,
+    ) -> Result<Option<Vec<PackedChunk>>, ShareError> {
+        let mut intake = self.store.intake()?;
+        let mut rest = chunks;
+        let (mut buffer, mut scratch) = (Vec::new(), Vec::new());
+        for range in ranges(chunks) {
+            task.check()?;
+            let mut reader = repository.read_blob(&pack.blob, Some(range.clone()))?;
+            if reader.start != range.start {
+                intake.finish()?;
+                return self.receive(repository, pack, task).map(Some);
+            }
+            buffer.resize((range.end - range.start) as usize, 0);
+            reader
+                .bytes
+                .read_exact(&mut buffer)
+                .map_err(cut(repository))?;
+            let count = rest.partition_point(|chunk| chunk.end() <= range.end);
+            let (here, later) = rest.split_at(count);
+            rest = later;
+            for chunk in here {
+                let from = (u64::from(chunk.offset) - range.start) as usize;
+                let record = &buffer[from..from + chunk.stored as usize];
+                let header = verify_chunk(record, &chunk.id, &mut scratch).map_err(|error| {
+                    let what = format!("pack {}", pack.blob.digest.short());
+                    ShareError::invalid(&repository.name(), what, format!("is wrong: {error}"))
+                })?;
+                intake.take(&header, record)?;
+            }
+            task.step(buffer.len() as i64);
+        }
+        intake.finish()?;
+        Ok(None)
+    }
+
+    /// Stores an object whose chunks are here.
+    fn store_listed(
+        &self,
+        repository: &dyn Repository,
+        object: &Listed,
+        packs: &[Arc<Vec<PackedChunk>>],
+    ) -> Result<(), ShareError> {
+        let what = || format!("object {}", object.id.short());
+        let invalid = |reason: &str| ShareError::invalid(&repository.name(), what(), reason);
+        let id = match &object.content {
+            Content::Inline(bytes) => self.store.put_bytes(bytes)?.id,
+            Content::Runs { size, runs } => {
+                let list = list_of(*size, runs, packs).map_err(invalid)?;
+                if list.id() != object.id {
+                    return Err(invalid("is not what its id says"));
+                }
+                self.store.put_list(&list)?.id
+            }
+        };
+        match id == object.id {
+            true => Ok(()),
+            false => Err(invalid("is not what its id says")),
+        }
+    }
+}
+
+impl Need {
+    /// Bytes that are to be fetched.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(pack) => pack.blob.size,
+            Self::Chunks(_, chunks) => {
+                let ranges = ranges(chunks);
+                ranges.iter().map(|range| range.end - range.start).sum()
+            }
+        }
+    }
+}
+
+fn object_ref(object: &Listed) -> ObjectRef {
+    ObjectRef {
+        id: object.id,
+        size: match &object.content {
+            Content::Inline(bytes) => bytes.len() as u64,
+            Content::Runs { size, .. } => *size,
+        },
+    }
+}
+
+/// The chunks that objects use, by the number of the pack.
+fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
+    let mut used: HashMap<u32, Vec<Range<u32>>> = HashMap::new();
+    for object in listed {
+        if let Content::Runs { runs, .. } = &object.content {
+            for run in runs {
+                let range = run.first..run.first.saturating_add(run.count);
+                used.entry(run.pack).or_default().push(range);
+            }
+        }
+    }
+    used
+}
+
+/// The ranges to ask for, for chunks in the order of the file.
+fn ranges(chunks: &[PackedChunk]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for chunk in chunks {
+        let start = u64::from(chunk.offset);
+        match ranges.last_mut() {
+            Some(last) if start <= last.end + GAP && chunk.end() - last.start <= LONGEST => {
+                last.end = last.end.max(chunk.end());
+            }
+            _ => ranges.push(start..chunk.end()),
+        }
+    }
+    ranges
+}
+
+fn cut(repository: &dyn Repository) -> impl FnOnce(std::io::Error) -> ShareError {
+    let name = repository.name();
+    move |error| ShareError::invalid(&name, "what it sends", format!("cannot be read: {error}"))
+}
+
+/// A blob that fits into memory.
+fn small_blob(repository: &dyn Repository, blob: &Blob, what: &str) -> Result<Vec<u8>, ShareError> {
+    let reader = repository.read_blob(blob, None)?;
+    let mut bytes = Vec::new();
+    let mut limited = reader.bytes.take(blob.size + 1);
+    limited.read_to_end(&mut bytes).map_err(cut(repository))?;
+    match is_blob(&bytes, blob) {
+        true => Ok(bytes),
+        false => Err(ShareError::invalid(
+            &repository.name(),
+            format!("the {what}"),
+            "is not what its digest says",
+        )),
+    }
+}
+
+/// The manifest of an index for a platform. Of several, as of virtual machines for several monitors, that for QEMU.
+fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
+    let fits = |descriptor: &&Descriptor| {
+        let there = descriptor.platform.as_ref();
+        there.is_some_and(|there| {
+            there.os == platform.os
+                && there.architecture == platform.architecture
+                && (platform.variant.is_none() || there.variant == platform.variant)
+        })
+    };
+    let monitor = |descriptor: &&Descriptor| {
+        let kind = descriptor.annotations.get("disktype");
+        kind.is_some_and(|kind| kind != "qemu")
+    };
+    index
+        .manifests
+        .iter()
+        .filter(fits)
+        .min_by_key(|descriptor| monitor(descriptor))
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`.
+fn shown(platform: &Platform) -> String {
+    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
+    let variant: String = variant.collect();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+fn platforms(index: &Index) -> Vec<String> {
+    let all = index
+        .manifests
+        .iter()
+        .filter_map(|one| one.platform.as_ref());
+    let known = all.filter(|platform| platform.os != "unknown");
+    let mut names: Vec<String> = known.map(shown).collect();
+    names.sort();
+    names.dedup();
+    match names.is_empty() {
+        true => vec!["none that says what it is for".to_owned()],
+        false => names,
+    }
+}

@@ -1,0 +1,373 @@
+//! Packs and records that come from elsewhere.
+
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::Digest as _;
+
+use super::{PackedChunk, verify_chunk};
+use crate::digest::Sha256;
+use crate::store::Store;
+use crate::store::error::{StoreError, io_error};
+use crate::store::format::{
+    Entry, FormatError, HEADER, RECORD, RecordHeader, Role, decode_header, encode_table,
+};
+use crate::store::records::Records;
+use crate::store::session::Holder;
+use crate::store::sink::Sink;
+
+/// What is gathered before it is written.
+const BUFFER: usize = 1 << 20;
+
+/// Something from elsewhere could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IncomingError {
+    /// It is not what it should be.
+    #[error("{0}")]
+    Wrong(FormatError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<FormatError> for IncomingError {
+    fn from(error: FormatError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// A pack that is being received, in a file that stays when it is not finished, so that another call goes on with it.
+pub(crate) struct IncomingPack {
+    records: Arc<Records>,
+    name: Sha256,
+    size: u64,
+    /// Where its table begins.
+    table_offset: u64,
+    file: File,
+    path: PathBuf,
+    written: u64,
+    /// What is not written yet.
+    pending: Vec<u8>,
+    check: Check,
+}
+
+/// What is known of the bytes so far.
+struct Check {
+    hasher: sha2::Sha256,
+    /// Bytes that were looked at as header, records or table.
+    parsed: u64,
+    /// What was not looked at yet: less than a record.
+    rest: Vec<u8>,
+    entries: Vec<Entry>,
+    table: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Check {
+    fn new() -> Self {
+        Self {
+            hasher: sha2::Sha256::new(),
+            parsed: 0,
+            rest: Vec::new(),
+            entries: Vec::new(),
+            table: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], table_offset: u64) -> Result<(), FormatError> {
+        self.hasher.update(bytes);
+        if self.rest.is_empty() && self.parsed == table_offset {
+            self.table.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.extend_from_slice(bytes);
+        let mut at = 0;
+        loop {
+            let left = &rest[at..];
+            let length = if self.parsed == table_offset {
+                self.table.extend_from_slice(left);
+                at = rest.len();
+                break;
+            } else if self.parsed == 0 {
+                if left.len() < HEADER {
+                    break;
+                }
+                if decode_header(&left[..HEADER])? != (Role::Data, 0) {
+                    return Err(FormatError("it is no pack of chunks"));
+                }
+                HEADER as u64
+            } else {
+                if left.len() < RECORD {
+                    break;
+                }
+                let (header, _) = RecordHeader::parse(left)?;
+                let length = header.length();
+                if self.parsed + length > table_offset {
+                    return Err(FormatError("a record reaches behind its end"));
+                }
+                let Some(record) = left.get(..length as usize) else {
+                    break;
+                };
+                verify_chunk(record, &header.key, &mut self.scratch)?;
+                self.entries.push(Entry {
+                    record: header,
+                    offset: u32::try_from(self.parsed)
+                        .map_err(|_| FormatError("a pack has 4 GiB"))?,
+                });
+                length
+            };
+            at += length as usize;
+            self.parsed += length;
+        }
+        rest.drain(..at);
+        self.rest = rest;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Begins to receive the pack `name`, or goes on with what is in `directory` of it. `None` when another process is
+    /// receiving it there.
+    ///
+    /// # Errors
+    /// The file cannot be made or read, or the lengths cannot be.
+    pub(crate) fn incoming(
+        &self,
+        directory: &Path,
+        name: Sha256,
+        size: u64,
+        table_offset: u64,
+    ) -> Result<Option<IncomingPack>, IncomingError> {
+        self.records.check_writable()?;
+        if table_offset < HEADER as u64 || table_offset > size || size >= 1 << 32 {
+            return Err(FormatError("a pack's lengths do not go together").into());
+        }
+        fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+        let path = directory.join(format!("{name}.pack.partial"));
+        let Some(file) = open_locked(&path)? else {
+            return Ok(None);
+        };
+        let mut pack = IncomingPack {
+            records: self.records.clone(),
+            name,
+            size,
+            table_offset,
+            file,
+            path,
+            written: 0,
+            pending: Vec::new(),
+            check: Check::new(),
+        };
+        pack.resume()?;
+        Ok(Some(pack))
+    }
+}
+
+/// The file, made when it is not there, with its lock; `None` when another process has that.
+fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    loop {
+        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|error| io_error("open", path)(error.into()))?;
+        if file.try_lock().is_err() {
+            return Ok(None);
+        }
+        // Whoever had it may have finished or removed it.
+        let meta = file.metadata().map_err(io_error("look at", path))?;
+        let same = fs::symlink_metadata(path).is_ok_and(|there| there.ino() == meta.ino());
+        if meta.nlink() > 0 && same {
+            return Ok(Some(file));
+        }
+    }
+}
+
+impl IncomingPack {
+    /// Reads what is there. What is wrong with it begins anew.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        let mut buffer = vec![0; BUFFER];
+        let mut file = &self.file;
+        loop {
+            let count = file
+                .read(&mut buffer)
+                .map_err(io_error("read", &self.path))?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.written += count as u64;
+            let good = self.written <= self.size
+                && self.check.take(&buffer[..count], self.table_offset).is_ok();
+            if !good {
+                self.check = Check::new();
+                self.written = 0;
+                return self.records.files.truncate(&self.file, &self.path, 0);
+            }
+        }
+    }
+
+    /// How many bytes are here.
+    #[must_use]
+    pub(crate) const fn position(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// They are not those of such a pack: then nothing of it is kept. Or they cannot be written.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), IncomingError> {
+        let checked = if self.position() + bytes.len() as u64 > self.size {
+            Err(FormatError("there are more bytes than it has"))
+        } else {
+            self.check.take(bytes, self.table_offset)
+        };
+        if let Err(error) = checked {
+            self.discard();
+            return Err(error.into());
+        }
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let files = &self.records.files;
+        files.write_at(&self.file, &self.path, &self.pending, self.written)?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Ends without keeping anything: the pack came from elsewhere.
+    pub(crate) fn forget(mut self) {
+        self.discard();
+    }
+
+    /// Forgets what is here of it.
+    fn discard(&mut self) {
+        self.pending.clear();
+        // What cannot be removed is looked at the next time.
+        let _ = self.records.files.remove(&self.path);
+    }
+
+    /// Puts the pack in its place, when all of it is here and right. Gives its chunks, in the order of the file.
+    ///
+    /// # Errors
+    /// It is not what its name says, or the store fails.
+    pub(crate) fn finish(mut self) -> Result<Vec<PackedChunk>, IncomingError> {
+        let name = Sha256::from_bytes(self.check.hasher.clone().finalize().into());
+        let right = if self.position() != self.size {
+            Err(FormatError("it ends too early"))
+        } else if name != self.name {
+            Err(FormatError("its content is not what its digest says"))
+        } else if encode_table(&self.check.entries, self.table_offset) != self.check.table {
+            Err(FormatError("its table is not that of its records"))
+        } else {
+            Ok(())
+        };
+        if let Err(error) = right {
+            self.discard();
+            return Err(error.into());
+        }
+        self.flush()?;
+        let files = &self.records.files;
+        self.file
+            .set_permissions(Permissions::from_mode(0o444))
+            .map_err(io_error("set the mode of", &self.path))?;
+        files.sync(&self.file, &self.path)?;
+        let holder = Holder::Pack(self.name);
+        self.records.session.pin(files, holder, || true)?;
+        self.records.unsettle();
+        let place = files.path("packs", self.name);
+        match files.rename(&self.path, &place) {
+            Err(StoreError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::CrossesDevices =>
+            {
+                self.copy(&place)?;
+            }
+            renamed => renamed?,
+        }
+        files.sync_directory(&files.root.join("packs"))?;
+        self.records.add_packs(&[self.name])?;
+        Ok(super::packed(std::mem::take(&mut self.check.entries)))
+    }
+
+    /// Where the file cannot be renamed into the store, its bytes are copied.
+    fn copy(&self, place: &Path) -> Result<(), StoreError> {
+        let files = &self.records.files;
+        let temporary = files.temporary()?;
+        let from = fs::File::open(&self.path).map_err(io_error("open", &self.path))?;
+        std::io::copy(&mut &from, &mut temporary.as_file())
+            .map_err(io_error("write", temporary.path()))?;
+        files.publish(temporary, place, 0o444)?;
+        files.remove(&self.path).map(drop)
+    }
+}
+
+impl Drop for IncomingPack {
+    fn drop(&mut self) {
+        // What came is not asked for again.
+        let _ = self.flush();
+    }
+}
+
+/// Takes single records that come from elsewhere.
+pub(crate) struct Intake {
+    records: Arc<Records>,
+    sink: Sink,
+}
+
+impl Store {
+    /// Begins to take single chunks.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub(crate) fn intake(&self) -> Result<Intake, StoreError> {
+        self.records.check_writable()?;
+        Ok(Intake {
+            records: self.records.clone(),
+            sink: Sink::default(),
+        })
+    }
+}
+
+impl Intake {
+    /// Takes a record that [`verify_chunk`] found right; `bytes` are all of it.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn take(&mut self, record: &RecordHeader, bytes: &[u8]) -> Result<(), StoreError> {
+        self.sink.append(&self.records, record, bytes)
+    }
+
+    /// Makes all of them findable.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
+        self.sink.finish(&self.records)?;
+        let bytes = std::mem::take(&mut self.sink.small);
+        let headers = std::mem::take(&mut self.sink.headers);
+        if headers.is_empty() {
+            return Ok(());
+        }
+        self.records.append(&bytes, &headers)
+    }
+}
+
+/// The chunk of a record whose place is known.
+impl PackedChunk {
+    /// Where its record ends in the pack.
+    #[must_use]
+    pub(crate) const fn end(&self) -> u64 {
+        self.offset as u64 + self.stored as u64
+    }
+}

@@ -1,0 +1,229 @@
+use std::io::Read;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+fn store() -> (TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
+    (directory, store)
+}
+
+/// Bytes that do not repeat.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn list(store: &Store, object: &ObjectRef) -> ChunkList {
+    match store.parts(&object.id).unwrap() {
+        Parts::List(list) => list,
+        Parts::Blob(_) => panic!("it is small"),
+    }
+}
+
+fn pack(store: &Store, object: &ObjectRef) -> OutgoingPack {
+    let mut seen = HashSet::new();
+    let chunks: Vec<Digest> = list(store, object)
+        .chunks
+        .iter()
+        .map(|chunk| chunk.id)
+        .filter(|id| seen.insert(*id))
+        .collect();
+    store.outgoing(&chunks).unwrap()
+}
+
+fn bytes(pack: &OutgoingPack, offset: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pack.open(offset).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn begin(store: &Store, directory: &TempDir, pack: &OutgoingPack) -> IncomingPack {
+    let (name, size) = (pack.name(), pack.size());
+    let begun = store.incoming(directory.path(), name, size, pack.table_offset());
+    begun.unwrap().unwrap()
+}
+
+#[test]
+fn an_object_travels_from_store_to_store() {
+    let (_a, from) = store();
+    let (b, to) = store();
+    let content = [noise(1, 3_000_000), vec![0; 1 << 20], noise(2, 70_000)].concat();
+    let object = from.put(&mut &content[..]).unwrap();
+    let pack = pack(&from, &object);
+    let all = bytes(&pack, 0);
+    assert_eq!(all.len() as u64, pack.size());
+    for offset in [1, 31, 32, 40, 5000, 2_000_000, all.len() - 100, all.len()] {
+        assert_eq!(bytes(&pack, offset as u64), all[offset..], "from {offset}");
+    }
+    let tail = &all[pack.table_offset() as usize..];
+    let told = chunks_of_table(tail, pack.table_offset(), pack.size()).unwrap();
+    assert_eq!(told, pack.chunks());
+
+    let mut incoming = begin(&to, &b, &pack);
+    for part in all.chunks(70_001) {
+        incoming.take(part).unwrap();
+    }
+    assert_eq!(incoming.finish().unwrap(), pack.chunks());
+    assert!(to.has_pack(&pack.name()).unwrap());
+    assert_eq!(to.pack_chunks(&pack.name()).unwrap(), Some(pack.chunks()));
+    assert!(!to.has_object(&object));
+    assert_eq!(to.put_list(&list(&from, &object)).unwrap(), object);
+    assert_eq!(to.read_object(&object.id).unwrap(), content);
+    let watched = crate::host::Interrupt::new().unwrap();
+    let verified = to.verify(false, &crate::store::Watch::new(&watched, &|_, _| {}));
+    assert!(verified.unwrap().is_whole());
+}
+
+#[test]
+fn the_same_chunks_make_the_same_pack_wherever_they_lie() {
+    let (_a, one) = store();
+    let (_b, other) = store();
+    let (first, second) = (noise(1, 900_000), noise(2, 2_000_000));
+    let object = one.put(&mut &second[..]).unwrap();
+    other.put(&mut &first[..]).unwrap();
+    // Beside other content, and a part of it before.
+    other.put(&mut &second[..700_000]).unwrap();
+    other.put(&mut &second[..]).unwrap();
+    assert_eq!(
+        bytes(&pack(&one, &object), 0),
+        bytes(&pack(&other, &object), 0)
+    );
+}
+
+#[test]
+fn receiving_goes_on_where_it_ended() {
+    let (_a, from) = store();
+    let (b, to) = store();
+    let object = from.put(&mut &noise(1, 3_000_000)[..]).unwrap();
+    let pack = pack(&from, &object);
+    let all = bytes(&pack, 0);
+    let mut incoming = begin(&to, &b, &pack);
+    incoming.take(&all[..1_500_000]).unwrap();
+    let (name, size) = (pack.name(), pack.size());
+    let other = to.incoming(b.path(), name, size, pack.table_offset());
+    assert!(other.unwrap().is_none(), "another one receives it");
+    drop(incoming);
+
+    let mut incoming = begin(&to, &b, &pack);
+    assert_eq!(incoming.position(), 1_500_000);
+    incoming.take(&all[1_500_000..]).unwrap();
+    incoming.finish().unwrap();
+    assert_eq!(to.put_list(&list(&from, &object)).unwrap(), object);
+    assert_eq!(std::fs::read_dir(b.path()).unwrap().count(), 1, "the store");
+
+    // What lies there and is something else is not gone on with.
+    let path = b.path().join(format!("{name}.pack.partial"));
+    std::fs::write(path, &all[100..10_000]).unwrap();
+    assert_eq!(begin(&to, &b, &pack).position(), 0);
+}
+
+#[test]
+fn a_list_without_its_chunks_is_refused() {
+    let (_a, from) = store();
+    let (_b, to) = store();
+    let object = from.put(&mut &noise(1, 300_000)[..]).unwrap();
+    assert!(to.put_list(&list(&from, &object)).is_err());
+    assert!(!to.has_object(&object));
+    assert!(to.outgoing(&[list(&from, &object).chunks[0].id]).is_err());
+}
+
+#[test]
+fn single_chunks_are_taken() {
+    let (_a, from) = store();
+    let (_b, to) = store();
+    let object = from.put(&mut &noise(1, 1_000_000)[..]).unwrap();
+    let pack = pack(&from, &object);
+    let all = bytes(&pack, 0);
+    let mut intake = to.intake().unwrap();
+    let mut scratch = Vec::new();
+    for chunk in pack.chunks() {
+        let record = &all[chunk.offset as usize..chunk.end() as usize];
+        let header = verify_chunk(record, &chunk.id, &mut scratch).unwrap();
+        intake.take(&header, record).unwrap();
+        let mut wrong = record.to_vec();
+        wrong[100] ^= 1;
+        assert!(verify_chunk(&wrong, &chunk.id, &mut scratch).is_err());
+        let other = Digest::from_bytes([0; 32]);
+        assert!(verify_chunk(record, &other, &mut scratch).is_err());
+    }
+    intake.finish().unwrap();
+    assert_eq!(to.put_list(&list(&from, &object)).unwrap(), object);
+}
+
+/// A pack whose records say that they have other content than they do, with right sums all the same.
+fn lying(all: &[u8], pack: &OutgoingPack) -> (Vec<u8>, Sha256) {
+    use sha2::Digest as _;
+    let chunks = pack.chunks();
+    let mut entries = Vec::new();
+    let mut lie = all[..super::super::format::HEADER].to_vec();
+    for (chunk, other) in chunks.iter().zip(chunks.iter().rev()) {
+        let record = &all[other.offset as usize..other.end() as usize];
+        let (mut header, payload) = RecordHeader::decode_record(record).unwrap();
+        let mut content = Vec::new();
+        super::super::format::decode_payload(&header, payload, &mut content).unwrap();
+        let offset = lie.len() as u32;
+        header = super::super::format::encode_record(&mut lie, Kind::Chunk, &chunk.id, &content);
+        entries.push(Entry {
+            record: header,
+            offset,
+        });
+    }
+    let end = lie.len() as u64;
+    lie.extend(super::super::format::encode_table(&entries, end));
+    let name = Sha256::from_bytes(sha2::Sha256::digest(&lie).into());
+    (lie, name)
+}
+
+#[test]
+fn a_pack_that_lies_about_its_content_is_refused() {
+    let (_a, from) = store();
+    let (b, to) = store();
+    let object = from.put(&mut &noise(1, 1_000_000)[..]).unwrap();
+    let pack = pack(&from, &object);
+    let (lie, name) = lying(&bytes(&pack, 0), &pack);
+    let table = pack.table_offset();
+    let begun = to.incoming(b.path(), name, lie.len() as u64, table);
+    let mut incoming = begun.unwrap().unwrap();
+    let error = incoming.take(&lie).unwrap_err();
+    assert!(
+        error.to_string().contains("not what its key says"),
+        "{error}"
+    );
+    drop(incoming);
+    assert!(!to.has_pack(&name).unwrap());
+    assert_eq!(std::fs::read_dir(b.path()).unwrap().count(), 1, "the store");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is changed in a pack: it is refused, and nothing of it can be found.
+    #[test]
+    fn a_changed_pack_is_refused(at in any::<prop::sample::Index>(), bit in 0_u8..8, cut in any::<bool>()) {
+        let (_a, from) = store();
+        let (b, to) = store();
+        let object = from.put(&mut &noise(1, 100_000)[..]).unwrap();
+        let pack = pack(&from, &object);
+        let mut all = bytes(&pack, 0);
+        let at = at.index(all.len());
+        if cut {
+            all.truncate(at);
+        } else {
+            all[at] ^= 1 << bit;
+        }
+        let mut incoming = begin(&to, &b, &pack);
+        let taken = all.chunks(1000).try_for_each(|part| incoming.take(part));
+        if taken.is_ok() {
+            prop_assert!(incoming.finish().is_err());
+        }
+        prop_assert!(!to.has_pack(&pack.name()).unwrap());
+        prop_assert!(to.put_list(&list(&from, &object)).is_err());
+    }
+}
