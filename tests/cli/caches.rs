@@ -1,5 +1,6 @@
 //! Build caches: where they are set, and what is wrong there.
 
+use super::super::support::registry::Registry;
 use super::{Bench, Ran};
 
 #[test]
@@ -48,4 +49,40 @@ fn what_is_no_cache_is_refused_wherever_it_stands() {
     let wrong = Ran::from(command.output().unwrap()).ends_with(4).stderr;
     assert!(wrong.contains("ghcr.io/me/cache@sha256:12"), "{wrong}");
     assert!(wrong.contains("config.kdl"), "{wrong}");
+}
+
+#[test]
+fn a_second_home_builds_nothing_and_knows_it_without_the_cache() {
+    let registry = Registry::start();
+    let own = tempfile::tempdir().unwrap();
+    let disk: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(own.path().join("disk.raw"), &disk).unwrap();
+    std::fs::write(
+        own.path().join("test.kdl"),
+        "image \"test\" { from \"./disk.raw\" }\n",
+    )
+    .unwrap();
+    let cache = registry.at("cache");
+    let run = |bench: &Bench, arguments: &str| {
+        let mut command = bench.command(arguments.split(' '));
+        command.current_dir(own.path());
+        Ran::from(command.output().unwrap()).ends_with(0).stdout
+    };
+    let (first, second) = (Bench::new(), Bench::new());
+    let built = run(&first, &format!("build test.kdl --cache-push {cache}"));
+    assert!(built.contains("built"), "{built}");
+    let built = run(
+        &second,
+        &format!("build test.kdl --cache {cache} --output out.raw"),
+    );
+    assert!(
+        built.contains("from the cache") && !built.contains("built"),
+        "{built}"
+    );
+    assert!(std::fs::read(own.path().join("out.raw")).unwrap() == disk);
+    drop(registry);
+    let planned = run(&second, "plan test.kdl --offline");
+    assert!(planned.contains(" 0 to build"), "{planned}");
+    let built = run(&second, "build test.kdl --offline");
+    assert!(built.contains("is up to date"), "{built}");
 }
