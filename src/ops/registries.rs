@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Context, Error};
+use crate::http::Url;
 use crate::registry::{Credential, Location, Reference, RegistryError};
 use crate::share::RESULT_TAG;
 
@@ -143,10 +144,9 @@ pub fn tags(context: &Context, reference: &str) -> Result<Tags, Error> {
 /// The host and port that a user means.
 fn host(text: &str) -> Result<String, Error> {
     let parsed: Result<Reference, _> = format!("{text}/name").parse();
+    let has_url = format!("https://{text}/").parse::<Url>().is_ok() && !text.ends_with(':');
     match parsed {
-        Ok(reference) if reference.repository == "name" && !text.contains('@') => {
-            Ok(reference.registry)
-        }
+        Ok(reference) if reference.repository == "name" && has_url => Ok(reference.registry),
         _ => Err(Error::Usage {
             message: format!("\"{text}\" is no registry"),
             help: Some(
@@ -197,6 +197,7 @@ mod tests {
             "../x.y",
             "me@ghcr.io",
             "ghcr.io:",
+            "ghcr.io:x",
         ] {
             assert!(host(text).is_err(), "{text}");
         }

@@ -217,6 +217,24 @@ fn what_is_no_list_of_tags_is_refused() {
 }
 
 #[test]
+fn the_program_tells_that_it_waits() {
+    let (_registry, proxy, _user) = lab();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    proxy.next("GET", "/tags/list", Fault::Status(503, Some("0")));
+    let mut command = crate::support::command_in(directory.path());
+    command.args(["tags", &proxy.at("a/b"), "--log", log.to_str().unwrap()]);
+    let ran = crate::support::Ran::of(&mut command).ends_with(0);
+    assert!(
+        ran.stderr.contains("503 (Service Unavailable); again in"),
+        "{}",
+        ran.stderr
+    );
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains(r#""event":"registry-retrying""#), "{log}");
+}
+
+#[test]
 fn what_skopeo_pushes_can_be_read() {
     let (registry, _proxy, user) = lab();
     let directory = tempfile::tempdir().unwrap();
