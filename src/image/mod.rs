@@ -42,12 +42,19 @@ impl ImageConfig {
         serde_json::to_vec(&value).expect("JSON values serialise")
     }
 
-    /// The objects that it names: what boots comes first.
+    /// What boots: disk, kernel and initrd.
+    #[must_use]
+    pub fn boot_objects(&self) -> Vec<ObjectRef> {
+        let boot = [Some(self.disk), self.kernel, self.initrd];
+        boot.into_iter().flatten().collect()
+    }
+
+    /// All objects that it names: what boots comes first.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectRef> {
-        let boot = [Some(self.disk), self.kernel, self.initrd];
-        let boot = boot.into_iter().flatten();
-        boot.chain(self.layers.iter().copied()).collect()
+        let mut objects = self.boot_objects();
+        objects.extend(&self.layers);
+        objects
     }
 
     /// Reads a stored config.

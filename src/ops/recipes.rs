@@ -77,7 +77,15 @@ impl World for HostWorld<'_> {
         let Some(image) = self.store.tag(&name.parse::<TagName>()?)? else {
             return Ok(None);
         };
-        let config = images::config(self.store, &image).map_err(|error| error.to_string())?;
+        let mut config = images::config(self.store, &image).map_err(|error| error.to_string())?;
+        if !config
+            .layers
+            .iter()
+            .all(|layer| self.store.has_object(layer))
+        {
+            // It was pulled without them: then it is a disk as others are.
+            config.layers.clear();
+        }
         Ok(Some((image, config)))
     }
 

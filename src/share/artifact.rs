@@ -18,6 +18,8 @@ pub(super) const RESULT_CONFIG: &str = "application/vnd.vmfab.result.config.v1+j
 pub(super) const OBJECTS: &str = "application/vnd.vmfab.objects.v1+zstd";
 /// A pack.
 pub(super) const PACK: &str = "application/vnd.vmfab.pack.v1";
+/// An annotation that is `true` when the layers of the image are in the artifact.
+pub const LAYERS: &str = "org.vmfab.layers";
 /// Where the table of a pack begins, in bytes.
 const TABLE: &str = "org.vmfab.pack.table";
 
@@ -57,6 +59,23 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Whether it has the layers of its image.
+    #[must_use]
+    pub fn has_layers(&self) -> bool {
+        self.annotations
+            .get(LAYERS)
+            .is_some_and(|has| has == "true")
+    }
+
+    /// Whether it has all that another one of the same kind would have with this config and these annotations.
+    pub(super) fn covers(&self, config: &Blob, annotations: &BTreeMap<String, String>) -> bool {
+        let mut own = self.annotations.clone();
+        if !annotations.contains_key(LAYERS) {
+            own.remove(LAYERS);
+        }
+        self.config == *config && own == *annotations
+    }
+
     /// The manifest.
     #[must_use]
     pub fn to_manifest(&self) -> Manifest {

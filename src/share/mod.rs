@@ -26,7 +26,7 @@ mod work;
 
 use std::path::PathBuf;
 
-pub use artifact::{Artifact, IMAGE, PackRef, RESULT, blob_of};
+pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT, blob_of};
 pub use error::ShareError;
 pub use memory::Memory;
 pub use pull::{Found, Pulled};

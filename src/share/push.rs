@@ -94,7 +94,7 @@ impl Sharing<'_> {
         let config = blob_of(&bundle.config);
         if let Some((fetched, there)) = &before
             && !options.full
-            && (there.config, &there.annotations) == (config, &bundle.annotations)
+            && there.covers(&config, &bundle.annotations)
         {
             self.memory.saw(&repository.name(), &there.packs);
             return Ok(Pushed {

@@ -208,7 +208,7 @@ impl Results {
         let mut objects = match name {
             CONFIG => {
                 let bytes = self.store.read_object(&object.id).ok()?;
-                ImageConfig::from_bytes(&bytes).ok()?.objects()
+                ImageConfig::from_bytes(&bytes).ok()?.boot_objects()
             }
             _ => Vec::new(),
         };

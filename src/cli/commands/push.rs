@@ -24,7 +24,7 @@ use crate::registry::Location;
 #[command(after_help = "\
 Examples:
   vmfab push @docker ghcr.io/me/docker:1.0
-  vmfab push @docker 127.0.0.1:5000/docker
+  vmfab push @base ghcr.io/me/base:12 --layers   for recipes that start from it
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
   vmfab push @docker ghcr.io/me/docker-disk:1.0 --layout containerdisk
@@ -41,6 +41,13 @@ pub(crate) struct Push {
     /// Use nothing of other versions: the manifest depends on the image only
     #[arg(long)]
     full: bool,
+
+    /// Push the layers, too, which recipes that start from the image stand on
+    ///
+    /// Without them such recipes do their steps in a machine that is booted from the disk. To boot the image
+    /// nothing of them is needed.
+    #[arg(long)]
+    layers: bool,
 
     /// Make the tag an index of several architectures, and put this image into it
     ///
@@ -83,13 +90,14 @@ impl Push {
             to: self.to,
             full: self.full,
             index: self.index,
+            layers: self.layers,
             annotations: self.annotations.into_iter().collect::<BTreeMap<_, _>>(),
         };
         let context = session.registry_context(self.registries)?;
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
-            Layout::Containerdisk if options.full || options.index => {
-                let message = "--full and --index have no meaning for a containerdisk";
+            Layout::Containerdisk if options.full || options.index || options.layers => {
+                let message = "--full, --index and --layers have no meaning for a containerdisk";
                 return Err(CliError::usage(message));
             }
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,

@@ -333,8 +333,13 @@ impl<'a> Found<'a> {
             Some(bytes) => bytes.clone(),
             None => self.small(&artifact.config, "its config")?,
         };
-        ImageConfig::from_bytes(&bytes)
-            .map_err(|error| self.damaged(&format!("its config is {error}")))
+        let mut config = ImageConfig::from_bytes(&bytes)
+            .map_err(|error| self.damaged(&format!("its config is {error}")))?;
+        if !artifact.has_layers() {
+            // Then it is a disk as others are.
+            config.layers.clear();
+        }
+        Ok(config)
     }
 
     /// What was pushed is not in order.

@@ -168,7 +168,7 @@ pub(in crate::ops) fn bring(
     let pulled = sharing.pull(repository, artifact, None, name)?;
     let config = ImageConfig::from_bytes(&pulled.config)
         .map_err(|error| wrong(format!("its config is {error}")))?;
-    for object in config.objects() {
+    for object in config.boot_objects() {
         if !pulled.objects.contains(&object) && !sharing.store.has_object(&object) {
             let object = object.id.short();
             return Err(wrong(format!("its object {object} is not in the artifact")));

@@ -7,10 +7,11 @@ use serde::Serialize;
 use super::super::images::{self, FoundImage};
 use super::super::{Context, Error};
 use super::{platform, sharing};
-use crate::digest::ObjectId;
+use crate::digest::{ObjectId, ObjectRef};
 use crate::image::ImageConfig;
 use crate::registry::{Descriptor, Location, Version, media};
-use crate::share::{Bundle, IMAGE, PushOptions, Target};
+use crate::share::{Bundle, IMAGE, LAYERS, PushOptions, Target};
+use crate::store::Store;
 
 /// When everything was made, for annotations: vmfab's `SOURCE_DATE_EPOCH`.
 const CREATED: &str = "2020-01-01T00:00:00Z";
@@ -37,6 +38,8 @@ pub struct PushImage {
     pub full: bool,
     /// Whether the tag is to be an index of several architectures, which this image is put into.
     pub index: bool,
+    /// Whether the layers that the disk was made from go along.
+    pub layers: bool,
     /// More annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -71,11 +74,11 @@ pub struct PushedImage {
 pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error> {
     let found = images::find(context, &options.image)?;
     let store = context.store()?;
-    check_whole(&store, &found)?;
+    check_whole(&store, &found, options.layers)?;
     let target = tag(&options.to)?.map_or(Target::Unnamed, Target::Tag);
     let repository = context.registries().open(&options.to)?;
     let sharing = sharing(context, &store);
-    let bundle = bundle(&found.config, &options.annotations);
+    let bundle = bundle(&found.config, options);
     let into_index = |tag: &str| -> Result<bool, Error> {
         if options.index {
             return Ok(true);
@@ -138,10 +141,8 @@ pub(super) fn tag(to: &Location) -> Result<Option<String>, Error> {
     }
 }
 
-fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Error> {
-    let missing = found
-        .config
-        .objects()
+fn check_whole(store: &Store, found: &FoundImage, layers: bool) -> Result<(), Error> {
+    let missing = objects(&found.config, layers)
         .into_iter()
         .filter(|object| !store.has_object(object))
         .count();
@@ -153,18 +154,33 @@ fn check_whole(store: &crate::store::Store, found: &FoundImage) -> Result<(), Er
             "{missing} of the objects of image {} are not in the store",
             found.image.short()
         ),
-        help: Some("build it again, or pull it".to_owned()),
+        help: Some(match layers {
+            true => "push it without --layers, or build it again".to_owned(),
+            false => "build it again, or pull it".to_owned(),
+        }),
         ..super::super::Failure::default()
     }))
 }
 
+/// The objects that are pushed.
+fn objects(config: &ImageConfig, layers: bool) -> Vec<ObjectRef> {
+    match layers {
+        true => config.objects(),
+        false => config.boot_objects(),
+    }
+}
+
 /// An image as it is pushed.
-pub(in crate::ops) fn bundle(config: &ImageConfig, more: &BTreeMap<String, String>) -> Bundle {
+fn bundle(config: &ImageConfig, options: &PushImage) -> Bundle {
+    let mut annotations = annotations(config, &options.annotations);
+    if options.layers {
+        annotations.insert(LAYERS.to_owned(), "true".to_owned());
+    }
     Bundle {
         kind: IMAGE,
         config: config.to_bytes(),
-        objects: config.objects(),
-        annotations: annotations(config, more),
+        objects: objects(config, options.layers),
+        annotations,
     }
 }
 
