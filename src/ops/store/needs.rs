@@ -150,6 +150,20 @@ impl Needs {
         self.needed.entry(object).or_default().insert(by);
     }
 
+    /// Whether an object is nothing but a layer to those who need it.
+    pub(super) fn is_layer_only(&self, object: &ObjectId) -> bool {
+        let needed = self.needed.get(object);
+        needed.into_iter().flatten().all(|by| {
+            let part = match by {
+                NeededBy::Tag { part, .. }
+                | NeededBy::Machine { part, .. }
+                | NeededBy::Project { part, .. } => Some(*part),
+                NeededBy::Root { .. } | NeededBy::Result { .. } => None,
+            };
+            part == Some(Part::Layer)
+        })
+    }
+
     /// All objects that something needs.
     pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectId> {
         self.needed.keys()

@@ -66,7 +66,8 @@ pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
     let mut needs = Needs::read(context, &store)?;
     let mut damaged: HashSet<ObjectId> = damaged_objects.iter().map(|one| one.object).collect();
     for object in needs.objects() {
-        if !store.knows(object) && damaged.insert(*object) {
+        // Images that were pulled need not have layers.
+        if !needs.is_layer_only(object) && !store.knows(object) && damaged.insert(*object) {
             damaged_objects.push(DamagedObject {
                 object: *object,
                 reason: "it is not in the store".to_owned(),
