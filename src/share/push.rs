@@ -87,6 +87,18 @@ impl Sharing<'_> {
     ) -> Result<Pushed, ShareError> {
         let name = format!("push {} to {}", options.name, repository.name());
         let task = Task::new(self.sink, self.interrupt, name);
+        self.push_within(repository, bundle, options, &task)
+    }
+
+    /// The same as a part of a task.
+    pub(super) fn push_within(
+        &self,
+        repository: &dyn Repository,
+        bundle: &Bundle,
+        options: &PushOptions,
+        task: &Task<'_>,
+    ) -> Result<Pushed, ShareError> {
+        let moved = task.moved();
         let before = match &options.target {
             Target::Tag(tag) => self.artifact_at(repository, &Version::Tag(tag.clone()))?,
             Target::Digest | Target::Unnamed => None,
@@ -112,8 +124,8 @@ impl Sharing<'_> {
             false => self.known(repository, before.map(|(_, artifact)| artifact), bundle)?,
         };
         task.check()?;
-        let (artifact, new, list) = self.assemble(bundle, &contents, known, &task)?;
-        let mounted = self.upload(repository, bundle, &artifact, &new, list, &task)?;
+        let (artifact, new, list) = self.assemble(bundle, &contents, known, task)?;
+        let mounted = self.upload(repository, bundle, &artifact, &new, list, task)?;
         let manifest = artifact.to_manifest().to_bytes();
         let blob = blob_of(&manifest);
         task.check()?;
@@ -130,7 +142,7 @@ impl Sharing<'_> {
         Ok(Pushed {
             manifest: blob,
             present: false,
-            sent: task.moved(),
+            sent: task.moved() - moved,
             packs: artifact.packs.len(),
             new: new.len(),
             mounted,

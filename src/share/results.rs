@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact::{Artifact, RESULT};
 use super::push::{Bundle, PushOptions, RESULT_TAG, Target};
+use super::work::Task;
 use super::{Memory, ShareError, Sharing};
 use crate::derivation::{Cache, CacheError, CacheHit, Outputs};
 use crate::digest::{ActionKey, ObjectId, ObjectRef};
@@ -77,6 +78,14 @@ pub struct Results {
     push: Option<One>,
     all_content: bool,
     found: Mutex<HashMap<ActionKey, Hit>>,
+    offers: Mutex<Vec<Offer>>,
+}
+
+/// A result that is to be pushed.
+struct Offer {
+    key: ActionKey,
+    outputs: Outputs,
+    last: bool,
 }
 
 /// A result that was found.
@@ -119,6 +128,7 @@ impl Results {
             push: options.push.map(One::new),
             all_content: options.all_content,
             found: Mutex::default(),
+            offers: Mutex::default(),
         }
     }
 
@@ -221,14 +231,13 @@ impl Results {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push_result(
-        &self,
-        one: &One,
-        key: &ActionKey,
-        outputs: &Outputs,
-        last: bool,
-    ) -> Result<(), ShareError> {
-        let bundle = self.bundle(key, outputs, self.all_content || last);
+    fn offers(&self) -> std::sync::MutexGuard<'_, Vec<Offer>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push_result(&self, one: &One, offer: &Offer, task: &Task<'_>) -> Result<(), ShareError> {
+        let Offer { key, outputs, last } = offer;
+        let bundle = self.bundle(key, outputs, self.all_content || *last);
         if let Some((_, told)) = self.ask(one, key).ok().flatten() {
             let more = |(name, output): (&String, &Output)| {
                 let now = outputs.contains_key(name) && bundle.objects.contains(&output.object);
@@ -247,7 +256,8 @@ impl Results {
             full: false,
             name: format!("result {}", key.short()),
         };
-        self.sharing().push(&*one.repository, &bundle, &options)?;
+        self.sharing()
+            .push_within(&*one.repository, &bundle, &options, task)?;
         Ok(())
     }
 }
@@ -323,19 +333,32 @@ impl Cache for Results {
     }
 
     fn offer(&self, key: &ActionKey, outputs: &Outputs, last: bool) {
-        let Some(one) = self.push.as_ref().filter(|one| !one.is_down()) else {
-            return;
-        };
-        if let Err(error) = self.push_result(one, key, outputs, last) {
-            self.give_up(one, &error);
+        if self.push.is_some() {
+            let offer = Offer {
+                key: *key,
+                outputs: outputs.clone(),
+                last,
+            };
+            self.offers().push(offer);
         }
     }
 
     fn finish(&self) {
-        if let Some(one) = self.push.as_ref().filter(|one| !one.is_down())
-            && let Err(error) = one.repository.finish()
-        {
-            self.give_up(one, &error.into());
+        let mut offers = std::mem::take(&mut *self.offers());
+        let Some(one) = self.push.as_ref().filter(|_| !offers.is_empty()) else {
+            return;
+        };
+        // What the build was for comes first: then its packs have nothing but what it needs, and layers, which
+        // share most with it, use them too.
+        offers.sort_by_key(|offer| !offer.last);
+        let name = format!("push results to {}", one.repository.name());
+        let task = Task::new(&*self.sink, &self.interrupt, name);
+        let pushed = offers.iter().try_for_each(|offer| {
+            task.check()?;
+            self.push_result(one, offer, &task)
+        });
+        if let Err(error) = pushed.and_then(|()| Ok(one.repository.finish()?)) {
+            self.give_up(one, &error);
         }
     }
 }
