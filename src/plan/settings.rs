@@ -119,7 +119,7 @@ impl Settings {
             initrd: None,
             foreign,
             arguments: arguments
-                .filter(|argument| root.as_deref() != Some(*argument))
+                .filter(|argument| foreign || root.as_deref() != Some(*argument))
                 .map(str::to_owned)
                 .collect(),
             firmware: Some(template.boot.firmware),
