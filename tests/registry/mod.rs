@@ -8,9 +8,11 @@ mod blobs;
 mod connections;
 mod containerdisk;
 mod credentials;
+mod home;
 mod layout;
 mod local;
 mod manifests;
+mod push;
 mod uploads;
 
 use std::collections::BTreeMap;
