@@ -258,16 +258,10 @@ fn what_cannot_be_pushed_is_told_with_what_to_do() {
     let digest = format!("{}@sha256:{}", registry.at("web"), "0".repeat(64));
     let said = home.refused(&["push", "@web", &digest], 2);
     assert!(said.contains("names a digest"), "{said}");
-    for wrong in [
-        "",
-        "localhost:5000",
-        "https://localhost/web",
-        "localhost/Web",
-        "oci:",
-    ] {
+    for wrong in ["", "https://localhost/web", "localhost/Web", "oci:"] {
         home.refused(&["push", "@web", wrong], 2);
     }
-    let said = home.refused(&["--offline", "push", "@web", &at], 5);
+    let said = home.refused(&["--offline", "push", "@web", &at], 1);
     assert!(said.contains("offline"), "{said}");
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
