@@ -8,11 +8,13 @@ mod blobs;
 mod connections;
 mod containerdisk;
 mod credentials;
+mod garbage;
 mod home;
 mod layout;
 mod local;
 mod manifests;
 mod push;
+mod shelf;
 mod uploads;
 
 use std::collections::BTreeMap;
