@@ -140,7 +140,7 @@ fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
         let there = descriptor.platform.as_ref();
         there.is_some_and(|there| {
             there.os == platform.os
-                && there.architecture == platform.architecture
+                && go_name(&there.architecture) == go_name(&platform.architecture)
                 && (platform.variant.is_none() || there.variant == platform.variant)
         })
     };
@@ -153,6 +153,15 @@ fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
         .iter()
         .filter(fits)
         .min_by_key(|descriptor| monitor(descriptor))
+}
+
+/// An architecture as the specification calls it; podman's machines say `uname`'s names.
+fn go_name(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// `OS/ARCHITECTURE[/VARIANT]`.
