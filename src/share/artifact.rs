@@ -127,7 +127,7 @@ impl Artifact {
             (Some(RESULT) | None, RESULT_CONFIG) => RESULT,
             (Some(kind), _) if kind.starts_with("application/vnd.vmfab.") => {
                 return Err(format!(
-                    "is of a kind that this vmfab does not know: {kind}"
+                    "is of a kind that this vmfab does not know ({kind}); a newer vmfab may"
                 ));
             }
             _ => return Ok(None),

@@ -1,5 +1,7 @@
 //! What can go wrong with sharing.
 
+use std::io;
+
 use crate::http::HttpError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -23,14 +25,6 @@ pub enum ShareError {
         /// Why.
         reason: String,
     },
-    /// It is no artifact of vmfab's.
-    #[error("{place} is no image of vmfab's: {what}")]
-    Foreign {
-        /// What was asked for.
-        place: String,
-        /// What it is instead.
-        what: String,
-    },
     /// The index has nothing for this platform.
     #[error("{place} has no image for {platform}: it has {}", there.join(", "))]
     Platform {
@@ -52,6 +46,25 @@ impl ShareError {
             place: place.to_owned(),
             what: what.into(),
             reason: reason.into(),
+        }
+    }
+
+    /// What a blob could not be had for. One that a manifest names and that is not there is garbage, and not the
+    /// user's mistake.
+    pub(super) fn of_blob(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Missing { place, what } => {
+                Self::invalid(&place, what, "is not there, though a manifest names it")
+            }
+            error => error.into(),
+        }
+    }
+
+    /// What the bytes of a blob could not be read for.
+    pub(super) fn of_reading(place: &str, error: io::Error) -> Self {
+        match error.downcast() {
+            Ok(error) => Self::of_blob(error),
+            Err(error) => Self::invalid(place, "what it sends", format!("cannot be read: {error}")),
         }
     }
 

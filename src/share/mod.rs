@@ -5,13 +5,14 @@
 //!  store ◄── packs, ranges ◄── objects ◄── artifact ◄── manifest ◄────────── Repository     pull.rs
 //! ```
 //!
-//! `layout.rs` decides which chunks go into which packs, `objects.rs` and `artifact.rs` are the formats (all pure);
+//! `find.rs` tells what is under a tag. `layout.rs` decides which chunks go into which packs, `objects.rs` and `artifact.rs` are the formats (all pure);
 //! `memory.rs` remembers which packs are in which repository. `foreign.rs` tells what others publish,
 //! `containerdisk.rs` makes of an image what KubeVirt runs.
 
 mod artifact;
 pub mod containerdisk;
 mod error;
+mod find;
 pub mod foreign;
 mod layout;
 mod memory;
@@ -28,8 +29,9 @@ use std::path::PathBuf;
 
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT, blob_of};
 pub use error::ShareError;
+pub use find::Found;
 pub use memory::Memory;
-pub use pull::{Found, Pulled};
+pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};
 pub use results::{Results, ResultsOptions};
 pub use work::Task;

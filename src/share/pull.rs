@@ -6,16 +6,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::artifact::{Artifact, PackRef, is_blob};
+use super::artifact::{Artifact, PackRef};
+use super::find::{open, small_blob};
 use super::objects::{self, Content, Listed, list_of};
 use super::work::{self, Task};
 use super::{ShareError, Sharing};
-use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
+use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::http::sleep;
-use crate::registry::{
-    Blob, Descriptor, Index, Manifest, Parsed, Platform, Repository, Version, parse_manifest,
-};
-use crate::store::{IncomingError, PackedChunk, verify_chunk};
+use crate::registry::Repository;
+use crate::store::{IncomingError, Intake, PackedChunk, verify_chunk};
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
@@ -27,17 +26,6 @@ const REQUEST: u64 = 64 << 10;
 const LONGEST: u64 = 4 << 20;
 /// How long to wait before looking again whether another process has a pack.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What is under a tag or digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The digest of the manifest.
-    pub digest: Sha256,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// Its artifact, when it is one of vmfab's.
-    pub artifact: Option<Artifact>,
-}
 
 /// What was pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,67 +47,6 @@ enum Need {
 }
 
 impl Sharing<'_> {
-    /// Finds what is under a version, for a platform when there are several.
-    ///
-    /// # Errors
-    /// There is nothing, or nothing for the platform; it is garbage.
-    pub fn find(
-        &self,
-        repository: &dyn Repository,
-        version: &Version,
-        platform: &Platform,
-    ) -> Result<Option<Found>, ShareError> {
-        let place = format!("{}:{version}", repository.name());
-        let mut version = version.clone();
-        // An index may name an index.
-        for _ in 0..3 {
-            let Some(fetched) = repository.manifest(&version)? else {
-                return Ok(None);
-            };
-            let invalid = |reason| ShareError::invalid(&place, "what is there", reason);
-            match parse_manifest(&fetched.bytes, &fetched.media_type).map_err(invalid)? {
-                Parsed::Manifest(manifest) => {
-                    let invalid = |reason| ShareError::invalid(&place, "the manifest", reason);
-                    return Ok(Some(Found {
-                        digest: fetched.digest,
-                        artifact: Artifact::of_manifest(&manifest).map_err(invalid)?,
-                        manifest: *manifest,
-                    }));
-                }
-                Parsed::Index(index) => {
-                    let chosen = choose(&index, platform).ok_or_else(|| ShareError::Platform {
-                        place: place.clone(),
-                        platform: shown(platform),
-                        there: platforms(&index),
-                    })?;
-                    let blob = chosen.blob();
-                    let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
-                    version = Version::Digest(blob.map_err(invalid)?.digest);
-                }
-            }
-        }
-        Err(ShareError::invalid(
-            &place,
-            "the index",
-            "names indexes that name indexes",
-        ))
-    }
-
-    /// The config of an artifact.
-    ///
-    /// # Errors
-    /// It cannot be had, or is not what its digest says.
-    pub fn config(
-        &self,
-        repository: &dyn Repository,
-        artifact: &Artifact,
-    ) -> Result<Vec<u8>, ShareError> {
-        match &artifact.config_data {
-            Some(data) => Ok(data.clone()),
-            None => small_blob(repository, &artifact.config, "config"),
-        }
-    }
-
     /// Brings the objects of an artifact into the store: all, or those that are `wanted`. What is here already is
     /// not fetched.
     ///
@@ -292,7 +219,7 @@ impl Sharing<'_> {
         }
         task.step(incoming.position() as i64);
         if incoming.position() < size {
-            let mut reader = repository.read_blob(&pack.blob, Some(incoming.position()..size))?;
+            let mut reader = open(repository, &pack.blob, Some(incoming.position()..size))?;
             let mut skip = incoming.position().saturating_sub(reader.start);
             let mut buffer = vec![0; PIECE];
             loop {
@@ -320,14 +247,31 @@ impl Sharing<'_> {
         task: &Task<'_>,
     ) -> Result<Option<Vec<PackedChunk>>, ShareError> {
         let mut intake = self.store.intake()?;
+        let received = self.receive_ranges(repository, pack, chunks, &mut intake, task);
+        // What came is not asked for again, whatever became of the rest.
+        intake.finish()?;
+        match received? {
+            true => Ok(None),
+            false => self.receive(repository, pack, task).map(Some),
+        }
+    }
+
+    /// Takes chunks of a pack one after the other; tells whether ranges are not refused.
+    fn receive_ranges(
+        &self,
+        repository: &dyn Repository,
+        pack: &PackRef,
+        chunks: &[PackedChunk],
+        intake: &mut Intake,
+        task: &Task<'_>,
+    ) -> Result<bool, ShareError> {
         let mut rest = chunks;
         let (mut buffer, mut scratch) = (Vec::new(), Vec::new());
         for range in ranges(chunks) {
             task.check()?;
-            let mut reader = repository.read_blob(&pack.blob, Some(range.clone()))?;
+            let mut reader = open(repository, &pack.blob, Some(range.clone()))?;
             if reader.start != range.start {
-                intake.finish()?;
-                return self.receive(repository, pack, task).map(Some);
+                return Ok(false);
             }
             buffer.resize((range.end - range.start) as usize, 0);
             reader
@@ -348,8 +292,7 @@ impl Sharing<'_> {
             }
             task.step(buffer.len() as i64);
         }
-        intake.finish()?;
-        Ok(None)
+        Ok(true)
     }
 
     /// Stores an object whose chunks are here.
@@ -432,64 +375,5 @@ fn ranges(chunks: &[PackedChunk]) -> Vec<Range<u64>> {
 
 fn cut(repository: &dyn Repository) -> impl FnOnce(std::io::Error) -> ShareError {
     let name = repository.name();
-    move |error| ShareError::invalid(&name, "what it sends", format!("cannot be read: {error}"))
-}
-
-/// A blob that fits into memory.
-fn small_blob(repository: &dyn Repository, blob: &Blob, what: &str) -> Result<Vec<u8>, ShareError> {
-    let reader = repository.read_blob(blob, None)?;
-    let mut bytes = Vec::new();
-    let mut limited = reader.bytes.take(blob.size + 1);
-    limited.read_to_end(&mut bytes).map_err(cut(repository))?;
-    match is_blob(&bytes, blob) {
-        true => Ok(bytes),
-        false => Err(ShareError::invalid(
-            &repository.name(),
-            format!("the {what}"),
-            "is not what its digest says",
-        )),
-    }
-}
-
-/// The manifest of an index for a platform. Of several, as of virtual machines for several monitors, that for QEMU.
-fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let fits = |descriptor: &&Descriptor| {
-        let there = descriptor.platform.as_ref();
-        there.is_some_and(|there| {
-            there.os == platform.os
-                && there.architecture == platform.architecture
-                && (platform.variant.is_none() || there.variant == platform.variant)
-        })
-    };
-    let monitor = |descriptor: &&Descriptor| {
-        let kind = descriptor.annotations.get("disktype");
-        kind.is_some_and(|kind| kind != "qemu")
-    };
-    index
-        .manifests
-        .iter()
-        .filter(fits)
-        .min_by_key(|descriptor| monitor(descriptor))
-}
-
-/// `OS/ARCHITECTURE[/VARIANT]`.
-fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
-    let variant: String = variant.collect();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
-}
-
-fn platforms(index: &Index) -> Vec<String> {
-    let all = index
-        .manifests
-        .iter()
-        .filter_map(|one| one.platform.as_ref());
-    let known = all.filter(|platform| platform.os != "unknown");
-    let mut names: Vec<String> = known.map(shown).collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
-        true => vec!["none that says what it is for".to_owned()],
-        false => names,
-    }
+    move |error| ShareError::of_reading(&name, error)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::artifact::{Artifact, PackRef, blob_of};
-use super::layout::{Known, Needed, distribute, places};
+use super::layout::{Known, Layout, Needed, distribute, places};
 use super::objects::{self, Content, Listed, runs_of};
 use super::work::{self, Task};
 use super::{ShareError, Sharing};
@@ -107,6 +107,7 @@ impl Sharing<'_> {
         if let Some((fetched, there)) = &before
             && !options.full
             && there.covers(&config, &bundle.annotations)
+            && self.is_whole(repository, there)?
         {
             self.memory.saw(&repository.name(), &there.packs);
             return Ok(Pushed {
@@ -124,7 +125,7 @@ impl Sharing<'_> {
             false => self.known(repository, before.map(|(_, artifact)| artifact), bundle)?,
         };
         task.check()?;
-        let (artifact, new, list) = self.assemble(bundle, &contents, known, task)?;
+        let (artifact, new, list) = self.assemble(repository, bundle, &contents, known, task)?;
         let mounted = self.upload(repository, bundle, &artifact, &new, list, task)?;
         let manifest = artifact.to_manifest().to_bytes();
         let blob = blob_of(&manifest);
@@ -185,7 +186,6 @@ impl Sharing<'_> {
         bundle: &Bundle,
     ) -> Result<Vec<Known>, ShareError> {
         let mut packs: Vec<PackRef> = Vec::new();
-        let mut certain = 0;
         if bundle.kind == super::IMAGE {
             let mut artifacts: Vec<Artifact> = before.into_iter().collect();
             for tag in recent(repository.tags().unwrap_or_default()) {
@@ -193,37 +193,74 @@ impl Sharing<'_> {
                 artifacts.extend(found.ok().flatten().map(|(_, artifact)| artifact));
             }
             packs.extend(artifacts.iter().flat_map(|artifact| &artifact.packs));
-            certain = packs.len();
         }
         packs.extend(self.memory.packs(&repository.name()));
         let mut seen = HashSet::new();
-        let packs: Vec<(usize, PackRef)> = packs
+        let packs: Vec<PackRef> = packs
             .into_iter()
-            .enumerate()
-            .filter(|(_, pack)| seen.insert(pack.blob.digest))
+            .filter(|pack| seen.insert(pack.blob.digest))
             .take(MOST_KNOWN)
             .collect();
-        let known = work::all(packs, self.parallel, |(number, pack)| {
-            // What a manifest names is there; what was seen some time ago may be gone.
-            let seen = || self.memory.is_there(&repository.name(), &pack.blob.digest);
-            if number >= certain && !seen() && !repository.has_blob(&pack.blob)? {
-                return Ok(None);
-            }
+        let known = work::all(packs, self.parallel, |pack| {
             let chunks = self.chunks(repository, &pack);
             Ok(chunks.ok().flatten().map(|chunks| Known { pack, chunks }))
         })?;
         Ok(known.into_iter().flatten().collect())
     }
 
+    /// Which of these blobs are not there. What this process has seen there is not asked for.
+    fn gone(
+        &self,
+        repository: &dyn Repository,
+        blobs: Vec<Blob>,
+    ) -> Result<HashSet<Sha256>, ShareError> {
+        let name = repository.name();
+        let gone = work::all(blobs, self.parallel, |blob| {
+            let there = self.memory.is_there(&name, &blob.digest) || repository.has_blob(&blob)?;
+            Ok((!there).then_some(blob.digest))
+        })?;
+        Ok(gone.into_iter().flatten().collect())
+    }
+
+    /// Whether all blobs of an artifact are there: registries lose some, and its manifest stays.
+    fn is_whole(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+    ) -> Result<bool, ShareError> {
+        let packs = artifact.packs.iter().map(|pack| pack.blob);
+        let blobs = packs.chain(artifact.objects).chain([artifact.config]);
+        Ok(self.gone(repository, blobs.collect())?.is_empty())
+    }
+
+    /// What goes into which packs. Known ones that would be used and are gone are left out.
+    fn layout(
+        &self,
+        repository: &dyn Repository,
+        needed: &[Needed],
+        known: &mut Vec<Known>,
+    ) -> Result<Layout, ShareError> {
+        loop {
+            let layout = distribute(needed, known);
+            let kept = layout.kept.iter().map(|&number| known[number].pack.blob);
+            let gone = self.gone(repository, kept.collect())?;
+            if gone.is_empty() {
+                return Ok(layout);
+            }
+            known.retain(|known| !gone.contains(&known.pack.blob.digest));
+        }
+    }
+
     /// The artifact, the packs that have to be made for it, and its list of objects.
     fn assemble(
         &self,
+        repository: &dyn Repository,
         bundle: &Bundle,
         contents: &[(ObjectRef, Parts)],
-        known: Vec<Known>,
+        mut known: Vec<Known>,
         task: &Task<'_>,
     ) -> Result<(Artifact, Vec<OutgoingPack>, Vec<u8>), ShareError> {
-        let layout = distribute(&self.needed(contents)?, &known);
+        let layout = self.layout(repository, &self.needed(contents)?, &mut known)?;
         let new = work::all(layout.new, self.parallel, |chunks| {
             task.check()?;
             Ok(self.store.outgoing(&chunks)?)

@@ -19,7 +19,7 @@ use crate::digest::{ActionKey, ObjectId, ObjectRef};
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
 use crate::image::ImageConfig;
-use crate::registry::{Platform, Repository, Version};
+use crate::registry::{Platform, RegistryError, Repository, Version};
 use crate::store::Store;
 
 /// The version of results.
@@ -311,6 +311,9 @@ impl Cache for Results {
         let pulled = pulled.pull(repository, &hit.artifact, wanted.as_ref(), &name);
         match pulled {
             Ok(_) => {}
+            Err(ShareError::Registry(error @ RegistryError::Invalid { .. })) => {
+                return Err(CacheError::Unusable(error.to_string()));
+            }
             Err(error @ ShareError::Registry(_)) => {
                 one.down.store(true, Ordering::Relaxed);
                 return Err(CacheError::Unreachable(error.to_string()));

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::artifact::PackRef;
+use super::find::open;
 use super::{ShareError, Sharing};
 use crate::registry::Repository;
 use crate::store::{PackedChunk, chunks_of_table};
@@ -51,8 +52,8 @@ impl Sharing<'_> {
         if size - from > MAX_TABLE {
             return Err(invalid("has a table that is too long"));
         }
-        let reader = repository.read_blob(&pack.blob, Some(from..size))?;
-        let failed = |error: std::io::Error| invalid(&format!("cannot be read: {error}"));
+        let reader = open(repository, &pack.blob, Some(from..size))?;
+        let failed = |error| ShareError::of_reading(&repository.name(), error);
         if reader.start != from {
             return Ok(None);
         }

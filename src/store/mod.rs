@@ -72,7 +72,7 @@ pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
 pub(crate) use wire::{
-    IncomingError, OutgoingPack, PackedChunk, Parts, chunks_of_table, verify_chunk,
+    IncomingError, Intake, OutgoingPack, PackedChunk, Parts, chunks_of_table, verify_chunk,
 };
 
 use error::{damaged, io_error};

@@ -8,9 +8,15 @@ mod blobs;
 mod connections;
 mod containerdisk;
 mod credentials;
+mod faults;
+mod garbage;
+mod home;
 mod layout;
 mod local;
 mod manifests;
+mod pull;
+mod push;
+mod shelf;
 mod uploads;
 
 use std::collections::BTreeMap;

@@ -31,17 +31,17 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         cache,
         fallback,
     } = options;
+    if is_elsewhere(name) && settings.is_empty() {
+        let location = name.parse().map_err(|error| Error::Usage {
+            message: format!("{error}"),
+            help: None,
+        })?;
+        require_programs()?;
+        return share::named(context, &location);
+    }
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
             Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
-            Err(Error::NotFound { .. }) if is_elsewhere(name) => {
-                let location = name.parse().map_err(|error| Error::Usage {
-                    message: format!("{error}"),
-                    help: None,
-                })?;
-                require_programs()?;
-                return share::named(context, &location);
-            }
             result => return result,
         }
     }
@@ -74,12 +74,16 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
     }
 }
 
-/// Whether a name is that of an image in a registry, a layout or an archive: it has a host or a path.
+/// Whether a name is that of an image in a registry, a layout or an archive: it has a scheme, or begins with a host and
+/// is no file.
 fn is_elsewhere(name: &str) -> bool {
-    ["oci:", "oci-archive:", "docker://"]
-        .iter()
-        .any(|scheme| name.starts_with(scheme))
-        || name.contains('/') && !name.starts_with(['.', '/', '@'])
+    let schemes = ["oci:", "oci-archive:", "docker://"];
+    if schemes.iter().any(|scheme| name.starts_with(scheme)) {
+        return true;
+    }
+    let host = name.split_once('/').map_or("", |(host, _)| host);
+    let is_host = host == "localhost" || host.contains(['.', ':']) && !host.starts_with('.');
+    is_host && !name.ends_with(".kdl") && !std::path::Path::new(name).exists()
 }
 
 /// An image that a recipe gave.

@@ -82,12 +82,9 @@ impl From<ShareError> for Error {
                     "nothing of it was taken; ask whoever published it, or try again".to_owned(),
                 ),
             },
-            ShareError::Foreign { .. } | ShareError::Platform { .. } => Self::Failed(Failure {
+            ShareError::Platform { .. } => Self::Failed(Failure {
                 message: error.to_string(),
-                help: Some(match error {
-                    ShareError::Platform { .. } => "choose one of them with --platform".to_owned(),
-                    _ => "start a recipe from it: from \"oci://…\"".to_owned(),
-                }),
+                help: Some("choose one of them with --platform".to_owned()),
                 ..Failure::default()
             }),
             ShareError::Interrupted => Self::Interrupted,

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, Error, Failure, images};
 use super::{platform, sharing};
 use crate::digest::ObjectId;
 use crate::image::ImageConfig;
-use crate::registry::{Location, Platform, Repository, Version};
+use crate::registry::{Location, Manifest, Platform, Repository, Version};
 use crate::share::foreign::{self, What};
 use crate::share::{Artifact, IMAGE, RESULT_TAG, ShareError, Sharing};
 use crate::store::TagName;
@@ -109,7 +109,7 @@ fn one(
         .ok_or_else(|| missing(name, repository))?;
     let artifact = match found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
-        None if is_disk(&found.manifest) => {
+        None if is_disk(&sharing, repository, &found.manifest)? => {
             let own = last_part(repository);
             let tags = match tag {
                 Some(tag) => vec![format!("{own}-{tag}").parse()?],
@@ -124,14 +124,21 @@ fn one(
             return super::foreign::pull(context, &location, found.digest, &own, &tags);
         }
         _ => {
-            return Err(ShareError::Foreign {
-                place: name.to_owned(),
-                what: what_is(&found.manifest),
-            }
-            .into());
+            return Err(no_image(&options.from, name, &found.manifest));
         }
     };
     let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
+    let is_for = super::platform(&config.template.architecture);
+    if let Some(wanted) = &options.platform
+        && wanted.architecture != is_for.architecture
+    {
+        return Err(ShareError::Platform {
+            place: name.to_owned(),
+            platform: format!("{}/{}", wanted.os, wanted.architecture),
+            there: vec![format!("{}/{}", is_for.os, is_for.architecture)],
+        }
+        .into());
+    }
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -195,12 +202,26 @@ fn last_part(repository: &dyn Repository) -> String {
     last.trim_end_matches(".tar").to_owned()
 }
 
-/// Whether a manifest is, or may be, that of a disk. Whether a container image is one is seen when it is looked into.
-fn is_disk(manifest: &crate::registry::Manifest) -> bool {
-    matches!(
-        foreign::what(manifest, None),
-        What::Disk(_) | What::Container { .. }
-    )
+/// Whether a manifest is that of a disk, or of a container image that has nothing but one.
+fn is_disk(
+    sharing: &Sharing<'_>,
+    repository: &dyn Repository,
+    manifest: &Manifest,
+) -> Result<bool, Error> {
+    let what = match foreign::what(manifest, None) {
+        What::Container { .. } => {
+            let config = sharing.config_of_others(repository, manifest)?;
+            foreign::what(manifest, Some(&config))
+        }
+        what => what,
+    };
+    Ok(matches!(
+        what,
+        What::Disk(_)
+            | What::Container {
+                looks_like_disk: true
+            }
+    ))
 }
 
 fn missing(name: &str, repository: &dyn Repository) -> Error {
@@ -214,17 +235,26 @@ fn missing(name: &str, repository: &dyn Repository) -> Error {
     }
 }
 
-/// What a manifest that is none of vmfab's stands for.
-fn what_is(manifest: &crate::registry::Manifest) -> String {
-    use crate::registry::media;
-    let config = manifest.config.media_type.as_str();
-    match &manifest.artifact_type {
-        Some(kind) => format!("it is an artifact of the type {kind}"),
-        None if [media::CONFIG, media::DOCKER_CONFIG].contains(&config) => {
-            "it is a container image".to_owned()
-        }
-        None => format!("its config is of the type {config}"),
-    }
+/// What is said of a manifest that is no image: a recipe can start from a container image.
+fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
+    let scheme = match from {
+        Location::Registry(_) => "oci://",
+        Location::Layout { .. } | Location::Archive { .. } => "",
+    };
+    let (what, help) = match foreign::what(manifest, None) {
+        What::Container { .. } => (
+            "a container image".to_owned(),
+            Some(format!("start a recipe from it: from \"{scheme}{name}\"")),
+        ),
+        What::Other(what) => (what, None),
+        What::Vmfab(kind) => (format!("an artifact of the type {kind}"), None),
+        What::Disk(_) => ("a disk".to_owned(), None),
+    };
+    Error::Failed(Failure {
+        message: format!("{name} is no image of vmfab's: it is {what}"),
+        help,
+        ..Failure::default()
+    })
 }
 
 /// The image that a user named by where it lies, which is pulled when it is not here.

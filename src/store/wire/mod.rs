@@ -13,9 +13,9 @@ mod tests;
 
 use std::collections::HashSet;
 
-pub(crate) use incoming::IncomingError;
 #[cfg(test)]
 use incoming::IncomingPack;
+pub(crate) use incoming::{IncomingError, Intake};
 pub(crate) use outgoing::OutgoingPack;
 
 use super::Store;

@@ -7,7 +7,7 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -80,8 +80,16 @@ struct State {
     kept: Mutex<BTreeMap<String, String>>,
     /// Bytes of bodies that no registry sent.
     made: AtomicUsize,
+    /// Bytes of bodies that were passed on, to the registry and from it.
+    up: AtomicUsize,
+    down: AtomicUsize,
+    /// Microseconds that each piece of a body takes.
+    pause: AtomicU64,
     over: AtomicBool,
 }
+
+/// Bytes of a body that are passed on at once.
+const PIECE: usize = 64 << 10;
 
 /// A proxy that lives until it is dropped.
 pub(crate) struct Proxy(Arc<State>);
@@ -122,6 +130,9 @@ impl Proxy {
             given: Mutex::default(),
             kept: Mutex::default(),
             made: AtomicUsize::new(0),
+            up: AtomicUsize::new(0),
+            down: AtomicUsize::new(0),
+            pause: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
         let proxy = Self(Arc::clone(&state));
@@ -196,6 +207,23 @@ impl Proxy {
     /// Bytes of bodies that were made for [`Fault::Answer`], and sent.
     pub(crate) fn made(&self) -> usize {
         self.0.made.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of bodies that were sent to the registry, and that it sent.
+    pub(crate) fn moved(&self) -> (usize, usize) {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+        (count(&self.0.up), count(&self.0.down))
+    }
+
+    /// From now on each 64 KiB of a body take so long.
+    pub(crate) fn slow_down(&self, pause: Duration) {
+        let pause = pause.as_micros() as u64;
+        self.0.pause.store(pause, Ordering::SeqCst);
+    }
+
+    /// Forgets all faults.
+    pub(crate) fn no_faults(&self) {
+        self.0.rules.lock().unwrap().clear();
     }
 
     /// The requests with this method and this part in their path.
@@ -372,7 +400,7 @@ impl State {
         if head.get("transfer-encoding") == Some("chunked") {
             pass_chunks(client, &mut registry)?;
         } else {
-            io::copy(&mut client.by_ref().take(length as u64), &mut registry)?;
+            self.pass_up(&mut client.by_ref().take(length as u64), &mut registry)?;
         }
         let mut registry = BufReader::new(registry);
         let Some(mut answer) = Head::read(&mut registry)? else {
@@ -418,13 +446,33 @@ impl State {
         Ok(())
     }
 
+    fn pass_up(&self, from: &mut impl Read, registry: &mut impl Write) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = from.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.take_time();
+            registry.write_all(&buffer[..count])?;
+            self.up.fetch_add(count, Ordering::SeqCst);
+        }
+    }
+
+    fn take_time(&self) {
+        let pause = self.pause.load(Ordering::SeqCst);
+        if pause > 0 {
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+    }
+
     fn pass_body(
         &self,
         registry: &mut impl Read,
         out: &mut impl Write,
         fault: Option<&Fault>,
     ) -> io::Result<bool> {
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; PIECE];
         let mut passed = 0;
         loop {
             let mut count = registry.read(&mut buffer)?;
@@ -438,9 +486,11 @@ impl State {
                 }
                 _ => {}
             }
+            self.take_time();
             out.write_all(&buffer[..count])?;
             out.flush()?;
             passed += count;
+            self.down.fetch_add(count, Ordering::SeqCst);
             match fault {
                 Some(Fault::Cut(limit)) if passed == *limit => return Ok(false),
                 Some(Fault::Stall(limit)) if passed == *limit => {

@@ -1,0 +1,187 @@
+//! What is under a tag or digest, and small blobs of it.
+
+use std::io::Read;
+use std::ops::Range;
+
+use super::artifact::{Artifact, MAX_CONFIG, is_blob};
+use super::{ShareError, Sharing};
+use crate::digest::Sha256;
+use crate::registry::{
+    Blob, BlobReader, Descriptor, Index, Manifest, Parsed, Platform, Repository, Version,
+    parse_manifest,
+};
+
+/// What is under a tag or digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The digest of the manifest.
+    pub digest: Sha256,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its artifact, when it is one of vmfab's.
+    pub artifact: Option<Artifact>,
+}
+
+impl Sharing<'_> {
+    /// Finds what is under a version, for a platform when there are several.
+    ///
+    /// # Errors
+    /// There is nothing, or nothing for the platform; it is garbage.
+    pub fn find(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        platform: &Platform,
+    ) -> Result<Option<Found>, ShareError> {
+        let place = format!("{}:{version}", repository.name());
+        let mut version = version.clone();
+        // An index may name an index.
+        for _ in 0..3 {
+            let Some(fetched) = repository.manifest(&version)? else {
+                return Ok(None);
+            };
+            let invalid = |reason| ShareError::invalid(&place, "what is there", reason);
+            match parse_manifest(&fetched.bytes, &fetched.media_type).map_err(invalid)? {
+                Parsed::Manifest(manifest) => {
+                    let invalid = |reason| ShareError::invalid(&place, "the manifest", reason);
+                    return Ok(Some(Found {
+                        digest: fetched.digest,
+                        artifact: Artifact::of_manifest(&manifest).map_err(invalid)?,
+                        manifest: *manifest,
+                    }));
+                }
+                Parsed::Index(index) => {
+                    let chosen = choose(&index, platform).ok_or_else(|| ShareError::Platform {
+                        place: place.clone(),
+                        platform: shown(platform),
+                        there: platforms(&index),
+                    })?;
+                    let blob = chosen.blob();
+                    let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
+                    version = Version::Digest(blob.map_err(invalid)?.digest);
+                }
+            }
+        }
+        Err(ShareError::invalid(
+            &place,
+            "the index",
+            "names indexes that name indexes",
+        ))
+    }
+
+    /// The config of an artifact.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not what its digest says.
+    pub fn config(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+    ) -> Result<Vec<u8>, ShareError> {
+        match &artifact.config_data {
+            Some(data) => Ok(data.clone()),
+            None => small_blob(repository, &artifact.config, "config"),
+        }
+    }
+
+    /// The config of an artifact of others.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not what its digest says.
+    pub fn config_of_others(
+        &self,
+        repository: &dyn Repository,
+        manifest: &Manifest,
+    ) -> Result<Vec<u8>, ShareError> {
+        let invalid = |reason| ShareError::invalid(&repository.name(), "the config", reason);
+        let blob = manifest.config.blob().map_err(invalid)?;
+        if blob.size > MAX_CONFIG {
+            return Err(invalid(format!("has {} bytes", blob.size)));
+        }
+        small_blob(repository, &blob, "config")
+    }
+}
+
+/// A blob that a manifest names.
+pub(super) fn open(
+    repository: &dyn Repository,
+    blob: &Blob,
+    range: Option<Range<u64>>,
+) -> Result<BlobReader, ShareError> {
+    let reader = repository.read_blob(blob, range);
+    reader.map_err(ShareError::of_blob)
+}
+
+/// A blob that fits into memory.
+pub(super) fn small_blob(
+    repository: &dyn Repository,
+    blob: &Blob,
+    what: &str,
+) -> Result<Vec<u8>, ShareError> {
+    let reader = open(repository, blob, None)?;
+    let mut bytes = Vec::new();
+    let mut limited = reader.bytes.take(blob.size + 1);
+    limited
+        .read_to_end(&mut bytes)
+        .map_err(|error| ShareError::of_reading(&repository.name(), error))?;
+    match is_blob(&bytes, blob) {
+        true => Ok(bytes),
+        false => Err(ShareError::invalid(
+            &repository.name(),
+            format!("the {what}"),
+            "is not what its digest says",
+        )),
+    }
+}
+
+/// The manifest of an index for a platform. Of several, as of virtual machines for several monitors, that for QEMU.
+fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
+    let fits = |descriptor: &&Descriptor| {
+        let there = descriptor.platform.as_ref();
+        there.is_some_and(|there| {
+            there.os == platform.os
+                && go_name(&there.architecture) == go_name(&platform.architecture)
+                && (platform.variant.is_none() || there.variant == platform.variant)
+        })
+    };
+    let monitor = |descriptor: &&Descriptor| {
+        let kind = descriptor.annotations.get("disktype");
+        kind.is_some_and(|kind| kind != "qemu")
+    };
+    index
+        .manifests
+        .iter()
+        .filter(fits)
+        .min_by_key(|descriptor| monitor(descriptor))
+}
+
+/// An architecture as the specification calls it; podman's machines say `uname`'s names.
+fn go_name(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`.
+fn shown(platform: &Platform) -> String {
+    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
+    let variant: String = variant.collect();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+fn platforms(index: &Index) -> Vec<String> {
+    let all = index
+        .manifests
+        .iter()
+        .filter_map(|one| one.platform.as_ref());
+    let known = all.filter(|platform| platform.os != "unknown");
+    let mut names: Vec<String> = known.map(shown).collect();
+    names.sort();
+    names.dedup();
+    match names.is_empty() {
+        true => vec!["none that says what it is for".to_owned()],
+        false => names,
+    }
+}

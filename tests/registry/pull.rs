@@ -1,0 +1,237 @@
+//! Pulling images: names, several at once, and disks of others.
+
+use serde_json::json;
+
+use super::home::{Home, disk, upgraded};
+use super::shelf::Shelf;
+use crate::support::proxy::Proxy;
+use crate::support::registry::{Registry, RegistryOptions};
+use crate::support::{Ran, tool};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn tags_are_the_users_or_the_name_in_the_recipe() {
+    let shelf = Shelf::new(1);
+    let home = Home::new();
+    let at = shelf.at("1");
+    let told = home.json(&["pull", &at, "--tag", "@one", "-t", "two"]);
+    assert_eq!(told[0]["tags"], json!(["one", "two"]));
+    assert_eq!(told[0]["name"], "web");
+    assert_eq!(told[0]["reference"], at.as_str());
+    assert_eq!(home.tagged("web"), None);
+    assert_eq!(home.tagged("one"), home.tagged("two"));
+    // A digest is as good as a tag, and goes before it.
+    let digest = told[0]["digest"].as_str().unwrap();
+    let by_digest = format!("{}@{digest}", shelf.at("nothing"));
+    assert_eq!(home.pull(&by_digest)["image"], told[0]["image"]);
+    assert_eq!(home.tagged("web"), home.tagged("one"));
+    let said = home.run(&["pull", &at]).ends_with(0).stdout;
+    assert!(
+        said.contains("@web is") && said.contains("all of it was here"),
+        "{said}"
+    );
+    let quiet = home.run(&["--quiet", "pull", &at]).ends_with(0);
+    assert_eq!(
+        (quiet.stdout.as_str(), quiet.stderr.as_str()),
+        ("@web\n", "")
+    );
+    // The tag moves when there is a new version.
+    let content = shelf.maker.disk("web");
+    shelf.maker.image("web", &upgraded(&content, 3, 1000));
+    shelf.maker.push("@web", &at);
+    home.pull(&at);
+    assert!(home.disk("web") == shelf.maker.disk("web"));
+    assert!(home.disk("one") == content);
+    let missing = format!("{}@sha256:{}", shelf.at("1"), "0".repeat(64));
+    home.refused(&["pull", &missing], 3);
+}
+
+#[test]
+fn all_tags_of_a_repository() {
+    let shelf = Shelf::new(2);
+    let proxy = &shelf.proxy;
+    let first = shelf.maker.disk("web");
+    for version in 2..5 {
+        shelf
+            .maker
+            .image("web", &upgraded(&first, version, 100_000));
+        shelf.maker.push("@web", &shelf.at(&version.to_string()));
+    }
+    let home = Home::new();
+    let before = proxy.moved().1;
+    let told = home.json(&["pull", &proxy.at("web"), "--all-tags"]);
+    let down = proxy.moved().1 - before;
+    assert!(down < 4 * MIB, "{down}");
+    let tags: Vec<&str> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["tags"][0].as_str().unwrap())
+        .collect();
+    assert_eq!(tags, ["web-1", "web-2", "web-3", "web-4"]);
+    assert!(home.disk("web-1") == first);
+    assert!(home.disk("web-4") == shelf.maker.disk("web"));
+    home.is_clean();
+    home.refused(&["pull", &proxy.at("web"), "--all-tags", "--tag", "@x"], 2);
+    let said = home.refused(&["pull", &proxy.at("nothing"), "--all-tags"], 3);
+    assert!(said.contains("nothing"), "{said}");
+}
+
+#[test]
+fn an_image_of_another_architecture_is_taken_when_it_is_the_only_one() {
+    let (registry, home) = (Registry::start(), Home::new());
+    let image = home.image_for("web", &disk(1, MIB), "riscv64");
+    home.push("@web", &registry.at("web:1"));
+    assert_eq!(
+        Home::new().pull(&registry.at("web:1"))["image"],
+        image.as_str()
+    );
+}
+
+#[test]
+fn layouts_with_one_manifest_need_no_tag_and_those_with_several_do() {
+    let home = Home::new();
+    home.image("web", &disk(1, MIB));
+    home.image("db", &disk(2, MIB));
+    home.push("@web", "oci:layout:web");
+    let other = Home::new();
+    let layout = format!("oci:{}", home.path("layout").display());
+    assert_eq!(other.pull(&layout)["name"], "web");
+    home.push("@db", "oci:layout:db");
+    let said = other.refused(&["pull", &layout], 1);
+    assert!(
+        said.contains("several manifests") && said.contains(":db"),
+        "{said}"
+    );
+    assert_eq!(other.pull(&format!("{layout}:db"))["name"], "db");
+    let all = other.json(&["pull", &layout, "--all-tags"]);
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all:#}");
+    let nowhere = format!("oci:{}", home.path("nowhere").display());
+    other.refused(&["pull", &nowhere], 3);
+    other.refused(&["pull", "oci-archive:nowhere.tar"], 3);
+    std::fs::write(other.path("text.tar"), "no archive").unwrap();
+    other.refused(&["pull", "oci-archive:text.tar"], 6);
+    other.is_clean();
+}
+
+#[test]
+fn a_disk_that_was_pushed_with_oras_is_an_image() {
+    let shelf = Shelf::new(1);
+    let content = disk(5, MIB);
+    let home = Home::new();
+    std::fs::write(home.path("disk.raw"), &content).unwrap();
+    let mut convert = tool("qemu-img", "qemu-utils");
+    convert.args([
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        "disk.raw",
+        "disk.qcow2",
+    ]);
+    Ran::of(convert.current_dir(home.directory())).ends_with(0);
+    let qcow2 = std::fs::read(home.path("disk.qcow2")).unwrap();
+    let compressed = zstd::encode_all(&*qcow2, 1).unwrap();
+    let mut layer = shelf.blob("application/zstd", &compressed);
+    layer["annotations"] = json!({ "org.opencontainers.image.title": "machine.qcow2.zst" });
+    let config = shelf.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let mut descriptor = shelf.name(
+        "machine",
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.example.machine",
+            "config": config, "layers": [layer],
+        }),
+    );
+    let pulled = home.pull(&shelf.at("machine"));
+    assert_eq!(pulled["tags"], json!(["web"]));
+    assert!(home.disk("web") == content);
+    let tagged = home.json(&["pull", &shelf.at("machine"), "--tag", "@mine"]);
+    assert_eq!(tagged[0]["image"], pulled["image"]);
+    // As podman's: an index of machines for several monitors.
+    descriptor["platform"] = json!({ "os": "linux", "architecture": std::env::consts::ARCH });
+    descriptor["annotations"] = json!({ "disktype": "qemu" });
+    let mut wrong = descriptor.clone();
+    wrong["annotations"] = json!({ "disktype": "hyperv" });
+    shelf.name(
+        "podman",
+        &json!({ "schemaVersion": 2, "manifests": [wrong, descriptor] }),
+    );
+    let other = Home::new();
+    other.pull(&shelf.at("podman"));
+    assert!(other.disk("web") == content);
+    // All tags: vmfab's own, and this one.
+    let all = Home::new().json(&["pull", &shelf.proxy.at("web"), "--all-tags"]);
+    assert_eq!(all.as_array().unwrap().len(), 3, "{all:#}");
+}
+
+#[test]
+fn accounts_are_needed_where_a_registry_wants_them() {
+    let registry = Registry::with(&RegistryOptions {
+        users: vec![("anna", "secret")],
+        ..RegistryOptions::default()
+    });
+    let home = Home::new();
+    let image = home.image("web", &disk(1, MIB));
+    let at = registry.at("web:1");
+    let with = |home: &Home, words: &[&str], password: &str| {
+        let mut command = home.command(words);
+        command
+            .env("VMFAB_REGISTRY", registry.address())
+            .env("VMFAB_REGISTRY_USER", "anna")
+            .env("VMFAB_REGISTRY_PASSWORD", password);
+        Ran::of(&mut command)
+    };
+    with(&home, &["push", "@web", &at], "secret").ends_with(0);
+    let other = Home::new();
+    let said = with(&other, &["pull", &at], "wrong").ends_with(1).stderr;
+    assert!(
+        said.contains("check that the account may do that"),
+        "{said}"
+    );
+    assert!(!said.contains("wrong"), "{said}");
+    let said = other.refused(&["pull", &at], 1);
+    assert!(
+        said.contains(&format!("vmfab login {}", registry.address())),
+        "{said}"
+    );
+    other.has_nothing();
+    with(&other, &["pull", &at], "secret").ends_with(0);
+    assert_eq!(other.tagged("web"), Some(image));
+}
+
+#[test]
+fn offline_takes_what_is_local_and_refuses_registries() {
+    let shelf = Shelf::new(1);
+    shelf.maker.push("@web", "oci-archive:web.tar:1");
+    let home = Home::new();
+    let before = shelf.proxy.seen().len();
+    let said = home.refused(&["--offline", "pull", &shelf.at("1")], 1);
+    assert!(
+        said.contains("offline") && said.contains("without --offline"),
+        "{said}"
+    );
+    assert_eq!(shelf.proxy.seen().len(), before);
+    let archive = format!("oci-archive:{}", shelf.maker.path("web.tar").display());
+    home.run(&["--offline", "pull", &archive]).ends_with(0);
+    assert!(home.disk("web") == shelf.maker.disk("web"));
+}
+
+#[test]
+fn a_registry_in_front_of_nothing_is_told() {
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let home = Home::new();
+    let said = home.refused(&["pull", &format!("127.0.0.1:{port}/web:1")], 1);
+    assert!(said.contains(&port.to_string()), "{said}");
+    // One that takes connections and ends them.
+    let proxy = Proxy::start(port);
+    let said = home.refused(&["pull", &proxy.at("web:1")], 1);
+    assert!(said.contains("try again"), "{said}");
+    home.has_nothing();
+}
