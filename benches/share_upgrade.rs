@@ -35,19 +35,25 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     ]
     .into_iter()
     .flat_map(|(what, vmfab, whole)| {
-        let peers = [
-            ("the .deb", upgrade.size),
-            ("the first version", whole),
-            ("casync, new chunks", casync),
-            ("restic, new packs", restic),
+        let ratio = |peer, needs, most| Limit::Ratio {
+            peer,
+            needs: Quantity::Bytes(needs),
+            most,
+        };
+        let information = |peer, needs| Limit::None {
+            peer,
+            needs: Quantity::Bytes(needs),
+        };
+        let limits = [
+            ratio("the .deb", upgrade.size, 1.6),
+            ratio("the first version", whole, 0.03),
+            information("casync, new chunks", casync),
+            information("restic, new packs", restic),
         ];
-        peers.map(|(peer, needs)| Row {
+        limits.map(|limit| Row {
             what,
             vmfab: Quantity::Bytes(vmfab),
-            limit: Limit::None {
-                peer,
-                needs: Quantity::Bytes(needs),
-            },
+            limit,
         })
     })
     .collect()

@@ -10,7 +10,7 @@ use crate::lab::{Lab, middle, peak_memory, remove, time, vmfab};
 use crate::peers::{DiskLayout, Registry, skopeo_pull};
 use crate::table::{Limit, Quantity, Row};
 
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 /// What one direction takes.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     let to_registry = |command: &dyn Fn(&str) -> Command| {
         cost(|| {
             let registry = Registry::start(&directory);
-            let command = command(&registry.at("bench/docker:1"));
+            let command = command(&registry.direct("bench/docker:1"));
             (command, registry)
         })
     };
@@ -45,7 +45,10 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     let peer_push = to_registry(&|to| layout.push(to));
 
     let registry = Registry::start(&directory);
-    let (ours, theirs) = (registry.at("bench/docker:1"), registry.at("bench/disk:1"));
+    let (ours, theirs) = (
+        registry.direct("bench/docker:1"),
+        registry.direct("bench/disk:1"),
+    );
     time(lab.vmfab().args(["push", "@docker", &ours]));
     time(&mut layout.push(&theirs));
     let home = lab.path("pulled");
@@ -63,17 +66,23 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
         "memory of pull of Debian with Docker",
     ])
     .flat_map(|((what, own, peer), what_memory)| {
-        let row = |what, vmfab, needs| Row {
-            what,
-            vmfab,
-            limit: Limit::None {
-                peer: "skopeo copy, one layer",
-                needs,
-            },
-        };
+        let row = |what, vmfab, limit| Row { what, vmfab, limit };
+        let peer_is = "skopeo copy, one layer";
         [
-            row(what, own.time, peer.time),
-            row(what_memory, own.memory, peer.memory),
+            row(
+                what,
+                own.time,
+                Limit::Ratio {
+                    peer: peer_is,
+                    needs: peer.time,
+                    most: 0.5,
+                },
+            ),
+            row(
+                what_memory,
+                own.memory,
+                Limit::Most(Quantity::Bytes(96 << 20)),
+            ),
         ]
     })
     .collect()
