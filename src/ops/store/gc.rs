@@ -48,6 +48,8 @@ pub struct Collected {
     pub disks: Freed,
     /// What goes from the cache of layers.
     pub layers: Freed,
+    /// Bytes of downloads that nobody went on with for a week, and of what was remembered of registries.
+    pub stale: u64,
     /// Projects whose directories are not there: what their machines need is kept for a while.
     pub absent_projects: Vec<Absent>,
     /// How long it took to find out what is needed, in seconds.
@@ -129,6 +131,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     let collection = store.collect(&needed, &options.store)?;
     let dry_run = options.store.dry_run;
     let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
+    let stale = super::stale::sweep(&context.home, dry_run);
     let projects = Projects::new(&context.home);
     let absent_projects = projects.review(SystemTime::now(), !dry_run)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -148,6 +151,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
         dropped: collection.dropped.into_iter().map(Into::into).collect(),
         disks,
         layers,
+        stale,
         absent_projects,
         mark_seconds: collection.marking.as_secs_f64(),
         seconds,

@@ -8,6 +8,7 @@ mod needs;
 mod repair;
 mod restore;
 mod roots;
+mod stale;
 mod stat;
 mod verify;
 

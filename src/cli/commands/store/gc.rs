@@ -110,6 +110,10 @@ fn text(done: &Collected) -> String {
             text += &format!("{what} {removed} ({})\n", size(bytes));
         }
     }
+    if done.stale > 0 {
+        let bytes = size(done.stale);
+        text += &format!("stale downloads {removed} ({bytes})\n");
+    }
     let objects = count(done.objects.removed as usize, "object");
     text + &format!(
         "{objects} {removed}, {} kept: the store {} {} instead of {} ({})\n",
