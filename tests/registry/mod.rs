@@ -11,6 +11,7 @@ mod credentials;
 mod faults;
 mod garbage;
 mod home;
+mod interrupted;
 mod layout;
 mod local;
 mod manifests;
