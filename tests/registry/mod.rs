@@ -3,8 +3,10 @@
 
 mod archive;
 mod auth;
+mod bad_caches;
 mod bases;
 mod blobs;
+mod cache;
 mod connections;
 mod containerdisk;
 mod credentials;
