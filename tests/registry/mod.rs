@@ -10,6 +10,7 @@ mod cache;
 mod connections;
 mod containerdisk;
 mod credentials;
+mod derived;
 mod faults;
 mod garbage;
 mod home;
