@@ -78,6 +78,8 @@ pub struct Results {
     push: Option<One>,
     all_content: bool,
     found: Mutex<HashMap<ActionKey, Hit>>,
+    /// Results whose content could not be used: those that are pushed take their place.
+    broken: Mutex<HashSet<ActionKey>>,
     offers: Mutex<Vec<Offer>>,
 }
 
@@ -129,6 +131,7 @@ impl Results {
             all_content: options.all_content,
             found: Mutex::default(),
             offers: Mutex::default(),
+            broken: Mutex::default(),
         }
     }
 
@@ -235,10 +238,15 @@ impl Results {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn broken(&self) -> std::sync::MutexGuard<'_, HashSet<ActionKey>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push_result(&self, one: &One, offer: &Offer, task: &Task<'_>) -> Result<(), ShareError> {
         let Offer { key, outputs, last } = offer;
         let bundle = self.bundle(key, outputs, self.all_content || *last);
-        if let Some((_, told)) = self.ask(one, key).ok().flatten() {
+        let broken = self.broken().contains(key);
+        if !broken && let Some((_, told)) = self.ask(one, key).ok().flatten() {
             let more = |(name, output): (&String, &Output)| {
                 let now = outputs.contains_key(name) && bundle.objects.contains(&output.object);
                 now && !output.content
@@ -311,14 +319,14 @@ impl Cache for Results {
         let pulled = pulled.pull(repository, &hit.artifact, wanted.as_ref(), &name);
         match pulled {
             Ok(_) => {}
-            Err(ShareError::Registry(error @ RegistryError::Invalid { .. })) => {
-                return Err(CacheError::Unusable(error.to_string()));
-            }
-            Err(error @ ShareError::Registry(_)) => {
+            Err(ShareError::Registry(error)) if !matches!(error, RegistryError::Invalid { .. }) => {
                 one.down.store(true, Ordering::Relaxed);
                 return Err(CacheError::Unreachable(error.to_string()));
             }
-            Err(error) => return Err(CacheError::Unusable(error.to_string())),
+            Err(error) => {
+                self.broken().insert(*key);
+                return Err(CacheError::Unusable(error.to_string()));
+            }
         }
         let whole = outputs
             .iter()

@@ -3,14 +3,18 @@
 
 mod archive;
 mod auth;
+mod bad_caches;
 mod bases;
 mod blobs;
+mod cache;
 mod connections;
 mod containerdisk;
 mod credentials;
+mod derived;
 mod faults;
 mod garbage;
 mod home;
+mod interrupted;
 mod layout;
 mod local;
 mod manifests;

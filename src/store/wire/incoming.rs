@@ -19,8 +19,8 @@ use crate::store::records::Records;
 use crate::store::session::Holder;
 use crate::store::sink::Sink;
 
-/// What is gathered before it is written.
-const BUFFER: usize = 1 << 20;
+/// What is gathered before it is written: what a killed process loses, for each pack.
+const BUFFER: usize = 256 << 10;
 
 /// Something from elsewhere could not be taken.
 #[derive(Debug, thiserror::Error)]

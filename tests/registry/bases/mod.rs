@@ -37,14 +37,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A layer as it lies in a registry.
-struct Layer {
+pub(super) struct Layer {
     media_type: String,
     tar: Vec<u8>,
     blob: Vec<u8>,
 }
 
 impl Layer {
-    fn new(ending: &str, tar: &[u8]) -> Self {
+    pub(super) fn new(ending: &str, tar: &[u8]) -> Self {
         let blob = match ending {
             "+gzip" => gzip(tar),
             "+zstd" => zstd::encode_all(tar, 1).unwrap(),
@@ -59,7 +59,7 @@ impl Layer {
 }
 
 /// A tar with these files.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -74,10 +74,10 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// A directory with recipes, a home, and a layout written by hand.
-struct Bench(TempDir);
+pub(super) struct Bench(TempDir);
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
         fs::create_dir_all(bench.path("layout/blobs/sha256")).unwrap();
         fs::write(
@@ -88,7 +88,7 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -128,7 +128,7 @@ impl Bench {
     }
 
     /// An image with these layers, under the tag `1`.
-    fn image(&self, layers: &[Layer], settings: Value) {
+    pub(super) fn image(&self, layers: &[Layer], settings: Value) {
         let manifest = self.manifest(layers, &config(layers, settings));
         self.name("1", manifest);
     }
@@ -174,7 +174,7 @@ fn config(layers: &[Layer], settings: Value) -> Value {
     })
 }
 
-fn busybox() -> PathBuf {
+pub(super) fn busybox() -> PathBuf {
     let path = Path::new("/bin/busybox");
     assert!(path.exists(), "install the Debian package busybox-static");
     path.to_owned()

@@ -1,0 +1,152 @@
+//! Recipes that start from images that others pushed, and machines of these.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::bases::{Bench, Layer, busybox, tar};
+use super::bytes;
+use super::home::Home;
+use super::shelf::Shelf;
+use crate::support::Build;
+use crate::support::proxy::Proxy;
+use crate::support::registry::Registry;
+
+const MIB: usize = 1 << 20;
+
+impl Home {
+    /// Writes `NAME.kdl` and builds it.
+    fn recipe(&self, name: &str, from: &str, steps: &str) {
+        let text = format!("image \"{name}\" {{\n    from \"{from}\"\n{steps}\n}}\n");
+        fs::write(self.path(&format!("{name}.kdl")), text).unwrap();
+    }
+
+    fn build(&self, name: &str, options: &[&str]) -> Build {
+        let file = format!("{name}.kdl");
+        let words = [&["build", "--json", &file][..], options].concat();
+        Build::of(&mut self.command(&words))
+    }
+}
+
+/// An image with a tree, in a registry as `team/base:1`.
+fn publish(registry: &Registry, version: &str) {
+    let bench = Bench::new();
+    let sh = fs::read(busybox()).unwrap();
+    let layer = tar(&[
+        ("bin/busybox", &sh),
+        ("bin/sh", &sh),
+        ("data", &bytes(2 * MIB, 1)),
+    ]);
+    bench.image(&[Layer::new("+gzip", &layer)], json!({}));
+    let maker = Home::new();
+    let layout = format!("oci:{}:1", bench.path("layout").display());
+    let steps = format!(
+        "    run \"echo {version} > /version\"\n    file \"/boot/vmlinuz\" {{ content \"x\" }}\n    disk size=\"64M\""
+    );
+    maker.recipe("base", &layout, &steps);
+    maker.build("base", &[]).succeeds();
+    maker.push("@base", &registry.at("team/base:1"));
+}
+
+#[test]
+fn a_recipe_starts_from_an_image_that_another_home_pushed() {
+    let registry = Registry::start();
+    let proxy = Proxy::start(registry.port());
+    publish(&registry, "first");
+    let home = Home::new();
+    let from = format!("oci://{}", proxy.at("team/base:1"));
+    let steps =
+        "    run \"echo version $(busybox cat /version)\"\n    file \"/own\" { content \"mine\" }";
+    home.recipe("web", &from, steps);
+    // To plan, a manifest is enough.
+    let plan = home.run(&["plan", "web.kdl"]).ends_with(0).stdout;
+    assert!(plan.contains("file /own"), "{plan}");
+    assert_eq!(proxy.count("GET", "/blobs/"), 0);
+    let built = home.build("web", &[]).succeeds();
+    assert!(
+        built.output().contains(&"version first"),
+        "{:?}",
+        built.output()
+    );
+    assert!(proxy.count("GET", "/blobs/") > 0);
+    home.is_clean();
+    // Nothing is asked for again, not even the tag.
+    let count = proxy.seen().len();
+    assert_eq!(home.build("web", &[]).succeeds().started(), [""; 0]);
+    assert_eq!(
+        home.build("web", &["--offline"]).succeeds().started(),
+        [""; 0]
+    );
+    home.recipe(
+        "web",
+        &from,
+        &format!("{steps}\n    run \"echo more > /more\""),
+    );
+    home.build("web", &["--offline"]).succeeds();
+    assert_eq!(proxy.seen().len(), count);
+    // The tag moves: who updates gets the new one, others do not.
+    home.run(&["lock", "web.kdl"]).ends_with(0);
+    publish(&registry, "second");
+    home.recipe("web", &from, steps);
+    assert_eq!(home.build("web", &[]).succeeds().started(), [""; 0]);
+    home.run(&["update"]).ends_with(0);
+    let built = home.build("web", &[]).succeeds();
+    assert!(
+        built.output().contains(&"version second"),
+        "{:?}",
+        built.output()
+    );
+}
+
+#[test]
+fn a_cold_home_is_told_that_it_needs_the_registry() {
+    let registry = Registry::start();
+    publish(&registry, "first");
+    let home = Home::new();
+    let from = format!("oci://{}", registry.at("team/base:1"));
+    home.recipe("web", &from, "    run \"true\"");
+    let said = home.refused(&["--offline", "build", "web.kdl"], 1);
+    assert!(said.contains("offline"), "{said}");
+    home.recipe(
+        "gone",
+        &format!("oci://{}", registry.at("team/base:gone")),
+        "",
+    );
+    let said = home.run(&["build", "gone.kdl"]);
+    assert!(said.code == Some(4) || said.code == Some(3), "{said:?}");
+    assert!(said.stderr.contains("team/base:gone"), "{}", said.stderr);
+}
+
+#[test]
+fn an_image_that_is_a_disk_only_is_a_disk_to_start_from() {
+    let shelf = Shelf::new(1);
+    let home = Home::new();
+    home.recipe("web", &format!("oci://{}", shelf.at("1")), "");
+    let built = home.build("web", &[]);
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    assert!(home.disk("web") == shelf.maker.disk("web"));
+}
+
+#[test]
+fn a_base_whose_packs_are_garbled_is_refused() {
+    let registry = Registry::start();
+    publish(&registry, "first");
+    let repository = super::User::new().open(&registry.at("team/base"));
+    let fetched = repository.manifest(&vmfab::registry::Version::tag("1").unwrap());
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fetched.unwrap().unwrap().bytes).unwrap();
+    let file = registry.blob_file(&super::shelf::digits(&manifest["layers"][1]));
+    let right = fs::read(&file).unwrap();
+    let mut wrong = right.clone();
+    wrong[right.len() / 2] ^= 1;
+    fs::write(&file, wrong).unwrap();
+    let home = Home::new();
+    let from = format!("oci://{}", registry.at("team/base:1"));
+    home.recipe("web", &from, "    run \"true\"");
+    let built = home.build("web", &[]).ends_with(6);
+    assert!(built.stderr.contains("pack"), "{}", built.stderr);
+    home.run(&["store", "verify"]).ends_with(0);
+    fs::write(&file, right).unwrap();
+    home.build("web", &[]).succeeds();
+    home.is_clean();
+}
