@@ -8,9 +8,9 @@ use super::bases::{Bench, Layer, busybox, tar};
 use super::bytes;
 use super::home::Home;
 use super::shelf::Shelf;
-use crate::support::Build;
 use crate::support::proxy::Proxy;
 use crate::support::registry::Registry;
+use crate::support::{Build, Lab, Machine, base};
 
 const MIB: usize = 1 << 20;
 
@@ -149,4 +149,50 @@ fn a_base_whose_packs_are_garbled_is_refused() {
     fs::write(&file, right).unwrap();
     home.build("web", &[]).succeeds();
     home.is_clean();
+}
+
+/// A machine of a home, removed in the end.
+struct Guest<'a>(&'a Home, &'a str);
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["rm", "--force", self.1]);
+    }
+}
+
+#[test]
+fn a_machine_of_an_image_that_another_home_pushed() {
+    let lab = Lab::get();
+    let registry = Registry::start();
+    let at = registry.at("team/debian:1");
+    let pushed = lab.run(["push", &format!("@{}", base()), &at, "--json"]);
+    let pushed = pushed.ends_with(0).json();
+    // Nobody else boots a machine meanwhile.
+    let _turn = Machine::turn();
+    let home = Home::new();
+    let guest = Guest(&home, "pulled");
+    let words = ["boot", &at, "--json", "--timeout", "900", "--name", guest.1];
+    let booted = Build::of(&mut home.command(&words));
+    if booted.code != Some(0) {
+        let console = home.run(&["logs", guest.1]).stdout;
+        panic!("{}\nconsole:\n{console}", booted.stderr);
+    }
+    let said = home.run(&["ssh", guest.1, "--", "cat /etc/debian_version"]);
+    assert!(said.ends_with(0).stdout.starts_with("12"));
+    // It is an image like any other now.
+    let tag = home.tagged(&base());
+    assert_eq!(tag.as_deref(), pushed["image"].as_str());
+    home.run(&["rm", "--force", guest.1]).ends_with(0);
+    home.is_clean();
+}
+
+#[test]
+fn a_machine_of_a_reference_that_is_wrong() {
+    let shelf = Shelf::new(1);
+    let home = Home::new();
+    let said = home.refused(&["boot", &shelf.at("nothing")], 3);
+    assert!(said.contains("web:nothing"), "{said}");
+    home.refused(&["--offline", "boot", &shelf.at("1")], 1);
+    assert_eq!(home.run(&["list"]).ends_with(0).stdout, "");
+    home.has_nothing();
 }

@@ -159,14 +159,14 @@ fn configs_and_lists_of_objects_that_are_none() {
     config["name"] = "../../etc".into();
     with_config("path", config.to_string().as_bytes());
     shelf.changed("data", |manifest| {
-        manifest["config"]["data"] = "e30=".into()
+        manifest["config"]["data"] = "e30=".into();
     });
     says(
         &refused(&shelf, "data", 6),
         &["config that is not what its digest says"],
     );
     shelf.changed("long", |manifest| {
-        manifest["config"]["size"] = (1_u64 << 40).into()
+        manifest["config"]["size"] = (1_u64 << 40).into();
     });
     refused(&shelf, "long", 6);
     let with_list = |tag: &str, bytes: &[u8]| {

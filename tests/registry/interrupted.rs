@@ -26,7 +26,7 @@ fn start(home: &Home, words: &[&str]) -> Child {
 fn moments(count: usize, seed: u64, longest: u64) -> impl Iterator<Item = Duration> {
     let noise = bytes(count * 2, seed);
     let moment = move |pair: [u8; 2]| {
-        Duration::from_micros(u64::from(u16::from_le_bytes(pair)) * longest * 1000 >> 16)
+        Duration::from_micros((u64::from(u16::from_le_bytes(pair)) * longest * 1000) >> 16)
     };
     let pairs: Vec<[u8; 2]> = noise.chunks(2).map(|pair| [pair[0], pair[1]]).collect();
     pairs.into_iter().map(moment)

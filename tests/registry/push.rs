@@ -1,5 +1,8 @@
 //! Pushing images.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::home::{Home, disk, number, upgraded};
@@ -323,4 +326,44 @@ fn a_containerdisk_is_an_image_for_skopeo_and_a_disk_for_vmfab() {
             2,
         );
     }
+}
+
+/// The most memory that a command has taken, in bytes; it must succeed.
+#[track_caller]
+fn peak(home: &Home, words: &[&str]) -> usize {
+    let mut child = home
+        .command(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    // The kernel keeps the highest value: the last that is seen counts.
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[test]
+fn large_images_take_little_memory() {
+    let (registry, home, other) = (Registry::start(), Home::new(), Home::new());
+    let at = registry.at("web:1");
+    home.image("web", &disk(1, 300 * MIB));
+    let (up, down) = (
+        peak(&home, &["push", "@web", &at]),
+        peak(&other, &["pull", &at]),
+    );
+    assert!(
+        up < 96 * MIB && down < 96 * MIB,
+        "{up} to push, {down} to pull"
+    );
+    assert!(up > MIB && down > MIB, "{up} to push, {down} to pull");
+    assert_eq!(other.tagged("web"), home.tagged("web"));
 }

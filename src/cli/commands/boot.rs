@@ -32,11 +32,13 @@ Examples:
   vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
   vmfab boot @docker --ssh --rm
   vmfab boot recipes/docker.kdl --set base=debian-12 --ssh
+  vmfab boot ghcr.io/me/docker:1.0 --ssh
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
-    /// A tag, the first digits of an image's id, or a recipe, which is built first
-    #[arg(value_name = "IMAGE|RECIPE|@TAG")]
+    /// A tag, the first digits of an image's id, a recipe, which is built first, or an image in a registry, which is
+    /// pulled: HOST/NAME[:TAG]
+    #[arg(value_name = "IMAGE|RECIPE|@TAG|REF")]
     image: String,
 
     /// Set a parameter of the recipe (repeatable)

@@ -1,5 +1,7 @@
 //! The image that a machine is to be made of.
 
+use std::path::Path;
+
 use super::super::build::{self, BuildOptions};
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
@@ -31,11 +33,17 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         cache,
         fallback,
     } = options;
-    if is_elsewhere(name) && settings.is_empty() {
-        let location = name.parse().map_err(|error| Error::Usage {
-            message: format!("{error}"),
+    if is_elsewhere(name) {
+        let usage = |message: String| Error::Usage {
+            message,
             help: None,
-        })?;
+        };
+        if !settings.is_empty() {
+            let message = format!("{name} is an image, and only recipes have parameters");
+            return Err(usage(message));
+        }
+        let location = name.parse();
+        let location = location.map_err(|error| usage(format!("{error}")))?;
         require_programs()?;
         return share::named(context, &location);
     }
@@ -74,16 +82,20 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
     }
 }
 
-/// Whether a name is that of an image in a registry, a layout or an archive: it has a scheme, or begins with a host and
-/// is no file.
+/// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it says so, or begins with
+/// a host, and there is no such file.
 fn is_elsewhere(name: &str) -> bool {
     let schemes = ["oci:", "oci-archive:", "docker://"];
     if schemes.iter().any(|scheme| name.starts_with(scheme)) {
         return true;
     }
-    let host = name.split_once('/').map_or("", |(host, _)| host);
+    let Some((host, _)) = name.split_once('/') else {
+        return false;
+    };
     let is_host = host == "localhost" || host.contains(['.', ':']) && !host.starts_with('.');
-    is_host && !name.ends_with(".kdl") && !std::path::Path::new(name).exists()
+    let path = Path::new(name);
+    let is_recipe = path.extension().is_some_and(|extension| extension == "kdl");
+    is_host && !is_recipe && !path.exists()
 }
 
 /// An image that a recipe gave.
@@ -109,4 +121,42 @@ pub fn build_image(context: &Context, options: &BuildOptions) -> Result<BuiltIma
         name: built.name,
         cached: built.steps.built == 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_told_from_paths() {
+        for name in [
+            "ghcr.io/me/web:1",
+            "ghcr.io/me/web",
+            "localhost/web",
+            "localhost:5000/web@sha256:00",
+            "127.0.0.1:5000/web",
+            "[::1]:5000/web",
+            "oci://docker.io/me/web",
+            "oci:layout:1",
+            "oci-archive:web.tar",
+            "docker://me/web",
+        ] {
+            assert!(is_elsewhere(name), "{name}");
+        }
+        for name in [
+            "web",
+            "@web",
+            "web.kdl",
+            "recipes/web.kdl",
+            "my.recipes/web.kdl",
+            "./ghcr.io/web",
+            "../web",
+            "/srv/web.kdl",
+            "me/web",
+            "src/lib.rs",
+            "./localhost/web",
+        ] {
+            assert!(!is_elsewhere(name), "{name}");
+        }
+    }
 }
