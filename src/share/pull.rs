@@ -79,10 +79,11 @@ impl Sharing<'_> {
             let name = format!("pull {name} from {}", repository.name());
             let task = Task::new(self.sink, self.interrupt, name);
             self.store.claim()?;
-            let packs = self.fetch(repository, artifact, &listed, &task)?;
+            let own: HashSet<Sha256> = artifact.packs.iter().map(|pack| pack.blob.digest).collect();
+            let packs = self.fetch(repository, artifact, &listed, &own, &task)?;
             fetched = task.moved();
             for object in &listed {
-                self.store_listed(repository, object, &packs)?;
+                self.store_listed(repository, object, &packs, &own)?;
             }
         }
         self.memory.saw(&repository.name(), &artifact.packs);
@@ -99,6 +100,7 @@ impl Sharing<'_> {
         repository: &dyn Repository,
         artifact: &Artifact,
         listed: &[Listed],
+        own: &HashSet<Sha256>,
         task: &Task<'_>,
     ) -> Result<Vec<Arc<Vec<PackedChunk>>>, ShareError> {
         let used = used_chunks(listed);
@@ -121,7 +123,9 @@ impl Sharing<'_> {
             let need = match &chunks {
                 // Ranges are refused here.
                 None => Some(Need::Whole(pack)),
-                Some(chunks) => self.need(pack, chunks, &used[&(number as u32)], &mut asked)?,
+                Some(chunks) => {
+                    self.need(pack, chunks, &used[&(number as u32)], own, &mut asked)?
+                }
             };
             packs[number] = chunks.unwrap_or_default();
             if let Some(need) = need {
@@ -148,12 +152,13 @@ impl Sharing<'_> {
         Ok(packs)
     }
 
-    /// What is to be had of a pack whose chunks are known.
+    /// What is to be had of a pack whose chunks are known. `own` are the packs of the artifact.
     fn need(
         &self,
         pack: PackRef,
         chunks: &[PackedChunk],
         used: &[Range<u32>],
+        own: &HashSet<Sha256>,
         asked: &mut HashSet<Digest>,
     ) -> Result<Option<Need>, ShareError> {
         let mut missing = Vec::new();
@@ -161,7 +166,7 @@ impl Sharing<'_> {
             let range = range.start as usize..range.end as usize;
             // What is behind the end is told when the list is made.
             for chunk in chunks.get(range).unwrap_or_default() {
-                if !self.store.has_chunk(&chunk.id)? && asked.insert(chunk.id) {
+                if !self.store.has_chunk(&chunk.id, own)? && asked.insert(chunk.id) {
                     missing.push(*chunk);
                 }
             }
@@ -295,12 +300,13 @@ impl Sharing<'_> {
         Ok(true)
     }
 
-    /// Stores an object whose chunks are here.
+    /// Stores an object whose chunks are here. It is as good as the packs of its artifact, its `own`.
     fn store_listed(
         &self,
         repository: &dyn Repository,
         object: &Listed,
         packs: &[Arc<Vec<PackedChunk>>],
+        own: &HashSet<Sha256>,
     ) -> Result<(), ShareError> {
         let what = || format!("object {}", object.id.short());
         let invalid = |reason: &str| ShareError::invalid(&repository.name(), what(), reason);
@@ -311,7 +317,7 @@ impl Sharing<'_> {
                 if list.id() != object.id {
                     return Err(invalid("is not what its id says"));
                 }
-                self.store.put_list(&list)?.id
+                self.store.put_list(&list, own)?.id
             }
         };
         match id == object.id {

@@ -367,6 +367,41 @@ fn what_is_garbled_is_refused_and_what_was_fetched_stays() {
 }
 
 #[test]
+fn an_artifact_that_lies_about_chunks_harms_no_other() {
+    let (one, repository) = (Home::new(), Memorised::default());
+    let (first, second) = (version(None).remove(0), version(Some(3)).remove(0));
+    one.push(&repository, "1", std::slice::from_ref(&first));
+    one.push(&repository, "2", std::slice::from_ref(&second));
+    let honest = artifact(&repository);
+    assert_eq!(honest.packs.len(), 1);
+    // Somebody has put something else into its pack, and names the digest of that.
+    let mut lying = honest.clone();
+    let bytes = repository.blobs.lock().unwrap()[&honest.packs[0].blob.digest].clone();
+    let (offset, size) = (honest.packs[0].table_offset, honest.packs[0].blob.size);
+    let table = &bytes[offset as usize..];
+    let chunks = crate::store::chunks_of_table(table, offset, size).unwrap();
+    let (lie, table_offset) = crate::store::lying(&bytes, &chunks, |_| true);
+    lying.packs[0].blob = artifact::blob_of(&lie);
+    lying.packs[0].table_offset = table_offset;
+    let place = lying.packs[0].blob.digest;
+    repository.blobs.lock().unwrap().insert(place, lie);
+
+    let home = Home::new();
+    let pulled = home.sharing().pull(&repository, &lying, None, "it");
+    let object = pulled.unwrap().objects[0];
+    let error = home.store.read_object(&object.id).unwrap_err().to_string();
+    assert!(error.contains("not what its key says"), "{error}");
+    // Another image that has the same chunks gets the right ones.
+    let pulled = home.try_pull(&repository, "2").unwrap();
+    assert!(pulled.fetched > 3 << 20, "{} bytes", pulled.fetched);
+    let read = home.store.read_object(&pulled.objects[0].id).unwrap();
+    assert!(read == second);
+    // So does who has the content.
+    assert_eq!(home.put(&first), object);
+    assert!(home.store.read_object(&object.id).unwrap() == first);
+}
+
+#[test]
 fn only_what_is_wanted_is_fetched() {
     let (one, other, repository) = (Home::new(), Home::new(), Memorised::default());
     one.push(&repository, "1", &version(None));

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use super::error::{StoreError, io_error};
 
 /// Directories of a store.
-pub(super) const DIRECTORIES: [&str; 9] = [
-    "packs", "journals", "tags", "roots", "index", "sessions", "trash", "locks", "tmp",
+pub(super) const DIRECTORIES: [&str; 10] = [
+    "packs", "received", "journals", "tags", "roots", "index", "sessions", "trash", "locks", "tmp",
 ];
 
 /// The files below the root of a store.

@@ -1,6 +1,7 @@
 //! Locks that die with their process: `flock` on files below `locks/`.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
 
 use super::error::{StoreError, io_error};
 use super::files::Files;
@@ -17,17 +18,29 @@ pub struct Lock {
 /// has it.
 pub(super) fn try_lock(files: &Files, name: &str) -> Result<Option<Lock>, StoreError> {
     let path = files.path("locks", name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
+    let file = open(&path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Lock { _file: file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
+}
+
+/// Takes the lock `name` beside others who share it, and waits for who has it alone.
+pub(super) fn share_lock(files: &Files, name: &str) -> Result<Lock, StoreError> {
+    let path = files.path("locks", name);
+    let file = open(&path)?;
+    file.lock_shared().map_err(io_error("lock", &path))?;
+    Ok(Lock { _file: file })
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(io_error("open", path))
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod lock;
 mod materialise;
 mod pack;
 mod read;
+mod received;
 mod records;
 mod resize;
 mod root;
@@ -71,6 +72,8 @@ pub use transfer::{Place, Transferred};
 pub use usage::{Files as FilesUsage, GroupUsage, Usage};
 pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
 pub use watch::Watch;
+#[cfg(test)]
+pub(crate) use wire::lying;
 pub(crate) use wire::{
     IncomingError, Intake, OutgoingPack, PackedChunk, Parts, chunks_of_table, verify_chunk,
 };

@@ -15,6 +15,7 @@ use super::format::{
     encode_table,
 };
 use super::ingest::list_of;
+use super::received::is_marked;
 use super::records::Records;
 use super::session::{Holder, Session};
 use crate::digest::{Digest, Sha256};
@@ -132,9 +133,11 @@ impl Rewriter {
         }
     }
 
-    /// Copies the records that `entries` say are in `file`. Damage is not copied.
+    /// Copies the records that `entries` say are in `file`, which is that of `holder`. Damage is not copied, and of a
+    /// received pack nothing that is not what its key says: the new pack has no mark.
     pub(super) fn copy(
         &mut self,
+        holder: &Holder,
         file: &File,
         path: &Path,
         mut entries: Vec<Entry>,
@@ -146,9 +149,16 @@ impl Rewriter {
         if self.dry {
             return Ok(());
         }
+        let files = &self.records.files;
+        let received = matches!(holder, Holder::Pack(pack) if is_marked(files, pack));
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut content = Vec::new();
         read_many(file, path, &mut entries, &mut buffer, |entry, record| {
             check_stored(record, path, entry)?;
+            if received && decode_record(record, path, entry, &mut content).is_err() {
+                self.written -= entry.record.length() + ENTRY as u64;
+                return Ok(());
+            }
             self.append(entry, record)
         })?;
         self.buffer = buffer;

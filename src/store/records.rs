@@ -12,6 +12,7 @@ use super::files::{Files, open_file};
 use super::format::{FormatError, Kind, RECORD, RecordHeader};
 use super::journal;
 use super::pack::read_record;
+use super::received::Received;
 use super::session::{Holder, Session};
 use super::view::{Location, View};
 use crate::digest::{Digest, Sha256};
@@ -33,6 +34,7 @@ pub(super) struct Records {
     open: Mutex<HashMap<Sha256, Arc<File>>>,
     /// Whether this process relies on packs whose names may not be on disk yet.
     unsettled: Mutex<bool>,
+    pub(super) received: Received,
 }
 
 impl Drop for Records {
@@ -51,6 +53,7 @@ impl Records {
             writer: Mutex::default(),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            received: Received::default(),
         }
     }
 

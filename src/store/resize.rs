@@ -1,13 +1,12 @@
 //! Objects with another size: what they have in common with the old one is not stored again.
 
+use std::collections::HashSet;
 use std::io;
 
 use super::Store;
 use super::error::StoreError;
-use super::format::{Chunk, Kind};
+use super::format::Chunk;
 use super::read::{Content, content};
-use super::session::Holder;
-use super::view::Location;
 use crate::digest::{ObjectId, ObjectRef};
 
 /// What tells how content is cut.
@@ -61,16 +60,8 @@ impl Store {
     fn relied_on(&self, chunks: impl Iterator<Item = Chunk>) -> Result<Vec<Chunk>, StoreError> {
         let mut found = Vec::new();
         for chunk in chunks {
-            // What is in a journal of another process may be lost when power is.
-            let elsewhere = |location: &Location| {
-                matches!(location.holder, Holder::Journal(_))
-                    && !self.records.is_own(&location.holder)
-            };
-            if self
-                .records
-                .rely(&chunk.id, &[Kind::Chunk], elsewhere)?
-                .is_none()
-            {
+            let relied_on = self.records.rely_on_chunk(&chunk.id, &HashSet::new())?;
+            if relied_on.is_none() {
                 break;
             }
             found.push(chunk);

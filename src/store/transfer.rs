@@ -6,6 +6,7 @@
 //! so when this ran to its end, and almost always when it ended before, no object is without its chunks that has them in
 //! the source. What a damaged pack had is missing in both.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
@@ -20,10 +21,10 @@ use super::files::open_file;
 use super::format::{Kind, RecordHeader, Role, decode_action};
 use super::pack::read_stored;
 use super::read::{Content, chunk, content};
+use super::received::{is_marked, mark};
 use super::session::Holder;
 use super::table::{OBJECTS, PackHead};
 use super::verify::{DamagedFile, FileKind};
-use super::view::Location;
 use super::walk::{JournalPart, Snapshot};
 use super::watch::Watch;
 use super::{Store, on_pool};
@@ -152,6 +153,12 @@ impl Store {
         watch: &Watch<'_>,
         report: &mut Transferred,
     ) -> Result<(), StoreError> {
+        // Before they are copied: a mark goes with its pack.
+        let received: HashSet<Sha256> = batch
+            .iter()
+            .map(|pack| pack.name)
+            .filter(|name| is_marked(&source.records.files, name))
+            .collect();
         let copied: Vec<_> = on_pool(|| {
             batch
                 .par_iter()
@@ -160,6 +167,10 @@ impl Store {
                 .collect::<Result<_, StoreError>>()
         })??;
         let files = &self.records.files;
+        let _marked = match received.is_empty() {
+            true => None,
+            false => Some(mark(files, &received)?),
+        };
         let mut names = Vec::new();
         for (pack, copied) in batch.iter().zip(copied) {
             match copied {
@@ -278,17 +289,11 @@ impl Store {
             }
             return Ok(false);
         }
-        let kinds: &[Kind] = match header.kind {
-            Kind::Chunk => &[Kind::Chunk],
-            _ => &OBJECTS,
+        let found = match header.kind {
+            Kind::Chunk => records.rely_on_chunk(&header.key, &HashSet::new())?,
+            _ => records.rely(&header.key, &OBJECTS, |_| false)?,
         };
-        // What is in a journal of another process may be lost when power is.
-        let elsewhere = |location: &Location| {
-            header.kind == Kind::Chunk
-                && matches!(location.holder, Holder::Journal(_))
-                && !records.is_own(&location.holder)
-        };
-        Ok(records.rely(&header.key, kinds, elsewhere)?.is_some())
+        Ok(found.is_some())
     }
 
     /// Brings one object, and nothing else.

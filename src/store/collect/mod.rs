@@ -16,6 +16,7 @@ mod take;
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
+use super::received::remove_marks;
 use super::{Store, index, journal, lock};
 use crate::digest::{ActionKey, Digest, ObjectId};
 
@@ -159,6 +160,7 @@ impl Store {
             swept?;
             restored?;
             files.sweep();
+            remove_marks(files)?;
             index::rebuild(records)?;
         } else {
             swept?;

@@ -87,7 +87,7 @@ pub(super) fn catalogs(
         let live = catalog.entries.iter().enumerate();
         let live = live.filter(|(number, entry)| is_live(index, *number, entry, mark));
         let live: Vec<Entry> = live.map(|(_, entry)| *entry).collect();
-        writer.copy(&catalog.file, &catalog.path, live)?;
+        writer.copy(&catalog.holder, &catalog.file, &catalog.path, live)?;
         if let Holder::Pack(pack) = catalog.holder {
             let journal = catalog.journal;
             old.push(Condemned { pack, journal });
@@ -252,7 +252,7 @@ fn replace(
         let path = files.path("packs", sparse.pack.name);
         let live = live_chunks(&path, sparse.pack.name, mark)?;
         let (file, _) = open_file(&path)?;
-        writer.copy(&file, &path, live)?;
+        writer.copy(&Holder::Pack(sparse.pack.name), &file, &path, live)?;
     }
     let (new, written) = writer.finish()?;
     let removed: u64 = old.iter().map(|sparse| sparse.pack.size).sum();

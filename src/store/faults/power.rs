@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +89,8 @@ impl Disk {
     pub(super) fn made(&mut self, change: &Change<'_>, before: Before) {
         match (change, before) {
             (Change::Sync(file), _) => {
-                let file = file.try_clone().unwrap();
+                // Opened anew: a clone would keep the lock of who has closed it.
+                let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
                 let bytes = content(&file);
                 self.synced.insert(inode(&file), (file, bytes));
             }

@@ -1,19 +1,22 @@
 //! A workload of two processes on one host, and a model of what they were told is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use super::Faults;
-use crate::digest::{ActionKey, Hasher, ObjectId, ObjectRef};
+use crate::digest::{ActionKey, Digest, Hasher, ObjectId, ObjectRef, Sha256};
 use crate::host::Interrupt;
 use crate::store::error::StoreError;
 use crate::store::ingest::list_of;
 use crate::store::records::Records;
-use crate::store::{ActionResult, CollectOptions, FileKind, Roots, Store, TagName, Watch, index};
+use crate::store::{
+    ActionResult, ChunkList, CollectOptions, FileKind, IncomingError, Roots, Store, TagName, Watch,
+    index,
+};
 
 /// What one process does.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,8 @@ pub(super) enum Step {
     Close,
     /// Puts a content, by its number.
     Put(usize),
+    /// Receives a content as a pack.
+    Receive(usize),
     Tag(&'static str, usize),
     Untag(&'static str),
     /// Records a result under a key.
@@ -38,11 +43,11 @@ pub(super) enum Step {
 impl Step {
     /// Whether later steps need that it is done.
     pub(super) const fn is_needed(self) -> bool {
-        matches!(self, Open | Close | Put(_))
+        matches!(self, Open | Close | Put(_) | Receive(_))
     }
 }
 
-use Step::{Act, Close, Collect, Merge, Open, Put, Seal, Sweep, Tag, Untag};
+use Step::{Act, Close, Collect, Merge, Open, Put, Receive, Seal, Sweep, Tag, Untag};
 
 /// The workload: who, and what.
 pub(super) const STEPS: &[(usize, Step)] = &[
@@ -59,6 +64,8 @@ pub(super) const STEPS: &[(usize, Step)] = &[
     (0, Tag("a", 6)),
     (0, Put(3)),
     (1, Act("two", 3)),
+    (0, Receive(12)),
+    (1, Put(12)),
     (0, Put(7)),
     (0, Put(8)),
     (1, Put(4)),
@@ -81,6 +88,8 @@ pub(super) const STEPS: &[(usize, Step)] = &[
     (0, Tag("c", 10)),
     (0, Act("two", 10)),
     (1, Collect),
+    (0, Receive(12)),
+    (0, Tag("e", 12)),
     (1, Put(3)),
     (0, Put(4)),
     (0, Tag("d", 4)),
@@ -117,6 +126,8 @@ static CONTENTS: LazyLock<Vec<(ObjectRef, Vec<u8>)>> = LazyLock::new(|| {
         noise(9, 2000),
         noise(10, 17_000),
         noise(11, 400),
+        // Comes as a pack.
+        noise(12, 150_000),
     ];
     contents
         .into_iter()
@@ -127,6 +138,53 @@ static CONTENTS: LazyLock<Vec<(ObjectRef, Vec<u8>)>> = LazyLock::new(|| {
         })
         .collect()
 });
+
+/// What comes as a pack.
+struct Received {
+    list: ChunkList,
+    bytes: Vec<u8>,
+    table: u64,
+    name: Sha256,
+}
+
+/// Content 12 from elsewhere. Its chunks are in another order, so that no pack of a process here has that name.
+static RECEIVED: LazyLock<Received> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("elsewhere")).unwrap();
+    store.put(&mut &CONTENTS[12].1[..]).unwrap();
+    let list = list_of(&CONTENTS[12].1);
+    let chunks: Vec<Digest> = list.chunks.iter().rev().map(|chunk| chunk.id).collect();
+    assert!(chunks.len() > 1);
+    let pack = store.outgoing(&chunks).unwrap();
+    let mut bytes = Vec::new();
+    pack.open(0).read_to_end(&mut bytes).unwrap();
+    Received {
+        list,
+        bytes,
+        table: pack.table_offset(),
+        name: pack.name(),
+    }
+});
+
+fn receive(store: &Store) -> Result<(), StoreError> {
+    let wanted = &*RECEIVED;
+    let failed = |error| match error {
+        IncomingError::Store(error) => error,
+        IncomingError::Wrong(error) => panic!("{error}"),
+    };
+    if !store.has_pack(&wanted.name)? {
+        let directory = store.root().join("tmp");
+        let size = wanted.bytes.len() as u64;
+        let incoming = store.incoming(&directory, wanted.name, size, wanted.table);
+        let mut incoming = incoming.map_err(failed)?.unwrap();
+        let position = incoming.position() as usize;
+        incoming.take(&wanted.bytes[position..]).map_err(failed)?;
+        incoming.finish().map_err(failed)?;
+    }
+    let put = store.put_list(&wanted.list, &HashSet::from([wanted.name]))?;
+    assert_eq!(put, CONTENTS[12].0);
+    Ok(())
+}
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -211,13 +269,13 @@ impl Model {
                     values.insert(None);
                 }
             }
-            Open | Close | Put(_) | Seal | Merge | Sweep => {}
+            Open | Close | Put(_) | Receive(_) | Seal | Merge | Sweep => {}
         }
     }
 
     fn done(&mut self, step: Step) {
         match step {
-            Put(content) => drop(self.put.insert(content)),
+            Put(content) | Receive(content) => drop(self.put.insert(content)),
             Tag(name, content) => drop(self.tags.insert(name, BTreeSet::from([Some(content)]))),
             Untag(name) => drop(self.tags.insert(name, BTreeSet::from([None]))),
             // Of results of the same second any one counts.
@@ -282,6 +340,7 @@ impl Host {
                 assert_eq!(writer.finish()?, *object);
                 Ok(())
             }
+            Receive(_) => receive(&store),
             Tag(name, content) => store.put_tag(&tag(name), &CONTENTS[content].0.id),
             Untag(name) => store.remove_tag(&tag(name)).map(drop),
             Act(name, content) => store.put_action(&key(name), result(content)),
@@ -347,6 +406,9 @@ pub(super) fn check(root: &Path, model: &Model, survives: Survives) {
     check_store(&store, model, survives);
     assert_verified(&store, survives);
     check_store(&store, model, survives);
+    let received = store.has_pack(&RECEIVED.name).unwrap();
+    let marked = root.join("received").join(RECEIVED.name.to_string());
+    assert!(marked.exists() || !received, "a pack without its mark");
     store.sweep();
     drop(store);
     for directory in ["tmp", "sessions", "trash"] {

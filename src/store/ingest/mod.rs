@@ -13,7 +13,7 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,7 +24,6 @@ use super::chunker::{BLOCK, Cutter, ENOUGH, Piece};
 use super::error::StoreError;
 use super::format::{Chunk, ChunkList, Kind, MAX_BLOB, RecordHeader, encode_record};
 use super::records::Records;
-use super::session::Holder;
 use super::sink::Sink;
 use super::{Store, pool};
 use crate::digest::{Digest, ObjectRef};
@@ -356,12 +355,7 @@ fn work(records: &Records, buffer: Vec<u8>, ranges: &[Range]) -> Outcome {
 
 /// Whether the store has a chunk that a new object can rely on.
 fn is_known(records: &Records, id: &Digest) -> Result<bool, StoreError> {
-    // What is in a journal of another process may be lost when power is.
-    let elsewhere = |location: &super::view::Location| {
-        matches!(location.holder, Holder::Journal(_)) && !records.is_own(&location.holder)
-    };
-    let known = records.rely(id, &[Kind::Chunk], elsewhere)?;
-    Ok(known.is_some())
+    Ok(records.rely_on_chunk(id, &HashSet::new())?.is_some())
 }
 
 /// Appends the record of a chunk; gives its header and length.

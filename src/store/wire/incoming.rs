@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use super::{PackedChunk, verify_chunk};
+use super::PackedChunk;
 use crate::digest::Sha256;
 use crate::store::Store;
 use crate::store::error::{StoreError, io_error};
 use crate::store::format::{
-    Entry, FormatError, HEADER, RECORD, RecordHeader, Role, decode_header, encode_table,
+    Entry, FormatError, HEADER, Kind, RECORD, RecordHeader, Role, decode_header, encode_table,
 };
+use crate::store::received::mark;
 use crate::store::records::Records;
 use crate::store::session::Holder;
 use crate::store::sink::Sink;
@@ -63,7 +64,6 @@ struct Check {
     rest: Vec<u8>,
     entries: Vec<Entry>,
     table: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 impl Check {
@@ -74,7 +74,6 @@ impl Check {
             rest: Vec::new(),
             entries: Vec::new(),
             table: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -113,7 +112,10 @@ impl Check {
                 let Some(record) = left.get(..length as usize) else {
                     break;
                 };
-                verify_chunk(record, &header.key, &mut self.scratch)?;
+                RecordHeader::decode_record(record)?;
+                if header.kind != Kind::Chunk {
+                    return Err(FormatError("it has other records than those of chunks"));
+                }
                 self.entries.push(Entry {
                     record: header,
                     offset: u32::try_from(self.parsed)
@@ -258,7 +260,8 @@ impl IncomingPack {
         let _ = self.records.files.remove(&self.path);
     }
 
-    /// Puts the pack in its place, when all of it is here and right. Gives its chunks, in the order of the file.
+    /// Puts the pack in its place, marked as received, when all of it is here, with the sums it should have. Gives its
+    /// chunks, in the order of the file.
     ///
     /// # Errors
     /// It is not what its name says, or the store fails.
@@ -284,6 +287,7 @@ impl IncomingPack {
             .map_err(io_error("set the mode of", &self.path))?;
         files.sync(&self.file, &self.path)?;
         let holder = Holder::Pack(self.name);
+        let marked = mark(files, [&self.name])?;
         self.records.session.pin(files, holder, || true)?;
         self.records.unsettle();
         let place = files.path("packs", self.name);
@@ -295,6 +299,7 @@ impl IncomingPack {
             }
             renamed => renamed?,
         }
+        drop(marked);
         files.sync_directory(&files.root.join("packs"))?;
         self.records.add_packs(&[self.name])?;
         Ok(super::packed(std::mem::take(&mut self.check.entries)))

@@ -3,10 +3,13 @@
 //! What travels is the data pack of `store-format/packs.md`, byte for byte: what was received whole becomes a pack
 //! of this store. Which chunks go into which pack is not decided here.
 //!
-//! Nothing that comes from elsewhere is believed: every chunk is decoded and hashed before it can be found in this
-//! store, so that content which lies about its name never stands for other content.
+//! Nothing that comes from elsewhere is believed. A single chunk is decoded and hashed before it can be found in this
+//! store. A pack that comes whole is marked as received: only the objects for which it came rely on its chunks as they
+//! are, all others after they were decoded and hashed. So content which lies about its name never stands for other content.
 
 mod incoming;
+#[cfg(test)]
+mod lies;
 mod outgoing;
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,8 @@ use std::collections::HashSet;
 #[cfg(test)]
 use incoming::IncomingPack;
 pub(crate) use incoming::{IncomingError, Intake};
+#[cfg(test)]
+pub(crate) use lies::lying;
 pub(crate) use outgoing::OutgoingPack;
 
 use super::Store;
@@ -24,10 +29,8 @@ use super::format::{
     ChunkList, Entry, FormatError, Kind, RecordHeader, TRAILER, Trailer, decode_table,
 };
 use super::read::{Content, content};
-use super::records::Records;
 use super::session::Holder;
 use super::table::{OBJECTS, Table};
-use super::view::Location;
 use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
 
 /// What an object consists of.
@@ -75,12 +78,17 @@ impl Store {
     }
 
     /// Whether a chunk is here so that lists that are stored from now on can name it. What is in a journal that
-    /// nobody writes to counts after [`claim`](Self::claim).
+    /// nobody writes to counts after [`claim`](Self::claim). What is in a received pack counts when it reads right, or when
+    /// the pack is one of `trusted`.
     ///
     /// # Errors
     /// The store fails.
-    pub(crate) fn has_chunk(&self, chunk: &Digest) -> Result<bool, StoreError> {
-        Ok(rely_on_chunk(&self.records, chunk)?.is_some())
+    pub(crate) fn has_chunk(
+        &self,
+        chunk: &Digest,
+        trusted: &HashSet<Sha256>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.records.rely_on_chunk(chunk, trusted)?.is_some())
     }
 
     /// Goes on with a journal that a process before has left.
@@ -123,11 +131,16 @@ impl Store {
         Ok(read.ok().map(|()| packed(entries)))
     }
 
-    /// Stores the list of an object whose chunks are here.
+    /// Stores the list of an object whose chunks are here. Those in `trusted` packs, which were received for this object,
+    /// are not read.
     ///
     /// # Errors
-    /// A chunk is not here, or the store fails.
-    pub(crate) fn put_list(&self, list: &ChunkList) -> Result<ObjectRef, StoreError> {
+    /// A chunk is not here or damaged, or the store fails.
+    pub(crate) fn put_list(
+        &self,
+        list: &ChunkList,
+        trusted: &HashSet<Sha256>,
+    ) -> Result<ObjectRef, StoreError> {
         self.records.check_writable()?;
         let encoded = list.encode();
         let object = ObjectRef {
@@ -144,7 +157,7 @@ impl Store {
         }
         let mut seen = HashSet::new();
         for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
-            if rely_on_chunk(&self.records, &chunk.id)?.is_none() {
+            if self.records.rely_on_chunk(&chunk.id, trusted)?.is_none() {
                 return Err(StoreError::DamagedObject {
                     id: object.id,
                     reason: format!("its chunk {} is not in the store", chunk.id.short()),
@@ -157,15 +170,6 @@ impl Store {
         self.records.append(&bytes, &[header])?;
         Ok(object)
     }
-}
-
-/// A chunk that what is stored now may rely on.
-fn rely_on_chunk(records: &Records, chunk: &Digest) -> Result<Option<Location>, StoreError> {
-    // What is in a journal of another process may be lost when power is.
-    let elsewhere = |location: &Location| {
-        matches!(location.holder, Holder::Journal(_)) && !records.is_own(&location.holder)
-    };
-    records.rely(chunk, &[Kind::Chunk], elsewhere)
 }
 
 fn packed(mut entries: Vec<Entry>) -> Vec<PackedChunk> {

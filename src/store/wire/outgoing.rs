@@ -1,5 +1,6 @@
 //! Packs that are made for others.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::PackedChunk;
 use crate::digest::{Digest, Sha256};
 use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::format::{Entry, HEADER, Kind, RecordHeader, Role, encode_header, encode_table};
+use crate::store::format::{Entry, HEADER, RecordHeader, Role, encode_header, encode_table};
 use crate::store::pack::{check_stored, read_stored};
 use crate::store::records::Records;
 use crate::store::view::Location;
@@ -82,9 +83,12 @@ impl Store {
         let mut pieces = Vec::with_capacity(chunks.len());
         let mut offset = HEADER as u64;
         for chunk in chunks {
-            let location = records.rely(chunk, &[Kind::Chunk], |_| false)?;
+            let location = records.rely_on_right(chunk, &HashSet::new(), |_| false)?;
             let location = location.ok_or_else(|| {
-                StoreError::Refused(format!("chunk {} is not in the store", chunk.short()))
+                StoreError::Refused(format!(
+                    "chunk {} is not in the store, or damaged",
+                    chunk.short()
+                ))
             })?;
             let entry = Entry {
                 record: location.entry.record,
@@ -192,6 +196,7 @@ impl Made {
         let kinds = [header.kind];
         for location in self.records.locate(&header.key, &kinds).ok()? {
             if location.entry.record == *header
+                && self.records.is_right(&location)
                 && let Ok((file, path)) = self.records.open(&location.holder)
                 && read_stored(&file, &path, &location.entry, record).is_ok()
             {

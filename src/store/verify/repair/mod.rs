@@ -17,6 +17,7 @@ use crate::store::error::{StoreError, io_error};
 use crate::store::files::{open_file, read_at};
 use crate::store::format::{Entry, HEADER, Kind, RecordHeader, Role, decode_action, decode_header};
 use crate::store::pack::{Rewriter, read_record};
+use crate::store::received::remove_marks;
 use crate::store::session::Holder;
 use crate::store::table::{PackHead, Table};
 use crate::store::watch::Watch;
@@ -111,6 +112,7 @@ impl Store {
         self.records.session.end(files);
         let drop = self.plan(&bad, &keys(&damaged), &mut report)?;
         self.rewrite(&drop, &mut report)?;
+        remove_marks(files)?;
         index::rebuild(&self.records)?;
         report.restored = incomplete
             .into_keys()
@@ -257,7 +259,7 @@ impl Store {
                 }
                 if !rewrite.keep.is_empty() {
                     let (file, _) = open_file(&rewrite.path)?;
-                    writer.copy(&file, &rewrite.path, rewrite.keep.clone())?;
+                    writer.copy(&rewrite.holder, &file, &rewrite.path, rewrite.keep.clone())?;
                 }
             }
             let (new, _) = writer.finish()?;
