@@ -29,6 +29,8 @@ pub(super) const MAX_CONFIG: u64 = 16 << 20;
 pub(super) const MAX_OBJECTS: u64 = 64 << 20;
 /// The most packs of an artifact that is made here.
 pub(super) const MAX_PACKS: usize = 90;
+/// The most packs of an artifact that is read.
+const MAX_READ_PACKS: usize = 1000;
 /// The longest config that is in the manifest, too.
 const MAX_DATA: usize = 64 << 10;
 
@@ -155,6 +157,9 @@ impl Artifact {
             match layer.media_type.as_str() {
                 OBJECTS if artifact.objects.is_none() && blob.size <= MAX_OBJECTS => {
                     artifact.objects = Some(blob);
+                }
+                PACK if artifact.packs.len() == MAX_READ_PACKS => {
+                    return Err(format!("has more than {MAX_READ_PACKS} packs"));
                 }
                 PACK => artifact.packs.push(PackRef {
                     blob,

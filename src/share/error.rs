@@ -68,6 +68,17 @@ impl ShareError {
         }
     }
 
+    /// Whether what is there is wrong, rather than that it cannot be had.
+    #[must_use]
+    pub const fn is_garbage(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid { .. }
+                | Self::Platform { .. }
+                | Self::Registry(RegistryError::Invalid { .. })
+        )
+    }
+
     /// Whether the user gave up.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {

@@ -72,12 +72,21 @@ impl Memory {
         read(&self.path(repository))
     }
 
+    /// Remembers that a manifest in a repository names these packs, which need not be there.
+    pub fn heard(&self, repository: &str, packs: &[PackRef]) {
+        self.remember(repository, packs);
+    }
+
     /// Remembers that these packs are in a repository. What cannot be remembered is asked again.
     pub fn saw(&self, repository: &str, packs: &[PackRef]) {
         let there = packs
             .iter()
             .map(|pack| (repository.to_owned(), pack.blob.digest));
         self.session().there.extend(there);
+        self.remember(repository, packs);
+    }
+
+    fn remember(&self, repository: &str, packs: &[PackRef]) {
         // What is in a directory is told faster by looking.
         if packs.is_empty()
             || ["oci:", "oci-archive:"]

@@ -12,7 +12,11 @@ use crate::store::{Chunk, ChunkList, PackedChunk};
 const MAGIC: &[u8] = b"vmfabobj";
 const VERSION: u32 = 1;
 /// The longest list, decoded.
-pub(super) const MAX_DECODED: usize = 256 << 20;
+pub(super) const MAX_DECODED: usize = 64 << 20;
+/// The most chunks of all objects, and the most runs: disks of a terabyte.
+const MAX_CHUNKS: u64 = 16 << 20;
+/// The largest object: 64 TiB.
+const MAX_SIZE: u64 = 1 << 46;
 /// The longest content that is in the list itself.
 const MAX_INLINE: u64 = 16_384;
 const LEVEL: i32 = 3;
@@ -161,19 +165,26 @@ pub(super) fn decode(compressed: &[u8]) -> Result<Vec<Listed>, &'static str> {
     }
     let count = reader.number()?;
     let mut objects = Vec::new();
+    let mut chunks = 0_u64;
     for _ in 0..count {
         let id = ObjectId::new(Digest::from_bytes(reader.array()?));
         let [kind] = reader.array()?;
         let size = reader.number()?;
         let content = match kind {
             0 if size <= MAX_INLINE => Content::Inline(reader.take(size as usize)?.to_vec()),
-            1 => {
-                let runs = reader.number()?;
-                let runs = (0..runs).map(|_| reader.run());
-                Content::Runs {
-                    size,
-                    runs: runs.collect::<Result<_, _>>()?,
+            1 if size <= MAX_SIZE => {
+                let count = reader.number()?;
+                let mut runs = Vec::new();
+                for _ in 0..count {
+                    let run = reader.run()?;
+                    // A run of nothing counts, too.
+                    chunks += u64::from(run.count).max(1);
+                    if chunks > MAX_CHUNKS {
+                        return Err("is a list of too many chunks");
+                    }
+                    runs.push(run);
                 }
+                Content::Runs { size, runs }
             }
             _ => return Err("is no list of objects: one is of an unknown kind"),
         };

@@ -11,10 +11,10 @@ use super::find::{open, small_blob};
 use super::objects::{self, Content, Listed, list_of};
 use super::work::{self, Task};
 use super::{ShareError, Sharing};
-use crate::digest::{Digest, ObjectId, ObjectRef};
+use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
 use crate::http::sleep;
 use crate::registry::Repository;
-use crate::store::{IncomingError, Intake, PackedChunk, verify_chunk};
+use crate::store::{IncomingError, Intake, PackedChunk, StoreError, verify_chunk};
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
@@ -86,7 +86,7 @@ impl Sharing<'_> {
                 self.store_listed(repository, object, &packs, &own)?;
             }
         }
-        self.memory.saw(&repository.name(), &artifact.packs);
+        self.memory.heard(&repository.name(), &artifact.packs);
         Ok(Pulled {
             config,
             objects,
@@ -124,6 +124,7 @@ impl Sharing<'_> {
                 // Ranges are refused here.
                 None => Some(Need::Whole(pack)),
                 Some(chunks) => {
+                    task.check()?;
                     self.need(pack, chunks, &used[&(number as u32)], own, &mut asked)?
                 }
             };
@@ -317,7 +318,13 @@ impl Sharing<'_> {
                 if list.id() != object.id {
                     return Err(invalid("is not what its id says"));
                 }
-                self.store.put_list(&list, own)?.id
+                let stored = self.store.put_list(&list, own);
+                stored
+                    .map_err(|error| match error {
+                        StoreError::DamagedObject { reason, .. } => invalid(&reason),
+                        other => other.into(),
+                    })?
+                    .id
             }
         };
         match id == object.id {
@@ -350,7 +357,7 @@ fn object_ref(object: &Listed) -> ObjectRef {
     }
 }
 
-/// The chunks that objects use, by the number of the pack.
+/// The chunks that objects use, by the number of the pack, each once.
 fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
     let mut used: HashMap<u32, Vec<Range<u32>>> = HashMap::new();
     for object in listed {
@@ -360,6 +367,17 @@ fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
                 used.entry(run.pack).or_default().push(range);
             }
         }
+    }
+    for ranges in used.values_mut() {
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<u32>> = Vec::new();
+        for range in ranges.drain(..) {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        *ranges = merged;
     }
     used
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::artifact::{Artifact, PackRef, blob_of};
 use super::layout::{Known, Layout, Needed, distribute, places};
@@ -10,8 +11,10 @@ use super::objects::{self, Content, Listed, runs_of};
 use super::work::{self, Task};
 use super::{ShareError, Sharing};
 use crate::digest::{ObjectRef, Sha256};
+use crate::http::sleep;
 use crate::registry::{
-    Blob, BlobSource, Delivered, Fetched, Index, Parsed, Repository, Version, media, parse_manifest,
+    Blob, BlobSource, Delivered, Descriptor, Fetched, Index, Parsed, Platform, Repository, Version,
+    media, parse_manifest,
 };
 use crate::store::{OutgoingPack, PackedChunk, Parts, StoreError};
 
@@ -19,6 +22,9 @@ use crate::store::{OutgoingPack, PackedChunk, Parts, StoreError};
 const MOST_KNOWN: usize = 200;
 /// Tags whose packs are looked at besides the one that is pushed to.
 const MOST_TAGS: usize = 4;
+/// How often an index is written when others write it, too, and how long between.
+const INDEX_TRIES: usize = 5;
+const INDEX_PAUSE: Duration = Duration::from_millis(200);
 /// Tags of results begin so: they are no versions of an image.
 pub const RESULT_TAG: &str = "vmfab-";
 
@@ -53,6 +59,8 @@ pub struct PushOptions {
     pub target: Target,
     /// Whether packs that are there are left out of account, so that the manifest depends on the image only.
     pub full: bool,
+    /// The index that the manifest is for, and the platform: the manifest there is the version before.
+    pub index: Option<(Version, Platform)>,
     /// What is pushed, for people.
     pub name: String,
 }
@@ -99,9 +107,10 @@ impl Sharing<'_> {
         task: &Task<'_>,
     ) -> Result<Pushed, ShareError> {
         let moved = task.moved();
-        let before = match &options.target {
-            Target::Tag(tag) => self.artifact_at(repository, &Version::Tag(tag.clone()))?,
-            Target::Digest | Target::Unnamed => None,
+        let before = match (&options.target, &options.index) {
+            (Target::Tag(tag), _) => self.artifact_at(repository, &Version::Tag(tag.clone()))?,
+            (_, Some((version, platform))) => self.artifact_in(repository, version, platform)?,
+            _ => None,
         };
         let config = blob_of(&bundle.config);
         if let Some((fetched, there)) = &before
@@ -167,6 +176,26 @@ impl Sharing<'_> {
         Ok(artifact.map(|artifact| (fetched, artifact)))
     }
 
+    /// The artifact for a platform in the index under a version.
+    fn artifact_in(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        platform: &Platform,
+    ) -> Result<Option<(Fetched, Artifact)>, ShareError> {
+        let Some(fetched) = repository.manifest(version)? else {
+            return Ok(None);
+        };
+        let Ok(Parsed::Index(index)) = parse_manifest(&fetched.bytes, &fetched.media_type) else {
+            return Ok(None);
+        };
+        let fits = |one: &&Descriptor| one.platform.as_ref() == Some(platform);
+        let Some(Ok(blob)) = index.manifests.iter().find(fits).map(Descriptor::blob) else {
+            return Ok(None);
+        };
+        self.artifact_at(repository, &Version::Digest(blob.digest))
+    }
+
     /// What the objects consist of.
     fn contents(&self, bundle: &Bundle) -> Result<Vec<(ObjectRef, Parts)>, StoreError> {
         let mut seen = HashSet::new();
@@ -223,7 +252,7 @@ impl Sharing<'_> {
     }
 
     /// Whether all blobs of an artifact are there: registries lose some, and its manifest stays.
-    fn is_whole(
+    pub(super) fn is_whole(
         &self,
         repository: &dyn Repository,
         artifact: &Artifact,
@@ -368,7 +397,33 @@ impl Sharing<'_> {
         &self,
         repository: &dyn Repository,
         version: &Version,
-        manifest: crate::registry::Descriptor,
+        manifest: Descriptor,
+    ) -> Result<Blob, ShareError> {
+        // Another one may be doing the same for another platform: registries know no "only if nobody was before".
+        for _ in 0..INDEX_TRIES {
+            let blob = self.index_once(repository, version, &manifest)?;
+            let there = repository.manifest(version)?;
+            let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
+            match parsed {
+                Some(Ok(Parsed::Index(index))) if index.manifests.contains(&manifest) => {
+                    return Ok(blob);
+                }
+                _ if !sleep(INDEX_PAUSE, self.interrupt) => return Err(ShareError::Interrupted),
+                _ => {}
+            }
+        }
+        Err(ShareError::invalid(
+            &repository.name(),
+            format!("the index {version}"),
+            "is changed by others all the time: push again",
+        ))
+    }
+
+    fn index_once(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        manifest: &Descriptor,
     ) -> Result<Blob, ShareError> {
         let mut manifests = Vec::new();
         let mut annotations = BTreeMap::new();
@@ -379,7 +434,7 @@ impl Sharing<'_> {
             annotations = index.annotations;
         }
         manifests.retain(|other| other.platform != manifest.platform);
-        manifests.push(manifest);
+        manifests.push(manifest.clone());
         manifests.sort_by(|a, b| a.platform.cmp(&b.platform));
         let index = Index {
             schema_version: 2,

@@ -52,6 +52,8 @@ struct Output {
 struct One {
     repository: Arc<dyn Repository>,
     down: AtomicBool,
+    /// It was told that something in it is wrong.
+    warned: AtomicBool,
 }
 
 impl One {
@@ -59,6 +61,7 @@ impl One {
         Self {
             repository,
             down: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -156,6 +159,15 @@ impl Results {
         });
     }
 
+    /// Says once that something in a repository is wrong.
+    fn warn_of(&self, one: &One, error: &ShareError) {
+        if !one.warned.swap(true, Ordering::Relaxed) {
+            self.sink.emit(Event::Warning {
+                message: format!("the cache {} is wrong: {error}", one.repository.name()),
+            });
+        }
+    }
+
     /// What a repository says of an action.
     fn ask(&self, one: &One, key: &ActionKey) -> Result<Option<(Artifact, Told)>, ShareError> {
         // Results are for no platform in particular: the key knows.
@@ -180,6 +192,9 @@ impl Results {
             .map_err(|error| invalid(format!("is no result: {error}")))?;
         if told.version != VERSION {
             return Ok(None);
+        }
+        if told.outputs.is_empty() {
+            return Err(invalid("is a result without outputs".to_owned()));
         }
         if told.action != *key {
             return Err(invalid("is the result of another action".to_owned()));
@@ -246,7 +261,7 @@ impl Results {
         let Offer { key, outputs, last } = offer;
         let bundle = self.bundle(key, outputs, self.all_content || *last);
         let broken = self.broken().contains(key);
-        if !broken && let Some((_, told)) = self.ask(one, key).ok().flatten() {
+        if !broken && let Some((artifact, told)) = self.ask(one, key).ok().flatten() {
             let more = |(name, output): (&String, &Output)| {
                 let now = outputs.contains_key(name) && bundle.objects.contains(&output.object);
                 now && !output.content
@@ -255,13 +270,17 @@ impl Results {
                 .outputs
                 .iter()
                 .map(|(name, output)| (name, &output.object));
-            if same.eq(outputs.iter()) && !told.outputs.iter().any(more) {
+            if same.eq(outputs.iter())
+                && !told.outputs.iter().any(more)
+                && self.sharing().is_whole(&*one.repository, &artifact)?
+            {
                 return Ok(());
             }
         }
         let options = PushOptions {
             target: Target::Tag(tag(key)),
             full: false,
+            index: None,
             name: format!("result {}", key.short()),
         };
         self.sharing()
@@ -294,6 +313,8 @@ impl Cache for Results {
                     self.found().insert(*key, found);
                     return Some(hit);
                 }
+                // One that is wrong says nothing of the others.
+                Err(error) if error.is_garbage() => self.warn_of(one, &error),
                 Err(error) => self.give_up(one, &error),
             }
         }

@@ -182,6 +182,7 @@ impl Home {
         let options = PushOptions {
             target: Target::Tag(tag.to_owned()),
             full,
+            index: None,
             name: "an image".to_owned(),
         };
         self.sharing().push(repository, &bundle, &options).unwrap()

@@ -1,7 +1,7 @@
 //! Pushing an image as a containerDisk of KubeVirt.
 
 use super::super::{Context, Error, Failure, images};
-use super::push::{PushImage, PushedImage, tag};
+use super::push::{PushImage, PushedImage, is_index, tag};
 use crate::event::Event;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
 use crate::share::containerdisk::{ContainerDiskError, ContainerDiskOptions, containerdisk};
@@ -15,6 +15,14 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     let store = context.store()?;
     let tag = tag(&options.to)?;
     let repository = context.registries().open(&options.to)?;
+    if let Some(tag) = &tag
+        && is_index(&*repository, tag)?
+    {
+        return Err(Error::Usage {
+            message: format!("{} is an index of several architectures", options.to),
+            help: Some("push the containerdisk under another tag".to_owned()),
+        });
+    }
     let making = ContainerDiskOptions {
         annotations: options.annotations.clone(),
         ..ContainerDiskOptions::default()

@@ -24,6 +24,13 @@ pub(super) fn pull(
         }
         local => absolute(local),
     };
+    if from.chars().any(char::is_control) || from.parse::<Location>().is_err() {
+        return Err(Error::Usage {
+            message: format!("the path of {location} cannot be written into a recipe"),
+            help: Some("rename it, or move it elsewhere".to_owned()),
+        });
+    }
+    let own = &name(own);
     let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
     let path = directory.path().join(format!("{own}.kdl"));
     let quoted = serde_json::Value::String(from);
@@ -48,6 +55,17 @@ pub(super) fn pull(
             .collect(),
         fetched: 0,
     })
+}
+
+/// A name for an image, made from one that may be anything.
+fn name(text: &str) -> String {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    let name: String = text.to_lowercase().chars().filter(|c| fine(*c)).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    match name {
+        "" => "image".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// A local location as it is named from anywhere.

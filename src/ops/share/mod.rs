@@ -78,9 +78,7 @@ impl From<ShareError> for Error {
             ShareError::Registry(error) => Self::from(error),
             ShareError::Invalid { .. } => Self::Verification {
                 message: error.to_string(),
-                help: Some(
-                    "nothing of it was taken; ask whoever published it, or try again".to_owned(),
-                ),
+                help: Some("nothing was tagged; try again, or ask whoever published it".to_owned()),
             },
             ShareError::Platform { .. } => Self::Failed(Failure {
                 message: error.to_string(),

@@ -119,6 +119,14 @@ fn one(
                 (Location::Registry(reference), version) => {
                     Location::Registry(reference.with(version))
                 }
+                (Location::Layout { path, .. }, Version::Tag(tag)) => Location::Layout {
+                    path: path.clone(),
+                    tag: Some(tag.clone()),
+                },
+                (Location::Archive { path, .. }, Version::Tag(tag)) => Location::Archive {
+                    path: path.clone(),
+                    tag: Some(tag.clone()),
+                },
                 (local, _) => local.clone(),
             };
             return super::foreign::pull(context, &location, found.digest, &own, &tags);

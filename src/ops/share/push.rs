@@ -9,7 +9,7 @@ use super::super::{Context, Error};
 use super::{platform, sharing};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::image::ImageConfig;
-use crate::registry::{Descriptor, Location, Version, media};
+use crate::registry::{Descriptor, Location, Parsed, Repository, Version, media, parse_manifest};
 use crate::share::{Bundle, IMAGE, LAYERS, PushOptions, Target};
 use crate::store::Store;
 
@@ -78,13 +78,14 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     let target = tag(&options.to)?.map_or(Target::Unnamed, Target::Tag);
     let repository = context.registries().open(&options.to)?;
     let sharing = sharing(context, &store);
-    let bundle = bundle(&found.config, options);
+    // As it is, for its digest: another program may have written it otherwise.
+    let config = store.read_object(&found.image)?;
+    let bundle = bundle(&found.config, config, options);
     let into_index = |tag: &str| -> Result<bool, Error> {
         if options.index {
             return Ok(true);
         }
-        let there = repository.manifest(&Version::Tag(tag.to_owned()))?;
-        Ok(there.is_some_and(|there| there.media_type == media::INDEX))
+        is_index(&*repository, tag)
     };
     let index = match &target {
         Target::Tag(tag) if into_index(tag)? => Some(Version::Tag(tag.clone())),
@@ -102,6 +103,9 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
             None => target,
         },
         full: options.full,
+        index: index
+            .clone()
+            .map(|version| (version, platform(&found.config.template.architecture))),
         name: options.image.clone(),
     };
     let pushed = sharing.push(&*repository, &bundle, &push)?;
@@ -124,6 +128,16 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
         new_packs: pushed.new,
         mounted_packs: pushed.mounted,
     })
+}
+
+/// Whether a tag names an index.
+///
+/// # Errors
+/// The repository fails.
+pub(super) fn is_index(repository: &dyn Repository, tag: &str) -> Result<bool, Error> {
+    let there = repository.manifest(&Version::Tag(tag.to_owned()))?;
+    let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
+    Ok(matches!(parsed, Some(Ok(Parsed::Index(_)))))
 }
 
 /// The tag to push to; nothing for the nameless one of a layout or archive.
@@ -171,14 +185,14 @@ fn objects(config: &ImageConfig, layers: bool) -> Vec<ObjectRef> {
 }
 
 /// An image as it is pushed.
-fn bundle(config: &ImageConfig, options: &PushImage) -> Bundle {
+fn bundle(config: &ImageConfig, bytes: Vec<u8>, options: &PushImage) -> Bundle {
     let mut annotations = annotations(config, &options.annotations);
     if options.layers {
         annotations.insert(LAYERS.to_owned(), "true".to_owned());
     }
     Bundle {
         kind: IMAGE,
-        config: config.to_bytes(),
+        config: bytes,
         objects: objects(config, options.layers),
         annotations,
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::call::{Failure, said};
 use super::challenge::Challenge;
-use super::host::Host;
+use super::host::{Host, is_loopback};
 use crate::http::{Method, Request, Response, Scheme, Url, escape, header};
 use crate::registry::RegistryError;
 use crate::registry::credentials::{Credential, Credentials};
@@ -186,9 +186,17 @@ impl TokenRequest<'_> {
             .map_err(|error| self.wrong("of its tokens", &format!("is wrong: {error}")))?;
         let secure = self.host.base()?.scheme() == Scheme::Https;
         if secure && realm.scheme() == Scheme::Http {
-            let place = format!("{realm} of its tokens");
+            let place = format!("{} of its tokens", realm.clone().without_user());
             return Err(self
                 .wrong(&place, "is not secure, and the registry is")
+                .into());
+        }
+        let own = self.host.base()?;
+        let known = realm.host() == own.host() || is_loopback(realm.host());
+        if realm.scheme() == Scheme::Http && !known {
+            let place = format!("{} of its tokens", realm.without_user());
+            return Err(self
+                .wrong(&place, "is not secure, and another host than the registry")
                 .into());
         }
         let response = match credential {

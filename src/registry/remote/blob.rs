@@ -62,13 +62,14 @@ pub(super) fn open(
         body: None,
         rest: io::Cursor::default(),
         failed: false,
+        surplus: false,
     };
     // The whole of an empty blob is asked for: it may not be there.
     if !range.is_empty() || blob.size == 0 {
         let place = &remote.name;
         let opened = remote.host.retry(place, || reader.ask(true))?;
-        if opened.start != reader.position {
-            // The whole, where a part was asked for.
+        if opened.whole {
+            // Also where a part was asked for.
             (reader.position, reader.end) = (0, blob.size);
         }
         reader.body = Some(opened.body);
@@ -82,6 +83,8 @@ pub(super) fn open(
 /// An answer with bytes from `start` on.
 struct Opened {
     start: u64,
+    /// They are all of it.
+    whole: bool,
     body: Body,
 }
 
@@ -96,6 +99,8 @@ struct Reader {
     /// What came and was not read yet.
     rest: io::Cursor<Vec<u8>>,
     failed: bool,
+    /// The answer has all of the blob, where a part was asked for: it goes on behind the end.
+    surplus: bool,
 }
 
 impl Read for Reader {
@@ -148,6 +153,7 @@ impl Reader {
                     }
                     Ok(Opened {
                         start: self.position,
+                        whole: false,
                         body: response.body,
                     })
                 }
@@ -174,6 +180,7 @@ impl Reader {
         }
         Ok(Opened {
             start: 0,
+            whole: true,
             body: response.body,
         })
     }
@@ -217,6 +224,7 @@ impl Reader {
             }
             let opened = self.ask(true)?;
             let mut body = opened.body;
+            self.surplus = opened.whole;
             if opened.start != self.position {
                 skip(&mut body, self.position)?;
             }
@@ -228,8 +236,17 @@ impl Reader {
         let Some(body) = &mut self.body else {
             return Err(cut().into());
         };
+        let left = self.end - self.position;
+        if self.surplus && left == 0 {
+            return Ok(None);
+        }
         match body.chunk() {
-            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(Some(mut bytes)) => {
+                if self.surplus {
+                    bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                }
+                Ok(Some(bytes))
+            }
             Ok(None) if self.position == self.end => Ok(None),
             Ok(None) => Err(cut().into()),
             // Everything is here; what the connection does then is of no interest.

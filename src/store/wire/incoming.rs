@@ -175,9 +175,12 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
-        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
-            .map(File::from)
-            .map_err(|error| io_error("open", path)(error.into()))?;
+        let file = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => File::from(file),
+            // It is whole and was to become a pack when its process ended: nobody writes to it any more.
+            Err(rustix::io::Errno::ACCESS) if fs::remove_file(path).is_ok() => continue,
+            Err(error) => return Err(io_error("open", path)(error.into())),
+        };
         if file.try_lock().is_err() {
             return Ok(None);
         }
@@ -300,6 +303,8 @@ impl IncomingPack {
             renamed => renamed?,
         }
         drop(marked);
+        // Another thread may have forced the names to disk since.
+        self.records.unsettle();
         files.sync_directory(&files.root.join("packs"))?;
         self.records.add_packs(&[self.name])?;
         Ok(super::packed(std::mem::take(&mut self.check.entries)))

@@ -157,12 +157,16 @@ impl Store {
         }
         let mut seen = HashSet::new();
         for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
-            if self.records.rely_on_chunk(&chunk.id, trusted)?.is_none() {
-                return Err(StoreError::DamagedObject {
-                    id: object.id,
-                    reason: format!("its chunk {} is not in the store", chunk.id.short()),
-                });
-            }
+            let location = self.records.rely_on_chunk(&chunk.id, trusted)?;
+            let reason = match location.map(|location| location.entry.record.content) {
+                Some(length) if length == chunk.length => continue,
+                Some(_) => "has another length",
+                None => "is not in the store",
+            };
+            return Err(StoreError::DamagedObject {
+                id: object.id,
+                reason: format!("its chunk {} {reason}", chunk.id.short()),
+            });
         }
         self.records.settle()?;
         let mut bytes = Vec::new();
