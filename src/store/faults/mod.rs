@@ -6,6 +6,7 @@
 //! there, so that little content makes many files.
 
 mod power;
+mod receive;
 mod tests;
 mod workload;
 

@@ -1,22 +1,20 @@
 //! A workload of two processes on one host, and a model of what they were told is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use super::Faults;
-use crate::digest::{ActionKey, Digest, Hasher, ObjectId, ObjectRef, Sha256};
+use super::receive::{check_mark, receive};
+use crate::digest::{ActionKey, Hasher, ObjectId, ObjectRef};
 use crate::host::Interrupt;
 use crate::store::error::StoreError;
 use crate::store::ingest::list_of;
 use crate::store::records::Records;
-use crate::store::{
-    ActionResult, ChunkList, CollectOptions, FileKind, IncomingError, Roots, Store, TagName, Watch,
-    index,
-};
+use crate::store::{ActionResult, CollectOptions, FileKind, Roots, Store, TagName, Watch, index};
 
 /// What one process does.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +100,7 @@ pub(super) const STEPS: &[(usize, Step)] = &[
 ];
 
 /// Contents with the objects that they are.
-static CONTENTS: LazyLock<Vec<(ObjectRef, Vec<u8>)>> = LazyLock::new(|| {
+pub(super) static CONTENTS: LazyLock<Vec<(ObjectRef, Vec<u8>)>> = LazyLock::new(|| {
     let large = noise(1, 120_000);
     let mut disk = noise(2, 20_000);
     disk.resize(60_000, 0);
@@ -138,53 +136,6 @@ static CONTENTS: LazyLock<Vec<(ObjectRef, Vec<u8>)>> = LazyLock::new(|| {
         })
         .collect()
 });
-
-/// What comes as a pack.
-struct Received {
-    list: ChunkList,
-    bytes: Vec<u8>,
-    table: u64,
-    name: Sha256,
-}
-
-/// Content 12 from elsewhere. Its chunks are in another order, so that no pack of a process here has that name.
-static RECEIVED: LazyLock<Received> = LazyLock::new(|| {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path().join("elsewhere")).unwrap();
-    store.put(&mut &CONTENTS[12].1[..]).unwrap();
-    let list = list_of(&CONTENTS[12].1);
-    let chunks: Vec<Digest> = list.chunks.iter().rev().map(|chunk| chunk.id).collect();
-    assert!(chunks.len() > 1);
-    let pack = store.outgoing(&chunks).unwrap();
-    let mut bytes = Vec::new();
-    pack.open(0).read_to_end(&mut bytes).unwrap();
-    Received {
-        list,
-        bytes,
-        table: pack.table_offset(),
-        name: pack.name(),
-    }
-});
-
-fn receive(store: &Store) -> Result<(), StoreError> {
-    let wanted = &*RECEIVED;
-    let failed = |error| match error {
-        IncomingError::Store(error) => error,
-        IncomingError::Wrong(error) => panic!("{error}"),
-    };
-    if !store.has_pack(&wanted.name)? {
-        let directory = store.root().join("tmp");
-        let size = wanted.bytes.len() as u64;
-        let incoming = store.incoming(&directory, wanted.name, size, wanted.table);
-        let mut incoming = incoming.map_err(failed)?.unwrap();
-        let position = incoming.position() as usize;
-        incoming.take(&wanted.bytes[position..]).map_err(failed)?;
-        incoming.finish().map_err(failed)?;
-    }
-    let put = store.put_list(&wanted.list, &HashSet::from([wanted.name]))?;
-    assert_eq!(put, CONTENTS[12].0);
-    Ok(())
-}
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -406,9 +357,7 @@ pub(super) fn check(root: &Path, model: &Model, survives: Survives) {
     check_store(&store, model, survives);
     assert_verified(&store, survives);
     check_store(&store, model, survives);
-    let received = store.has_pack(&RECEIVED.name).unwrap();
-    let marked = root.join("received").join(RECEIVED.name.to_string());
-    assert!(marked.exists() || !received, "a pack without its mark");
+    check_mark(&store);
     store.sweep();
     drop(store);
     for directory in ["tmp", "sessions", "trash"] {

@@ -105,6 +105,10 @@ impl Check {
                     break;
                 }
                 let (header, _) = RecordHeader::parse(left)?;
+                // Before memory is taken for it: others may be long.
+                if header.kind != Kind::Chunk {
+                    return Err(FormatError("it has other records than those of chunks"));
+                }
                 let length = header.length();
                 if self.parsed + length > table_offset {
                     return Err(FormatError("a record reaches behind its end"));
@@ -113,9 +117,6 @@ impl Check {
                     break;
                 };
                 RecordHeader::decode_record(record)?;
-                if header.kind != Kind::Chunk {
-                    return Err(FormatError("it has other records than those of chunks"));
-                }
                 self.entries.push(Entry {
                     record: header,
                     offset: u32::try_from(self.parsed)
