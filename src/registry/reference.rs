@@ -170,6 +170,7 @@ impl FromStr for Reference {
             || !registry
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+            || !has_good_port(&registry)
         {
             return Err(refuse(format!("\"{registry}\" is no host")));
         }
@@ -200,6 +201,16 @@ impl FromStr for Reference {
 /// Whether the first part of a name is a host: as docker tells.
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':'])
+}
+
+/// Whether what follows a host is nothing, or a port.
+fn has_good_port(registry: &str) -> bool {
+    let port = match registry.split_once(']') {
+        Some((_, "")) => None,
+        Some((_, rest)) => Some(rest.strip_prefix(':').unwrap_or_default()),
+        None => registry.split_once(':').map(|(_, port)| port),
+    };
+    port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port > 0))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`

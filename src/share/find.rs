@@ -20,6 +20,8 @@ pub struct Found {
     pub manifest: Manifest,
     /// Its artifact, when it is one of vmfab's.
     pub artifact: Option<Artifact>,
+    /// Whether an index says what it is for.
+    pub indexed: bool,
 }
 
 impl Sharing<'_> {
@@ -35,6 +37,7 @@ impl Sharing<'_> {
     ) -> Result<Option<Found>, ShareError> {
         let place = format!("{}:{version}", repository.name());
         let mut version = version.clone();
+        let mut indexed = false;
         // An index may name an index.
         for _ in 0..3 {
             let Some(fetched) = repository.manifest(&version)? else {
@@ -48,6 +51,7 @@ impl Sharing<'_> {
                         digest: fetched.digest,
                         artifact: Artifact::of_manifest(&manifest).map_err(invalid)?,
                         manifest: *manifest,
+                        indexed,
                     }));
                 }
                 Parsed::Index(index) => {
@@ -58,6 +62,7 @@ impl Sharing<'_> {
                     })?;
                     let blob = chosen.blob();
                     let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
+                    indexed = true;
                     version = Version::Digest(blob.map_err(invalid)?.digest);
                 }
             }

@@ -221,8 +221,8 @@ fn a_disk_without_a_boot_loader_has_its_kernel_beside_it() {
         found.push((path, content));
     }
     assert_eq!(found.len(), 5);
-    assert_eq!(found[1], ("boot/vmlinuz".to_owned(), b"a kernel".to_vec()));
-    assert_eq!(found[2], ("boot/initrd".to_owned(), b"an initrd".to_vec()));
+    assert_eq!(found[3], ("boot/vmlinuz".to_owned(), b"a kernel".to_vec()));
+    assert_eq!(found[4], ("boot/initrd".to_owned(), b"an initrd".to_vec()));
     // It is read again as what it is.
     let looks = what(&made.manifest, Some(&made.config));
     assert_eq!(

@@ -169,7 +169,10 @@ fn a_login_is_kept_where_docker_looks_and_used() {
     let ran = home
         .run(&["tags", &registry.at("a/b"), "--json"])
         .ends_with(0);
-    assert_eq!(ran.json(), json!({"name": registry.at("a/b"), "tags": []}));
+    assert_eq!(
+        ran.json(),
+        json!({"name": registry.at("a/b"), "results": 0, "tags": []})
+    );
     // Others find it, too.
     let mut skopeo = crate::support::tool("skopeo", "skopeo");
     skopeo

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::bytes;
 use super::home::{Home, disk, upgraded};
-use super::shelf::Shelf;
+use super::shelf::{Shelf, digits};
 use crate::support::Ran;
 use crate::support::proxy::Proxy;
 use crate::support::registry::Registry;
@@ -175,7 +175,7 @@ fn ran_interrupted(ran: Ran) {
 }
 
 #[test]
-fn ctrl_c_ends_a_push_soon_and_the_registry_forgets_the_upload() {
+fn ctrl_c_ends_a_push_soon_and_the_next_one_is_whole() {
     let (registry, home) = (Registry::start(), Home::new());
     let proxy = Proxy::start(registry.port());
     proxy.slow_down(Duration::from_millis(20));
@@ -196,6 +196,34 @@ fn ctrl_c_ends_a_push_soon_and_the_registry_forgets_the_upload() {
     let other = Home::new();
     other.pull(&registry.at("web:1"));
     assert!(other.disk("web") == content);
+}
+
+#[test]
+fn a_pull_that_was_killed_when_all_had_come_takes_what_is_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let shelf = Shelf::new(2);
+    let home = Home::new();
+    let layer = &shelf.manifest("1")["layers"][1];
+    let pack = digits(layer);
+    let downloads = home.path("home/cache/downloads");
+    std::fs::create_dir_all(&downloads).unwrap();
+    let file = downloads.join(format!("{pack}.pack.partial"));
+    std::fs::write(&file, shelf.layer(1)).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o444)).unwrap();
+    home.pull(&shelf.at("1"));
+    assert!(shelf.proxy.moved().1 < 100_000);
+    assert!(home.disk("web") == shelf.maker.disk("web"));
+    home.is_clean();
+    // What is there and wrong begins anew, and so does what is too long.
+    for wrong in [bytes(1000, 1), bytes(5 * MIB, 1), vec![0; 40]] {
+        let other = Home::new();
+        std::fs::create_dir_all(other.path("home/cache/downloads")).unwrap();
+        let file = other.path(&format!("home/cache/downloads/{pack}.pack.partial"));
+        std::fs::write(&file, wrong).unwrap();
+        other.pull(&shelf.at("1"));
+        assert!(other.disk("web") == shelf.maker.disk("web"));
+        other.is_clean();
+    }
 }
 
 #[test]

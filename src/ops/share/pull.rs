@@ -137,7 +137,7 @@ fn one(
     };
     let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
     let is_for = super::platform(&config.template.architecture);
-    if let Some(wanted) = &options.platform
+    if let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed)
         && wanted.architecture != is_for.architecture
     {
         return Err(ShareError::Platform {

@@ -176,12 +176,18 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
-        let file = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
-            Ok(file) => File::from(file),
-            // It is whole and was to become a pack when its process ended: nobody writes to it any more.
-            Err(rustix::io::Errno::ACCESS) if fs::remove_file(path).is_ok() => continue,
-            Err(error) => return Err(io_error("open", path)(error.into())),
-        };
+        let mut opened = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
+        if opened
+            .as_ref()
+            .is_err_and(|&error| error == rustix::io::Errno::ACCESS)
+        {
+            // It was finished but for its place when its process was killed.
+            let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
+            opened = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
+        }
+        let file = opened
+            .map(File::from)
+            .map_err(|error| io_error("open", path)(error.into()))?;
         if file.try_lock().is_err() {
             return Ok(None);
         }
