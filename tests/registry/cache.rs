@@ -272,7 +272,17 @@ fn two_runners_fill_a_cache_at_once() {
         running.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(built[0].image(), built[1].image());
-    assert_eq!([warnings(&built[0]), warnings(&built[1])].concat(), [""; 0]);
+    // Debian's registry may say of a blob that two bring at once that it does not have it.
+    for warnings in built.iter().map(warnings) {
+        assert!(warnings.len() <= 1, "{warnings:?}");
+        assert!(
+            warnings.iter().all(|one| one.contains("is left out")),
+            "{warnings:?}"
+        );
+    }
+    for home in &homes {
+        assert_eq!(warnings(&shop.fills(home, "max")), [""; 0]);
+    }
     let taken = shop.asks(&Home::new());
     assert_eq!(taken.started(), [""; 0]);
     assert_eq!(taken.image(), built[0].image());

@@ -226,10 +226,16 @@ fn tokens_that_end_are_fetched_again() {
         uses: Some(2),
         ..Tokens::default()
     });
-    let home = Home::new();
+    // One request at a time: others would use up the token that this one has just fetched.
+    let slow = || {
+        let home = Home::new();
+        home.configure("downloads parallel=1 retries=2\n");
+        home
+    };
+    let home = slow();
     home.image("web", &disk(1, 2 * MIB));
     home.push("@web", &proxy.at("web:1"));
-    let other = Home::new();
+    let other = slow();
     other.pull(&proxy.at("web:1"));
     assert!(other.disk("web") == home.disk("web"));
     assert!(proxy.count("GET", "/token") > 4);
