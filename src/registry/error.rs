@@ -126,7 +126,7 @@ impl RegistryError {
             Self::Offline(_) => Some("run it without --offline".to_owned()),
             Self::Http { source, .. } => match &**source {
                 HttpError::Tls { .. } => Some(
-                    "for an authority of your own set certificate-authority in the configuration; \
+                    "for an authority of your own write registry \"HOST:PORT\" ca=\"FILE\" into config.kdl; \
                      --plain-http and --insecure are for registries without one"
                         .to_owned(),
                 ),

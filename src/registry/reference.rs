@@ -153,6 +153,11 @@ impl FromStr for Reference {
                 (&front[..end], Some(tag.to_owned()))
             }
         };
+        if !name.contains('/') && is_host(name) {
+            return Err(refuse(format!(
+                "it is a registry without a repository, as in {front}/name"
+            )));
+        }
         let (registry, repository) = match name.split_once('/') {
             Some((host, rest)) if is_host(host) => (host.to_owned(), rest.to_owned()),
             Some(_) => (DEFAULT_REGISTRY.to_owned(), name.to_owned()),

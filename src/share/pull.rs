@@ -14,7 +14,7 @@ use super::{ShareError, Sharing};
 use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
 use crate::http::sleep;
 use crate::registry::Repository;
-use crate::store::{IncomingError, Intake, PackedChunk, StoreError, verify_chunk};
+use crate::store::{IncomingError, Intake, PackedChunk, Parts, StoreError, verify_chunk};
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
@@ -73,13 +73,19 @@ impl Sharing<'_> {
             listed.retain(|object| wanted.contains(&object.id));
         }
         let objects: Vec<ObjectRef> = listed.iter().map(object_ref).collect();
-        listed.retain(|object| !self.store.has_object(&object_ref(object)));
+        let own: HashSet<Sha256> = artifact.packs.iter().map(|pack| pack.blob.digest).collect();
+        let mut missing = Vec::new();
+        for object in listed {
+            if !self.is_here(&object_ref(&object), &own)? {
+                missing.push(object);
+            }
+        }
+        let listed = missing;
         let mut fetched = 0;
         if !listed.is_empty() {
             let name = format!("pull {name} from {}", repository.name());
             let task = Task::new(self.sink, self.interrupt, name);
             self.store.claim()?;
-            let own: HashSet<Sha256> = artifact.packs.iter().map(|pack| pack.blob.digest).collect();
             let packs = self.fetch(repository, artifact, &listed, &own, &task)?;
             fetched = task.moved();
             for object in &listed {
@@ -92,6 +98,23 @@ impl Sharing<'_> {
             objects,
             fetched,
         })
+    }
+
+    /// Whether an object is here, and its chunks are what they should be as far as they came with other artifacts than
+    /// the one with the packs `own`: an artifact that lied does not keep one that does not from mending it.
+    fn is_here(&self, object: &ObjectRef, own: &HashSet<Sha256>) -> Result<bool, ShareError> {
+        if !self.store.has_object(object) {
+            return Ok(false);
+        }
+        let Ok(Parts::List(list)) = self.store.parts(&object.id) else {
+            return Ok(true);
+        };
+        for chunk in &list.chunks {
+            if !self.store.has_chunk(&chunk.id, own)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Fetches the chunks that the objects need; gives what is in the packs, by their numbers.

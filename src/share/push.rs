@@ -13,8 +13,8 @@ use super::{ShareError, Sharing};
 use crate::digest::{ObjectRef, Sha256};
 use crate::http::sleep;
 use crate::registry::{
-    Blob, BlobSource, Delivered, Descriptor, Fetched, Index, Parsed, Platform, Repository, Version,
-    media, parse_manifest,
+    Blob, BlobSource, Delivered, Descriptor, Fetched, Index, Parsed, Platform, RegistryError,
+    Repository, Version, media, parse_manifest,
 };
 use crate::store::{OutgoingPack, PackedChunk, Parts, StoreError};
 
@@ -135,6 +135,7 @@ impl Sharing<'_> {
         };
         task.check()?;
         let (artifact, new, list) = self.assemble(repository, bundle, &contents, known, task)?;
+        let again = list.clone();
         let mounted = self.upload(repository, bundle, &artifact, &new, list, task)?;
         let manifest = artifact.to_manifest().to_bytes();
         let blob = blob_of(&manifest);
@@ -144,9 +145,15 @@ impl Sharing<'_> {
             Target::Digest => Some(Version::Digest(blob.digest)),
             Target::Unnamed => None,
         };
-        match version {
-            Some(version) => repository.put_manifest(&version, media::MANIFEST, &manifest)?,
-            None => repository.put_unnamed(media::MANIFEST, &manifest)?,
+        let put = || match &version {
+            Some(version) => repository.put_manifest(version, media::MANIFEST, &manifest),
+            None => repository.put_unnamed(media::MANIFEST, &manifest),
+        };
+        if let Err(RegistryError::Refused { .. }) = put() {
+            // Debian's registry loses track of blobs that two push at once.
+            let list = artifact.objects.map(|_| again).unwrap_or_default();
+            self.upload(repository, bundle, &artifact, &new, list, task)?;
+            put()?;
         }
         self.memory.saw(&repository.name(), &artifact.packs);
         Ok(Pushed {

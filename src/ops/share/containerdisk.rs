@@ -27,7 +27,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         annotations: options.annotations.clone(),
         ..ContainerDiskOptions::default()
     };
-    let directory = context.home.work();
+    let directory = context.home.downloads();
     std::fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
     let interrupt = &context.interrupt;
     let made = containerdisk(&store, &found.config, &making, &directory, interrupt);

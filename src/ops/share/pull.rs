@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::super::{Context, Error, Failure, images};
 use super::{platform, sharing};
 use crate::digest::ObjectId;
+use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Manifest, Platform, Repository, Version};
 use crate::share::foreign::{self, What};
@@ -155,9 +156,18 @@ fn one(
     };
     tags.dedup();
     for tag in &tags {
-        if store.tag(tag)? != Some(image) {
-            store.put_tag(tag, &image)?;
+        match store.tag(tag)? {
+            Some(there) if there == image => continue,
+            Some(there) => context.emit(Event::Note {
+                message: format!(
+                    "{tag} named {}, and names {} now",
+                    there.short(),
+                    image.short()
+                ),
+            }),
+            None => {}
         }
+        store.put_tag(tag, &image)?;
     }
     Ok(PulledImage {
         image,
