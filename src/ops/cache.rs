@@ -145,7 +145,7 @@ mod tests {
         insta::assert_snapshot!(wrong.join("\n"), @r#"
         "ghcr.io/me/cache:latest" has a tag: a cache is a repository, such as ghcr.io/me/cache
         "ghcr.io/me/cache:1" has a tag: a cache is a repository, such as ghcr.io/me/cache
-        "localhost:5000" has a tag: a cache is a repository, such as ghcr.io/me/cache
+        "localhost:5000" is no reference of an image: it is a registry without a repository, as in localhost:5000/name
         "ghcr.io/me/cache@sha256:0000000000000000000000000000000000000000000000000000000000000000" has a digest: a cache is a repository, such as ghcr.io/me/cache
         "https://ghcr.io/me/cache" is no reference of an image: write it without a scheme, as in registry.example/name:tag
         "ghcr.io/Me/cache" is no reference of an image: "Me" has capital letters, which names of repositories may not

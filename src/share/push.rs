@@ -149,11 +149,13 @@ impl Sharing<'_> {
             Some(version) => repository.put_manifest(version, media::MANIFEST, &manifest),
             None => repository.put_unnamed(media::MANIFEST, &manifest),
         };
-        if let Err(RegistryError::Refused { .. }) = put() {
+        match put() {
             // Debian's registry loses track of blobs that two push at once.
-            let list = artifact.objects.map(|_| again).unwrap_or_default();
-            self.upload(repository, bundle, &artifact, &new, list, task)?;
-            put()?;
+            Err(RegistryError::Refused { .. }) => {
+                self.upload(repository, bundle, &artifact, &new, again, task)?;
+                put()?;
+            }
+            put => put?,
         }
         self.memory.saw(&repository.name(), &artifact.packs);
         Ok(Pushed {
