@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Context, Error};
+use super::{Context, Error, Failure};
 use crate::http::Url;
 use crate::registry::{Credential, Location, Reference, RegistryError};
 use crate::share::RESULT_TAG;
@@ -66,7 +66,15 @@ pub fn login(
         user: user.to_owned(),
         password: password.to_owned(),
     };
-    registries.check(&registry, credential)?;
+    let checked = registries.check(&registry, credential);
+    checked.map_err(|error| match error {
+        RegistryError::Denied { message, .. } => Error::Failed(Failure {
+            message: format!("{registry} does not know this name and password: {message}"),
+            help: Some("log in again; nothing was kept".to_owned()),
+            ..Failure::default()
+        }),
+        other => other.into(),
+    })?;
     let place = registries.credentials().save(&registry, user, password)?;
     Ok(Login {
         registry,

@@ -7,7 +7,7 @@ use crate::digest::Sha256;
 use crate::registry::{Location, Version};
 use crate::store::TagName;
 
-/// Makes an image of a disk that others have published, under `tags` or its own name.
+/// Makes an image of a disk that others have published, under `tags` or its own name. Its blobs have `size` bytes.
 ///
 /// # Errors
 /// It is no disk, or cannot be had.
@@ -16,6 +16,7 @@ pub(super) fn pull(
     location: &Location,
     digest: Sha256,
     own: &str,
+    size: u64,
     tags: &[TagName],
 ) -> Result<PulledImage, Error> {
     let from = match location {
@@ -53,7 +54,10 @@ pub(super) fn pull(
             .iter()
             .map(|tag| tag.as_str().to_owned())
             .collect(),
-        fetched: 0,
+        fetched: match built.steps.built {
+            0 => 0,
+            _ => size,
+        },
     })
 }
 

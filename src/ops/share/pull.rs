@@ -112,6 +112,7 @@ fn one(
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
             let own = last_part(repository);
+            let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
             let tags = match tag {
                 Some(tag) => vec![format!("{own}-{tag}").parse()?],
                 None => options.tags.clone(),
@@ -130,7 +131,7 @@ fn one(
                 },
                 (local, _) => local.clone(),
             };
-            return super::foreign::pull(context, &location, found.digest, &own, &tags);
+            return super::foreign::pull(context, &location, found.digest, &own, size, &tags);
         }
         _ => {
             return Err(no_image(&options.from, name, &found.manifest));
