@@ -105,6 +105,13 @@ pub enum Event {
         /// Wall time in seconds.
         seconds: f64,
     },
+    /// That operation ended before it was done.
+    TaskFailed {
+        /// What was done, for people.
+        name: String,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
     /// Something is fetched from elsewhere, or goes on to be. Events of one download have the same
     /// name and URL.
     DownloadStarted {

@@ -128,10 +128,7 @@ pub struct FoundImage {
 }
 
 /// As the config is stored, where no key is there twice.
-fn as_stored<S: serde::Serializer>(
-    config: &ImageConfig,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn as_stored<S: serde::Serializer>(config: &ImageConfig, serializer: S) -> Result<S::Ok, S::Error> {
     let value = serde_json::to_value(config).map_err(serde::ser::Error::custom)?;
     value.serialize(serializer)
 }

@@ -91,6 +91,7 @@ impl Sharing<'_> {
             for object in &listed {
                 self.store_listed(repository, object, &packs, &own)?;
             }
+            task.done();
         }
         self.memory.heard(&repository.name(), &artifact.packs);
         Ok(Pulled {

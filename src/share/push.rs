@@ -95,7 +95,9 @@ impl Sharing<'_> {
     ) -> Result<Pushed, ShareError> {
         let name = format!("push {} to {}", options.name, repository.name());
         let task = Task::new(self.sink, self.interrupt, name);
-        self.push_within(repository, bundle, options, &task)
+        let pushed = self.push_within(repository, bundle, options, &task)?;
+        task.done();
+        Ok(pushed)
     }
 
     /// The same as a part of a task.

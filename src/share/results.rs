@@ -389,8 +389,9 @@ impl Cache for Results {
             task.check()?;
             self.push_result(one, offer, &task)
         });
-        if let Err(error) = pushed.and_then(|()| Ok(one.repository.finish()?)) {
-            self.give_up(one, &error);
+        match pushed.and_then(|()| Ok(one.repository.finish()?)) {
+            Ok(()) => task.done(),
+            Err(error) => self.give_up(one, &error),
         }
     }
 }

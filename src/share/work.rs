@@ -1,7 +1,7 @@
 //! Doing many things at once, and telling how far all of them are.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -66,6 +66,7 @@ pub struct Task<'a> {
     started: Instant,
     done: AtomicI64,
     total: AtomicU64,
+    is_done: AtomicBool,
 }
 
 impl<'a> Task<'a> {
@@ -80,6 +81,7 @@ impl<'a> Task<'a> {
             started: Instant::now(),
             done: AtomicI64::new(0),
             total: AtomicU64::new(0),
+            is_done: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +98,11 @@ impl<'a> Task<'a> {
             done: u64::try_from(done).unwrap_or(0),
             total: self.total.load(Ordering::Relaxed),
         });
+    }
+
+    /// It is done; told when it is dropped.
+    pub fn done(&self) {
+        self.is_done.store(true, Ordering::Relaxed);
     }
 
     /// Whether to go on.
@@ -118,9 +125,10 @@ impl<'a> Task<'a> {
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
-        self.sink.emit(Event::TaskFinished {
-            name: self.name.clone(),
-            seconds: self.started.elapsed().as_secs_f64(),
+        let (name, seconds) = (self.name.clone(), self.started.elapsed().as_secs_f64());
+        self.sink.emit(match self.is_done.load(Ordering::Relaxed) {
+            true => Event::TaskFinished { name, seconds },
+            false => Event::TaskFailed { name, seconds },
         });
     }
 }

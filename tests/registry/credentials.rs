@@ -207,7 +207,11 @@ fn a_wrong_password_is_not_kept_and_not_shown() {
     let log = home.path("log");
     let more = ["--log", log.to_str().unwrap()];
     let ran = home.login(&address, "wr0ng", &more).ends_with(1);
-    assert!(ran.stderr.contains("does not know this name and password"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("does not know this name and password"),
+        "{}",
+        ran.stderr
+    );
     assert!(!ran.stderr.contains("wr0ng"));
     assert!(!home.path(".docker/config.json").exists());
     let log = fs::read_to_string(log).unwrap();

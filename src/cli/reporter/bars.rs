@@ -195,7 +195,9 @@ impl Screen {
                     running.last_line = format!("{} of {}", size(done), size(total));
                 }
             }
-            Event::TaskFinished { name, .. } => self.finish(&Thing::Task(name)),
+            Event::TaskFinished { name, .. } | Event::TaskFailed { name, .. } => {
+                self.finish(&Thing::Task(name));
+            }
             Event::DownloadStarted {
                 name,
                 url,

@@ -155,6 +155,10 @@ impl Narrator {
                     format!("{name} … {} in {time}", self.good("done")),
                 );
             }
+            Event::TaskFailed { name, seconds } => {
+                let time = duration(*seconds);
+                self.push(&mut lines, format!("{name} … not done after {time}"));
+            }
             Event::DownloadStarted {
                 name,
                 from,

@@ -55,9 +55,10 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     let layer = put(&made.layer.blob, &made.layer)?;
     put(&config, &made.config)?;
     let sent = task.moved();
-    drop(task);
     let bytes = made.manifest.to_bytes();
     put_manifest(&*repository, tag, &bytes)?;
+    task.done();
+    drop(task);
     repository.finish()?;
     let digest = format!("sha256:{}", crate::share::blob_of(&bytes).digest);
     Ok(PushedImage {
