@@ -32,7 +32,7 @@ fn a_certificate_is_verified() {
     let user = User::new();
     let error = put(&*user.open(&registry.at("a/b")), b"x").unwrap_err();
     assert!(error.to_string().contains("does not trust"), "{error}");
-    assert!(error.remedy().unwrap().contains("certificate-authority"));
+    assert!(error.remedy().unwrap().contains("ca="));
     let trusting = configured(
         &registry.address(),
         Configured {
