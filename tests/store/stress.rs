@@ -270,14 +270,8 @@ fn named(store: &Store, name: &str) -> Option<Kept> {
     }
 }
 
-/// Not a test: a process of [`processes_on_one_store`].
-#[test]
-#[ignore = "run by another test"]
-fn worker() {
-    let Ok(directory) = std::env::var("VMFAB_STRESS_DIRECTORY") else {
-        return;
-    };
-    let directory = PathBuf::from(directory);
+/// A process of [`processes_on_one_store`].
+fn worker(directory: &Path) {
     let slot = setting("SLOT", 0);
     let root = directory.join("home/store");
     let log = directory.join(format!("log-{slot}"));
@@ -309,8 +303,7 @@ fn start(directory: &Path, slot: u64, seed: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "store::stress::worker",
-            "--ignored",
+            "store::stress::processes_on_one_store",
             "--nocapture",
         ])
         .env("VMFAB_STRESS_DIRECTORY", directory)
@@ -349,6 +342,9 @@ fn model(directory: &Path, workers: u64) -> (BTreeMap<String, BTreeSet<Option<u6
 
 #[test]
 fn processes_on_one_store() {
+    if let Some(directory) = std::env::var_os("VMFAB_STRESS_DIRECTORY") {
+        return worker(Path::new(&directory));
+    }
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let workers = setting("WORKERS", 4);
