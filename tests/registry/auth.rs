@@ -321,3 +321,43 @@ fn a_registry_that_repeats_the_password_does_not_have_it_shown() {
     let text = denied(user.open(&proxy.at("a/b")).tags(), true);
     assert!(text.contains("DENIED: … is wrong"), "{text}");
 }
+
+#[test]
+fn a_registry_that_repeats_a_token_does_not_have_it_shown_nor_its_beginning() {
+    let registry = Registry::start();
+    let proxy = Proxy::start(registry.port());
+    proxy.ask_for_tokens(Tokens {
+        user: Some(("anna", PASSWORD)),
+        ..Tokens::default()
+    });
+    let user = with_password(&proxy.address(), PASSWORD);
+    for before in [0, 280] {
+        for status in [403, 400] {
+            proxy.no_faults();
+            proxy.always("GET", "/tags/", Fault::Repeat(status, before));
+            let error = user.open(&proxy.at("a/b")).tags().unwrap_err();
+            let sent = proxy.seen().pop().unwrap();
+            let token = sent
+                .header("authorization")
+                .strip_prefix("Bearer ")
+                .unwrap();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("DENIED"), "{shown}");
+            assert!(!shown.contains(&token[..4]), "{shown} has {token}");
+        }
+    }
+}
+
+#[test]
+fn tokens_are_not_fetched_without_tls_from_another_host_than_the_registry() {
+    let registry = Registry::start();
+    let proxy = Proxy::start(registry.port());
+    proxy.ask_for_tokens(Tokens {
+        realm: Some("http://anna:ssw0rd@tokens.example/token".to_owned()),
+        ..Tokens::default()
+    });
+    let user = with_password(&proxy.address(), PASSWORD);
+    let error = user.open(&proxy.at("a/b")).tags().unwrap_err().to_string();
+    assert!(error.contains("another host than the registry"), "{error}");
+    assert!(!error.contains("ssw0rd"), "{error}");
+}

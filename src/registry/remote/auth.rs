@@ -30,6 +30,8 @@ pub(super) struct Identity {
     repository: String,
     credentials: Arc<Credentials>,
     found: Mutex<Option<Option<Arc<Credential>>>>,
+    /// What was said of who asks: words made from passwords, and tokens.
+    words: Mutex<Vec<String>>,
 }
 
 impl Identity {
@@ -39,6 +41,7 @@ impl Identity {
             repository: repository.to_owned(),
             credentials,
             found: Mutex::default(),
+            words: Mutex::default(),
         }
     }
 
@@ -69,13 +72,24 @@ impl Identity {
         matches!(&*lock(&self.found), Some(Some(_)))
     }
 
-    /// A text of a server without the secret, should it be in it.
-    pub(super) fn scrub(&self, text: String) -> String {
-        match &*lock(&self.found) {
-            Some(Some(credential)) if !credential.secret().is_empty() => {
-                text.replace(credential.secret(), "…")
-            }
-            _ => text,
+    /// What a server says about a refusal, without what must not be shown, should it be in it.
+    pub(super) fn said(&self, response: Response) -> String {
+        let found = lock(&self.found).clone().flatten();
+        let secret = found.iter().map(|credential| credential.secret());
+        let words = lock(&self.words);
+        let all = secret.chain(words.iter().map(String::as_str));
+        let secrets = all.filter(|secret| !secret.is_empty());
+        said(response, |text| {
+            secrets.fold(text, |text, secret| text.replace(secret, "…"))
+        })
+    }
+
+    /// Remembers the header that is sent, without its scheme.
+    fn tells(&self, header: &str) {
+        let word = header.split_once(' ').map_or(header, |(_, word)| word);
+        let mut words = lock(&self.words);
+        if !words.iter().any(|known| known == word) {
+            words.push(word.to_owned());
         }
     }
 }
@@ -105,6 +119,17 @@ struct Answer {
 impl Auth {
     /// What to say of who asks; `None` when the registry did not want to know so far, or nobody is known.
     pub(super) fn authorization(
+        &self,
+        host: &Host,
+        scopes: &[String],
+        identity: &Identity,
+    ) -> Result<Option<String>, Failure> {
+        let header = self.header(host, scopes, identity)?;
+        header.iter().for_each(|header| identity.tells(header));
+        Ok(header)
+    }
+
+    fn header(
         &self,
         host: &Host,
         scopes: &[String],
@@ -216,7 +241,9 @@ impl TokenRequest<'_> {
         }
         let mut request = Request::new(Method::GET, url.without_user());
         if let Some(Credential::Password { user, password }) = credential {
-            request = request.header(header::AUTHORIZATION, &basic(user, password));
+            let header = basic(user, password);
+            self.identity.tells(&header);
+            request = request.header(header::AUTHORIZATION, &header);
         }
         Ok(self.host.client().send(request)?)
     }
@@ -249,7 +276,7 @@ impl TokenRequest<'_> {
         }
         let status = response.status;
         if !status.is_success() {
-            let message = self.identity.scrub(said(response));
+            let message = self.identity.said(response);
             return Err(RegistryError::Denied {
                 registry: self.host.name().to_owned(),
                 what: self.what(),

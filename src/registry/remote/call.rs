@@ -103,8 +103,9 @@ pub(super) fn drain(response: Response) {
     let _ = io::copy(&mut response.body.take(LONGEST_MESSAGE), &mut io::sink());
 }
 
-/// What a registry says about a refusal: its error codes and messages, or the status.
-pub(super) fn said(response: Response) -> String {
+/// What a registry says about a refusal: its error codes and messages, or the status. `scrub` takes secrets out, before
+/// a long text is cut: the beginning of a secret is one, too.
+pub(super) fn said(response: Response, scrub: impl FnOnce(String) -> String) -> String {
     #[derive(Deserialize)]
     struct Answer {
         errors: Vec<Problem>,
@@ -126,7 +127,7 @@ pub(super) fn said(response: Response) -> String {
         code => format!("{code}: {}", problem.message),
     });
     let text = texts.collect::<Vec<_>>().join("; ");
-    let text: String = text
+    let text: String = scrub(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(SHOWN_MESSAGE)

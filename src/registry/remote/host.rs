@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::auth::{Auth, Identity};
-use super::call::{Call, Failure, Target, drain, of_http, said, what_of};
+use super::call::{Call, Failure, Target, drain, of_http, what_of};
 use super::certificates;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
@@ -228,7 +228,7 @@ impl Host {
                 return Err(RegistryError::Denied {
                     registry: self.name.clone(),
                     what: what_of(call),
-                    message: identity.scrub(said(response)),
+                    message: identity.said(response),
                     known: identity.known(),
                 }
                 .into());

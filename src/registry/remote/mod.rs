@@ -26,7 +26,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use self::auth::Identity;
-use self::call::{Call, Failure, Target, drain, said};
+use self::call::{Call, Failure, Target, drain};
 pub(super) use self::host::Host;
 use self::sending::Sending;
 use super::credentials::{Credential, Credentials};
@@ -78,7 +78,7 @@ impl Remote {
             _ => RegistryError::Refused {
                 place,
                 what,
-                message: self.identity.scrub(said(response)),
+                message: self.identity.said(response),
             },
         }
     }
@@ -236,7 +236,7 @@ pub(super) fn check(
     Err(RegistryError::Invalid {
         place: host.name().to_owned(),
         what: "it".to_owned(),
-        reason: format!("is no registry: {}", identity.scrub(said(response))),
+        reason: format!("is no registry: {}", identity.said(response)),
     })
 }
 

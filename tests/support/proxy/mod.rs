@@ -31,6 +31,9 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// Another status, with a `Retry-After`. The request is not passed on.
     Status(u16, Option<&'static str>),
+    /// A status, with what the request said of who asks in the message, behind so many other characters. The request
+    /// is not passed on.
+    Repeat(u16, usize),
     /// Bodies of more than so many bytes are refused with a status.
     LongBody(usize, u16),
     /// The range of a request is dropped: the whole comes.
@@ -351,6 +354,16 @@ impl State {
                     format!("HTTP/1.1 {status} X\r\n{after}content-length: 0\r\n\r\n").as_bytes(),
                 )?;
                 return Ok(length == 0);
+            }
+            Some(Fault::Repeat(status, before)) => {
+                let said = head.get("authorization").unwrap_or_default();
+                let text = format!("{}{said}", "x".repeat(*before));
+                let body = format!(r#"{{"errors":[{{"code":"DENIED","message":"{text}"}}]}}"#);
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}");
+                client.get_mut().write_all(answer.as_bytes())?;
+                return Ok(false);
             }
             Some(Fault::LongBody(limit, status)) if length > *limit => {
                 client.get_mut().write_all(
