@@ -108,6 +108,12 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
+    /// The hash of bytes in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(<sha2::Sha256 as sha2::Digest>::digest(bytes).into())
+    }
+
     /// Wraps the 32 bytes of a hash.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {

@@ -49,6 +49,17 @@ pub struct Blob {
     pub size: u64,
 }
 
+impl Blob {
+    /// What bytes in memory are.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            digest: Sha256::of(bytes),
+            size: bytes.len() as u64,
+        }
+    }
+}
+
 /// A manifest or an index as it lies there. Its digest is that of the bytes, and is what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {

@@ -141,7 +141,7 @@ impl Artifact {
         let data = manifest.config.data.as_deref();
         let config_data = match data.map(Base64::decode_vec) {
             None => None,
-            Some(Ok(data)) if is_blob(&data, &config) => Some(data),
+            Some(Ok(data)) if Blob::of(&data) == config => Some(data),
             Some(_) => return Err("has a config that is not what its digest says".to_owned()),
         };
         let mut artifact = Self {
@@ -189,22 +189,7 @@ fn table_offset(layer: &Descriptor) -> Result<u64, String> {
 
 /// The blob of the two bytes `{}`.
 pub(super) fn empty() -> Blob {
-    blob_of(b"{}")
-}
-
-/// What names these bytes.
-#[must_use]
-pub fn blob_of(bytes: &[u8]) -> Blob {
-    use sha2::Digest as _;
-    Blob {
-        digest: crate::digest::Sha256::from_bytes(sha2::Sha256::digest(bytes).into()),
-        size: bytes.len() as u64,
-    }
-}
-
-/// Whether these bytes are the blob.
-pub(super) fn is_blob(bytes: &[u8], blob: &Blob) -> bool {
-    blob_of(bytes) == *blob
+    Blob::of(b"{}")
 }
 
 #[cfg(test)]
@@ -215,11 +200,11 @@ mod tests {
         let config = br#"{"a":1}"#.to_vec();
         Artifact {
             kind: IMAGE.to_owned(),
-            config: blob_of(&config),
+            config: Blob::of(&config),
             config_data: Some(config),
-            objects: Some(blob_of(b"objects")),
+            objects: Some(Blob::of(b"objects")),
             packs: vec![PackRef {
-                blob: blob_of(b"a pack"),
+                blob: Blob::of(b"a pack"),
                 table_offset: 3,
             }],
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),

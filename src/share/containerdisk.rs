@@ -153,10 +153,6 @@ pub fn containerdisk(
     })?;
     let about = about(image);
     let config = config(image, &diff_id, &about);
-    let config_blob = Blob {
-        digest: Sha256::from_bytes(sha2::Sha256::digest(&config).into()),
-        size: config.len() as u64,
-    };
     let mut annotations = about;
     annotations.extend(options.annotations.clone());
     Ok(ContainerDisk {
@@ -164,7 +160,7 @@ pub fn containerdisk(
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
             artifact_type: None,
-            config: Descriptor::new(media::CONFIG, &config_blob),
+            config: Descriptor::new(media::CONFIG, &Blob::of(&config)),
             layers: vec![Descriptor::new(
                 options.compression.media_type(),
                 &layer.blob,

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::ops::Range;
 
-use super::artifact::{Artifact, MAX_CONFIG, is_blob};
+use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
@@ -129,7 +129,7 @@ pub(super) fn small_blob(
     limited
         .read_to_end(&mut bytes)
         .map_err(|error| ShareError::of_reading(&repository.name(), error))?;
-    match is_blob(&bytes, blob) {
+    match Blob::of(&bytes) == *blob {
         true => Ok(bytes),
         false => Err(ShareError::invalid(
             &repository.name(),

@@ -123,7 +123,6 @@ pub(super) fn places<'a>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::artifact::blob_of;
     use super::*;
     use crate::registry::Blob;
 
@@ -139,7 +138,7 @@ mod tests {
     }
 
     fn known(ids: &[u16], stored: u32) -> Known {
-        let name = blob_of(format!("{ids:?}").as_bytes()).digest;
+        let name = Blob::of(format!("{ids:?}").as_bytes()).digest;
         let chunks = ids.iter().map(|&n| PackedChunk {
             id: id(n),
             length: stored,

@@ -164,12 +164,11 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::artifact::blob_of;
     use super::*;
 
     fn pack(n: u64) -> PackRef {
         PackRef {
-            blob: blob_of(&n.to_le_bytes()),
+            blob: Blob::of(&n.to_le_bytes()),
             table_offset: n,
         }
     }

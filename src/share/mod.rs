@@ -27,7 +27,7 @@ mod work;
 
 use std::path::PathBuf;
 
-pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT, blob_of};
+pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
 pub use error::ShareError;
 pub use find::Found;
 pub use memory::Memory;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::artifact::{Artifact, PackRef, blob_of};
+use super::artifact::{Artifact, PackRef};
 use super::layout::{Known, Layout, Needed, distribute, places};
 use super::objects::{self, Content, Listed, runs_of};
 use super::work::{self, Task};
@@ -114,7 +114,7 @@ impl Sharing<'_> {
             (_, Some((version, platform))) => self.artifact_in(repository, version, platform)?,
             _ => None,
         };
-        let config = blob_of(&bundle.config);
+        let config = Blob::of(&bundle.config);
         if let Some((fetched, there)) = &before
             && !options.full
             && there.covers(&config, &bundle.annotations)
@@ -122,7 +122,7 @@ impl Sharing<'_> {
         {
             self.memory.saw(&repository.name(), &there.packs);
             return Ok(Pushed {
-                manifest: blob_of(&fetched.bytes),
+                manifest: Blob::of(&fetched.bytes),
                 present: true,
                 sent: 0,
                 packs: there.packs.len(),
@@ -140,7 +140,7 @@ impl Sharing<'_> {
         let again = list.clone();
         let mounted = self.upload(repository, bundle, &artifact, &new, list, task)?;
         let manifest = artifact.to_manifest().to_bytes();
-        let blob = blob_of(&manifest);
+        let blob = Blob::of(&manifest);
         task.check()?;
         let version = match &options.target {
             Target::Tag(tag) => Some(Version::Tag(tag.clone())),
@@ -334,9 +334,9 @@ impl Sharing<'_> {
         let list = objects::encode(&listed);
         let artifact = Artifact {
             kind: bundle.kind.to_owned(),
-            config: blob_of(&bundle.config),
+            config: Blob::of(&bundle.config),
             config_data: Some(bundle.config.clone()),
-            objects: (!listed.is_empty()).then(|| blob_of(&list)),
+            objects: (!listed.is_empty()).then(|| Blob::of(&list)),
             packs: packs.into_iter().map(|(pack, _)| pack).collect(),
             annotations: bundle.annotations.clone(),
         };
@@ -456,7 +456,7 @@ impl Sharing<'_> {
         };
         let bytes = index.to_bytes();
         repository.put_manifest(version, media::INDEX, &bytes)?;
-        Ok(blob_of(&bytes))
+        Ok(Blob::of(&bytes))
     }
 }
 

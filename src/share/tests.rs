@@ -64,7 +64,7 @@ impl Repository for Memorised {
             }
         }
         let fetched = Fetched {
-            digest: artifact::blob_of(bytes).digest,
+            digest: Blob::of(bytes).digest,
             media_type: media_type.to_owned(),
             bytes: bytes.to_vec(),
         };
@@ -112,7 +112,7 @@ impl Repository for Memorised {
         }
         let mut bytes = Vec::new();
         source.open(0).unwrap().read_to_end(&mut bytes).unwrap();
-        assert_eq!(artifact::blob_of(&bytes), *blob);
+        assert_eq!(Blob::of(&bytes), *blob);
         self.sent.fetch_add(blob.size, Ordering::Relaxed);
         progress(blob.size as i64);
         self.blobs.lock().unwrap().insert(blob.digest, bytes);
@@ -382,7 +382,7 @@ fn an_artifact_that_lies_about_chunks_harms_no_other() {
     let table = &bytes[offset as usize..];
     let chunks = crate::store::chunks_of_table(table, offset, size).unwrap();
     let (lie, table_offset) = crate::store::lying(&bytes, &chunks, |_| true);
-    lying.packs[0].blob = artifact::blob_of(&lie);
+    lying.packs[0].blob = Blob::of(&lie);
     lying.packs[0].table_offset = table_offset;
     let place = lying.packs[0].blob.digest;
     repository.blobs.lock().unwrap().insert(place, lie);

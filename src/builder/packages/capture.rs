@@ -313,7 +313,6 @@ impl Read for Parts {
 
 #[cfg(test)]
 mod tests {
-    use sha2::Digest as _;
 
     use super::*;
 
@@ -327,7 +326,7 @@ mod tests {
         };
         let mut list = String::new();
         for name in listed {
-            let digest = Sha256::from_bytes(sha2::Sha256::digest(name.as_bytes()).into());
+            let digest = Sha256::of(name.as_bytes());
             list += &format!(
                 "Package: {name}\nVersion: 1:2\nArchitecture: all\nPriority: required\n\
                  Filename: pool/{name}.deb\nSHA256: {digest}\n\n"

@@ -9,9 +9,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use super::Listing;
+use crate::digest::Sha256;
 use crate::lock::{Archive, Package};
 
 /// Any fixed time: archives without one are refused. It is `SOURCE_DATE_EPOCH`.
@@ -99,8 +98,7 @@ fn release(archive: Option<&Archive>, codename: Option<&str>, index: &str) -> St
     for (field, value) in fields {
         let _ = writeln!(text, "{field}: {value}");
     }
-    let digest: crate::digest::Sha256 =
-        crate::digest::Sha256::from_bytes(Sha256::digest(index.as_bytes()).into());
+    let digest = Sha256::of(index.as_bytes());
     let _ = writeln!(
         text,
         "Date: {DATE}\nSHA256:\n {digest} {} Packages",

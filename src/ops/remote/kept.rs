@@ -4,8 +4,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use sha2::Digest as _;
-
 use super::super::Context;
 use crate::digest::Sha256;
 use crate::registry::{Fetched, MAX_MANIFEST};
@@ -49,7 +47,7 @@ impl Kept {
             return None;
         }
         let bytes = fs::read(&path).ok()?;
-        (sha256(&bytes) == *digest).then_some(bytes)
+        (Sha256::of(&bytes) == *digest).then_some(bytes)
     }
 
     pub(super) fn keep_blob(&self, digest: &Sha256, bytes: &[u8]) -> io::Result<()> {
@@ -88,9 +86,4 @@ impl Kept {
     fn path(&self, digest: &Sha256) -> PathBuf {
         self.directory.join(digest.to_string())
     }
-}
-
-/// The SHA-256 of bytes.
-pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
 }

@@ -209,7 +209,7 @@ impl<'a> Found<'a> {
                 Err(error) => self.damaged(&format!("{what} cannot be read: {error}")),
             }
         })?;
-        if kept::sha256(&bytes) != blob.digest {
+        if Sha256::of(&bytes) != blob.digest {
             return Err(self.damaged(&format!("{what} is not what its digest says")));
         }
         let _ = kept.keep_blob(&blob.digest, &bytes);

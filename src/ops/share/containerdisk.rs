@@ -46,7 +46,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     }
     let name = format!("push {} to {}", options.image, repository.name());
     let task = crate::share::Task::new(&*context.sink, interrupt, name);
-    let config = blob_of(&made.manifest.config)?;
+    let config = Blob::of(&made.config);
     task.expect(config.size + made.layer.blob.size);
     let progress = |bytes| task.step(bytes);
     let put = |blob: &Blob, source: &dyn crate::registry::BlobSource| {
@@ -60,7 +60,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     task.done();
     drop(task);
     repository.finish()?;
-    let digest = format!("sha256:{}", crate::share::blob_of(&bytes).digest);
+    let digest = format!("sha256:{}", Blob::of(&bytes).digest);
     Ok(PushedImage {
         image: found.image,
         reference: options.to.to_string(),
@@ -71,15 +71,6 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         packs: 0,
         new_packs: 0,
         mounted_packs: 0,
-    })
-}
-
-fn blob_of(descriptor: &crate::registry::Descriptor) -> Result<Blob, Error> {
-    descriptor.blob().map_err(|why| {
-        Error::Failed(Failure {
-            message: format!("the config {why}"),
-            ..Failure::default()
-        })
     })
 }
 

@@ -45,11 +45,6 @@ use crate::host::process::pause;
 /// Bytes written between two looks at the interrupt.
 const PIECE: usize = 256 * 1024;
 
-/// The SHA-256 of bytes in memory.
-fn sha256(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
-}
-
 /// A layout in a directory.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -334,7 +329,7 @@ impl Layout {
     ) -> Result<(Blob, Parsed), RegistryError> {
         let parsed = self.check_manifest(media_type, bytes)?;
         let blob = Blob {
-            digest: sha256(bytes),
+            digest: Sha256::of(bytes),
             size: bytes.len() as u64,
         };
         self.put_blob(&blob, &bytes.to_vec(), &[], &|_| ())?;
@@ -367,11 +362,13 @@ impl Repository for Layout {
     ) -> Result<(), RegistryError> {
         match version {
             Version::Tag(tag) => self.put_named(Some(tag), media_type, bytes),
-            Version::Digest(digest) if *digest != sha256(bytes) => Err(RegistryError::Refused {
-                place: self.place.clone(),
-                what: "the manifest".to_owned(),
-                message: format!("its digest is not sha256:{digest}"),
-            }),
+            Version::Digest(digest) if *digest != Sha256::of(bytes) => {
+                Err(RegistryError::Refused {
+                    place: self.place.clone(),
+                    what: "the manifest".to_owned(),
+                    message: format!("its digest is not sha256:{digest}"),
+                })
+            }
             Version::Digest(_) => self.put_manifest_blob(media_type, bytes).map(drop),
         }
     }

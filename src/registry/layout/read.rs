@@ -188,7 +188,7 @@ pub(in crate::registry) fn manifest(
             )),
         };
     };
-    if super::sha256(&bytes) != digest {
+    if Sha256::of(&bytes) != digest {
         return Err(invalid(files, path, "is damaged: its SHA-256 is another"));
     }
     let said = said.map(|descriptor| descriptor.media_type.as_str());

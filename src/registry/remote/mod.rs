@@ -23,7 +23,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use sha2::Digest as _;
 
 use self::auth::Identity;
 use self::call::{Call, Failure, Target, drain};
@@ -125,7 +124,7 @@ impl Remote {
         if bytes.len() > MAX_MANIFEST {
             return Err(too_long().into());
         }
-        let digest = digest_of(&bytes);
+        let digest = Sha256::of(&bytes);
         let expected = match version {
             Version::Digest(digest) => Some(*digest),
             // A digest of another kind says nothing here.
@@ -161,7 +160,7 @@ impl Repository for Remote {
         bytes: &[u8],
     ) -> Result<(), RegistryError> {
         let what = what_manifest(version);
-        let digest = digest_of(bytes);
+        let digest = Sha256::of(bytes);
         if matches!(version, Version::Digest(other) if *other != digest) {
             return Err(self.invalid(&what, format!("is sha256:{digest}")));
         }
@@ -251,10 +250,6 @@ fn what_manifest(version: &Version) -> String {
 /// A blob, for people.
 fn what_blob(blob: &Blob) -> String {
     format!("blob sha256:{}", blob.digest)
-}
-
-fn digest_of(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
 }
 
 /// What a manifest says that it is.

@@ -38,13 +38,8 @@ pub(crate) fn lying(
     (lie, end)
 }
 
-fn name_of(pack: &[u8]) -> Sha256 {
-    use sha2::Digest as _;
-    Sha256::from_bytes(sha2::Sha256::digest(pack).into())
-}
-
 fn receive(store: &Store, directory: &TempDir, (pack, table): &(Vec<u8>, u64)) -> Sha256 {
-    let name = name_of(pack);
+    let name = Sha256::of(pack);
     let begun = store.incoming(directory.path(), name, pack.len() as u64, *table);
     let mut incoming = begun.unwrap().unwrap();
     for part in pack.chunks(100_000) {
@@ -315,7 +310,7 @@ fn a_pack_of_other_records_is_refused() {
         offset: HEADER as u32,
     };
     other.extend(encode_table(&[entry], end));
-    let name = name_of(&other);
+    let name = Sha256::of(&other);
     let begun = to.incoming(b.path(), name, other.len() as u64, end);
     let error = begun.unwrap().unwrap().take(&other).unwrap_err();
     assert!(error.to_string().contains("other records"), "{error}");
