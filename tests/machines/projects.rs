@@ -305,7 +305,9 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
         "machine \"a\" image=\"@gone\"\n\
          machine \"b\" image=\"@tiny\" memory=\"64M\" { depends-on \"a\" }\n\
          machine \"c\" image=\"@tiny\" memory=\"64M\"\n\
-         machine \"d\" image=\"@gone\"\n",
+         machine \"d\" image=\"@gone\"\n\
+         machine \"e\" image=\"@lost\" { depends-on \"a\" }\n\
+         machine \"f\" image=\"@lost\"\n",
     );
     let up = scene.up(&[]);
     let expected = [
@@ -313,12 +315,15 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
         ("b", "skipped"),
         ("c", "made"),
         ("d", "skipped"),
+        ("e", "skipped"),
+        ("f", "failed"),
     ];
     assert_eq!(outcomes(&up), expected);
     let errors: Vec<_> = up.machines.iter().map(|m| m.error.as_deref()).collect();
     assert_eq!(errors[0], Some("there is no image \"gone\""));
     assert_eq!(errors[1], Some("\"a\", which it depends on, is not up"));
-    assert_eq!(up.failures.len(), 1);
+    assert_eq!(errors[5], Some("there is no image \"lost\""));
+    assert_eq!(up.failures.len(), 2);
     let ran = scene.run(["up", "a", "c"]);
     assert!(
         ran.stdout.contains("a: failed: there is no image"),
@@ -331,9 +336,9 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
     );
     assert_ne!(ran.code, Some(0));
     scene
-        .run(["up", "e"])
+        .run(["up", "g"])
         .ends_with(3)
-        .says("there is no machine \"e\"");
+        .says("there is no machine \"g\"");
     // One that is never ready, by its console.
     scene.run(["rm", "--force", "c"]).ends_with(0);
     scene.run(["up", "a"]).ends_with(3);

@@ -84,7 +84,7 @@ pub fn up<E: From<Error>>(
             message: note.clone(),
         });
     }
-    let images = Images::get(context, &planned);
+    let mut images = Images::get(context, &planned);
     if context.interrupt.requested() {
         return Err(Error::Interrupted.into());
     }
@@ -99,6 +99,7 @@ pub fn up<E: From<Error>>(
             .iter()
             .any(|other| other.action != Action::Leave && other.after.contains(&position))
     };
+    // Nothing for those that have no image: which of them tells why must not depend on who is first.
     let results: Mutex<Vec<Option<Result<UpMachine, Error>>>> =
         Mutex::new(planned.iter().map(|_| None).collect());
     let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
@@ -112,10 +113,11 @@ pub fn up<E: From<Error>>(
                 )),
                 ..UpMachine::new(one, "skipped")
             }),
-            None => {
-                let image = images.of(position);
-                bring_up(context, project, one, image, options, needed(position))
-            }
+            None => match images.of(position) {
+                None => start_made(context, project, one, options, needed(position)),
+                Some(Ok(image)) => make(context, project, one, image, options),
+                Some(Err(_)) => return false,
+            },
         };
         let succeeded = result.as_ref().is_ok_and(|up| up.error.is_none());
         results.lock().unwrap_or_else(PoisonError::into_inner)[position] = Some(result);
@@ -129,7 +131,8 @@ pub fn up<E: From<Error>>(
         failures: Vec::new(),
     };
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (one, result) in planned.iter().zip(results) {
+    for (position, (one, result)) in planned.iter().zip(results).enumerate() {
+        let result = result.or_else(|| images.take_error(position).map(Err));
         up.machines.push(match result {
             Some(Ok(machine)) => machine,
             Some(Err(error)) => {
@@ -140,7 +143,10 @@ pub fn up<E: From<Error>>(
                 up.failures.push(error);
                 machine
             }
-            None => UpMachine::new(one, "failed"),
+            None => UpMachine {
+                error: Some("there is no image to make it of".to_owned()),
+                ..UpMachine::new(one, "skipped")
+            },
         });
     }
     turn.tidy().map_err(Error::from)?;
@@ -169,33 +175,15 @@ impl UpMachine {
     }
 }
 
-/// Makes or starts one machine, and waits until it is ready.
-fn bring_up(
+/// Makes one machine of `image`, and waits until it is ready.
+fn make(
     context: &Context,
     project: &Project,
     planned: &Planned,
-    image: Option<&Got>,
+    image: &FoundImage,
     options: &UpOptions,
-    needed: bool,
 ) -> Result<UpMachine, Error> {
     let machines = project.machines(&context.home);
-    let Some(image) = image else {
-        let machine = machines.open(&planned.name)?;
-        return start(context, planned, &machine, options, needed);
-    };
-    let image = match image {
-        Ok(image) => image,
-        // The error stands once, for all machines of the image.
-        Err(error) => match error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => return Err(error),
-            None => {
-                return Ok(UpMachine {
-                    error: Some("there is no image to make it of".to_owned()),
-                    ..UpMachine::new(planned, "skipped")
-                });
-            }
-        },
-    };
     let settings = planned.wanted.settings.as_ref();
     let forwarded = forwarded(planned, image)?;
     if planned.action == Action::Recreate
@@ -235,13 +223,14 @@ fn bring_up(
 }
 
 /// Starts a machine that is there, with what the file says now as far as that can be changed.
-fn start(
+fn start_made(
     context: &Context,
+    project: &Project,
     planned: &Planned,
-    machine: &Machine,
     options: &UpOptions,
     needed: bool,
 ) -> Result<UpMachine, Error> {
+    let machine = &project.machines(&context.home).open(&planned.name)?;
     let asked = StartOptions {
         until: options.until,
         timeout: options.timeout,
@@ -293,8 +282,8 @@ fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Er
     }
 }
 
-/// An image, or why there is none, for the first one who asks.
-type Got = Result<FoundImage, Mutex<Option<Error>>>;
+/// An image, or why there is none, until that is told.
+type Got = Result<FoundImage, Option<Error>>;
 
 /// The images that machines are to be made of, each got once.
 struct Images<'a> {
@@ -317,8 +306,7 @@ impl<'a> Images<'a> {
                 let known = images.got.iter().position(|(other, _)| *other == source);
                 let position = known.unwrap_or_else(|| {
                     let image = get(context, source, tell);
-                    let got = image.map_err(|error| Mutex::new(Some(error)));
-                    images.got.push((source, got));
+                    images.got.push((source, image.map_err(Some)));
                     images.got.len() - 1
                 });
                 images.of.push(Some(position));
@@ -339,6 +327,12 @@ impl<'a> Images<'a> {
 
     fn of(&self, position: usize) -> Option<&Got> {
         self.of[position].map(|image| &self.got[image].1)
+    }
+
+    /// Why there is no image for the machine at `position`: once, for the first of all machines of that image.
+    fn take_error(&mut self, position: usize) -> Option<Error> {
+        let got = &mut self.got[self.of[position]?].1;
+        got.as_mut().err().and_then(Option::take)
     }
 
     fn needs(&self) -> impl Iterator<Item = Need> {
