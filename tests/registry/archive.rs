@@ -1,37 +1,19 @@
 //! Image layouts in tars.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use proptest::prelude::*;
 use tar::{Builder, EntryType, Header};
-use tempfile::TempDir;
-use vmfab::registry::{Delivered, RegistryError, Repository, Version, media};
+use vmfab::registry::{Delivered, RegistryError, Version, media};
 
-use super::local::{artifact, blob, check_whole, index, names, open, put, read, skopeo_copy, tag};
+use super::local::{
+    Place, artifact, blob, check_whole, index, names, open, put, read, skopeo_copy, tag,
+};
 use crate::sources::noise;
 use crate::support::{Ran, tool};
 
-struct Place(TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn location(&self, name: &str) -> String {
-        format!("oci-archive:{}", self.path(name).display())
-    }
-
-    fn open(&self, name: &str) -> Arc<dyn Repository> {
-        open(&self.location(name))
-    }
-
     /// An archive with one artifact under `1`; its manifest.
     fn make(&self, name: &str) -> Vec<u8> {
         let archive = self.open(name);
@@ -46,7 +28,7 @@ impl Place {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     let archive = place.open("a.tar");
     assert_eq!(archive.manifest(&tag("1")).unwrap(), None);
     assert!(archive.tags().unwrap().is_empty());
@@ -63,7 +45,7 @@ fn what_is_written_is_read_again() {
     assert_eq!(read(&*archive, &blob(&bytes), None).unwrap(), bytes);
     assert!(!place.path("a.tar").exists());
     archive.finish().unwrap();
-    assert_eq!(names(place.0.path()), ["a.tar"]);
+    assert_eq!(names(place.directory.path()), ["a.tar"]);
 
     for archive in [archive, place.open("a.tar")] {
         assert_eq!(archive.tags().unwrap(), ["1", "all"]);
@@ -85,7 +67,7 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn equal_content_gives_equal_bytes() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     place.make("a.tar");
     let archive = place.open("b.tar");
     // In another order, and at another time.
@@ -111,7 +93,7 @@ fn equal_content_gives_equal_bytes() {
 
 #[test]
 fn an_archive_that_is_there_is_not_changed() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     place.make("a.tar");
     let before = fs::read(place.path("a.tar")).unwrap();
     let archive = place.open("a.tar");
@@ -132,12 +114,12 @@ fn an_archive_that_is_there_is_not_changed() {
     put(&*dropped, b"new").unwrap();
     drop(dropped);
     drop(late);
-    assert_eq!(names(place.0.path()), ["a.tar", "b.tar"]);
+    assert_eq!(names(place.directory.path()), ["a.tar", "b.tar"]);
 }
 
 #[test]
 fn skopeo_reads_what_is_written_and_the_other_way_round() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     for (name, media_type) in [("one", media::MANIFEST), ("all", media::INDEX)] {
         let archive = place.open(name);
         let manifest = match name {
@@ -167,7 +149,7 @@ fn skopeo_reads_what_is_written_and_the_other_way_round() {
 
 #[test]
 fn tars_of_other_programs_are_read() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     let manifest = place.make("a.tar");
     fs::create_dir(place.path("d")).unwrap();
     let mut unpack = tool("tar", "tar");
@@ -230,7 +212,7 @@ fn without_end(tar: &[u8]) -> Vec<u8> {
 
 #[test]
 fn tars_that_could_be_read_in_several_ways_are_refused() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     place.make("a.tar");
     let good = fs::read(place.path("a.tar")).unwrap();
     let first_blob = {
@@ -324,7 +306,7 @@ fn tars_that_could_be_read_in_several_ways_are_refused() {
 
 #[test]
 fn what_is_no_archive_is_told() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     place.make("a.tar");
     let good = fs::read(place.path("a.tar")).unwrap();
     let bare = |tar: &[u8]| tar.to_vec();
@@ -361,7 +343,7 @@ fn small_archive(path: &Path) -> Vec<u8> {
 
 #[test]
 fn damage_anywhere_is_refused_or_does_no_harm() {
-    let place = Place::new();
+    let place = Place::new("oci-archive");
     let good = small_archive(&place.path("good"));
     let path = place.path("bad");
     let location = place.location("bad");

@@ -6,34 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use vmfab::host::Interrupt;
-use vmfab::registry::{BlobSource, Delivered, RegistryError, Repository, Version, media};
+use vmfab::registry::{BlobSource, Delivered, RegistryError, Version, media};
 
 use super::local::{
-    artifact, blob, check_whole, index, names, open, open_with, put, read, skopeo_copy, tag,
+    Place, artifact, blob, check_whole, index, names, open, open_with, put, read, skopeo_copy, tag,
 };
 use crate::sources::noise;
-
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn location(&self, name: &str) -> String {
-        format!("oci:{}", self.path(name).display())
-    }
-
-    fn open(&self, name: &str) -> std::sync::Arc<dyn Repository> {
-        open(&self.location(name))
-    }
-}
 
 fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -41,7 +20,7 @@ fn json_of(path: &Path) -> Value {
 
 #[test]
 fn what_is_put_is_had_again() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("a/b");
     assert_eq!(layout.manifest(&tag("1")).unwrap(), None);
     assert!(layout.tags().unwrap().is_empty());
@@ -89,7 +68,7 @@ fn what_is_put_is_had_again() {
 
 #[test]
 fn parts_of_blobs_are_read() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     let bytes = noise(3, 100_000);
     put(&*layout, &bytes).unwrap();
@@ -116,7 +95,7 @@ fn parts_of_blobs_are_read() {
 
 #[test]
 fn tags_are_replaced_and_children_are_no_tags() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     let put = |tag: &Version, media_type, bytes: &[u8]| {
         layout.put_manifest(tag, media_type, bytes).unwrap();
@@ -138,7 +117,7 @@ fn tags_are_replaced_and_children_are_no_tags() {
 
 #[test]
 fn without_a_tag_there_must_be_only_one() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     let error = layout.only_version().unwrap_err();
     assert!(matches!(error, RegistryError::Missing { .. }), "{error}");
@@ -166,7 +145,7 @@ fn without_a_tag_there_must_be_only_one() {
 
 #[test]
 fn a_manifest_that_names_what_is_not_there_is_refused() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let manifest = artifact(&*place.open("other"), 1);
     let layout = place.open("l");
     let put =
@@ -195,7 +174,7 @@ fn content_that_is_not_the_blob_leaves_nothing() {
             Err(io::Error::other("gone"))
         }
     }
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     let expected = blob(b"what is expected");
     for other in ["what is expectet", "what is", "what is expected!"] {
@@ -223,7 +202,7 @@ fn content_that_is_not_the_blob_leaves_nothing() {
 
 #[test]
 fn what_a_killed_process_left_is_swept_and_does_not_count() {
-    let place = Place::new();
+    let place = Place::new("oci");
     fs::create_dir(place.path("l")).unwrap();
     fs::write(place.path("l/.vmfab-x"), "half").unwrap();
     put(&*place.open("l"), b"x").unwrap();
@@ -235,7 +214,7 @@ fn what_a_killed_process_left_is_swept_and_does_not_count() {
 
 #[test]
 fn many_that_push_into_one_layout_keep_each_others_tags() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let location = place.location("l");
     std::thread::scope(|scope| {
         for writer in 0..6_u8 {
@@ -317,7 +296,7 @@ fn what_is_something_else_is_refused_and_not_touched() {
         }),
     ];
     for (number, (message, spoil)) in cases.into_iter().enumerate() {
-        let place = Place::new();
+        let place = Place::new("oci");
         let path = place.path("l");
         if number > 1 {
             let layout = place.open("l");
@@ -327,7 +306,7 @@ fn what_is_something_else_is_refused_and_not_touched() {
                 .unwrap();
         }
         spoil(&path);
-        let before = listing(place.0.path());
+        let before = listing(place.directory.path());
         let layout = place.open("l");
         let error = layout.manifest(&tag("1")).unwrap_err().to_string();
         assert!(error.contains(message), "{number}: {error}");
@@ -338,7 +317,7 @@ fn what_is_something_else_is_refused_and_not_touched() {
             let manifest = br#"{"schemaVersion":2,"manifests":[]}"#;
             let written = written.and(layout.put_manifest(&tag("2"), media::INDEX, manifest));
             assert!(written.is_err(), "{number}");
-            let mut after = listing(place.0.path());
+            let mut after = listing(place.directory.path());
             // Blobs that nothing names are no harm.
             after.retain(|(path, _)| {
                 before.iter().any(|(known, _)| known == path)
@@ -384,7 +363,7 @@ fn listing(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn blobs_of_another_length_are_refused() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     let bytes = noise(1, 1000);
     put(&*layout, &bytes).unwrap();
@@ -407,7 +386,7 @@ fn blobs_of_another_length_are_refused() {
 
 #[test]
 fn a_pipe_in_a_layout_is_not_waited_for() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("l");
     put(&*layout, b"x").unwrap();
     let index = place.path("l/index.json");
@@ -420,7 +399,7 @@ fn a_pipe_in_a_layout_is_not_waited_for() {
 
 #[test]
 fn skopeo_reads_what_is_written_and_the_other_way_round() {
-    let place = Place::new();
+    let place = Place::new("oci");
     let layout = place.open("ours");
     let one = artifact(&*layout, 1);
     layout

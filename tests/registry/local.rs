@@ -3,19 +3,19 @@
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::Digest as _;
+use tempfile::TempDir;
 use vmfab::config::Config;
-use vmfab::digest::Sha256;
 use vmfab::event::Silent;
 use vmfab::host::Interrupt;
 use vmfab::registry::{
-    Blob, Delivered, Descriptor, Index, Manifest, Platform, Registries, RegistriesOptions,
-    RegistryError, Repository, Version, media,
+    Blob, Descriptor, Index, Manifest, Platform, Registries, RegistriesOptions, RegistryError,
+    Repository, Version, media,
 };
 
+pub(super) use super::{blob, put};
 use crate::sources::noise;
 use crate::support::{Ran, tool};
 
@@ -33,15 +33,31 @@ pub(super) fn tag(text: &str) -> Version {
     Version::tag(text).unwrap()
 }
 
-pub(super) fn blob(bytes: &[u8]) -> Blob {
-    Blob {
-        digest: Sha256::from_bytes(sha2::Sha256::digest(bytes).into()),
-        size: bytes.len() as u64,
-    }
+/// A directory for layouts or archives.
+pub(super) struct Place {
+    pub(super) directory: TempDir,
+    scheme: &'static str,
 }
 
-pub(super) fn put(repository: &dyn Repository, bytes: &[u8]) -> Result<Delivered, RegistryError> {
-    repository.put_blob(&blob(bytes), &bytes.to_vec(), &[], &|_| ())
+impl Place {
+    pub(super) fn new(scheme: &'static str) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            scheme,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(super) fn location(&self, name: &str) -> String {
+        format!("{}:{}", self.scheme, self.path(name).display())
+    }
+
+    pub(super) fn open(&self, name: &str) -> Arc<dyn Repository> {
+        open(&self.location(name))
+    }
 }
 
 pub(super) fn read(

@@ -8,7 +8,7 @@
 mod power;
 mod receive;
 mod tests;
-mod workload;
+pub(super) mod workload;
 
 use std::io;
 use std::os::unix::fs::FileExt;

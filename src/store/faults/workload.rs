@@ -168,7 +168,7 @@ const EVERYTHING: CollectOptions = CollectOptions {
 };
 
 /// Nothing but tags; contents refer to nothing.
-struct NoRoots;
+pub(in crate::store) struct NoRoots;
 
 impl Roots for NoRoots {
     fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {

@@ -7,10 +7,11 @@ use tempfile::TempDir;
 use super::tests::{begin, bytes, list, noise, pack, store};
 use super::*;
 use crate::host::Interrupt;
+use crate::store::faults::workload::NoRoots;
 use crate::store::format::{HEADER, decode_payload, encode_record, encode_table};
 use crate::store::received::is_marked;
 use crate::store::verify::Verified;
-use crate::store::{Chunk, CollectOptions, Roots, Watch};
+use crate::store::{Chunk, CollectOptions, Watch};
 
 /// A pack in which `wrong` chunks, by their number, have other content than they say, with right sums all the same; its
 /// bytes, and where its table begins.
@@ -112,23 +113,6 @@ fn repair(store: &Store) {
     store.repair(false, &watch).unwrap();
 }
 
-/// Nothing but tags and roots of the store.
-struct NoOther;
-
-impl Roots for NoOther {
-    fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Vec::new())
-    }
-
-    fn references(&self, _config: &[u8]) -> Option<Vec<ObjectId>> {
-        Some(Vec::new())
-    }
-
-    fn interrupted(&self) -> bool {
-        false
-    }
-}
-
 /// Another process collects all but these.
 fn collect(store: Store, keep: &[ObjectRef]) -> Store {
     let ids: Vec<ObjectId> = keep.iter().map(|object| object.id).collect();
@@ -142,7 +126,7 @@ fn collect(store: Store, keep: &[ObjectRef]) -> Store {
         max_size: None,
         dry_run: false,
     };
-    store.collect(&NoOther, &options).unwrap();
+    store.collect(&NoRoots, &options).unwrap();
     store
 }
 
