@@ -1,7 +1,7 @@
 //! From a repository to the store.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,6 @@ use crate::http::sleep;
 use crate::registry::Repository;
 use crate::store::{IncomingError, Intake, PackedChunk, Parts, StoreError, verify_chunk};
 
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 /// Bytes between two ranges that are rather read than asked around.
 const GAP: u64 = 32 << 10;
 /// What one more request costs, in bytes.
@@ -220,6 +218,7 @@ impl Sharing<'_> {
         let (name, size) = (pack.blob.digest, pack.blob.size);
         let wrong = |error: IncomingError| match error {
             IncomingError::Store(error) => error.into(),
+            IncomingError::Read(error) => cut(repository)(error),
             IncomingError::Wrong(error) => {
                 let what = format!("pack {}", name.short());
                 ShareError::invalid(&repository.name(), what, format!("is wrong: {error}"))
@@ -250,19 +249,16 @@ impl Sharing<'_> {
         task.step(incoming.position() as i64);
         if incoming.position() < size {
             let mut reader = open(repository, &pack.blob, Some(incoming.position()..size))?;
-            let mut skip = incoming.position().saturating_sub(reader.start);
-            let mut buffer = vec![0; PIECE];
+            // What is here comes again where parts are refused.
+            let again = incoming.position().saturating_sub(reader.start);
+            io::copy(&mut (&mut reader.bytes).take(again), &mut io::sink())
+                .map_err(cut(repository))?;
             loop {
                 task.check()?;
-                let count = reader.bytes.read(&mut buffer).map_err(cut(repository))?;
-                if count == 0 {
-                    break;
+                match incoming.take(&mut reader.bytes).map_err(wrong)? {
+                    0 => break,
+                    count => task.step(count as i64),
                 }
-                let skipped = (count as u64).min(skip);
-                skip -= skipped;
-                let bytes = &buffer[skipped as usize..count];
-                incoming.take(bytes).map_err(wrong)?;
-                task.step(bytes.len() as i64);
             }
         }
         incoming.finish().map_err(wrong)
@@ -421,7 +417,7 @@ fn ranges(chunks: &[PackedChunk]) -> Vec<Range<u64>> {
     ranges
 }
 
-fn cut(repository: &dyn Repository) -> impl FnOnce(std::io::Error) -> ShareError {
+fn cut(repository: &dyn Repository) -> impl FnOnce(io::Error) -> ShareError {
     let name = repository.name();
     move |error| ShareError::of_reading(&name, error)
 }

@@ -43,7 +43,7 @@ pub(super) fn receive(store: &Store) -> Result<(), StoreError> {
     let wanted = &*RECEIVED;
     let failed = |error| match error {
         IncomingError::Store(error) => error,
-        IncomingError::Wrong(error) => panic!("{error}"),
+        error => panic!("{error}"),
     };
     if !store.has_pack(&wanted.name)? {
         let directory = store.root().join("tmp");
@@ -51,7 +51,8 @@ pub(super) fn receive(store: &Store) -> Result<(), StoreError> {
         let incoming = store.incoming(&directory, wanted.name, size, wanted.table);
         let mut incoming = incoming.map_err(failed)?.unwrap();
         let position = incoming.position() as usize;
-        incoming.take(&wanted.bytes[position..]).map_err(failed)?;
+        let mut bytes = &wanted.bytes[position..];
+        while incoming.take(&mut bytes).map_err(failed)? > 0 {}
         incoming.finish().map_err(failed)?;
     }
     let put = store.put_list(&wanted.list, &HashSet::from([wanted.name]))?;

@@ -1,7 +1,7 @@
 //! Packs and records that come from elsewhere.
 
 use std::fs::{self, File, Permissions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::store::sink::Sink;
 
 /// What is gathered before it is written: what a killed process loses, for each pack.
 const BUFFER: usize = 256 << 10;
+/// After how much the disk begins to write, so that little is left to wait for at the end.
+const BEHIND: u64 = 2 << 20;
 
 /// Something from elsewhere could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub(crate) enum IncomingError {
     /// It is not what it should be.
     #[error("{0}")]
     Wrong(FormatError),
+    /// Where it comes from fails.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,8 +55,11 @@ pub(crate) struct IncomingPack {
     file: File,
     path: PathBuf,
     written: u64,
-    /// What is not written yet.
-    pending: Vec<u8>,
+    /// Where what the disk was not asked to write yet begins.
+    behind: u64,
+    /// Room for what is not written yet, and how much of it is taken.
+    buffer: Vec<u8>,
+    pending: usize,
     check: Check,
 }
 
@@ -77,60 +85,81 @@ impl Check {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], table_offset: u64) -> Result<(), FormatError> {
+    fn take(&mut self, mut bytes: &[u8], table_offset: u64) -> Result<(), FormatError> {
         self.hasher.update(bytes);
-        if self.rest.is_empty() && self.parsed == table_offset {
-            self.table.extend_from_slice(bytes);
-            return Ok(());
-        }
         let mut rest = std::mem::take(&mut self.rest);
-        rest.extend_from_slice(bytes);
-        let mut at = 0;
-        loop {
-            let left = &rest[at..];
-            let length = if self.parsed == table_offset {
-                self.table.extend_from_slice(left);
-                at = rest.len();
-                break;
-            } else if self.parsed == 0 {
-                if left.len() < HEADER {
-                    break;
+        while self.parsed < table_offset {
+            if rest.is_empty() {
+                match self.part(bytes, table_offset)? {
+                    Part::Whole(length) => bytes = &bytes[length..],
+                    Part::Needs(_) => {
+                        rest.extend_from_slice(bytes);
+                        break;
+                    }
                 }
-                if decode_header(&left[..HEADER])? != (Role::Data, 0) {
-                    return Err(FormatError("it is no pack of chunks"));
-                }
-                HEADER as u64
             } else {
-                if left.len() < RECORD {
-                    break;
+                match self.part(&rest, table_offset)? {
+                    Part::Whole(_) => rest.clear(),
+                    Part::Needs(_) if bytes.is_empty() => break,
+                    Part::Needs(length) => {
+                        let (more, later) = bytes.split_at(bytes.len().min(length - rest.len()));
+                        rest.extend_from_slice(more);
+                        bytes = later;
+                    }
                 }
-                let (header, _) = RecordHeader::parse(left)?;
-                // Before memory is taken for it: others may be long.
-                if header.kind != Kind::Chunk {
-                    return Err(FormatError("it has other records than those of chunks"));
-                }
-                let length = header.length();
-                if self.parsed + length > table_offset {
-                    return Err(FormatError("a record reaches behind its end"));
-                }
-                let Some(record) = left.get(..length as usize) else {
-                    break;
-                };
-                RecordHeader::decode_record(record)?;
-                self.entries.push(Entry {
-                    record: header,
-                    offset: u32::try_from(self.parsed)
-                        .map_err(|_| FormatError("a pack has 4 GiB"))?,
-                });
-                length
-            };
-            at += length as usize;
-            self.parsed += length;
+            }
         }
-        rest.drain(..at);
         self.rest = rest;
+        if self.parsed == table_offset {
+            self.table.extend_from_slice(bytes);
+        }
         Ok(())
     }
+
+    /// Looks at the header or the record with which `left` begins.
+    fn part(&mut self, left: &[u8], table_offset: u64) -> Result<Part, FormatError> {
+        let length = if self.parsed == 0 {
+            let Some(header) = left.get(..HEADER) else {
+                return Ok(Part::Needs(HEADER));
+            };
+            if decode_header(header)? != (Role::Data, 0) {
+                return Err(FormatError("it is no pack of chunks"));
+            }
+            HEADER
+        } else {
+            if left.len() < RECORD {
+                return Ok(Part::Needs(RECORD));
+            }
+            let (header, _) = RecordHeader::parse(left)?;
+            // Before memory is taken for it: others may be long.
+            if header.kind != Kind::Chunk {
+                return Err(FormatError("it has other records than those of chunks"));
+            }
+            if self.parsed + header.length() > table_offset {
+                return Err(FormatError("a record reaches behind its end"));
+            }
+            let length = header.length() as usize;
+            let Some(record) = left.get(..length) else {
+                return Ok(Part::Needs(length));
+            };
+            RecordHeader::decode_record(record)?;
+            self.entries.push(Entry {
+                record: header,
+                offset: u32::try_from(self.parsed).map_err(|_| FormatError("a pack has 4 GiB"))?,
+            });
+            length
+        };
+        self.parsed += length as u64;
+        Ok(Part::Whole(length))
+    }
+}
+
+/// How much of what was looked at goes together.
+enum Part {
+    /// The first bytes, which are right.
+    Whole(usize),
+    /// There is not enough of it: so many bytes from its beginning on are needed to tell more.
+    Needs(usize),
 }
 
 impl Store {
@@ -163,7 +192,9 @@ impl Store {
             file,
             path,
             written: 0,
-            pending: Vec::new(),
+            behind: 0,
+            buffer: vec![0; BUFFER],
+            pending: 0,
             check: Check::new(),
         };
         pack.resume()?;
@@ -200,21 +231,30 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
+/// Has the disk begin to write a part of a file, without waiting for it: Linux does so for bytes that are said not to be
+/// needed soon (`mm/fadvise.c`), and keeps them as long as they are not written.
+fn begin_writing(file: &File, offset: u64, length: u64) {
+    let length = std::num::NonZeroU64::new(length);
+    // It is advice: all is written in any case when the pack is forced to disk.
+    let _ = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed);
+}
+
 impl IncomingPack {
     /// Reads what is there. What is wrong with it begins anew.
     fn resume(&mut self) -> Result<(), StoreError> {
-        let mut buffer = vec![0; BUFFER];
         let mut file = &self.file;
         loop {
             let count = file
-                .read(&mut buffer)
+                .read(&mut self.buffer)
                 .map_err(io_error("read", &self.path))?;
             if count == 0 {
+                self.behind = self.written;
                 return Ok(());
             }
             self.written += count as u64;
-            let good = self.written <= self.size
-                && self.check.take(&buffer[..count], self.table_offset).is_ok();
+            let bytes = &self.buffer[..count];
+            let good =
+                self.written <= self.size && self.check.take(bytes, self.table_offset).is_ok();
             if !good {
                 self.check = Check::new();
                 self.written = 0;
@@ -226,15 +266,22 @@ impl IncomingPack {
     /// How many bytes are here.
     #[must_use]
     pub(crate) const fn position(&self) -> u64 {
-        self.written + self.pending.len() as u64
+        self.written + self.pending as u64
     }
 
-    /// Takes the next bytes.
+    /// Takes the next bytes of `from`, as many as come at once, and tells how many; none at its end.
     ///
     /// # Errors
-    /// They are not those of such a pack: then nothing of it is kept. Or they cannot be written.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), IncomingError> {
-        let checked = if self.position() + bytes.len() as u64 > self.size {
+    /// They are not those of such a pack: then nothing of it is kept. Or they cannot be read or written.
+    pub(crate) fn take(&mut self, from: &mut impl Read) -> Result<usize, IncomingError> {
+        let count = loop {
+            match from.read(&mut self.buffer[self.pending..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(IncomingError::Read)?,
+            }
+        };
+        let bytes = &self.buffer[self.pending..self.pending + count];
+        let checked = if self.position() + count as u64 > self.size {
             Err(FormatError("there are more bytes than it has"))
         } else {
             self.check.take(bytes, self.table_offset)
@@ -243,18 +290,23 @@ impl IncomingPack {
             self.discard();
             return Err(error.into());
         }
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= BUFFER {
+        self.pending += count;
+        if self.pending == self.buffer.len() {
             self.flush()?;
         }
-        Ok(())
+        Ok(count)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
         let files = &self.records.files;
-        files.write_at(&self.file, &self.path, &self.pending, self.written)?;
-        self.written += self.pending.len() as u64;
-        self.pending.clear();
+        let pending = &self.buffer[..self.pending];
+        files.write_at(&self.file, &self.path, pending, self.written)?;
+        self.written += self.pending as u64;
+        self.pending = 0;
+        if self.written - self.behind >= BEHIND {
+            begin_writing(&self.file, self.behind, self.written - self.behind);
+            self.behind = self.written;
+        }
         Ok(())
     }
 
@@ -265,7 +317,7 @@ impl IncomingPack {
 
     /// Forgets what is here of it.
     fn discard(&mut self) {
-        self.pending.clear();
+        self.pending = 0;
         // What cannot be removed is looked at the next time.
         let _ = self.records.files.remove(&self.path);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::tests::{begin, bytes, list, noise, pack, store};
+use super::tests::{begin, bytes, list, noise, pack, store, take};
 use super::*;
 use crate::host::Interrupt;
 use crate::store::faults::workload::NoRoots;
@@ -44,7 +44,7 @@ fn receive(store: &Store, directory: &TempDir, (pack, table): &(Vec<u8>, u64)) -
     let begun = store.incoming(directory.path(), name, pack.len() as u64, *table);
     let mut incoming = begun.unwrap().unwrap();
     for part in pack.chunks(100_000) {
-        incoming.take(part).unwrap();
+        take(&mut incoming, part).unwrap();
     }
     incoming.finish().unwrap();
     assert!(is_marked(&store.records.files, &name));
@@ -199,7 +199,7 @@ fn what_is_right_in_a_received_pack_is_not_stored_again() {
     let (b, to) = store();
     let pack = origin.pack();
     let mut incoming = begin(&to, &b, &pack);
-    incoming.take(&bytes(&pack, 0)).unwrap();
+    take(&mut incoming, &bytes(&pack, 0)).unwrap();
     incoming.finish().unwrap();
     assert!(is_marked(&to.records.files, &pack.name()));
     assert_eq!(to.put(&mut &origin.content[..]).unwrap(), origin.object);
@@ -252,7 +252,7 @@ fn a_mark_without_a_pack_means_nothing_and_goes() {
     assert_eq!(files(&to, "received"), 1);
     drop(marking);
     let mut incoming = begin(&to, &b, &pack);
-    incoming.take(&bytes(&pack, 0)).unwrap();
+    take(&mut incoming, &bytes(&pack, 0)).unwrap();
     incoming.finish().unwrap();
     assert_eq!(files(&to, "received"), 1);
 }
@@ -296,7 +296,7 @@ fn a_pack_of_other_records_is_refused() {
     other.extend(encode_table(&[entry], end));
     let name = Sha256::of(&other);
     let begun = to.incoming(b.path(), name, other.len() as u64, end);
-    let error = begun.unwrap().unwrap().take(&other).unwrap_err();
+    let error = take(&mut begun.unwrap().unwrap(), &other).unwrap_err();
     assert!(error.to_string().contains("other records"), "{error}");
     assert_eq!(files(&to, "packs") + files(&to, "received"), 0);
 }

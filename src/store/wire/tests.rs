@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::format::{HEADER, RECORD};
 
 pub(super) fn store() -> (TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -50,6 +51,12 @@ pub(super) fn begin(store: &Store, directory: &TempDir, pack: &OutgoingPack) -> 
     begun.unwrap().unwrap()
 }
 
+/// Takes all of `bytes`.
+pub(super) fn take(incoming: &mut IncomingPack, mut bytes: &[u8]) -> Result<(), IncomingError> {
+    while incoming.take(&mut bytes)? > 0 {}
+    Ok(())
+}
+
 #[test]
 fn an_object_travels_from_store_to_store() {
     let (_a, from) = store();
@@ -68,7 +75,7 @@ fn an_object_travels_from_store_to_store() {
 
     let mut incoming = begin(&to, &b, &pack);
     for part in all.chunks(70_001) {
-        incoming.take(part).unwrap();
+        take(&mut incoming, part).unwrap();
     }
     assert_eq!(incoming.finish().unwrap(), pack.chunks());
     assert!(to.has_pack(&pack.name()).unwrap());
@@ -101,6 +108,34 @@ fn the_same_chunks_make_the_same_pack_wherever_they_lie() {
 }
 
 #[test]
+fn bytes_come_in_parts_of_any_length() {
+    let (_a, from) = store();
+    let object = from.put(&mut &noise(1, 400_000)[..]).unwrap();
+    let pack = pack(&from, &object);
+    let all = bytes(&pack, 0);
+    for length in [
+        1,
+        2,
+        HEADER,
+        RECORD,
+        RECORD + 1,
+        999,
+        65_536,
+        262_145,
+        all.len(),
+    ] {
+        let (b, to) = store();
+        let mut incoming = begin(&to, &b, &pack);
+        for part in all.chunks(length) {
+            take(&mut incoming, part).unwrap();
+        }
+        let chunks = incoming.finish().unwrap();
+        assert_eq!(chunks, pack.chunks(), "{length}");
+        assert_eq!(to.pack_chunks(&pack.name()).unwrap().unwrap(), chunks);
+    }
+}
+
+#[test]
 fn receiving_goes_on_where_it_ended() {
     let (_a, from) = store();
     let (b, to) = store();
@@ -108,7 +143,7 @@ fn receiving_goes_on_where_it_ended() {
     let pack = pack(&from, &object);
     let all = bytes(&pack, 0);
     let mut incoming = begin(&to, &b, &pack);
-    incoming.take(&all[..1_500_000]).unwrap();
+    take(&mut incoming, &all[..1_500_000]).unwrap();
     let (name, size) = (pack.name(), pack.size());
     let other = to.incoming(b.path(), name, size, pack.table_offset());
     assert!(other.unwrap().is_none(), "another one receives it");
@@ -116,7 +151,7 @@ fn receiving_goes_on_where_it_ended() {
 
     let mut incoming = begin(&to, &b, &pack);
     assert_eq!(incoming.position(), 1_500_000);
-    incoming.take(&all[1_500_000..]).unwrap();
+    take(&mut incoming, &all[1_500_000..]).unwrap();
     incoming.finish().unwrap();
     assert_eq!(
         to.put_list(&list(&from, &object), &HashSet::new()).unwrap(),
@@ -184,7 +219,7 @@ proptest! {
             all[at] ^= 1 << bit;
         }
         let mut incoming = begin(&to, &b, &pack);
-        let taken = all.chunks(1000).try_for_each(|part| incoming.take(part));
+        let taken = all.chunks(1000).try_for_each(|part| take(&mut incoming, part));
         if taken.is_ok() {
             prop_assert!(incoming.finish().is_err());
         }
