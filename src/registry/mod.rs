@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod layout;
 mod model;
+mod platform;
 mod reference;
 mod remote;
 

@@ -30,7 +30,7 @@ use crate::digest::{ObjectRef, Sha256};
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
-use crate::registry::{Blob, BlobSource, Descriptor, Manifest, media};
+use crate::registry::{Blob, BlobSource, Descriptor, Manifest, Platform, media};
 use crate::store::{ObjectReader, Store, StoreError};
 
 /// KubeVirt's `qemu`, user and group.
@@ -199,14 +199,10 @@ fn about(image: &ImageConfig) -> BTreeMap<String, String> {
 
 /// The config of the container image. It has nothing to run: KubeVirt brings that.
 fn config(image: &ImageConfig, diff_id: &Sha256, labels: &BTreeMap<String, String>) -> Vec<u8> {
-    let architecture = match image.template.architecture.as_str() {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let platform = Platform::linux(&image.template.architecture);
     json!({
-        "architecture": architecture,
-        "os": "linux",
+        "architecture": platform.architecture,
+        "os": platform.os,
         "config": { "Labels": labels },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
         "history": [{ "created_by": "vmfab" }],

@@ -7,8 +7,7 @@ use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, Descriptor, Index, Manifest, Parsed, Platform, Repository, Version,
-    parse_manifest,
+    Blob, BlobReader, Index, Manifest, Parsed, Platform, Repository, Version, parse_manifest,
 };
 
 /// What is under a tag or digest.
@@ -55,10 +54,10 @@ impl Sharing<'_> {
                     }));
                 }
                 Parsed::Index(index) => {
-                    let chosen = choose(&index, platform).ok_or_else(|| ShareError::Platform {
+                    let chosen = index.choose(platform).ok_or_else(|| ShareError::Platform {
                         place: place.clone(),
-                        platform: shown(platform),
-                        there: platforms(&index),
+                        platform: platform.to_string(),
+                        there: there(&index),
                     })?;
                     let blob = chosen.blob();
                     let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
@@ -139,54 +138,11 @@ pub(super) fn small_blob(
     }
 }
 
-/// The manifest of an index for a platform. Of several, as of virtual machines for several monitors, that for QEMU.
-fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let fits = |descriptor: &&Descriptor| {
-        let there = descriptor.platform.as_ref();
-        there.is_some_and(|there| {
-            there.os == platform.os
-                && go_name(&there.architecture) == go_name(&platform.architecture)
-                && (platform.variant.is_none() || there.variant == platform.variant)
-        })
-    };
-    let monitor = |descriptor: &&Descriptor| {
-        let kind = descriptor.annotations.get("disktype");
-        kind.is_some_and(|kind| kind != "qemu")
-    };
-    index
-        .manifests
-        .iter()
-        .filter(fits)
-        .min_by_key(|descriptor| monitor(descriptor))
-}
-
-/// An architecture as the specification calls it; podman's machines say `uname`'s names.
-fn go_name(architecture: &str) -> &str {
-    match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-/// `OS/ARCHITECTURE[/VARIANT]`.
-fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
-    let variant: String = variant.collect();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
-}
-
-fn platforms(index: &Index) -> Vec<String> {
-    let all = index
-        .manifests
-        .iter()
-        .filter_map(|one| one.platform.as_ref());
-    let known = all.filter(|platform| platform.os != "unknown");
-    let mut names: Vec<String> = known.map(shown).collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
+/// The platforms of an index, for a message.
+fn there(index: &Index) -> Vec<String> {
+    let there = index.platforms();
+    match there.is_empty() {
         true => vec!["none that says what it is for".to_owned()],
-        false => names,
+        false => there,
     }
 }
