@@ -18,6 +18,7 @@ mod model;
 mod platform;
 mod reference;
 mod remote;
+mod small;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -33,6 +34,7 @@ pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
+pub use small::{ReadBlobError, read_small};
 
 use self::remote::{Host, Remote};
 use crate::config::Config;

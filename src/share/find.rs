@@ -1,13 +1,13 @@
 //! What is under a tag or digest, and small blobs of it.
 
-use std::io::Read;
 use std::ops::Range;
 
 use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, Index, Manifest, Parsed, Platform, Repository, Version, parse_manifest,
+    Blob, BlobReader, Index, Manifest, Parsed, Platform, ReadBlobError, Repository, Version,
+    parse_manifest, read_small,
 };
 
 /// What is under a tag or digest.
@@ -122,20 +122,12 @@ pub(super) fn small_blob(
     blob: &Blob,
     what: &str,
 ) -> Result<Vec<u8>, ShareError> {
-    let reader = open(repository, blob, None)?;
-    let mut bytes = Vec::new();
-    let mut limited = reader.bytes.take(blob.size + 1);
-    limited
-        .read_to_end(&mut bytes)
-        .map_err(|error| ShareError::of_reading(&repository.name(), error))?;
-    match Blob::of(&bytes) == *blob {
-        true => Ok(bytes),
-        false => Err(ShareError::invalid(
-            &repository.name(),
-            format!("the {what}"),
-            "is not what its digest says",
-        )),
-    }
+    read_small(repository, blob).map_err(|error| match error {
+        ReadBlobError::Registry(error) => ShareError::of_blob(error),
+        ReadBlobError::Wrong(reason) => {
+            ShareError::invalid(&repository.name(), format!("the {what}"), reason)
+        }
+    })
 }
 
 /// The platforms of an index, for a message.
