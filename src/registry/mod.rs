@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! Location ──► open ──► Repository ──► remote/    a registry, over HTTP
-//!  "ghcr.io/me/vm:1"                   layout.rs  oci:DIR
-//!  "oci:DIR:1"                         archive.rs oci-archive:FILE
+//!  "ghcr.io/me/vm:1"                   layout/    oci:DIR
+//!  "oci:DIR:1"                         archive/   oci-archive:FILE
 //! ```
+//!
+//! `model.rs` has manifests and indexes, `platform.rs` says which one of an index is for a platform; `small.rs` reads blobs
+//! into memory.
 //!
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
