@@ -3,7 +3,8 @@
 //! ```text
 //! recipe ── parse ──► recipe model ── plan ──► derivation graph ── execute ──► store
 //!                                     (pure)            (rayon)       │
-//! machine ◄── overlay + QEMU/QMP ─── image ◄──────────────────────────┘
+//! registry ◄── share: push, pull ──► image ◄──────────────────────────┤
+//! machine ◄─── overlay + QEMU/QMP ── image ◄──────────────────────────┘
 //! ```
 //!
 //! A module imports only from the rows above its own; modules of one row do not import each other.

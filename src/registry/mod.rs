@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! Location ──► open ──► Repository ──► remote/    a registry, over HTTP
-//!  "ghcr.io/me/vm:1"                   layout.rs  oci:DIR
-//!  "oci:DIR:1"                         archive.rs oci-archive:FILE
+//!  "ghcr.io/me/vm:1"                   layout/    oci:DIR
+//!  "oci:DIR:1"                         archive/   oci-archive:FILE
 //! ```
+//!
+//! `model.rs` has manifests and indexes, `platform.rs` says which one of an index is for a platform; `small.rs` reads blobs
+//! into memory.
 //!
 //! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
 //! OCI image specification 1.1 and the distribution specification 1.1.
@@ -15,8 +18,10 @@ mod environment;
 mod error;
 mod layout;
 mod model;
+mod platform;
 mod reference;
 mod remote;
+mod small;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -32,6 +37,7 @@ pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
+pub use small::{ReadBlobError, read_small};
 
 use self::remote::{Host, Remote};
 use crate::config::Config;

@@ -30,7 +30,7 @@ use crate::digest::{ObjectRef, Sha256};
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
-use crate::registry::{Blob, BlobSource, Descriptor, Manifest, media};
+use crate::registry::{Blob, BlobSource, Descriptor, Manifest, Platform, media};
 use crate::store::{ObjectReader, Store, StoreError};
 
 /// KubeVirt's `qemu`, user and group.
@@ -42,37 +42,10 @@ const INITRD: &str = "boot/initrd";
 /// The annotation with the kernel's command line.
 const COMMAND_LINE: &str = "org.vmfab.kernel.command-line";
 
+/// The media type of the layer: gzip is what every registry and container runtime knows.
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The level of gzip: the next ones take twice the time for a hundredth.
 const GZIP: u32 = 3;
-
-/// How a layer is compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LayerCompression {
-    /// What every registry and container runtime knows.
-    #[default]
-    Gzip,
-    /// Smaller and faster; containerd 1.5, podman 2 and Docker 23 read it.
-    Zstd,
-}
-
-impl LayerCompression {
-    /// The media type of a tar that is compressed so.
-    const fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-        }
-    }
-}
-
-/// How the image is made.
-#[derive(Debug, Clone, Default)]
-pub struct ContainerDiskOptions {
-    /// How its layer is compressed.
-    pub compression: LayerCompression,
-    /// What the manifest says of it, beside its name and description.
-    pub annotations: BTreeMap<String, String>,
-}
 
 /// A container image, to be uploaded: blobs first.
 #[derive(Debug)]
@@ -130,14 +103,15 @@ impl ReadAt for Disk {
     }
 }
 
-/// Makes a containerDisk of an image, its layer in a file below `directory`.
+/// Makes a containerDisk of an image, its layer in a file below `directory`. `annotations` come to what its manifest
+/// says of the image by itself.
 ///
 /// # Errors
 /// The image is not whole in the store, the file cannot be written, or the user gives up.
 pub fn containerdisk(
     store: &Store,
     image: &ImageConfig,
-    options: &ContainerDiskOptions,
+    annotations: &BTreeMap<String, String>,
     directory: &Path,
     interrupt: &Interrupt,
 ) -> Result<ContainerDisk, ContainerDiskError> {
@@ -146,27 +120,22 @@ pub fn containerdisk(
         image,
         interrupt,
     };
-    let made = layer.make(options.compression, directory);
+    let made = layer.make(directory);
     let (layer, diff_id) = made.map_err(|error| match error {
         _ if interrupt.requested() => ContainerDiskError::Interrupted,
         error => error,
     })?;
     let about = about(image);
     let config = config(image, &diff_id, &about);
-    let mut annotations = about;
-    annotations.extend(options.annotations.clone());
     Ok(ContainerDisk {
         manifest: Manifest {
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
             artifact_type: None,
             config: Descriptor::new(media::CONFIG, &Blob::of(&config)),
-            layers: vec![Descriptor::new(
-                options.compression.media_type(),
-                &layer.blob,
-            )],
+            layers: vec![Descriptor::new(LAYER, &layer.blob)],
             subject: None,
-            annotations,
+            annotations: about.into_iter().chain(annotations.clone()).collect(),
         },
         config,
         layer,
@@ -199,14 +168,10 @@ fn about(image: &ImageConfig) -> BTreeMap<String, String> {
 
 /// The config of the container image. It has nothing to run: KubeVirt brings that.
 fn config(image: &ImageConfig, diff_id: &Sha256, labels: &BTreeMap<String, String>) -> Vec<u8> {
-    let architecture = match image.template.architecture.as_str() {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let platform = Platform::linux(&image.template.architecture);
     json!({
-        "architecture": architecture,
-        "os": "linux",
+        "architecture": platform.architecture,
+        "os": platform.os,
         "config": { "Labels": labels },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
         "history": [{ "created_by": "vmfab" }],
@@ -245,30 +210,15 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     /// The layer, and the SHA-256 of its tar.
-    fn make(
-        &self,
-        compression: LayerCompression,
-        directory: &Path,
-    ) -> Result<(LayerFile, Sha256), ContainerDiskError> {
+    fn make(&self, directory: &Path) -> Result<(LayerFile, Sha256), ContainerDiskError> {
         let file = tempfile::Builder::new()
             .prefix("layer-")
             .tempfile_in(directory)?;
         let out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
-        let (out, diff_id) = match compression {
-            LayerCompression::Gzip => {
-                let gzip = flate2::GzBuilder::new().mtime(0).operating_system(255);
-                let gzip: GzEncoder<_> = gzip.write(out, flate2::Compression::new(GZIP));
-                let (gzip, diff_id) = self.tar(gzip)?;
-                (gzip.finish()?, diff_id)
-            }
-            LayerCompression::Zstd => {
-                // One thread: with more the bytes depend on how many.
-                let mut zstd = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                zstd.include_checksum(true)?;
-                let (zstd, diff_id) = self.tar(zstd)?;
-                (zstd.finish()?, diff_id)
-            }
-        };
+        let gzip = flate2::GzBuilder::new().mtime(0).operating_system(255);
+        let gzip: GzEncoder<_> = gzip.write(out, flate2::Compression::new(GZIP));
+        let (gzip, diff_id) = self.tar(gzip)?;
+        let out = gzip.finish()?;
         let (mut writer, blob) = out.finish();
         writer.flush()?;
         let file: NamedTempFile = writer

@@ -1,14 +1,13 @@
 //! What is under a tag or digest, and small blobs of it.
 
-use std::io::Read;
 use std::ops::Range;
 
 use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, Descriptor, Index, Manifest, Parsed, Platform, Repository, Version,
-    parse_manifest,
+    Blob, BlobReader, Index, Manifest, Parsed, Platform, ReadBlobError, Repository, Version,
+    parse_manifest, read_small,
 };
 
 /// What is under a tag or digest.
@@ -55,10 +54,10 @@ impl Sharing<'_> {
                     }));
                 }
                 Parsed::Index(index) => {
-                    let chosen = choose(&index, platform).ok_or_else(|| ShareError::Platform {
+                    let chosen = index.choose(platform).ok_or_else(|| ShareError::Platform {
                         place: place.clone(),
-                        platform: shown(platform),
-                        there: platforms(&index),
+                        platform: platform.to_string(),
+                        there: there(&index),
                     })?;
                     let blob = chosen.blob();
                     let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
@@ -123,70 +122,19 @@ pub(super) fn small_blob(
     blob: &Blob,
     what: &str,
 ) -> Result<Vec<u8>, ShareError> {
-    let reader = open(repository, blob, None)?;
-    let mut bytes = Vec::new();
-    let mut limited = reader.bytes.take(blob.size + 1);
-    limited
-        .read_to_end(&mut bytes)
-        .map_err(|error| ShareError::of_reading(&repository.name(), error))?;
-    match Blob::of(&bytes) == *blob {
-        true => Ok(bytes),
-        false => Err(ShareError::invalid(
-            &repository.name(),
-            format!("the {what}"),
-            "is not what its digest says",
-        )),
-    }
+    read_small(repository, blob).map_err(|error| match error {
+        ReadBlobError::Registry(error) => ShareError::of_blob(error),
+        ReadBlobError::Wrong(reason) => {
+            ShareError::invalid(&repository.name(), format!("the {what}"), reason)
+        }
+    })
 }
 
-/// The manifest of an index for a platform. Of several, as of virtual machines for several monitors, that for QEMU.
-fn choose<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let fits = |descriptor: &&Descriptor| {
-        let there = descriptor.platform.as_ref();
-        there.is_some_and(|there| {
-            there.os == platform.os
-                && go_name(&there.architecture) == go_name(&platform.architecture)
-                && (platform.variant.is_none() || there.variant == platform.variant)
-        })
-    };
-    let monitor = |descriptor: &&Descriptor| {
-        let kind = descriptor.annotations.get("disktype");
-        kind.is_some_and(|kind| kind != "qemu")
-    };
-    index
-        .manifests
-        .iter()
-        .filter(fits)
-        .min_by_key(|descriptor| monitor(descriptor))
-}
-
-/// An architecture as the specification calls it; podman's machines say `uname`'s names.
-fn go_name(architecture: &str) -> &str {
-    match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-/// `OS/ARCHITECTURE[/VARIANT]`.
-fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
-    let variant: String = variant.collect();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
-}
-
-fn platforms(index: &Index) -> Vec<String> {
-    let all = index
-        .manifests
-        .iter()
-        .filter_map(|one| one.platform.as_ref());
-    let known = all.filter(|platform| platform.os != "unknown");
-    let mut names: Vec<String> = known.map(shown).collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
+/// The platforms of an index, for a message.
+fn there(index: &Index) -> Vec<String> {
+    let there = index.platforms();
+    match there.is_empty() {
         true => vec!["none that says what it is for".to_owned()],
-        false => names,
+        false => there,
     }
 }

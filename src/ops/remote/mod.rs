@@ -9,7 +9,6 @@ mod container;
 mod kept;
 mod platform;
 
-use std::io;
 use std::sync::Arc;
 
 use kept::Kept;
@@ -19,8 +18,8 @@ use crate::digest::Sha256;
 use crate::image::ImageConfig;
 use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
 use crate::registry::{
-    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, Reference, RegistryError, Repository,
-    Version, parse_manifest,
+    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, ReadBlobError, Reference,
+    RegistryError, Repository, Version, parse_manifest, read_small,
 };
 use crate::share::foreign::{self, What};
 use crate::share::{Artifact, IMAGE};
@@ -199,21 +198,18 @@ impl<'a> Found<'a> {
         if let Some(bytes) = kept.blob(&blob.digest) {
             return Ok(bytes);
         }
-        let reader = self.repository()?.read_blob(blob, None);
-        let reader = reader.map_err(|error| outage(&error))?;
-        let mut bytes = Vec::new();
-        let mut limited = io::Read::take(reader.bytes, blob.size + 1);
-        io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| {
-            match error.downcast::<RegistryError>() {
-                Ok(error) => outage(&error),
-                Err(error) => self.damaged(&format!("{what} cannot be read: {error}")),
-            }
-        })?;
-        if Sha256::of(&bytes) != blob.digest {
-            return Err(self.damaged(&format!("{what} is not what its digest says")));
-        }
+        let bytes = read_small(&*self.repository()?, blob);
+        let bytes = bytes.map_err(|error| self.unread(what, error))?;
         let _ = kept.keep_blob(&blob.digest, &bytes);
         Ok(bytes)
+    }
+
+    /// A blob could not be read.
+    fn unread(&self, what: &str, error: ReadBlobError) -> PinError {
+        match error {
+            ReadBlobError::Registry(error) => outage(&error),
+            ReadBlobError::Wrong(reason) => self.damaged(&format!("{what} {reason}")),
+        }
     }
 
     fn classify(
@@ -305,14 +301,9 @@ impl<'a> Found<'a> {
         let range = (blob.size > BEGINNING).then_some(0..BEGINNING);
         let reader = self.repository()?.read_blob(&blob, range);
         let reader = reader.map_err(|error| outage(&error))?;
-        let mut head = Vec::new();
-        let mut limited = io::Read::take(reader.bytes, BEGINNING);
         // What is wrong about the blob is told when it is fetched as a whole.
-        let read = io::Read::read_to_end(&mut limited, &mut head);
-        read.map_err(|error| match error.downcast::<RegistryError>() {
-            Ok(error) => outage(&error),
-            Err(error) => self.damaged(&format!("its layer cannot be read: {error}")),
-        })?;
+        let head = reader.up_to(BEGINNING);
+        let head = head.map_err(|error| self.unread("its layer", error))?;
         let has_disk = container::begins_with_disk(&head);
         let _ = kept.keep_has_disk(&layer.diff_id, has_disk);
         Ok(has_disk)

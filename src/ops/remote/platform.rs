@@ -1,19 +1,10 @@
-//! Which of the images in an index is for a machine.
+//! Whether what is there is for the machine that an image is built for.
 
 use crate::plan::PinError;
 use crate::registry::{Descriptor, Index, Platform};
-use crate::share::foreign;
 
-/// Go's names of the architectures that machines have.
-fn go_architecture(architecture: &str) -> &str {
-    match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-/// The descriptor in an index that is for an architecture: the one that asks for the least of the processor.
+/// The descriptor in an index that is for an architecture. The only one of an index may keep silent about that, as
+/// those of some tools do: then the config tells.
 ///
 /// # Errors
 /// There is none: those that there are are named.
@@ -23,38 +14,10 @@ pub(super) fn choose<'a>(index: &'a Index, architecture: &str) -> Result<&'a Des
     {
         return Ok(only);
     }
-    // Of podman's machines there are several for one platform.
-    if let Some(machine) = foreign::choose(index, architecture)
-        && machine.annotations.contains_key("disktype")
-    {
-        return Ok(machine);
-    }
-    let wanted = go_architecture(architecture);
-    let with_platform = |one: &'a Descriptor| Some((one, one.platform.as_ref()?));
-    let mut fitting: Vec<_> = index
-        .manifests
-        .iter()
-        .filter_map(with_platform)
-        .filter(|(_, platform)| platform.os == "linux" && platform.architecture == wanted)
-        .collect();
-    // Sorting keeps the order of equal ones.
-    fitting.sort_by_key(|(_, platform)| rank(platform));
-    if let Some((one, _)) = fitting.first() {
-        return Ok(one);
-    }
-    let mut there: Vec<String> = index
-        .manifests
-        .iter()
-        .filter_map(|one| one.platform.as_ref())
-        // Attestations have a place in the index and are no images.
-        .filter(|platform| platform.os != "unknown")
-        .map(shown)
-        .collect();
-    there.sort();
-    there.dedup();
-    Err(PinError {
-        message: format!("it has no image for linux/{wanted}"),
-        help: Some(match there.as_slice() {
+    let wanted = Platform::linux(architecture);
+    index.choose(&wanted).ok_or_else(|| PinError {
+        message: format!("it has no image for {wanted}"),
+        help: Some(match index.platforms().as_slice() {
             [] => "its index names no platform".to_owned(),
             there => format!("there are images for {}", there.join(", ")),
         }),
@@ -62,34 +25,17 @@ pub(super) fn choose<'a>(index: &'a Index, architecture: &str) -> Result<&'a Des
     })
 }
 
-/// The usual variant first: 64-bit ARM is always at least v8, and amd64 at least v1.
-fn rank(platform: &Platform) -> (bool, Option<&str>) {
-    let variant = platform.variant.as_deref();
-    let variant = variant.filter(|variant| !matches!(*variant, "" | "v8" | "v1"));
-    (variant.is_some(), variant)
-}
-
-fn shown(platform: &Platform) -> String {
-    let Platform {
-        architecture, os, ..
-    } = platform;
-    match platform.variant.as_deref() {
-        None | Some("") => format!("{os}/{architecture}"),
-        Some(variant) => format!("{os}/{architecture}/{variant}"),
-    }
-}
-
 /// Looks whether a config is for an architecture. What it does not say is as good as right.
 ///
 /// # Errors
 /// It is for another one.
 pub(super) fn check(own: &str, os: &str, architecture: &str) -> Result<(), PinError> {
-    let wanted = go_architecture(architecture);
-    if (own.is_empty() || own == wanted) && (os.is_empty() || os == "linux") {
+    let wanted = Platform::linux(architecture);
+    if (own.is_empty() || own == wanted.architecture) && (os.is_empty() || os == wanted.os) {
         return Ok(());
     }
     Err(PinError {
-        message: format!("it is for {os}/{own}, not for linux/{wanted}"),
+        message: format!("it is for {os}/{own}, not for {wanted}"),
         help: Some("start from an image of the same architecture".to_owned()),
         outage: false,
     })
@@ -98,51 +44,54 @@ pub(super) fn check(own: &str, os: &str, architecture: &str) -> Result<(), PinEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::{Blob, media};
 
-    fn index(platforms: &[(&str, &str, Option<&str>)]) -> Index {
-        let manifests = platforms.iter().enumerate().map(|(number, platform)| {
-            serde_json::json!({
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": format!("sha256:{number:064}"),
-                "size": number,
-                "platform": {
-                    "os": platform.0, "architecture": platform.1, "variant": platform.2,
-                },
-            })
+    fn index(platforms: &[Option<(&str, &str, Option<&str>)>]) -> Index {
+        let manifests = platforms.iter().map(|platform| {
+            let mut one = Descriptor::new(media::MANIFEST, &Blob::of(b""));
+            one.platform = platform.map(|(os, architecture, variant)| Platform {
+                architecture: architecture.to_owned(),
+                os: os.to_owned(),
+                variant: variant.map(str::to_owned),
+            });
+            one
         });
-        let manifests: Vec<_> = manifests.collect();
-        serde_json::from_value(serde_json::json!({ "schemaVersion": 2, "manifests": manifests }))
-            .unwrap()
-    }
-
-    fn chosen(platforms: &[(&str, &str, Option<&str>)], architecture: &str) -> Result<u64, String> {
-        match choose(&index(platforms), architecture) {
-            Ok(descriptor) => Ok(descriptor.size),
-            Err(error) => Err(format!(
-                "{error}; {}",
-                error.help.as_deref().unwrap_or_default()
-            )),
+        Index {
+            schema_version: 2,
+            media_type: None,
+            artifact_type: None,
+            manifests: manifests.collect(),
+            annotations: Default::default(),
         }
     }
 
+    fn refused(index: &Index) -> String {
+        let error = choose(index, "x86_64").unwrap_err();
+        format!("{error}; {}", error.help.as_deref().unwrap_or_default())
+    }
+
     #[test]
-    fn the_platform_of_the_machine_is_chosen() {
-        let all = [
-            ("windows", "amd64", None),
-            ("linux", "arm", Some("v7")),
-            ("linux", "amd64", Some("v3")),
-            ("linux", "amd64", None),
-            ("linux", "arm64", Some("v8")),
-            ("unknown", "unknown", None),
-        ];
-        assert_eq!(chosen(&all, "x86_64"), Ok(3));
-        assert_eq!(chosen(&all, "aarch64"), Ok(4));
-        assert_eq!(chosen(&all[..3], "x86_64"), Ok(2), "better than none");
+    fn what_there_is_is_told_when_nothing_is_for_the_machine() {
+        let others = index(&[
+            Some(("linux", "arm64", Some("v8"))),
+            Some(("unknown", "unknown", None)),
+        ]);
+        assert!(choose(&others, "aarch64").is_ok());
         assert_eq!(
-            chosen(&all[4..], "x86_64"),
-            Err("it has no image for linux/amd64; there are images for linux/arm64/v8".to_owned())
+            refused(&others),
+            "it has no image for linux/amd64; there are images for linux/arm64/v8"
         );
-        assert!(chosen(&[], "x86_64").is_err());
+    }
+
+    #[test]
+    fn an_index_may_keep_silent_about_its_only_manifest() {
+        assert!(choose(&index(&[None]), "x86_64").is_ok());
+        for silent in [&index(&[]), &index(&[None, None])] {
+            assert_eq!(
+                refused(silent),
+                "it has no image for linux/amd64; its index names no platform"
+            );
+        }
     }
 
     #[test]

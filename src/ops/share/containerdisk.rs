@@ -4,7 +4,7 @@ use super::super::{Context, Error, Failure, images};
 use super::push::{PushImage, PushedImage, is_index, tag};
 use crate::event::Event;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
-use crate::share::containerdisk::{ContainerDiskError, ContainerDiskOptions, containerdisk};
+use crate::share::containerdisk::{ContainerDiskError, containerdisk};
 
 /// Pushes an image of the store as an ordinary container image with its disk.
 ///
@@ -23,14 +23,16 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
             help: Some("push the containerdisk under another tag".to_owned()),
         });
     }
-    let making = ContainerDiskOptions {
-        annotations: options.annotations.clone(),
-        ..ContainerDiskOptions::default()
-    };
     let directory = context.home.downloads();
     std::fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
     let interrupt = &context.interrupt;
-    let made = containerdisk(&store, &found.config, &making, &directory, interrupt);
+    let made = containerdisk(
+        &store,
+        &found.config,
+        &options.annotations,
+        &directory,
+        interrupt,
+    );
     let made = made.map_err(|error| match error {
         ContainerDiskError::Store(error) => Error::Store(error),
         ContainerDiskError::Interrupted => Error::Interrupted,

@@ -26,20 +26,6 @@ pub(super) fn sharing<'a>(context: &'a Context, store: &'a Store) -> Sharing<'a>
     }
 }
 
-/// An architecture of images as registries have it.
-pub(super) fn platform(architecture: &str) -> Platform {
-    let architecture = match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    Platform {
-        architecture: architecture.to_owned(),
-        os: "linux".to_owned(),
-        variant: None,
-    }
-}
-
 /// A platform as users write it: `linux/amd64`, `amd64`, `x86_64`, `linux/arm/v7`.
 ///
 /// # Errors
@@ -64,7 +50,7 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
     Ok(Platform {
         os: os.to_owned(),
         variant: variant.map(str::to_owned),
-        ..platform(architecture)
+        ..Platform::linux(architecture)
     })
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::{platform, sharing};
+use super::sharing;
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
@@ -103,7 +103,7 @@ fn one(
 ) -> Result<PulledImage, Error> {
     let store = context.store()?;
     let sharing = sharing(context, &store);
-    let host = || platform(std::env::consts::ARCH);
+    let host = || Platform::linux(std::env::consts::ARCH);
     let platform = options.platform.clone().unwrap_or_else(host);
     let found = sharing
         .find(repository, version, &platform)?
@@ -138,14 +138,14 @@ fn one(
         }
     };
     let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
-    let is_for = super::platform(&config.template.architecture);
+    let is_for = Platform::linux(&config.template.architecture);
     if let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed)
         && wanted.architecture != is_for.architecture
     {
         return Err(ShareError::Platform {
             place: name.to_owned(),
-            platform: format!("{}/{}", wanted.os, wanted.architecture),
-            there: vec![format!("{}/{}", is_for.os, is_for.architecture)],
+            platform: wanted.to_string(),
+            there: vec![is_for.to_string()],
         }
         .into());
     }

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use super::super::images::{self, FoundImage};
 use super::super::{Context, Error};
-use super::{platform, sharing};
+use super::sharing;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::image::ImageConfig;
-use crate::registry::{Descriptor, Location, Parsed, Repository, Version, media, parse_manifest};
+use crate::registry::{
+    Descriptor, Location, Parsed, Platform, Repository, Version, media, parse_manifest,
+};
 use crate::share::{Bundle, IMAGE, LAYERS, PushOptions, Target};
 use crate::store::Store;
 
@@ -97,15 +99,14 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
         }
         _ => None,
     };
+    let platform = Platform::linux(&found.config.template.architecture);
     let push = PushOptions {
         target: match index {
             Some(_) => Target::Digest,
             None => target,
         },
         full: options.full,
-        index: index
-            .clone()
-            .map(|version| (version, platform(&found.config.template.architecture))),
+        index: index.clone().map(|version| (version, platform.clone())),
         name: options.image.clone(),
     };
     let pushed = sharing.push(&*repository, &bundle, &push)?;
@@ -113,7 +114,7 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     if let Some(version) = index {
         let mut manifest = Descriptor::new(media::MANIFEST, &pushed.manifest);
         manifest.artifact_type = Some(IMAGE.to_owned());
-        manifest.platform = Some(platform(&found.config.template.architecture));
+        manifest.platform = Some(platform);
         digest = sharing.index(&*repository, &version, manifest)?;
     }
     repository.finish()?;

@@ -15,14 +15,10 @@ pub use find::{FindDiskError, FoundDisk, find_disk};
 use serde::Deserialize;
 
 use crate::disk::Format;
-use crate::registry::{Blob, Descriptor, Index, Manifest, media};
+use crate::registry::{Blob, Descriptor, Manifest, media};
 
 /// The annotation with a file's name.
 const TITLE: &str = "org.opencontainers.image.title";
-/// The annotation of podman's with the kind of machine.
-const DISK_TYPE: &str = "disktype";
-/// Kinds of machines by how well their disks suit: qcow2, raw, VHDX.
-const DISK_TYPES: [&str; 3] = ["qemu", "applehv", "hyperv"];
 /// What artifacts of vmfab's begin with.
 const OURS: &str = "application/vnd.vmfab.";
 
@@ -101,32 +97,6 @@ pub fn what(manifest: &Manifest, config: Option<&[u8]>) -> What {
         },
         (Some(_), more) => What::Other(format!("an artifact with {} disks", more + 1)),
     }
-}
-
-/// The manifest of an index for a machine of this architecture, `x86_64` or `aarch64`; of several, the one whose disk
-/// suits best.
-#[must_use]
-pub fn choose<'a>(index: &'a Index, architecture: &str) -> Option<&'a Descriptor> {
-    let go = match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let suits = |one: &&Descriptor| {
-        one.platform.as_ref().is_some_and(|platform| {
-            let own = platform.architecture.as_str();
-            (own == go || own == architecture) && platform.os == "linux"
-        })
-    };
-    let rank = |one: &&Descriptor| match one.annotations.get(DISK_TYPE) {
-        None => 0,
-        Some(own) => DISK_TYPES
-            .iter()
-            .position(|known| known == own)
-            .map_or(DISK_TYPES.len() + 1, |place| place + 1),
-    };
-    // Of equal ones the first.
-    index.manifests.iter().filter(suits).min_by_key(rank)
 }
 
 /// For messages: text of others', without what a terminal could take for a command.
@@ -230,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::digest::Sha256;
-    use crate::registry::{Parsed, Platform, parse_manifest};
+    use crate::registry::{Parsed, parse_manifest};
 
     fn layer(media_type: &str, title: &str) -> Descriptor {
         let blob = Blob {
@@ -374,46 +344,6 @@ mod tests {
         let config = "application/vnd.vmfab.image.config.v1+json";
         let ours = manifest(None, config, &[]);
         assert_eq!(what(&ours, None), What::Vmfab(config.to_owned()));
-    }
-
-    #[test]
-    fn the_disk_that_suits_is_chosen() {
-        let entry = |architecture: &str, os: &str, disk_type: &str| {
-            let mut entry = layer(media::MANIFEST, "");
-            entry.platform = Some(Platform {
-                architecture: architecture.to_owned(),
-                os: os.to_owned(),
-                variant: None,
-            });
-            if !disk_type.is_empty() {
-                let annotation = (DISK_TYPE.to_owned(), disk_type.to_owned());
-                entry.annotations.extend([annotation]);
-            }
-            entry
-        };
-        let index = |manifests: Vec<Descriptor>| Index {
-            schema_version: 2,
-            media_type: None,
-            artifact_type: None,
-            manifests,
-            annotations: Default::default(),
-        };
-        let podman = index(vec![
-            entry("x86_64", "linux", "wsl"),
-            entry("x86_64", "linux", "hyperv"),
-            entry("aarch64", "linux", "qemu"),
-            entry("x86_64", "linux", "applehv"),
-            entry("x86_64", "linux", "qemu"),
-        ]);
-        assert_eq!(choose(&podman, "x86_64"), podman.manifests.last());
-        assert_eq!(choose(&podman, "aarch64"), podman.manifests.get(2));
-        let usual = index(vec![
-            entry("unknown", "unknown", ""),
-            entry("amd64", "windows", ""),
-            entry("amd64", "linux", ""),
-        ]);
-        assert_eq!(choose(&usual, "x86_64"), usual.manifests.last());
-        assert_eq!(choose(&usual, "aarch64"), None);
     }
 
     proptest! {

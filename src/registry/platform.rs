@@ -1,0 +1,268 @@
+//! What an image is for, and which one of an index is for a platform. Pure.
+
+use std::fmt;
+
+use super::model::{Descriptor, Index, Platform};
+
+/// podman's annotation with the monitor that the disk of a virtual machine is for.
+const DISK_TYPE: &str = "disktype";
+/// Monitors by how well their disks suit QEMU: qcow2, raw, VHDX.
+const DISK_TYPES: [&str; 3] = ["qemu", "applehv", "hyperv"];
+
+impl Platform {
+    /// Linux on an architecture, which is called as Go calls it or as `uname` does.
+    #[must_use]
+    pub fn linux(architecture: &str) -> Self {
+        Self {
+            architecture: go_name(architecture).to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+        }
+    }
+
+    /// Whether what is for this platform is for the wanted one. A variant counts only when one is wanted.
+    fn fits(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && go_name(&self.architecture) == go_name(&wanted.architecture)
+            && (wanted.variant.is_none() || self.variant == wanted.variant)
+    }
+
+    /// The usual variant first, as it asks for the least: 64-bit ARM is always at least v8, and amd64 at least v1.
+    fn variant_rank(&self) -> (bool, Option<&str>) {
+        let variant = self.variant.as_deref();
+        let variant = variant.filter(|variant| !matches!(*variant, "" | "v8" | "v1"));
+        (variant.is_some(), variant)
+    }
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match self.variant.as_deref() {
+            None | Some("") => Ok(()),
+            Some(variant) => write!(f, "/{variant}"),
+        }
+    }
+}
+
+impl Index {
+    /// The manifest for a platform. Of several the one whose disk suits QEMU best, then that of the usual variant,
+    /// then the first.
+    #[must_use]
+    pub fn choose(&self, wanted: &Platform) -> Option<&Descriptor> {
+        let fitting = self.manifests.iter().filter_map(|one| {
+            let platform = one.platform.as_ref()?;
+            platform.fits(wanted).then_some((one, platform))
+        });
+        let best = fitting.min_by_key(|(one, platform)| (disk_rank(one), platform.variant_rank()));
+        best.map(|(one, _)| one)
+    }
+
+    /// The platforms that there are images for, sorted, for messages.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<String> {
+        let all = self.manifests.iter();
+        let mut names: Vec<String> = all
+            .filter_map(|one| one.platform.as_ref())
+            // Attestations have a place in the index and are no images.
+            .filter(|platform| platform.os != "unknown")
+            .map(Platform::to_string)
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Go's name of an architecture, as the specification wants it; podman's machines have `uname`'s.
+fn go_name(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// How well the disk suits QEMU. What says nothing of a monitor is not made for another one.
+fn disk_rank(descriptor: &Descriptor) -> usize {
+    match descriptor.annotations.get(DISK_TYPE) {
+        None => 0,
+        Some(own) => DISK_TYPES
+            .iter()
+            .position(|known| known == own)
+            .unwrap_or(DISK_TYPES.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::{Blob, media};
+
+    /// A manifest for `OS/ARCHITECTURE[/VARIANT]`, with a kind of machine or without one.
+    fn entry(platform: &str, disk_type: &str) -> Descriptor {
+        let mut entry = Descriptor::new(media::MANIFEST, &Blob::of(platform.as_bytes()));
+        entry.platform = Some(parsed(platform));
+        if !disk_type.is_empty() {
+            let annotation = (DISK_TYPE.to_owned(), disk_type.to_owned());
+            entry.annotations.extend([annotation]);
+        }
+        entry
+    }
+
+    fn parsed(platform: &str) -> Platform {
+        let parts: Vec<&str> = platform.split('/').collect();
+        Platform {
+            os: parts[0].to_owned(),
+            architecture: parts[1].to_owned(),
+            variant: parts.get(2).map(|&variant| variant.to_owned()),
+        }
+    }
+
+    fn index(manifests: Vec<Descriptor>) -> Index {
+        Index {
+            schema_version: 2,
+            media_type: None,
+            artifact_type: None,
+            manifests,
+            annotations: Default::default(),
+        }
+    }
+
+    fn of_platforms(platforms: &[&str]) -> Index {
+        index(platforms.iter().map(|one| entry(one, "")).collect())
+    }
+
+    /// Which one of an index is chosen, by its number.
+    fn chosen(index: &Index, wanted: &str) -> Option<usize> {
+        let chosen = index.choose(&parsed(wanted))?;
+        let at = |one: &Descriptor| std::ptr::eq(one, chosen);
+        index.manifests.iter().position(at)
+    }
+
+    #[test]
+    fn platforms_as_people_write_them() {
+        for platform in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(parsed(platform).to_string(), platform);
+        }
+        assert_eq!(parsed("linux/arm64/").to_string(), "linux/arm64");
+        assert_eq!(Platform::linux("x86_64").to_string(), "linux/amd64");
+        assert_eq!(Platform::linux("aarch64").to_string(), "linux/arm64");
+        assert_eq!(Platform::linux("arm64").to_string(), "linux/arm64");
+        assert_eq!(Platform::linux("s390x").to_string(), "linux/s390x");
+    }
+
+    #[test]
+    fn the_platform_of_the_machine_is_chosen() {
+        let all = [
+            "windows/amd64",
+            "linux/arm/v7",
+            "linux/amd64/v3",
+            "linux/amd64",
+            "linux/arm64/v8",
+            "unknown/unknown",
+        ];
+        let index = of_platforms(&all);
+        assert_eq!(chosen(&index, "linux/amd64"), Some(3));
+        assert_eq!(chosen(&index, "linux/x86_64"), Some(3));
+        assert_eq!(chosen(&index, "linux/aarch64"), Some(4));
+        assert_eq!(chosen(&index, "linux/arm"), Some(1));
+        assert_eq!(chosen(&index, "windows/amd64"), Some(0));
+        assert_eq!(chosen(&index, "linux/riscv64"), None);
+        let unusual = of_platforms(&all[..3]);
+        assert_eq!(chosen(&unusual, "linux/amd64"), Some(2), "better than none");
+        assert_eq!(chosen(&of_platforms(&[]), "linux/amd64"), None);
+    }
+
+    #[test]
+    fn of_the_variants_the_usual_one_is_chosen() {
+        let index = of_platforms(&["linux/arm64/v9", "linux/arm64/v8", "linux/arm64"]);
+        assert_eq!(chosen(&index, "linux/arm64"), Some(1), "the first");
+        let index = of_platforms(&["linux/arm/v7", "linux/arm/v6", "linux/arm/v6"]);
+        assert_eq!(chosen(&index, "linux/arm"), Some(1), "the least");
+    }
+
+    #[test]
+    fn a_variant_that_is_wanted_must_be_there() {
+        let index = of_platforms(&["linux/arm/v6", "linux/arm/v7", "linux/arm64"]);
+        assert_eq!(chosen(&index, "linux/arm/v7"), Some(1));
+        assert_eq!(chosen(&index, "linux/arm/v5"), None);
+        assert_eq!(chosen(&index, "linux/arm64/v8"), None);
+    }
+
+    #[test]
+    fn the_disk_that_suits_is_chosen() {
+        let podman = [
+            ("linux/x86_64", "wsl"),
+            ("linux/x86_64", "hyperv"),
+            ("linux/aarch64", "qemu"),
+            ("linux/x86_64", "applehv"),
+            ("linux/x86_64", "qemu"),
+        ];
+        let podman = index(podman.map(|(one, kind)| entry(one, kind)).to_vec());
+        assert_eq!(chosen(&podman, "linux/amd64"), Some(4));
+        assert_eq!(chosen(&podman, "linux/arm64"), Some(2));
+        let without = |last: usize| index(podman.manifests[..last].to_vec());
+        assert_eq!(chosen(&without(4), "linux/amd64"), Some(3));
+        assert_eq!(chosen(&without(3), "linux/amd64"), Some(1));
+        assert_eq!(chosen(&without(1), "linux/amd64"), Some(0));
+        let mixed = [
+            ("linux/amd64", "hyperv"),
+            ("linux/amd64/v3", "qemu"),
+            ("linux/amd64", ""),
+            ("linux/amd64", "qemu"),
+        ];
+        let mixed = index(mixed.map(|(one, kind)| entry(one, kind)).to_vec());
+        assert_eq!(chosen(&mixed, "linux/amd64"), Some(2));
+        let monitor_first = index(mixed.manifests[..2].to_vec());
+        assert_eq!(chosen(&monitor_first, "linux/amd64"), Some(1));
+    }
+
+    #[test]
+    fn what_has_no_platform_is_for_none() {
+        let mut silent = of_platforms(&["linux/amd64"]);
+        silent.manifests[0].platform = None;
+        assert_eq!(chosen(&silent, "linux/amd64"), None);
+        assert!(silent.platforms().is_empty());
+    }
+
+    #[test]
+    fn platforms_for_messages() {
+        let index = of_platforms(&[
+            "windows/amd64",
+            "unknown/unknown",
+            "linux/arm64/v8",
+            "linux/amd64",
+            "linux/amd64",
+        ]);
+        assert_eq!(
+            index.platforms(),
+            ["linux/amd64", "linux/arm64/v8", "windows/amd64"]
+        );
+        assert!(of_platforms(&["unknown/unknown"]).platforms().is_empty());
+    }
+
+    proptest! {
+        /// Sorting keeps the order of equal ones, and so does the choice.
+        #[test]
+        fn the_choice_is_the_first_of_what_is_sorted(
+            manifests in prop::collection::vec(
+                ("(linux|windows)/(amd64|x86_64|arm)(/v[1-3])?", "(qemu|applehv|hyperv|wsl)?"),
+                0..8,
+            ),
+            wanted in "linux/(amd64|arm)(/v[1-3])?",
+        ) {
+            let entries = manifests.iter().map(|(platform, kind)| entry(platform, kind));
+            let index = index(entries.collect());
+            let wanted_platform = parsed(&wanted);
+            let mut fitting: Vec<(usize, &Descriptor)> = index.manifests.iter().enumerate().collect();
+            fitting.retain(|(_, one)| one.platform.as_ref().is_some_and(|p| p.fits(&wanted_platform)));
+            fitting.sort_by_key(|(_, one)| one.platform.as_ref().map(Platform::variant_rank));
+            fitting.sort_by_key(|(_, one)| disk_rank(one));
+            prop_assert_eq!(chosen(&index, &wanted), fitting.first().map(|(at, _)| *at));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The index of several platforms under a tag.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{ShareError, Sharing};
+use crate::http::sleep;
+use crate::registry::{
+    Blob, Descriptor, Index, Parsed, Repository, Version, media, parse_manifest,
+};
+
+/// How often an index is written when others write it, too, and how long between.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Sharing<'_> {
+    /// Puts a manifest into the index under a tag, beside those for other platforms; what else was under the tag is
+    /// replaced. Gives the index.
+    ///
+    /// # Errors
+    /// The repository fails.
+    pub fn index(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        manifest: Descriptor,
+    ) -> Result<Blob, ShareError> {
+        // Another one may be doing the same for another platform: registries know no "only if nobody was before".
+        for _ in 0..TRIES {
+            let blob = self.index_once(repository, version, &manifest)?;
+            let there = repository.manifest(version)?;
+            let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
+            match parsed {
+                Some(Ok(Parsed::Index(index))) if index.manifests.contains(&manifest) => {
+                    return Ok(blob);
+                }
+                _ if !sleep(PAUSE, self.interrupt) => return Err(ShareError::Interrupted),
+                _ => {}
+            }
+        }
+        Err(ShareError::invalid(
+            &repository.name(),
+            format!("the index {version}"),
+            "is changed by others all the time: push again",
+        ))
+    }
+
+    fn index_once(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        manifest: &Descriptor,
+    ) -> Result<Blob, ShareError> {
+        let mut manifests = Vec::new();
+        let mut annotations = BTreeMap::new();
+        if let Some(fetched) = repository.manifest(version)?
+            && let Ok(Parsed::Index(index)) = parse_manifest(&fetched.bytes, &fetched.media_type)
+        {
+            manifests = index.manifests;
+            annotations = index.annotations;
+        }
+        manifests.retain(|other| other.platform != manifest.platform);
+        manifests.push(manifest.clone());
+        manifests.sort_by(|a, b| a.platform.cmp(&b.platform));
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(media::INDEX.to_owned()),
+            artifact_type: None,
+            manifests,
+            annotations,
+        };
+        let bytes = index.to_bytes();
+        repository.put_manifest(version, media::INDEX, &bytes)?;
+        Ok(Blob::of(&bytes))
+    }
+}
