@@ -388,13 +388,20 @@ fn it_is_a_first_boot(bench: &Bench, last: &ObjectRef) {
     assert_eq!(how, "did not end: the machine's kernel panicked");
     assert!(tail.join("\n").contains("Kernel panic"), "{tail:?}");
 
-    for process in bench.processes() {
+    let processes = bench.processes();
+    let directory = fs::read_link(format!("/proc/{}/cwd", processes[0].as_raw_pid())).unwrap();
+    for process in processes {
         kill_process(process, Signal::KILL).unwrap();
     }
-    let (result, _) = patient.run(&mut session, "true");
-    let (how, _) = command_error(result);
+    let how_it_ends = |session: &mut _| command_error(patient.run(session, "true").0).0;
+    // It is still the panic that came first.
     assert_eq!(
-        how,
+        how_it_ends(&mut session),
+        "did not end: the machine's kernel panicked"
+    );
+    fs::write(directory.join("console.log"), "").unwrap();
+    assert_eq!(
+        how_it_ends(&mut session),
         "did not end: the machine was switched off, or lost its QEMU"
     );
     // It is of no use to anybody.

@@ -84,25 +84,27 @@ fn watch(machine: &Machine, user: &Interrupt, done: &Interrupt) -> Option<Troubl
         if done.requested() {
             return None;
         }
-        if let Some(console) = &mut console
-            && console.look().is_ok()
-            && console.panicked()
-        {
-            return Some(Trouble::Panic);
-        }
-        if matches!(machine.has_qemu(), Ok(false)) {
-            return Some(Trouble::Ended);
+        let trouble = look_with(machine, console.as_mut());
+        if trouble.is_some() {
+            return trouble;
         }
     }
 }
 
 /// Looks once.
 fn look(machine: &Machine) -> Option<Trouble> {
-    if matches!(machine.has_qemu(), Ok(false)) {
-        return Some(Trouble::Ended);
+    look_with(machine, Watcher::new(&machine.console_log()).ok().as_mut())
+}
+
+/// Looks once, at what is new on the console. A guest that panicked may have ended its QEMU by that.
+fn look_with(machine: &Machine, console: Option<&mut Watcher>) -> Option<Trouble> {
+    let ended = matches!(machine.has_qemu(), Ok(false));
+    let panicked = console.is_some_and(|console| console.look().is_ok() && console.panicked());
+    match (panicked, ended) {
+        (true, _) => Some(Trouble::Panic),
+        (false, true) => Some(Trouble::Ended),
+        (false, false) => None,
     }
-    let mut console = Watcher::new(&machine.console_log()).ok()?;
-    (console.look().is_ok() && console.panicked()).then_some(Trouble::Panic)
 }
 
 impl Trouble {
