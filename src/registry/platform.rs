@@ -24,14 +24,19 @@ impl Platform {
     fn fits(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && go_name(&self.architecture) == go_name(&wanted.architecture)
-            && (wanted.variant.is_none() || self.variant == wanted.variant)
+            && (wanted.variant.is_none() || self.more_than_usual() == wanted.more_than_usual())
     }
 
-    /// The usual variant first, as it asks for the least: 64-bit ARM is always at least v8, and amd64 at least v1.
-    fn variant_rank(&self) -> (bool, Option<&str>) {
+    /// The variant, if it asks for more than every processor of the architecture has: 64-bit ARM is always at least v8, and
+    /// amd64 at least v1.
+    fn more_than_usual(&self) -> Option<&str> {
+        let usual = match go_name(&self.architecture) {
+            "arm64" => "v8",
+            "amd64" => "v1",
+            _ => "",
+        };
         let variant = self.variant.as_deref();
-        let variant = variant.filter(|variant| !matches!(*variant, "" | "v8" | "v1"));
-        (variant.is_some(), variant)
+        variant.filter(|variant| !variant.is_empty() && *variant != usual)
     }
 }
 
@@ -55,7 +60,8 @@ impl Index {
             let platform = one.platform.as_ref()?;
             platform.fits(wanted).then_some((one, platform))
         });
-        let best = fitting.min_by_key(|(one, platform)| (disk_rank(one), platform.variant_rank()));
+        let best =
+            fitting.min_by_key(|(one, platform)| (disk_rank(one), platform.more_than_usual()));
         best.map(|(one, _)| one)
     }
 
@@ -190,7 +196,15 @@ mod tests {
         let index = of_platforms(&["linux/arm/v6", "linux/arm/v7", "linux/arm64"]);
         assert_eq!(chosen(&index, "linux/arm/v7"), Some(1));
         assert_eq!(chosen(&index, "linux/arm/v5"), None);
-        assert_eq!(chosen(&index, "linux/arm64/v8"), None);
+        assert_eq!(chosen(&index, "linux/arm64/v9"), None);
+        let usual = of_platforms(&["linux/arm64/v9", "linux/arm64", "linux/amd64/v1"]);
+        assert_eq!(
+            chosen(&usual, "linux/arm64/v8"),
+            Some(1),
+            "it is the usual one"
+        );
+        assert_eq!(chosen(&usual, "linux/amd64/v1"), Some(2));
+        assert_eq!(chosen(&of_platforms(&["linux/arm"]), "linux/arm/v8"), None);
     }
 
     #[test]
@@ -260,7 +274,7 @@ mod tests {
             let wanted_platform = parsed(&wanted);
             let mut fitting: Vec<(usize, &Descriptor)> = index.manifests.iter().enumerate().collect();
             fitting.retain(|(_, one)| one.platform.as_ref().is_some_and(|p| p.fits(&wanted_platform)));
-            fitting.sort_by_key(|(_, one)| one.platform.as_ref().map(Platform::variant_rank));
+            fitting.sort_by_key(|(_, one)| one.platform.as_ref().and_then(Platform::more_than_usual));
             fitting.sort_by_key(|(_, one)| disk_rank(one));
             prop_assert_eq!(chosen(&index, &wanted), fitting.first().map(|(at, _)| *at));
         }
