@@ -76,7 +76,10 @@ impl CliError {
         }
         match &self.diagnostic {
             Some(inner) => text += &diagnostic::to_text(inner.as_ref(), look.color, look.width),
-            None => text += &format!("{error} {}\n", self.message),
+            None => {
+                let message: Vec<String> = self.message.lines().map(clean).collect();
+                let _ = writeln!(text, "{error} {}", message.join("\n"));
+            }
         }
         if let Some(command) = &self.details.command {
             push_block(&mut text, "command", &mut command.lines(), &faint);
@@ -92,7 +95,8 @@ impl CliError {
         // The text of a diagnostic has its help in it.
         let shown = self.diagnostic.is_none();
         for help in self.help.iter().filter(|_| shown) {
-            let _ = writeln!(text, "  {label} {}", help.replace('\n', "\n        "));
+            let lines: Vec<String> = help.lines().map(clean).collect();
+            let _ = writeln!(text, "  {label} {}", lines.join("\n        "));
         }
         text
     }
@@ -112,7 +116,7 @@ fn push_block(
     lines: &mut dyn Iterator<Item = &'_ str>,
     faint: &Style,
 ) {
-    let lines: Vec<_> = lines.collect();
+    let lines: Vec<_> = lines.map(clean).collect();
     let label = faint.apply_to(format!("{label}:"));
     if let [line] = lines.as_slice() {
         let _ = writeln!(text, "  {label} {line}");
@@ -120,7 +124,6 @@ fn push_block(
     }
     let _ = writeln!(text, "  {label}");
     for line in lines {
-        let line = clean(line);
         let _ = writeln!(text, "    {} {line}", faint.apply_to("|"));
     }
 }
@@ -254,6 +257,20 @@ mod tests {
         error: there is no image "dokcer"
           help: did you mean "docker"?
         "#);
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        let error = Error::Usage {
+            message: "there are images for \u{1b}[2Jlinux/\rx\nand".to_owned(),
+            help: Some("a\u{7}b\nc".to_owned()),
+        };
+        insta::assert_snapshot!(text(error), @"
+        error: there are images for linux/ x
+        and
+          help: a b
+                c
+        ");
     }
 
     #[test]
