@@ -111,7 +111,7 @@ fn one(
     let artifact = match found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
-            let own = last_part(repository);
+            let own = super::foreign::name(&last_part(repository));
             let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
             let tags = match tag {
                 Some(tag) => vec![format!("{own}-{tag}").parse()?],
