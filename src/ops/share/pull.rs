@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Manifest, Platform, Repository, Version};
 use crate::share::foreign::{self, What};
-use crate::share::{Artifact, IMAGE, RESULT_TAG, ShareError, Sharing};
+use crate::share::{Artifact, Found, IMAGE, RESULT_TAG, ShareError, Sharing};
 use crate::store::TagName;
 
 /// What to pull.
@@ -108,9 +108,11 @@ fn one(
     let found = sharing
         .find(repository, version, &platform)?
         .ok_or_else(|| missing(name, repository))?;
-    let artifact = match found.artifact {
+    let check = || fits(&sharing, repository, &found, options, name);
+    let artifact = match &found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
+            check()?;
             let own = super::foreign::name(&last_part(repository));
             let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
             let tags = match tag {
@@ -137,18 +139,8 @@ fn one(
             return Err(no_image(&options.from, name, &found.manifest));
         }
     };
-    let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
-    let is_for = super::platform(&config.template.architecture);
-    if let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed)
-        && wanted.architecture != is_for.architecture
-    {
-        return Err(ShareError::Platform {
-            place: name.to_owned(),
-            platform: format!("{}/{}", wanted.os, wanted.architecture),
-            there: vec![format!("{}/{}", is_for.os, is_for.architecture)],
-        }
-        .into());
-    }
+    check()?;
+    let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -178,6 +170,43 @@ fn one(
         tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         fetched,
     })
+}
+
+/// Looks whether what no index names is for the platform that is asked for. What is not told is as good as right.
+fn fits(
+    sharing: &Sharing<'_>,
+    repository: &dyn Repository,
+    found: &Found,
+    options: &PullOptions,
+    name: &str,
+) -> Result<(), Error> {
+    let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed) else {
+        return Ok(());
+    };
+    let told: Option<Platform> = match &found.artifact {
+        Some(artifact) => {
+            let config = ImageConfig::from_bytes(&sharing.config(repository, artifact)?).ok();
+            config.map(|config| platform(&config.template.architecture))
+        }
+        None => {
+            let config = sharing.config_of_others(repository, &found.manifest)?;
+            serde_json::from_slice(&config).ok()
+        }
+    };
+    let other = |told: &str, wanted: &str| !told.is_empty() && told != wanted;
+    match told {
+        Some(told)
+            if other(&told.os, &wanted.os) || other(&told.architecture, &wanted.architecture) =>
+        {
+            Err(ShareError::Platform {
+                place: name.to_owned(),
+                platform: format!("{}/{}", wanted.os, wanted.architecture),
+                there: vec![format!("{}/{}", told.os, told.architecture)],
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Brings an image into the store; tells how many bytes that took.
