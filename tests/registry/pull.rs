@@ -282,6 +282,38 @@ fn a_platform_of_a_containerdisk_is_that_of_its_config() {
 }
 
 #[test]
+fn a_tag_that_moves_to_another_image_is_told() {
+    let shelf = Shelf::new(1);
+    let (home, first) = (Home::new(), shelf.maker.tagged("web").unwrap());
+    let second = shelf.maker.image("web", &disk(2, MIB));
+    shelf.maker.push("@web", &shelf.at("2"));
+    let said = |words: &[&str]| {
+        let all = [&["pull"], words].concat();
+        home.run(&all).ends_with(0).stderr.replace("\n  │ ", " ")
+    };
+    let moved = |tag: &str, from: &str, to: &str| {
+        format!("@{tag} named {}, and names {} now", &from[..12], &to[..12])
+    };
+    for new in [&[][..], &["--tag", "@mine"]] {
+        let said = said(&[&[shelf.at("1").as_str()], new].concat());
+        assert!(!said.contains("named"), "{said}");
+    }
+    let at = shelf.at("2");
+    let text = said(&[&at, "-t", "@web", "-t", "new"]);
+    assert!(text.contains(&moved("web", &first, &second)), "{text}");
+    assert_eq!(text.matches("named").count(), 1, "{text}");
+    assert!(!said(&[&at]).contains("named"), "it names it already");
+    assert_eq!(home.tagged("mine"), Some(first));
+    // A disk of others, too.
+    let place = format!("oci:{}", home.path("web").display());
+    oras(&place, "1", &disk(3, MIB));
+    let text = said(&[&place]);
+    let third = home.tagged("web").unwrap();
+    assert!(text.contains(&moved("web", &second, &third)), "{text}");
+    assert!(!said(&[&place]).contains("named"));
+}
+
+#[test]
 fn accounts_are_needed_where_a_registry_wants_them() {
     let registry = Registry::with(&RegistryOptions {
         users: vec![("anna", "secret")],

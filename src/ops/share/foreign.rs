@@ -2,7 +2,7 @@
 
 use super::super::build::{self, BuildOptions};
 use super::super::{Context, Error, images};
-use super::pull::PulledImage;
+use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
 use crate::registry::{Location, Version};
 use crate::store::TagName;
@@ -38,13 +38,23 @@ pub(super) fn pull(
     let path = directory.path().join(format!("{own}.kdl"));
     let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(&from));
     std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    let named = match tags {
+        [] => vec![own.parse()?],
+        tags => tags.to_vec(),
+    };
     let options = BuildOptions {
         recipe: path.display().to_string(),
-        tags: tags.to_vec(),
+        tags: named.clone(),
         ..BuildOptions::default()
     };
+    let store = context.store()?;
+    let before = named.iter().map(|tag| store.tag(tag));
+    let before = before.collect::<Result<Vec<_>, _>>()?;
     let built = build::build(context, &options)?;
     let found = images::find(context, &built.image.to_string())?;
+    for (tag, before) in named.iter().zip(before) {
+        note_moved(context, tag, before, &found.image);
+    }
     Ok(PulledImage {
         image: found.image,
         name: own.to_owned(),

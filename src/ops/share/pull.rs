@@ -149,18 +149,11 @@ fn one(
     };
     tags.dedup();
     for tag in &tags {
-        match store.tag(tag)? {
-            Some(there) if there == image => continue,
-            Some(there) => context.emit(Event::Note {
-                message: format!(
-                    "{tag} named {}, and names {} now",
-                    there.short(),
-                    image.short()
-                ),
-            }),
-            None => {}
+        let before = store.tag(tag)?;
+        if before != Some(image) {
+            store.put_tag(tag, &image)?;
+            note_moved(context, tag, before, &image);
         }
-        store.put_tag(tag, &image)?;
     }
     Ok(PulledImage {
         image,
@@ -206,6 +199,21 @@ fn fits(
             .into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Says that a tag names another image than before.
+pub(super) fn note_moved(
+    context: &Context,
+    tag: &TagName,
+    before: Option<ObjectId>,
+    image: &ObjectId,
+) {
+    if let Some(before) = before.filter(|before| before != image) {
+        let (before, image) = (before.short(), image.short());
+        context.emit(Event::Note {
+            message: format!("{tag} named {before}, and names {image} now"),
+        });
     }
 }
 
