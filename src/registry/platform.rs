@@ -27,6 +27,15 @@ impl Platform {
             && (wanted.variant.is_none() || self.more_than_usual() == wanted.more_than_usual())
     }
 
+    /// Whether what says that it is for this platform is not for the wanted one. What it keeps silent about is as good as
+    /// right.
+    #[must_use]
+    pub fn is_other_than(&self, wanted: &Self) -> bool {
+        let other = |told: &str, wanted: &str| !told.is_empty() && told != wanted;
+        other(&self.os, &wanted.os)
+            || other(go_name(&self.architecture), go_name(&wanted.architecture))
+    }
+
     /// The variant, if it asks for more than every processor of the architecture has: 64-bit ARM is always at least v8, and
     /// amd64 at least v1.
     fn more_than_usual(&self) -> Option<&str> {
@@ -241,6 +250,24 @@ mod tests {
         silent.manifests[0].platform = None;
         assert_eq!(chosen(&silent, "linux/amd64"), None);
         assert!(silent.platforms().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_told_is_as_good_as_right() {
+        let wanted = parsed("linux/amd64");
+        for told in [
+            "linux/amd64",
+            "linux/x86_64",
+            "linux/amd64/v3",
+            "/amd64",
+            "linux/",
+            "/",
+        ] {
+            assert!(!parsed(told).is_other_than(&wanted), "{told}");
+        }
+        for told in ["linux/arm64", "/arm64", "freebsd/amd64", "freebsd/"] {
+            assert!(parsed(told).is_other_than(&wanted), "{told}");
+        }
     }
 
     #[test]

@@ -352,6 +352,93 @@ mod tests {
         assert_eq!(runs.len(), 2);
     }
 
+    fn with_runs(size: u64, counts: &[u32]) -> Listed {
+        let runs = counts.iter().map(|&count| Run {
+            hole: 0,
+            pack: 0,
+            first: 0,
+            count,
+        });
+        Listed {
+            id: ObjectId::new(id(1)),
+            content: Content::Runs {
+                size,
+                runs: runs.collect(),
+            },
+        }
+    }
+
+    #[test]
+    fn lists_of_too_many_chunks_are_refused() {
+        let of = |objects: &[&[u32]]| {
+            let objects: Vec<_> = objects.iter().map(|runs| with_runs(1, runs)).collect();
+            decode(&encode(&objects)).map(|_| ())
+        };
+        let most = MAX_CHUNKS as u32;
+        for fine in [&[&[most][..]][..], &[&[most - 1, 0]], &[&[1], &[most - 1]]] {
+            assert_eq!(of(fine), Ok(()), "{fine:?}");
+        }
+        for wrong in [
+            &[&[most + 1][..]][..],
+            &[&[most, 1]],
+            &[&[u32::MAX, u32::MAX]],
+            // Runs of nothing take memory, too.
+            &[&[most, 0]],
+            &[&[most], &[1]],
+        ] {
+            assert_eq!(of(wrong), Err("is a list of too many chunks"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn objects_that_are_too_large_are_refused() {
+        let inline = |length: u64| Listed {
+            id: ObjectId::new(id(1)),
+            content: Content::Inline(vec![7; length as usize]),
+        };
+        for fine in [with_runs(MAX_SIZE, &[1]), inline(MAX_INLINE)] {
+            assert_eq!(decode(&encode(std::slice::from_ref(&fine))), Ok(vec![fine]));
+        }
+        for wrong in [
+            with_runs(MAX_SIZE + 1, &[1]),
+            with_runs(u64::MAX, &[]),
+            inline(MAX_INLINE + 1),
+        ] {
+            assert!(decode(&encode(&[wrong])).is_err());
+        }
+    }
+
+    /// A compressed list that goes on like this after what all begin with.
+    fn beginning(rest: &[&[u8]]) -> Vec<u8> {
+        let head = [MAGIC, &VERSION.to_le_bytes()].concat();
+        let all = [&head[..], &rest.concat()].concat();
+        zstd::bulk::compress(&all, 1).unwrap()
+    }
+
+    #[test]
+    fn no_memory_is_taken_for_what_is_only_said() {
+        let id = [0; 32];
+        let mut many = Vec::new();
+        number(&mut many, u64::MAX);
+        for said in [
+            // Objects, runs, bytes.
+            beginning(&[&many]),
+            beginning(&[&[1], &id, &[1, 1], &many]),
+            beginning(&[&[1], &id, &[0], &many]),
+        ] {
+            assert!(decode(&said).is_err());
+        }
+        // The size of a frame is said in its header, too: here in eight bytes, without a checksum.
+        let head = |size: u64| [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &size.to_le_bytes()].concat();
+        assert_eq!(room(&head(1000)), 1000);
+        for size in [MAX_DECODED as u64 + 1, 1 << 50] {
+            assert_eq!(room(&head(size)), MAX_DECODED, "{size}");
+        }
+        let long = vec![0; MAX_DECODED + 1];
+        let error = decode(&zstd::bulk::compress(&long, 1).unwrap()).unwrap_err();
+        assert!(error.contains("cannot be decompressed"), "{error}");
+    }
+
     #[test]
     fn runs_that_lie_are_refused() {
         let (packs, _) = packs(&[vec![100; 4]]);

@@ -22,6 +22,8 @@ struct Memorised {
     sent: AtomicU64,
     given: AtomicU64,
     refuses_ranges: AtomicBool,
+    /// Somebody else's indexes: each takes the place of the next one that is put.
+    others: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Memorised {
@@ -71,7 +73,15 @@ impl Repository for Memorised {
         let mut manifests = self.manifests.lock().unwrap();
         manifests.insert(Version::Digest(fetched.digest), fetched.clone());
         manifests.insert(version.clone(), fetched);
-        Ok(())
+        drop(manifests);
+        let other = match media_type {
+            media::INDEX => self.others.lock().unwrap().pop(),
+            _ => None,
+        };
+        match other {
+            Some(other) => self.put_manifest(version, "", &other),
+            None => Ok(()),
+        }
     }
 
     fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError> {
@@ -456,4 +466,35 @@ fn an_index_has_an_image_for_each_platform() {
     let newer = add("amd64", 3);
     assert_eq!(found("amd64").unwrap().unwrap().digest, newer);
     assert_eq!(found("arm64").unwrap().unwrap().digest, arm);
+}
+
+#[test]
+fn an_index_that_two_write_at_once_has_the_images_of_both() {
+    let (one, repository) = (Home::new(), Memorised::default());
+    let tag = Version::Tag("multi".to_owned());
+    let descriptor = |name: &str, seed| {
+        let pushed = one.push(&repository, name, &[noise(seed, 300_000)]);
+        let mut descriptor = crate::registry::Descriptor::new(media::MANIFEST, &pushed.manifest);
+        descriptor.platform = Some(platform(name));
+        descriptor
+    };
+    let (amd, arm) = (descriptor("amd64", 1), descriptor("arm64", 2));
+    // The other one looked before this one wrote, and writes after it.
+    let others = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [arm],
+    });
+    let others = others.to_string().into_bytes();
+    repository.others.lock().unwrap().push(others.clone());
+    let told = one.sharing().index(&repository, &tag, amd.clone()).unwrap();
+    let there = repository.manifest(&tag).unwrap().unwrap();
+    assert_eq!(there.digest, told.digest);
+    let Parsed::Index(index) = parse_manifest(&there.bytes, media::INDEX).unwrap() else {
+        panic!("a manifest");
+    };
+    assert_eq!(index.manifests, [amd.clone(), arm]);
+    // Somebody who never ends.
+    *repository.others.lock().unwrap() = vec![others; 100];
+    let error = one.sharing().index(&repository, &tag, amd).unwrap_err();
+    assert!(error.to_string().contains("push again"), "{error}");
+    assert!(repository.others.lock().unwrap().len() > 90);
 }

@@ -3,12 +3,12 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use vmfab::registry::{Version, media};
+use vmfab::registry::{Descriptor, Repository, Version, media};
 
-use super::User;
 use super::cache::{Shop, right, warnings};
 use super::home::Home;
 use super::shelf::{descriptor, digits};
+use super::{User, bytes};
 use crate::support::proxy::Fault;
 
 /// Builds in a cold home with the cache: one warning with this part, and the right image. Tells how many steps ran.
@@ -164,6 +164,69 @@ fn results_of_other_actions_are_not_taken() {
     assert_eq!(shop.asks(&Home::new()).started(), [""; 0]);
 }
 
+/// What a result says.
+#[track_caller]
+fn told(repository: &dyn Repository, manifest: &Value) -> Value {
+    let config: Descriptor = serde_json::from_value(manifest["config"].clone()).unwrap();
+    let reader = repository.read_blob(&config.blob().unwrap(), None);
+    serde_json::from_slice(&super::read(reader.unwrap()).unwrap()).unwrap()
+}
+
+/// Lets a result say something else.
+#[track_caller]
+fn tell(repository: &dyn Repository, version: &Version, manifest: &Value, config: &[u8]) {
+    super::put(repository, config).unwrap();
+    let mut changed = manifest.clone();
+    changed["config"] = descriptor("application/vnd.vmfab.result.config.v1+json", config);
+    let bytes = changed.to_string().into_bytes();
+    repository
+        .put_manifest(version, media::MANIFEST, &bytes)
+        .unwrap();
+}
+
+#[test]
+fn results_that_say_nothing_are_built() {
+    let shop = Shop::new();
+    let right = right(&shop);
+    shop.fills(&Home::new(), "max");
+    shop.asks(&Home::new());
+    let tags = shop.tags_in_order();
+    let repository = User::new().open(&shop.registry.at("cache"));
+    let version = Version::tag(&tags[2]).unwrap();
+    let fetched = repository.manifest(&version).unwrap().unwrap();
+    let manifest: Value = serde_json::from_slice(&fetched.bytes).unwrap();
+    let told = told(&*repository, &manifest);
+    let with = |name: &str, value: Value| {
+        let mut changed = told.clone();
+        changed[name] = value;
+        changed.to_string().into_bytes()
+    };
+    for (config, part) in [
+        (with("outputs", json!({})), "is a result without outputs"),
+        (with("outputs", Value::Null), "is no result: "),
+        (with("outputs", json!({ "layer": 7 })), "is no result: "),
+        (with("action", json!("../key")), "is no result: "),
+        (b"no JSON".to_vec(), "is no result: "),
+        (Vec::new(), "is no result: "),
+        (bytes(3000, 1), "is no result: "),
+    ] {
+        tell(&*repository, &version, &manifest, &config);
+        let built = warns(&shop, &right, part);
+        assert!((1..9).contains(&built), "{built} steps");
+    }
+    // One of a later version is nobody's fault.
+    tell(
+        &*repository,
+        &version,
+        &manifest,
+        &with("version", json!(2)),
+    );
+    let home = Home::new();
+    let built = shop.asks(&home);
+    assert_eq!(warnings(&built), [""; 0]);
+    assert_eq!(built.image(), right);
+}
+
 #[test]
 fn outputs_that_nobody_has_are_built() {
     let shop = Shop::new();
@@ -176,24 +239,19 @@ fn outputs_that_nobody_has_are_built() {
         let version = Version::tag(&tags[number]).unwrap();
         let fetched = repository.manifest(&version).unwrap().unwrap();
         let manifest: Value = serde_json::from_slice(&fetched.bytes).unwrap();
-        let config: vmfab::registry::Descriptor =
-            serde_json::from_value(manifest["config"].clone()).unwrap();
-        let reader = repository.read_blob(&config.blob().unwrap(), None).unwrap();
-        let told: Value = serde_json::from_slice(&super::read(reader).unwrap()).unwrap();
+        let told = told(&*repository, &manifest);
         for content in [true, false] {
             let mut lie = told.clone();
             for output in lie["outputs"].as_object_mut().unwrap().values_mut() {
                 output["id"] = format!("{:064x}", 77 + number).into();
                 output["content"] = content.into();
             }
-            let lie = lie.to_string().into_bytes();
-            super::put(&*repository, &lie).unwrap();
-            let mut changed = manifest.clone();
-            changed["config"] = descriptor("application/vnd.vmfab.result.config.v1+json", &lie);
-            let bytes = changed.to_string().into_bytes();
-            repository
-                .put_manifest(&version, media::MANIFEST, &bytes)
-                .unwrap();
+            tell(
+                &*repository,
+                &version,
+                &manifest,
+                lie.to_string().as_bytes(),
+            );
             let home = Home::new();
             let built = shop.asks(&home);
             assert_eq!(built.image(), right, "{number} {content}");

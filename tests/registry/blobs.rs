@@ -152,6 +152,84 @@ fn refused_ranges_and_several_parts_give_the_whole() {
     }
 }
 
+/// Ways of a server not to give a part.
+const REFUSALS: [Fault; 2] = [
+    Fault::IgnoreRange,
+    Fault::Answer("416 X\r\ncontent-length: 0", b"", Some(0)),
+];
+
+#[test]
+fn where_the_beginning_is_refused_the_whole_comes_to_its_end() {
+    let content = bytes(5000, 12);
+    let (_registry, proxy) = lab(&content);
+    let repository = User::new().open(&proxy.at("a/b"));
+    for refusal in REFUSALS {
+        proxy.next("GET", "/blobs/", refusal.clone());
+        let reader = repository.read_blob(&blob(&content), Some(0..2000));
+        let reader = reader.unwrap();
+        assert_eq!(reader.start, 0, "{refusal:?}");
+        assert!(read(reader).unwrap() == content, "{refusal:?}");
+    }
+}
+
+#[test]
+fn who_asks_for_all_of_a_blob_asks_for_no_range() {
+    let content = bytes(5000, 13);
+    let (_registry, proxy) = lab(&content);
+    let repository = User::new().open(&proxy.at("a/b"));
+    let reader = repository.read_blob(&blob(&content), Some(0..5000));
+    assert!(read(reader.unwrap()).unwrap() == content);
+    let seen = proxy.seen();
+    let asked = seen.iter().filter(|seen| seen.path.contains("/blobs/"));
+    let ranges: Vec<&str> = asked.map(|seen| seen.header("range")).collect();
+    assert_eq!(ranges, [""]);
+}
+
+#[test]
+fn a_part_ends_where_it_should_when_the_whole_comes_after_a_cut() {
+    let content = bytes(1_000_000, 14);
+    let (_registry, proxy) = lab(&content);
+    let repository = User::new().open(&proxy.at("a/b"));
+    for refusal in REFUSALS {
+        for range in [0..800_000, 1000..800_000, 300_000..1_000_000] {
+            proxy.next("GET", "/blobs/", Fault::Cut(200_000));
+            proxy.next("GET", "/blobs/", refusal.clone());
+            let reader = repository.read_blob(&blob(&content), Some(range.clone()));
+            let reader = reader.unwrap();
+            assert_eq!(reader.start, range.start);
+            let (start, end) = (range.start as usize, range.end as usize);
+            assert!(
+                read(reader).unwrap() == content[start..end],
+                "{refusal:?} {range:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_part_that_does_not_end_is_an_error() {
+    let content = bytes(5000, 15);
+    let (_registry, proxy) = lab(&content);
+    let repository = User::new().open(&proxy.at("a/b"));
+    for (head, range) in [
+        (
+            "206 X\r\ncontent-range: bytes 0-9/5000\r\nconnection: close",
+            0..10,
+        ),
+        (
+            "206 X\r\ncontent-range: bytes 10-19/5000\r\ncontent-length: 16",
+            10..20,
+        ),
+    ] {
+        let surplus = Fault::Answer(head, b"xxxxxxxxxxxxxxxx", Some(1));
+        proxy.next("GET", "/blobs/", surplus);
+        let reader = repository.read_blob(&blob(&content), Some(range.clone()));
+        let error = read(reader.unwrap()).unwrap_err().to_string();
+        let expected = format!("goes on after byte {}", range.end);
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
 #[test]
 fn a_wrong_range_is_an_error() {
     let content = bytes(5000, 7);

@@ -128,6 +128,63 @@ fn an_image_that_is_a_disk_only_is_a_disk_to_start_from() {
     assert!(home.disk("web") == shelf.maker.disk("web"));
 }
 
+/// What makes each step of an image that starts so, by its plan.
+#[track_caller]
+fn planned(home: &Home, from: &str) -> Vec<String> {
+    home.recipe("web", from, "    run \"true\"");
+    let plan = home.json(&["plan", "web.kdl"]);
+    let steps = plan["steps"].as_array().unwrap().iter();
+    steps
+        .map(|step| {
+            format!(
+                "{}: {}",
+                step["builder"].as_str().unwrap(),
+                step["name"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn an_image_without_its_layers_is_a_disk_to_start_from() {
+    let registry = Registry::start();
+    publish(&registry, "first");
+    let (with, without) = (registry.at("team/base:1"), registry.at("team/bare:1"));
+    let layered = Home::new();
+    layered.pull(&with);
+    layered.run(&["push", "@base", &without]).ends_with(0);
+    let bare = Home::new();
+    bare.pull(&without);
+    assert_eq!(bare.tagged("base"), layered.tagged("base"), "one image");
+    let oci = |at: &str| format!("oci://{at}");
+    for (home, from) in [(&layered, "@base"), (&Home::new(), &oci(&with))] {
+        let steps = planned(home, from);
+        assert!(
+            steps.contains(&"run: web: run true".to_owned()),
+            "{from}: {steps:?}"
+        );
+    }
+    // Then its steps need a machine that is booted from it.
+    for (home, from) in [(&bare, "@base"), (&Home::new(), &oci(&without))] {
+        let steps = planned(home, from);
+        assert!(
+            steps.contains(&"guest: web: run true".to_owned()),
+            "{from}: {steps:?}"
+        );
+        assert!(
+            !steps.iter().any(|step| step.contains("layer")),
+            "{from}: {steps:?}"
+        );
+        assert!(
+            steps[0].starts_with("object: ") && steps[0].ends_with(": disk"),
+            "{steps:?}"
+        );
+    }
+    // When the layers come it is a tree.
+    bare.pull(&with);
+    assert!(planned(&bare, "@base").contains(&"run: web: run true".to_owned()));
+}
+
 #[test]
 fn a_base_whose_packs_are_garbled_is_refused() {
     let registry = Registry::start();

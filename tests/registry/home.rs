@@ -127,6 +127,21 @@ impl Home {
         image.to_string()
     }
 
+    /// Gives an image these layers. Gives its new id.
+    pub(super) fn layered(&self, tag: &str, layers: &[&[u8]]) -> String {
+        let store = self.store();
+        let tag = tag.parse().unwrap();
+        let image = store.tag(&tag).unwrap().expect("a tag");
+        let mut config: Value =
+            serde_json::from_slice(&store.read_object(&image).unwrap()).unwrap();
+        let layers = layers.iter().map(|layer| store.put(&mut &**layer).unwrap());
+        config["layers"] = json!(layers.collect::<Vec<_>>());
+        let config = ImageConfig::from_bytes(config.to_string().as_bytes()).unwrap();
+        let image = store.put_bytes(&config.to_bytes()).unwrap().id;
+        store.put_tag(&tag, &image).unwrap();
+        image.to_string()
+    }
+
     /// The image under a tag.
     pub(super) fn tagged(&self, tag: &str) -> Option<String> {
         let image = self.store().tag(&tag.parse().unwrap()).unwrap();

@@ -1,9 +1,11 @@
 //! Pulling images: names, several at once, and disks of others.
 
 use serde_json::json;
+use vmfab::registry::media;
 
 use super::home::{Home, disk, upgraded};
-use super::shelf::Shelf;
+use super::local;
+use super::shelf::{Shelf, descriptor};
 use crate::support::proxy::Proxy;
 use crate::support::registry::{Registry, RegistryOptions};
 use crate::support::{Ran, tool};
@@ -166,6 +168,149 @@ fn a_disk_that_was_pushed_with_oras_is_an_image() {
     // All tags: vmfab's own, and this one.
     let all = Home::new().json(&["pull", &shelf.proxy.at("web"), "--all-tags"]);
     assert_eq!(all.as_array().unwrap().len(), 3, "{all:#}");
+}
+
+/// Puts a disk into a layout or an archive, as `oras push` does.
+#[track_caller]
+fn oras(place: &str, tag: &str, disk: &[u8]) {
+    let repository = local::open(place);
+    local::put(&*repository, b"{}").unwrap();
+    local::put(&*repository, disk).unwrap();
+    let mut layer = descriptor("application/octet-stream", disk);
+    layer["annotations"] = json!({ "org.opencontainers.image.title": "disk.raw" });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media::MANIFEST,
+        "artifactType": "application/vnd.example.machine",
+        "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [layer],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let version = local::tag(tag);
+    repository
+        .put_manifest(&version, media::MANIFEST, &manifest)
+        .unwrap();
+    repository.finish().unwrap();
+}
+
+#[test]
+fn all_tags_of_layouts_with_disks_of_others() {
+    let home = Home::new();
+    for (name, own) in [("theirs", "theirs"), ("Their Disks", "theirdisks")] {
+        let place = format!("oci:{}", home.path(name).display());
+        let disks = [disk(1, MIB), disk(2, MIB)];
+        for (tag, disk) in ["1.0", "second"].into_iter().zip(&disks) {
+            oras(&place, tag, disk);
+        }
+        let told = home.json(&["pull", &place, "--all-tags"]);
+        let all = told.as_array().unwrap();
+        assert_eq!(all.len(), 2, "{told:#}");
+        for ((one, tag), disk) in all.iter().zip(["1.0", "second"]).zip(&disks) {
+            assert_eq!(one["tags"], json!([format!("{own}-{tag}")]));
+            assert_eq!(one["reference"], format!("{place}:{tag}"));
+            assert!(home.disk(&format!("{own}-{tag}")) == *disk);
+        }
+    }
+    home.is_clean();
+}
+
+#[test]
+fn disks_of_others_lie_where_they_lie() {
+    let home = Home::new();
+    for (number, (directory, own)) in [
+        ("a \"b\" \\c", "abc"),
+        ("$HOME ${x} $$", "homex"),
+        ("#{y}//*z", "z"),
+        ("_Überall", "berall"),
+        ("\u{202e}\u{2028}", "image"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = home.path(directory);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let place = format!("oci:{}:1", path.display());
+        let content = disk(number as u64, MIB);
+        oras(place.trim_end_matches(":1"), "1", &content);
+        let pulled = home.pull(&place);
+        assert_eq!(pulled["tags"], json!([own]), "{directory:?}");
+        assert!(home.disk(own) == content, "{directory:?}");
+    }
+    let place = format!("oci:{}", home.path("a\nb").display());
+    oras(&place, "1", &disk(1, 1000));
+    let said = home.refused(&["pull", &place], 2);
+    assert!(said.contains("cannot be written into a recipe"), "{said}");
+    assert!(said.contains("rename it"), "{said}");
+    home.is_clean();
+}
+
+#[test]
+fn a_platform_that_no_index_tells_is_that_of_the_image() {
+    let registry = Registry::start();
+    let proxy = Proxy::start(registry.port());
+    let maker = Home::new();
+    let image = maker.image_for("web", &disk(1, 2 * MIB), "aarch64");
+    let at = proxy.at("web:1");
+    maker.push("@web", &at);
+    let home = Home::new();
+    let before = proxy.moved().1;
+    for wrong in ["linux/amd64", "x86_64", "riscv64", "freebsd/arm64"] {
+        let said = home.refused(&["pull", &at, "--platform", wrong], 1);
+        assert!(said.contains("linux/arm64"), "{wrong}: {said}");
+        assert!(said.contains("--platform"), "{wrong}: {said}");
+    }
+    home.has_nothing();
+    let down = proxy.moved().1 - before;
+    assert!(down < MIB, "{down} bytes of an image that is not wanted");
+    for right in ["linux/arm64", "aarch64", "linux/arm64/v8"] {
+        let pulled = home.json(&["pull", &at, "--platform", right]);
+        assert_eq!(pulled[0]["image"], image.as_str(), "{right}");
+    }
+}
+
+#[test]
+fn a_platform_of_a_containerdisk_is_that_of_its_config() {
+    let (registry, maker, home) = (Registry::start(), Home::new(), Home::new());
+    let at = registry.at("web:1");
+    maker.image("web", &disk(1, MIB));
+    let words = ["push", "@web", &at, "--layout", "containerdisk"];
+    maker.run(&words).ends_with(0);
+    let said = home.refused(&["pull", &at, "--platform", "arm64"], 1);
+    assert!(said.contains("linux/amd64"), "{said}");
+    home.has_nothing();
+    home.json(&["pull", &at, "--platform", "amd64"]);
+}
+
+#[test]
+fn a_tag_that_moves_to_another_image_is_told() {
+    let shelf = Shelf::new(1);
+    let (home, first) = (Home::new(), shelf.maker.tagged("web").unwrap());
+    let second = shelf.maker.image("web", &disk(2, MIB));
+    shelf.maker.push("@web", &shelf.at("2"));
+    let said = |words: &[&str]| {
+        let all = [&["pull"], words].concat();
+        home.run(&all).ends_with(0).stderr.replace("\n  │ ", " ")
+    };
+    let moved = |tag: &str, from: &str, to: &str| {
+        format!("@{tag} named {}, and names {} now", &from[..12], &to[..12])
+    };
+    for new in [&[][..], &["--tag", "@mine"]] {
+        let said = said(&[&[shelf.at("1").as_str()], new].concat());
+        assert!(!said.contains("named"), "{said}");
+    }
+    let at = shelf.at("2");
+    let text = said(&[&at, "-t", "@web", "-t", "new"]);
+    assert!(text.contains(&moved("web", &first, &second)), "{text}");
+    assert_eq!(text.matches("named").count(), 1, "{text}");
+    assert!(!said(&[&at]).contains("named"), "it names it already");
+    assert_eq!(home.tagged("mine"), Some(first));
+    // A disk of others, too.
+    let place = format!("oci:{}", home.path("web").display());
+    oras(&place, "1", &disk(3, MIB));
+    let text = said(&[&place]);
+    let third = home.tagged("web").unwrap();
+    assert!(text.contains(&moved("web", &second, &third)), "{text}");
+    assert!(!said(&[&place]).contains("named"));
 }
 
 #[test]

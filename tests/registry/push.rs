@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::bytes;
 use super::home::{Home, disk, number, upgraded};
 use super::local::skopeo_copy;
+use super::shelf::digits;
 use crate::support::proxy::Proxy;
 use crate::support::registry::{Registry, RegistryOptions};
 use crate::support::{Ran, tool};
@@ -218,6 +220,83 @@ fn an_index_has_an_image_for_each_architecture() {
     // An index in a layout, and no index without a tag.
     home.json(&["push", "@web-amd", "oci:layout:1", "--index"]);
     home.refused(&["push", "@web-amd", "oci:layout", "--index"], 2);
+}
+
+#[test]
+fn the_config_is_pushed_as_it_was_written() {
+    let (registry, home) = (Registry::start(), Home::new());
+    let image = home.image("web", &disk(1, MIB));
+    let store = home.store();
+    let own = store.read_object(&image.parse().unwrap()).unwrap();
+    // As another program would write it, with what this one does not know.
+    let mut config: Value = serde_json::from_slice(&own).unwrap();
+    config["of-another-program"] = "kept".into();
+    let other = serde_json::to_vec_pretty(&config).unwrap();
+    let written = store.put_bytes(&other).unwrap().id;
+    store.put_tag(&"other".parse().unwrap(), &written).unwrap();
+    for (tag, bytes) in [("@web", own), ("@other", other)] {
+        let at = registry.at("web:1");
+        let pushed = home.push(tag, &at);
+        let config = inspect(&at)["config"].clone();
+        assert_eq!(config["size"], bytes.len());
+        let there = std::fs::read(registry.blob_file(&digits(&config))).unwrap();
+        assert!(there == bytes, "{tag}: {}", String::from_utf8_lossy(&there));
+        // So the image is the same elsewhere.
+        assert_eq!(Home::new().pull(&at)["image"], pushed["image"]);
+    }
+}
+
+#[test]
+fn layers_that_are_there_stay_when_the_image_is_pushed_without() {
+    let (registry, home) = (Registry::start(), Home::new());
+    let proxy = Proxy::start(registry.port());
+    let at = proxy.at("web:1");
+    home.image("web", &disk(1, MIB));
+    let layers = [bytes(300_000, 7), bytes(200_000, 8)];
+    home.layered("web", &[&layers[0], &layers[1]]);
+    let has_layers = || inspect(&at)["annotations"]["org.vmfab.layers"] == "true";
+    let writes = || {
+        let seen = proxy.seen();
+        seen.iter()
+            .filter(|seen| !["GET", "HEAD"].contains(&seen.method.as_str()))
+            .count()
+    };
+
+    let without = home.push("@web", &at);
+    assert!(!has_layers());
+    // Now they are missing: they are sent, and nothing else.
+    let with = home.json(&["push", "@web", &at, "--layers"]);
+    assert!(has_layers());
+    assert_ne!(with["digest"], without["digest"]);
+    let sent = number(&with["sent"]);
+    assert!((500_000..600_000).contains(&sent), "{sent}");
+
+    let before = writes();
+    let again = home.push("@web", &at);
+    assert_eq!(
+        (&again["digest"], &again["present"], &again["sent"]),
+        (&with["digest"], &true.into(), &0.into())
+    );
+    let said = home.run(&["push", "@web", &at]).ends_with(0).stdout;
+    assert!(said.contains("already"), "{said}");
+    assert_eq!(writes(), before);
+    let other = Home::new();
+    let pulled = other.pull(&at);
+    assert_eq!(pulled["image"], with["image"]);
+    let image = other
+        .store()
+        .read_object(&pulled["image"].as_str().unwrap().parse().unwrap());
+    let config = vmfab::image::ImageConfig::from_bytes(&image.unwrap()).unwrap();
+    for (layer, content) in config.layers.iter().zip(&layers) {
+        assert!(other.store().read_object(&layer.id).unwrap() == *content);
+    }
+    other.is_clean();
+
+    // Another image is there without its layers, as it is said.
+    home.image("web", &disk(2, MIB));
+    home.layered("web", &[&layers[0]]);
+    assert_eq!(home.push("@web", &at)["present"], false);
+    assert!(!has_layers());
 }
 
 #[test]

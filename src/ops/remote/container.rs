@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Found, wrong};
 use crate::digest::Sha256;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
-use crate::registry::{Descriptor, Manifest};
+use crate::registry::{Descriptor, Manifest, Platform};
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,9 +17,9 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
     #[serde(default)]
-    pub(super) architecture: String,
+    architecture: String,
     #[serde(default)]
-    pub(super) os: String,
+    os: String,
     #[serde(default)]
     config: Option<Settings>,
     rootfs: RootFs,
@@ -58,6 +58,15 @@ impl Refused {
 }
 
 impl Config {
+    /// What it says it is for, as far as it does.
+    pub(super) fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            variant: None,
+        }
+    }
+
     /// Reads a config.
     ///
     /// # Errors

@@ -260,7 +260,7 @@ impl<'a> Found<'a> {
         let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
         let bytes = self.small(&blob, "its config")?;
         let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
-        platform::check(&config.architecture, &config.os, architecture)?;
+        platform::check(&config.platform(), architecture)?;
         let container = config.container(manifest, &self.shown, &self.place());
         let mut container = container.map_err(|why| why.error(self))?;
         container.digest = format!("sha256:{of}");

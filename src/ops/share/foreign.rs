@@ -2,12 +2,15 @@
 
 use super::super::build::{self, BuildOptions};
 use super::super::{Context, Error, images};
-use super::pull::PulledImage;
+use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
 use crate::registry::{Location, Version};
 use crate::store::TagName;
 
-/// Makes an image of a disk that others have published, under `tags` or its own name. Its blobs have `size` bytes.
+/// The longest name of an image.
+const MAX_NAME: usize = 128;
+
+/// Makes an image of a disk that others have published, under `tags` or its `own` name. Its blobs have `size` bytes.
 ///
 /// # Errors
 /// It is no disk, or cannot be had.
@@ -31,19 +34,27 @@ pub(super) fn pull(
             help: Some("rename it, or move it elsewhere".to_owned()),
         });
     }
-    let own = &name(own);
     let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
     let path = directory.path().join(format!("{own}.kdl"));
-    let quoted = serde_json::Value::String(from);
-    let text = format!("image \"{own}\" {{\n    from {quoted}\n}}\n");
+    let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(&from));
     std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    let named = match tags {
+        [] => vec![own.parse()?],
+        tags => tags.to_vec(),
+    };
     let options = BuildOptions {
         recipe: path.display().to_string(),
-        tags: tags.to_vec(),
+        tags: named.clone(),
         ..BuildOptions::default()
     };
+    let store = context.store()?;
+    let before = named.iter().map(|tag| store.tag(tag));
+    let before = before.collect::<Result<Vec<_>, _>>()?;
     let built = build::build(context, &options)?;
     let found = images::find(context, &built.image.to_string())?;
+    for (tag, before) in named.iter().zip(before) {
+        note_moved(context, tag, before, &found.image);
+    }
     Ok(PulledImage {
         image: found.image,
         name: own.to_owned(),
@@ -61,12 +72,27 @@ pub(super) fn pull(
     })
 }
 
+/// A text as a string of a recipe that stands for it, whatever is in it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            // Otherwise it could be a parameter.
+            '$' => quoted.push_str("$$"),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.extend(c.escape_unicode()),
+        }
+    }
+    format!("\"{quoted}\"")
+}
+
 /// A name for an image, made from one that may be anything.
-fn name(text: &str) -> String {
+pub(super) fn name(text: &str) -> String {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
     let name: String = text.to_lowercase().chars().filter(|c| fine(*c)).collect();
-    let name = name.trim_start_matches(['.', '-']);
-    match name {
+    let name = name.trim_start_matches(['.', '-', '_']);
+    match &name[..name.len().min(MAX_NAME)] {
         "" => "image".to_owned(),
         name => name.to_owned(),
     }
@@ -87,4 +113,39 @@ fn absolute(location: &Location) -> String {
         other => other.clone(),
     }
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_of_others_become_names_of_images() {
+        for (text, is) in [
+            ("web", "web"),
+            ("Web Server", "webserver"),
+            ("fedora-40.1_x", "fedora-40.1_x"),
+            ("a\"b\\c\nd{e}$f", "abcdef"),
+            ("--web", "web"),
+            ("_._web", "web"),
+            ("..", "image"),
+            ("\u{fc}bung", "bung"),
+            ("", "image"),
+            ("@#!", "image"),
+        ] {
+            assert_eq!(name(text), is, "{text:?}");
+        }
+        assert!(name(&"x".repeat(300)).parse::<TagName>().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_others_call_it_is_a_name(text in any::<String>()) {
+            let name = name(&text);
+            prop_assert!(name.parse::<TagName>().is_ok(), "{}", name);
+            prop_assert!(name.starts_with(|first: char| first.is_ascii_alphanumeric()), "{}", name);
+        }
+    }
 }

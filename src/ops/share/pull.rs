@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::registry::{Location, Manifest, Platform, Repository, Version};
 use crate::share::foreign::{self, What};
-use crate::share::{Artifact, IMAGE, RESULT_TAG, ShareError, Sharing};
+use crate::share::{Artifact, Found, IMAGE, RESULT_TAG, ShareError, Sharing};
 use crate::store::TagName;
 
 /// What to pull.
@@ -108,10 +108,12 @@ fn one(
     let found = sharing
         .find(repository, version, &platform)?
         .ok_or_else(|| missing(name, repository))?;
-    let artifact = match found.artifact {
+    let check = || fits(&sharing, repository, &found, options, name);
+    let artifact = match &found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
-            let own = last_part(repository);
+            check()?;
+            let own = super::foreign::name(&last_part(repository));
             let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
             let tags = match tag {
                 Some(tag) => vec![format!("{own}-{tag}").parse()?],
@@ -137,18 +139,8 @@ fn one(
             return Err(no_image(&options.from, name, &found.manifest));
         }
     };
-    let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
-    let is_for = Platform::linux(&config.template.architecture);
-    if let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed)
-        && wanted.architecture != is_for.architecture
-    {
-        return Err(ShareError::Platform {
-            place: name.to_owned(),
-            platform: wanted.to_string(),
-            there: vec![is_for.to_string()],
-        }
-        .into());
-    }
+    check()?;
+    let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -157,18 +149,11 @@ fn one(
     };
     tags.dedup();
     for tag in &tags {
-        match store.tag(tag)? {
-            Some(there) if there == image => continue,
-            Some(there) => context.emit(Event::Note {
-                message: format!(
-                    "{tag} named {}, and names {} now",
-                    there.short(),
-                    image.short()
-                ),
-            }),
-            None => {}
+        let before = store.tag(tag)?;
+        if before != Some(image) {
+            store.put_tag(tag, &image)?;
+            note_moved(context, tag, before, &image);
         }
-        store.put_tag(tag, &image)?;
     }
     Ok(PulledImage {
         image,
@@ -178,6 +163,53 @@ fn one(
         tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         fetched,
     })
+}
+
+/// Looks whether what no index names is for the platform that is asked for. What is not told is as good as right.
+fn fits(
+    sharing: &Sharing<'_>,
+    repository: &dyn Repository,
+    found: &Found,
+    options: &PullOptions,
+    name: &str,
+) -> Result<(), Error> {
+    let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed) else {
+        return Ok(());
+    };
+    let told: Option<Platform> = match &found.artifact {
+        Some(artifact) => {
+            let config = ImageConfig::from_bytes(&sharing.config(repository, artifact)?).ok();
+            config.map(|config| Platform::linux(&config.template.architecture))
+        }
+        None => {
+            let config = sharing.config_of_others(repository, &found.manifest)?;
+            serde_json::from_slice(&config).ok()
+        }
+    };
+    match told.filter(|told| told.is_other_than(wanted)) {
+        Some(told) => Err(ShareError::Platform {
+            place: name.to_owned(),
+            platform: wanted.to_string(),
+            there: vec![told.to_string()],
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Says that a tag names another image than before.
+pub(super) fn note_moved(
+    context: &Context,
+    tag: &TagName,
+    before: Option<ObjectId>,
+    image: &ObjectId,
+) {
+    if let Some(before) = before.filter(|before| before != image) {
+        let (before, image) = (before.short(), image.short());
+        context.emit(Event::Note {
+            message: format!("{tag} named {before}, and names {image} now"),
+        });
+    }
 }
 
 /// Brings an image into the store; tells how many bytes that took.

@@ -156,7 +156,9 @@ impl Store {
             return Ok(object);
         }
         let mut seen = HashSet::new();
-        for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
+        let chunks = list.chunks.iter();
+        // What says a chunk again may say it otherwise.
+        for chunk in chunks.filter(|chunk| seen.insert((chunk.id, chunk.length))) {
             let location = self.records.rely_on_chunk(&chunk.id, trusted)?;
             let reason = match location.map(|location| location.entry.record.content) {
                 Some(length) if length == chunk.length => continue,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::Chunk;
 use crate::store::format::{HEADER, RECORD};
 
 pub(super) fn store() -> (TempDir, Store) {
@@ -173,6 +174,40 @@ fn a_list_without_its_chunks_is_refused() {
     assert!(to.put_list(&list(&from, &object), &HashSet::new()).is_err());
     assert!(!to.has_object(&object));
     assert!(to.outgoing(&[list(&from, &object).chunks[0].id]).is_err());
+}
+
+#[test]
+fn a_list_with_other_lengths_than_those_of_its_chunks_is_refused() {
+    let (_a, store) = store();
+    let object = store.put(&mut &noise(1, 300_000)[..]).unwrap();
+    let right = list(&store, &object);
+    let chunk = right.chunks[0];
+    // The same chunks one after the other, as long as is said.
+    let said = |lengths: &[(Chunk, i64)]| {
+        let mut wrong = ChunkList::default();
+        for &(chunk, more) in lengths {
+            let length = u32::try_from(i64::from(chunk.length) + more).unwrap();
+            wrong.chunks.push(Chunk {
+                offset: wrong.size,
+                length,
+                id: chunk.id,
+            });
+            wrong.size += u64::from(length);
+        }
+        store.put_list(&wrong, &HashSet::new())
+    };
+    assert!(said(&[(chunk, 0), (chunk, 0)]).is_ok());
+    let last = right.chunks[right.chunks.len() - 1];
+    for lengths in [
+        &[(chunk, 1)][..],
+        &[(chunk, -1)],
+        &[(chunk, 0), (last, -1)],
+        &[(chunk, 0), (last, 0), (chunk, 1)],
+        &[(chunk, 0), (chunk, -1), (last, 1)],
+    ] {
+        let error = said(lengths).unwrap_err().to_string();
+        assert!(error.contains("has another length"), "{lengths:?}: {error}");
+    }
 }
 
 #[test]
