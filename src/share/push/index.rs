@@ -28,14 +28,8 @@ impl Sharing<'_> {
         // Another one may be doing the same for another platform: registries know no "only if nobody was before".
         for _ in 0..TRIES {
             let blob = self.index_once(repository, version, &manifest)?;
-            let there = repository.manifest(version)?;
-            let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
-            match parsed {
-                Some(Ok(Parsed::Index(index))) if index.manifests.contains(&manifest) => {
-                    return Ok(blob);
-                }
-                _ if !sleep(PAUSE, self.interrupt) => return Err(ShareError::Interrupted),
-                _ => {}
+            if self.stays(repository, version, &manifest)? {
+                return Ok(blob);
             }
         }
         Err(ShareError::invalid(
@@ -43,6 +37,28 @@ impl Sharing<'_> {
             format!("the index {version}"),
             "is changed by others all the time: push again",
         ))
+    }
+
+    /// Whether a manifest is in the index, and still is after a pause: who read the index before it was there writes it
+    /// meanwhile.
+    fn stays(
+        &self,
+        repository: &dyn Repository,
+        version: &Version,
+        manifest: &Descriptor,
+    ) -> Result<bool, ShareError> {
+        let is_there = || -> Result<bool, ShareError> {
+            let there = repository.manifest(version)?;
+            let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
+            Ok(
+                matches!(parsed, Some(Ok(Parsed::Index(index))) if index.manifests.contains(manifest)),
+            )
+        };
+        let before = is_there()?;
+        match sleep(PAUSE, self.interrupt) {
+            true => Ok(before && is_there()?),
+            false => Err(ShareError::Interrupted),
+        }
     }
 
     fn index_once(
