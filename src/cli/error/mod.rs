@@ -231,7 +231,7 @@ const DAMAGE_HELP: &str = "`vmfab store verify` names all that is damaged and wh
 
 fn registry(error: &RegistryError) -> Kind {
     match error {
-        RegistryError::Missing { .. } => Kind::NotFound,
+        RegistryError::Missing { .. } | RegistryError::Unknown { .. } => Kind::NotFound,
         RegistryError::Invalid { .. } => Kind::Verification,
         RegistryError::Interrupted => Kind::Interrupted,
         _ => Kind::Failed,
