@@ -97,12 +97,16 @@ impl CliError {
         Self::new(Kind::Failed, message)
     }
 
-    /// Several errors of one kind; a single one stands for itself.
+    /// Several errors, of their kind when it is the same for all; a single one stands for itself.
     pub(super) fn several(mut parts: Vec<Self>, message: String) -> Self {
+        let first = parts.first().map_or(Kind::Failed, |part| part.kind);
         match parts.len() {
             1 => parts.remove(0),
             _ => Self {
-                kind: parts.first().map_or(Kind::Failed, |part| part.kind),
+                kind: match parts.iter().all(|part| part.kind == first) {
+                    true => first,
+                    false => Kind::Failed,
+                },
                 parts,
                 ..Self::failed(message)
             },

@@ -6,7 +6,7 @@ mod pull;
 mod push;
 
 pub use containerdisk::push_containerdisk;
-pub use pull::{PullOptions, PulledImage, named, pull};
+pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
 use super::{Context, Error, Failure};

@@ -42,54 +42,87 @@ pub struct PulledImage {
     pub fetched: u64,
 }
 
-/// Pulls an image, or all of a repository, and tags what was pulled.
+/// What came of pulling.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// Images that are here now.
+    pub images: Vec<PulledImage>,
+    /// What became of the tags, of all of a repository, whose images could not be pulled.
+    pub failures: Vec<Error>,
+}
+
+/// What is under a tag or digest.
+enum Tried {
+    /// An image, which is here now.
+    Pulled(PulledImage),
+    /// Something else, or an image for another platform only.
+    Other(Error),
+}
+
+/// Pulls an image, or all of a repository, and tags what was pulled. Of all, tags of other things are passed over, and
+/// one that fails does not keep the others from being pulled.
 ///
 /// # Errors
 /// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or the registry
 /// fails. What was fetched until then stays.
-pub fn pull(context: &Context, options: &PullOptions) -> Result<Vec<PulledImage>, Error> {
+pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
     let repository = context.registries().open(&options.from)?;
-    if !options.all_tags {
-        let version = match options.from.version() {
-            Some(version) => version,
-            None => repository.only_version()?,
-        };
-        let name = options.from.to_string();
-        return Ok(vec![one(
-            context,
-            &*repository,
-            &version,
-            options,
-            &name,
-            None,
-        )?]);
+    if options.all_tags {
+        return all(context, &*repository, options);
     }
+    let version = match options.from.version() {
+        Some(version) => version,
+        None => repository.only_version()?,
+    };
+    let name = options.from.to_string();
+    match one(context, &*repository, &version, options, &name, None)? {
+        Tried::Pulled(image) => Ok(Pulled {
+            images: vec![image],
+            failures: Vec::new(),
+        }),
+        Tried::Other(error) => Err(error),
+    }
+}
+
+/// Pulls the images that all tags of a repository name.
+fn all(
+    context: &Context,
+    repository: &dyn Repository,
+    options: &PullOptions,
+) -> Result<Pulled, Error> {
     let tags = repository.tags()?;
     let tags: Vec<String> = tags
         .into_iter()
         .filter(|tag| !tag.starts_with(RESULT_TAG))
         .collect();
-    if tags.is_empty() {
-        return Err(Error::NotFound {
-            noun: "tag in",
-            name: repository.name(),
-            help: None,
-        });
-    }
-    let mut pulled = Vec::new();
+    let mut pulled = Pulled::default();
     for tag in tags {
         let version = Version::Tag(tag.clone());
         let name = format!("{}:{tag}", repository.name());
-        pulled.push(one(
-            context,
-            &*repository,
-            &version,
-            options,
-            &name,
-            Some(&tag),
-        )?);
+        match one(context, repository, &version, options, &name, Some(&tag)) {
+            Ok(Tried::Pulled(image)) => pulled.images.push(image),
+            Ok(Tried::Other(why)) => context.emit(Event::Note {
+                message: format!("passed over: {why}"),
+            }),
+            Err(error) if context.interrupt.requested() => return Err(error),
+            Err(error) => {
+                // A store that is full is that for the others, too.
+                let is_last = matches!(error, Error::Store(_));
+                pulled.failures.push(error);
+                if is_last {
+                    break;
+                }
+            }
+        }
     }
-    Ok(pulled)
+    match pulled.images.is_empty() && pulled.failures.is_empty() {
+        true => Err(Error::NotFound {
+            noun: "image under any tag of",
+            name: repository.name(),
+            help: None,
+        }),
+        false => Ok(pulled),
+    }
 }
 
 /// Pulls one image. Where all of a repository are, their own tags are a part of the new ones.
@@ -100,14 +133,15 @@ fn one(
     options: &PullOptions,
     name: &str,
     tag: Option<&str>,
-) -> Result<PulledImage, Error> {
+) -> Result<Tried, Error> {
     let store = context.store()?;
     let sharing = sharing(context, &store);
     let host = || platform(std::env::consts::ARCH);
     let platform = options.platform.clone().unwrap_or_else(host);
-    let found = sharing
-        .find(repository, version, &platform)?
-        .ok_or_else(|| missing(name, repository))?;
+    let found = match sharing.find(repository, version, &platform) {
+        Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
+        found => found?.ok_or_else(|| missing(name, repository))?,
+    };
     let artifact = match found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
@@ -131,10 +165,12 @@ fn one(
                 },
                 (local, _) => local.clone(),
             };
-            return super::foreign::pull(context, &location, found.digest, &own, size, &tags);
+            let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
+            return Ok(Tried::Pulled(pulled));
         }
         _ => {
-            return Err(no_image(&options.from, name, &found.manifest));
+            let other = no_image(&options.from, name, &found.manifest);
+            return Ok(Tried::Other(other));
         }
     };
     let (image, config, fetched) = bring(&sharing, repository, &artifact, name)?;
@@ -142,12 +178,12 @@ fn one(
     if let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed)
         && wanted.architecture != is_for.architecture
     {
-        return Err(ShareError::Platform {
+        let error = ShareError::Platform {
             place: name.to_owned(),
             platform: format!("{}/{}", wanted.os, wanted.architecture),
             there: vec![format!("{}/{}", is_for.os, is_for.architecture)],
-        }
-        .into());
+        };
+        return Ok(Tried::Other(error.into()));
     }
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
@@ -170,14 +206,14 @@ fn one(
         }
         store.put_tag(tag, &image)?;
     }
-    Ok(PulledImage {
+    Ok(Tried::Pulled(PulledImage {
         image,
         name: config.template.name,
         reference: name.to_owned(),
         digest: format!("sha256:{}", found.digest),
         tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         fetched,
-    })
+    }))
 }
 
 /// Brings an image into the store; tells how many bytes that took.
@@ -288,6 +324,6 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
         platform: None,
     };
     let pulled = pull(context, &options)?;
-    let image = pulled.first().map(|image| image.image.to_string());
+    let image = pulled.images.first().map(|image| image.image.to_string());
     images::find(context, &image.unwrap_or_default())
 }
