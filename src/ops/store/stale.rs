@@ -24,6 +24,11 @@ pub(super) fn sweep(home: &Home, dry_run: bool) -> u64 {
     .sum()
 }
 
+/// Bytes of downloads that the next sweep removes.
+pub(super) fn old_downloads(directory: &Path) -> u64 {
+    sweep_directory(directory, DOWNLOADS, true)
+}
+
 fn sweep_directory(directory: &Path, age: Duration, dry_run: bool) -> u64 {
     let now = SystemTime::now();
     let mut freed = 0;
