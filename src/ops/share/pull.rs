@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::{platform, sharing};
+use super::{came, platform, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
@@ -166,6 +166,8 @@ fn one(
                 (local, _) => local.clone(),
             };
             let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
+            let (from, image) = (&options.from, pulled.image);
+            came::note(context, from, version, found.digest, &platform, image);
             return Ok(Tried::Pulled(pulled));
         }
         _ => {
@@ -185,6 +187,14 @@ fn one(
         };
         return Ok(Tried::Other(error.into()));
     }
+    came::note(
+        context,
+        &options.from,
+        version,
+        found.digest,
+        &platform,
+        image,
+    );
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -312,11 +322,17 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
     })
 }
 
-/// The image that a user named by where it lies, which is pulled when it is not here.
+/// The image that a user named by where it lies, which is pulled when it is not here. Who does not use the network gets
+/// what was pulled from there last.
 ///
 /// # Errors
-/// See [`pull`].
+/// See [`pull`]; nothing is here.
 pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Error> {
+    if let Location::Registry(reference) = from
+        && context.offline
+    {
+        return came::find(context, reference, &platform(std::env::consts::ARCH));
+    }
     let options = PullOptions {
         from: from.clone(),
         tags: Vec::new(),
