@@ -79,7 +79,7 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
             ports: Vec::new(),
             env: BTreeMap::from([("BASE".to_owned(), "1".to_owned())]),
             hostname: Some("kept".into()),
-            kernel: None,
+            kernel_files: None,
         },
         disk: ObjectRef {
             size: 5 << 30,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `commands/` | one file for each command |
 //! | `error/` | every error to its kind, message, help and exit code |
+//! | `habits.rs` | what other tools call commands |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
@@ -17,6 +18,7 @@
 
 mod commands;
 mod error;
+mod habits;
 mod options;
 mod output;
 mod prompt;
@@ -85,7 +87,10 @@ pub fn main() -> ExitCode {
         .and_then(|matches| commands::Root::from_arg_matches(&matches));
     let root = match parsed {
         Ok(root) => root,
-        Err(error) => return error::usage(&error, &hints),
+        Err(mut error) => {
+            habits::advise(&mut error, &commands::root());
+            return error::usage(&error, &hints);
+        }
     };
     let session = match Session::new(root.options, root.command.streams_events()) {
         Ok(session) => session,

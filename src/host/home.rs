@@ -106,6 +106,12 @@ impl Home {
         self.0.join("cache/manifests")
     }
 
+    /// Which images came from which references.
+    #[must_use]
+    pub fn pulled(&self) -> PathBuf {
+        self.0.join("cache/pulled")
+    }
+
     /// Machines.
     #[must_use]
     pub fn machines(&self) -> PathBuf {

@@ -110,12 +110,13 @@ pub struct ImageTemplate {
     /// The host name, when the recipe gives one.
     #[serde(default)]
     pub hostname: Option<String>,
-    /// The kernel in the tree, when the recipe names one.
-    #[serde(default)]
-    pub kernel: Option<KernelFiles>,
+    /// Where kernel and initrd are in the image, when the recipe names them. The key is not `kernel`: in a config that
+    /// is the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_files: Option<KernelFiles>,
 }
 
-/// Files of the tree that start the operating system.
+/// Files of the image that start the operating system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFiles {
     /// The kernel.
@@ -240,4 +241,55 @@ pub struct Port {
     pub guest: u16,
     /// Port on 127.0.0.1 of the host that is forwarded to it.
     pub host: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A stored config, with and without kernel and where that is in the image.
+    fn stored(kernel: &Value, files: Option<&Value>) -> Value {
+        let object = |digit: &str| json!({ "id": digit.repeat(64), "size": 1 });
+        let mut config = json!({
+            "version": 1, "name": "web", "recipe": { "name": "web", "version": null },
+            "description": null, "metadata": {}, "architecture": "x86_64",
+            "boot": { "command-line": "ro", "firmware": "direct", "uefi": false },
+            "filesystem": { "type": "ext4", "label": "/" }, "ssh-user": "vm",
+            "users": { "root": "/root" }, "ports": [], "env": {}, "hostname": null,
+            "disk": object("1"), "kernel": kernel, "initrd": null, "layers": [object("2")],
+        });
+        if let Some(files) = files {
+            config["kernel-files"] = files.clone();
+        }
+        config
+    }
+
+    #[test]
+    fn the_kernel_and_where_it_is_are_both_kept() {
+        let object = json!({ "id": "3".repeat(64), "size": 2 });
+        let files = json!({ "path": "/boot/own", "initrd": null });
+        for kernel in [&Value::Null, &object] {
+            let bytes = stored(kernel, Some(&files)).to_string().into_bytes();
+            let config = ImageConfig::from_bytes(&bytes).unwrap();
+            assert_eq!(config.kernel.is_some(), kernel.is_object());
+            let own = config.template.kernel_files.as_ref().unwrap();
+            assert_eq!((own.path.as_str(), &own.initrd), ("/boot/own", &None));
+            assert_eq!(config.to_bytes(), bytes);
+            assert_eq!(ImageConfig::from_bytes(&config.to_bytes()).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn configs_from_before_there_were_kernel_files_stay_what_they_are() {
+        let object = json!({ "id": "3".repeat(64), "size": 2 });
+        for kernel in [&Value::Null, &object] {
+            let bytes = stored(kernel, None).to_string().into_bytes();
+            let config = ImageConfig::from_bytes(&bytes).unwrap();
+            assert_eq!(config.template.kernel_files, None);
+            // Byte for byte, as the bytes are the image's id.
+            assert_eq!(config.to_bytes(), bytes);
+        }
+    }
 }

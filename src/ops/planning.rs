@@ -37,6 +37,8 @@ pub struct PlannedStep {
     pub key: Option<ActionKey>,
     /// Whether it would run.
     pub state: PlannedState,
+    /// The cache that has its result, when it is remote.
+    pub from: Option<String>,
     /// Why it would run, compared with the last build of this image; empty when it would not.
     pub reasons: Vec<Reason>,
 }
@@ -45,12 +47,30 @@ pub struct PlannedStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlannedState {
-    /// Its result is in the store, or known without being needed, or in a cache.
+    /// Its result is in the store, or known without being needed.
     Cached,
+    /// A cache has its result: see [`PlannedStep::from`].
+    Remote,
     /// It would run.
     Build,
     /// Something that it reads would run: what comes out of that decides.
     Depends,
+}
+
+impl PlannedState {
+    /// Whether the step would run, or could.
+    const fn runs(self) -> bool {
+        matches!(self, Self::Build | Self::Depends)
+    }
+}
+
+impl Plan {
+    /// How many steps are in a state.
+    #[must_use]
+    pub fn count(&self, state: PlannedState) -> usize {
+        let steps = self.steps.iter();
+        steps.filter(|step| step.state == state).count()
+    }
 }
 
 /// Why a step would run.
@@ -108,6 +128,7 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
     for (derivation, step) in plan.graph.nodes().iter().zip(&surveyed) {
         let reads: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
         let (state, reasons) = match (&step.inputs, &step.outputs) {
+            (_, Some(_)) if step.from.is_some() => (PlannedState::Remote, Vec::new()),
             (_, Some(_)) => (PlannedState::Cached, Vec::new()),
             (Some(inputs), None) => {
                 let makers = derivation
@@ -121,9 +142,7 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
                 )
             }
             (None, None) => {
-                let waits = reads
-                    .iter()
-                    .filter(|&&input| steps[input].state != PlannedState::Cached);
+                let waits = reads.iter().filter(|&&input| steps[input].state.runs());
                 let reasons = waits.map(|&input| Reason::Depends {
                     step: steps[input].name.clone(),
                 });
@@ -136,6 +155,7 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
             inputs: reads.into_iter().collect(),
             key: step.key,
             state,
+            from: step.from.clone(),
             reasons,
         });
     }

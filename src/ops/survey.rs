@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::derivation::{
-    Cache, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
+    Cache, CacheHit, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
 use crate::executor::Remembered;
@@ -17,6 +17,9 @@ pub(super) struct Surveyed {
     pub(super) key: Option<ActionKey>,
     /// Its result, when it need not run.
     pub(super) outputs: Option<Outputs>,
+    /// The cache that the result would come from, for people; nothing when it is in the store, or remembered and
+    /// not needed.
+    pub(super) from: Option<String>,
     /// Whether the content of the result is in the store.
     is_here: bool,
 }
@@ -44,7 +47,7 @@ pub(super) fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Ve
     let mut lost = BTreeSet::new();
     let mut asked = BTreeMap::new();
     loop {
-        let surveyed = survey_without(&lost, &mut asked, sources, graph);
+        let mut surveyed = survey_without(&lost, &mut asked, sources, graph);
         // What is remembered, and will be needed and cannot be had, is of no use: as in the executor.
         let mut needed: BTreeSet<(NodeId, &str)> = BTreeSet::new();
         for (derivation, step) in graph.nodes().iter().zip(&surveyed) {
@@ -63,29 +66,49 @@ pub(super) fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Ve
             };
             let object = outputs.get(output).filter(|_| !step.is_here);
             if object.is_some_and(|object| !sources.store.has_object(object))
-                && asked.get(&key).and_then(Option::as_ref) != Some(outputs)
+                && !has(asked.get(&key), outputs)
             {
                 // Perhaps a cache has it, or the same step with another result.
-                let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
-                if answer.as_ref() != Some(outputs) {
+                asked.entry(key).or_insert_with(|| ask(sources, &key));
+                if !has(asked.get(&key), outputs) {
                     found |= lost.insert(key);
                 }
             }
         }
         if !found {
+            for step in &mut surveyed {
+                step.from = from(step, &asked);
+            }
             return surveyed;
         }
     }
 }
 
-fn ask(sources: &Sources<'_>, key: &ActionKey) -> Option<Outputs> {
-    sources.cache?.look_up(key).map(|hit| hit.outputs)
+/// What caches said of keys.
+type Asked = BTreeMap<ActionKey, Option<CacheHit>>;
+
+fn ask(sources: &Sources<'_>, key: &ActionKey) -> Option<CacheHit> {
+    sources.cache?.look_up(key)
+}
+
+/// Whether a cache said that an action gives these outputs.
+fn has(answer: Option<&Option<CacheHit>>, outputs: &Outputs) -> bool {
+    answer
+        .and_then(Option::as_ref)
+        .is_some_and(|hit| hit.outputs == *outputs)
+}
+
+/// The cache that the result of a step would come from.
+fn from(step: &Surveyed, asked: &Asked) -> Option<String> {
+    let (key, outputs) = (step.key?, step.outputs.as_ref()?);
+    let hit = asked.get(&key).filter(|_| !step.is_here)?.as_ref()?;
+    (hit.outputs == *outputs).then(|| hit.from.clone())
 }
 
 /// What is known when what is remembered of the keys `lost` does not count.
 fn survey_without(
     lost: &BTreeSet<ActionKey>,
-    asked: &mut BTreeMap<ActionKey, Option<Outputs>>,
+    asked: &mut Asked,
     sources: &Sources<'_>,
     graph: &Graph,
 ) -> Vec<Surveyed> {
@@ -103,13 +126,14 @@ fn survey_without(
                 .flatten()
                 .or_else(|| {
                     let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
-                    answer.clone()
+                    Some(answer.as_ref()?.outputs.clone())
                 })
         });
         surveyed.push(Surveyed {
             inputs,
             key,
             outputs,
+            from: None,
             is_here,
         });
     }
@@ -217,6 +241,7 @@ mod tests {
             };
             let surveyed = survey(&sources, &graph(last), NodeId(3));
             let state = |step: &Surveyed| match (&step.inputs, &step.outputs) {
+                (_, Some(_)) if step.from.is_some() => "remote",
                 (_, Some(_)) => "known",
                 (Some(_), None) => "runs",
                 (None, None) => "depends",
@@ -276,13 +301,17 @@ mod tests {
         let lab = Lab::new();
         let says = |nodes: &[usize]| Says(nodes.iter().map(|&n| lab.results[n].clone()).collect());
         let known = |nodes: &[usize], last| lab.states(last, Some(&says(nodes)));
-        assert_eq!(known(&[0, 1, 2, 3], "d"), "known known known known");
-        assert_eq!(known(&[0, 1, 2], "D"), "known known known runs");
-        assert_eq!(known(&[0], "d"), "known runs depends depends");
+        assert_eq!(known(&[0, 1, 2, 3], "d"), "remote remote remote remote");
+        assert_eq!(known(&[0, 1, 2], "D"), "remote remote remote runs");
+        assert_eq!(known(&[0], "d"), "remote runs depends depends");
         // What is remembered and needed comes from the cache, when it has the same.
         lab.remember(0..4);
-        assert_eq!(known(&[1, 2], "D"), "known known known runs");
-        assert_eq!(known(&[1], "D"), "known known runs depends");
-        assert_eq!(known(&[3], "d"), "known known known known");
+        assert_eq!(known(&[1, 2], "D"), "known remote remote runs");
+        assert_eq!(known(&[1], "D"), "known remote runs depends");
+        assert_eq!(known(&[3], "d"), "known known known remote");
+        // What is in the store need not come from anywhere.
+        lab.store([1, 3]);
+        assert_eq!(known(&[0, 1, 2, 3], "D"), "known known remote runs");
+        assert_eq!(known(&[0, 1, 2, 3], "d"), "known known known known");
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::PlanError;
-use crate::image::{Access, BootProfile, Firmware, ImageConfig, Port, Seed};
+use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, Port, Seed};
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
 /// Size of a disk that no recipe gives a size: 10 GiB. Disks are sparse.
@@ -112,7 +112,7 @@ impl Settings {
             filesystem,
             label,
             uefi: template.boot.uefi,
-            kernel: template.kernel.as_ref().map(|kernel| Kernel::Tree {
+            kernel: kernel_of(config).map(|kernel| Kernel::Tree {
                 path: kernel.path.clone(),
                 initrd: kernel.initrd.clone(),
             }),
@@ -348,6 +348,14 @@ impl Settings {
     pub(super) fn command_line_without_root(&self, architecture: &str) -> String {
         command_line(None, architecture, &self.arguments)
     }
+}
+
+/// The kernel that a base names. Without the layers of a tree nobody looks for the initrd that belongs to it: then the
+/// objects of the base are what boots.
+fn kernel_of(config: &ImageConfig) -> Option<&KernelFiles> {
+    let kernel = config.template.kernel_files.as_ref()?;
+    let looked_for = kernel.initrd.is_none() && config.initrd.is_some();
+    (!config.layers.is_empty() || !looked_for).then_some(kernel)
 }
 
 /// Accounts with their home directories, root among them.

@@ -365,3 +365,96 @@ fn what_cannot_be_planned_says_why() {
     data is a directory, not a disk
     "#);
 }
+
+/// A world with one tag, `@base`.
+struct Base(ImageConfig);
+
+impl World for Base {
+    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
+        NoTags.local(path)
+    }
+
+    fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
+        // As it is stored.
+        let config = ImageConfig::from_bytes(&self.0.to_bytes()).unwrap();
+        let id = ObjectId::new(Hasher::new("test").update(b"base").finish());
+        Ok(Some((id, config)))
+    }
+
+    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        NoTags.disk(path)
+    }
+
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+        NoTags.pin(fetch)
+    }
+
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+        NoTags.remote(location, architecture)
+    }
+}
+
+#[test]
+fn an_image_on_a_stored_one_has_the_kernel_that_its_base_names() {
+    let object = |text: &str| ObjectRef {
+        id: ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish()),
+        size: 1 << 30,
+    };
+    // What a recipe gives, as the builder of the image step puts it together.
+    let base = |text: &str, initrd: Option<&str>, layers: &[&str]| ImageConfig {
+        version: 1,
+        template: planned(text).template,
+        disk: object("disk"),
+        kernel: Some(object("kernel")),
+        initrd: initrd.map(object),
+        layers: layers.iter().map(|layer| object(layer)).collect(),
+    };
+    let on = |base: ImageConfig, text: &str| {
+        let files = OneFile(text.to_owned());
+        let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
+        plan(&loaded, None, &Base(base), "x86_64").unwrap()
+    };
+    let derived = r#"image "derived" { from "@base"; run "true" }"#;
+    let tree = format!(
+        r#"image "tree" {{
+            layer {{ fetch "https://example.org/rootfs.tar.xz" sha256="{SUM}" }}
+            kernel "/boot/own"
+        }}"#
+    );
+    let made = on(base(&tree, Some("initrd"), &["one"]), derived);
+    let disk = made
+        .graph
+        .nodes()
+        .iter()
+        .find(|n| n.name.contains(": disk "));
+    assert_eq!(disk.unwrap().params["kernel"], "/boot/own");
+    assert_eq!(
+        made.template.kernel_files.as_ref().unwrap().path,
+        "/boot/own"
+    );
+    // On its disk alone nobody finds the initrd for a kernel: both stay those of the base.
+    let made = on(base(&tree, Some("initrd"), &[]), derived);
+    let names: Vec<_> = made.graph.nodes().iter().map(|n| n.name.as_str()).collect();
+    assert!(names.contains(&"@base: initrd"), "{names:?}");
+    assert!(!names.contains(&"kernel /boot/own"), "{names:?}");
+    // One that is read out of a disk is read again after the steps.
+    let alpine = format!(
+        r#"image "alpine" {{
+            disk {{ fetch "https://example.org/disk.qcow2" sha256="{SUM}" }}
+            kernel "/boot/vmlinuz-virt" initrd="/boot/initramfs-virt"
+            boot "root=LABEL=/"
+        }}"#
+    );
+    let made = on(base(&alpine, Some("initrd"), &[]), derived);
+    let last = made.graph.get(made.image);
+    for (role, name) in [
+        ("kernel", "kernel /boot/vmlinuz-virt"),
+        ("initrd", "initrd /boot/initramfs-virt"),
+    ] {
+        let input = last.inputs.iter().find(|input| input.role == role).unwrap();
+        let read = made.graph.get(input.node);
+        assert_eq!(read.name, name);
+        let disk = last.inputs.iter().find(|input| input.role == "disk");
+        assert_eq!(read.inputs[0].node, disk.unwrap().node);
+    }
+}

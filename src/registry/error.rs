@@ -16,6 +16,14 @@ pub enum RegistryError {
         /// What is missing, such as `manifest of tag "1"`.
         what: String,
     },
+    /// There is no such repository, layout or archive.
+    #[error("there is no {} {place}", .kind.noun())]
+    Unknown {
+        /// Its name.
+        place: String,
+        /// What it would be.
+        kind: PlaceKind,
+    },
     /// There are several manifests and no word of which is meant.
     #[error("{place} has several manifests, and no tag says which is meant ({})", listed(.tags))]
     Several {
@@ -113,6 +121,7 @@ impl RegistryError {
             Self::Several { place, tags } => tags
                 .first()
                 .map(|tag| format!("say which, as in {place}:{tag}")),
+            Self::Unknown { place, kind } => Some(kind.remedy(place)),
             Self::Missing { .. } => Some("\"vmfab tags\" lists what is there".to_owned()),
             Self::Denied {
                 registry,
@@ -134,6 +143,43 @@ impl RegistryError {
                 _ => None,
             },
             _ => None,
+        }
+    }
+}
+
+/// What has manifests and blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceKind {
+    /// A repository of a registry.
+    Repository,
+    /// A directory.
+    Layout,
+    /// A file.
+    Archive,
+}
+
+impl PlaceKind {
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::Layout => "layout",
+            Self::Archive => "archive",
+        }
+    }
+
+    /// What to do when it is not there.
+    fn remedy(self, place: &str) -> String {
+        match self {
+            Self::Repository => {
+                let registry = place.split('/').next().unwrap_or(place);
+                format!(
+                    "check the name; a registry also says so of a repository without tags, and of one that it does \
+                     not show to everybody: \"vmfab login {registry}\""
+                )
+            }
+            Self::Layout | Self::Archive => {
+                format!("check the path; \"vmfab push @TAG {place}:TAG\" makes one")
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use archive::Archive;
 pub use credentials::{Credential, Credentials, Known};
 pub use environment::Environment;
-pub use error::RegistryError;
+pub use error::{PlaceKind, RegistryError};
 use layout::Layout;
 pub use model::{
     Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
@@ -191,7 +191,7 @@ pub trait Repository: Send + Sync {
     /// All tags, sorted.
     ///
     /// # Errors
-    /// They cannot be had. A repository that does not exist has none.
+    /// They cannot be had, or there is no such repository, layout or archive.
     fn tags(&self) -> Result<Vec<String>, RegistryError>;
 
     /// Ends writing: an archive gets its content and name now.

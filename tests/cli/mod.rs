@@ -105,7 +105,7 @@ impl Bench {
                 }],
                 env: BTreeMap::new(),
                 hostname: None,
-                kernel: None,
+                kernel_files: None,
             },
             disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
             kernel: Some(store.put_bytes(b"kernel").unwrap()),

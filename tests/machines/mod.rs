@@ -107,7 +107,7 @@ impl Bench {
                 ports: Vec::new(),
                 env: BTreeMap::new(),
                 hostname: None,
-                kernel: None,
+                kernel_files: None,
             },
             disk: store.put_bytes(&[0; 1 << 20]).unwrap(),
             kernel: Some(store.put_bytes(kernel).unwrap()),

@@ -181,7 +181,8 @@ fn a_token_that_ends_is_renewed() {
     });
     let repository = user.open(&proxy.at("a/b"));
     for _ in 0..3 {
-        repository.tags().unwrap();
+        let error = repository.tags().unwrap_err();
+        assert!(matches!(error, RegistryError::Unknown { .. }), "{error}");
     }
     assert_eq!(proxy.count("GET", "/token"), 3);
     assert_eq!(proxy.count("GET", "/tags/"), 4);

@@ -175,6 +175,65 @@ fn a_cold_home_gets_the_image_and_nothing_else() {
 }
 
 #[test]
+fn plan_and_explain_say_what_a_cache_has() {
+    let shop = Shop::new();
+    let cache = shop.cache();
+    let filler = Home::new();
+    shop.fills(&filler, "max");
+    let file = shop.file().display().to_string();
+    let says = |home: &Home, command: &str, cache: &str| {
+        let ran = home.run(&[command, &file, "--cache", cache]);
+        ran.ends_with(0).stdout
+    };
+    let states = |home: &Home, cache: &str| -> Vec<(Value, Value)> {
+        let plan = home.json(&["plan", &file, "--cache", cache]);
+        let steps = plan["steps"].as_array().unwrap().iter();
+        steps
+            .map(|step| (step["state"].clone(), step["from"].clone()))
+            .collect()
+    };
+    let home = Home::new();
+    assert_eq!(
+        states(&home, &cache),
+        vec![(json!("remote"), json!(cache)); 9]
+    );
+    let plan = says(&home, "plan", &cache);
+    assert!(
+        plan.contains("9 steps, 0 cached, 9 remote, 0 to build"),
+        "{plan}"
+    );
+    assert!(plan.contains("  remote  "), "{plan}");
+    assert_eq!(
+        says(&home, "explain", &cache),
+        "test: 9 steps, 0 cached, 9 remote; nothing would run\n"
+    );
+    // What the home has itself is not remote, whatever a cache has.
+    assert_eq!(
+        states(&filler, &cache),
+        vec![(json!("cached"), Value::Null); 9]
+    );
+    assert_eq!(
+        says(&filler, "explain", &cache),
+        "test: 9 steps, all cached; nothing would run\n"
+    );
+    // The words are those of the build, of which nothing but the image was brought.
+    let taken = shop.asks(&home);
+    assert_eq!(taken.result()["steps"]["remote"], 9);
+    assert_eq!(
+        states(&home, "none"),
+        vec![(json!("cached"), Value::Null); 9]
+    );
+    // A step that changed is built on what it reads, and that is still only in the cache.
+    shop.recipe("echo changed > /last");
+    let mut changed = states(&home, &cache);
+    changed.retain(|(state, _)| state == "remote");
+    assert!(!changed.is_empty());
+    let plan = says(&home, "plan", &cache);
+    let told = format!(" {} remote, ", changed.len());
+    assert!(plan.contains(&told), "{plan}");
+}
+
+#[test]
 fn a_changed_step_is_built_on_what_the_cache_has() {
     let shop = Shop::new();
     shop.fills(&Home::new(), "max");

@@ -245,6 +245,61 @@ fn a_machine_of_an_image_that_another_home_pushed() {
 }
 
 #[test]
+fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
+    let shelf = Shelf::new(1);
+    let home = Home::new();
+    let at = shelf.at("1");
+    let boot = |words: &[&str]| {
+        let words = [&["boot", "--firmware", "uefi"], words].concat();
+        home.run(&words).ends_with(1).stderr
+    };
+    let said = boot(&["--offline", &at]);
+    assert!(
+        said.contains("no image was pulled from it before"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("vmfab pull {at}")), "{said}");
+    let pulled = home.json(&["pull", &at, "--tag", "@mine"]);
+    let digest = pulled[0]["digest"].as_str().unwrap();
+    let asked = shelf.proxy.seen().len();
+    // It has nothing that boots, which is told when it was found.
+    let found = "has no boot loader for UEFI";
+    for reference in [
+        at.clone(),
+        format!("{at}@{digest}"),
+        format!("{}@{digest}", shelf.proxy.at("web")),
+    ] {
+        let said = boot(&["--offline", &reference]);
+        assert!(said.contains(found), "{reference}: {said}");
+    }
+    for other in [
+        shelf.at("2"),
+        shelf.proxy.at("web"),
+        shelf.proxy.at("other:1"),
+    ] {
+        let said = boot(&["--offline", &other]);
+        assert!(said.contains("no image was pulled"), "{other}: {said}");
+    }
+    assert_eq!(shelf.proxy.seen().len(), asked);
+    // What was pulled last counts, whoever pulled it.
+    shelf.maker.image("web", &super::home::disk(9, 1 << 20));
+    shelf.maker.push("@web", &at);
+    assert!(boot(&[&at]).contains(found));
+    let newer = home.tagged("web").unwrap();
+    let ran = home.run(&["--offline", "boot", "--firmware", "uefi", &at]);
+    let ran = ran.ends_with(1);
+    let is = format!("is image {}", &newer[..12]);
+    assert!(ran.stderr.contains(&is), "{}", ran.stderr);
+    // What is here no more is said to be so.
+    home.run(&["image", "rm", "@web"]).ends_with(0);
+    let all = ["store", "gc", "--older-than", "0s", "--keep-last", "0"];
+    home.run(&all).ends_with(0);
+    let said = boot(&["--offline", &at]);
+    assert!(said.contains("is not here any more"), "{said}");
+    home.is_clean();
+}
+
+#[test]
 fn a_machine_of_a_reference_that_is_wrong() {
     let shelf = Shelf::new(1);
     let home = Home::new();

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use vmfab::registry::{MAX_MANIFEST, Repository, Version, media};
+use vmfab::registry::{MAX_MANIFEST, RegistryError, Repository, Version, media};
 
+use super::home::Home;
 use super::{User, blob, bytes, manifest, put};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::Registry;
@@ -163,7 +164,8 @@ fn tags_come_sorted_and_page_by_page() {
     let (registry, proxy, user) = lab();
     let content = manifest("one");
     let direct = user.open(&registry.at("a/b"));
-    assert_eq!(direct.tags().unwrap(), Vec::<String>::new());
+    let error = direct.tags().unwrap_err();
+    assert!(matches!(error, RegistryError::Unknown { .. }), "{error}");
     push(&*direct, &content, &["v1", "v2", "a", "b", "c"]);
     assert_eq!(direct.tags().unwrap(), ["a", "b", "c", "v1", "v2"]);
     let repository = user.open(&proxy.at("a/b"));
@@ -217,8 +219,53 @@ fn what_is_no_list_of_tags_is_refused() {
 }
 
 #[test]
+fn a_repository_that_is_not_there_is_not_found() {
+    let (registry, proxy, user) = lab();
+    let home = Home::new();
+    let at = registry.at("a/b");
+    let said = home.refused(&["tags", &at], 3);
+    assert!(
+        said.contains(&format!("there is no repository {at}")),
+        "{said}"
+    );
+    let login = format!("vmfab login {}", registry.address());
+    assert!(said.contains(&login), "{said}");
+    let ran = home.run(&["tags", &at, "--json"]).ends_with(3);
+    assert!(
+        ran.stderr.contains(r#""kind":"not-found""#),
+        "{}",
+        ran.stderr
+    );
+    // One that is there and has none is no error.
+    push(&*user.open(&at), &manifest("one"), &["v1"]);
+    let none = answer("", r#"{"name":"a/b","tags":null}"#);
+    proxy.next("GET", "/tags/list", none);
+    let ran = home.run(&["tags", &proxy.at("a/b")]).ends_with(0);
+    assert_eq!(ran.stdout, "");
+    assert!(ran.stderr.contains("has no tags"), "{}", ran.stderr);
+    assert_eq!(home.run(&["tags", &at]).ends_with(0).stdout, "v1\n");
+    for place in ["oci:nowhere", "oci-archive:nowhere.tar"] {
+        let said = home.refused(&["tags", place], 3);
+        assert!(said.contains(place), "{said}");
+        assert!(
+            said.contains(&format!("vmfab push @TAG {place}:TAG")),
+            "{said}"
+        );
+    }
+    fs::create_dir(home.path("layout")).unwrap();
+    fs::write(
+        home.path("layout/oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+    let ran = home.run(&["tags", "oci:layout"]).ends_with(0);
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
 fn the_program_tells_that_it_waits() {
-    let (_registry, proxy, _user) = lab();
+    let (registry, proxy, user) = lab();
+    push(&*user.open(&registry.at("a/b")), &manifest("one"), &["v1"]);
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     proxy.next("GET", "/tags/list", Fault::Status(503, Some("0")));

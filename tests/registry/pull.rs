@@ -80,6 +80,91 @@ fn all_tags_of_a_repository() {
     assert!(said.contains("nothing"), "{said}");
 }
 
+/// A container image under a tag.
+fn container(shelf: &Shelf, tag: &str) {
+    let config = shelf.blob(
+        "application/vnd.oci.image.config.v1+json",
+        br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]}}"#,
+    );
+    let layer = shelf.blob("application/vnd.oci.image.layer.v1.tar+gzip", b"layer");
+    shelf.name(
+        tag,
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": [layer],
+        }),
+    );
+}
+
+#[test]
+fn of_all_tags_those_of_other_things_are_passed_over() {
+    let shelf = Shelf::new(1);
+    let at = shelf.proxy.at("web");
+    // The order is that of the names: what is no image comes before the one that is, and after it.
+    container(&shelf, "0");
+    container(&shelf, "2");
+    let mut elsewhere = shelf.name("1-arm", &shelf.manifest("1"));
+    elsewhere["platform"] = json!({ "os": "linux", "architecture": "riscv64" });
+    shelf.name(
+        "1-arm",
+        &json!({ "schemaVersion": 2, "manifests": [elsewhere] }),
+    );
+    let home = Home::new();
+    let ran = home.run(&["pull", &at, "--all-tags"]).ends_with(0);
+    let said = ran.stderr;
+    for (tag, why) in [
+        ("0", "is no image of vmfab's: it is a container image"),
+        ("2", "is no image of vmfab's: it is a container image"),
+        ("1-arm", "it has linux/riscv64"),
+    ] {
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!("passed over: {at}:{tag} ")) && line.contains(why));
+        assert!(line.is_some(), "{tag}: {said}");
+    }
+    assert!(ran.stdout.starts_with("@web-1 is "), "{}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), 1);
+    let told = Home::new().json(&["pull", &at, "--all-tags"]);
+    assert_eq!(told.as_array().unwrap().len(), 1, "{told:#}");
+}
+
+#[test]
+fn of_all_tags_one_that_fails_keeps_no_other() {
+    let shelf = Shelf::new(1);
+    let at = shelf.proxy.at("web");
+    // Two that name a config which is something else, and an image behind them.
+    for (tag, content) in [("0", b"one"), ("00", b"two")] {
+        let config = shelf.blob("x", content);
+        shelf.changed(tag, |manifest| {
+            for field in ["digest", "size"] {
+                manifest["config"][field] = config[field].clone();
+            }
+            manifest["config"].as_object_mut().unwrap().remove("data");
+        });
+    }
+    container(&shelf, "2");
+    let home = Home::new();
+    let ran = home
+        .run(&["pull", &at, "--all-tags", "--json"])
+        .ends_with(6);
+    let pulled: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(pulled.as_array().unwrap().len(), 1, "{pulled:#}");
+    assert_eq!(pulled[0]["tags"], json!(["web-1"]));
+    assert!(home.disk("web-1") == shelf.maker.disk("web"));
+    let said = home.refused(&["pull", &at, "--all-tags"], 6);
+    assert!(said.contains("2 images could not be pulled"), "{said}");
+    assert!(said.contains(&format!("{at}:0: its config is")), "{said}");
+    assert!(said.contains(&format!("{at}:00: its config is")), "{said}");
+    home.is_clean();
+    // Where nothing is an image, there is nothing to pull.
+    container(&shelf, "1");
+    container(&shelf, "0");
+    container(&shelf, "00");
+    let said = Home::new().refused(&["pull", &at, "--all-tags"], 3);
+    assert!(said.contains("no image under any tag"), "{said}");
+}
+
 #[test]
 fn an_image_of_another_architecture_is_taken_when_it_is_the_only_one() {
     let (registry, home) = (Registry::start(), Home::new());

@@ -51,6 +51,51 @@ fn sizes_are_told_by_image_and_root() {
 }
 
 #[test]
+fn downloads_that_are_not_finished_are_told() {
+    let bench = Bench::new();
+    let downloads = bench.home.path().join("cache/downloads");
+    let told = || store(&bench, &[&"stat", &"--json"]).ends_with(0).json()["caches"].clone();
+    let none = told();
+    assert_eq!(none["downloads"]["files"], 0);
+    let quiet = store(&bench, &[&"stat"]).ends_with(0);
+    assert!(!quiet.stderr.contains("downloads"), "{}", quiet.stderr);
+    fs::create_dir_all(&downloads).unwrap();
+    for (name, size) in [
+        ("1.partial", 1 << 20),
+        ("1.json", 10),
+        ("1.lock", 0),
+        ("2.partial", 2 << 20),
+        ("3.partial", 0),
+    ] {
+        fs::write(downloads.join(name), noise(1, size)).unwrap();
+    }
+    let week = std::time::Duration::from_secs(8 * 86_400);
+    let old = fs::File::options()
+        .write(true)
+        .open(downloads.join("2.partial"));
+    let then = std::time::SystemTime::now() - week;
+    old.unwrap().set_modified(then).unwrap();
+    let some = &told()["downloads"];
+    assert_eq!(some["files"], 2);
+    assert!(some["bytes"].as_u64().unwrap() >= 3 << 20, "{some}");
+    assert_eq!(some["old"], 2 << 20);
+    assert_eq!(some["directory"], downloads.to_str().unwrap());
+    let said = store(&bench, &[&"stat"]).ends_with(0);
+    assert!(
+        said.stdout.contains("2 files, not finished"),
+        "{}",
+        said.stdout
+    );
+    for part in ["goes on", "vmfab store gc", downloads.to_str().unwrap()] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    store(&bench, &[&"gc"]).ends_with(0);
+    let left = &told()["downloads"];
+    assert_eq!(left["files"], 1);
+    assert_eq!(left["old"], 0);
+}
+
+#[test]
 fn an_empty_store_is_whole() {
     let bench = Bench::new();
     for arguments in [

@@ -70,7 +70,7 @@ impl SessionSpec {
                 ports: Vec::new(),
                 env: BTreeMap::new(),
                 hostname: None,
-                kernel: None,
+                kernel_files: None,
             },
             disk: self.disk,
             kernel: self.kernel,

@@ -54,11 +54,7 @@ fn text(planned: &Plan) -> String {
             text += &format!("    {}\n", describe(reason));
         }
     }
-    let after = planned
-        .steps
-        .iter()
-        .filter(|step| step.state == PlannedState::Depends)
-        .count();
+    let after = planned.count(PlannedState::Depends);
     if after > 0 {
         text += &format!(
             "and {} that read their outputs, if these differ\n",
@@ -66,10 +62,15 @@ fn text(planned: &Plan) -> String {
         );
     }
     if text.is_empty() {
-        text = format!(
-            "{}: all steps are in the store, nothing would run\n",
-            planned.name
-        );
+        let steps = count(planned.steps.len(), "step");
+        let known = match planned.count(PlannedState::Remote) {
+            0 => format!("{steps}, all cached"),
+            remote => format!(
+                "{steps}, {} cached, {remote} remote",
+                planned.count(PlannedState::Cached)
+            ),
+        };
+        text = format!("{}: {known}; nothing would run\n", planned.name);
     }
     text
 }
@@ -125,6 +126,7 @@ mod tests {
             inputs: Vec::new(),
             key: None,
             state,
+            from: None,
             reasons,
         };
         let parameter = Reason::Parameter {
@@ -156,5 +158,27 @@ mod tests {
             nothing changed, but its result is not in the store
         and 1 step that read their outputs, if these differ
         "#);
+    }
+
+    #[test]
+    fn nothing_to_run_says_where_the_results_are() {
+        let step = |state| PlannedStep {
+            name: "web: user vm".into(),
+            builder: "run".into(),
+            inputs: Vec::new(),
+            key: None,
+            state,
+            from: None,
+            reasons: Vec::new(),
+        };
+        let said = |states: &[PlannedState]| {
+            text(&Plan {
+                name: "web".into(),
+                steps: states.iter().copied().map(step).collect(),
+            })
+        };
+        let (cached, remote) = (PlannedState::Cached, PlannedState::Remote);
+        insta::assert_snapshot!(said(&[cached, cached]), @"web: 2 steps, all cached; nothing would run");
+        insta::assert_snapshot!(said(&[cached, remote]), @"web: 2 steps, 1 cached, 1 remote; nothing would run");
     }
 }

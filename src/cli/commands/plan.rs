@@ -15,7 +15,8 @@ use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
 /// Show the steps of a build and which of them would run
 ///
-/// Nothing is built. "depends" marks a step that runs only if an earlier one comes out differently.
+/// Nothing is built. "cached" marks a step whose result is known here, "remote" one whose result a
+/// cache has, "depends" one that runs only if an earlier one comes out differently.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,6 +63,7 @@ fn text(planned: &Planned, session: &Session) -> String {
     for (index, step) in planned.steps.iter().enumerate() {
         let state = match step.state {
             PlannedState::Cached => session.style(Style::new().dim()).apply_to("cached"),
+            PlannedState::Remote => session.style(Style::new().cyan()).apply_to("remote"),
             PlannedState::Build => session.style(Style::new().green()).apply_to("build"),
             PlannedState::Depends => session.style(Style::new().yellow()).apply_to("depends"),
         };
@@ -74,16 +76,17 @@ fn text(planned: &Planned, session: &Session) -> String {
             step.key.map_or_else(String::new, |key| key.short()),
         ]);
     }
-    let cached = planned
-        .steps
-        .iter()
-        .filter(|step| step.state == PlannedState::Cached);
-    let cached = cached.count();
+    let cached = planned.count(PlannedState::Cached);
+    let remote = planned.count(PlannedState::Remote);
+    let told = match remote {
+        0 => String::new(),
+        remote => format!(" {remote} remote,"),
+    };
     format!(
-        "{table}\n{}: {}, {cached} cached, {} to build\n",
+        "{table}\n{}: {}, {cached} cached,{told} {} to build\n",
         planned.name,
         count(planned.steps.len(), "step"),
-        planned.steps.len() - cached
+        planned.steps.len() - cached - remote
     )
 }
 

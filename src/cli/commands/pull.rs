@@ -5,7 +5,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::error::CliError;
 use super::super::options::RegistryOptions;
-use super::super::output::size;
+use super::super::output::{count, size};
 use super::super::session::Session;
 use crate::ops::share::{self, PullOptions, PulledImage, parse_platform};
 use crate::registry::{Location, Platform};
@@ -18,6 +18,9 @@ use crate::store::TagName;
 ///
 /// Disks that others publish are taken, too: a containerdisk of KubeVirt, a machine of podman, a single
 /// disk that was pushed with oras. A container image is none; a recipe can start from it.
+///
+/// --all-tags passes over tags of other things, and says which. An image that cannot be pulled is an
+/// error after the others were tried.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -56,11 +59,16 @@ impl Pull {
             platform: self.platform,
         };
         let pulled = share::pull(&session.registry_context(self.registries)?, &options)?;
-        session.print(&pulled, |pulled| {
-            let lines = pulled.iter().map(|image| told(image, session));
+        session.print(&pulled.images, |images| {
+            let lines = images.iter().map(|image| told(image, session));
             lines.collect::<String>()
         })?;
-        Ok(Status::Done)
+        if pulled.failures.is_empty() {
+            return Ok(Status::Done);
+        }
+        let failures: Vec<CliError> = pulled.failures.into_iter().map(CliError::from).collect();
+        let message = format!("{} could not be pulled", count(failures.len(), "image"));
+        Err(CliError::several(failures, message))
     }
 }
 

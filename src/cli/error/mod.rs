@@ -97,12 +97,16 @@ impl CliError {
         Self::new(Kind::Failed, message)
     }
 
-    /// Several errors of one kind; a single one stands for itself.
+    /// Several errors, of their kind when it is the same for all; a single one stands for itself.
     pub(super) fn several(mut parts: Vec<Self>, message: String) -> Self {
+        let first = parts.first().map_or(Kind::Failed, |part| part.kind);
         match parts.len() {
             1 => parts.remove(0),
             _ => Self {
-                kind: parts.first().map_or(Kind::Failed, |part| part.kind),
+                kind: match parts.iter().all(|part| part.kind == first) {
+                    true => first,
+                    false => Kind::Failed,
+                },
                 parts,
                 ..Self::failed(message)
             },
@@ -231,7 +235,7 @@ const DAMAGE_HELP: &str = "`vmfab store verify` names all that is damaged and wh
 
 fn registry(error: &RegistryError) -> Kind {
     match error {
-        RegistryError::Missing { .. } => Kind::NotFound,
+        RegistryError::Missing { .. } | RegistryError::Unknown { .. } => Kind::NotFound,
         RegistryError::Invalid { .. } => Kind::Verification,
         RegistryError::Interrupted => Kind::Interrupted,
         _ => Kind::Failed,

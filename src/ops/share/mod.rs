@@ -1,12 +1,13 @@
 //! Images to and from registries, layouts and archives.
 
+mod came;
 mod containerdisk;
 mod foreign;
 mod pull;
 mod push;
 
 pub use containerdisk::push_containerdisk;
-pub use pull::{PullOptions, PulledImage, named, pull};
+pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
 use super::{Context, Error, Failure};

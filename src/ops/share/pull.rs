@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::sharing;
+use super::{came, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
@@ -42,54 +42,87 @@ pub struct PulledImage {
     pub fetched: u64,
 }
 
-/// Pulls an image, or all of a repository, and tags what was pulled.
+/// What came of pulling.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// Images that are here now.
+    pub images: Vec<PulledImage>,
+    /// What became of the tags, of all of a repository, whose images could not be pulled.
+    pub failures: Vec<Error>,
+}
+
+/// What is under a tag or digest.
+enum Tried {
+    /// An image, which is here now.
+    Pulled(PulledImage),
+    /// Something else, or an image for another platform only.
+    Other(Error),
+}
+
+/// Pulls an image, or all of a repository, and tags what was pulled. Of all, tags of other things are passed over, and
+/// one that fails does not keep the others from being pulled.
 ///
 /// # Errors
 /// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or the registry
 /// fails. What was fetched until then stays.
-pub fn pull(context: &Context, options: &PullOptions) -> Result<Vec<PulledImage>, Error> {
+pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
     let repository = context.registries().open(&options.from)?;
-    if !options.all_tags {
-        let version = match options.from.version() {
-            Some(version) => version,
-            None => repository.only_version()?,
-        };
-        let name = options.from.to_string();
-        return Ok(vec![one(
-            context,
-            &*repository,
-            &version,
-            options,
-            &name,
-            None,
-        )?]);
+    if options.all_tags {
+        return all(context, &*repository, options);
     }
+    let version = match options.from.version() {
+        Some(version) => version,
+        None => repository.only_version()?,
+    };
+    let name = options.from.to_string();
+    match one(context, &*repository, &version, options, &name, None)? {
+        Tried::Pulled(image) => Ok(Pulled {
+            images: vec![image],
+            failures: Vec::new(),
+        }),
+        Tried::Other(error) => Err(error),
+    }
+}
+
+/// Pulls the images that all tags of a repository name.
+fn all(
+    context: &Context,
+    repository: &dyn Repository,
+    options: &PullOptions,
+) -> Result<Pulled, Error> {
     let tags = repository.tags()?;
     let tags: Vec<String> = tags
         .into_iter()
         .filter(|tag| !tag.starts_with(RESULT_TAG))
         .collect();
-    if tags.is_empty() {
-        return Err(Error::NotFound {
-            noun: "tag in",
-            name: repository.name(),
-            help: None,
-        });
-    }
-    let mut pulled = Vec::new();
+    let mut pulled = Pulled::default();
     for tag in tags {
         let version = Version::Tag(tag.clone());
         let name = format!("{}:{tag}", repository.name());
-        pulled.push(one(
-            context,
-            &*repository,
-            &version,
-            options,
-            &name,
-            Some(&tag),
-        )?);
+        match one(context, repository, &version, options, &name, Some(&tag)) {
+            Ok(Tried::Pulled(image)) => pulled.images.push(image),
+            Ok(Tried::Other(why)) => context.emit(Event::Note {
+                message: format!("passed over: {why}"),
+            }),
+            Err(error) if context.interrupt.requested() => return Err(error),
+            Err(error) => {
+                // A store that is full is that for the others, too.
+                let is_last = matches!(error, Error::Store(_));
+                pulled.failures.push(error);
+                if is_last {
+                    break;
+                }
+            }
+        }
     }
-    Ok(pulled)
+    match pulled.images.is_empty() && pulled.failures.is_empty() {
+        true => Err(Error::NotFound {
+            noun: "image under any tag of",
+            name: repository.name(),
+            help: None,
+        }),
+        false => Ok(pulled),
+    }
 }
 
 /// Pulls one image. Where all of a repository are, their own tags are a part of the new ones.
@@ -100,19 +133,22 @@ fn one(
     options: &PullOptions,
     name: &str,
     tag: Option<&str>,
-) -> Result<PulledImage, Error> {
+) -> Result<Tried, Error> {
     let store = context.store()?;
     let sharing = sharing(context, &store);
     let host = || Platform::linux(std::env::consts::ARCH);
     let platform = options.platform.clone().unwrap_or_else(host);
-    let found = sharing
-        .find(repository, version, &platform)?
-        .ok_or_else(|| missing(name, repository))?;
-    let check = || fits(&sharing, repository, &found, options, name);
+    let found = match sharing.find(repository, version, &platform) {
+        Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
+        found => found?.ok_or_else(|| missing(name, repository))?,
+    };
+    let other_platform = || other_platform(&sharing, repository, &found, options, name);
     let artifact = match &found.artifact {
         Some(artifact) if artifact.kind == IMAGE => artifact,
         None if is_disk(&sharing, repository, &found.manifest)? => {
-            check()?;
+            if let Some(error) = other_platform()? {
+                return Ok(Tried::Other(error.into()));
+            }
             let own = super::foreign::name(&last_part(repository));
             let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
             let tags = match tag {
@@ -133,14 +169,22 @@ fn one(
                 },
                 (local, _) => local.clone(),
             };
-            return super::foreign::pull(context, &location, found.digest, &own, size, &tags);
+            let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
+            let (from, image) = (&options.from, pulled.image);
+            came::note(context, from, version, found.digest, &platform, image);
+            return Ok(Tried::Pulled(pulled));
         }
         _ => {
-            return Err(no_image(&options.from, name, &found.manifest));
+            let other = no_image(&options.from, name, &found.manifest);
+            return Ok(Tried::Other(other));
         }
     };
-    check()?;
+    if let Some(error) = other_platform()? {
+        return Ok(Tried::Other(error.into()));
+    }
     let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
+    let from = &options.from;
+    came::note(context, from, version, found.digest, &platform, image);
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -155,26 +199,26 @@ fn one(
             note_moved(context, tag, before, &image);
         }
     }
-    Ok(PulledImage {
+    Ok(Tried::Pulled(PulledImage {
         image,
         name: config.template.name,
         reference: name.to_owned(),
         digest: format!("sha256:{}", found.digest),
         tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         fetched,
-    })
+    }))
 }
 
-/// Looks whether what no index names is for the platform that is asked for. What is not told is as good as right.
-fn fits(
+/// The error for what no index names, and says that it is not for the platform that is asked for.
+fn other_platform(
     sharing: &Sharing<'_>,
     repository: &dyn Repository,
     found: &Found,
     options: &PullOptions,
     name: &str,
-) -> Result<(), Error> {
+) -> Result<Option<ShareError>, Error> {
     let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed) else {
-        return Ok(());
+        return Ok(None);
     };
     let told: Option<Platform> = match &found.artifact {
         Some(artifact) => {
@@ -186,15 +230,12 @@ fn fits(
             serde_json::from_slice(&config).ok()
         }
     };
-    match told.filter(|told| told.is_other_than(wanted)) {
-        Some(told) => Err(ShareError::Platform {
-            place: name.to_owned(),
-            platform: wanted.to_string(),
-            there: vec![told.to_string()],
-        }
-        .into()),
-        None => Ok(()),
-    }
+    let other = told.filter(|told| told.is_other_than(wanted));
+    Ok(other.map(|told| ShareError::Platform {
+        place: name.to_owned(),
+        platform: wanted.to_string(),
+        there: vec![told.to_string()],
+    }))
 }
 
 /// Says that a tag names another image than before.
@@ -308,11 +349,17 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
     })
 }
 
-/// The image that a user named by where it lies, which is pulled when it is not here.
+/// The image that a user named by where it lies, which is pulled when it is not here. Who does not use the network gets
+/// what was pulled from there last.
 ///
 /// # Errors
-/// See [`pull`].
+/// See [`pull`]; nothing is here.
 pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Error> {
+    if let Location::Registry(reference) = from
+        && context.offline
+    {
+        return came::find(context, reference, &Platform::linux(std::env::consts::ARCH));
+    }
     let options = PullOptions {
         from: from.clone(),
         tags: Vec::new(),
@@ -320,6 +367,6 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
         platform: None,
     };
     let pulled = pull(context, &options)?;
-    let image = pulled.first().map(|image| image.image.to_string());
+    let image = pulled.images.first().map(|image| image.image.to_string());
     images::find(context, &image.unwrap_or_default())
 }

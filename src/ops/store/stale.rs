@@ -9,6 +9,8 @@ use crate::host::Home;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a download that is not finished stays.
 const DOWNLOADS: Duration = Duration::from_secs(7 * DAY.as_secs());
+/// How long it is known which image a reference stood for.
+const PULLED: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// How long manifests and what was seen in repositories stay.
 const MANIFESTS: Duration = Duration::from_secs(90 * DAY.as_secs());
 
@@ -18,10 +20,16 @@ pub(super) fn sweep(home: &Home, dry_run: bool) -> u64 {
         (home.downloads(), DOWNLOADS),
         (home.manifests(), MANIFESTS),
         (home.registries(), MANIFESTS),
+        (home.pulled(), PULLED),
     ]
     .iter()
     .map(|(directory, age)| sweep_directory(directory, *age, dry_run))
     .sum()
+}
+
+/// Bytes of downloads that the next sweep removes.
+pub(super) fn old_downloads(directory: &Path) -> u64 {
+    sweep_directory(directory, DOWNLOADS, true)
 }
 
 fn sweep_directory(directory: &Path, age: Duration, dry_run: bool) -> u64 {

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::{Context, Error, images};
-use super::parts;
+use super::{parts, stale};
 use crate::digest::ObjectId;
 use crate::store::{GroupUsage, Store, Usage};
+
+/// What names of downloads that are not finished end with.
+const PARTIAL: &[u8] = b".partial";
 
 /// What takes space in a home. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,12 +56,26 @@ pub struct RootUsage {
 }
 
 /// The caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Caches {
     /// Disks of images as files.
     pub disks: CacheUsage,
     /// Unpacked layers. Files that this user may not see are left out.
     pub layers: CacheUsage,
+    /// Downloads that are not finished, of killed pulls and builds.
+    pub downloads: Downloads,
+}
+
+/// Downloads that are not finished. The same command goes on from them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Downloads {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// What they take.
+    #[serde(flatten)]
+    pub usage: CacheUsage,
+    /// Bytes that `store gc` would remove: of those that nobody went on with for long.
+    pub old: u64,
 }
 
 /// What a cache takes on the host's disk.
@@ -113,6 +130,7 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
         caches: Caches {
             disks: cache(&context.home.disk_cache()),
             layers: cache(&context.home.layer_cache()),
+            downloads: downloads(context.home.downloads()),
         },
     })
 }
@@ -124,6 +142,24 @@ fn members(store: &Store, image: &ObjectId) -> Vec<ObjectId> {
         members.extend(parts(&config).into_iter().map(|(_, object)| object));
     }
     members
+}
+
+fn downloads(directory: PathBuf) -> Downloads {
+    let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+    let partial = entries.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(PARTIAL));
+    let mut usage = CacheUsage::default();
+    for meta in partial.filter_map(|entry| entry.metadata().ok()) {
+        // One that another process just began has nothing in it.
+        if meta.is_file() && meta.len() > 0 {
+            usage.files += 1;
+            usage.bytes += meta.blocks() * 512;
+        }
+    }
+    Downloads {
+        old: stale::old_downloads(&directory),
+        directory,
+        usage,
+    }
 }
 
 /// What is below a directory. What cannot be seen counts nothing.

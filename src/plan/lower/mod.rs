@@ -359,7 +359,7 @@ impl Lowering<'_> {
             ports: settings.ports.clone(),
             env: self.env,
             hostname: settings.hostname.clone(),
-            kernel: match &settings.kernel {
+            kernel_files: match &settings.kernel {
                 Some(Kernel::Tree { path, initrd }) => Some(KernelFiles {
                     path: path.clone(),
                     initrd: initrd.clone(),
@@ -367,9 +367,10 @@ impl Lowering<'_> {
                 Some(Kernel::Fetched(_)) | None => None,
             },
         };
-        let step = Step::Image(Box::new(step::Image {
-            template: serde_json::to_value(&template).map_err(PlanError::Template)?,
-        }));
+        let mut params = serde_json::to_value(&template).map_err(PlanError::Template)?;
+        // Where no kernel is named this was always there: without it, no image step that was ever built would be found.
+        params["kernel"] = serde_json::Value::Null;
+        let step = Step::Image(Box::new(step::Image { template: params }));
         let node = self
             .graph
             .add_step(format!("{own}: image"), &step, made.inputs)?;

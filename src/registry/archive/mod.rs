@@ -21,7 +21,8 @@ use tempfile::TempDir;
 
 use super::layout::{self, Files, INDEX, Layout, MARKER, Part};
 use super::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, Progress, RegistryError, Repository, Version,
+    Blob, BlobReader, BlobSource, Delivered, Fetched, PlaceKind, Progress, RegistryError,
+    Repository, Version,
 };
 use crate::host::Interrupt;
 
@@ -353,7 +354,10 @@ impl Repository for Archive {
         match self.side()? {
             Side::Found(found) => layout::tags(found),
             Side::Draft(draft) => draft.layout.tags(),
-            Side::Nothing => Ok(Vec::new()),
+            Side::Nothing => Err(RegistryError::Unknown {
+                place: self.place.clone(),
+                kind: PlaceKind::Archive,
+            }),
         }
     }
 

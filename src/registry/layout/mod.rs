@@ -35,7 +35,7 @@ use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
 use super::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Parsed, Progress,
+    Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Parsed, PlaceKind, Progress,
     RegistryError, Repository, Version, parse_manifest,
 };
 use crate::digest::Sha256;
@@ -414,7 +414,12 @@ impl Repository for Layout {
     }
 
     fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        self.look()?;
-        read::tags(self)
+        match self.look()? {
+            Some(_) => read::tags(self),
+            None => Err(RegistryError::Unknown {
+                place: self.place.clone(),
+                kind: PlaceKind::Layout,
+            }),
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Remote;
 use super::call::{Call, Failure, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
-use crate::registry::{MAX_MANIFEST, RegistryError, Version};
+use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version};
 
 /// More tags are not listed.
 const MOST_TAGS: usize = 1 << 20;
@@ -55,12 +55,13 @@ fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
     let target = at.map_or(Target::Path(&path), Target::Url);
     let call = Call::new(Method::GET, target, &remote.reading);
     let response = remote.host.once(&call, &remote.identity)?;
-    if response.status == StatusCode::NOT_FOUND {
+    if response.status == StatusCode::NOT_FOUND && at.is_none() {
         drain(response);
-        return Ok(Page {
-            tags: Vec::new(),
-            next: None,
-        });
+        let unknown = RegistryError::Unknown {
+            place: remote.name.clone(),
+            kind: PlaceKind::Repository,
+        };
+        return Err(unknown.into());
     }
     if response.status != StatusCode::OK {
         return Err(remote.refusal("list of tags", response).into());

@@ -25,6 +25,15 @@ impl Stat {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let stat = store::stat(session.reading_context()?)?;
         session.print(&stat, text)?;
+        let downloads = &stat.caches.downloads;
+        if downloads.usage.files > 0 {
+            session.note(&format!(
+                "downloads are what interrupted pulls and builds left: the same command goes on from it; vmfab store \
+                 gc removes what nobody went on with for a week (now {}), and {} can be removed at any time",
+                size(downloads.old),
+                downloads.directory.display()
+            ));
+        }
         Ok(Status::Done)
     }
 }
@@ -53,6 +62,12 @@ fn text(stat: &store::Stat) -> String {
     let (disks, layers) = (stat.caches.disks, stat.caches.layers);
     row("disk cache", disks.bytes, number(disks.files, "file"));
     row("layer cache", layers.bytes, number(layers.files, "file"));
+    let downloads = stat.caches.downloads.usage;
+    row(
+        "downloads",
+        downloads.bytes,
+        format!("{}, not finished", number(downloads.files, "file")),
+    );
     let mut text = total.to_string();
     if stat.images.is_empty() && stat.roots.is_empty() {
         return text;

@@ -1,143 +1,15 @@
-use std::collections::{BTreeMap, HashSet};
-use std::io::{Cursor, Read};
-use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod memorised;
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
+
+use memorised::Memorised;
 use tempfile::TempDir;
 
 use super::*;
-use crate::digest::{ObjectRef, Sha256};
+use crate::digest::ObjectRef;
 use crate::event::Silent;
-use crate::registry::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, Manifest, Parsed, Platform, Progress,
-    RegistryError, Repository, Version, media, parse_manifest,
-};
-
-/// A repository in memory that counts.
-#[derive(Default)]
-struct Memorised {
-    manifests: Mutex<BTreeMap<Version, Fetched>>,
-    blobs: Mutex<BTreeMap<Sha256, Vec<u8>>>,
-    sent: AtomicU64,
-    given: AtomicU64,
-    refuses_ranges: AtomicBool,
-    /// Somebody else's indexes: each takes the place of the next one that is put.
-    others: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Memorised {
-    fn sent(&self) -> u64 {
-        self.sent.swap(0, Ordering::Relaxed)
-    }
-
-    fn given(&self) -> u64 {
-        self.given.swap(0, Ordering::Relaxed)
-    }
-
-    fn manifest_of(&self, tag: &str) -> Manifest {
-        let manifests = self.manifests.lock().unwrap();
-        let fetched = &manifests[&Version::Tag(tag.into())];
-        match parse_manifest(&fetched.bytes, &fetched.media_type).unwrap() {
-            Parsed::Manifest(manifest) => *manifest,
-            Parsed::Index(_) => panic!("an index"),
-        }
-    }
-}
-
-impl Repository for Memorised {
-    fn name(&self) -> String {
-        "localhost/memorised".to_owned()
-    }
-
-    fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError> {
-        Ok(self.manifests.lock().unwrap().get(version).cloned())
-    }
-
-    fn put_manifest(
-        &self,
-        version: &Version,
-        media_type: &str,
-        bytes: &[u8],
-    ) -> Result<(), RegistryError> {
-        if let Ok(Parsed::Manifest(manifest)) = parse_manifest(bytes, media_type) {
-            for named in manifest.layers.iter().chain([&manifest.config]) {
-                assert!(self.has_blob(&named.blob().unwrap()).unwrap(), "{named:?}");
-            }
-        }
-        let fetched = Fetched {
-            digest: Blob::of(bytes).digest,
-            media_type: media_type.to_owned(),
-            bytes: bytes.to_vec(),
-        };
-        let mut manifests = self.manifests.lock().unwrap();
-        manifests.insert(Version::Digest(fetched.digest), fetched.clone());
-        manifests.insert(version.clone(), fetched);
-        drop(manifests);
-        let other = match media_type {
-            media::INDEX => self.others.lock().unwrap().pop(),
-            _ => None,
-        };
-        match other {
-            Some(other) => self.put_manifest(version, "", &other),
-            None => Ok(()),
-        }
-    }
-
-    fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError> {
-        Ok(self.blobs.lock().unwrap().contains_key(&blob.digest))
-    }
-
-    fn read_blob(
-        &self,
-        blob: &Blob,
-        range: Option<Range<u64>>,
-    ) -> Result<BlobReader, RegistryError> {
-        let blobs = self.blobs.lock().unwrap();
-        let Some(bytes) = blobs.get(&blob.digest) else {
-            return Err(RegistryError::Missing {
-                place: self.name(),
-                what: format!("blob {}", blob.digest.short()),
-            });
-        };
-        let range = range.filter(|_| !self.refuses_ranges.load(Ordering::Relaxed));
-        let range = range.unwrap_or(0..bytes.len() as u64);
-        let part = bytes[range.start as usize..range.end as usize].to_vec();
-        self.given.fetch_add(part.len() as u64, Ordering::Relaxed);
-        Ok(BlobReader {
-            start: range.start,
-            bytes: Box::new(Cursor::new(part)),
-        })
-    }
-
-    fn put_blob(
-        &self,
-        blob: &Blob,
-        source: &dyn BlobSource,
-        _: &[String],
-        progress: &Progress<'_>,
-    ) -> Result<Delivered, RegistryError> {
-        if self.has_blob(blob)? {
-            return Ok(Delivered::Present);
-        }
-        let mut bytes = Vec::new();
-        source.open(0).unwrap().read_to_end(&mut bytes).unwrap();
-        assert_eq!(Blob::of(&bytes), *blob);
-        self.sent.fetch_add(blob.size, Ordering::Relaxed);
-        progress(blob.size as i64);
-        self.blobs.lock().unwrap().insert(blob.digest, bytes);
-        Ok(Delivered::Uploaded)
-    }
-
-    fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        let manifests = self.manifests.lock().unwrap();
-        let tags = manifests.keys().filter_map(|version| match version {
-            Version::Tag(tag) => Some(tag.clone()),
-            Version::Digest(_) => None,
-        });
-        Ok(tags.collect())
-    }
-}
+use crate::registry::{Blob, Parsed, Platform, Repository, Version, media, parse_manifest};
 
 /// A home with a store.
 struct Home {
@@ -492,6 +364,13 @@ fn an_index_that_two_write_at_once_has_the_images_of_both() {
         panic!("a manifest");
     };
     assert_eq!(index.manifests, [amd.clone(), arm]);
+    // The other one writes after this one has seen that its own is there.
+    let tag = Version::Tag("late".to_owned());
+    repository.late.lock().unwrap().push(others.clone());
+    let told = one.sharing().index(&repository, &tag, amd.clone()).unwrap();
+    let there = repository.manifest(&tag).unwrap().unwrap();
+    assert_eq!(there.digest, told.digest);
+    assert!(repository.late.lock().unwrap().is_empty());
     // Somebody who never ends.
     *repository.others.lock().unwrap() = vec![others; 100];
     let error = one.sharing().index(&repository, &tag, amd).unwrap_err();

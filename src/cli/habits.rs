@@ -1,0 +1,232 @@
+//! What other tools call commands: an unknown one is answered with vmfab's.
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What is said of names that docker, podman, lima, vagrant and virsh have, by themselves or behind a command of vmfab's.
+const HABITS: &[(&[&str], &str)] = &[
+    (
+        &["image ls", "image list", "images ls", "images list"],
+        "\"vmfab images\" lists the images",
+    ),
+    (
+        &["ps"],
+        "\"vmfab list\" lists the machines, \"vmfab images\" the images",
+    ),
+    (
+        &["status"],
+        "\"vmfab list\" lists the machines and their states",
+    ),
+    (
+        &["rmi", "untag"],
+        "\"vmfab image rm @TAG\" removes tags; \"vmfab store gc\" then frees the space",
+    ),
+    (
+        &["delete", "remove", "destroy"],
+        "\"vmfab rm NAME\" removes a machine, \"vmfab image rm @TAG\" a tag of an image",
+    ),
+    (
+        &["run", "create", "launch"],
+        "\"vmfab boot @TAG\" makes a machine of an image and starts it",
+    ),
+    (
+        &["exec", "shell", "enter"],
+        "\"vmfab ssh NAME -- COMMAND\" runs a command in a machine, \"vmfab ssh NAME\" opens a session",
+    ),
+    (
+        &["attach"],
+        "\"vmfab console NAME\" leads to the console of a machine, \"vmfab ssh NAME\" opens a session",
+    ),
+    (
+        &["cp", "copy", "scp"],
+        "files go through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
+    ),
+    (
+        &["kill", "poweroff"],
+        "\"vmfab stop --force NAME\" ends a machine as it is",
+    ),
+    (
+        &["restart", "reboot", "reload"],
+        "\"vmfab stop NAME\", and then \"vmfab start NAME\"",
+    ),
+    (
+        &["save", "export"],
+        "\"vmfab push @TAG oci-archive:FILE:TAG\" writes an image to a file, \"vmfab build RECIPE --output FILE\" its disk",
+    ),
+    (
+        &["load", "import"],
+        "\"vmfab pull oci-archive:FILE\" takes an image from a file",
+    ),
+    (
+        &["search"],
+        "\"vmfab tags HOST/NAME\" lists the tags of a repository; registries are not searched",
+    ),
+    (
+        &["prune", "clean", "cleanup", "system"],
+        "\"vmfab store gc\" removes what nothing needs, \"vmfab store stat\" shows what takes space",
+    ),
+    (
+        &["df", "du", "store ls", "store list"],
+        "\"vmfab store stat\" shows what takes space",
+    ),
+    (
+        &["tag"],
+        "\"vmfab image tag @TAG @TAG\" gives an image more names",
+    ),
+    (
+        &["history"],
+        "\"vmfab image history @TAG\" lists the layers of an image",
+    ),
+    (
+        &["compose"],
+        "\"vmfab up\" makes and starts the machines of a project, \"vmfab down\" stops them",
+    ),
+    (
+        &["container", "machine", "vm"],
+        "\"vmfab list\", \"vmfab start\", \"vmfab stop\" and \"vmfab rm\" are about machines",
+    ),
+    (
+        &["info"],
+        "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" all about a machine",
+    ),
+    (&["version"], "\"vmfab --version\" tells it"),
+];
+
+/// Puts what was meant, when it is known, in the place of what clap takes for similar.
+pub(super) fn advise(error: &mut clap::Error, root: &clap::Command) {
+    let Some(advice) = unknown(error).and_then(|(around, name)| advice(&around, &name, root))
+    else {
+        return;
+    };
+    error.remove(ContextKind::SuggestedSubcommand);
+    let advice = ContextValue::StyledStrs(vec![StyledStr::from(advice)]);
+    error.insert(ContextKind::Suggested, advice);
+}
+
+/// The command that was given, if any, and the word behind it that is none.
+fn unknown(error: &clap::Error) -> Option<(String, String)> {
+    let what = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    let Some(ContextValue::String(name)) = error.get(what) else {
+        return None;
+    };
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
+        return None;
+    };
+    let usage = usage.to_string();
+    let words = usage.split_whitespace().skip_while(|word| *word != "vmfab");
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let around: Vec<&str> = words.skip(1).take_while(is_name).collect();
+    Some((around.join(" "), name.clone()))
+}
+
+fn advice(around: &str, name: &str, root: &clap::Command) -> Option<String> {
+    let habit = |name: &str| {
+        let mut habits = HABITS.iter();
+        let (_, advice) = habits.find(|(names, _)| names.contains(&name))?;
+        Some((*advice).to_owned())
+    };
+    let whole = format!("{around} {name}");
+    habit(whole.trim()).or_else(|| match around {
+        "images" => {
+            let image = root.find_subcommand("image")?;
+            let known = image.find_subcommand(name)?;
+            Some(format!("it is \"vmfab image {}\"", known.get_name()))
+        }
+        "image" | "store" => match root.find_subcommand(name) {
+            Some(known) => Some(format!("it is \"vmfab {}\"", known.get_name())),
+            None => habit(name),
+        },
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commands;
+    use super::*;
+
+    #[test]
+    fn names_are_named_once_and_are_no_commands() {
+        let root = commands::root();
+        let mut seen = std::collections::BTreeSet::new();
+        for name in HABITS.iter().flat_map(|(names, _)| *names) {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(root.find_subcommand(name).is_none(), "{name} is a command");
+        }
+    }
+
+    #[test]
+    fn what_is_advised_is_there() {
+        let root = commands::root();
+        for (_, advice) in HABITS {
+            let mut commands = advice.split("vmfab ").skip(1).peekable();
+            assert!(commands.peek().is_some(), "{advice}");
+            for command in commands {
+                let text = command.split('"').next().unwrap();
+                let mut at = &root;
+                for word in text.split_whitespace() {
+                    if at.has_subcommands() {
+                        if word.starts_with("--") {
+                            break;
+                        }
+                        let next = at.find_subcommand(word);
+                        at = next.unwrap_or_else(|| panic!("no {word}: {advice}"));
+                    } else if let Some(long) = word.strip_prefix("--").filter(|w| !w.is_empty()) {
+                        let mut options = at.get_arguments();
+                        assert!(
+                            options.any(|option| option.get_long() == Some(long)),
+                            "no {word}: {advice}"
+                        );
+                    }
+                }
+                assert!(!at.has_subcommands() || text.starts_with("--"), "{advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_commands_are_answered() {
+        let said = |line: &str| {
+            let root = commands::root();
+            let words = ["vmfab"].into_iter().chain(line.split(' '));
+            let mut error = root.clone().try_get_matches_from(words).unwrap_err();
+            advise(&mut error, &root);
+            let text = error.render().to_string();
+            let mut lines = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("tip: "));
+            let first = lines.next().unwrap_or("-").to_owned();
+            assert_eq!(lines.next(), None, "{text}");
+            format!("{line}: {first}")
+        };
+        let lines = [
+            "ps",
+            "--quiet ps -a",
+            "rmi x",
+            "images rm x",
+            "images ls",
+            "image ls",
+            "image pull x",
+            "image prune",
+            "image save x",
+            "store prune",
+            "store ls",
+            "system prune",
+            "save x",
+            "run -it x",
+            "exec x sh",
+            "search x",
+            "version",
+            // What nobody calls anything is answered by clap.
+            "pul x",
+            "frobnicate",
+            "images --foo",
+            "list ps",
+        ];
+        insta::assert_snapshot!(lines.map(said).join("\n"));
+    }
+}
