@@ -1,8 +1,8 @@
 //! Images to and from registries, layouts and archives.
 
-mod came;
 mod containerdisk;
 mod foreign;
+mod origin;
 mod pull;
 mod push;
 

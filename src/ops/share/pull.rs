@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::{came, sharing};
+use super::{origin, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
@@ -171,7 +171,7 @@ fn one(
             };
             let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
             let (from, image) = (&options.from, pulled.image);
-            came::note(context, from, version, found.digest, &platform, image);
+            origin::note(context, from, version, found.digest, &platform, image);
             return Ok(Tried::Pulled(pulled));
         }
         _ => {
@@ -184,7 +184,7 @@ fn one(
     }
     let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
     let from = &options.from;
-    came::note(context, from, version, found.digest, &platform, image);
+    origin::note(context, from, version, found.digest, &platform, image);
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -358,7 +358,7 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
     if let Location::Registry(reference) = from
         && context.offline
     {
-        return came::find(context, reference, &Platform::linux(std::env::consts::ARCH));
+        return origin::find(context, reference, &Platform::linux(std::env::consts::ARCH));
     }
     let options = PullOptions {
         from: from.clone(),

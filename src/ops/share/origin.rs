@@ -17,7 +17,7 @@ use crate::registry::{Location, Platform, Reference, Version};
 
 /// What a reference stood for when it was pulled last.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Came {
+struct Origin {
     /// The tag or digest.
     reference: String,
     /// The image.
@@ -40,12 +40,12 @@ pub(super) fn note(
         return;
     };
     for version in [version, &Version::Digest(digest)] {
-        let came = Came {
+        let origin = Origin {
             reference: reference.with(version).to_string(),
             image,
             digest: format!("sha256:{digest}"),
         };
-        let _ = write(context, platform, &came);
+        let _ = write(context, platform, &origin);
     }
 }
 
@@ -59,10 +59,10 @@ pub(super) fn find(
     platform: &Platform,
 ) -> Result<FoundImage, Error> {
     let name = reference.with(&reference.version()).to_string();
-    let Some(came) = read(context, platform, &name) else {
+    let Some(origin) = read(context, platform, &name) else {
         return Err(absent(&name, "no image was pulled from it before"));
     };
-    let found = images::find(context, &came.image.to_string());
+    let found = images::find(context, &origin.image.to_string());
     let store = context.store()?;
     let whole = |found: &FoundImage| {
         let mut objects = found.config.boot_objects().into_iter();
@@ -74,14 +74,14 @@ pub(super) fn find(
     }) else {
         let why = format!(
             "image {}, which came from it, is not here any more",
-            came.image.short()
+            origin.image.short()
         );
         return Err(absent(&name, &why));
     };
     context.emit(Event::Note {
         message: format!(
             "offline: {name} is image {}, as when it was pulled",
-            came.image.short()
+            origin.image.short()
         ),
     });
     Ok(found)
@@ -107,17 +107,17 @@ fn path(context: &Context, platform: &Platform, reference: &str) -> PathBuf {
     context.home.pulled().join(name)
 }
 
-fn read(context: &Context, platform: &Platform, reference: &str) -> Option<Came> {
+fn read(context: &Context, platform: &Platform, reference: &str) -> Option<Origin> {
     let bytes = fs::read(path(context, platform, reference)).ok()?;
-    let came: Came = serde_json::from_slice(&bytes).ok()?;
-    (came.reference == reference).then_some(came)
+    let origin: Origin = serde_json::from_slice(&bytes).ok()?;
+    (origin.reference == reference).then_some(origin)
 }
 
-fn write(context: &Context, platform: &Platform, came: &Came) -> io::Result<()> {
+fn write(context: &Context, platform: &Platform, origin: &Origin) -> io::Result<()> {
     let directory = context.home.pulled();
     fs::create_dir_all(&directory)?;
     let mut file = tempfile::NamedTempFile::new_in(&directory)?;
-    file.write_all(&serde_json::to_vec(came)?)?;
-    let path = path(context, platform, &came.reference);
+    file.write_all(&serde_json::to_vec(origin)?)?;
+    let path = path(context, platform, &origin.reference);
     file.persist(path).map(drop).map_err(|error| error.error)
 }
