@@ -437,6 +437,22 @@ fn an_image_on_a_stored_one_has_the_kernel_that_its_base_names() {
     let names: Vec<_> = made.graph.nodes().iter().map(|n| n.name.as_str()).collect();
     assert!(names.contains(&"@base: initrd"), "{names:?}");
     assert!(!names.contains(&"kernel /boot/own"), "{names:?}");
+    // A kernel from elsewhere does not boot with the initrd of the base's.
+    let other = format!(
+        r#"image "derived" {{
+            from "@base"
+            kernel {{ fetch "https://example.org/k" sha256="{SUM}" }}
+            run "true"
+        }}"#
+    );
+    let made = on(base(&tree, Some("initrd"), &[]), &other);
+    let last = made.graph.get(made.image);
+    let roles: Vec<_> = last
+        .inputs
+        .iter()
+        .map(|input| input.role.as_str())
+        .collect();
+    assert_eq!(roles, ["disk", "kernel"]);
     // One that is read out of a disk is read again after the steps.
     let alpine = format!(
         r#"image "alpine" {{

@@ -109,6 +109,8 @@ impl Lowering<'_> {
                 let mut kernel = self.fetched("kernel", fetched)?;
                 kernel.role = "kernel".to_owned();
                 disk.kernel = Some(kernel);
+                // That of the base has the modules of another kernel.
+                disk.initrd = None;
             }
             Some(Kernel::Tree { path, initrd }) => {
                 disk.inside = Some((path.clone(), initrd.clone()));
