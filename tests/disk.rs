@@ -100,6 +100,26 @@ fn open(file: &Path) -> File {
     File::options().read(true).write(true).open(file).unwrap()
 }
 
+/// All that is done to a file system after it was made; it is whole then.
+fn finish(file: &Path) {
+    let disk = open(file);
+    ext4::gather_directories(&disk, 0).unwrap();
+    ext4::normalise(&disk, 0).unwrap();
+    check(file);
+}
+
+#[track_caller]
+fn check(file: &Path) {
+    succeed(tool("e2fsck", "e2fsprogs").arg("-fn").arg(file));
+}
+
+/// What debugfs answers, words only.
+fn debugfs(file: &Path, request: &str) -> String {
+    let mut debugfs = tool("debugfs", "e2fsprogs");
+    let answer = succeed(debugfs.args(["-R", request]).arg(file)).stdout;
+    String::from_utf8(answer).unwrap().trim().to_owned()
+}
+
 /// Offsets of the blocks in which two files differ.
 fn differences(one: &Path, two: &Path) -> BTreeSet<usize> {
     let (one, two) = (fs::read(one).unwrap(), fs::read(two).unwrap());
@@ -131,15 +151,10 @@ fn two_copies_of_a_tree_make_equal_file_systems() {
     );
     for file in [&one, &two] {
         ext4::normalise(&open(file), 0).unwrap();
-        succeed(tool("e2fsck", "e2fsprogs").arg("-fn").arg(file));
+        check(file);
     }
     assert_eq!(differences(&one, &two), BTreeSet::new());
-    let stat = succeed(
-        tool("debugfs", "e2fsprogs")
-            .args(["-R", "stat /many/file-7"])
-            .arg(&one),
-    );
-    let stat = String::from_utf8(stat.stdout).unwrap();
+    let stat = debugfs(&one, "stat /many/file-7");
     for time in ["atime", "ctime", "mtime", "crtime"] {
         assert!(
             stat.contains(&format!("{time}: 0x5f5e1000:00000000")),
@@ -157,7 +172,7 @@ fn a_large_disk_takes_no_more_room_than_a_small_one() {
         let file = scratch.path().join(format!("{size}.raw"));
         let ext4 = Ext4::new(&ids(), "root", 0, size, 1).unwrap();
         make(&ext4, &root, &file, size);
-        ext4::normalise(&open(&file), 0).unwrap();
+        finish(&file);
         fs::metadata(&file).unwrap().blocks() * 512
     });
     assert!(used[0] < 10 << 20, "{used:?}");
@@ -168,11 +183,15 @@ fn a_large_disk_takes_no_more_room_than_a_small_one() {
 fn another_file_is_not_normalised() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
-    let error = ext4::normalise(&file, 0).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "not an ext4 file system that vmfab made: no superblock"
-    );
+    for refused in [
+        ext4::normalise(&file, 0),
+        ext4::gather_directories(&file, 0),
+    ] {
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "not an ext4 file system that vmfab made: no superblock"
+        );
+    }
 }
 
 #[test]
@@ -218,6 +237,7 @@ fn uefi_disk(scratch: &Path, name: &str) -> (PathBuf, Layout) {
     let ext4 = Ext4::new(&ids(), "root", layout.root.start, root_size, 1).unwrap();
     make(&ext4, &root, &file, size);
     let disk = open(&file);
+    ext4::gather_directories(&disk, layout.root.start).unwrap();
     ext4::normalise(&disk, layout.root.start).unwrap();
     esp.write(&disk, &layout.esp, ids().volume).unwrap();
     layout.write(&disk, &ids(), Target::X86_64).unwrap();
@@ -256,9 +276,125 @@ fn a_uefi_disk_is_as_the_tools_expect_and_the_same_each_time() {
     let checked = succeed(tool("fsck.vfat", "dosfstools").args(["-n", "-v"]).arg(&esp));
     let text = String::from_utf8_lossy(&checked.stdout);
     assert!(text.contains("32 bit entries"), "{text}");
-    succeed(
-        tool("e2fsck", "e2fsprogs")
-            .arg("-fn")
-            .arg(part(&one, &layout.root)),
+    check(&part(&one, &layout.root));
+}
+
+/// Many directories with something in each, and a large one, whose blocks lie between the contents of its files.
+fn many_directories(root: &Path) {
+    tree(root, false);
+    for number in 0..300 {
+        let directory = root.join(format!("usr/{number:03}"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("content"), format!("{number} ").repeat(5000)).unwrap();
+    }
+    let large = root.join("large");
+    fs::create_dir(&large).unwrap();
+    for number in 0..900 {
+        let name = format!("{}{number}", "a-long-name-".repeat(12));
+        fs::write(large.join(name), format!("{number}").repeat(2000)).unwrap();
+    }
+    set_times(root, SystemTime::UNIX_EPOCH);
+}
+
+/// The blocks of a directory, in their order.
+fn blocks(file: &Path, path: &str) -> Vec<u64> {
+    let blocks = debugfs(file, &format!("blocks {path}"));
+    blocks
+        .split_whitespace()
+        .map(|block| block.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn directories_are_side_by_side() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    many_directories(&root);
+    let file = scratch.path().join("disk.raw");
+    let size = 1 << 30;
+    make(
+        &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
+        &root,
+        &file,
+        size,
     );
+    let directories = ["/", "/lost+found", "/a/deep/path", "/large", "/usr/007"];
+    let before = directories.map(|directory| blocks(&file, directory));
+    assert!(
+        debugfs(&file, "extents /large").contains("1/ 1"),
+        "it has a tree of extents"
+    );
+    finish(&file);
+    // Of eight groups the fifth has the journal, and the sixth a copy of the superblock.
+    let group = 6 * 32_768..7 * 32_768;
+    for (directory, before) in directories.iter().zip(before) {
+        let now = blocks(&file, directory);
+        // One of a tree of extents is needed no more.
+        let count = before.len() - usize::from(*directory == "/large");
+        let run: Vec<u64> = (now[0]..).take(count).collect();
+        assert_eq!(now, run, "{directory} lies in one run, in its order");
+        assert!(group.contains(&now[0]), "{directory}: {now:?}");
+    }
+    // What is there is what was put there.
+    let dump = scratch.path().join("dump");
+    fs::create_dir(&dump).unwrap();
+    debugfs(&file, &format!("rdump / {}", dump.display()));
+    fs::remove_dir(dump.join("lost+found")).unwrap();
+    succeed(
+        tool("diff", "diffutils")
+            .args(["-r", "--no-dereference"])
+            .args([&root, &dump]),
+    );
+}
+
+#[test]
+fn a_new_file_changes_little_of_a_disk() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    many_directories(&root);
+    let (size, chunk) = (1 << 30, 64 << 10);
+    // Chunks that the disk with one more file, before all others, has for itself.
+    let new_chunks = |work: &dyn Fn(&Path)| {
+        let disks = ["old", "new"].map(|name| {
+            if name == "new" {
+                fs::write(root.join("a/0"), "new").unwrap();
+            }
+            set_times(&root, SystemTime::UNIX_EPOCH);
+            let file = scratch.path().join(name);
+            fs::remove_file(&file).ok();
+            make(
+                &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
+                &root,
+                &file,
+                size,
+            );
+            work(&file);
+            fs::read(&file).unwrap()
+        });
+        fs::remove_file(root.join("a/0")).unwrap();
+        let blocks: BTreeSet<&[u8]> = disks[0].chunks(4096).collect();
+        let is_new = |chunk: &&[u8]| chunk.chunks(4096).any(|block| !blocks.contains(block));
+        disks[1].chunks(chunk).filter(is_new).count()
+    };
+    let plain = new_chunks(&|file| ext4::normalise(&open(file), 0).unwrap());
+    let gathered = new_chunks(&finish);
+    assert!(gathered * 3 < plain, "{gathered} of {plain}");
+}
+
+#[test]
+fn directories_stay_where_they_are_when_there_is_no_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    tree(&root, false);
+    let file = scratch.path().join("disk.raw");
+    let size = 128 << 20;
+    make(
+        &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
+        &root,
+        &file,
+        size,
+    );
+    let before = fs::read(&file).unwrap();
+    ext4::gather_directories(&open(&file), 0).unwrap();
+    assert!(fs::read(&file).unwrap() == before);
 }

@@ -53,6 +53,7 @@ impl Builder for MakeDisk {
         let file_system = Ext4::new(&ids, &params.label, root.start, root.end - root.start, time)
             .map_err(failed(&params))?;
         self.populate(&file_system, &layers, file.path(), &params, request)?;
+        ext4::gather_directories(file.as_file(), root.start).map_err(failed(&params))?;
         ext4::normalise(file.as_file(), root.start).map_err(failed(&params))?;
 
         let mut outputs = Outputs::new();

@@ -100,8 +100,8 @@ impl Step {
             Self::Bootstrap(_) | Self::Packages(_) => 2,
             // 2: the root partition of a disk for UEFI grows.
             Self::System(_) => 2,
-            // 2: versions of an image share the id of their file system.
-            Self::Disk(_) => 2,
+            // 2: versions of an image share the id of their file system. 3: directories are side by side.
+            Self::Disk(_) => 3,
         }
     }
 }

@@ -1,10 +1,12 @@
-//! An ext4 file system from a directory tree: `mke2fs -d`, and then [`normalise()`].
+//! An ext4 file system from a directory tree: `mke2fs -d`, then [`gather_directories()`] and [`normalise()`].
 //!
 //! `mke2fs` (e2fsprogs 1.47.0) does nearly all of it the same way each time, once it is told
 //! every choice that it would else take from `/etc/mke2fs.conf`, the clock or a random source. What
 //! is left is what it copies from the tree and the tree cannot keep still: access and change times.
 
+mod directories;
 mod inode;
+mod layout;
 mod normalise;
 
 use std::ffi::OsString;
@@ -12,6 +14,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+pub use directories::gather_directories;
 pub use normalise::normalise;
 
 use super::{DiskError, DiskIds};

@@ -1,0 +1,232 @@
+//! What a fresh ext4 file system says of itself: superblock and group descriptors.
+//!
+//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files `super.rst`,
+//! `group_descr.rst`, `bitmaps.rst` and `checksums.rst`. All numbers are little endian.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::super::{DiskError, io_error};
+use super::inode::{crc32c, u16_at, u32_at};
+
+/// The superblock begins here, whatever the block size.
+const SUPERBLOCK: u64 = 1024;
+/// Its checksum is at its end, and covers what is before.
+const SUPERBLOCK_CHECKSUM: usize = 0x3FC;
+const FREE_BLOCKS_LOW: usize = 0xC;
+const FREE_BLOCKS_HIGH: usize = 0x158;
+const MAGIC: u16 = 0xEF53;
+const METADATA_CHECKSUMS: u32 = 0x400;
+const CHECKSUM_SEED: u32 = 0x2000;
+const META_GROUPS: u32 = 0x10;
+const WIDE: u32 = 0x80;
+/// Bytes of a group descriptor with the high halves of its numbers.
+const WIDE_DESCRIPTOR: usize = 64;
+/// The inode table of the group was never written.
+const INODES_UNINITIALISED: u16 = 0x1;
+/// The block bitmap of the group was never written.
+const BLOCKS_UNINITIALISED: u16 = 0x2;
+const DESCRIPTOR_CHECKSUM: usize = 0x1E;
+
+/// What the superblock says, as far as it is needed here.
+pub(super) struct Layout {
+    pub(super) block_size: u64,
+    pub(super) first_block: u64,
+    pub(super) blocks_per_group: u64,
+    pub(super) inode_size: usize,
+    pub(super) seed: u32,
+    pub(super) blocks: u64,
+    inodes_per_group: u32,
+    descriptor_size: usize,
+}
+
+/// A group descriptor.
+pub(super) struct Group {
+    number: u32,
+    bytes: Vec<u8>,
+}
+
+/// The used part of a group's inode table.
+pub(super) struct Inodes {
+    /// Number of the first one.
+    pub(super) first: u32,
+    /// Where it is in the file.
+    pub(super) position: u64,
+    /// All that are, or may be, in use.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Layout {
+    pub(super) fn read(file: &File, offset: u64) -> Result<Self, DiskError> {
+        let other = |what: &str| DiskError::NotExt4(what.to_owned());
+        let mut sb = [0; 1024];
+        file.read_exact_at(&mut sb, offset + SUPERBLOCK)
+            .map_err(io_error("read"))?;
+        if u16_at(&sb, 0x38) != MAGIC {
+            return Err(other("no superblock"));
+        }
+        if crc32c(!0, &sb[..SUPERBLOCK_CHECKSUM]) != u32_at(&sb, SUPERBLOCK_CHECKSUM) {
+            return Err(other("the superblock's checksum is wrong"));
+        }
+        let (incompatible, read_only) = (u32_at(&sb, 0x60), u32_at(&sb, 0x64));
+        if read_only & METADATA_CHECKSUMS == 0 || incompatible & META_GROUPS != 0 {
+            return Err(other("its features are not the expected ones"));
+        }
+        let block_log = u32_at(&sb, 0x18);
+        let layout = Self {
+            block_size: 1024_u64.checked_shl(block_log).unwrap_or(0),
+            first_block: u32_at(&sb, 0x14).into(),
+            blocks: u64::from(u32_at(&sb, 0x4)) | u64::from(u32_at(&sb, 0x150)) << 32,
+            blocks_per_group: u32_at(&sb, 0x20).into(),
+            inodes_per_group: u32_at(&sb, 0x28),
+            inode_size: u16_at(&sb, 0x58).into(),
+            descriptor_size: if incompatible & WIDE == 0 {
+                32
+            } else {
+                u16_at(&sb, 0xFE).into()
+            },
+            seed: if incompatible & CHECKSUM_SEED == 0 {
+                crc32c(!0, &sb[0x68..0x78])
+            } else {
+                u32_at(&sb, 0x270)
+            },
+        };
+        if block_log > 6
+            || layout.blocks_per_group == 0
+            || layout.inode_size < 160
+            || layout.descriptor_size < 32
+        {
+            return Err(other("impossible sizes"));
+        }
+        Ok(layout)
+    }
+
+    /// All group descriptors.
+    pub(super) fn groups(&self, file: &File, offset: u64) -> Result<Vec<Group>, DiskError> {
+        let count = self
+            .blocks
+            .saturating_sub(self.first_block)
+            .div_ceil(self.blocks_per_group);
+        let mut table = vec![0; count as usize * self.descriptor_size];
+        file.read_exact_at(&mut table, self.descriptors(offset))
+            .map_err(io_error("read"))?;
+        let descriptors = table.chunks_exact(self.descriptor_size);
+        let groups = (0..).zip(descriptors).map(|(number, bytes)| Group {
+            number,
+            bytes: bytes.to_vec(),
+        });
+        Ok(groups.collect())
+    }
+
+    /// Writes descriptors that were changed, with their checksums.
+    pub(super) fn write_group(
+        &self,
+        file: &File,
+        offset: u64,
+        group: &mut Group,
+    ) -> Result<(), DiskError> {
+        group.bytes[DESCRIPTOR_CHECKSUM..DESCRIPTOR_CHECKSUM + 2].fill(0);
+        let checksum = crc32c(self.seed, &group.number.to_le_bytes());
+        let checksum = crc32c(checksum, &group.bytes).to_le_bytes();
+        group.bytes[DESCRIPTOR_CHECKSUM..DESCRIPTOR_CHECKSUM + 2].copy_from_slice(&checksum[..2]);
+        let at = u64::from(group.number) * self.descriptor_size as u64;
+        file.write_all_at(&group.bytes, self.descriptors(offset) + at)
+            .map_err(io_error("write"))
+    }
+
+    fn descriptors(&self, offset: u64) -> u64 {
+        offset + (self.first_block + 1) * self.block_size
+    }
+
+    /// Tells the superblock that more blocks are free.
+    pub(super) fn add_free_blocks(file: &File, offset: u64, count: u64) -> Result<(), DiskError> {
+        let mut sb = [0; 1024];
+        let at = offset + SUPERBLOCK;
+        file.read_exact_at(&mut sb, at).map_err(io_error("read"))?;
+        let (low, high) = (FREE_BLOCKS_LOW, FREE_BLOCKS_HIGH);
+        let free = u64::from(u32_at(&sb, low)) | u64::from(u32_at(&sb, high)) << 32;
+        let free = (free + count).to_le_bytes();
+        sb[low..low + 4].copy_from_slice(&free[..4]);
+        sb[high..high + 4].copy_from_slice(&free[4..]);
+        let checksum = crc32c(!0, &sb[..SUPERBLOCK_CHECKSUM]);
+        sb[SUPERBLOCK_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(&sb, at).map_err(io_error("write"))
+    }
+
+    /// The inodes of a group; none when its table was never written.
+    pub(super) fn inodes(
+        &self,
+        file: &File,
+        offset: u64,
+        group: &Group,
+    ) -> Result<Option<Inodes>, DiskError> {
+        if group.flags() & INODES_UNINITIALISED != 0 {
+            return Ok(None);
+        }
+        let unused = group.wide(0x1C, 0x32) as u32;
+        let used = self.inodes_per_group.saturating_sub(unused);
+        let mut bytes = vec![0; used as usize * self.inode_size];
+        let position = offset + group.address(0x8, 0x28) * self.block_size;
+        file.read_exact_at(&mut bytes, position)
+            .map_err(io_error("read"))?;
+        Ok(Some(Inodes {
+            first: group.number.wrapping_mul(self.inodes_per_group) + 1,
+            position,
+            bytes,
+        }))
+    }
+}
+
+impl Group {
+    fn is_wide(&self) -> bool {
+        self.bytes.len() >= WIDE_DESCRIPTOR
+    }
+
+    /// A number of 32 bits in two halves.
+    fn wide(&self, low: usize, high: usize) -> u64 {
+        let high = match self.is_wide() {
+            true => u16_at(&self.bytes, high),
+            false => 0,
+        };
+        u64::from(u16_at(&self.bytes, low)) | u64::from(high) << 16
+    }
+
+    fn set_wide(&mut self, low: usize, high: usize, value: u32) {
+        let value = value.to_le_bytes();
+        self.bytes[low..low + 2].copy_from_slice(&value[..2]);
+        if self.is_wide() {
+            self.bytes[high..high + 2].copy_from_slice(&value[2..]);
+        }
+    }
+
+    /// A number of 64 bits in two halves.
+    fn address(&self, low: usize, high: usize) -> u64 {
+        let high = match self.is_wide() {
+            true => u32_at(&self.bytes, high),
+            false => 0,
+        };
+        u64::from(u32_at(&self.bytes, low)) | u64::from(high) << 32
+    }
+
+    fn flags(&self) -> u16 {
+        u16_at(&self.bytes, 0x12)
+    }
+
+    /// How many of its blocks are free.
+    pub(super) fn free_blocks(&self) -> u64 {
+        self.wide(0xC, 0x2C)
+    }
+
+    /// The block with its block bitmap.
+    pub(super) fn block_bitmap(&self) -> u64 {
+        self.address(0x0, 0x20)
+    }
+
+    /// Sets what depends on the block bitmap, which is written.
+    pub(super) fn set_block_bitmap(&mut self, bitmap: &[u8], free: u64, seed: u32) {
+        let flags = self.flags() & !BLOCKS_UNINITIALISED;
+        self.bytes[0x12..0x14].copy_from_slice(&flags.to_le_bytes());
+        self.set_wide(0xC, 0x2C, free as u32);
+        self.set_wide(0x18, 0x38, crc32c(seed, bitmap));
+    }
+}
