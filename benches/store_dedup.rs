@@ -111,7 +111,8 @@ pub(crate) fn build_versions(
 fn build(lab: &Lab, recipe: &Path, package: &str, output: &Path) -> PathBuf {
     time(
         lab.vmfab()
-            .args(["build", "--format=raw", "--set"])
+            // Another measurement may have made it.
+            .args(["build", "--format=raw", "--force", "--set"])
             .arg(format!("package={package}"))
             .arg("--output")
             .args([output, recipe]),
