@@ -310,21 +310,26 @@ fn directories_are_side_by_side() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("tree");
     many_directories(&root);
-    let file = scratch.path().join("disk.raw");
-    let size = 1 << 30;
+    let disk = scratch.path().join("disk.raw");
+    // As on a partition.
+    let (offset, size) = (1 << 20, 1 << 30);
     make(
-        &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
+        &Ext4::new(&ids(), "root", offset, size, 1).unwrap(),
         &root,
-        &file,
-        size,
+        &disk,
+        offset + size,
     );
+    let file = PathBuf::from(format!("{}?offset={offset}", disk.display()));
     let directories = ["/", "/lost+found", "/a/deep/path", "/large", "/usr/007"];
     let before = directories.map(|directory| blocks(&file, directory));
     assert!(
         debugfs(&file, "extents /large").contains("1/ 1"),
         "it has a tree of extents"
     );
-    finish(&file);
+    let opened = open(&disk);
+    ext4::gather_directories(&opened, offset).unwrap();
+    ext4::normalise(&opened, offset).unwrap();
+    check(&file);
     // Of eight groups the fifth has the journal, and the sixth a copy of the superblock.
     let group = 6 * 32_768..7 * 32_768;
     for (directory, before) in directories.iter().zip(before) {
