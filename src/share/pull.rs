@@ -246,7 +246,8 @@ impl Sharing<'_> {
             task.step(size as i64);
             return Ok(chunks);
         }
-        task.step(incoming.position() as i64);
+        let resumed = incoming.position();
+        task.step(resumed as i64);
         if incoming.position() < size {
             let mut reader = open(repository, &pack.blob, Some(incoming.position()..size))?;
             // What is here comes again where parts are refused.
@@ -261,7 +262,15 @@ impl Sharing<'_> {
                 }
             }
         }
-        incoming.finish().map_err(wrong)
+        let came = incoming.position();
+        match incoming.finish() {
+            // What was here from before was damaged: nothing of it is left.
+            Err(IncomingError::Wrong(_)) if resumed > 0 => {
+                task.step(-(came as i64));
+                self.receive(repository, pack, task)
+            }
+            finished => finished.map_err(wrong),
+        }
     }
 
     /// Receives some chunks of a pack. Where ranges are refused all the same, all of it: then its chunks are given.

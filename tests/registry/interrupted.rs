@@ -215,7 +215,11 @@ fn a_pull_that_was_killed_when_all_had_come_takes_what_is_there() {
     assert!(home.disk("web") == shelf.maker.disk("web"));
     home.is_clean();
     // What is there and wrong begins anew, and so does what is too long.
-    for wrong in [bytes(1000, 1), bytes(5 * MIB, 1), vec![0; 40]] {
+    // A loss of power may leave zeros at the end, where the table is.
+    let mut zeros = shelf.layer(1);
+    let end = zeros.len() - 300;
+    zeros[end..].fill(0);
+    for wrong in [bytes(1000, 1), bytes(5 * MIB, 1), vec![0; 40], zeros] {
         let other = Home::new();
         std::fs::create_dir_all(other.path("home/cache/downloads")).unwrap();
         let file = other.path(&format!("home/cache/downloads/{pack}.pack.partial"));

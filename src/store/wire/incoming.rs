@@ -232,7 +232,8 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
 }
 
 /// Has the disk begin to write a part of a file, without waiting for it: Linux does so for bytes that are said not to be
-/// needed soon (`mm/fadvise.c`), and keeps them as long as they are not written.
+/// needed soon (`mm/fadvise.c`), and keeps them as long as they are not written; what is written by then has to be read from
+/// disk again.
 fn begin_writing(file: &File, offset: u64, length: u64) {
     let length = std::num::NonZeroU64::new(length);
     // It is advice: all is written in any case when the pack is forced to disk.
