@@ -121,16 +121,9 @@ pub struct FoundImage {
     /// All tags that name it, without `@`.
     pub tags: Vec<String>,
     /// Its config.
-    #[serde(serialize_with = "as_stored")]
     pub config: ImageConfig,
     /// See [`ImageEntry::stored_size`].
     pub stored_size: u64,
-}
-
-/// As the config is stored, where no key is there twice.
-fn as_stored<S: serde::Serializer>(config: &ImageConfig, serializer: S) -> Result<S::Ok, S::Error> {
-    let value = serde_json::to_value(config).map_err(serde::ser::Error::custom)?;
-    value.serialize(serializer)
 }
 
 /// Finds an image by `@tag`, `tag`, or the first digits of the id of a tagged image (or all of any
