@@ -10,7 +10,7 @@ use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::recipe::{self, Files as _};
-use crate::store::{Store, TagName};
+use crate::store::{Store, StoreError, TagName};
 
 /// The fewest digits of an image's id that name it.
 const SHORTEST_ID: usize = 4;
@@ -167,8 +167,12 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
         matches.dedup();
         match (matches.as_slice(), digits.parse::<ObjectId>()) {
             ([one], _) => return Ok(*one),
-            ([], Ok(id)) if store.open_object(&id).is_ok() => return Ok(id),
-            ([], _) => {}
+            ([], Ok(id)) => match store.open_object(&id) {
+                Ok(_) => return Ok(id),
+                Err(StoreError::NoObject(_)) => {}
+                Err(error) => return Err(error.into()),
+            },
+            ([], Err(_)) => {}
             (several, _) => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
                 return Err(Error::Usage {

@@ -2,8 +2,8 @@
 
 mod containerdisk;
 mod foreign;
-mod origin;
 mod pull;
+mod pulled;
 mod push;
 
 pub use containerdisk::push_containerdisk;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::{origin, sharing};
+use super::{pulled, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
@@ -136,8 +136,7 @@ fn one(
 ) -> Result<Tried, Error> {
     let store = context.store()?;
     let sharing = sharing(context, &store);
-    let host = || Platform::linux(std::env::consts::ARCH);
-    let platform = options.platform.clone().unwrap_or_else(host);
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let found = match sharing.find(repository, version, &platform) {
         Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
         found => found?.ok_or_else(|| missing(name, repository))?,
@@ -171,7 +170,7 @@ fn one(
             };
             let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
             let (from, image) = (&options.from, pulled.image);
-            origin::note(context, from, version, found.digest, &platform, image);
+            pulled::note(context, from, version, found.digest, &platform, image);
             return Ok(Tried::Pulled(pulled));
         }
         _ => {
@@ -184,7 +183,7 @@ fn one(
     }
     let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
     let from = &options.from;
-    origin::note(context, from, version, found.digest, &platform, image);
+    pulled::note(context, from, version, found.digest, &platform, image);
     let own = own_tag(&config, repository);
     let mut tags = match (options.tags.as_slice(), tag) {
         ([], None) => vec![own?],
@@ -358,7 +357,7 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
     if let Location::Registry(reference) = from
         && context.offline
     {
-        return origin::find(context, reference, &Platform::linux(std::env::consts::ARCH));
+        return pulled::find(context, reference, &Platform::host());
     }
     let options = PullOptions {
         from: from.clone(),
