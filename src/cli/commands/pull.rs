@@ -20,7 +20,7 @@ use crate::store::TagName;
 /// disk that was pushed with oras. A container image is none; a recipe can start from it.
 ///
 /// --all-tags passes over tags of other things, and says which. An image that cannot be pulled is an
-/// error after the others were tried.
+/// error after the others were tried; they are not when they would fail, too, as on a full disk.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! Images to and from registries, layouts and archives.
 
+mod all_tags;
 mod containerdisk;
 mod foreign;
 mod pull;
