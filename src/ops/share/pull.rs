@@ -7,7 +7,7 @@ use super::{all_tags, foreign, pulled, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::registry::{Location, Manifest, Platform, Repository, Version};
+use crate::registry::{Location, Manifest, Platform, Repository, ToldPlatform, Version};
 use crate::share::foreign::{What, what};
 use crate::share::{Artifact, Found, IMAGE, ShareError, Sharing};
 use crate::store::TagName;
@@ -132,7 +132,10 @@ impl One<'_> {
         }
         let pulled = match artifact {
             Some(artifact) => self.image(context, &sharing, &found, artifact)?,
-            None => self.disk(context, &found)?,
+            None => match self.not_for_host(&sharing, &found)? {
+                Some(error) => return Ok(Tried::Other(error)),
+                None => self.disk(context, &found)?,
+            },
         };
         let (from, image) = (&self.options.from, pulled.image);
         pulled::note(context, from, self.version, found.digest, &platform, image);
@@ -213,7 +216,8 @@ impl One<'_> {
             }
             None => {
                 let config = sharing.config_of_others(self.repository, &found.manifest)?;
-                serde_json::from_slice(&config).ok()
+                let told: Option<ToldPlatform> = serde_json::from_slice(&config).ok();
+                told.map(Platform::from)
             }
         };
         let other = told.filter(|told| told.is_other_than(wanted));
@@ -221,6 +225,29 @@ impl One<'_> {
             place: self.name.to_owned(),
             platform: wanted.to_string(),
             there: vec![told.to_string()],
+        }))
+    }
+
+    /// The error for a disk of others that is not for this host: the recipe that takes it is planned for this host's
+    /// architecture, and chooses in layouts and archives by it.
+    fn not_for_host(&self, sharing: &Sharing<'_>, found: &Found) -> Result<Option<Error>, Error> {
+        let host = Platform::host();
+        let Some(wanted) = &self.options.platform else {
+            return Ok(None);
+        };
+        let chosen_again = matches!(self.version, Version::Tag(_))
+            && !matches!(self.options.from, Location::Registry(_));
+        let is_other = wanted.is_other_than(&host)
+            || chosen_again
+                && sharing
+                    .find(self.repository, self.version, &host)?
+                    .is_none_or(|again| again.digest != found.digest);
+        Ok(is_other.then(|| Error::Usage {
+            message: format!(
+                "{} is a disk of others: these are taken for this host's architecture only, {host}, and not for {wanted}",
+                self.name
+            ),
+            help: Some("pull it on a host of that architecture, or leave out --platform".to_owned()),
         }))
     }
 }
