@@ -22,6 +22,10 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab image rm @TAG\" removes tags; \"vmfab store gc\" then frees the space",
     ),
     (
+        &["store rm", "store delete", "store remove"],
+        "\"vmfab image rm @TAG\" removes a tag of an image, \"vmfab store unkeep NAME\" a root; \"vmfab store gc\" then frees the space",
+    ),
+    (
         &["delete", "remove", "destroy"],
         "\"vmfab rm NAME\" removes a machine, \"vmfab image rm @TAG\" a tag of an image",
     ),
@@ -117,9 +121,12 @@ fn unknown(error: &clap::Error) -> Option<(String, String)> {
         return None;
     };
     let usage = usage.to_string();
-    let words = usage.split_whitespace().skip_while(|word| *word != "vmfab");
+    // The program can be called something else, and comes before them.
+    let words = usage
+        .split_whitespace()
+        .skip_while(|word| *word != "Usage:");
     let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
-    let around: Vec<&str> = words.skip(1).take_while(is_name).collect();
+    let around: Vec<&str> = words.skip(2).take_while(is_name).collect();
     Some((around.join(" "), name.clone()))
 }
 
@@ -190,9 +197,9 @@ mod tests {
 
     #[test]
     fn unknown_commands_are_answered() {
-        let said = |line: &str| {
+        let said_by = |program: &str, line: &str| {
             let root = commands::root();
-            let words = ["vmfab"].into_iter().chain(line.split(' '));
+            let words = [program].into_iter().chain(line.split(' '));
             let mut error = root.clone().try_get_matches_from(words).unwrap_err();
             advise(&mut error, &root);
             let text = error.render().to_string();
@@ -203,6 +210,10 @@ mod tests {
             assert_eq!(lines.next(), None, "{text}");
             format!("{line}: {first}")
         };
+        let said = |line: &str| said_by("vmfab", line);
+        for line in ["images rm x", "ps", "store rm x"] {
+            assert_eq!(said_by("/opt/tool", line), said(line));
+        }
         let lines = [
             "ps",
             "--quiet ps -a",
@@ -215,6 +226,7 @@ mod tests {
             "image save x",
             "store prune",
             "store ls",
+            "store rm x",
             "system prune",
             "save x",
             "run -it x",

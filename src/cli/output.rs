@@ -90,6 +90,12 @@ pub(super) fn clean(line: &str) -> String {
         .collect()
 }
 
+/// Text that others may have written, of several lines, without what could move the cursor or change colours.
+pub(super) fn clean_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(clean).collect();
+    lines.join("\n")
+}
+
 /// Whether the locale's character set is UTF-8.
 pub(super) fn unicode() -> bool {
     ["LC_ALL", "LC_CTYPE", "LANG"]

@@ -10,7 +10,7 @@ use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::recipe::{self, Files as _};
-use crate::store::{Store, TagName};
+use crate::store::{Store, StoreError, TagName};
 
 /// The fewest digits of an image's id that name it.
 const SHORTEST_ID: usize = 4;
@@ -121,16 +121,9 @@ pub struct FoundImage {
     /// All tags that name it, without `@`.
     pub tags: Vec<String>,
     /// Its config.
-    #[serde(serialize_with = "as_stored")]
     pub config: ImageConfig,
     /// See [`ImageEntry::stored_size`].
     pub stored_size: u64,
-}
-
-/// As the config is stored, where no key is there twice.
-fn as_stored<S: serde::Serializer>(config: &ImageConfig, serializer: S) -> Result<S::Ok, S::Error> {
-    let value = serde_json::to_value(config).map_err(serde::ser::Error::custom)?;
-    value.serialize(serializer)
 }
 
 /// Finds an image by `@tag`, `tag`, or the first digits of the id of a tagged image (or all of any
@@ -174,8 +167,12 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
         matches.dedup();
         match (matches.as_slice(), digits.parse::<ObjectId>()) {
             ([one], _) => return Ok(*one),
-            ([], Ok(id)) if store.open_object(&id).is_ok() => return Ok(id),
-            ([], _) => {}
+            ([], Ok(id)) => match store.open_object(&id) {
+                Ok(_) => return Ok(id),
+                Err(StoreError::NoObject(_)) => {}
+                Err(error) => return Err(error.into()),
+            },
+            ([], Err(_)) => {}
             (several, _) => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
                 return Err(Error::Usage {

@@ -34,7 +34,8 @@ pub use environment::Environment;
 pub use error::{PlaceKind, RegistryError};
 use layout::Layout;
 pub use model::{
-    Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, media, parse_manifest,
+    Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, ToldPlatform, media,
+    parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 pub use small::{ReadBlobError, read_small};

@@ -107,6 +107,25 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// What the config of a container image says it is for: any part of it may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ToldPlatform {
+    architecture: String,
+    os: String,
+    variant: Option<String>,
+}
+
+impl From<ToldPlatform> for Platform {
+    fn from(told: ToldPlatform) -> Self {
+        Self {
+            architecture: told.architecture,
+            os: told.os,
+            variant: told.variant,
+        }
+    }
+}
+
 /// A manifest: one image or artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

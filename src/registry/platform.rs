@@ -20,6 +20,12 @@ impl Platform {
         }
     }
 
+    /// That of this host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::linux(std::env::consts::ARCH)
+    }
+
     /// Whether what is for this platform is for the wanted one. A variant counts only when one is wanted.
     fn fits(&self, wanted: &Self) -> bool {
         self.os == wanted.os
@@ -32,13 +38,18 @@ impl Platform {
     #[must_use]
     pub fn is_other_than(&self, wanted: &Self) -> bool {
         let other = |told: &str, wanted: &str| !told.is_empty() && told != wanted;
+        let tells_variant = |one: &Self| !one.variant.as_deref().unwrap_or_default().is_empty();
+        let both_tell =
+            !self.architecture.is_empty() && tells_variant(self) && tells_variant(wanted);
         other(&self.os, &wanted.os)
             || other(go_name(&self.architecture), go_name(&wanted.architecture))
+            || both_tell && self.more_than_usual() != wanted.more_than_usual()
     }
 
     /// The variant, if it asks for more than every processor of the architecture has: 64-bit ARM is always at least v8, and
     /// amd64 at least v1.
-    fn more_than_usual(&self) -> Option<&str> {
+    #[must_use]
+    pub fn more_than_usual(&self) -> Option<&str> {
         let usual = match go_name(&self.architecture) {
             "arm64" => "v8",
             "amd64" => "v1",
@@ -49,14 +60,13 @@ impl Platform {
     }
 }
 
-/// `OS/ARCHITECTURE[/VARIANT]`.
+/// `OS/ARCHITECTURE[/VARIANT]`, without what is not known.
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match self.variant.as_deref() {
-            None | Some("") => Ok(()),
-            Some(variant) => write!(f, "/{variant}"),
-        }
+        let variant = self.variant.as_deref().unwrap_or_default();
+        let mut parts = vec![self.os.as_str(), &self.architecture, variant];
+        parts.retain(|part| !part.is_empty());
+        f.write_str(&parts.join("/"))
     }
 }
 
@@ -115,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::{Blob, media};
+    use crate::registry::{Blob, ToldPlatform, media};
 
     /// A manifest for `OS/ARCHITECTURE[/VARIANT]`, with a kind of machine or without one.
     fn entry(platform: &str, disk_type: &str) -> Descriptor {
@@ -164,6 +174,7 @@ mod tests {
             assert_eq!(parsed(platform).to_string(), platform);
         }
         assert_eq!(parsed("linux/arm64/").to_string(), "linux/arm64");
+        assert_eq!(parsed("/arm64").to_string(), "arm64");
         assert_eq!(Platform::linux("x86_64").to_string(), "linux/amd64");
         assert_eq!(Platform::linux("aarch64").to_string(), "linux/arm64");
         assert_eq!(Platform::linux("arm64").to_string(), "linux/arm64");
@@ -267,6 +278,37 @@ mod tests {
         }
         for told in ["linux/arm64", "/arm64", "freebsd/amd64", "freebsd/"] {
             assert!(parsed(told).is_other_than(&wanted), "{told}");
+        }
+        for (told, wanted, is_other) in [
+            ("linux/arm/v6", "linux/arm/v7", true),
+            ("linux/arm/v7", "linux/arm/v7", false),
+            ("linux/arm", "linux/arm/v7", false),
+            ("linux/arm/", "linux/arm/v7", false),
+            ("linux/arm/v7", "linux/arm", false),
+            ("linux/arm64/v8", "linux/arm64/v9", true),
+            ("linux/arm64/v9", "linux/arm64/v8", true),
+            ("linux/arm64", "linux/arm64/v8", false),
+            ("linux/aarch64/v8", "linux/arm64/v8", false),
+            ("//v8", "linux/arm64/v8", false),
+        ] {
+            let (told, wanted) = (parsed(told), parsed(wanted));
+            assert_eq!(told.is_other_than(&wanted), is_other, "{told}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn configs_may_tell_a_part_of_it() {
+        for (config, platform) in [
+            ("{}", "/"),
+            (r#"{"architecture":"arm64"}"#, "/arm64"),
+            (r#"{"os":"linux","rootfs":{}}"#, "linux/"),
+            (
+                r#"{"architecture":"arm","os":"linux","variant":"v7"}"#,
+                "linux/arm/v7",
+            ),
+        ] {
+            let told: ToldPlatform = serde_json::from_str(config).unwrap();
+            assert_eq!(Platform::from(told), parsed(platform), "{config}");
         }
     }
 

@@ -393,6 +393,7 @@ fn it_is_a_first_boot(bench: &Bench, last: &ObjectRef) {
     for process in processes {
         kill_process(process, Signal::KILL).unwrap();
     }
+    wait_until("QEMU is gone", || bench.processes().is_empty());
     let how_it_ends = |session: &mut _| command_error(patient.run(session, "true").0).0;
     // It is still the panic that came first.
     assert_eq!(

@@ -290,6 +290,12 @@ fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
     let ran = ran.ends_with(1);
     let is = format!("is image {}", &newer[..12]);
     assert!(ran.stderr.contains(&is), "{}", ran.stderr);
+    // A store that fails is not one without the image.
+    let tag = home.path("home/store/tags/other");
+    std::fs::write(&tag, "garbage").unwrap();
+    let said = home.refused(&["boot", "--offline", &at], 6);
+    assert!(said.contains("does not hold an object id"), "{said}");
+    std::fs::remove_file(&tag).unwrap();
     // What is here no more is said to be so.
     home.run(&["image", "rm", "@web"]).ends_with(0);
     let all = ["store", "gc", "--older-than", "0s", "--keep-last", "0"];
@@ -297,6 +303,22 @@ fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
     let said = boot(&["--offline", &at]);
     assert!(said.contains("is not here any more"), "{said}");
     home.is_clean();
+}
+
+#[test]
+fn offline_an_image_that_is_damaged_is_not_one_that_is_gone() {
+    let shelf = Shelf::new(1);
+    let (home, at) = (Home::new(), shelf.at("1"));
+    home.pull(&at);
+    home.run(&["image", "rm", "@web"]).ends_with(0);
+    for kind in ["packs", "journals"] {
+        let files = std::fs::read_dir(home.path("home/store").join(kind));
+        for file in files.into_iter().flatten() {
+            std::fs::write(file.unwrap().path(), "garbage").unwrap();
+        }
+    }
+    let said = home.refused(&["boot", "--offline", &at], 6);
+    assert!(said.contains("is damaged"), "{said}");
 }
 
 #[test]

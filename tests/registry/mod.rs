@@ -18,6 +18,7 @@ mod interrupted;
 mod layout;
 mod local;
 mod manifests;
+mod platforms;
 mod pull;
 mod push;
 mod shelf;

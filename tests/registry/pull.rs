@@ -6,7 +6,7 @@ use vmfab::registry::media;
 use super::home::{Home, disk, upgraded};
 use super::local;
 use super::shelf::{Shelf, descriptor};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::{Registry, RegistryOptions};
 use crate::support::{Ran, tool};
 
@@ -166,14 +166,29 @@ fn of_all_tags_one_that_fails_keeps_no_other() {
 }
 
 #[test]
-fn an_image_of_another_architecture_is_taken_when_it_is_the_only_one() {
-    let (registry, home) = (Registry::start(), Home::new());
-    let image = home.image_for("web", &disk(1, MIB), "riscv64");
-    home.push("@web", &registry.at("web:1"));
-    assert_eq!(
-        Home::new().pull(&registry.at("web:1"))["image"],
-        image.as_str()
-    );
+fn what_would_fail_for_all_tags_is_tried_once() {
+    let shelf = Shelf::new(1);
+    let at = shelf.proxy.at("web");
+    for tag in ["2", "3", "4"] {
+        shelf.changed(tag, |_| {});
+    }
+    let denied = Fault::Status(403, None);
+    shelf.proxy.always("GET", "web/manifests/2", denied);
+    let home = Home::new();
+    let ran = home.run(&["pull", &at, "--all-tags"]).ends_with(1);
+    assert!(ran.stdout.starts_with("@web-1 is "), "{}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+    for part in ["refuses access", &format!("2 more tags of {at} not tried")] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    assert_eq!(shelf.proxy.count("GET", "web/manifests/3"), 0);
+    // What fails for one is not that of the others.
+    shelf.proxy.no_faults();
+    let cut = Fault::Status(500, None);
+    shelf.proxy.always("GET", "web/manifests/2", cut);
+    let ran = home.run(&["pull", &at, "--all-tags"]).ends_with(1);
+    assert_eq!(ran.stdout.lines().count(), 3, "{}", ran.stdout);
+    assert!(!ran.stderr.contains("not tried"), "{}", ran.stderr);
 }
 
 #[test]
@@ -255,9 +270,9 @@ fn a_disk_that_was_pushed_with_oras_is_an_image() {
     assert_eq!(all.as_array().unwrap().len(), 3, "{all:#}");
 }
 
-/// Puts a disk into a layout or an archive, as `oras push` does.
+/// Puts a disk into a repository, as `oras push` does; gives what names its manifest.
 #[track_caller]
-fn oras(place: &str, tag: &str, disk: &[u8]) {
+pub(super) fn oras(place: &str, tag: &str, disk: &[u8]) -> serde_json::Value {
     let repository = local::open(place);
     local::put(&*repository, b"{}").unwrap();
     local::put(&*repository, disk).unwrap();
@@ -276,6 +291,7 @@ fn oras(place: &str, tag: &str, disk: &[u8]) {
         .put_manifest(&version, media::MANIFEST, &manifest)
         .unwrap();
     repository.finish().unwrap();
+    descriptor(media::MANIFEST, &manifest)
 }
 
 #[test]
@@ -327,43 +343,6 @@ fn disks_of_others_lie_where_they_lie() {
     assert!(said.contains("cannot be written into a recipe"), "{said}");
     assert!(said.contains("rename it"), "{said}");
     home.is_clean();
-}
-
-#[test]
-fn a_platform_that_no_index_tells_is_that_of_the_image() {
-    let registry = Registry::start();
-    let proxy = Proxy::start(registry.port());
-    let maker = Home::new();
-    let image = maker.image_for("web", &disk(1, 2 * MIB), "aarch64");
-    let at = proxy.at("web:1");
-    maker.push("@web", &at);
-    let home = Home::new();
-    let before = proxy.moved().1;
-    for wrong in ["linux/amd64", "x86_64", "riscv64", "freebsd/arm64"] {
-        let said = home.refused(&["pull", &at, "--platform", wrong], 1);
-        assert!(said.contains("linux/arm64"), "{wrong}: {said}");
-        assert!(said.contains("--platform"), "{wrong}: {said}");
-    }
-    home.has_nothing();
-    let down = proxy.moved().1 - before;
-    assert!(down < MIB, "{down} bytes of an image that is not wanted");
-    for right in ["linux/arm64", "aarch64", "linux/arm64/v8"] {
-        let pulled = home.json(&["pull", &at, "--platform", right]);
-        assert_eq!(pulled[0]["image"], image.as_str(), "{right}");
-    }
-}
-
-#[test]
-fn a_platform_of_a_containerdisk_is_that_of_its_config() {
-    let (registry, maker, home) = (Registry::start(), Home::new(), Home::new());
-    let at = registry.at("web:1");
-    maker.image("web", &disk(1, MIB));
-    let words = ["push", "@web", &at, "--layout", "containerdisk"];
-    maker.run(&words).ends_with(0);
-    let said = home.refused(&["pull", &at, "--platform", "arm64"], 1);
-    assert!(said.contains("linux/amd64"), "{said}");
-    home.has_nothing();
-    home.json(&["pull", &at, "--platform", "amd64"]);
 }
 
 #[test]

@@ -66,32 +66,40 @@ fn downloads_that_are_not_finished_are_told() {
         ("1.lock", 0),
         ("2.partial", 2 << 20),
         ("3.partial", 0),
+        // What a pull or a push that was killed made beside them.
+        ("layer-x1y2z3", 3 << 20),
     ] {
         fs::write(downloads.join(name), noise(1, size)).unwrap();
     }
     let week = std::time::Duration::from_secs(8 * 86_400);
-    let old = fs::File::options()
-        .write(true)
-        .open(downloads.join("2.partial"));
     let then = std::time::SystemTime::now() - week;
-    old.unwrap().set_modified(then).unwrap();
+    for name in ["2.partial", "layer-x1y2z3"] {
+        let old = fs::File::options().write(true).open(downloads.join(name));
+        old.unwrap().set_modified(then).unwrap();
+    }
     let some = &told()["downloads"];
-    assert_eq!(some["files"], 2);
-    assert!(some["bytes"].as_u64().unwrap() >= 3 << 20, "{some}");
-    assert_eq!(some["old"], 2 << 20);
+    assert_eq!(some["files"], 4);
+    let (bytes, old) = (some["bytes"].as_u64(), some["old"].as_u64());
+    let (bytes, old) = (bytes.unwrap(), old.unwrap());
+    assert!(old >= 5 << 20 && bytes >= old + (1 << 20), "{some}");
     assert_eq!(some["directory"], downloads.to_str().unwrap());
     let said = store(&bench, &[&"stat"]).ends_with(0);
     assert!(
-        said.stdout.contains("2 files, not finished"),
+        said.stdout.contains("4 files, not finished"),
         "{}",
         said.stdout
     );
-    for part in ["goes on", "vmfab store gc", downloads.to_str().unwrap()] {
+    for part in [
+        "goes on",
+        "vmfab store gc",
+        downloads.to_str().unwrap(),
+        "when no pull and no build runs",
+    ] {
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
     }
     store(&bench, &[&"gc"]).ends_with(0);
     let left = &told()["downloads"];
-    assert_eq!(left["files"], 1);
+    assert_eq!(left["files"], 2);
     assert_eq!(left["old"], 0);
 }
 

@@ -16,11 +16,12 @@ use crate::store::TagName;
 /// Only what no image here has is fetched. What was fetched stays when it is interrupted: the same
 /// command goes on where it ended.
 ///
-/// Disks that others publish are taken, too: a containerdisk of KubeVirt, a machine of podman, a single
-/// disk that was pushed with oras. A container image is none; a recipe can start from it.
+/// Disks that others publish are taken, too, for this host's architecture: a containerdisk of KubeVirt,
+/// a machine of podman, a single disk that was pushed with oras. A container image is none; a recipe can
+/// start from it.
 ///
 /// --all-tags passes over tags of other things, and says which. An image that cannot be pulled is an
-/// error after the others were tried.
+/// error after the others were tried; they are not when they would fail, too, as on a full disk.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,10 +1,16 @@
 //! Recipe errors: the source line with what is wrong underlined, or the same as JSON.
 
+use std::error::Error;
+use std::fmt;
+
 use console::Style;
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode,
+    ThemeCharacters, ThemeStyles,
+};
 use serde::Serialize;
 
-use super::super::output::unicode;
+use super::super::output::{clean_lines, unicode};
 
 /// The JSON form of a diagnostic. Lines and columns count from 1, columns in characters.
 #[derive(Debug, PartialEq, Serialize)]
@@ -121,7 +127,8 @@ pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) ->
         .with_links(false);
     let render = |one: &dyn Diagnostic| {
         let mut text = String::new();
-        match handler.render_report(&mut text, one) {
+        let one = Clean(one);
+        match handler.render_report(&mut text, &one) {
             // Other errors begin at the first column, too.
             Ok(()) => text.strip_prefix("  ").unwrap_or(&text).to_owned(),
             Err(_) => format!("error: {one}\n"),
@@ -137,6 +144,49 @@ pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) ->
         return render(diagnostic);
     }
     let error = Style::new().red().force_styling(color).apply_to("error:");
-    texts.push(format!("{error} {diagnostic}\n"));
+    texts.push(format!("{error} {}\n", Clean(diagnostic)));
     texts.join("\n")
+}
+
+/// A diagnostic without what could move the cursor: messages, help and labels may have words of others in them.
+#[derive(Debug)]
+struct Clean<'a>(&'a dyn Diagnostic);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean_lines(&self.0.to_string()))
+    }
+}
+
+impl Error for Clean<'_> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Diagnostic for Clean<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.code()
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.0.severity()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        let help = clean_lines(&self.0.help()?.to_string());
+        Some(Box::new(help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let labels = self.0.labels()?.map(|mut label| {
+            label.set_label(label.label().map(clean_lines));
+            label
+        });
+        Some(Box::new(labels))
+    }
 }

@@ -8,7 +8,7 @@ use console::{Style, Term};
 use serde::Serialize;
 
 use super::super::options::{ColorWhen, Hints};
-use super::super::output::clean;
+use super::super::output::{clean, clean_lines};
 use super::{CliError, Details, Kind, diagnostic};
 
 /// The form of an error with `--json`: one object on standard error.
@@ -77,8 +77,7 @@ impl CliError {
         match &self.diagnostic {
             Some(inner) => text += &diagnostic::to_text(inner.as_ref(), look.color, look.width),
             None => {
-                let message: Vec<String> = self.message.lines().map(clean).collect();
-                let _ = writeln!(text, "{error} {}", message.join("\n"));
+                let _ = writeln!(text, "{error} {}", clean_lines(&self.message));
             }
         }
         if let Some(command) = &self.details.command {
@@ -95,8 +94,8 @@ impl CliError {
         // The text of a diagnostic has its help in it.
         let shown = self.diagnostic.is_none();
         for help in self.help.iter().filter(|_| shown) {
-            let lines: Vec<String> = help.lines().map(clean).collect();
-            let _ = writeln!(text, "  {label} {}", lines.join("\n        "));
+            let help = clean_lines(help).replace('\n', "\n        ");
+            let _ = writeln!(text, "  {label} {help}");
         }
         text
     }
@@ -340,6 +339,41 @@ mod tests {
             assert!(shown.contains(part), "{part} is not in:\n{shown}");
         }
         assert_eq!(shown.matches("did you mean").count(), 1, "{shown}");
+    }
+
+    #[derive(Debug, thiserror::Error, miette::Diagnostic)]
+    #[error("its config is \u{1b}[2Jgone\r")]
+    #[diagnostic(help("there are images for \u{1b}]0;title\u{7}linux/\u{9b}x\nand"))]
+    struct OfOthers {
+        #[source_code]
+        text: miette::NamedSource<String>,
+        #[label("\u{1b}[31mred")]
+        place: miette::SourceSpan,
+        #[related]
+        more: Vec<OfOthers>,
+    }
+
+    #[test]
+    fn diagnostics_cannot_move_the_cursor_either() {
+        let error = |more| OfOthers {
+            text: miette::NamedSource::new("web.kdl", "image \"web\"\n".to_owned()),
+            place: (0, 5).into(),
+            more,
+        };
+        for more in [vec![], vec![error(vec![]), error(vec![])]] {
+            let shown = text(Error::recipe(error(more)));
+            for part in [
+                "its config is gone",
+                "images for",
+                "and",
+                "red",
+                "web.kdl:1:1",
+            ] {
+                assert!(shown.contains(part), "{part} is not in:\n{shown}");
+            }
+            let is_harmful = |c: char| c.is_control() && c != '\n';
+            assert!(!shown.contains(is_harmful), "{shown:?}");
+        }
     }
 
     #[test]

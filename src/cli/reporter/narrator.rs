@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use console::Style;
 
-use super::super::output::{clean, count, duration, size};
+use super::super::output::{clean, clean_lines, count, duration, size};
 use crate::event::{Event, StepOutcome};
 
 /// How much is told.
@@ -237,11 +237,11 @@ impl Narrator {
                 let label = self
                     .style(Style::new().yellow().bold())
                     .apply_to("warning:");
-                lines.push(format!("{label} {message}"));
+                lines.push(format!("{label} {}", clean_lines(message)));
             }
             Event::Note { message } => {
                 let label = self.style(Style::new().cyan().bold()).apply_to("note:");
-                self.push(&mut lines, format!("{label} {message}"));
+                self.push(&mut lines, format!("{label} {}", clean_lines(message)));
             }
             Event::StepOutput { .. }
             | Event::TaskStarted { .. }

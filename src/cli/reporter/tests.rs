@@ -76,6 +76,29 @@ fn lines(detail: Detail) -> String {
 }
 
 #[test]
+fn what_others_wrote_cannot_move_the_cursor() {
+    let mut narrator = Narrator::new(Detail::Steps, false);
+    let message = "there are images for \u{1b}[2Jlinux/\rx\nand \u{9b}2J".to_owned();
+    let events = [
+        Event::Note {
+            message: message.clone(),
+        },
+        Event::Warning { message },
+    ];
+    let lines = events.iter().flat_map(|event| narrator.lines(event));
+    let lines: Vec<_> = lines.collect();
+    let clean = "there are images for linux/ x\nand ";
+    for (line, label) in lines.iter().zip(["note:", "warning:"]) {
+        assert!(line.starts_with(&format!("{label} {clean}")), "{line:?}");
+        assert!(
+            !line.contains(|c: char| c.is_control() && c != '\n'),
+            "{line:?}"
+        );
+    }
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
 fn plain_lines() {
     insta::assert_snapshot!(lines(Detail::Steps), @r#"
     [2/6] 2 steps cached

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Found, wrong};
 use crate::digest::Sha256;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
-use crate::registry::{Descriptor, Manifest, Platform};
+use crate::registry::{Descriptor, Manifest, Platform, ToldPlatform};
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -16,10 +16,8 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 /// The config of a container image, as far as it matters here.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
+    #[serde(flatten)]
+    platform: ToldPlatform,
     #[serde(default)]
     config: Option<Settings>,
     rootfs: RootFs,
@@ -60,11 +58,7 @@ impl Refused {
 impl Config {
     /// What it says it is for, as far as it does.
     pub(super) fn platform(&self) -> Platform {
-        Platform {
-            architecture: self.architecture.clone(),
-            os: self.os.clone(),
-            variant: None,
-        }
+        self.platform.clone().into()
     }
 
     /// Reads a config.
@@ -282,5 +276,7 @@ mod tests {
         let nothing =
             Config::read(br#"{"rootfs":{"diff_ids":[]},"config":{"Env":null,"Labels":null}}"#);
         assert!(nothing.is_ok(), "Docker writes null");
+        let part = Config::read(br#"{"rootfs":{"diff_ids":[]},"architecture":"arm"}"#);
+        assert_eq!(part.unwrap().platform().to_string(), "arm");
     }
 }

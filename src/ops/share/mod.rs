@@ -1,9 +1,10 @@
 //! Images to and from registries, layouts and archives.
 
+mod all_tags;
 mod containerdisk;
 mod foreign;
-mod origin;
 mod pull;
+mod pulled;
 mod push;
 
 pub use containerdisk::push_containerdisk;

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::super::{Context, Error, Failure, images};
-use super::{origin, sharing};
+use super::{all_tags, foreign, pulled, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::registry::{Location, Manifest, Platform, Repository, Version};
-use crate::share::foreign::{self, What};
-use crate::share::{Artifact, Found, IMAGE, RESULT_TAG, ShareError, Sharing};
+use crate::registry::{Location, Manifest, Platform, Repository, ToldPlatform, Version};
+use crate::share::foreign::{What, what};
+use crate::share::{Artifact, Found, IMAGE, ShareError, Sharing};
 use crate::store::TagName;
 
 /// What to pull.
@@ -52,11 +52,25 @@ pub struct Pulled {
 }
 
 /// What is under a tag or digest.
-enum Tried {
+pub(super) enum Tried {
     /// An image, which is here now.
     Pulled(PulledImage),
     /// Something else, or an image for another platform only.
     Other(Error),
+}
+
+/// An image that is to be pulled.
+pub(super) struct One<'a> {
+    /// What was asked for.
+    pub options: &'a PullOptions,
+    /// Where it is.
+    pub repository: &'a dyn Repository,
+    /// Which one it is there.
+    pub version: &'a Version,
+    /// What it is called in messages.
+    pub name: &'a str,
+    /// Its tag, where all of the repository are pulled: a part of the new one.
+    pub tag: Option<&'a str>,
 }
 
 /// Pulls an image, or all of a repository, and tags what was pulled. Of all, tags of other things are passed over, and
@@ -68,14 +82,21 @@ enum Tried {
 pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
     let repository = context.registries().open(&options.from)?;
     if options.all_tags {
-        return all(context, &*repository, options);
+        return all_tags::pull(context, &*repository, options);
     }
     let version = match options.from.version() {
         Some(version) => version,
         None => repository.only_version()?,
     };
     let name = options.from.to_string();
-    match one(context, &*repository, &version, options, &name, None)? {
+    let one = One {
+        options,
+        repository: &*repository,
+        version: &version,
+        name: &name,
+        tag: None,
+    };
+    match one.pull(context)? {
         Tried::Pulled(image) => Ok(Pulled {
             images: vec![image],
             failures: Vec::new(),
@@ -84,158 +105,151 @@ pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
     }
 }
 
-/// Pulls the images that all tags of a repository name.
-fn all(
-    context: &Context,
-    repository: &dyn Repository,
-    options: &PullOptions,
-) -> Result<Pulled, Error> {
-    let tags = repository.tags()?;
-    let tags: Vec<String> = tags
-        .into_iter()
-        .filter(|tag| !tag.starts_with(RESULT_TAG))
-        .collect();
-    let mut pulled = Pulled::default();
-    for tag in tags {
-        let version = Version::Tag(tag.clone());
-        let name = format!("{}:{tag}", repository.name());
-        match one(context, repository, &version, options, &name, Some(&tag)) {
-            Ok(Tried::Pulled(image)) => pulled.images.push(image),
-            Ok(Tried::Other(why)) => context.emit(Event::Note {
-                message: format!("passed over: {why}"),
-            }),
-            Err(error) if context.interrupt.requested() => return Err(error),
-            Err(error) => {
-                // A store that is full is that for the others, too.
-                let is_last = matches!(error, Error::Store(_));
-                pulled.failures.push(error);
-                if is_last {
-                    break;
-                }
+impl One<'_> {
+    /// Pulls it.
+    ///
+    /// # Errors
+    /// See [`pull`].
+    pub(super) fn pull(&self, context: &Context) -> Result<Tried, Error> {
+        let store = context.store()?;
+        let sharing = sharing(context, &store);
+        let platform = self.options.platform.clone();
+        let platform = platform.unwrap_or_else(Platform::host);
+        let found = match sharing.find(self.repository, self.version, &platform) {
+            Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
+            found => found?.ok_or_else(|| missing(self.name, self.repository))?,
+        };
+        let artifact = match &found.artifact {
+            Some(artifact) if artifact.kind == IMAGE => Some(artifact),
+            None if is_disk(&sharing, self.repository, &found.manifest)? => None,
+            _ => {
+                let other = no_image(&self.options.from, self.name, &found.manifest);
+                return Ok(Tried::Other(other));
+            }
+        };
+        if let Some(error) = self.other_platform(&sharing, &found)? {
+            return Ok(Tried::Other(error.into()));
+        }
+        let pulled = match artifact {
+            Some(artifact) => self.image(context, &sharing, &found, artifact)?,
+            None => match self.not_for_host(&sharing, &found)? {
+                Some(error) => return Ok(Tried::Other(error)),
+                None => self.disk(context, &found)?,
+            },
+        };
+        let (from, image) = (&self.options.from, pulled.image);
+        pulled::note(context, from, self.version, found.digest, &platform, image);
+        Ok(Tried::Pulled(pulled))
+    }
+
+    /// Brings an image of vmfab's, and tags it.
+    fn image(
+        &self,
+        context: &Context,
+        sharing: &Sharing<'_>,
+        found: &Found,
+        artifact: &Artifact,
+    ) -> Result<PulledImage, Error> {
+        let (image, config, fetched) = bring(sharing, self.repository, artifact, self.name)?;
+        let own = own_tag(&config, self.repository);
+        let mut tags = match (self.options.tags.as_slice(), self.tag) {
+            ([], None) => vec![own?],
+            ([], Some(tag)) => vec![all_tags::name(own?.as_str(), tag)?],
+            (tags, _) => tags.to_vec(),
+        };
+        tags.dedup();
+        for tag in &tags {
+            let before = sharing.store.tag(tag)?;
+            if before != Some(image) {
+                sharing.store.put_tag(tag, &image)?;
+                note_moved(context, tag, before, &image);
             }
         }
+        Ok(PulledImage {
+            image,
+            name: config.template.name,
+            reference: self.name.to_owned(),
+            digest: format!("sha256:{}", found.digest),
+            tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+            fetched,
+        })
     }
-    match pulled.images.is_empty() && pulled.failures.is_empty() {
-        true => Err(Error::NotFound {
-            noun: "image under any tag of",
-            name: repository.name(),
-            help: None,
-        }),
-        false => Ok(pulled),
-    }
-}
 
-/// Pulls one image. Where all of a repository are, their own tags are a part of the new ones.
-fn one(
-    context: &Context,
-    repository: &dyn Repository,
-    version: &Version,
-    options: &PullOptions,
-    name: &str,
-    tag: Option<&str>,
-) -> Result<Tried, Error> {
-    let store = context.store()?;
-    let sharing = sharing(context, &store);
-    let host = || Platform::linux(std::env::consts::ARCH);
-    let platform = options.platform.clone().unwrap_or_else(host);
-    let found = match sharing.find(repository, version, &platform) {
-        Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
-        found => found?.ok_or_else(|| missing(name, repository))?,
-    };
-    let other_platform = || other_platform(&sharing, repository, &found, options, name);
-    let artifact = match &found.artifact {
-        Some(artifact) if artifact.kind == IMAGE => artifact,
-        None if is_disk(&sharing, repository, &found.manifest)? => {
-            if let Some(error) = other_platform()? {
-                return Ok(Tried::Other(error.into()));
+    /// Makes an image of a disk of others.
+    fn disk(&self, context: &Context, found: &Found) -> Result<PulledImage, Error> {
+        let own = foreign::name(&last_part(self.repository));
+        let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
+        let tags = match self.tag {
+            Some(tag) => vec![all_tags::name(&own, tag)?],
+            None => self.options.tags.clone(),
+        };
+        let location = match (&self.options.from, self.version) {
+            (Location::Registry(reference), version) => Location::Registry(reference.with(version)),
+            (Location::Layout { path, .. }, Version::Tag(tag)) => Location::Layout {
+                path: path.clone(),
+                tag: Some(tag.clone()),
+            },
+            (Location::Archive { path, .. }, Version::Tag(tag)) => Location::Archive {
+                path: path.clone(),
+                tag: Some(tag.clone()),
+            },
+            (local, _) => local.clone(),
+        };
+        foreign::pull(context, &location, found.digest, &own, size, &tags)
+    }
+
+    /// The error for what no index names, and says that it is not for the platform that is asked for.
+    fn other_platform(
+        &self,
+        sharing: &Sharing<'_>,
+        found: &Found,
+    ) -> Result<Option<ShareError>, Error> {
+        let wanted = self.options.platform.as_ref();
+        let Some(wanted) = wanted.filter(|_| !found.indexed) else {
+            return Ok(None);
+        };
+        let told: Option<Platform> = match &found.artifact {
+            Some(artifact) => {
+                let config = sharing.config(self.repository, artifact)?;
+                let config = ImageConfig::from_bytes(&config).ok();
+                config.map(|config| Platform::linux(&config.template.architecture))
             }
-            let own = super::foreign::name(&last_part(repository));
-            let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
-            let tags = match tag {
-                Some(tag) => vec![format!("{own}-{tag}").parse()?],
-                None => options.tags.clone(),
-            };
-            let location = match (&options.from, version) {
-                (Location::Registry(reference), version) => {
-                    Location::Registry(reference.with(version))
-                }
-                (Location::Layout { path, .. }, Version::Tag(tag)) => Location::Layout {
-                    path: path.clone(),
-                    tag: Some(tag.clone()),
-                },
-                (Location::Archive { path, .. }, Version::Tag(tag)) => Location::Archive {
-                    path: path.clone(),
-                    tag: Some(tag.clone()),
-                },
-                (local, _) => local.clone(),
-            };
-            let pulled = super::foreign::pull(context, &location, found.digest, &own, size, &tags)?;
-            let (from, image) = (&options.from, pulled.image);
-            origin::note(context, from, version, found.digest, &platform, image);
-            return Ok(Tried::Pulled(pulled));
-        }
-        _ => {
-            let other = no_image(&options.from, name, &found.manifest);
-            return Ok(Tried::Other(other));
-        }
-    };
-    if let Some(error) = other_platform()? {
-        return Ok(Tried::Other(error.into()));
+            None => {
+                let config = sharing.config_of_others(self.repository, &found.manifest)?;
+                let told: Option<ToldPlatform> = serde_json::from_slice(&config).ok();
+                told.map(Platform::from)
+            }
+        };
+        let other = told.filter(|told| told.is_other_than(wanted));
+        Ok(other.map(|told| ShareError::Platform {
+            place: self.name.to_owned(),
+            platform: wanted.to_string(),
+            there: vec![told.to_string()],
+        }))
     }
-    let (image, config, fetched) = bring(&sharing, repository, artifact, name)?;
-    let from = &options.from;
-    origin::note(context, from, version, found.digest, &platform, image);
-    let own = own_tag(&config, repository);
-    let mut tags = match (options.tags.as_slice(), tag) {
-        ([], None) => vec![own?],
-        ([], Some(tag)) => vec![format!("{}-{tag}", own?.as_str()).parse()?],
-        (tags, _) => tags.to_vec(),
-    };
-    tags.dedup();
-    for tag in &tags {
-        let before = store.tag(tag)?;
-        if before != Some(image) {
-            store.put_tag(tag, &image)?;
-            note_moved(context, tag, before, &image);
-        }
-    }
-    Ok(Tried::Pulled(PulledImage {
-        image,
-        name: config.template.name,
-        reference: name.to_owned(),
-        digest: format!("sha256:{}", found.digest),
-        tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
-        fetched,
-    }))
-}
 
-/// The error for what no index names, and says that it is not for the platform that is asked for.
-fn other_platform(
-    sharing: &Sharing<'_>,
-    repository: &dyn Repository,
-    found: &Found,
-    options: &PullOptions,
-    name: &str,
-) -> Result<Option<ShareError>, Error> {
-    let Some(wanted) = options.platform.as_ref().filter(|_| !found.indexed) else {
-        return Ok(None);
-    };
-    let told: Option<Platform> = match &found.artifact {
-        Some(artifact) => {
-            let config = ImageConfig::from_bytes(&sharing.config(repository, artifact)?).ok();
-            config.map(|config| Platform::linux(&config.template.architecture))
-        }
-        None => {
-            let config = sharing.config_of_others(repository, &found.manifest)?;
-            serde_json::from_slice(&config).ok()
-        }
-    };
-    let other = told.filter(|told| told.is_other_than(wanted));
-    Ok(other.map(|told| ShareError::Platform {
-        place: name.to_owned(),
-        platform: wanted.to_string(),
-        there: vec![told.to_string()],
-    }))
+    /// The error for a disk of others that is not for this host: the recipe that takes it is planned for this host's
+    /// architecture, and chooses in layouts and archives by it.
+    fn not_for_host(&self, sharing: &Sharing<'_>, found: &Found) -> Result<Option<Error>, Error> {
+        let host = Platform::host();
+        let Some(wanted) = &self.options.platform else {
+            return Ok(None);
+        };
+        let chosen_again = matches!(self.version, Version::Tag(_))
+            && !matches!(self.options.from, Location::Registry(_));
+        let is_other = wanted.is_other_than(&host)
+            || chosen_again
+                && sharing
+                    .find(self.repository, self.version, &host)?
+                    .is_none_or(|again| again.digest != found.digest);
+        Ok(is_other.then(|| Error::Usage {
+            message: format!(
+                "{} is a disk of others: these are taken for this host's architecture only, {host}, and not for {wanted}",
+                self.name
+            ),
+            help: Some("pull it on a host of that architecture, or leave out --platform".to_owned()),
+        }))
+    }
 }
 
 /// Says that a tag names another image than before.
@@ -300,15 +314,15 @@ fn is_disk(
     repository: &dyn Repository,
     manifest: &Manifest,
 ) -> Result<bool, Error> {
-    let what = match foreign::what(manifest, None) {
+    let is = match what(manifest, None) {
         What::Container { .. } => {
             let config = sharing.config_of_others(repository, manifest)?;
-            foreign::what(manifest, Some(&config))
+            what(manifest, Some(&config))
         }
-        what => what,
+        other => other,
     };
     Ok(matches!(
-        what,
+        is,
         What::Disk(_)
             | What::Container {
                 looks_like_disk: true
@@ -333,17 +347,17 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
         Location::Registry(_) => "oci://",
         Location::Layout { .. } | Location::Archive { .. } => "",
     };
-    let (what, help) = match foreign::what(manifest, None) {
+    let (is, help) = match what(manifest, None) {
         What::Container { .. } => (
             "a container image".to_owned(),
             Some(format!("start a recipe from it: from \"{scheme}{name}\"")),
         ),
-        What::Other(what) => (what, None),
+        What::Other(other) => (other, None),
         What::Vmfab(kind) => (format!("an artifact of the type {kind}"), None),
         What::Disk(_) => ("a disk".to_owned(), None),
     };
     Error::Failed(Failure {
-        message: format!("{name} is no image of vmfab's: it is {what}"),
+        message: format!("{name} is no image of vmfab's: it is {is}"),
         help,
         ..Failure::default()
     })
@@ -358,7 +372,7 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
     if let Location::Registry(reference) = from
         && context.offline
     {
-        return origin::find(context, reference, &Platform::linux(std::env::consts::ARCH));
+        return pulled::find(context, reference, &Platform::host());
     }
     let options = PullOptions {
         from: from.clone(),

@@ -1,7 +1,7 @@
 //! What takes space.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,6 @@ use super::super::{Context, Error, images};
 use super::{parts, stale};
 use crate::digest::ObjectId;
 use crate::store::{GroupUsage, Store, Usage};
-
-/// What names of downloads that are not finished end with.
-const PARTIAL: &[u8] = b".partial";
 
 /// What takes space in a home. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,11 +59,11 @@ pub struct Caches {
     pub disks: CacheUsage,
     /// Unpacked layers. Files that this user may not see are left out.
     pub layers: CacheUsage,
-    /// Downloads that are not finished, of killed pulls and builds.
+    /// Downloads that are not finished, of pulls and builds.
     pub downloads: Downloads,
 }
 
-/// Downloads that are not finished. The same command goes on from them.
+/// What pulls and builds have fetched in part, or made to be sent. The same command goes on from downloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Downloads {
     /// Where they are.
@@ -74,7 +71,7 @@ pub struct Downloads {
     /// What they take.
     #[serde(flatten)]
     pub usage: CacheUsage,
-    /// Bytes that `store gc` would remove: of those that nobody went on with for long.
+    /// Bytes of it that `store gc` would remove: nobody went on with them for long.
     pub old: u64,
 }
 
@@ -130,7 +127,7 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
         caches: Caches {
             disks: cache(&context.home.disk_cache()),
             layers: cache(&context.home.layer_cache()),
-            downloads: downloads(context.home.downloads()),
+            downloads: stale::downloads(context.home.downloads()),
         },
     })
 }
@@ -144,24 +141,6 @@ fn members(store: &Store, image: &ObjectId) -> Vec<ObjectId> {
     members
 }
 
-fn downloads(directory: PathBuf) -> Downloads {
-    let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-    let partial = entries.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(PARTIAL));
-    let mut usage = CacheUsage::default();
-    for meta in partial.filter_map(|entry| entry.metadata().ok()) {
-        // One that another process just began has nothing in it.
-        if meta.is_file() && meta.len() > 0 {
-            usage.files += 1;
-            usage.bytes += meta.blocks() * 512;
-        }
-    }
-    Downloads {
-        old: stale::old_downloads(&directory),
-        directory,
-        usage,
-    }
-}
-
 /// What is below a directory. What cannot be seen counts nothing.
 fn cache(directory: &Path) -> CacheUsage {
     let mut usage = CacheUsage::default();
@@ -171,7 +150,7 @@ fn cache(directory: &Path) -> CacheUsage {
             let Ok(meta) = entry.metadata() else {
                 continue;
             };
-            usage.bytes += meta.blocks() * 512;
+            usage.bytes += allocated(&meta);
             if meta.is_dir() {
                 directories.push(entry.path());
             } else {
@@ -180,4 +159,9 @@ fn cache(directory: &Path) -> CacheUsage {
         }
     }
     usage
+}
+
+/// Bytes that a file takes on the host's disk.
+pub(super) fn allocated(meta: &Metadata) -> u64 {
+    meta.blocks() * 512
 }

@@ -29,7 +29,8 @@ impl Stat {
         if downloads.usage.files > 0 {
             session.note(&format!(
                 "downloads are what interrupted pulls and builds left: the same command goes on from it; vmfab store \
-                 gc removes what nobody went on with for a week (now {}), and {} can be removed at any time",
+                 gc removes what nobody went on with for a week (now {}), and who wants the space at once removes the files of \
+                 {} when no pull and no build runs",
                 size(downloads.old),
                 downloads.directory.display()
             ));
