@@ -297,6 +297,16 @@ fn layers_that_are_there_stay_when_the_image_is_pushed_without() {
     home.layered("web", &[&layers[0]]);
     assert_eq!(home.push("@web", &at)["present"], false);
     assert!(!has_layers());
+    // Who pulls it is told so, and not that something is lost.
+    let bare = Home::new();
+    bare.pull(&at);
+    let usage = &bare.json(&["store", "stat"])["images"][0];
+    assert_eq!(
+        (number(&usage["missing"]), number(&usage["without_layers"])),
+        (0, 1)
+    );
+    let shown = bare.run(&["store", "stat"]).ends_with(0).stdout;
+    assert!(shown.contains("without 1 layer"), "{shown}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::{Context, Error, images};
-use super::{parts, stale};
+use super::{Part, parts, stale};
 use crate::digest::ObjectId;
 use crate::store::{GroupUsage, Store, Usage};
 
@@ -38,6 +38,8 @@ pub struct ImageUsage {
     /// What it takes.
     #[serde(flatten)]
     pub usage: GroupUsage,
+    /// How many of its layers are not here: those of an image that was pulled usually are not, and it boots all the same.
+    pub without_layers: usize,
 }
 
 /// What a root keeps.
@@ -98,17 +100,22 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
             .push(tag.as_str().to_owned());
     }
     let roots = store.roots()?;
-    let groups: Vec<Vec<ObjectId>> = images
-        .keys()
-        .map(|image| members(&store, image))
-        .chain(roots.iter().map(|(_, objects)| objects.clone()))
-        .collect();
+    let (members, without_layers): (Vec<_>, Vec<_>) =
+        images.keys().map(|image| members(&store, image)).unzip();
+    let roots_of = roots.iter().map(|(_, objects)| objects.clone());
+    let groups: Vec<Vec<ObjectId>> = members.into_iter().chain(roots_of).collect();
     let (usage, groups) = store.usage(&groups)?;
     let mut groups = groups.into_iter();
     let mut images: Vec<ImageUsage> = images
         .into_iter()
         .zip(&mut groups)
-        .map(|((image, tags), usage)| ImageUsage { tags, image, usage })
+        .zip(without_layers)
+        .map(|(((image, tags), usage), without_layers)| ImageUsage {
+            tags,
+            image,
+            usage,
+            without_layers,
+        })
         .collect();
     images.sort_by(|a, b| a.tags.cmp(&b.tags));
     Ok(Stat {
@@ -132,13 +139,23 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
     })
 }
 
-/// The objects of an image, as far as its config can be read.
-fn members(store: &Store, image: &ObjectId) -> Vec<ObjectId> {
+/// The objects of an image, as far as its config can be read, but for layers that are not here; and how many those are.
+fn members(store: &Store, image: &ObjectId) -> (Vec<ObjectId>, usize) {
     let mut members = vec![*image];
-    if let Ok(config) = images::config(store, image) {
-        members.extend(parts(&config).into_iter().map(|(_, object)| object));
-    }
-    members
+    let Ok(config) = images::config(store, image) else {
+        return (members, 0);
+    };
+    let layers = config.layers.iter();
+    let absent: Vec<ObjectId> = layers
+        .filter(|layer| !store.has_object(layer))
+        .map(|layer| layer.id)
+        .collect();
+    let all = parts(&config).into_iter();
+    members.extend(all.filter_map(|(part, object)| {
+        let left_out = part == Part::Layer && absent.contains(&object);
+        (!left_out).then_some(object)
+    }));
+    (members, absent.len())
 }
 
 /// What is below a directory. What cannot be seen counts nothing.

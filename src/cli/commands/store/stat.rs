@@ -80,20 +80,21 @@ fn text(stat: &store::Stat) -> String {
         ("ONLY", Align::Right),
         ("", Align::Left),
     ]);
-    let mut row = |name: String, usage: &GroupUsage| {
-        let missing = match usage.missing {
-            0 => String::new(),
-            missing => format!("{} missing", number(missing, "object")),
+    let mut row = |name: String, usage: &GroupUsage, without_layers: usize| {
+        let missing = match (usage.missing, without_layers) {
+            (0, 0) => String::new(),
+            (0, layers) => format!("without {}", number(layers as u64, "layer")),
+            (missing, _) => format!("{} missing", number(missing, "object")),
         };
         let sizes = [usage.logical, usage.stored, usage.unique].map(size);
         groups.row([name].into_iter().chain(sizes).chain([missing]));
     };
     for image in &stat.images {
         let tags: Vec<_> = image.tags.iter().map(|tag| format!("@{tag}")).collect();
-        row(tags.join(" "), &image.usage);
+        row(tags.join(" "), &image.usage, image.without_layers);
     }
     for root in &stat.roots {
-        row(root.name.clone(), &root.usage);
+        row(root.name.clone(), &root.usage, 0);
     }
     text.push('\n');
     text + &groups.to_string()
