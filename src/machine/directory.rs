@@ -216,15 +216,21 @@ pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineErr
         .write(true)
         .open(&path)
         .map_err(io_error("open", &path))?;
-    // Someone who only looks holds the lock for an instant.
+    let locked = lock_soon(&file).map_err(io_error("lock", &path))?;
+    Ok(locked.then_some(file))
+}
+
+/// Takes the lock on a file unless somebody keeps it. Someone who only looks holds it for an instant, and so does a process
+/// that another thread is starting: it has all open files until it is the program that it is to be.
+pub(super) fn lock_soon(file: &File) -> io::Result<bool> {
     for _ in 0..50 {
         match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
+            Ok(()) => return Ok(true),
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 /// Whether a QEMU holds the machine.

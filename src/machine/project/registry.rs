@@ -11,7 +11,7 @@
 //! mounted cannot be read. From outside that looks the same as a project that was deleted; so an
 //! entry goes only [`PATIENCE`] after a garbage collection first found the project gone and said so.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use super::Project;
 use crate::digest::{Hasher, ObjectId};
 use crate::event::{Event, Sink};
 use crate::host::{Home, Interrupt};
+use crate::machine::directory::lock_soon;
 use crate::machine::error::{MachineError, io_error};
 
 /// The version that this program writes, and the newest that it reads.
@@ -172,10 +173,8 @@ impl Projects {
             .write(true)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+        if !lock_soon(&lock).map_err(io_error("lock", &path))? {
+            return Ok(None);
         }
         // Whoever forgets a project removes its lock, too.
         let same = match (lock.metadata(), fs::metadata(&path)) {
