@@ -367,10 +367,9 @@ impl Lowering<'_> {
                 Some(Kernel::Fetched(_)) | None => None,
             },
         };
-        let mut params = serde_json::to_value(&template).map_err(PlanError::Template)?;
-        // Where no kernel is named this was always there: without it, no image step that was ever built would be found.
-        params["kernel"] = serde_json::Value::Null;
-        let step = Step::Image(Box::new(step::Image { template: params }));
+        let step = Step::Image(Box::new(step::Image {
+            template: serde_json::to_value(&template).map_err(PlanError::Template)?,
+        }));
         let node = self
             .graph
             .add_step(format!("{own}: image"), &step, made.inputs)?;
