@@ -1,6 +1,7 @@
 //! Build caches that are down, or lie: there is a warning, and what they would have given is built.
 
 use std::fs;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vmfab::registry::{Descriptor, Repository, Version, media};
@@ -26,11 +27,26 @@ fn warns(shop: &Shop, expected: &str, part: &str) -> usize {
     built.started().len()
 }
 
-#[test]
-fn a_cache_that_is_down_is_left_out() {
+/// A cache with the results of all steps, and the image that they are for.
+fn filled() -> (Shop, String) {
     let shop = Shop::new();
     let right = right(&shop);
     shop.fills(&Home::new(), "max");
+    (shop, right)
+}
+
+/// The same, with the repository of the cache, and the tags in it in the order in which a build asks for them.
+fn known() -> (Shop, String, Arc<dyn Repository>, Vec<String>) {
+    let (shop, right) = filled();
+    shop.asks(&Home::new());
+    let tags = shop.tags_in_order();
+    let repository = User::new().open(&shop.registry.at("cache"));
+    (shop, right, repository, tags)
+}
+
+#[test]
+fn a_cache_that_is_down_is_left_out() {
+    let (shop, right) = filled();
     for fault in [
         Fault::Status(500, None),
         Fault::Status(403, None),
@@ -63,9 +79,7 @@ fn a_cache_that_is_down_is_left_out() {
 
 #[test]
 fn a_cache_that_says_nothing_is_left_out() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
+    let (shop, right) = filled();
     shop.proxy.always("GET", "/manifests/", Fault::Stall(0));
     let before = shop.proxy.seen().len();
     assert_eq!(warns(&shop, &right, "is left out"), 9);
@@ -75,9 +89,7 @@ fn a_cache_that_says_nothing_is_left_out() {
 
 #[test]
 fn a_cache_that_does_not_give_content_is_left_out() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
+    let (shop, right) = filled();
     for fault in [Fault::Status(500, None), Fault::Cut(0), Fault::LoseAnswer] {
         shop.proxy.no_faults();
         shop.proxy.always("GET", "/blobs/", fault);
@@ -94,9 +106,7 @@ fn a_cache_that_does_not_give_content_is_left_out() {
 
 #[test]
 fn a_cache_that_garbles_content_is_built_around() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
+    let (shop, right) = filled();
     // In the end, and in what the last steps need: all packs.
     let repository = User::new().open(&shop.registry.at("cache"));
     let mut files = Vec::new();
@@ -138,12 +148,7 @@ fn a_cache_that_garbles_content_is_built_around() {
 
 #[test]
 fn results_of_other_actions_are_not_taken() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
-    shop.asks(&Home::new());
-    let tags = shop.tags_in_order();
-    let repository = User::new().open(&shop.registry.at("cache"));
+    let (shop, right, repository, tags) = known();
     let version = |number: usize| Version::tag(&tags[number]).unwrap();
     let first = repository.manifest(&version(0)).unwrap().unwrap();
     let third = repository.manifest(&version(2)).unwrap().unwrap();
@@ -186,12 +191,7 @@ fn tell(repository: &dyn Repository, version: &Version, manifest: &Value, config
 
 #[test]
 fn results_that_say_nothing_are_built() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
-    shop.asks(&Home::new());
-    let tags = shop.tags_in_order();
-    let repository = User::new().open(&shop.registry.at("cache"));
+    let (shop, right, repository, tags) = known();
     let version = Version::tag(&tags[2]).unwrap();
     let fetched = repository.manifest(&version).unwrap().unwrap();
     let manifest: Value = serde_json::from_slice(&fetched.bytes).unwrap();
@@ -229,12 +229,7 @@ fn results_that_say_nothing_are_built() {
 
 #[test]
 fn outputs_that_nobody_has_are_built() {
-    let shop = Shop::new();
-    let right = right(&shop);
-    shop.fills(&Home::new(), "max");
-    shop.asks(&Home::new());
-    let tags = shop.tags_in_order();
-    let repository = User::new().open(&shop.registry.at("cache"));
+    let (shop, right, repository, tags) = known();
     for number in [1, 4, tags.len() - 1] {
         let version = Version::tag(&tags[number]).unwrap();
         let fetched = repository.manifest(&version).unwrap().unwrap();

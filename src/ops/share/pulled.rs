@@ -152,20 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn files_of_older_versions_are_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let image = image();
-        let text = format!(
-            r#"{{"reference":"{NAME}","image":"{image}","digest":"sha256:{}"}}"#,
-            "0".repeat(64)
-        );
-        let path = path(directory.path(), &Platform::linux("x86_64"), NAME);
-        fs::write(path, text).unwrap();
-        let found = read(directory.path(), &Platform::linux("amd64"), NAME);
-        assert_eq!(found.unwrap().image, image);
-    }
-
-    #[test]
     fn a_digest_is_noted_once() {
         let digest: Sha256 = "a".repeat(64).parse().unwrap();
         let reference: Reference = NAME.parse().unwrap();

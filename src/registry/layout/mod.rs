@@ -328,10 +328,7 @@ impl Layout {
         bytes: &[u8],
     ) -> Result<(Blob, Parsed), RegistryError> {
         let parsed = self.check_manifest(media_type, bytes)?;
-        let blob = Blob {
-            digest: Sha256::of(bytes),
-            size: bytes.len() as u64,
-        };
+        let blob = Blob::of(bytes);
         self.put_blob(&blob, &bytes.to_vec(), &[], &|_| ())?;
         Ok((blob, parsed))
     }
