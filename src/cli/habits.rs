@@ -46,11 +46,11 @@ const HABITS: &[(&[&str], &str)] = &[
         "files go through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
     ),
     (
-        &["kill", "poweroff"],
-        "\"vmfab stop --force NAME\" ends a machine as it is",
+        &["kill", "poweroff", "halt", "shutdown"],
+        "\"vmfab stop NAME\" shuts a machine down, \"vmfab stop --force NAME\" ends it at once",
     ),
     (
-        &["restart", "reboot", "reload"],
+        &["restart", "reboot", "reload", "reset"],
         "\"vmfab stop NAME\", and then \"vmfab start NAME\"",
     ),
     (
@@ -80,6 +80,30 @@ const HABITS: &[(&[&str], &str)] = &[
     (
         &["history"],
         "\"vmfab image history @TAG\" lists the layers of an image",
+    ),
+    (
+        &["init", "new"],
+        "\"vmfab images --available\" lists the recipes that come with vmfab; \"vmfab build RECIPE\" builds one, or a file of yours",
+    ),
+    (
+        &["commit"],
+        "an image is what its recipe says: add steps to the recipe, and \"vmfab build RECIPE\" runs only the new ones",
+    ),
+    (
+        &["resize", "grow"],
+        "a disk has the size that `disk size=` in its recipe gives, or \"vmfab boot @TAG --disk-size SIZE\" for one machine",
+    ),
+    (
+        &["validate", "lint", "check"],
+        "\"vmfab plan RECIPE\" reads a recipe and shows its mistakes and its steps; nothing is built",
+    ),
+    (
+        &["convert"],
+        "\"vmfab build RECIPE --output FILE --format FORMAT\" writes a disk in another format",
+    ),
+    (
+        &["top", "stats"],
+        "\"vmfab inspect NAME\" shows a machine; for processes in it: vmfab ssh NAME -- top",
     ),
     (
         &["compose"],
@@ -233,6 +257,10 @@ mod tests {
             "exec x sh",
             "search x",
             "version",
+            "halt x",
+            "init",
+            "commit x",
+            "resize x 20G",
             // What nobody calls anything is answered by clap.
             "pul x",
             "frobnicate",

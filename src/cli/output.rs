@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -73,6 +74,27 @@ pub(super) fn duration(seconds: f64) -> String {
             0 => format!("{minutes} min {seconds} s"),
             _ => format!("{hours} h {minutes} min"),
         }
+    }
+}
+
+/// How long ago a time was, in its largest unit: `2 hours ago`. The time is in seconds since 1970.
+pub(super) fn age(time: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    elapsed(now.map_or(0, |now| now.as_secs().saturating_sub(time)))
+}
+
+fn elapsed(seconds: u64) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    const UNITS: [(u64, &str); 5] = [
+        (365 * DAY, "year"),
+        (30 * DAY, "month"),
+        (DAY, "day"),
+        (60 * 60, "hour"),
+        (60, "minute"),
+    ];
+    match UNITS.iter().find(|(length, _)| seconds >= *length) {
+        None => "just now".to_owned(),
+        Some((length, noun)) => format!("{} ago", count((seconds / length) as usize, noun)),
     }
 }
 

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
 /// projects/   one small file for each project with machines: where it is, what they need
-/// log/        one file for each build step; builds/ what went into the last build of each image
+/// log/        one file for each build step; builds/ what went into the last build of each image,
+///             images/ when and how each image came here
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -134,6 +135,12 @@ impl Home {
     #[must_use]
     pub fn build_records(&self) -> PathBuf {
         self.0.join("log/builds")
+    }
+
+    /// When and how each image came here.
+    #[must_use]
+    pub fn image_records(&self) -> PathBuf {
+        self.0.join("log/images")
     }
 
     /// Logs of build steps.

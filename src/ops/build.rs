@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
+use super::image_record::{ImageRecord, ImageSource};
 use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
@@ -120,6 +121,10 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         remote: execution.remote,
     };
     let offers = execution.offers.clone();
+    let record = ImageRecord::now(ImageSource::Built {
+        recipe: planning::recipe_path(options).display().to_string(),
+    })
+    .with_steps(&plan.graph, &execution.outputs);
     let offer = || {
         if let Some(cache) = cache.as_deref() {
             executor::offer(cache, &offers, &context.interrupt);
@@ -136,6 +141,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         }
     };
 
+    record.keep(context, &image);
     let (tags, tags_moved) = tag(&store, options, &plan, &image)?;
     context.emit(Event::ImageReady {
         image: image.to_string(),

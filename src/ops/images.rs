@@ -1,15 +1,13 @@
 //! Images in the store: listing, finding, tagging.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use serde::Serialize;
 
-use super::{Context, Error, recipes};
+use super::image_record::ImageRecord;
+pub use super::image_record::{ImageSource, LayerStep};
+use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::recipe::{self, Files as _};
 use crate::store::{Store, StoreError, TagName};
 
 /// The fewest digits of an image's id that name it.
@@ -37,6 +35,10 @@ pub struct ImageEntry {
     /// Bytes that disk, kernel and initrd take on this host; layers are left out, for other images
     /// share them.
     pub stored_size: u64,
+    /// When it came to this host, in seconds since 1970, when that is known.
+    pub created: Option<u64>,
+    /// How it came to this host, when that is known.
+    pub source: Option<ImageSource>,
 }
 
 /// The tags of the store with the images that they name, sorted by tag. A tag whose image is damaged
@@ -59,7 +61,10 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
             }
         })
         .map(|(tag, image, config)| {
+            let record = ImageRecord::of(context, &image);
             Ok(ImageEntry {
+                created: record.as_ref().map(|record| record.created),
+                source: record.map(|record| record.source),
                 tag: tag.as_str().to_owned(),
                 image,
                 name: config.template.name.clone(),
@@ -74,45 +79,6 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
         .collect()
 }
 
-/// A recipe of the catalogue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AvailableRecipe {
-    /// The name to build it by.
-    pub name: String,
-    /// What it is.
-    pub description: String,
-    /// Its file, when it is one of the user's and not built in.
-    pub file: Option<PathBuf>,
-}
-
-/// The recipes of the catalogue, sorted by name: those of the user's directory, and the built-in ones
-/// that none of them stands before.
-///
-/// # Errors
-/// A recipe of the user's is wrong.
-pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
-    let files = recipes::files(context);
-    let mut found = BTreeMap::new();
-    for built_in in recipe::catalogue() {
-        let available = AvailableRecipe {
-            name: built_in.name.to_owned(),
-            description: built_in.description.to_owned(),
-            file: None,
-        };
-        found.insert(built_in.name.to_owned(), available);
-    }
-    for (name, path) in files.catalogue() {
-        let loaded = recipe::load(&path, &files, &BTreeMap::new()).map_err(Error::recipe)?;
-        let available = AvailableRecipe {
-            name: name.clone(),
-            description: loaded.recipe.description.clone().unwrap_or_default(),
-            file: Some(path),
-        };
-        found.insert(name, available);
-    }
-    Ok(found.into_values().collect())
-}
-
 /// An image that a user named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundImage {
@@ -124,6 +90,10 @@ pub struct FoundImage {
     pub config: ImageConfig,
     /// See [`ImageEntry::stored_size`].
     pub stored_size: u64,
+    /// See [`ImageEntry::created`].
+    pub created: Option<u64>,
+    /// See [`ImageEntry::source`].
+    pub source: Option<ImageSource>,
 }
 
 /// Finds an image by `@tag`, `tag`, or the first digits of the id of a tagged image (or all of any
@@ -136,8 +106,11 @@ pub fn find(context: &Context, name: &str) -> Result<FoundImage, Error> {
     let tags = store.tags()?;
     let image = resolve(&store, &tags, name)?;
     let config = config(&store, &image)?;
+    let record = ImageRecord::of(context, &image);
     Ok(FoundImage {
         image,
+        created: record.as_ref().map(|record| record.created),
+        source: record.map(|record| record.source),
         tags: tags
             .iter()
             .filter(|(_, other)| *other == image)
@@ -238,6 +211,8 @@ pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, Object
 pub struct LayerEntry {
     /// The layer.
     pub layer: ObjectId,
+    /// The step that made it, when a build on this host did.
+    pub step: Option<String>,
     /// Its size in bytes, as a tar.
     pub size: u64,
     /// Whether it is in the store.
@@ -250,10 +225,17 @@ pub struct LayerEntry {
 /// The image is not there, or the store fails.
 pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> {
     let store = context.store()?;
-    let layers = find(context, name)?.config.layers;
+    let found = find(context, name)?;
+    // Layers of a base that has a tag were made by the build of that one.
+    let own = ImageRecord::of(context, &found.image);
+    let steps = own.into_iter().chain(ImageRecord::all(context));
+    let steps: Vec<LayerStep> = steps.flat_map(|record| record.steps).collect();
+    let step = |layer: &ObjectId| steps.iter().find(|step| step.layer == *layer);
+    let layers = found.config.layers;
     Ok(layers
         .iter()
         .map(|layer| LayerEntry {
+            step: step(&layer.id).map(|step| step.step.clone()),
             layer: layer.id,
             size: layer.size,
             present: store.has_object(layer),

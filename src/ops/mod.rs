@@ -1,6 +1,7 @@
 //! Operations: one file for each use case, with typed options and results. They know neither clap
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
+pub mod available;
 pub mod build;
 pub mod cache;
 pub mod doctor;
@@ -8,6 +9,7 @@ mod error;
 pub mod export;
 pub mod fmt;
 pub mod format;
+mod image_record;
 pub mod images;
 pub mod lock;
 pub mod machine;

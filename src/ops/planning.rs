@@ -143,10 +143,11 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
             }
             (None, None) => {
                 let waits = reads.iter().filter(|&&input| steps[input].state.runs());
-                let reasons = waits.map(|&input| Reason::Depends {
+                let mut reasons = own_changes(last.as_ref(), derivation);
+                reasons.extend(waits.map(|&input| Reason::Depends {
                     step: steps[input].name.clone(),
-                });
-                (PlannedState::Depends, reasons.collect())
+                }));
+                (PlannedState::Depends, reasons)
             }
         };
         steps.push(PlannedStep {
@@ -298,8 +299,29 @@ fn record_path(context: &Context, options: &BuildOptions, plan: &plan::Plan) -> 
 }
 
 /// The recipe's file, or the name of one that comes with vmfab.
-fn recipe_path(options: &BuildOptions) -> PathBuf {
+pub(super) fn recipe_path(options: &BuildOptions) -> PathBuf {
     fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into())
+}
+
+/// What changed about a step itself, whatever it reads.
+fn own_changes(last: Option<&Record>, now: &Derivation) -> Vec<Reason> {
+    let Some(last) = last else {
+        return vec![Reason::New];
+    };
+    let same_kind = |step: &&RecordedStep| step.builder == now.builder;
+    let before = last.steps.iter().filter(same_kind);
+    match before.clone().find(|step| step.name == now.name) {
+        Some(before) => changes(before, now.version, &now.params),
+        // Its label is made from its parameters.
+        None => vec![Reason::New],
+    }
+}
+
+/// What is another about a step than before, but for its inputs.
+fn changes(before: &RecordedStep, version: u32, params: &Value) -> Vec<Reason> {
+    let builder = (before.version != version).then_some(Reason::Builder);
+    let parameters = changed("", &before.params, params);
+    builder.into_iter().chain(parameters).collect()
 }
 
 /// Why `now` would run, when the last build is `last`. `makers` are the steps that make its inputs.
@@ -322,11 +344,7 @@ fn reasons(last: Option<&Record>, now: &RecordedStep, makers: &[&str]) -> Vec<Re
     let Some(before) = before else {
         return vec![Reason::New];
     };
-    let mut reasons = Vec::new();
-    if before.version != now.version {
-        reasons.push(Reason::Builder);
-    }
-    reasons.extend(parameters(&before.params, &now.params));
+    let mut reasons = changes(before, now.version, &now.params);
     let roles = |step: &RecordedStep| step.inputs.iter().map(|i| i.0.clone()).collect::<Vec<_>>();
     if roles(before) == roles(now) {
         let inputs = before.inputs.iter().zip(&now.inputs).zip(makers);
@@ -342,10 +360,6 @@ fn reasons(last: Option<&Record>, now: &RecordedStep, makers: &[&str]) -> Vec<Re
         reasons.push(Reason::Lost);
     }
     reasons
-}
-
-fn parameters(was: &Value, is: &Value) -> Vec<Reason> {
-    changed("", was, is)
 }
 
 /// What differs between two objects, by the names on the way to it.

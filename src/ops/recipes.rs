@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::{fs, io};
 
 use super::build::BuildOptions;
@@ -15,6 +16,9 @@ use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldE
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
+/// The path that stands for standard input.
+pub(super) const STANDARD_INPUT: &str = "-";
+
 /// Files of this host.
 pub struct HostFiles<'a> {
     /// The directory of recipes that go before the built-in ones.
@@ -23,6 +27,9 @@ pub struct HostFiles<'a> {
 
 impl Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
+        if path == Path::new(STANDARD_INPUT) {
+            return standard_input();
+        }
         // Who opens a pipe waits for a writer.
         if path.exists() && !path.is_file() {
             return Err(io::Error::new(
@@ -39,7 +46,7 @@ impl Files for HostFiles<'_> {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.exists()
+        path == Path::new(STANDARD_INPUT) || path.exists()
     }
 
     fn is_directory(&self, path: &Path) -> bool {
@@ -59,6 +66,13 @@ impl Files for HostFiles<'_> {
         found.sort();
         found
     }
+}
+
+/// The recipe on standard input. It is read once, however often the recipe is planned.
+fn standard_input() -> io::Result<String> {
+    static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
+    let read = || io::read_to_string(io::stdin()).map_err(|error| error.to_string());
+    TEXT.get_or_init(read).clone().map_err(io::Error::other)
 }
 
 /// What planning must know of this host and its store.
@@ -173,20 +187,7 @@ pub(super) fn plan(
             ),
         });
     }
-    let names = catalogue(context);
-    if !path.exists() && !names.iter().any(|name| name == recipe) {
-        let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
-        if let Error::NotFound {
-            help: help @ None, ..
-        } = &mut error
-        {
-            *help = Some(format!(
-                "give the path of a recipe file, or one of the built-in recipes: {}",
-                names.join(", ")
-            ));
-        }
-        return Err(error);
-    }
+    check_name(context, recipe)?;
     let mut loaded = load(context, path, settings)?;
     if options.generic {
         generic(&mut loaded, image);
@@ -213,6 +214,28 @@ pub(super) fn plan(
         }),
         error => Error::recipe(error),
     })
+}
+
+/// Checks that a name is that of a file, or of a recipe that needs no path.
+///
+/// # Errors
+/// It is neither.
+pub(super) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
+    let names = catalogue(context);
+    if !files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
+        let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
+        if let Error::NotFound {
+            help: help @ None, ..
+        } = &mut error
+        {
+            *help = Some(format!(
+                "give the path of a recipe file, or one of the built-in recipes: {}",
+                names.join(", ")
+            ));
+        }
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// Leaves of the images of a recipe only the one at the bottom of what `image` starts from.

@@ -6,7 +6,7 @@ use super::{Bench, Ran};
 fn an_empty_store_has_no_images() {
     let bench = Bench::new();
     let ran = bench.run(["images"]).ends_with(0);
-    insta::assert_snapshot!(ran.stdout, @"TAG   IMAGE   NAME   ARCHITECTURE   DISK   SIZE");
+    insta::assert_snapshot!(ran.stdout, @"TAG   IMAGE   NAME   ARCHITECTURE   DISK   SIZE   CREATED");
     insta::assert_snapshot!(ran.stderr, @"note: there are no images yet: vmfab images --available lists what can be built");
     let ran = bench.run(["images", "--json"]).ends_with(0);
     assert_eq!(ran.stdout, "[]\n");
@@ -97,7 +97,7 @@ fn an_image_is_inspected_by_tag_or_id() {
         .ends_with(3);
     let ran = bench.run(["image", "history", "@docker"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @r#"
-    LAYER             SIZE
+    LAYER             SIZE   STEP
     fddd61340c4b    10 KiB
     fff17655902a   2.0 KiB
     "#);
@@ -152,4 +152,18 @@ fn recipes_of_the_users_go_before_the_built_in_ones() {
         wrong.contains("recipes") && wrong.contains("config.kdl.txt"),
         "{wrong}"
     );
+}
+
+#[test]
+fn a_recipe_that_comes_with_the_program_shows_its_parameters() {
+    let bench = Bench::new();
+    let ran = bench.run(["images", "--available", "docker"]).ends_with(0);
+    insta::assert_snapshot!(ran.stdout);
+    let details = bench.run(["images", "--available", "docker", "--json"]);
+    let details = details.ends_with(0).json();
+    assert_eq!(details["name"], "docker");
+    let parameters = details["parameters"].as_array().unwrap();
+    assert!(parameters.iter().any(|one| one["name"] == "base"));
+    let ran = bench.run(["images", "--available", "dokcer"]).ends_with(3);
+    assert!(ran.stderr.contains("docker"), "{}", ran.stderr);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::support::{Ran, Recipes, tool};
+use super::super::support::{Lab, Ran, Recipes, base, tool};
 
 #[test]
 fn every_format_is_opened_by_qemu() {
@@ -45,4 +45,68 @@ fn every_format_is_opened_by_qemu() {
     let message = refused.error()["message"].to_string();
     assert!(message.contains("disk.img"), "{message}");
     assert_eq!(refused.events("build-started").count(), 0);
+}
+
+#[test]
+fn an_image_tells_when_and_how_it_came_here() {
+    let recipes = Recipes::new();
+    recipes.image_from_tag("recorded", r#"run "echo recorded > /recorded""#);
+    let built = recipes.build("recorded").succeeds();
+    let lab = Lab::get();
+    let list = lab.run(["images", "--json"]).ends_with(0).json();
+    let entry = list.as_array().unwrap().iter();
+    let entry = entry.clone().find(|one| one["tag"] == "recorded").unwrap();
+    assert_eq!(entry["source"]["how"], "built");
+    let recipe = entry["source"]["recipe"].as_str().unwrap();
+    assert!(recipe.ends_with("/recorded.kdl"), "{recipe}");
+    assert!(entry["created"].as_u64().unwrap() > 1_700_000_000);
+
+    // The steps of the base are known from the build of the base.
+    let history = lab.run(["image", "history", "@recorded", "--json"]);
+    let history = history.ends_with(0).json();
+    let steps = history.as_array().unwrap().iter();
+    let steps: Vec<_> = steps.map(|one| one["step"].as_str().unwrap()).collect();
+    assert!(steps[1].contains("run echo recorded"), "{steps:?}");
+    let first = format!("{}: bootstrap", base());
+    assert!(steps.last().unwrap().starts_with(&first), "{steps:?}");
+
+    // The record is no part of the image.
+    let record = format!("log/images/{}.json", built.image());
+    std::fs::remove_file(lab.home().join(record)).unwrap();
+    let again = recipes.build("recorded").succeeds();
+    assert_eq!(again.image(), built.image());
+    let shown = lab.run(["image", "inspect", "@recorded"]).ends_with(0);
+    assert!(shown.stdout.contains("built from /"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_recipe_can_come_on_standard_input() {
+    let recipes = Recipes::new();
+    recipes.write("greeting", "hello\n");
+    recipes.image_from_tag("piped", r#"file "/greeting" source="greeting""#);
+    let mut command = Lab::get().command();
+    let recipe = std::fs::File::open(recipes.path("piped.kdl")).unwrap();
+    command
+        .args(["build", "-", "--json"])
+        .current_dir(recipes.directory())
+        .stdin(recipe);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // Another recipe name, the same disk.
+    let disk = |tag: &str| {
+        let found = Lab::get().run(["image", "inspect", tag, "--json"]);
+        found.ends_with(0).json()["config"]["disk"].clone()
+    };
+    let piped = disk("@piped");
+    recipes.build("piped").succeeds();
+    assert_eq!(disk("@piped"), piped);
+
+    let mut lock = Lab::get().command();
+    let refused = Ran::of(lock.args(["lock", "-"])).ends_with(2);
+    assert!(
+        refused.stderr.contains("no place for a lock"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -31,7 +31,7 @@ Examples:
   vmfab boot @docker
   vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
   vmfab boot @docker --ssh --rm
-  vmfab boot recipes/docker.kdl --set base=debian-12 --ssh
+  vmfab boot docker --set base=debian-12 --ssh
   vmfab boot ghcr.io/me/docker:1.0 --ssh
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]

@@ -25,8 +25,8 @@ use crate::store::{StoreError, TagName};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  vmfab build recipes/docker.kdl
-  vmfab build recipes/docker.kdl --set base=debian-12 --tag @docker-debian
+  vmfab build docker
+  vmfab build docker --set base=debian-12 --tag @docker-debian
   vmfab build docker.kdl --output docker.qcow2
   vmfab build docker.kdl --output disk.img --format raw --force
   vmfab build docker.kdl --cache ghcr.io/me/cache --cache-push ghcr.io/me/cache
@@ -87,7 +87,7 @@ pub(crate) struct Build {
 /// Which image of which recipe, with which parameters.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RecipeArgs {
-    /// A recipe file, or the name of a recipe that comes with vmfab
+    /// A recipe file, - for standard input, or the name of a recipe that comes with vmfab
     #[arg(value_name = "RECIPE")]
     recipe: String,
 

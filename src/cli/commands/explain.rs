@@ -18,8 +18,8 @@ use crate::ops::planning::{self, Plan, PlannedState, Reason};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  vmfab explain recipes/docker.kdl
-  vmfab explain recipes/docker.kdl --set base=debian-12 --json")]
+  vmfab explain docker
+  vmfab explain docker --set base=debian-12 --json")]
 pub(crate) struct Explain {
     #[command(flatten)]
     recipe: RecipeArgs,

@@ -21,7 +21,7 @@ use crate::ops::fmt::{self, Formatted};
 #[command(after_help = "\
 Examples:
   vmfab fmt
-  vmfab fmt recipes/docker.kdl
+  vmfab fmt web.kdl
   vmfab fmt --check                  in continuous integration
   vmfab fmt - < docker.kdl           from standard input to standard output")]
 pub(crate) struct Fmt {

@@ -1,17 +1,19 @@
 //! `vmfab image inspect|history|tag|rm`
 
+use std::time::{Duration, SystemTime};
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::super::Status;
 use super::super::error::CliError;
-use super::super::output::size;
+use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::parse_tag;
 use crate::digest::ObjectId;
 use crate::image::Firmware;
-use crate::ops::images::{self, FoundImage, LayerEntry};
+use crate::ops::images::{self, FoundImage, ImageSource, LayerEntry};
 use crate::store::TagName;
 
 /// Inspect, tag and remove images
@@ -84,6 +86,21 @@ fn describe(found: &FoundImage) -> String {
             },
         ),
     ];
+    if let Some(created) = found.created {
+        let created_at = SystemTime::UNIX_EPOCH + Duration::from_secs(created);
+        let date = humantime::format_rfc3339_seconds(created_at);
+        rows.push(("created", format!("{date}, {}", age(created))));
+    }
+    if let Some(source) = &found.source {
+        rows.push((
+            "source",
+            match source {
+                ImageSource::Built { recipe } => format!("built from {recipe}"),
+                ImageSource::Pulled { reference } => format!("pulled from {reference}"),
+                ImageSource::Imported { from } => format!("imported from {from}"),
+            },
+        ));
+    }
     if let Some(description) = &template.description {
         rows.push(("description", description.clone()));
     }
@@ -141,7 +158,9 @@ fn at(tags: &[String]) -> String {
     tags.join(" ")
 }
 
-/// List the layers of an image, the last one first
+/// List the layers of an image and their steps, the last one first
+///
+/// A step is known when the image, or its base, was built on this host.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -164,15 +183,16 @@ fn layer_table(layers: &[LayerEntry]) -> Table {
     let mut table = Table::new([
         ("LAYER", Align::Left),
         ("SIZE", Align::Right),
-        ("", Align::Left),
+        ("STEP", Align::Left),
     ]);
     for layer in layers {
-        let state = if layer.present {
-            ""
-        } else {
-            "not in the store"
+        let step = layer.step.as_deref().unwrap_or_default();
+        let state = match (layer.present, step) {
+            (true, step) => step.to_owned(),
+            (false, "") => "(not in the store)".to_owned(),
+            (false, step) => format!("{step} (not in the store)"),
         };
-        table.row([layer.layer.short(), size(layer.size), state.to_owned()]);
+        table.row([layer.layer.short(), size(layer.size), state]);
     }
     table
 }

@@ -4,10 +4,11 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::error::CliError;
-use super::super::output::size;
+use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use crate::ops::images::{self, AvailableRecipe, ImageEntry};
+use crate::ops::available::{self, AvailableRecipe, ParameterDetails, RecipeDetails};
+use crate::ops::images::{self, ImageEntry};
 
 /// List the images that tags name
 ///
@@ -16,38 +17,52 @@ use crate::ops::images::{self, AvailableRecipe, ImageEntry};
 #[command(after_help = "\
 Examples:
   vmfab images
-  vmfab images --available
+  vmfab images --available           the recipes that come with vmfab
+  vmfab images --available docker    the parameters of one of them
   vmfab images --json | jq -r '.[].tag'")]
 pub(crate) struct Images {
-    /// List the recipes that can be built by name instead
-    #[arg(long)]
-    available: bool,
+    /// List the recipes that can be built by name instead, or show one with its parameters
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1)]
+    #[expect(
+        clippy::option_option,
+        reason = "the option and its value are optional"
+    )]
+    available: Option<Option<String>>,
 }
 
 impl Images {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        if self.available {
-            let available = images::available(session.reading_context()?)?;
-            session.print(&available, |recipes| catalogue(recipes, session))?;
-            return Ok(Status::Done);
-        }
-        let entries = images::list(session.reading_context()?)?;
-        session.print(&entries, |entries| {
-            if session.quiet() {
-                entries
-                    .iter()
-                    .map(|entry| format!("@{}\n", entry.tag))
-                    .collect()
-            } else {
-                table(entries)
+        match self.available {
+            None => list(session),
+            Some(None) => {
+                let available = available::available(session.reading_context()?)?;
+                session.print(&available, |recipes| catalogue(recipes, session))
             }
-        })?;
-        if entries.is_empty() {
-            session
-                .note("there are no images yet: vmfab images --available lists what can be built");
-        }
+            Some(Some(recipe)) => {
+                let details = available::describe(session.reading_context()?, &recipe)?;
+                session.print(&details, details_text)
+            }
+        }?;
         Ok(Status::Done)
     }
+}
+
+fn list(session: &Session) -> Result<(), CliError> {
+    let entries = images::list(session.reading_context()?)?;
+    session.print(&entries, |entries| {
+        if session.quiet() {
+            entries
+                .iter()
+                .map(|entry| format!("@{}\n", entry.tag))
+                .collect()
+        } else {
+            table(entries)
+        }
+    })?;
+    if entries.is_empty() {
+        session.note("there are no images yet: vmfab images --available lists what can be built");
+    }
+    Ok(())
 }
 
 fn catalogue(recipes: &[AvailableRecipe], session: &Session) -> String {
@@ -64,6 +79,43 @@ fn catalogue(recipes: &[AvailableRecipe], session: &Session) -> String {
     table.to_string()
 }
 
+fn details_text(recipe: &RecipeDetails) -> String {
+    let version = recipe.version.as_deref().unwrap_or_default();
+    let mut text = format!("{} {version}", recipe.name).trim_end().to_owned() + "\n";
+    if let Some(description) = &recipe.description {
+        text += &format!("{description}\n");
+    }
+    text += &format!("images: {}\n", recipe.images.join(", "));
+    if recipe.parameters.is_empty() {
+        return text + "no parameters\n";
+    }
+    let mut table = Table::new([
+        ("PARAMETER", Align::Left),
+        ("TYPE", Align::Left),
+        ("DEFAULT", Align::Left),
+        ("DESCRIPTION", Align::Left),
+    ]);
+    for parameter in &recipe.parameters {
+        table.row([
+            parameter.name.clone(),
+            kind(parameter),
+            parameter.default.clone().unwrap_or_default(),
+            parameter.description.clone().unwrap_or_default(),
+        ]);
+    }
+    format!(
+        "{text}\n{table}\nset one with: vmfab build {} --set NAME=VALUE\n",
+        recipe.name
+    )
+}
+
+fn kind(parameter: &ParameterDetails) -> String {
+    match parameter.choices.as_slice() {
+        [] => parameter.kind.to_owned(),
+        choices => choices.join("|"),
+    }
+}
+
 fn table(entries: &[ImageEntry]) -> String {
     let mut table = Table::new([
         ("TAG", Align::Left),
@@ -72,6 +124,7 @@ fn table(entries: &[ImageEntry]) -> String {
         ("ARCHITECTURE", Align::Left),
         ("DISK", Align::Right),
         ("SIZE", Align::Right),
+        ("CREATED", Align::Left),
     ]);
     for entry in entries {
         table.row([
@@ -81,6 +134,7 @@ fn table(entries: &[ImageEntry]) -> String {
             entry.architecture.clone(),
             size(entry.disk_size),
             size(entry.stored_size),
+            entry.created.map_or_else(String::new, age),
         ]);
     }
     table.to_string()

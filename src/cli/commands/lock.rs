@@ -23,10 +23,10 @@ use crate::ops::lock::{self, Locked};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  vmfab lock recipes/docker.kdl
-  vmfab lock recipes/docker.kdl --set base=debian-12
-  vmfab lock --check docker.kdl      in CI: exit code 6 when the lock is not up to date
-  vmfab build --locked docker.kdl    refuse to install what is not locked")]
+  vmfab lock web.kdl
+  vmfab lock web.kdl --set base=debian-12
+  vmfab lock --check web.kdl         in CI: exit code 6 when the lock is not up to date
+  vmfab build --locked web.kdl       refuse to install what is not locked")]
 pub(crate) struct Lock {
     #[command(flatten)]
     recipe: RecipeArgs,

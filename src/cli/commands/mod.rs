@@ -164,7 +164,7 @@ const STYLES: Styles = Styles::styled()
 const EXAMPLES: &str = "\
 Examples:
   vmfab doctor                       what this host lacks
-  vmfab build recipes/docker.kdl     build an image and tag it @docker
+  vmfab build docker                 build an image and tag it @docker
   vmfab images                       list what was built
   vmfab boot @docker                 make a machine of it and start it
   vmfab ssh docker -- docker info    run a command in the machine

@@ -20,8 +20,8 @@ use crate::ops::planning::{self, Plan as Planned, PlannedState};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  vmfab plan recipes/docker.kdl
-  vmfab plan recipes/docker.kdl --set base=debian-12 --json")]
+  vmfab plan docker
+  vmfab plan docker --set base=debian-12 --json")]
 pub(crate) struct Plan {
     #[command(flatten)]
     recipe: RecipeArgs,

@@ -16,6 +16,7 @@ pub(super) use resolve::Pins;
 pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
 
 use super::build::BuildOptions;
+use super::recipes::STANDARD_INPUT;
 use super::{Context, Error};
 use crate::lock::{Lock, Target};
 use file::Place;
@@ -67,6 +68,12 @@ pub struct LockedSource {
 /// # Errors
 /// The recipe is wrong, a step fails, the lock file cannot be read or written, the user gives up.
 pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
+    if options.recipe == STANDARD_INPUT {
+        return Err(Error::Usage {
+            message: "a recipe from standard input has no place for a lock file".to_owned(),
+            help: Some("write the recipe to a file and lock that".to_owned()),
+        });
+    }
     let store = context.store()?;
     let place = Place::of(&options.recipe);
     let before = file::read(&place.path())?.unwrap_or_default();

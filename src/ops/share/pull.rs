@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::{Context, Error, Failure, images};
 use super::{all_tags, foreign, pulled, sharing};
 use crate::digest::ObjectId;
@@ -138,6 +139,12 @@ impl One<'_> {
             },
         };
         let (from, image) = (&self.options.from, pulled.image);
+        let record = ImageRecord::now(ImageSource::pulled(from, self.name));
+        match artifact {
+            Some(_) => record.keep(context, &image),
+            // A recipe that nobody wrote took it.
+            None => record.replace(context, &image),
+        }
         pulled::note(context, from, self.version, found.digest, &platform, image);
         Ok(Tried::Pulled(pulled))
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, Error, image_record, images};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
@@ -132,6 +132,9 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     let dry_run = options.store.dry_run;
     let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
     let stale = super::stale::sweep(&context.home, dry_run);
+    if !dry_run {
+        image_record::sweep(context, |image| !store.knows(image));
+    }
     let projects = Projects::new(&context.home);
     let absent_projects = projects.review(SystemTime::now(), !dry_run)?;
     let seconds = started.elapsed().as_secs_f64();

@@ -1,0 +1,114 @@
+//! Recipes that need no path: what there is, and what one takes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Context, Error, recipes};
+use crate::recipe::{self, Files as _, ParameterKind};
+
+/// A recipe of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AvailableRecipe {
+    /// The name to build it by.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Its file, when it is one of the user's and not built in.
+    pub file: Option<PathBuf>,
+}
+
+/// The recipes of the catalogue, sorted by name: those of the user's directory, and the built-in ones
+/// that none of them stands before.
+///
+/// # Errors
+/// A recipe of the user's is wrong.
+pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
+    let files = recipes::files(context);
+    let mut found = BTreeMap::new();
+    for built_in in recipe::catalogue() {
+        let available = AvailableRecipe {
+            name: built_in.name.to_owned(),
+            description: built_in.description.to_owned(),
+            file: None,
+        };
+        found.insert(built_in.name.to_owned(), available);
+    }
+    for (name, path) in files.catalogue() {
+        let loaded = recipe::load(&path, &files, &BTreeMap::new()).map_err(Error::recipe)?;
+        let available = AvailableRecipe {
+            name: name.clone(),
+            description: loaded.recipe.description.clone().unwrap_or_default(),
+            file: Some(path),
+        };
+        found.insert(name, available);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// All about a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecipeDetails {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// The names of its images.
+    pub images: Vec<String>,
+    /// What can be set with `--set`.
+    pub parameters: Vec<ParameterDetails>,
+}
+
+/// A parameter of a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParameterDetails {
+    /// Its name.
+    pub name: String,
+    /// `string`, `size`, `integer`, `boolean` or `port`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The value when it is not set.
+    pub default: Option<String>,
+    /// The only values that it takes; any when empty.
+    pub choices: Vec<String>,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// All about the recipe that a path or a name of the catalogue names.
+///
+/// # Errors
+/// There is no such recipe, or it is wrong.
+pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Error> {
+    recipes::check_name(context, recipe)?;
+    let loaded = recipes::load(context, Path::new(recipe), &BTreeMap::new())?;
+    let parameters = loaded.parameters.into_iter();
+    Ok(RecipeDetails {
+        name: loaded.recipe.name.clone(),
+        version: loaded.recipe.version.clone(),
+        description: loaded.recipe.description.clone(),
+        images: loaded
+            .images
+            .iter()
+            .map(|image| image.name.value.clone())
+            .collect(),
+        parameters: parameters
+            .map(|parameter| ParameterDetails {
+                name: parameter.name.value,
+                kind: match parameter.kind {
+                    ParameterKind::String => "string",
+                    ParameterKind::Size => "size",
+                    ParameterKind::Integer => "integer",
+                    ParameterKind::Boolean => "boolean",
+                    ParameterKind::Port => "port",
+                },
+                default: parameter.default,
+                choices: parameter.choices,
+                description: parameter.description,
+            })
+            .collect(),
+    })
+}

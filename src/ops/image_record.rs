@@ -1,0 +1,149 @@
+//! When and how each image came to this host: what is kept beside an image, outside its id.
+//!
+//! One small JSON file for each image below `log/images`. Equal images have one id, however they were made; what
+//! differs between them is here. A lost file loses dates and names of steps, and nothing else.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use crate::derivation::{Graph, Outputs};
+use crate::digest::ObjectId;
+use crate::registry::Location;
+
+/// What is known of an image on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// When the image came to this host, in seconds since 1970.
+    pub created: u64,
+    /// How it came.
+    pub source: ImageSource,
+    /// The steps that made its layers; empty for images that were not built here.
+    #[serde(default)]
+    pub steps: Vec<LayerStep>,
+}
+
+/// How an image came to this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// It was built here.
+    Built {
+        /// Path of the recipe, or the name of a built-in one.
+        recipe: String,
+    },
+    /// It was pulled from a registry.
+    Pulled {
+        /// The registry, repository and tag or digest.
+        reference: String,
+    },
+    /// It was pulled from a local layout or archive.
+    Imported {
+        /// The layout or archive.
+        from: String,
+    },
+}
+
+/// The step that made a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerStep {
+    /// The layer.
+    pub layer: ObjectId,
+    /// The label of the step.
+    pub step: String,
+}
+
+impl ImageSource {
+    /// The source of an image that was pulled from `location`, which users know as `name`.
+    pub(super) fn pulled(location: &Location, name: &str) -> Self {
+        match location {
+            Location::Registry(_) => Self::Pulled {
+                reference: name.to_owned(),
+            },
+            Location::Layout { .. } | Location::Archive { .. } => Self::Imported {
+                from: name.to_owned(),
+            },
+        }
+    }
+}
+
+impl ImageRecord {
+    /// The record of an image that came to this host now.
+    pub(super) fn now(source: ImageSource) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            created: now.map_or(0, |now| now.as_secs()),
+            source,
+            steps: Vec::new(),
+        }
+    }
+
+    /// The same with the steps of a graph that made layers; `outputs` by index.
+    pub(super) fn with_steps(mut self, graph: &Graph, outputs: &[Option<Outputs>]) -> Self {
+        for (derivation, outputs) in graph.nodes().iter().zip(outputs) {
+            if let Some(layer) = outputs.as_ref().and_then(|outputs| outputs.get("layer")) {
+                self.steps.push(LayerStep {
+                    layer: layer.id,
+                    step: derivation.name.clone(),
+                });
+            }
+        }
+        self
+    }
+
+    /// Keeps this record of an image unless there is an older one. What cannot be written is not known later, and no
+    /// more.
+    pub(super) fn keep(&self, context: &Context, image: &ObjectId) {
+        if Self::of(context, image).is_none() {
+            self.replace(context, image);
+        }
+    }
+
+    /// Keeps this record of an image in place of an older one.
+    pub(super) fn replace(&self, context: &Context, image: &ObjectId) {
+        let _ = self.write(&path(context, image));
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let directory = path.parent().unwrap_or(path);
+        fs::create_dir_all(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.persist(path).map(drop).map_err(|error| error.error)
+    }
+
+    /// The record of an image; `None` when there is none that can be read.
+    pub(super) fn of(context: &Context, image: &ObjectId) -> Option<Self> {
+        read(&path(context, image))
+    }
+
+    /// The records of all images.
+    pub(super) fn all(context: &Context) -> Vec<Self> {
+        let entries = fs::read_dir(context.home.image_records());
+        let paths = entries.into_iter().flatten().flatten();
+        paths.filter_map(|entry| read(&entry.path())).collect()
+    }
+}
+
+fn read(path: &Path) -> Option<ImageRecord> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn path(context: &Context, image: &ObjectId) -> PathBuf {
+    context.home.image_records().join(format!("{image}.json"))
+}
+
+/// Removes the records of images for which `gone` holds.
+pub(super) fn sweep(context: &Context, gone: impl Fn(&ObjectId) -> bool) {
+    let entries = fs::read_dir(context.home.image_records());
+    for path in entries.into_iter().flatten().flatten().map(|e| e.path()) {
+        let image = path.file_stem().and_then(|stem| stem.to_str());
+        if image.is_some_and(|image| image.parse().is_ok_and(|image| gone(&image))) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
