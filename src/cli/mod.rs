@@ -9,6 +9,7 @@
 //! | file | content |
 //! |---|---|
 //! | `commands/` | one file for each command |
+//! | `complete.rs` | what shells ask to complete a word |
 //! | `error/` | every error to its kind, message, help and exit code |
 //! | `habits.rs` | what other tools call commands |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
@@ -17,6 +18,7 @@
 //! | `session.rs` | what a command gets: context, output, reporter |
 
 mod commands;
+mod complete;
 mod error;
 mod habits;
 mod options;
@@ -81,6 +83,11 @@ pub fn main() -> ExitCode {
         return metadata_main(arguments.get(2).map(OsString::as_os_str));
     }
     let hints = Hints::of(&arguments);
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return error::usage(&error, &hints),
+    }
     let command = commands::root().color(hints.color.into());
     let parsed = command
         .try_get_matches_from(arguments)

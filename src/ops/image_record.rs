@@ -17,14 +17,14 @@ use crate::registry::Location;
 
 /// What is known of an image on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
+pub(super) struct ImageRecord {
     /// When the image came to this host, in seconds since 1970.
-    pub created: u64,
+    pub(super) created: u64,
     /// How it came.
-    pub source: ImageSource,
+    pub(super) source: ImageSource,
     /// The steps that made its layers; empty for images that were not built here.
     #[serde(default)]
-    pub steps: Vec<LayerStep>,
+    pub(super) steps: Vec<LayerStep>,
 }
 
 /// How an image came to this host.
@@ -50,11 +50,11 @@ pub enum ImageSource {
 
 /// The step that made a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerStep {
+pub(super) struct LayerStep {
     /// The layer.
-    pub layer: ObjectId,
+    pub(super) layer: ObjectId,
     /// The label of the step.
-    pub step: String,
+    pub(super) step: String,
 }
 
 impl ImageSource {

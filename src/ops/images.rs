@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::image_record::ImageRecord;
-pub use super::image_record::{ImageSource, LayerStep};
+pub use super::image_record::ImageSource;
+use super::image_record::LayerStep;
 use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
@@ -77,6 +78,15 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
             })
         })
         .collect()
+}
+
+/// The tags of the store, sorted.
+///
+/// # Errors
+/// The store fails.
+pub fn tags(context: &Context) -> Result<Vec<TagName>, Error> {
+    let tags = context.store()?.tags()?.into_iter();
+    Ok(tags.map(|(tag, _)| tag).collect())
 }
 
 /// An image that a user named.

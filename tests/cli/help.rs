@@ -112,19 +112,54 @@ fn every_command_is_in_one_group_of_the_help() {
     }
 }
 
+/// What a shell gets that asks for the last of these words.
+fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
+    let mut command = bench.command(["--", "vmfab"]);
+    command.args(words).env("COMPLETE", "fish");
+    let ran = Ran::from(command.output().unwrap()).ends_with(0);
+    let lines = ran.stdout.lines();
+    lines
+        .map(|line| line.split('\t').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn names_of_the_moment_are_completed() {
+    let bench = Bench::new();
+    assert_eq!(completed(&bench, &["image", "rm", "@d"]), [""; 0]);
+    assert!(!bench.home.path().join("store").exists());
+    bench.image("docker");
+    bench.image("debian-12");
+    assert_eq!(completed(&bench, &["image", "rm", "@do"]), ["@docker"]);
+    assert_eq!(completed(&bench, &["boot", "@de"]), ["@debian-12"]);
+    assert_eq!(completed(&bench, &["build", "kube"]), ["kubernetes"]);
+    let formats = completed(&bench, &["build", "docker", "--format", "v"]);
+    assert!(formats.contains(&"vmdk".to_owned()), "{formats:?}");
+    let machine = bench.home.path().join("machines/web");
+    std::fs::create_dir_all(machine).unwrap();
+    assert_eq!(completed(&bench, &["stop", "w"]), ["web"]);
+    assert!(completed(&bench, &["imag"]).contains(&"images".to_owned()));
+    // A file of the working directory is a recipe, too.
+    std::fs::write(bench.home.path().join("own.kdl"), "").unwrap();
+    let path = bench.home.path().join("ow").display().to_string();
+    let found = completed(&bench, &["build", &path]);
+    assert!(found[0].ends_with("/own.kdl"), "{found:?}");
+}
+
 #[test]
 fn completions_are_scripts_of_their_shells() {
     let bench = Bench::new();
     for (shell, mark) in [
-        ("bash", "complete -F _vmfab"),
+        ("bash", "_clap_complete_vmfab"),
         ("zsh", "#compdef vmfab"),
-        ("fish", "complete -c vmfab"),
+        ("fish", "complete "),
         ("elvish", "edit:completion"),
         ("powershell", "Register-ArgumentCompleter"),
     ] {
         let ran = bench.run(["completions", shell]).ends_with(0);
         assert!(ran.stdout.contains(mark), "{shell}");
-        assert!(ran.stdout.contains("keep-going"), "{shell}");
+        // The script asks the program.
+        assert!(ran.stdout.contains("COMPLETE"), "{shell}");
     }
     let file = bench.home.path().join("completion.bash");
     std::fs::write(&file, bench.run(["completions", "bash"]).stdout).unwrap();

@@ -4,11 +4,14 @@ use clap::Args;
 use clap_complete::Shell;
 
 use super::super::Status;
+use super::super::complete;
 use super::super::error::CliError;
 use super::super::output;
 use super::super::session::Session;
 
 /// Print shell completions
+///
+/// The script asks this program for names, so tags, machines and recipes complete as they are at the moment.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Install:
@@ -25,9 +28,9 @@ pub(crate) struct Completions {
 impl Completions {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         session.end_progress();
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::root(), "vmfab", &mut script);
-        output::write_text(String::from_utf8_lossy(&script))?;
+        let script = complete::script(&self.shell.to_string())
+            .map_err(|error| CliError::failed(format!("no script for {}: {error}", self.shell)))?;
+        output::write_text(script.unwrap_or_default())?;
         Ok(Status::Done)
     }
 }

@@ -34,6 +34,20 @@ pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Error> {
     Ok(places)
 }
 
+/// The names of the machines of the project that the user is in, and of those of the home. None of them is asked for
+/// its state.
+///
+/// # Errors
+/// A directory cannot be read.
+pub fn names(context: &Context) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for machines in places(context)? {
+        let listed = machines.list()?;
+        names.extend(listed.iter().map(|machine| machine.name().to_string()));
+    }
+    Ok(names)
+}
+
 /// The machine that a user named: the project's, when the user is in a project that has one of that
 /// name, else the home's.
 ///
