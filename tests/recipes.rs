@@ -162,7 +162,11 @@ impl World for Fake {
         Ok(Some((object(name).id, config)))
     }
 
-    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+    fn disk(
+        &self,
+        path: &Path,
+        _: Option<DiskFormat>,
+    ) -> Result<(ObjectRef, DiskFormat), WorldError> {
         let path = path.display().to_string();
         let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))

@@ -27,6 +27,7 @@ impl Bench {
         disk.set_len(SIZE).unwrap();
         let mut noise = vec![0; 700_000];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        disk.write_all_at(&[0x55, 0xaa], 510).unwrap();
         disk.write_all_at(&noise, 70_000).unwrap();
         disk.write_all_at(b"the last bytes", SIZE - 14).unwrap();
         bench
@@ -114,16 +115,110 @@ fn disks_of_every_format() {
         ("-O vpc -o subformat=dynamic,force_size=on", "dynamic.vhd"),
         ("-O vpc -o subformat=dynamic", "cylinders.vhd"),
         ("-O vhdx", "dynamic.vhdx"),
+        ("-O vhdx -o subformat=fixed", "fixed.vhdx"),
+        ("-O vdi", "dynamic.vdi"),
+        ("-O vdi -o static=on", "fixed.vdi"),
+        ("-O qed", "disk.qed"),
+        ("-O qcow", "disk.qcow"),
+        ("-O parallels", "disk.hds"),
+        ("-O qcow2 -o extended_l2=on", "extended.qcow2"),
+        ("-c -O qcow2 -o extended_l2=on", "both.qcow2"),
+        ("-O qcow2 -o lazy_refcounts=on", "lazy.qcow2"),
+        (
+            "-O qcow2 -o preallocation=metadata,cluster_size=2M",
+            "full.qcow2",
+        ),
+        ("-O qcow2 -o cluster_size=512", "small.qcow2"),
     ] {
         bench.convert(options, name);
         let built = bench.build(&format!("    from \"./{name}\""));
         let built = built.unwrap_or_else(|ran| panic!("{name}: {ran:#?}"));
         assert!(built.starts_with(&raw), "{name}");
         let rest = &built[raw.len()..];
-        // qemu-img rounds up: VHDs to whole cylinders, VHDXs to whole MiB.
-        let rounded = name == "cylinders.vhd" || name.ends_with(".vhdx");
+        // qemu-img rounds up: VHDs and Parallels' to whole cylinders or blocks, VHDXs to whole MiB.
+        let rounded = ["cylinders.vhd", "disk.hds"].contains(&name) || name.ends_with(".vhdx");
         assert!(rounded || rest.is_empty(), "{name}: {} more", rest.len());
         assert!(rest.iter().all(|byte| *byte == 0), "{name}");
+    }
+}
+
+/// qemu-img leaves the end of a cluster away of which only the first subclusters were written.
+#[test]
+fn a_qcow2_of_which_only_subclusters_were_written() {
+    let bench = Bench::new();
+    let create = "create -f qcow2 -o extended_l2=on,cluster_size=128k part.qcow2 1M";
+    bench.run("qemu-img", "qemu-utils", create);
+    for write in [
+        "write -P 7 132k 1k",
+        "write -z 256k 64k",
+        "write -P 0xaa 511 1",
+    ] {
+        let mut command = tool("qemu-io", "qemu-utils");
+        let command = command.args(["-c", write, "part.qcow2"]);
+        succeed(command.current_dir(bench.directory.path()));
+    }
+    let built = bench.build("    from \"./part.qcow2\"");
+    let built = built.unwrap_or_else(|ran| panic!("{ran:#?}"));
+    assert!(built[132 << 10..133 << 10].iter().all(|byte| *byte == 7));
+    assert_eq!(built.iter().filter(|byte| **byte != 0).count(), 1024 + 1);
+}
+
+#[test]
+fn what_is_no_disk_is_refused_by_name() {
+    let bench = Bench::new();
+    bench.run("gzip", "gzip", "-k disk.raw");
+    let mut gz = fs::read(bench.path("disk.raw.gz")).unwrap();
+    gz.resize(gz.len().next_multiple_of(512), 0);
+    fs::write(bench.path("disk.raw.gz"), &gz).unwrap();
+    bench.run("tar", "tar", "-cf disk.ova disk.raw");
+    bench.run("zip", "zip", "-q disk.img disk.raw");
+    fs::write(bench.path("blank.img"), [0; 4096]).unwrap();
+    for (name, message, help) in [
+        (
+            "disk.raw.gz",
+            "it is gz data, not a disk",
+            "decompress it first",
+        ),
+        (
+            "disk.ova",
+            "it is a tar archive, not a disk",
+            "take the disk out of it",
+        ),
+        (
+            "disk.img",
+            "it is a zip archive, not a disk",
+            "take the disk out of it",
+        ),
+        (
+            "blank.img",
+            "nothing in it says that it is a disk",
+            "format=\"raw\"",
+        ),
+    ] {
+        let from = format!("    from \"./{name}\"");
+        let Err(ran) = bench.build(&from) else {
+            panic!("{name} became a disk");
+        };
+        let stderr = ran.ends_with(4).stderr;
+        assert!(
+            stderr.contains(message) && stderr.contains(help),
+            "{name}: {stderr}"
+        );
+        let fetched = format!("    disk {{ {}; rename \"x\" }}", bench.fetched(name));
+        let stderr = bench.refused(&fetched);
+        assert!(stderr.contains(message), "{name}: {stderr}");
+    }
+    // The recipe says that it is one.
+    for content in [
+        "    from \"./blank.img\" format=\"raw\"".to_owned(),
+        format!(
+            "    disk {{ {}; convert from=\"raw\" }}",
+            bench.fetched("blank.img")
+        ),
+    ] {
+        let built = bench.build(&content);
+        let built = built.unwrap_or_else(|ran| panic!("{content}: {ran:#?}"));
+        assert_eq!(built, [0; 4096]);
     }
 }
 
@@ -159,10 +254,21 @@ fn disks_that_end_early() {
         ("-O vmdk -o subformat=monolithicSparse", "sparse.vmdk"),
         ("-O vmdk -o subformat=streamOptimized", "stream.vmdk"),
         ("-O vhdx", "short.vhdx"),
+        ("-O vdi", "short.vdi"),
+        ("-O qed", "short.qed"),
+        ("-O qcow", "short.qcow"),
+        ("-O parallels", "short.hds"),
+        ("-O qcow2 -o extended_l2=on", "extended.qcow2"),
     ] {
         bench.convert(options, name);
         let whole = fs::read(bench.path(name)).unwrap();
-        for length in [whole.len() - 70_000, whole.len() / 2, whole.len() / 20] {
+        // These have all of their last block, of which the disk has not all.
+        let cut = if ["short.vdi", "short.hds"].contains(&name) {
+            2 << 20
+        } else {
+            70_000
+        };
+        for length in [whole.len() - cut, whole.len() / 2, whole.len() / 20] {
             fs::write(bench.path(name), &whole[..length]).unwrap();
             bench.refused(&format!("    from \"./{name}\""));
         }

@@ -94,10 +94,12 @@ impl Step {
             | Self::Object(_)
             | Self::Fetch(_)
             | Self::OciLayer(_)
-            | Self::Transform(_)
             | Self::Guest(_) => 1,
             // 2: they have a second output, the packages that they installed.
             Self::Bootstrap(_) | Self::Packages(_) => 2,
+            // 2: what has no marks of a disk is not taken for a raw one.
+            Self::Transform(Transform::Convert { .. }) => 2,
+            Self::Transform(_) => 1,
             // 2: the root partition of a disk for UEFI grows.
             Self::System(_) => 2,
             // 2: versions of an image share the id of their file system. 3: directories are side by side.
@@ -357,7 +359,7 @@ pub enum Transform {
     },
     /// A disk as raw bytes, whatever format it comes in.
     Convert {
-        /// `raw`, `qcow2`, `vmdk`, `vhd`, `vhdx`; recognised by content when absent.
+        /// The name of a [`Format`](crate::disk::Format); recognised by content when absent.
         from: Option<String>,
     },
     /// The same under another name.

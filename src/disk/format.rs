@@ -1,4 +1,4 @@
-//! The formats that disks come in, recognised by content.
+//! The formats that disks come in.
 
 use std::fs::File;
 use std::io;
@@ -68,16 +68,28 @@ pub enum Format {
     Vhd,
     /// Hyper-V's (MS-VHDX).
     Vhdx,
+    /// VirtualBox's.
+    Vdi,
+    /// QEMU's, the one that qcow2 came after.
+    Qcow,
+    /// QEMU's, which was given up for qcow2.
+    Qed,
+    /// Parallels'.
+    Parallels,
 }
 
 impl Format {
-    /// All of them with their names, as recipes and `--format` have them.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    /// All of them with their names, as recipes have them.
+    pub const NAMES: [(&'static str, Self); 9] = [
         ("raw", Self::Raw),
         ("qcow2", Self::Qcow2),
         ("vmdk", Self::Vmdk),
         ("vhd", Self::Vhd),
         ("vhdx", Self::Vhdx),
+        ("vdi", Self::Vdi),
+        ("qcow", Self::Qcow),
+        ("qed", Self::Qed),
+        ("parallels", Self::Parallels),
     ];
 
     /// Its name.
@@ -87,38 +99,19 @@ impl Format {
         find.map_or("raw", |(name, _)| name)
     }
 
+    /// Its name in QEMU.
+    #[must_use]
+    pub fn qemu_name(self) -> &'static str {
+        match self {
+            Self::Vhd => "vpc",
+            other => other.name(),
+        }
+    }
+
     /// The format of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let find = Self::NAMES.iter().find(|(other, _)| *other == name);
         find.map(|(_, format)| *format)
-    }
-
-    /// The format of a file, by the marks at its beginning and at its end. What has none is raw.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn of<F: ReadAt + ?Sized>(file: &F) -> io::Result<Self> {
-        let size = file.size()?;
-        let marks: [(&[u8], Self); 4] = [
-            (b"QFI\xfb", Self::Qcow2),
-            (b"KDMV", Self::Vmdk),
-            (b"# Disk DescriptorFile", Self::Vmdk),
-            (b"vhdxfile", Self::Vhdx),
-        ];
-        let mut head = [0; 32];
-        let known = usize::try_from(size).map_or(head.len(), |size| size.min(head.len()));
-        file.read_exact_at(&mut head[..known], 0)?;
-        if let Some((_, format)) = marks.iter().find(|(mark, _)| head.starts_with(mark)) {
-            return Ok(*format);
-        }
-        if let Some(footer) = size.checked_sub(512) {
-            let mut cookie = [0; 8];
-            file.read_exact_at(&mut cookie, footer)?;
-            if &cookie == b"conectix" {
-                return Ok(Self::Vhd);
-            }
-        }
-        Ok(Self::Raw)
     }
 }

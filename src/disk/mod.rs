@@ -12,6 +12,7 @@
 //! Each id and time on a disk comes from the inputs of its derivation, so that equal inputs make
 //! equal bytes.
 
+mod content;
 mod esp;
 pub mod ext4;
 mod fat;
@@ -25,6 +26,7 @@ mod volume;
 
 use std::io;
 
+pub use content::{Content, NotADisk, is_tar};
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
 pub use format::{Format, ReadAt};

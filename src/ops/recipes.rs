@@ -10,7 +10,7 @@ use super::lock::Pins;
 use super::{Context, Error, Failure, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
-use crate::disk::Format;
+use crate::disk::{Content, Format};
 use crate::image::ImageConfig;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
@@ -103,34 +103,39 @@ impl World for HostWorld<'_> {
         Ok(Some((image, config)))
     }
 
-    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+    fn disk(
+        &self,
+        path: &Path,
+        said: Option<DiskFormat>,
+    ) -> Result<(ObjectRef, DiskFormat), WorldError> {
         let meta = fs::metadata(path)?;
         if !meta.is_file() {
             return Err("it is not a regular file".into());
         }
         let file = fs::File::open(path)?;
-        let found = Format::of(&file)?;
         let ending = path.extension().and_then(|ending| ending.to_str());
-        if let Some(named) = ending.and_then(Format::named)
-            && named != Format::Raw
-            && found == Format::Raw
-        {
-            return Err(format!("nothing in it says that it is {}", named.name()).into());
-        }
-        if found == Format::Raw && (meta.len() == 0 || meta.len() % 512 != 0) {
+        let named = ending.and_then(DiskFormat::named);
+        let format = match said {
+            Some(format) => format,
+            None => match (Content::of(&file)?, named) {
+                // The name says so, and nothing in it says otherwise.
+                (Content::Unknown, Some(DiskFormat::Raw)) => DiskFormat::Raw,
+                (Content::Unknown | Content::Disk(Format::Raw), Some(named))
+                    if named != DiskFormat::Raw =>
+                {
+                    return Err(format!("nothing in it says that it is {}", named.name()).into());
+                }
+                (content, _) => DiskFormat::named(content.disk()?.name())
+                    .ok_or("recipes do not know its format")?,
+            },
+        };
+        if format == DiskFormat::Raw && (meta.len() == 0 || meta.len() % 512 != 0) {
             let message = format!(
                 "a raw disk is whole sectors of 512 bytes, and it has {}",
                 meta.len()
             );
             return Err(message.into());
         }
-        let format = match found {
-            Format::Raw => DiskFormat::Raw,
-            Format::Qcow2 => DiskFormat::Qcow2,
-            Format::Vmdk => DiskFormat::Vmdk,
-            Format::Vhd => DiskFormat::Vhd,
-            Format::Vhdx => DiskFormat::Vhdx,
-        };
         // A file that did not change since it was last stored is not read again.
         let added = self.store.add_file(&file, path)?;
         Ok((added.object, format))

@@ -40,11 +40,16 @@ pub trait World {
     /// The store cannot be read.
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError>;
 
-    /// A disk that is a local file: its bytes as an object of the store, and its format.
+    /// A disk that is a local file: its bytes as an object of the store, and its format, which the recipe says or
+    /// which is recognised by content.
     ///
     /// # Errors
-    /// It cannot be read or stored, or is not to be used as a disk.
-    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError>;
+    /// It cannot be read or stored, or is not to be used as a disk: [`NotADisk`](crate::disk::NotADisk).
+    fn disk(
+        &self,
+        path: &Path,
+        format: Option<DiskFormat>,
+    ) -> Result<(ObjectRef, DiskFormat), WorldError>;
 
     /// The content that an address stands for when the recipe has no checksum of it.
     ///

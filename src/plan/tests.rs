@@ -42,7 +42,11 @@ impl World for NoTags {
         Ok(None)
     }
 
-    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
+    fn disk(
+        &self,
+        path: &Path,
+        _: Option<DiskFormat>,
+    ) -> Result<(ObjectRef, DiskFormat), WorldError> {
         let path = path.display().to_string();
         let id = ObjectId::new(Hasher::new("test").update(path.as_bytes()).finish());
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
@@ -381,8 +385,12 @@ impl World for Base {
         Ok(Some((id, config)))
     }
 
-    fn disk(&self, path: &Path) -> Result<(ObjectRef, DiskFormat), WorldError> {
-        NoTags.disk(path)
+    fn disk(
+        &self,
+        path: &Path,
+        format: Option<DiskFormat>,
+    ) -> Result<(ObjectRef, DiskFormat), WorldError> {
+        NoTags.disk(path, format)
     }
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {

@@ -4,7 +4,8 @@ use super::error::Problem;
 use super::fetched;
 use super::instruction;
 use super::model::{
-    Boot, Bootstrap, Disk, Fetched, Firmware, Instruction, Kernel, Port, Run, Seed, Transform,
+    Boot, Bootstrap, Disk, DiskFormat, Fetched, Firmware, Instruction, Kernel, Port, Run, Seed,
+    Transform,
 };
 use super::reader::Reader;
 use super::source::{Files, Spanned};
@@ -29,6 +30,8 @@ pub(super) enum DraftBase {
     Layer(Fetched),
     From {
         reference: Spanned<String>,
+        /// The format of a disk file.
+        format: Option<Spanned<DiskFormat>>,
         /// Parameters that are set in the base, with their values.
         settings: Vec<(Spanned<String>, String)>,
     },
@@ -148,6 +151,7 @@ fn from(node: &Reader<'_>) -> DraftBase {
     match node.argument(0) {
         Some(reference) => DraftBase::From {
             reference,
+            format: node.choice("format", &DiskFormat::NAMES),
             settings,
         },
         None => DraftBase::Wrong,

@@ -13,7 +13,7 @@ use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError, closest, enumerate};
 use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
-use super::model::{Base, Image, Loaded, RegistryImage};
+use super::model::{Base, DiskFile, DiskFormat, Image, Loaded, RegistryImage};
 use super::reader::Reader;
 use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
@@ -221,8 +221,12 @@ impl Loader<'_> {
             DraftBase::Layer(fetched) => Base::Layer(fetched),
             DraftBase::From {
                 reference,
+                format,
                 settings,
-            } => self.base(document, index, &reference, &settings, around)?,
+            } => {
+                let base = self.base(document, index, &reference, &settings, around)?;
+                self.with_format(base, format)
+            }
         };
         Some(Arc::new(Image {
             name: document.images[index].name.clone(),
@@ -252,7 +256,10 @@ impl Loader<'_> {
                 return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
             }
             Target::DiskFile(path) => {
-                return Some(Base::DiskFile(Spanned::new(path, reference.span.clone())));
+                return Some(Base::DiskFile(DiskFile {
+                    path: Spanned::new(path, reference.span.clone()),
+                    format: None,
+                }));
             }
             Target::Registry(image) => return Some(Base::Registry(image)),
             Target::Sibling(other) => {
@@ -264,6 +271,23 @@ impl Loader<'_> {
         let base = self.document(&place, Some(reference), set)?;
         let other = self.image_of(&base, image.as_deref(), reference)?;
         self.step_to(&base, other, reference, around)
+    }
+
+    /// A base whose format the recipe says.
+    fn with_format(&self, mut base: Base, format: Option<Spanned<DiskFormat>>) -> Base {
+        match (&mut base, format) {
+            (_, None) => {}
+            (Base::DiskFile(file), Some(format)) => file.format = Some(format.value),
+            (_, Some(format)) => self.report(
+                Problem::new(
+                    &format.span,
+                    "only the file of a disk has a format",
+                    "the image does not start from one",
+                )
+                .with_help("leave format= out"),
+            ),
+        }
+        base
     }
 
     /// What a text names that stands in the image at `index`, or in none; `None` when there is no such

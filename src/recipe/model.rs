@@ -116,11 +116,20 @@ pub enum Base {
     /// A disk that was made elsewhere.
     Disk(Fetched),
     /// A disk that was made elsewhere and is a local file.
-    DiskFile(Spanned<PathBuf>),
+    DiskFile(DiskFile),
     /// A root filesystem that was made elsewhere, as a tar.
     Layer(Fetched),
     /// An image in a registry or a layout.
     Registry(RegistryImage),
+}
+
+/// A disk that is a local file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// The file.
+    pub path: Spanned<PathBuf>,
+    /// Its format; recognised by content when absent.
+    pub format: Option<DiskFormat>,
 }
 
 /// An image in a registry or a layout.
@@ -253,28 +262,42 @@ pub enum DiskFormat {
     Vhd,
     /// Hyper-V's.
     Vhdx,
+    /// VirtualBox's.
+    Vdi,
+    /// QEMU's first one.
+    Qcow,
+    /// QEMU's, which was given up.
+    Qed,
+    /// Parallels'.
+    Parallels,
 }
 
 impl DiskFormat {
     /// All of them, with the names that they have in recipes.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    pub const NAMES: [(&'static str, Self); 9] = [
         ("raw", Self::Raw),
         ("qcow2", Self::Qcow2),
         ("vmdk", Self::Vmdk),
         ("vhd", Self::Vhd),
         ("vhdx", Self::Vhdx),
+        ("vdi", Self::Vdi),
+        ("qcow", Self::Qcow),
+        ("qed", Self::Qed),
+        ("parallels", Self::Parallels),
     ];
 
     /// Its name.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-            Self::Vhd => "vhd",
-            Self::Vhdx => "vhdx",
-        }
+    pub fn name(self) -> &'static str {
+        let find = Self::NAMES.iter().find(|(_, format)| *format == self);
+        find.map_or("raw", |(name, _)| name)
+    }
+
+    /// The format of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let find = Self::NAMES.iter().find(|(other, _)| *other == name);
+        find.map(|(_, format)| *format)
     }
 }
 

@@ -191,10 +191,12 @@ impl Home {
     }
 }
 
-/// A disk: noise between zeros.
+/// A disk: a boot sector, and noise between zeros.
 pub(super) fn disk(seed: u64, size: usize) -> Vec<u8> {
     let hole = vec![0; 1 << 20];
-    [hole.clone(), bytes(size, seed), hole].concat()
+    let mut disk = [hole.clone(), bytes(size, seed), hole].concat();
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
 }
 
 /// The disk after an upgrade: some bytes in the middle are others.

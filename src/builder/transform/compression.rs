@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::disk::Format;
+use crate::disk::Content;
 
 /// The most memory that a stream may make its reader take, in KiB: the largest preset of xz(1) needs an eighth.
 const XZ_MEMORY: u32 = 512 << 10;
@@ -123,42 +123,12 @@ impl<R: BufRead, D: Read> Read for Members<R, D> {
     }
 }
 
-/// What content looks like by its first bytes, for error messages: `xz`, `a zip archive`, `a qcow2 disk`.
+/// What content looks like by its first bytes, for error messages: `xz data`, `a zip archive`, `a qcow2 disk`.
 pub(super) fn looks_like(head: &[u8]) -> String {
-    if let Some(format) = Compression::of(head) {
-        return format!("{} data", format.name());
-    }
-    let text = String::from_utf8_lossy(head);
-    let text = text.trim_start().to_ascii_lowercase();
-    if head.is_empty() {
-        "an empty file".to_owned()
-    } else if is_zip(head) {
-        "a zip archive".to_owned()
-    } else if is_tar(head) {
-        "a tar archive that is not compressed".to_owned()
-    } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
-        "an HTML page".to_owned()
-    } else {
-        match Format::of(&head) {
-            Ok(Format::Raw) | Err(_) => "something else".to_owned(),
-            Ok(format) => format!("a {} disk", format.name()),
-        }
-    }
+    Content::of(&head).map_or_else(|error| error.to_string(), Content::describe)
 }
 
 /// Whether a zip archive begins so: with a member, or, when it has none, with its end.
 pub(super) fn is_zip(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
-}
-
-/// Whether a tar archive begins so: the first header has the checksum that it says.
-pub(super) fn is_tar(head: &[u8]) -> bool {
-    let Some(record) = head.get(..512) else {
-        return false;
-    };
-    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-    let computed = sum(&record[..148]) + 8 * u32::from(b' ') + sum(&record[156..]);
-    let mut header = tar::Header::new_old();
-    header.as_mut_bytes().copy_from_slice(record);
-    record[0] != 0 && header.cksum().is_ok_and(|told| told == computed)
 }

@@ -5,12 +5,11 @@
 
 use serde_json::json;
 
-use super::compression::looks_like;
 use super::{Work, bytes, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::disk::Format;
 use crate::disk::foreign::{self, Footer, FooterKind, ForeignError};
+use crate::disk::{Content, Format};
 use crate::sandbox::{HostCommand, Task};
 
 impl Work<'_> {
@@ -29,23 +28,29 @@ impl Work<'_> {
     /// A disk as raw bytes; its format is recognised by content when none is given.
     pub(super) fn convert(&self, from: Option<&str>) -> Result<ObjectRef, BuildError> {
         let blob = self.open()?;
-        let read_error = |error| self.read_error(error, BuildError::other);
-        let found = Format::of(&blob).map_err(read_error)?;
-        let format = from.and_then(Format::named).unwrap_or(found);
+        let content = Content::of(&blob);
+        let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
+        let format = match from.and_then(Format::named) {
+            // The recipe says it, whatever is in it.
+            Some(Format::Raw) => Format::Raw,
+            Some(format) if content != Content::Disk(format) => {
+                return Err(unusable(
+                    format!(
+                        "it is no {} disk: it looks like {}",
+                        format.name(),
+                        content.describe()
+                    ),
+                    "leave from= out to have the format recognised; what is compressed needs \
+                     `decompress` first",
+                ));
+            }
+            _ => content
+                .disk()
+                .map_err(|error| unusable(error.to_string(), error.help()))?,
+        };
         if format == Format::Raw {
             self.say(&format!("raw: a disk of {}", bytes(self.blob.size)))?;
             return Ok(self.blob);
-        }
-        if format != found {
-            let looks = match found {
-                Format::Raw => looks_like(&blob.head(512).map_err(read_error)?),
-                found => format!("a {} disk", found.name()),
-            };
-            return Err(unusable(
-                format!("it is no {} disk: it looks like {looks}", format.name()),
-                "leave from= out to have the format recognised; what is compressed needs \
-                 `decompress` first",
-            ));
         }
         let header = foreign::check(format, &blob).map_err(|error| self.refused(error))?;
         if format == Format::Vhd
@@ -69,14 +74,13 @@ impl Work<'_> {
         sandbox.write_object(&self.blob, &source)?;
         let raw = self.store().temporary().map_err(BuildError::other)?;
         let mut image = json!({
-            "driver": format.name(),
+            "driver": format.qemu_name(),
             "file": { "driver": "file", "filename": source.to_string_lossy() },
         });
         match format {
             // Whatever its header says.
-            Format::Qcow2 => image["backing"] = json!(null),
+            Format::Qcow | Format::Qcow2 | Format::Qed => image["backing"] = json!(null),
             Format::Vhd => {
-                image["driver"] = json!("vpc");
                 // The other size there is, cylinders by heads by sectors, is rounded down, and ends at 127 GiB.
                 image["force_size_calc"] = json!("current_size");
             }

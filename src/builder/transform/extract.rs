@@ -3,10 +3,11 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
-use super::compression::{Compression, is_tar, is_zip, looks_like};
+use super::compression::{Compression, is_zip, looks_like};
 use super::{BUFFER, Work, bytes, decompress, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::disk::is_tar;
 
 /// How many links may lead from one to the next.
 const LINKS: usize = 8;

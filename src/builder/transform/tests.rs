@@ -384,7 +384,8 @@ fn disks_grow_and_do_not_shrink() {
 #[test]
 fn the_footer_of_a_fixed_vhd_is_cut_off() {
     let bench = Bench::new();
-    let disk = [content(), vec![0; 1 << 20]].concat();
+    let mut disk = [content(), vec![0; 1 << 20]].concat();
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let disk = &disk[..disk.len() / 512 * 512];
     fs::write(bench.path("disk.raw"), disk).unwrap();
     let convert = |options: &str, name: &str| {

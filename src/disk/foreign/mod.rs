@@ -7,13 +7,21 @@
 //! | `vmdk.rs` | VMware's | descriptors that name other files, or a parent |
 //! | `vhd.rs` | Virtual PC's | differencing disks, which name a parent |
 //! | `vhdx.rs` | Hyper-V's | the same |
+//! | `vdi.rs` | VirtualBox's | the same |
+//! | `qcow.rs` | QEMU's first one | backing files, encryption |
+//! | `qed.rs` | QEMU's, given up | backing files, unknown features |
+//! | `parallels.rs` | Parallels' | it has nothing that names others |
 //!
 //! Also refused is what ends before the parts that its tables name: programs read zeros there, without a word.
 //!
 //! A disk that names another file would make the program that reads it open that file, whatever it is and
 //! whosever. Nothing is read through QEMU before this was looked at.
 
+mod parallels;
+mod qcow;
 mod qcow2;
+mod qed;
+mod vdi;
 mod vhd;
 mod vhdx;
 mod vmdk;
@@ -78,10 +86,7 @@ impl ForeignError {
             }
             Self::NamesFile { format, .. } => format!(
                 "make one file of it where all its parts are: qemu-img convert -O {} FILE WHOLE",
-                match format {
-                    Format::Vhd => "vpc",
-                    other => other.name(),
-                }
+                format.qemu_name()
             ),
             Self::Unsupported { help, .. } => help.clone(),
         }
@@ -103,6 +108,10 @@ pub fn check(format: Format, file: &dyn ReadAt) -> Result<Header, ForeignError> 
             footer.size
         }
         Format::Vhdx => vhdx::check(file)?,
+        Format::Vdi => vdi::check(file)?,
+        Format::Qcow => qcow::check(file)?,
+        Format::Qed => qed::check(file)?,
+        Format::Parallels => parallels::check(file)?,
     };
     Ok(Header { size })
 }
@@ -128,6 +137,8 @@ struct Parts<'a> {
     size: u64,
     /// Bytes of tables that may still be read. Tables do not overlap, so there are not more than the file has.
     tables: u64,
+    /// Bytes of the disk that may still be in it.
+    data: u64,
 }
 
 impl<'a> Parts<'a> {
@@ -138,6 +149,7 @@ impl<'a> Parts<'a> {
             file,
             size,
             tables: size,
+            data: size,
         })
     }
 
@@ -155,6 +167,16 @@ impl<'a> Parts<'a> {
             .checked_sub(length)
             .ok_or_else(|| malformed(self.format, "its tables overlap"))?;
         part(self.format, self.file, offset, length as usize)
+    }
+
+    /// Whether a part of the disk lies in the file. Parts do not overlap: a small file would be a huge disk.
+    fn data(&mut self, offset: u64, length: u64) -> Result<(), ForeignError> {
+        self.inside(offset, length)?;
+        self.data = self
+            .data
+            .checked_sub(length)
+            .ok_or_else(|| malformed(self.format, "parts of the disk lie at the same place"))?;
+        Ok(())
     }
 
     /// Whether a part lies in the file.
@@ -200,7 +222,7 @@ mod tests {
         /// Whatever a header says, it is looked at without a panic or endless work.
         #[test]
         fn headers_that_lie_are_no_harm(
-            which in 0_usize..4,
+            which in 0_usize..8,
             length in 0_usize..4096,
             writes in prop::collection::vec((0_usize..4096, any::<u64>()), 0..12),
         ) {
@@ -209,7 +231,11 @@ mod tests {
                 Format::Qcow2 => qcow2::tests::header(),
                 Format::Vmdk => vmdk::tests::header("monolithicSparse"),
                 Format::Vhd => vhd::tests::fixed(8192),
-                _ => vhdx::tests::header(false),
+                Format::Vhdx => vhdx::tests::header(false),
+                Format::Vdi => vdi::tests::header(),
+                Format::Qcow => qcow::tests::header(),
+                Format::Qed => qed::tests::header(),
+                _ => parallels::tests::header(),
             };
             let from = bytes.len().saturating_sub(4096);
             for (at, value) in writes {

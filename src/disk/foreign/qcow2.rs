@@ -22,7 +22,12 @@ const SUBCLUSTERS: u64 = 1 << 4;
 const OFFSET: u64 = (1 << 56) - 512;
 /// In entries of tables of the second level.
 const COMPRESSED: u64 = 1 << 62;
+/// In such entries, but not with subclusters: the cluster reads as zeros, whatever is there.
+const ZERO: u64 = 1;
 const SECTOR: u64 = 512;
+/// Bytes of an entry of a table of the second level, and of one with the bitmap of subclusters.
+const ENTRY: usize = 8;
+const LONG_ENTRY: usize = 16;
 
 /// Header extensions that are looked for.
 const END: u32 = 0;
@@ -52,7 +57,7 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
         let help = "decrypt it first: qemu-img convert with --object secret";
         return Err(unsupported("is encrypted", help));
     }
-    let mut entry = 8;
+    let mut entry = ENTRY;
     let extensions = match number(4) {
         2 => LENGTH_2 as u64,
         3 => {
@@ -74,7 +79,7 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
                 return Err(unsupported(&what, help));
             }
             if features & SUBCLUSTERS != 0 {
-                entry = 16;
+                entry = LONG_ENTRY;
             }
             u64::from(u32::from_be_bytes(array(&head, 100))).max(LENGTH_3 as u64)
         }
@@ -104,6 +109,7 @@ fn check_tables(
 ) -> Result<(), ForeignError> {
     let cluster = 1 << bits;
     let mut parts = Parts::new(FORMAT, file)?;
+    let has_subclusters = entry == LONG_ENTRY;
     // The offset and the number of sectors of compressed clusters.
     let split = 62 - (bits - 8);
     let in_table = cluster / entry as u64;
@@ -123,14 +129,25 @@ fn check_tables(
                 let last = (from / SECTOR + sectors) * SECTOR;
                 parts.inside(from.max(last), 1)?;
             } else if word & OFFSET != 0 {
-                // Of the disk's last cluster only what is used need be there.
+                // Of a cluster only what is used need be there: of the disk's last one what is of the disk, and what was
+                // written of it.
                 let from = number.saturating_mul(in_table).saturating_add(index);
                 let used = size.saturating_sub(from.saturating_mul(cluster));
-                parts.inside(word & OFFSET, used.min(cluster))?;
+                let written = match has_subclusters {
+                    true => last_subcluster(u64::from_be_bytes(array(words, 8))) * (cluster / 32),
+                    false if word & ZERO != 0 => 0,
+                    false => cluster,
+                };
+                parts.data(word & OFFSET, used.min(written))?;
             }
         }
     }
     Ok(())
+}
+
+/// The number of subclusters up to the last one that was written: the low half of the bitmap has a bit for each.
+const fn last_subcluster(bitmap: u64) -> u64 {
+    (32 - (bitmap as u32).leading_zeros()) as u64
 }
 
 fn check_extensions(file: &dyn ReadAt, mut at: u64) -> Result<(), ForeignError> {

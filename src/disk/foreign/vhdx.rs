@@ -83,7 +83,7 @@ fn check_blocks(
     for entry in parts.table(offset, length)?.chunks_exact(8) {
         let entry = u64::from_le_bytes(array(entry, 0));
         if PRESENT.contains(&(entry & 7)) {
-            parts.inside(entry >> 20 << 20, block)?;
+            parts.data(entry >> 20 << 20, block)?;
         }
     }
     Ok(())

@@ -87,7 +87,7 @@ fn check_tables(
             if at > 1 {
                 let from = number.saturating_mul(entries).saturating_add(index);
                 let used = disk.saturating_sub(from.saturating_mul(bytes(grain)));
-                parts.inside(bytes(at), used.min(bytes(grain)))?;
+                parts.data(bytes(at), used.min(bytes(grain)))?;
             }
         }
     }

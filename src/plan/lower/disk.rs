@@ -1,15 +1,14 @@
 //! Steps on a disk that was made elsewhere: they run inside a machine that boots it.
 
-use std::path::PathBuf;
-
 use super::{Lowering, Made, input};
 use crate::derivation::Input;
 use crate::derivation::step::{self, GuestAction, Step};
+use crate::disk::NotADisk;
 use crate::host::Program;
 use crate::image::ImageConfig;
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, label};
-use crate::recipe::{DiskFormat, Fetched, Image, Kernel, Problem, Spanned, Transform};
+use crate::recipe::{DiskFile, DiskFormat, Fetched, Image, Kernel, Problem, Transform};
 
 /// The disk as it is after the steps so far.
 pub(super) struct Disk {
@@ -59,16 +58,17 @@ impl Lowering<'_> {
     }
 
     /// A disk that is a local file, as raw bytes.
-    pub(super) fn local_disk(
-        &mut self,
-        own: &str,
-        path: &Spanned<PathBuf>,
-    ) -> Result<Disk, PlanError> {
+    pub(super) fn local_disk(&mut self, own: &str, file: &DiskFile) -> Result<Disk, PlanError> {
+        let path = &file.path;
         let shown = path.value.display();
-        let (object, format) = self.world.disk(&path.value).map_err(|error| {
+        let found = self.world.disk(&path.value, file.format);
+        let (object, format) = found.map_err(|error| {
+            let help = match error.downcast_ref::<NotADisk>() {
+                Some(error) => error.help(),
+                None => "a disk is a file in the format raw, qcow2, vmdk, vhd, vhdx or vdi",
+            };
             let message = format!("cannot use {shown}: {error}");
-            Problem::new(&path.span, message, "not usable as a disk")
-                .with_help("a disk is a file in the format raw, qcow2, vmdk, vhd or vhdx")
+            Problem::new(&path.span, message, "not usable as a disk").with_help(help)
         })?;
         let node = self.object(format!("{own}: {shown}"), object)?;
         let mut disk = input("disk", node, "object");

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::{Bench, Layer, gzip, tar};
 use crate::support::{Ran, tool};
 
-/// A raw disk with something on it.
+/// A raw disk with a boot sector and something on it.
 fn disk() -> Vec<u8> {
     let mut disk = vec![0; 3 << 20];
     blake3::Hasher::new()
         .finalize_xof()
         .fill(&mut disk[70_000..700_000]);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     disk
 }
 
