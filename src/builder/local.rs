@@ -1,17 +1,20 @@
 //! Local files: their digest, and their tar.
 //!
-//! A file counts by its content and by whether it may be executed; a link by what it says; a
-//! directory by what is in it. Owners, times and other modes are of the machine that the recipe
-//! lies on. In the tar, files have mode 0644 or 0755 and belong to root.
+//! A file counts by its content and its permission bits, a directory by its permission bits and what is in it, a
+//! link by its target. All twelve permission bits count: set-user-id, set-group-id and the sticky bit too. Owners and
+//! times belong to the machine that the recipe lies on. In the tar everything belongs to root, and the time of a file
+//! follows from its content.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
+use crate::derivation::{
+    BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, content_time,
+};
 use crate::digest::{Digest, Hasher};
 use crate::store::Store;
 
@@ -30,9 +33,9 @@ impl Builder for Local {
             .get(&params.tree)
             .ok_or_else(|| super::wrong_kind(request))?;
         let mut archive = self.store.temporary().map_err(BuildError::other)?;
-        pack(path, archive.as_file_mut()).map_err(BuildError::io("read", path))?;
-        // What was packed must be what the key says.
-        if digest(path).map_err(BuildError::io("read", path))? != params.tree {
+        let packed = pack(path, archive.as_file_mut());
+        // The key names what was packed.
+        if packed.map_err(BuildError::io("read", path))? != Some(params.tree) {
             return Err(BuildError::Unsatisfiable {
                 message: format!("{} changed while it was read", path.display()),
                 help: "build again".to_owned(),
@@ -48,85 +51,153 @@ impl Builder for Local {
 /// # Errors
 /// Something cannot be read, or is neither file, directory nor link.
 pub fn digest(path: &Path) -> io::Result<Digest> {
-    let mut hasher = Hasher::new("vmfab local files v1");
+    let mut record = Record::new();
     walk(path, &mut |entry| {
-        hasher.update_field(entry.inside.as_os_str().as_bytes());
-        match entry.kind {
-            Kind::Directory => drop(hasher.update(b"d")),
-            Kind::Link(target) => {
-                hasher
-                    .update(b"l")
-                    .update_field(target.as_os_str().as_bytes());
-            }
-            Kind::File(meta) => {
-                let mut content = blake3::Hasher::new();
-                content.update_reader(File::open(entry.path)?)?;
-                hasher.update(if executable(&meta) { b"x" } else { b"f" });
-                hasher.update(content.finalize().as_bytes());
-            }
-        }
+        let content = match &entry.kind {
+            Kind::File(_) => hash(File::open(entry.path)?)?,
+            _ => NO_CONTENT,
+        };
+        record.add(&entry, content);
         Ok(())
     })?;
-    Ok(hasher.finish())
+    Ok(record.0.finish())
 }
 
-pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<()> {
+/// Packs a file or a directory tree, and gives the digest of what was packed; nothing when a file changed meanwhile.
+pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<Option<Digest>> {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, archive));
+    let mut record = Record::new();
+    let mut changed = false;
     walk(path, &mut |entry| {
-        let mut header = header();
-        match entry.kind {
+        let mut content = NO_CONTENT;
+        match &entry.kind {
             Kind::Directory => {
+                let mut header = header(entry.mode);
                 header.set_entry_type(tar::EntryType::Directory);
-                tar.append_data(&mut header, entry.inside, io::empty())
+                tar.append_data(&mut header, entry.inside, io::empty())?;
             }
             Kind::Link(target) => {
+                let mut header = header(entry.mode);
                 header.set_entry_type(tar::EntryType::Symlink);
-                tar.append_link(&mut header, entry.inside, target)
+                append_link(&mut tar, &mut header, entry.inside, target)?;
             }
-            Kind::File(meta) => {
-                header = file_header(meta.len(), executable(&meta));
-                tar.append_data(&mut header, entry.inside, File::open(entry.path)?)
+            Kind::File(size) => {
+                let mut file = File::open(entry.path)?;
+                content = hash(&mut file)?;
+                file.rewind()?;
+                let mut header = file_header(*size, entry.mode, &content);
+                let mut hashed = Hashed(file.take(*size), blake3::Hasher::new());
+                tar.append_data(&mut header, entry.inside, &mut hashed)?;
+                changed |= hashed.0.limit() > 0 || content != *hashed.1.finalize().as_bytes();
             }
         }
+        record.add(&entry, content);
+        Ok(())
     })?;
-    tar.into_inner()?.flush()
+    tar.into_inner()?.flush()?;
+    Ok(Some(record.0.finish()).filter(|_| !changed))
+}
+
+/// Appends a link with its target byte for byte; the library would rewrite `a//b` and `./a`.
+pub(super) fn append_link<W: Write>(
+    tar: &mut tar::Builder<W>,
+    header: &mut tar::Header,
+    inside: &Path,
+    target: &Path,
+) -> io::Result<()> {
+    let target = target.as_os_str().as_bytes();
+    if header.set_link_name_literal(target).is_err() {
+        // The way of GNU tar: the target stands in an entry before.
+        let mut long = tar::Header::new_gnu();
+        long.set_path("././@LongLink")?;
+        long.set_entry_type(tar::EntryType::GNULongLink);
+        long.set_mode(0o644);
+        long.set_size(target.len() as u64 + 1);
+        long.set_cksum();
+        tar.append(&long, target.chain(io::repeat(0).take(1)))?;
+    }
+    tar.append_data(header, inside, io::empty())
 }
 
 /// The header of an entry that has no bytes, and is root's.
-fn header() -> tar::Header {
+fn header(mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
     header.set_size(0);
-    header.set_mode(0o755);
+    header.set_mode(mode);
     header
 }
 
-/// The header of a file of `size` bytes.
-pub(super) fn file_header(size: u64, executable: bool) -> tar::Header {
-    let mut header = header();
+/// The header of a file of `size` bytes; `content` is a digest of them.
+pub(super) fn file_header(size: u64, mode: u32, content: &[u8; 32]) -> tar::Header {
+    let mut header = header(mode);
     header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(if executable { 0o755 } else { 0o644 });
+    header.set_mtime(content_time(content).cast_unsigned());
     header.set_size(size);
     header
+}
+
+/// The digest of a tree while it is walked.
+struct Record(Hasher);
+
+/// Stands for the content of what has none.
+const NO_CONTENT: [u8; 32] = [0; 32];
+
+impl Record {
+    fn new() -> Self {
+        Self(Hasher::new("vmfab local files v2"))
+    }
+
+    fn add(&mut self, entry: &Entry<'_>, content: [u8; 32]) {
+        let hasher = &mut self.0;
+        hasher.update_field(entry.inside.as_os_str().as_bytes());
+        match &entry.kind {
+            Kind::Directory => hasher.update(b"d").update(&entry.mode.to_le_bytes()),
+            Kind::Link(target) => hasher
+                .update(b"l")
+                .update_field(target.as_os_str().as_bytes()),
+            Kind::File(_) => hasher
+                .update(b"f")
+                .update(&entry.mode.to_le_bytes())
+                .update(&content),
+        };
+    }
+}
+
+/// The digest of a file's content.
+pub(super) fn hash(mut reader: impl Read) -> io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&mut reader)?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Hashes what is read.
+struct Hashed<R>(R, blake3::Hasher);
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.update(&buffer[..count]);
+        Ok(count)
+    }
 }
 
 struct Entry<'a> {
     path: &'a Path,
     /// Path below the root; `.` for the root itself.
     inside: &'a Path,
+    /// Permission bits.
+    mode: u32,
     kind: Kind,
 }
 
 enum Kind {
     Directory,
     Link(PathBuf),
-    File(Metadata),
-}
-
-fn executable(meta: &Metadata) -> bool {
-    meta.permissions().mode() & 0o111 != 0
+    /// With so many bytes.
+    File(u64),
 }
 
 /// Visits a file, or a directory and all that is in it, in the order of paths. A link at the root is
@@ -155,7 +226,7 @@ fn walk(root: &Path, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::
         } else if meta.is_symlink() {
             Kind::Link(fs::read_link(&path)?)
         } else if meta.is_file() {
-            Kind::File(meta)
+            Kind::File(meta.len())
         } else {
             let message = format!("{} is neither file, directory nor link", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -163,6 +234,7 @@ fn walk(root: &Path, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::
         visit(Entry {
             path: &path,
             inside: &inside,
+            mode: meta.permissions().mode() & 0o7777,
             kind,
         })?;
     }
@@ -183,32 +255,117 @@ mod tests {
     }
 
     #[test]
-    fn content_names_and_execution_count_and_nothing_else() {
+    fn content_names_and_modes_count_and_nothing_else() {
         let (one, two) = (tree(), tree());
         let first = digest(one.path()).unwrap();
         assert_eq!(first, digest(two.path()).unwrap());
+        let old = fs::metadata("/").unwrap().modified().unwrap();
         let script = two.path().join("a");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = File::options().write(true).open(&script).unwrap();
+        file.set_modified(old).unwrap();
         assert_eq!(first, digest(two.path()).unwrap());
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(first, digest(two.path()).unwrap());
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+        for (name, modes) in [
+            ("a", [0o600, 0o4755, 0o755]),
+            ("b", [0o700, 0o2755, 0o1777]),
+        ] {
+            let path = two.path().join(name);
+            let before = fs::metadata(&path).unwrap().permissions();
+            for mode in modes {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                assert_ne!(first, digest(two.path()).unwrap(), "{name} {mode:o}");
+            }
+            fs::set_permissions(&path, before).unwrap();
+        }
+        assert_eq!(first, digest(two.path()).unwrap());
         fs::rename(two.path().join("b/c"), two.path().join("b/d")).unwrap();
         assert_ne!(first, digest(two.path()).unwrap());
     }
 
-    #[test]
-    fn a_tar_holds_the_tree_in_order() {
-        let directory = tree();
+    fn packed(directory: &Path) -> Vec<(String, u32, u64, Option<PathBuf>)> {
         let mut archive = tempfile::tempfile().unwrap();
-        pack(directory.path(), &mut archive).unwrap();
-        io::Seek::rewind(&mut archive).unwrap();
+        let found = pack(directory, &mut archive).unwrap();
+        assert_eq!(found, Some(digest(directory).unwrap()));
+        archive.rewind().unwrap();
         let mut tar = tar::Archive::new(archive);
-        let paths: Vec<String> = tar
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        let entries = tar.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (
+                entry.path().unwrap().display().to_string(),
+                entry.header().mode().unwrap(),
+                entry.header().mtime().unwrap(),
+                entry.link_name().unwrap().map(std::borrow::Cow::into_owned),
+            )
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn a_tar_holds_the_tree_in_order_with_its_modes() {
+        let directory = tree();
+        for (name, mode) in [
+            (".", 0o700),
+            ("a", 0o4711),
+            ("b", 0o1770),
+            ("b/c/file", 0o600),
+        ] {
+            let path = directory.path().join(name);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let entries = packed(directory.path());
+        let modes: Vec<String> = entries
+            .iter()
+            .map(|(path, mode, ..)| format!("{path} {mode:o}"))
             .collect();
-        assert_eq!(paths, [".", "a", "b", "b/c", "b/c/file", "link"]);
+        let c = fs::metadata(directory.path().join("b/c"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777;
+        let expected = [
+            ". 700",
+            "a 4711",
+            "b 1770",
+            &format!("b/c {c:o}"),
+            "b/c/file 600",
+            "link 777",
+        ];
+        assert_eq!(modes, expected);
+    }
+
+    #[test]
+    fn targets_of_links_are_kept_byte_for_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = format!("{}//./end/", "n".repeat(150));
+        for (name, target) in ["a//b", "./a/./b/", "/", "..", &long].iter().enumerate() {
+            let link = directory.path().join(name.to_string());
+            std::os::unix::fs::symlink(target, link).unwrap();
+        }
+        let targets = packed(directory.path())
+            .into_iter()
+            .filter_map(|entry| entry.3);
+        let targets: Vec<String> = targets
+            .map(|path| path.to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(targets, ["a//b", "./a/./b/", "/", "..", &long]);
+    }
+
+    #[test]
+    fn equal_content_has_equal_times_and_other_content_has_others() {
+        let directory = tree();
+        let time = |name: &str| {
+            packed(directory.path())
+                .into_iter()
+                .find(|e| e.0 == name)
+                .unwrap()
+                .2
+        };
+        let first = time("a");
+        assert!(first < SOURCE_DATE_EPOCH.cast_unsigned());
+        fs::write(directory.path().join("a"), "Script").unwrap();
+        let second = time("a");
+        assert_ne!(first, second);
+        fs::write(directory.path().join("other"), "Script").unwrap();
+        assert_eq!(time("other"), second);
+        assert_eq!(time("b"), SOURCE_DATE_EPOCH.cast_unsigned());
     }
 }

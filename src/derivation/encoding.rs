@@ -22,7 +22,7 @@
 //! |---|---|
 //! | the key of the derivation that made an input | inputs count by content, so that a step that is rebuilt to the same output stops the rebuild there |
 //! | labels, positions in the recipe, image names | they name, they do not change the output |
-//! | paths on the host, file times, owners | local files count by content and mode (see [`Local`](super::step::Local)) |
+//! | paths on the host, file times, owners | local files count by content and permission bits (see [`Local`](super::step::Local)) |
 //! | user and host name, proxies, job counts, the time | no output may depend on them |
 //! | versions of mmdebstrap, mke2fs and bubblewrap, the host's kernel and processor | they are not asked on the way to the store; outputs are made not to depend on them, and `--check` shows where they do |
 //! | what the archive holds today | a step that was built stays as it is; a rebuild (`--rebuild`) takes what is there. What a lock file says counts: it is the parameter `locked` |

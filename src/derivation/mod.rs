@@ -24,3 +24,13 @@ pub use step::Step;
 /// The time that generated files carry: 2020-01-01T00:00:00Z, in seconds since 1970. Steps see it
 /// as `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub const SOURCE_DATE_EPOCH: i64 = 1_577_836_800;
+
+/// The time of a file that a recipe brings, from a digest of its content: a time of the four years before
+/// [`SOURCE_DATE_EPOCH`], in seconds since 1970. Web servers, caches and compilers take equal sizes and times for equal
+/// content, so another content needs another time.
+#[must_use]
+pub fn content_time(digest: &[u8; 32]) -> i64 {
+    const RANGE: u32 = 1 << 27;
+    let [a, b, c, d, ..] = *digest;
+    SOURCE_DATE_EPOCH - 1 - i64::from(u32::from_le_bytes([a, b, c, d]) % RANGE)
+}

@@ -79,31 +79,42 @@ impl Step {
     }
 
     /// Raised when a builder begins to give another output for the same parameters.
-    const fn version(&self) -> u32 {
+    fn version(&self) -> u32 {
         match self {
             Self::Run(_)
-            | Self::File(_)
-            | Self::Copy(_)
             | Self::User(_)
             | Self::Service(_)
-            | Self::Env(_)
-            | Self::Hostname(_)
             | Self::Check(_)
             | Self::Image(_)
-            | Self::Local(_)
             | Self::Object(_)
             | Self::Fetch(_)
-            | Self::OciLayer(_)
-            | Self::Guest(_) => 1,
+            | Self::OciLayer(_) => 1,
             // 2: they have a second output, the packages that they installed.
             Self::Bootstrap(_) | Self::Packages(_) => 2,
-            // 2: what has no marks of a disk is not taken for a raw one.
-            Self::Transform(Transform::Convert { .. }) => 2,
-            Self::Transform(_) => 1,
-            // 2: the root partition of a disk for UEFI grows.
-            Self::System(_) => 2,
+            // 2: the time of a file follows from its content.
+            Self::File(_) | Self::Copy(_) | Self::Env(_) | Self::Hostname(_) => 2,
+            // 2: modes are those of the source, times follow from the content.
+            Self::Local(_) => 2,
+            // 2: the root partition of a disk for UEFI grows. 3: times follow from the content.
+            Self::System(_) => 3,
             // 2: versions of an image share the id of their file system. 3: directories are side by side.
             Self::Disk(_) => 3,
+            Self::Transform(transform) => match transform {
+                // 2: what has no marks of a disk is not taken for a raw one.
+                Transform::Convert { .. } => 2,
+                // 2: the time of the file follows from its content.
+                Transform::Pack => 2,
+                _ => 1,
+            },
+            Self::Guest(guest) => match guest.action {
+                // 2: owners, modes and times are those that the same step gives a tree.
+                GuestAction::File(_)
+                | GuestAction::Copy(_)
+                | GuestAction::Env(_)
+                | GuestAction::Hostname(_)
+                | GuestAction::Unpack => 2,
+                _ => 1,
+            },
         }
     }
 }
@@ -313,7 +324,7 @@ pub struct Image {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Local {
-    /// Digest over the sorted list of relative paths, types, executable bits and contents.
+    /// Digest over the sorted list of relative paths, types, permission bits and contents.
     pub tree: Digest,
 }
 

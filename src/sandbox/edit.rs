@@ -2,13 +2,21 @@
 //! else.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-/// One edit. Paths are absolute paths in the tree; missing parent directories are made.
+use crate::derivation::content_time;
+
+/// The most that is read of a file of the tree, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// One edit. Paths are absolute paths in the tree; missing parent directories are made, and belong to root. What
+/// stands at the path of a file is replaced, whatever it is; only a directory is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edit {
@@ -115,18 +123,13 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             content,
             mode,
             owner,
-        } => write(
-            Path::new(path),
-            &mut content.as_bytes(),
-            *mode,
-            resolve_owner(owner.as_deref())?,
-        ),
+        } => write_text(path, content, *mode, resolve_owner(owner.as_deref())?),
         Edit::WriteDefault {
             path,
             content,
             replaces,
         } => {
-            let present = match fs::read_to_string(path) {
+            let present = match read_text(path) {
                 Ok(text) => !replaces
                     .iter()
                     .any(|start| text.starts_with(start.as_str())),
@@ -135,10 +138,10 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             if present {
                 return Ok(());
             }
-            write(Path::new(path), &mut content.as_bytes(), 0o644, (0, 0))
+            write_text(path, content, 0o644, (0, 0))
         }
         Edit::SetLine { path, prefix, line } => {
-            let old = match fs::read_to_string(path) {
+            let old = match read_text(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
                 result => result?,
             };
@@ -147,7 +150,7 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
                 return Ok(());
             }
             let mode = fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
-            write(Path::new(path), &mut new.as_bytes(), mode, (0, 0))
+            write_text(path, &new, mode, (0, 0))
         }
         Edit::LinkDefault {
             path,
@@ -157,14 +160,14 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             if fs::symlink_metadata(path).is_ok() || !Path::new(needs).exists() {
                 return Ok(());
             }
-            make_parents(Path::new(path), (0, 0))?;
+            make_parents(Path::new(path))?;
             symlink(target, path)
         }
         Edit::Remove { path } => match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_file() => fs::remove_file(path),
             _ => Ok(()),
         },
-        Edit::Directory { path } => make_parents(&Path::new(path).join("x"), (0, 0)),
+        Edit::Directory { path } => make_parents(&Path::new(path).join("x")),
         Edit::Extract {
             destination,
             mode,
@@ -197,25 +200,60 @@ fn set_line(old: &str, prefix: &str, line: &str) -> String {
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-fn write(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u32)) -> io::Result<()> {
-    make_parents(path, (0, 0))?;
-    // A link is replaced, not followed: the recipe names this path.
-    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+/// The content of a regular file. Nothing else is opened for long: the end of a named pipe may never come.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let message = format!("it has more than {} MiB", LONGEST >> 20);
+        return Err(io::Error::other(message));
+    }
+    Ok(bytes)
+}
+
+fn read_text(path: &str) -> io::Result<String> {
+    String::from_utf8(read(path)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn write_text(path: &str, content: &str, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let time = content_time(blake3::hash(content.as_bytes()).as_bytes());
+    write(Path::new(path), &mut content.as_bytes(), mode, owner, time)
+}
+
+/// `time` is in seconds since 1970.
+fn write(
+    path: &Path,
+    content: &mut dyn Read,
+    mode: u32,
+    owner: (u32, u32),
+    time: i64,
+) -> io::Result<()> {
+    make_parents(path)?;
+    // Replaced and never opened: it may be a link, a named pipe, or have other names.
+    if fs::symlink_metadata(path).is_ok() {
         fs::remove_file(path)?;
     }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)?;
     io::copy(content, &mut file)?;
     std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
-    file.set_permissions(fs::Permissions::from_mode(mode))
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(time.cast_unsigned()))
 }
 
 /// Makes the missing directories above `path`.
-fn make_parents(path: &Path, owner: (u32, u32)) -> io::Result<()> {
+fn make_parents(path: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut current = path.parent();
     while let Some(directory) = current {
@@ -226,7 +264,7 @@ fn make_parents(path: &Path, owner: (u32, u32)) -> io::Result<()> {
         current = directory.parent();
     }
     for directory in missing.into_iter().rev() {
-        make_directory(directory, 0o755, owner)?;
+        make_directory(directory, 0o755, (0, 0))?;
     }
     Ok(())
 }
@@ -261,18 +299,21 @@ fn extract(
         let header_mode = entry.header().mode()? & 0o7777;
         match entry.header().entry_type() {
             tar::EntryType::Directory => {
-                make_parents(&path, owner)?;
+                make_parents(&path)?;
                 make_directory(&path, header_mode, owner)?;
             }
             tar::EntryType::Symlink => {
-                make_parents(&path, owner)?;
+                make_parents(&path)?;
                 if fs::symlink_metadata(&path).is_ok() {
                     fs::remove_file(&path)?;
                 }
                 symlink(entry.link_name()?.unwrap_or_default(), &path)?;
                 std::os::unix::fs::lchown(&path, Some(owner.0), Some(owner.1))?;
             }
-            _ => write(&path, &mut entry, mode.unwrap_or(header_mode), owner)?,
+            _ => {
+                let time = entry.header().mtime()?.cast_signed();
+                write(&path, &mut entry, mode.unwrap_or(header_mode), owner, time)?;
+            }
         }
     }
     Ok(())
@@ -284,12 +325,20 @@ fn resolve_owner(owner: Option<&str>) -> io::Result<(u32, u32)> {
     let Some(owner) = owner else {
         return Ok((0, 0));
     };
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    owner_ids(owner, &read("/etc/passwd"), &read("/etc/group"))
+    let text = |path: &str| match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    owner_ids(owner, &text("/etc/passwd")?, &text("/etc/group")?)
         .map_err(|what| io::Error::new(io::ErrorKind::NotFound, what))
 }
 
-fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), String> {
+/// `user[:group]` to ids, by the texts of passwd(5) and group(5).
+///
+/// # Errors
+/// One of the names is in neither.
+pub fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), String> {
     let (user, group_name) = owner
         .split_once(':')
         .map_or((owner, None), |(u, g)| (u, Some(g)));
@@ -338,6 +387,46 @@ mod tests {
         assert_eq!(fs::read(to.join("file")).unwrap(), b"x");
         let mode = fs::metadata(to.join("file")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn whatever_stands_there_is_replaced_and_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let meta = directory.path().metadata().unwrap();
+        let owner = (
+            std::os::unix::fs::MetadataExt::uid(&meta),
+            std::os::unix::fs::MetadataExt::gid(&meta),
+        );
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), fifo, 0o644.into(), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        fs::write(at("other"), "other").unwrap();
+        fs::hard_link(at("other"), at("name")).unwrap();
+        symlink("other", at("link")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        for name in ["pipe", "socket", "name", "link", "dangling", "new"] {
+            let path = at(name);
+            write_text(path.to_str().unwrap(), "text", 0o4711, owner).unwrap();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            assert!(meta.is_file(), "{name}");
+            assert_eq!(meta.permissions().mode() & 0o7777, 0o4711, "{name}");
+            assert_eq!(fs::read(&path).unwrap(), b"text", "{name}");
+        }
+        assert_eq!(fs::read(at("other")).unwrap(), b"other");
+        fs::create_dir(at("directory")).unwrap();
+        assert!(write_text(at("directory").to_str().unwrap(), "text", 0o644, owner).is_err());
+        assert!(at("directory").is_dir());
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, 0o644.into(), 0).unwrap();
+        assert!(read(pipe.to_str().unwrap()).is_err());
+        assert!(read("/dev/zero").is_err());
     }
 
     #[test]

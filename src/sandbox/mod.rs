@@ -32,7 +32,7 @@ mod tasks;
 mod worker;
 
 pub use cache::{CachedLayer, LayerCache};
-pub use edit::Edit;
+pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
 pub use limits::DEFAULT_SECONDS;

@@ -42,11 +42,13 @@ impl PackageManager {
         } = install;
         let script = match self {
             // The package cache of apt is made anew by `update`; /tmp is a file system in memory. A tree
-            // may be set up to remove downloads after dpkg ran: they are linked to before.
+            // may be set up to remove downloads after dpkg ran: they are linked to before. dpkg's question about a
+            // configuration file that an earlier step wrote is answered as its default is: the file stays.
             Self::Apt => {
                 "archives=/var/cache/apt/archives
                  apt='-qq -o Dir::Cache::pkgcache=/tmp/pkgcache.bin -o Dir::Cache::srcpkgcache= \
-                 -o Acquire::Languages=none -o Acquire::GzipIndexes=false'
+                 -o Acquire::Languages=none -o Acquire::GzipIndexes=false \
+                 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold'
                  if test \"$LOCKED\" = yes
                  then apt=\"$apt -o Dir::Etc::SourceList=$archives/vmfab/sources.list \
                  -o Dir::Etc::SourceParts=/dev/null\"

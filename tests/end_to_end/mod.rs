@@ -5,6 +5,7 @@
 //! base image than `debian-12`.
 
 mod failure;
+mod files;
 mod interruption;
 mod locking;
 mod machine;

@@ -122,7 +122,7 @@ image "role" {{
     recipes.write("files/motd", "from a local file\n");
     recipes.write("files/www/index.html", "<p>\n");
     recipes.write("files/www/bin/serve", "#!/bin/sh\n");
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o750);
     fs::set_permissions(recipes.path("files/www/bin/serve"), executable).unwrap();
     std::os::unix::fs::symlink("bin/serve", recipes.path("files/www/start")).unwrap();
     recipes.write("every-node.kdl", EVERY_NODE);
@@ -159,7 +159,7 @@ image "every-node" {
 
     copy "./files/www" "/srv/www" owner="www-data"
     check "test $(stat -c %a:%U /srv/www/index.html) = 644:www-data"
-    check "test $(stat -c %a:%U /srv/www/bin/serve) = 755:www-data"
+    check "test $(stat -c %a:%U /srv/www/bin/serve) = 750:www-data"
     check "test $(readlink /srv/www/start) = bin/serve"
     copy "./files/www/bin/serve" "/usr/local/bin/" mode="0700"
     check "test $(stat -c %a:%U /usr/local/bin/serve) = 700:root"

@@ -51,7 +51,8 @@ impl Archive {
             .join(format!("{name}_{version}_all.deb"))
     }
 
-    /// Adds a package; its file is what a recipe can ask it for: `/usr/share/NAME`, with its version.
+    /// Adds a package; its file is what a recipe can ask it for: `/usr/share/NAME`, with its version. It has a
+    /// configuration file, too: `/etc/NAME.conf`.
     pub(crate) fn publish(&self, name: &str, version: &str, depends: &str) -> Published {
         let tree = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
@@ -71,6 +72,8 @@ impl Archive {
             ),
         );
         write(&format!("usr/share/{name}"), &format!("{version}\n"));
+        write(&format!("etc/{name}.conf"), "of the package\n");
+        write("DEBIAN/conffiles", &format!("/etc/{name}.conf\n"));
         let file = self.file(name, version);
         let mut build = tool("dpkg-deb", "dpkg");
         let build = build.args(["--root-owner-group", "--build"]);

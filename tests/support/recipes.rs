@@ -32,11 +32,13 @@ impl Recipes {
         self.directory.path()
     }
 
-    /// Writes a file, with the directories above it.
+    /// Writes a file, with the directories above it. Its mode is 0644 whatever the umask: modes count.
     pub(crate) fn write(&self, name: &str, content: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(path, mode).unwrap();
     }
 
     /// Writes the recipe `NAME.kdl`: an image of that name, the base with `steps` on a small disk.

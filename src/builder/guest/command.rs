@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::session::{Report, Session, open_log};
-use super::shell::{STOP, WRITE};
+use super::files::Looked;
+use super::session::{MOMENT, Report, Session, open_log};
+use super::shell::{LOOK, STOP, WRITE};
 use super::watch::{after_loss, watched};
-use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
+use crate::derivation::{BuildError, SOURCE_DATE_EPOCH, content_time};
 use crate::host::process::{self, End, Finished};
 use crate::sandbox::DEFAULT_SECONDS;
 
@@ -31,7 +34,7 @@ const LOST: i32 = 255;
 /// those that are there other owners and modes: a system whose `/lib` is a link would not survive it.
 const UNPACK: &str = "
 if tar --version 2>/dev/null | grep -q GNU
-then exec tar --keep-directory-symlink --no-overwrite-dir -xpf -
+then exec tar --keep-directory-symlink --no-overwrite-dir --xattrs --xattrs-include='*' -xpf -
 else exec tar -xpf -
 fi";
 
@@ -164,7 +167,40 @@ impl Session {
         self.run(command, report)
     }
 
+    /// Asks what is where files are to be put: `questions` are for `look.sh`.
+    pub(super) fn look(
+        &self,
+        mut questions: &[u8],
+        report: &Report<'_>,
+    ) -> Result<Looked, BuildError> {
+        let looked = Mutex::new(Looked::default());
+        let output = |line: &str| {
+            looked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(line);
+        };
+        let asked = Report {
+            // The answer is nothing to log.
+            log: Path::new("/dev/null"),
+            output: &output,
+            ..*report
+        };
+        let line = self.root.script(LOOK, &[]);
+        let finished = self.end_of(&line, Some(&mut questions), MOMENT, "look at files", &asked)?;
+        if finished.end.success() {
+            return Ok(looked.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        let said = |line: &String| !line.starts_with("vmfab:");
+        Err(BuildError::Command {
+            command: "look at the files that are there".to_owned(),
+            how: finished.end.describe(),
+            tail: finished.tail.into_iter().filter(said).collect(),
+        })
+    }
+
     /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for chown(1).
+    /// Its time follows from its content.
     ///
     /// # Errors
     /// The guest cannot write it.
@@ -173,12 +209,13 @@ impl Session {
         path: &str,
         mut content: &[u8],
         mode: u32,
-        owner: Option<&str>,
+        owner: &str,
         report: &Report<'_>,
     ) -> Result<(), BuildError> {
         self.touched = true;
-        let (mode, owner) = (format!("{mode:04o}"), owner.unwrap_or_default());
-        let line = self.root.script(WRITE, &[path, &mode, owner]);
+        let mode = format!("{mode:04o}");
+        let time = content_time(blake3::hash(content).as_bytes()).to_string();
+        let line = self.root.script(WRITE, &[path, &mode, owner, &time]);
         let finished = self.quiet(&line, Some(&mut content), report)?;
         self.log_console(report)?;
         if finished.end.success() {

@@ -24,6 +24,7 @@ mod clean;
 mod command;
 mod commit;
 mod error;
+mod files;
 mod freeze;
 mod session;
 mod sessions;

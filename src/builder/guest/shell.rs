@@ -5,8 +5,12 @@ const RUN: &str = include_str!("run.sh");
 const START: &str = include_str!("start.sh");
 /// Ends the command that runs.
 pub(super) const STOP: &str = include_str!("stop.sh");
-/// Writes a file: path, mode, owner.
+/// Writes a file: path, mode, owner, time.
 pub(super) const WRITE: &str = include_str!("write.sh");
+/// Sets a line of a file: path, how the line begins, the line.
+pub(super) const SET_LINE: &str = include_str!("line.sh");
+/// Says which directories are there, and the accounts.
+pub(super) const LOOK: &str = include_str!("look.sh");
 /// Flushes and freezes file systems.
 pub(super) const FREEZE: &str = include_str!("freeze.sh");
 /// Takes away what is of the machine.
@@ -78,7 +82,7 @@ mod tests {
 
     #[test]
     fn all_scripts_are_scripts() {
-        for script in [RUN, START, STOP, WRITE, FREEZE, CLEAN] {
+        for script in [RUN, START, STOP, WRITE, SET_LINE, LOOK, FREEZE, CLEAN] {
             for shell in ["sh", "bash"] {
                 let checked = Command::new(shell).args(["-n", "-c", script]).output();
                 let checked = checked.unwrap();
@@ -107,12 +111,15 @@ mod tests {
     #[test]
     fn a_file_is_written_in_place_of_another() {
         use std::io::Write;
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let directory = tempfile::tempdir().unwrap();
+        let meta = directory.path().metadata().unwrap();
+        let owner = format!("{}:{}", meta.uid(), meta.gid());
         let write = |name: &str, mode: &str| {
             let path = directory.path().join(name);
+            let path = path.to_str().unwrap();
             let mut child = Command::new("sh")
-                .args(["-c", WRITE, "vmfab", path.to_str().unwrap(), mode, ""])
+                .args(["-c", WRITE, "vmfab", path, mode, &owner, "1500000000"])
                 .stdin(std::process::Stdio::piped())
                 .stderr(std::process::Stdio::null())
                 .spawn()
@@ -125,14 +132,48 @@ mod tests {
         for mode in ["0640", "0755"] {
             assert!(write("a b/c", mode));
             assert_eq!(std::fs::read(&path).unwrap(), b"content");
-            let found = path.metadata().unwrap().permissions().mode() & 0o7777;
+            let meta = path.metadata().unwrap();
+            let found = meta.permissions().mode() & 0o7777;
             assert_eq!(format!("0{found:o}"), mode);
+            assert_eq!(meta.mtime(), 1_500_000_000);
         }
+        std::os::unix::fs::symlink("..", directory.path().join("link")).unwrap();
+        assert!(write("link", "0644"));
+        assert!(
+            directory
+                .path()
+                .join("link")
+                .symlink_metadata()
+                .unwrap()
+                .is_file()
+        );
         assert!(!write("a b", "0644"));
         assert_eq!(
             std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
             1
         );
+    }
+
+    #[test]
+    fn a_line_is_set_or_added() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("etc/hosts");
+        let path = path.to_str().unwrap();
+        for (line, expected) in [
+            ("127.0.1.1 a", "127.0.1.1 a\n"),
+            ("127.0.1.1 b", "127.0.1.1 b\n"),
+            ("::1 c", "127.0.1.1 b\n::1 c\n"),
+            ("A a\\tb", "127.0.1.1 b\n::1 c\nA a\\tb\n"),
+        ] {
+            let prefix = line.split(' ').next().unwrap();
+            // Only root may give files away.
+            let script = format!("chown() {{ :; }}\n{SET_LINE}");
+            let status = std::process::Command::new("sh")
+                .args(["-c", &script, "line", path, prefix, line])
+                .status();
+            assert!(status.unwrap().success());
+            assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+        }
     }
 
     proptest! {

@@ -3,15 +3,16 @@
 //! The tasks of a step are the same in both (`tree`); here each becomes commands and files for a session.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use super::command::Command;
+use super::files::{self, Looked, Placing};
 use super::session::{Report, Session};
 use super::sessions::Sessions;
+use super::shell::SET_LINE;
 use super::spec::SessionSpec;
 use crate::builder::tree;
-use crate::derivation::step::{Guest, GuestAction, Packages, Step};
+use crate::derivation::step::{Copy, Guest, GuestAction, Packages, Step};
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
 use crate::image::Access;
@@ -26,18 +27,6 @@ const CPUS: usize = 4;
 /// How long a machine may take until it can be entered; many times what it takes without KVM.
 const BOOT: Duration = Duration::from_secs(300);
 
-/// Replaces the line of the file $1 that begins with $2 by $3, or adds it at the end.
-const SET_LINE: &str = r#"
-mkdir -p -- "${1%/*}/"
-touch -- "$1"
-PREFIX=$2 LINE=$3 awk '
-    index($0, ENVIRON["PREFIX"]) == 1 && !done { print ENVIRON["LINE"]; done = 1; next }
-    { print }
-    END { if (!done) print ENVIRON["LINE"] }' "$1" >"$1.vmfab-new"
-cat "$1.vmfab-new" >"$1"
-rm -f "$1.vmfab-new"
-"#;
-
 /// Installs "$@", or the names that a system of its own has (the `case` is put in). The system has
 /// just booted: what it does to its packages by itself is waited for.
 const INSTALL: &str = r#"
@@ -47,7 +36,9 @@ fi
 test $# -gt 0 || exit 0
 if command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
-    apt='-qq -o DPkg::Lock::Timeout=600 -o Acquire::Languages=none'
+    # dpkg keeps configuration files that earlier steps wrote.
+    apt='-qq -o DPkg::Lock::Timeout=600 -o Acquire::Languages=none
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold'
     until apt-get $apt update -o APT::Update::Error-Mode=any; do
         # A timer of the system may have the lists.
         tries=$((${tries:-0} + 1))
@@ -121,24 +112,11 @@ impl Steps {
         let lacks = || BuildError::other(io::Error::other("the step lacks its files"));
         match task {
             Work::Packages(params) => session.run(install(params), report),
-            Work::Copy {
-                destination,
-                mode,
-                owner,
-            } => {
-                let source = source.ok_or_else(lacks)?;
-                let (mut archive, below) =
-                    self.archive(&source, &destination, mode, owner.as_deref())?;
-                session.extract(&mut archive, &below, report)
+            Work::Copy(copy) => {
+                let placing = Placing::Copied(&copy);
+                self.place(session, source.ok_or_else(lacks)?, placing, report)
             }
-            Work::Unpack => {
-                let layer = source.ok_or_else(lacks)?;
-                let mut reader = self
-                    .store
-                    .open_object(&layer.id)
-                    .map_err(BuildError::other)?;
-                session.extract(&mut reader, "/", report)
-            }
+            Work::Unpack => self.place(session, source.ok_or_else(lacks)?, Placing::Layer, report),
             Work::Tree(Task::Command(command)) => {
                 let command = Command {
                     label: command.label,
@@ -159,27 +137,43 @@ impl Steps {
         }
     }
 
-    /// The files of a `copy` as a tar with modes and owners as the step has them, and the directory to
-    /// unpack it in.
-    fn archive(
+    /// Puts the files of an archive into the machine.
+    fn place(
         &self,
-        source: &ObjectRef,
-        destination: &str,
-        mode: Option<u32>,
-        owner: Option<&str>,
-    ) -> Result<(std::fs::File, String), BuildError> {
-        let reader = self
-            .store
-            .open_object(&source.id)
-            .map_err(BuildError::other)?;
+        session: &mut Session,
+        source: ObjectRef,
+        placing: Placing<'_>,
+        report: &Report<'_>,
+    ) -> Result<(), BuildError> {
+        let open = || {
+            self.store
+                .open_object(&source.id)
+                .map_err(BuildError::other)
+        };
         let file = self.store.temporary().map_err(BuildError::other)?;
-        let below = repack(reader, file.as_file(), destination, mode, owner)
+        let read = || BuildError::io("read files for", session.machine().directory());
+        let questions = files::questions(open()?, placing).map_err(read())?;
+        let looked = session.look(&questions, report)?;
+        let owner = match placing {
+            Placing::Copied(copy) => owner(&looked, copy.owner.as_deref())?,
+            Placing::Layer => (0, 0),
+        };
+        files::repack(open()?, file.as_file(), placing, owner, &looked)
             .map_err(BuildError::io("write", file.path()))?;
         let mut file = file.into_file();
-        io::Seek::rewind(&mut file)
-            .map_err(BuildError::io("read", Path::new("a temporary file")))?;
-        Ok((file, below))
+        io::Seek::rewind(&mut file).map_err(read())?;
+        session.extract(&mut file, "/", report)
     }
+}
+
+/// The ids of an owner in the machine.
+fn owner(looked: &Looked, owner: Option<&str>) -> Result<(u32, u32), BuildError> {
+    looked
+        .owner(owner)
+        .map_err(|message| BuildError::Unsatisfiable {
+            message,
+            help: "name one that is there by then, or give the numeric id".to_owned(),
+        })
 }
 
 /// What is to be done in a machine.
@@ -187,11 +181,7 @@ enum Work {
     /// As in a tree.
     Tree(Task),
     Packages(Packages),
-    Copy {
-        destination: String,
-        mode: Option<u32>,
-        owner: Option<String>,
-    },
+    Copy(Copy),
     Unpack,
 }
 
@@ -199,13 +189,7 @@ enum Work {
 fn tasks(action: GuestAction) -> Vec<Work> {
     let step = match action {
         GuestAction::Packages(params) => return vec![Work::Packages(params)],
-        GuestAction::Copy(params) => {
-            return vec![Work::Copy {
-                destination: params.destination,
-                mode: params.mode,
-                owner: params.owner,
-            }];
-        }
+        GuestAction::Copy(params) => return vec![Work::Copy(params)],
         GuestAction::Unpack => return vec![Work::Unpack],
         GuestAction::Finish => return Vec::new(),
         GuestAction::Run(params) | GuestAction::Check(params) => Step::Run(params),
@@ -271,10 +255,17 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             path,
             content,
             mode,
-            owner,
-        } => session.write(&path, content.as_bytes(), mode, owner.as_deref(), report),
+            owner: named,
+        } => {
+            let (user, group) = match named {
+                Some(_) => owner(&session.look(&[], report)?, named.as_deref())?,
+                None => (0, 0),
+            };
+            let owner = format!("{user}:{group}");
+            session.write(&path, content.as_bytes(), mode, &owner, report)
+        }
         Edit::SetLine { path, prefix, line } => {
-            let argv = ["/bin/sh", "-euc", SET_LINE, "line", &path, &prefix, &line];
+            let argv = ["/bin/sh", "-c", SET_LINE, "line", &path, &prefix, &line];
             let command = Command {
                 label: Some(format!("set a line of {path}")),
                 argv: argv.map(str::to_owned).into(),
@@ -288,121 +279,9 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
     }
 }
 
-/// Writes the tar of a `copy` step anew for tar(1) in a guest, and gives the directory to unpack it in.
-/// A single file named `.` becomes `destination`; everything else goes below it.
-fn repack(
-    source: impl io::Read,
-    target: &std::fs::File,
-    destination: &str,
-    mode: Option<u32>,
-    owner: Option<&str>,
-) -> io::Result<String> {
-    let (user, group) = match owner.map(|owner| owner.split_once(':').unwrap_or((owner, ""))) {
-        Some((user, group)) => (user, group),
-        None => ("root", "root"),
-    };
-    let mut archive = tar::Archive::new(source);
-    let mut builder = tar::Builder::new(io::BufWriter::with_capacity(1 << 20, target));
-    let mut below = destination.to_owned();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let mut path = entry.path()?.into_owned();
-        let mut header = entry.header().clone();
-        let kind = header.entry_type();
-        if path == Path::new(".") {
-            if !kind.is_file() {
-                continue;
-            }
-            let whole = Path::new(destination);
-            path = whole.file_name().unwrap_or_default().into();
-            below = whole
-                .parent()
-                .map_or_else(|| "/".to_owned(), |parent| parent.display().to_string());
-        }
-        if let Some(mode) = mode.filter(|_| kind.is_file()) {
-            header.set_mode(mode);
-        }
-        own(&mut header, user, group)?;
-        match entry.link_name()? {
-            Some(link) => builder.append_link(&mut header, &path, link)?,
-            None => builder.append_data(&mut header, &path, &mut entry)?,
-        }
-    }
-    io::Write::flush(&mut builder.into_inner()?)?;
-    Ok(below)
-}
-
-/// Names go before numbers where the guest knows them. A group that is not given is the user's name:
-/// that is what tar(1) of a system with a group for each user makes of it.
-fn own(header: &mut tar::Header, user: &str, group: &str) -> io::Result<()> {
-    let group = if group.is_empty() { user } else { group };
-    match user.parse() {
-        Ok(uid) => header.set_uid(uid),
-        Err(_) => header.set_username(user)?,
-    }
-    match group.parse() {
-        Ok(gid) => header.set_gid(gid),
-        Err(_) => header.set_groupname(group)?,
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn packed(entries: &[(&str, &str)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (path, content) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            header.set_mtime(0);
-            builder
-                .append_data(&mut header, path, content.as_bytes())
-                .unwrap();
-        }
-        builder.into_inner().unwrap()
-    }
-
-    fn repacked(
-        entries: &[(&str, &str)],
-        destination: &str,
-        owner: Option<&str>,
-    ) -> (String, Vec<String>) {
-        let mut file = tempfile::tempfile().unwrap();
-        let below = repack(&packed(entries)[..], &file, destination, Some(0o600), owner).unwrap();
-        io::Seek::rewind(&mut file).unwrap();
-        let mut archive = tar::Archive::new(file);
-        let lines = archive.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            let header = entry.header();
-            format!(
-                "{} {:o} {}:{}",
-                entry.path().unwrap().display(),
-                header.mode().unwrap(),
-                header.username().unwrap().unwrap_or(""),
-                header.groupname().unwrap().unwrap_or("")
-            )
-        });
-        (below, lines.collect())
-    }
-
-    #[test]
-    fn one_file_gets_the_name_of_its_destination() {
-        let (below, lines) = repacked(&[(".", "x")], "/usr/bin/tool", Some("web:adm"));
-        assert_eq!(below, "/usr/bin");
-        assert_eq!(lines, ["tool 600 web:adm"]);
-        let (below, _) = repacked(&[(".", "x")], "/tool", None);
-        assert_eq!(below, "/");
-    }
-
-    #[test]
-    fn a_directory_goes_below_its_destination() {
-        let (below, lines) = repacked(&[("a", "1"), ("b/c", "2")], "/srv/www", None);
-        assert_eq!(below, "/srv/www");
-        assert_eq!(lines, ["a 600 root:root", "b/c 600 root:root"]);
-    }
 
     #[test]
     fn scripts_are_scripts() {
@@ -414,32 +293,10 @@ mod tests {
             locked: None,
         };
         let install = install(params).argv;
-        for script in [SET_LINE, &install[2]] {
-            let status = std::process::Command::new("sh")
-                .args(["-n", "-c", script])
-                .status();
-            assert!(status.unwrap().success(), "{script}");
-        }
+        let status = std::process::Command::new("sh")
+            .args(["-n", "-c", &install[2]])
+            .status();
+        assert!(status.unwrap().success(), "{}", install[2]);
         assert!(install[2].contains("'alpine') set -- 'b' 'c' ;;"));
-    }
-
-    #[test]
-    fn a_line_is_set_or_added() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("etc/hosts");
-        let path = path.to_str().unwrap();
-        for (line, expected) in [
-            ("127.0.1.1 a", "127.0.1.1 a\n"),
-            ("127.0.1.1 b", "127.0.1.1 b\n"),
-            ("::1 c", "127.0.1.1 b\n::1 c\n"),
-            ("A a\\tb", "127.0.1.1 b\n::1 c\nA a\\tb\n"),
-        ] {
-            let prefix = line.split(' ').next().unwrap();
-            let status = std::process::Command::new("sh")
-                .args(["-euc", SET_LINE, "line", path, prefix, line])
-                .status();
-            assert!(status.unwrap().success());
-            assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
-        }
     }
 }

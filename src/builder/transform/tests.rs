@@ -357,6 +357,7 @@ fn a_packed_file_is_what_copy_takes() {
     let packed = bench.build(Kind::Pack, bench.put(&content)).unwrap();
     let file = bench.path("file");
     fs::write(&file, &content).unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut expected = tempfile::tempfile().unwrap();
     local::pack(&file, &mut expected).unwrap();
     let expected = bench.transform.store.put_file(&expected, &file).unwrap();

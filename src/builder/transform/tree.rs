@@ -54,9 +54,11 @@ impl Work<'_> {
 
     /// The input as a tar with one file, in the place of the root.
     pub(super) fn pack(&self) -> Result<ObjectRef, BuildError> {
+        let content = local::hash(self.open()?);
+        let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
         let mut writer = self.store().writer().map_err(BuildError::other)?;
         let mut archive = tar::Builder::new(&mut writer);
-        let mut header = local::file_header(self.blob.size, false);
+        let mut header = local::file_header(self.blob.size, 0o644, &content);
         let appended = archive
             .append_data(&mut header, ".", self.open()?)
             .and_then(|()| archive.finish());

@@ -1,0 +1,32 @@
+# Says what files are going to meet. On standard input, a line for each: d for a directory or f for anything else, a
+# space and the path, in which \ and newlines are escapes of printf. Answers with numbers of directories that are there,
+# and with the system's accounts; each line begins with "vmfab:", so that it cannot be taken for another program's.
+sed 's/^/vmfab:passwd:/' /etc/passwd
+sed 's/^/vmfab:group:/' /etc/group
+number=0
+while IFS= read -r line; do
+    path=${line#??}
+    case $path in
+    *\\*)
+        path=$(printf '%b.' "$path")
+        path=${path%.}
+        ;;
+    esac
+    case $line in
+    d*)
+        if [ -d "$path" ]; then
+            echo "vmfab:there:$number"
+        elif [ -e "$path" ] || [ -L "$path" ]; then
+            echo "$path is no directory" >&2
+            exit 1
+        fi
+        ;;
+    *)
+        if [ -d "$path" ] && [ ! -L "$path" ]; then
+            echo "$path is a directory" >&2
+            exit 1
+        fi
+        ;;
+    esac
+    number=$((number + 1))
+done
