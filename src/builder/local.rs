@@ -98,6 +98,37 @@ pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<Option<Digest>
     Ok(Some(record.0.finish()).filter(|_| !changed))
 }
 
+/// The paths in a tree that are not what they are in a tar that [`pack`] made of it before, sorted.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn differences(before: impl Read, path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut packed = BTreeMap::new();
+    for entry in tar::Archive::new(before).entries()? {
+        let mut entry = entry?;
+        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
+        let mode = entry.header().mode()?;
+        let inside = entry.path()?.into_owned();
+        packed.insert(inside, (mode, target, hash(&mut entry)?));
+    }
+    let mut changed = Vec::new();
+    let nothing = hash(io::empty())?;
+    walk(path, &mut |entry| {
+        let (target, content) = match entry.kind {
+            Kind::Directory => (None, nothing),
+            Kind::Link(target) => (Some(target.into_os_string().into_encoded_bytes()), nothing),
+            Kind::File(_) => (None, hash(File::open(entry.path)?)?),
+        };
+        if packed.remove(entry.inside) != Some((entry.mode, target, content)) {
+            changed.push(entry.inside.to_owned());
+        }
+        Ok(())
+    })?;
+    changed.extend(packed.into_keys());
+    changed.sort();
+    Ok(changed)
+}
+
 /// Appends a link with its target byte for byte; the library would rewrite `a//b` and `./a`.
 pub(super) fn append_link<W: Write>(
     tar: &mut tar::Builder<W>,
@@ -297,6 +328,28 @@ mod tests {
             )
         });
         entries.collect()
+    }
+
+    #[test]
+    fn what_changed_since_a_tar_was_packed_is_named() {
+        let directory = tree();
+        let mut archive = tempfile::tempfile().unwrap();
+        pack(directory.path(), &mut archive).unwrap();
+        let mut changed = || {
+            archive.rewind().unwrap();
+            let paths = differences(&archive, directory.path()).unwrap();
+            paths
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(changed(), [""; 0]);
+        fs::write(directory.path().join("b/c/file"), "CONTENT").unwrap();
+        fs::write(directory.path().join("b/new"), "").unwrap();
+        fs::remove_file(directory.path().join("link")).unwrap();
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(directory.path().join("a"), mode).unwrap();
+        assert_eq!(changed(), ["a", "b/c/file", "b/new", "link"]);
     }
 
     #[test]

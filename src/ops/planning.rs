@@ -11,9 +11,11 @@ use serde_json::Value;
 use super::build::BuildOptions;
 use super::survey::{Sources, survey};
 use super::{Context, Error, cache, lock};
-use crate::derivation::{Derivation, Outputs, ResolvedInput, resolve_inputs};
-use crate::digest::{ActionKey, Hasher, ObjectId};
+use crate::builder::local;
+use crate::derivation::{Derivation, Outputs, ResolvedInput, action_key, resolve_inputs};
+use crate::digest::{ActionKey, Digest, Hasher, ObjectId};
 use crate::plan;
+use crate::store::Store;
 
 /// What a build would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,6 +90,14 @@ pub enum Reason {
         /// What it is.
         is: Value,
     },
+    /// Local files are others.
+    Files {
+        /// The file or directory that the recipe names.
+        path: PathBuf,
+        /// What is new, changed or gone in it, by paths below it; `.` is the path itself. Empty when the earlier
+        /// content is not in the store any more.
+        changed: Vec<PathBuf>,
+    },
     /// The step has more or fewer inputs than before, or others.
     Inputs,
     /// The content of an input is another.
@@ -136,9 +146,11 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
                     .iter()
                     .map(|i| plan.graph.get(i.node).name.as_str());
                 let now = RecordedStep::new(derivation, inputs);
+                let reasons = reasons(last.as_ref(), &now, &makers.collect::<Vec<_>>());
+                let files = |reason| files(&store, &plan, derivation, reason);
                 (
                     PlannedState::Build,
-                    reasons(last.as_ref(), &now, &makers.collect::<Vec<_>>()),
+                    reasons.into_iter().map(files).collect(),
                 )
             }
             (None, None) => {
@@ -303,10 +315,32 @@ pub(super) fn recipe_path(options: &BuildOptions) -> PathBuf {
     fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into())
 }
 
+/// Names the files, where a reason is that the digest of local files is another.
+fn files(store: &Store, plan: &plan::Plan, derivation: &Derivation, reason: Reason) -> Reason {
+    let Reason::Parameter { name, was, is } = &reason else {
+        return reason;
+    };
+    let local = |tree: &Value| serde_json::from_value::<Digest>(tree.clone()).ok();
+    let path = local(is).and_then(|tree| plan.locals.get(&tree));
+    let (Some(path), "tree") = (path, name.as_str()) else {
+        return reason;
+    };
+    let mut before = derivation.clone();
+    before.params[name] = was.clone();
+    let packed = store.action(&action_key(&before, &[]));
+    let packed =
+        packed.and_then(|result| store.open_object(&result.outputs.get("source")?.id).ok());
+    let changed = packed.and_then(|packed| local::differences(packed, path).ok());
+    Reason::Files {
+        path: path.clone(),
+        changed: changed.unwrap_or_default(),
+    }
+}
+
 /// What changed about a step itself, whatever it reads.
 fn own_changes(last: Option<&Record>, now: &Derivation) -> Vec<Reason> {
     let Some(last) = last else {
-        return vec![Reason::New];
+        return Vec::new();
     };
     let same_kind = |step: &&RecordedStep| step.builder == now.builder;
     let before = last.steps.iter().filter(same_kind);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::support::{Build, Lab, Recipes};
+use super::super::support::{Build, Lab, Ran, Recipes};
 
 #[test]
 fn the_base_is_built_from_scratch_once() {
@@ -169,4 +169,37 @@ fn two_processes_run_each_step_once() {
     assert_eq!(counts.len(), 5, "{counts:?}");
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     assert_eq!(first.image(), second.image());
+}
+
+#[test]
+fn explain_names_the_files_and_every_changed_step() {
+    let recipes = Recipes::new();
+    for name in ["site/index.html", "site/about.html", "site/logo.svg"] {
+        recipes.write(name, "first\n");
+    }
+    let with_port = |port: &str| {
+        recipes.image_from_tag(
+            "explained",
+            &format!(
+                r#"
+                copy "site" "/srv/site"
+                run "echo explained"
+                file "/etc/port" {{ content "{port}\n" }}
+                "#
+            ),
+        );
+    };
+    with_port("80");
+    recipes.build("explained").succeeds();
+    with_port("81");
+    recipes.write("site/about.html", "second\n");
+    recipes.write("site/new.html", "first\n");
+    let mut command = Lab::get().command();
+    command.args(["explain", "explained.kdl"]);
+    let said = Ran::of(command.current_dir(recipes.directory())).ends_with(0);
+    let has = |text: &str| assert!(said.stdout.contains(text), "{text} in:\n{}", said.stdout);
+    has("site changed: about.html, new.html\n");
+    // A step behind the first one that changed says what changed about it, too.
+    has("explained: file /etc/port\n");
+    assert!(!said.stdout.contains("tree was"), "{}", said.stdout);
 }

@@ -1,5 +1,7 @@
 //! `vmfab explain`
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
 use super::super::Status;
@@ -8,7 +10,7 @@ use super::super::output::count;
 use super::super::session::Session;
 use super::build::{LockArgs, RecipeArgs};
 use super::cache::CacheArgs;
-use crate::ops::planning::{self, Plan, PlannedState, Reason};
+use crate::ops::planning::{self, Plan, PlannedState, PlannedStep, Reason};
 
 /// Say why steps of a build would run again
 ///
@@ -44,21 +46,21 @@ impl Explain {
 
 fn text(planned: &Plan) -> String {
     let mut text = String::new();
-    for step in planned
+    let (named, after): (Vec<_>, Vec<_>) = planned
         .steps
         .iter()
-        .filter(|step| step.state == PlannedState::Build)
-    {
+        .filter(|step| matches!(step.state, PlannedState::Build | PlannedState::Depends))
+        .partition(|step| changed_itself(step));
+    for step in named {
         text += &format!("{}\n", step.name);
         for reason in &step.reasons {
             text += &format!("    {}\n", describe(reason));
         }
     }
-    let after = planned.count(PlannedState::Depends);
-    if after > 0 {
+    if !after.is_empty() {
         text += &format!(
             "and {} that read their outputs, if these differ\n",
-            count(after, "step")
+            count(after.len(), "step")
         );
     }
     if text.is_empty() {
@@ -75,6 +77,12 @@ fn text(planned: &Plan) -> String {
     text
 }
 
+/// Whether there is more to say of a step than that it reads others that run.
+fn changed_itself(step: &PlannedStep) -> bool {
+    let mut reasons = step.reasons.iter();
+    reasons.any(|reason| !matches!(reason, Reason::Depends { .. }))
+}
+
 fn describe(reason: &Reason) -> String {
     match reason {
         Reason::New => "was not part of the last build here".to_owned(),
@@ -83,12 +91,29 @@ fn describe(reason: &Reason) -> String {
             let same = was.iter().zip(&is).take_while(|(a, b)| a == b).count();
             format!("{name} was {}, is {}", short(&was, same), short(&is, same))
         }
+        Reason::Files { path, changed } => files(path, changed),
         Reason::Inputs => "reads other steps than in the last build".to_owned(),
         Reason::Input { step } => format!("reads \"{step}\", which came out differently"),
         Reason::Builder => "this vmfab builds such steps differently".to_owned(),
         Reason::Lost => "nothing changed, but its result is not in the store".to_owned(),
         Reason::Depends { step } => format!("reads \"{step}\", which runs"),
     }
+}
+
+/// What changed in local files, the first few by name.
+fn files(path: &Path, changed: &[PathBuf]) -> String {
+    const SHOWN: usize = 5;
+    let path = path.display();
+    // A file by itself is its own root.
+    if matches!(changed, []) || changed == [Path::new(".")] {
+        return format!("{path} changed");
+    }
+    let (shown, more) = changed.split_at(changed.len().min(SHOWN));
+    let mut names: Vec<_> = shown.iter().map(|one| one.display().to_string()).collect();
+    if !more.is_empty() {
+        names.push(format!("and {} more", more.len()));
+    }
+    format!("{path} changed: {}", names.join(", "))
 }
 
 /// A value as JSON.
@@ -116,7 +141,6 @@ fn short(text: &[char], same: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::planning::PlannedStep;
 
     #[test]
     fn reasons_read_as_sentences() {
