@@ -2,23 +2,33 @@
 //! which is locked (shared) by steps that use the directory, and whose time of change is that of the
 //! last use.
 //!
+//! The text of `ID.used` is a stamp: a digest over all that is in the directory, of names, modes, sizes and the times at
+//! which the kernel last saw each file change (ctime). No program can set that time, so whatever is written, given away,
+//! restored or copied afterwards has another stamp. A directory whose stamp is not the one that was noted when it was
+//! made is unpacked again. A process reads each directory once.
+//!
 //! What is unpacked is not forced to disk: after a crash of the host its files can be torn. Each boot of the host has
 //! a cache of its own.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::run::remove_tree;
-use crate::digest::ObjectId;
+use super::run::{remove_tree, stamp_in_namespace};
+use crate::digest::{Digest, Hasher, ObjectId};
 use crate::host::Home;
 
 /// The cache of one boot of the host.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     directory: PathBuf,
+    /// Layers whose stamps this process has compared.
+    known: Arc<Mutex<HashSet<ObjectId>>>,
 }
 
 /// A layer in the cache.
@@ -44,6 +54,7 @@ impl LayerCache {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
             directory: home.layer_cache().join(boot.trim()),
+            known: Arc::default(),
         }
     }
 
@@ -77,6 +88,49 @@ impl LayerCache {
                 return Ok(InUse { _lock: file });
             }
         }
+    }
+
+    /// Whether a layer is there, as it was when it was put there.
+    pub(super) fn is_whole(&self, layer: &ObjectId) -> bool {
+        let directory = self.path(layer);
+        if !directory.exists() {
+            return false;
+        }
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(layer) {
+            return true;
+        }
+        let whole = fs::read_to_string(self.mark(layer))
+            .is_ok_and(|noted| stamp_of(&directory).is_ok_and(|found| found == noted));
+        if whole {
+            known().insert(*layer);
+        }
+        whole
+    }
+
+    /// Puts a layer, which is held, into the cache: the directory `tree` on the same file system. One that is there and
+    /// is not whole is removed.
+    pub(super) fn put(&self, layer: &ObjectId, tree: &Path) -> io::Result<()> {
+        // Nobody sees a directory without its stamp and takes it for another one.
+        let lock = File::create(self.directory.join("lock"))?;
+        lock.lock()?;
+        if self.is_whole(layer) {
+            return Ok(());
+        }
+        let directory = self.path(layer);
+        remove_tree(&directory)?;
+        fs::rename(tree, &directory)?;
+        let stamp = stamp_of(&directory)?;
+        let mut mark = OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(self.mark(layer))?;
+        mark.write_all(stamp.as_bytes())?;
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*layer);
+        Ok(())
     }
 
     /// The layers that are unpacked, the one used least recently first.
@@ -144,10 +198,61 @@ impl CachedLayer {
     }
 }
 
+/// The stamp of a directory and all that is in it. Directories of other users are read from inside a namespace.
+fn stamp_of(directory: &Path) -> io::Result<String> {
+    let stamp = match stamp(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return stamp_in_namespace(directory);
+        }
+        result => result?,
+    };
+    Ok(stamp.to_string())
+}
+
+/// Owners are left out, because their numbers depend on the namespace of the one who looks: changing an owner changes
+/// the time, too. So are numbers of inodes, which some file systems make up.
+pub(super) fn stamp(directory: &Path) -> io::Result<Digest> {
+    let mut hasher = Hasher::new("vmfab unpacked layer v1");
+    add(&mut hasher, &fs::symlink_metadata(directory)?);
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            entries.push((entry.file_name(), entry.metadata()?));
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        hasher.update_u64(entries.len() as u64);
+        for (name, meta) in entries {
+            hasher.update_field(name.as_bytes());
+            add(&mut hasher, &meta);
+            if meta.is_dir() {
+                pending.push(directory.join(name));
+            }
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn add(hasher: &mut Hasher, meta: &fs::Metadata) {
+    // The size of a directory is the file system's affair.
+    let size = if meta.is_dir() { 0 } else { meta.size() };
+    let numbers = [
+        u64::from(meta.mode()),
+        size,
+        meta.ctime().cast_unsigned(),
+        meta.ctime_nsec().cast_unsigned(),
+    ];
+    for number in numbers {
+        hasher.update_u64(number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
-    use crate::digest::Hasher;
 
     #[test]
     fn what_is_used_is_not_removed() {
@@ -172,5 +277,77 @@ mod tests {
         drop(held);
         assert!(cache.remove(&layers[1]).unwrap());
         assert_eq!(cache.layers(), []);
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_is_not_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let home = Home::at(home.path());
+        let id = ObjectId::new(Hasher::new("layer").finish());
+        // Another process knows nothing.
+        let cache = || LayerCache::new(&home);
+        fs::create_dir_all(cache().directory()).unwrap();
+        let _held = cache().hold(&id).unwrap();
+        let put = || {
+            let tree = cache().directory().join("tree");
+            fs::create_dir_all(tree.join("a/b")).unwrap();
+            fs::write(tree.join("a/b/file"), "content").unwrap();
+            fs::write(tree.join("other"), "").unwrap();
+            cache().put(&id, &tree).unwrap();
+            assert!(cache().is_whole(&id));
+            cache().path(&id)
+        };
+        assert!(!cache().is_whole(&id));
+        let path = put();
+        let chmod =
+            |path: PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        let owner = fs::metadata(&path).unwrap().uid();
+        let xattr = |path: PathBuf| {
+            rustix::fs::setxattr(path, "user.x", b"1", rustix::fs::XattrFlags::empty())
+        };
+        let changes: [&dyn Fn(); 8] = [
+            &|| chmod(path.join("a/b/file"), 0o600).unwrap(),
+            &|| chmod(path.clone(), 0o700).unwrap(),
+            &|| std::os::unix::fs::chown(path.join("a"), Some(owner), None).unwrap(),
+            // With the old length and the old times.
+            &|| {
+                let file = path.join("a/b/file");
+                let before = fs::metadata(&file).unwrap().modified().unwrap();
+                fs::write(&file, "CONTENT").unwrap();
+                File::options()
+                    .write(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_modified(before)
+                    .unwrap();
+            },
+            &|| fs::remove_file(path.join("other")).unwrap(),
+            &|| fs::rename(path.join("other"), path.join("another")).unwrap(),
+            &|| xattr(path.join("a/b/file")).unwrap(),
+            // A copy with all that a program can copy.
+            &|| {
+                let copy = path.with_extension("copy");
+                let mut cp = std::process::Command::new("cp");
+                assert!(
+                    cp.arg("-a")
+                        .args([&path, &copy])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
+                fs::remove_dir_all(&path).unwrap();
+                fs::rename(&copy, &path).unwrap();
+            },
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            // The clock of the kernel's times ticks every few milliseconds.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            change();
+            assert!(!cache().is_whole(&id), "change {number}");
+            put();
+        }
+        // A note of an earlier version says nothing.
+        fs::write(cache().mark(&id), "").unwrap();
+        assert!(!cache().is_whole(&id));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::LayerCache;
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
-use super::worker::{REMOVE_ARGUMENT, WORKER_ARGUMENT};
+use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::host::Home;
@@ -153,11 +153,10 @@ impl Sandbox {
         self.work(scratch, layers, tasks, Some(pack), step)?;
         let layer = self.store.adopt(archive).map_err(BuildError::other)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
-        let unpacked = self.layer_cache.path(&layer.id);
-        if let Ok(_held) = self.layer_cache.hold(&layer.id)
-            && !unpacked.exists()
-        {
-            let _ = fs::rename(scratch.path().join("upper"), unpacked);
+        if let Ok(_held) = self.layer_cache.hold(&layer.id) {
+            let _ = self
+                .layer_cache
+                .put(&layer.id, &scratch.path().join("upper"));
         }
         Ok(layer)
     }
@@ -195,24 +194,59 @@ impl Sandbox {
         pack: Option<Pack>,
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
-        let scratch = scratch.path().to_owned();
         let mut sources = Vec::new();
         let mut held = Vec::new();
+        let mut missing = Vec::new();
         for layer in layers {
             let directory = self.layer_cache.path(&layer.id);
             let hold = self.layer_cache.hold(&layer.id);
             held.push(hold.map_err(BuildError::io("hold", &directory))?);
-            let archive = if directory.exists() {
-                None
-            } else {
-                let archive = scratch.join(format!("{}.tar", layer.id));
-                self.write_object(layer, &archive)?;
-                Some(archive)
-            };
-            sources.push(LayerSource { directory, archive });
+            if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
+                missing.push(*layer);
+            }
+            sources.push(LayerSource {
+                directory,
+                archive: None,
+            });
         }
+        if !missing.is_empty() {
+            self.unpack(&missing, step)?;
+        }
+        self.request(scratch, sources, tasks, pack, step)
+    }
+
+    /// Unpacks layers, which are held, into the cache.
+    fn unpack(&self, layers: &[ObjectRef], step: &BuildRequest<'_>) -> Result<(), BuildError> {
+        let scratch = self.scratch()?;
+        let mut sources = Vec::new();
+        for layer in layers {
+            let archive = scratch.path().join(format!("{}.tar", layer.id));
+            self.write_object(layer, &archive)?;
+            sources.push(LayerSource {
+                directory: scratch.path().join(layer.id.to_string()),
+                archive: Some(archive),
+            });
+        }
+        self.request(&scratch, sources, Vec::new(), None, step)?;
+        for layer in layers {
+            let unpacked = scratch.path().join(layer.id.to_string());
+            let put = self.layer_cache.put(&layer.id, &unpacked);
+            put.map_err(BuildError::io("keep", &unpacked))?;
+        }
+        Ok(())
+    }
+
+    /// Has a worker do something.
+    fn request(
+        &self,
+        scratch: &Scratch,
+        sources: Vec<LayerSource>,
+        tasks: Vec<Task>,
+        pack: Option<Pack>,
+        step: &BuildRequest<'_>,
+    ) -> Result<(), BuildError> {
         let request = Request {
-            scratch,
+            scratch: scratch.path().to_owned(),
             layers: sources,
             tasks,
             pack,
@@ -234,7 +268,6 @@ impl Sandbox {
             step.interrupt,
         )
         .map_err(BuildError::io("start a worker, logging to", step.log))?;
-        drop(held);
         if finished.end == End::Interrupted {
             return Err(BuildError::Interrupted);
         }
@@ -282,6 +315,20 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(_) => remove_in_namespace(path),
         Ok(()) => Ok(()),
+    }
+}
+
+/// The stamp of a directory (see `cache`) that this process may not read all of.
+pub(super) fn stamp_in_namespace(path: &Path) -> io::Result<String> {
+    let output = std::process::Command::new("/proc/self/exe")
+        .args([WORKER_ARGUMENT, STAMP_ARGUMENT])
+        .arg(path)
+        .stdin(std::process::Stdio::null())
+        .output()?;
+    if output.status.success() {
+        String::from_utf8(output.stdout).map_err(io::Error::other)
+    } else {
+        Err(io::Error::other("not read"))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::overlay::Overlay;
 use super::request::{LayerSource, Outcome, Request};
 use super::tasks::Tasks;
-use super::{edit, identity, layer, namespace};
+use super::{cache, edit, identity, layer, namespace};
 
 /// The hidden first argument that makes this program a worker.
 pub const WORKER_ARGUMENT: &str = "__worker";
@@ -21,6 +21,8 @@ pub(super) const EDIT_ARGUMENT: &str = "edit";
 const ATTACHED_ARGUMENT: &str = "attached";
 /// The second argument of the process that removes a directory, which is the third.
 pub(super) const REMOVE_ARGUMENT: &str = "remove";
+/// The second argument of the process that prints the stamp of a directory, which is the third.
+pub(super) const STAMP_ARGUMENT: &str = "stamp";
 
 /// Why a worker stopped.
 #[derive(Debug)]
@@ -79,6 +81,22 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
+        };
+    }
+    if let [first, path] = arguments
+        && first == STAMP_ARGUMENT
+    {
+        let stamp = namespace::enter()
+            .is_ok()
+            .then(|| cache::stamp(Path::new(path)));
+        return match stamp {
+            Some(Ok(stamp))
+                if io::Write::write_all(&mut io::stdout(), stamp.to_string().as_bytes())
+                    .is_ok() =>
+            {
+                ExitCode::SUCCESS
+            }
+            _ => ExitCode::FAILURE,
         };
     }
     let mut input = Vec::new();
@@ -156,7 +174,7 @@ fn work(request: &Request) -> Result<(), WorkerError> {
         .map_or(0, |since| since.as_secs().cast_signed() - 1);
     let mut directories = Vec::new();
     for source in &request.layers {
-        unpack_once(source, &request.scratch)?;
+        unpack(source)?;
         // Overlayfs refuses one directory twice, as of two steps that changed nothing. The upper of
         // two equal layers hides all of the lower one.
         directories.retain(|directory| *directory != source.directory);
@@ -185,19 +203,12 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Unpacks a layer in the scratch directory and renames it. When another process was faster, its
-/// copy is taken.
-fn unpack_once(source: &LayerSource, scratch: &Path) -> Result<(), WorkerError> {
+/// Unpacks a layer that is not unpacked yet.
+fn unpack(source: &LayerSource) -> Result<(), WorkerError> {
     let Some(archive) = &source.archive else {
         return Ok(());
     };
-    let temporary = scratch.join("unpacked");
-    let result = layer::unpack(archive, &temporary)
-        .and_then(|()| std::fs::rename(&temporary, &source.directory));
-    if result.is_err() && source.directory.exists() {
-        return std::fs::remove_dir_all(&temporary).map_err(WorkerError::io("remove a layer"));
-    }
-    result
+    layer::unpack(archive, &source.directory)
         .and_then(|()| std::fs::remove_file(archive))
         .map_err(WorkerError::io(format!("unpack {}", archive.display())))
 }

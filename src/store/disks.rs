@@ -1,9 +1,11 @@
 //! The cache of disks: objects that are kept as sparse files, for QEMU and qemu-img.
 //!
-//! The cache of disks holds, for the object `ID`, the file `ID` and beside it `ID.state`: when the text of
-//! that is `synced`, the file was forced to disk; otherwise it is the id of the boot of the host in which the file was made,
-//! and after another boot the file is made anew, because it may be torn. The time of change of `ID.state` is
-//! that of the last use.
+//! The cache of disks holds, for the object `ID`, the file `ID` and beside it `ID.state`, two words. When the first
+//! one is `synced`, the file was forced to disk; otherwise it is the id of the boot of the host in which the file was
+//! made, and after another boot the file is made anew, because it may be torn. The second one is a stamp of the file:
+//! its length and the time at which the kernel last saw it change. No program can set that time, so a copy, a restored
+//! backup or a changed file has another stamp, and is made anew. The time of change of `ID.state` is that of the last
+//! use.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,6 +21,8 @@ use crate::digest::{ObjectId, ObjectRef};
 
 /// After this time the host has written a file to disk by itself, and forcing it costs nothing.
 const WRITTEN: Duration = Duration::from_secs(60);
+/// The note of a file that was forced to disk.
+const SYNCED: &str = "synced";
 
 /// A disk in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,11 +197,28 @@ impl CachedDisk {
     }
 
     fn is_whole(&self) -> bool {
-        let Ok(state) = fs::read_to_string(&self.state) else {
+        let Some((written, stamp)) = self.noted() else {
             return false;
         };
-        let trusted = state == "synced" || (!state.is_empty() && state == boot_id());
-        trusted && self.path.exists()
+        let written = written == SYNCED || (!written.is_empty() && written == boot_id());
+        written && self.stamp().is_ok_and(|found| found == stamp)
+    }
+
+    /// What the file beside it says: since when it is written, and its stamp.
+    fn noted(&self) -> Option<(String, String)> {
+        let state = fs::read_to_string(&self.state).ok()?;
+        let (written, stamp) = state.split_once(' ')?;
+        Some((written.to_owned(), stamp.to_owned()))
+    }
+
+    fn stamp(&self) -> std::io::Result<String> {
+        let meta = fs::symlink_metadata(&self.path)?;
+        Ok(format!(
+            "{}:{}.{:09}",
+            meta.len(),
+            meta.ctime(),
+            meta.ctime_nsec()
+        ))
     }
 
     /// Notes the use; forces the file to disk when that is cheap by now.
@@ -208,17 +229,20 @@ impl CachedDisk {
             .ok()
             .and_then(|made| now.duration_since(made).ok());
         if age.is_some_and(|age| age > WRITTEN)
-            && fs::read_to_string(&self.state).is_ok_and(|state| state != "synced")
+            && self.noted().is_some_and(|(written, _)| written != SYNCED)
             && File::open(&self.path).is_ok_and(|file| file.sync_all().is_ok())
         {
-            let _ = self.set_state("synced");
+            let _ = self.set_state(SYNCED);
         }
         if let Ok(state) = File::options().write(true).open(&self.state) {
             let _ = state.set_modified(now);
         }
     }
 
-    fn set_state(&self, state: &str) -> Result<(), StoreError> {
+    /// Notes since when the file is written, and its stamp.
+    fn set_state(&self, written: &str) -> Result<(), StoreError> {
+        let stamp = self.stamp().map_err(io_error("look at", &self.path))?;
+        let state = format!("{written} {stamp}");
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
             .prefix("state-")

@@ -161,3 +161,74 @@ fn a_container_alone_does_not_boot() {
     assert!(said.contains("no kernel in /boot, and no init"), "{said}");
     assert!(said.contains("systemd-sysv"), "{said}");
 }
+
+/// A tree with what a careless copy loses.
+fn special() -> Vec<u8> {
+    let mut archive = ::tar::Builder::new(Vec::new());
+    for (name, mode, owner) in [
+        ("special", 0o4755, 0),
+        ("open/", 0o1777, 0),
+        ("owned", 0o640, 7),
+    ] {
+        let mut header = ::tar::Header::new_gnu();
+        if name.ends_with('/') {
+            header.set_entry_type(::tar::EntryType::Directory);
+        }
+        header.set_size(0);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_mtime(1_000_000_000);
+        archive.append_data(&mut header, name, &b""[..]).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn an_unpacked_layer_that_was_copied_or_changed_is_unpacked_again() {
+    let bench = Bench::new();
+    let sh = fs::read(busybox()).unwrap();
+    let layers = [
+        Layer::new("", &tar(&[("bin/busybox", &sh), ("bin/sh", &sh)])),
+        Layer::new("", &special()),
+    ];
+    bench.image(&layers, json!({}));
+    let build = |number: usize| {
+        bench.recipe(&format!(
+            "run \"busybox stat -c '%n %a %u %g' /special /open /owned >/found; busybox cat /found # {number}\"
+             file \"/boot/vmlinuz\" {{ content \"no kernel\" }}"
+        ));
+        let built = bench.build().succeeds();
+        let found = ["/special 4755 0 0", "/open 1777 0 0", "/owned 640 7 7"];
+        assert!(built.output().ends_with(&found), "{:?}", built.output());
+        built
+    };
+    let home = bench.path("home");
+    let first = build(0);
+    let in_cache = |script: &str| {
+        let mut sh = tool("sh", "dash");
+        sh.args(["-ec", script]).current_dir(&home);
+        Ran::of(&mut sh).ends_with(0);
+    };
+    let changes = [
+        // A home that was copied without attributes, as a backup that nobody looked at.
+        "cp -r . ../copy; rm -rf ../home/*; mv ../copy/* .; rmdir ../copy",
+        "cp -a cache/layers cache/copy; rm -rf cache/layers; mv cache/copy cache/layers",
+        "chmod 755 cache/layers/*/*/special",
+        "find cache/layers -name open -exec chmod 755 {} +",
+        // With the old time.
+        "for f in cache/layers/*/*/special; do touch -r $f time; echo x >$f; chmod 4755 $f; touch -r time $f; done",
+        // Half a tree.
+        "rm cache/layers/*/*/owned",
+    ];
+    let mut images = vec![first.image().to_owned()];
+    for (index, change) in changes.iter().enumerate() {
+        in_cache(change);
+        images.push(build(index + 1).image().to_owned());
+    }
+    // What these builds made is what a build makes that begins with nothing.
+    in_cache("rm -rf cache store");
+    for (index, image) in images.iter().enumerate() {
+        assert_eq!(build(index).image(), image, "{index}");
+    }
+}
