@@ -15,6 +15,7 @@
 //! | 0 | [`digest`] | ids and hashing |
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
+//! | 0 | [`limits`] | how much recipes, images, registries and servers may take |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
 //! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
@@ -51,6 +52,7 @@ pub mod guest;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod limits;
 pub mod lock;
 pub mod machine;
 pub mod ops;

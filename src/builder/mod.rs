@@ -32,7 +32,7 @@ pub(crate) use fetch::fetch_unknown;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
 use crate::digest::{Digest, ObjectId};
@@ -132,6 +132,7 @@ impl All {
                 fetcher,
                 blobs,
                 registries,
+                rooms: Mutex::default(),
             },
             transform: transform::Transform {
                 sandbox: sandbox.clone(),

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blob;
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
+use crate::limits;
 use crate::plan::BlobPlace;
 use crate::registry::Registries;
 use crate::source::{Fetched, Fetcher, Outcome, TakeError, Taker};
 use crate::store::{ActionResult, ObjectWriter, Store, StoreError};
+use crate::text::shown_size;
 
-/// What any layer may have decompressed, in bytes.
-const ALWAYS: u64 = 1 << 30;
-/// How many times the size of its blob a layer may have beyond that. Files of programs are compressed to a third, disks
-/// that are mostly empty to a hundredth.
+/// How many times the size of its blobs an image may have decompressed, when that is more than the limit `image-size`.
+/// Files of programs are compressed to a third, disks that are mostly empty to a hundredth.
 const RATIO: u64 = 256;
 /// The first bytes that tell how a blob is compressed.
 const MARK: usize = 6;
@@ -27,6 +28,42 @@ pub(super) struct OciLayer {
     pub(super) registries: Registries,
     /// Where layers can be had, by the digest of their tar.
     pub(super) blobs: BTreeMap<String, BlobPlace>,
+    /// What is left for the layers of each repository that this build unpacks.
+    pub(super) rooms: Mutex<BTreeMap<String, Arc<Room>>>,
+}
+
+/// How many bytes the layers of an image may unpack to, together: many small layers are as bad as a large one.
+pub(super) struct Room {
+    limit: u64,
+    left: AtomicU64,
+}
+
+impl Room {
+    fn take(&self, bytes: u64) -> Result<(), TooLarge> {
+        let less = |left: u64| left.checked_sub(bytes);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.map(drop).map_err(|_| TooLarge)
+    }
+}
+
+impl OciLayer {
+    fn room(&self, place: &BlobPlace) -> Arc<Room> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = rooms.entry(place.repository.clone()).or_insert_with(|| {
+            let layers = self.blobs.values();
+            let own = layers.filter(|other| other.repository == place.repository);
+            let compressed = own.fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+            let limit = self.registries.limits().image_size;
+            let limit = limit.max(compressed.saturating_mul(RATIO));
+            Arc::new(Room {
+                limit,
+                left: AtomicU64::new(limit),
+            })
+        });
+        Arc::clone(room)
+    }
 }
 
 impl Builder for OciLayer {
@@ -39,7 +76,7 @@ impl Builder for OciLayer {
         let mut taker = Unpacking {
             store: &self.store,
             expected: params.diff_id.parse().map_err(BuildError::other)?,
-            limit: ALWAYS.max(place.size.saturating_mul(RATIO)),
+            room: self.room(place),
             head: Vec::new(),
             stream: None,
             problem: None,
@@ -95,8 +132,8 @@ impl fmt::Display for Problem {
             Self::TooLarge(limit) => {
                 write!(
                     f,
-                    "is more than {} MiB when it is decompressed",
-                    limit >> 20
+                    "makes more than {} of the image when it is decompressed",
+                    shown_size(*limit)
                 )
             }
             Self::DiffId { expected, found } => write!(
@@ -110,9 +147,11 @@ impl fmt::Display for Problem {
 impl Problem {
     fn help(&self) -> Vec<String> {
         vec![match self {
-            Self::TooLarge(_) => format!(
-                "a layer may have {} MiB, or {RATIO} times the size of its blob; this one is no root file system",
-                ALWAYS >> 20
+            Self::TooLarge(limit) => format!(
+                "the layers of an image may have {} together, and {RATIO} times the size of their blobs; when this is \
+                 what you want, {}",
+                shown_size(*limit),
+                limits::raise("image-size", &format!("\"{}\"", shown_size(limit.saturating_mul(16))))
             ),
             _ => "the image was pushed wrongly: nothing of the layer was kept; push it again, or use another version"
                 .to_owned(),
@@ -124,7 +163,7 @@ impl Problem {
 struct Unpacking<'a> {
     store: &'a Store,
     expected: Checksum,
-    limit: u64,
+    room: Arc<Room>,
     /// The first bytes, until there are enough to tell how they are compressed.
     head: Vec<u8>,
     stream: Option<Stream>,
@@ -192,10 +231,21 @@ enum Begin {
 
 /// The tar as it goes into the store.
 struct Tar {
-    writer: ObjectWriter,
+    /// Until it is finished.
+    writer: Option<ObjectWriter>,
     hasher: ChecksumHasher,
     size: u64,
-    limit: u64,
+    room: Arc<Room>,
+    /// Whether it stays: one that is dropped gives back what it took.
+    kept: bool,
+}
+
+impl Drop for Tar {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.room.left.fetch_add(self.size, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The tar has more bytes than it may have.
@@ -205,12 +255,13 @@ struct TooLarge;
 
 impl Write for Tar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.size += bytes.len() as u64;
-        if self.size > self.limit {
-            return Err(io::Error::other(TooLarge));
-        }
+        let length = bytes.len() as u64;
+        self.room.take(length).map_err(io::Error::other)?;
+        self.size += length;
         self.hasher.update(bytes);
-        self.writer.write_all(bytes)?;
+        if let Some(writer) = &mut self.writer {
+            writer.write_all(bytes)?;
+        }
         Ok(bytes.len())
     }
 
@@ -223,10 +274,11 @@ impl Unpacking<'_> {
     /// Decides about the compression by the bytes so far.
     fn begin(&mut self) -> Result<(), TakeError> {
         let tar = Tar {
-            writer: self.store.writer()?,
+            writer: Some(self.store.writer()?),
             hasher: ChecksumHasher::new(Algorithm::Sha256),
             size: 0,
-            limit: self.limit,
+            room: Arc::clone(&self.room),
+            kept: false,
         };
         let head = std::mem::take(&mut self.head);
         match Stream::new(&head, tar) {
@@ -259,7 +311,7 @@ impl Unpacking<'_> {
             Err(error) => error,
         };
         self.problem = Some(match error.downcast::<TooLarge>() {
-            Ok(_) => Problem::TooLarge(self.limit),
+            Ok(_) => Problem::TooLarge(self.room.limit),
             Err(error) => Problem::Damaged { format, error },
         });
         Ok(())
@@ -295,17 +347,21 @@ impl Taker for Unpacking<'_> {
             return Ok(());
         };
         let name = stream.name();
-        let tar = match stream.finish() {
+        let mut tar = match stream.finish() {
             Ok(tar) => tar,
             Err(error) => return self.wrong(name, error),
         };
-        let found = tar.hasher.finish();
+        let found = tar.hasher.clone().finish();
         if found != self.expected {
             let expected = self.expected.clone();
             self.problem = Some(Problem::DiffId { expected, found });
             return Ok(());
         }
-        let object = tar.writer.finish()?;
+        tar.kept = true;
+        let Some(writer) = tar.writer.take() else {
+            return Ok(());
+        };
+        let object = writer.finish()?;
         self.outputs.insert("blob".to_owned(), object);
         // Now, for after this the download is forgotten: a process that dies would leave nothing.
         let outputs = self.outputs.clone();

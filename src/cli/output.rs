@@ -19,7 +19,9 @@ pub(super) fn write(text: &str) -> Result<(), CliError> {
 
 /// Writes `value` as indented JSON.
 pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), CliError> {
-    write_text(serde_json::to_string_pretty(value).map_err(not_json)?)
+    write_text(ascii_controls(
+        serde_json::to_string_pretty(value).map_err(not_json)?,
+    ))
 }
 
 /// Writes `value` as one line of JSON, the last one of a stream of events.
@@ -29,7 +31,9 @@ pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), CliError>
     enum Last<'a, T> {
         Result(&'a T),
     }
-    write_text(serde_json::to_string(&Last::Result(value)).map_err(not_json)?)
+    write_text(ascii_controls(
+        serde_json::to_string(&Last::Result(value)).map_err(not_json)?,
+    ))
 }
 
 fn not_json(error: serde_json::Error) -> CliError {
@@ -104,12 +108,67 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-/// A line of a program's output without what could move the cursor or change colours.
+/// A line of a program's output without what could move the cursor, change colours or turn the order of letters.
 pub(super) fn clean(line: &str) -> String {
     console::strip_ansi_codes(line)
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_harmful(c) { ' ' } else { c })
         .collect()
+}
+
+/// Whether a terminal does something else with a character than showing it.
+fn is_harmful(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
+/// What a command prints for people: names in it may be those of others, so nothing but the styles of this program
+/// reaches a terminal.
+pub(super) fn printable(text: &str, styled: bool) -> String {
+    let mut done = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_harmful) {
+        done.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let style = STYLES
+            .iter()
+            .find(|style| styled && rest.starts_with(**style));
+        let first = rest.chars().next().unwrap_or_default();
+        match (style, first) {
+            (Some(style), _) => done.push_str(style),
+            (None, '\n' | '\t') => done.push(first),
+            (None, _) => done.push('\u{fffd}'),
+        }
+        rest = &rest[style.map_or(first.len_utf8(), |style| style.len())..];
+    }
+    done + rest
+}
+
+/// The styles of what commands print: bold, dim, red, green, yellow and cyan, and their end.
+const STYLES: [&str; 7] = [
+    "\u{1b}[0m",
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[36m",
+];
+
+/// JSON in which the control characters that it takes as they are (from U+007F on) are escaped too.
+pub(super) fn ascii_controls(json: String) -> String {
+    if !json.contains(|c| is_harmful(c) && c > '\u{7e}') {
+        return json;
+    }
+    let mut done = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            _ if is_harmful(c) && c > '\u{7e}' => done += &format!("\\u{:04x}", u32::from(c)),
+            _ => done.push(c),
+        }
+    }
+    done
 }
 
 /// Text that others may have written, of several lines, without what could move the cursor or change colours.
@@ -140,6 +199,22 @@ mod tests {
         assert_eq!(
             texts,
             "0 ms, 12 ms, 1.0 s, 7.1 s, 99.9 s, 2 min 5 s, 2 h 30 min"
+        );
+    }
+
+    #[test]
+    fn only_own_styles_reach_a_terminal() {
+        let text =
+            "\u{1b}[32mok\u{1b}[0m\ta\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}2Jb\u{202e}c\n\r\u{1b}[8md";
+        let shown = "\u{1b}[32mok\u{1b}[0m\ta\u{fffd}[2J\u{fffd}]0;x\u{fffd}\u{fffd}2Jb\u{fffd}c\n\u{fffd}\u{fffd}[8md";
+        assert_eq!(printable(text, true), shown);
+        assert!(!printable(text, false).contains('\u{1b}'));
+        let json = serde_json::to_string("a\u{9b}2J\u{7f}\u{202e}\u{e9}").unwrap();
+        let escaped = ascii_controls(json);
+        assert_eq!(escaped, "\"a\\u009b2J\\u007f\\u202e\u{e9}\"");
+        assert_eq!(
+            serde_json::from_str::<String>(&escaped).unwrap(),
+            "a\u{9b}2J\u{7f}\u{202e}\u{e9}"
         );
     }
 

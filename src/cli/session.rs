@@ -93,8 +93,14 @@ impl Session {
         if self.json() {
             output::write_json(value)
         } else {
-            output::write_text(human(value))
+            output::write_text(self.printable(human(value)))
         }
+    }
+
+    /// A text for people, whoever wrote the names in it.
+    fn printable(&self, text: impl Display) -> String {
+        let styled = self.options.color.decide(&Term::stdout());
+        output::printable(&text.to_string(), styled)
     }
 
     /// Prints the result of a command that streams events: with `--json` as the last line of the
@@ -108,8 +114,8 @@ impl Session {
         self.end_progress();
         match (self.json(), self.quiet()) {
             (true, _) => output::write_result_line(value),
-            (false, true) => output::write_text(brief(value)),
-            (false, false) => output::write_text(human(value)),
+            (false, true) => output::write_text(self.printable(brief(value))),
+            (false, false) => output::write_text(self.printable(human(value))),
         }
     }
 

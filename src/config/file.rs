@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 use miette::{NamedSource, SourceSpan};
 
 use super::{CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
-use crate::text::{Problem, Problems, Source, Span, closest, enumerate, syntax};
+use crate::limits::Limits;
+use crate::text::kdl::{self, Bounds, Document, Entry, Node, Value};
+use crate::text::{Problem, Problems, Source, Span, closest, enumerate, size};
 
 /// What a kind of node takes.
 struct Shape {
@@ -19,7 +20,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 6] = [
+const SHAPES: [Shape; 7] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -56,6 +57,12 @@ const SHAPES: [Shape; 6] = [
         properties: &["push", "mode"],
         example: "cache \"ghcr.io/me/cache\" push=#true mode=\"max\"",
     },
+    Shape {
+        name: "limits",
+        arguments: &[],
+        properties: &["recipe-size", "image-steps", "image-size", "least-speed"],
+        example: "limits recipe-size=\"8M\" image-steps=2000 image-size=\"16G\" least-speed=0",
+    },
 ];
 
 pub(super) fn parse(
@@ -73,11 +80,9 @@ pub(super) fn parse(
         problems: Vec::new(),
     };
     let mut config = Config::default();
-    match KdlDocument::parse_v2(text) {
+    match kdl::parse(&reader.source, Bounds::WRITTEN, "the configuration is") {
         Ok(document) => reader.document(&document, &mut config),
-        Err(error) => {
-            reader.problems = syntax::problems(&reader.source, error, "the configuration is");
-        }
+        Err(problems) => reader.problems = problems,
     }
     if reader.problems.is_empty() {
         Ok(config)
@@ -95,7 +100,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn document(&mut self, document: &KdlDocument, config: &mut Config) {
+    fn document(&mut self, document: &Document, config: &mut Config) {
         let mut seen: Vec<&str> = Vec::new();
         for node in document.nodes() {
             let name = node.name().value();
@@ -109,7 +114,7 @@ impl Reader<'_> {
                 self.report(node.name().span(), message, "unknown", help);
                 continue;
             };
-            if ["downloads", "recipes"].contains(&name) && seen.contains(&name) {
+            if ["downloads", "recipes", "limits"].contains(&name) && seen.contains(&name) {
                 let message = format!("\"{name}\" is there twice");
                 let help = "remove one of them".to_owned();
                 self.report(node.name().span(), message, "set before", help);
@@ -120,7 +125,7 @@ impl Reader<'_> {
             };
             match (name, arguments.as_slice()) {
                 ("mirror", [from, to]) => {
-                    let only = self.property(node, "only", "#true or #false", KdlValue::as_bool);
+                    let only = self.property(node, "only", "#true or #false", Value::as_bool);
                     match Mirror::new(from, to, only.unwrap_or(false)) {
                         Ok(mirror) => config.mirrors.push(mirror),
                         Err(error) => {
@@ -141,14 +146,29 @@ impl Reader<'_> {
                     config.certificate_authorities.push(file);
                 }
                 ("registry", [host]) => self.registry(node, host, config),
+                ("limits", []) => self.limits(node, &mut config.limits),
                 ("cache", [repository]) => self.cache(node, repository, config),
                 _ => {}
             }
         }
     }
 
-    fn registry(&mut self, node: &KdlNode, host: &str, config: &mut Config) {
-        let mut flag = |name| self.property(node, name, "#true or #false", KdlValue::as_bool);
+    fn limits(&mut self, node: &Node, limits: &mut Limits) {
+        let mut set = |name, limit: &mut u64| {
+            let wanted = "\"1G\" or another size";
+            let read = |value: &Value| size(value.as_string()?);
+            *limit = self.property(node, name, wanted, read).unwrap_or(*limit);
+        };
+        set("recipe-size", &mut limits.recipe_size);
+        set("image-size", &mut limits.image_size);
+        let steps = self.number(node, "image-steps", 1, 1_000_000);
+        limits.image_steps = steps.unwrap_or(limits.image_steps);
+        let speed = self.number(node, "least-speed", 0, 1 << 30);
+        limits.least_speed = speed.map_or(limits.least_speed, u64::from);
+    }
+
+    fn registry(&mut self, node: &Node, host: &str, config: &mut Config) {
+        let mut flag = |name| self.property(node, name, "#true or #false", Value::as_bool);
         let mut registry = Registry {
             plain_http: flag("plain-http").unwrap_or(false),
             insecure: flag("insecure").unwrap_or(false),
@@ -175,9 +195,9 @@ impl Reader<'_> {
         config.registries.insert(host.to_owned(), registry);
     }
 
-    fn cache(&mut self, node: &KdlNode, repository: &str, config: &mut Config) {
+    fn cache(&mut self, node: &Node, repository: &str, config: &mut Config) {
         let argument = node.entries().iter().find(|entry| entry.name().is_none());
-        let span = argument.map_or(node.span(), KdlEntry::span);
+        let span = argument.map_or(node.span(), Entry::span);
         if repository == NONE {
             let message = "\"none\" is no repository".to_owned();
             let help = "leave the node out".to_owned();
@@ -186,11 +206,11 @@ impl Reader<'_> {
             let help = "a cache is a repository, such as ghcr.io/me/cache".to_owned();
             self.report(span, reason, "wrong value", help);
         }
-        let push = self.property(node, "push", "#true or #false", KdlValue::as_bool);
+        let push = self.property(node, "push", "#true or #false", Value::as_bool);
         let mode = self.property(node, "mode", "\"min\" or \"max\"", |value| {
             value.as_string()?.parse::<CacheMode>().ok()
         });
-        let entry = |name| node.entry(name).map_or(node.span(), KdlEntry::span);
+        let entry = |name| node.entry(name).map_or(node.span(), Entry::span);
         if node.entry("mode").is_some() && push == Some(false)
             || node.entry("mode").is_some() && node.entry("push").is_none()
         {
@@ -211,7 +231,7 @@ impl Reader<'_> {
     }
 
     /// The arguments of a node, when they are those of its shape. Everything else in it is checked.
-    fn checked(&mut self, node: &KdlNode, shape: &Shape) -> Option<Vec<String>> {
+    fn checked(&mut self, node: &Node, shape: &Shape) -> Option<Vec<String>> {
         let before = self.problems.len();
         let example = || format!("for example: {}", shape.example);
         let mut arguments = Vec::new();
@@ -219,7 +239,7 @@ impl Reader<'_> {
         for entry in node.entries() {
             let Some(key) = entry.name().map(|key| (key.value(), key.span())) else {
                 match entry.value() {
-                    KdlValue::String(text) if !text.is_empty() => arguments.push((text, entry)),
+                    Value::String(text) if !text.is_empty() => arguments.push((text, entry)),
                     _ => {
                         let message = format!("an argument of \"{}\" must be a string", shape.name);
                         self.report(entry.span(), message, "wrong value", example());
@@ -270,12 +290,12 @@ impl Reader<'_> {
 
     fn property<'n, T>(
         &mut self,
-        node: &'n KdlNode,
+        node: &'n Node,
         name: &str,
         wanted: &str,
-        value: impl Fn(&'n KdlValue) -> Option<T>,
+        value: impl Fn(&'n Value) -> Option<T>,
     ) -> Option<T> {
-        let entry: &KdlEntry = node.entry(name)?;
+        let entry: &Entry = node.entry(name)?;
         let got = value(entry.value());
         if got.is_none() {
             let help = format!(
@@ -292,7 +312,7 @@ impl Reader<'_> {
         got
     }
 
-    fn number(&mut self, node: &KdlNode, name: &str, least: u32, most: u32) -> Option<u32> {
+    fn number(&mut self, node: &Node, name: &str, least: u32, most: u32) -> Option<u32> {
         let wanted = format!("{least} to {most}");
         self.property(node, name, &wanted, |value| {
             let number = u32::try_from(value.as_integer()?).ok()?;
@@ -383,6 +403,7 @@ cache "a/b" "c/d" from=#true
             certificate-authority "/ca.pem"
             registry "registry.example:5000" insecure=#true ca="~/ca.pem"
             registry "localhost" plain-http=#true
+            limits image-steps=5000 image-size="20G" least-speed=0
             "#,
         )
         .unwrap();
@@ -421,6 +442,12 @@ cache "a/b" "c/d" from=#true
                 ]
                 .into(),
                 cache: CacheSettings::default(),
+                limits: Limits {
+                    image_steps: 5000,
+                    image_size: 20 << 30,
+                    least_speed: 0,
+                    ..Limits::default()
+                },
             }
         );
         assert_eq!(read("").unwrap(), Config::default());
@@ -473,7 +500,7 @@ nonsense
         "insecure" must be #true or #false [insecure="yes"] write insecure=#true
         "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
         the registry "a.org" is there twice [registry "a.org"] remove one of them
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry and cache
+        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry, cache and limits
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

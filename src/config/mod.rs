@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 pub use mirror::{Mirror, ParseMirrorError};
 
+use crate::host::files;
+use crate::limits::Limits;
 use crate::text::Problems;
 
 /// What the user set.
@@ -33,6 +35,8 @@ pub struct Config {
     pub registries: BTreeMap<String, Registry>,
     /// Build caches, unless the command line says otherwise.
     pub cache: CacheSettings,
+    /// How much recipes, images and servers may take.
+    pub limits: Limits,
 }
 
 /// How a registry is reached.
@@ -59,6 +63,7 @@ impl Default for Config {
             certificate_authorities: Vec::new(),
             registries: BTreeMap::new(),
             cache: CacheSettings::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -123,7 +128,7 @@ impl Config {
         let must_exist = named.is_some();
         let mut config = Self::default();
         if let Some(path) = named.or_else(usual) {
-            match std::fs::read_to_string(&path) {
+            match files::read_text(&path, Limits::default().recipe_size) {
                 Ok(text) => {
                     config = Self::parse(&path, &text, home.as_deref(), check)
                         .map_err(ConfigError::Wrong)?;

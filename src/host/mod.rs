@@ -1,6 +1,7 @@
 //! This host: its directories, the programs that vmfab calls, its child processes and the user's
 //! Ctrl-C.
 
+pub mod files;
 mod home;
 mod interrupt;
 pub mod process;

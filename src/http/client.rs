@@ -12,12 +12,13 @@ use ureq::http::header::{AUTHORIZATION, COOKIE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ureq::{Agent, SendBody};
 
-use super::body::{self, Body, Part};
-use super::error::{HttpError, Limits, shown_proxy};
+use super::body::{self, Body, Part, Speed};
+use super::error::{HttpError, Waits, shown_proxy};
 use super::proxy::Proxies;
 use super::tls;
 use super::url::{Scheme, Url};
 use crate::host::Interrupt;
+use crate::limits::Limits;
 
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 10;
@@ -30,6 +31,10 @@ pub struct Settings {
     pub connect: Duration,
     /// How long nothing may come from a server.
     pub stalled: Duration,
+    /// The fewest bytes in a second that a server may send, over all of `window`; 0 when any speed will do.
+    pub least_speed: u64,
+    /// Over what time its speed counts. The head of an answer must be there after as long.
+    pub window: Duration,
     /// PEM files of certificate authorities, beside the system's.
     pub certificate_authorities: Vec<PathBuf>,
     /// The one host that need not prove who it is.
@@ -44,6 +49,8 @@ impl Default for Settings {
         Self {
             connect: Duration::from_secs(10),
             stalled: Duration::from_secs(30),
+            least_speed: Limits::default().least_speed,
+            window: Limits::SPEED_WINDOW,
             certificate_authorities: Vec::new(),
             unverified: None,
             proxies: Proxies::from_env(),
@@ -203,12 +210,14 @@ impl Client {
                 if head_to.send(Ok((head, parts))).is_err() {
                     return;
                 }
-                let limits = client.limits();
+                let limits = client.waits();
                 let failed = |error| {
                     let error = ureq::Error::from(error);
                     HttpError::from_library(error, &url, proxy.as_deref(), limits)
                 };
-                body::pump(bytes, &parts_to, failed);
+                let settings = &client.0.settings;
+                let speed = Speed::new(settings.least_speed, settings.window);
+                body::pump(bytes, &parts_to, speed, url.host(), failed);
             }
         };
         let thread = std::thread::Builder::new().name("http".into());
@@ -240,10 +249,12 @@ impl Client {
         self.0.settings.proxies.proxy(url).map(str::to_owned)
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
-            connect: self.0.settings.connect,
-            stalled: self.0.settings.stalled,
+    fn waits(&self) -> Waits {
+        let settings = &self.0.settings;
+        Waits {
+            connect: settings.connect,
+            stalled: settings.stalled,
+            head: settings.window,
         }
     }
 
@@ -296,7 +307,7 @@ impl Client {
         }
         let body = request.body.take();
         let body = body.map_or_else(SendBody::none, SendBody::from_owned_reader);
-        let limits = self.limits();
+        let limits = self.waits();
         let failed = |error| HttpError::from_library(error, &url, proxy.as_deref(), limits);
         let message = builder.body(body).map_err(|error| failed(error.into()))?;
         let (parts, body) = agent.run(message).map_err(failed)?.into_parts();
@@ -331,6 +342,7 @@ impl Client {
             .timeout_connect(Some(settings.connect))
             .timeout_per_read(Some(settings.stalled))
             .timeout_per_write(Some(settings.stalled))
+            .timeout_recv_response((settings.least_speed > 0).then_some(settings.window))
             .proxy(None);
         if let Some(proxy) = proxy {
             let wrong = |_| HttpError::Proxy {

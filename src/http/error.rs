@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::url::Url;
+use crate::limits;
 
 /// How the standard library begins to say that a look-up failed: it has no kind of its own.
 const LOOKUP_FAILED: &str = "failed to lookup address information";
@@ -28,6 +29,24 @@ pub enum HttpError {
     /// Nothing came for too long.
     #[error("{host} sent nothing for {} s", .limit.as_secs_f64())]
     Stalled {
+        /// The server.
+        host: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Bytes came, and too few for too long.
+    #[error("{host} sends too slowly: less than {least} bytes in a second for {} s", .window.as_secs_f64())]
+    Slow {
+        /// The server.
+        host: String,
+        /// The fewest bytes in a second.
+        least: u64,
+        /// Over what time.
+        window: Duration,
+    },
+    /// Bytes of the head of an answer came, and not all of it in time.
+    #[error("{host} sent no whole answer in {} s", .limit.as_secs_f64())]
+    SlowHead {
         /// The server.
         host: String,
         /// The limit.
@@ -119,7 +138,10 @@ impl HttpError {
             | Self::Refused { .. }
             | Self::Cut { .. } => true,
             Self::Dns { temporary, .. } => *temporary,
-            Self::Tls { .. }
+            // What is slow on purpose would be waited for again and again.
+            Self::Slow { .. }
+            | Self::SlowHead { .. }
+            | Self::Tls { .. }
             | Self::Redirect { .. }
             | Self::Proxy { .. }
             | Self::Authorities { .. }
@@ -138,12 +160,24 @@ impl HttpError {
         }
     }
 
+    /// What to set where a server is slow for good reasons.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Slow { .. } | Self::SlowHead { .. } => Some(format!(
+                "if it is not faster, {}",
+                limits::raise("least-speed", "0")
+            )),
+            _ => None,
+        }
+    }
+
     /// What the HTTP library says, in our words.
     pub(super) fn from_library(
         error: ureq::Error,
         url: &Url,
         proxy: Option<&str>,
-        limits: Limits,
+        limits: Waits,
     ) -> Self {
         use ureq::Timeout;
         let host = || url.host().to_owned();
@@ -162,6 +196,10 @@ impl HttpError {
             ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Self::Unreachable {
                 host: peer(),
                 limit: limits.connect,
+            },
+            ureq::Error::Timeout(Timeout::RecvResponse) => Self::SlowHead {
+                host: host(),
+                limit: limits.head,
             },
             ureq::Error::Timeout(_) => Self::Stalled {
                 host: host(),
@@ -191,7 +229,7 @@ impl HttpError {
         }
     }
 
-    fn from_io(error: &io::Error, host: String, peer: String, limits: Limits) -> Self {
+    fn from_io(error: &io::Error, host: String, peer: String, limits: Waits) -> Self {
         use io::ErrorKind;
         let inner = error.get_ref();
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -223,9 +261,10 @@ impl HttpError {
 
 /// How long a client waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Waits {
     pub(super) connect: Duration,
     pub(super) stalled: Duration,
+    pub(super) head: Duration,
 }
 
 fn tls_message(error: &rustls::Error) -> String {

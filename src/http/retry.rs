@@ -122,8 +122,9 @@ pub fn retry<T>(
 /// How long a `Retry-After` header asks to wait: seconds or a date (RFC 9110, section 10.2.3).
 pub(super) fn retry_after(value: &str, now: std::time::SystemTime) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    // Some servers send fractions, which the RFC has not.
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
     }
     let at = http_date(value)?;
     let now = now.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -235,7 +236,10 @@ mod tests {
             retry_after("Thu, 01 Jan 1970 00:00:00 GMT", now),
             Some(Duration::ZERO)
         );
-        assert_eq!(retry_after("-1", now), None);
+        assert_eq!(retry_after("1.5", now), Some(Duration::from_millis(1500)));
+        for odd in ["-1", "nan", "1e999", ""] {
+            assert_eq!(retry_after(odd, now), None, "{odd}");
+        }
     }
 
     #[test]

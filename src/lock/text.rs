@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
-use kdl::{KdlDocument, KdlNode, KdlValue};
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use super::model::{Archive, Lock, Package, PackageSet, PinnedStep, Source, Target};
 use crate::digest::Digest;
+use crate::text::kdl::{self, Bounds, Key, Node, Value};
 
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: i128 = 1;
@@ -113,12 +114,11 @@ impl Lock {
     /// See [`LockError`].
     pub fn from_text(name: &str, text: &str) -> Result<Self, LockError> {
         let reader = Reader { name, text };
-        let document = KdlDocument::parse_v2(text).map_err(|error| {
-            let first = error.diagnostics.first();
-            let message = first
-                .and_then(|one| one.message.clone().or(one.label.clone()))
-                .unwrap_or_else(|| "the text is not KDL".to_owned());
-            reader.wrong(first.map_or((0, 0).into(), |one| one.span), message)
+        let source = Arc::new(NamedSource::new(name, text.to_owned()));
+        let document = kdl::parse(&source, Bounds::GENERATED, "locks are").map_err(|problems| {
+            // There is at least one.
+            let first = &problems[0];
+            reader.wrong(first.range().unwrap_or((0, 0).into()), first.to_string())
         })?;
         let mut lock = Self::default();
         let mut version = None;
@@ -222,7 +222,7 @@ impl Reader<'_> {
         }
     }
 
-    fn unknown(&self, node: &KdlNode) -> LockError {
+    fn unknown(&self, node: &Node) -> LockError {
         let name = node.name().value();
         self.wrong(
             node.name().span(),
@@ -230,9 +230,9 @@ impl Reader<'_> {
         )
     }
 
-    fn version(&self, node: &KdlNode) -> Result<(), LockError> {
+    fn version(&self, node: &Node) -> Result<(), LockError> {
         let version = match (node.name().value(), node.get(0)) {
-            ("version", Some(KdlValue::Integer(version))) => *version,
+            ("version", Some(Value::Integer(version))) => *version,
             _ => return Err(self.wrong(node.span(), "it does not begin with its version")),
         };
         match version {
@@ -245,7 +245,7 @@ impl Reader<'_> {
         }
     }
 
-    fn target(&self, node: &KdlNode) -> Result<Target, LockError> {
+    fn target(&self, node: &Node) -> Result<Target, LockError> {
         let mut target = Target {
             recipe: self.text_of(node, 0)?,
             image: self.text_of(node, "image")?,
@@ -271,7 +271,7 @@ impl Reader<'_> {
         Ok(target)
     }
 
-    fn source(&self, node: &KdlNode) -> Result<(String, Source), LockError> {
+    fn source(&self, node: &Node) -> Result<(String, Source), LockError> {
         let source = Source {
             checksum: self.text_of(node, "checksum")?,
             size: self.number(node, "size")?,
@@ -280,8 +280,8 @@ impl Reader<'_> {
         Ok((self.text_of(node, 0)?, source))
     }
 
-    fn step(&self, node: &KdlNode) -> Result<(Digest, PinnedStep), LockError> {
-        let pinned = node.get("pinned") != Some(&KdlValue::Bool(false));
+    fn step(&self, node: &Node) -> Result<(Digest, PinnedStep), LockError> {
+        let pinned = node.get("pinned") != Some(&Value::Bool(false));
         let mut set = PackageSet::default();
         for child in node.iter_children() {
             match child.name().value() {
@@ -298,7 +298,7 @@ impl Reader<'_> {
         Ok((self.parsed(node, "key")?, step))
     }
 
-    fn archive(&self, node: &KdlNode) -> Result<Archive, LockError> {
+    fn archive(&self, node: &Node) -> Result<Archive, LockError> {
         let mut release = BTreeMap::new();
         for (field, property) in RELEASE {
             if node.get(property).is_some() {
@@ -311,7 +311,7 @@ impl Reader<'_> {
         })
     }
 
-    fn package(&self, node: &KdlNode) -> Result<Package, LockError> {
+    fn package(&self, node: &Node) -> Result<Package, LockError> {
         let optional = |key: &str| match node.get(key) {
             Some(_) => self.text_of(node, key).map(Some),
             None => Ok(None),
@@ -335,9 +335,9 @@ impl Reader<'_> {
         })
     }
 
-    fn text_of(&self, node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Result<String, LockError> {
+    fn text_of(&self, node: &Node, key: impl Key) -> Result<String, LockError> {
         node.get(key)
-            .and_then(KdlValue::as_string)
+            .and_then(Value::as_string)
             .map(str::to_owned)
             .ok_or_else(|| {
                 let name = node.name().value();
@@ -345,11 +345,7 @@ impl Reader<'_> {
             })
     }
 
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        node: &KdlNode,
-        key: impl Into<kdl::NodeKey>,
-    ) -> Result<T, LockError>
+    fn parsed<T: std::str::FromStr>(&self, node: &Node, key: impl Key) -> Result<T, LockError>
     where
         T::Err: std::fmt::Display,
     {
@@ -358,7 +354,7 @@ impl Reader<'_> {
             .map_err(|error: T::Err| self.wrong(node.span(), error.to_string()))
     }
 
-    fn number(&self, node: &KdlNode, key: &str) -> Result<Option<u64>, LockError> {
+    fn number(&self, node: &Node, key: &str) -> Result<Option<u64>, LockError> {
         match node.get(key) {
             None => Ok(None),
             Some(value) => value

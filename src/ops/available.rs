@@ -25,7 +25,7 @@ pub struct AvailableRecipe {
 /// # Errors
 /// A recipe of the user's is wrong.
 pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
-    let files = recipes::files(context);
+    let files = recipes::host_files(context);
     let mut found = BTreeMap::new();
     for built_in in recipe::catalogue() {
         let available = AvailableRecipe {

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::host::files;
+use crate::limits::Limits;
 use crate::recipe;
 
 /// A recipe file as it is and as it should be.
@@ -30,7 +32,7 @@ impl Formatted {
 ///
 /// # Errors
 /// A path does not exist or cannot be read.
-pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub fn recipes_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| match error.kind() {
@@ -68,11 +70,8 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 /// # Errors
 /// It cannot be read, or is not KDL.
 pub fn format(path: &Path) -> Result<Formatted, Error> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let before = String::from_utf8(bytes).map_err(|error| {
-        let invalid = std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error());
-        Error::io("read", path)(invalid)
-    })?;
+    let most = Limits::default().recipe_size;
+    let before = files::read_text(path, most).map_err(Error::io("read", path))?;
     let after = text(&path.display().to_string(), &before)?;
     Ok(Formatted {
         path: path.to_owned(),
@@ -124,10 +123,10 @@ mod tests {
         }
         fs::create_dir(directory.path().join("d.kdl")).unwrap();
         let single = directory.path().join("c.txt");
-        let found = files(&[single.clone(), directory.path().to_owned()]).unwrap();
+        let found = recipes_of(&[single.clone(), directory.path().to_owned()]).unwrap();
         let inside = ["a.kdl", "b.kdl"].map(|name| directory.path().join(name));
         assert_eq!(found, [vec![single], inside.to_vec()].concat());
-        let error = files(&[directory.path().join("none")]).unwrap_err();
+        let error = recipes_of(&[directory.path().join("none")]).unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
     }
 

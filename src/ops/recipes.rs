@@ -11,7 +11,9 @@ use super::{Context, Error, Failure, images};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::{Content, Format};
+use crate::host::files;
 use crate::image::ImageConfig;
+use crate::limits::Limits;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
@@ -23,26 +25,19 @@ pub(super) const STANDARD_INPUT: &str = "-";
 pub struct HostFiles<'a> {
     /// The directory of recipes that go before the built-in ones.
     catalogue: Option<&'a Path>,
+    limits: Limits,
 }
 
 impl Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
         if path == Path::new(STANDARD_INPUT) {
-            return standard_input();
+            return standard_input(self.limits.recipe_size);
         }
-        // Who opens a pipe waits for a writer.
-        if path.exists() && !path.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a regular file",
-            ));
-        }
-        let bytes = fs::read(path)?;
-        String::from_utf8(bytes).map_err(|_| {
-            let message = "it is no text; a disk is what an image starts from: \
-                           image \"x\" { from \"./disk.qcow2\" }";
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        })
+        files::read_text(path, self.limits.recipe_size)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -69,9 +64,9 @@ impl Files for HostFiles<'_> {
 }
 
 /// The recipe on standard input. It is read once, however often the recipe is planned.
-fn standard_input() -> io::Result<String> {
+fn standard_input(most: u64) -> io::Result<String> {
     static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
-    let read = || io::read_to_string(io::stdin()).map_err(|error| error.to_string());
+    let read = || files::text(io::stdin(), most).map_err(|error| error.to_string());
     TEXT.get_or_init(read).clone().map_err(io::Error::other)
 }
 
@@ -159,7 +154,7 @@ pub(super) fn load(
     path: &Path,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, Error> {
-    recipe::load(path, &files(context), settings).map_err(Error::recipe)
+    recipe::load(path, &host_files(context), settings).map_err(Error::recipe)
 }
 
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked about content
@@ -227,7 +222,7 @@ pub(super) fn plan(
 /// It is neither.
 pub(super) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
     let names = catalogue(context);
-    if !files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
+    if !host_files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
         let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
         if let Error::NotFound {
             help: help @ None, ..
@@ -266,16 +261,20 @@ pub fn names_recipe(context: &Context, name: &str) -> bool {
 
 /// The names of all recipes that need no path, sorted.
 fn catalogue(context: &Context) -> Vec<String> {
-    let own = files(context).catalogue().into_iter().map(|(name, _)| name);
+    let own = host_files(context)
+        .catalogue()
+        .into_iter()
+        .map(|(name, _)| name);
     let built_in = recipe::catalogue().iter().map(|one| one.name.to_owned());
     let names: BTreeSet<String> = own.chain(built_in).collect();
     names.into_iter().collect()
 }
 
 /// Files of this host, and the user's recipes.
-pub(super) fn files(context: &Context) -> HostFiles<'_> {
+pub(super) fn host_files(context: &Context) -> HostFiles<'_> {
     HostFiles {
         catalogue: context.config.recipes.as_deref(),
+        limits: context.config.limits,
     }
 }
 

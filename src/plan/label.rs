@@ -68,16 +68,6 @@ pub(super) fn remote(name: &str) -> String {
     }
 }
 
-/// A size with the largest unit that divides it.
-pub(super) fn size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,12 +86,5 @@ mod tests {
         let name = remote(&format!("a.b/c:1@sha256:{digits}"));
         assert_eq!(name, "a.b/c:1@sha256:0123456789ab");
         assert_eq!(remote("debian:12"), "debian:12");
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(size(10 << 30), "10G");
-        assert_eq!(size(1536 << 20), "1536M");
-        assert_eq!(size(7), "7 bytes");
     }
 }

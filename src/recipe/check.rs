@@ -1,11 +1,13 @@
 //! A node against its shape: the number and the names of what is in it.
 
-use kdl::{KdlEntry, KdlNode};
+use std::collections::BTreeMap;
 
 use super::error::{Problem, closest, enumerate};
 use super::reader::Reader;
 use super::scope::Scope;
 use super::shape::{DOCUMENT, NOT_YET, Shape, home_of};
+use super::source::Span;
+use crate::text::kdl::{Entry, Node};
 
 /// Reports arguments, properties and children that are missing, too many or unknown.
 pub(super) fn check(reader: &Reader<'_>) {
@@ -43,7 +45,7 @@ fn arguments(reader: &Reader<'_>) {
             .with_help(reader.example()),
         );
     }
-    let typed = reader.node.entries().iter().filter_map(KdlEntry::ty);
+    let typed = reader.node.entries().iter().filter_map(Entry::ty);
     for annotation in reader.node.ty().into_iter().chain(typed) {
         reader.scope.report(
             Problem::new(
@@ -60,22 +62,23 @@ fn arguments(reader: &Reader<'_>) {
 }
 
 fn properties(reader: &Reader<'_>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     for entry in reader.node.entries() {
         let Some(key) = entry.name() else { continue };
         let place = reader.scope.span(key.span());
-        if seen.contains(&key.value()) {
+        if let Some(first) = seen.get(key.value()) {
             reader.scope.report(
                 Problem::new(
                     &place,
                     format!("\"{}\" is given twice", key.value()),
                     "given before in the same node",
                 )
+                .with_other(first, "the first time")
                 .with_help("remove one of them"),
             );
             continue;
         }
-        seen.push(key.value());
+        seen.insert(key.value(), place.clone());
         let Some(known) = reader.shape.properties else {
             continue;
         };
@@ -118,7 +121,7 @@ fn children(reader: &Reader<'_>) {
 }
 
 /// Reports a node that `parent` does not take.
-pub(super) fn report_unknown(scope: &Scope, node: &KdlNode, parent: &Shape) {
+pub(super) fn report_unknown(scope: &Scope, node: &Node, parent: &Shape) {
     let name = node.name().value();
     let place = scope.span(node.name().span());
     let inside = if parent.name == DOCUMENT.name {

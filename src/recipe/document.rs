@@ -1,12 +1,11 @@
 //! One recipe with what it includes: parsing, and the parameters that hold in all of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use kdl::{KdlDocument, KdlNode};
 use miette::NamedSource;
 
 use super::catalogue;
@@ -20,7 +19,12 @@ use super::scope::Scope;
 use super::shape::{DOCUMENT, INCLUDE};
 use super::source::{Files, Source, Span, Spanned};
 use super::value;
-use crate::text::syntax;
+use crate::limits;
+use crate::text::kdl::{self, Bounds, Node, Value};
+use crate::text::shown_size;
+
+/// Images and machines of one recipe. They are compared with each other.
+const MOST: usize = 1000;
 
 /// Where a recipe is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,19 +78,19 @@ pub(super) struct Document {
 /// An image node with what it is read with.
 pub(super) struct ImageNode {
     pub name: Spanned<String>,
-    pub node: KdlNode,
+    pub node: Node,
     pub scope: Scope,
 }
 
 /// A machine node with what it is read with.
 pub(super) struct MachineNode {
-    pub node: KdlNode,
+    pub node: Node,
     pub scope: Scope,
 }
 
 /// A parsed file, before parameters hold in it.
 struct File {
-    nodes: Vec<KdlNode>,
+    nodes: Vec<Node>,
     scope: Scope,
 }
 
@@ -96,6 +100,8 @@ pub(super) struct Reporting<'a> {
     pub problems: &'a Rc<RefCell<Vec<Problem>>>,
     /// The files that were read.
     pub paths: &'a mut Vec<PathBuf>,
+    /// Bytes that parameters may still make of strings.
+    pub room: &'a Rc<Cell<u64>>,
 }
 
 /// Reads the recipe at `place`; `None` when it cannot be read, which is reported at `asked`.
@@ -142,10 +148,22 @@ pub(super) fn read(
 
     let values = Rc::new(declared.values);
     let (mut images, mut machines) = (Vec::new(), Vec::new());
+    let mut too_many = false;
     for mut file in collector.parsed {
         file.scope.values = Some(Rc::clone(&values));
         for node in file.nodes {
             match node.name().value() {
+                "image" | "machine" if images.len() + machines.len() >= MOST => {
+                    if !too_many {
+                        let message =
+                            format!("the recipe has more than {MOST} images and machines");
+                        let span = file.scope.span(node.name().span());
+                        let problem = Problem::new(&span, message, "one too many");
+                        file.scope
+                            .report(problem.with_help("split it into several recipes"));
+                    }
+                    too_many = true;
+                }
                 "image" => add_image(node, &file.scope, &mut images),
                 "machine" => machines.push(MachineNode {
                     node,
@@ -193,13 +211,11 @@ impl Collector<'_> {
     ) -> Option<()> {
         let text = self.text(place, asked)?;
         self.done.push(place.clone());
-        let source: Source = Arc::new(NamedSource::new(place.shown(), text.clone()));
-        let document = match KdlDocument::parse_v2(&text) {
+        let source: Source = Arc::new(NamedSource::new(place.shown(), text));
+        let document = match kdl::parse(&source, Bounds::WRITTEN, "recipes are") {
             Ok(document) => document,
-            Err(error) => {
-                for problem in syntax::problems(&source, error, "recipes are") {
-                    self.report(problem);
-                }
+            Err(problems) => {
+                self.reporting.problems.borrow_mut().extend(problems);
                 return None;
             }
         };
@@ -208,11 +224,11 @@ impl Collector<'_> {
             directory: place.directory(),
             values: None,
             problems: Rc::clone(self.reporting.problems),
+            room: Rc::clone(self.reporting.room),
         };
         let (includes, nodes): (Vec<_>, Vec<_>) = document
-            .nodes()
-            .iter()
-            .cloned()
+            .nodes
+            .into_iter()
             .partition(|node| node.name().value() == "include");
         for node in &nodes {
             if DOCUMENT.child(node.name().value()).is_none() {
@@ -231,7 +247,7 @@ impl Collector<'_> {
         Some(())
     }
 
-    fn include(&mut self, node: &KdlNode, scope: &Scope, around: &mut Vec<Place>) {
+    fn include(&mut self, node: &Node, scope: &Scope, around: &mut Vec<Place>) {
         let reader = Reader::new(scope, node, &INCLUDE);
         let Some(path) = reader.argument(0) else {
             return;
@@ -267,67 +283,87 @@ impl Collector<'_> {
                 Some(text)
             }
             Err(error) => {
-                self.report(unreadable(path, &error, asked));
+                let most = self.reporting.files.limits().recipe_size;
+                self.report(unreadable(path, &error, asked, most));
                 None
             }
         }
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>) -> Problem {
-    let missing = error.kind() == std::io::ErrorKind::NotFound;
-    let message = if missing {
-        format!("there is no file {}", path.display())
-    } else {
-        format!("cannot read {}: {error}", path.display())
+fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>, most: u64) -> Problem {
+    use std::io::ErrorKind;
+    let (message, label) = match error.kind() {
+        ErrorKind::NotFound => (format!("there is no file {}", path.display()), "not found"),
+        _ => (
+            format!("cannot read {}: {error}", path.display()),
+            "not readable",
+        ),
     };
-    match asked {
-        Some(span) => {
-            let label = if missing { "not found" } else { "not readable" };
-            Problem::new(span, message, label)
-                .with_help("paths count from the directory of the recipe file")
+    let help = match (error.kind(), asked) {
+        (ErrorKind::FileTooLarge, _) => {
+            let larger = shown_size(most.saturating_mul(2));
+            limits::raise("recipe-size", &format!("\"{larger}\""))
         }
-        None => {
+        (ErrorKind::InvalidData, _) => {
+            "recipes are UTF-8 text; a disk is what an image starts from: image \"x\" { \
+                                        from \"./disk.qcow2\" }"
+                .to_owned()
+        }
+        (_, Some(_)) => "paths count from the directory of the recipe file".to_owned(),
+        (_, None) => {
             let names = catalogue::catalogue().iter().map(|recipe| recipe.name);
             let word = path.to_string_lossy();
             let word = word.strip_suffix(".kdl").unwrap_or(&word);
-            Problem::without_place(message).with_help(match closest(word, names.clone()) {
+            match closest(word, names.clone()) {
                 Some(name) => format!("did you mean the built-in recipe \"{name}\"?"),
                 None => format!(
                     "give the path of a recipe file, or the name of a built-in recipe: {}",
                     enumerate(&names.collect::<Vec<_>>())
                 ),
-            })
+            }
         }
-    }
+    };
+    let problem = match asked {
+        Some(span) => Problem::new(span, message, label),
+        None => Problem::without_place(message),
+    };
+    problem.with_help(help)
 }
 
-fn add_image(node: KdlNode, scope: &Scope, images: &mut Vec<ImageNode>) {
+fn add_image(node: Node, scope: &Scope, images: &mut Vec<ImageNode>) {
     // The image is read when it is needed, and its other mistakes are reported then.
-    let name = node
-        .entries()
-        .iter()
-        .find(|entry| entry.name().is_none())
-        .and_then(|entry| entry.value().as_string().map(|text| (text, entry.span())));
-    let name = match name {
-        Some((text, range)) => match value::name(text) {
+    let wrong = |range, message: String, label: &str, help: &str| {
+        scope.report(Problem::new(&scope.span(range), message, label).with_help(help));
+    };
+    let arguments = node.entries().iter().filter(|entry| entry.name().is_none());
+    let name = match arguments.map(|entry| (entry.value(), entry.span())).next() {
+        Some((Value::String(text), range)) => match value::name(text) {
             Ok(name) => Spanned::new(name, scope.span(range)),
-            Err(wrong) => {
-                let problem = Problem::new(&scope.span(range), wrong.message, "wrong value");
-                scope.report(problem.with_help(wrong.help));
-                return;
-            }
+            Err(problem) => return wrong(range, problem.message, "wrong value", problem.help),
         },
+        Some((_, range)) => {
+            let message = "the name of an image must be a string".to_owned();
+            return wrong(
+                range,
+                message,
+                "not a string",
+                "write it in quotes: image \"web\" { … }",
+            );
+        }
+        // Reading it reports that.
         None => Spanned::new(String::new(), scope.span(node.name().span())),
     };
-    if !name.is_empty() && images.iter().any(|image| image.name.value == name.value) {
+    let twin = images.iter().find(|image| image.name.value == name.value);
+    if let Some(first) = twin.filter(|_| !name.is_empty()) {
         scope.report(
             Problem::new(
                 &name.span,
                 format!("there are two images \"{}\"", name.value),
                 "the second one",
             )
-            .with_help("give it another name"),
+            .with_other(&first.name.span, "the first one")
+            .with_help("give one of them another name"),
         );
         return;
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use kdl::KdlNode;
-
 use super::error::{Problem, closest, enumerate};
 use super::model::{Parameter, ParameterKind, Recipe};
 use super::parameter::{self, Values};
@@ -12,6 +10,7 @@ use super::scope::Scope;
 use super::shape::RECIPE;
 use super::source::Spanned;
 use super::value;
+use crate::text::kdl::Node;
 
 /// The values that are set for a recipe.
 pub(super) struct Settings<'a> {
@@ -30,7 +29,7 @@ pub(super) struct Declared {
 
 /// Reads the `recipe` node of a file, when it has one.
 pub(super) fn read(
-    nodes: &[KdlNode],
+    nodes: &[Node],
     scope: &Scope,
     stem: &str,
     declared: &mut Declared,
@@ -45,6 +44,7 @@ pub(super) fn read(
                 "a file has one \"recipe\" node",
                 "the second one",
             )
+            .with_other(&reader.span(), "the first one")
             .with_help("remove one of them, or write both as one"),
         );
     }
@@ -80,13 +80,15 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
     let Some(name) = node.parsed_argument(0, value::name) else {
         return;
     };
-    if declared.values.contains_key(&name.value) {
+    let twin = |other: &&Parameter| other.name.value == name.value;
+    if let Some(first) = declared.parameters.iter().find(twin) {
         node.scope.report(
             Problem::new(
                 &name.span,
                 format!("the parameter \"{}\" is declared twice", name.value),
                 "declared before, here or in an included file",
             )
+            .with_other(&first.name.span, "declared here")
             .with_help("remove one of them"),
         );
         return;

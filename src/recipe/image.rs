@@ -8,7 +8,7 @@ use super::model::{
     Transform,
 };
 use super::reader::Reader;
-use super::source::{Files, Spanned};
+use super::source::{Files, Span, Spanned};
 use super::value;
 
 /// An image whose base is not resolved yet.
@@ -64,21 +64,25 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         ports: Vec::new(),
         checks: Vec::new(),
     };
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<(&str, Span)> = Vec::new();
     for node in image.children() {
         let name = node.shape.name;
-        if ONCE.contains(&name) && seen.contains(&name) {
-            node.scope.report(
-                Problem::new(
-                    &node.span(),
-                    format!("an image has one \"{name}\" node"),
-                    "the second one",
-                )
-                .with_help("remove one of them, or write both as one"),
-            );
-            continue;
+        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
+            if ONCE.contains(&name) {
+                node.scope.report(
+                    Problem::new(
+                        &node.span(),
+                        format!("an image has one \"{name}\" node"),
+                        "the second one",
+                    )
+                    .with_other(first, "the first one")
+                    .with_help("remove one of them, or write both as one"),
+                );
+                continue;
+            }
+        } else {
+            seen.push((name, node.span()));
         }
-        seen.push(name);
         let fetched_disk = name == "disk" && node.children().next().is_some();
         let first_layer = name == "layer" && draft.base.is_none();
         if matches!(name, "from" | "bootstrap") || first_layer || fetched_disk {
@@ -106,7 +110,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
     draft
 }
 
-fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
+fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     let name = node.shape.name;
     if draft.base.is_some() {
         node.scope.report(
@@ -121,8 +125,8 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[&str]) {
     }
     let step = seen
         .iter()
-        .find(|other| !SETTINGS.contains(*other) && **other != name);
-    if let Some(step) = step {
+        .find(|(other, _)| !SETTINGS.contains(other) && *other != name);
+    if let Some((step, _)) = step {
         node.scope.report(
             Problem::new(
                 &node.span(),
@@ -333,24 +337,27 @@ fn port(node: &Reader<'_>, draft: &mut Draft) {
     let Some(guest) = node.number_argument(0, value::port) else {
         return;
     };
+    let host_span = host.as_ref().map(|host| host.span.clone());
     let port = Port {
         guest: guest.value,
         host: host.map(|host| host.value),
     };
-    let taken = draft
-        .ports
-        .iter()
-        .any(|other| other.guest == port.guest || (port.host.is_some() && other.host == port.host));
-    if taken {
+    let twin = |other: &&Spanned<Port>| {
+        other.guest == port.guest || (port.host.is_some() && other.host == port.host)
+    };
+    if let Some(first) = draft.ports.iter().find(twin) {
+        let (message, span) = match (port.host, host_span) {
+            (Some(host), Some(span)) if first.guest != port.guest => {
+                (format!("port {host} of the host is given twice"), span)
+            }
+            _ => (format!("port {} is given twice", port.guest), guest.span),
+        };
         node.scope.report(
-            Problem::new(
-                &node.span(),
-                format!("port {} is given twice", port.guest),
-                "a node before has the same port",
-            )
-            .with_help("give each port of guest and host once"),
+            Problem::new(&span, message, "the second time")
+                .with_other(&first.span, "the first time")
+                .with_help("give each port of guest and host once"),
         );
         return;
     }
-    draft.ports.push(Spanned::new(port, guest.span));
+    draft.ports.push(Spanned::new(port, node.span_of_all()));
 }

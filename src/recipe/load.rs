@@ -2,7 +2,7 @@
 
 mod machines;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
 use super::value;
+use crate::limits::{self, Limits};
 
 /// Reads a recipe with all that it includes and inherits from. When there is no file at `path`, a
 /// built-in recipe of that name is read.
@@ -44,6 +45,7 @@ pub fn load(
         settings,
         documents: BTreeMap::new(),
         problems: Rc::default(),
+        room: Rc::new(Cell::new(files.limits().recipe_size.saturating_mul(16))),
         paths: Vec::new(),
         resolved: BTreeMap::new(),
     };
@@ -138,9 +140,25 @@ struct Loader<'a> {
     settings: &'a BTreeMap<String, String>,
     documents: BTreeMap<Key, Option<Rc<Read>>>,
     problems: Rc<RefCell<Vec<Problem>>>,
+    room: Rc<Cell<u64>>,
     paths: Vec<PathBuf>,
     /// By the number of the document and of the image in it.
     resolved: BTreeMap<(usize, usize), Option<Arc<Image>>>,
+}
+
+/// Recipes that are read for one: a recipe counts again for each set of values.
+const MOST_DOCUMENTS: usize = 256;
+
+/// How many images lie below what an image starts from, and how many steps they have.
+fn weight(base: &Base) -> (usize, usize) {
+    let (mut depth, mut steps) = (0, 0);
+    let mut base = base;
+    while let Base::Image(image) = base {
+        depth += 1;
+        steps += image.instructions.len() + image.checks.len();
+        base = &image.base;
+    }
+    (depth, steps)
 }
 
 /// The images that are being resolved, by place and name.
@@ -165,6 +183,23 @@ impl Loader<'_> {
         if let Some(known) = self.documents.get(&key) {
             return known.clone();
         }
+        if self.documents.len() > MOST_DOCUMENTS {
+            return None;
+        }
+        if self.documents.len() == MOST_DOCUMENTS {
+            let message = format!("more than {MOST_DOCUMENTS} recipes are read");
+            let problem = match asked {
+                Some(asked) => Problem::new(&asked.span, message, "one too many"),
+                None => Problem::without_place(message),
+            };
+            self.report(
+                problem.with_help(
+                    "a recipe with other \"set\" nodes counts as another one: use fewer",
+                ),
+            );
+            self.documents.insert(key, None);
+            return None;
+        }
         let settings = Settings {
             set,
             given: self.settings,
@@ -173,6 +208,7 @@ impl Loader<'_> {
             files: self.files,
             problems: &self.problems,
             paths: &mut self.paths,
+            room: &self.room,
         };
         let span = asked.map(|asked| &asked.span);
         let read = document::read(place, span, &settings, reporting).map(|document| {
@@ -198,6 +234,11 @@ impl Loader<'_> {
             return known.clone();
         }
         let node = &document.images[index];
+        if around.len() >= Limits::BASES {
+            self.too_deep(&node.name);
+            self.resolved.insert(key, None);
+            return None;
+        }
         let reader = Reader::new(&node.scope, &node.node, &IMAGE);
         let draft = image::read(&reader, self.files);
         around.push((document.place.clone(), node.name.value.clone()));
@@ -228,6 +269,25 @@ impl Loader<'_> {
                 self.with_format(base, format)
             }
         };
+        let name = &document.images[index].name;
+        let own = draft.instructions.len() + draft.checks.len();
+        let (depth, steps) = weight(&base);
+        let steps = steps + own;
+        if depth >= Limits::BASES {
+            self.too_deep(name);
+            return None;
+        }
+        let most = self.files.limits().image_steps;
+        if steps > most as usize {
+            let message = format!(
+                "the image \"{}\" has {steps} steps, more than {most}",
+                name.value
+            );
+            let more = limits::raise("image-steps", &steps.next_multiple_of(1000).to_string());
+            let help = format!("write several commands into one run, or {more}");
+            self.report(Problem::new(&name.span, message, "too many steps").with_help(help));
+            return None;
+        }
         Some(Arc::new(Image {
             name: document.images[index].name.clone(),
             recipe: Arc::clone(&document.recipe),
@@ -240,6 +300,16 @@ impl Loader<'_> {
             ports: draft.ports,
             checks: draft.checks,
         }))
+    }
+
+    fn too_deep(&self, name: &Spanned<String>) {
+        let message = format!(
+            "the image \"{}\" is one of more than {} that start from each other",
+            name.value,
+            Limits::BASES
+        );
+        let problem = Problem::new(&name.span, message, "too far from the first");
+        self.report(problem.with_help("write several of them as one image"));
     }
 
     fn base(

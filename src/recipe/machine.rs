@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{Problem, closest, enumerate};
 use super::model::{Accel, Firmware, Machine, Port};
 use super::reader::Reader;
-use super::source::Spanned;
+use super::source::{Span, Spanned};
 use super::value;
 
 /// The most machines that one node makes.
@@ -150,15 +150,16 @@ fn names(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
         all.push(machine.name.value.clone());
         let twice = all
             .iter()
-            .find(|name| taken.get(*name).is_some_and(|other| *other != index));
-        if let Some(name) = twice {
+            .find_map(|name| Some((name, *taken.get(name).filter(|other| **other != index)?)));
+        if let Some((name, first)) = twice {
             report(
                 Problem::new(
                     &machine.name.span,
                     format!("there are two machines \"{name}\""),
                     "the second one",
                 )
-                .with_help("give it another name"),
+                .with_other(&machines[first].name.span, "the first one")
+                .with_help("give one of them another name"),
             );
             continue;
         }
@@ -167,17 +168,18 @@ fn names(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
 }
 
 fn ports(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
-    let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut taken: BTreeMap<u16, (&str, &Span)> = BTreeMap::new();
     for machine in machines.iter().filter(|machine| machine.count.is_none()) {
         for port in &machine.ports {
             let Some(host) = port.host else { continue };
-            if let Some(other) = taken.insert(host, &machine.name.value) {
+            if let Some((other, first)) = taken.insert(host, (&machine.name.value, &port.span)) {
                 report(
                     Problem::new(
                         &port.span,
                         format!("port {host} of the host is given twice"),
                         format!("machine \"{other}\" has it"),
                     )
+                    .with_other(first, "the first time")
                     .with_help("take another port of the host"),
                 );
             }

@@ -21,10 +21,16 @@ pub(super) enum SubstitutionError {
     NoValue,
     /// `${` without `}`.
     Open,
+    /// It would be longer than there is room.
+    TooLong,
 }
 
-/// The text with parameters put in, and whether there was one.
-pub(super) fn substitute(text: &str, values: &Values) -> Result<(String, bool), SubstitutionError> {
+/// The text with parameters put in, and whether there was one. With one, it has at most `room` bytes.
+pub(super) fn substitute(
+    text: &str,
+    values: &Values,
+    room: u64,
+) -> Result<(String, bool), SubstitutionError> {
     let mut result = String::with_capacity(text.len());
     let mut replaced = false;
     let mut rest = text;
@@ -43,6 +49,9 @@ pub(super) fn substitute(text: &str, values: &Values) -> Result<(String, bool), 
                 None => return Err(SubstitutionError::Unknown(name.to_owned())),
             }
             replaced = true;
+            if result.len() as u64 > room {
+                return Err(SubstitutionError::TooLong);
+            }
             rest = &after[end + 1..];
         } else {
             result.push('$');
@@ -83,7 +92,7 @@ mod tests {
     }
 
     fn done(text: &str) -> String {
-        substitute(text, &values()).unwrap().0
+        substitute(text, &values(), 100).unwrap().0
     }
 
     #[test]
@@ -92,12 +101,12 @@ mod tests {
         assert_eq!(done("$HOME $1 $(id) $"), "$HOME $1 $(id) $");
         assert_eq!(done("$${a} $$$$ $$x"), "${a} $$ $x");
         assert_eq!(done("é${a}é"), "é1é");
-        assert!(!substitute("$$", &values()).unwrap().1);
+        assert!(!substitute("$$", &values(), 0).unwrap().1);
     }
 
     #[test]
     fn mistakes() {
-        let fail = |text| substitute(text, &values()).unwrap_err();
+        let fail = |text| substitute(text, &values(), 100).unwrap_err();
         assert_eq!(fail("${b}"), SubstitutionError::Unknown("b".into()));
         assert_eq!(fail("${none}"), SubstitutionError::NoValue);
         assert_eq!(fail("${a"), SubstitutionError::Open);

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kdl::{KdlEntry, KdlNode, KdlValue};
-
 use super::check;
 use super::error::{Problem, closest, enumerate};
 use super::scope::Scope;
 use super::shape::{NOT_YET, Shape};
 use super::source::{Span, Spanned};
 use super::value::{self, Parsed, Wrong};
+use crate::text::kdl::{Entry, Node, Value};
 
 /// A string with whether a parameter was put into it.
 struct Text {
@@ -20,14 +19,14 @@ struct Text {
 /// A node that was checked against its shape.
 pub(super) struct Reader<'a> {
     pub(super) scope: &'a Scope,
-    pub(super) node: &'a KdlNode,
+    pub(super) node: &'a Node,
     pub(super) shape: &'static Shape,
 }
 
 impl<'a> Reader<'a> {
     /// Checks a node's arguments, properties and children by number and name. Reading goes on
     /// after mistakes.
-    pub(super) fn new(scope: &'a Scope, node: &'a KdlNode, shape: &'static Shape) -> Self {
+    pub(super) fn new(scope: &'a Scope, node: &'a Node, shape: &'static Shape) -> Self {
         let reader = Self { scope, node, shape };
         check::check(&reader);
         reader
@@ -38,18 +37,23 @@ impl<'a> Reader<'a> {
         self.scope.span(self.node.name().span())
     }
 
+    /// The place of the node with all that is in it.
+    pub(super) fn span_of_all(&self) -> Span {
+        self.scope.span(self.node.span())
+    }
+
     pub(super) fn example(&self) -> String {
         format!("for example: {}", self.shape.example)
     }
 
-    pub(super) fn positional(&self) -> impl Iterator<Item = &'a KdlEntry> + use<'a> {
+    pub(super) fn positional(&self) -> impl Iterator<Item = &'a Entry> + use<'a> {
         self.node
             .entries()
             .iter()
             .filter(|entry| entry.name().is_none())
     }
 
-    fn property(&self, name: &str) -> Option<&'a KdlEntry> {
+    fn property(&self, name: &str) -> Option<&'a Entry> {
         self.node
             .entries()
             .iter()
@@ -68,7 +72,7 @@ impl<'a> Reader<'a> {
             })
     }
 
-    fn mismatch(&self, entry: &KdlEntry, wanted: &str, help: String) {
+    fn mismatch(&self, entry: &Entry, wanted: &str, help: String) {
         let what = match entry.name() {
             Some(key) => format!("\"{}\"", key.value()),
             None => format!("an argument of \"{}\"", self.shape.name),
@@ -83,16 +87,17 @@ impl<'a> Reader<'a> {
         );
     }
 
-    fn text_of(&self, entry: &KdlEntry) -> Option<Spanned<Text>> {
-        let KdlValue::String(text) = entry.value() else {
-            let written = match (entry.value(), entry.format()) {
-                (KdlValue::Null, _) | (_, None) => "…",
-                (_, Some(format)) => format.value_repr.trim_start_matches('#'),
+    fn text_of(&self, entry: &Entry) -> Option<Spanned<Text>> {
+        let Value::String(text) = entry.value() else {
+            let written = match entry.value() {
+                Value::Null => "…",
+                _ => entry.repr().trim_start_matches('#'),
             };
             // What a number alone does not say.
-            let unit = match entry.name().map(kdl::KdlIdentifier::value) {
+            let unit = match entry.name().map(|name| name.value()) {
                 Some("timeout") => "s",
-                Some("size" | "memory") => "G",
+                Some("memory") => "M",
+                Some("size") => "G",
                 _ => "",
             };
             let help = match entry.name() {
@@ -225,8 +230,8 @@ impl<'a> Reader<'a> {
         let entry = self.property(name)?;
         let span = self.scope.span(entry.span());
         match entry.value() {
-            KdlValue::Bool(value) => return Some(Spanned::new(*value, span)),
-            KdlValue::String(_) => {
+            Value::Bool(value) => return Some(Spanned::new(*value, span)),
+            Value::String(_) => {
                 let text = self.text_of(entry)?;
                 if text.substituted {
                     return self.parse(text.map(|text| text.text), value::boolean);
@@ -244,15 +249,15 @@ impl<'a> Reader<'a> {
 
     fn number_of<T>(
         &self,
-        entry: &KdlEntry,
+        entry: &Entry,
         parser: impl Fn(&str) -> Parsed<T>,
     ) -> Option<Spanned<T>> {
         let span = self.scope.span(entry.span());
         match entry.value() {
-            KdlValue::Integer(number) => {
+            Value::Integer(number) => {
                 return self.parse(Spanned::new(number.to_string(), span), parser);
             }
-            KdlValue::String(_) => {
+            Value::String(_) => {
                 let text = self.text_of(entry)?;
                 if text.substituted {
                     return self.parse(text.map(|text| text.text), parser);
@@ -286,10 +291,10 @@ impl<'a> Reader<'a> {
     pub(super) fn scalar(&self, name: &str) -> Option<Spanned<String>> {
         let entry = self.property(name)?;
         let text = match entry.value() {
-            KdlValue::String(text) => text.clone(),
-            KdlValue::Integer(number) => number.to_string(),
-            KdlValue::Bool(value) => value.to_string(),
-            KdlValue::Float(_) | KdlValue::Null => {
+            Value::String(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
+            Value::Float(_) | Value::Null => {
                 self.mismatch(
                     entry,
                     "a string, a whole number, #true or #false",
@@ -351,12 +356,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn kind_of(value: &KdlValue) -> &'static str {
+fn kind_of(value: &Value) -> &'static str {
     match value {
-        KdlValue::String(_) => "a string",
-        KdlValue::Integer(_) => "a number",
-        KdlValue::Float(_) => "a number with a fraction",
-        KdlValue::Bool(_) => "a boolean",
-        KdlValue::Null => "nothing",
+        Value::String(_) => "a string",
+        Value::Integer(_) => "a number",
+        Value::Float(_) => "a number with a fraction",
+        Value::Bool(_) => "a boolean",
+        Value::Null => "nothing",
     }
 }

@@ -1,6 +1,6 @@
 //! What the nodes of one file are read with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -21,6 +21,9 @@ pub(super) struct Scope {
     pub values: Option<Rc<Values>>,
     /// Where mistakes go.
     pub problems: Rc<RefCell<Vec<Problem>>>,
+    /// Bytes that parameters may still make of strings, in all files together: a value may have another in it several
+    /// times, and that another.
+    pub room: Rc<Cell<u64>>,
 }
 
 impl Scope {
@@ -41,8 +44,14 @@ impl Scope {
         let Some(values) = &self.values else {
             return Some((text.to_owned(), false));
         };
-        let error = match substitute(text, values) {
-            Ok(done) => return Some(done),
+        let error = match substitute(text, values, self.room.get()) {
+            Ok((done, substituted)) => {
+                if substituted {
+                    self.room
+                        .set(self.room.get().saturating_sub(done.len() as u64));
+                }
+                return Some((done, substituted));
+            }
             Err(error) => error,
         };
         let part = |needle: &str| {
@@ -52,6 +61,19 @@ impl Scope {
         };
         match error {
             SubstitutionError::NoValue => {}
+            SubstitutionError::TooLong => {
+                // Once is enough.
+                if self.room.take() > 0 {
+                    let problem = Problem::new(
+                        &self.span(range),
+                        "with parameters put into it, the text of the recipe is too long",
+                        "here it has no room left",
+                    );
+                    let help = "use shorter values, or raise the limit in the configuration (docs/config.md): limits \
+                                recipe-size=\"8M\", of which 16 times as much may come of parameters";
+                    self.report(problem.with_help(help));
+                }
+            }
             SubstitutionError::Open => self.report(
                 Problem::new(
                     &part("${"),

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::limits::Limits;
+
 pub use crate::text::{Source, Span, Spanned};
 
 /// What a recipe can ask about files. The recipe module itself does no input or output.
@@ -19,6 +21,11 @@ pub trait Files {
     /// Recipes of the user's by name, which go before the built-in ones.
     fn catalogue(&self) -> Vec<(String, PathBuf)> {
         Vec::new()
+    }
+
+    /// How much a recipe may take.
+    fn limits(&self) -> Limits {
+        Limits::default()
     }
 
     /// Whether there is a directory.

@@ -270,10 +270,12 @@ machine "cache" image="debian-12" { port 81 host=8080 }
     );
     insta::assert_snapshot!(wrong, @r##"
     3: `"web-2"`: there are two machines "web-2" (the second one)
-       give it another name
+    2: `"web"`: there are two machines "web-2" (the first one)
+       give one of them another name
     4: `"cashe"`: there is no machine "cashe" (unknown machine)
        did you mean "cache"?
     5: `host=8080`: port 8080 of the host is given twice (machine "db" has it)
+    4: `host=8080`: port 8080 of the host is given twice (the first time)
        take another port of the host
     "##);
     let round = r#"

@@ -35,22 +35,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
             "write a whole number and K, M, G or T (powers of 1024), such as \"512M\" or \"10G\"",
         )
     };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.strip_suffix("iB").unwrap_or(unit) {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .filter(|number| *number > 0)
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| *bytes <= 1 << 50)
-        .ok_or_else(wrong)
+    crate::text::size(text).ok_or_else(wrong)
 }
 
 /// A size that a disk can have.

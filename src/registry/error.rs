@@ -140,7 +140,7 @@ impl RegistryError {
                         .to_owned(),
                 ),
                 error if error.is_transient() => Some("try again: what is done is kept".to_owned()),
-                _ => None,
+                error => error.remedy(),
             },
             _ => None,
         }

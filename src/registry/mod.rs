@@ -46,6 +46,7 @@ use crate::digest::Sha256;
 use crate::event::Sink;
 use crate::host::Interrupt;
 use crate::http::{RetryPolicy, Settings};
+use crate::limits::Limits;
 
 /// A blob by what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -234,13 +235,16 @@ impl RegistriesOptions {
     /// The usual ones for a configuration, with the variables of this process.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let retries = config.retries;
+        let (retries, least_speed) = (config.retries, config.limits.least_speed);
         Self {
             config,
             offline: false,
             access: Access::default(),
             environment: Environment::from_env(),
-            settings: Settings::default(),
+            settings: Settings {
+                least_speed,
+                ..Settings::default()
+            },
             retry: RetryPolicy {
                 retries,
                 ..RetryPolicy::default()
@@ -263,6 +267,12 @@ struct Inner {
 }
 
 impl Registries {
+    /// How much images in registries may take.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.0.options.config.limits
+    }
+
     /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
     #[must_use]
     pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {

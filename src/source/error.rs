@@ -306,7 +306,10 @@ fn download_remedy(attempts: &[Attempt]) -> Vec<String> {
             HttpError::Stalled { .. } | HttpError::Cut { .. } => {
                 "try again: what is here is kept and will be continued".to_owned()
             }
-            _ => continue,
+            other => match other.remedy() {
+                Some(text) => text,
+                None => continue,
+            },
         };
         if !remedy.contains(&text) {
             remedy.push(text);

@@ -1,6 +1,6 @@
 //! Sources to takers: who is asked, in what order, and by how many at once.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::digest::Checksum;
 use crate::event::Sink;
 use crate::host::Interrupt;
+use crate::host::files::open_regular;
 use crate::http::{Client, RetryPolicy, Settings, Url};
 
 /// Bytes of a file that are read at once.
@@ -41,12 +42,15 @@ impl FetcherOptions {
     /// The usual ones for a configuration.
     #[must_use]
     pub fn new(config: Config, directory: impl Into<PathBuf>) -> Self {
-        let retries = config.retries;
+        let (retries, least_speed) = (config.retries, config.limits.least_speed);
         Self {
             config,
             directory: directory.into(),
             offline: false,
-            settings: Settings::default(),
+            settings: Settings {
+                least_speed,
+                ..Settings::default()
+            },
             retry: RetryPolicy {
                 retries,
                 ..RetryPolicy::default()
@@ -152,7 +156,7 @@ impl Fetcher {
         path: &Path,
         mut intake: Intake<'_>,
     ) -> Result<Fetched, FetchError> {
-        let mut file = File::open(path).map_err(FetchError::io("open", path))?;
+        let mut file = open_regular(path).map_err(FetchError::io("open", path))?;
         let length = file.metadata().map_err(FetchError::io("look at", path))?;
         let length = length.len();
         let url_used = path.display().to_string();

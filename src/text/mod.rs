@@ -1,9 +1,11 @@
 //! Texts that people write: places in them, and mistakes shown with the line underlined.
 
+pub(crate) mod kdl;
 mod problem;
+mod size;
 mod source;
-pub(crate) mod syntax;
 
 pub use problem::{Problem, Problems};
 pub(crate) use problem::{closest, enumerate};
+pub(crate) use size::{shown_size, size};
 pub use source::{Source, Span, Spanned};

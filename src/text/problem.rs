@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, LabeledSpan, SourceCode};
+use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source::Span;
 
@@ -12,6 +12,8 @@ pub struct Problem {
     message: String,
     span: Option<Span>,
     label: String,
+    /// Another place in the same text that it is about.
+    other: Option<(Span, String)>,
     help: Option<String>,
 }
 
@@ -22,6 +24,7 @@ impl Problem {
             message: message.into(),
             span: Some(span.clone()),
             label: label.into(),
+            other: None,
             help: None,
         }
     }
@@ -32,8 +35,24 @@ impl Problem {
             message: message.into(),
             span: None,
             label: String::new(),
+            other: None,
             help: None,
         }
+    }
+
+    /// Underlines another place as well, when it is in the same text.
+    #[must_use]
+    pub fn with_other(mut self, span: &Span, label: impl Into<String>) -> Self {
+        let same = |own: &Span| own.source.name() == span.source.name();
+        if self.span.as_ref().is_some_and(same) {
+            self.other = Some((span.clone(), label.into()));
+        }
+        self
+    }
+
+    /// The bytes that are underlined.
+    pub(crate) fn range(&self) -> Option<SourceSpan> {
+        self.span.as_ref().map(|span| span.range)
     }
 
     /// Adds what to do next.
@@ -61,8 +80,11 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span.as_ref()?;
-        let label = LabeledSpan::new_with_span(Some(self.label.clone()), span.range);
-        Some(Box::new(std::iter::once(label)))
+        let label = LabeledSpan::new_primary_with_span(Some(self.label.clone()), span.range);
+        let other = self.other.iter();
+        let other =
+            other.map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), span.range));
+        Some(Box::new(std::iter::once(label).chain(other)))
     }
 
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
@@ -79,7 +101,12 @@ impl Diagnostic for Problem {
 pub struct Problems {
     name: String,
     problems: Vec<Problem>,
+    /// How many there were.
+    found: usize,
 }
+
+/// More mistakes than these are not shown: each takes a pass over the text, and one who sees fifty mends one first.
+const MOST_SHOWN: usize = 50;
 
 impl Problems {
     /// The mistakes of the text with this name or path; there must be at least one.
@@ -98,9 +125,12 @@ impl Problems {
             (file, span.map_or(0, |span| span.range.offset()))
         };
         problems.sort_by_cached_key(&mut key);
+        let found = problems.len();
+        problems.truncate(MOST_SHOWN);
         Self {
             name: name.into(),
             problems,
+            found,
         }
     }
 
@@ -122,7 +152,14 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.single() {
             Some(problem) => problem.fmt(f),
-            None => write!(f, "{} has {} mistakes", self.name, self.problems.len()),
+            None if self.found > self.problems.len() => write!(
+                f,
+                "{} has {} mistakes, of which the first {} are shown",
+                self.name,
+                self.found,
+                self.problems.len()
+            ),
+            None => write!(f, "{} has {} mistakes", self.name, self.found),
         }
     }
 }

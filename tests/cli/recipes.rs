@@ -102,3 +102,88 @@ fn missing_programs_are_found_before_any_work() {
     let log = bench.home.path().join("log");
     assert!(!log.exists() || std::fs::read_dir(log).unwrap().next().is_none());
 }
+
+/// Recipes that would take all memory, or all the stack: each ends with its place and what to do.
+#[test]
+fn recipes_have_bounds() {
+    let bench = Bench::new();
+    let directory = bench.home.path();
+    let deep = "a {".repeat(3000) + &"}".repeat(3000);
+    let dropped = "a /-{".repeat(3000) + &"}".repeat(3000);
+    let steps = format!(
+        "image \"a\" {{\nfrom \"debian-12\"\n{}}}\n",
+        "run \"x\"\n".repeat(5000)
+    );
+    let unknown = format!("image \"a\" {{\n{}}}\n", "x\n".repeat(20_000));
+    let mut chain = String::new();
+    for number in 0..900 {
+        chain += &format!("image \"i{number}\" {{ from \"i{}\" }}\n", number + 1);
+    }
+    chain += "image \"i900\" { from \"debian-12\" }\n";
+    let mut doubling = "recipe \"d\" { param \"x\" default=\"0123456789\" }\n".to_owned();
+    for number in 0..60 {
+        let next = number + 1;
+        doubling += &format!(
+            "image \"i{number}\" {{ from \"./doubling.kdl#i{next}\" {{ set \"x\" \"${{x}}${{x}}\" }} }}\n"
+        );
+    }
+    doubling += "image \"i60\" { from \"debian-12\" }\n";
+    let include = "x".repeat((4 << 20) + 1);
+    for (name, text, message) in [
+        ("deep", deep, "nodes lie more than 64 deep in each other"),
+        (
+            "dropped",
+            dropped,
+            "nodes lie more than 64 deep in each other",
+        ),
+        ("steps", steps, "has 5002 steps, more than 1000"),
+        (
+            "unknown",
+            unknown,
+            "has 20001 mistakes, of which the first 50 are shown",
+        ),
+        ("chain", chain, "of more than 64 that start from each other"),
+        ("doubling", doubling, "the text of the recipe is too long"),
+        ("large", include, "it has more than 4194304 bytes"),
+    ] {
+        std::fs::write(directory.join(format!("{name}.kdl")), text).unwrap();
+        let mut command = bench.command(["plan", &format!("{name}.kdl")]);
+        let ran = Ran::from(command.current_dir(directory).output().unwrap());
+        let stderr = ran.ends_with(4).stderr;
+        assert!(stderr.contains(message), "{name}: {stderr}");
+        assert!(stderr.contains("help: "), "{name}: {stderr}");
+        assert!(stderr.len() < 100_000, "{name}: {} bytes", stderr.len());
+    }
+    // The configuration raises what is not fixed.
+    let config = directory.join("config.kdl");
+    std::fs::write(&config, "limits image-steps=5001\n").unwrap();
+    let few = "image \"a\" {\nfrom \"debian-12\"\nrun \"x\"\n}\n";
+    std::fs::write(directory.join("few.kdl"), few).unwrap();
+    let plan = |steps| {
+        std::fs::write(&config, format!("limits image-steps={steps}\n")).unwrap();
+        let mut command = bench.command(["plan", "few.kdl"]);
+        command.env("VMFAB_CONFIG", &config);
+        Ran::from(command.current_dir(directory).output().unwrap())
+    };
+    let refused = plan(1).ends_with(4).stderr;
+    assert!(refused.contains("limits image-steps=1000"), "{refused}");
+    plan(20).ends_with(0);
+}
+
+#[test]
+fn what_is_not_utf_8_is_told_with_its_line() {
+    let bench = Bench::new();
+    let directory = bench.home.path();
+    let latin = b"image \"a\" {\n    from \"debian-12\"\n    run \"echo caf\xe9\"\n}\n";
+    std::fs::write(directory.join("latin.kdl"), latin).unwrap();
+    for arguments in [["plan", "latin.kdl"], ["fmt", "latin.kdl"]] {
+        let mut command = bench.command(arguments);
+        let ran = Ran::from(command.current_dir(directory).output().unwrap());
+        assert!(
+            ran.stderr.contains("line 3 has the byte 0xE9"),
+            "{}",
+            ran.stderr
+        );
+        assert_ne!(ran.code, Some(0));
+    }
+}

@@ -272,7 +272,7 @@ fn what_is_something_else_is_refused_and_not_touched() {
             fs::rename(path.join("index.json"), path.with_extension("away")).unwrap();
             link(&path.with_extension("away"), &path.join("index.json"));
         }),
-        ("is a link or a file", |path| {
+        ("is a link that leads out of the layout", |path| {
             fs::rename(path.join("blobs"), path.with_extension("away")).unwrap();
             link(&path.with_extension("away"), &path.join("blobs"));
         }),
@@ -326,6 +326,53 @@ fn what_is_something_else_is_refused_and_not_touched() {
             });
             assert_eq!(after, before, "{number}");
         }
+    }
+}
+
+/// Publishers make blobs links to other files of the layout.
+#[test]
+fn links_below_the_layout_are_followed() {
+    let place = Place::new("oci");
+    let path = place.path("l");
+    let manifest = artifact(&*place.open("l"), 1);
+    let layout = place.open("l");
+    layout
+        .put_manifest(&tag("1"), media::MANIFEST, &manifest)
+        .unwrap();
+    let files = path.join("files");
+    fs::create_dir(&files).unwrap();
+    for entry in fs::read_dir(path.join("blobs/sha256")).unwrap() {
+        let blob = entry.unwrap().path();
+        let name = blob.file_name().unwrap();
+        fs::rename(&blob, files.join(name)).unwrap();
+        link(&Path::new("../../files").join(name), &blob);
+    }
+    fs::rename(path.join("index.json"), files.join("names")).unwrap();
+    link(Path::new("files/names"), &path.join("index.json"));
+    let layout = place.open("l");
+    let found = layout.manifest(&tag("1")).unwrap().unwrap();
+    assert_eq!(found.bytes, manifest);
+    check_whole(&*layout, &found.bytes);
+    // One step more, and it is the directory around the layout.
+    let blob = only_manifest(&path);
+    fs::write(path.with_extension("away"), &manifest).unwrap();
+    for (to, message) in [
+        ("../../../l.away", "is a link that leads out of the layout"),
+        (
+            "../../../../../../../../etc/passwd",
+            "is a link that leads out of the layout",
+        ),
+        ("/etc/passwd", "is a link that leads out of the layout"),
+        ("/proc/self/fd/0", "is a link that leads out of the layout"),
+        (
+            blob.file_name().unwrap().to_str().unwrap(),
+            "is a link that leads nowhere",
+        ),
+    ] {
+        fs::remove_file(&blob).unwrap();
+        link(Path::new(to), &blob);
+        let error = layout.manifest(&tag("1")).unwrap_err().to_string();
+        assert!(error.contains(message), "{to}: {error}");
     }
 }
 

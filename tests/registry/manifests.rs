@@ -169,7 +169,8 @@ fn tags_come_sorted_and_page_by_page() {
     push(&*direct, &content, &["v1", "v2", "a", "b", "c"]);
     assert_eq!(direct.tags().unwrap(), ["a", "b", "c", "v1", "v2"]);
     let repository = user.open(&proxy.at("a/b"));
-    let next = "link: </v2/a/b/tags/list?n=2&last=y>; rel=\"next\"\r\n";
+    let next = "link: </v2/a/b/tags/list>; rel=\"first\"\r\n\
+                LINK: </x>; title=\"a, b\", </v2/a/b/tags/list?n=2&last=y>; rel=\"next\"\r\n";
     proxy.next("GET", "/tags/list", answer(next, r#"{"tags":["z","y"]}"#));
     proxy.next("GET", "/tags/list?n=2&last=y", Fault::Status(503, None));
     assert_eq!(

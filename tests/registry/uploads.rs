@@ -407,3 +407,21 @@ fn many_threads_bring_and_read_blobs_at_once() {
     let tokens = proxy.count("GET", "/token");
     assert!(tokens <= 2, "{tokens} tokens");
 }
+
+/// Proxies answer 417 when they do not know `Expect`: it is left out then, and from then on.
+#[test]
+fn a_registry_that_takes_no_expectations() {
+    let (registry, proxy, user) = lab();
+    let repository = user.open(&proxy.at("a/b"));
+    proxy.next("PUT", "/blobs/uploads/", Fault::Status(417, None));
+    for seed in [1, 2] {
+        let content = bytes(3_000_000, seed);
+        assert_eq!(put(&*repository, &content).unwrap(), Delivered::Uploaded);
+        assert_there(&registry, &content);
+    }
+    let puts = proxy.seen().into_iter().filter(|seen| seen.method == "PUT");
+    let expected: Vec<_> = puts
+        .map(|seen| seen.headers.contains_key("expect"))
+        .collect();
+    assert_eq!(expected, [true, false, false]);
+}

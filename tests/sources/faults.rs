@@ -278,3 +278,65 @@ fn files_are_read_where_they_are() {
     assert!(error.to_string().contains("/no/such/file"), "{error}");
     assert!(!desk.downloads().exists());
 }
+
+/// It is never silent, so that only its speed gives it away; another try would last as long.
+#[test]
+fn a_server_that_drips() {
+    let (server, mut desk, bytes) = (Server::start(), Desk::new(), noise(6, 200_000));
+    desk.settings.window = Duration::from_millis(300);
+    desk.settings.least_speed = 50_000;
+    server.put("/a", bytes.clone());
+    server.always("/a", Fault::Slow(1));
+    let error = desk.refuses(&server.url("/a"), Some(&sha256(&bytes)));
+    assert!(matches!(http(&error), HttpError::Slow { .. }), "{error}");
+    assert_eq!(server.asked().len(), 1);
+    let remedy = error.remedy().join(" ");
+    assert!(remedy.contains("limits least-speed=0"), "{remedy}");
+}
+
+/// The status line and the headers of an answer, byte by byte.
+#[test]
+fn a_head_that_drips() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a", listener.local_addr().unwrap());
+    let drip = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = b"HTTP/1.1 200 OK\r\nx-a: "
+            .iter()
+            .chain(std::iter::repeat(&b'a'));
+        for byte in head {
+            if std::io::Write::write_all(&mut stream, &[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let mut desk = Desk::new();
+    desk.settings.window = Duration::from_millis(300);
+    let error = desk.refuses(&url, None);
+    assert!(
+        matches!(http(&error), HttpError::SlowHead { .. }),
+        "{error}"
+    );
+    drip.join().unwrap();
+}
+
+/// A pipe would be waited for, and a device has no end.
+#[test]
+fn a_local_source_is_a_regular_file() {
+    let desk = Desk::new();
+    let pipe = desk.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let link = desk.path().join("link");
+    std::os::unix::fs::symlink("/dev/urandom", &link).unwrap();
+    for path in [
+        "/dev/urandom",
+        pipe.to_str().unwrap(),
+        link.to_str().unwrap(),
+    ] {
+        let error = desk.refuses(&format!("file://{path}"), None).to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+        assert!(error.contains(path), "{error}");
+    }
+}

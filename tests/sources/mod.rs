@@ -94,6 +94,7 @@ impl Desk {
                 certificate_authorities: Vec::new(),
                 unverified: None,
                 proxies: Proxies::default(),
+                ..Settings::default()
             },
             interrupt: Interrupt::new().unwrap(),
             events: Arc::default(),

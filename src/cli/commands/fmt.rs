@@ -1,6 +1,5 @@
 //! `vmfab fmt`
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,6 +9,8 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{self, count};
 use super::super::session::Session;
+use crate::host::files;
+use crate::limits::Limits;
 use crate::ops::Error;
 use crate::ops::fmt::{self, Formatted};
 
@@ -53,7 +54,7 @@ impl Fmt {
         }
         let mut done = Vec::new();
         let mut errors = Vec::new();
-        for path in fmt::files(&self.paths())? {
+        for path in fmt::recipes_of(&self.paths())? {
             match self.one(&path) {
                 Ok(formatted) => done.push(formatted),
                 Err(error) => errors.push(CliError::from(error)),
@@ -120,9 +121,8 @@ impl Fmt {
     }
 
     fn standard_input(&self) -> Result<Status, CliError> {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
+        let most = Limits::default().recipe_size;
+        let text = files::text(std::io::stdin(), most)
             .map_err(Error::io("read", Path::new("standard input")))?;
         let formatted = fmt::text("standard input", &text)?;
         if self.check {

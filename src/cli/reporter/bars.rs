@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use super::super::output::{clean, duration, size, unicode};
+use super::super::output::{clean, duration, printable, size, unicode};
 use super::locked;
 use super::meter::Meter;
 use super::narrator::Narrator;
@@ -255,7 +255,7 @@ impl Screen {
         }
         if !lines.is_empty() {
             // A terminal that is gone ends the process by itself.
-            let _ = self.bars.println(lines.join("\n"));
+            let _ = self.bars.println(printable(&lines.join("\n"), true));
         }
     }
 
@@ -328,7 +328,7 @@ impl Screen {
                 "{} {:>6} {}  {}",
                 accent.apply_to(frame(running.since)),
                 seconds(passed),
-                running.label,
+                clean(&running.label),
                 faint.apply_to(last),
             );
             bar.set_message(fit(&text, width));

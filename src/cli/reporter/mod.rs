@@ -27,6 +27,7 @@ use self::narrator::{Detail, Narrator};
 use super::Status;
 use super::error::CliError;
 use super::options::{ColorWhen, GlobalOptions};
+use super::output::{ascii_controls, printable};
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
 
@@ -101,13 +102,16 @@ impl Sink for Reporter {
                 let lines = locked(narrator).lines(&event);
                 if !lines.is_empty() {
                     // Work goes on when nobody looks.
-                    let _ = io::stderr().write_all((lines.join("\n") + "\n").as_bytes());
+                    let _ = io::stderr()
+                        .write_all((printable(&lines.join("\n"), true) + "\n").as_bytes());
                 }
             }
             View::Bars(bars) => bars.event(event),
             View::Json => {
                 if let Ok(line) = serde_json::to_string(&event) {
-                    let _ = io::stdout().lock().write_all((line + "\n").as_bytes());
+                    let _ = io::stdout()
+                        .lock()
+                        .write_all((ascii_controls(line) + "\n").as_bytes());
                 }
             }
         }

@@ -6,7 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
+use crate::host::files;
 use crate::lock::{FILE_NAME, Lock};
+
+/// A lock names some thousand packages, of a line each; a larger file is none.
+const LARGEST: u64 = 256 << 20;
 
 /// Where the lock of a recipe is, and what the recipe is called in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +62,7 @@ impl Place {
 
 /// Reads a lock file; nothing when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Lock>, Error> {
-    match fs::read_to_string(path) {
+    match files::read_text(path, LARGEST) {
         Ok(text) => Lock::from_text(&path.display().to_string(), &text)
             .map(Some)
             .map_err(Error::recipe),

@@ -6,8 +6,8 @@ use crate::derivation::step::{self, GuestAction, Step};
 use crate::disk::NotADisk;
 use crate::host::Program;
 use crate::image::ImageConfig;
+use crate::plan::PlanError;
 use crate::plan::settings::Settings;
-use crate::plan::{PlanError, label};
 use crate::recipe::{DiskFile, DiskFormat, Fetched, Image, Kernel, Problem, Transform};
 
 /// The disk as it is after the steps so far.
@@ -126,7 +126,7 @@ impl Lowering<'_> {
             let step = Step::Transform(step::Transform::Grow { size });
             let mut blob = disk.disk.clone();
             blob.role = "blob".to_owned();
-            let name = format!("grow to {}", label::size(size));
+            let name = format!("grow to {}", crate::text::shown_size(size));
             let node = self.graph.add_step(name, &step, vec![blob])?;
             disk.disk = input("disk", node, "blob");
         }

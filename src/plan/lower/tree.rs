@@ -5,8 +5,8 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig};
+use crate::plan::PlanError;
 use crate::plan::settings::Settings;
-use crate::plan::{PlanError, label};
 use crate::recipe::{
     Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem,
 };
@@ -156,7 +156,7 @@ impl Lowering<'_> {
             initrd,
             command_line: settings.command_line_without_root(self.architecture),
         });
-        let name = format!("{own}: disk {}", label::size(size));
+        let name = format!("{own}: disk {}", crate::text::shown_size(size));
         let disk = self.graph.add_step(name, &disk, layers.clone())?;
         let mut inputs = layers.clone();
         inputs.extend(["disk", "kernel", "initrd"].map(|output| input(output, disk, output)));

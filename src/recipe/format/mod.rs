@@ -3,18 +3,17 @@
 //! Four spaces for each level, one space between words, one node on a line, at most one blank line
 //! in a row; comments stay where they are. A block stays on one line when it was written on one and
 //! has one node. Multi-line strings move with their line. What strings, numbers and names are
-//! written as is kept. (`KdlDocument::autoformat` drops comments between arguments and rewrites
+//! written as is kept. (`KdlDocument::autoformat` of the crate `kdl` drops comments between arguments and rewrites
 //! strings, so it is not used.)
 
 mod token;
 
 use std::sync::Arc;
 
-use kdl::{KdlDocument, KdlNode};
 use miette::NamedSource;
 
-use super::error::RecipeError;
-use crate::text::syntax;
+use super::error::{Problem, RecipeError};
+use crate::text::kdl::{self, Bounds, Document, Node};
 use token::{Token, tokens};
 
 const INDENT: usize = 4;
@@ -27,23 +26,29 @@ const WIDTH: usize = 100;
 /// # Errors
 /// The text is not KDL 2.
 pub fn format(name: &str, text: &str) -> Result<String, RecipeError> {
-    let before = KdlDocument::parse_v2(text).map_err(|error| {
-        let source = Arc::new(NamedSource::new(name, text.to_owned()));
-        RecipeError::new(name, syntax::problems(&source, error, "recipes are"))
-    })?;
+    let before = parse(name, text).map_err(|problems| RecipeError::new(name, problems))?;
     let formatted = Printer::default().print(&tokens(text));
     // Whatever is wrong with the printer, it must not change what a recipe means.
-    match KdlDocument::parse_v2(&formatted) {
+    match parse(name, &formatted) {
         Ok(after) if same(&before, &after) => Ok(formatted),
         _ => Ok(text.to_owned()),
     }
 }
 
+fn parse(name: &str, text: &str) -> Result<Document, Vec<Problem>> {
+    let source = Arc::new(NamedSource::new(name, text.to_owned()));
+    kdl::parse(&source, Bounds::WRITTEN, "recipes are")
+}
+
 /// Whether two documents mean the same.
-fn same(a: &KdlDocument, b: &KdlDocument) -> bool {
-    let children = |node: &KdlNode| node.children().cloned().unwrap_or_default();
-    let same_node = |a: &KdlNode, b: &KdlNode| {
-        let entries = |node: &KdlNode| {
+fn same(a: &Document, b: &Document) -> bool {
+    let same_children = |a: &Node, b: &Node| match (a.children(), b.children()) {
+        (Some(a), Some(b)) => same(a, b),
+        (Some(one), None) | (None, Some(one)) => one.nodes().is_empty(),
+        (None, None) => true,
+    };
+    let same_node = |a: &Node, b: &Node| {
+        let entries = |node: &Node| {
             let entries = node.entries().iter();
             entries
                 .map(|entry| {
@@ -56,7 +61,7 @@ fn same(a: &KdlDocument, b: &KdlDocument) -> bool {
         a.name().value() == b.name().value()
             && a.ty().map(|ty| ty.value()) == b.ty().map(|ty| ty.value())
             && entries(a) == entries(b)
-            && same(&children(a), &children(b))
+            && same_children(a, b)
     };
     a.nodes().len() == b.nodes().len()
         && a.nodes()
@@ -268,8 +273,8 @@ fn reindent(text: &str, width: usize) -> String {
     result.push(format!("{indent}{closing}"));
     let result = result.join("\n");
     let value = |text: &str| {
-        let document = KdlDocument::parse_v2(&format!("- {text}")).ok()?;
-        document.get_arg("-").cloned()
+        let document = parse("", &format!("- {text}")).ok()?;
+        document.nodes().first()?.get(0).cloned()
     };
     if value(&result).is_some() && value(&result) == value(text) {
         result
@@ -389,9 +394,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
         fn meaning_and_comments_stay(text in texts()) {
-            let Ok(before) = KdlDocument::parse_v2(&text) else { return Ok(()) };
+            let Ok(before) = parse("", &text) else { return Ok(()) };
             let printed = Printer::default().print(&tokens(&text));
-            let after = KdlDocument::parse_v2(&printed);
+            let after = parse("", &printed);
             prop_assert!(after.as_ref().is_ok_and(|after| same(&before, after)), "{printed:?}");
             prop_assert_eq!(Printer::default().print(&tokens(&printed)), printed.clone());
             for comment in ["// c", "/* d */", "// e"] {

@@ -1,6 +1,8 @@
 //! KDL 2 text to tokens, comments and newlines among them. The text must be valid KDL: what is not
 //! is taken as words.
 
+use crate::text::kdl::{self, is_newline};
+
 /// A piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
@@ -34,16 +36,8 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The newlines of KDL 2 (section 3.18 of its specification).
-fn is_newline(c: char) -> bool {
-    matches!(
-        c,
-        '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}'
-    )
-}
-
 fn is_space(c: char) -> bool {
-    (c.is_whitespace() && !is_newline(c)) || c == '\u{feff}'
+    kdl::is_space(c) || c == '\u{feff}'
 }
 
 struct Lexer<'a> {

@@ -1,4 +1,4 @@
-//! Directories of a layout, and what is in them: no link is followed.
+//! Directories of a layout, and what is in them: no link leads out of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::Errno;
 
 use super::super::RegistryError;
@@ -77,16 +77,25 @@ impl Directory {
         made.ok_or_else(|| RegistryError::io("open", &path)(io::ErrorKind::NotFound.into()))
     }
 
-    /// A file in it.
+    /// A file below it. Links that stay below it are followed.
     pub(super) fn file(&self, place: &str, name: &str) -> Result<Option<Part>, RegistryError> {
         let path = self.path.join(name);
         // A pipe would be waited for.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file: File = match openat(&self.file, name, flags, Mode::empty()) {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let file: File = match openat2(&self.file, name, flags, Mode::empty(), below) {
             Ok(file) => file.into(),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => {
-                return Err(wrong(place, &path, "is a link, which is not followed"));
+            Err(Errno::XDEV) => {
+                return Err(wrong(
+                    place,
+                    &path,
+                    "is a link that leads out of the layout",
+                ));
+            }
+            Err(Errno::LOOP) => return Err(wrong(place, &path, "is a link that leads nowhere")),
+            Err(Errno::NOTDIR) => {
+                return Err(wrong(place, &path, "is below a file, and no directory"));
             }
             Err(error) => return Err(RegistryError::io("open", &path)(error.into())),
         };

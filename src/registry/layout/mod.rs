@@ -12,8 +12,9 @@
 //! name, as skopeo writes it; there is one such entry, and the next one replaces it. What no
 //! manifest names any more stays in `blobs`.
 //!
-//! A layout may come from anybody: links in it are not followed, and what is not as it should be is refused and
-//! not repaired.
+//! A layout may come from anybody. Links in it are read through as long as they stay below it, as publishers make blobs
+//! links to other files of theirs; nothing is written through one. What is not as it should be is refused and not
+//! repaired.
 
 mod directory;
 mod index;
@@ -64,17 +65,10 @@ impl Files for Layout {
     }
 
     fn open(&self, path: &str) -> Result<Option<Part>, RegistryError> {
-        let Some(mut directory) = Directory::open(&self.place, &self.root)? else {
-            return Ok(None);
-        };
-        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
-        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
-            match directory.enter(&self.place, parent)? {
-                Some(inner) => directory = inner,
-                None => return Ok(None),
-            }
+        match Directory::open(&self.place, &self.root)? {
+            Some(root) => root.file(&self.place, path),
+            None => Ok(None),
         }
-        directory.file(&self.place, name)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::call::{Failure, said};
 use super::challenge::Challenge;
@@ -18,7 +19,9 @@ use crate::registry::credentials::{Credential, Credentials};
 /// What a token server answers is not longer.
 const LONGEST_ANSWER: u64 = 256 << 10;
 /// How long a token is good when its server does not say (distribution specification).
-const USUAL_LIFE: u64 = 60;
+const USUAL_LIFE: f64 = 60.0;
+/// No token is used for longer, whatever its server says.
+const LONGEST_LIFE: f64 = 86_400.0;
 /// No token is used for the last part of its life that is left, up to so long: clocks and networks differ.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How this program is called where tokens are made.
@@ -109,11 +112,36 @@ pub(super) struct Auth {
     fetching: Mutex<()>,
 }
 
+/// What a token server answers. Each field may be of any kind: one that is not usable counts as one that is not there,
+/// for there are servers that leave `token` empty, and such as write numbers as strings.
 #[derive(Deserialize)]
 struct Answer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    token: Value,
+    #[serde(default)]
+    access_token: Value,
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Answer {
+    fn token(&self) -> Option<&str> {
+        let usable =
+            |token: &&str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let fields = [&self.token, &self.access_token].into_iter();
+        let mut tokens = fields.filter_map(Value::as_str).map(str::trim);
+        tokens.find(usable)
+    }
+
+    /// How long the token is good, in seconds.
+    fn life(&self) -> Duration {
+        let said = match &self.expires_in {
+            Value::String(text) => text.trim().parse().ok(),
+            number => number.as_f64(),
+        };
+        let said = said.filter(|seconds: &f64| *seconds >= 0.0);
+        Duration::from_secs_f64(said.unwrap_or(USUAL_LIFE).min(LONGEST_LIFE))
+    }
 }
 
 impl Auth {
@@ -292,11 +320,8 @@ impl TokenRequest<'_> {
         // What the server says may hold the token, so the cause is not told.
         let unusable = || self.wrong("of its tokens", "gave something that is no token");
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
-        let token = answer.token.or(answer.access_token);
-        let token = token
-            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
-        let token = token.ok_or_else(unusable)?;
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(USUAL_LIFE).min(86_400));
+        let token = answer.token().ok_or_else(unusable)?;
+        let life = answer.life();
         Ok(Token {
             header: format!("Bearer {token}"),
             ends: Instant::now() + life.saturating_sub(MARGIN.min(life / 4)),
@@ -331,4 +356,56 @@ fn basic(user: &str, password: &str) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_token_servers() {
+        for (answer, token, seconds) in [
+            (r#"{"token":"T"}"#, Some("T"), 60.0),
+            (
+                r#"{"token":"","access_token":"A","expires_in":300}"#,
+                Some("A"),
+                300.0,
+            ),
+            (
+                r#"{"token":null,"access_token":"A","expires_in":"300"}"#,
+                Some("A"),
+                300.0,
+            ),
+            (
+                r#"{"token":"T","access_token":"A","expires_in":299.5}"#,
+                Some("T"),
+                299.5,
+            ),
+            (
+                r#"{"token":7,"access_token":"A","expires_in":-1}"#,
+                Some("A"),
+                60.0,
+            ),
+            (r#"{"token":"T\n","expires_in":0}"#, Some("T"), 0.0),
+            (r#"{"token":"T","expires_in":1e300}"#, Some("T"), 86_400.0),
+            (
+                r#"{"token":"T","expires_in":99999999999999999999999}"#,
+                Some("T"),
+                86_400.0,
+            ),
+            (r#"{"token":"T","expires_in":"soon"}"#, Some("T"), 60.0),
+            (r#"{"token":"T","expires_in":"nan"}"#, Some("T"), 60.0),
+            (
+                r#"{"token":"T","expires_in":[1],"more":{}}"#,
+                Some("T"),
+                60.0,
+            ),
+            (r#"{"token":"a b","access_token":""}"#, None, 60.0),
+            ("{}", None, 60.0),
+        ] {
+            let read: Answer = serde_json::from_str(answer).unwrap();
+            assert_eq!(read.token(), token, "{answer}");
+            assert_eq!(read.life(), Duration::from_secs_f64(seconds), "{answer}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! One registry: its address, its connections, and requests that are tried again.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(in crate::registry) struct Host {
     interrupt: Interrupt,
     /// Blobs of so many bytes are refused in one piece.
     refused_whole: AtomicU64,
+    /// It refuses to be asked whether it takes a body.
+    expects_nothing: AtomicBool,
 }
 
 impl Host {
@@ -90,6 +92,7 @@ impl Host {
             sink,
             interrupt,
             refused_whole: AtomicU64::new(u64::MAX),
+            expects_nothing: AtomicBool::new(false),
         }
     }
 
@@ -260,7 +263,9 @@ impl Host {
             return Ok(self.client.send(request)?);
         };
         let (feed, flow) = sending.start().map_err(RegistryError::Source)?;
-        if sending.length >= EXPECTING {
+        let asks_first =
+            sending.length >= EXPECTING && !self.expects_nothing.load(Ordering::Relaxed);
+        if asks_first {
             request = request.header(header::EXPECT, "100-continue");
         }
         let request = request.body(feed, sending.length);
@@ -268,6 +273,14 @@ impl Host {
             .client
             .send_watched(request, &mut || sending.tell(&flow));
         flow.end();
+        if let Ok(refused) = &answer
+            && refused.status == StatusCode::EXPECTATION_FAILED
+            && asks_first
+        {
+            // The server or a proxy before it does not know the question (RFC 9110, section 10.1.1).
+            self.expects_nothing.store(true, Ordering::Relaxed);
+            return self.transmit(call, url, authorization);
+        }
         match (answer, flow.failure()) {
             (Err(_), Some(error)) => Err(RegistryError::Source(error).into()),
             (answer, _) => Ok(answer?),

@@ -83,7 +83,9 @@ fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
 
 /// The `Link` to the next page (RFC 8288). It must stay at the registry.
 fn next_page(remote: &Remote, response: &Response) -> Result<Option<Url>, Failure> {
-    let Some(target) = response.header(header::LINK).and_then(next_link) else {
+    let links = response.headers.get_all(header::LINK).iter();
+    let links: Vec<&str> = links.filter_map(|link| link.to_str().ok()).collect();
+    let Some(target) = links.iter().find_map(|link| next_link(link)) else {
         return Ok(None);
     };
     let url = remote.host.place_of(&response.url, target)?;
@@ -94,15 +96,66 @@ fn next_page(remote: &Remote, response: &Response) -> Result<Option<Url>, Failur
     Ok(Some(url))
 }
 
-/// The target of the link that is the next page.
-fn next_link(text: &str) -> Option<&str> {
-    text.split(",").find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = parameters.split(';').any(|parameter| {
-            let parameter = parameter.replace([' ', '"'], "");
-            parameter.eq_ignore_ascii_case("rel=next")
-        });
-        next.then_some(target)
+/// The target of the link that is the next page, among those of one header line (RFC 8288, section 3). Lines count
+/// together: RFC 9110, section 5.3.
+fn next_link(line: &str) -> Option<&str> {
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let (target, after) = rest.strip_prefix('<')?.split_once('>')?;
+        let (link, after) = up_to_comma(after);
+        let mut rels = parameters(link).filter(|(name, _)| name.eq_ignore_ascii_case("rel"));
+        // The first "rel" counts, and may name several relations.
+        let rel = rels.next().map(|(_, value)| value).unwrap_or_default();
+        let mut words = rel.split_ascii_whitespace();
+        if words.any(|word| word.eq_ignore_ascii_case("next")) {
+            return Some(target.trim());
+        }
+        rest = after;
+    }
+}
+
+/// Splits before the first comma that is not in quotes.
+fn up_to_comma(text: &str) -> (&str, &str) {
+    text.split_at(outside_quotes(text, ',').unwrap_or(text.len()))
+}
+
+/// Where the first `sign` outside of quotes is.
+fn outside_quotes(text: &str, sign: char) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if c == sign && !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The parameters of a link, as `; name="value"`.
+fn parameters(link: &str) -> impl Iterator<Item = (&str, String)> {
+    let mut rest = link;
+    std::iter::from_fn(move || {
+        let start = outside_quotes(rest, ';')?;
+        let after = &rest[start + 1..];
+        let end = outside_quotes(after, ';').unwrap_or(after.len());
+        rest = &after[end..];
+        Some(&after[..end])
+    })
+    .map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.trim();
+        let quoted = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'));
+        let value = match quoted {
+            Some(quoted) => quoted.replace('\\', ""),
+            None => value.to_owned(),
+        };
+        (name.trim(), value)
     })
 }
 
@@ -118,7 +171,17 @@ mod tests {
                 Some("/v2/a/tags/list?last=b&n=2"),
             ),
             (r#"</first>; rel="first", </x>; a=b; rel=next"#, Some("/x")),
+            (r#"</first>;rel=first,</x>;rel=next"#, Some("/x")),
+            (
+                r#"</x?a=1,2;b>; title="a, <b>; rel=\"no\"" ; REL = "prev NEXT""#,
+                Some("/x?a=1,2;b"),
+            ),
+            (r#", ,</x>; rel="next""#, Some("/x")),
+            (r#"</x>; rel="prev"; rel="next""#, None),
+            (r#"</x>; title="; rel=next""#, None),
+            (r#"</x>; rel="nextone", </y>; norel=next"#, None),
             (r#"</first>; rel="prev""#, None),
+            ("</x>", None),
             ("<", None),
             ("", None),
         ] {

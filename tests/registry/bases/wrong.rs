@@ -6,6 +6,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use super::{Bench, Layer, config, sha256, tar};
+use crate::support::Ran;
 
 /// What is done to an image of one layer before it is written.
 type Change = fn(&Bench, &mut Vec<Layer>, &mut Value);
@@ -242,8 +243,40 @@ fn a_layer_that_is_nothing_but_zeros_ends_at_a_limit() {
     bench.image(&[layer], json!({ "Cmd": ["x"] }));
     let said = bench.refused(6);
     assert!(
-        said.contains("is more than 1024 MiB when it is decompressed"),
+        said.contains("makes more than 1G of the image when it is decompressed"),
         "{said}"
     );
-    assert!(said.contains("256 times the size of its blob"), "{said}");
+    assert!(said.contains("limits image-size=\"16G\""), "{said}");
+}
+
+/// Each layer is small enough by itself; what the image unpacks to counts.
+#[test]
+fn layers_of_an_image_count_together() {
+    let bench = Bench::new();
+    let zeros = |name: &str| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(700 << 10);
+        header.set_mode(0o644);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        let content = Read::take(std::io::repeat(0), 700 << 10);
+        archive.append_data(&mut header, name, content).unwrap();
+        Layer::new("+gzip", &archive.into_inner().unwrap())
+    };
+    bench.image(&[zeros("a"), zeros("b")], json!({ "Cmd": ["x"] }));
+    bench.recipe("");
+    let build = |size: &str| {
+        let config = bench.path("config.kdl");
+        fs::write(&config, format!("limits image-size=\"{size}\"\n")).unwrap();
+        let mut command = bench.command(&["build", "test.kdl"]);
+        Ran::of(command.env("VMFAB_CONFIG", &config))
+    };
+    let said = build("1M").ends_with(6).stderr;
+    let said = said.replace("\n  │ ", " ");
+    let words = "makes more than 1M of the image when it is decompressed";
+    assert!(said.contains(words), "{said}");
+    assert!(said.contains("image-size=\"16M\""), "{said}");
+    // With more room the same image is only no system.
+    let said = build("2M").stderr;
+    assert!(said.contains("has no kernel"), "{said}");
 }

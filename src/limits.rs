@@ -1,0 +1,41 @@
+//! How much recipes, images, registries and servers may take. Each limit has its default here, and its name in the
+//! `limits` node of the configuration, which can raise it. `docs/config.md` is for users.
+
+use std::time::Duration;
+
+/// The limits that hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `recipe-size`: bytes of a recipe, or of a value after parameters were put into it.
+    pub recipe_size: u64,
+    /// `image-steps`: instructions of an image and of the recipes that it starts from.
+    pub image_steps: u32,
+    /// `image-size`: bytes that the layers of a container image may unpack to together, when they are compressed to
+    /// less than a 256th.
+    pub image_size: u64,
+    /// `least-speed`: bytes in a second. A server that sends less for two minutes counts as one that sends nothing.
+    pub least_speed: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            recipe_size: 4 << 20,
+            image_steps: 1000,
+            image_size: 1 << 30,
+            least_speed: 512,
+        }
+    }
+}
+
+impl Limits {
+    /// Over what time a server's speed counts.
+    pub const SPEED_WINDOW: Duration = Duration::from_secs(120);
+    /// How deep `from` may lead from recipe to recipe, and how many recipes one may read. Fixed: each takes stack.
+    pub const BASES: usize = 64;
+}
+
+/// What to write in the configuration to raise a limit to `value`.
+pub(crate) fn raise(name: &str, value: &str) -> String {
+    format!("raise the limit in the configuration (docs/config.md): limits {name}={value}")
+}
