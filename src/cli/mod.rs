@@ -65,6 +65,8 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    // A kernel that is too old for this is too old to build anything; the worker says so.
+    let _ = crate::host::keep_files_from_children();
     let arguments: Vec<_> = std::env::args_os().collect();
     if arguments
         .get(1)

@@ -3,12 +3,14 @@
 
 pub mod files;
 mod home;
+mod inheritance;
 mod interrupt;
 pub mod process;
 mod programs;
 mod spawner;
 
 pub use home::{Home, HomeError};
+pub use inheritance::{bare_command, keep_files_from_children, leave_session_keyring};
 pub use interrupt::Interrupt;
 pub use programs::{MissingProgram, Program, find_program, require};
 pub use spawner::spawn_lasting;

@@ -1,7 +1,10 @@
-//! The command line of bubblewrap. Pure.
+//! What bubblewrap is told. Pure.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+
+use super::procfs::Cover;
+use super::worker::{NESTED_ARGUMENT, WORKER_ARGUMENT};
 
 /// Capabilities that package scripts need and that cannot be turned against the host: those that
 /// Docker leaves to containers, without `MKNOD`, `NET_RAW` and `AUDIT_WRITE`.
@@ -29,26 +32,39 @@ pub(super) struct Sandbox<'a> {
     pub(super) workdir: &'a str,
     /// Whether it has the host's network.
     pub(super) network: bool,
+    /// What lies over its `/proc`.
+    pub(super) covers: &'a [Cover],
     /// The command.
     pub(super) argv: &'a [String],
 }
 
-/// The arguments of `bwrap` for a command whose root directory is the tree.
-pub(super) fn arguments(sandbox: &Sandbox<'_>) -> Vec<String> {
-    let mut arguments = isolation(sandbox.network);
-    arguments.extend(words(&["--cap-drop", "ALL"]));
+/// What bubblewrap is to do.
+pub(super) struct Invocation {
+    /// Its options, which may hold secrets.
+    pub(super) options: Vec<String>,
+    /// The command and its arguments.
+    pub(super) argv: Vec<String>,
+}
+
+/// For a command whose root directory is the tree.
+pub(super) fn invocation(sandbox: &Sandbox<'_>) -> Invocation {
+    let mut options = isolation(sandbox.network);
+    options.extend(words(&["--cap-drop", "ALL"]));
     for capability in CAPABILITIES {
-        arguments.extend(words(&["--cap-add", capability]));
+        options.extend(words(&["--cap-add", capability]));
     }
-    arguments.extend(words(&["--hostname", "vmfab", "--clearenv"]));
+    options.extend(words(&["--hostname", "vmfab", "--clearenv"]));
     for (name, value) in sandbox.env {
-        arguments.extend(words(&["--setenv", name, value]));
+        options.extend(words(&["--setenv", name, value]));
     }
-    arguments.extend(words(&["--bind", &text(sandbox.tree), "/"]));
-    arguments.extend(words(&["--proc", "/proc", "--dev", "/dev"]));
-    arguments.extend(words(&["--chdir", sandbox.workdir, "--"]));
-    arguments.extend(sandbox.argv.iter().cloned());
-    arguments
+    options.extend(words(&["--bind", &text(sandbox.tree), "/"]));
+    options.extend(words(&["--dev", "/dev"]));
+    options.extend(proc(sandbox.covers));
+    options.extend(words(&["--chdir", sandbox.workdir]));
+    Invocation {
+        options,
+        argv: sandbox.argv.to_vec(),
+    }
 }
 
 /// What a program of the host sees of the host, read-only, where it is there: programs, libraries and
@@ -81,43 +97,72 @@ const HOST_PATHS: [&str; 25] = [
     "/etc/ssl/certs",
 ];
 
-/// The arguments of `bwrap` for a program of the host: it sees [`HOST_PATHS`], and writes only to
-/// `writable`.
-pub(super) fn host_arguments(
-    writable: &[&Path],
-    env: &BTreeMap<String, String>,
-    network: bool,
-    argv: &[String],
-) -> Vec<String> {
-    let mut arguments = isolation(network);
+/// What a program of the host in the sandbox sees, beyond [`HOST_PATHS`].
+pub(super) struct HostSandbox<'a> {
+    /// This program.
+    pub(super) vmfab: &'a Path,
+    /// Where it can write.
+    pub(super) writable: &'a [&'a Path],
+    /// Its whole environment.
+    pub(super) env: &'a BTreeMap<String, String>,
+    /// Whether it has the host's network.
+    pub(super) network: bool,
+    /// What lies over its `/proc`.
+    pub(super) covers: &'a [Cover],
+    /// The program and its arguments.
+    pub(super) argv: &'a [String],
+}
+
+/// Where programs of the host see this program.
+const VMFAB: &str = "/run/vmfab";
+
+/// For a program of the host. This program comes first, and locks the mounts.
+pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
+    let mut options = isolation(sandbox.network);
     // It may mount things for itself: mmdebstrap does.
-    arguments.extend(words(&["--cap-add", "ALL", "--clearenv"]));
-    for (name, value) in env {
-        arguments.extend(words(&["--setenv", name, value]));
+    options.extend(words(&["--cap-add", "ALL", "--clearenv"]));
+    for (name, value) in sandbox.env {
+        options.extend(words(&["--setenv", name, value]));
     }
     for path in HOST_PATHS {
-        arguments.extend(words(&["--ro-bind-try", path, path]));
+        options.extend(words(&["--ro-bind-try", path, path]));
     }
     // mmdebstrap takes device nodes from here, by mounting them: there must be no disks among them.
-    arguments.extend(words(&["--dev", "/dev", "--proc", "/proc"]));
-    arguments.extend(words(&["--ro-bind", "/sys", "/sys"]));
-    arguments.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
-    for path in writable {
-        arguments.extend(words(&["--bind", &text(path), &text(path)]));
+    options.extend(words(&["--dev", "/dev"]));
+    options.extend(proc(sandbox.covers));
+    options.extend(words(&["--ro-bind", "/sys", "/sys"]));
+    options.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
+    options.extend(words(&["--ro-bind", &text(sandbox.vmfab), VMFAB]));
+    for path in sandbox.writable {
+        options.extend(words(&["--bind", &text(path), &text(path)]));
     }
-    arguments.extend(words(&["--chdir", "/", "--"]));
-    arguments.extend(argv.iter().cloned());
-    arguments
+    options.extend(words(&["--chdir", "/"]));
+    let mut argv = words(&[VMFAB, WORKER_ARGUMENT, NESTED_ARGUMENT]);
+    argv.extend_from_slice(sandbox.argv);
+    Invocation { options, argv }
+}
+
+fn proc(covers: &[Cover]) -> Vec<String> {
+    let mut options = words(&["--proc", "/proc"]);
+    for cover in covers {
+        options.extend(match cover {
+            Cover::ReadOnly(path) => words(&["--ro-bind", path, path]),
+            Cover::Hidden(path) => words(&["--ro-bind", "/dev/null", path]),
+        });
+    }
+    options
 }
 
 fn isolation(network: bool) -> Vec<String> {
     // A session of its own: no terminal that input could be pushed into.
-    let mut arguments = words(&["--die-with-parent", "--new-session"]);
-    arguments.extend(words(&["--unshare-pid", "--unshare-ipc", "--unshare-uts"]));
+    let mut options = words(&["--die-with-parent", "--new-session"]);
+    options.extend(words(&["--unshare-pid", "--unshare-ipc", "--unshare-uts"]));
+    // Else /proc/self/cgroup tells whose session or container this is.
+    options.push("--unshare-cgroup-try".to_owned());
     if !network {
-        arguments.extend(words(&["--unshare-net"]));
+        options.extend(words(&["--unshare-net"]));
     }
-    arguments
+    options
 }
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -141,15 +186,20 @@ mod tests {
             env: &env,
             workdir: "/",
             network: false,
+            covers: &[
+                Cover::ReadOnly("/proc/sys".into()),
+                Cover::Hidden("/proc/kcore".into()),
+            ],
             argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
         };
-        let line = arguments(&sandbox).join(" ");
+        let line = invocation(&sandbox).options.join(" ");
         insta::assert_snapshot!(line.replace(" --", "\n--"), @r#"
         --die-with-parent
         --new-session
         --unshare-pid
         --unshare-ipc
         --unshare-uts
+        --unshare-cgroup-try
         --unshare-net
         --cap-drop ALL
         --cap-add CAP_CHOWN
@@ -167,15 +217,16 @@ mod tests {
         --clearenv
         --setenv A b c
         --bind /scratch/tree /
-        --proc /proc
         --dev /dev
+        --proc /proc
+        --ro-bind /proc/sys /proc/sys
+        --ro-bind /dev/null /proc/kcore
         --chdir /
-        -- /bin/sh -ec true
         "#);
-        let with_network = arguments(&Sandbox {
+        let with_network = invocation(&Sandbox {
             network: true,
             ..sandbox
         });
-        assert!(!with_network.contains(&"--unshare-net".to_owned()));
+        assert!(!with_network.options.contains(&"--unshare-net".to_owned()));
     }
 }

@@ -26,6 +26,7 @@ mod mounts;
 mod namespace;
 mod overlay;
 mod packages;
+mod procfs;
 mod request;
 mod run;
 mod tasks;

@@ -18,6 +18,9 @@ pub(super) struct Request {
     pub(super) layers: Vec<LayerSource>,
     /// What to do with the tree, in order.
     pub(super) tasks: Vec<Task>,
+    /// What commands with network have in their environment to find the host's proxies. The worker has
+    /// nothing of the caller's environment.
+    pub(super) proxies: BTreeMap<String, String>,
     /// How to pack what was changed; nothing is packed when absent.
     pub(super) pack: Option<Pack>,
 }

@@ -1,18 +1,32 @@
 //! The outer side of a worker: scratch directories, layers, and what became of the request.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::cache::LayerCache;
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
-use crate::host::Home;
 use crate::host::process::{self, End};
+use crate::host::{Home, bare_command};
 use crate::store::Store;
+
+/// Variables of the host that a command with network gets.
+const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+];
 
 /// Runs steps over layers of a store.
 #[derive(Debug, Clone)]
@@ -249,6 +263,7 @@ impl Sandbox {
             scratch: scratch.path().to_owned(),
             layers: sources,
             tasks,
+            proxies: proxies(),
             pack,
         };
         let input = serde_json::to_vec(&request).map_err(BuildError::other)?;
@@ -257,8 +272,7 @@ impl Sandbox {
             .append(true)
             .open(step.log)
             .map_err(BuildError::io("open", step.log))?;
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg(WORKER_ARGUMENT);
+        let mut command = worker_command();
         let finished = process::run(
             &mut command,
             &input,
@@ -301,6 +315,25 @@ impl Sandbox {
     }
 }
 
+/// This program as a worker. Of the environment it has what finds programs, and the name that subordinate
+/// ids are looked up by.
+fn worker_command() -> Command {
+    let mut command = bare_command("/proc/self/exe");
+    command.arg(WORKER_ARGUMENT);
+    if let Some(user) = std::env::var_os("USER") {
+        command.env("USER", user);
+    }
+    command
+}
+
+/// The host's proxies.
+fn proxies() -> BTreeMap<String, String> {
+    PROXIES
+        .iter()
+        .filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
 /// Removes a scratch directory and then its lock. Files of subordinate ids can only be removed from
 /// inside a namespace that maps them.
 fn remove_scratch(path: &Path) {
@@ -333,8 +366,8 @@ pub(super) fn stamp_in_namespace(path: &Path) -> io::Result<String> {
 }
 
 fn remove_in_namespace(path: &Path) -> io::Result<()> {
-    let mut child = std::process::Command::new("/proc/self/exe")
-        .args([WORKER_ARGUMENT, REMOVE_ARGUMENT])
+    let mut child = worker_command()
+        .arg(REMOVE_ARGUMENT)
         .arg(path)
         .stdin(std::process::Stdio::null())
         .spawn()?;

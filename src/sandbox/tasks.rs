@@ -7,19 +7,20 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2};
 
-use super::bwrap::{self, Sandbox};
+use super::bwrap::{self, HostSandbox, Invocation, Sandbox};
 use super::edit::Edit;
 use super::layer;
 use super::limits;
 use super::mounts::{self, Mounts};
 use super::packages::PackageManager;
+use super::procfs::{self, Cover};
 use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::host::process::End;
-use crate::host::{Program, require};
+use crate::host::{Program, bare_command, require};
 
 /// What the sandbox puts into every environment; a command's own variables win.
 const ENVIRONMENT: [(&str, &str); 6] = [
@@ -32,18 +33,6 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("SYSTEMD_OFFLINE", "1"),
     ("TERM", "dumb"),
     ("USER", "root"),
-];
-
-/// Variables of the host that a command with network gets.
-const PROXIES: [&str; 8] = [
-    "http_proxy",
-    "https_proxy",
-    "ftp_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "FTP_PROXY",
-    "NO_PROXY",
 ];
 
 /// A tree and what to do with it.
@@ -88,7 +77,7 @@ impl<'a> Tasks<'a> {
             .collect();
         env.insert("SOURCE_DATE_EPOCH".into(), SOURCE_DATE_EPOCH.to_string());
         if command.network {
-            env.extend(proxies());
+            env.extend(self.request.proxies.clone());
         }
         env.extend(command.env.clone());
         let workdir = command.workdir.as_deref().unwrap_or("/");
@@ -103,14 +92,15 @@ impl<'a> Tasks<'a> {
             self.edit(&edits.collect::<Vec<_>>())?;
         }
         let mounts = self.mounts(command)?;
-        let arguments = bwrap::arguments(&Sandbox {
+        let invocation = bwrap::invocation(&Sandbox {
             tree: self.tree,
             env: &env,
             workdir,
             network: command.network,
+            covers: &covers()?,
             argv: &command.argv,
         });
-        let mut child = bwrap_process(&arguments)?;
+        let mut child = bwrap_process(&invocation)?;
         let ended = limits::wait(&mut child, &command.limits)
             .map_err(WorkerError::io("wait for the sandbox"))?;
         wait_for_all();
@@ -191,10 +181,17 @@ impl<'a> Tasks<'a> {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         );
         if command.network {
-            env.extend(proxies());
+            env.extend(self.request.proxies.clone());
         }
-        let arguments = bwrap::host_arguments(&writable, &env, command.network, &argv);
-        let status = bwrap_process(&arguments)?
+        let invocation = bwrap::host_invocation(&HostSandbox {
+            vmfab: &this_program()?,
+            writable: &writable,
+            env: &env,
+            network: command.network,
+            covers: &covers()?,
+            argv: &argv,
+        });
+        let status = bwrap_process(&invocation)?
             .wait()
             .map_err(WorkerError::io("wait for bwrap"))?;
         if status.success() {
@@ -210,7 +207,7 @@ impl<'a> Tasks<'a> {
     fn edit(&self, edits: &[Edit]) -> Result<(), WorkerError> {
         let input = serde_json::to_vec(&(self.tree, edits))
             .map_err(|error| WorkerError::Plain(error.to_string()))?;
-        let mut child = Process::new("/proc/self/exe")
+        let mut child = bare_command("/proc/self/exe")
             .args([WORKER_ARGUMENT, EDIT_ARGUMENT])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -367,11 +364,18 @@ fn package_manager(os_release: &str) -> Result<PackageManager, WorkerError> {
     })
 }
 
-/// The host's proxies, for commands with network.
-fn proxies() -> impl Iterator<Item = (String, String)> {
-    PROXIES
-        .iter()
-        .filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)))
+fn this_program() -> Result<PathBuf, WorkerError> {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .ok_or_else(|| WorkerError::Helped {
+            message: "the file of this program is gone".to_owned(),
+            help: "vmfab was replaced while it ran: build again".to_owned(),
+        })
+}
+
+fn covers() -> Result<Vec<Cover>, WorkerError> {
+    procfs::covers(Path::new("/proc")).map_err(WorkerError::io("read /proc"))
 }
 
 /// Waits for what is left of a sandbox: bubblewrap may end a moment before the processes inside.
@@ -379,14 +383,36 @@ fn wait_for_all() {
     while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
 }
 
-fn bwrap_process(arguments: &[String]) -> Result<std::process::Child, WorkerError> {
+/// Starts bubblewrap. Other users of the host see the arguments of every process, and these have the
+/// values of `env` in them: bubblewrap reads them from a file that only it has. Its own environment is
+/// empty, as the sandbox shows it (`/proc/1/environ`).
+fn bwrap_process(invocation: &Invocation) -> Result<std::process::Child, WorkerError> {
     let missing = |_| WorkerError::Helped {
         message: "bwrap is not installed".to_owned(),
         help: "install the package bubblewrap".to_owned(),
     };
     let program = require(Program::Bwrap).map_err(missing)?;
+    let mut options = Vec::new();
+    for option in &invocation.options {
+        if option.contains('\0') {
+            return Err(WorkerError::Plain(format!(
+                "{option:?} cannot be given to a program: it contains a zero byte"
+            )));
+        }
+        options.extend_from_slice(option.as_bytes());
+        options.push(0);
+    }
+    let io_error = || WorkerError::io("pass options to bwrap");
+    // Without the flag that closes it: the child has it under the same number.
+    let memory =
+        memfd_create("options", MemfdFlags::empty()).map_err(|error| io_error()(error.into()))?;
+    let mut memory = fs::File::from(memory);
+    memory.write_all(&options).map_err(io_error())?;
+    io::Seek::rewind(&mut memory).map_err(io_error())?;
     Process::new(program)
-        .args(arguments)
+        .env_clear()
+        .args(["--args", &memory.as_raw_fd().to_string(), "--"])
+        .args(&invocation.argv)
         .stdin(Stdio::null())
         .spawn()
         .map_err(WorkerError::io("start bwrap"))

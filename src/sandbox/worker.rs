@@ -11,6 +11,7 @@ use super::overlay::Overlay;
 use super::request::{LayerSource, Outcome, Request};
 use super::tasks::Tasks;
 use super::{cache, edit, identity, layer, namespace};
+use crate::host;
 
 /// The hidden first argument that makes this program a worker.
 pub const WORKER_ARGUMENT: &str = "__worker";
@@ -19,6 +20,9 @@ pub(super) const EDIT_ARGUMENT: &str = "edit";
 /// The second argument of a process that becomes another program and ends with its parent. The third is
 /// the parent's id, then come the program and its arguments.
 const ATTACHED_ARGUMENT: &str = "attached";
+/// The second argument of a process that moves into namespaces of its own and becomes another program, which
+/// follows with its arguments.
+pub(super) const NESTED_ARGUMENT: &str = "nested";
 /// The second argument of the process that removes a directory, which is the third.
 pub(super) const REMOVE_ARGUMENT: &str = "remove";
 /// The second argument of the process that prints the stamp of a directory, which is the third.
@@ -41,6 +45,15 @@ impl WorkerError {
     /// For `map_err`: what was tried, before why it failed.
     pub(super) fn io(what: impl Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Plain(format!("cannot {what}: {error}"))
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::Failed { how, .. } => how,
+            Self::Unsatisfiable { message, .. }
+            | Self::Helped { message, .. }
+            | Self::Plain(message) => message,
+        }
     }
 
     fn into_outcome(self) -> Outcome {
@@ -99,6 +112,11 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
             _ => ExitCode::FAILURE,
         };
     }
+    if let [first, program, rest @ ..] = arguments
+        && first == NESTED_ARGUMENT
+    {
+        return become_nested(program, rest);
+    }
     let mut input = Vec::new();
     if io::stdin().read_to_end(&mut input).is_err() {
         return ExitCode::FAILURE;
@@ -143,13 +161,33 @@ fn become_program(parent: &str, program: &str, arguments: &[String]) -> ExitCode
     // The parent may have ended before.
     let there = rustix::process::getppid().map(|pid| pid.as_raw_pid().to_string());
     if there.as_deref() == Some(parent) {
-        let error = Command::new(program).args(arguments).exec();
-        let _ = io::Write::write_fmt(
-            &mut io::stderr(),
-            format_args!("cannot start {program}: {error}\n"),
-        );
+        become_other(program, arguments);
     }
     ExitCode::FAILURE
+}
+
+/// In a new user namespace all mounts so far are locked: nobody in it can take away what lies over
+/// others, or make writable what is read-only (mount_namespaces(7)).
+fn become_nested(program: &str, arguments: &[String]) -> ExitCode {
+    match namespace::enter() {
+        Ok(()) => become_other(program, arguments),
+        Err(error) => say(&format!(
+            "cannot lock the mounts of {program}: {}",
+            error.message()
+        )),
+    }
+    ExitCode::FAILURE
+}
+
+/// Returns only when that cannot be done.
+fn become_other(program: &str, arguments: &[String]) {
+    let error = Command::new(program).args(arguments).exec();
+    say(&format!("cannot start {program}: {error}"));
+}
+
+/// To standard error, which is the step's log.
+fn say(message: &str) {
+    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{message}\n"));
 }
 
 /// The process that edits the tree: what it has to say goes to standard error, into the step's log.
@@ -160,13 +198,17 @@ fn edit_main(input: &[u8]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{error}\n"));
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
 fn work(request: &Request) -> Result<(), WorkerError> {
+    host::keep_files_from_children().map_err(WorkerError::io(
+        "keep open files from steps (Linux 5.11 or later can)",
+    ))?;
+    host::leave_session_keyring().map_err(WorkerError::io("leave the caller's keyring"))?;
     namespace::enter()?;
     // A second earlier: the clock that stamps files may be behind by a tick.
     let started = SystemTime::now()
