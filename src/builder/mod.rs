@@ -34,14 +34,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::derivation::{BuildError, BuildRequest, Builder, Builders, Step};
+use crate::derivation::{
+    BuildError, BuildRequest, Builder, Builders, Derivation, Impossible, Step,
+};
 use crate::digest::{Digest, ObjectId};
 use crate::event::Sink;
 use crate::host::Home;
 use crate::lock::PackageSet;
 use crate::plan::{BlobPlace, Place};
 use crate::registry::Registries;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ids, IdsError, Sandbox};
 use crate::share::Memory;
 use crate::source::Fetcher;
 use crate::store::Store;
@@ -167,6 +169,15 @@ impl Builders for All {
 
     fn waits(&self, name: &str) -> bool {
         matches!(name, "fetch" | "object" | "oci-layer" | "guest")
+    }
+
+    fn possible(&self, derivation: &Derivation) -> Result<(), Impossible> {
+        let (user, group) = tree::owner(derivation);
+        if user.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let checked = Ids::of_sandboxes().and_then(|ids| ids.check(user, group));
+        checked.map_err(|IdsError { message, help }| Impossible { message, help })
     }
 }
 

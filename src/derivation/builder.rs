@@ -82,6 +82,24 @@ pub trait Builders: Sync {
     fn waits(&self, _name: &str) -> bool {
         false
     }
+
+    /// Whether this host can do a step at all, as far as its parameters say. It is asked for all steps
+    /// that have to run before the first one does.
+    ///
+    /// # Errors
+    /// What the host lacks.
+    fn possible(&self, _derivation: &Derivation) -> Result<(), Impossible> {
+        Ok(())
+    }
+}
+
+/// What a host lacks for a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impossible {
+    /// What is missing.
+    pub message: String,
+    /// How to get it.
+    pub help: String,
 }
 
 /// Why a derivation could not be built.

@@ -13,7 +13,8 @@ pub mod static_key;
 pub mod step;
 
 pub use builder::{
-    BuildError, BuildRequest, Builder, Builders, Outputs, Outside, ResolvedInput, resolve_inputs,
+    BuildError, BuildRequest, Builder, Builders, Impossible, Outputs, Outside, ResolvedInput,
+    resolve_inputs,
 };
 pub use cache::{Cache, CacheError, CacheHit};
 pub use encoding::action_key;

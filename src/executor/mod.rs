@@ -43,7 +43,7 @@ use pass::{Known, Origin, Pass};
 use remote::Remote;
 use report::Report;
 
-use crate::derivation::{BuildError, Builders, Cache, Graph, NodeId, Outputs};
+use crate::derivation::{BuildError, Builders, Cache, Graph, Impossible, NodeId, Outputs};
 use crate::digest::ActionKey;
 use crate::event::{Event, Sink, StepOutcome};
 use crate::host::{Interrupt, MissingProgram, Program};
@@ -333,6 +333,14 @@ pub enum ExecuteError {
     /// Programs of the host are missing; nothing was started.
     #[error("{} programs of this host are missing", .0.len())]
     Missing(Vec<MissingProgram>),
+    /// This host cannot do a step; nothing was started.
+    #[error("step \"{step}\": {}", .lacking.message)]
+    Impossible {
+        /// The step.
+        step: String,
+        /// What the host lacks.
+        lacking: Impossible,
+    },
 }
 
 #[cfg(test)]

@@ -170,6 +170,16 @@ impl<'p> Pass<'p> {
         if !missing.is_empty() {
             return Err(ExecuteError::Missing(missing));
         }
+        for (known, derivation) in lock(&self.known).iter().zip(self.graph.nodes()) {
+            if known.is_some() {
+                continue;
+            }
+            let possible = executor.builders.possible(derivation);
+            possible.map_err(|lacking| ExecuteError::Impossible {
+                step: derivation.name.clone(),
+                lacking,
+            })?;
+        }
         fs::create_dir_all(executor.log).map_err(|source| ExecuteError::Log {
             path: executor.log.to_owned(),
             source,

@@ -255,6 +255,10 @@ fn programs(plan: &plan::Plan) -> BTreeSet<Program> {
 fn execute_error(error: ExecuteError) -> Error {
     match error {
         ExecuteError::Missing(missing) => Error::Missing(missing),
+        ExecuteError::Impossible { ref lacking, .. } => Error::Lacking {
+            help: lacking.help.clone(),
+            message: error.to_string(),
+        },
         other => Error::Failed(Failure {
             message: other.to_string(),
             ..Failure::default()

@@ -20,6 +20,7 @@ mod bwrap;
 mod cache;
 mod edit;
 mod identity;
+mod ids;
 mod layer;
 mod limits;
 mod mounts;
@@ -36,6 +37,7 @@ pub use cache::{CachedLayer, LayerCache};
 pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
+pub use ids::{Ids, IdsError};
 pub use limits::DEFAULT_SECONDS;
 pub use request::{Bind, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};

@@ -353,8 +353,8 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// The stamp of a directory (see `cache`) that this process may not read all of.
 pub(super) fn stamp_in_namespace(path: &Path) -> io::Result<String> {
-    let output = std::process::Command::new("/proc/self/exe")
-        .args([WORKER_ARGUMENT, STAMP_ARGUMENT])
+    let output = worker_command()
+        .arg(STAMP_ARGUMENT)
         .arg(path)
         .stdin(std::process::Stdio::null())
         .output()?;

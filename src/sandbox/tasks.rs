@@ -337,13 +337,19 @@ impl<'a> Tasks<'a> {
 }
 
 /// Why an archive could not be unpacked.
-fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
+pub(super) fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
     match error.kind() {
         // The host's trouble, not the archive's.
         io::ErrorKind::StorageFull
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::PermissionDenied => WorkerError::io(format!("unpack the {what}"))(error),
+        io::ErrorKind::Unsupported => WorkerError::Unsatisfiable {
+            message: format!("the {what} cannot be unpacked: {error}"),
+            help: "build as root of the host, or get more ids: /etc/subuid and /etc/subgid say which ones \
+                   a user has"
+                .to_owned(),
+        },
         _ => WorkerError::Unsatisfiable {
             message: format!("the {what} cannot be unpacked: {error}"),
             help: format!(

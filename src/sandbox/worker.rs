@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::overlay::Overlay;
 use super::request::{LayerSource, Outcome, Request};
-use super::tasks::Tasks;
+use super::tasks::{Tasks, not_unpacked};
 use super::{cache, edit, identity, layer, namespace};
 use crate::host;
 
@@ -252,7 +252,7 @@ fn unpack(source: &LayerSource) -> Result<(), WorkerError> {
     };
     layer::unpack(archive, &source.directory)
         .and_then(|()| std::fs::remove_file(archive))
-        .map_err(WorkerError::io(format!("unpack {}", archive.display())))
+        .map_err(|error| not_unpacked("layer", error))
 }
 
 /// Makes file syncs of all that runs from here on succeed without doing anything. Package managers

@@ -155,3 +155,28 @@ fn somebody_else_gets_the_same_image() {
     let work = fs::read_dir(place.0.join("home/cache/work")).unwrap();
     assert_eq!(work.count(), 0);
 }
+
+/// Directories (Active Directory, LDAP) and OpenShift give such ids.
+#[test]
+fn a_large_id_is_kept_or_refused_before_anything_is_built() {
+    let recipes = Recipes::new();
+    recipes.image(
+        "large",
+        r#"
+        file "/group" owner="0:1000660000" { content "x" }
+        user "anna" uid=1885580785
+        check "test $(stat -c %u:%g /group) = 0:1000660000"
+        check "test $(stat -c %u /home/anna) = 1885580785"
+        "#,
+    );
+    if rustix::process::getuid().is_root() {
+        recipes.build("large").succeeds();
+    }
+    let account = Account::other();
+    let place = Place::with(account.as_ref(), &[recipes.path("large.kdl")]);
+    let mut build = place.command(account.as_ref());
+    let refused = Build::of(build.args(["build", "large.kdl", "--json"])).ends_with(5);
+    assert_eq!(refused.started(), [""; 0]);
+    let message = refused.error()["message"].to_string();
+    assert!(message.contains("group id 1000660000"), "{message}");
+}

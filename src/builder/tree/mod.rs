@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::packages::{self, From, Packages};
 use crate::derivation::step::{File, Run, Step};
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
+use crate::derivation::{BuildError, BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
 use crate::lock::PackageSet;
 use crate::sandbox::{Command, Edit, Install, Sandbox, Task};
@@ -56,6 +56,23 @@ impl Builder for Tree {
         drop(archive);
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
+}
+
+/// The ids of a user and a group that a step names by number.
+pub(super) fn owner(derivation: &Derivation) -> (Option<u64>, Option<u64>) {
+    let owner = match Step::from_parts(&derivation.builder, &derivation.params) {
+        Ok(Step::User(params)) => {
+            let id = params.uid.map(u64::from);
+            // The account's own group gets the same number where that is free.
+            return (id, id);
+        }
+        Ok(Step::File(params)) => params.owner,
+        Ok(Step::Copy(params)) => params.owner,
+        _ => None,
+    };
+    let owner = owner.unwrap_or_default();
+    let (user, group) = owner.split_once(':').unwrap_or((&owner, ""));
+    (user.parse().ok(), group.parse().ok())
 }
 
 impl Tree {

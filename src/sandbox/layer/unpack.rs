@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, XattrFlags};
 use tar::EntryType;
 
+use super::super::ids::not_owned;
 use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time};
 
 /// Unpacks `archive` into the new directory `target`. Entries must stay inside: no absolute paths,
@@ -139,12 +140,14 @@ pub(super) fn set_metadata(
     path: &Path,
     attributes: Vec<(String, Vec<u8>)>,
 ) -> io::Result<i64> {
-    let id = |number: u64| u32::try_from(number).map_err(io::Error::other);
-    let (uid, gid) = (
-        Uid::from_raw(id(header.uid()?)?),
-        Gid::from_raw(id(header.gid()?)?),
-    );
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    let (user, group) = (header.uid()?, header.gid()?);
+    let own = || {
+        let id = |number: u64| u32::try_from(number).map_err(io::Error::other);
+        let (uid, gid) = (Uid::from_raw(id(user)?), Gid::from_raw(id(group)?));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(rustix::fs::chownat(CWD, path, Some(uid), Some(gid), flags)?)
+    };
+    own().map_err(|error| not_owned(error, user, group))?;
     if kind != EntryType::Symlink {
         // After the owner: changing that clears set-user-id.
         let mode = header.mode()? & 0o7777;
