@@ -12,6 +12,7 @@
 //!
 //! | row | module | what it is |
 //! |---|---|---|
+//! | 0 | [`checked`] | names, paths and lines from elsewhere, as types that hold no hostile value |
 //! | 0 | [`digest`] | ids and hashing |
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
@@ -41,6 +42,7 @@
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
 pub mod builder;
+pub mod checked;
 pub mod cli;
 pub mod config;
 pub mod derivation;

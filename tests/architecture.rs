@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
 const ROWS: [&[&str]; 7] = [
-    &["digest", "event", "host", "text", "limits"],
+    &["checked", "digest", "event", "host", "text", "limits"],
     &[
         "recipe",
         "dockerfile",

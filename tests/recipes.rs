@@ -53,32 +53,32 @@ fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
     ImageConfig {
         version: CONFIG_VERSION,
         template: ImageTemplate {
-            name: "base".into(),
+            name: "base".parse().unwrap(),
             recipe: RecipeRef {
-                name: "base".into(),
+                name: "base".parse().unwrap(),
                 version: None,
             },
             description: None,
             metadata: BTreeMap::new(),
-            architecture: architecture.into(),
+            architecture: architecture.parse().unwrap(),
             boot: BootProfile {
-                command_line: "root=LABEL=old ro console=ttyS0 quiet".into(),
+                command_line: "root=LABEL=old ro console=ttyS0 quiet".parse().unwrap(),
                 firmware: Firmware::Direct,
                 uefi: false,
                 bios: false,
                 seed: vmfab::image::Seed::default(),
             },
             filesystem: Some(FilesystemRef {
-                kind: "ext4".into(),
-                label: "old".into(),
+                kind: "ext4".parse().unwrap(),
+                label: "old".parse().unwrap(),
             }),
-            ssh_user: "admin".into(),
+            ssh_user: "admin".parse().unwrap(),
             users: [("root", "/root"), ("admin", "/home/admin")]
-                .map(|(name, home)| (name.to_owned(), home.to_owned()))
+                .map(|(name, home)| (name.parse().unwrap(), home.parse().unwrap()))
                 .into(),
             ports: Vec::new(),
-            env: BTreeMap::from([("BASE".to_owned(), "1".to_owned())]),
-            hostname: Some("kept".into()),
+            env: BTreeMap::from([("BASE".parse().unwrap(), "1".parse().unwrap())]),
+            hostname: Some("kept".parse().unwrap()),
             kernel_files: None,
         },
         disk: ObjectRef {

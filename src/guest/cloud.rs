@@ -3,25 +3,34 @@
 //! Source: cloud-init's reference of modules <https://docs.cloud-init.io/en/latest/reference/modules.html>.
 //! Texts are YAML in its simplest form, with strings in JSON's quotes, which are YAML's too: tiny programs read it.
 
+use uuid::Uuid;
+
 use super::Account;
+use crate::checked::AccountName;
 
 /// A machine, as its guest gets to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Tells this machine from all others: a guest that sees another one boots for the first time. A UUID, in its usual
-    /// form.
-    pub instance: String,
+    /// Tells this machine from all others: a guest that sees another one boots for the first time. Machines of
+    /// earlier versions have none.
+    pub instance: Option<Uuid>,
     /// The host name.
     pub hostname: String,
     /// A line of an `authorized_keys` file.
     pub public_key: String,
     /// The account that is entered.
-    pub ssh_user: String,
+    pub ssh_user: AccountName,
     /// Accounts that the key opens.
     pub accounts: Vec<Account>,
 }
 
 impl Identity {
+    /// The UUID in its usual form; empty when there is none.
+    pub(super) fn instance_text(&self) -> String {
+        let text = self.instance.map(|instance| instance.to_string());
+        text.unwrap_or_default()
+    }
+
     /// The user data: whom to let in. The image's default user and root get the key like all others; an account that the
     /// image does not have is made, without a password and with the right to sudo when it is the one that is entered.
     ///
@@ -63,14 +72,14 @@ pub(super) mod tests {
 
     pub(crate) fn identity() -> Identity {
         let account = |name: &str, home: &str| Account {
-            name: name.into(),
-            home: home.into(),
+            name: name.parse().unwrap(),
+            home: home.parse().unwrap(),
         };
         Identity {
-            instance: "0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
+            instance: Some(uuid::uuid!("0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55")),
             hostname: "docker".into(),
             public_key: "ssh-ed25519 AAAA vmfab \"machine\" of docker".into(),
-            ssh_user: "vm".into(),
+            ssh_user: "vm".parse().unwrap(),
             accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
         }
     }

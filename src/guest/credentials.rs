@@ -11,13 +11,15 @@
 
 use base64ct::{Base64, Encoding};
 
+use crate::checked::{AccountName, GuestPath};
+
 /// An account that the machine's key opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// Its name.
-    pub name: String,
+    pub name: AccountName,
     /// Its home directory.
-    pub home: String,
+    pub home: GuestPath,
 }
 
 /// The strings for a machine called `hostname` whose key is `public_key`, a line of an
@@ -71,8 +73,8 @@ mod tests {
 
     fn account(name: &str, home: &str) -> Account {
         Account {
-            name: name.into(),
-            home: home.into(),
+            name: name.parse().unwrap(),
+            home: home.parse().unwrap(),
         }
     }
 

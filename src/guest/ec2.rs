@@ -150,14 +150,14 @@ impl Metadata {
 
 /// The machine's id as Amazon's are.
 fn instance_id(identity: &Identity) -> String {
-    let digits: String = identity.instance.chars().filter(|c| *c != '-').collect();
+    let digits = identity.instance_text().replace('-', "");
     format!("i-{}", &digits[..17.min(digits.len())])
 }
 
 /// The UUID of the machine's hardware: guests know Amazon's machines by its first three digits.
 #[must_use]
 pub fn system_uuid(identity: &Identity) -> String {
-    format!("ec2{}", identity.instance.get(3..).unwrap_or_default())
+    format!("ec2{}", identity.instance_text().get(3..).unwrap_or_default())
 }
 
 /// Answers one request on standard input and output from a file with [`Metadata`] as JSON.

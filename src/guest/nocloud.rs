@@ -17,7 +17,7 @@ pub const LABEL: &str = "cidata";
 pub fn files(identity: &Identity) -> [(&'static str, String); 2] {
     let meta_data = format!(
         "instance-id: {}\nlocal-hostname: {hostname}\nhostname: {hostname}\npublic-keys:\n  - {}\n",
-        quoted(&identity.instance),
+        quoted(&identity.instance_text()),
         quoted(identity.public_key.trim_end()),
         hostname = quoted(&identity.hostname),
     );

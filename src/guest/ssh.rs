@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::checked::AccountName;
+
 /// The file of the machine's private key in its directory.
 pub const PRIVATE_KEY: &str = "id_ed25519";
 /// The file of the host keys that the machine has shown, in its directory.
@@ -18,7 +20,7 @@ pub struct Ssh {
     /// The port of 127.0.0.1 that leads to the guest's port 22.
     pub port: u16,
     /// The account.
-    pub user: String,
+    pub user: AccountName,
 }
 
 impl Ssh {
@@ -33,9 +35,7 @@ impl Ssh {
         let mut args = self.options();
         // QEMU's network takes the connection even when nobody in the guest will.
         args.extend(["-o".into(), "ConnectTimeout=30".into()]);
-        args.push(self.destination());
-        // Options end here, or a command that begins with "-" would be one.
-        args.push("--".into());
+        args.extend(self.destination());
         args.extend(command.iter().map(OsString::from));
         args
     }
@@ -53,8 +53,8 @@ impl Ssh {
             args.extend(["-o".into(), option.into()]);
         }
         args.extend(["-n".into(), "-T".into()]);
-        args.push(self.destination());
-        args.extend(["--".into(), "true".into()]);
+        args.extend(self.destination());
+        args.push("true".into());
         args
     }
 
@@ -74,7 +74,7 @@ impl Ssh {
             args.extend(["-o".into(), option.into()]);
         }
         args.extend(["-n".into(), "-N".into(), "-T".into()]);
-        args.push(self.destination());
+        args.extend(self.destination());
         args
     }
 
@@ -91,13 +91,14 @@ impl Ssh {
             args.extend(["-o".into(), option.into()]);
         }
         args.push("-T".into());
-        args.push(self.destination());
-        args.extend(["--".into(), command.into()]);
+        args.extend(self.destination());
+        args.push(command.into());
         args
     }
 
-    fn destination(&self) -> OsString {
-        format!("{}@127.0.0.1", self.user).into()
+    /// Account and host. ssh takes no option after the `--`: what follows is the command.
+    fn destination(&self) -> [OsString; 4] {
+        ["-l", &self.user, "--", "127.0.0.1"].map(OsString::from)
     }
 
     fn options(&self) -> Vec<OsString> {
@@ -134,14 +135,14 @@ mod tests {
         Ssh {
             machine: "docker-2".into(),
             port: 40001,
-            user: "vm".into(),
+            user: "vm".parse().unwrap(),
         }
     }
 
     #[test]
     fn a_session_with_a_command() {
         let command = ["docker", "version"].map(str::to_owned);
-        insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o ConnectTimeout=30 vm@127.0.0.1 -- docker version");
+        insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o ConnectTimeout=30 -l vm -- 127.0.0.1 docker version");
     }
 
     #[test]
@@ -158,8 +159,14 @@ mod tests {
                 "{arguments}"
             );
         }
-        assert!(master.ends_with(" -n -N -T vm@127.0.0.1"), "{master}");
-        assert!(shared.ends_with(" -T vm@127.0.0.1 -- true -x"), "{shared}");
+        assert!(
+            master.ends_with(" -n -N -T -l vm -- 127.0.0.1"),
+            "{master}"
+        );
+        assert!(
+            shared.ends_with(" -T -l vm -- 127.0.0.1 true -x"),
+            "{shared}"
+        );
     }
 
     #[test]
@@ -168,7 +175,7 @@ mod tests {
         assert!(
             arguments.ends_with(
                 " -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10 -n -T \
-                 vm@127.0.0.1 -- true"
+                 -l vm -- 127.0.0.1 true"
             ),
             "{arguments}"
         );

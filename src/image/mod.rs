@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{
+    self, AccountName, GuestPath, HostName, KernelArguments, Label, Line, Name, Text, VariableName,
+    VariableValue, Word,
+};
 use crate::digest::ObjectRef;
 
 /// The version of the image config's format.
@@ -86,30 +90,30 @@ pub enum ConfigError {
 #[serde(rename_all = "kebab-case")]
 pub struct ImageTemplate {
     /// The image's name in its recipe.
-    pub name: String,
+    pub name: Name,
     /// The recipe.
     pub recipe: RecipeRef,
     /// What the recipe says about itself.
-    pub description: Option<String>,
+    pub description: Option<Text>,
     /// Free annotations of the recipe.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: BTreeMap<Line, Text>,
     /// `x86_64` or `aarch64`.
-    pub architecture: String,
+    pub architecture: Word,
     /// How it boots.
     pub boot: BootProfile,
     /// File system of the root; absent when the disk was made elsewhere.
     pub filesystem: Option<FilesystemRef>,
     /// The account that `vmfab ssh` uses unless told otherwise.
-    pub ssh_user: String,
+    pub ssh_user: AccountName,
     /// Accounts that a machine's key is put into, `root` among them, with their home directories.
-    pub users: BTreeMap<String, String>,
+    pub users: BTreeMap<AccountName, GuestPath>,
     /// Ports that the image serves; `boot` forwards the ones with a host port.
     pub ports: Vec<Port>,
     /// Environment of later steps.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<VariableName, VariableValue>,
     /// The host name, when the recipe gives one.
     #[serde(default)]
-    pub hostname: Option<String>,
+    pub hostname: Option<HostName>,
     /// Where kernel and initrd are in the image, when the recipe names them. The key is not `kernel`: in a config that
     /// is the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,18 +124,18 @@ pub struct ImageTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFiles {
     /// The kernel.
-    pub path: String,
+    pub path: GuestPath,
     /// Its initrd; the one that belongs to it when absent.
-    pub initrd: Option<String>,
+    pub initrd: Option<GuestPath>,
 }
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRef {
-    /// Recipe name.
-    pub name: String,
+    /// Recipe name: any text, as it may be that of a file.
+    pub name: Line,
     /// Recipe version.
-    pub version: Option<String>,
+    pub version: Option<Line>,
 }
 
 /// How an image boots.
@@ -139,7 +143,7 @@ pub struct RecipeRef {
 #[serde(rename_all = "kebab-case")]
 pub struct BootProfile {
     /// Kernel command line for direct boot, with the root device.
-    pub command_line: String,
+    pub command_line: KernelArguments,
     /// How a machine boots it unless told otherwise.
     pub firmware: Firmware,
     /// Whether the disk has a boot loader for UEFI.
@@ -203,13 +207,13 @@ impl Seed {
 #[serde(rename_all = "kebab-case")]
 pub struct Access {
     /// `x86_64` or `aarch64`.
-    pub architecture: String,
+    pub architecture: Word,
     /// How it boots.
     pub boot: BootProfile,
     /// The account that is entered.
-    pub ssh_user: String,
+    pub ssh_user: AccountName,
     /// Accounts that the machine's key is put into, with their home directories.
-    pub users: BTreeMap<String, String>,
+    pub users: BTreeMap<AccountName, GuestPath>,
 }
 
 /// What starts the operating system.
@@ -229,17 +233,19 @@ pub enum Firmware {
 pub struct FilesystemRef {
     /// `ext4`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Word,
     /// Its label.
-    pub label: String,
+    pub label: Label,
 }
 
 /// A TCP port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Port in the guest.
+    #[serde(deserialize_with = "checked::port")]
     pub guest: u16,
     /// Port on 127.0.0.1 of the host that is forwarded to it.
+    #[serde(default, deserialize_with = "checked::optional_port")]
     pub host: Option<u16>,
 }
 
@@ -256,7 +262,7 @@ mod tests {
             "version": 1, "name": "web", "recipe": { "name": "web", "version": null },
             "description": null, "metadata": {}, "architecture": "x86_64",
             "boot": { "command-line": "ro", "firmware": "direct", "uefi": false },
-            "filesystem": { "type": "ext4", "label": "/" }, "ssh-user": "vm",
+            "filesystem": { "type": "ext4", "label": "root" }, "ssh-user": "vm",
             "users": { "root": "/root" }, "ports": [], "env": {}, "hostname": null,
             "disk": object("1"), "kernel": kernel, "initrd": null, "layers": [object("2")],
         });
@@ -275,7 +281,7 @@ mod tests {
             let config = ImageConfig::from_bytes(&bytes).unwrap();
             assert_eq!(config.kernel.is_some(), kernel.is_object());
             let own = config.template.kernel_files.as_ref().unwrap();
-            assert_eq!((own.path.as_str(), &own.initrd), ("/boot/own", &None));
+            assert_eq!((&*own.path, &own.initrd), ("/boot/own", &None));
             assert_eq!(config.to_bytes(), bytes);
             assert_eq!(ImageConfig::from_bytes(&config.to_bytes()).unwrap(), config);
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{Address, Line, Name, Token};
 use crate::digest::{Digest, Hasher, Sha256};
 
 /// All that a lock file says.
@@ -65,21 +66,21 @@ pub struct PackageSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archive {
     /// What paths of files count from, with `/` at its end.
-    pub url: String,
+    pub url: Address,
     /// What its `Release` file says of it: `Suite`, `Codename`, `Origin`, `Label`, `Version`, where
     /// they are there.
-    pub release: BTreeMap<String, String>,
+    pub release: BTreeMap<Name, Line>,
 }
 
 /// One file of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
     /// Its name.
-    pub name: String,
+    pub name: Token,
     /// Its version.
-    pub version: String,
+    pub version: Token,
     /// The architecture that it is for, or `all`.
-    pub architecture: String,
+    pub architecture: Token,
     /// Of the file.
     pub sha256: Sha256,
     /// Of the file, in bytes.
@@ -87,13 +88,13 @@ pub struct Package {
     /// Its priority in the archive, which decides whether it belongs to the base of a tree; absent when it
     /// is `optional`, as most are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority: Option<String>,
+    pub priority: Option<Token>,
     /// Which archive has it, counted from 0; absent when none of them lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<usize>,
     /// Path of the file in that archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    pub file: Option<Token>,
 }
 
 impl PackageSet {
@@ -162,14 +163,14 @@ pub(super) mod tests {
 
     pub(in crate::lock) fn package(name: &str, version: &str) -> Package {
         Package {
-            name: name.into(),
-            version: version.into(),
-            architecture: "amd64".into(),
+            name: name.parse().unwrap(),
+            version: version.parse().unwrap(),
+            architecture: "amd64".parse().unwrap(),
             sha256: Sha256::from_bytes([7; 32]),
             size: 5,
             priority: None,
             archive: Some(0),
-            file: Some(format!("pool/{name}.deb")),
+            file: Some(format!("pool/{name}.deb").parse().unwrap()),
         }
     }
 
@@ -217,7 +218,7 @@ pub(super) mod tests {
         elsewhere.packages[0].file = None;
         assert_eq!(set.digest(), elsewhere.digest());
         let mut newer = set.clone();
-        newer.packages[0].version = "2".into();
+        newer.packages[0].version = "2".parse().unwrap();
         assert_ne!(set.digest(), newer.digest());
         let mut other = set.clone();
         other.packages[0].sha256 = Sha256::from_bytes([8; 32]);
@@ -228,14 +229,14 @@ pub(super) mod tests {
     fn files_are_below_their_archive() {
         let mut set = PackageSet {
             archives: vec![Archive {
-                url: "http://m/debian/".into(),
+                url: "http://m/debian/".parse().unwrap(),
                 release: BTreeMap::new(),
             }],
             packages: vec![package("a", "1")],
         };
         let url = |set: &PackageSet| set.url(&set.packages[0]);
         assert_eq!(url(&set).as_deref(), Some("http://m/debian/pool/a.deb"));
-        set.packages[0].file = Some("./a.deb".into());
+        set.packages[0].file = Some("./a.deb".parse().unwrap());
         assert_eq!(url(&set).as_deref(), Some("http://m/debian/a.deb"));
         set.packages[0].archive = Some(1);
         assert_eq!(url(&set), None);

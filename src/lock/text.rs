@@ -302,18 +302,19 @@ impl Reader<'_> {
         let mut release = BTreeMap::new();
         for (field, property) in RELEASE {
             if node.get(property).is_some() {
-                release.insert(field.to_owned(), self.text_of(node, property)?);
+                let field = field.parse().expect("a name");
+                release.insert(field, self.parsed(node, property)?);
             }
         }
         Ok(Archive {
-            url: self.text_of(node, 0)?,
+            url: self.parsed(node, 0)?,
             release,
         })
     }
 
     fn package(&self, node: &Node) -> Result<Package, LockError> {
         let optional = |key: &str| match node.get(key) {
-            Some(_) => self.text_of(node, key).map(Some),
+            Some(_) => self.parsed(node, key).map(Some),
             None => Ok(None),
         };
         let file = optional("file")?;
@@ -322,9 +323,9 @@ impl Reader<'_> {
             None => file.is_some().then_some(0),
         };
         Ok(Package {
-            name: self.text_of(node, 0)?,
-            version: self.text_of(node, 1)?,
-            architecture: self.text_of(node, 2)?,
+            name: self.parsed(node, 0)?,
+            version: self.parsed(node, 1)?,
+            architecture: self.parsed(node, 2)?,
             sha256: self.parsed(node, "sha256")?,
             size: self
                 .number(node, "size")?
@@ -370,30 +371,31 @@ impl Reader<'_> {
 mod tests {
     use super::super::model::tests::{key, package};
     use super::*;
+    use crate::checked::Line;
 
     fn example() -> Lock {
         let set = PackageSet {
             archives: vec![
                 Archive {
-                    url: "http://deb.debian.org/debian/".into(),
+                    url: "http://deb.debian.org/debian/".parse().unwrap(),
                     release: BTreeMap::from([
-                        ("Suite".to_owned(), "oldstable".to_owned()),
-                        ("Codename".to_owned(), "bookworm".to_owned()),
+                        ("Suite".parse().unwrap(), Line::like("oldstable")),
+                        ("Codename".parse().unwrap(), Line::like("bookworm")),
                     ]),
                 },
                 Archive {
-                    url: "http://127.0.0.1/".into(),
+                    url: "http://127.0.0.1/".parse().unwrap(),
                     release: BTreeMap::new(),
                 },
             ],
             packages: vec![
                 Package {
-                    priority: Some("required".into()),
+                    priority: Some("required".parse().unwrap()),
                     ..package("docker.io", "20.10.24+dfsg1-1")
                 },
                 Package {
                     archive: Some(1),
-                    ..package("odd\"name\\", "1\u{2028}")
+                    ..package("odd\"name\\", "1\u{200e}")
                 },
                 Package {
                     archive: None,
@@ -464,8 +466,16 @@ mod tests {
             "version 1\nstep \"a\" key=\"b\"",
             "version 1\nstep {",
             "version 1\nother",
+            // A line of a list, an option of a program.
+            "version 1\nstep \"a\" key=\"KEY\" { package \"a\" \"1\\nDepends: b\" \"all\" sha256=\"SHA\" size=1; }",
+            "version 1\nstep \"a\" key=\"KEY\" { archive \"-oDir=/\"; }",
             "version 1\nsource \"u\" checksum=\"c\" size=-1 resolved=\"\"",
         ];
+        let texts = texts.map(|text| {
+            let digest = "0".repeat(64);
+            text.replace("KEY", &digest).replace("SHA", &digest)
+        });
+        let refused = |text: String| refused(&text);
         insta::assert_snapshot!(texts.map(refused).join("\n"));
     }
 }

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::image::{Firmware, Seed};
 use crate::qemu::AccelChoice;
@@ -26,11 +28,11 @@ pub struct MachineConfig {
     /// The image below the overlay.
     pub image: ObjectId,
     /// The image's name, for people.
-    pub image_name: String,
-    /// Tells this machine from all others, to its guest: a UUID. Empty for machines of earlier versions, whose guests are not
-    /// told.
-    #[serde(default)]
-    pub instance: String,
+    pub image_name: Name,
+    /// Tells this machine from all others, to its guest. Machines of earlier versions have none, and their guests are not
+    /// told; in the file it is empty then.
+    #[serde(default, with = "instance")]
+    pub instance: Option<Uuid>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
     /// Memory in MiB.
@@ -41,9 +43,10 @@ pub struct MachineConfig {
     pub disk_size: u64,
     /// Port of 127.0.0.1 that leads to the guest's SSH server. Chosen free, and chosen anew at a
     /// start that finds it taken.
+    #[serde(deserialize_with = "checked::port")]
     pub ssh_port: u16,
     /// The account that `vmfab ssh` uses.
-    pub ssh_user: String,
+    pub ssh_user: AccountName,
     /// Other forwarded ports.
     pub ports: Vec<Forwarded>,
     /// Acceleration.
@@ -61,9 +64,36 @@ pub struct MachineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
     /// Port on the host.
+    #[serde(deserialize_with = "checked::port")]
     pub host: u16,
     /// Port in the guest.
+    #[serde(deserialize_with = "checked::port")]
     pub guest: u16,
+}
+
+/// A UUID as text, and none as an empty one.
+mod instance {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use uuid::Uuid;
+
+    #[allow(clippy::ref_option, reason = "the signature that serde wants")]
+    pub(super) fn serialize<S: Serializer>(
+        instance: &Option<Uuid>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = instance.map(|instance| instance.to_string());
+        serializer.serialize_str(&text.unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Uuid>, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(None),
+            text => Uuid::try_parse(text).map(Some).map_err(Error::custom),
+        }
+    }
 }
 
 impl MachineConfig {
@@ -119,14 +149,14 @@ pub(in crate::machine) mod tests {
         MachineConfig {
             version: VERSION,
             image: ObjectId::new(Hasher::new("test").finish()),
-            image_name: "docker".into(),
-            instance: "0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
+            image_name: "docker".parse().unwrap(),
+            instance: Some(uuid::uuid!("0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55")),
             created: 1_700_000_000,
             memory_mib: 1024,
             cpus: 2,
             disk_size: 1 << 30,
             ssh_port: 40001,
-            ssh_user: "vm".into(),
+            ssh_user: "vm".parse().unwrap(),
             ports: vec![Forwarded {
                 host: 8080,
                 guest: 80,

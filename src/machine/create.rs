@@ -60,7 +60,7 @@ impl Machines {
             version: MachineConfig::VERSION,
             image: new.image,
             image_name: new.config.template.name.clone(),
-            instance: uuid::Uuid::new_v4().to_string(),
+            instance: Some(uuid::Uuid::new_v4()),
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
@@ -126,8 +126,8 @@ fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
     let template = &new.config.template;
     if template.architecture != std::env::consts::ARCH {
         return Err(MachineError::Architecture {
-            image: template.name.clone(),
-            wanted: template.architecture.clone(),
+            image: template.name.to_string(),
+            wanted: template.architecture.to_string(),
         });
     }
     let firmware = new.firmware.unwrap_or(template.boot.firmware);
@@ -136,7 +136,7 @@ fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
         return Ok(firmware);
     }
     Err(MachineError::CannotBoot {
-        image: template.name.clone(),
+        image: template.name.to_string(),
         missing: match firmware {
             Firmware::Direct => "kernel of its own",
             Firmware::Uefi => "boot loader for UEFI",

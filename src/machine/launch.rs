@@ -189,7 +189,7 @@ fn boot(
     match config.firmware {
         Firmware::Direct => {
             let kernel = image.kernel.ok_or_else(|| MachineError::CannotBoot {
-                image: image.template.name.clone(),
+                image: image.template.name.to_string(),
                 missing: "kernel of its own",
                 ways: ways(image),
             })?;
@@ -199,7 +199,7 @@ fn boot(
                     .initrd
                     .map(|initrd| store.materialise(&initrd.id))
                     .transpose()?,
-                command_line: image.template.boot.command_line.clone(),
+                command_line: image.template.boot.command_line.to_string(),
             })
         }
         Firmware::Uefi => {

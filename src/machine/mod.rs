@@ -74,6 +74,7 @@ pub use stop::StoppedBy;
 
 use directory::{Lock, Root, files};
 
+use crate::checked::AccountName;
 use crate::event::{Event, Sink};
 use crate::guest::{PRIVATE_KEY, Ssh};
 use crate::host::{Home, Interrupt};
@@ -199,12 +200,12 @@ impl Machine {
     ///
     /// # Errors
     /// The machine's config cannot be read.
-    pub fn ssh(&self, user: Option<&str>) -> Result<Ssh, MachineError> {
+    pub fn ssh(&self, user: Option<AccountName>) -> Result<Ssh, MachineError> {
         let config = self.config()?;
         Ok(Ssh {
             machine: self.name.to_string(),
             port: config.ssh_port,
-            user: user.map_or(config.ssh_user, str::to_owned),
+            user: user.unwrap_or(config.ssh_user),
         })
     }
 

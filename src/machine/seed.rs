@@ -42,7 +42,7 @@ pub(super) fn prepare(
         home: home.clone(),
     });
     let identity = Identity {
-        instance: config.instance.clone(),
+        instance: config.instance,
         hostname: machine.name.to_string(),
         public_key,
         ssh_user: config.ssh_user.clone(),
@@ -59,8 +59,8 @@ pub(super) fn prepare(
             write(&machine.directory, &path, |file| {
                 let seed = nocloud::files(&identity);
                 let seed = seed.each_ref().map(|(name, text)| (*name, text.as_bytes()));
-                let id = u32::from_str_radix(identity.instance.get(..8).unwrap_or_default(), 16);
-                write_volume(file, nocloud::LABEL, id.unwrap_or(0), &seed)
+                let id = identity.instance.map_or(0, |instance| instance.as_fields().0);
+                write_volume(file, nocloud::LABEL, id, &seed)
                     .map_err(std::io::Error::other)
             })?;
             seeded.disk = Some(files::SEED.to_owned());

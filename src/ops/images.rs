@@ -68,13 +68,13 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
                 source: record.map(|record| record.source),
                 tag: tag.as_str().to_owned(),
                 image,
-                name: config.template.name.clone(),
-                recipe: config.template.recipe.name.clone(),
-                recipe_version: config.template.recipe.version.clone(),
-                description: config.template.description.clone(),
-                architecture: config.template.architecture.clone(),
-                disk_size: config.disk.size,
                 stored_size: stored_size(&store, &config),
+                name: config.template.name.into(),
+                recipe: config.template.recipe.name.into(),
+                recipe_version: config.template.recipe.version.map(Into::into),
+                description: config.template.description.map(Into::into),
+                architecture: config.template.architecture.into(),
+                disk_size: config.disk.size,
             })
         })
         .collect()

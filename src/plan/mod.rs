@@ -11,17 +11,27 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use locking::PackageStep;
 use miette::Diagnostic;
 pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk};
 
+use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
 use crate::image::{ImageConfig, ImageTemplate};
 use crate::lock::PackageSet;
 use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem};
+
+/// A value of the recipe, or of the image that it starts from, as images have it.
+fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
+    text.parse().map_err(|unfit: Unfit| {
+        let problem = Problem::without_place(unfit.to_string());
+        problem.with_help(unfit.help()).into()
+    })
+}
 
 /// Why the world could not answer.
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;

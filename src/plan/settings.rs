@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::PlanError;
+use super::{PlanError, fit};
+use crate::checked::{AccountName, GuestPath};
 use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, Port, Seed};
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
@@ -90,7 +91,10 @@ impl Settings {
         let foreign = config.layers.is_empty();
         let usual = Self::new();
         let (filesystem, label) = match &template.filesystem {
-            Some(filesystem) => (filesystem.kind.clone(), filesystem.label.clone()),
+            Some(filesystem) => (
+                filesystem.kind.to_string(),
+                filesystem.label.to_string(),
+            ),
             None => (usual.filesystem, usual.label),
         };
         let arguments = template.boot.command_line.split_whitespace();
@@ -98,23 +102,23 @@ impl Settings {
         let mut users: Vec<Account> = template
             .users
             .iter()
-            .filter(|(name, _)| *name != "root")
+            .filter(|(name, _)| **name != "root")
             .map(|(name, home)| Account {
-                name: name.clone(),
-                home: home.clone(),
+                name: name.to_string(),
+                home: home.to_string(),
                 sudo: name == ssh_user,
                 made: false,
             })
             .collect();
-        users.sort_by_key(|account| account.name != *ssh_user);
+        users.sort_by_key(|account| account.name != **ssh_user);
         Self {
             size: (!foreign).then_some(config.disk.size),
             filesystem,
             label,
             uefi: template.boot.uefi,
             kernel: kernel_of(config).map(|kernel| Kernel::Tree {
-                path: kernel.path.clone(),
-                initrd: kernel.initrd.clone(),
+                path: kernel.path.to_string(),
+                initrd: kernel.initrd.as_ref().map(ToString::to_string),
             }),
             initrd: None,
             foreign,
@@ -125,10 +129,10 @@ impl Settings {
             firmware: Some(template.boot.firmware),
             seed: template.boot.seed,
             firmware_span: None,
-            hostname: template.hostname.clone(),
+            hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
             users,
-            user: Some(ssh_user.clone()).filter(|user| foreign && user != "root"),
+            user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
         }
     }
 
@@ -219,25 +223,25 @@ impl Settings {
     }
 
     /// Accounts with their home directories, root among them.
-    pub(super) fn homes(&self) -> BTreeMap<String, String> {
+    pub(super) fn homes(&self) -> Result<BTreeMap<AccountName, GuestPath>, PlanError> {
         homes(&self.users.iter().collect::<Vec<_>>())
     }
 
     /// The first user with sudo, else the first user, else root.
-    pub(super) fn ssh_user(&self) -> String {
+    pub(super) fn ssh_user(&self) -> Result<AccountName, PlanError> {
         self.user_of(&self.users.iter().collect::<Vec<_>>())
     }
 
     /// The account that an image names, else the first with sudo, else the first, else root.
-    fn user_of(&self, accounts: &[&Account]) -> String {
+    fn user_of(&self, accounts: &[&Account]) -> Result<AccountName, PlanError> {
         let named = self.user.as_ref().filter(|name| {
             *name == "root" || accounts.iter().any(|account| account.name == **name)
         });
         let sudoer = accounts.iter().find(|account| account.sudo);
         match (named, sudoer.or(accounts.first())) {
-            (Some(name), _) => name.clone(),
-            (None, Some(account)) => account.name.clone(),
-            (None, None) => "root".to_owned(),
+            (Some(name), _) => fit(name),
+            (None, Some(account)) => fit(&account.name),
+            (None, None) => fit("root"),
         }
     }
 
@@ -257,10 +261,10 @@ impl Settings {
     /// See [`boot_profile`](Self::boot_profile).
     pub(super) fn access(&self, architecture: &str) -> Result<Access, PlanError> {
         Ok(Access {
-            architecture: architecture.to_owned(),
+            architecture: fit(architecture)?,
             boot: self.boot_profile(architecture)?,
-            ssh_user: self.user_of(&self.there()),
-            users: homes(&self.there()),
+            ssh_user: self.user_of(&self.there())?,
+            users: homes(&self.there())?,
         })
     }
 
@@ -299,7 +303,7 @@ impl Settings {
         }
         let root = format!("root=LABEL={}", self.label);
         Ok(BootProfile {
-            command_line: command_line(Some(root), architecture, &self.arguments),
+            command_line: fit(&command_line(Some(root), architecture, &self.arguments))?,
             firmware,
             uefi: self.uefi,
             bios: false,
@@ -334,8 +338,8 @@ impl Settings {
         let direct = firmware == Firmware::Direct;
         Ok(BootProfile {
             command_line: match direct {
-                true => command_line(None, architecture, &self.arguments),
-                false => String::new(),
+                true => fit(&command_line(None, architecture, &self.arguments))?,
+                false => fit("")?,
             },
             firmware,
             uefi: self.uefi || firmware == Firmware::Uefi,
@@ -359,12 +363,12 @@ fn kernel_of(config: &ImageConfig) -> Option<&KernelFiles> {
 }
 
 /// Accounts with their home directories, root among them.
-fn homes(accounts: &[&Account]) -> BTreeMap<String, String> {
-    let root = ("root".to_owned(), "/root".to_owned());
+fn homes(accounts: &[&Account]) -> Result<BTreeMap<AccountName, GuestPath>, PlanError> {
     accounts
         .iter()
-        .map(|account| (account.name.clone(), account.home.clone()))
-        .chain([root])
+        .map(|account| (account.name.as_str(), account.home.as_str()))
+        .chain([("root", "/root")])
+        .map(|(name, home)| Ok((fit(name)?, fit(home)?)))
         .collect()
 }
 

@@ -278,7 +278,7 @@ fn steps_on_a_local_disk_run_in_a_machine() {
     let plan = planned(&with_user);
     let entered = |plan: &Plan| plan.graph.nodes()[2].params["access"]["ssh-user"].clone();
     assert_eq!(
-        (entered(&plan), plan.template.ssh_user.as_str()),
+        (entered(&plan), &*plan.template.ssh_user),
         ("root".into(), "joe")
     );
     let plan = planned(&text);

@@ -1,6 +1,9 @@
 //! The small languages inside strings: sizes, modes, times, names, paths. Pure text to values.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use crate::checked::{HostName, Label, Name, Unfit, VariableName};
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,15 @@ impl Wrong {
         Self {
             message: format!("{shown:?} is not {what}"),
             help,
+        }
+    }
+}
+
+impl From<Unfit> for Wrong {
+    fn from(unfit: Unfit) -> Self {
+        Self {
+            message: unfit.to_string(),
+            help: unfit.help(),
         }
     }
 }
@@ -284,76 +296,27 @@ pub(super) fn service(text: &str) -> Parsed<String> {
 
 /// A host name (RFC 1123), at most 64 bytes as Linux has it.
 pub(super) fn hostname(text: &str) -> Parsed<String> {
-    let label = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 63
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    if text.len() <= 64 && text.split('.').all(label) {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "a host name",
-            "a host name has letters, digits, \"-\" and \".\", and at most 64 characters",
-        ))
-    }
+    checked::<HostName>(text)
 }
 
-/// The label of an ext4 file system: at most 16 bytes (`s_volume_name` in the kernel's ext4.h), and
-/// of a form that needs no quotes on a kernel command line.
+/// The label of an ext4 file system.
 pub(super) fn label(text: &str) -> Parsed<String> {
-    let plain = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if plain && (1..=16).contains(&text.len()) {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "a label that ext4 can have",
-            "a label has 1 to 16 letters, digits, \"_\", \".\" and \"-\"",
-        ))
-    }
+    checked::<Label>(text)
 }
 
 /// The name of an environment variable.
 pub(super) fn variable(text: &str) -> Parsed<String> {
-    let first = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "the name of a variable",
-            "a name has letters, digits and \"_\", and does not begin with a digit",
-        ))
-    }
+    checked::<VariableName>(text)
 }
 
 /// The name of an image, a recipe or a parameter.
 pub(super) fn name(text: &str) -> Parsed<String> {
-    let first = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric());
-    let rest = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if first && rest && text.len() <= 128 {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "a name",
-            "a name begins with a letter or digit and has letters, digits, \"_\", \".\" and \"-\"",
-        ))
-    }
+    checked::<Name>(text)
+}
+
+/// A text that one of the types takes that images have.
+fn checked<T: FromStr<Err = Unfit> + Into<String>>(text: &str) -> Parsed<String> {
+    Ok(text.parse::<T>()?.into())
 }
 
 /// A word of an archive's address line: a suite, a component, an address.

@@ -153,15 +153,15 @@ fn needs_kernel(image: &ImageConfig) -> bool {
 fn about(image: &ImageConfig) -> BTreeMap<String, String> {
     let template = &image.template;
     let mut about = BTreeMap::new();
-    let mut add = |key: &str, value: Option<&String>| {
-        about.extend(value.map(|value| (key.to_owned(), value.clone())));
+    let mut add = |key: &str, value: Option<&str>| {
+        about.extend(value.map(|value| (key.to_owned(), value.to_owned())));
     };
     add("org.opencontainers.image.title", Some(&template.name));
-    let description = template.description.as_ref();
+    let description = template.description.as_deref();
     add("org.opencontainers.image.description", description);
-    let version = template.recipe.version.as_ref();
+    let version = template.recipe.version.as_deref();
     add("org.opencontainers.image.version", version);
-    let command_line = needs_kernel(image).then_some(&template.boot.command_line);
+    let command_line = needs_kernel(image).then_some(&*template.boot.command_line);
     add(COMMAND_LINE, command_line);
     about
 }
@@ -190,7 +190,7 @@ fn note(image: &ImageConfig) -> Option<String> {
         return Some(format!(
             "the disk has no boot loader: in KubeVirt set kernelBoot with container.image of this \
              image, kernelPath: /{KERNEL}{initrd} and kernelArgs: {:?}",
-            boot.command_line
+            &*boot.command_line
         ));
     }
     if boot.firmware == Firmware::Uefi || boot.uefi && !boot.bios {

@@ -78,27 +78,27 @@ impl Bench {
         let config = ImageConfig {
             version: CONFIG_VERSION,
             template: ImageTemplate {
-                name: name.to_owned(),
+                name: name.parse().unwrap(),
                 recipe: RecipeRef {
-                    name: name.to_owned(),
-                    version: Some("1.0.0".to_owned()),
+                    name: name.parse().unwrap(),
+                    version: Some("1.0.0".parse().unwrap()),
                 },
-                description: Some("An image of a test".to_owned()),
-                metadata: BTreeMap::from([("licence".to_owned(), "MIT".to_owned())]),
-                architecture: "x86_64".to_owned(),
+                description: Some("An image of a test".parse().unwrap()),
+                metadata: BTreeMap::from([("licence".parse().unwrap(), "MIT".parse().unwrap())]),
+                architecture: "x86_64".parse().unwrap(),
                 boot: BootProfile {
-                    command_line: "root=/dev/vda console=ttyS0".to_owned(),
+                    command_line: "root=/dev/vda console=ttyS0".parse().unwrap(),
                     firmware: Firmware::Direct,
                     uefi: false,
                     bios: false,
                     seed: vmfab::image::Seed::default(),
                 },
                 filesystem: Some(FilesystemRef {
-                    kind: "ext4".to_owned(),
-                    label: "root".to_owned(),
+                    kind: "ext4".parse().unwrap(),
+                    label: "root".parse().unwrap(),
                 }),
-                ssh_user: "root".to_owned(),
-                users: BTreeMap::from([("root".to_owned(), "/root".to_owned())]),
+                ssh_user: "root".parse().unwrap(),
+                users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 ports: vec![Port {
                     guest: 80,
                     host: Some(8080),

@@ -156,7 +156,7 @@ fn spec(disk: Option<ObjectRef>) -> SessionSpec {
             architecture: config.template.architecture,
             boot: config.template.boot,
             // Not root: how to become it is found out.
-            ssh_user: "vm".to_owned(),
+            ssh_user: "vm".parse().unwrap(),
             users: config.template.users,
         },
         disk_size: None,

@@ -13,7 +13,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
         config.kernel = None;
         config.template.filesystem = None;
         config.template.boot = BootProfile {
-            command_line: String::new(),
+            command_line: "".parse().unwrap(),
             firmware: Firmware::Bios,
             uefi: false,
             bios: true,

@@ -244,7 +244,7 @@ fn a_machine_stays_on_its_image_until_it_is_made_anew() {
     let first = scene.up(&[]).machines[0].image.unwrap();
     // The image is another now, and so is what the file asks for.
     scene.bench.image("tiny", &tiny_kernel(), |config| {
-        config.template.description = Some("another".to_owned());
+        config.template.description = Some("another".parse().unwrap());
     });
     scene.describe("machine \"web\" image=\"@tiny\" memory=\"96M\" cpus=1 { disk size=\"64M\" }");
     scene.gc();
@@ -451,6 +451,35 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
         .run(["up"])
         .ends_with(1)
         .says("names a file of its own for its data");
+}
+
+#[test]
+fn a_machine_that_came_from_elsewhere_runs_nothing() {
+    let scene = Scene::new("machine \"web\" image=\"@tiny\" memory=\"64M\" cpus=1");
+    scene.up(&[]);
+    scene.run(["stop", "--force", "web"]).ends_with(0);
+    let path = scene.machines().join("web/machine.json");
+    let text = fs::read_to_string(&path).unwrap();
+    // As if somebody else had made it.
+    fs::remove_dir_all(scene.bench.home.join("projects")).unwrap();
+    for (field, value) in [
+        ("ssh-user", serde_json::json!("-oProxyCommand=touch was-here")),
+        ("image-name", serde_json::json!("a\u{1b}[2J")),
+        ("instance", serde_json::json!("0,manufacturer=x")),
+        ("ssh-port", serde_json::json!(0)),
+        ("ports", serde_json::json!([{ "host": 0, "guest": 1 }])),
+        ("ports", serde_json::json!([{ "host": "1-:1,guestfwd=x", "guest": 1 }])),
+        ("firmware", serde_json::json!("bios,x")),
+        ("image", serde_json::json!("../../../etc")),
+    ] {
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config[field] = value;
+        fs::write(&path, config.to_string()).unwrap();
+        let ran = scene.run(["up", "--adopt"]).ends_with(1);
+        let ran = ran.says("cannot be read");
+        assert!(!ran.stderr.contains('\u{1b}'), "{ran:?}");
+        assert!(!path.with_file_name("was-here").exists());
+    }
 }
 
 /// The whole way with real guests.

@@ -92,7 +92,7 @@ fn wrong_requests() {
     let bench = Bench::new();
     bench.boot();
     bench.image("foreign", &tiny_kernel(), |config| {
-        config.template.architecture = "sparc".to_owned();
+        config.template.architecture = "sparc".parse().unwrap();
     });
     bench.image("bare", &tiny_kernel(), |config| config.kernel = None);
     for (code, arguments, what) in [

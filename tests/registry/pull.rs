@@ -444,3 +444,58 @@ fn a_registry_in_front_of_nothing_is_told() {
     assert!(said.contains("try again"), "{said}");
     home.has_nothing();
 }
+
+#[test]
+fn a_config_with_a_hostile_value_is_refused() {
+    let shelf = Shelf::new(1);
+    let manifest = shelf.manifest("1");
+    let kind = manifest["config"]["mediaType"].as_str().unwrap().to_owned();
+    let image = shelf.maker.tagged("web").unwrap();
+    let config = shelf.maker.store().read_object(&image.parse().unwrap());
+    let config: serde_json::Value = serde_json::from_slice(&config.unwrap()).unwrap();
+    let home = Home::new();
+    let option = "-oProxyCommand=touch /tmp/vmfab-was-here";
+    for (number, (pointer, value)) in [
+        ("/ssh-user", json!(option)),
+        ("/ssh-user", json!("root\nroot")),
+        ("/users", json!({ option: "/root" })),
+        ("/users", json!({ "root": "/root\"\nf /etc/x" })),
+        ("/users", json!({ "root": "../root" })),
+        ("/name", json!("--help")),
+        ("/name", json!("\u{1b}]0;x\u{7}")),
+        ("/architecture", json!("x86_64,accel=x")),
+        (
+            "/boot/command-line",
+            json!("root=/dev/vda\nlinux /evil\n"),
+        ),
+        ("/hostname", json!("a\nb")),
+        ("/env", json!({ "A\nB": "1" })),
+        ("/env", json!({ "A": "1\u{0}" })),
+        ("/ports", json!([{ "guest": 0, "host": null }])),
+        ("/ports", json!([{ "guest": "22,hostfwd=tcp::1-:1", "host": null }])),
+        ("/kernel-files", json!({ "path": "/../etc/shadow", "initrd": null })),
+        ("/filesystem", json!({ "type": "ext4", "label": "-x y" })),
+        ("/recipe/version", json!("\u{9b}2J")),
+        ("/description", json!("\u{1b}[2J")),
+        ("/metadata", json!({ "a": "\u{1b}[2J" })),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut config = config.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[field] = value.clone();
+        let blob = shelf.blob(&kind, config.to_string().as_bytes());
+        let tag = format!("hostile-{number}");
+        shelf.changed(&tag, |manifest| manifest["config"] = blob);
+        let said = home.refused(&["pull", &shelf.at(&tag)], 6);
+        assert!(said.contains("not an image config"), "{value}: {said}");
+        let is_harmful = |c: char| c.is_control() && c != '\n';
+        assert!(!said.contains(is_harmful), "{value}: {said:?}");
+        // It is not pulled on the way to a machine either.
+        if number == 0 {
+            home.refused(&["boot", &shelf.at(&tag)], 6);
+        }
+    }
+    home.has_nothing();
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::checked::Line;
 use crate::digest::ObjectRef;
 use crate::image::{Access, CONFIG_VERSION, ImageConfig, ImageTemplate, RecipeRef};
 use crate::machine::NewMachine;
@@ -55,9 +56,9 @@ impl SessionSpec {
         ImageConfig {
             version: CONFIG_VERSION,
             template: ImageTemplate {
-                name: "build".to_owned(),
+                name: "build".parse().expect("a name"),
                 recipe: RecipeRef {
-                    name: "build".to_owned(),
+                    name: Line::like("build"),
                     version: None,
                 },
                 description: None,

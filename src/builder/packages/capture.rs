@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::{LISTING, Listed, Listing, OUTPUT, deb822, place_key, repository};
+use crate::checked::Unfit;
 use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
 use crate::digest::{ObjectRef, Sha256};
 use crate::lock::{Archive, Package};
@@ -62,11 +64,7 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
             Err(error) => return Err(error),
         };
         for paragraph in found {
-            let text = |name: &str| {
-                deb822::field(&paragraph, name)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
+            let text = |name: &str| deb822::field(&paragraph, name).unwrap_or_default();
             let Ok(sha256) = text("SHA256").parse::<Sha256>() else {
                 continue;
             };
@@ -75,14 +73,17 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
             };
             listing.packages.push(Listed {
                 package: Package {
-                    name: text("Package"),
-                    version: text("Version"),
-                    architecture: text("Architecture"),
+                    name: fit(text("Package"))?,
+                    version: fit(text("Version"))?,
+                    architecture: fit(text("Architecture"))?,
                     sha256,
                     size: file.size,
-                    priority: Some(text("Priority")).filter(|p| !p.is_empty() && p != "optional"),
+                    priority: Some(text("Priority"))
+                        .filter(|p| !matches!(*p, "" | "optional"))
+                        .map(fit)
+                        .transpose()?,
                     archive: Some(archive),
-                    file: Some(text("Filename")),
+                    file: Some(fit(text("Filename"))?),
                 },
                 stanza: Some(deb822::relevant(&paragraph)),
             });
@@ -90,12 +91,15 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
         listing.archives.push(target.archive);
     }
     for (sha256, file) in unlisted {
-        let [name, version, architecture] = named(file).unwrap_or_default();
+        let [name, version, architecture] = named(file).ok_or_else(|| {
+            let path = file.path.display();
+            io::Error::other(format!("{path} does not have the name of a package"))
+        })?;
         listing.packages.push(Listed {
             package: Package {
-                name,
-                version,
-                architecture,
+                name: fit(&name)?,
+                version: fit(&version)?,
+                architecture: fit(&architecture)?,
                 sha256,
                 size: file.size,
                 priority: None,
@@ -107,6 +111,11 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
     }
     listing.packages.sort();
     Ok(listing)
+}
+
+/// A text of an archive's lists, as locks have it.
+fn fit<T: FromStr<Err = Unfit>>(text: &str) -> io::Result<T> {
+    text.parse().map_err(io::Error::other)
 }
 
 /// Name, version and architecture, as apt names the file: `NAME_VERSION_ARCHITECTURE.deb`, with `%` before
@@ -174,7 +183,10 @@ fn targets(directory: &Path) -> io::Result<Vec<Target>> {
         };
         targets.push(Target {
             path,
-            archive: Archive { url, release },
+            archive: Archive {
+                url: fit(&url)?,
+                release,
+            },
         });
     }
     Ok(targets)
@@ -185,7 +197,7 @@ pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), BuildError
     let packages = || listing.packages.iter().map(|listed| &listed.package);
     let left: Vec<&str> = packages()
         .filter(|package| !files.contains_key(&package.sha256))
-        .map(|package| package.name.as_str())
+        .map(|package| &*package.name)
         .collect();
     let locked: BTreeSet<Sha256> = packages().map(|package| package.sha256).collect();
     let more: Vec<String> = files
@@ -352,7 +364,7 @@ mod tests {
         let names: Vec<_> = listing
             .packages
             .iter()
-            .map(|listed| (listed.package.name.as_str(), listed.package.file.as_deref()))
+            .map(|listed| (&*listed.package.name, listed.package.file.as_deref()))
             .collect();
         assert_eq!(
             names,
@@ -364,7 +376,7 @@ mod tests {
         );
         assert_eq!(listing.packages[2].package.version, "1:2");
         assert_eq!(listing.archives[0].url, "http://m/");
-        assert_eq!(listing.archives[0].release["Suite"], "stable");
+        assert_eq!(&*listing.archives[0].release["Suite"], "stable");
         assert_eq!(listing.archives[0].release.len(), 1);
 
         let home = tempfile::tempdir().unwrap();
@@ -384,7 +396,7 @@ mod tests {
                 panic!("{} is not found", listed.package.name);
             };
             assert_eq!(stanza, listed.stanza);
-            assert_eq!(fs::read_to_string(path).unwrap(), listed.package.name);
+            assert_eq!(fs::read_to_string(path).unwrap(), *listed.package.name);
         }
         assert_eq!(
             super::super::read(&store, &output).unwrap().packages.len(),

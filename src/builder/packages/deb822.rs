@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
+use crate::checked::{Line, Name};
+
 /// The fields of a package that decide what is installed with it and how. The others differ between an
 /// archive's lists and the package itself, and are long. The priority counts, too, and is the archive's own: it is
 /// a field of [`Package`](crate::lock::Package).
@@ -60,10 +62,10 @@ pub(super) fn relevant(paragraph: &str) -> String {
 }
 
 /// What a `Release` file, signed or not, says of the archive.
-pub(super) fn release(text: &str) -> BTreeMap<String, String> {
+pub(super) fn release(text: &str) -> BTreeMap<Name, Line> {
     let known = RELEASE.iter().filter_map(|&name| {
         let value = field(text, name)?;
-        Some((name.to_owned(), value.to_owned()))
+        Some((name.parse().ok()?, Line::like(value)))
     });
     known.collect()
 }
@@ -148,7 +150,7 @@ Version: 3
         let text = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n\
                     Suite: oldstable\nDate: today\nSHA256:\n 00 1 main\n";
         let release = release(text);
-        assert_eq!(release["Suite"], "oldstable");
+        assert_eq!(&*release["Suite"], "oldstable");
         assert_eq!(release.len(), 2);
     }
 }

@@ -29,7 +29,7 @@ pub(super) const IN_TREE: &str = "/var/cache/apt/archives";
 /// `apt-helper help`.
 const DOWNLOAD: &str = r#"
 cd -- "$1"; shift
-exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "$@"
+exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file -- "$@"
 "#;
 
 /// `$1` is the directory.

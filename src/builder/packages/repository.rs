@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Listing;
+use crate::checked::Line;
 use crate::digest::Sha256;
 use crate::lock::{Archive, Package};
 
@@ -92,7 +93,7 @@ fn index(listing: &Listing, archive: usize) -> String {
 fn release(archive: Option<&Archive>, codename: Option<&str>, index: &str) -> String {
     let mut fields = archive.map_or_else(BTreeMap::new, |archive| archive.release.clone());
     if let Some(codename) = codename {
-        fields.insert("Codename".to_owned(), codename.to_owned());
+        fields.insert("Codename".parse().expect("a name"), Line::like(codename));
     }
     let mut text = String::new();
     for (field, value) in fields {
@@ -125,9 +126,9 @@ mod tests {
     #[test]
     fn each_archive_has_its_packages() {
         let package = |name: &str, archive| Package {
-            name: name.into(),
-            version: "1".into(),
-            architecture: "all".into(),
+            name: name.parse().unwrap(),
+            version: "1".parse().unwrap(),
+            architecture: "all".parse().unwrap(),
             sha256: crate::digest::Sha256::from_bytes([7; 32]),
             size: 5,
             priority: None,
@@ -141,8 +142,8 @@ mod tests {
         let listing = Listing {
             version: 1,
             archives: vec![Archive {
-                url: "http://m/".into(),
-                release: BTreeMap::from([("Suite".to_owned(), "stable".to_owned())]),
+                url: "http://m/".parse().unwrap(),
+                release: BTreeMap::from([("Suite".parse().unwrap(), Line::like("stable"))]),
             }],
             packages: vec![
                 listed("a", Some(0)),

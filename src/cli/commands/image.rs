@@ -77,12 +77,12 @@ fn describe(found: &FoundImage) -> String {
     let mut rows: Vec<(&str, String)> = vec![
         ("image", found.image.to_string()),
         ("tags", at(&found.tags)),
-        ("name", template.name.clone()),
+        ("name", template.name.to_string()),
         (
             "recipe",
             match &template.recipe.version {
                 Some(version) => format!("{} {version}", template.recipe.name),
-                None => template.recipe.name.clone(),
+                None => template.recipe.name.to_string(),
             },
         ),
     ];
@@ -102,7 +102,7 @@ fn describe(found: &FoundImage) -> String {
         ));
     }
     if let Some(description) = &template.description {
-        rows.push(("description", description.clone()));
+        rows.push(("description", description.to_string()));
     }
     for (key, value) in &template.metadata {
         rows.push(("metadata", format!("{key}: {value}")));
@@ -116,9 +116,9 @@ fn describe(found: &FoundImage) -> String {
         (Firmware::Bios, ..) => "BIOS",
     };
     rows.extend([
-        ("architecture", template.architecture.clone()),
+        ("architecture", template.architecture.to_string()),
         ("boots", firmware.to_owned()),
-        ("command line", boot.command_line.clone()),
+        ("command line", boot.command_line.to_string()),
         ("seed", boot.seed.describe().to_owned()),
         (
             "disk",
@@ -139,7 +139,7 @@ fn describe(found: &FoundImage) -> String {
         ),
         ("on this host", size(found.stored_size)),
         ("layers", config.layers.len().to_string()),
-        ("user", template.ssh_user.clone()),
+        ("user", template.ssh_user.to_string()),
     ]);
     for port in &template.ports {
         let host = port

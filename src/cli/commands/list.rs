@@ -79,7 +79,7 @@ fn table(entries: &[MachineEntry], now: SystemTime) -> String {
         row.push(entry.state.to_owned());
         if let Some(settings) = &entry.settings {
             row.extend([
-                settings.image_name.clone(),
+                settings.image_name.to_string(),
                 settings.cpus.to_string(),
                 size(settings.memory),
                 size(settings.disk_size),
@@ -148,7 +148,7 @@ mod tests {
         };
         let settings = Settings {
             image: ObjectId::new(Hasher::new("test").finish()),
-            image_name: "docker".into(),
+            image_name: "docker".parse().unwrap(),
             created: 1_700_000_000,
             memory: 1 << 30,
             cpus: 2,
@@ -156,7 +156,7 @@ mod tests {
             ssh: SshAddress {
                 host: "127.0.0.1",
                 port: 40001,
-                user: "vm".into(),
+                user: "vm".parse().unwrap(),
             },
             ports: vec![Forwarded {
                 host: 8080,

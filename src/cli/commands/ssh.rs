@@ -7,6 +7,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::error::CliError;
 use super::super::session::Session;
+use crate::checked::AccountName;
 use crate::ops::{Context, machine};
 
 /// Open a session in a machine, or run a command in it
@@ -29,7 +30,7 @@ pub(crate) struct Ssh {
 
     /// The account [default: the one that the image names]
     #[arg(short, long)]
-    user: Option<String>,
+    user: Option<AccountName>,
 
     /// Give the command a terminal
     #[arg(short, long)]
@@ -49,7 +50,7 @@ impl Ssh {
             Some(name) => name,
             None => machine::only_machine(context)?,
         };
-        let mut ssh = machine::ssh(context, &name, self.user.as_deref(), self.tty, &command)?;
+        let mut ssh = machine::ssh(context, &name, self.user, self.tty, &command)?;
         session.end_progress();
         // ssh takes the place of this process: terminal, signals and exit code are its own.
         Err(not_started(&ssh.exec()))

@@ -10,6 +10,7 @@ use super::super::{Context, Error, pins};
 use super::file::{self, Place};
 use super::pin::{Entry, Pinning};
 use super::resolve::Today;
+use crate::checked::Token;
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
@@ -205,7 +206,7 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Error> {
             let packages = step.packages.iter().flat_map(|set| &set.packages);
             if step.label == *name
                 || short == Some(name)
-                || packages.into_iter().any(|package| package.name == *name)
+                || packages.into_iter().any(|package| *package.name == **name)
             {
                 own.steps.insert(*key);
             }
@@ -222,7 +223,7 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Error> {
                 .steps
                 .values()
                 .flat_map(|step| step.packages.iter().flat_map(|set| &set.packages))
-                .map(|package| package.name.as_str());
+                .map(|package| &*package.name);
             let known = images
                 .chain(steps)
                 .chain(lock.sources.keys().map(String::as_str))
@@ -263,7 +264,7 @@ fn step_changes(before: &Lock, now: &Lock) -> Vec<StepChange> {
 }
 
 fn package_changes(was: &PackageSet, is: &PackageSet) -> Vec<PackageChange> {
-    type Key = (String, String);
+    type Key = (Token, Token);
     let by_name = |set: &PackageSet| -> BTreeMap<Key, Package> {
         let key = |package: &Package| (package.name.clone(), package.architecture.clone());
         set.packages
@@ -279,10 +280,10 @@ fn package_changes(was: &PackageSet, is: &PackageSet) -> Vec<PackageChange> {
             sha256(&was) != sha256(&is)
         })
         .map(|key| PackageChange {
-            name: key.0.clone(),
-            architecture: key.1.clone(),
-            was: was.get(key).map(|package| package.version.clone()),
-            is: is.get(key).map(|package| package.version.clone()),
+            name: key.0.to_string(),
+            architecture: key.1.to_string(),
+            was: was.get(key).map(|package| package.version.to_string()),
+            is: is.get(key).map(|package| package.version.to_string()),
         })
         .collect()
 }
@@ -311,9 +312,9 @@ mod tests {
 
     fn set(packages: &[(&str, &str, u8)]) -> PackageSet {
         let package = |(name, version, content): &(&str, &str, u8)| Package {
-            name: (*name).into(),
-            version: (*version).into(),
-            architecture: "all".into(),
+            name: name.parse().unwrap(),
+            version: version.parse().unwrap(),
+            architecture: "all".parse().unwrap(),
             sha256: Sha256::from_bytes([*content; 32]),
             size: 1,
             priority: None,

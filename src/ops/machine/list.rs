@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::{Context, Error};
 use super::find_machine;
+use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
@@ -19,7 +20,7 @@ pub struct SshAddress {
     /// The port.
     pub port: u16,
     /// The account that is used unless told otherwise.
-    pub user: String,
+    pub user: AccountName,
 }
 
 pub(super) fn address(config: &MachineConfig) -> SshAddress {
@@ -52,7 +53,7 @@ pub struct Settings {
     /// Its image.
     pub image: ObjectId,
     /// The image's name.
-    pub image_name: String,
+    pub image_name: Name,
     /// When it was made, in seconds since 1970.
     pub created: u64,
     /// Memory in bytes.

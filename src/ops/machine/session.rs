@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::{Context, Error};
 use super::find_machine;
+use crate::checked::AccountName;
 use crate::host::{Program, require};
 use crate::machine::{Console, Machine, MachineError, State};
 
@@ -20,7 +21,7 @@ use crate::machine::{Console, Machine, MachineError, State};
 pub fn ssh(
     context: &Context,
     name: &str,
-    user: Option<&str>,
+    user: Option<AccountName>,
     terminal: bool,
     command: &[String],
 ) -> Result<Command, Error> {

@@ -174,7 +174,7 @@ impl One<'_> {
         }
         Ok(PulledImage {
             image,
-            name: config.template.name,
+            name: config.template.name.into(),
             reference: self.name.to_owned(),
             digest: format!("sha256:{}", found.digest),
             tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),

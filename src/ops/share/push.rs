@@ -215,19 +215,18 @@ fn annotations(config: &ImageConfig, more: &BTreeMap<String, String>) -> BTreeMa
         add("version", version);
     }
     for (name, value) in &template.metadata {
-        if KNOWN.contains(&name.as_str()) {
+        if KNOWN.contains(&&**name) {
             add(name, value);
         }
     }
-    let own =
-        |(name, _): &(&String, &String)| name.contains('.') && !KNOWN.contains(&name.as_str());
-    let named = template.metadata.iter().filter(own);
-    annotations.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+    let own = |name: &str| name.contains('.') && !KNOWN.contains(&name);
+    let named = template.metadata.iter().filter(|(name, _)| own(name));
+    annotations.extend(named.map(|(name, value)| (name.to_string(), value.to_string())));
     annotations.insert(
         "org.vmfab.version".to_owned(),
         env!("CARGO_PKG_VERSION").to_owned(),
     );
-    annotations.insert("org.vmfab.recipe".to_owned(), template.recipe.name.clone());
+    annotations.insert("org.vmfab.recipe".to_owned(), template.recipe.name.to_string());
     annotations.extend(more.clone());
     annotations
 }

@@ -141,7 +141,7 @@ impl Needs {
             for (part, object) in parts(&config) {
                 self.add(object, by(part));
                 self.recipes
-                    .insert(object, config.template.recipe.name.clone());
+                    .insert(object, config.template.recipe.name.to_string());
             }
         }
     }

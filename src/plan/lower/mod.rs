@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
-use super::{BlobPlace, Place, Plan, PlanError, World, label};
+use super::{BlobPlace, Place, Plan, PlanError, World, fit, label};
+use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Digest, ObjectId};
@@ -150,7 +151,10 @@ impl Lowering<'_> {
 
     /// What the steps are done to that start from an image in the store, which `name` names for people.
     fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<(Trunk, Settings), PlanError> {
-        self.env.clone_from(&config.template.env);
+        let env = config.template.env.iter();
+        self.env = env
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
         let trunk = match config.layers.is_empty() {
             false => Trunk::Tree(self.stored_tree(name, config)?),
             true => Trunk::Disk(Box::new(self.stored_disk(name, config)?)),
@@ -185,7 +189,7 @@ impl Lowering<'_> {
         span: &Span,
     ) -> Result<(), PlanError> {
         let architecture = &config.template.architecture;
-        if architecture == self.architecture {
+        if *architecture == self.architecture {
             return Ok(());
         }
         let message = format!(
@@ -343,26 +347,31 @@ impl Lowering<'_> {
         let own = &image.name.value;
         let mut metadata = std::mem::take(&mut self.labels);
         metadata.extend(image.recipe.metadata.clone());
+        let env = self.env.iter();
+        let env = env.map(|(name, value)| Ok((fit(name)?, fit(value)?)));
         let template = ImageTemplate {
-            name: own.clone(),
+            name: fit(own)?,
             recipe: RecipeRef {
-                name: image.recipe.name.clone(),
-                version: image.recipe.version.clone(),
+                name: Line::like(&image.recipe.name),
+                version: image.recipe.version.as_deref().map(Line::like),
             },
-            description: image.recipe.description.clone(),
-            metadata,
-            architecture: self.architecture.to_owned(),
+            description: image.recipe.description.as_deref().map(Text::like),
+            metadata: metadata
+                .iter()
+                .map(|(name, value)| (Line::like(name), Text::like(value)))
+                .collect(),
+            architecture: fit(self.architecture)?,
             boot: settings.boot_profile(self.architecture)?,
             filesystem: made.filesystem,
-            ssh_user: settings.ssh_user(),
-            users: settings.homes(),
+            ssh_user: settings.ssh_user()?,
+            users: settings.homes()?,
             ports: settings.ports.clone(),
-            env: self.env,
-            hostname: settings.hostname.clone(),
+            env: env.collect::<Result<_, PlanError>>()?,
+            hostname: settings.hostname.as_deref().map(fit).transpose()?,
             kernel_files: match &settings.kernel {
                 Some(Kernel::Tree { path, initrd }) => Some(KernelFiles {
-                    path: path.clone(),
-                    initrd: initrd.clone(),
+                    path: fit(path)?,
+                    initrd: initrd.as_deref().map(fit).transpose()?,
                 }),
                 Some(Kernel::Fetched(_)) | None => None,
             },

@@ -5,8 +5,8 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig};
-use crate::plan::PlanError;
 use crate::plan::settings::Settings;
+use crate::plan::{PlanError, fit};
 use crate::recipe::{
     Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem,
 };
@@ -169,8 +169,8 @@ impl Lowering<'_> {
         Ok(Made {
             inputs,
             filesystem: Some(FilesystemRef {
-                kind: settings.filesystem.clone(),
-                label: settings.label.clone(),
+                kind: fit(&settings.filesystem)?,
+                label: fit(&settings.label)?,
             }),
         })
     }
