@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 use crate::guest::ec2::{METADATA_ARGUMENT, metadata_main};
+use crate::host::umask;
 use crate::sandbox;
 use options::Hints;
 use session::Session;
@@ -84,6 +85,7 @@ pub fn main() -> ExitCode {
     {
         return metadata_main(arguments.get(2).map(OsString::as_os_str));
     }
+    umask::make_files_private();
     let hints = Hints::of(&arguments);
     match complete::answer() {
         Ok(false) => {}

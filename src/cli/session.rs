@@ -61,6 +61,7 @@ impl Session {
             return Ok(context);
         }
         let home = Home::from_env().map_err(ops::Error::from)?;
+        home.close();
         let interrupt = interrupt()
             .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
         let check = |text: &str| ops::cache::repository(text).map(drop);

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::umask;
+
 /// The root of everything that vmfab keeps.
 ///
 /// ```text
@@ -51,6 +53,14 @@ impl Home {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0
+    }
+
+    /// Takes a home that an earlier version made from everyone but its owner, and with it all that is in it.
+    pub fn close(&self) {
+        umask::close(&self.0);
+        for directory in ["cache", "cache/layers", "cache/disks", "machines", "store"] {
+            umask::close(&self.0.join(directory));
+        }
     }
 
     /// The store.

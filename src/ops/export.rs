@@ -18,7 +18,7 @@ use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::host::process::{self, End};
-use crate::host::{Interrupt, MissingProgram, Program, require};
+use crate::host::{Interrupt, MissingProgram, Program, require, umask};
 use crate::store::StoreError;
 
 /// Bytes copied between two looks at the interrupt.
@@ -326,7 +326,8 @@ fn convert(
             settings,
         ])
         .arg(source)
-        .arg(target);
+        // qemu-img takes what begins with "nbd:" or "json:" for no path.
+        .arg(std::path::absolute(target).map_err(failed("find", target))?);
     let mut log =
         tempfile::tempfile().map_err(failed("create a file in", &std::env::temp_dir()))?;
     let finished = process::run(
@@ -350,6 +351,8 @@ fn convert(
 
 /// Gives the finished file its name. A file that appeared there meanwhile stays unless `force`.
 pub(super) fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), ExportError> {
+    fs::set_permissions(partial, umask::users(0o666))
+        .map_err(failed("set the mode of", partial))?;
     if !force {
         match renameat_with(CWD, partial, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),

@@ -64,7 +64,7 @@ impl Store {
             .map_err(io_error("lock", file.path()))?;
         self.write_to(id, file.as_file(), file.path())?;
         file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o444))
+            .set_permissions(fs::Permissions::from_mode(0o400))
             .map_err(io_error("set the mode of", file.path()))?;
         // A note of another file must not speak for this one.
         self.records.files.remove(&disk.state)?;
@@ -109,7 +109,7 @@ impl Store {
         // It is a cache: on another file system, say, it stays empty.
         let kept = fs::create_dir_all(&self.disks).and_then(|()| {
             file.as_file()
-                .set_permissions(fs::Permissions::from_mode(0o444))
+                .set_permissions(fs::Permissions::from_mode(0o400))
         });
         let _lock = self.lock_disk(&object.id)?;
         if kept.is_ok()

@@ -107,7 +107,7 @@ impl Files {
     pub(super) fn create_locked(&self, path: &Path, head: &[u8]) -> Result<File, StoreError> {
         let file = self.temporary()?;
         file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o644))
+            .set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(io_error("set the mode of", file.path()))?;
         if !head.is_empty() {
             self.write_at(file.as_file(), file.path(), head, 0)?;
@@ -197,7 +197,7 @@ impl Files {
     pub(super) fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let file = self.temporary()?;
         self.write_at(file.as_file(), file.path(), bytes, 0)?;
-        self.publish(file, path, 0o644)
+        self.publish(file, path, 0o600)
     }
 }
 

@@ -177,5 +177,5 @@ fn write(records: &Records, tables: &[Arc<Table>]) -> Result<(), StoreError> {
     )?;
     // Torn, it would hide what its packs have.
     let path = files.path("index", format_args!("{:016x}", random()));
-    files.publish(file, &path, 0o644)
+    files.publish(file, &path, 0o600)
 }

@@ -273,7 +273,7 @@ impl Writer {
         }
         files.rename(&self.path, &files.path("packs", name))?;
         // Not before: it may have to go on as a journal.
-        let _ = self.file.set_permissions(Permissions::from_mode(0o444));
+        let _ = self.file.set_permissions(Permissions::from_mode(0o400));
         Ok(name)
     }
 

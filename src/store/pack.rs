@@ -100,7 +100,7 @@ impl PackWriter {
         self.flush(files)?;
         let name = Sha256::from_bytes(self.hasher.finalize().into());
         session.pin(files, Holder::Pack(name), || true)?;
-        files.publish(self.file, &files.path("packs", name), 0o444)?;
+        files.publish(self.file, &files.path("packs", name), 0o400)?;
         Ok(name)
     }
 }

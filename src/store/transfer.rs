@@ -235,7 +235,7 @@ impl Store {
                 reason: "its content is not what its name says".to_owned(),
             }));
         }
-        to.set_permissions(fs::Permissions::from_mode(0o444))
+        to.set_permissions(fs::Permissions::from_mode(0o400))
             .map_err(io_error("set the mode of", name))?;
         // The order of catalog packs is that of these times; without it, all works but a kill at a bad moment.
         let _ = to.set_modified(pack.made);

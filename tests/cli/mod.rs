@@ -4,6 +4,7 @@ mod caches;
 mod errors;
 mod fmt;
 mod help;
+mod home;
 mod images;
 mod recipes;
 mod streams;
@@ -74,7 +75,11 @@ impl Bench {
 
     /// Puts an image into the store and tags it.
     pub(crate) fn image(&self, name: &str) -> ObjectId {
-        let store = Store::open(self.home.path().join("store")).unwrap();
+        self.image_in(&Store::open(self.home.path().join("store")).unwrap(), name)
+    }
+
+    /// The same in another store.
+    fn image_in(&self, store: &Store, name: &str) -> ObjectId {
         let config = ImageConfig {
             version: CONFIG_VERSION,
             template: ImageTemplate {

@@ -9,6 +9,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output;
 use super::super::session::Session;
+use crate::host::umask;
 use crate::ops::Error;
 
 /// Print the manual page, or write all of them
@@ -31,6 +32,7 @@ impl Man {
         match self.output {
             None => output::write_text(String::from_utf8_lossy(&page(root)?))?,
             Some(directory) => {
+                umask::follow_users_umask();
                 fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
                 clap_mangen::generate_to(root, &directory)
                     .map_err(Error::io("write to", &directory))?;

@@ -1,7 +1,7 @@
 //! The log file of `--log`: every event as one JSON line, with the time.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::super::Status;
 use super::super::error::{CliError, Kind};
 use crate::event::Event;
+use crate::host::umask;
 
 /// An open log file. Lines are appended whole, so that several processes can share it.
 pub(super) struct Log(File);
@@ -44,7 +45,14 @@ impl Log {
     /// Opens `path` for appending and logs the start of the command.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).open(path);
+        options.append(true);
+        let file = match options.clone().create_new(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+            made => made.and_then(|file| {
+                file.set_permissions(umask::users(0o666))?;
+                Ok(file)
+            }),
+        };
         let log = file.map(Self).map_err(|error| {
             CliError::failed(format!(
                 "log file {} cannot be opened: {error}",

@@ -21,7 +21,7 @@ pub use registry::{Absent, Need, PATIENCE, Projects, Registered, Turn};
 use super::Machines;
 use super::directory::{MAKING, Root};
 use super::error::{MachineError, io_error};
-use crate::host::Home;
+use crate::host::{Home, umask};
 
 /// A directory with machines of its own, there or not yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +104,18 @@ impl Project {
             path: self.root.clone(),
             source,
         };
+        // A link would let a project that came from elsewhere choose where its machines are written.
+        for directory in [&self.root.join(".vmfab"), &directory] {
+            if fs::symlink_metadata(directory).is_ok_and(|meta| meta.is_symlink()) {
+                let message = format!("{} is a link", directory.display());
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, message)));
+            }
+        }
         fs::create_dir_all(&directory).map_err(failed)?;
+        // Machines have private keys, and disks with all that their guests know.
+        for directory in [self.root.join(".vmfab"), directory] {
+            umask::close(&directory);
+        }
         let ignore = self.root.join(".vmfab/.gitignore");
         match File::create_new(&ignore).and_then(|mut file| file.write_all(b"*\n")) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
@@ -176,5 +187,10 @@ mod tests {
             matches!(error, MachineError::ProjectDirectory { .. }),
             "{error}"
         );
+        fs::remove_file(directory.path().join(".vmfab")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join(".vmfab")).unwrap();
+        assert!(project.prepare().is_err());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

@@ -1,12 +1,11 @@
 //! The lock file on disk.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
-use crate::host::files;
+use crate::host::{files, umask};
 use crate::lock::{FILE_NAME, Lock};
 
 /// A lock names some thousand packages, of a line each; a larger file is none.
@@ -92,11 +91,10 @@ pub(super) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result
     let beside = path.parent().unwrap_or(directory);
     let written = tempfile::Builder::new()
         .prefix(".vmfab.lock-")
-        // The umask takes from that.
-        .permissions(Permissions::from_mode(0o666))
         .tempfile_in(beside)
         .and_then(|mut file| {
             file.write_all(lock.to_text().as_bytes())?;
+            file.as_file().set_permissions(umask::users(0o666))?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)?;
             File::open(beside)?.sync_all()
@@ -108,6 +106,7 @@ pub(super) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::lock::Target;

@@ -24,7 +24,7 @@ use super::{
     Blob, BlobReader, BlobSource, Delivered, Fetched, PlaceKind, Progress, RegistryError,
     Repository, Version,
 };
-use crate::host::Interrupt;
+use crate::host::{Interrupt, umask};
 
 /// A layout in a tar.
 #[derive(Debug)]
@@ -180,6 +180,7 @@ impl Archive {
         let partial = draft.directory.path().join("archive");
         let failed = |error| RegistryError::io("write", &self.path)(error);
         let file = File::create_new(&partial).map_err(failed)?;
+        file.set_permissions(umask::users(0o666)).map_err(failed)?;
         let mut packer = Packer {
             tar: Builder::new(BufWriter::with_capacity(1 << 20, file)),
             root: draft.files(),

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::super::RegistryError;
 use super::read::Part;
+use crate::host::umask;
 
 /// Temporary files begin so, and are not files of the layout.
 pub(super) const TEMPORARY: &str = ".vmfab-";
@@ -69,12 +70,21 @@ impl Directory {
     /// A directory in it, made when it is not there.
     pub(super) fn make(&self, place: &str, name: &str) -> Result<Self, RegistryError> {
         let path = self.path.join(name);
-        match mkdirat(&self.file, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let new = match mkdirat(&self.file, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(RegistryError::io("create", &path)(error.into())),
+        };
+        let failed = RegistryError::io("open", &path);
+        let Some(made) = self.enter(place, name)? else {
+            return Err(failed(io::ErrorKind::NotFound.into()));
+        };
+        if new {
+            made.file
+                .set_permissions(umask::users(0o777))
+                .map_err(failed)?;
         }
-        let made = self.enter(place, name)?;
-        made.ok_or_else(|| RegistryError::io("open", &path)(io::ErrorKind::NotFound.into()))
+        Ok(made)
     }
 
     /// A file below it. Links that stay below it are followed.

@@ -20,10 +20,10 @@ mod directory;
 mod index;
 mod read;
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,8 +40,8 @@ use super::{
     RegistryError, Repository, Version, parse_manifest,
 };
 use crate::digest::Sha256;
-use crate::host::Interrupt;
 use crate::host::process::pause;
+use crate::host::{Interrupt, umask};
 
 /// Bytes written between two looks at the interrupt.
 const PIECE: usize = 256 * 1024;
@@ -118,7 +118,8 @@ impl Layout {
         if !self.prepared.load(Ordering::Acquire) {
             // What is there is looked at before anything is made.
             self.look()?;
-            fs::create_dir_all(&self.root).map_err(RegistryError::io("create", &self.root))?;
+            umask::create_users_directories(&self.root)
+                .map_err(RegistryError::io("create", &self.root))?;
             let root = self.root()?;
             self.lock(&root)?;
             root.sweep();
@@ -169,10 +170,11 @@ impl Layout {
         loop {
             let file = tempfile::Builder::new()
                 .prefix(TEMPORARY)
-                // As for any file that the user makes: what their mask leaves of it.
-                .permissions(Permissions::from_mode(0o666))
                 .tempfile_in(&self.root)
                 .map_err(RegistryError::io("create a file in", &self.root))?;
+            file.as_file()
+                .set_permissions(umask::users(0o666))
+                .map_err(RegistryError::io("set the mode of", file.path()))?;
             file.as_file()
                 .lock()
                 .map_err(RegistryError::io("lock", file.path()))?;

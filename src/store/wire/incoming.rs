@@ -346,7 +346,7 @@ impl IncomingPack {
         self.flush()?;
         let files = &self.records.files;
         self.file
-            .set_permissions(Permissions::from_mode(0o444))
+            .set_permissions(Permissions::from_mode(0o400))
             .map_err(io_error("set the mode of", &self.path))?;
         files.sync(&self.file, &self.path)?;
         let holder = Holder::Pack(self.name);
@@ -377,7 +377,7 @@ impl IncomingPack {
         let from = fs::File::open(&self.path).map_err(io_error("open", &self.path))?;
         std::io::copy(&mut &from, &mut temporary.as_file())
             .map_err(io_error("write", temporary.path()))?;
-        files.publish(temporary, place, 0o444)?;
+        files.publish(temporary, place, 0o400)?;
         files.remove(&self.path).map(drop)
     }
 }
