@@ -149,7 +149,7 @@ checked! {
     /// The label of an ext4 file system: at most 16 bytes (`s_volume_name` in the kernel's ext4.h),
     /// of a form that needs no quotes on a kernel command line.
     Label, rules::label, "a label that ext4 can have",
-    "a label has 1 to 16 letters, digits, \"_\", \".\" and \"-\", and does not begin with \"-\"";
+    "a label has 1 to 16 letters, digits, \"_\", \".\" and \"-\"";
 
     /// The name of an environment variable.
     VariableName, rules::variable_name, "the name of a variable",

@@ -23,9 +23,7 @@ pub(super) fn host_name(text: &str) -> bool {
 }
 
 pub(super) fn name(text: &str) -> bool {
-    begins(text, |b| b.is_ascii_alphanumeric())
-        && text.len() <= 128
-        && text.bytes().all(is_inner)
+    begins(text, |b| b.is_ascii_alphanumeric()) && text.len() <= 128 && text.bytes().all(is_inner)
 }
 
 pub(super) fn word(text: &str) -> bool {
@@ -91,7 +89,11 @@ pub(super) fn is_in_text(c: char) -> bool {
 pub(super) fn like(text: &str, fits: fn(char) -> bool, longest: usize) -> String {
     let mut like = String::new();
     for c in text.chars() {
-        let c = if fits(c) { c } else { char::REPLACEMENT_CHARACTER };
+        let c = if fits(c) {
+            c
+        } else {
+            char::REPLACEMENT_CHARACTER
+        };
         if like.len() + c.len_utf8() > longest {
             break;
         }

@@ -157,7 +157,10 @@ fn instance_id(identity: &Identity) -> String {
 /// The UUID of the machine's hardware: guests know Amazon's machines by its first three digits.
 #[must_use]
 pub fn system_uuid(identity: &Identity) -> String {
-    format!("ec2{}", identity.instance_text().get(3..).unwrap_or_default())
+    format!(
+        "ec2{}",
+        identity.instance_text().get(3..).unwrap_or_default()
+    )
 }
 
 /// Answers one request on standard input and output from a file with [`Metadata`] as JSON.

@@ -64,7 +64,7 @@ impl KeyPair {
     /// # Errors
     /// See [`KeyError`].
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = std::fs::read(path).map_err(|source| KeyError::Io {
+        let text = crate::host::beneath::read_unlinked(path).map_err(|source| KeyError::Io {
             path: path.to_owned(),
             source,
         })?;

@@ -159,10 +159,7 @@ mod tests {
                 "{arguments}"
             );
         }
-        assert!(
-            master.ends_with(" -n -N -T -l vm -- 127.0.0.1"),
-            "{master}"
-        );
+        assert!(master.ends_with(" -n -N -T -l vm -- 127.0.0.1"), "{master}");
         assert!(
             shared.ends_with(" -T -l vm -- 127.0.0.1 true -x"),
             "{shared}"

@@ -1,6 +1,7 @@
 //! This host: its directories, the programs that vmfab calls, its child processes and the user's
 //! Ctrl-C.
 
+pub mod beneath;
 pub mod files;
 mod home;
 mod inheritance;
@@ -8,6 +9,7 @@ mod interrupt;
 pub mod process;
 mod programs;
 mod spawner;
+pub mod umask;
 
 pub use home::{Home, HomeError};
 pub use inheritance::{bare_command, keep_files_from_children, leave_session_keyring};

@@ -1,16 +1,17 @@
 //! `machine.json`: what was asked for. What is running is never in a file.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::directory::check_entries;
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
+use crate::host::beneath::read_unlinked;
 use crate::image::{Firmware, Seed};
 use crate::qemu::AccelChoice;
 
@@ -108,7 +109,8 @@ impl MachineConfig {
             path: path.clone(),
             why,
         };
-        let bytes = fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        check_entries(directory).map_err(damaged)?;
+        let bytes = read_unlinked(&path).map_err(|error| damaged(error.to_string()))?;
         let config: Self =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if config.version > VERSION {
@@ -142,6 +144,8 @@ impl MachineConfig {
 
 #[cfg(test)]
 pub(in crate::machine) mod tests {
+    use std::fs;
+
     use super::*;
     use crate::digest::Hasher;
 

@@ -11,6 +11,7 @@ use super::Machine;
 use super::directory::{Lock, files, try_lock};
 use super::error::{MachineError, io_error};
 use super::state::State;
+use crate::host::beneath::open_unlinked;
 use crate::qemu::socket::{self, Peer};
 
 /// What a kernel says when it gives up.
@@ -81,7 +82,7 @@ impl Watcher {
     /// It cannot be opened.
     pub fn new(log: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: File::open(log)?,
+            file: open_unlinked(log)?,
             read: 0,
             end: Vec::new(),
             panicked: false,
@@ -127,7 +128,7 @@ impl Watcher {
 #[must_use]
 pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
-        let file = File::open(log)?;
+        let file = open_unlinked(log)?;
         let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
         let mut bytes = vec![0; TAIL_BYTES as usize];
         let mut filled = 0;

@@ -2,16 +2,17 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use crate::host::Interrupt;
+use crate::host::beneath::open_unlinked;
 
 /// Names of files in a machine's directory. Names, not paths: QEMU and ssh run in the directory.
 pub(super) mod files {
@@ -37,6 +38,12 @@ const TEMPORARY: &str = ".tmp-";
 pub(super) const MAKING: &str = ".lock";
 /// Between two tries to take a lock.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// How files are opened that a machine's directory has: it may have come from elsewhere, with links and pipes in it.
+const OWN: i32 = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .bits()
+    .cast_signed();
 
 /// The directory that holds all machines.
 #[derive(Debug, Clone)]
@@ -195,6 +202,7 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, MachineError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .custom_flags(OWN)
         .open(path)
         .map_err(io_error("open", path))?;
     match file.try_lock() {
@@ -214,6 +222,7 @@ pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineErr
         .truncate(false)
         .read(true)
         .write(true)
+        .custom_flags(OWN)
         .open(&path)
         .map_err(io_error("open", &path))?;
     let locked = lock_soon(&file).map_err(io_error("lock", &path))?;
@@ -233,12 +242,42 @@ pub(super) fn lock_soon(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Makes sure that a machine's directory has nothing but files and sockets. QEMU and ssh open them by their names: a link
+/// would let the guest write to files of the host.
+///
+/// # Errors
+/// It has something else; a phrase.
+pub(super) fn check_entries(directory: &Path) -> Result<(), String> {
+    let wrong = |error: io::Error| error.to_string();
+    for entry in fs::read_dir(directory).map_err(wrong)? {
+        let entry = entry.map_err(wrong)?;
+        let kind = entry.file_type().map_err(wrong)?;
+        if !kind.is_file() && !kind.is_socket() {
+            let name = entry.file_name();
+            let kind = match kind.is_symlink() {
+                true => "a link",
+                false => "not a regular file",
+            };
+            return Err(format!("{} beside it is {kind}", name.display()));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a QEMU holds the machine.
 pub(super) fn held_by_qemu(directory: &Path) -> Result<bool, MachineError> {
     let path = directory.join(files::RUNNING);
-    let file = match File::open(&path) {
+    let file = match open_unlinked(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // What is no file was not made by any vmfab.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            return Ok(false);
+        }
         Err(error) => return Err(io_error("open", &path)(error)),
     };
     match file.try_lock_shared() {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
@@ -14,7 +14,7 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::{Locked, Machine, seed};
-use crate::host::spawn_lasting;
+use crate::host::{bare_command, spawn_lasting};
 use crate::image::{Firmware, ImageConfig};
 use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
 use crate::sandbox;
@@ -74,7 +74,7 @@ impl Locked {
         let attached = machine.machines.attached.as_deref();
         let mut command = match attached {
             Some(vmfab) => sandbox::attached(vmfab, program),
-            None => Command::new(program),
+            None => bare_command(program),
         };
         command
             .args(arguments(&spec))

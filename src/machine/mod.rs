@@ -144,7 +144,8 @@ impl Machines {
     /// There is none.
     pub fn open(&self, name: &MachineName) -> Result<Machine, MachineError> {
         let machine = self.at(name.clone());
-        if machine.directory.is_dir() {
+        // A link to a directory elsewhere is no machine.
+        if std::fs::symlink_metadata(&machine.directory).is_ok_and(|meta| meta.is_dir()) {
             Ok(machine)
         } else {
             Err(MachineError::Unknown(name.clone()))

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Machine;
@@ -15,6 +15,7 @@ use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
 use crate::guest::Ssh;
+use crate::host::bare_command;
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
@@ -93,7 +94,7 @@ impl Attempts {
             }
             None if Instant::now() >= self.next => {
                 self.current = Some(
-                    Command::new(&self.program)
+                    bare_command(&self.program)
                         .args(self.ssh.check_arguments(PATIENCE))
                         .current_dir(&self.directory)
                         .process_group(0)

@@ -59,9 +59,10 @@ pub(super) fn prepare(
             write(&machine.directory, &path, |file| {
                 let seed = nocloud::files(&identity);
                 let seed = seed.each_ref().map(|(name, text)| (*name, text.as_bytes()));
-                let id = identity.instance.map_or(0, |instance| instance.as_fields().0);
-                write_volume(file, nocloud::LABEL, id, &seed)
-                    .map_err(std::io::Error::other)
+                let id = identity
+                    .instance
+                    .map_or(0, |instance| instance.as_fields().0);
+                write_volume(file, nocloud::LABEL, id, &seed).map_err(std::io::Error::other)
             })?;
             seeded.disk = Some(files::SEED.to_owned());
         }

@@ -1,6 +1,5 @@
 //! Starting a machine and waiting until it can be entered.
 
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -315,9 +314,7 @@ pub(super) fn not_ready(machine: &Machine, why: NotReady) -> Result<MachineError
     if why == NotReady::QemuDied {
         console.extend(qemu_lines(machine));
     }
-    let ssh = fs::read_to_string(machine.directory.join(files::SSH_LOG))
-        .ok()
-        .and_then(|text| text.lines().last().map(str::to_owned));
+    let ssh = last_lines(&machine.directory.join(files::SSH_LOG), 1).pop();
     Ok(MachineError::NotReady {
         name: machine.name.clone(),
         why,

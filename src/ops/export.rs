@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
@@ -18,7 +17,7 @@ use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::host::process::{self, End};
-use crate::host::{Interrupt, MissingProgram, Program, require, umask};
+use crate::host::{Interrupt, MissingProgram, Program, bare_command, require, umask};
 use crate::store::StoreError;
 
 /// Bytes copied between two looks at the interrupt.
@@ -314,7 +313,7 @@ fn convert(
     settings: &str,
     context: &Context,
 ) -> Result<(), ExportError> {
-    let mut command = Command::new(require(Program::QemuImg)?);
+    let mut command = bare_command(require(Program::QemuImg)?);
     command
         .args([
             "convert",

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::host::files;
+use super::recipes::read_file;
 use crate::limits::Limits;
 use crate::recipe;
 
@@ -71,7 +71,7 @@ pub fn recipes_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 /// It cannot be read, or is not KDL.
 pub fn format(path: &Path) -> Result<Formatted, Error> {
     let most = Limits::default().recipe_size;
-    let before = files::read_text(path, most).map_err(Error::io("read", path))?;
+    let before = read_file(path, most).map_err(Error::io("read", path))?;
     let after = text(&path.display().to_string(), &before)?;
     Ok(Formatted {
         path: path.to_owned(),

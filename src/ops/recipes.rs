@@ -33,7 +33,7 @@ impl Files for HostFiles<'_> {
         if path == Path::new(STANDARD_INPUT) {
             return standard_input(self.limits.recipe_size);
         }
-        files::read_text(path, self.limits.recipe_size)
+        read_file(path, self.limits.recipe_size)
     }
 
     fn limits(&self) -> Limits {
@@ -61,6 +61,17 @@ impl Files for HostFiles<'_> {
         found.sort();
         found
     }
+}
+
+/// The text of a recipe. A link must not make one of a file that is none: what is wrong in recipes is shown with its
+/// lines, and logs of builds are read by many.
+pub(super) fn read_file(path: &Path, most: u64) -> io::Result<String> {
+    let is_named_so = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
+    if is_named_so(path) && !is_named_so(&fs::canonicalize(path)?) {
+        let message = "it is a link to a file whose name does not end in \".kdl\"";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    files::read_text(path, most)
 }
 
 /// The recipe on standard input. It is read once, however often the recipe is planned.

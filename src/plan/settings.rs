@@ -91,10 +91,7 @@ impl Settings {
         let foreign = config.layers.is_empty();
         let usual = Self::new();
         let (filesystem, label) = match &template.filesystem {
-            Some(filesystem) => (
-                filesystem.kind.to_string(),
-                filesystem.label.to_string(),
-            ),
+            Some(filesystem) => (filesystem.kind.to_string(), filesystem.label.to_string()),
             None => (usual.filesystem, usual.label),
         };
         let arguments = template.boot.command_line.split_whitespace();

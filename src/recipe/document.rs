@@ -277,6 +277,18 @@ impl Collector<'_> {
             }
             Place::Path(path) => path,
         };
+        // Mistakes are shown with their lines, and logs of builds are read by many: a file that another one names must
+        // be meant as a recipe.
+        if let Some(span) = asked
+            && path.extension().is_none_or(|extension| extension != "kdl")
+        {
+            let message = format!("{} is not a recipe", path.display());
+            let problem = Problem::new(span, message, "its name does not end in \".kdl\"");
+            self.report(problem.with_help(
+                "recipes that others include or start from are files like \"base.kdl\"",
+            ));
+            return None;
+        }
         match self.reporting.files.read(path) {
             Ok(text) => {
                 self.reporting.paths.push(path.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
@@ -19,6 +19,7 @@ use super::procfs::{self, Cover};
 use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
 use crate::derivation::SOURCE_DATE_EPOCH;
+use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
 use crate::host::{Program, bare_command, require};
 
@@ -34,6 +35,9 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("TERM", "dumb"),
     ("USER", "root"),
 ];
+
+/// The largest kernel or initrd that is taken out of a tree, in bytes.
+const MOST_KERNEL: u64 = 1 << 30;
 
 /// A tree and what to do with it.
 pub(super) struct Tasks<'a> {
@@ -236,7 +240,8 @@ impl<'a> Tasks<'a> {
     fn packages(&self, install: &Install) -> Result<(), WorkerError> {
         let text = ["/etc/os-release", "/usr/lib/os-release"]
             .iter()
-            .find_map(|path| io::read_to_string(self.open(path).ok()?).ok())
+            .find_map(|path| read_to_limit(self.file(path).ok()?, SMALL).ok())
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
             .unwrap_or_default();
         let manager = package_manager(&text)?;
         let directory = self.request.scratch.join("packages");
@@ -279,8 +284,19 @@ impl<'a> Tasks<'a> {
                 .ok_or_else(|| self.no_kernel())?,
         };
         let copy = |path: &str, name: &str| {
-            self.open(path)
-                .and_then(|mut file| io::copy(&mut file, &mut fs::File::create(to.join(name))?))
+            let copy = |file: fs::File| {
+                let length = file.metadata()?.len();
+                if length > MOST_KERNEL {
+                    let message = format!("it has more than {MOST_KERNEL} bytes");
+                    return Err(io::Error::other(message));
+                }
+                io::copy(
+                    &mut file.take(length),
+                    &mut fs::File::create(to.join(name))?,
+                )
+            };
+            self.file(path)
+                .and_then(copy)
                 .map_err(|error| WorkerError::Unsatisfiable {
                     message: format!("the image's {name} {path} cannot be read: {error}"),
                     help: format!("name an existing file in the `kernel` node, or none to use the newest {name}"),
@@ -326,12 +342,17 @@ impl<'a> Tasks<'a> {
         }
     }
 
-    /// Opens a file of the tree; links are followed inside the tree only.
+    /// A regular file of the tree; links are followed inside the tree only.
+    fn file(&self, path: &str) -> io::Result<fs::File> {
+        regular(self.open(path)?.into())
+    }
+
+    /// Opens what is at a path of the tree, without waiting for it; links are followed inside the tree only.
     fn open(&self, path: &str) -> io::Result<fs::File> {
         let tree = fs::File::open(self.tree)?;
         let relative = path.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(openat2(&tree, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
     }
 }

@@ -148,7 +148,7 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
 /// `vmfab` is this program.
 #[must_use]
 pub fn attached(vmfab: &Path, program: &Path) -> Command {
-    let mut command = Command::new(vmfab);
+    let mut command = host::bare_command(vmfab);
     command
         .args([WORKER_ARGUMENT, ATTACHED_ARGUMENT])
         .arg(std::process::id().to_string())

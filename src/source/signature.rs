@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::armor;
 use super::error::{FetchError, SignatureProblem};
-use crate::host::{Program, require};
+use crate::host::{Program, bare_command, require};
 
 /// What begins a line that gpgv writes for programs (GnuPG's `doc/DETAILS`).
 const STATUS: &str = "[GNUPG:] ";
@@ -38,7 +38,7 @@ pub(super) fn verify(
         fs::write(&path, bytes).map_err(FetchError::io("write", &path))?;
         Ok::<_, FetchError>(path)
     };
-    let mut command = Command::new(&program);
+    let mut command = bare_command(&program);
     command
         // Not the user's own settings and keys.
         .arg("--homedir")

@@ -187,3 +187,30 @@ fn what_is_not_utf_8_is_told_with_its_line() {
         assert_ne!(ran.code, Some(0));
     }
 }
+
+#[test]
+fn no_line_is_shown_of_a_file_that_is_no_recipe() {
+    let bench = Bench::new();
+    let path = |name: &str| bench.home.path().join(name);
+    std::fs::write(path("secret"), "root:$6$hash:19000 {\n").unwrap();
+    std::os::unix::fs::symlink(path("secret"), path("link.kdl")).unwrap();
+    let link = path("link.kdl").display().to_string();
+    for other in ["secret", "link.kdl", "/etc/shadow"] {
+        for text in [
+            format!("include \"{other}\"\n"),
+            format!("image \"a\" {{ from \"./{other}\" }}\n"),
+        ] {
+            std::fs::write(path("main.kdl"), &text).unwrap();
+            let main = path("main.kdl").display().to_string();
+            for (command, path) in [("plan", &main), ("fmt", &main), ("fmt", &link)] {
+                let ran = bench.run([command, path]);
+                let said = ran.stdout + &ran.stderr;
+                assert!(!said.contains("$6$") && !said.contains(":19000"), "{said}");
+            }
+            assert_ne!(bench.run(["plan", &main]).code, Some(0));
+        }
+    }
+    // What a link named as a recipe leads to is not shown either.
+    let ran = bench.run(["plan", &link]).ends_with(4);
+    assert!(!ran.stderr.contains("$6$"), "{}", ran.stderr);
+}

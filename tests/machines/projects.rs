@@ -463,12 +463,18 @@ fn a_machine_that_came_from_elsewhere_runs_nothing() {
     // As if somebody else had made it.
     fs::remove_dir_all(scene.bench.home.join("projects")).unwrap();
     for (field, value) in [
-        ("ssh-user", serde_json::json!("-oProxyCommand=touch was-here")),
+        (
+            "ssh-user",
+            serde_json::json!("-oProxyCommand=touch was-here"),
+        ),
         ("image-name", serde_json::json!("a\u{1b}[2J")),
         ("instance", serde_json::json!("0,manufacturer=x")),
         ("ssh-port", serde_json::json!(0)),
         ("ports", serde_json::json!([{ "host": 0, "guest": 1 }])),
-        ("ports", serde_json::json!([{ "host": "1-:1,guestfwd=x", "guest": 1 }])),
+        (
+            "ports",
+            serde_json::json!([{ "host": "1-:1,guestfwd=x", "guest": 1 }]),
+        ),
         ("firmware", serde_json::json!("bios,x")),
         ("image", serde_json::json!("../../../etc")),
     ] {
@@ -476,10 +482,47 @@ fn a_machine_that_came_from_elsewhere_runs_nothing() {
         config[field] = value;
         fs::write(&path, config.to_string()).unwrap();
         let ran = scene.run(["up", "--adopt"]).ends_with(1);
-        let ran = ran.says("cannot be read");
+        let ran = ran.says("machine \"web\" is damaged");
         assert!(!ran.stderr.contains('\u{1b}'), "{ran:?}");
         assert!(!path.with_file_name("was-here").exists());
     }
+    fs::write(&path, &text).unwrap();
+    // Nothing is waited for, read without end, or written through a link.
+    let mine = scene.project.join("mine");
+    fs::write(&mine, "mine").unwrap();
+    for name in [
+        "machine.json",
+        "console.log",
+        "known_hosts",
+        "firmware-vars.fd",
+    ] {
+        let other = path.with_file_name(name);
+        let kept = fs::read(&other).ok();
+        for target in [None, Some(Path::new("/dev/zero")), Some(mine.as_path())] {
+            let _ = fs::remove_file(&other);
+            match target {
+                Some(target) => std::os::unix::fs::symlink(target, &other).unwrap(),
+                None => {
+                    let fifo = rustix::fs::FileType::Fifo;
+                    rustix::fs::mknodat(rustix::fs::CWD, &other, fifo, 0o600.into(), 0).unwrap();
+                }
+            }
+            for arguments in [["up", "--adopt"], ["up", "--dry-run"], ["list", "--all"]] {
+                let _ = scene.run(arguments);
+            }
+            scene.run(["up", "--adopt"]).ends_with(1).says("is damaged");
+            assert_eq!(fs::read(&mine).unwrap(), b"mine");
+        }
+        fs::remove_file(&other).unwrap();
+        if let Some(kept) = kept {
+            fs::write(&other, kept).unwrap();
+        }
+    }
+    let directory = path.parent().unwrap();
+    let moved = directory.with_file_name(".moved");
+    fs::rename(directory, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, directory).unwrap();
+    scene.run(["ssh", "web"]).ends_with(3);
 }
 
 /// The whole way with real guests.

@@ -1,7 +1,7 @@
 //! What a step installed: from the files that apt downloaded and the lists that it chose from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +10,7 @@ use super::{LISTING, Listed, Listing, OUTPUT, deb822, place_key, repository};
 use crate::checked::Unfit;
 use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
 use crate::digest::{ObjectRef, Sha256};
+use crate::host::beneath::{Below, SMALL, open_unlinked, read_to_limit};
 use crate::lock::{Archive, Package};
 use crate::store::{ActionResult, Store};
 
@@ -25,12 +26,18 @@ pub(super) type Files = BTreeMap<Sha256, DebFile>;
 /// The packages in a directory.
 pub(super) fn files(directory: &Path) -> io::Result<Files> {
     let mut files = Files::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
+    // Steps can write there: it may be a link by now.
+    let (above, name) = (directory.parent(), directory.file_name());
+    let below = Below::new(above.unwrap_or(directory))?;
+    for name in below.names(name.unwrap_or_default())? {
+        let path = directory.join(name);
         if path.extension().is_none_or(|extension| extension != "deb") {
             continue;
         }
-        let (sha256, size) = super::sha256(&path)?;
+        let (sha256, size) = super::sha256(&path).map_err(|error| {
+            let message = format!("{}: {error}", path.display());
+            io::Error::new(error.kind(), message)
+        })?;
         files.insert(sha256, DebFile { path, size });
     }
     Ok(files)
@@ -54,8 +61,9 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
     for target in targets(directory)? {
         let archive = listing.archives.len();
         let names: BTreeSet<String> = unlisted.values().filter_map(|file| name(file)).collect();
-        let found = match File::open(&target.path) {
+        let found = match open_unlinked(&target.path) {
             Ok(list) if !names.is_empty() => {
+                let list = list.take(super::MOST_LIST);
                 deb822::paragraphs(BufReader::with_capacity(1 << 18, list), &names)?
             }
             // Without names there is nothing to look for; a list that is not kept as text says nothing.
@@ -154,7 +162,9 @@ fn unescaped(text: &str) -> String {
 
 /// The lists that apt used, in its order.
 fn targets(directory: &Path) -> io::Result<Vec<Target>> {
-    let text = fs::read_to_string(directory.join("archives/targets"))?;
+    let below = Below::new(directory)?;
+    let text = read_to_limit(below.file("archives/targets")?, SMALL)?;
+    let text = String::from_utf8_lossy(&text);
     let lists = directory.join("lists");
     let mut targets: Vec<Target> = Vec::new();
     for line in text.lines() {
@@ -172,7 +182,8 @@ fn targets(directory: &Path) -> io::Result<Vec<Target>> {
         let name = file_name.to_string_lossy();
         let prefix = name.strip_suffix(&inside.replace('/', "_")).unwrap_or("");
         let release = ["InRelease", "Release"].iter().find_map(|release| {
-            let bytes = fs::read(lists.join(format!("{prefix}{release}"))).ok()?;
+            let file = below.file(format!("lists/{prefix}{release}")).ok()?;
+            let bytes = read_to_limit(file, SMALL).ok()?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         });
         let release = release.map_or_else(BTreeMap::new, |text| deb822::release(&text));
@@ -309,7 +320,7 @@ impl Read for Parts {
                 (Some(file), _) => file.read(buffer)?,
                 (None, Some(Part::Bytes(bytes))) => bytes.read(buffer)?,
                 (None, Some(Part::File(path))) => {
-                    self.file = Some(File::open(path)?);
+                    self.file = Some(open_unlinked(path)?);
                     continue;
                 }
                 (None, None) => return Ok(0),
@@ -325,6 +336,7 @@ impl Read for Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
 
     use super::*;
 
@@ -354,6 +366,34 @@ mod tests {
             write(&format!("archives/kept/{name}_1%3a2_all.deb"), name);
         }
         directory
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_taken_for_a_package() {
+        use std::os::unix::fs::symlink;
+        let left = left(&["a"], &["a"]);
+        let kept = left.path().join("archives/kept");
+        let other = kept.join("evil_1_all.deb");
+        for target in ["/etc/passwd", "/dev/zero", "a_1_all.deb"] {
+            symlink(target, &other).unwrap();
+            let error = files(&kept).map(drop).unwrap_err();
+            assert!(error.to_string().ends_with("it is a link"), "{error}");
+            fs::remove_file(&other).unwrap();
+        }
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &other, fifo, 0o600.into(), 0).unwrap();
+        assert!(files(&kept).is_err());
+        fs::remove_file(&other).unwrap();
+        let files = files(&kept).unwrap();
+        assert_eq!(files.len(), 1);
+        // The lists, and the directory itself.
+        let targets = left.path().join("archives/targets");
+        fs::remove_file(&targets).unwrap();
+        symlink("/dev/zero", &targets).unwrap();
+        assert!(listing(left.path(), &files).is_err());
+        fs::rename(&kept, left.path().join("moved")).unwrap();
+        symlink(left.path().join("moved"), &kept).unwrap();
+        assert!(super::files(&kept).is_err());
     }
 
     #[test]

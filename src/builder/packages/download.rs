@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::derivation::step::Limits;
 use crate::derivation::{BuildError, BuildRequest};
 use crate::digest::{ObjectRef, Sha256};
+use crate::host::beneath;
 use crate::lock::{Package, PackageSet};
 use crate::sandbox::{Bind, Command, HostCommand, Sandbox, Task};
 
@@ -131,7 +132,7 @@ pub(super) fn controls(
     sandbox.run(&scratch, layers, vec![task], request)?;
     let read = |index: usize| {
         let path = directory.join(format!("{index}.deb.control"));
-        fs::read(&path)
+        beneath::read_unlinked(&path)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .map_err(BuildError::io("read", &path))
     };

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::derivation::{BuildError, BuildRequest};
 use crate::digest::{ActionKey, Hasher, ObjectRef, Sha256};
+use crate::host::beneath::open_unlinked;
 use crate::lock::{Archive, Package, PackageSet};
 use crate::sandbox::{Sandbox, Scratch};
 use crate::store::Store;
@@ -36,6 +37,10 @@ use crate::store::Store;
 pub const OUTPUT: &str = "packages";
 /// The first member of the tar.
 const LISTING: &str = "packages.json";
+/// The largest file of a package, in bytes.
+const MOST_PACKAGE: u64 = 8 << 30;
+/// The longest list of packages of an archive, in bytes.
+const MOST_LIST: u64 = 1 << 30;
 /// Bytes of a tar's records.
 const RECORD: u64 = 512;
 
@@ -204,7 +209,7 @@ fn file_in(root: &Path, set: &PackageSet, package: &Package) -> Result<PathBuf, 
 /// The SHA-256 of a file, and its size in bytes.
 fn sha256(path: &Path) -> io::Result<(Sha256, u64)> {
     use sha2::Digest as _;
-    let mut file = fs::File::open(path)?;
+    let mut file = io::Read::take(open_unlinked(path)?, MOST_PACKAGE + 1);
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     let mut size = 0;
@@ -215,6 +220,10 @@ fn sha256(path: &Path) -> io::Result<(Sha256, u64)> {
         }
         hasher.update(&buffer[..count]);
         size += count as u64;
+        if size > MOST_PACKAGE {
+            let message = format!("it has more than {MOST_PACKAGE} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::Listing;
+use super::{Listing, deb822};
 use crate::checked::Line;
 use crate::digest::Sha256;
 use crate::lock::{Archive, Package};
@@ -76,7 +76,9 @@ fn index(listing: &Listing, archive: usize) -> String {
         .filter(|listed| own(&listed.package))
     {
         let package = &listed.package;
-        text.push_str(listed.stanza.as_deref().unwrap_or_default());
+        // Once more: an empty line in it would begin another package.
+        let stanza = listed.stanza.as_deref().unwrap_or_default();
+        text.push_str(&deb822::relevant(stanza));
         let _ = write!(
             text,
             "Priority: {}\nFilename: ./{}\nSize: {}\nSHA256: {}\n\n",

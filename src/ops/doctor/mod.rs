@@ -4,11 +4,10 @@ mod machines;
 mod sandbox;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::Serialize;
 
-use crate::host::{Home, Program, find_program};
+use crate::host::{Home, Program, bare_command, find_program};
 
 /// Free space below which a build is likely to fail, in bytes.
 const LITTLE_SPACE: u64 = 5 << 30;
@@ -134,7 +133,7 @@ fn version(program: Program, path: &Path) -> Option<String> {
         Program::Newuidmap | Program::Newgidmap => return None,
         _ => "--version",
     };
-    let output = Command::new(path).arg(option).output().ok()?;
+    let output = bare_command(path).arg(option).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     first_version(&String::from_utf8_lossy(&text))
 }

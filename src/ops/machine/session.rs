@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::{Context, Error};
 use super::find_machine;
 use crate::checked::AccountName;
+use crate::host::beneath::open_unlinked;
 use crate::host::{Program, require};
 use crate::machine::{Console, Machine, MachineError, State};
 
@@ -101,7 +102,7 @@ impl Logs {
     fn read_more(&mut self) -> io::Result<Vec<u8>> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => match File::open(&self.path) {
+            none => match open_unlinked(&self.path) {
                 Ok(file) => none.insert(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 Err(error) => return Err(error),

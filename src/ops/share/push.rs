@@ -226,7 +226,10 @@ fn annotations(config: &ImageConfig, more: &BTreeMap<String, String>) -> BTreeMa
         "org.vmfab.version".to_owned(),
         env!("CARGO_PKG_VERSION").to_owned(),
     );
-    annotations.insert("org.vmfab.recipe".to_owned(), template.recipe.name.to_string());
+    annotations.insert(
+        "org.vmfab.recipe".to_owned(),
+        template.recipe.name.to_string(),
+    );
     annotations.extend(more.clone());
     annotations
 }

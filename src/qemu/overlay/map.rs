@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{CLUSTER, CLUSTER_BITS, HEADER_LENGTH, L1_COVERS, OverlayError, SIZE_MAX};
+use crate::host::beneath::open_unlinked;
 
 /// Where an entry of a table leads.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -46,7 +47,7 @@ impl Overlay {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(failed)?;
+        let file = open_unlinked(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut header = [0; HEADER_LENGTH as usize];
         file.read_exact_at(&mut header, 0).map_err(failed)?;

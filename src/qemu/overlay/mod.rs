@@ -20,6 +20,8 @@ use std::path::Path;
 
 pub use map::{Extent, Overlay};
 
+use crate::host::beneath::open_unlinked;
+
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
 /// Bytes of the disk that one L1 entry covers: an L2 table is a cluster of 8-byte entries.
@@ -137,8 +139,8 @@ pub fn check(path: &Path) -> Result<(), OverlayError> {
     const INCOMPATIBLE_FEATURES: u64 = 72;
     const DATA_FILE: u64 = 1 << 2;
     let mut features = [0; 8];
-    let read =
-        File::open(path).and_then(|file| file.read_exact_at(&mut features, INCOMPATIBLE_FEATURES));
+    let read = open_unlinked(path)
+        .and_then(|file| file.read_exact_at(&mut features, INCOMPATIBLE_FEATURES));
     read.map_err(|source| OverlayError::Io {
         path: path.to_owned(),
         source,

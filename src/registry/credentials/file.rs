@@ -9,6 +9,8 @@ use base64ct::{Base64, Base64Unpadded, Encoding};
 use serde_json::{Map, Value, json};
 
 use super::{Credential, Known, canonical};
+use crate::host::beneath::{SMALL, read_to_limit};
+use crate::host::files::open_regular;
 use crate::registry::RegistryError;
 
 /// A file of credentials. What is not about credentials stays as it is.
@@ -28,7 +30,8 @@ impl AuthFile {
 
     /// The file at a path; `None` when there is none.
     pub(super) fn read(path: &Path, registry: &str) -> Result<Option<Self>, RegistryError> {
-        let text = match fs::read(path) {
+        let text = open_regular(path).and_then(|file| read_to_limit(file, SMALL));
+        let text = match text {
             Ok(text) => text,
             Err(error)
                 if matches!(
