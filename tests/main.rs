@@ -5,6 +5,7 @@
 
 mod architecture;
 mod cli;
+mod containers;
 mod disk;
 mod end_to_end;
 mod export;

@@ -96,7 +96,7 @@ impl All {
             fetcher,
             locked,
         } = origins;
-        let sandbox = Sandbox::new(home, store.clone());
+        let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
         Self {
             check: check::Check {
                 sandbox: sandbox.clone(),

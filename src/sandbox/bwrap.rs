@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
+use super::confinement::{Isolation, Processes};
 use super::procfs::Cover;
 use super::worker::{NESTED_ARGUMENT, WORKER_ARGUMENT};
 
@@ -26,6 +29,8 @@ const CAPABILITIES: [&str; 11] = [
 pub(super) struct Sandbox<'a> {
     /// The tree that is its root directory.
     pub(super) tree: &'a Path,
+    /// What it has of its own.
+    pub(super) isolation: Isolation,
     /// Its whole environment.
     pub(super) env: &'a BTreeMap<String, String>,
     /// Its working directory.
@@ -39,6 +44,7 @@ pub(super) struct Sandbox<'a> {
 }
 
 /// What bubblewrap is to do.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Invocation {
     /// Its options, which may hold secrets.
     pub(super) options: Vec<String>,
@@ -48,18 +54,18 @@ pub(super) struct Invocation {
 
 /// For a command whose root directory is the tree.
 pub(super) fn invocation(sandbox: &Sandbox<'_>) -> Invocation {
-    let mut options = isolation(sandbox.network);
+    let mut options = isolation(sandbox.network, sandbox.isolation);
     options.extend(words(&["--cap-drop", "ALL"]));
     for capability in CAPABILITIES {
         options.extend(words(&["--cap-add", capability]));
     }
-    options.extend(words(&["--hostname", "vmfab", "--clearenv"]));
+    options.push("--clearenv".to_owned());
     for (name, value) in sandbox.env {
         options.extend(words(&["--setenv", name, value]));
     }
     options.extend(words(&["--bind", &text(sandbox.tree), "/"]));
     options.extend(words(&["--dev", "/dev"]));
-    options.extend(proc(sandbox.covers));
+    options.extend(proc(sandbox.isolation, sandbox.covers));
     options.extend(words(&["--chdir", sandbox.workdir]));
     Invocation {
         options,
@@ -101,6 +107,8 @@ const HOST_PATHS: [&str; 25] = [
 pub(super) struct HostSandbox<'a> {
     /// This program.
     pub(super) vmfab: &'a Path,
+    /// What it has of its own.
+    pub(super) isolation: Isolation,
     /// Where it can write.
     pub(super) writable: &'a [&'a Path],
     /// Its whole environment.
@@ -118,7 +126,7 @@ const VMFAB: &str = "/run/vmfab";
 
 /// For a program of the host. This program comes first, and locks the mounts.
 pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
-    let mut options = isolation(sandbox.network);
+    let mut options = isolation(sandbox.network, sandbox.isolation);
     // It may mount things for itself: mmdebstrap does.
     options.extend(words(&["--cap-add", "ALL", "--clearenv"]));
     for (name, value) in sandbox.env {
@@ -129,7 +137,7 @@ pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
     }
     // mmdebstrap takes device nodes from here, by mounting them: there must be no disks among them.
     options.extend(words(&["--dev", "/dev"]));
-    options.extend(proc(sandbox.covers));
+    options.extend(proc(sandbox.isolation, sandbox.covers));
     options.extend(words(&["--ro-bind", "/sys", "/sys"]));
     options.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
     options.extend(words(&["--ro-bind", &text(sandbox.vmfab), VMFAB]));
@@ -142,8 +150,22 @@ pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
     Invocation { options, argv }
 }
 
-fn proc(covers: &[Cover]) -> Vec<String> {
-    let mut options = words(&["--proc", "/proc"]);
+/// For a program that does nothing, to find out whether bubblewrap can do its work here.
+pub(super) fn trial(of: Isolation, covers: &[Cover]) -> Invocation {
+    let mut options = isolation(false, of);
+    options.extend(words(&["--ro-bind", "/", "/", "--dev", "/dev"]));
+    options.extend(proc(of, covers));
+    Invocation {
+        options,
+        argv: words(&["/bin/true"]),
+    }
+}
+
+fn proc(of: Isolation, covers: &[Cover]) -> Vec<String> {
+    let mut options = match of.processes {
+        Processes::Own => words(&["--proc", "/proc"]),
+        Processes::Shared => words(&["--bind", "/proc", "/proc"]),
+    };
     for cover in covers {
         options.extend(match cover {
             Cover::ReadOnly(path) => words(&["--ro-bind", path, path]),
@@ -153,10 +175,16 @@ fn proc(covers: &[Cover]) -> Vec<String> {
     options
 }
 
-fn isolation(network: bool) -> Vec<String> {
+fn isolation(network: bool, of: Isolation) -> Vec<String> {
     // A session of its own: no terminal that input could be pushed into.
     let mut options = words(&["--die-with-parent", "--new-session"]);
-    options.extend(words(&["--unshare-pid", "--unshare-ipc", "--unshare-uts"]));
+    if of.processes == Processes::Own {
+        options.push("--unshare-pid".to_owned());
+    }
+    options.extend(words(&["--unshare-ipc", "--unshare-uts"]));
+    if of.host_name {
+        options.extend(words(&["--hostname", "vmfab"]));
+    }
     // Else /proc/self/cgroup tells whose session or container this is.
     options.push("--unshare-cgroup-try".to_owned());
     if !network {
@@ -183,6 +211,7 @@ mod tests {
         let env = BTreeMap::from([("A".to_owned(), "b c".to_owned())]);
         let sandbox = Sandbox {
             tree: Path::new("/scratch/tree"),
+            isolation: Isolation::ALL[0],
             env: &env,
             workdir: "/",
             network: false,
@@ -199,6 +228,7 @@ mod tests {
         --unshare-pid
         --unshare-ipc
         --unshare-uts
+        --hostname vmfab
         --unshare-cgroup-try
         --unshare-net
         --cap-drop ALL
@@ -213,7 +243,6 @@ mod tests {
         --cap-add CAP_SETPCAP
         --cap-add CAP_SETUID
         --cap-add CAP_SYS_CHROOT
-        --hostname vmfab
         --clearenv
         --setenv A b c
         --bind /scratch/tree /
@@ -228,5 +257,16 @@ mod tests {
             ..sandbox
         });
         assert!(!with_network.options.contains(&"--unshare-net".to_owned()));
+    }
+    #[test]
+    fn what_a_host_does_not_give_is_not_asked_for() {
+        let of = |isolation| trial(isolation, &[]).options.join(" ");
+        let [strong, .., weak] = Isolation::ALL.map(of);
+        for option in ["--unshare-pid", "--proc /proc", "--hostname vmfab"] {
+            assert!(strong.contains(option), "{strong}");
+            assert!(!weak.contains(option), "{weak}");
+        }
+        assert!(weak.contains("--bind /proc /proc"), "{weak}");
+        assert!(weak.contains("--unshare-uts"), "{weak}");
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use rustix::process::{getgid, getuid};
 
 /// A user needs this many: Debian's `nobody` is 65534.
-const NEEDED: u32 = 65_536;
+pub(super) const NEEDED: u32 = 65_536;
 
 /// A range of ids: those from `inside` on in the sandbox are those from `outside` on here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Map {
         Self(ranges)
     }
 
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.0.iter().map(|range| u64::from(range.count)).sum()
     }
 

@@ -76,8 +76,7 @@ struct Usage {
 /// What the processes below `root` use. Processes that end meanwhile count as nothing.
 fn usage(root: u32) -> Usage {
     let mut usage = Usage::default();
-    let mut pending = children(root);
-    while let Some(pid) = pending.pop() {
+    for pid in descendants(root) {
         usage.processes += 1;
         // The second field is resident memory in pages (proc_pid_statm(5)).
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
@@ -87,9 +86,19 @@ fn usage(root: u32) -> Usage {
             .and_then(|field| field.parse().ok())
             .unwrap_or(0);
         usage.memory += pages * rustix::param::page_size() as u64;
-        pending.extend(children(pid));
     }
     usage
+}
+
+/// The processes below `root`, each before what it started.
+pub(super) fn descendants(root: u32) -> Vec<u32> {
+    let mut found = children(root);
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -18,15 +18,19 @@
 
 mod bwrap;
 mod cache;
+mod confinement;
 mod edit;
 mod identity;
 mod ids;
+mod keeper;
+mod launch;
 mod layer;
 mod limits;
 mod mounts;
 mod namespace;
 mod overlay;
 mod packages;
+mod probe;
 mod procfs;
 mod request;
 mod run;
@@ -34,11 +38,13 @@ mod tasks;
 mod worker;
 
 pub use cache::{CachedLayer, LayerCache};
+pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};
 pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
 pub use ids::{Ids, IdsError};
 pub use limits::DEFAULT_SECONDS;
+pub use probe::{Refusal, probe};
 pub use request::{Bind, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, attached, worker_main};

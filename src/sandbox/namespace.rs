@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::UnshareFlags;
 
+use super::confinement::Grant;
 use super::ids::{Ids, IdsError, Map};
 use super::worker::WorkerError;
 
@@ -42,9 +43,12 @@ pub(super) fn enter() -> Result<(), WorkerError> {
 
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).map_err(|error| WorkerError::Helped {
         message: format!("this process may not make a user namespace: {error}"),
-        help: "allow unprivileged user namespaces (sysctl user.max_user_namespaces, \
-               kernel.apparmor_restrict_unprivileged_userns=0), or in a container run it privileged"
-            .to_owned(),
+        help: format!(
+            "on a host, allow unprivileged user namespaces (sysctl user.max_user_namespaces, \
+             kernel.apparmor_restrict_unprivileged_userns=0)\n\
+             in a container, start it with these:\n{}",
+            Grant::Namespaces.flags()
+        ),
     })?;
     drop(mapper.stdin.take());
     let status = mapper.wait().map_err(WorkerError::io("map user ids"))?;
@@ -56,7 +60,13 @@ pub(super) fn enter() -> Result<(), WorkerError> {
         "/",
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
     )
-    .map_err(|error| WorkerError::io("make mounts private")(error.into()))
+    .map_err(|error| WorkerError::Helped {
+        message: format!("this process may not mount anything in its user namespace: {error}"),
+        help: format!(
+            "start the container with these:\n{}",
+            Grant::Namespaces.flags()
+        ),
+    })
 }
 
 /// The ranges of a map, as both ways of writing it take them.
@@ -78,7 +88,9 @@ fn unmapped(root: bool) -> WorkerError {
         (
             "user ids could not be mapped (newuidmap failed)",
             "check that the package uidmap is installed and that /etc/subuid and /etc/subgid give \
-             you 65536 ids; `vmfab doctor` checks both",
+             you 65536 ids; `vmfab doctor` checks both\n\
+             in a container without CAP_SYS_ADMIN, newuidmap and newgidmap need file capabilities: \
+             setcap cap_setuid=ep /usr/bin/newuidmap; setcap cap_setgid=ep /usr/bin/newgidmap",
         )
     };
     WorkerError::Helped {

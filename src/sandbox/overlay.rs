@@ -6,18 +6,36 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::confinement::{Changes, Grant};
 use super::worker::WorkerError;
+
+/// Where changes in memory are, below the scratch directory.
+const MEMORY: &str = "memory";
 
 /// The mounted tree of a step; unmounted when dropped.
 pub(super) struct Overlay {
     tree: PathBuf,
+    upper: PathBuf,
+    work: PathBuf,
 }
 
 impl Overlay {
-    /// Mounts `layers`, lowest first, with `upper` on top, at `scratch/tree`.
-    pub(super) fn mount(scratch: &Path, layers: &[PathBuf]) -> Result<Self, WorkerError> {
+    /// Mounts `layers`, lowest first, with a new upper directory on top, at `scratch/tree`.
+    pub(super) fn mount(
+        scratch: &Path,
+        layers: &[PathBuf],
+        changes: Changes,
+    ) -> Result<Self, WorkerError> {
+        let place = match changes {
+            Changes::OnDisk => Path::new(""),
+            Changes::InMemory => {
+                mount_memory(&scratch.join(MEMORY))?;
+                Path::new(MEMORY)
+            }
+        };
+        let (upper, work) = (place.join("upper"), place.join("work"));
         let tree = scratch.join("tree");
-        for directory in [&tree, &scratch.join("upper"), &scratch.join("work")] {
+        for directory in [&tree, &scratch.join(&upper), &scratch.join(&work)] {
             fs::create_dir_all(directory)
                 .map_err(WorkerError::io(format!("create {}", directory.display())))?;
         }
@@ -35,8 +53,10 @@ impl Overlay {
             .map_err(WorkerError::io("enter the scratch directory"))?;
         // volatile: syncs of the upper directory do nothing; it is packed or thrown away.
         let options = format!(
-            "lowerdir={},upperdir=upper,workdir=work,userxattr,volatile",
-            lower.join(":")
+            "lowerdir={},upperdir={},workdir={},userxattr,volatile",
+            lower.join(":"),
+            upper.display(),
+            work.display()
         );
         if options.len() > 4000 {
             return Err(WorkerError::Plain(format!(
@@ -54,11 +74,26 @@ impl Overlay {
         )
         .map_err(|error| WorkerError::Helped {
             message: format!("cannot mount an overlay file system: {error}"),
-            help: "a kernel of version 5.11 or later with overlayfs is needed, and VMFAB_HOME on \
-                       a file system with extended attributes (not on an overlay itself)"
-                .to_owned(),
+            help: format!(
+                "use Linux 5.11 or later with overlayfs (modprobe overlay), and set VMFAB_HOME to a \
+                 directory on ext4, xfs or btrfs; in a container, give it a volume:\n{}",
+                Grant::Volume.flags()
+            ),
         })?;
-        Ok(Self { tree })
+        Ok(Self {
+            tree,
+            upper: scratch.join(upper),
+            work: scratch.join(work),
+        })
+    }
+
+    /// Unmounts it; gives the directory with what was changed.
+    pub(super) fn finish(self) -> Result<PathBuf, WorkerError> {
+        let (upper, work) = (self.upper.clone(), self.work.clone());
+        drop(self);
+        // Overlayfs leaves a directory in it that its own owner may not enter.
+        fs::remove_dir_all(&work).map_err(WorkerError::io("remove the work directory"))?;
+        Ok(upper)
     }
 
     /// Where it is mounted.
@@ -72,4 +107,20 @@ impl Drop for Overlay {
         // The namespace would take the mount with it; unmounting now completes the upper directory.
         let _ = rustix::mount::unmount(&self.tree, UnmountFlags::DETACH);
     }
+}
+
+/// Mounts a new file system in memory at the new directory `place`.
+fn mount_memory(place: &Path) -> Result<(), WorkerError> {
+    fs::create_dir(place)
+        .and_then(|()| {
+            let flags = MountFlags::NODEV;
+            Ok(rustix::mount::mount(
+                "tmpfs",
+                place,
+                "tmpfs",
+                flags,
+                c"mode=700",
+            )?)
+        })
+        .map_err(WorkerError::io("mount a file system in memory"))
 }

@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::worker::WorkerError;
+
 /// Entries that tell of the host's memory, kernel and keys. Not every kernel has all of them.
 const HIDDEN: [&str; 11] = [
     "kallsyms",
@@ -32,8 +34,13 @@ pub(super) enum Cover {
     Hidden(String),
 }
 
+/// The covers for the `/proc` of this process.
+pub(super) fn of_this_process() -> Result<Vec<Cover>, WorkerError> {
+    covers(Path::new("/proc")).map_err(WorkerError::io("read /proc"))
+}
+
 /// The covers for a `/proc` like the one given, sorted by path.
-pub(super) fn covers(proc: &Path) -> io::Result<Vec<Cover>> {
+fn covers(proc: &Path) -> io::Result<Vec<Cover>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(proc)? {
         let entry = entry?;

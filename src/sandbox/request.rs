@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::confinement::Confinement;
 use super::edit::Edit;
 use crate::derivation::step::Limits;
 
@@ -14,6 +15,8 @@ pub(super) struct Request {
     /// An existing directory on the file system of the layers; `upper`, `work`, `tree` and
     /// `outcome.json` are made in it.
     pub(super) scratch: PathBuf,
+    /// What this host lets it have.
+    pub(super) confinement: Confinement,
     /// The layers below, lowest first.
     pub(super) layers: Vec<LayerSource>,
     /// What to do with the tree, in order.

@@ -6,12 +6,16 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::LayerCache;
+use super::confinement::Confinement;
+use super::probe::probe;
 use super::request::{LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
-use crate::derivation::{BuildError, BuildRequest, SOURCE_DATE_EPOCH};
+use crate::derivation::{BuildError, BuildRequest, Outside, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
+use crate::event::{Event, Sink};
 use crate::host::process::{self, End};
 use crate::host::{Home, bare_command};
 use crate::store::Store;
@@ -29,11 +33,14 @@ const PROXIES: [&str; 8] = [
 ];
 
 /// Runs steps over layers of a store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sandbox {
     store: Store,
     layer_cache: LayerCache,
     work: PathBuf,
+    sink: Option<Arc<dyn Sink>>,
+    /// What this host allows, once it was tried.
+    confinement: Arc<Mutex<Option<Confinement>>>,
 }
 
 /// A directory for one step, removed when it is dropped.
@@ -66,7 +73,42 @@ impl Sandbox {
             store,
             layer_cache: LayerCache::new(home),
             work: home.work(),
+            sink: None,
+            confinement: Arc::default(),
         }
+    }
+
+    /// One that says there what this host does not give to steps.
+    #[must_use]
+    pub fn telling(self, sink: Arc<dyn Sink>) -> Self {
+        Self {
+            sink: Some(sink),
+            ..self
+        }
+    }
+
+    /// What this host allows. The first step of a build tries it, and says what is missing.
+    fn confinement(&self) -> Result<Confinement, BuildError> {
+        let mut known = self
+            .confinement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(confinement) = *known {
+            return Ok(confinement);
+        }
+        let confinement = probe(&self.work).map_err(|refusal| BuildError::Outside {
+            kind: Outside::Missing,
+            message: refusal.message,
+            help: refusal.help,
+        })?;
+        for weakness in confinement.weaknesses() {
+            if let Some(sink) = &self.sink {
+                sink.emit(Event::Warning {
+                    message: format!("{}; `vmfab doctor` shows what changes that", weakness.cost),
+                });
+            }
+        }
+        Ok(*known.insert(confinement))
     }
 
     /// Makes a scratch directory, and removes those that killed processes have left, and layers that
@@ -167,10 +209,12 @@ impl Sandbox {
         self.work(scratch, layers, tasks, Some(pack), step)?;
         let layer = self.store.adopt(archive).map_err(BuildError::other)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
-        if let Ok(_held) = self.layer_cache.hold(&layer.id) {
-            let _ = self
-                .layer_cache
-                .put(&layer.id, &scratch.path().join("upper"));
+        // Changes that were in memory are gone.
+        let upper = scratch.path().join("upper");
+        if upper.exists()
+            && let Ok(_held) = self.layer_cache.hold(&layer.id)
+        {
+            let _ = self.layer_cache.put(&layer.id, &upper);
         }
         Ok(layer)
     }
@@ -261,6 +305,7 @@ impl Sandbox {
     ) -> Result<(), BuildError> {
         let request = Request {
             scratch: scratch.path().to_owned(),
+            confinement: self.confinement()?,
             layers: sources,
             tasks,
             proxies: proxies(),
@@ -317,7 +362,7 @@ impl Sandbox {
 
 /// This program as a worker. Of the environment it has what finds programs, and the name that subordinate
 /// ids are looked up by.
-fn worker_command() -> Command {
+pub(super) fn worker_command() -> Command {
     let mut command = bare_command("/proc/self/exe");
     command.arg(WORKER_ARGUMENT);
     if let Some(user) = std::env::var_os("USER") {

@@ -5,23 +5,25 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::Stdio;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use super::bwrap::{self, HostSandbox, Invocation, Sandbox};
+use super::bwrap::{self, HostSandbox, Sandbox};
 use super::edit::Edit;
+use super::keeper::end_descendants;
+use super::launch;
 use super::layer;
 use super::limits;
 use super::mounts::{self, Mounts};
 use super::packages::PackageManager;
-use super::procfs::{self, Cover};
+use super::procfs;
 use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
 use crate::derivation::SOURCE_DATE_EPOCH;
+use crate::host::bare_command;
 use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
-use crate::host::{Program, bare_command, require};
 
 /// What the sandbox puts into every environment; a command's own variables win.
 const ENVIRONMENT: [(&str, &str); 6] = [
@@ -59,8 +61,10 @@ impl<'a> Tasks<'a> {
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
-            Task::Unpack { archive } => layer::unpack_into(archive, self.tree)
-                .map_err(|error| not_unpacked("archive", error)),
+            Task::Unpack { archive } => {
+                layer::unpack_into(archive, self.tree, self.request.confinement.changes)
+                    .map_err(|error| not_unpacked("archive", error))
+            }
             Task::Apply { archive } => {
                 layer::apply(archive, self.tree).map_err(|error| not_unpacked("layer", error))
             }
@@ -96,18 +100,21 @@ impl<'a> Tasks<'a> {
             self.edit(&edits.collect::<Vec<_>>())?;
         }
         let mounts = self.mounts(command)?;
+        let isolation = self.request.confinement.isolation;
         let invocation = bwrap::invocation(&Sandbox {
             tree: self.tree,
+            isolation,
             env: &env,
             workdir,
             network: command.network,
-            covers: &covers()?,
+            covers: &procfs::of_this_process()?,
             argv: &command.argv,
         });
-        let mut child = bwrap_process(&invocation)?;
+        let mut child = launch::start(&invocation, isolation.processes)?;
         let ended = limits::wait(&mut child, &command.limits)
             .map_err(WorkerError::io("wait for the sandbox"))?;
-        wait_for_all();
+        // Bubblewrap may end a moment before the processes inside, and a limit ends only the first of them.
+        end_descendants();
         drop(mounts);
         let how = match ended {
             Ok(status) if status.success() => return Ok(()),
@@ -187,17 +194,20 @@ impl<'a> Tasks<'a> {
         if command.network {
             env.extend(self.request.proxies.clone());
         }
+        let isolation = self.request.confinement.isolation;
         let invocation = bwrap::host_invocation(&HostSandbox {
             vmfab: &this_program()?,
+            isolation,
             writable: &writable,
             env: &env,
             network: command.network,
-            covers: &covers()?,
+            covers: &procfs::of_this_process()?,
             argv: &argv,
         });
-        let status = bwrap_process(&invocation)?
+        let status = launch::start(&invocation, isolation.processes)?
             .wait()
             .map_err(WorkerError::io("wait for bwrap"))?;
+        end_descendants();
         if status.success() {
             return Ok(());
         }
@@ -399,50 +409,6 @@ fn this_program() -> Result<PathBuf, WorkerError> {
             message: "the file of this program is gone".to_owned(),
             help: "vmfab was replaced while it ran: build again".to_owned(),
         })
-}
-
-fn covers() -> Result<Vec<Cover>, WorkerError> {
-    procfs::covers(Path::new("/proc")).map_err(WorkerError::io("read /proc"))
-}
-
-/// Waits for what is left of a sandbox: bubblewrap may end a moment before the processes inside.
-fn wait_for_all() {
-    while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
-}
-
-/// Starts bubblewrap. Other users of the host see the arguments of every process, and these have the
-/// values of `env` in them: bubblewrap reads them from a file that only it has. Its own environment is
-/// empty, as the sandbox shows it (`/proc/1/environ`).
-fn bwrap_process(invocation: &Invocation) -> Result<std::process::Child, WorkerError> {
-    let missing = |_| WorkerError::Helped {
-        message: "bwrap is not installed".to_owned(),
-        help: "install the package bubblewrap".to_owned(),
-    };
-    let program = require(Program::Bwrap).map_err(missing)?;
-    let mut options = Vec::new();
-    for option in &invocation.options {
-        if option.contains('\0') {
-            return Err(WorkerError::Plain(format!(
-                "{option:?} cannot be given to a program: it contains a zero byte"
-            )));
-        }
-        options.extend_from_slice(option.as_bytes());
-        options.push(0);
-    }
-    let io_error = || WorkerError::io("pass options to bwrap");
-    // Without the flag that closes it: the child has it under the same number.
-    let memory =
-        memfd_create("options", MemfdFlags::empty()).map_err(|error| io_error()(error.into()))?;
-    let mut memory = fs::File::from(memory);
-    memory.write_all(&options).map_err(io_error())?;
-    io::Seek::rewind(&mut memory).map_err(io_error())?;
-    Process::new(program)
-        .env_clear()
-        .args(["--args", &memory.as_raw_fd().to_string(), "--"])
-        .args(&invocation.argv)
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(WorkerError::io("start bwrap"))
 }
 
 /// The newest of the kernels among the names in /boot, by version.

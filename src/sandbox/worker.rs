@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
+use super::confinement::Changes;
 use super::overlay::Overlay;
 use super::request::{LayerSource, Outcome, Request};
 use super::tasks::{Tasks, not_unpacked};
-use super::{cache, edit, identity, layer, namespace};
+use super::{cache, edit, identity, keeper, layer, namespace, probe};
 use crate::host;
 
 /// The hidden first argument that makes this program a worker.
@@ -23,6 +24,10 @@ const ATTACHED_ARGUMENT: &str = "attached";
 /// The second argument of a process that moves into namespaces of its own and becomes another program, which
 /// follows with its arguments.
 pub(super) const NESTED_ARGUMENT: &str = "nested";
+/// The second argument of the process that keeps a command: see `keeper`. The third is the parent's id.
+pub(super) const KEEPER_ARGUMENT: &str = "keeper";
+/// The second argument of the process that finds out what this host allows; see `probe`.
+pub(super) const PROBE_ARGUMENT: &str = "probe";
 /// The second argument of the process that removes a directory, which is the third.
 pub(super) const REMOVE_ARGUMENT: &str = "remove";
 /// The second argument of the process that prints the stamp of a directory, which is the third.
@@ -47,7 +52,7 @@ impl WorkerError {
         move |error| Self::Plain(format!("cannot {what}: {error}"))
     }
 
-    fn message(&self) -> &str {
+    pub(super) fn message(&self) -> &str {
         match self {
             Self::Failed { how, .. } => how,
             Self::Unsatisfiable { message, .. }
@@ -85,6 +90,11 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
     {
         return become_program(parent, program, rest);
     }
+    if let [first, parent] = arguments
+        && first == KEEPER_ARGUMENT
+    {
+        return keeper::keeper_main(parent);
+    }
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     if let [first, path] = arguments
         && first == REMOVE_ARGUMENT
@@ -116,6 +126,11 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
         && first == NESTED_ARGUMENT
     {
         return become_nested(program, rest);
+    }
+    if let [first, place] = arguments
+        && first == PROBE_ARGUMENT
+    {
+        return probe::probe_main(Path::new(place));
     }
     let mut input = Vec::new();
     if io::stdin().read_to_end(&mut input).is_err() {
@@ -216,25 +231,23 @@ fn work(request: &Request) -> Result<(), WorkerError> {
         .map_or(0, |since| since.as_secs().cast_signed() - 1);
     let mut directories = Vec::new();
     for source in &request.layers {
-        unpack(source)?;
+        unpack(source, request.confinement.changes)?;
         // Overlayfs refuses one directory twice, as of two steps that changed nothing. The upper of
         // two equal layers hides all of the lower one.
         directories.retain(|directory| *directory != source.directory);
         directories.push(source.directory.clone());
     }
     answer_syncs()?;
-    let upper = request.scratch.join("upper");
-    if directories.is_empty() {
+    let upper = if directories.is_empty() {
+        let upper = request.scratch.join("upper");
         std::fs::create_dir(&upper).map_err(WorkerError::io("create the upper directory"))?;
         Tasks::new(request, &upper).run_all()?;
+        upper
     } else {
-        let overlay = Overlay::mount(&request.scratch, &directories)?;
+        let overlay = Overlay::mount(&request.scratch, &directories, request.confinement.changes)?;
         Tasks::new(request, overlay.tree()).run_all()?;
-        drop(overlay);
-        // Overlayfs leaves a directory in it that its own owner may not enter.
-        let work = request.scratch.join("work");
-        std::fs::remove_dir_all(&work).map_err(WorkerError::io("remove the work directory"))?;
-    }
+        overlay.finish()?
+    };
     if let Some(pack) = &request.pack {
         if pack.clean {
             identity::clean(&upper).map_err(WorkerError::io("clean the layer"))?;
@@ -246,11 +259,11 @@ fn work(request: &Request) -> Result<(), WorkerError> {
 }
 
 /// Unpacks a layer that is not unpacked yet.
-fn unpack(source: &LayerSource) -> Result<(), WorkerError> {
+fn unpack(source: &LayerSource, changes: Changes) -> Result<(), WorkerError> {
     let Some(archive) = &source.archive else {
         return Ok(());
     };
-    layer::unpack(archive, &source.directory)
+    layer::unpack(archive, &source.directory, changes)
         .and_then(|()| std::fs::remove_file(archive))
         .map_err(|error| not_unpacked("layer", error))
 }

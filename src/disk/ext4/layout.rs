@@ -15,6 +15,8 @@ const SUPERBLOCK: u64 = 1024;
 const SUPERBLOCK_CHECKSUM: usize = 0x3FC;
 const FREE_BLOCKS_LOW: usize = 0xC;
 const FREE_BLOCKS_HIGH: usize = 0x158;
+/// How many KiB were ever written to the file system: eight bytes.
+const WRITTEN: std::ops::Range<usize> = 0x178..0x180;
 const MAGIC: u16 = 0xEF53;
 const METADATA_CHECKSUMS: u32 = 0x400;
 const CHECKSUM_SEED: u32 = 0x2000;
@@ -153,6 +155,35 @@ impl Layout {
         file.write_all_at(&sb, at).map_err(io_error("write"))
     }
 
+    /// Clears what the superblock and its copies say of how much was written: that depends on the host's file
+    /// systems.
+    pub(super) fn forget_writes(&self, file: &File, offset: u64) -> Result<(), DiskError> {
+        let groups = self
+            .blocks
+            .saturating_sub(self.first_block)
+            .div_ceil(self.blocks_per_group);
+        for group in (0..groups).filter(|&group| has_superblock(group)) {
+            let at = match group {
+                0 => SUPERBLOCK,
+                _ => (self.first_block + group * self.blocks_per_group) * self.block_size,
+            };
+            let mut sb = [0; 1024];
+            file.read_exact_at(&mut sb, offset + at)
+                .map_err(io_error("read"))?;
+            if u16_at(&sb, 0x38) != MAGIC {
+                return Err(DiskError::NotExt4(format!(
+                    "no superblock in group {group}"
+                )));
+            }
+            sb[WRITTEN].fill(0);
+            let checksum = crc32c(!0, &sb[..SUPERBLOCK_CHECKSUM]);
+            sb[SUPERBLOCK_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
+            file.write_all_at(&sb, offset + at)
+                .map_err(io_error("write"))?;
+        }
+        Ok(())
+    }
+
     /// The inodes of a group; none when its table was never written.
     pub(super) fn inodes(
         &self,
@@ -175,6 +206,18 @@ impl Layout {
             bytes,
         }))
     }
+}
+
+/// Whether a group begins with a superblock (`sparse_super`): 0, 1, and powers of 3, 5 and 7.
+fn has_superblock(group: u64) -> bool {
+    let is_power_of = |base: u64| {
+        let mut rest = group;
+        while rest > 1 && rest.is_multiple_of(base) {
+            rest /= base;
+        }
+        rest == 1
+    };
+    group == 0 || [3, 5, 7].into_iter().any(is_power_of)
 }
 
 impl Group {
@@ -228,5 +271,16 @@ impl Group {
         self.bytes[0x12..0x14].copy_from_slice(&flags.to_le_bytes());
         self.set_wide(0xC, 0x2C, free as u32);
         self.set_wide(0x18, 0x38, crc32c(seed, bitmap));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_the_superblock_are_where_the_format_puts_them() {
+        let groups: Vec<u64> = (0..130).filter(|&group| has_superblock(group)).collect();
+        assert_eq!(groups, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `mke2fs` (e2fsprogs 1.47.0) does nearly all of it the same way each time, once it is told
 //! every choice that it would else take from `/etc/mke2fs.conf`, the clock or a random source. What
-//! is left is what it copies from the tree and the tree cannot keep still: access and change times.
+//! is left is what it copies from the tree and the tree cannot keep still: access and change times; and
+//! how many KiB it wrote, which depends on the file systems of the host.
 
 mod directories;
 mod inode;

@@ -1,4 +1,4 @@
-//! Removing from a fresh ext4 file system what depends on the moment of its making.
+//! Removing from a fresh ext4 file system what depends on the moment and the place of its making.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,8 +8,8 @@ use super::inode;
 use super::layout::Layout;
 
 /// Makes the file system at `offset` in `file` a function of the tree's content: access, change
-/// and creation times become the modification time, extended attributes are sorted. Checksums
-/// follow. Only inodes in use are read and written, so the file stays sparse and the time depends
+/// and creation times become the modification time, extended attributes are sorted, and how much
+/// was written is forgotten. Checksums follow. Only inodes in use are read and written, so the file stays sparse and the time depends
 /// on the number of files, not on the size.
 ///
 /// # Errors
@@ -28,5 +28,5 @@ pub fn normalise(file: &File, offset: u64) -> Result<(), DiskError> {
         file.write_all_at(&inodes.bytes, inodes.position)
             .map_err(io_error("write"))?;
     }
-    Ok(())
+    layout.forget_writes(file, offset)
 }

@@ -61,17 +61,17 @@ pub fn examine(home: &Home) -> Report {
         let programs = threads.into_iter().filter_map(|thread| thread.join().ok());
         programs.collect()
     });
-    checks.push(sandbox::user_namespaces());
+    let namespaces = sandbox::user_namespaces();
+    let has_namespaces = namespaces.state == State::Ok;
+    checks.push(namespaces);
     checks.extend(
         [("subuid", "/etc/subuid"), ("subgid", "/etc/subgid")]
             .map(|(name, file)| sandbox::subordinate_ids(name, Path::new(file), root)),
     );
-    checks.extend([
-        sandbox::overlay(home),
-        machines::kvm(home),
-        machines::uefi(),
-        space(home),
-    ]);
+    if has_namespaces {
+        checks.extend(sandbox::confinement(home));
+    }
+    checks.extend([machines::kvm(home), machines::uefi(), space(home)]);
     let mut packages: Vec<String> = checks
         .iter()
         .filter(|check| check.state == State::Missing)

@@ -1,11 +1,12 @@
 //! What the sandbox of build steps needs from the kernel and the administrator.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
 use super::{Check, State, existing};
 use crate::host::{Home, find_program};
+use crate::sandbox::{self, Grant};
 
 /// Subordinate ids that a user needs to own every file of an image.
 const IDS: u64 = 65_536;
@@ -37,9 +38,10 @@ pub(super) fn user_namespaces() -> Check {
         (failure @ Failure::NoUnshare, _) => failure.check(&check),
         (_, Some((key, bad, good))) => check(State::Missing, format!("forbidden by {key}={bad}"))
             .help(format!("sudo sysctl -w {key}={good}")),
-        (failure, None) => failure
-            .check(&check)
-            .help("in a container: run it privileged, or let it make user namespaces"),
+        (failure, None) => failure.check(&check).help(format!(
+            "start the container with these:\n{}",
+            Grant::Namespaces.flags()
+        )),
     }
 }
 
@@ -136,48 +138,37 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
-/// Tries to mount an overlay where steps will, with the options that they use: some file systems
-/// cannot carry one.
-pub(super) fn overlay(home: &Home) -> Check {
-    let check = |state, detail: String| {
-        Check::new("overlayfs", "the sandbox of build steps", state, detail)
-    };
+/// Tries all that a step needs, where steps will run: a sandbox with process ids of its own, and an overlay.
+pub(super) fn confinement(home: &Home) -> Vec<Check> {
+    let check =
+        |name, state, detail: &str| Check::new(name, "the sandbox of build steps", state, detail);
     let place = existing(home.root());
-    let scratch = match tempfile::Builder::new()
-        .prefix(".doctor-")
-        .tempdir_in(&place)
-    {
-        Ok(scratch) => scratch,
-        Err(error) => {
-            return check(
-                State::Missing,
-                format!("write {}: {error}", place.display()),
-            )
-            .help("set VMFAB_HOME to a directory that you can write to");
+    let confinement = match sandbox::probe(&place) {
+        Ok(confinement) => confinement,
+        Err(refusal) => {
+            let check = check("sandbox", State::Missing, &refusal.message);
+            return vec![match refusal.help.is_empty() {
+                true => check,
+                false => check.help(refusal.help.join("\n")),
+            }];
         }
     };
-    let directory = |name: &str| scratch.path().join(name);
-    for name in ["lower", "upper", "work", "merged"] {
-        if let Err(error) = std::fs::create_dir(directory(name)) {
-            let detail = format!("create a directory in {}: {error}", place.display());
-            return check(State::Missing, detail);
+    let weaknesses = confinement.weaknesses();
+    let aspects = [
+        ("process ids", Grant::Proc, "each step has its own"),
+        ("host name", Grant::Namespaces, "each step has its own"),
+        ("overlayfs", Grant::Volume, "works where VMFAB_HOME is"),
+    ];
+    let aspects = aspects.map(|(name, grant, strong)| {
+        match weaknesses.iter().find(|weakness| weakness.grant == grant) {
+            None => check(name, State::Ok, strong),
+            Some(weakness) => check(name, State::Optional, weakness.cost).help(format!(
+                "start the container with these:\n{}",
+                grant.flags()
+            )),
         }
-    }
-    let mut options = OsString::from("userxattr,volatile");
-    for name in ["lower", "upper", "work"] {
-        options.push(format!(",{name}dir="));
-        options.push(directory(name));
-    }
-    let target = directory("merged");
-    let mount = ["mount", "-t", "overlay", "overlay", "-o"].map(OsStr::new);
-    let command = [&mount[..], &[options.as_os_str(), target.as_os_str()]].concat();
-    match in_namespace(&command) {
-        Ok(()) => check(State::Ok, format!("works in {}", place.display())),
-        Err(failure @ Failure::NoUnshare) => failure.check(&check),
-        Err(failure) => failure
-            .check(&check)
-            .help("sudo modprobe overlay, or set VMFAB_HOME to a directory on ext4, xfs or btrfs"),
-    }
+    });
+    aspects.into()
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Packer {
     }
 }
 
-fn is_opaque(path: &Path) -> io::Result<bool> {
+pub(super) fn is_opaque(path: &Path) -> io::Result<bool> {
     Ok(attribute_names(path)?
         .iter()
         .any(|name| name == OPAQUE_ATTRIBUTE)

@@ -10,24 +10,35 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, XattrFlags};
 use tar::EntryType;
 
 use super::super::ids::not_owned;
-use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time};
+use super::{
+    OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time, whiteout,
+};
+use crate::sandbox::confinement::Changes;
 
 /// Unpacks `archive` into the new directory `target`. Entries must stay inside: no absolute paths,
 /// no `..`, and no path that goes through a link of the archive.
-pub(in crate::sandbox) fn unpack(archive: &Path, target: &Path) -> io::Result<()> {
+pub(in crate::sandbox) fn unpack(
+    archive: &Path,
+    target: &Path,
+    changes: Changes,
+) -> io::Result<()> {
     fs::create_dir(target)?;
-    unpack_into(archive, target)
+    unpack_into(archive, target, changes)
 }
 
 /// As [`unpack`], into an empty directory.
-pub(in crate::sandbox) fn unpack_into(archive: &Path, target: &Path) -> io::Result<()> {
+pub(in crate::sandbox) fn unpack_into(
+    archive: &Path,
+    target: &Path,
+    changes: Changes,
+) -> io::Result<()> {
     fs::set_permissions(target, fs::Permissions::from_mode(0o755))?;
     let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
     let mut directory_times = HashMap::new();
     for entry in tar.entries()? {
         let mut entry = entry?;
         let inside = entry.path()?.into_owned();
-        one(&mut entry, &inside, target, &mut directory_times).map_err(|error| {
+        one(&mut entry, &inside, target, changes, &mut directory_times).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", inside.display()))
         })?;
     }
@@ -41,6 +52,7 @@ fn one<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     inside: &Path,
     target: &Path,
+    changes: Changes,
     directory_times: &mut HashMap<PathBuf, i64>,
 ) -> io::Result<()> {
     let path = resolve(target, inside)?;
@@ -62,14 +74,7 @@ fn one<R: Read>(
         )?);
     }
     if let Some(removed) = name.strip_prefix(WHITEOUT_PREFIX) {
-        let device = path.with_file_name(removed);
-        return Ok(rustix::fs::mknodat(
-            CWD,
-            device,
-            FileType::CharacterDevice,
-            Mode::empty(),
-            0,
-        )?);
+        return whiteout(target, &path.with_file_name(removed), changes);
     }
     let kind = entry.header().entry_type();
     let attributes = attributes(entry)?;
@@ -279,7 +284,7 @@ mod tests {
         Regular b/sub/nnn 644 42 None []
         Regular .wh.gone 0 42 None []
         "#);
-        unpack(&at("one.tar"), &at("unpacked")).unwrap();
+        unpack(&at("one.tar"), &at("unpacked"), Changes::OnDisk).unwrap();
         File::create(at("two.tar")).unwrap();
         pack(&at("unpacked"), &at("two.tar"), 1_500_000_000, 7).unwrap();
         // Only the markers' own time is another: they have none on disk.
@@ -312,7 +317,8 @@ mod tests {
             let mut tar = tar::Builder::new(File::create(&archive).unwrap());
             attempt(&mut tar);
             tar.into_inner().unwrap();
-            let error = unpack(&archive, &scratch.path().join(index.to_string())).unwrap_err();
+            let target = scratch.path().join(index.to_string());
+            let error = unpack(&archive, &target, Changes::OnDisk).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         }
     }
