@@ -454,6 +454,46 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
 }
 
 #[test]
+fn qemu_has_nothing_of_who_started_it() {
+    let bench = Bench::new();
+    let lock = bench.directory.path().join("lock");
+    // An ssh with which every machine can be entered at once.
+    let bin = bench.directory.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    write_program(&bin.join("ssh"), "#!/bin/sh\n");
+    // A shell that leaves a file open and locked, as flock(1) has it, and a secret in the environment.
+    let script = "exec 9>\"$1\"; flock 9; shift; exec \"$@\"";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .arg(&lock)
+        .arg(env!("CARGO_BIN_EXE_vmfab"))
+        .args(["boot", "@tiny", "--memory", "64M", "--name", "web"])
+        .args(["--accel", "tcg"])
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .env("VMFAB_HOME", &bench.home)
+        .env("REGISTRY_PASSWORD", "hunter2")
+        .stdin(Stdio::null());
+    Ran::from(shell.output().unwrap()).ends_with(0);
+    bench.wait_for_log("web", "tiny: up");
+    let listed = Ran::from(
+        bench
+            .command(["inspect", "web", "--json"])
+            .output()
+            .unwrap(),
+    );
+    let pid = listed.ends_with(0).json()["pid"].clone();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(environment.contains("PATH="), "{environment}");
+    assert!(!environment.contains("hunter2"), "{environment}");
+    // Nobody holds the lock any more.
+    let file = fs::File::open(&lock).unwrap();
+    file.try_lock().unwrap();
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
 fn a_machine_that_came_from_elsewhere_runs_nothing() {
     let scene = Scene::new("machine \"web\" image=\"@tiny\" memory=\"64M\" cpus=1");
     scene.up(&[]);
