@@ -1,13 +1,16 @@
 //! Disks, made and checked with the real tools.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use vmfab::disk::{DiskIds, Esp, Ext4, Layout, Target, disk_size, ext4};
+use vmfab::disk::ext4::{self, Filling};
+use vmfab::disk::{DiskError, DiskIds, Esp, Ext4, Layout, Target, disk_size};
 use vmfab::host::find_program;
 
 /// A command of the host; the test fails when it is missing.
@@ -79,33 +82,41 @@ fn ids() -> DiskIds {
     DiskIds::new(&[42; 32], &[42; 32])
 }
 
-fn make(ext4: &Ext4, tree: &Path, file: &Path, size: u64) {
+/// What is put into a file system, all that is of a tree.
+fn filling() -> Filling<'static> {
+    Filling {
+        time: 1_700_000_000,
+        keep: &|_| true,
+        progress: &|_| (),
+    }
+}
+
+/// Makes the file system at `offset` in a file, with the tree in it.
+fn make(tree: &Path, file: &Path, offset: u64, size: u64) {
+    try_make(tree, file, offset, size).unwrap();
+}
+
+fn try_make(tree: &Path, file: &Path, offset: u64, size: u64) -> Result<(), DiskError> {
+    let ext4 = Ext4::new(&ids(), "root", offset, size, 1_700_000_000)?;
     File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(file)
         .unwrap()
-        .set_len(size)
+        .set_len(offset + size)
         .unwrap();
     succeed(
         tool("mke2fs", "e2fsprogs")
-            .args(ext4.arguments(tree, file))
+            .args(ext4.arguments(file))
             .env_clear()
             .envs(ext4.environment()),
     );
+    ext4::fill(&open(file), offset, tree, &filling())
 }
 
 fn open(file: &Path) -> File {
     File::options().read(true).write(true).open(file).unwrap()
-}
-
-/// All that is done to a file system after it was made; it is whole then.
-fn finish(file: &Path) {
-    let disk = open(file);
-    ext4::gather_directories(&disk, 0).unwrap();
-    ext4::normalise(&disk, 0).unwrap();
-    check(file);
 }
 
 #[track_caller]
@@ -117,7 +128,7 @@ fn check(file: &Path) {
 fn debugfs(file: &Path, request: &str) -> String {
     let mut debugfs = tool("debugfs", "e2fsprogs");
     let answer = succeed(debugfs.args(["-R", request]).arg(file)).stdout;
-    String::from_utf8(answer).unwrap().trim().to_owned()
+    String::from_utf8_lossy(&answer).trim().to_owned()
 }
 
 /// Offsets of the blocks in which two files differ.
@@ -135,25 +146,15 @@ fn differences(one: &Path, two: &Path) -> BTreeSet<usize> {
 #[test]
 fn two_copies_of_a_tree_make_equal_file_systems() {
     let scratch = tempfile::tempdir().unwrap();
-    // Two groups of blocks.
-    let size = 130 << 20;
-    let ext4 = Ext4::new(&ids(), "root", 0, size, 1_700_000_000).unwrap();
     let [one, two] = [false, true].map(|backwards| {
         let root = scratch.path().join(format!("tree-{backwards}"));
         tree(&root, backwards);
         let file = scratch.path().join(format!("{backwards}.raw"));
-        make(&ext4, &root, &file, size);
+        // Two groups of blocks.
+        make(&root, &file, 0, 130 << 20);
+        check(&file);
         file
     });
-    assert_ne!(
-        differences(&one, &two),
-        BTreeSet::new(),
-        "mke2fs alone makes them equal: normalising has become needless"
-    );
-    for file in [&one, &two] {
-        ext4::normalise(&open(file), 0).unwrap();
-        check(file);
-    }
     assert_eq!(differences(&one, &two), BTreeSet::new());
     // How much was written depends on the file system of the host: the superblock and its copy say nothing of it.
     let bytes = fs::read(&one).unwrap();
@@ -177,9 +178,8 @@ fn a_large_disk_takes_no_more_room_than_a_small_one() {
     tree(&root, false);
     let used = [1_u64 << 30, 100 << 30].map(|size| {
         let file = scratch.path().join(format!("{size}.raw"));
-        let ext4 = Ext4::new(&ids(), "root", 0, size, 1).unwrap();
-        make(&ext4, &root, &file, size);
-        finish(&file);
+        make(&root, &file, 0, size);
+        check(&file);
         fs::metadata(&file).unwrap().blocks() * 512
     });
     assert!(used[0] < 10 << 20, "{used:?}");
@@ -187,42 +187,52 @@ fn a_large_disk_takes_no_more_room_than_a_small_one() {
 }
 
 #[test]
-fn another_file_is_not_normalised() {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(1 << 20).unwrap();
-    for refused in [
-        ext4::normalise(&file, 0),
-        ext4::gather_directories(&file, 0),
-    ] {
-        assert_eq!(
-            refused.unwrap_err().to_string(),
-            "not an ext4 file system that vmfab made: no superblock"
-        );
-    }
-}
-
-#[test]
-fn a_tree_that_does_not_fit_is_recognised() {
+fn another_file_system_is_not_filled() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("tree");
     tree(&root, false);
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 20).unwrap();
+    let error = ext4::fill(&file, 0, &root, &filling()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not an ext4 file system that vmfab made: no superblock"
+    );
+    let disk = scratch.path().join("disk.raw");
+    make(&root, &disk, 0, 128 << 20);
+    let error = ext4::fill(&open(&disk), 0, &root, &filling()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not an ext4 file system that vmfab made: it has files already"
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    tree(&root, false);
+    let refused = |root: &Path, size| {
+        let file = scratch.path().join("disk.raw");
+        fs::remove_file(&file).ok();
+        let error = try_make(root, &file, 0, size).unwrap_err();
+        assert!(error.help().is_some(), "{error}");
+        error.to_string()
+    };
     fs::write(root.join("too-large"), vec![1; 40 << 20]).unwrap();
-    let file = scratch.path().join("disk.raw");
-    let size = 32 << 20;
-    File::create(&file).unwrap().set_len(size).unwrap();
-    let ext4 = Ext4::new(&ids(), "root", 0, size, 1).unwrap();
-    let output = tool("mke2fs", "e2fsprogs")
-        .args(ext4.arguments(&root, &file))
-        .env_clear()
-        .envs(ext4.environment())
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let lines: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    assert!(ext4::says_too_small(&lines), "{lines:?}");
+    assert_eq!(refused(&root, 32 << 20), "the files do not fit on the disk");
+    let many = scratch.path().join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..1100 {
+        fs::write(many.join(number.to_string()), "").unwrap();
+    }
+    let told = refused(&many, 16 << 20);
+    assert_eq!(told, "the disk has room for 1024 files, and there are more");
+    let other = scratch.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("lost+found"), "").unwrap();
+    let told = refused(&other, 32 << 20);
+    assert_eq!(told, "/lost+found: /lost+found is not a directory");
 }
 
 fn uefi_disk(scratch: &Path, name: &str) -> (PathBuf, Layout) {
@@ -241,11 +251,9 @@ fn uefi_disk(scratch: &Path, name: &str) -> (PathBuf, Layout) {
     let layout = Layout::new(size, esp.size()).unwrap();
     let file = scratch.join(format!("{name}.raw"));
     let root_size = layout.root.end - layout.root.start;
-    let ext4 = Ext4::new(&ids(), "root", layout.root.start, root_size, 1).unwrap();
-    make(&ext4, &root, &file, size);
+    make(&root, &file, layout.root.start, root_size);
     let disk = open(&file);
-    ext4::gather_directories(&disk, layout.root.start).unwrap();
-    ext4::normalise(&disk, layout.root.start).unwrap();
+    disk.set_len(size).unwrap();
     esp.write(&disk, &layout.esp, ids().volume).unwrap();
     layout.write(&disk, &ids(), Target::X86_64).unwrap();
     (file, layout)
@@ -312,6 +320,21 @@ fn blocks(file: &Path, path: &str) -> Vec<u64> {
         .collect()
 }
 
+/// Everything that is in a file system, as it was in the tree.
+#[track_caller]
+fn same(file: &Path, root: &Path, scratch: &Path) {
+    let dump = scratch.join("dump");
+    fs::create_dir(&dump).unwrap();
+    debugfs(file, &format!("rdump / {}", dump.display()));
+    fs::remove_dir(dump.join("lost+found")).unwrap();
+    succeed(
+        tool("diff", "diffutils")
+            .args(["-r", "--no-dereference"])
+            .args([root, &dump]),
+    );
+    fs::remove_dir_all(&dump).unwrap();
+}
+
 #[test]
 fn directories_are_side_by_side() {
     let scratch = tempfile::tempdir().unwrap();
@@ -319,44 +342,19 @@ fn directories_are_side_by_side() {
     many_directories(&root);
     let disk = scratch.path().join("disk.raw");
     // As on a partition.
-    let (offset, size) = (1 << 20, 1 << 30);
-    make(
-        &Ext4::new(&ids(), "root", offset, size, 1).unwrap(),
-        &root,
-        &disk,
-        offset + size,
-    );
+    let offset = 1 << 20;
+    make(&root, &disk, offset, 1 << 30);
     let file = PathBuf::from(format!("{}?offset={offset}", disk.display()));
-    let directories = ["/", "/lost+found", "/a/deep/path", "/large", "/usr/007"];
-    let before = directories.map(|directory| blocks(&file, directory));
-    assert!(
-        debugfs(&file, "extents /large").contains("1/ 1"),
-        "it has a tree of extents"
-    );
-    let opened = open(&disk);
-    ext4::gather_directories(&opened, offset).unwrap();
-    ext4::normalise(&opened, offset).unwrap();
     check(&file);
     // Of eight groups the fifth has the journal, and the sixth a copy of the superblock.
     let group = 6 * 32_768..7 * 32_768;
-    for (directory, before) in directories.iter().zip(before) {
+    for directory in ["/", "/lost+found", "/a/deep/path", "/large", "/usr/007"] {
         let now = blocks(&file, directory);
-        // One of a tree of extents is needed no more.
-        let count = before.len() - usize::from(*directory == "/large");
-        let run: Vec<u64> = (now[0]..).take(count).collect();
+        let run: Vec<u64> = (now[0]..).take(now.len()).collect();
         assert_eq!(now, run, "{directory} lies in one run, in its order");
         assert!(group.contains(&now[0]), "{directory}: {now:?}");
     }
-    // What is there is what was put there.
-    let dump = scratch.path().join("dump");
-    fs::create_dir(&dump).unwrap();
-    debugfs(&file, &format!("rdump / {}", dump.display()));
-    fs::remove_dir(dump.join("lost+found")).unwrap();
-    succeed(
-        tool("diff", "diffutils")
-            .args(["-r", "--no-dereference"])
-            .args([&root, &dump]),
-    );
+    same(&file, &root, scratch.path());
 }
 
 #[test]
@@ -364,49 +362,140 @@ fn a_new_file_changes_little_of_a_disk() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("tree");
     many_directories(&root);
-    let (size, chunk) = (1 << 30, 64 << 10);
     // Chunks that the disk with one more file, before all others, has for itself.
-    let new_chunks = |work: &dyn Fn(&Path)| {
-        let disks = ["old", "new"].map(|name| {
-            if name == "new" {
-                fs::write(root.join("a/0"), "new").unwrap();
-            }
-            set_times(&root, SystemTime::UNIX_EPOCH);
-            let file = scratch.path().join(name);
-            fs::remove_file(&file).ok();
-            make(
-                &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
-                &root,
-                &file,
-                size,
-            );
-            work(&file);
-            fs::read(&file).unwrap()
-        });
-        fs::remove_file(root.join("a/0")).unwrap();
-        let blocks: BTreeSet<&[u8]> = disks[0].chunks(4096).collect();
-        let is_new = |chunk: &&[u8]| chunk.chunks(4096).any(|block| !blocks.contains(block));
-        disks[1].chunks(chunk).filter(is_new).count()
-    };
-    let plain = new_chunks(&|file| ext4::normalise(&open(file), 0).unwrap());
-    let gathered = new_chunks(&finish);
-    assert!(gathered * 3 < plain, "{gathered} of {plain}");
+    let disks = ["old", "new"].map(|name| {
+        if name == "new" {
+            fs::write(root.join("a/0"), "new").unwrap();
+        }
+        set_times(&root, SystemTime::UNIX_EPOCH);
+        let file = scratch.path().join(name);
+        make(&root, &file, 0, 1 << 30);
+        fs::read(&file).unwrap()
+    });
+    let blocks: BTreeSet<&[u8]> = disks[0].chunks(4096).collect();
+    let is_new = |chunk: &&[u8]| chunk.chunks(4096).any(|block| !blocks.contains(block));
+    let used = |chunk: &&[u8]| chunk.iter().any(|byte| *byte != 0);
+    let new = disks[1].chunks(64 << 10).filter(is_new).count();
+    let all = disks[1].chunks(64 << 10).filter(used).count();
+    // Tables of inodes, the directories in a row, and what is counted.
+    assert!(new * 6 < all, "{new} of {all}");
 }
 
 #[test]
-fn directories_stay_where_they_are_when_there_is_no_room() {
+fn a_disk_of_one_group_has_room_for_directories_too() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("tree");
     tree(&root, false);
     let file = scratch.path().join("disk.raw");
-    let size = 128 << 20;
-    make(
-        &Ext4::new(&ids(), "root", 0, size, 1).unwrap(),
-        &root,
-        &file,
-        size,
+    make(&root, &file, 0, 64 << 20);
+    check(&file);
+    same(&file, &root, scratch.path());
+}
+
+/// Names of many lengths, some of them no UTF-8: the index is over their hashes, and e2fsck computes these anew.
+#[test]
+fn a_directory_with_very_many_names_has_an_index() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    fs::create_dir_all(root.join("files")).unwrap();
+    let long = "n".repeat(200);
+    for number in 0..25_000_u32 {
+        let mut name = match number % 3 {
+            0 => format!("{long}{number}").into_bytes(),
+            1 => number.to_string().into_bytes(),
+            _ => format!("fünf-{number}").into_bytes(),
+        };
+        if number % 1000 == 0 {
+            name.push(0xff);
+        }
+        let name = <OsStr as OsStrExt>::from_bytes(&name);
+        fs::write(root.join("files").join(name), "").unwrap();
+    }
+    let file = scratch.path().join("disk.raw");
+    make(&root, &file, 0, 512 << 20);
+    check(&file);
+    // Two levels: the blocks of names are more than a block can tell.
+    let index = debugfs(&file, "htree /files");
+    assert!(index.contains("Indirect Levels: 1"), "{}", &index[..500]);
+    let found = debugfs(&file, "stat /files/1");
+    assert!(found.contains("Type: regular"), "{found}");
+    assert!(debugfs(&file, "stat /files").contains("Flags: 0x81000"));
+}
+
+#[test]
+fn directories_beyond_what_links_can_count() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    fs::create_dir(&root).unwrap();
+    // With `lost+found`, `.` and `..` of the directory itself: one more than 65,000.
+    for number in 0..64_998 {
+        fs::create_dir(root.join(number.to_string())).unwrap();
+    }
+    let file = scratch.path().join("disk.raw");
+    make(&root, &file, 0, 2 << 30);
+    check(&file);
+    let stat = debugfs(&file, "stat /");
+    assert!(stat.contains("Links: 1 "), "{stat}");
+}
+
+#[test]
+fn all_that_files_can_have() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("tree");
+    tree(&root, false);
+    fs::create_dir(root.join("lost+found")).unwrap();
+    fs::write(root.join("lost+found/kept"), "kept").unwrap();
+    let run = |program: &str, package: &str, words: &[&str]| {
+        succeed(tool(program, package).args(words).current_dir(&root));
+    };
+    run("mkfifo", "coreutils", &["fifo"]);
+    run(
+        "setfattr",
+        "attr",
+        &["-n", "user.short", "-v", "x", "a/sparse"],
     );
-    let before = fs::read(&file).unwrap();
-    ext4::gather_directories(&open(&file), 0).unwrap();
-    assert!(fs::read(&file).unwrap() == before);
+    let value = "v".repeat(3000);
+    run(
+        "setfattr",
+        "attr",
+        &["-n", "user.long", "-v", &value, "a/sparse"],
+    );
+    run(
+        "setfattr",
+        "attr",
+        &["-n", "user.on", "-v", "directory", "many"],
+    );
+    // In blocks between holes: a tree of extents.
+    let holes = File::create(root.join("holes")).unwrap();
+    for number in 0..3000_u64 {
+        holes.write_all_at(b"x", number * 8192).unwrap();
+    }
+    // Nothing of a hole is read, however large it is.
+    let huge = File::create(root.join("huge")).unwrap();
+    huge.write_all_at(b"end", 200 << 30).unwrap();
+    let deep = "d/".repeat(1200);
+    let mut deep_root = root.join("deep");
+    fs::create_dir(&deep_root).unwrap();
+    for part in deep.split('/').filter(|part| !part.is_empty()) {
+        deep_root.push(part);
+        fs::create_dir(&deep_root).unwrap();
+    }
+    let file = scratch.path().join("disk.raw");
+    make(&root, &file, 0, 1 << 30);
+    check(&file);
+    assert_eq!(debugfs(&file, "cat /lost+found/kept"), "kept");
+    assert_eq!(debugfs(&file, "ea_get -V /a/sparse user.short"), "x");
+    assert_eq!(debugfs(&file, "ea_get -V /a/sparse user.long"), value);
+    assert_eq!(debugfs(&file, "ea_get -V /many user.on"), "directory");
+    assert!(debugfs(&file, "stat /fifo").contains("Type: FIFO"));
+    assert!(debugfs(&file, "stat /a/sparse").contains("Links: 2"));
+    let huge = debugfs(&file, "stat /huge");
+    assert!(
+        huge.contains("Size: 214748364803") && huge.contains("Blockcount: 8"),
+        "{huge}"
+    );
+    assert!(fs::metadata(&file).unwrap().blocks() * 512 < 64 << 20);
+    let dumped = scratch.path().join("holes");
+    debugfs(&file, &format!("dump /holes {}", dumped.display()));
+    assert!(fs::read(dumped).unwrap() == fs::read(root.join("holes")).unwrap());
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::derivation::step::Disk;
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
 use crate::digest::{Digest, Hasher, ObjectRef};
-use crate::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target, ext4};
+use crate::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target};
 use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
 use crate::store::Store;
 
@@ -52,9 +52,16 @@ impl Builder for MakeDisk {
         let time = u32::try_from(SOURCE_DATE_EPOCH).unwrap_or(u32::MAX);
         let file_system = Ext4::new(&ids, &params.label, root.start, root.end - root.start, time)
             .map_err(failed(&params))?;
-        self.populate(&file_system, &layers, file.path(), &params, request)?;
-        ext4::gather_directories(file.as_file(), root.start).map_err(failed(&params))?;
-        ext4::normalise(file.as_file(), root.start).map_err(failed(&params))?;
+        let fill = Task::FileSystem {
+            file: file.path().to_owned(),
+            offset: root.start,
+            time,
+        };
+        let make = make(&file_system, file.path());
+        let scratch = self.sandbox.scratch()?;
+        self.sandbox
+            .run(&scratch, &layers, vec![make, fill], request)?;
+        drop(scratch);
 
         let mut outputs = Outputs::new();
         outputs.insert(
@@ -138,50 +145,23 @@ impl MakeDisk {
             loader: read("loader")?,
         })
     }
+}
 
-    /// Makes the file system with the merged tree in it.
-    fn populate(
-        &self,
-        file_system: &Ext4,
-        layers: &[ObjectRef],
-        file: &Path,
-        params: &Disk,
-        request: &BuildRequest<'_>,
-    ) -> Result<(), BuildError> {
-        let arguments = file_system.arguments(Path::new("{tree}"), file);
-        let mut argv = vec!["mke2fs".to_owned()];
-        argv.extend(
-            arguments
-                .iter()
-                .map(|argument| argument.to_string_lossy().into_owned()),
-        );
-        let command = HostCommand {
-            argv,
-            env: file_system
-                .environment()
-                .map(|(name, value)| (name.to_owned(), value))
-                .into(),
-            writable: vec![file.to_owned()],
-            network: false,
-        };
-        let scratch = self.sandbox.scratch()?;
-        match self
-            .sandbox
-            .run(&scratch, layers, vec![Task::Host(command)], request)
-        {
-            Err(BuildError::Command { tail, .. }) if ext4::says_too_small(&tail) => {
-                Err(BuildError::Unsatisfiable {
-                    message: format!(
-                        "the files of the image do not fit on a disk of {} MiB",
-                        params.size >> 20
-                    ),
-                    help: "give the `disk` node a larger size; room that is not used costs nothing"
-                        .to_owned(),
-                })
-            }
-            result => result,
-        }
-    }
+/// The task that makes the empty file system.
+fn make(file_system: &Ext4, file: &Path) -> Task {
+    let arguments = file_system.arguments(file);
+    let arguments = arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned());
+    let environment = file_system.environment();
+    Task::Host(HostCommand {
+        argv: ["mke2fs".to_owned()].into_iter().chain(arguments).collect(),
+        env: environment
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        writable: vec![file.to_owned()],
+        network: false,
+    })
 }
 
 /// What the versions of an image have in common, whatever files are on them.

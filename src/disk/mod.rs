@@ -1,4 +1,4 @@
-//! Disks at the level of files: what `mke2fs` is told and what is corrected in its result, partition
+//! Disks at the level of files: what `mke2fs` is told, files in the file system that it made, partition
 //! tables and the EFI system partition. Nothing here starts a program or needs a mount.
 //!
 //! ```text
@@ -59,9 +59,32 @@ pub enum DiskError {
     /// What is there is not a file system as [`Ext4::arguments`] asks for.
     #[error("not an ext4 file system that vmfab made: {0}")]
     NotExt4(String),
-    /// An inode's extended attributes are not as the format says.
-    #[error("inode {0} has malformed extended attributes")]
-    Attributes(u32),
+    /// The tree has more than the disk has room for.
+    #[error("the files do not fit on the disk")]
+    Full,
+    /// The tree has more files than the file system has inodes.
+    #[error("the disk has room for {0} files, and there are more")]
+    TooManyFiles(u32),
+    /// A file has more names than ext4 can count.
+    #[error("the file has more than 65000 names (hard links)")]
+    TooManyNames,
+    /// A directory has more names than its index can hold.
+    #[error("a directory with {0} names is too large for ext4")]
+    LargeDirectory(usize),
+    /// The extended attributes of a file do not fit into a block, or one of them cannot be stored.
+    #[error("its extended attributes are too large for ext4, or of a kind that ext4 does not have")]
+    Attributes,
+    /// The tree has a file where the file system needs a directory.
+    #[error("/lost+found is not a directory")]
+    LostAndFound,
+    /// One of the above about a file of the tree.
+    #[error("{path}: {source}")]
+    At {
+        /// Its path in the tree.
+        path: String,
+        /// What is wrong.
+        source: Box<DiskError>,
+    },
     /// The partition table could not be written.
     #[error(transparent)]
     Gpt(#[from] GptError),
@@ -80,6 +103,24 @@ pub enum DiskError {
         "\"{0}\" cannot be the label of a file system: at most 16 bytes, no control characters"
     )]
     Label(String),
+}
+
+impl DiskError {
+    /// What to do next, where the tree is what is wrong.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Full | Self::TooManyFiles(_) => {
+                "give the `disk` node a larger size; room that is not used costs nothing"
+            }
+            Self::TooManyNames => "make copies instead of some of the hard links",
+            Self::LargeDirectory(_) => "spread the files over several directories",
+            Self::Attributes => "remove them in a `run` step: setfattr -x NAME FILE",
+            Self::LostAndFound => "remove it in a `run` step: ext4 needs the name for itself",
+            Self::At { source, .. } => return source.help(),
+            _ => return None,
+        })
+    }
 }
 
 /// For `map_err`.

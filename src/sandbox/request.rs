@@ -61,6 +61,15 @@ pub enum Task {
     Packages(Install),
     /// Edits of the tree, done with the tree as root directory.
     Edit(Vec<Edit>),
+    /// The tree, put into the empty ext4 file system at `offset` in a file.
+    FileSystem {
+        /// The file.
+        file: PathBuf,
+        /// Where the file system begins.
+        offset: u64,
+        /// The time of what the tree does not have, in seconds since 1970.
+        time: u32,
+    },
     /// A program of the host; `{tree}` in its arguments is the tree.
     Host(HostCommand),
     /// The kernel and the initrd of the tree, copied to files `kernel` and `initrd`.

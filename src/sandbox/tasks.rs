@@ -21,6 +21,8 @@ use super::procfs;
 use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
 use crate::derivation::SOURCE_DATE_EPOCH;
+use crate::disk::DiskError;
+use crate::disk::ext4::{self, Filling};
 use crate::host::bare_command;
 use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
@@ -58,6 +60,7 @@ impl<'a> Tasks<'a> {
             Task::Packages(install) => self.packages(install),
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
+            Task::FileSystem { file, offset, time } => self.file_system(file, *offset, *time),
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
@@ -214,6 +217,32 @@ impl<'a> Tasks<'a> {
         Err(WorkerError::Failed {
             command: argv.join(" "),
             how: End::Exited(status).describe(),
+        })
+    }
+
+    fn file_system(&self, path: &Path, offset: u64, time: u32) -> Result<(), WorkerError> {
+        let file = fs::File::options().read(true).write(true).open(path);
+        let file = file.map_err(WorkerError::io(format!("open {}", path.display())))?;
+        let filling = Filling {
+            time,
+            keep: &layer::is_kept,
+            // What a worker says is shown while it works.
+            progress: &|files| drop(writeln!(io::stdout(), "{files} files")),
+        };
+        ext4::fill(&file, offset, self.tree, &filling).map_err(|error| {
+            let Some(help) = error.help() else {
+                return WorkerError::Plain(error.to_string());
+            };
+            let size = file.metadata().map_or(0, |meta| meta.len() >> 20);
+            WorkerError::Unsatisfiable {
+                message: match error {
+                    DiskError::Full => {
+                        format!("the files of the image do not fit on a disk of {size} MiB")
+                    }
+                    error => format!("the image cannot become a disk: {error}"),
+                },
+                help: help.to_owned(),
+            }
         })
     }
 

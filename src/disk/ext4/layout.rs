@@ -7,14 +7,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::super::{DiskError, io_error};
-use super::inode::{crc32c, u16_at, u32_at};
+use super::BLOCK;
+use super::crc::{crc32c, u16_at, u32_at};
+use super::hash::NameHash;
+use super::inode;
 
 /// The superblock begins here, whatever the block size.
 const SUPERBLOCK: u64 = 1024;
 /// Its checksum is at its end, and covers what is before.
 const SUPERBLOCK_CHECKSUM: usize = 0x3FC;
-const FREE_BLOCKS_LOW: usize = 0xC;
-const FREE_BLOCKS_HIGH: usize = 0x158;
 /// How many KiB were ever written to the file system: eight bytes.
 const WRITTEN: std::ops::Range<usize> = 0x178..0x180;
 const MAGIC: u16 = 0xEF53;
@@ -22,9 +23,13 @@ const METADATA_CHECKSUMS: u32 = 0x400;
 const CHECKSUM_SEED: u32 = 0x2000;
 const META_GROUPS: u32 = 0x10;
 const WIDE: u32 = 0x80;
+const INODE: u64 = inode::SIZE as u64;
+/// Directories are hashed with half MD4.
+const HALF_MD4: u8 = 1;
+const UNSIGNED_HASH: u32 = 0x2;
 /// Bytes of a group descriptor with the high halves of its numbers.
 const WIDE_DESCRIPTOR: usize = 64;
-/// The inode table of the group was never written.
+/// The inode bitmap of the group was never written, nor were its inodes.
 const INODES_UNINITIALISED: u16 = 0x1;
 /// The block bitmap of the group was never written.
 const BLOCKS_UNINITIALISED: u16 = 0x2;
@@ -35,10 +40,14 @@ pub(super) struct Layout {
     pub(super) block_size: u64,
     pub(super) first_block: u64,
     pub(super) blocks_per_group: u64,
-    pub(super) inode_size: usize,
     pub(super) seed: u32,
     pub(super) blocks: u64,
-    inodes_per_group: u32,
+    pub(super) inodes: u32,
+    pub(super) inodes_per_group: u32,
+    /// The first inode that is not for the file system itself: of `lost+found`.
+    pub(super) first_inode: u32,
+    pub(super) hash: NameHash,
+    reserved_descriptors: u64,
     descriptor_size: usize,
 }
 
@@ -46,16 +55,6 @@ pub(super) struct Layout {
 pub(super) struct Group {
     number: u32,
     bytes: Vec<u8>,
-}
-
-/// The used part of a group's inode table.
-pub(super) struct Inodes {
-    /// Number of the first one.
-    pub(super) first: u32,
-    /// Where it is in the file.
-    pub(super) position: u64,
-    /// All that are, or may be, in use.
-    pub(super) bytes: Vec<u8>,
 }
 
 impl Layout {
@@ -81,7 +80,13 @@ impl Layout {
             blocks: u64::from(u32_at(&sb, 0x4)) | u64::from(u32_at(&sb, 0x150)) << 32,
             blocks_per_group: u32_at(&sb, 0x20).into(),
             inodes_per_group: u32_at(&sb, 0x28),
-            inode_size: u16_at(&sb, 0x58).into(),
+            inodes: u32_at(&sb, 0x0),
+            first_inode: u32_at(&sb, 0x54),
+            reserved_descriptors: u16_at(&sb, 0xCE).into(),
+            hash: NameHash {
+                seed: [0xEC, 0xF0, 0xF4, 0xF8].map(|at| u32_at(&sb, at)),
+                signed: u32_at(&sb, 0x160) & UNSIGNED_HASH == 0,
+            },
             descriptor_size: if incompatible & WIDE == 0 {
                 32
             } else {
@@ -93,9 +98,13 @@ impl Layout {
                 u32_at(&sb, 0x270)
             },
         };
-        if block_log > 6
-            || layout.blocks_per_group == 0
-            || layout.inode_size < 160
+        if layout.block_size != BLOCK
+            || layout.blocks_per_group != BLOCK * 8
+            || layout.blocks <= layout.first_block
+            || usize::from(u16_at(&sb, 0x58)) != inode::SIZE
+            || sb[0xFC] != HALF_MD4
+            || !(1..=BLOCK as u32 * 8).contains(&layout.inodes_per_group)
+            || layout.first_inode < 3
             || layout.descriptor_size < 32
         {
             return Err(other("impossible sizes"));
@@ -140,19 +149,36 @@ impl Layout {
         offset + (self.first_block + 1) * self.block_size
     }
 
-    /// Tells the superblock that more blocks are free.
-    pub(super) fn add_free_blocks(file: &File, offset: u64, count: u64) -> Result<(), DiskError> {
-        let mut sb = [0; 1024];
-        let at = offset + SUPERBLOCK;
-        file.read_exact_at(&mut sb, at).map_err(io_error("read"))?;
-        let (low, high) = (FREE_BLOCKS_LOW, FREE_BLOCKS_HIGH);
-        let free = u64::from(u32_at(&sb, low)) | u64::from(u32_at(&sb, high)) << 32;
-        let free = (free + count).to_le_bytes();
-        sb[low..low + 4].copy_from_slice(&free[..4]);
-        sb[high..high + 4].copy_from_slice(&free[4..]);
-        let checksum = crc32c(!0, &sb[..SUPERBLOCK_CHECKSUM]);
-        sb[SUPERBLOCK_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
-        file.write_all_at(&sb, at).map_err(io_error("write"))
+    /// The first blocks of a group whose bitmap was never written: a copy of the superblock and of the group
+    /// descriptors, with what is reserved for more of them, or nothing.
+    pub(super) fn copies(&self, group: usize) -> u64 {
+        if !has_superblock(group as u64) {
+            return 0;
+        }
+        let groups = (self.blocks - self.first_block).div_ceil(self.blocks_per_group);
+        let table = groups * self.descriptor_size as u64;
+        1 + table.div_ceil(self.block_size) + self.reserved_descriptors
+    }
+
+    /// How many blocks a group has: the last one may have fewer.
+    pub(super) fn blocks_of(&self, group: usize) -> u64 {
+        let first = self.first_block + group as u64 * self.blocks_per_group;
+        (self.blocks - first).min(self.blocks_per_group)
+    }
+
+    /// Where an inode is in the file.
+    pub(super) fn inode(&self, groups: &[Group], offset: u64, number: u32) -> u64 {
+        let (group, index) = self.group_of(number);
+        offset + groups[group].address(0x8, 0x28) * self.block_size + u64::from(index) * INODE
+    }
+
+    /// The group of an inode, and its place there.
+    pub(super) const fn group_of(&self, number: u32) -> (usize, u32) {
+        let number = number - 1;
+        (
+            (number / self.inodes_per_group) as usize,
+            number % self.inodes_per_group,
+        )
     }
 
     /// Clears what the superblock and its copies say of how much was written: that depends on the host's file
@@ -184,27 +210,24 @@ impl Layout {
         Ok(())
     }
 
-    /// The inodes of a group; none when its table was never written.
-    pub(super) fn inodes(
+    /// Writes into the superblock how much is free.
+    pub(super) fn set_free(
         &self,
         file: &File,
         offset: u64,
-        group: &Group,
-    ) -> Result<Option<Inodes>, DiskError> {
-        if group.flags() & INODES_UNINITIALISED != 0 {
-            return Ok(None);
-        }
-        let unused = group.wide(0x1C, 0x32) as u32;
-        let used = self.inodes_per_group.saturating_sub(unused);
-        let mut bytes = vec![0; used as usize * self.inode_size];
-        let position = offset + group.address(0x8, 0x28) * self.block_size;
-        file.read_exact_at(&mut bytes, position)
-            .map_err(io_error("read"))?;
-        Ok(Some(Inodes {
-            first: group.number.wrapping_mul(self.inodes_per_group) + 1,
-            position,
-            bytes,
-        }))
+        blocks: u64,
+        inodes: u32,
+    ) -> Result<(), DiskError> {
+        let mut sb = [0; 1024];
+        let at = offset + SUPERBLOCK;
+        file.read_exact_at(&mut sb, at).map_err(io_error("read"))?;
+        let blocks = blocks.to_le_bytes();
+        sb[0xC..0x10].copy_from_slice(&blocks[..4]);
+        sb[0x158..0x15C].copy_from_slice(&blocks[4..]);
+        sb[0x10..0x14].copy_from_slice(&inodes.to_le_bytes());
+        let checksum = crc32c(!0, &sb[..SUPERBLOCK_CHECKSUM]);
+        sb[SUPERBLOCK_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(&sb, at).map_err(io_error("write"))
     }
 }
 
@@ -258,6 +281,38 @@ impl Group {
     /// How many of its blocks are free.
     pub(super) fn free_blocks(&self) -> u64 {
         self.wide(0xC, 0x2C)
+    }
+
+    /// How many of its inodes are free.
+    pub(super) fn free_inodes(&self) -> u32 {
+        self.wide(0xE, 0x2E) as u32
+    }
+
+    /// Whether its block bitmap was never written.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.flags() & BLOCKS_UNINITIALISED != 0
+    }
+
+    /// The block with its inode bitmap.
+    pub(super) fn inode_bitmap(&self) -> u64 {
+        self.address(0x4, 0x24)
+    }
+
+    /// Sets what depends on its inodes, of which the first `used` are in use, `directories` of them for directories.
+    pub(super) fn set_inodes(
+        &mut self,
+        bitmap: &[u8],
+        all: u32,
+        used: u32,
+        directories: u32,
+        seed: u32,
+    ) {
+        let flags = self.flags() & !INODES_UNINITIALISED;
+        self.bytes[0x12..0x14].copy_from_slice(&flags.to_le_bytes());
+        self.set_wide(0xE, 0x2E, all - used);
+        self.set_wide(0x10, 0x30, directories);
+        self.set_wide(0x1C, 0x32, all - used);
+        self.set_wide(0x1A, 0x3A, crc32c(seed, bitmap));
     }
 
     /// The block with its block bitmap.

@@ -1,27 +1,44 @@
-//! An ext4 file system from a directory tree: `mke2fs -d`, then [`gather_directories()`] and [`normalise()`].
+//! An ext4 file system from a directory tree: `mke2fs` makes an empty one, [`fill()`] puts the tree into it.
 //!
-//! `mke2fs` (e2fsprogs 1.47.0) does nearly all of it the same way each time, once it is told
-//! every choice that it would else take from `/etc/mke2fs.conf`, the clock or a random source. What
-//! is left is what it copies from the tree and the tree cannot keep still: access and change times; and
-//! how many KiB it wrote, which depends on the file systems of the host.
+//! `mke2fs` (e2fsprogs 1.47.0) does its part the same way each time, once it is told every choice that it would else take
+//! from `/etc/mke2fs.conf`, the clock or a random source. Its own way to put a tree in (`-d`) looks through a directory for
+//! each file that it adds, writes directories without an index, counts no further than 65,000 directories in one, and
+//! copies access and change times, which a tree cannot keep still. How many KiB it wrote depends on the file systems of the
+//! host, and is forgotten.
+//!
+//! | file | what it writes |
+//! |---|---|
+//! | `tree.rs` | walks through the tree |
+//! | `writer.rs` | files, links, directories |
+//! | `directory.rs`, `hash.rs` | blocks of directories, and their index |
+//! | `extents.rs`, `attributes.rs`, `inode.rs` | what belongs to a file |
+//! | `space.rs`, `layout.rs` | bitmaps, group descriptors, superblock |
 
-mod directories;
+mod attributes;
+mod crc;
+mod directory;
+mod extents;
+mod hash;
 mod inode;
 mod layout;
-mod normalise;
+mod space;
+mod tree;
+mod writer;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use uuid::Uuid;
 
-pub use directories::gather_directories;
-pub use normalise::normalise;
+pub use tree::{Filling, fill};
 
 use super::{DiskError, DiskIds};
 
 /// Bytes of a block.
 pub const BLOCK: u64 = 4096;
+
+/// The most names of a file. A directory with more directories in it has them uncounted.
+const MOST_LINKS: u16 = 65_000;
 
 /// Features, all of them known to Linux 3.18, e2fsprogs 1.43 and GRUB 2.02. `none` clears the
 /// program's own choice first.
@@ -67,14 +84,11 @@ impl Ext4 {
         })
     }
 
-    /// Arguments of `mke2fs` for filling it from the directory `tree`. `file` must exist, be as
+    /// Arguments of `mke2fs` for an empty file system. `file` must exist, be as
     /// long as the disk, and read as zeros in the range of the file system: nothing is zeroed, so
     /// that the file stays sparse and the guest has nothing to initialise in the background.
-    ///
-    /// Owners, modes, hard links and extended attributes are taken as the running user sees them.
-    /// `/` itself always belongs to root with mode 0755.
     #[must_use]
-    pub fn arguments(&self, tree: &Path, file: &Path) -> Vec<OsString> {
+    pub fn arguments(&self, file: &Path) -> Vec<OsString> {
         let extended = format!(
             "hash_seed={},offset={},root_owner=0:0,assume_storage_prezeroed=1,nodiscard",
             self.hash_seed, self.offset
@@ -101,16 +115,13 @@ impl Ext4 {
         .flatten()
         .map(OsString::from)
         .collect();
-        arguments.extend(["-q".into(), "-d".into(), tree.into(), file.into()]);
+        arguments.extend(["-q".into(), file.into()]);
         arguments.push((self.size / BLOCK).to_string().into());
         arguments
     }
 
     /// The whole environment of `mke2fs`: run it with nothing else, and with its standard input
     /// closed to questions.
-    ///
-    /// `SOURCE_DATE_EPOCH` is left out on purpose: from 1.47.1 on it would cut the files' own
-    /// times too.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 3] {
         [
@@ -126,19 +137,6 @@ impl Ext4 {
     }
 }
 
-/// Whether these lines of `mke2fs` say that the tree does not fit.
-#[must_use]
-pub fn says_too_small(output: &[String]) -> bool {
-    const SIGNS: [&str; 3] = [
-        "Could not allocate block",
-        "Could not allocate inode",
-        "No space left in ext2 filesystem",
-    ];
-    output
-        .iter()
-        .any(|line| SIGNS.iter().any(|sign| line.contains(sign)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,11 +146,11 @@ mod tests {
         let ids = DiskIds::new(&[7; 32], &[7; 32]);
         let ext4 = Ext4::new(&ids, "root", 1 << 20, 10 << 30, 0).unwrap();
         let words: Vec<String> = ext4
-            .arguments(Path::new("/tree"), Path::new("/disk.raw"))
+            .arguments(Path::new("/disk.raw"))
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect();
-        insta::assert_snapshot!(words.join(" "), @"-t ext2 -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum -b 4096 -I 256 -i 16384 -G 16 -m 1 -e remount-ro -J size=64 -L root -U 3d6111ac-8603-4b4b-a68a-21eb79dc34eb -E hash_seed=7fc93baa-f19b-4055-8bdc-2621fa7ff3b5,offset=1048576,root_owner=0:0,assume_storage_prezeroed=1,nodiscard -q -d /tree /disk.raw 2621440");
+        insta::assert_snapshot!(words.join(" "), @"-t ext2 -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum -b 4096 -I 256 -i 16384 -G 16 -m 1 -e remount-ro -J size=64 -L root -U 3d6111ac-8603-4b4b-a68a-21eb79dc34eb -E hash_seed=7fc93baa-f19b-4055-8bdc-2621fa7ff3b5,offset=1048576,root_owner=0:0,assume_storage_prezeroed=1,nodiscard -q /disk.raw 2621440");
         let environment = ext4
             .environment()
             .map(|(name, value)| format!("{name}={value}"));

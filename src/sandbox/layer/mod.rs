@@ -36,7 +36,7 @@ const PACKED_ATTRIBUTES: [&str; 3] = ["security.capability", "system.posix_acl_"
 const PAX_ATTRIBUTE: &str = "SCHILY.xattr.";
 
 /// Whether an extended attribute is kept.
-fn is_kept(attribute: &str) -> bool {
+pub(super) fn is_kept(attribute: &str) -> bool {
     let mut kept = PACKED_ATTRIBUTES.iter();
     kept.any(|prefix| attribute.starts_with(prefix)) && !attribute.starts_with(OVERLAY_ATTRIBUTES)
 }

@@ -258,7 +258,9 @@ fn layers_of_an_image_count_together() {
         let mut header = tar::Header::new_gnu();
         header.set_size(700 << 10);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         let content = Read::take(std::io::repeat(0), 700 << 10);
         archive.append_data(&mut header, name, content).unwrap();
         Layer::new("+gzip", &archive.into_inner().unwrap())
