@@ -18,6 +18,7 @@ mod boot_first_byte;
 mod build_changed;
 mod build_cold;
 mod build_unchanged;
+mod disk_files;
 mod disk_step;
 mod many_derivations;
 mod share_cache;
@@ -44,7 +45,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 16] = [
+const MEASUREMENTS: [Measurement; 17] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -68,6 +69,10 @@ const MEASUREMENTS: [Measurement; 16] = [
     Measurement {
         name: "up-warm",
         run: up_warm::run,
+    },
+    Measurement {
+        name: "disk-files",
+        run: disk_files::run,
     },
     Measurement {
         name: "disk-step",

@@ -92,7 +92,7 @@ fn filling() -> Filling<'static> {
 }
 
 /// Makes the file system at `offset` in a file, with the tree in it.
-fn make(tree: &Path, file: &Path, offset: u64, size: u64) {
+pub(super) fn make(tree: &Path, file: &Path, offset: u64, size: u64) {
     try_make(tree, file, offset, size).unwrap();
 }
 
@@ -416,7 +416,7 @@ fn a_directory_with_very_many_names_has_an_index() {
     check(&file);
     // Two levels: the blocks of names are more than a block can tell.
     let index = debugfs(&file, "htree /files");
-    assert!(index.contains("Indirect Levels: 1"), "{}", &index[..500]);
+    assert!(index.contains("Indirect levels: 1"), "{}", &index[..500]);
     let found = debugfs(&file, "stat /files/1");
     assert!(found.contains("Type: regular"), "{found}");
     assert!(debugfs(&file, "stat /files").contains("Flags: 0x81000"));

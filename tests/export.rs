@@ -8,9 +8,11 @@ use std::sync::Arc;
 use vmfab::digest::ObjectId;
 use vmfab::event::{Event, Recorder};
 use vmfab::host::{Home, Interrupt};
+use vmfab::image::ImageConfig;
 use vmfab::ops::Context;
-use vmfab::ops::export::{ExportError, ExportOptions, export};
+use vmfab::ops::export::{ExportError, ExportOptions, advise, export, format};
 use vmfab::ops::format::DiskFormat;
+use vmfab::ops::hypervisor::Hypervisor;
 
 use super::disk::{succeed, tool};
 
@@ -53,6 +55,8 @@ impl Setup {
             disk: self.disk,
             target: self.scratch.path().join("out").join(name),
             format,
+            hypervisor: None,
+            compress: false,
             force: false,
         }
     }
@@ -99,7 +103,7 @@ fn every_format_opens_again_with_the_same_content() {
         match format {
             DiskFormat::Qcow2 => assert_eq!(details["compat"], "1.1"),
             DiskFormat::Vmdk => assert_eq!(details["create-type"], "monolithicSparse"),
-            DiskFormat::Raw | DiskFormat::Vhdx => {}
+            DiskFormat::Raw | DiskFormat::Vhdx | DiskFormat::Vdi => {}
         }
         let events = setup.events.take();
         assert!(
@@ -109,7 +113,13 @@ fn every_format_opens_again_with_the_same_content() {
     }
     assert_eq!(
         setup.listing(),
-        ["disk.qcow2", "disk.raw", "disk.vhdx", "disk.vmdk"]
+        [
+            "disk.qcow2",
+            "disk.raw",
+            "disk.vdi",
+            "disk.vhdx",
+            "disk.vmdk"
+        ]
     );
     let vmdk = fs::File::open(setup.scratch.path().join("out/disk.vmdk")).unwrap();
     let mut descriptor = [0; 1024];
@@ -153,4 +163,131 @@ fn an_interrupted_export_leaves_nothing() {
         assert!(matches!(error, ExportError::Interrupted), "{error}");
     }
     assert_eq!(setup.listing(), [""; 0]);
+}
+
+#[test]
+fn what_hypervisors_import() {
+    let setup = setup();
+    let kind = |name: &str, hypervisor: Option<Hypervisor>, compress| {
+        let format = DiskFormat::of_path(Path::new(name)).unwrap();
+        let options = ExportOptions {
+            hypervisor,
+            compress,
+            ..setup.options(name, format)
+        };
+        let exported = export(&setup.context, &options).unwrap();
+        let compared = qemu_img(
+            &["compare", "-f", "raw", "-F", format.as_str()],
+            &[&setup.stored(), &exported.path],
+        );
+        assert_eq!(compared.trim(), "Images are identical.", "{name}");
+        let info = qemu_img(&["info", "--output=json"], &[&exported.path]);
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        info["format-specific"]["data"].clone()
+    };
+    let vmware = kind("vmware.vmdk", Some(Hypervisor::Vmware), false);
+    assert_eq!(vmware["create-type"], "streamOptimized");
+    kind("hyperv.vhdx", Some(Hypervisor::Hyperv), false);
+    kind("virtualbox.vdi", Some(Hypervisor::Virtualbox), false);
+    kind("plain.qcow2", None, false);
+    kind("small.qcow2", Some(Hypervisor::Proxmox), true);
+    let size = |name: &str| {
+        let file = setup.scratch.path().join("out").join(name);
+        fs::metadata(file).unwrap().len()
+    };
+    assert!(size("small.qcow2") < size("plain.qcow2"));
+    let told = |name: &str, said, hypervisor, compress| {
+        let format = format(Path::new(name), said, hypervisor, compress);
+        format.map_err(|error| error.to_string())
+    };
+    let vmware = Some(Hypervisor::Vmware);
+    assert_eq!(told("web", None, vmware, true), Ok(DiskFormat::Vmdk));
+    insta::assert_snapshot!(told("web.qcow2", None, vmware, false).unwrap_err(), @"vmware takes vmdk files, and this is to be a qcow2 file");
+    insta::assert_snapshot!(told("web.raw", None, None, true).unwrap_err(), @"raw files are not compressed");
+    insta::assert_snapshot!(told("web", None, None, false).unwrap_err(), @"the name web does not say which format the disk is to have");
+}
+
+/// An image with a Debian of which only what is looked at is there.
+fn debian(setup: &Setup, kernel: &str, drivers: &[&str], more: &[(&str, &str)]) -> ImageConfig {
+    let root = setup.scratch.path().join(format!("root-{kernel}"));
+    let modules = format!("lib/modules/{kernel}");
+    let list = drivers
+        .iter()
+        .map(|driver| format!("kernel/{driver}.ko.xz: a.ko b.ko\n"));
+    let list: String = list.collect();
+    let dep = format!("{modules}/modules.dep");
+    let builtin = format!("{modules}/modules.builtin");
+    let files = [
+        ("etc/os-release", "ID=debian\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n",
+        ),
+        ("etc/shadow", "root:*:1:0:9:7:::\nme:!:1:0:9:7:::\n"),
+        (&dep, list.as_str()),
+        (&builtin, "kernel/drivers/virtio-net.ko\n"),
+    ];
+    for (path, content) in files.iter().chain(more) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let store = setup.context.store().unwrap();
+    let file = store.temporary().unwrap();
+    super::disk::make(&root, file.path(), 0, 64 << 20);
+    let disk = store.adopt(file).unwrap();
+    let mut config = super::recipes::config("x86_64", &["layer"]);
+    config.disk = disk;
+    config
+}
+
+#[test]
+fn what_an_image_lacks_is_told() {
+    let setup = setup();
+    let told = |config: &ImageConfig, hypervisor: Option<Hypervisor>, format| {
+        let options = ExportOptions {
+            disk: config.disk.id,
+            hypervisor,
+            ..setup.options("disk", format)
+        };
+        setup.events.take();
+        advise(&setup.context, config, &options).unwrap();
+        let events = setup.events.take().into_iter();
+        let warnings = events.filter_map(|event| match event {
+            Event::Warning { message } => Some(message),
+            _ => None,
+        });
+        warnings.collect::<Vec<_>>().join("\n")
+    };
+    let cloud = [
+        "drivers/block/virtio_blk",
+        "drivers/nvme/host/nvme",
+        "drivers/hv/hv_storvsc",
+    ];
+    let config = debian(&setup, "6.1.0-41-cloud-amd64", &cloud, &[]);
+    insta::assert_snapshot!(told(&config, Some(Hypervisor::Vmware), DiskFormat::Vmdk));
+    insta::assert_snapshot!(told(&config, None, DiskFormat::Vhdx));
+    let nobody = told(&config, None, DiskFormat::Qcow2);
+    assert!(nobody.starts_with("nobody can log in"), "{nobody}");
+    assert!(!nobody.contains('\n'), "{nobody}");
+
+    let all = [
+        "ahci",
+        "mptspi",
+        "vmw_pvscsi",
+        "nvme",
+        "e1000",
+        "vmxnet3",
+        "hv_storvsc",
+        "hv_netvsc",
+        "ata_piix",
+        "virtio_scsi",
+    ];
+    let keys = [("home/me/.ssh/authorized_keys", "ssh-ed25519 AAAA me\n")];
+    let mut config = debian(&setup, "6.1.0-41-amd64", &all, &keys);
+    config.template.boot.uefi = true;
+    for (_, hypervisor) in Hypervisor::NAMES {
+        let told = told(&config, Some(hypervisor), hypervisor.format());
+        assert_eq!(told, "", "{hypervisor}");
+    }
 }

@@ -49,7 +49,7 @@ fn object(name: &str) -> ObjectRef {
     }
 }
 
-fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
+pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
     ImageConfig {
         version: CONFIG_VERSION,
         template: ImageTemplate {

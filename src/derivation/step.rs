@@ -100,7 +100,6 @@ impl Step {
             // 2: versions of an image share the id of their file system. 3: directories are side by side.
             // 4: how much mke2fs wrote is forgotten. 5: vmfab puts the files in, and large directories have an index.
             Self::Disk(_) => 5,
-            Self::Disk(_) => 4,
             Self::Transform(transform) => match transform {
                 // 2: what has no marks of a disk is not taken for a raw one.
                 Transform::Convert { .. } => 2,

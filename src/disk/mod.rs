@@ -22,6 +22,7 @@ mod gpt;
 mod ids;
 mod places;
 mod qcow2;
+mod reading;
 mod volume;
 
 use std::io;
@@ -34,6 +35,7 @@ pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
 pub use places::ext4_places;
 pub use qcow2::Qcow2;
+pub use reading::open_ext4;
 pub use volume::write_volume;
 
 const MEBIBYTE: u64 = 1 << 20;

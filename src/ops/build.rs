@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
+use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
 use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
 use crate::builder;
@@ -37,8 +38,14 @@ pub struct BuildOptions {
     pub output: Option<PathBuf>,
     /// The format of that file.
     pub format: Option<DiskFormat>,
+    /// The program that the file is for.
+    pub hypervisor: Option<Hypervisor>,
+    /// Whether the file is compressed.
+    pub compress: bool,
     /// Whether an existing file may be replaced.
     pub force: bool,
+    /// Give the image no tag: it is for a machine alone.
+    pub untagged: bool,
     /// Build every step twice and compare.
     pub check: bool,
     /// How many steps may run at once; one for each processor when absent.
@@ -149,13 +156,17 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     });
     offer();
     if let Some((target, format)) = &output {
+        let config = images::config(&store, &image)?;
         let options = ExportOptions {
-            disk: images::config(&store, &image)?.disk.id,
+            disk: config.disk.id,
             target: target.clone(),
             format: *format,
+            hypervisor: options.hypervisor,
+            compress: options.compress,
             force: options.force,
         };
         export::export(context, &options)?;
+        export::advise(context, &config, &options)?;
     }
     Ok(Built {
         image,
@@ -229,16 +240,7 @@ fn output(options: &BuildOptions) -> Result<Option<(PathBuf, DiskFormat)>, Error
     let Some(path) = &options.output else {
         return Ok(None);
     };
-    let format = options
-        .format
-        .or_else(|| DiskFormat::of_path(path))
-        .ok_or_else(|| Error::Usage {
-            message: format!(
-                "the name {} does not say which format the disk is to have",
-                path.display()
-            ),
-            help: Some("add --format qcow2, raw, vmdk or vhdx".to_owned()),
-        })?;
+    let format = export::format(path, options.format, options.hypervisor, options.compress)?;
     export::check(path, format, options.force)?;
     Ok(Some((path.clone(), format)))
 }
@@ -331,7 +333,9 @@ fn tag(
     plan: &plan::Plan,
     image: &ObjectId,
 ) -> Result<(Vec<TagName>, bool), Error> {
-    let tags = if options.tags.is_empty() {
+    let tags = if options.untagged {
+        Vec::new()
+    } else if options.tags.is_empty() {
         vec![plan.image_name.parse()?]
     } else {
         options.tags.clone()

@@ -11,13 +11,16 @@ use std::time::Instant;
 
 use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::format::DiskFormat;
+use super::hypervisor::{self, Hypervisor};
 use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::host::process::{self, End};
 use crate::host::{Interrupt, MissingProgram, Program, bare_command, require, umask};
+use crate::image::ImageConfig;
 use crate::store::StoreError;
 
 /// Bytes copied between two looks at the interrupt.
@@ -32,12 +35,16 @@ pub struct ExportOptions {
     pub target: PathBuf,
     /// Its format.
     pub format: DiskFormat,
+    /// The program that is to import it, when one is named.
+    pub hypervisor: Option<Hypervisor>,
+    /// Whether its content is compressed.
+    pub compress: bool,
     /// Whether an existing file is replaced.
     pub force: bool,
 }
 
 /// A disk was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
     /// The file.
     pub path: PathBuf,
@@ -133,6 +140,84 @@ impl From<ExportError> for Error {
     }
 }
 
+/// The format of a file: what is said, what the program takes that it is for, or what its name ends in.
+///
+/// # Errors
+/// Nothing tells, or two of them differ, or what is written so cannot be compressed.
+pub fn format(
+    target: &Path,
+    said: Option<DiskFormat>,
+    hypervisor: Option<Hypervisor>,
+    compress: bool,
+) -> Result<DiskFormat, Error> {
+    let usage = |message: String, help: &str| Error::Usage {
+        message,
+        help: Some(help.to_owned()),
+    };
+    let named = said.or_else(|| DiskFormat::of_path(target));
+    let format = match (named, hypervisor.map(Hypervisor::format)) {
+        (Some(named), Some(taken)) if named != taken => {
+            let whom = hypervisor.map(|one| one.to_string()).unwrap_or_default();
+            let message = format!("{whom} takes {taken} files, and this is to be a {named} file");
+            return Err(usage(
+                message,
+                "leave --for out, or give the file another ending",
+            ));
+        }
+        (Some(format), _) | (None, Some(format)) => format,
+        (None, None) => {
+            let message = format!(
+                "the name {} does not say which format the disk is to have",
+                target.display()
+            );
+            return Err(usage(message, "add --format qcow2, raw, vmdk, vhdx or vdi"));
+        }
+    };
+    // A VMDK for import is compressed in any case.
+    let can = format == DiskFormat::Qcow2 || hypervisor == Some(Hypervisor::Vmware);
+    if compress && !can {
+        let message = format!("{format} files are not compressed");
+        return Err(usage(
+            message,
+            "write qcow2, or compress the file afterwards",
+        ));
+    }
+    Ok(format)
+}
+
+/// Tells what keeps an image from being used where its disk is to go.
+///
+/// # Errors
+/// The store fails.
+pub fn advise(
+    context: &Context,
+    config: &ImageConfig,
+    options: &ExportOptions,
+) -> Result<(), Error> {
+    /// The first part of a kernel has its version in it.
+    const HEAD: usize = 64 << 10;
+    let store = context.store()?;
+    let disk = store.materialise(&options.disk)?;
+    let kernel = match config.kernel {
+        Some(kernel) => {
+            let reader = store.open_object(&kernel.id)?;
+            let mut head = vec![0; HEAD.min(reader.size() as usize)];
+            reader
+                .read_exact_at(&mut head, 0)
+                .map_err(Error::io("read a kernel of", &context.home.store()))?;
+            Some(head)
+        }
+        None => None,
+    };
+    let hypervisor = options
+        .hypervisor
+        .or_else(|| Hypervisor::of_format(options.format));
+    for message in hypervisor::lacks(&disk, config, kernel.as_deref(), hypervisor) {
+        context.emit(Event::Warning { message });
+    }
+    Ok(())
+}
+
 /// Whether a disk could be written, without writing it: to be asked before long work whose result
 /// goes there.
 ///
@@ -159,11 +244,16 @@ pub fn check(target: &Path, format: DiskFormat, force: bool) -> Result<(), Expor
 ///
 /// qcow2 as every QEMU since 1.1 reads it. Of the VMDK kinds `monolithicSparse` is one file that
 /// grows and that VMware Workstation, VirtualBox and QEMU open for writing.
-const fn target_options(format: DiskFormat) -> Option<&'static str> {
-    match format {
+/// For import into ESXi and vSphere it is `streamOptimized`, as in an OVA.
+const fn target_options(options: &ExportOptions) -> Option<&'static str> {
+    match options.format {
         DiskFormat::Raw => None,
         DiskFormat::Qcow2 => Some("compat=1.1"),
+        DiskFormat::Vmdk if matches!(options.hypervisor, Some(Hypervisor::Vmware)) => {
+            Some("subformat=streamOptimized,adapter_type=lsilogic")
+        }
         DiskFormat::Vmdk => Some("subformat=monolithicSparse,adapter_type=lsilogic"),
+        DiskFormat::Vdi => Some("static=off"),
         DiskFormat::Vhdx => Some("subformat=dynamic"),
     }
 }
@@ -187,9 +277,9 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
         .tempdir_in(directory)
         .map_err(failed("create a directory in", directory))?;
     let partial = scratch.path().join(name);
-    match target_options(options.format) {
+    match target_options(options) {
         None => copy(&source, &partial, &context.interrupt),
-        Some(settings) => convert(&source, &partial, options.format, settings, context),
+        Some(settings) => convert(&source, &partial, options, settings, context),
     }
     .map_err(|error| full(error, target))?;
     if context.interrupt.requested() {
@@ -309,21 +399,15 @@ fn copy_piece(from: &File, to: &File, at: u64, count: u64) -> io::Result<u64> {
 fn convert(
     source: &Path,
     target: &Path,
-    format: DiskFormat,
+    options: &ExportOptions,
     settings: &str,
     context: &Context,
 ) -> Result<(), ExportError> {
     let mut command = bare_command(require(Program::QemuImg)?);
     command
-        .args([
-            "convert",
-            "-f",
-            "raw",
-            "-O",
-            format.as_str(),
-            "-o",
-            settings,
-        ])
+        .arg("convert")
+        .args(options.compress.then_some("-c"))
+        .args(["-f", "raw", "-O", options.format.as_str(), "-o", settings])
         .arg(source)
         // qemu-img takes what begins with "nbd:" or "json:" for no path.
         .arg(std::path::absolute(target).map_err(failed("find", target))?);

@@ -18,11 +18,13 @@ pub enum DiskFormat {
     Vmdk,
     /// Hyper-V.
     Vhdx,
+    /// VirtualBox.
+    Vdi,
 }
 
 impl DiskFormat {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Qcow2, Self::Raw, Self::Vmdk, Self::Vhdx];
+    pub const ALL: [Self; 5] = [Self::Qcow2, Self::Raw, Self::Vmdk, Self::Vhdx, Self::Vdi];
 
     /// Its name, as QEMU has it and as file extension.
     #[must_use]
@@ -32,6 +34,7 @@ impl DiskFormat {
             Self::Raw => "raw",
             Self::Vmdk => "vmdk",
             Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 
@@ -54,7 +57,7 @@ impl fmt::Display for DiskFormat {
 
 /// The text names no disk format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no disk format: use qcow2, raw, vmdk or vhdx")]
+#[error("\"{0}\" is no disk format: use qcow2, raw, vmdk, vhdx or vdi")]
 pub struct ParseFormatError(String);
 
 impl FromStr for DiskFormat {

@@ -9,6 +9,7 @@ mod error;
 pub mod export;
 pub mod fmt;
 pub mod format;
+pub mod hypervisor;
 mod image_record;
 pub mod images;
 pub mod lock;

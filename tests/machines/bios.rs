@@ -54,3 +54,33 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
         .says("boot loader for a BIOS")
         .says("boot it with --firmware direct, or build it with one");
 }
+
+#[test]
+fn the_file_of_a_disk_is_booted() {
+    let bench = Bench::new();
+    let file = bench.directory.path().join("My Disk.img");
+    fs::write(&file, tiny_disk()).unwrap();
+    let context = bench.context();
+    let path = file.to_str().unwrap();
+    let image = machine::image(&context, path, ImageOptions::default()).unwrap();
+    assert_eq!(
+        (image.tags.len(), &*image.config.template.name),
+        (0, "mydisk")
+    );
+    let options = BootOptions {
+        firmware: Some(Firmware::Bios),
+        ..Bench::options()
+    };
+    let booted = machine::boot(&context, &image, &options).unwrap();
+    bench.wait_for_log(booted.name.as_str(), "tiny: up");
+    bench
+        .run(["rm", "--force", booted.name.as_str()])
+        .ends_with(0);
+
+    fs::write(&file, b"\x1f\x8b\x08, and what is compressed").unwrap();
+    bench
+        .run(["boot", path])
+        .ends_with(4)
+        .says("it is gz data, not a disk")
+        .says("decompress it first");
+}

@@ -21,7 +21,7 @@ use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
 use vmfab::machine::Until;
-use vmfab::ops::machine::{self, BootOptions, StartOptions};
+use vmfab::ops::machine::{self, BootOptions, ImageOptions, StartOptions};
 use vmfab::ops::{Context, images};
 use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;

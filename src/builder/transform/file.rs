@@ -1,33 +1,11 @@
 //! A file of an ext4 file system on a disk, read in place and without mounting anything.
 
-use std::error::Error;
-use std::io;
+use ext4_view::Ext4Error;
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read};
-
-use super::blob::Blob;
 use super::{Work, bytes, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::disk::{ReadAt, ext4_places};
-
-/// A file system from some offset of a disk on.
-struct Place {
-    disk: Blob,
-    offset: u64,
-}
-
-impl Ext4Read for Place {
-    fn read(
-        &mut self,
-        start: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
-        let at = self.offset.checked_add(start);
-        let at = at.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(self.disk.read_exact_at(buffer, at)?)
-    }
-}
+use crate::disk::{ext4_places, open_ext4};
 
 impl Work<'_> {
     /// The file at `path`, of the first file system that has it; links are followed inside of it.
@@ -36,9 +14,7 @@ impl Work<'_> {
         let places = places.map_err(|error| self.read_error(error, BuildError::other))?;
         let mut why = "it has no ext4 file system".to_owned();
         for offset in places {
-            let disk = self.open()?;
-            let place = Place { disk, offset };
-            match Ext4::load(Box::new(place)).and_then(|fs| fs.open(path)) {
+            match open_ext4(self.open()?, offset).and_then(|fs| fs.open(path)) {
                 Ok(mut file) => {
                     let object = self.put(&mut file, |error| {
                         not_read(path, &format!("it cannot be read: {error}"))

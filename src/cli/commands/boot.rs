@@ -33,12 +33,13 @@ Examples:
   vmfab boot @docker --ssh --rm
   vmfab boot docker --set base=debian-12 --ssh
   vmfab boot ghcr.io/me/docker:1.0 --ssh
+  vmfab boot ./disk.qcow2 --console
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
-    /// A tag, the first digits of an image's id, a recipe, which is built first, or an image in a registry, which is
-    /// pulled: HOST/NAME[:TAG]
-    #[arg(value_name = "IMAGE|RECIPE|@TAG|REF")]
+    /// A tag, the first digits of an image's id, a recipe, which is built first, the file of a disk, or an image in a
+    /// registry, which is pulled: HOST/NAME[:TAG]
+    #[arg(value_name = "IMAGE|RECIPE|@TAG|DISK|REF")]
     image: String,
 
     /// Set a parameter of the recipe (repeatable)

@@ -13,6 +13,7 @@ use super::cache::{CacheArgs, PushArgs};
 use super::plan;
 use crate::ops::build::{BuildOptions, Built, StepCounts};
 use crate::ops::format::{DiskFormat, ParseFormatError};
+use crate::ops::hypervisor::{Hypervisor, ParseHypervisorError};
 use crate::store::{StoreError, TagName};
 
 /// Build an image from a recipe
@@ -27,7 +28,7 @@ use crate::store::{StoreError, TagName};
 Examples:
   vmfab build docker
   vmfab build docker --set base=debian-12 --tag @docker-debian
-  vmfab build docker.kdl --output docker.qcow2
+  vmfab build docker.kdl --output docker.qcow2 --compress
   vmfab build docker.kdl --output disk.img --format raw --force
   vmfab build docker.kdl --cache ghcr.io/me/cache --cache-push ghcr.io/me/cache
   id=$(vmfab build --quiet docker.kdl)")]
@@ -46,16 +47,8 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Format of that file [default: what its name ends in]
-    ///
-    /// qcow2 for QEMU, Proxmox, OpenStack; vmdk for VMware and VirtualBox; vhdx for Hyper-V; raw
-    /// for everything.
-    #[arg(short, long, value_name = "FORMAT", requires = "output", value_parser = parse_format)]
-    format: Option<DiskFormat>,
-
-    /// Replace FILE when it exists
-    #[arg(long, requires = "output")]
-    force: bool,
+    #[command(flatten)]
+    shape: OutputArgs,
 
     /// Build every step twice and compare: exit code 6 when they differ
     #[arg(long)]
@@ -82,6 +75,32 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     push: PushArgs,
+}
+
+/// What a disk file is to be like.
+#[derive(Debug, Clone, Args)]
+pub(super) struct OutputArgs {
+    /// Format of that file [default: what its name ends in]
+    ///
+    /// qcow2 for QEMU, Proxmox, OpenStack; vmdk for VMware and VirtualBox; vhdx for Hyper-V; vdi for
+    /// VirtualBox; raw for everything.
+    #[arg(short, long, value_name = "FORMAT", requires = "output", value_parser = parse_format)]
+    pub(super) format: Option<DiskFormat>,
+
+    /// Write what a hypervisor imports, and say what the image lacks for it: vmware, hyperv, virtualbox or proxmox
+    ///
+    /// vmware is a streamOptimized vmdk, as ESXi and vSphere import it; hyperv a vhdx for machines of
+    /// generation 2; virtualbox a vdi; proxmox a qcow2.
+    #[arg(long = "for", value_name = "WHICH", requires = "output", value_parser = parse_hypervisor)]
+    pub(super) hypervisor: Option<Hypervisor>,
+
+    /// Compress the content of a qcow2
+    #[arg(long, requires = "output")]
+    pub(super) compress: bool,
+
+    /// Replace FILE when it exists
+    #[arg(long, requires = "output")]
+    pub(super) force: bool,
 }
 
 /// Which image of which recipe, with which parameters.
@@ -149,8 +168,10 @@ impl Build {
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,
-            format: self.format,
-            force: self.force,
+            format: self.shape.format,
+            hypervisor: self.shape.hypervisor,
+            compress: self.shape.compress,
+            force: self.shape.force,
             check: self.check,
             jobs: self.jobs.map(usize::from),
             keep_going: self.keep_going,
@@ -218,6 +239,10 @@ pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
 
 /// A tag, with or without `@`.
 pub(super) fn parse_tag(text: &str) -> Result<TagName, StoreError> {
+    text.parse()
+}
+
+fn parse_hypervisor(text: &str) -> Result<Hypervisor, ParseHypervisorError> {
     text.parse()
 }
 

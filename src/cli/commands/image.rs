@@ -1,5 +1,6 @@
-//! `vmfab image inspect|history|tag|rm`
+//! `vmfab image inspect|history|export|tag|rm`
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -10,13 +11,15 @@ use super::super::error::CliError;
 use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::build::parse_tag;
+use super::build::{OutputArgs, parse_tag};
 use crate::digest::ObjectId;
 use crate::image::Firmware;
+use crate::ops;
+use crate::ops::export::{self, ExportOptions};
 use crate::ops::images::{self, FoundImage, ImageSource, LayerEntry};
 use crate::store::TagName;
 
-/// Inspect, tag and remove images
+/// Inspect, export, tag and remove images
 #[derive(Debug, Args)]
 #[command(
     subcommand_value_name = "COMMAND",
@@ -25,6 +28,7 @@ IMAGE is a tag (@docker, or docker) or the first digits of an image's id.
 
 Examples:
   vmfab image inspect @docker
+  vmfab image export @docker -o docker.qcow2
   vmfab image tag @docker @docker-stable
   vmfab image rm @docker"
 )]
@@ -37,6 +41,7 @@ pub(crate) struct Image {
 enum ImageCommand {
     Inspect(Inspect),
     History(History),
+    Export(Export),
     Tag(Tag),
     Rm(Rm),
 }
@@ -46,6 +51,7 @@ impl Image {
         match self.command {
             ImageCommand::Inspect(command) => command.run(session),
             ImageCommand::History(command) => command.run(session),
+            ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
             ImageCommand::Rm(command) => command.run(session),
         }
@@ -195,6 +201,64 @@ fn layer_table(layers: &[LayerEntry]) -> Table {
         table.row([layer.layer.short(), size(layer.size), state]);
     }
     table
+}
+
+/// Write the disk of an image to a file
+///
+/// What keeps it from being used where it is to go is told: drivers that its kernel does not have, a boot
+/// loader, or that nobody can log in.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab image export @docker -o docker.qcow2 --compress
+  vmfab image export @docker -o docker.vmdk --for vmware
+  vmfab image export @docker -o docker.vhdx --for hyperv --force")]
+struct Export {
+    /// A tag, or the first digits of an id
+    image: String,
+
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", required = true)]
+    output: PathBuf,
+
+    #[command(flatten)]
+    shape: OutputArgs,
+}
+
+impl Export {
+    fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.context()?;
+        let found = images::find(context, &self.image)?;
+        let OutputArgs {
+            format,
+            hypervisor,
+            compress,
+            force,
+        } = self.shape;
+        let options = ExportOptions {
+            disk: found.config.disk.id,
+            format: export::format(&self.output, format, hypervisor, compress)?,
+            target: self.output,
+            hypervisor,
+            compress,
+            force,
+        };
+        let exported = export::export(context, &options).map_err(ops::Error::from)?;
+        export::advise(context, &found.config, &options)?;
+        session.print_last(
+            &exported,
+            |exported| exported.path.display().to_string(),
+            |exported| {
+                format!(
+                    "{}: {}, a disk of {}\n",
+                    exported.path.display(),
+                    size(exported.allocated),
+                    size(exported.disk_size)
+                )
+            },
+        )?;
+        Ok(Status::Done)
+    }
 }
 
 /// Give an image more names

@@ -47,6 +47,11 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         require_programs()?;
         return share::named(context, &location);
     }
+    let path = Path::new(name);
+    if recipes::is_path(name) && settings.is_empty() && is_disk(path) {
+        require_programs()?;
+        return share::disk_file(context, path);
+    }
     if !recipes::is_path(name) && settings.is_empty() {
         match images::find(context, name) {
             Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
@@ -80,6 +85,12 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         }
         result => Ok(result?.image),
     }
+}
+
+/// Whether a file is a disk, and not a recipe.
+fn is_disk(path: &Path) -> bool {
+    let is_recipe = path.extension().is_some_and(|ending| ending == "kdl");
+    !is_recipe && path.is_file()
 }
 
 /// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it says so, or begins with

@@ -1,7 +1,10 @@
 //! Pulling what others publish as images of virtual machines: as a recipe that starts from it and does nothing more.
 
-use super::super::build::{self, BuildOptions};
-use super::super::{Context, Error, images};
+use std::path::Path;
+
+use super::super::build::{self, BuildOptions, Built};
+use super::super::images::{self, FoundImage};
+use super::super::{Context, Error};
 use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
 use crate::registry::{Location, Version};
@@ -34,23 +37,14 @@ pub(super) fn pull(
             help: Some("rename it, or move it elsewhere".to_owned()),
         });
     }
-    let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
-    let path = directory.path().join(format!("{own}.kdl"));
-    let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(&from));
-    std::fs::write(&path, text).map_err(Error::io("write", &path))?;
     let named = match tags {
         [] => vec![own.parse()?],
         tags => tags.to_vec(),
     };
-    let options = BuildOptions {
-        recipe: path.display().to_string(),
-        tags: named.clone(),
-        ..BuildOptions::default()
-    };
     let store = context.store()?;
     let before = named.iter().map(|tag| store.tag(tag));
     let before = before.collect::<Result<Vec<_>, _>>()?;
-    let built = build::build(context, &options)?;
+    let built = build_from(context, own, &from, named.clone())?;
     let found = images::find(context, &built.image.to_string())?;
     for (tag, before) in named.iter().zip(before) {
         note_moved(context, tag, before, &found.image);
@@ -70,6 +64,47 @@ pub(super) fn pull(
             _ => size,
         },
     })
+}
+
+/// Makes an image of the file of a disk, without a tag: for a machine.
+///
+/// # Errors
+/// It is no disk, or cannot be read.
+pub fn disk_file(context: &Context, path: &Path) -> Result<FoundImage, Error> {
+    let whole = std::path::absolute(path).map_err(Error::io("find", path))?;
+    let from = whole
+        .to_str()
+        .filter(|text| !text.chars().any(char::is_control));
+    let from = from.ok_or_else(|| Error::Usage {
+        message: format!(
+            "the path {} cannot be written into a recipe",
+            path.display()
+        ),
+        help: Some("rename it, or move it elsewhere".to_owned()),
+    })?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let built = build_from(context, &name(&stem), from, Vec::new())?;
+    images::find(context, &built.image.to_string())
+}
+
+/// Builds an image that starts from something and does nothing more.
+fn build_from(
+    context: &Context,
+    own: &str,
+    from: &str,
+    tags: Vec<TagName>,
+) -> Result<Built, Error> {
+    let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+    let path = directory.path().join(format!("{own}.kdl"));
+    let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(from));
+    std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    let options = BuildOptions {
+        recipe: path.display().to_string(),
+        untagged: tags.is_empty(),
+        tags,
+        ..BuildOptions::default()
+    };
+    build::build(context, &options)
 }
 
 /// A text as a string of a recipe that stands for it, whatever is in it.

@@ -8,6 +8,7 @@ mod pulled;
 mod push;
 
 pub use containerdisk::push_containerdisk;
+pub use foreign::disk_file;
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
