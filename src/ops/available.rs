@@ -94,6 +94,7 @@ pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Error>
             .images
             .iter()
             .map(|image| image.name.value.clone())
+            .chain(loaded.incomplete.into_iter().map(|(name, _)| name))
             .collect(),
         parameters: parameters
             .map(|parameter| ParameterDetails {

@@ -204,7 +204,7 @@ pub(super) fn plan(
         generic(&mut loaded, image);
     }
     let image = image.filter(|_| !options.generic);
-    if loaded.images.is_empty() {
+    if loaded.images.is_empty() && loaded.incomplete.is_empty() {
         return Err(Error::Usage {
             message: format!("{recipe} describes machines, and no image"),
             help: Some("vmfab up makes and starts its machines".to_owned()),
@@ -260,6 +260,7 @@ fn generic(loaded: &mut Loaded, image: Option<&str>) {
         bottom = base.clone();
     }
     loaded.images = vec![bottom];
+    loaded.incomplete.clear();
 }
 
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a

@@ -23,7 +23,7 @@ use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
 use crate::image::{ImageConfig, ImageTemplate};
 use crate::lock::PackageSet;
-use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem};
+use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem, RecipeError};
 
 /// A value of the recipe, or of the image that it starts from, as images have it.
 fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
@@ -176,6 +176,10 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Recipe(#[from] Box<Problem>),
+    /// The image needs parameters that have no value.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Incomplete(Box<RecipeError>),
     /// What an address stands for could not be found out, and the recipe is not to blame.
     #[error("{message}")]
     #[diagnostic(help("{help}"))]
@@ -210,7 +214,14 @@ pub fn plan(
     world: &dyn World,
     architecture: &str,
 ) -> Result<Plan, PlanError> {
-    let names = || loaded.images.iter().map(|image| image.name.value.as_str());
+    let complete = loaded.images.iter().map(|image| &image.name.value);
+    let incomplete = loaded.incomplete.iter().map(|(name, _)| name);
+    let names = || {
+        complete
+            .clone()
+            .chain(incomplete.clone())
+            .map(String::as_str)
+    };
     let owned = || names().map(str::to_owned).collect::<Vec<_>>();
     let recipe = &loaded.recipe.name;
     let index = match image {
@@ -231,5 +242,11 @@ pub fn plan(
         })?,
     };
     lower::debian_architecture(architecture)?;
-    lower::lower(&loaded.images[index], world, architecture)
+    match loaded.images.get(index) {
+        Some(image) => lower::lower(image, world, architecture),
+        None => {
+            let (_, problems) = &loaded.incomplete[index - loaded.images.len()];
+            Err(PlanError::Incomplete(Box::new(problems.clone())))
+        }
+    }
 }

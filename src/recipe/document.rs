@@ -102,6 +102,8 @@ pub(super) struct Reporting<'a> {
     pub paths: &'a mut Vec<PathBuf>,
     /// Bytes that parameters may still make of strings.
     pub room: &'a Rc<Cell<u64>>,
+    /// Parameters without a value that were needed.
+    pub asked: &'a Rc<RefCell<Vec<Problem>>>,
 }
 
 /// Reads the recipe at `place`; `None` when it cannot be read, which is reported at `asked`.
@@ -147,10 +149,12 @@ pub(super) fn read(
     }
 
     let values = Rc::new(declared.values);
+    let unset = Rc::new(declared.unset);
     let (mut images, mut machines) = (Vec::new(), Vec::new());
     let mut too_many = false;
     for mut file in collector.parsed {
         file.scope.values = Some(Rc::clone(&values));
+        file.scope.unset = Rc::clone(&unset);
         for node in file.nodes {
             match node.name().value() {
                 "image" | "machine" if images.len() + machines.len() >= MOST => {
@@ -225,6 +229,8 @@ impl Collector<'_> {
             values: None,
             problems: Rc::clone(self.reporting.problems),
             room: Rc::clone(self.reporting.room),
+            unset: Rc::default(),
+            asked: Rc::clone(self.reporting.asked),
         };
         let (includes, nodes): (Vec<_>, Vec<_>) = document
             .nodes

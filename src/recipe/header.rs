@@ -25,6 +25,8 @@ pub(super) struct Settings<'a> {
 pub(super) struct Declared {
     pub parameters: Vec<Parameter>,
     pub values: Values,
+    /// Those without a value, with what to say when one is needed.
+    pub unset: BTreeMap<String, Problem>,
 }
 
 /// Reads the `recipe` node of a file, when it has one.
@@ -132,16 +134,20 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
             }
         },
         None if node.has("default") => {}
-        None => node.scope.report(
-            Problem::new(
-                &name.span,
-                format!("the parameter \"{}\" has no value", name.value),
-                "it has no default and is not set",
-            )
-            .with_help(format!(
-                "give it one with --set {}=…, or add default=\"…\"",
-                name.value
-            )),
+        // An image that does not use it needs no value.
+        None => drop(
+            declared.unset.insert(
+                name.value.clone(),
+                Problem::new(
+                    &name.span,
+                    format!("the parameter \"{}\" has no value", name.value),
+                    "it has no default and is not set",
+                )
+                .with_help(format!(
+                    "give it one with --set {}=…, or add default=\"…\"",
+                    name.value
+                )),
+            ),
         ),
     }
     declared.values.insert(name.value.clone(), value.clone());

@@ -46,17 +46,26 @@ pub fn load(
         documents: BTreeMap::new(),
         problems: Rc::default(),
         room: Rc::new(Cell::new(files.limits().recipe_size.saturating_mul(16))),
+        asked: Rc::default(),
+        incomplete: BTreeMap::new(),
         paths: Vec::new(),
         resolved: BTreeMap::new(),
     };
     let root = loader.document(&place, None, &[]);
-    let (mut images, mut machines) = (Vec::new(), Vec::new());
+    let (mut images, mut incomplete, mut machines) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(document) = &root {
         for index in 0..document.images.len() {
             let mut around = Vec::new();
             images.extend(loader.image(document, index, &mut around));
+            let missing = once(loader.asked.take());
+            if !missing.is_empty() {
+                let name = document.images[index].name.value.clone();
+                incomplete.push((name, RecipeError::new(place.shown(), missing)));
+            }
         }
         machines = loader.machines(document);
+        let missing = once(loader.asked.take());
+        loader.problems.borrow_mut().extend(missing);
         let empty = document.images.is_empty() && document.machines.is_empty();
         if empty && loader.problems.borrow().is_empty() {
             loader.report(
@@ -75,11 +84,26 @@ pub fn load(
             recipe: Arc::clone(&document.recipe),
             parameters: document.parameters.clone(),
             images,
+            incomplete,
             machines,
             files: loader.paths,
         }),
         _ => Err(RecipeError::new(place.shown(), problems)),
     }
+}
+
+/// Each of several problems once.
+fn once(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut kept: Vec<Problem> = Vec::new();
+    for problem in problems {
+        if kept
+            .iter()
+            .all(|other| other.to_string() != problem.to_string())
+        {
+            kept.push(problem);
+        }
+    }
+    kept
 }
 
 /// The recipe of this name in the catalogue: one of the user's goes before a built-in one.
@@ -141,6 +165,10 @@ struct Loader<'a> {
     documents: BTreeMap<Key, Option<Rc<Read>>>,
     problems: Rc<RefCell<Vec<Problem>>>,
     room: Rc<Cell<u64>>,
+    /// Parameters without a value that what is being read needs.
+    asked: Rc<RefCell<Vec<Problem>>>,
+    /// Images that need such parameters, by the number of the document and of the image in it.
+    incomplete: BTreeMap<(usize, usize), Vec<Problem>>,
     paths: Vec<PathBuf>,
     /// By the number of the document and of the image in it.
     resolved: BTreeMap<(usize, usize), Option<Arc<Image>>>,
@@ -209,6 +237,7 @@ impl Loader<'_> {
             problems: &self.problems,
             paths: &mut self.paths,
             room: &self.room,
+            asked: &self.asked,
         };
         let span = asked.map(|asked| &asked.span);
         let read = document::read(place, span, &settings, reporting).map(|document| {
@@ -231,6 +260,8 @@ impl Loader<'_> {
     ) -> Option<Arc<Image>> {
         let key = (document.id, index);
         if let Some(known) = self.resolved.get(&key) {
+            let missing = self.incomplete.get(&key).into_iter().flatten();
+            self.asked.borrow_mut().extend(missing.cloned());
             return known.clone();
         }
         let node = &document.images[index];
@@ -240,10 +271,18 @@ impl Loader<'_> {
             return None;
         }
         let reader = Reader::new(&node.scope, &node.node, &IMAGE);
+        let others = self.asked.take();
         let draft = image::read(&reader, self.files);
         around.push((document.place.clone(), node.name.value.clone()));
-        let image = self.finish(document, index, draft, around);
+        let mut image = self.finish(document, index, draft, around);
         around.pop();
+        let missing = self.asked.replace(others);
+        if !missing.is_empty() {
+            // Whatever is made of this image lacks them, too.
+            self.asked.borrow_mut().extend(missing.iter().cloned());
+            self.incomplete.insert(key, missing);
+            image = None;
+        }
         self.resolved.insert(key, image.clone());
         image
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::error::RecipeError;
 use super::source::{Span, Spanned};
 
 /// A recipe file with everything that it includes and inherits from.
@@ -16,6 +17,8 @@ pub struct Loaded {
     pub parameters: Vec<Parameter>,
     /// Its images, in the order of the file, those of included files too.
     pub images: Vec<Arc<Image>>,
+    /// Its images that need parameters without a value, by name, with what to say when they are wanted.
+    pub incomplete: Vec<(String, RecipeError)>,
     /// The machines of a project, in the order of the file, those of included files too.
     pub machines: Vec<Machine>,
     /// The files that were read, in the order in which they were; built-in recipes are not among

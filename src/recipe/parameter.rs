@@ -17,8 +17,8 @@ pub(super) type Values = BTreeMap<String, Option<String>>;
 pub(super) enum SubstitutionError {
     /// `${name}` of no parameter.
     Unknown(String),
-    /// The parameter has no value, which was reported where it is declared.
-    NoValue,
+    /// The parameter of this name has no value.
+    NoValue(String),
     /// `${` without `}`.
     Open,
     /// It would be longer than there is room.
@@ -45,7 +45,7 @@ pub(super) fn substitute(
             let name = &after[..end];
             match values.get(name) {
                 Some(Some(value)) => result.push_str(value),
-                Some(None) => return Err(SubstitutionError::NoValue),
+                Some(None) => return Err(SubstitutionError::NoValue(name.to_owned())),
                 None => return Err(SubstitutionError::Unknown(name.to_owned())),
             }
             replaced = true;
@@ -108,7 +108,10 @@ mod tests {
     fn mistakes() {
         let fail = |text| substitute(text, &values(), 100).unwrap_err();
         assert_eq!(fail("${b}"), SubstitutionError::Unknown("b".into()));
-        assert_eq!(fail("${none}"), SubstitutionError::NoValue);
+        assert_eq!(
+            fail("${none}"),
+            SubstitutionError::NoValue("none".to_owned())
+        );
         assert_eq!(fail("${a"), SubstitutionError::Open);
     }
 }

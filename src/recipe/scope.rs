@@ -1,6 +1,7 @@
 //! What the nodes of one file are read with.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -21,6 +22,10 @@ pub(super) struct Scope {
     pub values: Option<Rc<Values>>,
     /// Where mistakes go.
     pub problems: Rc<RefCell<Vec<Problem>>>,
+    /// Parameters that nobody gave a value, with what to say when one is needed.
+    pub unset: Rc<BTreeMap<String, Problem>>,
+    /// What was said of those that were needed.
+    pub asked: Rc<RefCell<Vec<Problem>>>,
     /// Bytes that parameters may still make of strings, in all files together: a value may have another in it several
     /// times, and that another.
     pub room: Rc<Cell<u64>>,
@@ -60,7 +65,12 @@ impl Scope {
             self.span(found.map_or(range, |at| (start + at, needle.len()).into()))
         };
         match error {
-            SubstitutionError::NoValue => {}
+            // One whose value is wrong was reported where it is declared.
+            SubstitutionError::NoValue(name) => {
+                self.asked
+                    .borrow_mut()
+                    .extend(self.unset.get(&name).cloned());
+            }
             SubstitutionError::TooLong => {
                 // Once is enough.
                 if self.room.take() > 0 {

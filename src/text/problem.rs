@@ -7,7 +7,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 use super::source::Span;
 
 /// One mistake in a text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     message: String,
     span: Option<Span>,
@@ -97,7 +97,7 @@ impl Diagnostic for Problem {
 /// A text that is wrong: every mistake that was found in it, and in what it includes.
 ///
 /// With one mistake it shows as that mistake, with more as a list of related ones.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     name: String,
     problems: Vec<Problem>,

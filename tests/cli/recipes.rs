@@ -214,3 +214,55 @@ fn no_line_is_shown_of_a_file_that_is_no_recipe() {
     let ran = bench.run(["plan", &link]).ends_with(4);
     assert!(!ran.stderr.contains("$6$"), "{}", ran.stderr);
 }
+
+/// A parameter needs a value only where an image uses it, or one that this image starts from.
+#[test]
+fn a_parameter_is_asked_of_who_uses_it() {
+    let bench = Bench::new();
+    let directory = bench.home.path();
+    let text = r#"
+recipe "r" {
+    param "domain"
+    param "unused"
+}
+image "plain" { from "debian-12" }
+image "site" { from "plain"; run "echo ${domain}" }
+image "both" { from "site"; run "echo ${domain}" }
+"#;
+    std::fs::write(directory.join("r.kdl"), text).unwrap();
+    let plan = |arguments: &[&str]| {
+        let mut command = bench.command(["plan", "r.kdl"]);
+        Ran::from(
+            command
+                .args(arguments)
+                .current_dir(directory)
+                .output()
+                .unwrap(),
+        )
+    };
+    plan(&["plain"]).ends_with(0);
+    for image in ["site", "both"] {
+        let stderr = plan(&[image]).ends_with(4).stderr;
+        assert_eq!(stderr.matches("has no value").count(), 1, "{stderr}");
+        assert!(stderr.contains("\"domain\" has no value"), "{stderr}");
+        assert!(stderr.contains("r.kdl:3:11"), "{stderr}");
+        plan(&[image, "--set", "domain=a.org"]).ends_with(0);
+    }
+}
+
+#[test]
+fn the_name_of_an_image_is_a_string() {
+    let bench = Bench::new();
+    let directory = bench.home.path();
+    for name in ["5", "#true", "#null", "1.5"] {
+        let text = format!("image {name} {{ from \"debian-12\" }}\n");
+        std::fs::write(directory.join("r.kdl"), text).unwrap();
+        let mut command = bench.command(["plan", "r.kdl"]);
+        let ran = Ran::from(command.current_dir(directory).output().unwrap());
+        let stderr = ran.ends_with(4).stderr;
+        assert!(
+            stderr.contains("the name of an image must be a string"),
+            "{stderr}"
+        );
+    }
+}

@@ -9,6 +9,10 @@ use crate::sandbox::{Command, Task};
 /// mean that the recipe says nothing.
 const SCRIPT: &str = r#"
 has() { grep -q "^$2:" "/etc/$1"; }
+if test -n "$LOGIN_SHELL" && ! test -x "$LOGIN_SHELL"; then
+    echo "user \"$NAME\" is to have the shell $LOGIN_SHELL, and the image has no such program" >&2
+    exit 1
+fi
 if ! has passwd "$NAME"; then
     shell=${LOGIN_SHELL:-/bin/sh}
     if test -z "$LOGIN_SHELL" && test -x /bin/bash; then shell=/bin/bash; fi

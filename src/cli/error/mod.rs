@@ -1,6 +1,7 @@
 //! Every error to its kind, message, help and exit code: the one place where that is decided.
 
 mod diagnostic;
+mod hint;
 mod show;
 
 use std::io;
@@ -323,6 +324,7 @@ fn step(failure: StepFailure) -> CliError {
     let log = log.display().to_string();
     match error {
         BuildError::Command { command, how, tail } => CliError {
+            help: hint::of_output(&tail).into_iter().collect(),
             details: Box::new(Details {
                 command: Some(command),
                 output: tail,
