@@ -4,8 +4,11 @@
 //!
 //! | credential | what it does |
 //! |---|---|
-//! | `tmpfiles.extra` | lines for systemd-tmpfiles, which write the machine's key for each account |
-//! | `system.hostname` | the host name of an image that sets none (systemd 254) |
+//! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
+//! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
+//!
+//! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before anything uses the
+//! network. It does so in the kernel alone: the file stays the image's, also on a disk that a build works on.
 //!
 //! `ssh.authorized_keys.root` is left out: it is the same as the line for root's `authorized_keys`.
 
@@ -28,7 +31,7 @@ pub struct Account {
 pub fn oem_strings(hostname: &str, public_key: &str, accounts: &[Account]) -> Vec<String> {
     [
         ("system.hostname", hostname.to_owned()),
-        ("tmpfiles.extra", tmpfiles(public_key, accounts)),
+        ("tmpfiles.extra", tmpfiles(hostname, public_key, accounts)),
     ]
     .map(|(name, value)| {
         let value = Base64::encode_string(value.as_bytes());
@@ -46,9 +49,10 @@ pub fn oem_strings(hostname: &str, public_key: &str, accounts: &[Account]) -> Ve
 ///
 /// The group is left to the default, root's: an account's own group need not have its name, and a
 /// line with an unknown group does nothing at all.
-fn tmpfiles(public_key: &str, accounts: &[Account]) -> String {
+fn tmpfiles(hostname: &str, public_key: &str, accounts: &[Account]) -> String {
     let key = Base64::encode_string(format!("{}\n", public_key.trim_end()).as_bytes());
-    let mut lines = String::new();
+    let hostname = Base64::encode_string(hostname.as_bytes());
+    let mut lines = format!("w~ /proc/sys/kernel/hostname - - - - {hostname}\n");
     for Account { name, home } in accounts {
         let home = escaped(home.trim_end_matches('/'));
         lines.push_str(&format!(
@@ -84,7 +88,8 @@ mod tests {
             account("root", "/root"),
             account("vm", "/home/100% \"vm\"/"),
         ];
-        insta::assert_snapshot!(tmpfiles("ssh-ed25519 AAAA", &accounts), @r#"
+        insta::assert_snapshot!(tmpfiles("web", "ssh-ed25519 AAAA", &accounts), @r#"
+        w~ /proc/sys/kernel/hostname - - - - d2Vi
         d "/root/.ssh" 0700 root - -
         f~ "/root/.ssh/authorized_keys" 0600 root - - c3NoLWVkMjU1MTkgQUFBQQo=
         f+~ "/root/.ssh/authorized_keys2" 0600 root - - c3NoLWVkMjU1MTkgQUFBQQo=
@@ -99,7 +104,7 @@ mod tests {
         insta::assert_debug_snapshot!(oem_strings("docker", "ssh-ed25519 AAAA", &[]), @r#"
         [
             "io.systemd.credential.binary:system.hostname=ZG9ja2Vy",
-            "io.systemd.credential.binary:tmpfiles.extra=",
+            "io.systemd.credential.binary:tmpfiles.extra=d34gL3Byb2Mvc3lzL2tlcm5lbC9ob3N0bmFtZSAtIC0gLSAtIFpHOWphMlZ5Cg==",
         ]
         "#);
     }

@@ -34,6 +34,14 @@ impl MachineName {
         Self(Self::base(text))
     }
 
+    /// The host name that is most like it (RFC 1123): labels without `_` that begin and end with a letter or digit.
+    pub(super) fn hostname(&self) -> String {
+        let labels = self.0.split('.').map(|label| label.replace('_', "-"));
+        let labels = labels.map(|label| label.trim_matches('-').to_owned());
+        let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
+        labels.join(".")
+    }
+
     /// Names for machines of an image, the best one first: `docker`, `docker-2`, `docker-3` …
     /// What cannot be in a name becomes `-`.
     pub(super) fn candidates(image: &str) -> impl Iterator<Item = Self> + use<> {
@@ -112,6 +120,18 @@ mod tests {
             &"x".repeat(64),
         ] {
             assert!(bad.parse::<MachineName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn host_names() {
+        for (name, hostname) in [
+            ("worker-1", "worker-1"),
+            ("My_Web.example", "My-Web.example"),
+            ("a-", "a"),
+            ("a..b_.", "a.b"),
+        ] {
+            assert_eq!(name.parse::<MachineName>().unwrap().hostname(), hostname);
         }
     }
 

@@ -43,7 +43,10 @@ pub(super) fn prepare(
     });
     let identity = Identity {
         instance: config.instance,
-        hostname: machine.name.to_string(),
+        hostname: match &template.hostname {
+            Some(name) => name.to_string(),
+            None => machine.name.hostname(),
+        },
         public_key,
         ssh_user: config.ssh_user.clone(),
         accounts: accounts.collect(),

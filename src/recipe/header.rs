@@ -60,7 +60,9 @@ pub(super) fn read(
     for child in reader.children() {
         match child.shape.name {
             "description" => recipe.description = child.argument(0).map(|text| text.value),
-            "metadata" => recipe.metadata.extend(child.map(|key| Ok(key.to_owned()))),
+            "metadata" => recipe
+                .metadata
+                .extend(child.map(|key| Ok(key.to_owned()), |value| Ok(value.to_owned()))),
             _ => declare(&child, declared, settings),
         }
     }

@@ -221,7 +221,9 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
         "file" => instruction::file(node, files).map(Instruction::File),
         "copy" => instruction::copy(node, files).map(Instruction::Copy),
         "user" => instruction::user(node).map(Instruction::User),
-        "env" => Some(Instruction::Env(node.map(value::variable))),
+        "env" => Some(Instruction::Env(
+            node.map(value::variable, value::login_value),
+        )),
         "hostname" => node
             .parsed_argument(0, value::hostname)
             .map(Instruction::Hostname),

@@ -47,7 +47,7 @@ pub(super) fn run(node: &Reader<'_>) -> Option<Run> {
     let limits = limits(node);
     let env = node
         .children()
-        .flat_map(|env| env.map(value::variable))
+        .flat_map(|env| env.map(value::variable, value::variable_value))
         .collect();
     Some(Run {
         command: command?,

@@ -35,3 +35,4 @@ pub(crate) use load::default_image;
 pub use load::load;
 pub use model::*;
 pub use source::{Files, Source, Span, Spanned};
+pub use value::unfit_for_logins;

@@ -307,13 +307,19 @@ impl<'a> Reader<'a> {
     }
 
     /// All properties, strings, of a node that takes any.
-    pub(super) fn map(&self, key: impl Fn(&str) -> Parsed<String>) -> BTreeMap<String, String> {
+    pub(super) fn map(
+        &self,
+        key: impl Fn(&str) -> Parsed<String>,
+        value: impl Fn(&str) -> Parsed<String>,
+    ) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
         for entry in self.node.entries() {
             let Some(name) = entry.name() else { continue };
             let place = Spanned::new(name.value().to_owned(), self.scope.span(name.span()));
-            if let (Some(name), Some(text)) = (self.parse(place, &key), self.text_of(entry)) {
-                map.insert(name.value, text.value.text);
+            let text = self.text_of(entry).map(|text| text.map(|text| text.text));
+            let text = text.and_then(|text| self.parse(text, &value));
+            if let (Some(name), Some(text)) = (self.parse(place, &key), text) {
+                map.insert(name.value, text.value);
             }
         }
         if self.node.entries().is_empty() {

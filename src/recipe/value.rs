@@ -309,6 +309,50 @@ pub(super) fn variable(text: &str) -> Parsed<String> {
     checked::<VariableName>(text)
 }
 
+/// The value of a variable that a script gets.
+pub(super) fn variable_value(text: &str) -> Parsed<String> {
+    if text.contains('\0') {
+        let help = "write it without U+0000: no process can have such a variable";
+        return Err(Wrong::new(text, "the value of a variable", help));
+    }
+    Ok(text.to_owned())
+}
+
+/// The value of a variable that logins get.
+pub(super) fn login_value(text: &str) -> Parsed<String> {
+    match unfit_for_logins(text) {
+        None => Ok(text.to_owned()),
+        Some(help) => Err(Wrong::new(text, "a value that logins can have", help)),
+    }
+}
+
+/// The longest value of a variable that logins get, in bytes: `pam_env` has room for lines of 8 KiB, and passes over the
+/// rest of a file with a longer one.
+const LONGEST_LOGIN_VALUE: usize = 8000;
+
+/// Why logins cannot have a variable of this value, as help for who wrote it; nothing when they can. They get it from
+/// `/etc/environment`, which `pam_env` reads: it takes a line up to the first `#`, whether that is in quotes or not, and
+/// knows no way to write a newline. Quotes, backslashes and `$` stand for themselves in a quoted value.
+#[must_use]
+pub fn unfit_for_logins(value: &str) -> Option<&'static str> {
+    if value.contains('#') {
+        return Some(
+            "logins read variables from /etc/environment, where \"#\" begins a comment, even in quotes: set it for \
+             single scripts with env in a run, or for shells with a file in /etc/profile.d",
+        );
+    }
+    if value.contains(char::is_control) {
+        return Some(
+            "logins read variables from /etc/environment, which has one line for each: write the value without \
+             newlines and other control characters, or set it for single scripts with env in a run",
+        );
+    }
+    (value.len() > LONGEST_LOGIN_VALUE).then_some(
+        "logins read variables from /etc/environment, which has room for 8000 bytes in a value: put it into a file of \
+         its own",
+    )
+}
+
 /// The name of an image, a recipe or a parameter.
 pub(super) fn name(text: &str) -> Parsed<String> {
     checked::<Name>(text)
@@ -497,6 +541,26 @@ mod tests {
         assert!(mode("+644").is_err());
         assert_eq!(port("8080"), Ok(8080));
         assert!(port("0").is_err() && port("65536").is_err() && port("+1").is_err());
+    }
+
+    #[test]
+    fn values_of_variables() {
+        for good in ["", "a b", "\"it's\" $HOME ${x} \\", "ü", &"x".repeat(8000)] {
+            assert_eq!(login_value(good), Ok(good.to_owned()));
+        }
+        let long = "x".repeat(8001);
+        for bad in [
+            "#ff0000",
+            "http://h/p#frag",
+            "a\nB=c",
+            "a\rb",
+            "\u{1b}[0m",
+            &long,
+        ] {
+            assert!(login_value(bad).is_err(), "{bad}");
+        }
+        assert!(variable_value("#!\n").is_ok());
+        assert!(variable_value("a\0b").is_err());
     }
 
     #[test]

@@ -133,9 +133,11 @@ fn machines_of_one_image_live_their_own_lives() {
         image "lives" {
             from "BASE"
             disk size="2G" firmware="uefi"
+            env QUOTED="say \"it's\" $HOME \\" EQUALS="a=b; c"
             file "/usr/local/bin/serve" mode="0755" {
                 content "#!/bin/sh\necho served\n"
             }
+            run "printf '%s|%s' \"$QUOTED\" \"$EQUALS\" > /etc/as-steps-see-it"
         }
         "##;
     recipes.write("lives.kdl", &recipe.replace("BASE", &base()));
@@ -156,6 +158,13 @@ fn machines_of_one_image_live_their_own_lives() {
     let image = machine.boot.result()["image"].clone();
 
     assert_eq!(machine.output("serve"), "served");
+    assert_eq!(machine.output("hostname"), "first");
+    let variables = r#"say "it's" $HOME \|a=b; c"#;
+    assert_eq!(machine.output("cat /etc/as-steps-see-it"), variables);
+    assert_eq!(
+        machine.output(r#"printf '%s|%s' "$QUOTED" "$EQUALS""#),
+        variables
+    );
     assert_eq!(machine.ssh("exit 7").code, Some(7));
     let failed = machine.ssh("echo out; echo err >&2; false");
     assert_eq!((failed.stdout.as_str(), failed.code), ("out\n", Some(1)));
@@ -192,6 +201,10 @@ fn machines_of_one_image_live_their_own_lives() {
     let other = Machine::boot("second", recipes.directory(), arguments);
     assert_eq!(other.boot.result()["image"], image);
     other.output("test -d /sys/firmware/efi");
+    assert_eq!(
+        other.output("hostname; getent hosts second > /dev/null"),
+        "second"
+    );
     assert_eq!(other.ssh("cat kept").code, Some(1));
     let other = Identity::of(&other);
     assert_ne!(other.machine_id, identity.machine_id);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{Found, wrong};
 use crate::digest::Sha256;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
+use crate::recipe::unfit_for_logins;
 use crate::registry::{Descriptor, Manifest, Platform, ToldPlatform};
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
@@ -118,7 +119,7 @@ impl Config {
     }
 }
 
-/// Variables as a config has them, `NAME=VALUE`. The usual PATH is left out, and what no file of variables can hold.
+/// Variables as a config has them, `NAME=VALUE`. The usual PATH is left out, and what logins could not have.
 fn environment(lines: &[String]) -> BTreeMap<String, String> {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
@@ -130,7 +131,7 @@ fn environment(lines: &[String]) -> BTreeMap<String, String> {
     lines
         .iter()
         .filter_map(|line| line.split_once('='))
-        .filter(|(name, value)| is_name(name) && !value.contains(char::is_control))
+        .filter(|(name, value)| is_name(name) && unfit_for_logins(value).is_none())
         .filter(|(name, value)| (*name, *value) != ("PATH", USUAL_PATH))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()

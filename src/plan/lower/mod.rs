@@ -26,6 +26,7 @@ use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
 use crate::recipe::{
     Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Span, Spanned,
+    unfit_for_logins,
 };
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
@@ -152,8 +153,10 @@ impl Lowering<'_> {
     /// What the steps are done to that start from an image in the store, which `name` names for people.
     fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<(Trunk, Settings), PlanError> {
         let env = config.template.env.iter();
+        let env = env.map(|(name, value)| (name.to_string(), value.to_string()));
+        // The config may come from anywhere.
         self.env = env
-            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .filter(|(_, value)| unfit_for_logins(value).is_none())
             .collect();
         let trunk = match config.layers.is_empty() {
             false => Trunk::Tree(self.stored_tree(name, config)?),
