@@ -136,6 +136,9 @@ pub enum BuildError {
         /// What to do next.
         help: Vec<String>,
     },
+    /// The disk of this host is full.
+    #[error("no space left on {}", .0.display())]
+    NoSpace(PathBuf),
     /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {

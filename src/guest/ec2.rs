@@ -8,7 +8,9 @@
 //! Guests ask with a token (version 2) or without (version 1): tokens are given out, and not asked for.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,12 @@ const KEY_NAME: &str = "vmfab";
 const TOKEN: &str = "dm1mYWIgYXNrcyBmb3Igbm8gdG9rZW4=";
 /// Who has not said within this time what it wants gets nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections of one guest that are answered at the same time. QEMU starts a process for each, and the guest decides how
+/// many it opens.
+const AT_ONCE: u32 = 16;
+/// What the guest gets that has more of them.
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nServer: vmfab\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+    Connection: close\r\n\r\n";
 /// The longest head of a request, in bytes.
 const MOST: usize = 16 << 10;
 
@@ -168,18 +176,36 @@ pub fn system_uuid(identity: &Identity) -> String {
 pub fn metadata_main(file: Option<&std::ffi::OsStr>) -> ExitCode {
     let answered = file
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
-        .and_then(std::fs::read)
-        .and_then(|bytes| serde_json::from_slice::<Metadata>(&bytes).map_err(Into::into))
-        .and_then(|metadata| {
-            let head = read_head()?;
-            let mut out = io::stdout().lock();
-            out.write_all(metadata.answer(&head).as_bytes())?;
-            out.flush()
-        });
+        .and_then(|file| answer_from(Path::new(file)));
     match answered {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn answer_from(file: &Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some(_turn) = turn(file)? else {
+        out.write_all(BUSY.as_bytes())?;
+        return out.flush();
+    };
+    let metadata: Metadata = serde_json::from_slice(&std::fs::read(file)?)?;
+    let head = read_head()?;
+    out.write_all(metadata.answer(&head).as_bytes())?;
+    out.flush()
+}
+
+/// One of the turns of those that answer from `file`, held until it is dropped; nothing when all are taken.
+fn turn(file: &Path) -> io::Result<Option<File>> {
+    for number in 0..AT_ONCE {
+        let turn = File::create(file.with_extension(format!("turn-{number}")))?;
+        match turn.try_lock() {
+            Ok(()) => return Ok(Some(turn)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Reads up to the empty line that ends the head of a request.

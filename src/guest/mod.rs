@@ -19,4 +19,4 @@ mod ssh;
 pub use cloud::Identity;
 pub use credentials::{Account, oem_strings};
 pub use key::{KeyError, KeyPair};
-pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh};
+pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh, host_key_changed};

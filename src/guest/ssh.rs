@@ -123,6 +123,13 @@ impl Ssh {
     }
 }
 
+/// Whether `ssh` said that the server has another host key than the one that is known. With unknown ones accepted, there is
+/// no other reason for it to refuse a host key.
+#[must_use]
+pub fn host_key_changed(said: &str) -> bool {
+    said.contains("Host key verification failed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

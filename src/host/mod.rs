@@ -8,6 +8,7 @@ mod inheritance;
 mod interrupt;
 pub mod process;
 mod programs;
+mod space;
 mod spawner;
 pub mod umask;
 
@@ -15,4 +16,5 @@ pub use home::{Home, HomeError};
 pub use inheritance::{bare_command, keep_files_from_children, leave_session_keyring};
 pub use interrupt::Interrupt;
 pub use programs::{MissingProgram, Program, find_program, require};
+pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;

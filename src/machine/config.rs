@@ -57,6 +57,9 @@ pub struct MachineConfig {
     /// How its guest learns its name and whose key to let in.
     #[serde(default, skip_serializing_if = "Seed::is_usual")]
     pub seed: Seed,
+    /// Whether its guest reaches nothing over its network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -168,6 +171,7 @@ pub(in crate::machine) mod tests {
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Nocloud,
+            isolated: false,
             remove_when_stopped: false,
         }
     }

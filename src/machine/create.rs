@@ -12,7 +12,8 @@ use super::{Locked, Machines};
 use crate::digest::ObjectId;
 use crate::guest::{KeyPair, PRIVATE_KEY};
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{AccelChoice, overlay};
+use crate::qemu::AccelChoice;
+use crate::qemu::overlay::{self, OverlayError};
 use crate::store::Store;
 
 /// What a machine is to be.
@@ -36,6 +37,8 @@ pub struct NewMachine<'a> {
     pub accel: AccelChoice,
     /// What starts the operating system; as the image says when absent.
     pub firmware: Option<Firmware>,
+    /// Whether its guest reaches nothing over its network.
+    pub isolated: bool,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -73,6 +76,7 @@ impl Machines {
             accel: new.accel,
             firmware,
             seed: new.config.template.boot.seed,
+            isolated: new.isolated,
             remove_when_stopped: new.remove_when_stopped,
         };
 
@@ -105,6 +109,21 @@ impl Machines {
             }
         }
         unreachable!("candidates do not end")
+    }
+}
+
+/// Makes sure that a machine's disk is not smaller than its image's.
+///
+/// # Errors
+/// It is.
+pub fn check_disk_size(asked: u64, image: u64) -> Result<(), MachineError> {
+    match asked < image {
+        true => Err(OverlayError::Smaller {
+            asked,
+            backing: image,
+        }
+        .into()),
+        false => Ok(()),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
@@ -262,6 +264,27 @@ pub(super) fn check_entries(directory: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The process that has the file of [`lock_for_qemu`] as its standard input, whether it answers or not. The kernel's list of
+/// locks names the process that took the lock, which is not QEMU.
+pub(super) fn holder(directory: &Path) -> Option<OwnedFd> {
+    let running = fs::metadata(directory.join(files::RUNNING)).ok()?;
+    let holds = |pid: Pid| {
+        let input = fs::metadata(format!("/proc/{pid}/fd/0"));
+        input.is_ok_and(|input| input.ino() == running.ino() && input.dev() == running.dev())
+    };
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|process| {
+        let number = process.file_name().to_str()?.parse().ok()?;
+        Pid::from_raw(number)
+    });
+    let mut found = pids.filter(|pid| holds(*pid)).filter_map(|pid| {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Until it was opened, another process may have got the number.
+        holds(pid).then_some(pidfd)
+    });
+    found.next()
 }
 
 /// Whether a QEMU holds the machine.

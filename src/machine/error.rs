@@ -8,7 +8,7 @@ use crate::guest::KeyError;
 use crate::host::MissingProgram;
 use crate::image::Firmware;
 use crate::qemu::overlay::OverlayError;
-use crate::qemu::qmp::QmpError;
+use crate::qemu::qmp::{QmpError, Status};
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;
 
@@ -37,6 +37,30 @@ pub enum MachineError {
     /// It runs and must not.
     #[error("machine \"{0}\" is running")]
     Running(MachineName),
+    /// Its guest is halted because the host has no room for what it writes.
+    #[error("machine \"{name}\" is halted: no space left on {}", path.display())]
+    DiskFull {
+        /// The machine.
+        name: MachineName,
+        /// Where there is no room.
+        path: PathBuf,
+    },
+    /// Its guest is halted.
+    #[error("machine \"{name}\" is halted ({})", status.name())]
+    Halted {
+        /// The machine.
+        name: MachineName,
+        /// Why.
+        status: Status,
+    },
+    /// Its guest has ended, and QEMU has not.
+    #[error("machine \"{name}\" cannot go on: its state is {}", status.name())]
+    CannotGoOn {
+        /// The machine.
+        name: MachineName,
+        /// What it does instead.
+        status: Status,
+    },
     /// It does not run and must.
     #[error("machine \"{0}\" is stopped")]
     Stopped(MachineName),
@@ -85,6 +109,14 @@ pub enum MachineError {
         port: u16,
         /// Why.
         source: io::Error,
+    },
+    /// It is to have more memory than this host.
+    #[error("a machine with {asked} MiB of memory cannot run on this host, which has {has} MiB")]
+    Memory {
+        /// MiB that were asked for.
+        asked: u32,
+        /// MiB that there are, with swap.
+        has: u64,
     },
     /// QEMU ended before the guest did anything.
     #[error("QEMU {how}")]
@@ -178,6 +210,9 @@ pub enum NotReady {
     /// QEMU died under it.
     #[error("lost its QEMU before it could be entered")]
     QemuDied,
+    /// It has another host key than the one that is known.
+    #[error("cannot be entered: its host key has changed")]
+    HostKeyChanged,
 }
 
 /// For `map_err`: an input or output error with what was tried, and on what.

@@ -14,7 +14,7 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::{Locked, Machine, seed};
-use crate::host::{bare_command, spawn_lasting};
+use crate::host::{bare_command, spawn_lasting, total_memory};
 use crate::image::{Firmware, ImageConfig};
 use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
 use crate::sandbox;
@@ -58,6 +58,7 @@ impl Locked {
     ) -> Result<Qemu, MachineError> {
         let machine = &self.machine;
         let mut config = machine.config()?;
+        check_memory(config.memory_mib)?;
         check_ports(machine, &mut config)?;
         let spec = spec(machine, &config, accel, image, store)?;
         let running = lock_for_qemu(&machine.directory)?
@@ -111,7 +112,7 @@ impl Locked {
 /// Makes sure that all ports can be forwarded. The one for SSH is chosen anew when it is taken.
 fn check_ports(machine: &Machine, config: &mut MachineConfig) -> Result<(), MachineError> {
     for forwarded in &config.ports {
-        probe(forwarded.host)?;
+        check_port(forwarded.host)?;
     }
     if probe(config.ssh_port).is_err() {
         let taken: Vec<u16> = config.ports.iter().map(|port| port.host).collect();
@@ -119,6 +120,28 @@ fn check_ports(machine: &Machine, config: &mut MachineConfig) -> Result<(), Mach
         config.write(&machine.directory)?;
     }
     Ok(())
+}
+
+/// Makes sure that a port of 127.0.0.1 is free.
+///
+/// # Errors
+/// It is not.
+pub fn check_port(port: u16) -> Result<(), MachineError> {
+    probe(port).map(drop)
+}
+
+/// Makes sure that this host has the memory for a machine: the kernel refuses to give one program more than there is.
+///
+/// # Errors
+/// It has less.
+pub fn check_memory(mib: u32) -> Result<(), MachineError> {
+    match total_memory() {
+        Some(bytes) if bytes >> 20 < u64::from(mib) => Err(MachineError::Memory {
+            asked: mib,
+            has: bytes >> 20,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn probe(port: u16) -> Result<u16, MachineError> {
@@ -171,6 +194,7 @@ fn spec(
         backing: utf8(store.materialise(&image.disk.id)?)?,
         boot: boot(machine, config, image, store)?,
         forwards,
+        isolated: config.isolated,
         seed: seeded.disk,
         metadata: seeded.metadata,
         oem_strings: seeded.oem_strings,

@@ -13,6 +13,9 @@
 //!                             stop: power button, QMP quit, SIGKILL
 //! ```
 //!
+//! A running guest may be halted: by someone at QMP, by itself (asleep), or by QEMU when the host has no room for what it
+//! writes. [`Locked::resume`] lets it go on.
+//!
 //! No file says which state a machine is in. It is asked for when it is needed: whoever answers on
 //! the QMP socket runs the machine (the kernel names the process, `SO_PEERCRED`), a socket that
 //! nobody listens on is stale. The moments between QEMU's start and its listening, and between its
@@ -37,7 +40,7 @@
 //!   console.sock       its serial console
 //!   console.log        what it wrote there since it was started
 //!   qemu.log           what QEMU wrote to its standard error since it was started
-//!   ssh.log            what the last `ssh` said that tried whether it can be entered
+//!   ssh.log            what each `ssh` said that tried whether it can be entered, since the start
 //!   lock, running, console.lock
 //! ```
 //!
@@ -53,6 +56,7 @@ mod launch;
 mod name;
 mod project;
 mod ready;
+mod resume;
 mod seed;
 mod stack;
 mod start;
@@ -64,8 +68,9 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Forwarded, MachineConfig};
 pub use console::{Console, Watcher, last_lines, text_of};
-pub use create::NewMachine;
+pub use create::{NewMachine, check_disk_size};
 pub use error::{MachineError, NotReady};
+pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use start::{Ready, Startup, Until};
@@ -76,8 +81,9 @@ use directory::{Lock, Root, files};
 
 use crate::checked::AccountName;
 use crate::event::{Event, Sink};
-use crate::guest::{PRIVATE_KEY, Ssh};
+use crate::guest::{KNOWN_HOSTS, PRIVATE_KEY, Ssh};
 use crate::host::{Home, Interrupt};
+use crate::qemu::Accel;
 
 /// All machines of a home, or of a project.
 #[derive(Debug, Clone)]
@@ -210,6 +216,20 @@ impl Machine {
         })
     }
 
+    /// Forgets the host keys that it has shown: the next session takes what it shows then.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget_host_keys(&self) -> Result<(), MachineError> {
+        let path = self.directory.join(KNOWN_HOSTS);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error::io_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The file with what the guest wrote to its console since its start.
     #[must_use]
     pub fn console_log(&self) -> PathBuf {
@@ -226,6 +246,21 @@ impl Machine {
     #[must_use]
     pub fn private_key(&self) -> PathBuf {
         self.directory.join(PRIVATE_KEY)
+    }
+
+    /// What runs its instructions now; nothing when it does not run, or does not answer.
+    #[must_use]
+    pub fn runs_under(&self) -> Option<Accel> {
+        match self.state().ok()? {
+            State::Running {
+                status: Some(_), ..
+            } => match self.qmp().ok()?.has_kvm().ok()? {
+                true => Some(Accel::Kvm),
+                false if cfg!(target_os = "macos") => None,
+                false => Some(Accel::Tcg),
+            },
+            _ => None,
+        }
     }
 
     /// Whether a QEMU has it. Cheaper than to ask for its state.

@@ -4,21 +4,23 @@
 //! guest does, and many short attempts can all miss the moment.
 
 use std::fs::File;
-use std::io;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Machine;
 use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
-use crate::guest::Ssh;
+use crate::guest::{Ssh, host_key_changed};
 use crate::host::bare_command;
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
+/// The most that is read of what one attempt said, in bytes.
+const MOST: u64 = 64 << 10;
 /// Between the end of an attempt and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,9 +38,10 @@ impl Startup<'_> {
         let mut asked = started;
         self.waiting(machine, "ssh");
         loop {
-            let ready = attempts.succeeded();
-            if ready.map_err(io_error("start", &PathBuf::from("ssh")))? {
-                return Ok(());
+            match attempts.look()? {
+                Attempt::Entered => return Ok(()),
+                Attempt::Refused(why) => return Err(not_ready(machine, why)?),
+                Attempt::NotYet => {}
             }
             if self.interrupt.requested() {
                 return Err(MachineError::Interrupted {
@@ -47,6 +50,7 @@ impl Startup<'_> {
             }
             if asked.elapsed() > ASK {
                 asked = Instant::now();
+                machine.check_goes_on()?;
                 if machine.state()? == State::Stopped {
                     return Err(not_ready(machine, NotReady::PoweredOff)?);
                 }
@@ -66,47 +70,95 @@ pub(super) struct Attempts {
     directory: PathBuf,
     ssh: Ssh,
     log: PathBuf,
+    /// What all attempts said.
+    said: File,
+    /// How much of it earlier attempts said.
+    before: u64,
     current: Option<Child>,
     next: Instant,
 }
 
+/// What has become of the attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// None has succeeded, and the next one may.
+    NotYet,
+    /// One has succeeded.
+    Entered,
+    /// None will succeed.
+    Refused(NotReady),
+}
+
 impl Attempts {
-    pub(super) fn new(program: PathBuf, directory: PathBuf, ssh: Ssh, log: PathBuf) -> Self {
-        Self {
+    pub(super) fn new(
+        program: PathBuf,
+        directory: PathBuf,
+        ssh: Ssh,
+        log: PathBuf,
+    ) -> Result<Self, MachineError> {
+        let said = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&log)
+            .and_then(|said| said.set_len(0).map(|()| said))
+            .map_err(io_error("create", &log))?;
+        Ok(Self {
             program,
             directory,
             ssh,
             log,
+            said,
+            before: 0,
             current: None,
             next: Instant::now(),
-        }
+        })
     }
 
-    /// Looks after the current attempt, or begins one; tells whether one has succeeded.
-    pub(super) fn succeeded(&mut self) -> io::Result<bool> {
+    /// Looks after the current attempt, or begins one.
+    pub(super) fn look(&mut self) -> Result<Attempt, MachineError> {
         match &mut self.current {
             Some(child) => {
-                if let Some(status) = child.try_wait()? {
+                let ended = child
+                    .try_wait()
+                    .map_err(io_error("wait for", &self.program))?;
+                if let Some(status) = ended {
                     self.current = None;
                     self.next = Instant::now() + PAUSE;
-                    return Ok(status.success());
+                    return self.ended(status);
                 }
             }
             None if Instant::now() >= self.next => {
-                self.current = Some(
-                    bare_command(&self.program)
-                        .args(self.ssh.check_arguments(PATIENCE))
-                        .current_dir(&self.directory)
-                        .process_group(0)
-                        .stdin(Stdio::null())
-                        .stdout(Stdio::null())
-                        .stderr(File::create(&self.log)?)
-                        .spawn()?,
-                );
+                let said = self.said.try_clone().map_err(io_error("open", &self.log))?;
+                let child = bare_command(&self.program)
+                    .args(self.ssh.check_arguments(PATIENCE))
+                    .current_dir(&self.directory)
+                    .process_group(0)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(said)
+                    .spawn();
+                self.current = Some(child.map_err(io_error("start", &self.program))?);
             }
             None => {}
         }
-        Ok(false)
+        Ok(Attempt::NotYet)
+    }
+
+    fn ended(&mut self, status: ExitStatus) -> Result<Attempt, MachineError> {
+        if status.success() {
+            return Ok(Attempt::Entered);
+        }
+        let mut bytes = Vec::new();
+        self.said
+            .seek(SeekFrom::Start(self.before))
+            .and_then(|_| (&self.said).take(MOST).read_to_end(&mut bytes))
+            .map_err(io_error("read", &self.log))?;
+        self.before += bytes.len() as u64;
+        Ok(match host_key_changed(&String::from_utf8_lossy(&bytes)) {
+            true => Attempt::Refused(NotReady::HostKeyChanged),
+            false => Attempt::NotYet,
+        })
     }
 }
 

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use super::Machine;
 use super::directory::files;
 use super::error::MachineError;
-use super::state;
 use crate::qemu::overlay::{self, Overlay};
-use crate::qemu::qmp::Listener;
 
 impl Machine {
     /// The overlay of that number: 0 is the one that the machine was made with.
@@ -26,15 +24,8 @@ impl Machine {
         let size = Overlay::open(&self.overlay(number))?.size();
         let next = file_name(number + 1);
         overlay::create_over(&self.directory.join(&next), &file_name(number), size)?;
-        let listener = state::listener(&self.directory, super::stop::MOMENT)?;
-        match listener {
-            Some(Listener::Process(_, pending)) => {
-                let mut qmp = pending.greet()?;
-                Ok(qmp.put_overlay(&node(number), &node(number + 1), &next)?)
-            }
-            Some(Listener::Busy | Listener::Nobody) => Err(MachineError::Stuck(self.name.clone())),
-            None => Err(MachineError::Stopped(self.name.clone())),
-        }
+        let mut qmp = self.qmp()?;
+        Ok(qmp.put_overlay(&node(number), &node(number + 1), &next)?)
     }
 }
 

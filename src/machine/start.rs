@@ -11,7 +11,7 @@ use super::console::{Watcher, last_lines};
 use super::directory::files;
 use super::error::{MachineError, NotReady, io_error};
 use super::launch::Qemu;
-use super::ready::Attempts;
+use super::ready::{Attempt, Attempts};
 use super::state::State;
 use super::{Locked, Machine};
 use crate::event::{Event, Sink};
@@ -27,7 +27,7 @@ use crate::store::Store;
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often things are looked at that nobody reports.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// How often QEMU is asked about its guest, while its acceleration is on trial.
+/// How often QEMU is asked about its guest.
 pub(super) const ASK: Duration = Duration::from_secs(1);
 /// How often a port that was free a moment ago may turn out to be taken.
 const PORT_TRIES: u32 = 5;
@@ -185,28 +185,29 @@ impl Startup<'_> {
                 spoke = true;
                 self.waiting(machine, "ssh");
             }
-            if qemu.accel != Accel::Tcg {
-                if !spoke && started.elapsed() > SILENCE {
-                    return Ok(Outcome::AccelFailed(format!(
-                        "the guest printed nothing for {} s",
-                        SILENCE.as_secs()
-                    )));
-                }
-                if asked.elapsed() > ASK {
-                    asked = Instant::now();
-                    if let Some(why) = accel_failure(machine)? {
-                        return Ok(Outcome::AccelFailed(why));
-                    }
+            if qemu.accel != Accel::Tcg && !spoke && started.elapsed() > SILENCE {
+                return Ok(Outcome::AccelFailed(format!(
+                    "the guest printed nothing for {} s",
+                    SILENCE.as_secs()
+                )));
+            }
+            if asked.elapsed() > ASK {
+                asked = Instant::now();
+                machine.check_goes_on()?;
+                if qemu.accel != Accel::Tcg
+                    && let Some(why) = accel_failure(machine)?
+                {
+                    return Ok(Outcome::AccelFailed(why));
                 }
             }
             // From the beginning: QEMU's network asks a guest that does not answer yet after ever longer
             // pauses, and who comes later hears of it later.
-            if self.until == Until::Ssh
-                && attempts
-                    .succeeded()
-                    .map_err(io_error("start", &PathBuf::from("ssh")))?
-            {
-                return Ok(Outcome::Ready);
+            if self.until == Until::Ssh {
+                match attempts.look()? {
+                    Attempt::Entered => return Ok(Outcome::Ready),
+                    Attempt::Refused(why) => return Ok(Outcome::NotReady(why)),
+                    Attempt::NotYet => {}
+                }
             }
             if started.elapsed() > self.timeout {
                 let seconds = self.timeout.as_secs();
@@ -216,12 +217,12 @@ impl Startup<'_> {
     }
 
     pub(super) fn attempts(&self, machine: &Machine) -> Result<Attempts, MachineError> {
-        Ok(Attempts::new(
+        Attempts::new(
             require(Program::Ssh)?,
             machine.directory.clone(),
             machine.ssh(None)?,
             machine.directory.join(files::SSH_LOG),
-        ))
+        )
     }
 
     /// Waits for the next tick, or the end of QEMU, or the user; tells whether QEMU has ended.

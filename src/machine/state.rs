@@ -26,6 +26,18 @@ pub enum State {
 }
 
 impl State {
+    /// Whether its guest is halted, and may go on.
+    #[must_use]
+    pub const fn is_halted(self) -> bool {
+        matches!(
+            self,
+            Self::Running {
+                status: Some(Status::Paused | Status::Suspended | Status::DiskFull),
+                ..
+            }
+        )
+    }
+
     /// For people and for `--json`.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -4,21 +4,22 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
+use super::directory::{held_by_qemu, holder};
 use super::error::{MachineError, io_error};
-use super::state::{self, State};
+use super::start::TICK;
 use super::{Locked, Machine};
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
-use crate::qemu::qmp::{Listener, Pending};
+use crate::qemu::qmp::Status;
 
 /// How often the power button is pressed: a guest that is still booting does not see it.
 const PRESS: Duration = Duration::from_secs(3);
 /// What QEMU gets to write its caches back after QMP `quit`.
 const QUIT: Duration = Duration::from_secs(5);
-/// What QEMU gets to begin to listen, and after SIGKILL to be gone.
+/// What QEMU gets to take a connection, and after SIGKILL to be gone.
 pub(super) const MOMENT: Duration = Duration::from_secs(5);
 
 /// What it took to stop a machine.
@@ -39,7 +40,8 @@ struct Target {
 }
 
 impl Locked {
-    /// Presses the guest's power button and waits up to `timeout`; then ends QEMU.
+    /// Presses the guest's power button and waits up to `timeout`; then ends QEMU. A guest that is halted goes on before,
+    /// when it can: it would not see the button.
     ///
     /// # Errors
     /// QEMU cannot be found or ended, or the user gave up waiting for the guest.
@@ -50,36 +52,19 @@ impl Locked {
         interrupt: &Interrupt,
     ) -> Result<StoppedBy, MachineError> {
         let machine = &self.machine;
-        if machine.state()? == State::Stopped {
+        let Some(target) = Target::of(machine)? else {
             return Ok(StoppedBy::Nothing);
-        }
+        };
         if !timeout.is_zero() {
             sink.emit(Event::MachineWaiting {
                 machine: machine.name.to_string(),
                 what: "shutdown".to_owned(),
             });
-        }
-        let started = Instant::now();
-        while let Some(left) = timeout.checked_sub(started.elapsed())
-            && !left.is_zero()
-        {
-            let Some((target, pending)) = find(machine)? else {
-                return Ok(StoppedBy::Guest);
-            };
-            // An answer would tell no more than the end of the process does.
-            if let Ok(mut qmp) = pending.greet() {
-                let _ = qmp.powerdown();
-            }
-            if target.wait(PRESS.min(left), Some(interrupt))? {
+            if target.shut_down(self, timeout, interrupt)? {
                 return Ok(StoppedBy::Guest);
             }
-            if interrupt.requested() {
-                return Err(MachineError::Interrupted {
-                    running: Some(machine.name.clone()),
-                });
-            }
         }
-        self.end_qemu()?;
+        target.end(machine)?;
         Ok(StoppedBy::Force)
     }
 
@@ -89,39 +74,84 @@ impl Locked {
     /// It cannot be found or does not end.
     pub fn kill(&self) -> Result<(), MachineError> {
         let machine = &self.machine;
-        find(machine)?.map_or(Ok(()), |(target, _)| target.kill(machine))
+        Target::of(machine)?.map_or(Ok(()), |target| target.kill(machine))
     }
 
     /// Ends QEMU, without asking the guest.
     pub(super) fn end_qemu(&self) -> Result<(), MachineError> {
         let machine = &self.machine;
-        let Some((target, pending)) = find(machine)? else {
-            return Ok(());
-        };
-        if let Ok(mut qmp) = pending.greet()
-            && qmp.quit().is_ok()
-            && target.wait(QUIT, None)?
-        {
-            return Ok(());
-        }
-        target.kill(machine)
-    }
-}
-
-/// The process that runs a machine; `None` when it has ended.
-fn find(machine: &Machine) -> Result<Option<(Target, Pending)>, MachineError> {
-    match state::listener(&machine.directory, MOMENT)? {
-        None => Ok(None),
-        Some(Listener::Process(pid, pending)) => match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Some((Target { pidfd }, pending))),
-            Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(error) => Err(io_error("watch QEMU of", &machine.directory)(error.into())),
-        },
-        Some(Listener::Busy | Listener::Nobody) => Err(MachineError::Stuck(machine.name.clone())),
+        Target::of(machine)?.map_or(Ok(()), |target| target.end(machine))
     }
 }
 
 impl Target {
+    /// The process that runs a machine; `None` when there is none.
+    fn of(machine: &Machine) -> Result<Option<Self>, MachineError> {
+        let started = Instant::now();
+        while held_by_qemu(&machine.directory)? {
+            if let Some(pidfd) = holder(&machine.directory) {
+                return Ok(Some(Self { pidfd }));
+            }
+            // It has ended meanwhile, or somebody else only looked at the lock.
+            if started.elapsed() > MOMENT {
+                return Err(MachineError::Stuck(machine.name.clone()));
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(None)
+    }
+
+    /// Presses the power button until QEMU ends; tells whether it did within `timeout`.
+    fn shut_down(
+        &self,
+        locked: &Locked,
+        timeout: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<bool, MachineError> {
+        let machine = &locked.machine;
+        let started = Instant::now();
+        match locked.resume() {
+            // It will never see the button.
+            Err(
+                MachineError::DiskFull { .. }
+                | MachineError::CannotGoOn {
+                    status: Status::Panicked | Status::InternalError,
+                    ..
+                },
+            ) => return Ok(false),
+            _ => {}
+        }
+        while let Some(left) = timeout.checked_sub(started.elapsed())
+            && !left.is_zero()
+        {
+            // An answer would tell no more than the end of the process does.
+            if let Ok(mut qmp) = machine.qmp() {
+                let _ = qmp.powerdown();
+            }
+            let left = timeout.saturating_sub(started.elapsed());
+            if self.wait(PRESS.min(left), Some(interrupt))? {
+                return Ok(true);
+            }
+            if interrupt.requested() {
+                return Err(MachineError::Interrupted {
+                    running: Some(machine.name.clone()),
+                });
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends QEMU, which writes back its caches when it answers.
+    fn end(&self, machine: &Machine) -> Result<(), MachineError> {
+        if let Ok(mut qmp) = machine.qmp()
+            && qmp.quit().is_ok()
+            && self.wait(QUIT, None)?
+        {
+            return Ok(());
+        }
+        self.kill(machine)
+    }
+
     fn kill(&self, machine: &Machine) -> Result<(), MachineError> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}

@@ -9,8 +9,10 @@ use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::store::{Store, StoreError, TagName};
+use crate::store::{Store, TagName};
 
+/// The largest config of an image, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 /// The fewest digits of an image's id that name it.
 const SHORTEST_ID: usize = 4;
 
@@ -106,8 +108,7 @@ pub struct FoundImage {
     pub source: Option<ImageSource>,
 }
 
-/// Finds an image by `@tag`, `tag`, or the first digits of the id of a tagged image (or all of any
-/// image's).
+/// Finds an image by `@tag`, `tag`, or the first digits of its id. Of images that begin alike those with tags are meant.
 ///
 /// # Errors
 /// There is none, or there are several.
@@ -146,17 +147,15 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
             .map(|(_, image)| *image)
             .filter(|image| image.to_string().starts_with(&digits))
             .collect();
+        if matches.is_empty() {
+            matches = untagged(store, &digits)?;
+        }
         matches.sort_unstable();
         matches.dedup();
-        match (matches.as_slice(), digits.parse::<ObjectId>()) {
-            ([one], _) => return Ok(*one),
-            ([], Ok(id)) => match store.open_object(&id) {
-                Ok(_) => return Ok(id),
-                Err(StoreError::NoObject(_)) => {}
-                Err(error) => return Err(error.into()),
-            },
-            ([], Err(_)) => {}
-            (several, _) => {
+        match matches.as_slice() {
+            [one] => return Ok(*one),
+            [] => {}
+            several => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
                 return Err(Error::Usage {
                     message: format!("\"{name}\" is the beginning of several images"),
@@ -178,6 +177,21 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
         },
         other => other,
     })
+}
+
+/// The images in the store whose ids begin with these digits, whether they have tags or not: objects that are configs.
+fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Error> {
+    let mut images = Vec::new();
+    for id in store.objects_beginning(digits, usize::MAX)? {
+        let small = store
+            .open_object(&id)
+            .is_ok_and(|object| object.size() <= MAX_CONFIG);
+        // A damaged one is named by its digits, too: what is wrong with it is said when it is read.
+        if small && config(store, &id).is_ok() || digits.len() == id.to_string().len() {
+            images.push(id);
+        }
+    }
+    Ok(images)
 }
 
 /// Makes tags name an image.

@@ -71,6 +71,17 @@ pub enum AccelError {
 }
 
 impl AccelChoice {
+    /// As options and files say it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kvm => "kvm",
+            Self::Hvf => "hvf",
+            Self::Tcg => "tcg",
+        }
+    }
+
     /// What to try first. `known_bad` says that an earlier try of hardware acceleration failed.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub struct MachineSpec {
     pub boot: Boot,
     /// Ports of 127.0.0.1 that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// Whether the guest reaches neither the host nor what the host reaches.
+    pub isolated: bool,
     /// A raw disk with what the guest's cloud-init wants to know; never written to.
     pub seed: Option<String>,
     /// A metadata service in the guest's network.
@@ -233,6 +235,9 @@ fn raw(node: &str, file: &str, read_only: bool) -> String {
 
 fn network(spec: &MachineSpec) -> String {
     let mut text = "user,id=net".to_owned();
+    if spec.isolated {
+        text.push_str(",restrict=on");
+    }
     if let Some(service) = &spec.metadata {
         let first = service
             .network
@@ -286,6 +291,7 @@ mod tests {
                     guest: 80,
                 },
             ],
+            isolated: false,
             seed: None,
             metadata: None,
             oem_strings: vec!["io.systemd.credential:a=b,c".into()],
@@ -337,6 +343,7 @@ mod tests {
         let mut spec = spec(Boot::Bios);
         spec.oem_strings.clear();
         spec.seed = Some("seed.img".into());
+        spec.isolated = true;
         spec.metadata = Some(MetadataService {
             network: "169.254.169.0/24".into(),
             address: "169.254.169.254".into(),

@@ -31,7 +31,10 @@ pub enum Status {
     Panicked,
     /// The acceleration failed; the guest is stopped for good.
     InternalError,
-    /// Something else: a migration, a debugger, a failed disk.
+    /// The guest is halted because there was no room on the host for what it wrote. QEMU halts it for no other failure of
+    /// a disk (`werror=enospc`, the default): the guest gets to see those.
+    DiskFull,
+    /// Something else: a migration, a debugger.
     Other,
 }
 
@@ -46,6 +49,7 @@ impl Status {
             Self::Suspended => "suspended",
             Self::Panicked => "panicked",
             Self::InternalError => "internal-error",
+            Self::DiskFull => "disk-full",
             Self::Other => "other",
         }
     }
@@ -61,6 +65,7 @@ impl From<qmp::RunState> for Status {
             R::suspended => Self::Suspended,
             R::guest_panicked => Self::Panicked,
             R::internal_error => Self::InternalError,
+            R::io_error => Self::DiskFull,
             _ => Self::Other,
         }
     }
@@ -164,12 +169,37 @@ impl Qmp {
         Ok(info.status.into())
     }
 
+    /// Whether the guest runs under KVM.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn has_kvm(&mut self) -> Result<bool, QmpError> {
+        Ok(self.execute("query-kvm", &qmp::query_kvm {})?.enabled)
+    }
+
     /// Presses the power button (ACPI). The guest decides what that means.
     ///
     /// # Errors
     /// See [`QmpError`].
     pub fn powerdown(&mut self) -> Result<(), QmpError> {
         self.execute("system_powerdown", &qmp::system_powerdown {})
+            .map(drop)
+    }
+
+    /// Lets a halted guest go on, with the write that failed when it was halted for one.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn go_on(&mut self) -> Result<(), QmpError> {
+        self.execute("cont", &qmp::cont {}).map(drop)
+    }
+
+    /// Wakes a guest that is asleep.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn wake(&mut self) -> Result<(), QmpError> {
+        self.execute("system_wakeup", &qmp::system_wakeup {})
             .map(drop)
     }
 

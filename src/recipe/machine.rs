@@ -37,6 +37,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
         value::range(text, "a number of processors", 1..=255)
     });
     let accel = node.choice("accel", &Accel::NAMES);
+    let isolated = node.flag("isolated");
     let firmware = node.choice(
         "firmware",
         &[
@@ -63,6 +64,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
             cpus: cpus.map(|cpus| cpus.value),
             disk_size: body.disk_size,
             accel: accel.map(|accel| accel.value),
+            isolated: isolated.is_some_and(|isolated| isolated.value),
             firmware: firmware.map(|firmware| firmware.value),
             ports: body.ports,
             settings,

@@ -526,6 +526,8 @@ pub struct Machine {
     pub disk_size: Option<u64>,
     /// What runs its instructions.
     pub accel: Option<Accel>,
+    /// Whether it reaches nothing over its network.
+    pub isolated: bool,
     /// What starts the operating system.
     pub firmware: Option<Firmware>,
     /// Forwarded ports, each with one of the host.

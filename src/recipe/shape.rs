@@ -216,7 +216,9 @@ static DEPENDS_ON: Shape =
     shape("depends-on", "depends-on \"control\"").takes(1, MANY, "names of machines");
 pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"debian-12\"")
     .takes(1, 1, "the machine's name")
-    .properties(&["image", "memory", "cpus", "count", "accel", "firmware"])
+    .properties(&[
+        "image", "memory", "cpus", "count", "accel", "firmware", "isolated",
+    ])
     .children(&[&PORT, &MACHINE_DISK, &SET, &DEPENDS_ON]);
 
 /// A whole file: the nodes at its top.

@@ -16,8 +16,8 @@ use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, Outside, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
-use crate::host::process::{self, End};
-use crate::host::{Home, bare_command};
+use crate::host::process::{self, End, Finished};
+use crate::host::{Home, bare_command, is_full};
 use crate::store::Store;
 
 /// Variables of the host that a command with network gets.
@@ -330,32 +330,13 @@ impl Sandbox {
         if finished.end == End::Interrupted {
             return Err(BuildError::Interrupted);
         }
-        let outcome = request.scratch.join("outcome.json");
-        let outcome = fs::read(&outcome)
-            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
-        match outcome {
-            Ok(Outcome::Done) => Ok(()),
-            Ok(Outcome::Failed { command, how }) => Err(BuildError::Command {
-                command,
-                how,
-                tail: finished.tail,
-            }),
-            Ok(Outcome::Unsatisfiable { message, help }) => {
-                Err(BuildError::Unsatisfiable { message, help })
+        let done = outcome(&request, finished);
+        // While what the step wrote is still there.
+        match done {
+            Err(error) if is_full(&self.work) || host_program_says_full(&request, &error) => {
+                Err(BuildError::NoSpace(self.work.clone()))
             }
-            Ok(Outcome::Error {
-                message,
-                help: Some(help),
-            }) => Err(BuildError::Unsatisfiable { message, help }),
-            Ok(Outcome::Error {
-                message,
-                help: None,
-            }) => Err(BuildError::other(io::Error::other(message))),
-            Err(_) => Err(BuildError::Command {
-                command: "the worker of the step".to_owned(),
-                how: finished.end.describe(),
-                tail: finished.tail,
-            }),
+            done => done,
         }
     }
 }
@@ -377,6 +358,50 @@ fn proxies() -> BTreeMap<String, String> {
         .iter()
         .filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)))
         .collect()
+}
+
+/// What a worker that ended says of its work.
+fn outcome(request: &Request, finished: Finished) -> Result<(), BuildError> {
+    let outcome = request.scratch.join("outcome.json");
+    let outcome = fs::read(&outcome)
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
+    match outcome {
+        Ok(Outcome::Done) => Ok(()),
+        Ok(Outcome::Failed { command, how }) => Err(BuildError::Command {
+            command,
+            how,
+            tail: finished.tail,
+        }),
+        Ok(Outcome::Unsatisfiable { message, help }) => {
+            Err(BuildError::Unsatisfiable { message, help })
+        }
+        Ok(Outcome::Error {
+            message,
+            help: Some(help),
+        }) => Err(BuildError::Unsatisfiable { message, help }),
+        Ok(Outcome::Error {
+            message,
+            help: None,
+        }) => Err(BuildError::other(io::Error::other(message))),
+        Err(_) => Err(BuildError::Command {
+            command: "the worker of the step".to_owned(),
+            how: finished.end.describe(),
+            tail: finished.tail,
+        }),
+    }
+}
+
+/// Whether a program of the host found no room. It may have removed what it wrote since. A command of the tree may mean
+/// a file system of its own by the same words.
+fn host_program_says_full(request: &Request, error: &BuildError) -> bool {
+    let of_host = |task: &Task| matches!(task, Task::Host(_));
+    let BuildError::Command { tail, .. } = error else {
+        return false;
+    };
+    request.tasks.iter().any(of_host)
+        && tail
+            .iter()
+            .any(|line| line.contains("No space left on device"))
 }
 
 /// Removes a scratch directory and then its lock. Files of subordinate ids can only be removed from

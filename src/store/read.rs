@@ -206,7 +206,7 @@ impl Store {
             start.map_or(true, |start| u64::from_le_bytes(start) != object.size)
         };
         let has = || {
-            let found = self.records.rely(key, &OBJECTS, has_another_size);
+            let found = self.records.rely_if_room(key, &OBJECTS, has_another_size);
             found.is_ok_and(|location| location.is_some())
         };
         has() || self.records.is_misled() && has()

@@ -5,7 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use rustix::io::Errno;
 
 use super::error::{StoreError, damaged, io_error};
 use super::files::{Files, open_file};
@@ -34,6 +37,9 @@ pub(super) struct Records {
     open: Mutex<HashMap<Sha256, Arc<File>>>,
     /// Whether this process relies on packs whose names may not be on disk yet.
     unsettled: Mutex<bool>,
+    /// Set when there was no room to say what this process relies on. It then goes on to read, and appends nothing that may
+    /// need what a garbage collection takes away meanwhile.
+    unsaid: AtomicBool,
     pub(super) received: Received,
 }
 
@@ -53,6 +59,7 @@ impl Records {
             writer: Mutex::default(),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            unsaid: AtomicBool::default(),
             received: Received::default(),
         }
     }
@@ -146,11 +153,31 @@ impl Records {
         kinds: &[Kind],
         but: impl Fn(&Location) -> bool,
     ) -> Result<Option<Location>, StoreError> {
+        self.find(key, kinds, but, |holder| self.pin(holder))
+    }
+
+    /// As [`rely`](Self::rely), also on a full disk; then nothing is appended from then on.
+    pub(super) fn rely_if_room(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+        but: impl Fn(&Location) -> bool,
+    ) -> Result<Option<Location>, StoreError> {
+        self.find(key, kinds, but, |holder| self.pin_if_room(holder))
+    }
+
+    fn find(
+        &self,
+        key: &Digest,
+        kinds: &[Kind],
+        but: impl Fn(&Location) -> bool,
+        pin: impl Fn(&Holder) -> Result<bool, StoreError>,
+    ) -> Result<Option<Location>, StoreError> {
         for _ in 0..TRIES {
             let locations = self.locate(key, kinds)?;
             let mut gone = false;
             for location in locations.into_iter().filter(|location| !but(location)) {
-                if self.pin(&location.holder)? {
+                if pin(&location.holder)? {
                     return Ok(Some(location));
                 }
                 gone = true;
@@ -173,6 +200,18 @@ impl Records {
         match self.rely(key, kinds, |_| false) {
             Err(_) => Ok(self.locate(key, kinds)?.first().copied()),
             found => found,
+        }
+    }
+
+    /// As [`pin`](Self::pin), but on a full disk the holder is looked for without being pinned, and nothing is appended
+    /// from then on.
+    pub(super) fn pin_if_room(&self, holder: &Holder) -> Result<bool, StoreError> {
+        match self.pin(holder) {
+            Err(error) if error.is_full() => {
+                self.unsaid.store(true, Ordering::Relaxed);
+                Ok(fs::symlink_metadata(holder.path(&self.files)).is_ok())
+            }
+            pinned => pinned,
         }
     }
 
@@ -328,6 +367,10 @@ impl Records {
     /// Appends encoded records to this process's journal.
     pub(super) fn append(&self, bytes: &[u8], records: &[RecordHeader]) -> Result<(), StoreError> {
         self.check_writable()?;
+        if self.unsaid.load(Ordering::Relaxed) {
+            let sessions = self.files.root.join("sessions");
+            return Err(io_error("write to", &sessions)(Errno::NOSPC.into()));
+        }
         let mut writer = lock(&self.writer);
         if writer.is_none() {
             *writer = Some(journal::Writer::acquire(&self.files)?);

@@ -90,7 +90,7 @@ impl Records {
             let snapshot = self.snapshot()?;
             let mut whole = true;
             for pack in &snapshot.packs {
-                whole &= self.pin(&Holder::Pack(*pack))?;
+                whole &= self.pin_if_room(&Holder::Pack(*pack))?;
             }
             // A listing during which packs come and go may have one that needs another that it has not.
             let mut again = list_packs(&self.files.root.join("packs"))?;

@@ -116,6 +116,18 @@ fn tags_come_and_go() {
     bench.run(["image", "rm", "@old", "@docker"]).ends_with(0);
     let ran = bench.run(["images", "-q"]).ends_with(0);
     assert_eq!(ran.stdout, "@stable\n");
+
+    // The id that is printed is taken as long as the image is in the store.
+    let ran = bench.run(["image", "rm", "@stable"]).ends_with(0);
+    let id = ran.stdout.trim_end().trim_end_matches(')');
+    let (_, id) = id.split_once("(was ").unwrap();
+    bench.run(["image", "inspect", id]).ends_with(0);
+    bench.run(["image", "tag", id, "@back"]).ends_with(0);
+    bench.run(["image", "rm", "@back"]).ends_with(0);
+    bench
+        .run(["store", "gc", "--older-than", "0s", "--keep-last", "0"])
+        .ends_with(0);
+    bench.run(["image", "inspect", id]).ends_with(3);
 }
 
 #[test]

@@ -201,6 +201,10 @@ fn machines_of_one_image_live_their_own_lives() {
     let other = Machine::boot("second", recipes.directory(), arguments);
     assert_eq!(other.boot.result()["image"], image);
     other.output("test -d /sys/firmware/efi");
+    // A machine that is not isolated reaches services of the host.
+    let service = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = service.local_addr().unwrap().port();
+    other.output(&format!("bash -c '</dev/tcp/10.0.2.2/{port}'"));
     assert_eq!(
         other.output("hostname; getent hosts second > /dev/null"),
         "second"

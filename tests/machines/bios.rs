@@ -43,7 +43,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
     bench.wait_for_log(name, "tiny: up");
     let shown = bench.run(["inspect", name]).ends_with(0).stdout;
     assert!(
-        shown.contains("boots:        BIOS\nseed:         none\n"),
+        shown.contains("boots:        BIOS\nacceleration: tcg\nseed:         none\n"),
         "{shown}"
     );
     bench.run(["stop", name]).ends_with(0);

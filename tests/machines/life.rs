@@ -183,6 +183,7 @@ fn a_real_machine() {
             &format!("@{name}"),
             "--memory",
             "512M",
+            "--isolated",
             "-p",
             &forward,
         ])
@@ -196,6 +197,11 @@ fn a_real_machine() {
     assert_eq!(ssh("whoami; exit 7").ends_with(7).stdout, "vm\n");
     let root = bench.run(["ssh", name, "-u", "root", "id -u"]);
     assert_eq!(root.ends_with(0).stdout, "0\n");
+
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = service.local_addr().unwrap().port();
+    let host = format!("timeout 5 bash -c '</dev/tcp/10.0.2.2/{port}'");
+    assert_ne!(ssh(&host).code, Some(0));
 
     let mut cat = bench.command(["ssh", name, "cat"]);
     let mut cat = Running(cat.stdin(Stdio::piped()).spawn().unwrap());
@@ -212,11 +218,19 @@ fn a_real_machine() {
 
     // A user's own key, and whatever is on the disk, is there after a restart.
     ssh("echo 'ssh-ed25519 AAAA mine' >> ~/.ssh/authorized_keys; echo kept > file").ends_with(0);
+    ssh("sudo rm /etc/ssh/ssh_host_*; sudo ssh-keygen -A").ends_with(0);
     let keys = || fs::read_to_string(bench.machines().join(name).join("known_hosts")).unwrap();
     let known = keys();
     let stopped = bench.run(["stop", name]).ends_with(0);
     assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
-    bench.run(["start", name]).ends_with(0);
+    let started = bench.run(["start", name]).ends_with(1);
+    started.says("its host key has changed");
+    assert_eq!(keys(), known);
+    ssh("true").ends_with(255);
+    bench
+        .run(["ssh", "--accept-new-host-key", name, "true"])
+        .ends_with(0);
+    let known = keys();
     let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
     assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");
     assert_eq!(keys(), known);

@@ -27,6 +27,7 @@ use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
 mod bios;
+mod halted;
 mod life;
 mod projects;
 mod requests;
@@ -152,6 +153,7 @@ impl Bench {
             ports: Vec::new(),
             accel: AccelChoice::Tcg,
             firmware: None,
+            isolated: false,
             remove: false,
             until: Until::Console,
             timeout: MOMENT,

@@ -300,6 +300,58 @@ fn a_machine_stays_on_its_image_until_it_is_made_anew() {
 }
 
 #[test]
+fn a_dry_run_says_what_would_fail() {
+    let port = free_port();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let scene = Scene::new(&format!(
+        r#"
+machine "good" image="@served" memory="64M"
+machine "lost" image="@lost" memory="64M"
+machine "huge" image="@tiny" memory="900T"
+machine "small" image="@large" memory="64M" {{ disk size="64M" }}
+machine "same" image="@served" memory="64M"
+machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
+"#
+    ));
+    scene.bench.image("served", &tiny_kernel(), |config| {
+        config.template.ports = vec![vmfab::image::Port {
+            guest: 80,
+            host: Some(port),
+        }];
+    });
+    let store = Store::open(scene.bench.home.join("store")).unwrap();
+    let large = store.put_bytes(&vec![0; 65 << 20]).unwrap();
+    scene
+        .bench
+        .image("large", &tiny_kernel(), |config| config.disk = large);
+    let dry = scene.run(["up", "--dry-run"]).ends_with(1);
+    let lines: Vec<&str> = dry.stdout.lines().collect();
+    assert_eq!(lines[0], "good: would be made and started");
+    for (line, part) in lines[1..].iter().zip([
+        "lost: would fail: there is no image \"@lost\"",
+        "huge: would fail: a machine with 943718400 MiB of memory cannot run on this host",
+        "small: would fail: a disk of 67108864 bytes is smaller than the image's disk of 68157440 bytes",
+        "same: would fail: machine \"same\" cannot listen on port",
+        "taken: would fail: port",
+    ]) {
+        assert!(line.starts_with(part), "{line} instead of {part}");
+    }
+    dry.says("5 of 6 machines would not be up");
+    let dry = scene.run(["up", "--dry-run", "--json"]).ends_with(1).json();
+    assert_eq!(dry["event"], "result");
+    let machines = dry["machines"].as_array().unwrap();
+    assert_eq!(machines[0]["action"], "make");
+    assert_eq!(machines[0]["error"], Value::Null);
+    assert!(machines[1]["error"].as_str().unwrap().contains("@lost"));
+    assert!(!scene.machines().exists());
+    scene
+        .run(["up", "huge"])
+        .ends_with(1)
+        .says("give it less memory");
+}
+
+#[test]
 fn one_that_fails_stops_those_after_it_and_no_others() {
     let scene = Scene::new(
         "machine \"a\" image=\"@gone\"\n\

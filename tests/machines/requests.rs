@@ -177,3 +177,43 @@ fn acceleration_that_does_not_work_is_tried_once() {
     }
     assert_eq!(bench.directories(), [""; 0]);
 }
+
+#[test]
+fn connections_to_the_metadata_service_are_answered_by_few_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(
+        directory.path().join("metadata.json"),
+        "{\"meta-data/hostname\": \"web\"}",
+    )
+    .unwrap();
+    let connect = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmfab"));
+        command
+            .args(["__metadata", "metadata.json"])
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running(command.spawn().unwrap())
+    };
+    let mut waiting: Vec<Running> = (0..40).map(|_| connect()).collect();
+    let mut ended = Vec::new();
+    wait_until("the refusal of those that are too many", || {
+        for at in (0..waiting.len()).rev() {
+            if waiting[at].0.try_wait().unwrap().is_some() {
+                ended.push(waiting.remove(at));
+            }
+        }
+        ended.len() == 24
+    });
+    for refused in ended {
+        let refused = refused.finish().ends_with(0);
+        assert!(refused.stdout.starts_with("HTTP/1.1 503 "), "{refused:#?}");
+    }
+    for mut one in waiting {
+        let request = b"GET /latest/meta-data/hostname HTTP/1.1\r\n\r\n";
+        one.0.stdin.take().unwrap().write_all(request).unwrap();
+        let answered = one.finish().ends_with(0);
+        assert!(answered.stdout.ends_with("\r\n\r\nweb"), "{answered:#?}");
+    }
+}

@@ -1,8 +1,8 @@
 //! A guest of a few hundred bytes, which is up as soon as the firmware is.
 
 /// A Linux kernel as far as QEMU can tell, that says "tiny: up" on the serial port and then answers
-/// there: `P` makes it say that it panicked, `Q` makes it switch itself off, and everything else
-/// comes back. When the power button is pressed it switches itself off, unless `D` (for deaf) was
+/// there: `P` makes it say that it panicked, `Q` makes it switch itself off, `W` makes it write a sector to each 64 KiB of
+/// its disk in turn and say "tiny: written", and everything else comes back. When the power button is pressed it switches itself off, unless `D` (for deaf) was
 /// sent before.
 ///
 /// It is the real-mode part of a bzImage (Linux, `Documentation/arch/x86/boot.rst`): QEMU jumps to
@@ -58,8 +58,7 @@ fn put_code(segment: &mut [u8]) {
         /* 96 */ 0x3c, b'Q', 0x74, 0x1b, // cmp al, 'Q'; je off
         /* 9a */ 0x3c, b'P', 0x74, 0x07, // cmp al, 'P'; je panic
         /* 9e */ 0x3c, b'D', 0x74, 0x0b, // cmp al, 'D'; je deaf
-        /* a2 */ 0xee,                   // out dx, al
-        /* a3 */ 0xeb, 0xda,             // jmp next
+        /* a2 */ 0xe9, 0x9b, 0x00,       // jmp more
         // panic:
         /* a5 */ 0xbe, 0x0b, 0x01,       // mov si, 0x10b: PANIC
         /* a8 */ 0xe8, 0x13, 0x00,       // call print
@@ -89,8 +88,31 @@ fn put_code(segment: &mut [u8]) {
         // return:
         /* d4 */ 0xc3,                   // ret
     ];
+    #[rustfmt::skip]
+    const MORE: &[u8] = &[
+        // more:
+        /* 140 */ 0x3c, b'W', 0x74, 0x04,             // cmp al, 'W'; je write
+        /* 144 */ 0xee,                               // out dx, al
+        /* 145 */ 0xe9, 0x37, 0xff,                   // jmp next
+        // write:
+        /* 148 */ 0x8c, 0x0e, 0x76, 0x01,             // mov [0x176], cs: the segment of WRITE
+        /* 14c */ 0xbe, 0x70, 0x01,                   // mov si, 0x170: WRITE
+        /* 14f */ 0xb2, 0x80,                         // mov dl, 0x80: the first disk
+        /* 151 */ 0xb8, 0x00, 0x43,                   // mov ax, 0x4300
+        /* 154 */ 0xcd, 0x13,                         // int 0x13: extended write
+        /* 156 */ 0x81, 0x06, 0x78, 0x01, 0x80, 0x00, // add word [0x178], 128: the next 64 KiB
+        /* 15c */ 0xbe, 0x80, 0x01,                   // mov si, 0x180: WRITTEN
+        /* 15f */ 0xe8, 0x5c, 0xff,                   // call print
+        /* 162 */ 0xe9, 0x1a, 0xff,                   // jmp next
+    ];
+    // Its size, one sector, from offset 0 of a segment, to sector 0.
+    const WRITE: &[u8] = &[0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const WRITTEN: &[u8] = b"tiny: written\r\n\0";
     let mut put = |at: usize, bytes: &[u8]| segment[at..at + bytes.len()].copy_from_slice(bytes);
     put(0x70, CODE);
     put(0x100, UP);
     put(0x100 + UP.len(), PANIC);
+    put(0x140, MORE);
+    put(0x170, WRITE);
+    put(0x180, WRITTEN);
 }

@@ -7,6 +7,7 @@ use crate::machine::{MachineError, NotReady};
 pub(super) fn failed(error: MachineError) -> BuildError {
     match error {
         MachineError::Interrupted { .. } => BuildError::Interrupted,
+        MachineError::DiskFull { path, .. } => BuildError::NoSpace(path),
         MachineError::NotReady {
             why, console, ssh, ..
         } => {

@@ -46,6 +46,7 @@ impl SessionSpec {
             ports: Vec::new(),
             accel: self.accel,
             firmware: None,
+            isolated: false,
             remove_when_stopped: false,
         }
     }

@@ -6,10 +6,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::derivation::BuildError;
 use crate::host::Interrupt;
-use crate::machine::{Machine, Watcher, last_lines};
+use crate::machine::{Machine, MachineError, Watcher, last_lines};
 
 /// How often the machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How often QEMU is asked about its guest.
+const ASK: Duration = Duration::from_secs(1);
 /// How long a QEMU may take to end after its connections have.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Lines of the console that errors show.
@@ -24,6 +26,8 @@ pub(super) enum Trouble {
     Panic,
     /// QEMU ended.
     Ended,
+    /// QEMU halted the guest, because the host has no room for what it writes.
+    DiskFull,
 }
 
 /// Does `work` with an interrupt that is requested when there is trouble, which is told.
@@ -70,6 +74,7 @@ pub(super) fn after_loss(machine: &Machine, user: &Interrupt) -> Option<Trouble>
 /// Looks until there is trouble, or all is done.
 fn watch(machine: &Machine, user: &Interrupt, done: &Interrupt) -> Option<Trouble> {
     let mut console = Watcher::new(&machine.console_log()).ok();
+    let mut asked = Instant::now();
     let interval = Timespec::try_from(INTERVAL).ok();
     loop {
         let mut fds = [
@@ -84,7 +89,11 @@ fn watch(machine: &Machine, user: &Interrupt, done: &Interrupt) -> Option<Troubl
         if done.requested() {
             return None;
         }
-        let trouble = look_with(machine, console.as_mut());
+        let mut trouble = look_with(machine, console.as_mut());
+        if trouble.is_none() && asked.elapsed() > ASK {
+            trouble = halted(machine);
+            asked = Instant::now();
+        }
         if trouble.is_some() {
             return trouble;
         }
@@ -93,7 +102,14 @@ fn watch(machine: &Machine, user: &Interrupt, done: &Interrupt) -> Option<Troubl
 
 /// Looks once.
 fn look(machine: &Machine) -> Option<Trouble> {
-    look_with(machine, Watcher::new(&machine.console_log()).ok().as_mut())
+    let console = Watcher::new(&machine.console_log());
+    look_with(machine, console.ok().as_mut()).or_else(|| halted(machine))
+}
+
+/// Asks QEMU whether there was no room for what the guest writes.
+fn halted(machine: &Machine) -> Option<Trouble> {
+    let full = matches!(machine.check_goes_on(), Err(MachineError::DiskFull { .. }));
+    full.then_some(Trouble::DiskFull)
 }
 
 /// Looks once, at what is new on the console. A guest that panicked may have ended its QEMU by that.
@@ -112,6 +128,7 @@ impl Trouble {
     pub(super) fn error(self, machine: &Machine, command: String) -> BuildError {
         let how = match self {
             Self::Interrupted => return BuildError::Interrupted,
+            Self::DiskFull => return BuildError::NoSpace(machine.directory().to_owned()),
             Self::Panic => "did not end: the machine's kernel panicked",
             Self::Ended => "did not end: the machine was switched off, or lost its QEMU",
         };

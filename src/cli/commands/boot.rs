@@ -73,6 +73,10 @@ pub(crate) struct Boot {
     #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = parse_port)]
     ports: Vec<Forwarded>,
 
+    /// Let the machine reach nothing over its network: not this host, not the internet; forwarded ports work
+    #[arg(long)]
+    isolated: bool,
+
     /// Open a session when it is ready, and pass on its exit code
     #[arg(long, conflicts_with = "console")]
     ssh: bool,
@@ -190,6 +194,7 @@ impl Boot {
                 BootFirmware::Uefi => Firmware::Uefi,
                 BootFirmware::Bios => Firmware::Bios,
             }),
+            isolated: self.isolated,
             remove: self.rm,
             until: if self.console {
                 Until::Console

@@ -288,7 +288,9 @@ impl Tag {
     }
 }
 
-/// Remove tags; what they named stays in the store until it is cleaned up
+/// Remove tags; the images stay in the store until it is cleaned up
+///
+/// They have their ids until then: vmfab store gc removes those that no tag, machine or recent build needs.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "untag",

@@ -11,6 +11,7 @@ use super::super::session::Session;
 use super::list::ports;
 use crate::image::Firmware;
 use crate::ops::machine::{self, MachineDetails};
+use crate::qemu::{Accel, AccelChoice};
 
 /// Show all about a machine
 #[derive(Debug, Args)]
@@ -35,7 +36,16 @@ fn describe(details: &MachineDetails) -> String {
     let entry = &details.entry;
     let mut rows: Vec<(&str, String)> = vec![
         ("name", entry.name.to_string()),
-        ("state", entry.state.to_owned()),
+        (
+            "state",
+            match entry.state {
+                "disk-full" => format!(
+                    "disk-full, halted until there is room: no space left on {}",
+                    details.directory.display()
+                ),
+                state => state.to_owned(),
+            },
+        ),
         (
             "process",
             entry.pid.map_or_else(String::new, |pid| pid.to_string()),
@@ -73,6 +83,10 @@ fn describe(details: &MachineDetails) -> String {
                     Firmware::Bios => "BIOS".to_owned(),
                 },
             ),
+            (
+                "acceleration",
+                acceleration(settings.accel, details.runs_under),
+            ),
             ("seed", settings.seed.describe().to_owned()),
             (
                 "ssh",
@@ -83,6 +97,9 @@ fn describe(details: &MachineDetails) -> String {
             ),
             ("ports", ports(entry)),
         ]);
+        if settings.isolated {
+            rows.push(("network", "isolated: reaches nothing".to_owned()));
+        }
         if settings.remove_when_stopped {
             rows.push(("goes", "when it is stopped".to_owned()));
         }
@@ -96,4 +113,14 @@ fn describe(details: &MachineDetails) -> String {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{:<14}{value}\n", format!("{name}:")))
         .collect()
+}
+
+/// What was asked for, and what it came to.
+fn acceleration(asked: AccelChoice, runs_under: Option<Accel>) -> String {
+    let asked = asked.name();
+    match runs_under {
+        Some(accel) if accel.name() == asked => asked.to_owned(),
+        Some(accel) => format!("{asked}, runs under {}", accel.name()),
+        None => asked.to_owned(),
+    }
 }

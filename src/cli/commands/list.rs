@@ -165,6 +165,7 @@ mod tests {
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Credentials,
+            isolated: false,
             remove_when_stopped: false,
         };
         let entries = [

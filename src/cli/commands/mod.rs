@@ -21,6 +21,7 @@ mod man;
 mod plan;
 mod pull;
 mod push;
+mod resume;
 mod rm;
 mod ssh;
 mod start;
@@ -77,6 +78,7 @@ pub(super) enum Command {
     List(list::List),
     Start(start::Start),
     Stop(stop::Stop),
+    Resume(resume::Resume),
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
@@ -111,6 +113,7 @@ impl Command {
             Self::List(command) => command.run(session),
             Self::Start(command) => command.run(session),
             Self::Stop(command) => command.run(session),
+            Self::Resume(command) => command.run(session),
             Self::Rm(command) => command.run(session),
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
@@ -143,7 +146,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Share images", &["push", "pull"]),
     (
         "Run machines",
-        &["boot", "up", "down", "ssh", "list", "start", "stop", "rm"],
+        &[
+            "boot", "up", "down", "ssh", "list", "start", "stop", "resume", "rm",
+        ],
     ),
     ("Look at machines", &["inspect", "logs", "console"]),
     ("Keep the store", &["store"]),

@@ -8,7 +8,8 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::session::Session;
 use crate::checked::AccountName;
-use crate::ops::{Context, machine};
+use crate::ops::Context;
+use crate::ops::machine::{self, SshOptions};
 
 /// Open a session in a machine, or run a command in it
 ///
@@ -23,6 +24,7 @@ Examples:
   vmfab ssh -- uname -a
   vmfab ssh docker -- docker run --rm hello-world
   vmfab ssh docker --user root --tty -- journalctl --follow
+  vmfab ssh --accept-new-host-key docker
   tar c src | vmfab ssh docker -- tar x")]
 pub(crate) struct Ssh {
     /// The machine [default: the only one of the project here]
@@ -35,6 +37,10 @@ pub(crate) struct Ssh {
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
+
+    /// Accept another host key than the one that the machine had: only if you know why it has changed
+    #[arg(long)]
+    accept_new_host_key: bool,
 
     /// A command to run instead of a shell
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
@@ -50,7 +56,12 @@ impl Ssh {
             Some(name) => name,
             None => machine::only_machine(context)?,
         };
-        let mut ssh = machine::ssh(context, &name, self.user, self.tty, &command)?;
+        let options = SshOptions {
+            user: self.user,
+            terminal: self.tty,
+            accept_new_host_key: self.accept_new_host_key,
+        };
+        let mut ssh = machine::ssh(context, &name, &options, &command)?;
         session.end_progress();
         // ssh takes the place of this process: terminal, signals and exit code are its own.
         Err(not_started(&ssh.exec()))
@@ -79,7 +90,7 @@ pub(super) fn session(
     context: &Context,
     name: &str,
 ) -> Result<Status, CliError> {
-    let mut ssh = machine::ssh(context, name, None, false, &[])?;
+    let mut ssh = machine::ssh(context, name, &SshOptions::default(), &[])?;
     session.end_progress();
     let status = ssh.status().map_err(|error| not_started(&error))?;
     let code = status

@@ -13,7 +13,7 @@ use super::build::parse_setting;
 use super::cache::CacheArgs;
 use crate::machine::{Forwarded, Until};
 use crate::ops::Context;
-use crate::ops::project::{self, Action, Planned, UpMachine, UpOptions};
+use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
 
 /// Make and start the machines of a project
 ///
@@ -83,9 +83,29 @@ impl Up {
         let context = &session.registry_context(self.cache.registries)?;
         let options = self.options(context)?;
         if dry_run {
-            let planned = project::plan(context, &options)?;
-            session.print_last(&planned, |_| String::new(), |planned| plan_text(planned))?;
-            return Ok(Status::Done);
+            let foreseen = project::foresee(context, &options)?;
+            session.print_last(
+                &foreseen,
+                |_| String::new(),
+                |foreseen| {
+                    foreseen
+                        .machines
+                        .iter()
+                        .map(foreseen_text)
+                        .collect::<String>()
+                },
+            )?;
+            let all = foreseen.machines.len();
+            let errors: Vec<CliError> = foreseen.failures.into_iter().map(CliError::from).collect();
+            if errors.is_empty() {
+                return Ok(Status::Done);
+            }
+            let message = format!(
+                "{} of {} would not be up",
+                errors.len(),
+                count(all, "machine")
+            );
+            return Err(CliError::several(errors, message));
         }
         let up = project::up(context, &options, |planned| {
             let lost: Vec<String> = planned.iter().filter_map(loss).collect();
@@ -146,22 +166,26 @@ fn loss(planned: &Planned) -> Option<String> {
     ))
 }
 
-fn plan_text(planned: &[Planned]) -> String {
-    let mut text = String::new();
-    for one in planned {
-        let what = match one.action {
-            Action::Make => "would be made and started".to_owned(),
-            Action::Recreate => format!(
-                "would be removed with its disk ({} of its own), made anew and started",
-                size(one.lost.unwrap_or_default())
-            ),
-            Action::Start => "would be started".to_owned(),
-            Action::Leave => "runs already".to_owned(),
-        };
-        text += &format!("{}: {what}\n", one.name);
-        for note in &one.notes {
-            text += &format!("  {note}\n");
-        }
+/// What would be done with a machine.
+fn foreseen_text(machine: &ForeseenMachine) -> String {
+    let planned = &machine.planned;
+    let what = match planned.action {
+        Action::Make => "would be made and started".to_owned(),
+        Action::Recreate => format!(
+            "would be removed with its disk ({} of its own), made anew and started",
+            size(planned.lost.unwrap_or_default())
+        ),
+        Action::Start => "would be started".to_owned(),
+        Action::Resume => "is halted, and would go on".to_owned(),
+        Action::Leave => "runs already".to_owned(),
+    };
+    let what = match &machine.error {
+        Some(error) => format!("would fail: {error}"),
+        None => what,
+    };
+    let mut text = format!("{}: {what}\n", planned.name);
+    for note in &planned.notes {
+        text += &format!("  {note}\n");
     }
     text
 }
@@ -178,6 +202,7 @@ fn describe(machine: &UpMachine) -> String {
     }
     let how = match (machine.outcome, machine.seconds) {
         ("running", _) => "runs already".to_owned(),
+        ("resumed", _) => "was halted, and goes on".to_owned(),
         (outcome, Some(seconds)) => format!("{outcome}, ready after {}", duration(seconds)),
         (outcome, None) => outcome.to_owned(),
     };

@@ -277,10 +277,7 @@ fn store(error: &StoreError, message: String) -> CliError {
 /// What to do about an input or output error, when that can be said.
 fn io_help(source: &io::Error, path: &std::path::Path) -> Option<String> {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(format!(
-            "free some space where {} is, or set VMFAB_HOME to a directory with more",
-            path.display()
-        )),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(space_help(path)),
         io::ErrorKind::PermissionDenied => Some(format!(
             "make {} accessible to your user, or set VMFAB_HOME to a directory of your own",
             path.display()
@@ -290,6 +287,15 @@ fn io_help(source: &io::Error, path: &std::path::Path) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// What to do about a full disk.
+fn space_help(path: &std::path::Path) -> String {
+    format!(
+        "free some space where {} is (`vmfab store gc` removes what no image needs), or set VMFAB_HOME to a \
+         directory with more",
+        path.display()
+    )
 }
 
 fn steps(failures: Vec<StepFailure>, message: String) -> CliError {
@@ -351,6 +357,13 @@ fn step(failure: StepFailure) -> CliError {
                 ..CliError::new(kind, message(&why))
             }
         }
+        BuildError::NoSpace(ref path) => CliError {
+            details: Box::new(Details {
+                log: Some(log),
+                ..Details::default()
+            }),
+            ..CliError::failed(message(&error.to_string())).with_help(space_help(path))
+        },
         BuildError::Io {
             ref source,
             ref path,

@@ -282,7 +282,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(error.into()), @r#"
         error: write /srv/vmfab/store/tmp/put-1: no storage space
-          help: free some space where /srv/vmfab/store/tmp/put-1 is, or set VMFAB_HOME to a directory with more
+          help: free some space where /srv/vmfab/store/tmp/put-1 is (`vmfab store gc` removes what no image needs), or set VMFAB_HOME to a directory with more
         "#);
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::host::{Home, Program, bare_command, find_program};
+use crate::host::{Home, Program, bare_command, find_program, free_space, is_full};
 
 /// Free space below which a build is likely to fail, in bytes.
 const LITTLE_SPACE: u64 = 5 << 30;
@@ -147,24 +147,25 @@ fn first_version(text: &str) -> Option<String> {
 }
 
 fn space(home: &Home) -> Check {
-    let place = existing(home.root());
+    let root = home.root();
     let check = |state, detail| Check::new("free space", "the store", state, detail);
-    match rustix::fs::statvfs(&place) {
-        Ok(stat) => {
-            let free = stat.f_bavail * stat.f_frsize;
-            let detail = format!(
-                "{:.1} GiB for {}",
-                free as f64 / f64::from(1 << 30),
-                home.root().display()
-            );
-            if free < LITTLE_SPACE {
-                check(State::Optional, detail)
-                    .help("an image takes 1 to 5 GiB: free some space, or set VMFAB_HOME elsewhere")
-            } else {
-                check(State::Ok, detail)
-            }
-        }
-        Err(error) => check(State::Optional, format!("{}: {error}", place.display())),
+    let free = match free_space(root) {
+        Ok(free) => free,
+        Err(error) => return check(State::Optional, format!("{}: {error}", root.display())),
+    };
+    let gib = free as f64 / f64::from(1 << 30);
+    let detail = format!("{gib:.1} GiB for {}", root.display());
+    if is_full(root) {
+        check(State::Missing, detail).help(format!(
+            "no space left on {}: `vmfab store gc` removes what no image needs; or free some space, or set \
+             VMFAB_HOME to a directory with more",
+            root.display()
+        ))
+    } else if free < LITTLE_SPACE {
+        check(State::Optional, detail)
+            .help("an image takes 1 to 5 GiB: free some space, or set VMFAB_HOME elsewhere")
+    } else {
+        check(State::Ok, detail)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct BootOptions {
     pub accel: AccelChoice,
     /// What starts the operating system; as the image says when absent.
     pub firmware: Option<Firmware>,
+    /// Whether it reaches nothing over its network.
+    pub isolated: bool,
     /// Whether the machine goes when it is stopped, and when it does not get so far.
     pub remove: bool,
     /// What is waited for.
@@ -113,6 +115,7 @@ pub fn boot_in(
         ports,
         accel: options.accel,
         firmware: options.firmware,
+        isolated: options.isolated,
         remove_when_stopped: options.remove,
     };
     let locked = machines.create(&new, &store)?;
@@ -140,7 +143,10 @@ pub fn boot_in(
         Err(error) => {
             let began = matches!(
                 error,
-                MachineError::NotReady { .. } | MachineError::Interrupted { .. }
+                MachineError::NotReady { .. }
+                    | MachineError::Interrupted { .. }
+                    | MachineError::DiskFull { .. }
+                    | MachineError::Halted { .. }
             );
             if began && !options.remove {
                 return Err(error.into());
@@ -175,7 +181,9 @@ fn without_machine(error: MachineError) -> Error {
         MachineError::Interrupted { .. } => Error::InterruptedWith {
             help: gone.to_owned(),
         },
-        MachineError::NotReady { .. } => match error.into() {
+        MachineError::NotReady { .. }
+        | MachineError::DiskFull { .. }
+        | MachineError::Halted { .. } => match error.into() {
             Error::Failed(failure) => Error::Failed(Failure {
                 help: Some(gone.to_owned()),
                 ..failure

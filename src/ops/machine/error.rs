@@ -36,6 +36,17 @@ impl From<MachineError> for Error {
                 "vmfab stop {name} stops it; vmfab rm --force {name} removes it as it is"
             )),
             MachineError::Stopped(name) => failed(format!("vmfab start {name} starts it")),
+            MachineError::DiskFull { name, path } => failed(format!(
+                "free some space where {} is (`vmfab store gc` removes what no image needs); then vmfab resume \
+                 {name} lets it go on",
+                path.display()
+            )),
+            MachineError::Halted { name, .. } => {
+                failed(format!("vmfab resume {name} lets it go on"))
+            }
+            MachineError::CannotGoOn { name, .. } => failed(format!(
+                "vmfab stop --force {name} ends it, and vmfab start {name} starts it again"
+            )),
             MachineError::MissingProgram(missing) => missing.into(),
             MachineError::MissingFirmware(_) => Self::Lacking {
                 message,
@@ -69,6 +80,9 @@ impl From<MachineError> for Error {
                 None => "build it with one".to_owned(),
             }),
             MachineError::Architecture { .. } => failed("build the image on this host".to_owned()),
+            MachineError::Memory { .. } => {
+                failed("give it less memory: --memory, or memory=\"…\" in vmfab.kdl".to_owned())
+            }
             MachineError::Port { port, ref source } => failed(match source.kind() {
                 std::io::ErrorKind::AddrInUse => format!(
                     "another program or machine listens there: forward another one with -p \
@@ -98,7 +112,12 @@ impl From<MachineError> for Error {
                     message,
                     output: console,
                     log: None,
-                    help: Some(if running {
+                    help: Some(if why == NotReady::HostKeyChanged {
+                        format!(
+                            "if you know why (its keys were made anew, say), accept the new one with: vmfab ssh \
+                             --accept-new-host-key {name}"
+                        )
+                    } else if running {
                         format!(
                             "it still runs: look at it with vmfab console {name}, stop it with \
                              vmfab stop {name}, remove it with vmfab rm --force {name}"
@@ -118,8 +137,7 @@ impl From<MachineError> for Error {
             },
             MachineError::Interrupted { running: None } => Self::Interrupted,
             MachineError::Stuck(name) => failed(format!(
-                "find its process with fuser -v on the file \"running\" in the directory that \
-                 vmfab inspect {name} shows, and kill it"
+                "vmfab stop --force {name} kills it; what it had not written is lost"
             )),
             MachineError::ConsoleBusy(name) => failed(format!(
                 "close the other one (Ctrl-]), or read along with vmfab logs --follow {name}"

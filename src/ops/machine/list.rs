@@ -10,7 +10,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
-use crate::qemu::AccelChoice;
+use crate::qemu::{Accel, AccelChoice};
 
 /// Where a machine's SSH server is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,6 +72,8 @@ pub struct Settings {
     pub firmware: Firmware,
     /// How its guest learns its name and whose key to let in.
     pub seed: Seed,
+    /// Whether its guest reaches nothing over its network.
+    pub isolated: bool,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -82,6 +84,8 @@ pub struct MachineDetails {
     /// What the list says.
     #[serde(flatten)]
     pub entry: MachineEntry,
+    /// What runs its instructions now.
+    pub runs_under: Option<Accel>,
     /// Its directory.
     pub directory: PathBuf,
     /// What its guest wrote to the console since the last start.
@@ -125,6 +129,7 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Error> {
     machine.config()?;
     Ok(MachineDetails {
         entry: entry(&machine)?,
+        runs_under: machine.runs_under(),
         directory: machine.directory().to_owned(),
         console_log: machine.console_log(),
         private_key: machine.private_key(),
@@ -161,6 +166,7 @@ fn settings(config: MachineConfig) -> Settings {
         accel: config.accel,
         firmware: config.firmware,
         seed: config.seed,
+        isolated: config.isolated,
         remove_when_stopped: config.remove_when_stopped,
     }
 }

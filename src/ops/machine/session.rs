@@ -14,26 +14,39 @@ use crate::host::beneath::open_unlinked;
 use crate::host::{Program, require};
 use crate::machine::{Console, Machine, MachineError, State};
 
-/// The program that opens a session in a running machine, ready to be started on this terminal:
-/// as `user` or as the image's account, with `command` or a shell.
+/// How to enter a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshOptions {
+    /// The account; the image's when absent.
+    pub user: Option<AccountName>,
+    /// Whether a command gets a terminal.
+    pub terminal: bool,
+    /// Whether the host key that it shows takes the place of the one that is known.
+    pub accept_new_host_key: bool,
+}
+
+/// The program that opens a session in a running machine, with `command` or a shell, ready to be started on this terminal.
 ///
 /// # Errors
-/// There is no such machine, it is stopped, or `ssh` is not installed.
+/// There is no such machine, it is stopped or halted, or `ssh` is not installed.
 pub fn ssh(
     context: &Context,
     name: &str,
-    user: Option<AccountName>,
-    terminal: bool,
+    options: &SshOptions,
     command: &[String],
 ) -> Result<Command, Error> {
     let machine = find_machine(context, name)?;
     let program = require(Program::Ssh)?;
-    let session = machine.ssh(user)?;
+    let session = machine.ssh(options.user.clone())?;
     if machine.state()? == State::Stopped {
         return Err(MachineError::Stopped(machine.name().clone()).into());
     }
+    machine.check_goes_on()?;
+    if options.accept_new_host_key {
+        machine.forget_host_keys()?;
+    }
     let mut ssh = Command::new(program);
-    if terminal {
+    if options.terminal {
         ssh.arg("-t");
     }
     ssh.args(session.arguments(command))

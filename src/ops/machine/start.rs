@@ -28,11 +28,14 @@ pub struct Started {
     pub ssh: SshAddress,
     /// Whether it was running already.
     pub was_running: bool,
+    /// Whether it was halted, and goes on.
+    pub resumed: bool,
     /// Seconds from its start until it was ready; nothing when it was running already.
     pub seconds: Option<f64>,
 }
 
-/// Starts a machine and waits until it is ready. One that runs already is left alone.
+/// Starts a machine and waits until it is ready. One that runs already is left alone; one that is halted goes on, when it
+/// can.
 ///
 /// # Errors
 /// There is no such machine, its image is gone, or it does not get ready.
@@ -70,13 +73,24 @@ pub fn start_machine(
 ) -> Result<Started, Error> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     if machine.state()? != State::Stopped {
+        let resumed = locked.resume()?;
+        drop(locked);
+        let how = if resumed {
+            "was halted, and goes on"
+        } else {
+            "is running already"
+        };
         context.emit(Event::Note {
-            message: format!("machine \"{}\" is running already", machine.name()),
+            message: format!("machine \"{}\" {how}", machine.name()),
         });
+        if resumed {
+            wait_for(context, machine, options)?;
+        }
         return Ok(Started {
             name: machine.name().clone(),
             ssh: address(&machine.config()?),
             was_running: true,
+            resumed,
             seconds: None,
         });
     }
@@ -97,6 +111,29 @@ pub fn start_machine(
         // The port may have been chosen anew.
         ssh: address(&machine.config()?),
         was_running: false,
+        resumed: false,
         seconds: Some(ready.seconds),
+    })
+}
+
+/// A machine that was to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resumed {
+    /// Its name.
+    pub name: MachineName,
+    /// Whether it was halted; else it was running.
+    pub was_halted: bool,
+}
+
+/// Lets a machine go on that is halted.
+///
+/// # Errors
+/// There is no such machine, it is stopped, or it cannot go on.
+pub fn resume(context: &Context, name: &str) -> Result<Resumed, Error> {
+    let machine = find_machine(context, name)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    Ok(Resumed {
+        name: machine.name().clone(),
+        was_halted: locked.resume()?,
     })
 }

@@ -1,6 +1,7 @@
 //! Projects: what their machines are to be, and making that so.
 
 mod down;
+mod foresee;
 mod order;
 mod plan;
 mod up;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use down::{Down, DownMachine, DownOptions, Outcome, down, targets};
+pub use foresee::{Foreseen, ForeseenMachine, foresee};
 pub use plan::{Action, Planned, plan};
 pub use up::{Up, UpMachine, up};
 
@@ -84,6 +86,7 @@ struct Settings {
     image_ports: bool,
     accel: AccelChoice,
     firmware: Option<Firmware>,
+    isolated: bool,
 }
 
 /// The project that the user is in.
@@ -215,6 +218,7 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
         disk_size: node.disk_size,
         ports: ports.collect(),
         image_ports: node.count.is_none(),
+        isolated: node.isolated,
         accel: accel.unwrap_or(match node.accel {
             None | Some(recipe::Accel::Auto) => AccelChoice::Auto,
             Some(recipe::Accel::Kvm) => AccelChoice::Kvm,

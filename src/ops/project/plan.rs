@@ -20,6 +20,8 @@ pub enum Action {
     Recreate,
     /// It is started as it is.
     Start,
+    /// It is halted, and goes on.
+    Resume,
     /// It runs.
     Leave,
 }
@@ -37,6 +39,9 @@ pub struct Planned {
     pub notes: Vec<String>,
     #[serde(skip)]
     pub(super) wanted: Wanted,
+    /// The image of the machine that stays.
+    #[serde(skip)]
+    pub(super) has: Option<ObjectId>,
     /// Positions, in the plan, of those that must be ready before it.
     #[serde(skip)]
     pub(super) after: Vec<usize>,
@@ -90,6 +95,7 @@ fn one(
         lost: None,
         notes: Vec::new(),
         wanted,
+        has: None,
         after,
         up_to_date: false,
     };
@@ -97,19 +103,21 @@ fn one(
         Err(MachineError::Unknown(_)) => return Ok(planned),
         machine => machine?,
     };
-    let running = machine.state()? != State::Stopped;
+    let state = machine.state()?;
+    let running = state != State::Stopped;
     if recreate {
         planned.action = Action::Recreate;
         planned.lost = Some(machine.stored_size());
         return Ok(planned);
     }
-    planned.action = if running {
-        Action::Leave
-    } else {
-        Action::Start
+    planned.action = match state {
+        State::Stopped => Action::Start,
+        state if state.is_halted() => Action::Resume,
+        _ => Action::Leave,
     };
     // A damaged one fails when it is started.
     if let Ok(config) = machine.config() {
+        planned.has = Some(config.image);
         compare(context, &mut planned, &machine, &config, running)?;
     }
     Ok(planned)
@@ -171,10 +179,13 @@ fn compare(
         .ports
         .iter()
         .all(|port| config.ports.contains(port));
-    let same = settings.memory_mib == config.memory_mib && settings.cpus == config.cpus && ports;
+    let same = settings.memory_mib == config.memory_mib
+        && settings.cpus == config.cpus
+        && settings.isolated == config.isolated
+        && ports;
     if running && !same {
         planned.notes.push(format!(
-            "machine \"{name}\" runs with other memory, processors or ports than the file says: vmfab \
+            "machine \"{name}\" runs with other memory, processors, ports or network than the file says: vmfab \
              down {name}, and vmfab up starts it with those"
         ));
     }

@@ -38,7 +38,7 @@ pub struct Up {
 pub struct UpMachine {
     /// Its name.
     pub name: MachineName,
-    /// What was done: `made`, `recreated`, `started`, `running` (it was), `failed` or `skipped`.
+    /// What was done: `made`, `recreated`, `started`, `resumed`, `running` (it was), `failed` or `skipped`.
     pub outcome: &'static str,
     /// Why it is not up.
     pub error: Option<String>,
@@ -202,6 +202,7 @@ fn make(
         ports: Vec::new(),
         accel: accel.or(options.accel).unwrap_or(AccelChoice::Auto),
         firmware: settings.and_then(|settings| settings.firmware),
+        isolated: settings.is_some_and(|settings| settings.isolated),
         remove: false,
         until: options.until,
         timeout: options.timeout,
@@ -247,13 +248,14 @@ fn start_made(
             if let Some(settings) = &planned.wanted.settings {
                 config.memory_mib = settings.memory_mib;
                 config.cpus = settings.cpus;
+                config.isolated = settings.isolated;
                 config.accel = settings.accel;
             }
         })?;
         Ok(())
     })?;
     // It may have been started a moment ago, by an `up` that was killed.
-    if started.was_running && needed {
+    if started.was_running && !started.resumed && needed {
         wait_for(context, machine, asked)?;
     }
     let config = machine.config()?;
@@ -264,17 +266,17 @@ fn start_made(
         seconds: started.seconds,
         ..UpMachine::new(
             planned,
-            if started.was_running {
-                "running"
-            } else {
-                "started"
+            match (started.resumed, started.was_running) {
+                (true, _) => "resumed",
+                (false, true) => "running",
+                (false, false) => "started",
             },
         )
     })
 }
 
 /// The ports to forward.
-fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Error> {
+pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Error> {
     match &planned.wanted.settings {
         Some(settings) if !settings.image_ports => Ok(Vec::new()),
         Some(settings) => ports(image, &settings.ports),

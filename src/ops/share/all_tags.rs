@@ -131,6 +131,7 @@ fn of_registry(error: &RegistryError) -> bool {
 
 fn of_step(failure: &StepFailure) -> bool {
     match &failure.error {
+        BuildError::NoSpace(_) => true,
         BuildError::Io { source, .. } => of_file(source),
         BuildError::Other(error) => error.downcast_ref().is_some_and(of_store),
         _ => false,

@@ -93,7 +93,7 @@ impl From<Dropped> for DroppedResult {
     fn from(dropped: Dropped) -> Self {
         Self {
             action: dropped.key,
-            outputs: dropped.outputs,
+            outputs: dropped.outputs.into_keys().collect(),
             used: dropped.used,
             reason: match dropped.reason {
                 Reason::Unused => "unused",
@@ -130,6 +130,9 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     };
     let collection = store.collect(&needed, &options.store)?;
     let dry_run = options.store.dry_run;
+    if !dry_run {
+        remember(context, &collection.dropped);
+    }
     let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
     let stale = super::stale::sweep(&context.home, dry_run);
     if !dry_run {
@@ -159,6 +162,19 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
         mark_seconds: collection.marking.as_secs_f64(),
         seconds,
     })
+}
+
+/// Remembers what the steps made whose results went. What they made is gone, and what was made of it may have a name: a
+/// build of that needs to know what was in between, and not to have it.
+fn remember(context: &Context, dropped: &[Dropped]) {
+    let remembered = context.remembered();
+    for dropped in dropped
+        .iter()
+        .filter(|dropped| dropped.reason == Reason::Unused)
+    {
+        // Without it the step runs again.
+        let _ = remembered.put(&dropped.key, &dropped.outputs);
+    }
 }
 
 /// All machines: those of the home, and those of projects that can be reached.

@@ -13,12 +13,13 @@ mod policy;
 mod sweep;
 mod take;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
 use super::received::remove_marks;
 use super::{Store, index, journal, lock};
-use crate::digest::{ActionKey, Digest, ObjectId};
+use crate::digest::{ActionKey, Digest, ObjectId, ObjectRef};
 
 use catalogs::Catalogs;
 use mark::Mark;
@@ -69,8 +70,8 @@ pub enum Reason {
 pub struct Dropped {
     /// Its key.
     pub key: ActionKey,
-    /// The names of its outputs.
-    pub outputs: Vec<String>,
+    /// Its outputs by name. They may be gone.
+    pub outputs: BTreeMap<String, ObjectRef>,
     /// When it was made or last used, in seconds since 1970.
     pub used: u64,
     /// Why it goes.

@@ -61,7 +61,9 @@ pub(super) fn decide(
         } else if running {
             None
         } else if result.time.saturating_add(DAY) < oldest || options.older_than.is_zero() {
-            (!among_last).then_some(Reason::Unused)
+            // One whose objects stay for a name costs nothing, and saves the step that made them.
+            let stays = among_last || needs.iter().all(|key| mark.is_live(key));
+            (!stays).then_some(Reason::Unused)
         } else if full {
             Some(Reason::Size)
         } else {
@@ -136,11 +138,7 @@ fn needs(
 fn dropped(result: &Found, reason: Reason) -> Dropped {
     Dropped {
         key: ActionKey::new(result.key),
-        outputs: result
-            .outputs
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect(),
+        outputs: result.outputs.iter().cloned().collect(),
         used: result.time,
         reason,
     }

@@ -120,9 +120,11 @@ fn what_no_root_reaches_goes() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let (kept, kept_disk) = image(&store, 1);
-    let (_, dead_disk) = image(&store, 2);
+    let (dead, dead_disk) = image(&store, 2);
     let rooted = store.put(&mut noise(3, 900_000).as_slice()).unwrap();
     store.put_action(&key(1), result("config", kept)).unwrap();
+    // What stays for a name need not be made again, and what is gone must.
+    store.put_action(&key(2), result("config", dead)).unwrap();
     store.put_tag(&tag("kept"), &kept.id).unwrap();
     store.put_root(&tag("root"), &[rooted.id]).unwrap();
     drop(store);
@@ -144,10 +146,11 @@ fn what_no_root_reaches_goes() {
     assert_eq!(
         report.results,
         Tally {
-            kept: 0,
+            kept: 1,
             removed: 1
         }
     );
+    assert_eq!(report.dropped[0].key, key(2));
     assert_eq!(
         (planned.objects, planned.results),
         (report.objects, report.results)
@@ -158,7 +161,8 @@ fn what_no_root_reaches_goes() {
     assert!(read(&store, &kept_disk) == noise(1, 2 << 20));
     assert!(read(&store, &rooted) == noise(3, 900_000));
     assert!(!store.has_object(&dead_disk));
-    assert_eq!(store.action(&key(1)), None);
+    assert_eq!(store.action(&key(1)), Some(result("config", kept)));
+    assert_eq!(store.action(&key(2)), None);
     assert_eq!(fixture.packs().len(), 3);
     drop(store);
     let again = fixture.collect(&NOTHING);

@@ -1,0 +1,46 @@
+//! `vmfab resume`
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::error::CliError;
+use super::super::session::Session;
+use super::stop::each;
+use crate::ops::machine::{self, Resumed};
+
+/// Let machines go on that are halted
+///
+/// QEMU halts a machine when the disk of this host is full, so that nothing of what it writes is lost:
+/// free some space first. Machines that are paused or asleep go on, too. vmfab start does the same,
+/// and waits until the machine can be entered.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab resume docker
+  vmfab list                         shows which machines are halted, and why")]
+pub(crate) struct Resume {
+    /// The machines
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+impl Resume {
+    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let context = session.reading_context()?;
+        let resumed = each(session, &self.names, "resumed", |name| {
+            machine::resume(context, name)
+        })?;
+        session.print(&resumed, |resumed| {
+            resumed.iter().map(describe).collect::<String>()
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+fn describe(resumed: &Resumed) -> String {
+    let how = match resumed.was_halted {
+        true => "goes on",
+        false => "was running",
+    };
+    format!("{}: {how}\n", resumed.name)
+}

@@ -1,0 +1,114 @@
+//! `up --dry-run`: what `up` would do, and what of it would fail as far as that can be known without doing it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::images::{self, FoundImage};
+use super::super::{Context, Error, planning};
+use super::plan::{Action, Planned, plan};
+use super::up::forwarded;
+use super::{Source, UpOptions, project};
+use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
+
+/// What `up` would do.
+#[derive(Debug, Serialize)]
+pub struct Foreseen {
+    /// The project's directory.
+    pub project: PathBuf,
+    /// Its machines, in the order of the file.
+    pub machines: Vec<ForeseenMachine>,
+    /// Why machines would not be up.
+    #[serde(skip)]
+    pub failures: Vec<Error>,
+}
+
+/// What `up` would do with a machine.
+#[derive(Debug, Serialize)]
+pub struct ForeseenMachine {
+    /// What it would try.
+    #[serde(flatten)]
+    pub planned: Planned,
+    /// Why that would fail.
+    pub error: Option<String>,
+}
+
+/// What `up` would do. Nothing is changed.
+///
+/// # Errors
+/// The project's file is wrong, or it does not describe a machine that is named.
+pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Error> {
+    let mut foreseen = Foreseen {
+        project: project(context)?.root().to_owned(),
+        machines: Vec::new(),
+        failures: Vec::new(),
+    };
+    let mut ports = BTreeMap::new();
+    for planned in plan(context, options)? {
+        let failure = check(context, &planned, &mut ports).err();
+        foreseen.machines.push(ForeseenMachine {
+            planned,
+            error: failure.as_ref().map(ToString::to_string),
+        });
+        foreseen.failures.extend(failure);
+    }
+    Ok(foreseen)
+}
+
+/// Looks for what would keep a machine from starting. `taken` has the ports of those before it.
+fn check(
+    context: &Context,
+    planned: &Planned,
+    taken: &mut BTreeMap<u16, MachineName>,
+) -> Result<(), Error> {
+    let image = image(context, planned)?;
+    let settings = planned.wanted.settings.as_ref();
+    let ports = match &image {
+        Some(image) => forwarded(planned, image)?,
+        None => settings.map_or_else(Vec::new, |settings| settings.ports.clone()),
+    };
+    for Forwarded { host, .. } in ports {
+        if let Some(other) = taken.insert(host, planned.name.clone()) {
+            return Err(Error::Usage {
+                message: format!(
+                    "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
+                    planned.name
+                ),
+                help: Some("give each machine ports of its own".to_owned()),
+            });
+        }
+        if !matches!(
+            planned.action,
+            Action::Leave | Action::Resume | Action::Recreate
+        ) {
+            check_port(host)?;
+        }
+    }
+    let Some(settings) = settings.filter(|_| planned.action != Action::Leave) else {
+        return Ok(());
+    };
+    check_memory(settings.memory_mib)?;
+    if let (Some(size), Some(image), Action::Make | Action::Recreate) =
+        (settings.disk_size, &image, planned.action)
+    {
+        check_disk_size(size, image.config.disk.size)?;
+    }
+    Ok(())
+}
+
+/// The image that a machine has or would be made of; nothing when it would be built first.
+fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Error> {
+    if let Some(image) = planned.has {
+        return images::find(context, &image.to_string()).map(Some);
+    }
+    match &planned.wanted.source {
+        Source::Named(name) => images::find(context, name).map(Some),
+        Source::Recipe(options) | Source::Any(options) => {
+            let known = planning::known_image(context, options)?;
+            known
+                .map(|image| images::find(context, &image.to_string()))
+                .transpose()
+        }
+    }
+}
