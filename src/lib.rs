@@ -17,6 +17,7 @@
 //! | 0 | [`event`] | typed events and the sink that they go to |
 //! | 0 | [`host`] | directories, programs, child processes and signals of this host |
 //! | 0 | [`limits`] | how much recipes, images, registries and servers may take |
+//! | 0 | [`tarball`] | tar archives, read and written |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
 //! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
@@ -66,4 +67,5 @@ pub mod sandbox;
 pub mod share;
 pub mod source;
 pub mod store;
+pub mod tarball;
 pub mod text;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The rows, from the top of the table.
 const ROWS: [&[&str]; 7] = [
-    &["checked", "digest", "event", "host", "text", "limits"],
+    &[
+        "checked", "digest", "event", "host", "text", "limits", "tarball",
+    ],
     &[
         "recipe",
         "dockerfile",

@@ -52,8 +52,8 @@ pub enum Step {
     Fetch(Fetch),
     /// A layer of a container image, as the tar that it is when it is decompressed. Output `blob`.
     OciLayer(OciLayer),
-    /// Another form of content. Input `blob`, and `layer`… of `apply`; output `blob`, or `layer` of `unpack`
-    /// and `apply`.
+    /// Another form of content. Input `blob`, and `layer`… of `unpack` and `apply`, whose output is a `layer`; that of
+    /// the others is a `blob`.
     Transform(Transform),
     /// A step inside a booted machine. Inputs `disk`, `kernel`, `initrd`, `source` of `copy`, and
     /// `check`…, which only make it wait; output `disk`, or `ok` of a check.
@@ -81,22 +81,21 @@ impl Step {
     /// Raised when a builder begins to give another output for the same parameters.
     fn version(&self) -> u32 {
         match self {
-            Self::Run(_)
-            | Self::User(_)
-            | Self::Service(_)
-            | Self::Check(_)
+            Self::Check(_)
             | Self::Image(_)
             | Self::Object(_)
             | Self::Fetch(_)
             | Self::OciLayer(_) => 1,
-            // 2: they have a second output, the packages that they installed.
-            Self::Bootstrap(_) | Self::Packages(_) => 2,
-            // 2: the time of a file follows from its content.
-            Self::File(_) | Self::Copy(_) | Self::Env(_) | Self::Hostname(_) => 2,
             // 2: modes are those of the source, times follow from the content.
             Self::Local(_) => 2,
-            // 2: the root partition of a disk for UEFI grows. 3: times follow from the content.
-            Self::System(_) => 3,
+            // 2: a layer holds names, links, attributes, times and holes as they are.
+            Self::Run(_) | Self::User(_) | Self::Service(_) => 2,
+            // 2: the time of a file follows from its content. 3: layers as above.
+            Self::File(_) | Self::Copy(_) | Self::Env(_) | Self::Hostname(_) => 3,
+            // 2: they have a second output, the packages that they installed. 3: layers as above.
+            Self::Bootstrap(_) | Self::Packages(_) => 3,
+            // 2: the root partition of a disk for UEFI grows. 3: times follow from the content. 4: layers as above.
+            Self::System(_) => 4,
             // 2: versions of an image share the id of their file system. 3: directories are side by side.
             // 4: how much mke2fs wrote is forgotten. 5: vmfab puts the files in, and large directories have an index.
             Self::Disk(_) => 5,
@@ -105,6 +104,8 @@ impl Step {
                 Transform::Convert { .. } => 2,
                 // 2: the time of the file follows from its content.
                 Transform::Pack => 2,
+                // 2: archives are read by the book, and layers are as above.
+                Transform::Unpack | Transform::Apply => 2,
                 _ => 1,
             },
             Self::Guest(guest) => match guest.action {
@@ -384,8 +385,10 @@ pub enum Transform {
         /// Its path in the archive.
         member: String,
     },
-    /// A tar, compressed or not, as a layer.
+    /// The files of a tar, compressed or not, over the layers below, as a layer.
     Unpack,
+    /// The files of a tar, compressed or not, as a tar for a machine.
+    Files,
     /// A layer of a container image over the layers below, as a layer.
     Apply,
     /// The one file below `disk/` of a tar: the disk in a containerdisk.
@@ -434,7 +437,7 @@ pub enum GuestAction {
     Env(Env),
     /// Sets the host name.
     Hostname(Hostname),
-    /// Unpacks the layer `source`.
+    /// Unpacks the tar `source`, compressed or not.
     Unpack,
     /// Runs a script that must succeed.
     Check(Run),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confinement::Confinement;
 use super::edit::Edit;
+use super::layer::Form;
 use crate::derivation::step::Limits;
 
 /// One step, as the worker gets it on its standard input.
@@ -81,15 +82,12 @@ pub enum Task {
         /// Existing directory for the copies.
         to: PathBuf,
     },
-    /// A tar of others, unpacked into the tree, which must be empty.
-    Unpack {
-        /// The tar.
-        archive: PathBuf,
-    },
-    /// The tar of a layer of a container image, put over the tree.
+    /// A tar of others, put over the tree.
     Apply {
         /// The tar.
         archive: PathBuf,
+        /// How it is meant.
+        form: Form,
     },
     /// A file of the tree, copied when it is there.
     Fetch {

@@ -64,13 +64,8 @@ impl<'a> Tasks<'a> {
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
-            Task::Unpack { archive } => {
-                layer::unpack_into(archive, self.tree, self.request.confinement.changes)
-                    .map_err(|error| not_unpacked("archive", error))
-            }
-            Task::Apply { archive } => {
-                layer::apply(archive, self.tree).map_err(|error| not_unpacked("layer", error))
-            }
+            Task::Apply { archive, form } => layer::apply(archive, *form, self.tree)
+                .map_err(|error| not_unpacked(form.name(), error)),
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 result => result
@@ -225,7 +220,7 @@ impl<'a> Tasks<'a> {
         let file = file.map_err(WorkerError::io(format!("open {}", path.display())))?;
         let filling = Filling {
             time,
-            keep: &layer::is_kept,
+            keep: &|name| layer::is_kept(name.as_bytes()),
             // What a worker says is shown while it works.
             progress: &|files| drop(writeln!(io::stdout(), "{files} files")),
         };

@@ -2,16 +2,16 @@
 //! that a guest gets holds none of these: it was asked before (`look.sh`).
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use tar::EntryType;
-
-use crate::builder::local::append_link;
+use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::derivation::step::Copy;
 use crate::sandbox::owner_ids;
+use crate::tarball::{Kind, Member, Reader, Time, Writer};
 
 /// What becomes of the entries of an archive.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub(super) struct Looked {
     there: HashSet<usize>,
     passwd: String,
     group: String,
+    /// Whether it has GNU tar, which knows holes.
+    gnu_tar: bool,
 }
 
 impl Looked {
@@ -41,6 +43,7 @@ impl Looked {
             "there" => self.there.extend(text.parse::<usize>()),
             "passwd" => self.passwd.extend([text, "\n"]),
             "group" => self.group.extend([text, "\n"]),
+            "tar" => self.gnu_tar = text == "gnu",
             _ => {}
         }
     }
@@ -56,13 +59,13 @@ impl Looked {
 
 impl Placing<'_> {
     /// The path below the root of what an entry becomes; nothing for the root itself.
-    fn path(&self, entry: &Path) -> Option<PathBuf> {
+    fn path(&self, inside: &[u8]) -> Option<PathBuf> {
         let top = match self {
             Self::Copied(copy) => Path::new(copy.destination.trim_start_matches('/')),
             Self::Layer => Path::new(""),
         };
         // Without the dots: a directory "x/." cannot be made.
-        let parts = entry.components();
+        let parts = Path::new(OsStr::from_bytes(inside)).components();
         let parts = parts.filter(|part| !matches!(part, std::path::Component::CurDir));
         Some(top.join(parts.collect::<PathBuf>()))
             .map(|path| path.components().collect::<PathBuf>())
@@ -89,10 +92,10 @@ pub(super) fn questions(archive: impl Read, placing: Placing<'_>) -> io::Result<
     for parent in placing.parents() {
         ask(&mut questions, true, &parent);
     }
-    for entry in tar::Archive::new(archive).entries()? {
-        let entry = entry?;
-        if let Some(path) = placing.path(&entry.path()?) {
-            ask(&mut questions, entry.header().entry_type().is_dir(), &path);
+    let mut archive = Reader::new(archive);
+    while let Some(member) = archive.member()? {
+        if let Some(path) = placing.path(&member.path) {
+            ask(&mut questions, member.kind == Kind::Directory, &path);
         }
     }
     Ok(questions)
@@ -118,98 +121,83 @@ pub(super) fn repack(
     owner: (u32, u32),
     looked: &Looked,
 ) -> io::Result<()> {
-    let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, target));
+    let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, target));
     let mut number = 0;
     let mut is_there = || {
         number += 1;
         looked.there.contains(&(number - 1))
     };
+    let bytes = |path: PathBuf| path.into_os_string().into_vec();
     for parent in placing.parents() {
         if !is_there() {
-            tar.append_data(&mut root_directory(), parent, io::empty())?;
+            tar.add(&root_directory(bytes(parent)))?;
         }
     }
-    for entry in tar::Archive::new(source).entries()? {
-        let mut entry = entry?;
-        let Some(path) = placing.path(&entry.path()?) else {
+    let mut source = Reader::new(source);
+    while let Some(mut member) = source.member()? {
+        let Some(path) = placing.path(&member.path) else {
             continue;
         };
         if is_there() {
             continue;
         }
-        let attributes = attributes(&mut entry)?;
-        if !attributes.is_empty() {
-            let pairs = attributes
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_slice()));
-            tar.append_pax_extensions(pairs)?;
-        }
-        let mut header = entry.header().clone();
-        let kind = header.entry_type();
+        member.path = bytes(path);
         // Numbers count: names are those of the system that made the archive.
-        header.set_username("")?;
-        header.set_groupname("")?;
+        (member.user, member.group) = Default::default();
         if let Placing::Copied(copy) = placing {
-            header.set_uid(owner.0.into());
-            header.set_gid(owner.1.into());
-            if let Some(mode) = copy.mode.filter(|_| kind.is_file()) {
-                header.set_mode(mode);
+            (member.uid, member.gid) = (owner.0.into(), owner.1.into());
+            if let Some(mode) = copy.mode.filter(|_| member.is_file()) {
+                member.mode = mode;
             }
         }
-        match (entry.link_name()?, kind) {
-            (Some(target), EntryType::Link) => {
-                let target = placing.path(&target).unwrap_or_default();
-                append_link(&mut tar, &mut header, &path, &target)?;
-            }
-            (Some(target), _) => append_link(&mut tar, &mut header, &path, &target)?,
-            (None, _) => tar.append_data(&mut header, &path, &mut entry)?,
+        if member.kind == Kind::Link {
+            member.link = bytes(placing.path(&member.link).unwrap_or_default());
+        }
+        if looked.gnu_tar {
+            tar.add_file(&member, &mut source.stored())?;
+        } else {
+            member.data = None;
+            tar.add_file(&member, &mut source)?;
         }
     }
-    tar.into_inner()?.flush()
+    tar.finish()?.flush()
 }
 
-/// The extended attributes of an entry, as pax records.
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut found = Vec::new();
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        if let Ok(key) = record.key()
-            && key.starts_with("SCHILY.xattr.")
-        {
-            found.push((key.to_owned(), record.value_bytes().to_owned()));
-        }
+fn root_directory(path: Vec<u8>) -> Member {
+    Member {
+        path,
+        kind: Kind::Directory,
+        mode: 0o755,
+        time: Time {
+            seconds: SOURCE_DATE_EPOCH,
+            nanoseconds: 0,
+        },
+        ..Member::default()
     }
-    Ok(found)
-}
-
-fn root_directory() -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(EntryType::Directory);
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(crate::derivation::SOURCE_DATE_EPOCH.cast_unsigned());
-    header.set_size(0);
-    header
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn packed(entries: &[(&str, EntryType)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
+    fn packed(entries: &[(&str, Kind)]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new());
         for (path, kind) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(*kind);
-            header.set_size(0);
-            header.set_mode(0o2711);
-            header.set_mtime(7);
-            header.set_uid(1);
-            header.set_gid(2);
-            builder.append_data(&mut header, path, io::empty()).unwrap();
+            let member = Member {
+                path: path.as_bytes().to_vec(),
+                kind: *kind,
+                mode: 0o2711,
+                uid: 1,
+                gid: 2,
+                time: Time {
+                    seconds: 7,
+                    nanoseconds: 0,
+                },
+                ..Member::default()
+            };
+            writer.add(&member).unwrap();
         }
-        builder.into_inner().unwrap()
+        writer.finish().unwrap()
     }
 
     /// What a guest that answers with `answer` gets.
@@ -224,20 +212,14 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         repack(source, &file, placing, owner, &looked).unwrap();
         io::Seek::rewind(&mut file).unwrap();
-        let mut archive = tar::Archive::new(file);
-        let lines = archive.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            let header = entry.header();
-            format!(
-                "{} {:o} {}:{} {}",
-                entry.path().unwrap().display(),
-                header.mode().unwrap(),
-                header.uid().unwrap(),
-                header.gid().unwrap(),
-                header.mtime().unwrap(),
-            )
-        });
-        (questions, lines.collect())
+        let mut archive = Reader::new(file);
+        let mut lines = Vec::new();
+        while let Some(member) = archive.member().unwrap() {
+            let (uid, gid, time) = (member.uid, member.gid, member.time.seconds);
+            let name = member.name();
+            lines.push(format!("{name} {:o} {uid}:{gid} {time}", member.mode));
+        }
+        (questions, lines)
     }
 
     fn copy(destination: &str, mode: Option<u32>, owner: Option<&str>) -> Copy {
@@ -250,7 +232,7 @@ mod tests {
 
     #[test]
     fn one_file_gets_the_name_of_its_destination() {
-        let source = packed(&[(".", EntryType::Regular)]);
+        let source = packed(&[(".", Kind::File)]);
         let accounts = "vmfab:passwd:web:x:33:34::/:/bin/sh\nnoise\nvmfab:there:0";
         let step = copy("/usr/bin/tool", Some(0o600), Some("web"));
         let (questions, lines) = repacked(&source, Placing::Copied(&step), accounts);
@@ -267,9 +249,9 @@ mod tests {
     #[test]
     fn a_directory_becomes_its_destination() {
         let kinds = [
-            (".", EntryType::Directory),
-            ("a\n\\b", EntryType::Directory),
-            ("a\n\\b/c", EntryType::Regular),
+            (".", Kind::Directory),
+            ("a\n\\b", Kind::Directory),
+            ("a\n\\b/c", Kind::File),
         ];
         let step = copy("/www", Some(0o600), Some("5:1000660000"));
         let source = packed(&kinds);
@@ -290,10 +272,7 @@ mod tests {
 
     #[test]
     fn a_layer_stays_as_it_is_but_for_directories_that_are_there() {
-        let source = packed(&[
-            ("./usr/", EntryType::Directory),
-            ("usr/x", EntryType::Regular),
-        ]);
+        let source = packed(&[("./usr/", Kind::Directory), ("usr/x", Kind::File)]);
         let (questions, lines) = repacked(&source, Placing::Layer, "vmfab:there:0");
         assert_eq!(questions, "d /usr\nf /usr/x\n");
         assert_eq!(lines, ["usr/x 2711 1:2 7"]);

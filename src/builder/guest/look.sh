@@ -1,8 +1,11 @@
 # Says what files are going to meet. On standard input, a line for each: d for a directory or f for anything else, a
 # space and the path, in which \ and newlines are escapes of printf. Answers with numbers of directories that are there,
-# and with the system's accounts; each line begins with "vmfab:", so that it cannot be taken for another program's.
+# with the system's accounts, and with whose tar it has; each line begins with "vmfab:", so that it cannot be taken for another program's.
 sed 's/^/vmfab:passwd:/' /etc/passwd
 sed 's/^/vmfab:group:/' /etc/group
+if tar --version 2>/dev/null | grep -q GNU; then
+    echo vmfab:tar:gnu
+fi
 number=0
 while IFS= read -r line; do
     path=${line#??}

@@ -1,12 +1,12 @@
 //! What is done to content from outside before it is a disk, a layer or a file. The input is the one object of the role
-//! `blob`, and so is the output, but for `unpack`, which gives a `layer`.
+//! `blob`, and so is the output, but for `unpack` and `apply`, which give a `layer`.
 //!
 //! | transform | file |
 //! |---|---|
 //! | `strip-vhd-footer`, `convert` | `convert.rs`, with the headers of formats in [`foreign`](crate::disk::foreign) |
 //! | `decompress` | `decompress.rs`, with the formats in `compression.rs` |
 //! | `extract`, `containerdisk` | `extract.rs` |
-//! | `unpack`, `apply`, `pack` | `tree.rs` |
+//! | `unpack`, `files`, `apply`, `pack` | `tree.rs` |
 //! | `file` | `file.rs` |
 //! | `rename`, `grow` | here |
 //!
@@ -62,6 +62,7 @@ impl Builder for Transform {
             Kind::Rename { .. } => work.blob,
             Kind::Extract { member } => work.extract(member)?,
             Kind::Unpack => work.unpack()?,
+            Kind::Files => work.files()?,
             Kind::Apply => work.apply()?,
             Kind::Containerdisk => work.containerdisk()?,
             Kind::File { path } => work.file(path)?,

@@ -1,19 +1,31 @@
 //! Archives as layers, and files as what `copy` takes.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
 
 use super::super::local;
 use super::{Work, bytes};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::sandbox::Task;
+use crate::sandbox::{Form, Task, is_kept};
+use crate::tarball::{Kind, Member, Reader, Writer};
 
 impl Work<'_> {
-    /// A tar, compressed or not, as a layer: unpacked in a worker, and packed as all layers are. Entries that lead out of
-    /// the tree are refused; device nodes are left out.
+    /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and packed as all layers are.
+    /// Entries that lead out of the tree are refused; device nodes are left out.
     pub(super) fn unpack(&self) -> Result<ObjectRef, BuildError> {
-        self.in_worker(false, |archive| Task::Unpack { archive })
+        self.in_worker(false, Form::Files)
+    }
+
+    /// The same files as a tar for the tar(1) of a machine, with nothing in it that [`unpack`](Self::unpack) would not
+    /// take.
+    pub(super) fn files(&self) -> Result<ObjectRef, BuildError> {
+        let mut tar = self.tar()?;
+        let stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
+        let mut writer = self.store().writer().map_err(BuildError::other)?;
+        rewrite(&mut Reader::new(stream), &mut writer)
+            .map_err(|error| self.read_error(error, |error| tar.damaged(&error)))?;
+        writer.finish().map_err(BuildError::other)
     }
 
     /// A layer of a container image over the layers below it, as a layer of ours: its whiteouts remove, and its paths
@@ -25,14 +37,10 @@ impl Work<'_> {
             let sandbox = &self.transform.sandbox;
             return sandbox.layer(&layers, Vec::new(), true, self.request);
         }
-        self.in_worker(true, |archive| Task::Apply { archive })
+        self.in_worker(true, Form::Layer)
     }
 
-    fn in_worker(
-        &self,
-        clean: bool,
-        task: impl FnOnce(PathBuf) -> Task,
-    ) -> Result<ObjectRef, BuildError> {
+    fn in_worker(&self, clean: bool, form: Form) -> Result<ObjectRef, BuildError> {
         let mut tar = self.tar()?;
         let mut file = self.store().temporary().map_err(BuildError::other)?;
         let path = file.path().to_owned();
@@ -47,9 +55,13 @@ impl Work<'_> {
         flushed.map_err(BuildError::io("write", &path))?;
         self.say(&format!("a tar archive of {}", bytes(size)))?;
         let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
+        let task = Task::Apply {
+            archive: path,
+            form,
+        };
         self.transform
             .sandbox
-            .layer(&layers, vec![task(path)], clean, self.request)
+            .layer(&layers, vec![task], clean, self.request)
     }
 
     /// The input as a tar with one file, in the place of the root.
@@ -66,4 +78,64 @@ impl Work<'_> {
         drop(archive);
         writer.finish().map_err(BuildError::other)
     }
+}
+
+/// Writes the files of an archive anew: owners are numbers, and device nodes and links to them are left out.
+fn rewrite(reader: &mut Reader<impl Read>, writer: &mut impl Write) -> io::Result<()> {
+    let mut archive = Writer::new(writer);
+    let mut left_out = BTreeSet::new();
+    while let Some(member) = reader.member()? {
+        let shown = member.name();
+        rewrite_one(reader, member, &mut archive, &mut left_out)
+            .map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}")))?;
+    }
+    archive.finish().map(drop)
+}
+
+fn rewrite_one(
+    reader: &mut Reader<impl Read>,
+    mut member: Member,
+    archive: &mut Writer<impl Write>,
+    left_out: &mut BTreeSet<Vec<u8>>,
+) -> io::Result<()> {
+    member.path = inside(&member.path)?;
+    if member.kind == Kind::Link {
+        member.link = inside(&member.link)?;
+    }
+    // The root directory is as it is in all trees.
+    if member.path.is_empty() {
+        return Ok(());
+    }
+    match member.kind {
+        Kind::CharDevice | Kind::BlockDevice => {
+            left_out.insert(member.path);
+            return Ok(());
+        }
+        Kind::Link if left_out.contains(&member.link) => {
+            left_out.insert(member.path);
+            return Ok(());
+        }
+        Kind::Other(flag) => {
+            let message = format!("entries of type {:?} are not supported", char::from(flag));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        _ => left_out.remove(&member.path),
+    };
+    (member.user, member.group, member.note) = Default::default();
+    member.attributes.retain(|(name, _)| is_kept(name));
+    archive.add_file(&member, &mut reader.stored())
+}
+
+/// A path below the root, without what means nothing.
+fn inside(path: &[u8]) -> io::Result<Vec<u8>> {
+    let mut parts = path.split(|byte| *byte == b'/');
+    if path.starts_with(b"/") || parts.clone().any(|part| part == b"..") {
+        let message = "the path leads out of the layer";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let parts: Vec<&[u8]> = parts
+        .by_ref()
+        .filter(|part| !matches!(*part, b"" | b"."))
+        .collect();
+    Ok(parts.join(&b'/'))
 }

@@ -181,16 +181,22 @@ impl Lowering<'_> {
         self.guest_action(disk, name, action, more)
     }
 
-    /// Unpacks a layer from outside inside the machine.
+    /// The files of a tar from outside, unpacked inside the machine.
     pub(super) fn unpack_in_guest(
         &mut self,
         disk: &mut Disk,
+        own: &str,
         name: String,
-        mut layer: Input,
+        fetched: &Fetched,
     ) -> Result<(), PlanError> {
-        layer.role = "source".to_owned();
+        let blob = self.fetched(own, fetched)?;
+        let step = Step::Transform(step::Transform::Files);
+        let node = self
+            .graph
+            .add_step(format!("{own}: files"), &step, vec![blob])?;
         disk.changed = true;
-        self.guest_action(disk, name, GuestAction::Unpack, vec![layer])
+        let files = input("source", node, "blob");
+        self.guest_action(disk, name, GuestAction::Unpack, vec![files])
     }
 
     fn guest_action(

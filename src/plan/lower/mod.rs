@@ -130,7 +130,8 @@ impl Lowering<'_> {
                 (Trunk::Tree(tree), Settings::new())
             }
             Base::Layer(fetched) => {
-                let tree = self.unpacked(own, fetched)?;
+                let mut tree = tree::Tree::default();
+                self.unpacked(&mut tree, own, fetched)?;
                 (Trunk::Tree(tree), Settings::new())
             }
             Base::Tag(tag) => {
@@ -213,13 +214,9 @@ impl Lowering<'_> {
     ) -> Result<(), PlanError> {
         let name = format!("{}: {}", image.name.value, label::instruction(instruction));
         if let Instruction::Layer(fetched) = instruction {
-            let layer = self.fetched(&image.name.value, fetched)?;
             return match trunk {
-                Trunk::Tree(tree) => {
-                    tree.push(&layer);
-                    Ok(())
-                }
-                Trunk::Disk(disk) => self.unpack_in_guest(disk, name, layer),
+                Trunk::Tree(tree) => self.unpacked(tree, &image.name.value, fetched),
+                Trunk::Disk(disk) => self.unpack_in_guest(disk, &image.name.value, name, fetched),
             };
         }
         let (step, more) = self.step(image, instruction)?;

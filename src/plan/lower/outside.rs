@@ -11,7 +11,7 @@ use crate::plan::{Pinned, Place, PlanError};
 use crate::recipe::{DiskFormat, Fetch, Fetched, Pin, Problem, Transform};
 
 impl Lowering<'_> {
-    /// Content from outside after all that is done to it: `blob`, or `layer` when it is unpacked.
+    /// Content from outside after all that is done to it. Unpacking is left to the tree that it is for.
     pub(super) fn fetched(&mut self, own: &str, fetched: &Fetched) -> Result<Input, PlanError> {
         let mut blob = self.fetch(own, &fetched.fetch)?;
         for transform in &fetched.transforms {
@@ -108,13 +108,7 @@ impl Lowering<'_> {
                     member: member.clone(),
                 },
             ),
-            Transform::Unpack => {
-                let step = Step::Transform(step::Transform::Unpack);
-                let node = self
-                    .graph
-                    .add_step(format!("{own}: unpack"), &step, vec![blob])?;
-                return Ok(input("layer", node, "layer"));
-            }
+            Transform::Unpack => return Ok(blob),
         };
         let node = self.graph.add_step(
             format!("{own}: {label}"),

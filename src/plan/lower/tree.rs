@@ -37,11 +37,6 @@ pub(super) fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> 
 }
 
 impl Tree {
-    /// Puts a layer from outside on top.
-    pub(super) fn push(&mut self, layer: &Input) {
-        self.layers.push((layer.node, "layer"));
-    }
-
     /// All layers as inputs.
     pub(super) fn inputs(&self) -> Vec<Input> {
         self.layers
@@ -98,12 +93,16 @@ impl Lowering<'_> {
         Ok(tree)
     }
 
-    /// A root filesystem from outside.
-    pub(super) fn unpacked(&mut self, own: &str, fetched: &Fetched) -> Result<Tree, PlanError> {
-        let layer = self.fetched(own, fetched)?;
-        Ok(Tree {
-            layers: vec![(layer.node, "layer")],
-        })
+    /// The files of a tar from outside, over the tree.
+    pub(super) fn unpacked(
+        &mut self,
+        tree: &mut Tree,
+        own: &str,
+        fetched: &Fetched,
+    ) -> Result<(), PlanError> {
+        let blob = self.fetched(own, fetched)?;
+        let step = Step::Transform(step::Transform::Unpack);
+        self.layer(tree, format!("{own}: unpack"), &step, vec![blob])
     }
 
     /// The layers of an image in the store. The last one is of the `system` step, which is made anew

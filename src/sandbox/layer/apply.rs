@@ -1,50 +1,73 @@
-//! The tar of a layer of a container image, put over a tree as container engines do it.
+//! A tar of others, put over a tree: the layer of a container image as container engines do it, any other archive as
+//! tar(1) does it.
 //!
-//! Layers of others are not as those that are packed here: their paths may go through links of the layers below
-//! (`lib/x` over a tree in which `lib` is a link to `usr/lib`), an entry may come before or after the whiteout of what
-//! it stands instead of, and hard links may lead to files below. So they are put over the tree, in the order of the
-//! archive, and what changed is packed as a layer like any other.
+//! Archives of others are not as the layers that are packed here: their paths may go through links of the layers below
+//! (`lib/x` over a tree in which `lib` is a link to `usr/lib`), directories that they do not name stay as they are, an
+//! entry may come before or after the whiteout of what it stands instead of, and hard links may lead to files below. So
+//! they are put over the tree, in the order of the archive, and what changed is packed as a layer like any other.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
-use tar::EntryType;
+use serde::{Deserialize, Serialize};
 
-use super::unpack::{attributes, link_target, make, set_metadata};
-use super::{OPAQUE, WHITEOUT_PREFIX, set_time};
+use super::unpack::{make, set_metadata};
+use super::{OPAQUE, WHITEOUT_PREFIX, is_kept, say_left_out, set_time};
+use crate::tarball::{Kind, Member, Reader, Time};
 
 /// What whiteouts of no file begin with: notes of the program that made the layer.
-const RESERVED_PREFIX: &str = ".wh..wh.";
+const RESERVED_PREFIX: &[u8] = b".wh..wh.";
 
-/// Puts the layer `archive` over `tree`. No path leads out of it: links are followed as if the tree were the root.
-pub(in crate::sandbox) fn apply(archive: &Path, tree: &Path) -> io::Result<()> {
-    let mut tar = tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
+/// How an archive is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A layer of a container image: names with `.wh.` remove, and a directory replaces a link.
+    Layer,
+    /// Files: a name with `.wh.` is a name like others, and a link to a directory stays where the archive has a directory.
+    Files,
+}
+
+impl Form {
+    /// What people call it.
+    pub(in crate::sandbox) const fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Files => "archive",
+        }
+    }
+}
+
+/// Puts `archive` over `tree`. No path leads out of it: links are followed as if the tree were the root.
+pub(in crate::sandbox) fn apply(archive: &Path, form: Form, tree: &Path) -> io::Result<()> {
+    let mut tar = Reader::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
     let mut layer = Layer {
+        form,
         root: open(
             tree,
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?,
         own: BTreeSet::new(),
+        left_out: BTreeSet::new(),
+        attributes_left_out: BTreeSet::new(),
         directory_times: HashMap::new(),
     };
-    for entry in tar.entries()? {
-        let mut entry = entry?;
-        let inside = entry.path()?.into_owned();
-        layer.put(&mut entry, &inside).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", inside.display()))
-        })?;
+    while let Some(member) = tar.member()? {
+        layer
+            .put(&mut tar, &member)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", member.name())))?;
     }
-    for (path, seconds) in layer.directory_times {
+    for (path, time) in layer.directory_times {
         // A later entry may have taken its place.
         if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-            set_time(&path, seconds)?;
+            set_time(&path, time)?;
         }
     }
     Ok(())
@@ -52,23 +75,27 @@ pub(in crate::sandbox) fn apply(archive: &Path, tree: &Path) -> io::Result<()> {
 
 /// A layer on its way over a tree.
 struct Layer {
+    form: Form,
     root: OwnedFd,
     /// What the layer itself has put, by its path without links.
     own: BTreeSet<PathBuf>,
+    /// Device nodes of the layer, and links to them.
+    left_out: BTreeSet<PathBuf>,
+    /// Names of attributes that were left out, each said once.
+    attributes_left_out: BTreeSet<Vec<u8>>,
     /// Times of directories, set at the end: what is put into them changes them.
-    directory_times: HashMap<PathBuf, i64>,
+    directory_times: HashMap<PathBuf, Time>,
 }
 
 impl Layer {
-    fn put<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, inside: &Path) -> io::Result<()> {
-        let (parents, name) = split(inside)?;
+    fn put(&mut self, tar: &mut Reader<BufReader<File>>, member: &Member) -> io::Result<()> {
+        let (parents, name) = split(&member.path, self.form)?;
         let Some(name) = name else {
             // The root directory is as it is in all trees.
             return Ok(());
         };
-        let kind = entry.header().entry_type();
         let bytes = name.as_bytes();
-        if bytes.starts_with(WHITEOUT_PREFIX.as_bytes()) {
+        if self.form == Form::Layer && bytes.starts_with(WHITEOUT_PREFIX) {
             return match self.directory(&parents, false)? {
                 Some(directory) => self.whiteout(&directory, bytes),
                 // There is nothing to be removed.
@@ -79,8 +106,26 @@ impl Layer {
         let directory = directory.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let path = directory.join(&name);
         let there = fs::symlink_metadata(&path);
+        let is_directory = member.kind == Kind::Directory;
+        if is_directory
+            && self.form == Form::Files
+            && there.as_ref().is_ok_and(fs::Metadata::is_symlink)
+            && self
+                .open(&parents.iter().chain([&name]).collect::<PathBuf>())
+                .is_ok()
+        {
+            return Ok(());
+        }
+        let target = match member.kind {
+            Kind::Link => match self.target(&member.link)? {
+                // It is there already.
+                Some(target) if target == path => return Ok(()),
+                target => target,
+            },
+            _ => None,
+        };
         if let Ok(meta) = &there
-            && !(meta.is_dir() && kind == EntryType::Directory)
+            && !(meta.is_dir() && is_directory)
         {
             match meta.is_dir() {
                 true => fs::remove_dir_all(&path)?,
@@ -88,55 +133,67 @@ impl Layer {
             }
             self.forget(&path);
         }
-        match kind {
+        match (member.kind, target) {
             // The guest's devtmpfs makes device nodes.
-            EntryType::Char | EntryType::Block => return Ok(()),
-            EntryType::Link => {
-                let (parents, name) = split(&link_target(entry)?)?;
-                let missing = || refused("it is a link to what is not there");
-                let directory = self.directory(&parents, false)?.ok_or_else(missing)?;
-                let target = directory.join(name.ok_or_else(missing)?);
-                fs::hard_link(target, &path).map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => missing(),
-                    _ => error,
-                })?;
+            (Kind::CharDevice | Kind::BlockDevice, _) | (Kind::Link, None) => {
+                say_left_out("the device", &member.path);
+                self.left_out.insert(path);
+                return Ok(());
+            }
+            (_, Some(target)) => {
+                fs::hard_link(target, &path)?;
                 self.own.insert(path);
                 return Ok(());
             }
-            EntryType::Directory if there.is_ok_and(|meta| meta.is_dir()) => {}
-            _ => make(entry, kind, &path)?,
+            _ if is_directory && there.is_ok_and(|meta| meta.is_dir()) => {}
+            _ => make(tar, member, &path)?,
         }
+        self.left_out.remove(&path);
         self.own.insert(path.clone());
-        self.finish(entry, kind, path)
+        self.finish(member, path)
+    }
+
+    /// The file that a hard link leads to; `None` when it is one that was left out.
+    fn target(&mut self, link: &[u8]) -> io::Result<Option<PathBuf>> {
+        let missing = || refused("it is a link to what is not there");
+        let (parents, name) = split(link, Form::Layer)?;
+        let directory = self.directory(&parents, false)?.ok_or_else(missing)?;
+        let target = directory.join(name.ok_or_else(missing)?);
+        match fs::symlink_metadata(&target) {
+            Ok(_) => Ok(Some(target)),
+            Err(_) if self.left_out.contains(&target) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Owner, mode, attributes and time.
-    fn finish<R: Read>(
-        &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        kind: EntryType,
-        path: PathBuf,
-    ) -> io::Result<()> {
-        let attributes = attributes(entry)?;
-        let seconds = set_metadata(entry.header(), kind, &path, attributes)?;
-        match kind {
-            EntryType::Directory => {
-                self.directory_times.insert(path, seconds);
+    fn finish(&mut self, member: &Member, path: PathBuf) -> io::Result<()> {
+        for (name, _) in member.attributes.iter().filter(|(name, _)| !is_kept(name)) {
+            if self.attributes_left_out.insert(name.clone()) {
+                let what = format!("attributes {} as of", String::from_utf8_lossy(name));
+                say_left_out(&what, &member.path);
+            }
+        }
+        set_metadata(member, &path)?;
+        match member.kind {
+            Kind::Directory => {
+                self.directory_times.insert(path, member.time);
                 Ok(())
             }
-            _ => set_time(&path, seconds),
+            _ => set_time(&path, member.time),
         }
     }
 
     /// Removes what layers below have.
     fn whiteout(&self, directory: &Path, name: &[u8]) -> io::Result<()> {
-        if name == OPAQUE.as_bytes() {
+        if name == OPAQUE {
             for entry in fs::read_dir(directory)? {
                 self.remove_lower(&entry?.path())?;
             }
             return Ok(());
         }
-        if name.starts_with(RESERVED_PREFIX.as_bytes()) {
+        if name.starts_with(RESERVED_PREFIX) {
             return Ok(());
         }
         let removed = &name[WHITEOUT_PREFIX.len()..];
@@ -242,14 +299,15 @@ impl Layer {
 }
 
 /// The directories of a path in an archive, and its last part; none for the root.
-fn split(inside: &Path) -> io::Result<(Vec<OsString>, Option<OsString>)> {
+fn split(inside: &[u8], form: Form) -> io::Result<(Vec<OsString>, Option<OsString>)> {
     let mut parts = Vec::new();
-    for part in inside.components() {
+    for part in Path::new(OsStr::from_bytes(inside)).components() {
         match part {
             Component::Normal(name) => parts.push(name.to_owned()),
-            // Some programs write absolute paths, which mean the root of the tree.
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
+            Component::CurDir => {}
+            // Some programs that make layers write absolute paths, which mean the root of the tree.
+            Component::RootDir if form == Form::Layer => {}
+            Component::RootDir | Component::ParentDir | Component::Prefix(_) => {
                 return Err(refused("the path leads out of the layer"));
             }
         }

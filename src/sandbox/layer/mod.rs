@@ -6,12 +6,25 @@
 //! by a character device 0:0 and by the attribute `user.overlay.opaque`
 //! (<https://docs.kernel.org/filesystems/overlayfs.html>). Where such a device cannot be made, as on another
 //! overlay, an attribute says it (Linux 6.8 and later).
+//!
+//! A layer of vmfab is the tree that a step made, whatever is in it: unpacking and packing it again gives the same bytes.
+//! Names that the specification reserves are names like others in a tree. A pax record `VMFAB.note` says so of a member:
+//!
+//! | `VMFAB.note` | |
+//! |---|---|
+//! | `literal` | a file whose name begins with `.wh.` |
+//! | `whiteout` | removes the file of this very name, which begins with `.wh.` |
+//!
+//! What a layer cannot hold is left out and said in the log of the step: device nodes, sockets, and attributes that belong
+//! to a host.
 
 mod apply;
 mod pack;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use rustix::fs::{
@@ -19,24 +32,29 @@ use rustix::fs::{
 };
 
 use super::confinement::Changes;
+use crate::tarball::Time;
+
+pub use apply::Form;
 pub(super) use apply::apply;
 pub(super) use pack::pack;
-pub(super) use unpack::{unpack, unpack_into};
+pub(super) use unpack::unpack;
 
-const WHITEOUT_PREFIX: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Notes of members whose names are reserved.
+const LITERAL: &[u8] = b"literal";
+const WHITEOUT: &[u8] = b"whiteout";
 const OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
 /// Of an empty file in a directory whose [`OPAQUE_ATTRIBUTE`] is `x`, in a layer whose own is: it is a whiteout.
 const WHITEOUT_ATTRIBUTE: &str = "user.overlay.whiteout";
 /// Attributes of overlayfs are about the mount, not about the files.
-const OVERLAY_ATTRIBUTES: &str = "user.overlay.";
+const OVERLAY_ATTRIBUTES: &[u8] = b"user.overlay.";
 /// Attributes that belong to files wherever they are. Labels of security modules belong to a host.
-const PACKED_ATTRIBUTES: [&str; 3] = ["security.capability", "system.posix_acl_", "user."];
-/// Prefix of extended attributes in pax headers, as GNU tar, libarchive and Docker write them.
-const PAX_ATTRIBUTE: &str = "SCHILY.xattr.";
+const PACKED_ATTRIBUTES: [&[u8]; 3] = [b"security.capability", b"system.posix_acl_", b"user."];
 
-/// Whether an extended attribute is kept.
-pub(super) fn is_kept(attribute: &str) -> bool {
+/// Whether an image keeps an extended attribute.
+#[must_use]
+pub fn is_kept(attribute: &[u8]) -> bool {
     let mut kept = PACKED_ATTRIBUTES.iter();
     kept.any(|prefix| attribute.starts_with(prefix)) && !attribute.starts_with(OVERLAY_ATTRIBUTES)
 }
@@ -61,15 +79,21 @@ pub(super) fn whiteout(root: &Path, path: &Path, changes: Changes) -> io::Result
     Ok(())
 }
 
-/// Sets the time of a file to whole seconds: what a tar holds.
-fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
+/// Sets the time of a file.
+fn set_time(path: &Path, time: Time) -> io::Result<()> {
     let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
     };
     let times = Timestamps {
         last_access: time,
         last_modification: time,
     };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into)
+}
+
+/// A line for the log of the step: something is not in the layer.
+fn say_left_out(what: &str, path: &[u8]) {
+    let path = String::from_utf8_lossy(path);
+    let _ = writeln!(io::stderr(), "left out of the layer: {what} {path}");
 }

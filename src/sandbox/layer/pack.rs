@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use tar::{Builder, EntryType, Header};
-
-use super::{OPAQUE, OPAQUE_ATTRIBUTE, PAX_ATTRIBUTE, WHITEOUT_PREFIX, is_kept, set_time};
+use super::{
+    LITERAL, OPAQUE, OPAQUE_ATTRIBUTE, OVERLAY_ATTRIBUTES, WHITEOUT, WHITEOUT_PREFIX, is_kept,
+    say_left_out, set_time,
+};
+use crate::tarball::{Kind, Member, StoredFile, Time, Writer, data_of};
 
 /// Packs `upper` into `archive`. A file time at or after `started` becomes `epoch` (all in seconds
 /// since 1970), in the archive and on disk, so that `upper` can serve as the unpacked layer. Times
@@ -25,20 +27,19 @@ pub(in crate::sandbox) fn pack(
 ) -> io::Result<()> {
     let file = File::options().write(true).truncate(true).open(archive)?;
     let mut packer = Packer {
-        tar: Builder::new(BufWriter::with_capacity(1 << 20, file)),
+        tar: Writer::new(BufWriter::with_capacity(1 << 20, file)),
         links: HashMap::new(),
         started,
         epoch,
     };
-    packer.tar.mode(tar::HeaderMode::Complete);
     packer.directory(upper, Path::new(""))?;
-    packer.tar.into_inner()?.flush()
+    packer.tar.finish()?.flush()
 }
 
 struct Packer {
-    tar: Builder<BufWriter<File>>,
+    tar: Writer<BufWriter<File>>,
     /// First path of each file that has several.
-    links: HashMap<(u64, u64), PathBuf>,
+    links: HashMap<(u64, u64), Vec<u8>>,
     started: i64,
     epoch: i64,
 }
@@ -72,110 +73,131 @@ impl Packer {
             return self.whiteout(inside);
         }
         if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
+            let what = if kind.is_socket() {
+                "the socket"
+            } else {
+                "the device"
+            };
+            say_left_out(what, inside.as_os_str().as_bytes());
             // Gone on disk too: the directory serves as the unpacked layer.
             return fs::remove_file(path);
         }
+        let mut member = self.member(&meta, inside);
         if meta.nlink() > 1 && !kind.is_dir() {
-            if let Some(first) = self.links.get(&(meta.dev(), meta.ino())) {
-                let mut header = self.header(&meta, EntryType::Link);
-                header.set_size(0);
-                return self.tar.append_link(&mut header, inside, first.clone());
+            let first = self.links.entry((meta.dev(), meta.ino()));
+            let first = first.or_insert_with(|| member.path.clone());
+            if *first != member.path {
+                member.kind = Kind::Link;
+                member.link.clone_from(first);
+                return self.tar.add(&member);
             }
-            self.links
-                .insert((meta.dev(), meta.ino()), inside.to_owned());
         }
-        self.attributes(path)?;
+        member.attributes = attributes(path, &member.path)?;
         if kind.is_dir() {
-            let mut header = self.header(&meta, EntryType::Directory);
-            self.tar.append_data(&mut header, inside, io::empty())?;
+            member.kind = Kind::Directory;
+            self.tar.add(&member)?;
             if is_opaque(path)? {
-                self.marker(&inside.join(OPAQUE))?;
+                self.marker(inside.join(OsStr::from_bytes(OPAQUE)), b"")?;
             }
             return self.directory(path, inside);
         }
         if kind.is_symlink() {
-            let mut header = self.header(&meta, EntryType::Symlink);
-            self.tar
-                .append_link(&mut header, inside, fs::read_link(path)?)?;
+            member.kind = Kind::Symlink;
+            member.link = fs::read_link(path)?.into_os_string().into_vec();
+            self.tar.add(&member)?;
         } else if kind.is_fifo() {
-            let mut header = self.header(&meta, EntryType::Fifo);
-            self.tar.append_data(&mut header, inside, io::empty())?;
+            member.kind = Kind::Fifo;
+            self.tar.add(&member)?;
         } else {
-            let mut header = self.header(&meta, EntryType::Regular);
-            header.set_size(meta.len());
+            let file = File::open(path)?;
+            member.size = meta.len();
+            member.data = data_of(&file, member.size)?;
             self.tar
-                .append_data(&mut header, inside, File::open(path)?)?;
+                .add_file(&member, &mut StoredFile::new(&file, &member))?;
         }
         set_time(path, self.time(&meta))
     }
 
-    fn header(&self, meta: &Metadata, kind: EntryType) -> Header {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(meta.mode() & 0o7777);
-        header.set_uid(u64::from(meta.uid()));
-        header.set_gid(u64::from(meta.gid()));
-        header.set_mtime(self.time(meta).cast_unsigned());
-        header.set_size(0);
-        header
-    }
-
-    /// A tar knows no time before 1970.
-    fn time(&self, meta: &Metadata) -> i64 {
-        let time = if meta.mtime() >= self.started {
-            self.epoch
-        } else {
-            meta.mtime()
-        };
-        time.max(0)
-    }
-
-    /// Writes the extended attributes of the next entry.
-    fn attributes(&mut self, path: &Path) -> io::Result<()> {
-        let mut attributes = Vec::new();
-        for name in attribute_names(path)? {
-            if !is_kept(&name) {
-                continue;
-            }
-            attributes.push((format!("{PAX_ATTRIBUTE}{name}"), attribute(path, &name)?));
+    fn member(&self, meta: &Metadata, inside: &Path) -> Member {
+        Member {
+            path: inside.as_os_str().as_bytes().to_vec(),
+            mode: meta.mode() & 0o7777,
+            uid: u64::from(meta.uid()),
+            gid: u64::from(meta.gid()),
+            time: self.time(meta),
+            note: match is_reserved(inside) {
+                true => LITERAL.to_vec(),
+                false => Vec::new(),
+            },
+            ..Member::default()
         }
-        attributes.sort();
-        let pairs: Vec<(&str, &[u8])> = attributes
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_slice()))
-            .collect();
-        if pairs.is_empty() {
-            Ok(())
-        } else {
-            self.tar.append_pax_extensions(pairs)
+    }
+
+    fn time(&self, meta: &Metadata) -> Time {
+        if meta.mtime() >= self.started {
+            return Time {
+                seconds: self.epoch,
+                nanoseconds: 0,
+            };
+        }
+        Time {
+            seconds: meta.mtime(),
+            nanoseconds: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
         }
     }
 
     fn whiteout(&mut self, inside: &Path) -> io::Result<()> {
-        let mut name = OsString::from(WHITEOUT_PREFIX);
-        name.push(inside.file_name().unwrap_or(OsStr::new("")));
-        self.marker(&inside.with_file_name(name))
+        if is_reserved(inside) {
+            return self.marker(inside.to_owned(), WHITEOUT);
+        }
+        let mut name = OsString::from_vec(WHITEOUT_PREFIX.to_vec());
+        name.push(inside.file_name().unwrap_or_default());
+        self.marker(inside.with_file_name(name), b"")
     }
 
     /// An empty file whose name says something.
-    fn marker(&mut self, inside: &Path) -> io::Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0);
-        header.set_mtime(self.epoch.max(0).cast_unsigned());
-        header.set_size(0);
-        self.tar.append_data(&mut header, inside, io::empty())
+    fn marker(&mut self, inside: PathBuf, note: &[u8]) -> io::Result<()> {
+        self.tar.add(&Member {
+            path: inside.into_os_string().into_vec(),
+            time: Time {
+                seconds: self.epoch,
+                nanoseconds: 0,
+            },
+            note: note.to_vec(),
+            ..Member::default()
+        })
     }
 }
 
-pub(super) fn is_opaque(path: &Path) -> io::Result<bool> {
-    Ok(attribute_names(path)?
-        .iter()
-        .any(|name| name == OPAQUE_ATTRIBUTE)
-        && attribute(path, OPAQUE_ATTRIBUTE)? == b"y")
+/// Whether a name begins as those of whiteouts do.
+fn is_reserved(inside: &Path) -> bool {
+    let name = inside.file_name().unwrap_or_default();
+    name.as_bytes().starts_with(WHITEOUT_PREFIX)
 }
 
-fn attribute_names(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn is_opaque(path: &Path) -> io::Result<bool> {
+    let names = attribute_names(path)?;
+    let has = names.iter().any(|name| name == OPAQUE_ATTRIBUTE.as_bytes());
+    Ok(has && attribute(path, OPAQUE_ATTRIBUTE.as_bytes())? == b"y")
+}
+
+/// The extended attributes that are packed, sorted.
+fn attributes(path: &Path, inside: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut attributes = Vec::new();
+    for name in attribute_names(path)? {
+        if is_kept(&name) {
+            let value = attribute(path, &name)?;
+            attributes.push((name, value));
+        } else if !name.starts_with(OVERLAY_ATTRIBUTES) && !name.starts_with(b"security.") {
+            let name = String::from_utf8_lossy(&name);
+            say_left_out(&format!("the attribute {name} of"), inside);
+        }
+    }
+    attributes.sort();
+    Ok(attributes)
+}
+
+fn attribute_names(path: &Path) -> io::Result<Vec<Vec<u8>>> {
     // The kernel's limit for a list of names.
     let mut buffer = vec![0_u8; 65_536];
     let length = match rustix::fs::llistxattr(path, buffer.as_mut_slice()) {
@@ -183,15 +205,14 @@ fn attribute_names(path: &Path) -> io::Result<Vec<String>> {
         Err(rustix::io::Errno::OPNOTSUPP) => 0,
         Err(error) => return Err(error.into()),
     };
-    let names = buffer[..length]
-        .split(|&byte| byte == 0)
-        .filter(|name| !name.is_empty());
+    let names = buffer[..length].split(|&byte| byte == 0);
     Ok(names
-        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
         .collect())
 }
 
-fn attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+fn attribute(path: &Path, name: &[u8]) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; 65_536];
     let length = rustix::fs::lgetxattr(path, name, buffer.as_mut_slice())?;
     buffer.truncate(length);

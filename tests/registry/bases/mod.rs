@@ -3,6 +3,7 @@
 mod containers;
 mod disks;
 mod registries;
+mod trees;
 mod wrong;
 
 use std::fs;
