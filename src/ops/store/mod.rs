@@ -10,6 +10,7 @@ mod restore;
 mod roots;
 mod stale;
 mod stat;
+mod trees;
 mod verify;
 
 pub use add::{AddOptions, Added, add};

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::{Context, Error, images};
 use super::needs::{NeededBy, Needs};
-use super::watched;
+use super::{trees, watched};
 use crate::digest::ObjectId;
-use crate::store::{DamagedFile, DamagedObject, Verified};
+use crate::store::{DamagedFile, DamagedObject, Store, Verified};
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,6 +77,18 @@ pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
     if !damaged.is_empty() {
         needs.results(&store, &damaged)?;
     }
+    let mut damaged_objects: Vec<Damage> = damaged_objects
+        .into_iter()
+        .map(|DamagedObject { object, reason }| Damage {
+            object,
+            reason,
+            needed_by: needs.of(&object),
+            remedies: needs.remedies(&object, false),
+        })
+        .collect();
+    if !quick {
+        damaged_objects.extend(wrong_disks(context, &store, &needs, &damaged)?);
+    }
     Ok(Verification {
         ok: damaged_files.is_empty() && damaged_objects.is_empty(),
         quick,
@@ -87,15 +99,40 @@ pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
         results: verified.results,
         bytes: verified.bytes,
         damaged_files,
-        damaged_objects: damaged_objects
-            .into_iter()
-            .map(|DamagedObject { object, reason }| Damage {
-                object,
-                reason,
-                needed_by: needs.of(&object),
-                remedies: needs.remedies(&object, false),
-            })
-            .collect(),
+        damaged_objects,
         seconds,
     })
+}
+
+/// Disks of images that can be read, and are not what their layers say.
+fn wrong_disks(
+    context: &Context,
+    store: &Store,
+    needs: &Needs,
+    damaged: &HashSet<ObjectId>,
+) -> Result<Vec<Damage>, Error> {
+    let mut seen = damaged.clone();
+    let mut wrong = Vec::new();
+    for entry in images::list(context)? {
+        // One that cannot be read is reported already.
+        let Ok(config) = images::config(store, &entry.image) else {
+            continue;
+        };
+        if let Some(reason) = seen
+            .insert(config.disk.id)
+            .then(|| trees::wrong(store, &config))
+            .flatten()
+        {
+            wrong.push(Damage {
+                object: config.disk.id,
+                reason,
+                needed_by: needs.of(&config.disk.id),
+                remedies: vec![format!(
+                    "build @{} again with --rebuild: its steps saw other files than they should",
+                    entry.tag
+                )],
+            });
+        }
+    }
+    Ok(wrong)
 }

@@ -232,3 +232,50 @@ fn an_unpacked_layer_that_was_copied_or_changed_is_unpacked_again() {
         assert_eq!(build(index).image(), image, "{index}");
     }
 }
+
+#[test]
+fn verification_finds_an_image_that_was_made_from_a_wrong_tree() {
+    let bench = Bench::new();
+    let sh = fs::read(busybox()).unwrap();
+    let layers = [
+        Layer::new("", &tar(&[("bin/busybox", &sh), ("bin/sh", &sh)])),
+        Layer::new("", &special()),
+    ];
+    bench.image(&layers, json!({}));
+    let steps = |number: usize| {
+        bench.recipe(&format!(
+            "run \"echo {number} >/number\"\n file \"/boot/vmlinuz\" {{ content \"no kernel\" }}"
+        ));
+    };
+    steps(1);
+    bench.build().succeeds();
+    bench.run(&["store", "verify"]).ends_with(0);
+
+    // As it was before directories had stamps: with one that fits.
+    let script = r#"
+        for file in cache/layers/*/*/special; do
+            chmod 0755 "$file"
+            tree=${file%/special}
+            "$0" __worker stamp "$tree" >"$tree.used"
+        done
+    "#;
+    let mut shell = tool("sh", "dash");
+    shell.args(["-ec", script, crate::support::program()]);
+    Ran::of(shell.current_dir(bench.path("home"))).ends_with(0);
+    steps(2);
+    bench.build().succeeds();
+    let found = bench
+        .run(&["store", "verify", "--json"])
+        .ends_with(6)
+        .json();
+    let damage = found["damaged_objects"].as_array().unwrap();
+    assert_eq!(damage.len(), 1, "{found:#}");
+    let reason = damage[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("/special is file 0755 of 0:0 instead of file 4755 of 0:0"),
+        "{reason}"
+    );
+    assert_eq!(damage[0]["needed_by"][0]["tag"], "test", "{found:#}");
+    let told = damage[0]["remedies"][0].as_str().unwrap();
+    assert!(told.contains("--rebuild"), "{told}");
+}

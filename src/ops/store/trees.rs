@@ -1,0 +1,222 @@
+//! Whether the disks of images have the files that their layers say: a disk that was made from a wrong tree is an object
+//! like others, and its bytes are what their name says.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, BufReader};
+use std::os::unix::ffi::OsStrExt;
+
+use ext4_view::{Ext4, Ext4Read, PathBuf};
+
+use crate::digest::{ObjectId, ObjectRef};
+use crate::disk::{ReadAt, ext4_places};
+use crate::image::ImageConfig;
+use crate::store::{ObjectReader, Store};
+
+/// What is compared of a file: its kind, its permission bits and its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Meta {
+    kind: char,
+    mode: u32,
+    uid: u64,
+    gid: u64,
+}
+
+impl Meta {
+    fn describe(self) -> String {
+        let kind = match self.kind {
+            'd' => "directory",
+            'l' => "link",
+            'f' => "file",
+            _ => "special file",
+        };
+        format!("{kind} {:04o} of {}:{}", self.mode, self.uid, self.gid)
+    }
+}
+
+/// Files by their paths, without `/` at the beginning.
+type Tree = BTreeMap<Vec<u8>, Meta>;
+
+/// What is wrong with the disk of an image that was made from a tree; nothing when it is what the layers say, or when
+/// these or the disk are not all there to be read.
+pub(super) fn wrong(store: &Store, config: &ImageConfig) -> Option<String> {
+    if config.layers.is_empty() || config.template.filesystem.is_none() {
+        return None;
+    }
+    let mut expected = Tree::new();
+    for layer in &config.layers {
+        put_over(&mut expected, store, layer).ok()?;
+    }
+    let found = found(store, &config.disk.id).ok()?;
+    let different = expected
+        .iter()
+        .filter(|(path, meta)| found.get(*path) != Some(*meta))
+        .collect::<Vec<_>>();
+    let (path, meta) = different.first()?;
+    let is = found
+        .get(*path)
+        .map_or_else(|| "missing".to_owned(), |meta| meta.describe());
+    let more = match different.len() {
+        1 => String::new(),
+        more => format!(", and {} more", more - 1),
+    };
+    Some(format!(
+        "its files are not those of the layers: /{} is {is} instead of {}{more}",
+        String::from_utf8_lossy(path),
+        meta.describe()
+    ))
+}
+
+/// Puts a layer over the tree below it.
+fn put_over(tree: &mut Tree, store: &Store, layer: &ObjectRef) -> io::Result<()> {
+    let reader = store.open_object(&layer.id).map_err(io::Error::other)?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, reader));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.as_os_str().as_bytes().to_vec();
+        let path = path.strip_prefix(b"./").unwrap_or(&path);
+        let path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&path[..=slash], &path[slash + 1..]),
+            None => (&path[..0], &path[..]),
+        };
+        if path.is_empty() || name == b"." {
+            continue;
+        }
+        match note(&mut entry)?.as_slice() {
+            b"" if name == b".wh..wh..opq" => {
+                tree.retain(|path, _| !path.starts_with(above));
+                continue;
+            }
+            b"" if name.starts_with(b".wh.") => {
+                remove(tree, &[above, &name[4..]].concat());
+                continue;
+            }
+            b"whiteout" => {
+                remove(tree, &path);
+                continue;
+            }
+            _ => {}
+        }
+        let header = entry.header();
+        let kind = match header.entry_type() {
+            tar::EntryType::Directory => 'd',
+            tar::EntryType::Symlink => 'l',
+            tar::EntryType::Fifo => 'p',
+            tar::EntryType::Link => {
+                let target = entry.link_name()?.unwrap_or_default();
+                let meta = tree.get(target.as_os_str().as_bytes()).copied();
+                tree.extend(meta.map(|meta| (path, meta)));
+                continue;
+            }
+            _ => 'f',
+        };
+        if kind != 'd' {
+            remove(tree, &path);
+        }
+        let meta = Meta {
+            kind,
+            mode: if kind == 'l' {
+                0o777
+            } else {
+                header.mode()? & 0o7777
+            },
+            uid: header.uid()?,
+            gid: header.gid()?,
+        };
+        tree.insert(path, meta);
+    }
+    Ok(())
+}
+
+/// What a layer of vmfab says of a member whose name is reserved.
+fn note<R: io::Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<u8>> {
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        if record.key_bytes() == b"VMFAB.note" {
+            return Ok(record.value_bytes().to_owned());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Removes a file, or a directory with all that is in it.
+fn remove(tree: &mut Tree, path: &[u8]) {
+    if tree.remove(path).is_some_and(|meta| meta.kind == 'd') {
+        let below = [path, b"/"].concat();
+        tree.retain(|path, _| !path.starts_with(&below));
+    }
+}
+
+/// The files of the last file system of a disk: before the root there may be others.
+fn found(store: &Store, disk: &ObjectId) -> Result<Tree, Box<dyn Error>> {
+    let open = || store.open_object(disk).map(Disk);
+    let offset = ext4_places(&open()?)?.into_iter().next_back();
+    let place = Place(open()?, offset.ok_or("no file system")?);
+    let ext4 = Ext4::load(Box::new(place))?;
+    let mut tree = Tree::new();
+    let mut pending = vec![PathBuf::new(b"/")];
+    while let Some(directory) = pending.pop() {
+        for entry in ext4.read_dir(&directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            let file_name = entry.file_name();
+            let name: &[u8] = file_name.as_ref();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let meta = entry.metadata()?;
+            let kind = meta.file_type();
+            let kind = if kind.is_dir() {
+                'd'
+            } else if kind.is_symlink() {
+                'l'
+            } else if kind.is_fifo() {
+                'p'
+            } else if kind.is_regular_file() {
+                'f'
+            } else {
+                '?'
+            };
+            let meta = Meta {
+                kind,
+                mode: u32::from(meta.mode()) & 0o7777,
+                uid: meta.uid().into(),
+                gid: meta.gid().into(),
+            };
+            let bytes: &[u8] = path.as_ref();
+            tree.insert(bytes[1..].to_vec(), meta);
+            if kind == 'd' {
+                pending.push(path);
+            }
+        }
+    }
+    Ok(tree)
+}
+
+struct Disk(ObjectReader);
+
+impl ReadAt for Disk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.size())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// A disk from some offset on.
+struct Place(Disk, u64);
+
+impl Ext4Read for Place {
+    fn read(
+        &mut self,
+        start: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
+        let at = self.1.checked_add(start);
+        let at = at.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(self.0.read_exact_at(buffer, at)?)
+    }
+}
