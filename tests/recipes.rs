@@ -13,8 +13,8 @@ use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
 use vmfab::plan::{
-    self, BlobPlace, Container, ContainerLayer, PinError, Pinned, Plan, Remote, RemoteDisk, World,
-    WorldError,
+    self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, Remote,
+    RemoteDisk, World, WorldError,
 };
 use vmfab::recipe::{self, DiskFormat, Fetch, Files};
 
@@ -145,11 +145,11 @@ impl World for Fake {
         })
     }
 
-    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
+    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
         if self.unreadable {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
         }
-        Ok(*object(&path.display().to_string()).id.digest())
+        Ok(*object(&files.path.display().to_string()).id.digest())
     }
 
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {

@@ -2,7 +2,7 @@
 //!
 //! A file counts by its content and its permission bits, a directory by its permission bits and what is in it, a
 //! link by its target. All twelve permission bits count: set-user-id, set-group-id and the sticky bit too. Owners and
-//! times belong to the machine that the recipe lies on. In the tar everything belongs to root, and the time of a file
+//! times belong to the machine that the recipe lies on. Files that are left out do not count. In the tar everything belongs to root, and the time of a file
 //! follows from its content.
 
 use std::collections::BTreeMap;
@@ -12,15 +12,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
 use crate::derivation::{
     BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, content_time,
 };
 use crate::digest::{Digest, Hasher};
+use crate::plan::LocalFiles;
 use crate::store::Store;
+
+/// The file that says what of its directory is left out.
+const IGNORE_FILE: &str = ".vmfabignore";
 
 pub(super) struct Local {
     pub(super) store: Store,
-    pub(super) locals: BTreeMap<Digest, PathBuf>,
+    pub(super) locals: BTreeMap<Digest, LocalFiles>,
 }
 
 impl Builder for Local {
@@ -28,16 +34,16 @@ impl Builder for Local {
         let Step::Local(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
-        let path = self
+        let files = self
             .locals
             .get(&params.tree)
             .ok_or_else(|| super::wrong_kind(request))?;
         let mut archive = self.store.temporary().map_err(BuildError::other)?;
-        let packed = pack(path, archive.as_file_mut());
+        let packed = pack(files, archive.as_file_mut());
         // The key names what was packed.
-        if packed.map_err(BuildError::io("read", path))? != Some(params.tree) {
+        if packed.map_err(BuildError::io("read", &files.path))? != Some(params.tree) {
             return Err(BuildError::Unsatisfiable {
-                message: format!("{} changed while it was read", path.display()),
+                message: format!("{} changed while it was read", files.path.display()),
                 help: "build again".to_owned(),
             });
         }
@@ -50,9 +56,9 @@ impl Builder for Local {
 ///
 /// # Errors
 /// Something cannot be read, or is neither file, directory nor link.
-pub fn digest(path: &Path) -> io::Result<Digest> {
+pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
     let mut record = Record::new();
-    walk(path, &mut |entry| {
+    walk(files, &mut |entry| {
         let content = match &entry.kind {
             Kind::File(_) => hash(File::open(entry.path)?)?,
             _ => NO_CONTENT,
@@ -64,11 +70,11 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 }
 
 /// Packs a file or a directory tree, and gives the digest of what was packed; nothing when a file changed meanwhile.
-pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<Option<Digest>> {
+pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<Digest>> {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, archive));
     let mut record = Record::new();
     let mut changed = false;
-    walk(path, &mut |entry| {
+    walk(files, &mut |entry| {
         let mut content = NO_CONTENT;
         match &entry.kind {
             Kind::Directory => {
@@ -102,7 +108,7 @@ pub(super) fn pack(path: &Path, archive: &mut File) -> io::Result<Option<Digest>
 ///
 /// # Errors
 /// One of them cannot be read.
-pub fn differences(before: impl Read, path: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<PathBuf>> {
     let mut packed = BTreeMap::new();
     for entry in tar::Archive::new(before).entries()? {
         let mut entry = entry?;
@@ -113,7 +119,7 @@ pub fn differences(before: impl Read, path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let mut changed = Vec::new();
     let nothing = hash(io::empty())?;
-    walk(path, &mut |entry| {
+    walk(files, &mut |entry| {
         let (target, content) = match entry.kind {
             Kind::Directory => (None, nothing),
             Kind::Link(target) => (Some(target.into_os_string().into_encoded_bytes()), nothing),
@@ -233,9 +239,11 @@ enum Kind {
 
 /// Visits a file, or a directory and all that is in it, in the order of paths. A link at the root is
 /// followed: the recipe names what it leads to.
-fn walk(root: &Path, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::Result<()> {
+fn walk(files: &LocalFiles, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::Result<()> {
+    let root = &files.path;
     let meta = fs::metadata(root)?;
-    let mut pending = vec![(root.to_owned(), PathBuf::from("."), meta)];
+    let excluded = excluded(files, &meta)?;
+    let mut pending = vec![(root.clone(), PathBuf::from("."), meta)];
     while let Some((path, inside, meta)) = pending.pop() {
         let kind = if meta.is_dir() {
             let mut names = Vec::new();
@@ -251,7 +259,10 @@ fn walk(root: &Path, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::
                     inside.join(name)
                 };
                 let meta = fs::symlink_metadata(&child)?;
-                pending.push((child, inside, meta));
+                // What is in a directory that is left out is left out, too.
+                if !excluded.matched(&inside, meta.is_dir()).is_ignore() {
+                    pending.push((child, inside, meta));
+                }
             }
             Kind::Directory
         } else if meta.is_symlink() {
@@ -272,9 +283,97 @@ fn walk(root: &Path, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::
     Ok(())
 }
 
+/// What is left out: what the file `.vmfabignore` at the top of a directory says, and then what the recipe does.
+fn excluded(files: &LocalFiles, meta: &fs::Metadata) -> io::Result<Gitignore> {
+    let wrong = |error: String| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{IGNORE_FILE}: {error}"),
+        )
+    };
+    let mut builder = GitignoreBuilder::new("");
+    let text = match fs::read_to_string(files.path.join(IGNORE_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !meta.is_dir() => String::new(),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let own = format!("/{IGNORE_FILE}");
+    let lines = [own.as_str()].into_iter().chain(text.lines());
+    for line in lines.chain(files.exclude.iter().map(String::as_str)) {
+        builder
+            .add_line(None, line)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    builder.build().map_err(|error| wrong(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn all(path: &Path) -> LocalFiles {
+        LocalFiles {
+            path: path.to_owned(),
+            exclude: Vec::new(),
+        }
+    }
+
+    fn digest(path: &Path) -> io::Result<Digest> {
+        super::digest(&all(path))
+    }
+
+    #[test]
+    fn what_is_left_out_is_neither_packed_nor_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for name in [
+            "a.o",
+            "keep.o",
+            "b.c",
+            "sub/c.o",
+            "sub/target/x",
+            "target/y",
+            "sub/.git/z",
+            "note",
+        ] {
+            write(name, "first");
+        }
+        write(IGNORE_FILE, "# objects\n*.o\n!keep.o\n/target/\n");
+        let files = LocalFiles {
+            exclude: [".git/", "note"].map(str::to_owned).into(),
+            ..all(directory.path())
+        };
+        let mut archive = tempfile::tempfile().unwrap();
+        let packed = pack(&files, &mut archive).unwrap();
+        let before = super::digest(&files).unwrap();
+        assert_eq!(packed, Some(before));
+        archive.rewind().unwrap();
+        let mut tar = tar::Archive::new(archive);
+        let names: Vec<String> = tar
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            [".", "b.c", "keep.o", "sub", "sub/target", "sub/target/x"]
+        );
+
+        for name in ["a.o", "sub/.git/z", "target/y", "note"] {
+            write(name, "second");
+        }
+        write(IGNORE_FILE, "*.o\n!keep.o\n/target/\n# the same\n");
+        assert_eq!(super::digest(&files).unwrap(), before);
+        write("keep.o", "second");
+        assert_ne!(super::digest(&files).unwrap(), before);
+        write(IGNORE_FILE, "{a\n");
+        let error = super::digest(&files).unwrap_err().to_string();
+        assert!(error.contains(IGNORE_FILE), "{error}");
+    }
 
     fn tree() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -314,7 +413,7 @@ mod tests {
 
     fn packed(directory: &Path) -> Vec<(String, u32, u64, Option<PathBuf>)> {
         let mut archive = tempfile::tempfile().unwrap();
-        let found = pack(directory, &mut archive).unwrap();
+        let found = pack(&all(directory), &mut archive).unwrap();
         assert_eq!(found, Some(digest(directory).unwrap()));
         archive.rewind().unwrap();
         let mut tar = tar::Archive::new(archive);
@@ -334,10 +433,10 @@ mod tests {
     fn what_changed_since_a_tar_was_packed_is_named() {
         let directory = tree();
         let mut archive = tempfile::tempfile().unwrap();
-        pack(directory.path(), &mut archive).unwrap();
+        pack(&all(directory.path()), &mut archive).unwrap();
         let mut changed = || {
             archive.rewind().unwrap();
-            let paths = differences(&archive, directory.path()).unwrap();
+            let paths = differences(&archive, &all(directory.path())).unwrap();
             paths
                 .iter()
                 .map(|path| path.display().to_string())

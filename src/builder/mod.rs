@@ -31,7 +31,6 @@ mod tree;
 pub(crate) use fetch::fetch_unknown;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::derivation::{
@@ -41,6 +40,7 @@ use crate::digest::{Digest, ObjectId};
 use crate::event::Sink;
 use crate::host::Home;
 use crate::lock::PackageSet;
+use crate::plan::LocalFiles;
 use crate::plan::{BlobPlace, Place};
 use crate::registry::Registries;
 use crate::sandbox::{Ids, IdsError, Sandbox};
@@ -51,7 +51,7 @@ use crate::store::Store;
 /// Where that comes from which is in no store yet.
 pub struct Origins {
     /// Local files, by digest.
-    pub locals: BTreeMap<Digest, PathBuf>,
+    pub locals: BTreeMap<Digest, LocalFiles>,
     /// Content from outside, by checksum.
     pub places: BTreeMap<String, Place>,
     /// Blobs of registries, by checksum.

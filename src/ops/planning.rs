@@ -321,8 +321,8 @@ fn files(store: &Store, plan: &plan::Plan, derivation: &Derivation, reason: Reas
         return reason;
     };
     let local = |tree: &Value| serde_json::from_value::<Digest>(tree.clone()).ok();
-    let path = local(is).and_then(|tree| plan.locals.get(&tree));
-    let (Some(path), "tree") = (path, name.as_str()) else {
+    let local_files = local(is).and_then(|tree| plan.locals.get(&tree));
+    let (Some(local_files), "tree") = (local_files, name.as_str()) else {
         return reason;
     };
     let mut before = derivation.clone();
@@ -330,9 +330,9 @@ fn files(store: &Store, plan: &plan::Plan, derivation: &Derivation, reason: Reas
     let packed = store.action(&action_key(&before, &[]));
     let packed =
         packed.and_then(|result| store.open_object(&result.outputs.get("source")?.id).ok());
-    let changed = packed.and_then(|packed| local::differences(packed, path).ok());
+    let changed = packed.and_then(|packed| local::differences(packed, local_files).ok());
     Reason::Files {
-        path: path.clone(),
+        path: local_files.path.clone(),
         changed: changed.unwrap_or_default(),
     }
 }

@@ -14,6 +14,7 @@ use crate::disk::{Content, Format};
 use crate::host::files;
 use crate::image::ImageConfig;
 use crate::limits::Limits;
+use crate::plan::LocalFiles;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
@@ -89,8 +90,8 @@ struct HostWorld<'a> {
 }
 
 impl World for HostWorld<'_> {
-    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
-        Ok(local::digest(path)?)
+    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+        Ok(local::digest(files)?)
     }
 
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {

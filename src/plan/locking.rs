@@ -41,7 +41,7 @@ impl Plan {
     fn leaf(&self, derivation: &Derivation, name: &dyn Fn(&Path) -> String) -> Option<String> {
         let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
         match step {
-            Step::Local(local) => self.locals.get(&local.tree).map(|path| name(path)),
+            Step::Local(local) => self.locals.get(&local.tree).map(|files| name(&files.path)),
             Step::Fetch(fetch) => match self.places.get(&fetch.checksum) {
                 Some(place) => place.urls.first().cloned(),
                 None => self

@@ -36,13 +36,22 @@ fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
 /// Why the world could not answer.
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Local files that a recipe brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFiles {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is left out of a directory, as lines of gitignore(5).
+    pub exclude: Vec<String>,
+}
+
 /// What planning must know from outside.
 pub trait World {
     /// The digest of a local file or directory tree (see [`Local`](crate::derivation::step::Local)).
     ///
     /// # Errors
     /// It cannot be read.
-    fn local(&self, path: &Path) -> Result<Digest, WorldError>;
+    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError>;
 
     /// The image under a tag, without `@`; `None` when there is no such tag.
     ///
@@ -131,7 +140,7 @@ pub struct Plan {
     /// The image config as far as it is known before anything is built.
     pub template: ImageTemplate,
     /// Where the local files of `local` steps are, by the digest in their parameters.
-    pub locals: BTreeMap<Digest, PathBuf>,
+    pub locals: BTreeMap<Digest, LocalFiles>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
     pub places: BTreeMap<String, Place>,
     /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and the digest in

@@ -33,8 +33,8 @@ impl Files for OneFile {
 struct NoTags;
 
 impl World for NoTags {
-    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
-        let path = path.display().to_string();
+    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+        let path = files.path.display().to_string();
         Ok(Hasher::new("test").update(path.as_bytes()).finish())
     }
 
@@ -374,8 +374,8 @@ fn what_cannot_be_planned_says_why() {
 struct Base(ImageConfig);
 
 impl World for Base {
-    fn local(&self, path: &Path) -> Result<Digest, WorldError> {
-        NoTags.local(path)
+    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+        NoTags.local(files)
     }
 
     fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {

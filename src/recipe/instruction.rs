@@ -148,6 +148,10 @@ pub(super) fn copy(node: &Reader<'_>, files: &dyn Files) -> Option<Copy> {
     let destination = node.parsed_argument(1, value::image_path);
     let mode = mode(node);
     let owner = node.parsed("owner", value::owner);
+    let mut exclude = node.words("exclude", value::pattern);
+    for child in node.children() {
+        exclude.extend(child.arguments(value::pattern));
+    }
     let (source, destination) = (source?, destination?.value);
     let is_directory = files.is_directory(&source.value);
     let destination = match (destination.strip_suffix('/'), source.value.file_name()) {
@@ -163,6 +167,7 @@ pub(super) fn copy(node: &Reader<'_>, files: &dyn Files) -> Option<Copy> {
         destination,
         mode,
         owner: owner.map(|owner| owner.value),
+        exclude,
     })
 }
 

@@ -405,6 +405,8 @@ pub struct Copy {
     pub mode: Option<u32>,
     /// `user[:group]`, by name or number; root when absent.
     pub owner: Option<String>,
+    /// What is left out of a directory, as lines of gitignore(5).
+    pub exclude: Vec<String>,
 }
 
 /// A user account. When the account is there already (from the base image or an earlier node), what

@@ -219,6 +219,23 @@ pub(super) fn image_file(text: &str) -> Parsed<String> {
     }
 }
 
+/// A line of gitignore(5).
+pub(super) fn pattern(text: &str) -> Parsed<String> {
+    let valid = ignore::gitignore::GitignoreBuilder::new("")
+        .add_line(None, text)
+        .is_ok();
+    // A comment or an empty line would be no mistake for the library, and no pattern for the user.
+    if valid && !text.trim().is_empty() && !text.starts_with('#') && !text.contains('\n') {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            text,
+            "a pattern",
+            "write it as in a .gitignore file: \"*.o\", \"/target/\", \"!keep.o\"",
+        ))
+    }
+}
+
 /// A login or group name, as useradd(8) takes it.
 pub(super) fn account(text: &str) -> Parsed<String> {
     let mut bytes = text.bytes();

@@ -359,7 +359,11 @@ fn a_packed_file_is_what_copy_takes() {
     fs::write(&file, &content).unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut expected = tempfile::tempfile().unwrap();
-    local::pack(&file, &mut expected).unwrap();
+    let files = crate::plan::LocalFiles {
+        path: file.clone(),
+        exclude: Vec::new(),
+    };
+    local::pack(&files, &mut expected).unwrap();
     let expected = bench.transform.store.put_file(&expected, &file).unwrap();
     assert_eq!(packed, expected);
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
-use super::{BlobPlace, Place, Plan, PlanError, World, fit, label};
+use super::{BlobPlace, LocalFiles, Place, Plan, PlanError, World, fit, label};
 use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
@@ -109,7 +109,7 @@ struct Lowering<'a> {
     graph: Graph,
     /// The variables that hold at this point.
     env: BTreeMap<String, String>,
-    locals: BTreeMap<Digest, PathBuf>,
+    locals: BTreeMap<Digest, LocalFiles>,
     local_nodes: BTreeMap<Digest, NodeId>,
     places: BTreeMap<String, Place>,
     blobs: BTreeMap<String, BlobPlace>,
@@ -251,7 +251,7 @@ impl Lowering<'_> {
                     owner: file.owner.clone(),
                 }),
                 Content::Local(source) => {
-                    more.push(self.local(image, source)?);
+                    more.push(self.local(image, source, &[])?);
                     Step::Copy(step::Copy {
                         destination: file.path.clone(),
                         mode: file.mode,
@@ -269,7 +269,7 @@ impl Lowering<'_> {
                 }
             },
             Instruction::Copy(copy) => {
-                more.push(self.local(image, &copy.source)?);
+                more.push(self.local(image, &copy.source, &copy.exclude)?);
                 Step::Copy(step::Copy {
                     destination: copy.destination.clone(),
                     mode: copy.mode,
@@ -318,9 +318,18 @@ impl Lowering<'_> {
     }
 
     /// Local files as an input; the same content is one step.
-    fn local(&mut self, image: &Image, source: &Spanned<PathBuf>) -> Result<Input, PlanError> {
+    fn local(
+        &mut self,
+        image: &Image,
+        source: &Spanned<PathBuf>,
+        exclude: &[String],
+    ) -> Result<Input, PlanError> {
         let path: &Path = &source.value;
-        let tree = self.world.local(path).map_err(|error| {
+        let files = LocalFiles {
+            path: path.to_owned(),
+            exclude: exclude.to_owned(),
+        };
+        let tree = self.world.local(&files).map_err(|error| {
             let message = format!("cannot read {}: {error}", path.display());
             Problem::new(&source.span, message, "not readable")
                 .with_help("check that you may read it and all that is in it")
@@ -334,7 +343,7 @@ impl Lowering<'_> {
             }
         };
         self.local_nodes.insert(tree, node);
-        self.locals.insert(tree, path.to_owned());
+        self.locals.insert(tree, files);
         Ok(Input {
             role: "source".to_owned(),
             node,
