@@ -13,6 +13,7 @@ mod machine;
 mod output;
 mod rebuild;
 mod refusal;
+mod same;
 mod sandbox;
 mod seeds;
 pub(crate) mod unprivileged;
