@@ -88,7 +88,7 @@ impl Step {
             | Self::OciLayer(_) => 1,
             // 2: modes are those of the source, times follow from the content.
             Self::Local(_) => 2,
-            // 2: a layer holds names, links, attributes, times and holes as they are.
+            // 2: a layer holds names, links, attributes, times and holes as they are, and nothing of the build's files.
             Self::Run(_) | Self::User(_) | Self::Service(_) => 2,
             // 2: the time of a file follows from its content. 3: layers as above.
             Self::File(_) | Self::Copy(_) | Self::Env(_) | Self::Hostname(_) => 3,

@@ -16,6 +16,7 @@
 //! It works the same way as root and as a user with subordinate ids. File syncs inside are answered
 //! without doing them: what counts is made durable by the store.
 
+mod borrowed;
 mod bwrap;
 mod cache;
 mod confinement;

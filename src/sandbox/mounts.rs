@@ -25,8 +25,6 @@ pub(super) struct Mounts {
     tree: OwnedFd,
     /// In the order in which they were made.
     mounted: Vec<OwnedFd>,
-    /// Empty files that were made in the tree to be mounted over, with their directories.
-    made: Vec<(OwnedFd, PathBuf)>,
 }
 
 impl Mounts {
@@ -65,7 +63,6 @@ impl Mounts {
         let mut mounts = Self {
             tree,
             mounted: Vec::new(),
-            made: Vec::new(),
         };
         let run = mounts.place("run")?;
         rustix::mount::mount(
@@ -78,24 +75,6 @@ impl Mounts {
         .map_err(|error| WorkerError::io("mount /run")(error.into()))?;
         mounts.remember("run")?;
         Ok(mounts)
-    }
-
-    /// Shows a file of the host at `path` of the tree.
-    pub(super) fn file(&mut self, from: &Path, path: &str) -> Result<(), WorkerError> {
-        let relative = path.trim_start_matches('/');
-        if open(&self.tree, relative, OFlags::PATH).is_err() {
-            let (directory, name) = relative.rsplit_once('/').unwrap_or((".", relative));
-            // A tree without that directory has nobody who would read the file.
-            let Ok(directory) = open(&self.tree, directory, OFlags::PATH | OFlags::DIRECTORY)
-            else {
-                return Ok(());
-            };
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(|error| WorkerError::io(format!("create {path}"))(error.into()))?;
-            self.made.push((directory, name.into()));
-        }
-        self.bind(from, relative)
     }
 
     /// Shows a directory of the host at `path` of the tree, which must be there.
@@ -159,14 +138,6 @@ impl Drop for Mounts {
         // The namespace would take them with it; until then they would hide the tree.
         while let Some(mounted) = self.mounted.pop() {
             let _ = rustix::mount::unmount(fd_path(&mounted), UnmountFlags::DETACH);
-        }
-        for (directory, name) in &self.made {
-            // Only while it is what was made: a package may have put its own file there.
-            let empty = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| stat.st_size == 0);
-            if empty {
-                let _ = rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty());
-            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::keeper::end_descendants;
 use super::launch;
 use super::layer;
 use super::limits;
-use super::mounts::{self, Mounts};
+use super::mounts::Mounts;
 use super::packages::PackageManager;
 use super::procfs;
 use super::request::{Command, HostCommand, Install, Request, Task};
@@ -47,11 +47,21 @@ const MOST_KERNEL: u64 = 1 << 30;
 pub(super) struct Tasks<'a> {
     request: &'a Request,
     tree: &'a Path,
+    /// A file below `/run` for commands with network, with its content.
+    in_run: Option<&'a (PathBuf, Vec<u8>)>,
 }
 
 impl<'a> Tasks<'a> {
-    pub(super) const fn new(request: &'a Request, tree: &'a Path) -> Self {
-        Self { request, tree }
+    pub(super) const fn new(
+        request: &'a Request,
+        tree: &'a Path,
+        in_run: Option<&'a (PathBuf, Vec<u8>)>,
+    ) -> Self {
+        Self {
+            request,
+            tree,
+            in_run,
+        }
     }
 
     pub(super) fn run_all(&self) -> Result<(), WorkerError> {
@@ -126,47 +136,21 @@ impl<'a> Tasks<'a> {
         })
     }
 
-    /// What the command sees and no layer gets: directories that it may write to, the resolver's
-    /// configuration and, so that package scripts start no services, `policy-rc.d`.
+    /// What the command sees and no layer gets: directories that it may write to, and the resolver's file
+    /// where that is in `/run`. (Where it is not, see `borrowed`.)
     fn mounts(&self, command: &Command) -> Result<Mounts, WorkerError> {
-        let scratch = &self.request.scratch;
         let mut mounts = Mounts::new(self.tree)?;
         for bind in &command.binds {
             mounts.directory(&bind.from, &bind.to)?;
         }
-        let policy = scratch.join("policy-rc.d");
-        // Source: invoke-rc.d(8): exit code 101 forbids the action.
-        fs::write(&policy, "#!/bin/sh\nexit 101\n")
-            .and_then(|()| {
-                let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-                fs::set_permissions(&policy, executable)
-            })
-            .map_err(WorkerError::io("write policy-rc.d"))?;
-        mounts.file(&policy, "/usr/sbin/policy-rc.d")?;
-        if command.network && Path::new("/etc/resolv.conf").exists() {
-            // A copy: the host's own may be a link.
-            let copy = scratch.join("resolv.conf");
-            let text =
-                fs::read("/etc/resolv.conf").map_err(WorkerError::io("read /etc/resolv.conf"))?;
-            fs::write(&copy, &text).map_err(WorkerError::io("copy /etc/resolv.conf"))?;
-            let link = self.read_link("etc", "resolv.conf");
-            match link.as_deref().and_then(mounts::path_in_run) {
-                Some(path) => {
-                    mounts
-                        .run_file(&path, &text)
-                        .map_err(WorkerError::io("write the resolver's file"))?;
-                }
-                None => mounts.file(&copy, "/etc/resolv.conf")?,
-            }
+        if command.network
+            && let Some((path, text)) = self.in_run
+        {
+            mounts
+                .run_file(path, text)
+                .map_err(WorkerError::io("write the resolver's file"))?;
         }
         Ok(mounts)
-    }
-
-    /// What a link in a directory of the tree says.
-    fn read_link(&self, directory: &str, name: &str) -> Option<PathBuf> {
-        let directory = self.open(directory).ok()?;
-        let target = rustix::fs::readlinkat(directory, name, Vec::new()).ok()?;
-        Some(PathBuf::from(target.to_string_lossy().into_owned()))
     }
 
     fn host(&self, command: &HostCommand) -> Result<(), WorkerError> {

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
+use super::borrowed::Borrowed;
 use super::confinement::Changes;
 use super::overlay::Overlay;
-use super::request::{LayerSource, Outcome, Request};
+use super::request::{LayerSource, Outcome, Request, Task};
 use super::tasks::{Tasks, not_unpacked};
 use super::{cache, edit, identity, keeper, layer, namespace, probe};
 use crate::host;
@@ -241,12 +242,21 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     let upper = if directories.is_empty() {
         let upper = request.scratch.join("upper");
         std::fs::create_dir(&upper).map_err(WorkerError::io("create the upper directory"))?;
-        Tasks::new(request, &upper).run_all()?;
+        Tasks::new(request, &upper, None).run_all()?;
         upper
     } else {
+        let borrowed = borrow(request, &directories)?;
+        directories.extend(borrowed.as_ref().map(|layer| layer.directory().to_owned()));
         let overlay = Overlay::mount(&request.scratch, &directories, request.confinement.changes)?;
-        Tasks::new(request, overlay.tree()).run_all()?;
-        overlay.finish()?
+        let in_run = borrowed.as_ref().and_then(|layer| layer.in_run.as_ref());
+        Tasks::new(request, overlay.tree(), in_run).run_all()?;
+        let upper = overlay.finish()?;
+        if let Some(borrowed) = borrowed {
+            borrowed
+                .give_back(&upper)
+                .map_err(WorkerError::io("take files of the build out of the layer"))?;
+        }
+        upper
     };
     if let Some(pack) = &request.pack {
         if pack.clean {
@@ -266,6 +276,29 @@ fn unpack(source: &LayerSource, changes: Changes) -> Result<(), WorkerError> {
     layer::unpack(archive, &source.directory, changes)
         .and_then(|()| std::fs::remove_file(archive))
         .map_err(|error| not_unpacked("layer", error))
+}
+
+/// The files that commands see beyond the tree, when there are commands.
+fn borrow(request: &Request, layers: &[PathBuf]) -> Result<Option<Borrowed>, WorkerError> {
+    let networks = request.tasks.iter().filter_map(|task| match task {
+        Task::Command(command) => Some(command.network),
+        Task::Packages(install) => Some(!install.locked),
+        _ => None,
+    });
+    let Some(network) = networks.reduce(|one, other| one || other) else {
+        return Ok(None);
+    };
+    let resolver = match network {
+        true => std::fs::read("/etc/resolv.conf").ok(),
+        false => None,
+    };
+    Borrowed::make(
+        request.scratch.join("borrowed"),
+        layers,
+        resolver.as_deref(),
+    )
+    .map(Some)
+    .map_err(WorkerError::io("show files of the build to the step"))
 }
 
 /// Makes file syncs of all that runs from here on succeed without doing anything. Package managers

@@ -126,3 +126,33 @@ fn a_step_cannot_change_the_kernel() {
     );
     recipes.build("writing").succeeds();
 }
+
+/// A step sees the host's name servers; what it does to the file is its own, and theirs are never in a layer.
+#[test]
+fn the_resolver_file_belongs_to_the_image() {
+    let recipes = Recipes::new();
+    recipes.image(
+        "resolving",
+        r##"
+        run "rm -f /etc/resolv.conf; echo 'nameserver 192.0.2.1' > /etc/resolv.conf"
+        run network=#true #"""
+        if grep -q 192.0.2.1 /etc/resolv.conf; then exit 1; fi
+        grep -q '^nameserver' /etc/resolv.conf
+        echo '# added' >> /etc/resolv.conf
+        cp /etc/resolv.conf /etc/resolv.conf.bak
+        """#
+        check #"""
+        printf 'nameserver 192.0.2.1\n# added\n' > /tmp/expected
+        cmp /tmp/expected /etc/resolv.conf
+        cmp /tmp/expected /etc/resolv.conf.bak
+        """#
+        run network=#true "ln -s ../run/resolver /etc/new; mv -f /etc/new /etc/resolv.conf"
+        check "test $(readlink /etc/resolv.conf) = ../run/resolver"
+        run network=#true "test -s /etc/resolv.conf"
+        run "rm /etc/resolv.conf"
+        run network=#true "test -s /etc/resolv.conf"
+        check "test ! -e /etc/resolv.conf"
+"##,
+    );
+    recipes.build("resolving").succeeds();
+}

@@ -24,11 +24,13 @@ mod pack;
 mod tests;
 mod unpack;
 
+use std::fs::Metadata;
 use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat,
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lgetxattr, lsetxattr, mknodat, utimensat,
 };
 
 use super::confinement::Changes;
@@ -36,7 +38,7 @@ use crate::tarball::Time;
 
 pub use apply::Form;
 pub(super) use apply::apply;
-pub(super) use pack::pack;
+pub(super) use pack::{is_opaque, pack};
 pub(super) use unpack::unpack;
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -67,7 +69,7 @@ pub(super) fn whiteout(root: &Path, path: &Path, changes: Changes) -> io::Result
             let directory = path.parent().unwrap_or(root);
             for place in [directory, root] {
                 // It hides all that the layers below have there, and cannot say both.
-                if pack::is_opaque(place)? {
+                if is_opaque(place)? {
                     return Ok(());
                 }
                 lsetxattr(place, OPAQUE_ATTRIBUTE, b"x", XattrFlags::empty())?;
@@ -77,6 +79,13 @@ pub(super) fn whiteout(root: &Path, path: &Path, changes: Changes) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Whether a file of an unpacked layer removes one of the layers below.
+pub(super) fn is_whiteout(path: &Path, meta: &Metadata) -> bool {
+    let on_disk = meta.file_type().is_char_device() && meta.rdev() == 0;
+    let marked = || lgetxattr(path, WHITEOUT_ATTRIBUTE, &mut [0; 1][..]).is_ok();
+    on_disk || meta.is_file() && meta.len() == 0 && marked()
 }
 
 /// Sets the time of a file.

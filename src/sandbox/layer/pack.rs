@@ -175,7 +175,7 @@ fn is_reserved(inside: &Path) -> bool {
     name.as_bytes().starts_with(WHITEOUT_PREFIX)
 }
 
-pub(super) fn is_opaque(path: &Path) -> io::Result<bool> {
+pub(in crate::sandbox) fn is_opaque(path: &Path) -> io::Result<bool> {
     let names = attribute_names(path)?;
     let has = names.iter().any(|name| name == OPAQUE_ATTRIBUTE.as_bytes());
     Ok(has && attribute(path, OPAQUE_ATTRIBUTE.as_bytes())? == b"y")
