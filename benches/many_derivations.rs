@@ -83,6 +83,7 @@ fn one(lab: &Lab, round: usize) -> (Duration, Duration) {
         remembered: &Remembered::new(lab.path("trivial-results")),
         programs: &BTreeSet::new(),
         options: Options {
+            log_limit: 1 << 20,
             jobs: None,
             keep_going: false,
             rebuild: false,

@@ -1,4 +1,4 @@
-//! How much recipes, images, registries and servers may take. Each limit has its default here, and its name in the
+//! How much recipes, images, steps, registries and servers may take. Each limit has its default here, and its name in the
 //! `limits` node of the configuration, which can raise it. `docs/config.md` is for users.
 
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub struct Limits {
     pub image_size: u64,
     /// `least-speed`: bytes in a second. A server that sends less for two minutes counts as one that sends nothing.
     pub least_speed: u64,
+    /// `step-log`: bytes of output of a build step.
+    pub step_log: u64,
 }
 
 impl Default for Limits {
@@ -24,6 +26,7 @@ impl Default for Limits {
             image_steps: 1000,
             image_size: 1 << 30,
             least_speed: 512,
+            step_log: 256 << 20,
         }
     }
 }

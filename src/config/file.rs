@@ -161,6 +161,7 @@ impl Reader<'_> {
         };
         set("recipe-size", &mut limits.recipe_size);
         set("image-size", &mut limits.image_size);
+        set("step-log", &mut limits.step_log);
         let steps = self.number(node, "image-steps", 1, 1_000_000);
         limits.image_steps = steps.unwrap_or(limits.image_steps);
         let speed = self.number(node, "least-speed", 0, 1 << 30);

@@ -47,6 +47,8 @@ pub struct BuildRequest<'a> {
     pub inputs: &'a [ResolvedInput],
     /// The file that all of the step's output is appended to.
     pub log: &'a Path,
+    /// How many bytes a command of the step may write.
+    pub log_limit: u64,
     /// Takes each line of output, to be shown.
     pub output: &'a (dyn Fn(&str) + Sync),
     /// Tells when the user gave up.

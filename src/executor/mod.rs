@@ -62,6 +62,8 @@ pub struct Options {
     pub afresh: BTreeSet<NodeId>,
     /// Whether every step that is in the store runs once more, to compare its outputs.
     pub check: bool,
+    /// How many bytes a command of a step may write to its log.
+    pub log_limit: u64,
 }
 
 /// Executes graphs.

@@ -88,6 +88,7 @@ impl Pass<'_> {
             derivation,
             inputs: &self.inputs(derivation),
             log,
+            log_limit: executor.options.log_limit,
             output: &|line| {
                 executor.sink.emit(Event::StepOutput {
                     step,

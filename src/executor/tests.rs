@@ -106,6 +106,7 @@ impl Fixture {
             events: Recorder::default(),
             interrupt: Interrupt::new().unwrap(),
             options: Options {
+                log_limit: 1 << 20,
                 jobs: Some(2),
                 keep_going: false,
                 rebuild: false,

@@ -52,6 +52,8 @@ pub enum End {
     Interrupted,
     /// It was ended because its time was over.
     TimedOut(Duration),
+    /// It was ended because it wrote more than so many bytes.
+    TooMuchOutput(u64),
 }
 
 impl End {
@@ -72,8 +74,21 @@ impl End {
             },
             Self::Interrupted => "was interrupted".to_owned(),
             Self::TimedOut(limit) => format!("took longer than {} s", limit.as_secs()),
+            Self::TooMuchOutput(limit) => format!(
+                "wrote more than {} MiB of output (limits step-log of the configuration)",
+                limit >> 20
+            ),
         }
     }
+}
+
+/// What a child process may take before it is ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Time.
+    pub time: Option<Duration>,
+    /// Bytes of output.
+    pub output: Option<u64>,
 }
 
 /// Runs `command` in a process group of its own, with `input` as its standard input. Standard output
@@ -86,14 +101,14 @@ pub fn run(
     mut input: &[u8],
     log: &mut File,
     output: &(dyn Fn(&str) + Sync),
-    limit: Option<Duration>,
+    bounds: Bounds,
     interrupt: &Interrupt,
 ) -> io::Result<Finished> {
     let reader: Option<&mut (dyn Read + Send)> = match input.is_empty() {
         true => None,
         false => Some(&mut input),
     };
-    run_fed(command, reader, log, output, limit, interrupt)
+    run_fed(command, reader, log, output, bounds, interrupt)
 }
 
 /// As [`run`], with a standard input that is read while the command runs.
@@ -106,7 +121,7 @@ pub fn run_fed(
     input: Option<&mut (dyn Read + Send)>,
     log: &mut File,
     output: &(dyn Fn(&str) + Sync),
-    limit: Option<Duration>,
+    bounds: Bounds,
     interrupt: &Interrupt,
 ) -> io::Result<Finished> {
     let (mut reader, writer) = io::pipe()?;
@@ -126,6 +141,7 @@ pub fn run_fed(
         partial: Vec::new(),
         log,
         output,
+        count: 0,
     };
     let group = Pid::from_child(&child);
     let stdin = child.stdin.take();
@@ -133,7 +149,7 @@ pub fn run_fed(
         let feeder = stdin
             .zip(input)
             .map(|(stdin, input)| scope.spawn(move || feed(stdin, input, group)));
-        let end = follow(&mut child, &mut reader, &mut lines, limit, interrupt)
+        let end = follow(&mut child, &mut reader, &mut lines, bounds, interrupt)
             .inspect_err(|_| end_group(&mut child));
         let fed = feeder.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join);
         // What happened to the input was first.
@@ -172,14 +188,14 @@ fn follow(
     child: &mut Child,
     reader: &mut io::PipeReader,
     lines: &mut Lines<'_>,
-    limit: Option<Duration>,
+    bounds: Bounds,
     interrupt: &Interrupt,
 ) -> io::Result<End> {
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let started = Instant::now();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let timeout = match limit {
+        let timeout = match bounds.time {
             Some(limit) => match limit.checked_sub(started.elapsed()) {
                 Some(left) => Timespec::try_from(left).ok(),
                 None => {
@@ -207,6 +223,12 @@ fn follow(
         if ready[0] {
             let count = reader.read(&mut buffer)?;
             lines.take(&buffer[..count])?;
+            if let Some(most) = bounds.output
+                && lines.count > most
+            {
+                end_group(child);
+                return Ok(End::TooMuchOutput(most));
+            }
             if count == 0 {
                 return Ok(End::Exited(child.wait()?));
             }
@@ -240,10 +262,13 @@ struct Lines<'a> {
     partial: Vec<u8>,
     log: &'a mut File,
     output: &'a (dyn Fn(&str) + Sync),
+    /// Bytes so far.
+    count: u64,
 }
 
 impl Lines<'_> {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.count += bytes.len() as u64;
         self.log.write_all(bytes)?;
         for &byte in bytes {
             if byte == b'\n' || byte == b'\r' {
@@ -291,7 +316,10 @@ mod tests {
             b"input",
             &mut log,
             &|line| seen.lock().unwrap().push(line.to_owned()),
-            limit,
+            Bounds {
+                time: limit,
+                output: Some(10_000),
+            },
             interrupt,
         )
         .unwrap();
@@ -331,7 +359,7 @@ mod tests {
                 Some(input),
                 &mut log,
                 &|_| {},
-                None,
+                Bounds::default(),
                 &interrupt,
             )
         };
@@ -362,6 +390,15 @@ mod tests {
         let limit = Duration::from_millis(50);
         let (finished, _) = run_shell("sleep 1000", Some(limit), &interrupt);
         assert_eq!(finished.end, End::TimedOut(limit));
+    }
+
+    #[test]
+    fn ends_when_it_writes_too_much() {
+        let interrupt = Interrupt::new().unwrap();
+        let (finished, seen) = run_shell("yes", None, &interrupt);
+        assert_eq!(finished.end, End::TooMuchOutput(10_000));
+        // What was in the pipe comes along.
+        assert!(seen.len() < 100_000, "{}", seen.len());
     }
 
     #[test]

@@ -224,6 +224,7 @@ pub(super) fn execute(
             rebuild: options.rebuild,
             afresh: part.afresh,
             check: options.check,
+            log_limit: context.config.limits.step_log,
         },
         sink: &*context.sink,
         interrupt: &context.interrupt,

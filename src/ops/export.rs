@@ -418,7 +418,7 @@ fn convert(
         &[],
         &mut log,
         &|_| (),
-        None,
+        process::Bounds::default(),
         &context.interrupt,
     )
     .map_err(failed("run", Path::new("qemu-img")))?;

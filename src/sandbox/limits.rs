@@ -1,11 +1,14 @@
-//! Limits of a command: wall time, memory and processes, watched from outside.
+//! Limits of a command: wall time, memory and processes, watched from outside. Files in memory count as
+//! memory: those of `/dev/shm`, and of each tmpfs that the command mounted.
 //!
 //! Resource limits of the kernel count per process (memory), or not at all for root (processes);
 //! control groups need rights that an unprivileged user often lacks. So the worker looks at the
 //! process tree below the sandbox every [`INTERVAL`] and ends it when it uses too much: the same
 //! way for everybody.
 
+use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -41,7 +44,10 @@ pub(super) fn wait(
             Ok(_) => return Ok(Ok(child.wait()?)),
             Err(error) => return Err(error.into()),
         }
-        let usage = usage(child.id());
+        let mut usage = usage(child.id());
+        if limits.memory.is_some() {
+            usage.memory += files_in_memory(&usage.namespaces);
+        }
         let passed = if started.elapsed() > Duration::from_secs(seconds) {
             Some(format!("took longer than its limit of {seconds} s"))
         } else if usage.processes > processes {
@@ -71,6 +77,8 @@ struct Usage {
     processes: u64,
     /// Resident memory in bytes.
     memory: u64,
+    /// A process of each mount namespace.
+    namespaces: HashMap<PathBuf, u32>,
 }
 
 /// What the processes below `root` use. Processes that end meanwhile count as nothing.
@@ -86,6 +94,9 @@ fn usage(root: u32) -> Usage {
             .and_then(|field| field.parse().ok())
             .unwrap_or(0);
         usage.memory += pages * rustix::param::page_size() as u64;
+        if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) {
+            usage.namespaces.insert(namespace, pid);
+        }
     }
     usage
 }
@@ -99,6 +110,40 @@ pub(super) fn descendants(root: u32) -> Vec<u32> {
         next += 1;
     }
     found
+}
+
+/// Bytes of files in the memory file systems that processes have beyond those of this one, each counted once.
+fn files_in_memory(namespaces: &HashMap<PathBuf, u32>) -> u64 {
+    let of = |process: &str| {
+        let text = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+        memory_file_systems(&text)
+    };
+    let mut counted = of("self");
+    let mut bytes = 0;
+    for pid in namespaces.values() {
+        for (device, place) in of(&pid.to_string()) {
+            let stat = rustix::fs::statvfs(format!("/proc/{pid}/root{place}"));
+            // One that another one hides cannot be asked by its path.
+            if let Ok(stat) = stat
+                && counted.insert(device, place).is_none()
+            {
+                bytes += (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+            }
+        }
+    }
+    bytes
+}
+
+/// The tmpfs mounts of a mountinfo file: device numbers and places. Source: proc_pid_mountinfo(5).
+fn memory_file_systems(mountinfo: &str) -> HashMap<String, String> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(2);
+        let (device, place) = (fields.next()?, fields.nth(1)?);
+        let is_tmpfs = file_system.split(' ').next() == Some("tmpfs");
+        is_tmpfs.then(|| (device.to_owned(), place.to_owned()))
+    });
+    mounts.collect()
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -128,6 +173,15 @@ mod tests {
             .spawn()
             .unwrap();
         wait(&mut child, limits).unwrap()
+    }
+
+    #[test]
+    fn memory_file_systems_are_found() {
+        let text = "36 25 0:31 / /dev rw,nosuid - tmpfs tmpfs rw,mode=755\n\
+                    37 36 0:32 / /dev/pts rw shared:1 master:2 - devpts devpts rw\n\
+                    38 36 0:31 /shm /dev/shm rw - tmpfs tmpfs rw\n";
+        let found = memory_file_systems(text);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["0:31"]);
     }
 
     #[test]

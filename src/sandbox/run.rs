@@ -16,7 +16,7 @@ use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, Outside, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
-use crate::host::process::{self, End, Finished};
+use crate::host::process::{self, Bounds, End, Finished};
 use crate::host::{Home, bare_command, is_full};
 use crate::store::Store;
 
@@ -323,12 +323,22 @@ impl Sandbox {
             &input,
             &mut log,
             step.output,
-            None,
+            Bounds {
+                output: Some(step.log_limit),
+                ..Bounds::default()
+            },
             step.interrupt,
         )
         .map_err(BuildError::io("start a worker, logging to", step.log))?;
         if finished.end == End::Interrupted {
             return Err(BuildError::Interrupted);
+        }
+        if let End::TooMuchOutput(_) = finished.end {
+            return Err(BuildError::Command {
+                command: "the step".to_owned(),
+                how: finished.end.describe(),
+                tail: finished.tail,
+            });
         }
         let done = outcome(&request, finished);
         // While what the step wrote is still there.

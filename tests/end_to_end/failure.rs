@@ -1,6 +1,6 @@
 //! Steps that fail, and what is left then.
 
-use super::super::support::{Lab, Ran, Recipes};
+use super::super::support::{Build, Lab, Ran, Recipes};
 
 #[test]
 fn a_failed_step_is_explained_and_leaves_the_store_intact() {
@@ -107,6 +107,7 @@ fn each_limit_is_named() {
         r#"
         check timeout="1s" "sleep 1000 # time"
         check processes=8 "for i in $(seq 20); do sleep 1000 & done; wait # processes"
+        check memory="64M" "head -c 200000000 /dev/zero > /dev/shm/x; sleep 1000 # files in memory"
         check memory="64M" "x=$(head -c 200000000 /dev/zero | tr '\\0' x); sleep 1000 # memory"
         "#,
     );
@@ -118,10 +119,11 @@ fn each_limit_is_named() {
         .iter()
         .map(|error| error["message"].as_str().unwrap())
         .collect();
-    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert_eq!(errors.len(), 4, "{errors:?}");
     for (step, limit) in [
         ("check sleep", "took longer than its limit of 1 s"),
         ("check for", "used more than its limit of 8 processes"),
+        ("check head", "used more than its limit of 64 MiB of memory"),
         ("check x=", "used more than its limit of 64 MiB of memory"),
     ] {
         let found = errors
@@ -129,4 +131,22 @@ fn each_limit_is_named() {
             .any(|e| e.contains(step) && e.ends_with(limit));
         assert!(found, "{step}, {limit}: {errors:?}");
     }
+}
+
+#[test]
+fn a_step_that_writes_without_end_is_ended() {
+    let recipes = Recipes::new();
+    recipes.image("endless", r#"check "echo first; cat /dev/zero""#);
+    recipes.write("config.kdl", "limits step-log=\"1M\"\n");
+    let mut command = recipes.command("endless");
+    command.env("VMFAB_CONFIG", recipes.path("config.kdl"));
+    let error = Build::of(&mut command).ends_with(1).error();
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("wrote more than 1 MiB of output"),
+        "{message}"
+    );
+    assert!(message.contains("step-log"), "{message}");
+    let log = std::fs::metadata(error["log"].as_str().unwrap()).unwrap();
+    assert!(log.len() < 2 << 20, "{}", log.len());
 }

@@ -63,6 +63,7 @@ impl Bench {
         let output = |line: &str| lines().push(line.to_owned());
         let log = self.log();
         let result = work(&Report {
+            log_limit: 1 << 20,
             log: &log,
             output: &output,
             interrupt: &self.interrupt,
@@ -433,6 +434,7 @@ fn helper(home: &str) {
     let sessions = Sessions::of_program(&Home::at(home), &store, program().into());
     let interrupt = Interrupt::new().unwrap();
     let report = Report {
+        log_limit: 1 << 20,
         log: &Path::new(home).join("step.log"),
         output: &|_| {},
         interrupt: &interrupt,

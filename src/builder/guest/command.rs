@@ -124,7 +124,7 @@ impl Session {
                 input,
                 &mut log,
                 report.output,
-                Some(limit),
+                report.bounds(limit),
                 stop,
             )
         })
@@ -139,7 +139,7 @@ impl Session {
         {
             return Err(trouble.error(&self.machine, name.to_owned()));
         }
-        if matches!(finished.end, End::TimedOut(_)) {
+        if matches!(finished.end, End::TimedOut(_) | End::TooMuchOutput(_)) {
             // The client is gone, and the command knows nothing of that.
             self.quiet(&self.root.script(STOP, &[]), None, report)?;
         }

@@ -33,16 +33,29 @@ pub(super) const MOMENT: Duration = Duration::from_secs(300);
 pub struct Report<'a> {
     /// The file that all of it is appended to.
     pub log: &'a Path,
+    /// How many bytes a command may write.
+    pub log_limit: u64,
     /// Takes each line, to be shown.
     pub output: &'a (dyn Fn(&str) + Sync),
     /// Tells when the user gave up.
     pub interrupt: &'a Interrupt,
 }
 
+impl Report<'_> {
+    /// What a command may take.
+    pub(super) fn bounds(&self, time: Duration) -> process::Bounds {
+        process::Bounds {
+            time: Some(time),
+            output: Some(self.log_limit),
+        }
+    }
+}
+
 impl<'a> From<&BuildRequest<'a>> for Report<'a> {
     fn from(request: &BuildRequest<'a>) -> Self {
         Self {
             log: request.log,
+            log_limit: request.log_limit,
             output: request.output,
             interrupt: request.interrupt,
         }
@@ -221,7 +234,14 @@ impl Session {
         let mut log = open_log(report)?;
         let mut process = self.remote(line);
         let (finished, trouble) = watched(&self.machine, report.interrupt, |stop| {
-            process::run_fed(&mut process, input, &mut log, &|_| {}, Some(MOMENT), stop)
+            process::run_fed(
+                &mut process,
+                input,
+                &mut log,
+                &|_| {},
+                report.bounds(MOMENT),
+                stop,
+            )
         })
         .map_err(BuildError::other)?;
         match trouble {

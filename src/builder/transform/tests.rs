@@ -59,6 +59,7 @@ impl Bench {
             key: action_key(derivation, &inputs),
             derivation,
             inputs: &inputs,
+            log_limit: 1 << 20,
             log: &self.path("log"),
             output: &|_| {},
             interrupt: &self.interrupt,
