@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 
 /// Makes every open file from 3 on close when a child starts its program. The standard library opens
@@ -46,6 +47,53 @@ pub fn leave_session_keyring() -> io::Result<()> {
     }
 }
 
+/// Keeps this process and its children from connecting to abstract sockets of other processes. These belong
+/// to a network namespace, and some programs answer whoever has the right user id there. Needs
+/// `CAP_SYS_ADMIN` in the process's user namespace, and Linux 6.12 with Landlock; else it does nothing.
+///
+/// # Errors
+/// The kernel can, and refuses.
+#[allow(unsafe_code)]
+pub fn leave_abstract_sockets() -> io::Result<()> {
+    /// Source: linux/landlock.h, `struct landlock_ruleset_attr`.
+    #[repr(C)]
+    struct Ruleset {
+        files: u64,
+        network: u64,
+        scoped: u64,
+    }
+    const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+    const NO_FLAGS: libc::c_long = 0;
+    let ruleset = Ruleset {
+        files: 0,
+        network: 0,
+        scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
+    };
+    // SAFETY: the kernel reads as many bytes of the structure as it has.
+    let created = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            NO_FLAGS,
+        )
+    };
+    // Older kernels do not know the call or the scope.
+    let Some(number) = i32::try_from(created).ok().filter(|&number| number >= 0) else {
+        return Ok(());
+    };
+    // SAFETY: the kernel made this descriptor, and nothing else knows it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: the call takes two numbers.
+    answer(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_restrict_self,
+            descriptor.as_raw_fd(),
+            NO_FLAGS,
+        )
+    })
+}
+
 /// A command whose environment has nothing of this process but `PATH`.
 #[must_use]
 pub fn bare_command(program: impl AsRef<OsStr>) -> Command {
@@ -66,7 +114,6 @@ fn answer(result: libc::c_long) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
     use std::process::Stdio;
 
     use super::*;

@@ -13,7 +13,9 @@ mod spawner;
 pub mod umask;
 
 pub use home::{Home, HomeError};
-pub use inheritance::{bare_command, keep_files_from_children, leave_session_keyring};
+pub use inheritance::{
+    bare_command, keep_files_from_children, leave_abstract_sockets, leave_session_keyring,
+};
 pub use interrupt::Interrupt;
 pub use programs::{MissingProgram, Program, find_program, require};
 pub use space::{free_space, is_full, total_memory};

@@ -226,6 +226,8 @@ fn work(request: &Request) -> Result<(), WorkerError> {
     ))?;
     host::leave_session_keyring().map_err(WorkerError::io("leave the caller's keyring"))?;
     namespace::enter()?;
+    host::leave_abstract_sockets()
+        .map_err(WorkerError::io("keep sockets of the host from steps"))?;
     // A second earlier: the clock that stamps files may be behind by a tick.
     let started = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

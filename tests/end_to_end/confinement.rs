@@ -1,6 +1,8 @@
 //! What a step must not find out about its caller, and must not do to the host.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Command;
 
 use super::super::support::{Build, Recipes, Running, tool};
@@ -155,4 +157,37 @@ fn the_resolver_file_belongs_to_the_image() {
 "##,
     );
     recipes.build("resolving").succeeds();
+}
+
+/// A step with network is in the host's; abstract sockets are in it, too.
+#[test]
+fn abstract_sockets_of_the_host_are_out_of_reach() {
+    let recipes = Recipes::new();
+    let name = format!("vmfab-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    recipes.image(
+        "connecting",
+        &format!(
+            r##"
+        run network=#true #"""
+        perl -MSocket -e '
+            socket(my $socket, PF_UNIX, SOCK_STREAM, 0) or die;
+            exit(connect($socket, sockaddr_un("\0{name}")) ? 1 : 0)
+        '
+        """#
+"##
+        ),
+    );
+    // The kernel can keep them apart since 6.12.
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next(), numbers.next());
+    let reachable = version < (Some(6), Some(12));
+    recipes.build("connecting").ends_with(i32::from(reachable));
 }
