@@ -53,8 +53,12 @@ pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
         writable: Vec::new(),
         network: params.locked.is_none(),
     };
-    // mmdebstrap copies both from the host.
-    let host_files = ["/etc/hostname", "/etc/resolv.conf"];
+    // mmdebstrap copies two from the host, and the package systemd-resolved moves one of them away.
+    let host_files = [
+        "/etc/hostname",
+        "/etc/resolv.conf",
+        "/etc/.resolv.conf.systemd-resolved.bak",
+    ];
     let removed = host_files.map(|path| Edit::Remove {
         path: path.to_owned(),
     });
