@@ -60,7 +60,13 @@ const SHAPES: [Shape; 7] = [
     Shape {
         name: "limits",
         arguments: &[],
-        properties: &["recipe-size", "image-steps", "image-size", "least-speed"],
+        properties: &[
+            "recipe-size",
+            "image-steps",
+            "image-size",
+            "step-log",
+            "least-speed",
+        ],
         example: "limits recipe-size=\"8M\" image-steps=2000 image-size=\"16G\" least-speed=0",
     },
 ];
@@ -404,7 +410,7 @@ cache "a/b" "c/d" from=#true
             certificate-authority "/ca.pem"
             registry "registry.example:5000" insecure=#true ca="~/ca.pem"
             registry "localhost" plain-http=#true
-            limits image-steps=5000 image-size="20G" least-speed=0
+            limits image-steps=5000 image-size="20G" step-log="1G" least-speed=0
             "#,
         )
         .unwrap();
@@ -447,6 +453,7 @@ cache "a/b" "c/d" from=#true
                     image_steps: 5000,
                     image_size: 20 << 30,
                     least_speed: 0,
+                    step_log: 1 << 30,
                     ..Limits::default()
                 },
             }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -122,9 +123,14 @@ fn files_in_memory(namespaces: &HashMap<PathBuf, u32>) -> u64 {
     let mut bytes = 0;
     for pid in namespaces.values() {
         for (device, place) in of(&pid.to_string()) {
-            let stat = rustix::fs::statvfs(format!("/proc/{pid}/root{place}"));
-            // One that another one hides cannot be asked by its path.
-            if let Ok(stat) = stat
+            let place = format!("/proc/{pid}/root{place}");
+            // Another file system may lie over it, and mounts may move meanwhile.
+            let found = fs::metadata(&place).map(|meta| {
+                let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+                format!("{major}:{minor}")
+            });
+            if found.is_ok_and(|found| found == device)
+                && let Ok(stat) = rustix::fs::statvfs(&place)
                 && counted.insert(device, place).is_none()
             {
                 bytes += (stat.f_blocks - stat.f_bfree) * stat.f_frsize;

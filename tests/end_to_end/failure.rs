@@ -108,6 +108,7 @@ fn each_limit_is_named() {
         check timeout="1s" "sleep 1000 # time"
         check processes=8 "for i in $(seq 20); do sleep 1000 & done; wait # processes"
         check memory="64M" "head -c 200000000 /dev/zero > /dev/shm/x; sleep 1000 # files in memory"
+        check memory="64M" "head -c 20000000 /dev/zero > /dev/shm/x; sleep 1 # few"
         check memory="64M" "x=$(head -c 200000000 /dev/zero | tr '\\0' x); sleep 1000 # memory"
         "#,
     );
