@@ -110,16 +110,16 @@ impl Target {
     ) -> Result<bool, MachineError> {
         let machine = &locked.machine;
         let started = Instant::now();
-        match locked.resume() {
+        if let Err(
+            MachineError::DiskFull { .. }
+            | MachineError::CannotGoOn {
+                status: Status::Panicked | Status::InternalError,
+                ..
+            },
+        ) = locked.resume()
+        {
             // It will never see the button.
-            Err(
-                MachineError::DiskFull { .. }
-                | MachineError::CannotGoOn {
-                    status: Status::Panicked | Status::InternalError,
-                    ..
-                },
-            ) => return Ok(false),
-            _ => {}
+            return Ok(false);
         }
         while let Some(left) = timeout.checked_sub(started.elapsed())
             && !left.is_zero()

@@ -267,7 +267,10 @@ impl<R: Read> Reader<R> {
         self.content = Content {
             position: 0,
             size,
-            data: data.clone().unwrap_or_else(|| vec![0..size]).into(),
+            data: data
+                .clone()
+                .unwrap_or_else(|| std::iter::once(0..size).collect())
+                .into(),
         };
         let owners = extended.owners.or(self.owners);
         let or =

@@ -124,7 +124,7 @@ impl<'a> StoredFile<'a> {
     pub fn new(file: &'a File, member: &Member) -> Self {
         let parts = match &member.data {
             Some(parts) => parts.iter().cloned().collect(),
-            None => VecDeque::from([0..member.size]),
+            None => std::iter::once(0..member.size).collect(),
         };
         Self { file, parts }
     }

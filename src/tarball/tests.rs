@@ -439,5 +439,6 @@ fn too_many_parts_are_joined() {
     file.set_len(size).unwrap();
     let parts = data_of(&file, size).unwrap().unwrap();
     // Gaps of two blocks are closed, all of them.
-    assert_eq!(parts, [0..((count - 1) * 3 + 1) * 4096]);
+    assert_eq!(parts.len(), 1);
+    assert_eq!(parts[0], 0..((count - 1) * 3 + 1) * 4096);
 }

@@ -143,7 +143,8 @@ fn listing(disk: &Path) -> BTreeMap<String, String> {
     while let Some(directory) = pending.pop() {
         for entry in ext4.read_dir(&directory).unwrap() {
             let entry = entry.unwrap();
-            let name: &[u8] = &entry.file_name().as_ref().to_vec();
+            let name = entry.file_name();
+            let name: &[u8] = name.as_ref();
             let path = directory.join(name);
             let shown = path.display().to_string();
             if name == b"." || name == b".." || OF_THE_MACHINE.contains(&shown.as_str()) {

@@ -74,7 +74,7 @@ fn files() -> Vec<u8> {
         tar.add(&member(path, Kind::File, 0o644)).unwrap();
     }
     let mut void = member(b"srv/large", Kind::File, 0o644);
-    (void.size, void.data) = (6 << 30, Some(vec![4096..8192]));
+    (void.size, void.data) = (6 << 30, Some(Vec::from_iter(std::iter::once(4096..8192))));
     tar.add_file(&void, &mut &[7; 4096][..]).unwrap();
     tar.finish().unwrap()
 }
