@@ -329,7 +329,7 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
     let lines: Vec<&str> = dry.stdout.lines().collect();
     assert_eq!(lines[0], "good: would be made and started");
     for (line, part) in lines[1..].iter().zip([
-        "lost: would fail: there is no image \"@lost\"",
+        "lost: would fail: there is no image \"lost\"",
         "huge: would fail: a machine with 943718400 MiB of memory cannot run on this host",
         "small: would fail: a disk of 67108864 bytes is smaller than the image's disk of 68157440 bytes",
         "same: would fail: machine \"same\" cannot listen on port",
@@ -343,7 +343,7 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
     let machines = dry["machines"].as_array().unwrap();
     assert_eq!(machines[0]["action"], "make");
     assert_eq!(machines[0]["error"], Value::Null);
-    assert!(machines[1]["error"].as_str().unwrap().contains("@lost"));
+    assert!(machines[1]["error"].as_str().unwrap().contains("lost"));
     assert!(!scene.machines().exists());
     scene
         .run(["up", "huge"])
