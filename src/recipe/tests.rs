@@ -64,6 +64,9 @@ fn surround(example: &str, around: &[&str]) -> String {
         }
         ["image", "from"] => format!("image \"test\" {{ from \"debian-12\" {{ {example} }} }}"),
         ["image", "file"] => surround(&format!("file \"/x\" {{ {example} }}"), &["image"]),
+        ["image", "copy"] => {
+            format!("image \"test\" {{ from \"debian-12\"\ncopy \"x\" \"/x\" {{ {example} }} }}")
+        }
         ["image", other] => surround(&format!("{other} \"x\" {{ {example} }}"), &["image"]),
         ["recipe", "param"] => surround(
             &format!("recipe {{ param \"p\" default=\"debian-12\" {{ {example} }} }}"),

@@ -65,7 +65,6 @@ const STEPS: &str = r##"
     user "vm" groups="adm"
     copy "./files" "/home/deploy/files" owner="deploy"
     service "apt-daily.timer" enable=#false
-    service "systemd-timesyncd" enable=#false
     service "ssh" enable=#true
 "##;
 
@@ -206,7 +205,7 @@ fn a_tree_and_a_disk_are_the_same_after_the_same_steps() {
         &format!(
             "image \"same-disk\" {{\nfrom \"./same-base.raw\"\n\
              kernel \"/boot/{kernel}\" initrd=\"/boot/{initrd}\"\n\
-             boot \"root=LABEL=root\" user=\"root\"\n{STEPS}\n}}\n"
+             boot \"root=LABEL=vmfab-root\" user=\"root\"\n{STEPS}\n}}\n"
         ),
     );
     let turn = Machine::turn();
