@@ -2,13 +2,14 @@
 //!
 //! A file counts by its content and its permission bits, a directory by its permission bits and what is in it, a
 //! link by its target. All twelve permission bits count: set-user-id, set-group-id and the sticky bit too. Owners and
-//! times belong to the machine that the recipe lies on. Files that are left out do not count. In the tar everything belongs to root, and the time of a file
-//! follows from its content.
+//! times belong to the machine that the recipe lies on. Files that are left out do not count. In the tar everything belongs
+//! to root, the time of a file follows from its content, and large holes stay holes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use crate::derivation::{
 use crate::digest::{Digest, Hasher};
 use crate::plan::LocalFiles;
 use crate::store::Store;
+use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of};
 
 /// The file that says what of its directory is left out.
 const IGNORE_FILE: &str = ".vmfabignore";
@@ -71,36 +73,44 @@ pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
 
 /// Packs a file or a directory tree, and gives the digest of what was packed; nothing when a file changed meanwhile.
 pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<Digest>> {
-    let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, archive));
+    let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, archive));
     let mut record = Record::new();
     let mut changed = false;
     walk(files, &mut |entry| {
         let mut content = NO_CONTENT;
+        let mut member = member(entry.inside, entry.mode);
         match &entry.kind {
             Kind::Directory => {
-                let mut header = header(entry.mode);
-                header.set_entry_type(tar::EntryType::Directory);
-                tar.append_data(&mut header, entry.inside, io::empty())?;
+                member.kind = tarball::Kind::Directory;
+                tar.add(&member)?;
             }
             Kind::Link(target) => {
-                let mut header = header(entry.mode);
-                header.set_entry_type(tar::EntryType::Symlink);
-                append_link(&mut tar, &mut header, entry.inside, target)?;
+                member.kind = tarball::Kind::Symlink;
+                member.link = target.as_os_str().as_bytes().to_vec();
+                tar.add(&member)?;
             }
             Kind::File(size) => {
-                let mut file = File::open(entry.path)?;
-                content = hash(&mut file)?;
-                file.rewind()?;
-                let mut header = file_header(*size, entry.mode, &content);
-                let mut hashed = Hashed(file.take(*size), blake3::Hasher::new());
-                tar.append_data(&mut header, entry.inside, &mut hashed)?;
-                changed |= hashed.0.limit() > 0 || content != *hashed.1.finalize().as_bytes();
+                let file = File::open(entry.path)?;
+                content = hash(&file)?;
+                member = file_member(entry.inside, *size, entry.mode, &content);
+                member.data = data_of(&file, *size)?;
+                let mut hashed = Hashed(StoredFile::new(&file, &member), blake3::Hasher::new());
+                tar.add_file(&member, &mut hashed)?;
+                let packed = match member.data {
+                    None => *hashed.1.finalize().as_bytes(),
+                    // Its holes were not packed.
+                    Some(_) => {
+                        (&file).rewind()?;
+                        hash(&file)?
+                    }
+                };
+                changed |= content != packed;
             }
         }
         record.add(&entry, content);
         Ok(())
     })?;
-    tar.into_inner()?.flush()?;
+    tar.finish()?.flush()?;
     Ok(Some(record.0.finish()).filter(|_| !changed))
 }
 
@@ -110,12 +120,11 @@ pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<
 /// One of them cannot be read.
 pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<PathBuf>> {
     let mut packed = BTreeMap::new();
-    for entry in tar::Archive::new(before).entries()? {
-        let mut entry = entry?;
-        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
-        let mode = entry.header().mode()?;
-        let inside = entry.path()?.into_owned();
-        packed.insert(inside, (mode, target, hash(&mut entry)?));
+    let mut reader = Reader::new(before);
+    while let Some(member) = reader.member()? {
+        let target = Some(member.link).filter(|link| !link.is_empty());
+        let inside = PathBuf::from(OsString::from_vec(member.path));
+        packed.insert(inside, (member.mode, target, hash(&mut reader)?));
     }
     let mut changed = Vec::new();
     let nothing = hash(io::empty())?;
@@ -135,45 +144,25 @@ pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<Path
     Ok(changed)
 }
 
-/// Appends a link with its target byte for byte; the library would rewrite `a//b` and `./a`.
-pub(super) fn append_link<W: Write>(
-    tar: &mut tar::Builder<W>,
-    header: &mut tar::Header,
-    inside: &Path,
-    target: &Path,
-) -> io::Result<()> {
-    let target = target.as_os_str().as_bytes();
-    if header.set_link_name_literal(target).is_err() {
-        // The way of GNU tar: the target stands in an entry before.
-        let mut long = tar::Header::new_gnu();
-        long.set_path("././@LongLink")?;
-        long.set_entry_type(tar::EntryType::GNULongLink);
-        long.set_mode(0o644);
-        long.set_size(target.len() as u64 + 1);
-        long.set_cksum();
-        tar.append(&long, target.chain(io::repeat(0).take(1)))?;
+/// A member that belongs to root.
+fn member(inside: &Path, mode: u32) -> Member {
+    Member {
+        path: inside.as_os_str().as_bytes().to_vec(),
+        mode,
+        time: Time {
+            seconds: SOURCE_DATE_EPOCH,
+            nanoseconds: 0,
+        },
+        ..Member::default()
     }
-    tar.append_data(header, inside, io::empty())
 }
 
-/// The header of an entry that has no bytes, and is root's.
-fn header(mode: u32) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
-    header.set_size(0);
-    header.set_mode(mode);
-    header
-}
-
-/// The header of a file of `size` bytes; `content` is a digest of them.
-pub(super) fn file_header(size: u64, mode: u32, content: &[u8; 32]) -> tar::Header {
-    let mut header = header(mode);
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mtime(content_time(content).cast_unsigned());
-    header.set_size(size);
-    header
+/// A file of `size` bytes; `content` is a digest of them.
+pub(super) fn file_member(inside: &Path, size: u64, mode: u32, content: &[u8; 32]) -> Member {
+    let mut member = member(inside, mode);
+    member.size = size;
+    member.time.seconds = content_time(content);
+    member
 }
 
 /// The digest of a tree while it is walked.
@@ -352,12 +341,9 @@ mod tests {
         let before = super::digest(&files).unwrap();
         assert_eq!(packed, Some(before));
         archive.rewind().unwrap();
-        let mut tar = tar::Archive::new(archive);
-        let names: Vec<String> = tar
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-            .collect();
+        let mut tar = Reader::new(archive);
+        let members = std::iter::from_fn(|| tar.member().unwrap());
+        let names: Vec<String> = members.map(|member| member.name()).collect();
         assert_eq!(
             names,
             [".", "b.c", "keep.o", "sub", "sub/target", "sub/target/x"]
@@ -411,22 +397,13 @@ mod tests {
         assert_ne!(first, digest(two.path()).unwrap());
     }
 
-    fn packed(directory: &Path) -> Vec<(String, u32, u64, Option<PathBuf>)> {
+    fn packed(directory: &Path) -> Vec<Member> {
         let mut archive = tempfile::tempfile().unwrap();
         let found = pack(&all(directory), &mut archive).unwrap();
         assert_eq!(found, Some(digest(directory).unwrap()));
         archive.rewind().unwrap();
-        let mut tar = tar::Archive::new(archive);
-        let entries = tar.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            (
-                entry.path().unwrap().display().to_string(),
-                entry.header().mode().unwrap(),
-                entry.header().mtime().unwrap(),
-                entry.link_name().unwrap().map(std::borrow::Cow::into_owned),
-            )
-        });
-        entries.collect()
+        let mut tar = Reader::new(archive);
+        std::iter::from_fn(|| tar.member().unwrap()).collect()
     }
 
     #[test]
@@ -466,7 +443,7 @@ mod tests {
         let entries = packed(directory.path());
         let modes: Vec<String> = entries
             .iter()
-            .map(|(path, mode, ..)| format!("{path} {mode:o}"))
+            .map(|member| format!("{} {:o}", member.name(), member.mode))
             .collect();
         let c = fs::metadata(directory.path().join("b/c"))
             .unwrap()
@@ -492,13 +469,27 @@ mod tests {
             let link = directory.path().join(name.to_string());
             std::os::unix::fs::symlink(target, link).unwrap();
         }
-        let targets = packed(directory.path())
-            .into_iter()
-            .filter_map(|entry| entry.3);
-        let targets: Vec<String> = targets
-            .map(|path| path.to_str().unwrap().to_owned())
+        let links = packed(directory.path()).into_iter();
+        let links = links.filter(|member| member.kind == tarball::Kind::Symlink);
+        let targets: Vec<String> = links
+            .map(|member| String::from_utf8(member.link).unwrap())
             .collect();
         assert_eq!(targets, ["a//b", "./a/./b/", "/", "..", &long]);
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("sparse")).unwrap();
+        file.set_len(64 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"data", 32 << 20).unwrap();
+        let mut archive = tempfile::tempfile().unwrap();
+        let found = pack(&all(directory.path()), &mut archive).unwrap();
+        assert_eq!(found, Some(digest(directory.path()).unwrap()));
+        assert!(archive.metadata().unwrap().len() < 1 << 20);
+        archive.rewind().unwrap();
+        let unchanged = differences(&archive, &all(directory.path())).unwrap();
+        assert_eq!(unchanged, [PathBuf::new(); 0]);
     }
 
     #[test]
@@ -507,17 +498,18 @@ mod tests {
         let time = |name: &str| {
             packed(directory.path())
                 .into_iter()
-                .find(|e| e.0 == name)
+                .find(|member| member.name() == name)
                 .unwrap()
-                .2
+                .time
+                .seconds
         };
         let first = time("a");
-        assert!(first < SOURCE_DATE_EPOCH.cast_unsigned());
+        assert!(first < SOURCE_DATE_EPOCH);
         fs::write(directory.path().join("a"), "Script").unwrap();
         let second = time("a");
         assert_ne!(first, second);
         fs::write(directory.path().join("other"), "Script").unwrap();
         assert_eq!(time("other"), second);
-        assert_eq!(time("b"), SOURCE_DATE_EPOCH.cast_unsigned());
+        assert_eq!(time("b"), SOURCE_DATE_EPOCH);
     }
 }

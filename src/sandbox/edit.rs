@@ -1,8 +1,10 @@
 //! Edits of a tree, done by a process whose root directory is the tree: links in it lead nowhere
 //! else.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,6 +13,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::derivation::content_time;
+use crate::tarball::{Kind, Reader};
 
 /// The most that is read of a file of the tree, in bytes.
 const LONGEST: u64 = 64 << 20;
@@ -225,29 +228,28 @@ fn read_text(path: &str) -> io::Result<String> {
 
 fn write_text(path: &str, content: &str, mode: u32, owner: (u32, u32)) -> io::Result<()> {
     let time = content_time(blake3::hash(content.as_bytes()).as_bytes());
-    write(Path::new(path), &mut content.as_bytes(), mode, owner, time)
+    let mut file = replace(Path::new(path))?;
+    file.write_all(content.as_bytes())?;
+    finish(&file, mode, owner, time)
 }
 
-/// `time` is in seconds since 1970.
-fn write(
-    path: &Path,
-    content: &mut dyn Read,
-    mode: u32,
-    owner: (u32, u32),
-    time: i64,
-) -> io::Result<()> {
+/// A new file in the place of whatever is not a directory.
+fn replace(path: &Path) -> io::Result<File> {
     make_parents(path)?;
     // Replaced and never opened: it may be a link, a named pipe, or have other names.
     if fs::symlink_metadata(path).is_ok() {
         fs::remove_file(path)?;
     }
-    let mut file = OpenOptions::new()
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)?;
-    io::copy(content, &mut file)?;
-    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+        .open(path)
+}
+
+/// Gives a new file its owner, mode and time, in seconds since 1970.
+fn finish(file: &File, mode: u32, owner: (u32, u32), time: i64) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1))?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(time.cast_unsigned()))
 }
@@ -286,33 +288,32 @@ fn extract(
     mode: Option<u32>,
     owner: (u32, u32),
 ) -> io::Result<()> {
-    let mut tar = tar::Archive::new(io::BufReader::new(archive));
-    for entry in tar.entries()? {
-        let mut entry = entry?;
-        let inside = entry.path()?.into_owned();
+    let mut tar = Reader::seekable(io::BufReader::new(archive));
+    while let Some(member) = tar.member()? {
+        let inside = Path::new(OsStr::from_bytes(&member.path));
         // Without the dot: a directory "x/." cannot be made.
-        let path = if inside == Path::new(".") {
-            PathBuf::from(destination)
-        } else {
-            Path::new(destination).join(&inside)
+        let path = match inside == Path::new(".") {
+            true => PathBuf::from(destination),
+            false => Path::new(destination).join(inside),
         };
-        let header_mode = entry.header().mode()? & 0o7777;
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => {
+        match member.kind {
+            Kind::Directory => {
                 make_parents(&path)?;
-                make_directory(&path, header_mode, owner)?;
+                make_directory(&path, member.mode, owner)?;
             }
-            tar::EntryType::Symlink => {
+            Kind::Symlink => {
                 make_parents(&path)?;
                 if fs::symlink_metadata(&path).is_ok() {
                     fs::remove_file(&path)?;
                 }
-                symlink(entry.link_name()?.unwrap_or_default(), &path)?;
+                symlink(OsStr::from_bytes(&member.link), &path)?;
                 std::os::unix::fs::lchown(&path, Some(owner.0), Some(owner.1))?;
             }
             _ => {
-                let time = entry.header().mtime()?.cast_signed();
-                write(&path, &mut entry, mode.unwrap_or(header_mode), owner, time)?;
+                let file = replace(&path)?;
+                tar.write_to(&file)?;
+                let mode = mode.unwrap_or(member.mode);
+                finish(&file, mode, owner, member.time.seconds)?;
             }
         }
     }
@@ -364,20 +365,22 @@ pub fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tarball::{Member, Writer};
 
     #[test]
     fn an_archive_makes_the_directory_that_it_goes_to() {
         let directory = tempfile::tempdir().unwrap();
-        let mut archive = tar::Builder::new(tempfile::tempfile().unwrap());
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        archive.append_data(&mut header, ".", io::empty()).unwrap();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_size(1);
-        archive.append_data(&mut header, "file", &b"x"[..]).unwrap();
-        let mut archive = archive.into_inner().unwrap();
+        let mut archive = Writer::new(tempfile::tempfile().unwrap());
+        let mut member = Member {
+            path: b".".to_vec(),
+            kind: Kind::Directory,
+            mode: 0o755,
+            ..Member::default()
+        };
+        archive.add(&member).unwrap();
+        (member.path, member.kind, member.size) = (b"file".to_vec(), Kind::File, 1);
+        archive.add_file(&member, &mut &b"x"[..]).unwrap();
+        let mut archive = archive.finish().unwrap();
         io::Seek::rewind(&mut archive).unwrap();
         let meta = directory.path().metadata().unwrap();
         let owner = std::os::unix::fs::MetadataExt::uid(&meta);

@@ -8,6 +8,7 @@ use super::{BUFFER, Work, bytes, decompress, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
 use crate::disk::is_tar;
+use crate::tarball::{Kind, Reader};
 
 /// How many links may lead from one to the next.
 const LINKS: usize = 8;
@@ -92,18 +93,16 @@ impl Work<'_> {
             compression,
         };
         let failed = |error| tar.damaged(&error);
-        let mut archive = tar::Archive::new(stream);
+        let mut archive = Reader::new(stream);
         let mut found: Option<(String, ObjectRef)> = None;
-        let entries = archive.entries();
-        for entry in entries.map_err(|error| self.read_error(error, failed))? {
-            let mut entry = entry.map_err(|error| self.read_error(error, failed))?;
-            let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
-            let kind = entry.header().entry_type();
+        while let Some(member) = archive
+            .member()
+            .map_err(|error| self.read_error(error, failed))?
+        {
+            let path = normal(&member.name());
             let name = path.strip_prefix("disk/");
-            if !matches!(
-                kind,
-                tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse
-            ) || name.is_none_or(|name| name.contains('/') || name.starts_with(".wh."))
+            if !member.is_file()
+                || name.is_none_or(|name| name.contains('/') || name.starts_with(".wh."))
             {
                 continue;
             }
@@ -113,7 +112,7 @@ impl Work<'_> {
                     "a containerdisk has one file in its directory disk",
                 ));
             }
-            let object = self.put(&mut entry, |error| tar.damaged(&error))?;
+            let object = self.put(&mut archive, |error| tar.damaged(&error))?;
             self.say(&format!("{path}: {}", bytes(object.size)))?;
             found = Some((path, object));
         }
@@ -169,33 +168,25 @@ impl Work<'_> {
             compression,
         };
         let failed = |error| tar.damaged(&error);
-        let mut archive = tar::Archive::new(stream);
+        let mut archive = Reader::new(stream);
         let mut found = Found::Nothing(Similar::new(wanted));
-        let entries = archive.entries();
-        for entry in entries.map_err(|error| self.read_error(error, failed))? {
-            let mut entry = entry.map_err(|error| self.read_error(error, failed))?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let path = normal(&path);
+        while let Some(member) = archive
+            .member()
+            .map_err(|error| self.read_error(error, failed))?
+        {
+            let path = normal(&member.name());
             if path != wanted {
                 if let Found::Nothing(similar) = &mut found {
                     similar.add(&path);
                 }
                 continue;
             }
-            let kind = entry.header().entry_type();
-            let target = || {
-                let target = entry.link_name_bytes().unwrap_or_default();
-                String::from_utf8_lossy(&target).into_owned()
-            };
-            found = match kind {
-                tar::EntryType::Regular
-                | tar::EntryType::Continuous
-                | tar::EntryType::GNUSparse => {
-                    Found::File(self.put(&mut entry, |error| tar.damaged(&error))?)
-                }
-                tar::EntryType::Directory => Found::Directory,
-                tar::EntryType::Symlink => link(Some(&path), &target()),
-                tar::EntryType::Link => link(None, &target()),
+            let target = String::from_utf8_lossy(&member.link);
+            found = match member.kind {
+                Kind::File => Found::File(self.put(&mut archive, |error| tar.damaged(&error))?),
+                Kind::Directory => Found::Directory,
+                Kind::Symlink => link(Some(&path), &target),
+                Kind::Link => link(None, &target),
                 _ => Found::Special,
             };
         }

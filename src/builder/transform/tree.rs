@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use super::super::local;
 use super::{Work, bytes};
@@ -69,13 +70,12 @@ impl Work<'_> {
         let content = local::hash(self.open()?);
         let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
         let mut writer = self.store().writer().map_err(BuildError::other)?;
-        let mut archive = tar::Builder::new(&mut writer);
-        let mut header = local::file_header(self.blob.size, 0o644, &content);
+        let mut archive = Writer::new(&mut writer);
+        let member = local::file_member(Path::new("."), self.blob.size, 0o644, &content);
         let appended = archive
-            .append_data(&mut header, ".", self.open()?)
+            .add_file(&member, &mut self.open()?)
             .and_then(|()| archive.finish());
         appended.map_err(|error| self.read_error(error, BuildError::other))?;
-        drop(archive);
         writer.finish().map_err(BuildError::other)
     }
 }

@@ -10,6 +10,7 @@ use crate::digest::Sha256;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
 use crate::recipe::unfit_for_logins;
 use crate::registry::{Descriptor, Manifest, Platform, ToldPlatform};
+use crate::tarball::Reader;
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -147,20 +148,14 @@ pub(super) fn begins_with_disk(head: &[u8]) -> bool {
         },
         _ => Box::new(head),
     };
-    let mut archive = tar::Archive::new(stream);
+    let mut archive = Reader::new(stream);
     // The rest of the layer is not there: an error is the end of what can be seen.
-    let entries = archive
-        .entries()
-        .into_iter()
-        .flatten()
-        .map_while(Result::ok);
-    for entry in entries {
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8_lossy(&path).into_owned();
+    while let Ok(Some(member)) = archive.member() {
+        let path = member.name();
         let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
         match (parts.next(), parts.next()) {
             (None, _) | (Some("disk"), None) => {}
-            (Some("disk"), Some(_)) => return entry.header().entry_type().is_file(),
+            (Some("disk"), Some(_)) => return member.is_file(),
             (Some(_), _) => return false,
         }
     }

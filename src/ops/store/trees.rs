@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufReader};
-use std::os::unix::ffi::OsStrExt;
 
 use ext4_view::{Ext4, Ext4Read, PathBuf};
 
@@ -12,6 +11,7 @@ use crate::digest::{ObjectId, ObjectRef};
 use crate::disk::{ReadAt, ext4_places};
 use crate::image::ImageConfig;
 use crate::store::{ObjectReader, Store};
+use crate::tarball::{Kind, Reader};
 
 /// What is compared of a file: its kind, its permission bits and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,20 +70,14 @@ pub(super) fn wrong(store: &Store, config: &ImageConfig) -> Option<String> {
 /// Puts a layer over the tree below it.
 fn put_over(tree: &mut Tree, store: &Store, layer: &ObjectRef) -> io::Result<()> {
     let reader = store.open_object(&layer.id).map_err(io::Error::other)?;
-    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, reader));
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.as_os_str().as_bytes().to_vec();
-        let path = path.strip_prefix(b"./").unwrap_or(&path);
-        let path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
+    let mut archive = Reader::new(BufReader::with_capacity(1 << 20, reader));
+    while let Some(member) = archive.member()? {
+        let path = member.path;
         let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..=slash], &path[slash + 1..]),
             None => (&path[..0], &path[..]),
         };
-        if path.is_empty() || name == b"." {
-            continue;
-        }
-        match note(&mut entry)?.as_slice() {
+        match member.note.as_slice() {
             b"" if name == b".wh..wh..opq" => {
                 tree.retain(|path, _| !path.starts_with(above));
                 continue;
@@ -98,14 +92,12 @@ fn put_over(tree: &mut Tree, store: &Store, layer: &ObjectRef) -> io::Result<()>
             }
             _ => {}
         }
-        let header = entry.header();
-        let kind = match header.entry_type() {
-            tar::EntryType::Directory => 'd',
-            tar::EntryType::Symlink => 'l',
-            tar::EntryType::Fifo => 'p',
-            tar::EntryType::Link => {
-                let target = entry.link_name()?.unwrap_or_default();
-                let meta = tree.get(target.as_os_str().as_bytes()).copied();
+        let kind = match member.kind {
+            Kind::Directory => 'd',
+            Kind::Symlink => 'l',
+            Kind::Fifo => 'p',
+            Kind::Link => {
+                let meta = tree.get(&member.link).copied();
                 tree.extend(meta.map(|meta| (path, meta)));
                 continue;
             }
@@ -116,28 +108,13 @@ fn put_over(tree: &mut Tree, store: &Store, layer: &ObjectRef) -> io::Result<()>
         }
         let meta = Meta {
             kind,
-            mode: if kind == 'l' {
-                0o777
-            } else {
-                header.mode()? & 0o7777
-            },
-            uid: header.uid()?,
-            gid: header.gid()?,
+            mode: if kind == 'l' { 0o777 } else { member.mode },
+            uid: member.uid,
+            gid: member.gid,
         };
         tree.insert(path, meta);
     }
     Ok(())
-}
-
-/// What a layer of vmfab says of a member whose name is reserved.
-fn note<R: io::Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<u8>> {
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        if record.key_bytes() == b"VMFAB.note" {
-            return Ok(record.value_bytes().to_owned());
-        }
-    }
-    Ok(Vec::new())
 }
 
 /// Removes a file, or a directory with all that is in it.

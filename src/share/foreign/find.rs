@@ -1,13 +1,11 @@
 //! The disk of a containerDisk, out of the tar of its layer.
 
-use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::rc::Rc;
+
+use crate::tarball::{Kind, Member, Reader};
 
 /// The directory of a containerDisk.
 const DIRECTORY: &str = "disk";
-/// The longest headers of one member of a layer that are read, in bytes.
-const MAX_HEADERS: u64 = 1 << 20;
 
 /// A disk found in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,72 +37,37 @@ pub fn find_disk(
     disk: &mut dyn Write,
 ) -> Result<Option<FoundDisk>, FindDiskError> {
     let mut found: Option<FoundDisk> = None;
-    let budget = Rc::new(Cell::new(u64::MAX));
-    let mut archive = tar::Archive::new(Bounded {
-        inner: layer,
-        budget: Rc::clone(&budget),
-    });
-    let mut entries = archive.entries()?;
-    loop {
-        budget.set(MAX_HEADERS);
-        let Some(entry) = entries.next() else {
-            return Ok(found);
-        };
-        let mut entry = entry?;
-        budget.set(u64::MAX);
-        if let Some(name) = disk_file(&entry)? {
+    let mut archive = Reader::new(layer);
+    while let Some(member) = archive.member()? {
+        if let Some(name) = disk_file(&member)? {
             if let Some(first) = &found {
                 let first = &first.name;
                 let message = format!("disk/ has more than one file: {first:?} and {name:?}");
                 return Err(FindDiskError::Unclear(message));
             }
-            let size = io::copy(&mut entry, disk)?;
+            let size = io::copy(&mut archive, disk)?;
             found = Some(FoundDisk { name, size });
         }
-        // What is left is read here, so that nothing but headers is read for the next one.
-        io::copy(&mut entry, &mut io::sink())?;
     }
+    Ok(found)
 }
 
 /// The name of a member in `disk/` that is a file.
-fn disk_file<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Option<String>, FindDiskError> {
+fn disk_file(member: &Member) -> Result<Option<String>, FindDiskError> {
     let unclear = |what: String| Err(FindDiskError::Unclear(what));
-    let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let path = member.name();
     let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     let parts: Vec<&str> = parts.collect();
-    let kind = entry.header().entry_type();
     match parts[..] {
-        [DIRECTORY] if !kind.is_dir() => {
+        [DIRECTORY] if member.kind != Kind::Directory => {
             unclear("what is called disk in it is no directory".to_owned())
         }
         // Marks of what a layer removes.
         [DIRECTORY, name] if name.starts_with(".wh.") => Ok(None),
-        [DIRECTORY, _] if !kind.is_file() => unclear(format!("{path:?} is no regular file")),
+        [DIRECTORY, _] if !member.is_file() => unclear(format!("{path:?} is no regular file")),
         [DIRECTORY, name] => Ok(Some(name.to_owned())),
         [DIRECTORY, _, ..] => unclear(format!("{path:?} lies in a directory below disk/")),
         _ => Ok(None),
-    }
-}
-
-/// Ends when more is read than was allowed: long names and extended headers are kept in memory by who reads them.
-struct Bounded<R> {
-    inner: R,
-    budget: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.get();
-        if left == 0 {
-            let message = format!("a member has headers of more than {MAX_HEADERS} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        let length = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let count = self.inner.read(&mut buffer[..length])?;
-        self.budget.set(left - count as u64);
-        Ok(count)
     }
 }
 
@@ -165,7 +128,7 @@ mod tests {
         let endless = header.as_bytes().chain(io::repeat(b'x'));
         let error = find_disk(endless, &mut Vec::new()).unwrap_err();
         assert!(
-            error.to_string().contains("headers of more than"),
+            error.to_string().contains("at most 1048576 are read"),
             "{error}"
         );
     }
