@@ -58,7 +58,7 @@ pub fn fill(file: &File, offset: u64, tree: &Path, filling: &Filling<'_>) -> Res
 }
 
 /// How often progress is told.
-const EACH: u64 = 10_000;
+const EACH: u64 = 50_000;
 
 struct Walk<'a> {
     writer: Writer<'a>,
