@@ -91,7 +91,9 @@ impl Step {
             // 2: a layer holds names, links, attributes, times and holes as they are, and nothing of the build's files.
             Self::Run(_) | Self::User(_) | Self::Service(_) => 2,
             // 2: the time of a file follows from its content. 3: layers as above.
-            Self::File(_) | Self::Copy(_) | Self::Env(_) | Self::Hostname(_) => 3,
+            Self::File(_) | Self::Copy(_) | Self::Env(_) => 3,
+            // As these. 4: /etc/hosts names localhost, too.
+            Self::Hostname(_) => 4,
             // 2: they have a second output, the packages that they installed. 3: layers as above.
             Self::Bootstrap(_) | Self::Packages(_) => 3,
             // 2: the root partition of a disk for UEFI grows. 3: times follow from the content. 4: layers as above.

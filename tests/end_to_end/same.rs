@@ -69,8 +69,9 @@ const STEPS: &str = r##"
 "##;
 
 /// What a boot changes, or what the end of steps in a machine removes: paths and all that is below.
-const OF_THE_MACHINE: [&str; 8] = [
+const OF_THE_MACHINE: [&str; 9] = [
     "/lost+found",
+    "/root/.ssh",
     "/var/log",
     "/var/cache",
     "/var/lib/systemd",

@@ -264,6 +264,19 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             let owner = format!("{user}:{group}");
             session.write(&path, content.as_bytes(), mode, &owner, report)
         }
+        Edit::WriteDefault {
+            path,
+            content,
+            replaces,
+        } if replaces.is_empty() => {
+            let there = session
+                .root
+                .script("test -e \"$1\" || test -L \"$1\"", &[&path]);
+            if session.quiet(&there, None, report)?.end.success() {
+                return Ok(());
+            }
+            session.write(&path, content.as_bytes(), 0o644, "0:0", report)
+        }
         Edit::SetLine { path, prefix, line } => {
             let argv = ["/bin/sh", "-c", SET_LINE, "line", &path, &prefix, &line];
             let command = Command {

@@ -54,11 +54,7 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
     let mut edits = vec![
         default("/etc/fstab", root, &["# UNCONFIGURED FSTAB"]),
         default("/etc/hostname", format!("{}\n", params.hostname), &[]),
-        default(
-            "/etc/hosts",
-            "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned(),
-            &[],
-        ),
+        hosts(),
         hosts_line(&params.hostname),
         // Empty: systemd fills it at the first boot of each machine (machine-id(5)).
         Edit::Write {
@@ -112,7 +108,16 @@ pub(super) fn hostname(name: &str) -> Vec<Edit> {
         mode: 0o644,
         owner: None,
     };
-    vec![file, hosts_line(name)]
+    // First the names that every machine has: what is there later stays as it is.
+    vec![file, hosts(), hosts_line(name)]
+}
+
+fn hosts() -> Edit {
+    Edit::WriteDefault {
+        path: "/etc/hosts".to_owned(),
+        content: "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned(),
+        replaces: Vec::new(),
+    }
 }
 
 /// Debian's way for a machine to know its own name without a name server.
