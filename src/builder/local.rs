@@ -489,7 +489,7 @@ mod tests {
         assert!(archive.metadata().unwrap().len() < 1 << 20);
         archive.rewind().unwrap();
         let unchanged = differences(&archive, &all(directory.path())).unwrap();
-        assert_eq!(unchanged, [PathBuf::new(); 0]);
+        assert!(unchanged.is_empty(), "{unchanged:?}");
     }
 
     #[test]

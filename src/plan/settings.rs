@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub users: Vec<Account>,
     /// The account that is entered, when an image names one.
     user: Option<String>,
+    /// How many images were applied: bases come first.
+    images: usize,
 }
 
 /// An account of the image.
@@ -46,7 +48,8 @@ pub(super) struct Settings {
 pub(super) struct Account {
     pub name: String,
     pub home: String,
-    sudo: bool,
+    /// The image that gave it sudo last, counted from the base.
+    sudo: Option<usize>,
     /// Whether a step of this plan makes it: it is not there from the beginning.
     made: bool,
 }
@@ -70,6 +73,7 @@ impl Settings {
             ports: Vec::new(),
             users: Vec::new(),
             user: None,
+            images: 0,
         }
     }
 
@@ -103,7 +107,7 @@ impl Settings {
             .map(|(name, home)| Account {
                 name: name.to_string(),
                 home: home.to_string(),
-                sudo: name == ssh_user,
+                sudo: (name == ssh_user).then_some(0),
                 made: false,
             })
             .collect();
@@ -130,11 +134,13 @@ impl Settings {
             ports: template.ports.clone(),
             users,
             user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
+            images: 0,
         }
     }
 
     /// Adds what one image says, after its base.
     pub(super) fn apply(&mut self, image: &Image) {
+        self.images += 1;
         let disk = &image.disk;
         if let Some(size) = &disk.size {
             self.size = Some(size.value);
@@ -186,7 +192,7 @@ impl Settings {
             self.users.push(Account {
                 name: user.value.clone(),
                 home: format!("/home/{}", user.value),
-                sudo: true,
+                sudo: Some(self.images),
                 made: false,
             });
         }
@@ -207,13 +213,14 @@ impl Settings {
     }
 
     fn add_user(&mut self, user: &recipe::User) {
+        let sudo = user.sudo.then_some(self.images);
         if let Some(known) = self.users.iter_mut().find(|known| known.name == user.name) {
-            known.sudo |= user.sudo;
+            known.sudo = sudo.or(known.sudo);
         } else if user.name != "root" {
             self.users.push(Account {
                 name: user.name.clone(),
                 home: format!("/home/{}", user.name),
-                sudo: user.sudo,
+                sudo,
                 made: true,
             });
         }
@@ -224,17 +231,21 @@ impl Settings {
         homes(&self.users.iter().collect::<Vec<_>>())
     }
 
-    /// The first user with sudo, else the first user, else root.
+    /// See [`user_of`](Self::user_of).
     pub(super) fn ssh_user(&self) -> Result<AccountName, PlanError> {
         self.user_of(&self.users.iter().collect::<Vec<_>>())
     }
 
-    /// The account that an image names, else the first with sudo, else the first, else root.
+    /// The account that an image names, else the first that the recipe gives sudo, or its nearest base, else the first,
+    /// else root.
     fn user_of(&self, accounts: &[&Account]) -> Result<AccountName, PlanError> {
         let named = self.user.as_ref().filter(|name| {
             *name == "root" || accounts.iter().any(|account| account.name == **name)
         });
-        let sudoer = accounts.iter().find(|account| account.sudo);
+        let nearest = accounts.iter().filter_map(|account| account.sudo).max();
+        let sudoer = accounts
+            .iter()
+            .find(|account| account.sudo.is_some() && account.sudo == nearest);
         match (named, sudoer.or(accounts.first())) {
             (Some(name), _) => fit(name),
             (None, Some(account)) => fit(&account.name),

@@ -262,6 +262,21 @@ fn a_disk_from_outside_and_its_kernel() {
 }
 
 #[test]
+fn the_own_user_with_sudo_is_entered_before_that_of_a_base() {
+    let entered = |own: &str| {
+        let text = format!(
+            r#"image "base" {{ from "debian-12"; user "old" sudo=#true; user "older" sudo=#true }}
+            image "test" {{ from "base"; {own} }}"#
+        );
+        planned(&text).template.ssh_user.to_string()
+    };
+    assert_eq!(entered(r#"user "own" sudo=#true"#), "own");
+    assert_eq!(entered(r#"user "older" sudo=#true"#), "older");
+    // Without sudo it is one account among others.
+    assert_eq!(entered(r#"user "own""#), "old");
+}
+
+#[test]
 fn steps_on_a_local_disk_run_in_a_machine() {
     let text = format!(
         r#"image "web" {{
