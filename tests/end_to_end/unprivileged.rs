@@ -68,13 +68,12 @@ impl Place {
         let place = Self::new();
         fs::copy(program(), place.0.join("vmfab")).unwrap();
         let mut copy = tool("cp", "coreutils");
-        Ran::of(copy.arg("-r").args(files).arg(&place.0)).ends_with(0);
-        let mut chmod = tool("chmod", "coreutils");
-        Ran::of(chmod.args(["-R", "a+rX"]).arg(&place.0)).ends_with(0);
+        // With their modes, which count.
+        Ran::of(copy.arg("-a").args(files).arg(&place.0)).ends_with(0);
         fs::create_dir(place.0.join("home")).unwrap();
         if let Some(account) = account {
             let mut chown = tool("chown", "coreutils");
-            Ran::of(chown.arg(&account.name).arg(place.0.join("home"))).ends_with(0);
+            Ran::of(chown.arg("-R").arg(&account.name).arg(&place.0)).ends_with(0);
         }
         place
     }
