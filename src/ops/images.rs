@@ -9,7 +9,7 @@ use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::store::{Store, TagName};
+use crate::store::{Store, StoreError, TagName};
 
 /// The largest config of an image, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -152,10 +152,16 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
         }
         matches.sort_unstable();
         matches.dedup();
-        match matches.as_slice() {
-            [one] => return Ok(*one),
-            [] => {}
-            several => {
+        match (matches.as_slice(), digits.parse::<ObjectId>()) {
+            ([one], _) => return Ok(*one),
+            // One that is damaged is not one that is gone.
+            ([], Ok(id)) => match store.open_object(&id) {
+                Ok(_) => return Ok(id),
+                Err(StoreError::NoObject(_)) => {}
+                Err(error) => return Err(error.into()),
+            },
+            ([], Err(_)) => {}
+            (several, _) => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
                 return Err(Error::Usage {
                     message: format!("\"{name}\" is the beginning of several images"),
