@@ -385,7 +385,13 @@ fn content_without_a_checksum_is_held_to_the_lock() {
     let newcomer = Newcomer::new();
     let folder = newcomer.folder.path();
     let disk = folder.join("disk.raw");
-    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    // With the mark of a boot sector.
+    let content = |byte: u8| {
+        let mut content = vec![byte; 1 << 20];
+        content[510..512].copy_from_slice(&[0x55, 0xaa]);
+        content
+    };
+    fs::write(&disk, content(7)).unwrap();
     let recipe = format!(
         "image \"x\" {{ disk {{ fetch \"file://{}\" }} }}\n",
         disk.display()
@@ -398,7 +404,7 @@ fn content_without_a_checksum_is_held_to_the_lock() {
     assert!(lock.contains("size=1048576"), "{lock}");
     newcomer.run(&["build", "x.kdl", "--locked"], 0);
     // What came later is another thing, in an empty home too; the one that was locked is still here.
-    fs::write(&disk, vec![8; 1 << 20]).unwrap();
+    fs::write(&disk, content(8)).unwrap();
     newcomer.run(&["build", "x.kdl", "--locked", "--offline"], 0);
     let home = tempfile::tempdir().unwrap();
     let mut command = newcomer.command(&["build", "x.kdl", "--locked"]);

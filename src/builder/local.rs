@@ -114,7 +114,7 @@ pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<
     Ok(Some(record.0.finish()).filter(|_| !changed))
 }
 
-/// The paths in a tree that are not what they are in a tar that [`pack`] made of it before, sorted.
+/// The paths in a tree that are not what they are in a tar that a `local` step made of it before, sorted.
 ///
 /// # Errors
 /// One of them cannot be read.
