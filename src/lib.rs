@@ -37,8 +37,9 @@
 //! | 3 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
 //! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
 //! | 4 | [`executor`] | scheduling and running a graph |
-//! | 5 | [`ops`] | use cases with typed options |
-//! | 6 | [`cli`] | arguments, progress, errors, exit codes |
+//! | 5 | [`world`] | what planning must know of this host, its store and registries, asked once and remembered |
+//! | 6 | [`ops`] | use cases with typed options |
+//! | 7 | [`cli`] | arguments, progress, errors, exit codes |
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
@@ -69,3 +70,4 @@ pub mod source;
 pub mod store;
 pub mod tarball;
 pub mod text;
+pub mod world;

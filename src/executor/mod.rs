@@ -30,6 +30,7 @@ mod remembered;
 mod remote;
 mod report;
 mod schedule;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -38,6 +39,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 pub use remembered::Remembered;
+pub use survey::{Sources, Surveyed, certain, survey};
 
 use pass::{Known, Origin, Pass};
 use remote::Remote;

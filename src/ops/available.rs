@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Context, Error, recipes};
+use super::{Context, Error};
 use crate::recipe::{self, Files as _, ParameterKind};
+use crate::world::recipes;
 
 /// A recipe of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

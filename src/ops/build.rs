@@ -1,6 +1,6 @@
 //! Building an image from a recipe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,27 +11,21 @@ use super::export::{self, ExportOptions};
 use super::format::DiskFormat;
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
-use super::{Context, Error, Failure, StepFailure, images, lock, offline, planning};
+use super::{Context, Error, Failure, RecipeChoice, StepFailure, build_record};
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
 use crate::host::Program;
-use crate::plan;
 use crate::store::{Store, TagName};
+use crate::{plan, world};
 
 /// What to build, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// Path of a recipe file, or the name of a recipe that comes with vmfab.
-    pub recipe: String,
-    /// Which image of the recipe; when absent the one named like the recipe, or the only one.
-    pub image: Option<String>,
-    /// Build what the image starts from, at the bottom, in its place.
-    pub generic: bool,
-    /// Values of parameters.
-    pub settings: BTreeMap<String, String>,
+    /// What to build.
+    pub choice: RecipeChoice,
     /// Tags that are to name the image; its own name when empty.
     pub tags: Vec<TagName>,
     /// A disk file to write.
@@ -54,8 +48,6 @@ pub struct BuildOptions {
     pub keep_going: bool,
     /// Run every step, even when its result is known.
     pub rebuild: bool,
-    /// Whether it is an error when the lock file lacks something.
-    pub locked: bool,
     /// Caches to ask, and the one that gets what is built.
     pub cache: CacheOptions,
 }
@@ -105,11 +97,11 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
 pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> {
     let started = Instant::now();
     let store = context.store()?;
-    let plan = lock::plan(context, options)?;
+    let plan = world::plan(context, &options.choice)?;
 
     let output = output(options)?;
     if context.offline {
-        offline::check(context, &store, &plan)?;
+        world::offline::check(context, &store, &plan)?;
     }
 
     let cache = cache::open(context, &options.cache)?;
@@ -120,7 +112,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     };
     let execution = execute(context, &store, &plan, part, options, cache.as_deref())?;
     if execution.built + execution.remote > 0 {
-        planning::remember(context, options, &plan, &execution.outputs)?;
+        build_record::remember(context, &options.choice, &plan, &execution.outputs)?;
     }
     let steps = StepCounts {
         built: execution.built,
@@ -129,7 +121,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     };
     let offers = execution.offers.clone();
     let record = ImageRecord::now(ImageSource::Built {
-        recipe: planning::recipe_path(options).display().to_string(),
+        recipe: options.choice.path().display().to_string(),
     })
     .with_steps(&plan.graph, &execution.outputs);
     let offer = || {
@@ -156,7 +148,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
     });
     offer();
     if let Some((target, format)) = &output {
-        let config = images::config(&store, &image)?;
+        let config = world::image_config(&store, &image)?;
         let options = ExportOptions {
             disk: config.disk.id,
             target: target.clone(),

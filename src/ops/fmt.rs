@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::recipes::read_file;
 use crate::limits::Limits;
 use crate::recipe;
+use crate::world::recipes::read_file;
 
 /// A recipe file as it is and as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::store::{Store, StoreError, TagName};
+use crate::world::image_config;
 
 /// The largest config of an image, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -54,7 +55,7 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
     store
         .tags()?
         .into_iter()
-        .filter_map(|(tag, image)| match config(&store, &image) {
+        .filter_map(|(tag, image)| match image_config(&store, &image) {
             Ok(config) => Some((tag, image, config)),
             Err(error) => {
                 let message =
@@ -116,7 +117,7 @@ pub fn find(context: &Context, name: &str) -> Result<FoundImage, Error> {
     let store = context.store()?;
     let tags = store.tags()?;
     let image = resolve(&store, &tags, name)?;
-    let config = config(&store, &image)?;
+    let config = image_config(&store, &image)?;
     let record = ImageRecord::of(context, &image);
     Ok(FoundImage {
         image,
@@ -193,7 +194,7 @@ fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Error> {
             .open_object(&id)
             .is_ok_and(|object| object.size() <= MAX_CONFIG);
         // A damaged one is named by its digits, too: what is wrong with it is said when it is read.
-        if small && config(store, &id).is_ok() || digits.len() == id.to_string().len() {
+        if small && image_config(store, &id).is_ok() || digits.len() == id.to_string().len() {
             images.push(id);
         }
     }
@@ -271,15 +272,6 @@ pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> 
             present: store.has_object(layer),
         })
         .collect())
-}
-
-/// The config of an image.
-pub(super) fn config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Error> {
-    let bytes = store.read_object(image)?;
-    ImageConfig::from_bytes(&bytes).map_err(|error| Error::Verification {
-        message: format!("object {} is {error}", image.short()),
-        help: None,
-    })
 }
 
 fn stored_size(store: &Store, config: &ImageConfig) -> u64 {

@@ -3,9 +3,9 @@
 
 pub mod available;
 pub mod build;
+mod build_record;
 pub mod cache;
 pub mod doctor;
-mod error;
 pub mod export;
 pub mod fmt;
 pub mod format;
@@ -14,156 +14,10 @@ mod image_record;
 pub mod images;
 pub mod lock;
 pub mod machine;
-mod offline;
-mod pins;
 pub mod planning;
 pub mod project;
-pub mod recipes;
 pub mod registries;
-mod remote;
 pub mod share;
 pub mod store;
-mod survey;
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
-
-pub use error::{Error, Failure, StepFailure};
-
-use crate::config::Config;
-use crate::event::{Event, Sink};
-use crate::executor::Remembered;
-use crate::host::{Home, Interrupt};
-use crate::machine::{MachineError, Project};
-use crate::registry::{Access, Registries, RegistriesOptions};
-use crate::source::{Fetcher, FetcherOptions};
-use crate::store::{Store, StoreError};
-
-/// What every operation needs.
-#[derive(Clone)]
-pub struct Context {
-    /// Where everything is kept.
-    pub home: Home,
-    /// Where progress goes.
-    pub sink: Arc<dyn Sink>,
-    /// Tells when the user gave up.
-    pub interrupt: Interrupt,
-    /// What the user set.
-    pub config: Config,
-    /// Whether the network is not to be used.
-    pub offline: bool,
-    /// How registries are reached in this run.
-    pub access: Access,
-    /// The project that the user is in; nothing for who only deals with the home.
-    pub project: Option<Project>,
-    store: Arc<OnceLock<Store>>,
-    fetcher: Arc<OnceLock<Arc<Fetcher>>>,
-    registries: Arc<OnceLock<Registries>>,
-}
-
-impl Context {
-    /// A context.
-    #[must_use]
-    pub fn new(home: Home, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
-        Self {
-            home,
-            sink,
-            interrupt,
-            config: Config::default(),
-            offline: false,
-            access: Access::default(),
-            project: None,
-            store: Arc::default(),
-            fetcher: Arc::default(),
-            registries: Arc::default(),
-        }
-    }
-
-    /// The same with what the user set.
-    #[must_use]
-    pub fn with_config(self, config: Config, offline: bool) -> Self {
-        Self {
-            config,
-            offline,
-            ..self
-        }
-    }
-
-    /// Who brings content from outside. It is one for all operations: it limits how much is fetched at
-    /// once.
-    #[must_use]
-    pub fn fetcher(&self) -> Arc<Fetcher> {
-        let make = || {
-            let mut options = FetcherOptions::new(self.config.clone(), self.home.downloads());
-            options.offline = self.offline;
-            Arc::new(Fetcher::new(
-                options,
-                self.sink.clone(),
-                self.interrupt.clone(),
-            ))
-        };
-        self.fetcher.get_or_init(make).clone()
-    }
-
-    /// The same, reaching registries so.
-    #[must_use]
-    pub fn with_access(self, access: Access) -> Self {
-        Self {
-            access,
-            registries: Arc::default(),
-            ..self
-        }
-    }
-
-    /// Who opens repositories of registries, layouts and archives. It is one for all operations: they share
-    /// connections and tokens.
-    #[must_use]
-    pub fn registries(&self) -> Registries {
-        let make = || {
-            let options = self.registries_options();
-            Registries::new(options, self.sink.clone(), self.interrupt.clone())
-        };
-        self.registries.get_or_init(make).clone()
-    }
-
-    /// What registries are used with.
-    fn registries_options(&self) -> RegistriesOptions {
-        let mut options = RegistriesOptions::new(self.config.clone());
-        (options.offline, options.access) = (self.offline, self.access);
-        options
-    }
-
-    /// The context of a user who is in `directory`.
-    ///
-    /// # Errors
-    /// The directory is gone.
-    pub fn inside(self, directory: &Path) -> Result<Self, MachineError> {
-        Ok(Self {
-            project: Some(Project::around(directory)?),
-            ..self
-        })
-    }
-
-    /// The store; made on first use. It is one for all operations of a context: what one of them found,
-    /// a garbage collection of another process leaves there for the next.
-    ///
-    /// # Errors
-    /// See [`Store::open`].
-    pub fn store(&self) -> Result<Store, StoreError> {
-        if let Some(store) = self.store.get() {
-            return Ok(store.clone());
-        }
-        let store = Store::open(self.home.store())?;
-        Ok(self.store.get_or_init(|| store).clone())
-    }
-
-    /// What earlier builds took from caches.
-    pub(crate) fn remembered(&self) -> Remembered {
-        Remembered::new(self.home.remembered())
-    }
-
-    /// Emits an event.
-    pub fn emit(&self, event: Event) {
-        self.sink.emit(event);
-    }
-}
+pub use crate::world::{Context, Error, Failure, RecipeChoice, StepFailure};

@@ -1,21 +1,20 @@
 //! What a build would do, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::build::BuildOptions;
-use super::survey::{Sources, survey};
-use super::{Context, Error, cache, lock};
+use super::build_record::{Record, RecordedStep, record_path};
+use super::cache::{self, CacheOptions};
+use super::{Context, Error, RecipeChoice};
 use crate::builder::local;
-use crate::derivation::{Derivation, Outputs, ResolvedInput, action_key, resolve_inputs};
-use crate::digest::{ActionKey, Digest, Hasher, ObjectId};
-use crate::plan;
+use crate::derivation::{Derivation, action_key};
+use crate::digest::{ActionKey, Digest};
+use crate::executor::{Sources, survey};
 use crate::store::Store;
+use crate::{plan, world};
 
 /// What a build would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -120,11 +119,15 @@ pub enum Reason {
 ///
 /// # Errors
 /// The recipe is wrong.
-pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
+pub fn plan(
+    context: &Context,
+    choice: &RecipeChoice,
+    caches: &CacheOptions,
+) -> Result<Plan, Error> {
     let store = context.store()?;
-    let plan = lock::plan(context, options)?;
-    let last = Record::read(&record_path(context, options, &plan))?;
-    let cache = cache::open(context, &options.cache)?;
+    let plan = world::plan(context, choice)?;
+    let last = Record::read(&record_path(context, choice, &plan))?;
+    let cache = cache::open(context, caches)?;
     let surveyed = survey(
         &Sources {
             store: &store,
@@ -176,143 +179,6 @@ pub fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
         name: plan.image_name,
         steps,
     })
-}
-
-/// The image that a build would give without running anything; `None` when a step would run.
-///
-/// # Errors
-/// The recipe is wrong.
-pub(super) fn known_image(
-    context: &Context,
-    options: &BuildOptions,
-) -> Result<Option<ObjectId>, Error> {
-    let store = context.store()?;
-    let plan = lock::plan(context, options)?;
-    let remembered = context.remembered();
-    let surveyed = survey(&Sources::here(&store, &remembered), &plan.graph, plan.image);
-    let outputs = surveyed
-        .get(plan.image.index())
-        .and_then(|step| step.outputs.as_ref());
-    Ok(outputs
-        .and_then(|outputs| outputs.get("config"))
-        .map(|config| config.id))
-}
-
-/// What went into the last build of an image: what the next one is compared with.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// Path or name of the recipe.
-    #[serde(default)]
-    pub(super) recipe: String,
-    /// The image.
-    #[serde(default)]
-    pub(super) image: String,
-    /// What the steps made.
-    #[serde(default)]
-    outputs: Vec<ObjectId>,
-    steps: Vec<RecordedStep>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RecordedStep {
-    name: String,
-    builder: String,
-    version: u32,
-    params: Value,
-    inputs: Vec<(String, ObjectId)>,
-}
-
-impl RecordedStep {
-    fn new(derivation: &Derivation, inputs: &[ResolvedInput]) -> Self {
-        Self {
-            name: derivation.name.clone(),
-            builder: derivation.builder.clone(),
-            version: derivation.version,
-            params: derivation.params.clone(),
-            inputs: inputs
-                .iter()
-                .map(|i| (i.role.clone(), i.object.id))
-                .collect(),
-        }
-    }
-}
-
-impl Record {
-    /// All records of a home; those that cannot be read are left out.
-    pub(super) fn all(context: &Context) -> Vec<Self> {
-        let entries = fs::read_dir(context.home.build_records());
-        entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| Self::read(&entry.path()).ok().flatten())
-            .collect()
-    }
-
-    /// Whether an object went into the build or came out of it.
-    pub(super) fn names(&self, object: &ObjectId) -> bool {
-        let inputs = self.steps.iter().flat_map(|step| &step.inputs);
-        self.outputs.contains(object) || inputs.into_iter().any(|(_, input)| input == object)
-    }
-
-    fn read(path: &Path) -> Result<Option<Self>, Error> {
-        match fs::read(path) {
-            // A record of another version, or a torn one, is as good as none.
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", path)(error)),
-        }
-    }
-}
-
-/// Remembers what went into a build whose outputs are `outputs`, by index.
-pub(super) fn remember(
-    context: &Context,
-    options: &BuildOptions,
-    plan: &plan::Plan,
-    outputs: &[Option<Outputs>],
-) -> Result<(), Error> {
-    let mut record = Record {
-        recipe: recipe_path(options).display().to_string(),
-        image: plan.image_name.clone(),
-        outputs: outputs
-            .iter()
-            .flatten()
-            .flat_map(|outputs| outputs.values().map(|object| object.id))
-            .collect(),
-        steps: Vec::new(),
-    };
-    for derivation in plan.graph.nodes() {
-        if let Some(inputs) = resolve_inputs(derivation, |node| outputs[node.index()].as_ref()) {
-            record.steps.push(RecordedStep::new(derivation, &inputs));
-        }
-    }
-    let path = record_path(context, options, plan);
-    let directory = path.parent().unwrap_or(&path);
-    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    let bytes = serde_json::to_vec(&record).unwrap_or_default();
-    let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
-        io::Write::write_all(&mut file, &bytes)?;
-        file.persist(&path).map_err(|error| error.error)
-    });
-    written.map(drop).map_err(Error::io("write", &path))
-}
-
-/// One record for each image of each recipe.
-fn record_path(context: &Context, options: &BuildOptions, plan: &plan::Plan) -> PathBuf {
-    let recipe = recipe_path(options);
-    let mut hasher = Hasher::new("vmfab build record v1");
-    hasher.update_field(recipe.as_os_str().as_encoded_bytes());
-    hasher.update_field(plan.image_name.as_bytes());
-    context
-        .home
-        .build_records()
-        .join(format!("{}.json", hasher.finish().short()))
-}
-
-/// The recipe's file, or the name of one that comes with vmfab.
-pub(super) fn recipe_path(options: &BuildOptions) -> PathBuf {
-    fs::canonicalize(&options.recipe).unwrap_or_else(|_| options.recipe.clone().into())
 }
 
 /// Names the files, where a reason is that the digest of local files is another.
@@ -427,6 +293,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::digest::{Hasher, ObjectId};
 
     fn step(name: &str, params: Value, inputs: &[&str]) -> RecordedStep {
         let id = |text: &&str| ObjectId::new(Hasher::new("test").update(text.as_bytes()).finish());

@@ -11,6 +11,7 @@ use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::cache::{CacheArgs, PushArgs};
 use super::plan;
+use crate::ops::RecipeChoice;
 use crate::ops::build::{BuildOptions, Built, StepCounts};
 use crate::ops::format::{DiskFormat, ParseFormatError};
 use crate::ops::hypervisor::{Hypervisor, ParseHypervisorError};
@@ -128,18 +129,18 @@ pub(crate) struct LockArgs {
 }
 
 impl LockArgs {
-    /// The same options with this one.
-    pub(super) fn apply(self, options: BuildOptions) -> BuildOptions {
-        BuildOptions {
+    /// The same choice with this.
+    pub(super) fn apply(self, choice: RecipeChoice) -> RecipeChoice {
+        RecipeChoice {
             locked: self.locked,
-            ..options
+            ..choice
         }
     }
 }
 
 impl RecipeArgs {
-    /// The options of an operation on this recipe.
-    pub(super) fn options(self) -> Result<BuildOptions, CliError> {
+    /// Which image of which recipe is meant.
+    pub(super) fn choice(self) -> Result<RecipeChoice, CliError> {
         let mut settings = BTreeMap::new();
         for (name, value) in self.settings {
             if let Some(other) = settings.insert(name.clone(), value.clone())
@@ -150,11 +151,11 @@ impl RecipeArgs {
                 )));
             }
         }
-        Ok(BuildOptions {
+        Ok(RecipeChoice {
             recipe: self.recipe,
             image: self.image,
             settings,
-            ..BuildOptions::default()
+            ..RecipeChoice::default()
         })
     }
 }
@@ -162,7 +163,7 @@ impl RecipeArgs {
 impl Build {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         if self.dry_run {
-            return plan::show(session, self.lock.apply(self.recipe.options()?), self.cache);
+            return plan::show(session, self.lock.apply(self.recipe.choice()?), self.cache);
         }
         let context = &session.registry_context(self.cache.registries)?;
         let options = BuildOptions {
@@ -177,7 +178,8 @@ impl Build {
             keep_going: self.keep_going,
             rebuild: self.rebuild,
             cache: self.cache.with(self.push, context)?,
-            ..self.lock.apply(self.recipe.options()?)
+            choice: self.lock.apply(self.recipe.choice()?),
+            ..BuildOptions::default()
         };
         let built = crate::ops::build::build(context, &options)?;
         session.print_last(&built, |built| built.image, summary)?;

@@ -6,7 +6,6 @@ use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use crate::config::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 use crate::ops::Context;
-use crate::ops::build::BuildOptions;
 use crate::ops::cache::{self, CacheOptions};
 
 /// Heading of these options in help texts.
@@ -52,18 +51,6 @@ impl CacheArgs {
         Ok(CacheOptions::new(
             &settings.over(context.config.cache.clone()),
         )?)
-    }
-
-    /// The same options of a build with these.
-    pub(super) fn apply(
-        self,
-        options: BuildOptions,
-        context: &Context,
-    ) -> Result<BuildOptions, CliError> {
-        Ok(BuildOptions {
-            cache: self.options(context)?,
-            ..options
-        })
     }
 }
 

@@ -37,8 +37,8 @@ impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.reading_context()?.clone();
         let context = &context.with_access(self.cache.registries.access());
-        let options = self.lock.apply(self.recipe.options()?);
-        let planned = planning::plan(context, &self.cache.apply(options, context)?)?;
+        let choice = self.lock.apply(self.recipe.choice()?);
+        let planned = planning::plan(context, &choice, &self.cache.options(context)?)?;
         session.print(&planned, text)?;
         Ok(Status::Done)
     }

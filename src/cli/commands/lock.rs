@@ -41,15 +41,15 @@ pub(crate) struct Lock {
 
 impl Lock {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let options = self.recipe.options()?;
+        let choice = self.recipe.choice()?;
         let access = self.registries.access();
         let locked = if self.check {
             lock::check(
                 &session.reading_context()?.clone().with_access(access),
-                &options,
+                &choice,
             )?
         } else {
-            lock::lock(&session.context()?.clone().with_access(access), &options)?
+            lock::lock(&session.context()?.clone().with_access(access), &choice)?
         };
         session.print(&locked, text)?;
         Ok(Status::Done)

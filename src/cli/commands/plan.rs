@@ -10,7 +10,7 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::{LockArgs, RecipeArgs};
 use super::cache::CacheArgs;
-use crate::ops::build::BuildOptions;
+use crate::ops::RecipeChoice;
 use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
 /// Show the steps of a build and which of them would run
@@ -35,19 +35,19 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        show(session, self.lock.apply(self.recipe.options()?), self.cache)
+        show(session, self.lock.apply(self.recipe.choice()?), self.cache)
     }
 }
 
 /// Plans and prints.
 pub(super) fn show(
     session: &Session,
-    options: BuildOptions,
+    choice: RecipeChoice,
     cache: CacheArgs,
 ) -> Result<Status, CliError> {
     let context = session.reading_context()?.clone();
     let context = &context.with_access(cache.registries.access());
-    let planned = planning::plan(context, &cache.apply(options, context)?)?;
+    let planned = planning::plan(context, &choice, &cache.options(context)?)?;
     session.print(&planned, |planned| text(planned, session))?;
     Ok(Status::Done)
 }

@@ -1,9 +1,6 @@
 //! Locking: what the recipes of a directory stand for, kept in a file beside them.
 
-mod apply;
-mod file;
 mod pin;
-mod resolve;
 mod update;
 
 use std::collections::BTreeSet;
@@ -11,17 +8,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub(super) use apply::plan;
-pub(super) use resolve::Pins;
 pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
 
-use super::build::BuildOptions;
-use super::recipes::STANDARD_INPUT;
-use super::{Context, Error};
+use super::{Context, Error, RecipeChoice};
 use crate::lock::{Lock, Target};
-use file::Place;
+use crate::world::lock_file::{self, Place};
+use crate::world::recipes::STANDARD_INPUT;
+use crate::world::{self, Today};
 use pin::Pinning;
-use resolve::Today;
 
 /// What a lock has for an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,28 +61,28 @@ pub struct LockedSource {
 ///
 /// # Errors
 /// The recipe is wrong, a step fails, the lock file cannot be read or written, the user gives up.
-pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
-    if options.recipe == STANDARD_INPUT {
+pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
+    if choice.recipe == STANDARD_INPUT {
         return Err(Error::Usage {
             message: "a recipe from standard input has no place for a lock file".to_owned(),
             help: Some("write the recipe to a file and lock that".to_owned()),
         });
     }
     let store = context.store()?;
-    let place = Place::of(&options.recipe);
-    let before = file::read(&place.path())?.unwrap_or_default();
+    let place = Place::of(&choice.recipe);
+    let before = lock_file::read(&place.path())?.unwrap_or_default();
     let pinned = Pinning {
         context,
         store: &store,
         place: &place,
-        options,
+        choice,
         resolver: &Today(context),
         afresh: &|_| false,
     }
     .pin(&before)?;
     let entries = |lock: &Lock| lock.steps.len() + lock.sources.len();
     let mut dropped = 0;
-    let changed = file::change(&place.directory, |lock| {
+    let changed = lock_file::change(&place.directory, |lock| {
         let added = pinned
             .steps
             .keys()
@@ -143,10 +137,10 @@ pub fn lock(context: &Context, options: &BuildOptions) -> Result<Locked, Error> 
 ///
 /// # Errors
 /// [`Error::Verification`] when it is not so; the recipe or the lock file is wrong.
-pub fn check(context: &Context, options: &BuildOptions) -> Result<Locked, Error> {
-    let place = Place::of(&options.recipe);
-    let lock = file::read(&place.path())?.unwrap_or_default();
-    let needs = apply::needs(context, &place, options, &lock)?;
+pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
+    let place = Place::of(&choice.recipe);
+    let lock = lock_file::read(&place.path())?.unwrap_or_default();
+    let needs = world::needs(context, &place, choice, &lock)?;
     let mut wrong: Vec<String> = Vec::new();
     for step in &needs.steps {
         if !lock.steps.contains_key(&step.key) {
@@ -161,7 +155,7 @@ pub fn check(context: &Context, options: &BuildOptions) -> Result<Locked, Error>
     let target = Target {
         recipe: place.recipe.clone(),
         image: needs.image.clone(),
-        settings: options.settings.clone(),
+        settings: choice.settings.clone(),
         sources: needs.sources.clone(),
         steps: needs.steps.iter().map(|step| step.key).collect(),
     };
@@ -188,10 +182,10 @@ pub fn check(context: &Context, options: &BuildOptions) -> Result<Locked, Error>
             message: format!(
                 "{} is not what {} needs:\n  {}",
                 path.display(),
-                options.recipe,
+                choice.recipe,
                 wrong.join("\n  ")
             ),
-            help: Some(format!("run \"vmfab lock {}\"", options.recipe)),
+            help: Some(format!("run \"vmfab lock {}\"", choice.recipe)),
         });
     }
     let mut seen = BTreeSet::new();

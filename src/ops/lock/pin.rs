@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::build::{self, BuildOptions};
-use super::super::{Context, Error, recipes};
-use super::apply;
-use super::file::Place;
-use super::resolve::{Pins, Resolve};
+use super::super::{Context, Error, RecipeChoice};
 use crate::builder::packages;
 use crate::derivation::{NodeId, Outputs, action_key, resolve_inputs};
 use crate::digest::Digest;
 use crate::lock::{Lock, PinnedStep, Source, Target};
 use crate::plan::{PackageStep, Plan};
 use crate::store::{ActionResult, Store};
+use crate::world::lock_file::Place;
+use crate::world::{Pins, Resolve, apply, package_steps, recipes};
 
 /// An entry of a lock.
 pub(super) enum Entry<'a> {
@@ -27,7 +26,7 @@ pub(super) struct Pinning<'a> {
     pub(super) context: &'a Context,
     pub(super) store: &'a Store,
     pub(super) place: &'a Place,
-    pub(super) options: &'a BuildOptions,
+    pub(super) choice: &'a RecipeChoice,
     pub(super) resolver: &'a dyn Resolve,
     /// Entries that are found out again although the lock has them.
     pub(super) afresh: &'a dyn Fn(&Entry<'_>) -> bool,
@@ -50,14 +49,14 @@ impl Pinning<'_> {
             afresh: &afresh,
             ..Pins::new(Some(lock), Some(self.resolver))
         };
-        let plan = recipes::plan(self.context, self.options, &pins)?;
-        let all = apply::package_steps(&plan, self.place);
+        let plan = recipes::plan(self.context, self.choice, &pins)?;
+        let all = package_steps(&plan, self.place);
         let mut kept = lock.clone();
         for step in all.iter().filter(|step| (self.afresh)(&Entry::Step(step))) {
             kept.steps.remove(&step.key);
         }
         let mut locked = plan.clone();
-        let wanted: Vec<PackageStep> = apply::apply(&mut locked, &all, &kept)
+        let wanted: Vec<PackageStep> = apply(&mut locked, &all, &kept)
             .into_iter()
             .cloned()
             .collect();
@@ -80,7 +79,7 @@ impl Pinning<'_> {
             target: Target {
                 recipe: self.place.recipe.clone(),
                 image: plan.image_name,
-                settings: self.options.settings.clone(),
+                settings: self.choice.settings.clone(),
                 sources: pins.asked(),
                 steps: steps.keys().copied().collect(),
             },
@@ -121,7 +120,7 @@ impl Pinning<'_> {
             self.store,
             plan,
             part_of_plan,
-            self.options,
+            &BuildOptions::default(),
             None,
         )
         .and_then(build::finished)?;

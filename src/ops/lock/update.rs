@@ -5,15 +5,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::build::BuildOptions;
-use super::super::{Context, Error, pins};
-use super::file::{self, Place};
+use super::super::{Context, Error, RecipeChoice};
 use super::pin::{Entry, Pinning};
-use super::resolve::Today;
 use crate::checked::Token;
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
+use crate::world::lock_file::{self, Place};
+use crate::world::{Today, pins};
 
 /// What to update.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,7 +83,7 @@ pub struct SourceChange {
 pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Error> {
     let store = context.store()?;
     let path = options.directory.join(FILE_NAME);
-    let Some(before) = file::read(&path)? else {
+    let Some(before) = lock_file::read(&path)? else {
         // Builds without a lock remember what they looked up.
         let count = match options.names.is_empty() {
             true => pins::forget(context, options.dry_run),
@@ -128,18 +127,18 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
             directory: options.directory.clone(),
             recipe: target.recipe.clone(),
         };
-        let build = BuildOptions {
+        let choice = RecipeChoice {
             recipe,
             image: Some(target.image.clone()),
             settings: target.settings.clone(),
-            ..BuildOptions::default()
+            ..RecipeChoice::default()
         };
         // What another image shares was looked at already.
         let pinned = Pinning {
             context,
             store: &store,
             place: &place,
-            options: &build,
+            choice: &choice,
             resolver: &Today(context),
             afresh: &|entry| match entry {
                 Entry::Source(url) => chosen.sources.contains(*url) && !done.sources.contains(*url),
@@ -156,7 +155,7 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
         lock.put_target(pinned.target);
     }
     let written = !options.dry_run
-        && file::change(&options.directory, |current| {
+        && lock_file::change(&options.directory, |current| {
             // What others locked meanwhile stays; what was looked at is as it is now.
             for target in &lock.targets {
                 current.targets.retain(|other| !same(other, target));

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::super::build::{self, BuildOptions};
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, recipes, share};
+use super::super::{Context, Error, RecipeChoice, share};
 use super::require_programs;
 use crate::event::Event;
+use crate::world::recipes;
 
 /// How a recipe is built that a user named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,16 +60,22 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         }
     }
     let options = BuildOptions {
-        recipe: name.to_owned(),
-        settings: settings.into_iter().collect(),
-        locked,
+        choice: RecipeChoice {
+            recipe: name.to_owned(),
+            settings: settings.into_iter().collect(),
+            locked,
+            ..RecipeChoice::default()
+        },
         cache,
         ..BuildOptions::default()
     };
     match build_image(context, &options) {
         Err(error) if fallback && !matches!(error, Error::Interrupted | Error::Recipe(_)) => {
             let generic = BuildOptions {
-                generic: true,
+                choice: RecipeChoice {
+                    generic: true,
+                    ..options.choice
+                },
                 ..options
             };
             context.emit(Event::Warning {

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, planning};
+use super::super::{Context, Error};
 use super::plan::{Action, Planned, plan};
 use super::up::forwarded;
 use super::{Source, UpOptions, project};
 use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
+use crate::world;
 
 /// What `up` would do.
 #[derive(Debug, Serialize)]
@@ -105,7 +106,7 @@ fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Err
     match &planned.wanted.source {
         Source::Named(name) => images::find(context, name).map(Some),
         Source::Recipe(options) | Source::Any(options) => {
-            let known = planning::known_image(context, options)?;
+            let known = world::known_image(context, &options.choice)?;
             known
                 .map(|image| images::find(context, &image.to_string()))
                 .transpose()

@@ -16,11 +16,12 @@ pub use up::{Up, UpMachine, up};
 
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
-use super::{Context, Error, recipes};
+use super::{Context, Error, RecipeChoice};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Machine, MachineImage};
+use crate::world::recipes;
 
 /// What a project without a file has a machine of.
 pub const DEFAULT_IMAGE: &str = "alpine";
@@ -138,8 +139,11 @@ fn shortest(file: &Path) -> PathBuf {
 fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wanted {
     let directory = project.root().file_name().unwrap_or_default();
     let build = |recipe: &str| BuildOptions {
-        recipe: recipe.to_owned(),
-        settings: options.settings.clone(),
+        choice: RecipeChoice {
+            recipe: recipe.to_owned(),
+            settings: options.settings.clone(),
+            ..RecipeChoice::default()
+        },
         cache: options.cache.clone(),
         ..BuildOptions::default()
     };
@@ -197,9 +201,12 @@ fn source(node: &Machine, file: &Path, cache: &CacheOptions) -> Source {
         None => (file, None),
     };
     Source::Recipe(BuildOptions {
-        recipe: recipe.to_string_lossy().into_owned(),
-        image,
-        settings: node.settings.clone(),
+        choice: RecipeChoice {
+            recipe: recipe.to_string_lossy().into_owned(),
+            image,
+            settings: node.settings.clone(),
+            ..RecipeChoice::default()
+        },
         cache: cache.clone(),
         ..BuildOptions::default()
     })

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, planning};
+use super::super::{Context, Error};
 use super::{Source, UpOptions, Wanted, project, select, wanted};
 use crate::digest::ObjectId;
 use crate::machine::{Machine, MachineConfig, MachineError, MachineName, Project, State};
+use crate::world;
 
 /// What has to be done with a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -209,7 +210,8 @@ fn current(context: &Context, source: &Source) -> Result<Current, Error> {
             Err(error) => Err(error),
         },
         Source::Recipe(options) => {
-            Ok(planning::known_image(context, options)?.map_or(Current::NotBuilt, Current::Image))
+            Ok(world::known_image(context, &options.choice)?
+                .map_or(Current::NotBuilt, Current::Image))
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects};
 use crate::qemu::AccelChoice;
+use crate::world::image_config;
 
 /// A project whose machines are up, or some of them.
 #[derive(Debug, Serialize)]
@@ -320,7 +321,14 @@ impl<'a> Images<'a> {
                     && tell
                 {
                     told.push(source);
-                    cache_hit(context, options.image.as_deref().unwrap_or(&options.recipe));
+                    cache_hit(
+                        context,
+                        options
+                            .choice
+                            .image
+                            .as_deref()
+                            .unwrap_or(&options.choice.recipe),
+                    );
                 }
             }
         }
@@ -409,7 +417,7 @@ fn adopted(context: &Context, project: &Project) -> Result<Vec<Need>, Error> {
     for machine in project.machines(&context.home).list()? {
         // What cannot be read, or is not in the store, cannot be kept. It fails when it is started.
         if let Ok(config) = machine.config()
-            && let Ok(image) = images::config(&store, &config.image)
+            && let Ok(image) = image_config(&store, &config.image)
         {
             needs.push(Need {
                 image: config.image,

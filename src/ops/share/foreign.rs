@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::build::{self, BuildOptions, Built};
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error};
+use super::super::{Context, Error, RecipeChoice};
 use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
 use crate::registry::{Location, Version};
@@ -99,7 +99,10 @@ fn build_from(
     let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(from));
     std::fs::write(&path, text).map_err(Error::io("write", &path))?;
     let options = BuildOptions {
-        recipe: path.display().to_string(),
+        choice: RecipeChoice {
+            recipe: path.display().to_string(),
+            ..RecipeChoice::default()
+        },
         untagged: tags.is_empty(),
         tags,
         ..BuildOptions::default()

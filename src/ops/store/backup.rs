@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, Error};
 use super::{parts, watched};
 use crate::digest::ObjectId;
 use crate::store::{Place, Store, StoreError, TagName, Transferred};
+use crate::world::image_config;
 
 /// How often names that move meanwhile are followed.
 const TRIES: usize = 4;
@@ -183,7 +184,7 @@ pub(super) fn write_names(
 /// Whether an object, and all that it refers to when it is an image config, is there.
 fn is_readable(store: &Store, object: &ObjectId) -> bool {
     store.is_complete(object)
-        && images::config(store, object).map_or(true, |config| {
+        && image_config(store, object).map_or(true, |config| {
             let mut parts = parts(&config).into_iter();
             parts.all(|(_, part)| store.is_complete(&part))
         })

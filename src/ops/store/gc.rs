@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, Error, image_record, images};
+use super::super::{Context, Error, image_record};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
@@ -13,6 +13,7 @@ use crate::image::ImageConfig;
 use crate::machine::{Absent, Machine, Machines, Projects};
 use crate::sandbox::{CachedLayer, LayerCache};
 use crate::store::{Cached, CollectOptions, Dropped, Reason, Roots, Store, Tally};
+use crate::world::image_config;
 
 /// What may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -306,7 +307,7 @@ fn caches(
     }
     for machine in machines(context)? {
         if let Ok(machine) = machine.config()
-            && let Ok(image) = images::config(store, &machine.image)
+            && let Ok(image) = image_config(store, &machine.image)
         {
             used.insert(image.disk.id);
         }

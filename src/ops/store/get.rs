@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::super::export::{self, ExportError};
 use super::super::format::DiskFormat;
-use super::super::{Context, Error, images};
+use super::super::{Context, Error};
 use crate::digest::ObjectId;
 use crate::store::{ObjectReader, Store};
+use crate::world::image_config;
 
 /// The fewest digits of an object's id that name it.
 const SHORTEST: usize = 6;
@@ -86,7 +87,7 @@ fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
             let known = tags.iter().map(|(other, _)| other.as_str());
             return Err(Error::not_found("image", tag, known));
         };
-        return Ok(images::config(store, image)?.disk.id);
+        return Ok(image_config(store, image)?.disk.id);
     }
     let digits = name.to_ascii_lowercase();
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::planning::Record;
-use super::super::{Context, Error, images};
+use super::super::build_record::Record;
+use super::super::{Context, Error};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::machine::Projects;
 use crate::store::Store;
+use crate::world::image_config;
 
 /// What needs an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -137,7 +138,7 @@ impl Needs {
 
     fn image(&mut self, store: &Store, image: ObjectId, by: impl Fn(Part) -> NeededBy) {
         self.add(image, by(Part::Config));
-        if let Ok(config) = images::config(store, &image) {
+        if let Ok(config) = image_config(store, &image) {
             for (part, object) in parts(&config) {
                 self.add(object, by(part));
                 self.recipes

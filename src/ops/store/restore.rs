@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, Error};
 use super::backup::{Kind, Named, Names, is_within, write_names};
 use super::{parts, watched};
 use crate::store::{Place, Store, StoreError, TagName, Transferred};
+use crate::world::image_config;
 
 /// What to restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +117,7 @@ fn bring_images(
     tags: &Named,
 ) -> Result<Transferred, StoreError> {
     for image in tags.values().flatten() {
-        let config = images::config(source, image).map_err(|error| match error {
+        let config = image_config(source, image).map_err(|error| match error {
             Error::Store(error) => error,
             other => StoreError::Refused(other.to_string()),
         })?;

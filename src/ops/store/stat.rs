@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, Error};
 use super::{Part, parts, stale};
 use crate::digest::ObjectId;
 use crate::store::{GroupUsage, Store, Usage};
+use crate::world::image_config;
 
 /// What takes space in a home. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -142,7 +143,7 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
 /// The objects of an image, as far as its config can be read, but for layers that are not here; and how many those are.
 fn members(store: &Store, image: &ObjectId) -> (Vec<ObjectId>, usize) {
     let mut members = vec![*image];
-    let Ok(config) = images::config(store, image) else {
+    let Ok(config) = image_config(store, image) else {
         return (members, 0);
     };
     let layers = config.layers.iter();

@@ -9,6 +9,7 @@ use super::needs::{NeededBy, Needs};
 use super::{trees, watched};
 use crate::digest::ObjectId;
 use crate::store::{DamagedFile, DamagedObject, Store, Verified};
+use crate::world::image_config;
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -115,7 +116,7 @@ fn wrong_disks(
     let mut wrong = Vec::new();
     for entry in images::list(context)? {
         // One that cannot be read is reported already.
-        let Ok(config) = images::config(store, &entry.image) else {
+        let Ok(config) = image_config(store, &entry.image) else {
             continue;
         };
         if let Some(reason) = seen

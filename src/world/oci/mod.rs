@@ -30,7 +30,7 @@ const INDEXES: usize = 3;
 const BEGINNING: u64 = 256 << 10;
 
 /// An image of which it is known which one it is.
-pub(super) struct Found<'a> {
+pub(crate) struct Found<'a> {
     context: &'a Context,
     /// Where it is.
     location: &'a Location,
@@ -42,7 +42,7 @@ pub(super) struct Found<'a> {
 ///
 /// # Errors
 /// It is no name of an image.
-pub(super) fn parse(text: &str) -> Result<Location, PinError> {
+pub(crate) fn parse(text: &str) -> Result<Location, PinError> {
     text.parse().map_err(|error| PinError {
         message: format!("{error}"),
         help: Some(
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Location, PinError> {
 }
 
 /// What the lock and the pins call a tag.
-pub(super) fn address(reference: &Reference) -> String {
+pub(crate) fn address(reference: &Reference) -> String {
     format!("oci://{reference}")
 }
 
@@ -61,7 +61,7 @@ pub(super) fn address(reference: &Reference) -> String {
 ///
 /// # Errors
 /// There is no such tag, or the registry cannot be asked.
-pub(super) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
+pub(crate) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
     let location = Location::Registry(reference.clone());
     let found = Found::new(context, &location);
     let fetched = found.fetch(&reference.version())?;
@@ -72,7 +72,7 @@ pub(super) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256
 ///
 /// # Errors
 /// It cannot be had, is damaged, or is nothing that an image can start from.
-pub(super) fn find(
+pub(crate) fn find(
     context: &Context,
     location: &Location,
     digest: Option<Sha256>,

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, remote};
+use super::{Context, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::plan::{PinError, Pinned};
@@ -17,7 +17,7 @@ use crate::source::{ChecksumsRequest, FetchError, FetchKind, Fetcher, Signature,
 
 /// What was found out about an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Remembered {
+pub(crate) struct Remembered {
     /// The address.
     pub url: String,
     /// Checksum of what is there.
@@ -32,7 +32,7 @@ pub(super) struct Remembered {
 ///
 /// # Errors
 /// Nothing is remembered, and it cannot be looked up.
-pub(super) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
+pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
     let Some(Pin::Checksums { .. }) = &fetch.pin else {
         return Err(PinError {
             message: "the recipe has no checksum of it".to_owned(),
@@ -61,8 +61,8 @@ fn read(path: &Path, url: &str) -> Option<Remembered> {
 ///
 /// # Errors
 /// Nothing is remembered, and the registry cannot be asked.
-pub(super) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
-    let address = remote::address(reference);
+pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
+    let address = oci::address(reference);
     match read(&context.home.pins().join(file_name(&address)), &address) {
         Some(remembered) => Ok(Pinned {
             checksum: remembered.checksum,
@@ -76,9 +76,9 @@ pub(super) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned
 ///
 /// # Errors
 /// There is no such tag, or the registry cannot be asked.
-pub(super) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
-    let digest = remote::look_up(context, reference)?;
-    let address = remote::address(reference);
+pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
+    let digest = oci::look_up(context, reference)?;
+    let address = oci::address(reference);
     let remembered = Remembered {
         url: address.clone(),
         checksum: format!("sha256:{digest}"),
@@ -111,7 +111,7 @@ fn now() -> u64 {
 ///
 /// # Errors
 /// The list of checksums cannot be had, is not to be trusted, or says nothing of the address.
-pub(super) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
+pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
     let resolved = resolve(&context.fetcher(), fetch)?;
     let remembered = Remembered {
         url: fetch.url.value.clone(),
@@ -160,7 +160,7 @@ fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), Pi
 }
 
 /// Forgets what all addresses stood for, unless it is only `looked`; tells how many there were.
-pub(super) fn forget(context: &Context, looked: bool) -> usize {
+pub(crate) fn forget(context: &Context, looked: bool) -> usize {
     let entries = fs::read_dir(context.home.pins());
     let files = entries.into_iter().flatten().flatten();
     files
@@ -173,7 +173,7 @@ pub(super) fn forget(context: &Context, looked: bool) -> usize {
 ///
 /// # Errors
 /// It cannot be fetched or stored.
-pub(super) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
+pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
     let failed = |message: String| PinError {
         message,
         help: None,

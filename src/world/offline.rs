@@ -1,10 +1,11 @@
 //! What a build needs of the network, told before it begins.
 
-use super::{Context, Error, Failure, survey};
+use super::{Context, Error, Failure};
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
 use crate::digest::ObjectRef;
+use crate::executor::certain;
 use crate::plan::{BlobPlace, Plan};
 use crate::source::Source;
 use crate::store::Store;
@@ -13,10 +14,10 @@ use crate::store::Store;
 ///
 /// # Errors
 /// It cannot: all that is missing is named, with sizes where they are known.
-pub(super) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut packages = false;
-    for derivation in survey::certain(store, &context.remembered(), &plan.graph, plan.image) {
+    for derivation in certain(store, &context.remembered(), &plan.graph, plan.image) {
         let Some(need) = need(store, derivation, plan) else {
             continue;
         };

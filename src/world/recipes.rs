@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
-use super::build::BuildOptions;
-use super::lock::Pins;
-use super::{Context, Error, Failure, images};
+use super::{Context, Error, Failure, Pins, image_config};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::{Content, Format};
@@ -20,10 +18,32 @@ use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// The path that stands for standard input.
-pub(super) const STANDARD_INPUT: &str = "-";
+pub(crate) const STANDARD_INPUT: &str = "-";
+
+/// Which image of which recipe is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecipeChoice {
+    /// Path of a recipe file, or the name of a recipe that comes with vmfab.
+    pub recipe: String,
+    /// Which image of the recipe; when absent the one named like the recipe, or the only one.
+    pub image: Option<String>,
+    /// Take what the image starts from, at the bottom, in its place.
+    pub generic: bool,
+    /// Values of parameters.
+    pub settings: BTreeMap<String, String>,
+    /// Whether it is an error when the lock file lacks something.
+    pub locked: bool,
+}
+
+impl RecipeChoice {
+    /// The recipe's file, or the name of one that comes with vmfab.
+    pub(crate) fn path(&self) -> PathBuf {
+        fs::canonicalize(&self.recipe).unwrap_or_else(|_| self.recipe.clone().into())
+    }
+}
 
 /// Files of this host.
-pub struct HostFiles<'a> {
+pub(crate) struct HostFiles<'a> {
     /// The directory of recipes that go before the built-in ones.
     catalogue: Option<&'a Path>,
     limits: Limits,
@@ -66,7 +86,7 @@ impl Files for HostFiles<'_> {
 
 /// The text of a recipe. A link must not make one of a file that is none: what is wrong in recipes is shown with its
 /// lines, and logs of builds are read by many.
-pub(super) fn read_file(path: &Path, most: u64) -> io::Result<String> {
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
     let is_named_so = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
     if is_named_so(path) && !is_named_so(&fs::canonicalize(path)?) {
         let message = "it is a link to a file whose name does not end in \".kdl\"";
@@ -98,7 +118,7 @@ impl World for HostWorld<'_> {
         let Some(image) = self.store.tag(&name.parse::<TagName>()?)? else {
             return Ok(None);
         };
-        let mut config = images::config(self.store, &image).map_err(|error| error.to_string())?;
+        let mut config = image_config(self.store, &image).map_err(|error| error.to_string())?;
         if !config
             .layers
             .iter()
@@ -161,7 +181,7 @@ impl World for HostWorld<'_> {
 ///
 /// # Errors
 /// It is wrong.
-pub(super) fn load(
+pub(crate) fn load(
     context: &Context,
     path: &Path,
     settings: &BTreeMap<String, String>,
@@ -174,13 +194,13 @@ pub(super) fn load(
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub(super) fn plan(
+pub(crate) fn plan(
     context: &Context,
-    options: &BuildOptions,
+    choice: &RecipeChoice,
     pins: &Pins<'_>,
 ) -> Result<Plan, Error> {
-    let (recipe, image) = (options.recipe.as_str(), options.image.as_deref());
-    let settings = &options.settings;
+    let (recipe, image) = (choice.recipe.as_str(), choice.image.as_deref());
+    let settings = &choice.settings;
     let path = Path::new(recipe);
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.is_dir() {
@@ -201,10 +221,10 @@ pub(super) fn plan(
     }
     check_name(context, recipe)?;
     let mut loaded = load(context, path, settings)?;
-    if options.generic {
+    if choice.generic {
         generic(&mut loaded, image);
     }
-    let image = image.filter(|_| !options.generic);
+    let image = image.filter(|_| !choice.generic);
     if loaded.images.is_empty() && loaded.incomplete.is_empty() {
         return Err(Error::Usage {
             message: format!("{recipe} describes machines, and no image"),
@@ -232,7 +252,7 @@ pub(super) fn plan(
 ///
 /// # Errors
 /// It is neither.
-pub(super) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
+pub(crate) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
     let names = catalogue(context);
     if !host_files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
         let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
@@ -267,7 +287,7 @@ fn generic(loaded: &mut Loaded, image: Option<&str>) {
 /// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a
 /// built-in recipe.
 #[must_use]
-pub fn names_recipe(context: &Context, name: &str) -> bool {
+pub(crate) fn names_recipe(context: &Context, name: &str) -> bool {
     !name.starts_with('@')
         && (is_path(name) || catalogue(context).iter().any(|other| other == name))
 }
@@ -284,7 +304,7 @@ fn catalogue(context: &Context) -> Vec<String> {
 }
 
 /// Files of this host, and the user's recipes.
-pub(super) fn host_files(context: &Context) -> HostFiles<'_> {
+pub(crate) fn host_files(context: &Context) -> HostFiles<'_> {
     HostFiles {
         catalogue: context.config.recipes.as_deref(),
         limits: context.config.limits,
@@ -293,7 +313,7 @@ pub(super) fn host_files(context: &Context) -> HostFiles<'_> {
 
 /// Whether a name can only be a path.
 #[must_use]
-pub fn is_path(name: &str) -> bool {
+pub(crate) fn is_path(name: &str) -> bool {
     let path = Path::new(name);
     name.contains('/') || path.extension().is_some_and(|extension| extension == "kdl") || {
         !name.starts_with('@') && name.starts_with("Dockerfile")

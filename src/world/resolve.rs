@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::super::{Context, pins, remote};
+use super::{Context, oci, pins};
 use crate::lock::{Lock, Source};
 use crate::plan::{Container, PinError, Pinned, Remote};
 use crate::recipe::{Fetch, Pin};
 use crate::registry::{Location, Reference, Version};
 
 /// Finds out which content an address stands for today.
-pub(super) trait Resolve {
+pub(crate) trait Resolve {
     /// The content.
     ///
     /// # Errors
@@ -26,7 +26,7 @@ pub(super) trait Resolve {
 }
 
 /// Takes what this host found out before; asks the network about the rest.
-pub(super) struct Remembered<'a>(pub(super) &'a Context);
+pub(crate) struct Remembered<'a>(pub(crate) &'a Context);
 
 impl Resolve for Remembered<'_> {
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
@@ -39,7 +39,7 @@ impl Resolve for Remembered<'_> {
 }
 
 /// Asks the network, whatever was found out before.
-pub(super) struct Today<'a>(pub(super) &'a Context);
+pub(crate) struct Today<'a>(pub(crate) &'a Context);
 
 impl Resolve for Today<'_> {
     fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
@@ -59,19 +59,19 @@ impl Resolve for Today<'_> {
 }
 
 /// What planning asks about content from outside, and what it was told.
-pub(in crate::ops) struct Pins<'a> {
+pub(crate) struct Pins<'a> {
     /// The lock, as far as it holds.
-    pub(super) lock: Option<&'a Lock>,
+    pub(crate) lock: Option<&'a Lock>,
     /// Addresses that are asked for again although the lock has them.
-    pub(super) afresh: &'a dyn Fn(&str) -> bool,
+    pub(crate) afresh: &'a dyn Fn(&str) -> bool,
     /// Who is asked; without one, what is not locked stands for nothing in particular.
-    pub(super) resolver: Option<&'a dyn Resolve>,
+    pub(crate) resolver: Option<&'a dyn Resolve>,
     /// What was told, by address.
-    pub(super) told: RefCell<BTreeMap<String, Source>>,
+    pub(crate) told: RefCell<BTreeMap<String, Source>>,
 }
 
 impl<'a> Pins<'a> {
-    pub(super) fn new(lock: Option<&'a Lock>, resolver: Option<&'a dyn Resolve>) -> Self {
+    pub(crate) fn new(lock: Option<&'a Lock>, resolver: Option<&'a dyn Resolve>) -> Self {
         Self {
             lock,
             afresh: &|_| false,
@@ -81,30 +81,30 @@ impl<'a> Pins<'a> {
     }
 
     /// The addresses that were asked about.
-    pub(super) fn asked(&self) -> BTreeSet<String> {
+    pub(crate) fn asked(&self) -> BTreeSet<String> {
         self.told.borrow().keys().cloned().collect()
     }
 
-    pub(in crate::ops) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    pub(crate) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         let resolve = |resolver: &dyn Resolve| resolver.resolve(fetch);
         self.known(&fetch.url.value, &resolve)
     }
 
     /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a file of this host, as
     /// local disks are.
-    pub(in crate::ops) fn remote(
+    pub(crate) fn remote(
         &self,
         context: &Context,
         location: &str,
         architecture: &str,
     ) -> Result<Remote, PinError> {
-        let location = remote::parse(location)?;
+        let location = oci::parse(location)?;
         let digest = match &location {
             Location::Registry(reference) => match reference.version() {
                 Version::Digest(digest) => Some(digest),
                 Version::Tag(_) => {
                     let resolve = |resolver: &dyn Resolve| resolver.resolve_tag(reference);
-                    let pinned = self.known(&remote::address(reference), &resolve)?;
+                    let pinned = self.known(&oci::address(reference), &resolve)?;
                     let digits = pinned.checksum.strip_prefix("sha256:").unwrap_or_default();
                     match digits.parse() {
                         Ok(digest) => Some(digest),
@@ -127,7 +127,7 @@ impl<'a> Pins<'a> {
             },
             Location::Layout { .. } | Location::Archive { .. } => None,
         };
-        remote::find(context, &location, digest, architecture)
+        oci::find(context, &location, digest, architecture)
     }
 
     /// What an address stands for: as it was told, as it is locked, or as `resolve` finds out.

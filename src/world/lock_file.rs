@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::Error;
+use super::Error;
 use crate::host::{files, umask};
 use crate::lock::{FILE_NAME, Lock};
 
@@ -13,16 +13,16 @@ const LARGEST: u64 = 256 << 20;
 
 /// Where the lock of a recipe is, and what the recipe is called in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The directory of the recipe; for one that comes with vmfab the current directory.
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The file's name, or the name of a built-in recipe.
-    pub(super) recipe: String,
+    pub(crate) recipe: String,
 }
 
 impl Place {
     /// The place for a recipe, as the user names it.
-    pub(super) fn of(recipe: &str) -> Self {
+    pub(crate) fn of(recipe: &str) -> Self {
         let path = Path::new(recipe);
         let directory = match path.parent() {
             Some(parent) if path.exists() => parent.to_owned(),
@@ -39,12 +39,12 @@ impl Place {
     }
 
     /// The lock file.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.join(FILE_NAME)
     }
 
     /// What local files of the recipe are called in static keys: their path from its directory, wherever that is.
-    pub(super) fn name(&self, file: &Path) -> String {
+    pub(crate) fn name(&self, file: &Path) -> String {
         let absolute = |path: &Path| {
             let path = if path.as_os_str().is_empty() {
                 Path::new(".")
@@ -60,7 +60,7 @@ impl Place {
 }
 
 /// Reads a lock file; nothing when there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Lock>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Option<Lock>, Error> {
     match files::read_text(path, LARGEST) {
         Ok(text) => Lock::from_text(&path.display().to_string(), &text)
             .map(Some)
@@ -72,7 +72,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Lock>, Error> {
 
 /// Changes the lock file of a directory: whole or not at all, and one process after the other. Tells whether its
 /// text is another than before.
-pub(super) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result<bool, Error> {
+pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result<bool, Error> {
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),
         false => directory,

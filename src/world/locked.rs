@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use miette::Diagnostic;
 
-use super::super::build::BuildOptions;
-use super::super::{Context, Error, recipes};
-use super::file::{self, Place};
+use super::lock_file::{self, Place};
 use super::resolve::{Pins, Remembered};
+use super::{Context, Error, RecipeChoice, recipes};
 use crate::event::Event;
 use crate::lock::Lock;
 use crate::plan::{PackageStep, Plan};
@@ -26,19 +25,19 @@ struct NotLocked {
 ///
 /// # Errors
 /// There is no such recipe, it or its lock is wrong.
-pub(in crate::ops) fn plan(context: &Context, options: &BuildOptions) -> Result<Plan, Error> {
-    let place = Place::of(&options.recipe);
+pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Error> {
+    let place = Place::of(&choice.recipe);
     let path = place.path();
-    let lock = file::read(&path)?.filter(|lock| lock.knows(&place.recipe));
-    if lock.is_none() && options.locked {
+    let lock = lock_file::read(&path)?.filter(|lock| lock.knows(&place.recipe));
+    if lock.is_none() && choice.locked {
         return Err(Error::recipe(NotLocked {
             message: format!("{} has nothing for {}", path.display(), place.recipe),
-            help: format!("run \"vmfab lock {}\" first", options.recipe),
+            help: format!("run \"vmfab lock {}\" first", choice.recipe),
         }));
     }
     let resolver = Remembered(context);
     let pins = Pins::new(lock.as_ref(), Some(&resolver));
-    let mut plan = recipes::plan(context, options, &pins)?;
+    let mut plan = recipes::plan(context, choice, &pins)?;
     let Some(lock) = &lock else {
         return Ok(plan);
     };
@@ -58,8 +57,8 @@ pub(in crate::ops) fn plan(context: &Context, options: &BuildOptions) -> Result<
     }
     let names: Vec<String> = missing.iter().map(|name| format!("\"{name}\"")).collect();
     let message = format!("{} does not have {}", path.display(), names.join(", "));
-    let command = format!("\"vmfab lock {}\" adds what is missing", options.recipe);
-    if options.locked {
+    let command = format!("\"vmfab lock {}\" adds what is missing", choice.recipe);
+    if choice.locked {
         return Err(Error::recipe(NotLocked {
             message,
             help: command,
@@ -72,24 +71,24 @@ pub(in crate::ops) fn plan(context: &Context, options: &BuildOptions) -> Result<
 }
 
 /// What a recipe needs of a lock.
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// The image's name.
-    pub(super) image: String,
+    pub(crate) image: String,
     /// Steps that install packages.
-    pub(super) steps: Vec<PackageStep>,
+    pub(crate) steps: Vec<PackageStep>,
     /// Addresses of content that it gives no checksum of.
-    pub(super) sources: BTreeSet<String>,
+    pub(crate) sources: BTreeSet<String>,
 }
 
 /// What a recipe needs of a lock; nobody is asked about content from outside.
-pub(super) fn needs(
+pub(crate) fn needs(
     context: &Context,
     place: &Place,
-    options: &BuildOptions,
+    choice: &RecipeChoice,
     lock: &Lock,
 ) -> Result<Needs, Error> {
     let pins = Pins::new(Some(lock), None);
-    let plan = recipes::plan(context, options, &pins)?;
+    let plan = recipes::plan(context, choice, &pins)?;
     Ok(Needs {
         steps: package_steps(&plan, place),
         sources: pins.asked(),
@@ -98,12 +97,12 @@ pub(super) fn needs(
 }
 
 /// The steps of a plan that install packages.
-pub(super) fn package_steps(plan: &Plan, place: &Place) -> Vec<PackageStep> {
+pub(crate) fn package_steps(plan: &Plan, place: &Place) -> Vec<PackageStep> {
     plan.package_steps(&|path| place.name(path))
 }
 
 /// Locks the steps that a lock has; gives back the others.
-pub(super) fn apply<'a>(
+pub(crate) fn apply<'a>(
     plan: &mut Plan,
     steps: &'a [PackageStep],
     lock: &Lock,

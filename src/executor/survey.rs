@@ -1,39 +1,42 @@
-//! What is known of the steps of a graph before anything runs: the executor's view, without a build.
+//! What is known of the steps of a graph before anything runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Remembered;
 use crate::derivation::{
     Cache, CacheHit, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
-use crate::executor::Remembered;
 use crate::store::Store;
 
 /// What is known of a step.
-pub(super) struct Surveyed {
+pub struct Surveyed {
     /// Its inputs; unknown while the content of one is.
-    pub(super) inputs: Option<Vec<ResolvedInput>>,
+    pub inputs: Option<Vec<ResolvedInput>>,
     /// Its key, when the inputs are known.
-    pub(super) key: Option<ActionKey>,
+    pub key: Option<ActionKey>,
     /// Its result, when it need not run.
-    pub(super) outputs: Option<Outputs>,
+    pub outputs: Option<Outputs>,
     /// The cache that the result would come from, for people; nothing when it is in the store, or remembered and
     /// not needed.
-    pub(super) from: Option<String>,
+    pub from: Option<String>,
     /// Whether the content of the result is in the store.
     is_here: bool,
 }
 
 /// Who knows results, in the order in which they are asked.
-pub(super) struct Sources<'a> {
-    pub(super) store: &'a Store,
-    pub(super) remembered: &'a Remembered,
-    pub(super) cache: Option<&'a dyn Cache>,
+pub struct Sources<'a> {
+    /// Where results are.
+    pub store: &'a Store,
+    /// What earlier builds took from caches.
+    pub remembered: &'a Remembered,
+    /// What others have built, when it is to be asked.
+    pub cache: Option<&'a dyn Cache>,
 }
 
 impl<'a> Sources<'a> {
     /// Those of this host.
-    pub(super) const fn here(store: &'a Store, remembered: &'a Remembered) -> Self {
+    pub const fn here(store: &'a Store, remembered: &'a Remembered) -> Self {
         Self {
             store,
             remembered,
@@ -43,7 +46,7 @@ impl<'a> Sources<'a> {
 }
 
 /// What is known of the steps of a graph, of which `wanted` is to be in the store in the end.
-pub(super) fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Vec<Surveyed> {
+pub fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Vec<Surveyed> {
     let mut lost = BTreeSet::new();
     let mut asked = BTreeMap::new();
     loop {
@@ -141,7 +144,7 @@ fn survey_without(
 }
 
 /// The steps that would run for certain when no cache is asked.
-pub(super) fn certain<'g>(
+pub fn certain<'g>(
     store: &Store,
     remembered: &Remembered,
     graph: &'g Graph,
