@@ -21,6 +21,7 @@ mod model;
 mod platform;
 mod reference;
 mod remote;
+mod resolve;
 mod small;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use model::{
     parse_manifest,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
+pub use resolve::{ResolveError, Resolved, Silent, resolve};
 pub use small::{ReadBlobError, read_small};
 
 use self::remote::{Host, Remote};

@@ -6,8 +6,8 @@ use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, Index, Manifest, Parsed, Platform, ReadBlobError, Repository, Version,
-    parse_manifest, read_small,
+    Blob, BlobReader, Manifest, Platform, ReadBlobError, Repository, ResolveError, Silent, Version,
+    read_small, resolve,
 };
 
 /// What is under a tag or digest.
@@ -35,42 +35,31 @@ impl Sharing<'_> {
         platform: &Platform,
     ) -> Result<Option<Found>, ShareError> {
         let place = format!("{}:{version}", repository.name());
-        let mut version = version.clone();
-        let mut indexed = false;
-        // An index may name an index.
-        for _ in 0..3 {
-            let Some(fetched) = repository.manifest(&version)? else {
-                return Ok(None);
-            };
-            let invalid = |reason| ShareError::invalid(&place, "what is there", reason);
-            match parse_manifest(&fetched.bytes, &fetched.media_type).map_err(invalid)? {
-                Parsed::Manifest(manifest) => {
-                    let invalid = |reason| ShareError::invalid(&place, "the manifest", reason);
-                    return Ok(Some(Found {
-                        digest: fetched.digest,
-                        artifact: Artifact::of_manifest(&manifest).map_err(invalid)?,
-                        manifest: *manifest,
-                        indexed,
-                    }));
-                }
-                Parsed::Index(index) => {
-                    let chosen = index.choose(platform).ok_or_else(|| ShareError::Platform {
-                        place: place.clone(),
-                        platform: platform.to_string(),
-                        there: there(&index),
-                    })?;
-                    let blob = chosen.blob();
-                    let invalid = |reason| ShareError::invalid(&place, "a manifest", reason);
-                    indexed = true;
-                    version = Version::Digest(blob.map_err(invalid)?.digest);
-                }
-            }
-        }
-        Err(ShareError::invalid(
-            &place,
-            "the index",
-            "names indexes that name indexes",
-        ))
+        let invalid = |what, reason| ShareError::invalid(&place, what, reason);
+        let fetch = |version: &Version| repository.manifest(version);
+        let found = resolve(version, platform, Silent::Refused, fetch);
+        let found = found.map_err(|error| match error {
+            ResolveError::Fetch(error) => error.into(),
+            ResolveError::Invalid(what, reason) => invalid(what, reason),
+            ResolveError::Platform(there) => ShareError::Platform {
+                place: place.clone(),
+                platform: platform.to_string(),
+                there: match there.is_empty() {
+                    true => vec!["none that says what it is for".to_owned()],
+                    false => there,
+                },
+            },
+        })?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let artifact = Artifact::of_manifest(&found.manifest);
+        Ok(Some(Found {
+            digest: found.digest,
+            artifact: artifact.map_err(|reason| invalid("the manifest", reason))?,
+            manifest: found.manifest,
+            indexed: found.indexed,
+        }))
     }
 
     /// The config of an artifact.
@@ -128,13 +117,4 @@ pub(super) fn small_blob(
             ShareError::invalid(&repository.name(), format!("the {what}"), reason)
         }
     })
-}
-
-/// The platforms of an index, for a message.
-fn there(index: &Index) -> Vec<String> {
-    let there = index.platforms();
-    match there.is_empty() {
-        true => vec!["none that says what it is for".to_owned()],
-        false => there,
-    }
 }

@@ -18,14 +18,12 @@ use crate::digest::Sha256;
 use crate::image::ImageConfig;
 use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
 use crate::registry::{
-    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Parsed, ReadBlobError, Reference,
-    RegistryError, Repository, Version, parse_manifest, read_small,
+    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
+    RegistryError, Repository, ResolveError, Silent, Version, read_small, resolve,
 };
 use crate::share::foreign::{self, What};
 use crate::share::{Artifact, IMAGE};
 
-/// How many indexes may lead from one to the next.
-const INDEXES: usize = 3;
 /// Bytes at the beginning of a layer in which a containerdisk shows itself.
 const BEGINNING: u64 = 256 << 10;
 
@@ -134,21 +132,16 @@ impl<'a> Found<'a> {
         version: &Version,
         architecture: &str,
     ) -> Result<(Manifest, Sha256), PinError> {
-        let mut version = version.clone();
-        for _ in 0..=INDEXES {
-            let fetched = self.fetch(&version)?;
-            let parsed = parse_manifest(&fetched.bytes, &fetched.media_type);
-            match parsed.map_err(|why| self.damaged(&format!("the manifest {why}")))? {
-                Parsed::Manifest(manifest) => return Ok((*manifest, fetched.digest)),
-                Parsed::Index(index) => {
-                    let chosen = platform::choose(&index, architecture)?;
-                    let blob = chosen.blob();
-                    let blob = blob.map_err(|why| self.damaged(&format!("its index {why}")))?;
-                    version = Version::Digest(blob.digest);
-                }
-            }
-        }
-        Err(self.damaged("its indexes lead from one to the next"))
+        let wanted = Platform::linux(architecture);
+        let fetch = |version: &Version| self.fetch(version).map(Some);
+        let resolved = resolve(version, &wanted, Silent::Taken, fetch);
+        let resolved = resolved.map_err(|error| match error {
+            ResolveError::Fetch(error) => error,
+            ResolveError::Invalid(what, why) => self.damaged(&format!("{what} {why}")),
+            ResolveError::Platform(there) => platform::none(&wanted, &there),
+        })?;
+        let resolved = resolved.ok_or_else(|| self.unknown(version))?;
+        Ok((resolved.manifest, resolved.digest))
     }
 
     /// A manifest or index; what is known by its digest and was had before is not asked for.
