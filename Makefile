@@ -67,6 +67,12 @@ bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
 	cargo bench --locked --bench speed
 
+.PHONY: picture
+picture: ## Record the terminal session of README.md anew
+	@.ci/packages $(RUN_PACKAGES) curl python3-pyte
+	cargo build --release --locked
+	/usr/bin/python3 docs/terminal/record.py target/release/vmfab
+
 .PHONY: advisories
 advisories: ## Look for known security problems in dependencies; needs github.com
 	@.ci/cargo-deny

@@ -37,7 +37,7 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
         peers.push(by_hand(&machine, &arguments));
     }
     vec![Row {
-        what: "up of an image that is here, until SSH",
+        what: "up of an image in the store, until SSH",
         vmfab: middle(ours).into(),
         limit: Limit::Ratio {
             peer: "QEMU and ssh, same arguments",
