@@ -44,11 +44,10 @@ fn covers(proc: &Path) -> io::Result<Vec<Cover>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(proc)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let of_a_process = name.starts_with(|first: char| first.is_ascii_digit());
-        // The links lead to the entries of a process.
-        if !of_a_process && !kind.is_symlink() {
+        // The links lead to the entries of a process. What kind of file a process is cannot be asked once it ended.
+        if !of_a_process && !entry.file_type()?.is_symlink() {
             names.push(name);
         }
     }
