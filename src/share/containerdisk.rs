@@ -23,15 +23,15 @@ use std::path::Path;
 use flate2::write::GzEncoder;
 use serde_json::json;
 use sha2::Digest as _;
-use tar::{EntryType, Header};
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::digest::{ObjectRef, Sha256};
+use crate::digest::Sha256;
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
 use crate::registry::{Blob, BlobSource, Descriptor, Manifest, Platform, media};
 use crate::store::{ObjectReader, Store, StoreError};
+use crate::tarball::{Kind, Member, Writer};
 
 /// KubeVirt's `qemu`, user and group.
 const QEMU: u64 = 107;
@@ -91,15 +91,13 @@ pub enum ContainerDiskError {
 }
 
 /// An object as a disk.
-struct Disk(ObjectReader);
-
-impl ReadAt for Disk {
+impl ReadAt for ObjectReader {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.size())
+        Ok(Self::size(self))
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        Self::read_exact_at(self, buffer, offset)
     }
 }
 
@@ -229,87 +227,44 @@ impl Layer<'_> {
     }
 
     fn tar<W: Write>(&self, out: W) -> Result<(W, Blob), ContainerDiskError> {
-        let mut tar = Tar(Hashing::new(out));
-        tar.directory("disk/")?;
-        let reader = self.store.open_object(&self.image.disk.id)?;
-        let parts = reader.data_in(0..reader.size());
-        let disk = Disk(reader);
+        let mut tar = Writer::new(Hashing::new(out));
+        tar.add(&member("disk/", Kind::Directory, 0o755, 0))?;
+        let disk = self.store.open_object(&self.image.disk.id)?;
+        let parts = disk.data_in(0..disk.size());
         let pause = || match self.interrupt.requested() {
             true => Err(io::Error::other("interrupted")),
             false => Ok(()),
         };
         let qcow2 = Qcow2::scan(&disk, &parts, &pause)?;
-        tar.file("disk/disk.qcow2", qcow2.length(), |out| {
+        let file = |name, size| member(name, Kind::File, 0o440, size);
+        tar.add_written(&file("disk/disk.qcow2", qcow2.length()), |out| {
             qcow2.write(out, &pause)
         })?;
         // Behind the disk: who looks for that looks at the beginning.
         if needs_kernel(self.image) {
-            tar.directory("boot/")?;
+            tar.add(&member("boot/", Kind::Directory, 0o755, 0))?;
             let files = [(KERNEL, self.image.kernel), (INITRD, self.image.initrd)];
             for (name, object) in files {
                 if let Some(object) = object {
-                    self.object(&mut tar, name, &object)?;
+                    let mut reader = self.store.open_object(&object.id)?;
+                    tar.add_file(&file(name, reader.size()), &mut reader)?;
                 }
             }
         }
-        let mut out = tar.0;
-        // Two blocks of zeros end it.
-        out.write_all(&[0; 1024])?;
-        Ok(out.finish())
-    }
-
-    fn object<W: Write>(
-        &self,
-        tar: &mut Tar<W>,
-        name: &str,
-        object: &ObjectRef,
-    ) -> Result<(), ContainerDiskError> {
-        let mut reader = self.store.open_object(&object.id)?;
-        tar.file(name, reader.size(), |out| {
-            io::copy(&mut reader, &mut { out }).map(drop)
-        })?;
-        Ok(())
+        Ok(tar.finish()?.finish())
     }
 }
 
-/// Writes members of a tar whose content is given piece by piece.
-struct Tar<W: Write>(Hashing<W>);
-
-impl<W: Write> Tar<W> {
-    fn directory(&mut self, name: &str) -> io::Result<()> {
-        self.header(name, EntryType::Directory, 0o755, 0)
-    }
-
-    fn file(
-        &mut self,
-        name: &str,
-        size: u64,
-        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.header(name, EntryType::Regular, 0o440, size)?;
-        let before = self.0.size;
-        content(&mut self.0)?;
-        if self.0.size - before != size {
-            return Err(io::Error::other(format!(
-                "{name} has another size than it had"
-            )));
-        }
-        let padding = size.next_multiple_of(512) - size;
-        self.0.write_all(&[0; 512][..padding as usize])
-    }
-
-    fn header(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<()> {
-        // GNU's, for disks of more than 8 GiB.
-        let mut header = Header::new_gnu();
-        header.set_path(name)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(QEMU);
-        header.set_gid(QEMU);
-        header.set_mtime(0);
-        header.set_size(size);
-        header.set_cksum();
-        self.0.write_all(header.as_bytes())
+/// A member that belongs to KubeVirt's `qemu`.
+fn member(name: &str, kind: Kind, mode: u32, size: u64) -> Member {
+    Member {
+        path: name.into(),
+        kind,
+        mode,
+        uid: QEMU,
+        gid: QEMU,
+        size,
+        ..Member::default()
     }
 }
 

@@ -32,11 +32,33 @@ impl<W: Write> Writer<W> {
     pub fn add_file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         let stored = stored(member);
         self.header(member)?;
+        // Into the stream itself: if that has a buffer, this is filled.
         let copied = io::copy(&mut (&mut *content).take(stored), &mut self.stream)?;
-        if copied != stored || content.read(&mut [0])? != 0 {
-            return Err(io::Error::other("its length changed while it was read"));
+        self.end(member, copied + content.read(&mut [0])? as u64)
+    }
+
+    /// Adds a member whose content is written piece by piece.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is less or more content than it says.
+    pub fn add_written(
+        &mut self,
+        member: &Member,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.header(member)?;
+        let mut counted = Counted(&mut self.stream, 0);
+        content(&mut counted)?;
+        let written = counted.1;
+        self.end(member, written)
+    }
+
+    /// Ends a member of whose content so many bytes were given.
+    fn end(&mut self, member: &Member, given: u64) -> io::Result<()> {
+        match given == stored(member) {
+            true => self.pad(given),
+            false => Err(io::Error::other("its length changed while it was read")),
         }
-        self.pad(stored)
     }
 
     /// Writes the end; gives the stream back.
@@ -114,6 +136,21 @@ impl<W: Write> Writer<W> {
         let padding = length.next_multiple_of(RECORD) - length;
         self.stream
             .write_all(&[0; RECORD as usize][..padding as usize])
+    }
+}
+
+/// Counts what is written.
+struct Counted<'a, W>(&'a mut W, u64);
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(bytes)?;
+        self.1 += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

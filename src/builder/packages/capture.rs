@@ -1,8 +1,7 @@
 //! What a step installed: from the files that apt downloaded and the lists that it chose from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +12,7 @@ use crate::digest::{ObjectRef, Sha256};
 use crate::host::beneath::{Below, SMALL, open_unlinked, read_to_limit};
 use crate::lock::{Archive, Package};
 use crate::store::{ActionResult, Store};
+use crate::tarball::{Member, Time, Writer};
 
 /// The file of a package.
 pub(super) struct DebFile {
@@ -239,35 +239,32 @@ pub(super) fn store(
     listing: &Listing,
     files: &Files,
 ) -> Result<ObjectRef, BuildError> {
-    let mut parts = Vec::new();
     let text = serde_json::to_vec(listing).map_err(BuildError::other)?;
-    member(
-        &mut parts,
-        LISTING,
-        text.len() as u64,
-        Part::Bytes(Cursor::new(text)),
-    )?;
+    let mut writer = store.writer().map_err(BuildError::other)?;
+    let mut tar = Writer::new(&mut writer);
+    let mut add = |name: &str, size: u64, content: &mut dyn Read| {
+        let member = Member {
+            path: name.into(),
+            mode: 0o644,
+            size,
+            time: Time {
+                seconds: SOURCE_DATE_EPOCH,
+                nanoseconds: 0,
+            },
+            ..Member::default()
+        };
+        tar.add_file(&member, content).map_err(BuildError::other)
+    };
+    add(LISTING, text.len() as u64, &mut text.as_slice())?;
     for listed in &listing.packages {
         let package = &listed.package;
-        let Some(file) = files.get(&package.sha256) else {
-            continue;
-        };
-        let content = Part::File(file.path.clone());
-        member(
-            &mut parts,
-            &repository::file_name(package),
-            file.size,
-            content,
-        )?;
+        if let Some(file) = files.get(&package.sha256) {
+            let mut content = open_unlinked(&file.path).map_err(BuildError::other)?;
+            add(&repository::file_name(package), file.size, &mut content)?;
+        }
     }
-    // The end of a tar: two records of zeros.
-    parts.push(Part::Bytes(Cursor::new(vec![0; 1024])));
-    parts.reverse();
-    let mut tar = Parts {
-        waiting: parts,
-        file: None,
-    };
-    let output = store.put(&mut tar).map_err(BuildError::other)?;
+    tar.finish().map_err(BuildError::other)?;
+    let output = writer.finish().map_err(BuildError::other)?;
     for listed in &listing.packages {
         let result = ActionResult {
             outputs: BTreeMap::from([(OUTPUT.to_owned(), output)]),
@@ -277,61 +274,6 @@ pub(super) fn store(
             .map_err(BuildError::other)?;
     }
     Ok(output)
-}
-
-/// Adds a member of a tar.
-fn member(parts: &mut Vec<Part>, name: &str, size: u64, content: Part) -> Result<(), BuildError> {
-    let mut header = tar::Header::new_gnu();
-    header.set_path(name).map_err(BuildError::other)?;
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(SOURCE_DATE_EPOCH.cast_unsigned());
-    header.set_size(size);
-    header.set_cksum();
-    parts.push(Part::Bytes(Cursor::new(header.as_bytes().to_vec())));
-    parts.push(content);
-    let padding = size.next_multiple_of(super::RECORD) - size;
-    parts.push(Part::Bytes(Cursor::new(vec![
-        0;
-        usize::try_from(padding)
-            .unwrap_or(0)
-    ])));
-    Ok(())
-}
-
-/// A piece of a tar.
-enum Part {
-    Bytes(Cursor<Vec<u8>>),
-    File(PathBuf),
-}
-
-/// A tar that is read as it is made. The last part comes first.
-struct Parts {
-    waiting: Vec<Part>,
-    file: Option<File>,
-}
-
-impl Read for Parts {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let count = match (&mut self.file, self.waiting.last_mut()) {
-                (Some(file), _) => file.read(buffer)?,
-                (None, Some(Part::Bytes(bytes))) => bytes.read(buffer)?,
-                (None, Some(Part::File(path))) => {
-                    self.file = Some(open_unlinked(path)?);
-                    continue;
-                }
-                (None, None) => return Ok(0),
-            };
-            if count > 0 || buffer.is_empty() {
-                return Ok(count);
-            }
-            self.file = None;
-            self.waiting.pop();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -41,8 +41,6 @@ const LISTING: &str = "packages.json";
 const MOST_PACKAGE: u64 = 8 << 30;
 /// The longest list of packages of an archive, in bytes.
 const MOST_LIST: u64 = 1 << 30;
-/// Bytes of a tar's records.
-const RECORD: u64 = 512;
 
 /// What the tar holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

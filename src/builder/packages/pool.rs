@@ -8,11 +8,12 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{LISTING, Listing, OUTPUT, RECORD, place_key};
+use super::{LISTING, Listing, OUTPUT, place_key};
 use crate::derivation::BuildError;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::lock::Package;
 use crate::store::{ObjectReader, Store};
+use crate::tarball::{RECORD, Reader};
 
 /// The longest listing, in bytes.
 const MAX_LISTING: u64 = 64 << 20;
@@ -34,22 +35,17 @@ impl Opened {
             )))
         };
         let mut reader = store.open_object(&output.id).map_err(BuildError::other)?;
-        let mut header = tar::Header::new_old();
-        reader
-            .read_exact(header.as_mut_bytes())
-            .map_err(BuildError::other)?;
-        if header.path_bytes().as_ref() != LISTING.as_bytes() {
-            return Err(wrong("another member comes first"));
-        }
-        let size = header.entry_size().map_err(BuildError::other)?;
+        let mut archive = Reader::new(&mut reader);
+        let member = archive.member().map_err(BuildError::other)?;
+        let member = member.filter(|member| member.path == LISTING.as_bytes());
+        let size = member
+            .ok_or_else(|| wrong("another member comes first"))?
+            .size;
         if size > MAX_LISTING {
             return Err(wrong("it is too long"));
         }
         let mut text = Vec::new();
-        (&mut reader)
-            .take(size)
-            .read_to_end(&mut text)
-            .map_err(BuildError::other)?;
+        archive.read_to_end(&mut text).map_err(BuildError::other)?;
         let listing: Listing = serde_json::from_slice(&text).map_err(BuildError::other)?;
         if listing.version != 1 {
             return Err(wrong("another vmfab wrote it"));

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 use super::layout::{self, Files, INDEX, Layout, MARKER, Part};
@@ -25,6 +24,7 @@ use super::{
     Repository, Version,
 };
 use crate::host::{Interrupt, umask};
+use crate::tarball::{Kind, Member, Writer};
 
 /// A layout in a tar.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Archive {
         let file = File::create_new(&partial).map_err(failed)?;
         file.set_permissions(umask::users(0o666)).map_err(failed)?;
         let mut packer = Packer {
-            tar: Builder::new(BufWriter::with_capacity(1 << 20, file)),
+            tar: Writer::new(BufWriter::with_capacity(1 << 20, file)),
             root: draft.files(),
             interrupt: &self.interrupt,
         };
@@ -191,7 +191,7 @@ impl Archive {
             return Err(RegistryError::Interrupted);
         }
         packed.map_err(failed)?;
-        let mut writer = packer.tar.into_inner().map_err(failed)?;
+        let mut writer = packer.tar.finish().map_err(failed)?;
         writer.flush().map_err(failed)?;
         writer.get_ref().sync_all().map_err(failed)?;
         match renameat_with(CWD, &partial, CWD, &self.path, RenameFlags::NOREPLACE) {
@@ -209,7 +209,7 @@ impl Archive {
 
 /// Packs a layout, and removes what is packed.
 struct Packer<'a> {
-    tar: Builder<BufWriter<File>>,
+    tar: Writer<BufWriter<File>>,
     root: PathBuf,
     interrupt: &'a Interrupt,
 }
@@ -232,33 +232,29 @@ impl Packer<'_> {
             .try_for_each(|name| self.file(&format!("blobs/sha256/{name}")))
     }
 
-    fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-        // GNU's, for files of more than 8 GiB.
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(size);
-        header
-    }
-
     fn directory(&mut self, name: &str) -> io::Result<()> {
-        let mut header = Self::header(EntryType::Directory, 0o755, 0);
-        self.tar.append_data(&mut header, name, io::empty())
+        self.tar.add(&Member {
+            path: name.into(),
+            kind: Kind::Directory,
+            mode: 0o755,
+            ..Member::default()
+        })
     }
 
     fn file(&mut self, name: &str) -> io::Result<()> {
         let path = self.root.join(name);
         let file = File::open(&path)?;
-        let size = file.metadata()?.len();
-        let mut header = Self::header(EntryType::Regular, 0o644, size);
-        let content = Watched {
+        let member = Member {
+            path: name.into(),
+            mode: 0o644,
+            size: file.metadata()?.len(),
+            ..Member::default()
+        };
+        let mut content = Watched {
             file,
             interrupt: self.interrupt,
         };
-        self.tar.append_data(&mut header, name, content)?;
+        self.tar.add_file(&member, &mut content)?;
         fs::remove_file(path)
     }
 }
