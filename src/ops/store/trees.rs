@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufReader};
 
-use ext4_view::{Ext4, Ext4Read, PathBuf};
+use ext4_view::PathBuf;
 
 use crate::digest::{ObjectId, ObjectRef};
-use crate::disk::{ReadAt, ext4_places};
+use crate::disk::{ext4_places, open_ext4};
 use crate::image::ImageConfig;
-use crate::store::{ObjectReader, Store};
+use crate::store::Store;
 use crate::tarball::{Kind, Reader};
 
 /// What is compared of a file: its kind, its permission bits and its owner.
@@ -127,10 +127,9 @@ fn remove(tree: &mut Tree, path: &[u8]) {
 
 /// The files of the last file system of a disk: before the root there may be others.
 fn found(store: &Store, disk: &ObjectId) -> Result<Tree, Box<dyn Error>> {
-    let open = || store.open_object(disk).map(Disk);
+    let open = || store.open_object(disk);
     let offset = ext4_places(&open()?)?.into_iter().next_back();
-    let place = Place(open()?, offset.ok_or("no file system")?);
-    let ext4 = Ext4::load(Box::new(place))?;
+    let ext4 = open_ext4(open()?, offset.ok_or("no file system")?)?;
     let mut tree = Tree::new();
     let mut pending = vec![PathBuf::new(b"/")];
     while let Some(directory) = pending.pop() {
@@ -169,31 +168,4 @@ fn found(store: &Store, disk: &ObjectId) -> Result<Tree, Box<dyn Error>> {
         }
     }
     Ok(tree)
-}
-
-struct Disk(ObjectReader);
-
-impl ReadAt for Disk {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.size())
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
-    }
-}
-
-/// A disk from some offset on.
-struct Place(Disk, u64);
-
-impl Ext4Read for Place {
-    fn read(
-        &mut self,
-        start: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
-        let at = self.1.checked_add(start);
-        let at = at.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(self.0.read_exact_at(buffer, at)?)
-    }
 }
