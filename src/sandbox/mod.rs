@@ -44,7 +44,7 @@ pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
 pub use ids::{Ids, IdsError};
-pub use layer::{Form, is_kept};
+pub use layer::{AttributesLeftOut, Form};
 pub use limits::DEFAULT_SECONDS;
 pub use probe::{Refusal, probe};
 pub use request::{Bind, Command, HostCommand, Install, Task};

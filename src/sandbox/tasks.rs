@@ -204,7 +204,7 @@ impl<'a> Tasks<'a> {
         let file = file.map_err(WorkerError::io(format!("open {}", path.display())))?;
         let filling = Filling {
             time,
-            keep: &|name| layer::is_kept(name.as_bytes()),
+            keep: &layer::is_kept,
             // What a worker says is shown while it works.
             progress: &|files| drop(writeln!(io::stdout(), "{files} files")),
         };

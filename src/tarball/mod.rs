@@ -7,6 +7,7 @@
 //! |---|---|
 //! | v7, ustar, GNU and star headers | numbers in octal digits, blank or in base 256; checksums signed or not; a name with a final `/` is a directory |
 //! | pax headers | records are read by their length, so that a value may hold anything; the last of equal keys counts; an empty value counts as none |
+//! | access control lists | as text (`SCHILY.acl.access`, `SCHILY.acl.default`): they become the attributes `system.posix_acl_*`. One with names instead of numbers stays an attribute of that name |
 //! | global pax headers, volume labels | they are no members; owner and time of a global header hold for all that follow |
 //! | long names and links of GNU tar | |
 //! | files with holes | GNU's own (`S`) and pax 0.0, 0.1, 1.0 |
@@ -19,6 +20,7 @@
 //! byte. Files with large holes are written in GNU's pax format 0.1: its map lies in the header, so that the data begins where
 //! that of other files does, and a store cuts it as it cuts a disk.
 
+mod acl;
 mod header;
 mod pax;
 mod reader;
@@ -32,7 +34,7 @@ use std::ops::Range;
 
 pub use header::is_header;
 pub use reader::{Reader, Stored};
-pub use sparse::{StoredFile, data_of};
+pub use sparse::{FileWithHoles, StoredFile, data_of, extent};
 pub use writer::Writer;
 
 /// The unit of archives, in bytes.

@@ -2,10 +2,12 @@
 
 use std::io;
 
-use super::{Time, damaged};
+use super::{Time, acl, damaged};
 
 /// Prefix of extended attributes in keys, as GNU tar, libarchive and Docker write them.
 const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
+/// Prefix of access control lists, as star and GNU tar write them.
+const ACL: &[u8] = b"SCHILY.acl.";
 /// Prefix of what is known of a file with holes.
 const SPARSE: &[u8] = b"GNU.sparse.";
 /// vmfab's own key.
@@ -62,9 +64,14 @@ impl Extended {
             return Ok(());
         }
         if let Some(name) = key.strip_prefix(ATTRIBUTE) {
-            let name = decode_name(name);
-            self.attributes.retain(|(other, _)| *other != name);
-            self.attributes.push((name, value.to_vec()));
+            self.set_attribute(decode_name(name), value.to_vec());
+            return Ok(());
+        }
+        if let Some(list) = key.strip_prefix(ACL) {
+            match acl::bytes(value) {
+                Some(bytes) => self.set_attribute([b"system.posix_acl_", list].concat(), bytes),
+                None => self.set_attribute(key.to_vec(), value.to_vec()),
+            }
             return Ok(());
         }
         if let Some(key) = key.strip_prefix(SPARSE) {
@@ -82,6 +89,11 @@ impl Extended {
             _ => {}
         }
         Ok(())
+    }
+
+    fn set_attribute(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        self.attributes.retain(|(other, _)| *other != name);
+        self.attributes.push((name, value));
     }
 }
 

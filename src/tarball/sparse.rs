@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -93,8 +93,11 @@ fn joined(parts: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
     joined
 }
 
-/// The next part of a file that the file system keeps.
-fn extent(file: &File, position: u64, size: u64) -> io::Result<Option<Range<u64>>> {
+/// The next part of a file that the file system keeps, from a position on; `None` when the rest of its `size` is a hole.
+///
+/// # Errors
+/// The file cannot be asked.
+pub fn extent(file: &File, position: u64, size: u64) -> io::Result<Option<Range<u64>>> {
     if position >= size {
         return Ok(None);
     }
@@ -163,6 +166,40 @@ pub(super) fn write_data(file: &File, mut bytes: &[u8], mut position: u64) -> io
         }
     }
     file.write_all_at(&bytes[..pending], position)
+}
+
+/// A new file that is written from front to back. Blocks of zeros become holes.
+pub struct FileWithHoles<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl<'a> FileWithHoles<'a> {
+    /// Writes to an empty file.
+    #[must_use]
+    pub const fn new(file: &'a File) -> Self {
+        Self { file, position: 0 }
+    }
+
+    /// Gives the file its length: its end may be a hole.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn finish(self) -> io::Result<()> {
+        self.file.set_len(self.position)
+    }
+}
+
+impl Write for FileWithHoles<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_data(self.file, bytes, self.position)?;
+        self.position += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A buffer for the content of a file of this size.

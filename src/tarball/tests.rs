@@ -179,6 +179,73 @@ fn records_are_read_by_their_length() {
 }
 
 #[test]
+fn access_control_lists_of_gnu_tar_become_attributes() {
+    const NONE: u32 = u32::MAX;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, "x").unwrap();
+    let mut entries: [(u16, u16, u32); 7] = [
+        (0x01, 6, NONE),
+        (0x02, 4, 0),
+        (0x02, 5, 1_234_567),
+        (0x04, 4, NONE),
+        (0x08, 6, 77_777),
+        (0x10, 6, NONE),
+        (0x20, 0, NONE),
+    ];
+    let name = "system.posix_acl_access";
+    let packed = |entries: &[(u16, u16, u32)]| {
+        let mut list = vec![2, 0, 0, 0];
+        for (tag, bits, id) in entries {
+            list.extend([tag.to_le_bytes(), bits.to_le_bytes()].concat());
+            list.extend(id.to_le_bytes());
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&path, name, &list, flags).unwrap();
+        let mut tar = Command::new("tar");
+        let tar = tar.current_dir(&directory);
+        let output = tar.args(["--acls", "-cf", "-", "file"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        (list, read(&output.stdout).unwrap().remove(0).0.attributes)
+    };
+    let (list, attributes) = packed(&entries);
+    assert_eq!(attributes, [(name.as_bytes().to_vec(), list)]);
+    // Whoever "daemon" is where the archive goes.
+    entries[1].2 = 1;
+    let (_, attributes) = packed(&entries);
+    let [(name, text)] = &attributes[..] else {
+        panic!("one attribute is expected");
+    };
+    assert_eq!(name, b"SCHILY.acl.access");
+    assert!(text.windows(8).any(|part| part == b":daemon:"), "{text:?}");
+}
+
+#[test]
+fn texts_of_access_control_lists() {
+    let short = acl::bytes(b"user::rwx,group::r-x,other:r--").unwrap();
+    assert_eq!(short.len(), 4 + 3 * 8);
+    let mask = "group::---,mask::rw-,other::---";
+    let named = acl::bytes(format!("user:joe:rw-:1000,user::rwx,{mask}").as_bytes());
+    assert_eq!(
+        named,
+        acl::bytes(format!("user::rwx\nuser:1000:rw-\n{mask}").as_bytes())
+    );
+    assert_eq!(named.unwrap()[12..20], [2, 0, 6, 0, 0xe8, 3, 0, 0]);
+    for wrong in [
+        "",
+        "user::rwx,group::r-x",
+        "user::rwx,user:1:r--,group::r-x,other::r--",
+        "user::rwx,user::rwx,group::r-x,other::r--",
+        "user::rwx,user:joe:r--,group::r-x,mask::r--,other::r--",
+        "user::rwx,user:4294967295:r--,group::r-x,mask::r--,other::r--",
+        "user::rwz,group::r-x,other::r--",
+        "owner@:rwx::allow",
+    ] {
+        assert_eq!(acl::bytes(wrong.as_bytes()), None, "{wrong}");
+    }
+}
+
+#[test]
 fn the_last_of_equal_records_counts_and_empty_ones_do_not() {
     let mut bytes = extended(&[
         ("path", b"first"),
@@ -426,6 +493,20 @@ fn blocks_of_zeros_become_holes() {
     file.rewind().unwrap();
     file.read_to_end(&mut found).unwrap();
     assert!(found == content);
+    // The same for what comes in pieces of any length.
+    for length in [1000, 4096, 70_001, content.len()] {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut writer = FileWithHoles::new(&file);
+        for piece in content.chunks(length) {
+            writer.write_all(piece).unwrap();
+        }
+        writer.finish().unwrap();
+        let kept = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap()) * 512;
+        assert!(kept < 100_000, "{kept}");
+        found.clear();
+        file.read_to_end(&mut found).unwrap();
+        assert!(found == content);
+    }
 }
 
 #[test]

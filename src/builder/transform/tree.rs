@@ -8,8 +8,8 @@ use super::super::local;
 use super::{Work, bytes};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::sandbox::{Form, Task, is_kept};
-use crate::tarball::{Kind, Member, Reader, Writer};
+use crate::sandbox::{AttributesLeftOut, Form, Task};
+use crate::tarball::{FileWithHoles, Kind, Member, Reader, Writer};
 
 impl Work<'_> {
     /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and packed as all layers are.
@@ -24,8 +24,9 @@ impl Work<'_> {
         let mut tar = self.tar()?;
         let stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
         let mut writer = self.store().writer().map_err(BuildError::other)?;
-        rewrite(&mut Reader::new(stream), &mut writer)
+        let left_out = rewrite(&mut Reader::new(stream), &mut writer)
             .map_err(|error| self.read_error(error, |error| tar.damaged(&error)))?;
+        left_out.lines().try_for_each(|line| self.say(&line))?;
         writer.finish().map_err(BuildError::other)
     }
 
@@ -43,17 +44,17 @@ impl Work<'_> {
 
     fn in_worker(&self, clean: bool, form: Form) -> Result<ObjectRef, BuildError> {
         let mut tar = self.tar()?;
-        let mut file = self.store().temporary().map_err(BuildError::other)?;
+        let file = self.store().temporary().map_err(BuildError::other)?;
         let path = file.path().to_owned();
+        let mut out = FileWithHoles::new(file.as_file());
         let mut stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
         let size = self.copy(
             &mut stream,
-            file.as_file_mut(),
+            &mut out,
             |error| tar.damaged(&error),
             BuildError::io("write", &path),
         )?;
-        let flushed = file.as_file_mut().flush();
-        flushed.map_err(BuildError::io("write", &path))?;
+        out.finish().map_err(BuildError::io("write", &path))?;
         self.say(&format!("a tar archive of {}", bytes(size)))?;
         let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
         let task = Task::Apply {
@@ -81,15 +82,21 @@ impl Work<'_> {
 }
 
 /// Writes the files of an archive anew: owners are numbers, and device nodes and links to them are left out.
-fn rewrite(reader: &mut Reader<impl Read>, writer: &mut impl Write) -> io::Result<()> {
+fn rewrite(
+    reader: &mut Reader<impl Read>,
+    writer: &mut impl Write,
+) -> io::Result<AttributesLeftOut> {
     let mut archive = Writer::new(writer);
     let mut left_out = BTreeSet::new();
-    while let Some(member) = reader.member()? {
+    let mut attributes = AttributesLeftOut::default();
+    while let Some(mut member) = reader.member()? {
+        attributes.take_from(&mut member);
         let shown = member.name();
         rewrite_one(reader, member, &mut archive, &mut left_out)
             .map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}")))?;
     }
-    archive.finish().map(drop)
+    archive.finish()?;
+    Ok(attributes)
 }
 
 fn rewrite_one(
@@ -122,7 +129,6 @@ fn rewrite_one(
         _ => left_out.remove(&member.path),
     };
     (member.user, member.group, member.note) = Default::default();
-    member.attributes.retain(|(name, _)| is_kept(name));
     archive.add_file(&member, &mut reader.stored())
 }
 

@@ -14,12 +14,12 @@ const HEADER: usize = 32;
 /// Where its checksum is.
 const CHECKSUM: usize = 0x10;
 /// Names are stored without these beginnings. The first ones are whole names.
-const PREFIXES: [(u8, &str); 5] = [
-    (2, "system.posix_acl_access"),
-    (3, "system.posix_acl_default"),
-    (1, "user."),
-    (4, "trusted."),
-    (6, "security."),
+const PREFIXES: [(u8, &[u8]); 5] = [
+    (2, b"system.posix_acl_access"),
+    (3, b"system.posix_acl_default"),
+    (1, b"user."),
+    (4, b"trusted."),
+    (6, b"security."),
 ];
 
 /// An attribute as it is stored. Their order is that of the kernel.
@@ -33,7 +33,7 @@ pub(super) struct Attribute {
 
 impl Attribute {
     /// An attribute as a program sees it; none when its name or value is one that cannot be stored.
-    pub(super) fn new(name: &str, value: &[u8]) -> Option<Self> {
+    pub(super) fn new(name: &[u8], value: &[u8]) -> Option<Self> {
         let known = PREFIXES.iter().find(|(_, prefix)| name.starts_with(prefix));
         let (prefix, rest) = known.map(|(number, prefix)| (*number, &name[prefix.len()..]))?;
         let is_acl = prefix == 2 || prefix == 3;
@@ -43,7 +43,7 @@ impl Attribute {
         Some(Self {
             prefix,
             length: rest.len(),
-            name: rest.as_bytes().to_vec(),
+            name: rest.to_vec(),
             value: match is_acl {
                 true => stored_acl(value)?,
                 false => value.to_vec(),
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn names_and_values_that_cannot_be_stored() {
-        assert!(Attribute::new("user.note", b"x").is_some());
-        assert!(Attribute::new("user.", b"x").is_none());
-        assert!(Attribute::new("other.note", b"x").is_none());
-        assert!(Attribute::new(&format!("user.{}", "x".repeat(256)), b"").is_none());
-        let acl = |value: &[u8]| Attribute::new("system.posix_acl_access", value);
+        assert!(Attribute::new(b"user.note", b"x").is_some());
+        assert!(Attribute::new(b"user.", b"x").is_none());
+        assert!(Attribute::new(b"other.note", b"x").is_none());
+        assert!(Attribute::new(format!("user.{}", "x".repeat(256)).as_bytes(), b"").is_none());
+        let acl = |value: &[u8]| Attribute::new(b"system.posix_acl_access", value);
         let seen = [
             [2, 0, 0, 0].as_slice(),
             &[1, 0, 6, 0, 255, 255, 255, 255],
@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_inside_goes_into_a_block() {
-        let attribute = |name: &str, length| Attribute::new(name, &vec![7; length]).unwrap();
+        let attribute =
+            |name: &str, length| Attribute::new(name.as_bytes(), &vec![7; length]).unwrap();
         let names = |list: &[Attribute]| {
             let names = list
                 .iter()

@@ -29,7 +29,7 @@ pub struct Filling<'a> {
     /// The time of `/` and `lost+found`, in seconds since 1970.
     pub time: u32,
     /// Whether an extended attribute is kept.
-    pub keep: &'a dyn Fn(&str) -> bool,
+    pub keep: &'a dyn Fn(&[u8]) -> bool,
     /// Is told now and then how many files there are.
     pub progress: &'a dyn Fn(u64),
 }
@@ -270,9 +270,6 @@ impl Walk<'_> {
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
         {
-            let Ok(name) = std::str::from_utf8(name) else {
-                return Err(DiskError::Attributes);
-            };
             if !(self.filling.keep)(name) {
                 continue;
             }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 use serde::{Deserialize, Serialize};
 
 use super::unpack::{make, set_metadata};
-use super::{OPAQUE, WHITEOUT_PREFIX, is_kept, say_left_out, set_time};
+use super::{AttributesLeftOut, OPAQUE, WHITEOUT_PREFIX, say_left_out, set_time};
 use crate::tarball::{Kind, Member, Reader, Time};
 
 /// What whiteouts of no file begin with: notes of the program that made the layer.
@@ -56,13 +56,17 @@ pub(in crate::sandbox) fn apply(archive: &Path, form: Form, tree: &Path) -> io::
         )?,
         own: BTreeSet::new(),
         left_out: BTreeSet::new(),
-        attributes_left_out: BTreeSet::new(),
         directory_times: HashMap::new(),
     };
-    while let Some(member) = tar.member()? {
+    let mut left_out = AttributesLeftOut::default();
+    while let Some(mut member) = tar.member()? {
+        left_out.take_from(&mut member);
         layer
             .put(&mut tar, &member)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", member.name())))?;
+    }
+    for line in left_out.lines() {
+        let _ = writeln!(io::stderr(), "{line}");
     }
     for (path, time) in layer.directory_times {
         // A later entry may have taken its place.
@@ -81,8 +85,6 @@ struct Layer {
     own: BTreeSet<PathBuf>,
     /// Device nodes of the layer, and links to them.
     left_out: BTreeSet<PathBuf>,
-    /// Names of attributes that were left out, each said once.
-    attributes_left_out: BTreeSet<Vec<u8>>,
     /// Times of directories, set at the end: what is put into them changes them.
     directory_times: HashMap<PathBuf, Time>,
 }
@@ -169,12 +171,6 @@ impl Layer {
 
     /// Owner, mode, attributes and time.
     fn finish(&mut self, member: &Member, path: PathBuf) -> io::Result<()> {
-        for (name, _) in member.attributes.iter().filter(|(name, _)| !is_kept(name)) {
-            if self.attributes_left_out.insert(name.clone()) {
-                let what = format!("attributes {} as of", String::from_utf8_lossy(name));
-                say_left_out(&what, &member.path);
-            }
-        }
         set_metadata(member, &path)?;
         match member.kind {
             Kind::Directory => {

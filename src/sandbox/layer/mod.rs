@@ -24,6 +24,7 @@ mod pack;
 mod tests;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -35,7 +36,7 @@ use rustix::fs::{
 };
 
 use super::confinement::Changes;
-use crate::tarball::Time;
+use crate::tarball::{Member, Time};
 
 pub use apply::Form;
 pub(super) use apply::apply;
@@ -56,10 +57,41 @@ const OVERLAY_ATTRIBUTES: &[u8] = b"user.overlay.";
 const PACKED_ATTRIBUTES: [&[u8]; 3] = [b"security.capability", b"system.posix_acl_", b"user."];
 
 /// Whether an image keeps an extended attribute.
-#[must_use]
-pub fn is_kept(attribute: &[u8]) -> bool {
+pub(super) fn is_kept(attribute: &[u8]) -> bool {
     let mut kept = PACKED_ATTRIBUTES.iter();
     kept.any(|prefix| attribute.starts_with(prefix)) && !attribute.starts_with(OVERLAY_ATTRIBUTES)
+}
+
+/// Attributes in an archive of others that an image does not keep.
+#[derive(Debug, Default)]
+pub struct AttributesLeftOut(BTreeMap<Vec<u8>, (String, u64)>);
+
+impl AttributesLeftOut {
+    /// Takes them from a member.
+    pub fn take_from(&mut self, member: &mut Member) {
+        let path = &member.path;
+        let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut member.attributes)
+            .into_iter()
+            .partition(|(name, _)| is_kept(name));
+        member.attributes = kept;
+        for (name, _) in left {
+            let first = || (String::from_utf8_lossy(path).into_owned(), 0);
+            self.0.entry(name).or_insert_with(first).1 += 1;
+        }
+    }
+
+    /// A line for each name, for the log of the step.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(name, (first, count))| {
+            let name = String::from_utf8_lossy(name);
+            let files = match count {
+                1 => String::new(),
+                2 => " and 1 more file".to_owned(),
+                more => format!(" and {} more files", more - 1),
+            };
+            format!("left out of the layer: attribute {name} of {first}{files}")
+        })
+    }
 }
 
 /// Notes in the layer at `root` that it removes the file `path` of the layers below.

@@ -431,3 +431,29 @@ fn links_to_devices_go_with_them() {
     let error = applied(tree, Form::Layer, &[(Kind::Link, "x", "nowhere")]).unwrap_err();
     assert!(error.to_string().contains("what is not there"), "{error}");
 }
+
+#[test]
+fn attributes_that_are_left_out_are_counted() {
+    let mut left_out = AttributesLeftOut::default();
+    for path in ["a", "b", "c"] {
+        let attribute = |name: &str| (name.as_bytes().to_vec(), b"x".to_vec());
+        let mut member = Member {
+            path: path.into(),
+            attributes: vec![attribute("trusted.t"), attribute("user.kept")],
+            ..Member::default()
+        };
+        if path == "b" {
+            member.attributes.push(attribute("SCHILY.acl.access"));
+        }
+        left_out.take_from(&mut member);
+        assert_eq!(member.attributes, [attribute("user.kept")]);
+    }
+    let lines: Vec<String> = left_out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "left out of the layer: attribute SCHILY.acl.access of b",
+            "left out of the layer: attribute trusted.t of a and 2 more files",
+        ]
+    );
+}
