@@ -1,6 +1,6 @@
 //! Local files: their digest, and their tar.
 //!
-//! A file counts by its content and its permission bits, a directory by its permission bits and what is in it, a
+//! A file counts by its content ([`ContentHasher`]) and its permission bits, a directory by its permission bits and what is in it, a
 //! link by its target. All twelve permission bits count: set-user-id, set-group-id and the sticky bit too. Owners and
 //! times belong to the machine that the recipe lies on. Files that are left out do not count. In the tar everything belongs
 //! to root, the time of a file follows from its content, and large holes stay holes.
@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -18,10 +18,10 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use crate::derivation::{
     BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, content_time,
 };
-use crate::digest::{Digest, Hasher};
+use crate::digest::{ContentHasher, Digest, Hasher};
 use crate::plan::LocalFiles;
 use crate::store::Store;
-use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of};
+use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of, extent};
 
 /// The file that says what of its directory is left out.
 const IGNORE_FILE: &str = ".vmfabignore";
@@ -62,7 +62,7 @@ pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
     let mut record = Record::new();
     walk(files, &mut |entry| {
         let content = match &entry.kind {
-            Kind::File(_) => hash(File::open(entry.path)?)?,
+            Kind::File(_) => hash_file(&File::open(entry.path)?)?,
             _ => NO_CONTENT,
         };
         record.add(&entry, content);
@@ -91,18 +91,15 @@ pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<
             }
             Kind::File(size) => {
                 let file = File::open(entry.path)?;
-                content = hash(&file)?;
+                content = hash_file(&file)?;
                 member = file_member(entry.inside, *size, entry.mode, &content);
                 member.data = data_of(&file, *size)?;
-                let mut hashed = Hashed(StoredFile::new(&file, &member), blake3::Hasher::new());
+                let mut hashed = Hashed(StoredFile::new(&file, &member), ContentHasher::default());
                 tar.add_file(&member, &mut hashed)?;
                 let packed = match member.data {
-                    None => *hashed.1.finalize().as_bytes(),
+                    None => hashed.1.finish(),
                     // Its holes were not packed.
-                    Some(_) => {
-                        (&file).rewind()?;
-                        hash(&file)?
-                    }
+                    Some(_) => hash_file(&file)?,
                 };
                 changed |= content != packed;
             }
@@ -124,7 +121,7 @@ pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<Path
     while let Some(member) = reader.member()? {
         let target = Some(member.link).filter(|link| !link.is_empty());
         let inside = PathBuf::from(OsString::from_vec(member.path));
-        packed.insert(inside, (member.mode, target, hash(&mut reader)?));
+        packed.insert(inside, (member.mode, target, hash_member(&mut reader)?));
     }
     let mut changed = Vec::new();
     let nothing = hash(io::empty())?;
@@ -132,7 +129,7 @@ pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<Path
         let (target, content) = match entry.kind {
             Kind::Directory => (None, nothing),
             Kind::Link(target) => (Some(target.into_os_string().into_encoded_bytes()), nothing),
-            Kind::File(_) => (None, hash(File::open(entry.path)?)?),
+            Kind::File(_) => (None, hash_file(&File::open(entry.path)?)?),
         };
         if packed.remove(entry.inside) != Some((entry.mode, target, content)) {
             changed.push(entry.inside.to_owned());
@@ -168,6 +165,9 @@ pub(super) fn file_member(inside: &Path, size: u64, mode: u32, content: &[u8; 32
 /// The digest of a tree while it is walked.
 struct Record(Hasher);
 
+/// Bytes that are hashed at once.
+const BUFFER: usize = 256 << 10;
+
 /// Stands for the content of what has none.
 const NO_CONTENT: [u8; 32] = [0; 32];
 
@@ -193,14 +193,50 @@ impl Record {
 }
 
 /// The digest of a file's content.
-pub(super) fn hash(mut reader: impl Read) -> io::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut reader)?;
-    Ok(*hasher.finalize().as_bytes())
+pub(super) fn hash(reader: impl Read) -> io::Result<[u8; 32]> {
+    let mut hashed = Hashed(reader, ContentHasher::default());
+    let mut buffer = vec![0; BUFFER];
+    while hashed.read(&mut buffer)? > 0 {}
+    Ok(hashed.1.finish())
+}
+
+/// The same of a file, whose holes are not read.
+fn hash_file(file: &File) -> io::Result<[u8; 32]> {
+    let mut hasher = ContentHasher::default();
+    let mut buffer = vec![0; BUFFER];
+    let (size, mut position) = (file.metadata()?.len(), 0);
+    while let Some(part) = extent(file, position, size)? {
+        hasher.add_zeros(part.start - position);
+        position = part.start;
+        while position < part.end {
+            let length = BUFFER.min((part.end - position) as usize);
+            let count = file.read_at(&mut buffer[..length], position)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(&buffer[..count]);
+            position += count as u64;
+        }
+    }
+    hasher.add_zeros(size - position);
+    Ok(hasher.finish())
+}
+
+/// The same of a member of an archive.
+fn hash_member(reader: &mut Reader<impl Read>) -> io::Result<[u8; 32]> {
+    let mut hasher = ContentHasher::default();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        hasher.add_zeros(reader.hole());
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
 }
 
 /// Hashes what is read.
-struct Hashed<R>(R, blake3::Hasher);
+struct Hashed<R>(R, ContentHasher);
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -298,6 +334,8 @@ fn excluded(files: &LocalFiles, meta: &fs::Metadata) -> io::Result<Gitignore> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek;
+
     use super::*;
 
     fn all(path: &Path) -> LocalFiles {
@@ -481,8 +519,8 @@ mod tests {
     fn holes_stay_holes() {
         let directory = tempfile::tempdir().unwrap();
         let file = File::create(directory.path().join("sparse")).unwrap();
-        file.set_len(64 << 20).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, b"data", 32 << 20).unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.write_all_at(b"data", 32 << 20).unwrap();
         let mut archive = tempfile::tempfile().unwrap();
         let found = pack(&all(directory.path()), &mut archive).unwrap();
         assert_eq!(found, Some(digest(directory.path()).unwrap()));
@@ -490,6 +528,12 @@ mod tests {
         archive.rewind().unwrap();
         let unchanged = differences(&archive, &all(directory.path())).unwrap();
         assert!(unchanged.is_empty(), "{unchanged:?}");
+        // The content counts, not whether its zeros are written.
+        file.set_len(64 << 20).unwrap();
+        let sparse = digest(directory.path()).unwrap();
+        let content = fs::read(directory.path().join("sparse")).unwrap();
+        fs::write(directory.path().join("sparse"), content).unwrap();
+        assert_eq!(digest(directory.path()).unwrap(), sparse);
     }
 
     #[test]

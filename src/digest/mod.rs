@@ -5,11 +5,13 @@
 //! object can never be mistaken for an action key that happens to hash the same bytes.
 
 mod checksum;
+mod content;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use checksum::{Algorithm, Checksum, ChecksumHasher, ParseChecksumError};
+pub use content::ContentHasher;
 use serde::{Deserialize, Serialize};
 
 /// A BLAKE3 hash of 32 bytes, written as 64 lowercase hexadecimal digits.
