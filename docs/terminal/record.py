@@ -3,9 +3,9 @@
 
 Usage: record.py VMFAB
 
-Every command runs for real, in a terminal of its own, with an empty home. Waits of more than a second
-are shortened in the picture; the times that vmfab prints are those of the run. The last frame
-stays, and programs without animation show it at once.
+Every command runs for real, in a terminal of its own, with an empty home. The picture plays five
+times as fast; the times that vmfab prints are those of the run. The last frame stays, and viewers
+without animation show it at once.
 
 Needs python3-pyte, and what `vmfab doctor` names.
 """
@@ -34,8 +34,8 @@ COMMANDS = [
     "vmfab build web.kdl",
 ]
 COLUMNS, ROWS = 92, 25
-# Seconds: between two frames of one command, of a wait at most, and before a command.
-FRAME, WAIT, PAUSE = 0.5, 1.0, 1.2
+# Seconds between two frames of a command, how much faster they play, and seconds before a command.
+FRAME, SPEED, PAUSE = 2.0, 5, 1.2
 
 CHARACTER, LINE, FONT, MARGIN = 8.0, 18, 13, 14
 COLORS = {
@@ -57,7 +57,7 @@ class Recording:
         """Appends the screen as it is, `after` seconds after the frame before."""
         rows = [self.row(number) for number in range(ROWS)]
         if not self.frames or self.frames[-1][1] != rows:
-            self.clock += min(after, WAIT)
+            self.clock += after / SPEED
             self.frames.append((self.clock, rows))
             return True
         return False
@@ -72,7 +72,12 @@ class Recording:
                 runs[-1] = (runs[-1][0], runs[-1][1] + cell.data, *style)
             else:
                 runs.append((column, cell.data, *style))
-        return tuple((c, text.rstrip(), *style) for c, text, *style in runs if text.strip())
+        # Viewers drop spaces at the ends of a text: places count, not spaces.
+        return tuple(
+            (column + len(text) - len(text.lstrip()), text.strip(), *style)
+            for column, text, *style in runs
+            if text.strip()
+        )
 
     def run(self, command, environment, directory):
         """Shows a command and runs it in a terminal."""

@@ -7,15 +7,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const HABITS: &[(&[&str], &str)] = &[
     (
         &["image ls", "image list", "images ls", "images list"],
-        "\"vmfab images\" lists the images",
+        "\"vmfab images\" lists images",
     ),
     (
         &["ps"],
-        "\"vmfab list\" lists the machines, \"vmfab images\" the images",
+        "\"vmfab list\" lists machines, \"vmfab images\" images",
     ),
     (
         &["status"],
-        "\"vmfab list\" lists the machines and their states",
+        "\"vmfab list\" lists machines and their states",
     ),
     (
         &["rmi", "untag"],
@@ -31,7 +31,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["run", "create", "launch"],
-        "\"vmfab boot @TAG\" makes a machine of an image and starts it",
+        "\"vmfab boot @TAG\" creates a machine from an image and starts it",
     ),
     (
         &["exec", "shell", "enter"],
@@ -39,11 +39,11 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["attach"],
-        "\"vmfab console NAME\" leads to the console of a machine, \"vmfab ssh NAME\" opens a session",
+        "\"vmfab console NAME\" attaches to the console of a machine, \"vmfab ssh NAME\" opens a session",
     ),
     (
         &["cp", "copy", "scp"],
-        "files go through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
+        "copy files through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
     ),
     (
         &["kill", "poweroff", "halt", "shutdown"],
@@ -59,11 +59,11 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["load", "import"],
-        "\"vmfab pull oci-archive:FILE\" takes an image from a file",
+        "\"vmfab pull oci-archive:FILE\" reads an image from a file",
     ),
     (
         &["search"],
-        "\"vmfab tags HOST/NAME\" lists the tags of a repository; registries are not searched",
+        "\"vmfab tags HOST/NAME\" lists the tags of a repository; vmfab does not search registries",
     ),
     (
         &["prune", "clean", "cleanup", "system"],
@@ -75,7 +75,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["tag"],
-        "\"vmfab image tag @TAG @TAG\" gives an image more names",
+        "\"vmfab image tag @TAG @TAG\" adds tags to an image",
     ),
     (
         &["history"],
@@ -83,19 +83,19 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["init", "new"],
-        "\"vmfab images --available\" lists the recipes that come with vmfab; \"vmfab build RECIPE\" builds one, or a file of yours",
+        "\"vmfab images --available\" lists the recipes that come with vmfab; \"vmfab build RECIPE\" builds one, or your own file",
     ),
     (
         &["commit"],
-        "an image is what its recipe says: add steps to the recipe, and \"vmfab build RECIPE\" runs only the new ones",
+        "add steps to the recipe instead: \"vmfab build RECIPE\" runs only the new ones",
     ),
     (
         &["resize", "grow"],
-        "a disk has the size that `disk size=` in its recipe gives, or \"vmfab boot @TAG --disk-size SIZE\" for one machine",
+        "set `disk size=` in the recipe, or \"vmfab boot @TAG --disk-size SIZE\" for one machine",
     ),
     (
         &["validate", "lint", "check"],
-        "\"vmfab plan RECIPE\" reads a recipe and shows its mistakes and its steps; nothing is built",
+        "\"vmfab plan RECIPE\" checks a recipe and shows its steps, without building",
     ),
     (
         &["convert"],
@@ -103,21 +103,21 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["top", "stats"],
-        "\"vmfab inspect NAME\" shows a machine; for processes in it: vmfab ssh NAME -- top",
+        "\"vmfab inspect NAME\" shows a machine, \"vmfab ssh NAME -- top\" its processes",
     ),
     (
         &["compose"],
-        "\"vmfab up\" makes and starts the machines of a project, \"vmfab down\" stops them",
+        "\"vmfab up\" creates and starts the machines of a project, \"vmfab down\" stops them",
     ),
     (
         &["container", "machine", "vm"],
-        "\"vmfab list\", \"vmfab start\", \"vmfab stop\" and \"vmfab rm\" are about machines",
+        "\"vmfab list\", \"vmfab start\", \"vmfab stop\" and \"vmfab rm\" manage machines",
     ),
     (
         &["info"],
-        "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" all about a machine",
+        "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" details of a machine",
     ),
-    (&["version"], "\"vmfab --version\" tells it"),
+    (&["version"], "\"vmfab --version\" prints the version"),
 ];
 
 /// Puts what was meant, when it is known, in the place of what clap takes for similar.

@@ -16,23 +16,23 @@ const REGISTRIES: &str = "Registries";
 /// The options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GlobalOptions {
-    /// Print results as JSON (build, boot and start: events, too)
+    /// Print results as JSON (build, boot, up and start: also events)
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 
-    /// Print no progress, only results, warnings and errors
+    /// Print no progress; only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = HEADING)]
     pub(super) quiet: bool,
 
-    /// Show the output of steps (-vv: cached steps, too)
+    /// Show the output of steps (-vv: also cached steps)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = HEADING)]
     pub(super) verbose: u8,
 
-    /// Never use the network: what is not here is an error
+    /// Never use the network; fail if something is not in the store
     #[arg(long, global = true, env = "VMFAB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), hide_env = true, help_heading = HEADING)]
     pub(super) offline: bool,
 
-    /// Append everything that happens to FILE, as JSON lines
+    /// Append all events to FILE, as JSON lines
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub(super) log: Option<PathBuf>,
 
@@ -52,11 +52,11 @@ pub(super) struct GlobalOptions {
 /// The options of commands that talk to registries.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct RegistryOptions {
-    /// Talk to registries without TLS
+    /// Connect to registries without TLS
     #[arg(long, help_heading = REGISTRIES)]
     plain_http: bool,
 
-    /// Talk to registries with TLS whose certificates nobody vouches for
+    /// Connect to registries with TLS, but do not verify their certificates
     #[arg(long, conflicts_with = "plain_http", help_heading = REGISTRIES)]
     insecure: bool,
 }

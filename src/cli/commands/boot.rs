@@ -17,14 +17,14 @@ use crate::ops;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions};
 use crate::qemu::AccelChoice;
 
-/// Make a machine of an image and start it
+/// Create a machine from an image and start it
 ///
-/// The machine writes to an overlay of its own; the image stays as it is. The command ends when a
-/// command over SSH has succeeded in it, and the machine runs on, until vmfab stop or until it
-/// switches itself off. Ports are forwarded on 127.0.0.1 only.
+/// The machine writes to its own overlay; the image does not change. vmfab boot ends when a command
+/// over SSH has succeeded. The machine keeps running until vmfab stop, or until it shuts down.
+/// Forwarded ports listen on 127.0.0.1 only.
 ///
-/// When it cannot be entered in time, the last lines of its console are shown and it is left as it
-/// is. Ctrl-C ends the waiting, not the machine (with --rm: both).
+/// If the machine is not ready in time, vmfab shows the last lines of its console and keeps the
+/// machine. Ctrl-C ends the waiting, not the machine (with --rm, both).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,8 +37,8 @@ Examples:
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
-    /// A tag, the first digits of an image's id, a recipe, which is built first, the file of a disk, or an image in a
-    /// registry, which is pulled: HOST/NAME[:TAG]
+    /// Tag, first digits of an image's id, recipe (vmfab builds it first), disk file, or image in a
+    /// registry (vmfab pulls it): HOST/NAME[:TAG]
     #[arg(value_name = "IMAGE|RECIPE|@TAG|DISK|REF")]
     image: String,
 
@@ -49,50 +49,50 @@ pub(crate) struct Boot {
     #[command(flatten)]
     lock: LockArgs,
 
-    /// Name of the machine [default: that of the image, with a number when it is taken]
+    /// Name the machine [default: the image's name, with a number if it is taken]
     #[arg(long, value_parser = parse_name)]
     name: Option<MachineName>,
 
-    /// When a recipe cannot be built, boot what its image starts from
+    /// If a recipe cannot be built, boot the base of its image
     #[arg(long)]
     fallback: bool,
 
-    /// Memory
+    /// Set the memory
     #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     memory: u32,
 
-    /// Virtual processors
+    /// Set the number of virtual processors
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
 
-    /// Size of the disk [default: the image's]
+    /// Set the size of the disk [default: the image's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     disk_size: Option<u64>,
 
-    /// Forward a port of 127.0.0.1 to one of the machine (repeatable)
+    /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
     #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = parse_port)]
     ports: Vec<Forwarded>,
 
-    /// Let the machine reach nothing over its network: not this host, not the internet; forwarded ports work
+    /// Cut the machine off from this host and the internet; forwarded ports still work
     #[arg(long)]
     isolated: bool,
 
-    /// Open a session when it is ready, and pass on its exit code
+    /// Open a session when the machine is ready, and pass on its exit code
     #[arg(long, conflicts_with = "console")]
     ssh: bool,
 
-    /// Show the console from the first line on, and take input to it (Ctrl-] leaves)
+    /// Attach to the console from the first line on (Ctrl-] leaves)
     #[arg(long)]
     console: bool,
 
-    /// Remove the machine after the session, or when it is stopped
+    /// Remove the machine after the session, or when it stops
     #[arg(long)]
     rm: bool,
 
-    /// What runs the machine's instructions: auto, kvm, hvf or tcg
+    /// Choose the acceleration: auto, kvm, hvf or tcg
     ///
-    /// auto takes hardware acceleration when a try shows that it works, and tcg, which is slow,
-    /// when not. With any other there is no second try.
+    /// auto uses hardware acceleration if it works, else tcg, which is slow. The others have no
+    /// fallback.
     #[arg(
         long,
         value_name = "WHICH",
@@ -102,11 +102,11 @@ pub(crate) struct Boot {
     )]
     accel: Accel,
 
-    /// What starts the operating system: direct, uefi or bios [default: as the image says]
+    /// Choose how to start the system: direct, uefi or bios [default: as the image says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
     firmware: Option<BootFirmware>,
 
-    /// How long the machine may take until it is ready, in seconds
+    /// Wait at most SECONDS until the machine is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
 

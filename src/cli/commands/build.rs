@@ -19,11 +19,11 @@ use crate::store::{StoreError, TagName};
 
 /// Build an image from a recipe
 ///
-/// Steps whose inputs did not change are taken from the store, or from a cache in a registry; the others
-/// run in parallel. The finished image is named by a tag: @ and its name, unless --tag says otherwise.
+/// Take steps whose inputs did not change from the store, or from a cache in a registry; run the
+/// others in parallel. Tag the finished image with @ and its name, or as --tag says.
 ///
-/// On standard output goes one line that says what was built; with --quiet the image's id; with
-/// --json every event as one JSON object a line, the last one the result.
+/// Print one line that says what was built; with --quiet, the image's id; with --json, one JSON
+/// object per line for each event, the result last.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +40,7 @@ pub(crate) struct Build {
     #[command(flatten)]
     lock: LockArgs,
 
-    /// Name the image, instead of with its own name (repeatable)
+    /// Tag the image with @TAG instead of its own name (repeatable)
     #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
     tags: Vec<TagName>,
 
@@ -51,7 +51,7 @@ pub(crate) struct Build {
     #[command(flatten)]
     shape: OutputArgs,
 
-    /// Build every step twice and compare: exit code 6 when they differ
+    /// Build every step twice and compare the results (exit code 6 if they differ)
     #[arg(long)]
     check: bool,
 
@@ -59,15 +59,15 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
-    /// After a failure, go on with steps that do not depend on it
+    /// Continue after a failure with steps that do not depend on it
     #[arg(short, long)]
     keep_going: bool,
 
-    /// Run every step, even when its result is in the store
+    /// Run every step, even if its result is in the store
     #[arg(long, visible_alias = "no-cache")]
     rebuild: bool,
 
-    /// Only show what would be done, as vmfab plan does
+    /// Only show what would run, like vmfab plan
     #[arg(short = 'n', long, conflicts_with_all = ["output", "check"])]
     dry_run: bool,
 
@@ -81,17 +81,18 @@ pub(crate) struct Build {
 /// What a disk file is to be like.
 #[derive(Debug, Clone, Args)]
 pub(super) struct OutputArgs {
-    /// Format of that file [default: what its name ends in]
+    /// Set the format of FILE [default: from the file extension]
     ///
-    /// qcow2 for QEMU, Proxmox, OpenStack; vmdk for VMware and VirtualBox; vhdx for Hyper-V; vdi for
-    /// VirtualBox; raw for everything.
+    /// qcow2: QEMU, Proxmox, OpenStack; vmdk: VMware, VirtualBox; vhdx: Hyper-V; vdi: VirtualBox;
+    /// raw: all.
     #[arg(short, long, value_name = "FORMAT", requires = "output", value_parser = parse_format)]
     pub(super) format: Option<DiskFormat>,
 
-    /// Write what a hypervisor imports, and say what the image lacks for it: vmware, hyperv, virtualbox or proxmox
+    /// Write the format that a hypervisor imports, and warn about what the image lacks for it:
+    /// vmware, hyperv, virtualbox or proxmox
     ///
-    /// vmware is a streamOptimized vmdk, as ESXi and vSphere import it; hyperv a vhdx for machines of
-    /// generation 2; virtualbox a vdi; proxmox a qcow2.
+    /// vmware: a streamOptimized vmdk for ESXi and vSphere; hyperv: a vhdx for generation 2
+    /// machines; virtualbox: a vdi; proxmox: a qcow2.
     #[arg(long = "for", value_name = "WHICH", requires = "output", value_parser = parse_hypervisor)]
     pub(super) hypervisor: Option<Hypervisor>,
 
@@ -99,7 +100,7 @@ pub(super) struct OutputArgs {
     #[arg(long, requires = "output")]
     pub(super) compress: bool,
 
-    /// Replace FILE when it exists
+    /// Replace FILE if it exists
     #[arg(long, requires = "output")]
     pub(super) force: bool,
 }
@@ -107,11 +108,11 @@ pub(super) struct OutputArgs {
 /// Which image of which recipe, with which parameters.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RecipeArgs {
-    /// A recipe file, - for standard input, or the name of a recipe that comes with vmfab
+    /// Recipe file, - for standard input, or name of a recipe that comes with vmfab
     #[arg(value_name = "RECIPE")]
     recipe: String,
 
-    /// The image to build [default: the one named like the recipe, or the only one]
+    /// Image to build [default: the one with the recipe's name, or the only one]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
@@ -123,7 +124,7 @@ pub(crate) struct RecipeArgs {
 /// What holds when the lock file lacks something.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LockArgs {
-    /// Refuse to build what vmfab.lock does not have
+    /// Refuse to use anything that vmfab.lock does not pin
     #[arg(long)]
     pub(super) locked: bool,
 }

@@ -14,7 +14,8 @@ const HEADING: &str = "Build caches";
 /// Which caches are asked for the results of steps.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct CacheArgs {
-    /// Ask REPOSITORY for results of steps, such as ghcr.io/me/cache (repeatable); none: ask and push nowhere
+    /// Read results of steps from REPOSITORY, such as ghcr.io/me/cache (repeatable); none: use no
+    /// cache, and push nowhere
     #[arg(long = "cache", value_name = "REPOSITORY", value_parser = parse_repository, help_heading = HEADING)]
     read: Vec<String>,
 
@@ -25,7 +26,7 @@ pub(super) struct CacheArgs {
 /// The cache that gets what is built.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct PushArgs {
-    /// Push results to REPOSITORY after the build; none: nowhere
+    /// Push results of steps to REPOSITORY after the build; none: push nowhere
     #[arg(long = "cache-push", value_name = "REPOSITORY", value_parser = parse_repository, help_heading = HEADING)]
     push: Option<String>,
 

@@ -11,7 +11,7 @@ use super::super::session::Session;
 
 /// Print shell completions
 ///
-/// The script asks this program for names, so tags, machines and recipes complete as they are at the moment.
+/// The script asks vmfab for names, so it completes current tags, machines and recipes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Install:
@@ -21,7 +21,7 @@ Install:
   elvish      vmfab completions elvish >> ~/.config/elvish/rc.elv
   powershell  vmfab completions powershell >> $PROFILE")]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 

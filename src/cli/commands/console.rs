@@ -17,18 +17,18 @@ use crate::ops::machine::{self as operations, LogKind};
 /// Ctrl-], which telnet and virsh have, too.
 const ESCAPE: u8 = 0x1d;
 
-/// Be at the serial console of a machine
+/// Attach to the serial console of a machine
 ///
-/// On a terminal every key goes to the machine, Ctrl-C as well; Ctrl-] leaves, and the machine runs
-/// on. Without a terminal, standard input goes to the machine and what it writes to standard output,
-/// until it stops. One at a time can be at the console.
+/// On a terminal, every key goes to the machine, including Ctrl-C. Ctrl-] detaches; the machine
+/// keeps running. Without a terminal, connect standard input and output to the console until the
+/// machine stops. Only one vmfab console can attach at a time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab console docker
   echo reboot | timeout 5 vmfab console docker")]
 pub(crate) struct Console {
-    /// The machine
+    /// Name of the machine
     name: String,
 }
 

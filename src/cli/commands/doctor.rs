@@ -9,9 +9,9 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::ops::doctor::{self, Report, State};
 
-/// Check what this host has and lacks
+/// Check whether this host has what vmfab needs
 ///
-/// Exit code 5 when something is missing that vmfab needs; the last line says how to get it.
+/// Exit with 5 if something is missing; the last line says how to install it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -13,9 +13,9 @@ use crate::ops::project::{self, DownMachine, DownOptions, Outcome};
 
 /// Stop the machines of a project
 ///
-/// In the reverse order of their dependencies. Their power buttons are pressed, and they shut down; one
-/// that does not in time is ended as it is. Their disks stay, and vmfab up starts them again; with
-/// --rm they are removed.
+/// Stop them in reverse order of their dependencies. vmfab presses the power button; it ends a
+/// machine that does not shut down in time. Disks stay, and vmfab up starts the machines again;
+/// --rm removes them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,27 +24,27 @@ Examples:
   vmfab down --rm --dry-run
   vmfab down --rm --yes")]
 pub(crate) struct Down {
-    /// The machines [default: all]
+    /// Machines to stop [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
-    /// How long they may take to shut down, in seconds
+    /// Wait at most SECONDS for machines to shut down
     #[arg(short, long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
 
-    /// Do not ask them to shut down: end them as they are
+    /// End machines at once, without a shutdown
     #[arg(short, long, conflicts_with = "timeout")]
     force: bool,
 
-    /// Remove them, too: their disks are lost
+    /// Also remove the machines; their disks are lost
     #[arg(long)]
     rm: bool,
 
-    /// Do not ask before something is lost
+    /// Do not ask before discarding data
     #[arg(short, long)]
     yes: bool,
 
-    /// Show what would be done, and change nothing
+    /// Show what would happen, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

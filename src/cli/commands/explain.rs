@@ -12,11 +12,10 @@ use super::build::{LockArgs, RecipeArgs};
 use super::cache::CacheArgs;
 use crate::ops::planning::{self, Plan, PlannedState, PlannedStep, Reason};
 
-/// Say why steps of a build would run again
+/// Explain why steps of a build would run again
 ///
-/// Compares with the last build of the image on this host, and names what changed: a parameter of
-/// the step, the content of an input, or a result that is not in the store any more. Nothing is
-/// built.
+/// Compare with the last build of the image on this host, and name what changed: a parameter of the
+/// step, the content of an input, or a result that is no longer in the store. Build nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

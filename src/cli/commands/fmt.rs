@@ -16,21 +16,21 @@ use crate::ops::fmt::{self, Formatted};
 
 /// Format recipes
 ///
-/// Files are rewritten in place, and the ones that changed are listed. Without FILE, the .kdl files
-/// of the working directory and of its directory recipes are formatted.
+/// Rewrite files in place and list those that changed. Without FILE, format the .kdl files in the
+/// working directory and in its subdirectory recipes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab fmt
   vmfab fmt web.kdl
-  vmfab fmt --check                  in continuous integration
-  vmfab fmt - < docker.kdl           from standard input to standard output")]
+  vmfab fmt --check                  check in continuous integration
+  vmfab fmt - < docker.kdl           format standard input to standard output")]
 pub(crate) struct Fmt {
-    /// Recipe files, directories with recipe files, or - for standard input
+    /// Recipe files, directories of recipe files, or - for standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Change nothing: list what is not formatted, and end with exit code 1 if there is any
+    /// Change nothing; list unformatted files, and exit with 1 if there are any
     #[arg(long)]
     check: bool,
 

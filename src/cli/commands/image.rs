@@ -65,7 +65,7 @@ Examples:
   vmfab image inspect @docker
   vmfab image inspect @docker --json | jq .config.boot")]
 struct Inspect {
-    /// A tag, or the first digits of an id
+    /// Tag, or first digits of an id
     image: String,
 }
 
@@ -166,13 +166,13 @@ fn at(tags: &[String]) -> String {
 
 /// List the layers of an image and their steps, the last one first
 ///
-/// A step is known when the image, or its base, was built on this host.
+/// The step is shown if this host built the image or its base.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab image history @docker")]
 struct History {
-    /// A tag, or the first digits of an id
+    /// Tag, or first digits of an id
     image: String,
 }
 
@@ -205,8 +205,7 @@ fn layer_table(layers: &[LayerEntry]) -> Table {
 
 /// Write the disk of an image to a file
 ///
-/// What keeps it from being used where it is to go is told: drivers that its kernel does not have, a boot
-/// loader, or that nobody can log in.
+/// Warn if the image may not work elsewhere: missing drivers, no boot loader, or no way to log in.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -214,10 +213,10 @@ Examples:
   vmfab image export @docker -o docker.vmdk --for vmware
   vmfab image export @docker -o docker.vhdx --for hyperv --force")]
 struct Export {
-    /// A tag, or the first digits of an id
+    /// Tag, or first digits of an id
     image: String,
 
-    /// The file to write
+    /// File to write
     #[arg(short, long, value_name = "FILE", required = true)]
     output: PathBuf,
 
@@ -261,19 +260,19 @@ impl Export {
     }
 }
 
-/// Give an image more names
+/// Add tags to an image
 ///
-/// A tag that names another image moves.
+/// If a tag names another image, it moves to this one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab image tag @docker @docker-stable
   vmfab image tag 3f2a9c01 @yesterday")]
 struct Tag {
-    /// A tag, or the first digits of an id
+    /// Tag, or first digits of an id
     image: String,
 
-    /// The new names
+    /// New tags
     #[arg(required = true, value_name = "@TAG", value_parser = parse_tag)]
     tags: Vec<TagName>,
 }
@@ -288,9 +287,10 @@ impl Tag {
     }
 }
 
-/// Remove tags; the images stay in the store until it is cleaned up
+/// Remove tags; garbage collection removes the images later
 ///
-/// They have their ids until then: vmfab store gc removes those that no tag, machine or recent build needs.
+/// The images keep their ids until vmfab store gc removes those that no tag, machine or recent
+/// build needs.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "untag",
@@ -300,7 +300,7 @@ Examples:
   vmfab image rm @docker @docker-stable"
 )]
 struct Rm {
-    /// The tags
+    /// Tags to remove
     #[arg(required = true, value_name = "@TAG", value_parser = parse_tag)]
     tags: Vec<TagName>,
 }

@@ -10,18 +10,19 @@ use super::super::table::{Align, Table};
 use crate::ops::available::{self, AvailableRecipe, ParameterDetails, RecipeDetails};
 use crate::ops::images::{self, ImageEntry};
 
-/// List the images that tags name
+/// List tagged images
 ///
-/// DISK is the size that a guest sees, SIZE what disk, kernel and initrd take on this host.
+/// DISK is the size that a guest sees. SIZE is the space that disk, kernel and initrd take on this
+/// host.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab images
-  vmfab images --available           the recipes that come with vmfab
-  vmfab images --available docker    the parameters of one of them
+  vmfab images --available           list the recipes that come with vmfab
+  vmfab images --available docker    show the parameters of one of them
   vmfab images --json | jq -r '.[].tag'")]
 pub(crate) struct Images {
-    /// List the recipes that can be built by name instead, or show one with its parameters
+    /// List the recipes that come with vmfab instead, or show one with its parameters
     #[arg(long, value_name = "RECIPE", num_args = 0..=1)]
     #[expect(
         clippy::option_option,

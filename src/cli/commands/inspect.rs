@@ -13,14 +13,14 @@ use crate::image::Firmware;
 use crate::ops::machine::{self, MachineDetails};
 use crate::qemu::{Accel, AccelChoice};
 
-/// Show all about a machine
+/// Show details of a machine
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab inspect docker
   vmfab inspect docker --json | jq .ssh.port")]
 pub(crate) struct Inspect {
-    /// The machine
+    /// Name of the machine
     name: String,
 }
 

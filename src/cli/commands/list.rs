@@ -12,10 +12,10 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::ops::machine::{self, MachineEntry};
 
-/// List the machines
+/// List machines
 ///
-/// Those of the project around the working directory come first, then those that vmfab boot made. The
-/// state of each one is asked for now; it is not kept anywhere.
+/// List the machines of the project first, then those that vmfab boot created. The states are
+/// current: vmfab asks each machine now, and saves nothing.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -27,7 +27,7 @@ Examples:
   vmfab list --quiet | xargs vmfab stop"
 )]
 pub(crate) struct List {
-    /// List the machines of all projects
+    /// Also list the machines of all other projects
     #[arg(short, long)]
     all: bool,
 }

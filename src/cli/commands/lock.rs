@@ -10,28 +10,29 @@ use super::super::session::Session;
 use super::build::RecipeArgs;
 use crate::ops::lock::{self, Locked};
 
-/// Write down which packages a recipe stands for, so that builds repeat
+/// Pin the packages and downloads of a recipe in vmfab.lock
 ///
-/// vmfab.lock, in the directory of the recipe (of a recipe that comes with vmfab: the current
-/// directory), then has each package file of each step that installs packages, and the checksum of
-/// content from outside that the recipe gives none of. Builds install exactly that, from the store as
-/// long as it is there, without network. To be kept with the recipe under version control.
+/// Write vmfab.lock in the directory of the recipe (for a recipe that comes with vmfab: in the
+/// current directory). It lists each package file of each step that installs packages, and the
+/// checksums of downloads without one in the recipe. Later builds install exactly these files,
+/// without network if the store still has them. Keep vmfab.lock under version control, beside the
+/// recipe.
 ///
-/// What is locked stays as it is ("vmfab update" moves it); what is missing is added, for which the
-/// steps are built whose packages are to be known; what the recipe does not need any more goes. Known
-/// are packages of apt; those of other package managers, and of steps inside machines, are not locked.
+/// Keep existing entries ("vmfab update" changes them), add missing ones, and drop those that the
+/// recipe no longer needs. To find missing entries, vmfab builds the steps in question. It can lock
+/// packages of apt, but not those of other package managers or of steps inside machines.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab lock web.kdl
   vmfab lock web.kdl --set base=debian-12
-  vmfab lock --check web.kdl         in CI: exit code 6 when the lock is not up to date
-  vmfab build --locked web.kdl       refuse to install what is not locked")]
+  vmfab lock --check web.kdl         in CI: exit with 6 if the lock is out of date
+  vmfab build --locked web.kdl       refuse to install unlocked packages")]
 pub(crate) struct Lock {
     #[command(flatten)]
     recipe: RecipeArgs,
 
-    /// Only look whether the lock is what the recipe needs: exit code 6 when it is not
+    /// Only check whether the lock is up to date (exit code 6 if not)
     #[arg(long)]
     check: bool,
 

@@ -10,9 +10,9 @@ use crate::ops::registries::{self, Login as Done};
 
 /// Log in to a registry
 ///
-/// The registry is asked whether it knows the account. Name and password are then kept where podman or docker keep
-/// theirs, and those find them: in $REGISTRY_AUTH_FILE, podman's auth.json when there is one, or docker's config.json,
-/// or with the program that credHelpers or credsStore there name.
+/// Ask the registry whether the account is valid, then save it where podman and docker find it,
+/// too: in $REGISTRY_AUTH_FILE, in podman's auth.json if it exists, or in docker's config.json; or
+/// with the helper that credHelpers or credsStore there name.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,18 +20,18 @@ Examples:
   vmfab login registry.example:5000 -u ci --password-stdin < token
   vmfab login ghcr.io --status")]
 pub(crate) struct Login {
-    /// Host of the registry, with a port if it needs one
+    /// Host of the registry, with a port if needed
     registry: String,
 
-    /// Name of the account; asked for at a terminal
+    /// Name of the account [default: ask at the terminal]
     #[arg(short, long, value_name = "NAME", conflicts_with = "status")]
     user: Option<String>,
 
-    /// Read the password from standard input instead of asking for it
+    /// Read the password from standard input instead of asking
     #[arg(long, requires = "user")]
     password_stdin: bool,
 
-    /// Tell whose credentials are used, and change nothing
+    /// Show whose credentials vmfab uses, and change nothing
     #[arg(long)]
     status: bool,
 

@@ -9,18 +9,19 @@ use crate::ops::registries::{self, Logout as Done};
 
 /// Log out from a registry
 ///
-/// Its credentials are taken out of every file and program that vmfab looks into, podman's and docker's too.
+/// Remove its credentials from every file and helper that vmfab reads, including those of podman
+/// and docker.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab logout ghcr.io
-  vmfab logout --all                 from all that \"vmfab login\" keeps in its file")]
+  vmfab logout --all                 from all registries that \"vmfab login\" saved")]
 pub(crate) struct Logout {
-    /// Host of the registry, with a port if it has one
+    /// Host of the registry, with a port if needed
     #[arg(required_unless_present = "all")]
     registry: Option<String>,
 
-    /// Log out from all registries in the file where logins are kept
+    /// Log out from all registries in the file where vmfab login saves credentials
     #[arg(long, conflicts_with = "registry")]
     all: bool,
 }

@@ -10,9 +10,9 @@ use super::super::session::Session;
 use crate::machine::text_of;
 use crate::ops::machine::{self, LogKind};
 
-/// Show what a machine wrote to its console
+/// Show the console output of a machine
 ///
-/// Since its last start, as text: escape sequences are left out, as is what was written over.
+/// Show the output since the last start, as text, without escape sequences and overwritten lines.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,18 +20,18 @@ Examples:
   vmfab logs --follow docker
   vmfab logs --qemu docker")]
 pub(crate) struct Logs {
-    /// The machine
+    /// Name of the machine
     name: String,
 
-    /// Go on as long as the machine runs
+    /// Follow the output as long as the machine runs
     #[arg(short, long)]
     follow: bool,
 
-    /// Show every byte as it was written
+    /// Show the raw bytes
     #[arg(long)]
     raw: bool,
 
-    /// Show what QEMU wrote instead
+    /// Show the output of QEMU instead
     #[arg(long)]
     qemu: bool,
 }

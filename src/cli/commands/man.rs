@@ -12,14 +12,14 @@ use super::super::session::Session;
 use crate::host::umask;
 use crate::ops::Error;
 
-/// Print the manual page, or write all of them
+/// Print the manual page, or write all of them to a directory
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab man | man -l -
   vmfab man --output ~/.local/share/man/man1")]
 pub(crate) struct Man {
-    /// Write a page for each command into DIRECTORY
+    /// Write a page for each command to DIRECTORY
     #[arg(short, long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }

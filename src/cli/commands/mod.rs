@@ -40,7 +40,7 @@ use super::error::CliError;
 use super::options::GlobalOptions;
 use super::session::Session;
 
-/// Builds virtual machine images the way a good build system builds programs.
+/// Build virtual machine images the way a build system builds programs.
 #[derive(Debug, Parser)]
 #[command(
     name = "vmfab",
@@ -142,7 +142,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Build images",
         &["build", "plan", "explain", "lock", "update", "fmt"],
     ),
-    ("Look at images", &["images", "image"]),
+    ("Inspect images", &["images", "image"]),
     ("Share images", &["push", "pull"]),
     (
         "Run machines",
@@ -150,10 +150,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "boot", "up", "down", "ssh", "list", "start", "stop", "resume", "rm",
         ],
     ),
-    ("Look at machines", &["inspect", "logs", "console"]),
-    ("Keep the store", &["store"]),
+    ("Inspect machines", &["inspect", "logs", "console"]),
+    ("Manage the store", &["store"]),
     ("Use registries", &["tags", "login", "logout"]),
-    ("This program", &["doctor", "completions", "man", "help"]),
+    ("Manage vmfab", &["doctor", "completions", "man", "help"]),
 ];
 
 /// The colours that cargo has.
@@ -168,20 +168,20 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  vmfab doctor                       what this host lacks
+  vmfab doctor                       check what this host lacks
   vmfab build docker                 build an image and tag it @docker
-  vmfab images                       list what was built
-  vmfab boot @docker                 make a machine of it and start it
+  vmfab images                       list images
+  vmfab boot @docker                 create a machine from it and start it
   vmfab ssh docker -- docker info    run a command in the machine
   vmfab push @docker ghcr.io/me/vm   share it through a registry
-  vmfab up                           the machines of a project, as its vmfab.kdl says
+  vmfab up                           start the machines that vmfab.kdl describes
 
 Exit codes:
-  0 done, 1 failed, 2 usage, 3 not found, 4 the recipe is wrong, 5 something is
+  0 done, 1 failed, 2 usage, 3 not found, 4 error in the recipe, 5 something is
   missing on this host, 6 verification failed, 130 interrupted
 
 Environment:
-  VMFAB_HOME   where everything is kept [default: ~/.local/share/vmfab]
+  VMFAB_HOME   directory for all data [default: ~/.local/share/vmfab]
   NO_COLOR     no colours
 
 Run 'vmfab help COMMAND' for the options and examples of a command.";

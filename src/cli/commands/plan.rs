@@ -15,8 +15,9 @@ use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
 /// Show the steps of a build and which of them would run
 ///
-/// Nothing is built. "cached" marks a step whose result is known here, "remote" one whose result a
-/// cache has, "depends" one that runs only if an earlier one comes out differently.
+/// Build nothing. The state of a step is "cached" if its result is in the store, "remote" if a
+/// cache has it, "build" if it would run, and "depends" if it runs only when the result of an
+/// earlier step changes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -13,15 +13,15 @@ use crate::store::TagName;
 
 /// Pull an image from a registry
 ///
-/// Only what no image here has is fetched. What was fetched stays when it is interrupted: the same
-/// command goes on where it ended.
+/// Fetch only what no local image has. If it is interrupted, the same command resumes where it
+/// stopped.
 ///
-/// Disks that others publish are taken, too, for this host's architecture: a containerdisk of KubeVirt,
-/// a machine of podman, a single disk that was pushed with oras. A container image is none; a recipe can
-/// start from it.
+/// vmfab also pulls disks that other tools publish, for this host's architecture: a containerdisk
+/// of KubeVirt, a machine of podman, a single disk pushed with oras. It does not pull container
+/// images; a recipe can start from one.
 ///
-/// --all-tags passes over tags of other things, and says which. An image that cannot be pulled is an
-/// error after the others were tried; they are not when they would fail, too, as on a full disk.
+/// --all-tags skips tags of other things and says which. If an image cannot be pulled, vmfab tries
+/// the others before it fails; it stops early if they would fail, too, as on a full disk.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +31,19 @@ Examples:
   vmfab pull ghcr.io/me/docker@sha256:… --platform linux/arm64
   vmfab pull oci-archive:docker.tar")]
 pub(crate) struct Pull {
-    /// Where from: HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    /// Source: HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
     #[arg(value_name = "REF")]
     from: Location,
 
-    /// A tag for the image (repeatable) [default: its name in the recipe]
+    /// Tag the image with @TAG (repeatable) [default: its name in the recipe]
     #[arg(short, long = "tag", value_name = "@TAG")]
     tags: Vec<TagName>,
 
-    /// Pull what all tags of the repository name, tagged NAME-TAG
+    /// Pull all tags of the repository, and tag the images @NAME-TAG
     #[arg(long, conflicts_with = "tags")]
     all_tags: bool,
 
-    /// Which of several architectures [default: this host's]
+    /// Choose one of several architectures [default: this host's]
     #[arg(long, value_name = "OS/ARCH", value_parser = parse_platform)]
     platform: Option<Platform>,
 

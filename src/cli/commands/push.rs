@@ -14,44 +14,44 @@ use crate::registry::Location;
 
 /// Push an image to a registry
 ///
-/// Only what the repository lacks is sent: when it has an earlier version, what is new in this one. The
-/// same image gives the same manifest wherever it was built, as long as the repository has no
-/// other version of it; with --full always.
+/// Send only what the repository lacks: if it has an earlier version, only what is new. The same
+/// image gives the same manifest on every host if the repository has no other version of it, or
+/// with --full.
 ///
-/// oci:DIR[:TAG] and oci-archive:FILE[:TAG] write an OCI layout instead, which skopeo and oras copy to
-/// registries.
+/// With oci:DIR[:TAG] or oci-archive:FILE[:TAG], write an OCI layout instead, which skopeo and oras
+/// can copy to registries.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab push @docker ghcr.io/me/docker:1.0
-  vmfab push @base ghcr.io/me/base:12 --layers   for recipes that start from it
+  vmfab push @base ghcr.io/me/base:12 --layers   as a base for recipes
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
   vmfab push @docker ghcr.io/me/docker-disk:1.0 --layout containerdisk
   vmfab push @docker ghcr.io/me/docker:1.0 --annotation org.opencontainers.image.revision=$(git rev-parse HEAD)")]
 pub(crate) struct Push {
-    /// A tag, or the first digits of an image's id
+    /// Tag, or first digits of an image's id
     #[arg(value_name = "IMAGE|@TAG")]
     image: String,
 
-    /// Where to: HOST/NAME[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    /// Destination: HOST/NAME[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
     #[arg(value_name = "REF")]
     to: Location,
 
-    /// Use nothing of other versions: the manifest depends on the image only
+    /// Reuse nothing from other versions, so that the manifest depends only on the image
     #[arg(long)]
     full: bool,
 
-    /// Push the layers, too, which recipes that start from the image stand on
+    /// Also push the layers, for recipes that start from the image
     ///
-    /// Without them such recipes do their steps in a machine that is booted from the disk. To boot the image
-    /// nothing of them is needed.
+    /// Without layers, such recipes run their steps in a machine booted from the disk. Booting the
+    /// image does not need layers.
     #[arg(long)]
     layers: bool,
 
-    /// Make the tag an index of several architectures, and put this image into it
+    /// Make the tag an index of several architectures, and add this image to it
     ///
-    /// A tag that is an index stays one also without this.
+    /// A tag that is an index stays one, even without this option.
     #[arg(long)]
     index: bool,
 
@@ -59,9 +59,9 @@ pub(crate) struct Push {
     #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = super::build::parse_setting)]
     annotations: Vec<(String, String)>,
 
-    /// What is pushed: vmfab, or containerdisk, an ordinary container image that KubeVirt runs
+    /// Choose what to push: vmfab, or containerdisk, an ordinary container image for KubeVirt
     ///
-    /// A containerdisk is not pulled in parts, and nothing of other versions is used.
+    /// Versions of a containerdisk share nothing: each push and pull transfers all of it.
     #[arg(
         long,
         value_name = "LAYOUT",

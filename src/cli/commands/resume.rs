@@ -8,18 +8,18 @@ use super::super::session::Session;
 use super::stop::each;
 use crate::ops::machine::{self, Resumed};
 
-/// Let machines go on that are halted
+/// Resume halted machines
 ///
-/// QEMU halts a machine when the disk of this host is full, so that nothing of what it writes is lost:
-/// free some space first. Machines that are paused or asleep go on, too. vmfab start does the same,
-/// and waits until the machine can be entered.
+/// QEMU halts a machine when the disk of this host is full, so that no write is lost. Free some
+/// space first. resume also continues machines that are paused or asleep. vmfab start does the
+/// same, and waits until the machine is ready.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab resume docker
-  vmfab list                         shows which machines are halted, and why")]
+  vmfab list                         show which machines are halted, and why")]
 pub(crate) struct Resume {
-    /// The machines
+    /// Names of the machines
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }

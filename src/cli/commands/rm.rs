@@ -10,18 +10,18 @@ use crate::ops::machine;
 
 /// Remove machines
 ///
-/// Their disks and keys go with them; their images stay.
+/// Remove their disks and keys, too; keep their images.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab rm docker
   vmfab rm --force docker docker-2")]
 pub(crate) struct Rm {
-    /// The machines
+    /// Names of the machines
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 
-    /// Remove machines that run, too, without asking them to shut down
+    /// Also remove running machines, without a shutdown
     #[arg(short, long)]
     force: bool,
 }

@@ -13,36 +13,36 @@ use crate::ops::machine::{self, SshOptions};
 
 /// Open a session in a machine, or run a command in it
 ///
-/// As with ssh, the words of the command are joined by spaces and given to the shell of the machine,
-/// and its exit code is passed on (255: the session could not be opened). The machine has a key
-/// pair and a list of known hosts of its own: the files in ~/.ssh are neither read nor written.
+/// As with ssh, the shell of the machine gets the words of the command, joined by spaces. vmfab
+/// passes on the exit code (255: the session could not be opened). Each machine has its own key
+/// pair and list of known hosts; vmfab neither reads nor writes the files in ~/.ssh.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab ssh docker
-  vmfab ssh                          the only machine of a project
+  vmfab ssh                          enter the only machine of a project
   vmfab ssh -- uname -a
   vmfab ssh docker -- docker run --rm hello-world
   vmfab ssh docker --user root --tty -- journalctl --follow
   vmfab ssh --accept-new-host-key docker
   tar c src | vmfab ssh docker -- tar x")]
 pub(crate) struct Ssh {
-    /// The machine [default: the only one of the project here]
+    /// Machine to enter [default: the only one of the project]
     name: Option<String>,
 
-    /// The account [default: the one that the image names]
+    /// Log in as USER [default: the account that the image names]
     #[arg(short, long)]
     user: Option<AccountName>,
 
-    /// Give the command a terminal
+    /// Allocate a terminal for the command
     #[arg(short, long)]
     tty: bool,
 
-    /// Accept another host key than the one that the machine had: only if you know why it has changed
+    /// Accept a changed host key; only if you know why it changed
     #[arg(long)]
     accept_new_host_key: bool,
 
-    /// A command to run instead of a shell
+    /// Command to run instead of a shell
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }

@@ -11,20 +11,20 @@ use super::boot::TIMEOUT;
 use crate::machine::Until;
 use crate::ops::machine::{self, StartOptions};
 
-/// Start a machine that was stopped
+/// Start a stopped machine
 ///
-/// It has the disk, the key and the ports that it had. The command ends when a command over SSH has
-/// succeeded in it. A machine that runs is left alone.
+/// The machine keeps its disk, key and ports. vmfab start ends when a command over SSH has
+/// succeeded. It leaves a running machine alone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab start docker
   vmfab start docker && vmfab ssh docker")]
 pub(crate) struct Start {
-    /// The machine
+    /// Name of the machine
     name: String,
 
-    /// How long it may take until it is ready, in seconds
+    /// Wait at most SECONDS until the machine is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
 }

@@ -13,9 +13,9 @@ use crate::ops::machine::{self, Stopped};
 
 /// Stop machines
 ///
-/// The power button is pressed, and the machine shuts down. One that does not in time is ended as it
-/// is; its disk stays as after a power failure. vmfab start starts it again; one that was made with
-/// --rm is removed.
+/// Press the power button, so that the machine shuts down. If it does not in time, end it; its disk
+/// is then as after a power failure. vmfab start starts it again. A machine created with --rm is
+/// removed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,15 +23,15 @@ Examples:
   vmfab stop --force docker
   vmfab list --quiet | xargs vmfab stop")]
 pub(crate) struct Stop {
-    /// The machines
+    /// Names of the machines
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 
-    /// How long they may take to shut down, in seconds
+    /// Wait at most SECONDS for machines to shut down
     #[arg(short, long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
 
-    /// Do not ask them to shut down: end them as they are
+    /// End machines at once, without a shutdown
     #[arg(short, long, conflicts_with = "timeout")]
     force: bool,
 }

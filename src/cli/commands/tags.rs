@@ -11,15 +11,15 @@ use crate::ops::registries;
 
 /// List the tags of a repository in a registry
 ///
-/// A tag in REFERENCE is of no meaning here. What is no tag in the registry's list is left out.
+/// Ignore a tag in REFERENCE, and leave out invalid tags in the registry's list.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab tags ghcr.io/me/vm
-  vmfab tags debian                  of Docker Hub
+  vmfab tags debian                  on Docker Hub
   vmfab tags localhost:5000/vm --json | jq -r '.tags[]'")]
 pub(crate) struct Tags {
-    /// The repository: HOST[:PORT]/NAME
+    /// Repository: HOST[:PORT]/NAME
     reference: String,
 
     #[command(flatten)]

@@ -15,15 +15,16 @@ use crate::machine::{Forwarded, Until};
 use crate::ops::Context;
 use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
 
-/// Make and start the machines of a project
+/// Create and start the machines of a project
 ///
-/// The project is the nearest directory above with a file vmfab.kdl, which describes its machines;
-/// without one it is the working directory, with one machine of its name.
+/// vmfab.kdl describes the machines of a project. vmfab looks for it in the working directory and
+/// then in the directories above. Without one, the project is the working directory, with one
+/// machine of the same name.
 ///
-/// Images are built when that is needed. Machines are made once and keep their disks, below .vmfab in
-/// the project; later they are started again, and those that run are left alone. A machine starts when
-/// those that it depends on are ready. When the recipe of an image changes, its machines stay on the
-/// image that they were made of, until --recreate makes them anew.
+/// vmfab up builds missing images and creates missing machines. Existing machines keep their disks,
+/// below .vmfab in the project: vmfab starts stopped ones and leaves running ones alone. A machine
+/// starts when those that it depends on are ready. If the recipe of an image changes, its machines
+/// keep their old image until --recreate.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,11 +38,11 @@ A vmfab.kdl:
   machine \"control\" image=\"docker\" memory=\"2G\" { port 80 host=8080 }
   machine \"worker\" image=\"docker\" count=2 { depends-on \"control\" }")]
 pub(crate) struct Up {
-    /// The machines; those that they depend on come too [default: all]
+    /// Machines to start, with those that they depend on [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
-    /// What the machine is made of, where there is no vmfab.kdl [default: alpine]
+    /// Create the machine from this, if there is no vmfab.kdl [default: alpine]
     #[arg(long, value_name = "NAME|@TAG|RECIPE")]
     image: Option<String>,
 
@@ -49,27 +50,27 @@ pub(crate) struct Up {
     #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
 
-    /// What runs the machines' instructions: auto, kvm, hvf or tcg [default: as vmfab.kdl says]
+    /// Choose the acceleration: auto, kvm, hvf or tcg [default: as vmfab.kdl says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
     accel: Option<Accel>,
 
-    /// How long each machine may take until it is ready, in seconds
+    /// Wait at most SECONDS for each machine until it is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
 
-    /// Remove the machines that are named, or all, and make them anew: their disks are lost
+    /// Remove the named machines, or all, and create them anew; their disks are lost
     #[arg(long)]
     recreate: bool,
 
-    /// Take over machines that came with the directory, of a project that was moved
+    /// Take over the machines of a project that was moved or copied here
     #[arg(long)]
     adopt: bool,
 
-    /// Do not ask before something is lost
+    /// Do not ask before discarding data
     #[arg(short, long)]
     yes: bool,
 
-    /// Show what would be done, and change nothing
+    /// Show what would happen, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 

@@ -11,20 +11,20 @@ use super::super::output::{count, size};
 use super::super::session::Session;
 use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
 
-/// Move what is locked to what there is today, and show what changes
+/// Update pinned packages and downloads, and show what changed
 ///
-/// Without a name, all that the lock file has. A step is updated as a whole: the name of a package
-/// means the steps that install it. They run again to see what they install now, and so do the steps
-/// below them that are not in the store; what comes out is built from at once.
+/// Update everything in the lock file, or only what you name. vmfab updates whole steps: the name
+/// of a package means all steps that install it. It runs these steps again to see what they install
+/// now, and also steps below them that are not in the store. The next build uses the results.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab update
-  vmfab update docker                the steps and sources of an image
-  vmfab update docker.io --dry-run   the steps that install a package
+  vmfab update docker                update the steps and sources of an image
+  vmfab update docker.io --dry-run   update the steps that install a package
   vmfab update -C recipes --json")]
 pub(crate) struct Update {
-    /// Images, steps, addresses or packages of the lock file [default: all]
+    /// Images, steps, addresses or packages in the lock file [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
@@ -32,7 +32,7 @@ pub(crate) struct Update {
     #[arg(short = 'C', long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
 
-    /// Show what would change and leave the lock file as it is; steps run all the same
+    /// Show what would change, and do not write the lock file; steps still run
     #[arg(short = 'n', long)]
     dry_run: bool,
 

@@ -12,21 +12,21 @@ use super::parse_root;
 use crate::ops::store::{self, AddOptions};
 use crate::store::TagName;
 
-/// Store files
+/// Add files to the store
 ///
-/// Prints id, size and path of each one. A file that has not changed since it was added is not read again.
-/// Without --keep a file stays until the next garbage collection.
+/// Print id, size and path of each file. Do not read a file again that has not changed. Without
+/// --keep, a file stays until the next garbage collection.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab store add installer.iso --keep installer
   vmfab store add *.qcow2 --json | jq -r '.[].object'")]
 pub(super) struct Add {
-    /// Regular files
+    /// Files to add; regular files only
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Keep the files under this name, in place of what it kept before
+    /// Keep the files under NAME, instead of what NAME kept before
     #[arg(long, value_name = "NAME", value_parser = parse_root)]
     keep: Option<TagName>,
 }

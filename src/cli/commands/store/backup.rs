@@ -11,22 +11,22 @@ use super::super::super::session::Session;
 use super::{damaged_files, names};
 use crate::ops::store::{self, BackedUp, BackupOptions};
 
-/// Copy what is new in the store to a backup
+/// Copy new content of the store to a backup
 ///
-/// A backup is a store of the same format, complete by itself. Only packs that it does not have are copied, and
-/// checked on the way. Builds may run meanwhile. When it is interrupted, run it again. Machines and logs are not
-/// in it.
+/// Copy only the packs that the backup lacks, and verify them. A backup is a complete store of the
+/// same format, without machines and logs. Builds may run at the same time. If it is interrupted,
+/// run it again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab store backup /mnt/backup/vmfab
   vmfab store backup /mnt/backup/vmfab --prune")]
 pub(super) struct Backup {
-    /// A backup; or an empty or new directory, for the first one
+    /// Directory of the backup; empty or new for the first one
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 
-    /// Remove tags and roots from the backup that are gone here
+    /// Remove tags and roots from the backup that the store no longer has
     #[arg(long)]
     prune: bool,
 }

@@ -12,10 +12,11 @@ use super::super::boot::parse_size;
 use crate::ops::store::{self, Collected, Freed, GcOptions};
 use crate::store::CollectOptions;
 
-/// Remove what nothing needs
+/// Remove what nothing needs (garbage collection)
 ///
-/// What tags, roots and machines name stays, and so do results of steps that were used lately: a build finds
-/// them and runs nothing. Builds may run meanwhile. Of the caches goes what belongs to nothing in the store.
+/// Keep everything that tags, roots and machines name, and recently used results of steps, so that
+/// builds still find them. Also remove cache entries that belong to nothing in the store. Builds
+/// may run at the same time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,23 +24,23 @@ Examples:
   vmfab store gc --older-than 0s --keep-last 0    keep only what has a name
   vmfab store gc --max-size 20G --cache-size 20G  fit the store and the caches")]
 pub(super) struct Gc {
-    /// Keep results of steps that were used within this time
+    /// Keep results of steps that were used within TIME
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_time)]
     older_than: Duration,
 
-    /// Keep the images that were built last, however old they are
+    /// Keep the last N images built, however old they are
     #[arg(long, value_name = "N", default_value_t = store::policy().keep_last)]
     keep_last: usize,
 
-    /// Then drop results that were used least recently until the store fits
+    /// Then drop the least recently used results until the store fits into SIZE
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
 
-    /// Drop disks and layers that were used least recently until the caches fit
+    /// Drop the least recently used disks and layers until the caches fit into SIZE
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     cache_size: Option<u64>,
 
-    /// Show what would go, and change nothing
+    /// Show what would be removed, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

@@ -16,22 +16,22 @@ const PIECE: usize = 1 << 20;
 
 /// Write an object to a file or to standard output
 ///
-/// OBJECT is an id, its first digits (six or more), or @TAG for the disk of an image. Everything is checked
-/// before it is written; in a file, zeros become holes.
+/// OBJECT is an id, its first digits (six or more), or @TAG for the disk of an image. vmfab
+/// verifies everything before it writes it. In a file, zeros become holes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab store get 3f2a9c01 --output installer.iso
   vmfab store get @docker | zstd > docker.raw.zst")]
 pub(super) struct Get {
-    /// What to write
+    /// Object to write
     object: String,
 
-    /// The file; standard output when there is none
+    /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace the file when it exists
+    /// Replace the file if it exists
     #[arg(short, long, requires = "output")]
     force: bool,
 }

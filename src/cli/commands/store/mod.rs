@@ -19,7 +19,7 @@ use super::super::session::Session;
 use crate::ops::store::Names;
 use crate::store::{DamagedFile, StoreError, TagName};
 
-/// Look after the store: its size, garbage, damage, backups, files in it
+/// Manage the store: space, garbage, damage, backups, files
 #[derive(Debug, Args)]
 #[command(
     subcommand_value_name = "COMMAND",

@@ -10,17 +10,17 @@ use super::damaged_files;
 use super::verify::damage;
 use crate::ops::store::{self, Repair as Outcome};
 
-/// Drop what is damaged, so that it can be made again
+/// Remove damaged content, so that it can be built again
 ///
-/// Reads everything, as verify does. What is whole is kept; disks are made again from the cache of disks where
-/// that has them. Exit code 6 when something with a name is lost: the message says how to get it back.
+/// Read everything, like verify, and keep what is intact. Restore disks from the cache of disks if
+/// possible. Exit with 6 if something with a name is lost; the message says how to restore it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab store repair --dry-run
   vmfab store repair")]
 pub(super) struct Repair {
-    /// Show what would be dropped, and change nothing
+    /// Show what would be removed, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }

@@ -13,9 +13,9 @@ use super::{damaged_files, names};
 use crate::ops::store::{self, RestoreOptions, Restored};
 use crate::store::TagName;
 
-/// Bring back what a backup has and the store lacks
+/// Restore what a backup has and the store lacks
 ///
-/// Tags and roots that name something else by now stay as they are, and the exit code is 1. When it is
+/// Leave tags and roots that now name something else, and exit with 1 if there are any. If it is
 /// interrupted, run it again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -24,11 +24,11 @@ Examples:
   vmfab store restore /mnt/backup/vmfab --tag @docker --force
   vmfab store restore /mnt/backup/vmfab --dry-run")]
 pub(super) struct Restore {
-    /// The backup
+    /// Directory of the backup
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 
-    /// Only the image of this tag; can be given several times
+    /// Restore only the image of this tag (repeatable)
     #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
     tags: Vec<TagName>,
 

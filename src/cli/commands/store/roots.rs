@@ -11,7 +11,7 @@ use super::parse_root;
 use crate::ops::store::{self, RootEntry};
 use crate::store::TagName;
 
-/// List what is kept by name: the roots that `add --keep` makes
+/// List roots: files kept by name with `add --keep`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,13 +57,13 @@ fn table(roots: &[RootEntry]) -> String {
     table.to_string()
 }
 
-/// Remove roots; what they kept goes with the next garbage collection
+/// Remove roots; garbage collection then removes their files
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab store unkeep installer")]
 pub(super) struct Unkeep {
-    /// The roots
+    /// Roots to remove
     #[arg(required = true, value_name = "NAME", value_parser = parse_root)]
     names: Vec<TagName>,
 }

@@ -12,8 +12,8 @@ use crate::store::GroupUsage;
 
 /// Show what takes space
 ///
-/// LOGICAL is what the content has as plain files, STORED what it takes in the store: equal parts
-/// once, and compressed. ONLY is the part of that which no other image and no root has.
+/// LOGICAL is the size as plain files. STORED is the space in the store, with equal parts counted
+/// once, compressed. ONLY is the part that no other image and no root needs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

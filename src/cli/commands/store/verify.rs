@@ -9,10 +9,10 @@ use super::super::super::session::Session;
 use super::damaged_files;
 use crate::ops::store::{self, Damage, NeededBy, Verification};
 
-/// Check that everything in the store is what its name says
+/// Verify everything in the store against its digest
 ///
-/// Names damaged files and objects, what needs these objects, and what makes them again. Exit code 6 when
-/// something is wrong. Builds may run meanwhile.
+/// Name damaged files and objects, what needs them, and how to restore them. Exit with 6 if
+/// something is damaged. Builds may run at the same time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,7 @@ Examples:
   vmfab store verify --quick
   vmfab store verify --json | jq '.damaged_objects[].needed_by'")]
 pub(super) struct Verify {
-    /// Look at the structure only: content of chunks is not read
+    /// Check only that everything exists; do not read the content of chunks
     #[arg(long)]
     quick: bool,
 }
