@@ -20,15 +20,24 @@ pub(super) struct Range {
     pub(super) count: u32,
 }
 
-/// Ids of one kind.
+/// The ids of one kind that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Map(pub(super) Vec<Range>);
+pub struct Map(pub(super) Vec<Range>);
 
 /// The users and groups that a tree can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ids {
     pub(super) users: Map,
     pub(super) groups: Map,
+}
+
+/// Ids of users, or of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Of users.
+    User,
+    /// Of groups.
+    Group,
 }
 
 /// Why a build cannot have the ids that it needs.
@@ -53,27 +62,9 @@ impl Ids {
                 help: "mount /proc".to_owned(),
             });
         }
-        let uid = getuid().as_raw();
-        let name = user_name(uid);
-        let map = |file: &str, own: u32| {
-            let text = match std::fs::read_to_string(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(too_few(&name, file, &error.to_string()));
-                }
-                text => text.unwrap_or_default(),
-            };
-            let map = Map::subordinate(&text, &name, uid, own);
-            match map.count() {
-                count if count < u64::from(NEEDED) => {
-                    let found = format!("it gives {} ids, {} are needed", count - 1, NEEDED - 1);
-                    Err(too_few(&name, file, &found))
-                }
-                _ => Ok(map),
-            }
-        };
         Ok(Self {
-            users: map("/etc/subuid", uid)?,
-            groups: map("/etc/subgid", getgid().as_raw())?,
+            users: Kind::User.subordinate()?,
+            groups: Kind::Group.subordinate()?,
         })
     }
 
@@ -113,6 +104,66 @@ impl Ids {
         }
         Ok(())
     }
+}
+
+impl Kind {
+    /// The subordinate ids of the user of this process, behind its own id. Several ranges count together.
+    ///
+    /// # Errors
+    /// They are too few for the files of an image, or cannot be read: the help is the command that gives more.
+    pub fn subordinate(self) -> Result<Map, IdsError> {
+        let uid = getuid().as_raw();
+        let (file, own) = match self {
+            Self::User => ("/etc/subuid", uid),
+            Self::Group => ("/etc/subgid", getgid().as_raw()),
+        };
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IdsError {
+                    message: format!("{file} cannot be read: {error}"),
+                    help: format!("make it readable for everybody: sudo chmod a+r {file}"),
+                });
+            }
+            text => text.unwrap_or_default(),
+        };
+        let name = user_name(uid);
+        let map = Map::subordinate(&text, &name, uid, own);
+        match self.lacking(&map, &text, file, &name) {
+            Some(error) => Err(error),
+            None => Ok(map),
+        }
+    }
+
+    /// What is wrong when a file gives a user too few.
+    fn lacking(self, map: &Map, text: &str, file: &str, user: &str) -> Option<IdsError> {
+        let needed = u64::from(NEEDED) - 1;
+        let count = map.count() - 1;
+        if count >= needed {
+            return None;
+        }
+        let (first, last) = free_range(text, needed);
+        let option = match self {
+            Self::User => "--add-subuids",
+            Self::Group => "--add-subgids",
+        };
+        Some(IdsError {
+            message: format!(
+                "{file} gives user \"{user}\" too few subordinate ids: {count}, and {needed} are needed"
+            ),
+            help: format!("sudo usermod {option} {first}-{last} {user}"),
+        })
+    }
+}
+
+/// A range that nobody has: behind all others of a file like `/etc/subuid`.
+fn free_range(text: &str, least: u64) -> (u64, u64) {
+    const FIRST: u64 = 100_000;
+    let ends = text.lines().filter_map(|line| {
+        let mut numbers = line.trim().split(':').skip(1).map(str::parse::<u64>);
+        Some(numbers.next()?.ok()? + numbers.next()?.ok()?)
+    });
+    let first = ends.max().unwrap_or(FIRST).max(FIRST);
+    (first, first + least.next_power_of_two() - 1)
 }
 
 /// Why a file of the tree could not get its owner: names the id when this namespace does not have it.
@@ -170,7 +221,9 @@ impl Map {
         Self(ranges)
     }
 
-    pub(super) fn count(&self) -> u64 {
+    /// How many ids there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
         self.0.iter().map(|range| u64::from(range.count)).sum()
     }
 
@@ -206,13 +259,6 @@ impl fmt::Display for Map {
     }
 }
 
-fn too_few(name: &str, file: &str, why: &str) -> IdsError {
-    IdsError {
-        message: format!("{file} gives user \"{name}\" too few subordinate ids: {why}"),
-        help: "`vmfab doctor` says which command gives enough".to_owned(),
-    }
-}
-
 fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let entry = passwd.lines().find_map(|line| {
@@ -244,6 +290,29 @@ mod tests {
         assert_eq!(of("nobody", 5).to_string(), "0");
         let endless = Map::subordinate("me:1:4294967295\nme:1:4294967295", "me", 0, 0);
         assert_eq!(endless.count(), u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn who_has_too_few_is_told_the_command_that_gives_more() {
+        let lacking = |text: &str| {
+            let map = Map::subordinate(text, "me", 5, 5);
+            Kind::Group.lacking(&map, text, "/etc/subgid", "me")
+        };
+        assert_eq!(lacking("me:100000:65535"), None);
+        assert_eq!(
+            lacking("me:100000:65000\nyou:165536:65536\nme:300000:535"),
+            None
+        );
+        let error = lacking("me:100000:65000\nyou:165536:65536\nme:300000:534").unwrap();
+        assert_eq!(
+            error.message,
+            "/etc/subgid gives user \"me\" too few subordinate ids: 65534, and 65535 are needed"
+        );
+        assert_eq!(error.help, "sudo usermod --add-subgids 300534-366069 me");
+        assert_eq!(
+            lacking("").unwrap().help,
+            "sudo usermod --add-subgids 100000-165535 me"
+        );
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weaknes
 pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
-pub use ids::{Ids, IdsError};
+pub use ids::{Ids, IdsError, Kind};
 pub use layer::{AttributesLeftOut, Form};
 pub use limits::DEFAULT_SECONDS;
 pub use probe::{Refusal, probe};

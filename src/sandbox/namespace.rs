@@ -3,13 +3,14 @@
 //! Ids are mapped so that a tree can hold files of any owner (`ids`): as root by this program, as a user
 //! by `newuidmap` and `newgidmap`. Capabilities hold only inside, even for root.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::thread::UnshareFlags;
 
 use super::confinement::Grant;
 use super::ids::{Ids, IdsError, Map};
 use super::worker::WorkerError;
+use crate::host::bare_command;
 
 /// Moves this process into a new user namespace and a new mount namespace. The process must not have
 /// started a thread.
@@ -35,7 +36,7 @@ pub(super) fn enter() -> Result<(), WorkerError> {
             triples(&groups, " ")
         )
     };
-    let mut mapper = Command::new("/bin/sh")
+    let mut mapper = bare_command("/bin/sh")
         .args(["-c", &script])
         .stdin(Stdio::piped())
         .spawn()

@@ -124,13 +124,27 @@ fn isolation() -> Result<Isolation, WorkerError> {
             .trim()
             .clone_into(&mut why);
     }
-    Err(WorkerError::Helped {
-        message: format!("no step can run here: {why}"),
-        help: format!(
-            "start the container with these:\n{}",
-            Grant::Namespaces.flags()
+    Err(unconfinable(&why))
+}
+
+/// Why no step can run, from what bubblewrap said.
+fn unconfinable(said: &str) -> WorkerError {
+    let flags = format!(
+        "start the container with these:\n{}",
+        Grant::Namespaces.flags()
+    );
+    // The capability lifts the filter from all that the sandbox needs but this (moby's profiles/seccomp).
+    let (why, help) = match said.contains("pivot_root") {
+        true => (
+            "the container's filter of system calls (seccomp) forbids pivot_root, which bubblewrap needs",
+            format!("--cap-add SYS_ADMIN does not lift that; {flags}"),
         ),
-    })
+        false => (said, flags),
+    };
+    WorkerError::Helped {
+        message: format!("no step can run here: {why}"),
+        help,
+    }
 }
 
 fn changes(place: &Path) -> Result<Changes, WorkerError> {

@@ -102,6 +102,24 @@ fn a_container_makes_the_image_that_the_host_makes() {
     );
     assert!(!help.contains("--privileged"), "{refused}");
 
+    // A capability lifts most of the filter, and not enough of it.
+    let capability = ["--cap-add", "SYS_ADMIN"];
+    let doctor = "exec /vmfab doctor --json";
+    let report = Ran::of(&mut engine.run(&capability, &shared, doctor)).ends_with(5);
+    let report = report.json();
+    let checks = report["checks"].as_array().unwrap();
+    let sandbox = checks.iter().find(|check| check["name"] == "sandbox");
+    let sandbox = sandbox.unwrap_or_else(|| panic!("{report}"));
+    assert_eq!(sandbox["state"], "missing");
+    for (field, part) in [
+        ("detail", "forbids pivot_root"),
+        ("help", "--cap-add SYS_ADMIN does not lift that"),
+        ("help", "docker: --security-opt seccomp=unconfined"),
+    ] {
+        let text = sandbox[field].to_string();
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
     // The least that is enough.
     let options = [&ENOUGH[..], &["--env", "VMFAB_HOME=/root/home"]].concat();
     let script = format!("{NOTHING_LEFT}{BUILD}{KILL}");
@@ -129,4 +147,9 @@ fn a_container_makes_the_image_that_the_host_makes() {
     let most = Build::of(&mut engine.run(&options, &places, &script)).succeeds();
     assert_eq!(most.image(), expected);
     assert_eq!(warnings(&most), [""; 0]);
+    let doctor = engine.run(&options, &places, "exec /vmfab doctor --json");
+    let report = Ran::of(&mut { doctor }).ends_with(0).json();
+    let checks = report["checks"].as_array().unwrap();
+    let subuid = checks.iter().find(|check| check["name"] == "subuid");
+    assert_eq!(subuid.unwrap()["detail"], "ids 0 to 65536", "{report}");
 }

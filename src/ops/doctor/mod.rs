@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::host::{Home, Program, bare_command, find_program, free_space, is_full};
+use crate::sandbox::Kind;
 
 /// Free space below which a build is likely to fail, in bytes.
 const LITTLE_SPACE: u64 = 5 << 30;
@@ -65,8 +66,8 @@ pub fn examine(home: &Home) -> Report {
     let has_namespaces = namespaces.state == State::Ok;
     checks.push(namespaces);
     checks.extend(
-        [("subuid", "/etc/subuid"), ("subgid", "/etc/subgid")]
-            .map(|(name, file)| sandbox::subordinate_ids(name, Path::new(file), root)),
+        [("subuid", Kind::User), ("subgid", Kind::Group)]
+            .map(|(name, ids)| sandbox::subordinate_ids(name, ids, root)),
     );
     if has_namespaces {
         checks.extend(sandbox::confinement(home));

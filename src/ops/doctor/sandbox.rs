@@ -1,15 +1,10 @@
 //! What the sandbox of build steps needs from the kernel and the administrator.
 
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::Command;
 
 use super::{Check, State, existing};
-use crate::host::{Home, find_program};
-use crate::sandbox::{self, Grant};
-
-/// Subordinate ids that a user needs to own every file of an image.
-const IDS: u64 = 65_536;
+use crate::host::{Home, bare_command, find_program};
+use crate::sandbox::{self, Grant, IdsError, Kind};
 
 /// Tries what every step needs, as root, too: a user namespace with mounts of its own.
 pub(super) fn user_namespaces() -> Check {
@@ -65,7 +60,7 @@ impl Failure {
 /// Runs a command in a user namespace and a mount namespace of its own.
 fn in_namespace(command: &[&OsStr]) -> Result<(), Failure> {
     let unshare = find_program("unshare").ok_or(Failure::NoUnshare)?;
-    let output = Command::new(unshare)
+    let output = bare_command(unshare)
         .args(["--map-root-user", "--mount"])
         .args(command)
         .output()
@@ -78,64 +73,15 @@ fn in_namespace(command: &[&OsStr]) -> Result<(), Failure> {
     Err(Failure::Failed(line.trim().to_owned()))
 }
 
-pub(super) fn subordinate_ids(name: &str, file: &Path, root: bool) -> Check {
+pub(super) fn subordinate_ids(name: &str, ids: Kind, root: bool) -> Check {
     let check = |state, detail: String| Check::new(name, "building without root", state, detail);
     if root {
         return check(State::Ok, "not needed as root".to_owned());
     }
-    let uid = rustix::process::getuid().as_raw();
-    let user = user_name(uid).unwrap_or_else(|| uid.to_string());
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    match subordinate_range(&text, &user, uid) {
-        Some((first, count)) if count >= IDS => {
-            check(State::Ok, format!("{count} ids from {first}"))
-        }
-        found => {
-            let count = found.map_or(0, |(_, count)| count);
-            let first = free_range(&text);
-            let option = name.replace("sub", "--add-sub") + "s";
-            check(
-                State::Missing,
-                format!(
-                    "{} gives {user} {count} ids, {IDS} are needed",
-                    file.display()
-                ),
-            )
-            .help(format!(
-                "sudo usermod {option} {first}-{} {user}",
-                first + IDS - 1
-            ))
-        }
+    match ids.subordinate() {
+        Ok(map) => check(State::Ok, format!("ids {map}")),
+        Err(IdsError { message, help }) => check(State::Missing, message).help(help),
     }
-}
-
-/// Where a new range can begin: behind all others of a subuid(5) file.
-fn free_range(text: &str) -> u64 {
-    let ends = text.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':').skip(1);
-        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-    });
-    ends.max().unwrap_or(0).max(100_000)
-}
-
-/// The largest range that a subuid(5) file gives a user, by name or number.
-fn subordinate_range(text: &str, user: &str, uid: u32) -> Option<(u64, u64)> {
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            (owner == user || owner == uid.to_string()).then_some(range)
-        })
-        .max_by_key(|(_, count)| *count)
-}
-
-fn user_name(uid: u32) -> Option<String> {
-    let text = std::fs::read_to_string("/etc/passwd").ok()?;
-    text.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        (fields.get(2)?.parse() == Ok(uid)).then(|| fields[0].to_owned())
-    })
 }
 
 /// Tries all that a step needs, where steps will run: a sandbox with process ids of its own, and an overlay.
@@ -169,25 +115,4 @@ pub(super) fn confinement(home: &Home) -> Vec<Check> {
         }
     });
     aspects.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subordinate_ids_belong_to_a_name_or_a_number() {
-        let text = "root:1:9\nanna:100000:65536\nanna:300000:10\n1001:200000:65536\nbroken\n";
-        assert_eq!(
-            subordinate_range(text, "anna", 1000),
-            Some((100_000, 65_536))
-        );
-        assert_eq!(
-            subordinate_range(text, "ben", 1001),
-            Some((200_000, 65_536))
-        );
-        assert_eq!(subordinate_range(text, "eve", 1002), None);
-        assert_eq!(free_range(text), 300_010);
-        assert_eq!(free_range(""), 100_000);
-    }
 }
