@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use super::Interrupt;
 
@@ -32,6 +32,28 @@ pub fn pause(interrupt: &Interrupt) -> bool {
     // A signal only makes the pause shorter.
     let _ = poll(&mut fds, Some(&PAUSE));
     !interrupt.requested()
+}
+
+/// Waits for a child that has the terminal; when the user gives up it is asked to end, with SIGTERM.
+///
+/// # Errors
+/// It cannot be waited for.
+pub fn wait(child: &mut Child, interrupt: &Interrupt) -> io::Result<ExitStatus> {
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let mut fds = [
+        PollFd::new(&pidfd, PollFlags::IN),
+        PollFd::from_borrowed_fd(interrupt.as_fd(), PollFlags::IN),
+    ];
+    while let Err(error) = poll(&mut fds, None) {
+        if error != rustix::io::Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    if interrupt.requested() {
+        // It may have ended meanwhile.
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    }
+    child.wait()
 }
 
 /// How a child process ended.

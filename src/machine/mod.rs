@@ -216,6 +216,18 @@ impl Machine {
         })
     }
 
+    /// The error that it has another host key than the one that is known.
+    #[must_use]
+    pub fn host_key_changed(&self) -> MachineError {
+        MachineError::NotReady {
+            name: self.name.clone(),
+            why: NotReady::HostKeyChanged,
+            console: Vec::new(),
+            ssh: None,
+            running: true,
+        }
+    }
+
     /// Forgets the host keys that it has shown: the next session takes what it shows then.
     ///
     /// # Errors

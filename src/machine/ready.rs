@@ -40,7 +40,7 @@ impl Startup<'_> {
         loop {
             match attempts.look()? {
                 Attempt::Entered => return Ok(()),
-                Attempt::Refused(why) => return Err(not_ready(machine, why)?),
+                Attempt::Refused => return Err(machine.host_key_changed()),
                 Attempt::NotYet => {}
             }
             if self.interrupt.requested() {
@@ -85,8 +85,8 @@ pub(super) enum Attempt {
     NotYet,
     /// One has succeeded.
     Entered,
-    /// None will succeed.
-    Refused(NotReady),
+    /// None will succeed: it has another host key than the one that is known.
+    Refused,
 }
 
 impl Attempts {
@@ -156,7 +156,7 @@ impl Attempts {
             .map_err(io_error("read", &self.log))?;
         self.before += bytes.len() as u64;
         Ok(match host_key_changed(&String::from_utf8_lossy(&bytes)) {
-            true => Attempt::Refused(NotReady::HostKeyChanged),
+            true => Attempt::Refused,
             false => Attempt::NotYet,
         })
     }

@@ -205,7 +205,7 @@ impl Startup<'_> {
             if self.until == Until::Ssh {
                 match attempts.look()? {
                     Attempt::Entered => return Ok(Outcome::Ready),
-                    Attempt::Refused(why) => return Ok(Outcome::NotReady(why)),
+                    Attempt::Refused => return Ok(Outcome::NotReady(NotReady::HostKeyChanged)),
                     Attempt::NotYet => {}
                 }
             }

@@ -285,6 +285,8 @@ fn steps_go_on_where_the_last_one_ended() {
     assert!(disk.has("/root/one") && disk.names("/srv").is_empty());
     assert!(!bench.disk(&one).has("/root/two"));
 
+    assert_bare(&bench);
+
     // Steps that fail, and one that hangs.
     let (result, _) = bench.run(&mut session, "echo last words; exit 7");
     let (how, tail) = command_error(result);
@@ -318,6 +320,20 @@ fn steps_go_on_where_the_last_one_ended() {
 
 /// Looks for what is of the machine in which a disk was built.
 #[track_caller]
+/// QEMU and ssh have nothing of this process's environment.
+fn assert_bare(bench: &Bench) {
+    const OWN: &str = "CARGO_MANIFEST_DIR";
+    assert!(std::env::var_os(OWN).is_some());
+    let processes = bench.processes();
+    assert!(processes.len() > 1, "{processes:?}");
+    for process in processes {
+        let file = format!("/proc/{}/environ", process.as_raw_nonzero());
+        let environment = fs::read(file).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(!environment.contains(OWN), "{environment}");
+    }
+}
+
 fn assert_no_identity(disk: &Disk) {
     disk.assert_whole();
     assert!(disk.has("/root/two") && !disk.has("/root/one"));

@@ -164,6 +164,15 @@ fn why_a_machine_cannot_be_entered() {
         .says("vmfab ssh --accept-new-host-key tiny");
     let known = bench.machines().join("tiny/known_hosts");
     fs::write(&known, "old").unwrap();
+    // A session, too, ends with more than what ssh says of it.
+    with_ssh(&bench, changed, ["ssh", "tiny", "true"])
+        .ends_with(255)
+        .says("machine \"tiny\" cannot be entered: its host key has changed")
+        .says("vmfab ssh --accept-new-host-key tiny");
+    let unreachable = "echo 'Connection refused' >&2; exit 255";
+    let ran = with_ssh(&bench, unreachable, ["ssh", "tiny", "true"]).ends_with(255);
+    assert!(!ran.stderr.contains("host key"), "{ran:#?}");
+    with_ssh(&bench, "kill -TERM $$", ["ssh", "tiny", "true"]).ends_with(128 + 15);
     let session = ["ssh", "--accept-new-host-key", "tiny", "true"];
     with_ssh(&bench, "exec test ! -e known_hosts", session).ends_with(0);
 

@@ -226,7 +226,10 @@ fn a_real_machine() {
     let started = bench.run(["start", name]).ends_with(1);
     started.says("its host key has changed");
     assert_eq!(keys(), known);
-    ssh("true").ends_with(255);
+    ssh("true")
+        .ends_with(255)
+        .says("its host key has changed")
+        .says(&format!("vmfab ssh --accept-new-host-key {name}"));
     bench
         .run(["ssh", "--accept-new-host-key", name, "true"])
         .ends_with(0);

@@ -539,6 +539,18 @@ fn qemu_has_nothing_of_who_started_it() {
     let environment = String::from_utf8_lossy(&environment).into_owned();
     assert!(environment.contains("PATH="), "{environment}");
     assert!(!environment.contains("hunter2"), "{environment}");
+    // Neither has a session, which belongs to this terminal.
+    write_program(&bin.join("ssh"), "#!/bin/sh\nenv\n");
+    let mut session = bench.command(["ssh", "web"]);
+    session
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .env("REGISTRY_PASSWORD", "hunter2")
+        .env("TERM", "vt100");
+    let seen = Ran::from(session.output().unwrap()).ends_with(0).stdout;
+    assert!(
+        seen.contains("TERM=vt100") && !seen.contains("hunter2"),
+        "{seen}"
+    );
     // Nobody holds the lock any more.
     let file = fs::File::open(&lock).unwrap();
     file.try_lock().unwrap();

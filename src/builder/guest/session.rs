@@ -17,7 +17,7 @@ use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
 use crate::guest::{CONTROL_SOCKET, Ssh};
 use crate::host::process::{self, End, Finished};
-use crate::host::{Interrupt, Program, require};
+use crate::host::{Interrupt, Program, bare_command, require};
 use crate::machine::{Machine, Machines, Startup, Until, text_of};
 use crate::sandbox::Scratch;
 
@@ -160,7 +160,7 @@ impl Session {
         let socket = directory.join(CONTROL_SOCKET);
         let log = directory.join("connection.log");
         let stderr = File::create(&log).map_err(BuildError::io("create", &log))?;
-        let mut connection = Process::new(&self.ssh_program)
+        let mut connection = bare_command(&self.ssh_program)
             .args(self.ssh.master_arguments())
             .current_dir(&directory)
             .stdin(Stdio::null())
@@ -217,7 +217,7 @@ impl Session {
 
     /// The `ssh` that runs a command line in the guest.
     pub(super) fn remote(&self, line: &str) -> Process {
-        let mut process = Process::new(&self.ssh_program);
+        let mut process = bare_command(&self.ssh_program);
         process
             .args(self.ssh.shared_arguments(line))
             .current_dir(self.machine.directory());

@@ -14,7 +14,7 @@ use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
 use crate::ops;
-use crate::ops::machine::{self, BootOptions, Booted, ImageOptions};
+use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
 use crate::qemu::AccelChoice;
 
 /// Create a machine from an image and start it
@@ -163,7 +163,7 @@ impl Boot {
             return Ok(Status::Done);
         }
         let status = if ssh {
-            ssh::session(session, context, name)
+            ssh::enter(session, context, name, &SshOptions::default(), &[])
         } else {
             console::from_the_beginning(session, context, name)
         };

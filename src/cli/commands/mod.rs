@@ -178,7 +178,7 @@ Examples:
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 not found, 4 error in the recipe, 5 something is
-  missing on this host, 6 verification failed, 130 interrupted
+  missing on this host, 6 verification failed, 130 interrupted, 255 no session
 
 Environment:
   VMFAB_HOME   directory for all data [default: ~/.local/share/vmfab]

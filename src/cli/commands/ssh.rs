@@ -1,6 +1,6 @@
 //! `vmfab ssh`
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 
 use clap::Args;
 
@@ -8,6 +8,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::session::Session;
 use crate::checked::AccountName;
+use crate::host::process;
 use crate::ops::Context;
 use crate::ops::machine::{self, SshOptions};
 
@@ -49,7 +50,7 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let context = session.reading_context()?;
+        let context = session.context()?;
         let after_dashes = std::env::args_os().skip_while(|word| word != "--").skip(1);
         let (name, command) = target(self.name, self.command, after_dashes.count());
         let name = match name {
@@ -61,10 +62,7 @@ impl Ssh {
             terminal: self.tty,
             accept_new_host_key: self.accept_new_host_key,
         };
-        let mut ssh = machine::ssh(context, &name, &options, &command)?;
-        session.end_progress();
-        // ssh takes the place of this process: terminal, signals and exit code are its own.
-        Err(not_started(&ssh.exec()))
+        enter(session, context, &name, &options, &command)
     }
 }
 
@@ -84,24 +82,35 @@ fn target(
     }
 }
 
-/// Runs a shell in a machine and waits for its end.
-pub(super) fn session(
+/// Runs a command or a shell in a machine, on this terminal. The exit code is its own.
+pub(super) fn enter(
     session: &Session,
     context: &Context,
     name: &str,
+    options: &SshOptions,
+    command: &[String],
 ) -> Result<Status, CliError> {
-    let mut ssh = machine::ssh(context, name, &SshOptions::default(), &[])?;
+    const NOT_OPENED: u8 = 255;
+    let not_started =
+        |error: std::io::Error| CliError::failed(format!("ssh cannot be started: {error}"));
+    let mut ssh = machine::ssh(context, name, options, command)?;
     session.end_progress();
-    let status = ssh.status().map_err(|error| not_started(&error))?;
+    let status = ssh
+        .spawn()
+        .and_then(|mut ssh| process::wait(&mut ssh, &context.interrupt))
+        .map_err(not_started)?;
     let code = status
         .code()
         .or(status.signal().map(|signal| 128 + signal))
-        .and_then(|code| u8::try_from(code).ok());
-    Ok(Status::Code(code.unwrap_or(255)))
-}
-
-fn not_started(error: &std::io::Error) -> CliError {
-    CliError::failed(format!("ssh cannot be started: {error}"))
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(NOT_OPENED);
+    if code == NOT_OPENED && !context.interrupt.requested() {
+        // The command may have ended with this code, too.
+        if let Some(why) = machine::why_no_session(context, name)? {
+            return Err(CliError::from(why).of_session());
+        }
+    }
+    Ok(Status::Code(code))
 }
 
 #[cfg(test)]

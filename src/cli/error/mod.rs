@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Verification,
     /// The user gave up.
     Interrupted,
+    /// A session in a machine could not be opened.
+    NoSession,
     /// Whoever read standard output has enough (`| head`): nothing is shown.
     ReaderGone,
 }
@@ -50,6 +52,7 @@ impl Kind {
             Self::Missing => 5,
             Self::Verification => 6,
             Self::Interrupted => 130,
+            Self::NoSession => 255,
             Self::ReaderGone => 0,
         }
     }
@@ -135,6 +138,12 @@ impl CliError {
     /// Adds what to do next.
     pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
+        self
+    }
+
+    /// Makes it the reason why there is no session.
+    pub(super) fn of_session(mut self) -> Self {
+        self.kind = Kind::NoSession;
         self
     }
 

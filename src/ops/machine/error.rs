@@ -114,8 +114,9 @@ impl From<MachineError> for Error {
                     log: None,
                     help: Some(if why == NotReady::HostKeyChanged {
                         format!(
-                            "if you know why (its keys were made anew, say), accept the new one with: vmfab ssh \
-                             --accept-new-host-key {name}"
+                            "the guest has made new keys (`ssh-keygen -A`, openssh-server installed again, a \
+                             disk of another machine), or something else answers in its place; if you know \
+                             which, accept the new key: vmfab ssh --accept-new-host-key {name}"
                         )
                     } else if running {
                         format!(

@@ -12,7 +12,7 @@ pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use image::{BuiltImage, ImageOptions, build_image, image};
 pub use list::{MachineDetails, MachineEntry, Settings, SshAddress, inspect, list};
-pub use session::{LogKind, Logs, SshOptions, console, logs, ssh};
+pub use session::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use start::{Resumed, StartOptions, Started, resume, start, start_machine, wait_for};
 pub use stop::{Removed, Stopped, remove, stop, stop_machine};
 

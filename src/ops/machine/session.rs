@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::super::{Context, Error};
 use super::find_machine;
 use crate::checked::AccountName;
+use crate::guest::host_key_changed;
 use crate::host::beneath::open_unlinked;
-use crate::host::{Program, require};
+use crate::host::{Program, bare_command, require};
 use crate::machine::{Console, Machine, MachineError, State};
 
 /// How to enter a machine.
@@ -45,13 +46,35 @@ pub fn ssh(
     if options.accept_new_host_key {
         machine.forget_host_keys()?;
     }
-    let mut ssh = Command::new(program);
+    let mut ssh = bare_command(program);
+    // What the guest's programs write for. Names of files of this user are in no option, and no agent is asked.
+    if let Some(terminal) = std::env::var_os("TERM") {
+        ssh.env("TERM", terminal);
+    }
     if options.terminal {
         ssh.arg("-t");
     }
     ssh.args(session.arguments(command))
         .current_dir(machine.directory());
     Ok(ssh)
+}
+
+/// Why no session could be opened in a machine, when `ssh` cannot say it so that a user knows what to do.
+///
+/// # Errors
+/// The machine is gone, or `ssh` cannot be started.
+pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Error>, Error> {
+    /// A guest that answered just now does so at once.
+    const PATIENCE: u32 = 5;
+    let machine = find_machine(context, name)?;
+    let program = require(Program::Ssh)?;
+    let tried = bare_command(&program)
+        .args(machine.ssh(None)?.check_arguments(PATIENCE))
+        .current_dir(machine.directory())
+        .output()
+        .map_err(Error::io("start", &program))?;
+    let changed = host_key_changed(&String::from_utf8_lossy(&tried.stderr));
+    Ok(changed.then(|| machine.host_key_changed().into()))
 }
 
 /// Connects to the console of a running machine.
