@@ -12,10 +12,12 @@ use clap_complete::engine::{
 use clap_complete::env::Shells;
 
 use super::commands;
+use crate::config::CacheMode;
 use crate::event::Silent;
 use crate::host::{Home, Interrupt};
 use crate::machine::Project;
 use crate::ops::format::DiskFormat;
+use crate::ops::hypervisor::Hypervisor;
 use crate::ops::{self, Context, Error};
 
 /// The variable by which scripts of shells ask for completions.
@@ -30,7 +32,11 @@ enum Names {
     Recipes,
     /// Tags, built-in recipes and files.
     Bootable,
+    /// Roots of the store.
+    Roots,
     Formats,
+    Hypervisors,
+    CacheModes,
 }
 
 /// Arguments with names that only the moment knows: the command, the argument's id, what it names.
@@ -39,20 +45,33 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["build"], "recipe", Names::Recipes),
     (&["build"], "tags", Names::Tags),
     (&["build"], "format", Names::Formats),
+    (&["build"], "hypervisor", Names::Hypervisors),
+    (&["build"], "mode", Names::CacheModes),
     (&["plan"], "recipe", Names::Recipes),
     (&["explain"], "recipe", Names::Recipes),
     (&["lock"], "recipe", Names::Recipes),
     (&["images"], "available", Names::Recipes),
+    (&["image", "export"], "image", Names::Tags),
+    (&["image", "export"], "format", Names::Formats),
+    (&["image", "export"], "hypervisor", Names::Hypervisors),
     (&["image", "inspect"], "image", Names::Tags),
     (&["image", "history"], "image", Names::Tags),
     (&["image", "tag"], "image", Names::Tags),
+    (&["image", "tag"], "tags", Names::Tags),
     (&["image", "rm"], "tags", Names::Tags),
+    (&["pull"], "tags", Names::Tags),
     (&["push"], "image", Names::Tags),
+    (&["store", "get"], "object", Names::Tags),
+    (&["store", "restore"], "tags", Names::Tags),
+    (&["store", "add"], "keep", Names::Roots),
+    (&["store", "unkeep"], "names", Names::Roots),
     (&["up"], "names", Names::Machines),
+    (&["up"], "image", Names::Bootable),
     (&["down"], "names", Names::Machines),
     (&["ssh"], "name", Names::Machines),
     (&["start"], "name", Names::Machines),
     (&["stop"], "names", Names::Machines),
+    (&["resume"], "names", Names::Machines),
     (&["rm"], "names", Names::Machines),
     (&["inspect"], "name", Names::Machines),
     (&["logs"], "name", Names::Machines),
@@ -126,7 +145,10 @@ impl Names {
                 found.extend(recipes()?);
                 Ok(found)
             }),
+            Self::Roots => roots(),
             Self::Formats => Ok(DiskFormat::ALL.map(|format| format.as_str().into()).into()),
+            Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
+            Self::CacheModes => Ok(CacheMode::NAMES.map(|(name, _)| name.into()).into()),
         };
         found.unwrap_or_default()
     }
@@ -153,6 +175,17 @@ fn tags() -> Result<Vec<CompletionCandidate>, Error> {
         .collect())
 }
 
+fn roots() -> Result<Vec<CompletionCandidate>, Error> {
+    let context = context()?;
+    if !context.home.store().exists() {
+        return Ok(Vec::new());
+    }
+    let roots = ops::store::roots(&context)?.into_iter();
+    Ok(roots
+        .map(|root| CompletionCandidate::new(root.name))
+        .collect())
+}
+
 fn machines() -> Result<Vec<CompletionCandidate>, Error> {
     let names = ops::machine::names(&context()?)?.into_iter();
     Ok(names.map(CompletionCandidate::new).collect())
@@ -169,6 +202,66 @@ fn recipes() -> Result<Vec<CompletionCandidate>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Values that a user makes up, or that only a server knows: by the name in the help, or by command and id.
+    const FREE: [&str; 20] = [
+        "COMMAND",
+        "HOST:GUEST",
+        "N",
+        "NAME=VALUE",
+        "OS/ARCH",
+        "REF",
+        "REFERENCE",
+        "REGISTRY",
+        "REPOSITORY",
+        "SECONDS",
+        "SIZE",
+        "TIME",
+        // Of the recipe or the lock file that another argument names.
+        "build IMAGE",
+        "explain IMAGE",
+        "plan IMAGE",
+        "lock IMAGE",
+        "update NAME",
+        "boot NAME",
+        "login NAME",
+        "ssh USER",
+    ];
+
+    /// Arguments of a command and of those below it that a shell gets nothing for.
+    fn without_names(path: &[&str], command: &clap::Command, found: &mut Vec<String>) {
+        for inner in command.get_subcommands() {
+            without_names(&[path, &[inner.get_name()]].concat(), inner, found);
+        }
+        for argument in command.get_arguments() {
+            let of_files = !matches!(
+                argument.get_value_hint(),
+                clap::ValueHint::Unknown | clap::ValueHint::Other
+            );
+            let known = ARGUMENTS
+                .iter()
+                .any(|(at, id, _)| *at == path && argument.get_id() == *id);
+            let listed = !argument.get_possible_values().is_empty();
+            if !argument.get_action().takes_values() || of_files || known || listed {
+                continue;
+            }
+            let name = argument.get_value_names().and_then(|names| names.first());
+            let name = name.map_or("", clap::builder::Str::as_str);
+            let whole = format!("{} {name}", path.join(" "));
+            if !FREE.contains(&name) && !FREE.contains(&whole.as_str()) {
+                found.push(whole);
+            }
+        }
+    }
+
+    #[test]
+    fn no_argument_is_forgotten() {
+        let mut found = Vec::new();
+        let mut root = commands::root();
+        root.build();
+        without_names(&[], &root, &mut found);
+        assert_eq!(found, [""; 0]);
+    }
 
     #[test]
     fn every_argument_in_the_table_exists() {

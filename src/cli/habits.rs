@@ -117,6 +117,46 @@ const HABITS: &[(&[&str], &str)] = &[
         &["info"],
         "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" details of a machine",
     ),
+    (
+        &["pause", "unpause", "suspend", "freeze"],
+        "\"vmfab stop NAME\" shuts a machine down, \"vmfab start NAME\" starts it again; \"vmfab resume NAME\" resumes one that is halted",
+    ),
+    (
+        &["wait"],
+        "\"vmfab start NAME\" ends when the machine can be entered",
+    ),
+    (
+        &["port", "ports"],
+        "\"vmfab inspect NAME\" shows the ports of a machine, \"vmfab boot @TAG --port HOST:GUEST\" forwards one",
+    ),
+    (
+        &["rename"],
+        "\"vmfab boot @TAG --name NAME\" names a machine when it is made",
+    ),
+    (
+        &["clone", "snapshot", "fork"],
+        "machines are not copied: put what they need into a recipe, and \"vmfab boot RECIPE\" makes as many as you like",
+    ),
+    (
+        &["edit", "set"],
+        "\"vmfab boot @TAG --memory SIZE --cpus N\" makes a machine of that size; in a project, change vmfab.kdl and run \"vmfab up\"",
+    ),
+    (
+        &["mount", "volume"],
+        "directories of the host are not mounted; files go through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
+    ),
+    (
+        &["diff"],
+        "\"vmfab explain RECIPE\" shows what has changed since the last build",
+    ),
+    (
+        &["events"],
+        "\"vmfab logs --follow NAME\" follows the console of a machine; \"vmfab build --json\" prints the events of a build",
+    ),
+    (
+        &["template", "templates"],
+        "\"vmfab images --available\" lists the recipes that come with vmfab",
+    ),
     (&["version"], "\"vmfab --version\" prints the version"),
 ];
 

@@ -22,15 +22,20 @@ pub enum CacheMode {
 )]
 pub struct ParseCacheModeError(String);
 
+impl CacheMode {
+    /// All of them, with their names.
+    pub const NAMES: [(&'static str, Self); 2] = [("min", Self::Min), ("max", Self::Max)];
+}
+
 impl FromStr for CacheMode {
     type Err = ParseCacheModeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "min" => Ok(Self::Min),
-            "max" => Ok(Self::Max),
-            _ => Err(ParseCacheModeError(text.to_owned())),
-        }
+        let mut modes = Self::NAMES.into_iter();
+        let found = modes.find(|(name, _)| *name == text);
+        found
+            .map(|(_, mode)| mode)
+            .ok_or_else(|| ParseCacheModeError(text.to_owned()))
     }
 }
 

@@ -135,9 +135,19 @@ fn names_of_the_moment_are_completed() {
     assert_eq!(completed(&bench, &["build", "kube"]), ["kubernetes"]);
     let formats = completed(&bench, &["build", "docker", "--format", "v"]);
     assert!(formats.contains(&"vmdk".to_owned()), "{formats:?}");
+    assert_eq!(completed(&bench, &["image", "export", "@do"]), ["@docker"]);
+    let hypervisors = completed(&bench, &["image", "export", "@docker", "--for", "h"]);
+    assert_eq!(hypervisors, ["hyperv"]);
+    let modes = completed(&bench, &["build", "docker", "--cache-mode", "mi"]);
+    assert_eq!(modes, ["min"]);
+    bench
+        .run(["store", "add", "/etc/passwd", "--keep", "accounts"])
+        .ends_with(0);
+    assert_eq!(completed(&bench, &["store", "unkeep", "a"]), ["accounts"]);
     let machine = bench.home.path().join("machines/web");
     std::fs::create_dir_all(machine).unwrap();
     assert_eq!(completed(&bench, &["stop", "w"]), ["web"]);
+    assert_eq!(completed(&bench, &["resume", "w"]), ["web"]);
     assert!(completed(&bench, &["imag"]).contains(&"images".to_owned()));
     // A file of the working directory is a recipe, too.
     std::fs::write(bench.home.path().join("own.kdl"), "").unwrap();
