@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::error::HttpError;
+use super::pace::Speed;
 use crate::host::Interrupt;
 
 /// Bytes that are read at once.
@@ -54,7 +55,7 @@ impl Body {
         if self.ended {
             return Ok(None);
         }
-        match receive(&self.parts, &self.interrupt, &mut || {}) {
+        match receive(&self.parts, &self.interrupt, &mut || true) {
             Some(part) => {
                 let bytes = part?;
                 self.ended = bytes.is_empty();
@@ -85,53 +86,21 @@ impl Read for Body {
 }
 
 /// What comes next from the thread; `None` when it is done, or when the user gives up. `glance` is called while
-/// nothing comes.
+/// nothing comes, and says whether to go on.
 pub(super) fn receive<T>(
     from: &Receiver<T>,
     interrupt: &Interrupt,
-    glance: &mut dyn FnMut(),
+    glance: &mut dyn FnMut() -> bool,
 ) -> Option<T> {
     while !interrupt.requested() {
         match from.recv_timeout(GLANCE) {
             Ok(got) => return Some(got),
-            Err(RecvTimeoutError::Timeout) => glance(),
+            Err(RecvTimeoutError::Timeout) if glance() => {}
+            Err(RecvTimeoutError::Timeout) => return None,
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
     None
-}
-
-/// How fast a server sends. Only time in which it is waited for counts, and none in which its bytes are.
-#[derive(Debug)]
-pub(super) struct Speed {
-    least: u64,
-    window: Duration,
-    waited: Duration,
-    came: u64,
-}
-
-impl Speed {
-    pub(super) const fn new(least: u64, window: Duration) -> Self {
-        Self {
-            least,
-            window,
-            waited: Duration::ZERO,
-            came: 0,
-        }
-    }
-
-    /// Whether it is too slow, after another wait that brought so many bytes.
-    fn too_slow(&mut self, waited: Duration, came: usize) -> bool {
-        self.waited += waited;
-        self.came += came as u64;
-        if self.waited < self.window {
-            return false;
-        }
-        let enough = self.least as f64 * self.waited.as_secs_f64();
-        let slow = (self.came as f64) < enough;
-        (self.waited, self.came) = (Duration::ZERO, 0);
-        slow
-    }
 }
 
 /// Reads to the end, or until nobody wants more.
@@ -148,7 +117,7 @@ pub(super) fn pump(
         match reader.read(&mut bytes) {
             Ok(count) => {
                 bytes.truncate(count);
-                let slow = count > 0 && speed.too_slow(begun.elapsed(), count);
+                let slow = count > 0 && speed.too_slow(begun.elapsed(), count as u64);
                 if parts.send(Ok(bytes)).is_err() || count == 0 {
                     return;
                 }
@@ -171,26 +140,5 @@ pub(super) fn pump(
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn speed_counts_over_the_whole_window() {
-        let window = Duration::from_secs(10);
-        let second = Duration::from_secs(1);
-        let mut drips = Speed::new(512, window);
-        let slow: Vec<bool> = (0..10).map(|_| drips.too_slow(second, 1)).collect();
-        assert_eq!(slow.iter().position(|slow| *slow), Some(9));
-        let mut steady = Speed::new(512, window);
-        assert!((0..100).all(|_| !steady.too_slow(second, 512)));
-        // A burst makes up for the silence around it.
-        let mut bursts = Speed::new(512, window);
-        assert!((0..100).all(|at| !bursts.too_slow(second, if at % 10 == 3 { 5120 } else { 0 })));
-        let mut any = Speed::new(0, window);
-        assert!((0..100).all(|_| !any.too_slow(second, 1)));
     }
 }

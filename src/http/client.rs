@@ -12,8 +12,9 @@ use ureq::http::header::{AUTHORIZATION, COOKIE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ureq::{Agent, SendBody};
 
-use super::body::{self, Body, Part, Speed};
+use super::body::{self, Body, Part};
 use super::error::{HttpError, Waits, shown_proxy};
+use super::pace::{Outgoing, Speed, Watch};
 use super::proxy::Proxies;
 use super::tls;
 use super::url::{Scheme, Url};
@@ -31,7 +32,7 @@ pub struct Settings {
     pub connect: Duration,
     /// How long nothing may come from a server.
     pub stalled: Duration,
-    /// The fewest bytes in a second that a server may send, over all of `window`; 0 when any speed will do.
+    /// The fewest bytes in a second that a server may send or take, over all of `window`; 0 when any speed will do.
     pub least_speed: u64,
     /// Over what time its speed counts. The head of an answer must be there after as long.
     pub window: Duration,
@@ -81,7 +82,7 @@ pub struct Request {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    body: Option<Bytes>,
+    body: Option<(Bytes, u64)>,
 }
 
 impl Request {
@@ -118,7 +119,7 @@ impl Request {
     #[must_use]
     pub fn body(mut self, bytes: impl Read + Send + 'static, length: u64) -> Self {
         let name = ureq::http::header::CONTENT_LENGTH;
-        self.body = Some(Box::new(bytes));
+        self.body = Some((Box::new(bytes), length));
         self.header(name, &length.to_string())
     }
 }
@@ -193,9 +194,16 @@ impl Client {
     /// See [`send`](Self::send).
     pub fn send_watched(
         &self,
-        request: Request,
+        mut request: Request,
         glance: &mut dyn FnMut(),
     ) -> Result<Response, HttpError> {
+        let (least, window) = (self.0.settings.least_speed, self.0.settings.window);
+        let mut watch = None;
+        if let Some((bytes, length)) = request.body.take() {
+            let (outgoing, looks) = Outgoing::new(bytes, length, Speed::new(least, window));
+            request.body = Some((Box::new(outgoing), length));
+            watch = Some(looks);
+        }
         let (head_to, head_from) = sync_channel::<Result<(Head, Receiver<Part>), HttpError>>(1);
         let client = self.clone();
         let host = request.url.host().to_owned();
@@ -215,8 +223,7 @@ impl Client {
                     let error = ureq::Error::from(error);
                     HttpError::from_library(error, &url, proxy.as_deref(), limits)
                 };
-                let settings = &client.0.settings;
-                let speed = Speed::new(settings.least_speed, settings.window);
+                let speed = Speed::new(least, window);
                 body::pump(bytes, &parts_to, speed, url.host(), failed);
             }
         };
@@ -226,11 +233,23 @@ impl Client {
             message: format!("no thread can be started: {error}"),
         })?;
         let interrupt = &self.0.interrupt;
-        let head = body::receive(&head_from, interrupt, glance);
+        let mut slow = false;
+        let head = body::receive(&head_from, interrupt, &mut || {
+            glance();
+            slow = watch.as_mut().is_some_and(Watch::too_slow);
+            !slow
+        });
         glance();
         let (head, parts) = match head {
             Some(head) => head?,
             None if interrupt.requested() => return Err(HttpError::Interrupted),
+            None if slow => {
+                return Err(HttpError::Slow {
+                    host,
+                    least,
+                    window,
+                });
+            }
             None => {
                 let message = "the thread of the connection ended".to_owned();
                 return Err(HttpError::Other { host, message });
@@ -306,7 +325,9 @@ impl Client {
             headers.clone_from(&request.headers);
         }
         let body = request.body.take();
-        let body = body.map_or_else(SendBody::none, SendBody::from_owned_reader);
+        let body = body.map_or_else(SendBody::none, |(bytes, _)| {
+            SendBody::from_owned_reader(bytes)
+        });
         let limits = self.waits();
         let failed = |error| HttpError::from_library(error, &url, proxy.as_deref(), limits);
         let message = builder.body(body).map_err(|error| failed(error.into()))?;

@@ -34,8 +34,8 @@ pub enum HttpError {
         /// The limit.
         limit: Duration,
     },
-    /// Bytes came, and too few for too long.
-    #[error("{host} sends too slowly: less than {least} bytes in a second for {} s", .window.as_secs_f64())]
+    /// Bytes came or were taken, and too few for too long.
+    #[error("{host} is too slow: less than {least} bytes in a second for {} s", .window.as_secs_f64())]
     Slow {
         /// The server.
         host: String,

@@ -16,6 +16,7 @@
 mod body;
 mod client;
 mod error;
+mod pace;
 mod proxy;
 mod retry;
 mod tls;

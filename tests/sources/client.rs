@@ -1,6 +1,8 @@
 //! Redirects, credentials, proxies and bodies.
 
 use std::io::{Cursor, Read};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use vmfab::host::Interrupt;
 use vmfab::http::{Client, HttpError, Method, Proxies, Request, Settings};
@@ -180,4 +182,54 @@ fn connections_are_used_again_and_answers_need_not_be_read() {
     let desk = Desk::new();
     let (result, _) = desk.fetch_sized(&server.url("/a"), None, Some(1));
     assert!(matches!(result, Err(FetchError::WrongSize { .. })));
+}
+
+/// It never stops taking what it is sent, so that no time-out ends it. A source that is slow itself is no fault of the
+/// server's.
+#[test]
+fn a_server_that_takes_drops() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut slow, _) = listener.accept().unwrap();
+        let (mut quick, _) = listener.accept().unwrap();
+        std::thread::spawn(move || {
+            let mut few = [0; 1 << 10];
+            while slow.read(&mut few).is_ok_and(|count| count > 0) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !said.ends_with(b"\r\n\r\nend") && quick.read(&mut byte).is_ok_and(|count| count > 0)
+        {
+            said.extend(byte);
+        }
+        std::io::Write::write_all(&mut quick, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    });
+    let settings = Settings {
+        proxies: Proxies::default(),
+        least_speed: 100_000,
+        window: Duration::from_millis(500),
+        ..Settings::default()
+    };
+    let client = Client::new(settings, Interrupt::new().unwrap());
+    let put = |body: Box<dyn Read + Send>, length| {
+        let request = Request::new(Method::PUT, url.parse().unwrap());
+        client.send(request.body(body, length))
+    };
+    let length = 1 << 30;
+    let started = Instant::now();
+    let error = put(Box::new(std::io::repeat(1).take(length)), length).unwrap_err();
+    assert!(matches!(error, HttpError::Slow { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{error}");
+
+    struct Late(Cursor<&'static [u8]>);
+    impl Read for Late {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            std::thread::sleep(Duration::from_secs(1));
+            self.0.read(&mut buffer[..1])
+        }
+    }
+    let answer = put(Box::new(Late(Cursor::new(b"end"))), 3).unwrap();
+    assert_eq!(answer.status.as_u16(), 200);
 }
