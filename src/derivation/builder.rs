@@ -177,13 +177,16 @@ impl BuildError {
         Self::Other(Box::new(error))
     }
 
-    /// For `map_err`: an input or output error with what was tried, and on what.
+    /// For `map_err`: an input or output error with what was tried, and on what. A full disk is said as that.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull => Self::NoSpace(path),
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
         }
     }
 }

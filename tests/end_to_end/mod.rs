@@ -7,6 +7,7 @@
 mod confinement;
 mod failure;
 mod files;
+mod full;
 mod interruption;
 mod locking;
 mod machine;

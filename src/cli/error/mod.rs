@@ -337,6 +337,7 @@ fn step(failure: StepFailure) -> CliError {
     let StepFailure { name, log, error } = failure;
     let message = |why: &str| format!("step \"{name}\" failed: {why}");
     let log = log.display().to_string();
+    let error = full_store(error);
     match error {
         BuildError::Command { command, how, tail } => CliError {
             help: hint::of_output(&tail).into_iter().collect(),
@@ -385,6 +386,21 @@ fn step(failure: StepFailure) -> CliError {
             }),
             ..CliError::failed(message(&with_causes(inner.as_ref())))
         },
+    }
+}
+
+/// The store's error that the disk is full, as the step's.
+fn full_store(error: BuildError) -> BuildError {
+    let BuildError::Other(inner) = &error else {
+        return error;
+    };
+    match inner.downcast_ref() {
+        Some(StoreError::Io { source, path, .. })
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
+            BuildError::NoSpace(path.clone())
+        }
+        _ => error,
     }
 }
 
