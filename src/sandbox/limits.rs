@@ -1,5 +1,6 @@
 //! Limits of a command: wall time, memory and processes, watched from outside. Files in memory count as
-//! memory: those of `/dev/shm`, and of each tmpfs that the command mounted.
+//! memory: those of `/dev/shm`, of each tmpfs that the command mounted, and those without a name (memfd_create(2)).
+//! So do segments of System V, which outlive the process that filled them. What is mapped counts once more.
 //!
 //! Resource limits of the kernel count per process (memory), or not at all for root (processes);
 //! control groups need rights that an unprivileged user often lacks. So the worker looks at the
@@ -8,6 +9,8 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::derivation::step::Limits;
 
@@ -23,6 +27,8 @@ const INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
+/// Bytes of the blocks that stat(2) counts in.
+const BLOCK: u64 = 512;
 /// Wall time of a step that sets none, in seconds.
 pub const DEFAULT_SECONDS: u64 = 3600;
 /// Processes of a step that sets no limit.
@@ -47,7 +53,9 @@ pub(super) fn wait(
         }
         let mut usage = usage(child.id());
         if limits.memory.is_some() {
-            usage.memory += files_in_memory(&usage.namespaces);
+            usage.memory += files_in_memory(&usage.namespaces)
+                + files_without_names(&usage.pids)
+                + segments(&usage.pids);
         }
         let passed = if started.elapsed() > Duration::from_secs(seconds) {
             Some(format!("took longer than its limit of {seconds} s"))
@@ -76,6 +84,7 @@ pub(super) fn wait(
 #[derive(Debug, Default)]
 struct Usage {
     processes: u64,
+    pids: Vec<u32>,
     /// Resident memory in bytes.
     memory: u64,
     /// A process of each mount namespace.
@@ -85,8 +94,9 @@ struct Usage {
 /// What the processes below `root` use. Processes that end meanwhile count as nothing.
 fn usage(root: u32) -> Usage {
     let mut usage = Usage::default();
-    for pid in descendants(root) {
-        usage.processes += 1;
+    usage.pids = descendants(root);
+    usage.processes = usage.pids.len() as u64;
+    for &pid in &usage.pids {
         // The second field is resident memory in pages (proc_pid_statm(5)).
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
         let pages: u64 = statm
@@ -138,6 +148,63 @@ fn files_in_memory(namespaces: &HashMap<PathBuf, u32>) -> u64 {
         }
     }
     bytes
+}
+
+/// Bytes of files without names that processes have open, each counted once.
+fn files_without_names(pids: &[u32]) -> u64 {
+    let mut counted = HashMap::new();
+    for pid in pids {
+        let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        for file in open.flatten().map(|entry| entry.path()) {
+            let is_one = fs::read_link(&file)
+                .is_ok_and(|to| to.as_os_str().as_bytes().starts_with(b"/memfd:"));
+            if is_one && let Ok(meta) = fs::metadata(&file) {
+                counted.insert((meta.dev(), meta.ino()), meta.blocks() * BLOCK);
+            }
+        }
+    }
+    counted.values().sum()
+}
+
+/// Resident bytes of the System V segments of processes. The kernel shows those of the reader's own namespace, so a
+/// thread enters each.
+fn segments(pids: &[u32]) -> u64 {
+    let own = fs::read_link("/proc/self/ns/ipc").ok();
+    let mut namespaces = HashMap::new();
+    for pid in pids {
+        let place = format!("/proc/{pid}/ns/ipc");
+        if let Ok(namespace) = fs::read_link(&place)
+            && Some(&namespace) != own.as_ref()
+        {
+            namespaces.insert(namespace, place);
+        }
+    }
+    let inside = |place: &str| {
+        let namespace = fs::File::open(place).ok()?;
+        let kind = LinkNameSpaceType::InterProcessCommunication;
+        move_into_link_name_space(namespace.as_fd(), Some(kind)).ok()?;
+        Some(resident(&fs::read_to_string("/proc/sysvipc/shm").ok()?))
+    };
+    let found = namespaces.values().map(|place| {
+        // A thread of its own: this one stays where it is.
+        std::thread::scope(|scope| scope.spawn(|| inside(place)).join().ok().flatten())
+    });
+    found.flatten().sum()
+}
+
+/// The column `rss` of `/proc/sysvipc/shm`, summed up (sysvipc(5)).
+fn resident(table: &str) -> u64 {
+    let mut lines = table.lines().map(str::split_whitespace);
+    let Some(column) = lines
+        .next()
+        .and_then(|mut names| names.position(|name| name == "rss"))
+    else {
+        return 0;
+    };
+    let sizes = lines.filter_map(|mut fields| fields.nth(column)?.parse::<u64>().ok());
+    sizes.sum()
 }
 
 /// The tmpfs mounts of a mountinfo file: device numbers and places. Source: proc_pid_mountinfo(5).
