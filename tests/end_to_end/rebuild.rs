@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::support::{Build, Lab, Ran, Recipes};
+use super::super::support::{Build, Lab, Ran, Recipes, command_in};
 
 #[test]
 fn the_base_is_built_from_scratch_once() {
@@ -202,4 +202,44 @@ fn explain_names_the_files_and_every_changed_step() {
     // A step behind the first one that changed says what changed about it, too.
     has("explained: file /etc/port\n");
     assert!(!said.stdout.contains("tree was"), "{}", said.stdout);
+}
+
+/// In a home of its own: the collection would take from the others what they rely on.
+#[test]
+fn a_collection_keeps_what_images_with_tags_are_made_of() {
+    let recipes = Recipes::new();
+    recipes.image("kept", "run \"echo kept > /kept\"\ncheck \"test -s /kept\"");
+    let backup = recipes.path("backup");
+    Ran::of(Lab::get().command().args(["store", "backup"]).arg(&backup)).ends_with(0);
+    let home = recipes.path("home");
+    let run = |arguments: &[&str]| {
+        let mut command = command_in(&home);
+        command.args(arguments).current_dir(recipes.directory());
+        command
+    };
+    let backup = backup.to_str().unwrap();
+    Ran::of(&mut run(&["store", "restore", backup])).ends_with(0);
+    let build = || Build::of(&mut run(&["build", "kept.kdl", "--json"])).succeeds();
+    let first = build();
+    assert!(!first.started().is_empty());
+    let collect = ["store", "gc", "--older-than", "0s", "--keep-last", "0"];
+    Ran::of(&mut run(&collect)).ends_with(0);
+    let again = build();
+    assert_eq!(again.started(), [""; 0]);
+    assert_eq!(again.image(), first.image());
+
+    // The id of what has no tag any more is one that commands take, until it is collected.
+    let removed = Ran::of(&mut run(&["image", "rm", "@kept"]))
+        .ends_with(0)
+        .stdout;
+    let id = removed
+        .trim_end()
+        .strip_prefix("removed @kept (was ")
+        .and_then(|rest| rest.strip_suffix(')'));
+    let id = id.unwrap_or_else(|| panic!("{removed}"));
+    Ran::of(&mut run(&["image", "tag", id, "@again"])).ends_with(0);
+    Ran::of(&mut run(&["image", "rm", "@again"])).ends_with(0);
+    Ran::of(&mut run(&collect)).ends_with(0);
+    Ran::of(&mut run(&["image", "inspect", id])).ends_with(3);
+    assert!(build().started().contains(&"kept: image"));
 }
