@@ -97,6 +97,7 @@ impl All {
             locked,
         } = origins;
         let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
+        let image_size = registries.limits().image_size;
         Self {
             check: check::Check {
                 sandbox: sandbox.clone(),
@@ -139,6 +140,7 @@ impl All {
             transform: transform::Transform {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
+                image_size,
             },
             tree: tree::Tree {
                 sandbox,

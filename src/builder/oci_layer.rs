@@ -9,16 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::blob;
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::plan::BlobPlace;
 use crate::registry::Registries;
 use crate::source::{Fetched, Fetcher, Outcome, TakeError, Taker};
 use crate::store::{ActionResult, ObjectWriter, Store, StoreError};
 use crate::text::shown_size;
 
-/// How many times the size of its blobs an image may have decompressed, when that is more than the limit `image-size`.
-/// Files of programs are compressed to a third, disks that are mostly empty to a hundredth.
-const RATIO: u64 = 256;
 /// The first bytes that tell how a blob is compressed.
 const MARK: usize = 6;
 
@@ -56,7 +53,7 @@ impl OciLayer {
             let own = layers.filter(|other| other.repository == place.repository);
             let compressed = own.fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
             let limit = self.registries.limits().image_size;
-            let limit = limit.max(compressed.saturating_mul(RATIO));
+            let limit = limit.max(compressed.saturating_mul(Limits::RATIO));
             Arc::new(Room {
                 limit,
                 left: AtomicU64::new(limit),
@@ -148,9 +145,10 @@ impl Problem {
     fn help(&self) -> Vec<String> {
         vec![match self {
             Self::TooLarge(limit) => format!(
-                "the layers of an image may have {} together, and {RATIO} times the size of their blobs; when this is \
+                "the layers of an image may have {} together, and {} times the size of their blobs; when this is \
                  what you want, {}",
                 shown_size(*limit),
+                Limits::RATIO,
                 limits::raise("image-size", &format!("\"{}\"", shown_size(limit.saturating_mul(16))))
             ),
             _ => "the image was pushed wrongly: nothing of the layer was kept; push it again, or use another version"

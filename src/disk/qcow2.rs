@@ -289,7 +289,7 @@ mod tests {
         scanned.write(&mut out, &|| Ok(())).unwrap();
         let out = File::open(&made).unwrap();
         assert_eq!(out.metadata().unwrap().len(), scanned.length());
-        let header = foreign::check(Format::Qcow2, &out).unwrap();
+        let header = foreign::check(Format::Qcow2, &out, 0).unwrap();
         assert_eq!(header.size, length.next_multiple_of(SECTOR));
         qemu_img(&["check", "-f", "qcow2", &made]);
         let same = qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &made]);

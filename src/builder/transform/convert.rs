@@ -52,7 +52,8 @@ impl Work<'_> {
             self.say(&format!("raw: a disk of {}", bytes(self.blob.size)))?;
             return Ok(self.blob);
         }
-        let header = foreign::check(format, &blob).map_err(|error| self.refused(error))?;
+        let header = foreign::check(format, &blob, self.transform.image_size)
+            .map_err(|error| self.refused(error))?;
         if format == Format::Vhd
             && Footer::read(&blob).is_ok_and(|footer| footer.kind == FooterKind::Fixed)
         {

@@ -41,6 +41,8 @@ const BUFFER: usize = 256 << 10;
 pub(super) struct Transform {
     pub(super) sandbox: Sandbox,
     pub(super) store: Store,
+    /// The limit of this name.
+    pub(super) image_size: u64,
 }
 
 impl Builder for Transform {

@@ -24,6 +24,7 @@ impl Bench {
         let transform = Transform {
             sandbox: Sandbox::new(&home, store.clone()),
             store,
+            image_size: 1 << 20,
         };
         Self {
             directory,

@@ -29,6 +29,8 @@ mod vmdk;
 use std::io;
 
 use super::{Format, ReadAt};
+use crate::limits::{self, Limits};
+use crate::text::shown_size;
 
 pub use vhd::{Footer, FooterKind};
 
@@ -61,6 +63,14 @@ pub enum ForeignError {
         /// What it names.
         what: String,
     },
+    /// What is compressed in it would take more than it may.
+    #[error("the {} file unpacks to more than {}", format.name(), shown_size(*limit))]
+    TooLarge {
+        /// Its format.
+        format: Format,
+        /// The limit.
+        limit: u64,
+    },
     /// It needs what is not there.
     #[error("the {} file {what}", format.name())]
     Unsupported {
@@ -88,20 +98,30 @@ impl ForeignError {
                 "make one file of it where all its parts are: qemu-img convert -O {} FILE WHOLE",
                 format.qemu_name()
             ),
+            Self::TooLarge { limit, .. } => format!(
+                "its compressed parts may have as much as image-size says, and {} times the size of the file; when this \
+                 is what you want, {}",
+                Limits::RATIO,
+                limits::raise(
+                    "image-size",
+                    &format!("\"{}\"", shown_size(limit.saturating_mul(16)))
+                )
+            ),
             Self::Unsupported { help, .. } => help.clone(),
         }
     }
 }
 
-/// Looks at the header of a disk file, and refuses what is not one whole disk in one file.
+/// Looks at the header of a disk file, and refuses what is not one whole disk in one file. What compressed parts may give
+/// together is bounded by [`image_size`](crate::limits::Limits::image_size), as layers are.
 ///
 /// # Errors
 /// See [`ForeignError`].
-pub fn check(format: Format, file: &dyn ReadAt) -> Result<Header, ForeignError> {
+pub fn check(format: Format, file: &dyn ReadAt, image_size: u64) -> Result<Header, ForeignError> {
     let size = match format {
         Format::Raw => file.size().map_err(ForeignError::Io)?,
-        Format::Qcow2 => qcow2::check(file)?,
-        Format::Vmdk => vmdk::check(file)?,
+        Format::Qcow2 => qcow2::check(file, image_size)?,
+        Format::Vmdk => vmdk::check(file, image_size)?,
         Format::Vhd => {
             let footer = Footer::read(file)?;
             footer.check_copy(file)?;
@@ -109,7 +129,7 @@ pub fn check(format: Format, file: &dyn ReadAt) -> Result<Header, ForeignError> 
         }
         Format::Vhdx => vhdx::check(file)?,
         Format::Vdi => vdi::check(file)?,
-        Format::Qcow => qcow::check(file)?,
+        Format::Qcow => qcow::check(file, image_size)?,
         Format::Qed => qed::check(file)?,
         Format::Parallels => parallels::check(file)?,
     };
@@ -139,6 +159,9 @@ struct Parts<'a> {
     tables: u64,
     /// Bytes of the disk that may still be in it.
     data: u64,
+    /// Bytes that compressed parts may give together, and may still give.
+    limit: u64,
+    unpacked: u64,
 }
 
 impl<'a> Parts<'a> {
@@ -150,7 +173,31 @@ impl<'a> Parts<'a> {
             size,
             tables: size,
             data: size,
+            limit: u64::MAX,
+            unpacked: u64::MAX,
         })
+    }
+
+    /// The same, with a bound on what compressed parts give.
+    fn bounded(self, image_size: u64) -> Self {
+        let limit = image_size.max(self.size.saturating_mul(Limits::RATIO));
+        Self {
+            limit,
+            unpacked: limit,
+            ..self
+        }
+    }
+
+    /// Counts what a compressed part gives.
+    fn unpacks_to(&mut self, length: u64) -> Result<(), ForeignError> {
+        self.unpacked = self
+            .unpacked
+            .checked_sub(length)
+            .ok_or(ForeignError::TooLarge {
+                format: self.format,
+                limit: self.limit,
+            })?;
+        Ok(())
     }
 
     /// Reads a table.
@@ -246,7 +293,7 @@ mod tests {
                 }
             }
             bytes.truncate(bytes.len() - length.min(bytes.len()));
-            let _ = check(format, &bytes[..].to_vec().as_slice());
+            let _ = check(format, &bytes[..].to_vec().as_slice(), 1 << 30);
         }
     }
 }

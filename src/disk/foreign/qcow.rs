@@ -9,7 +9,7 @@ const LENGTH: usize = 48;
 const COMPRESSED: u64 = 1 << 63;
 
 /// The size of the disk in a file that is whole.
-pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
+pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignError> {
     let head = part(FORMAT, file, 0, LENGTH)?;
     if !head.starts_with(b"QFI\xfb\0\0\0\x01") {
         return Err(malformed(FORMAT, "it does not begin as one"));
@@ -34,7 +34,7 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
         return Err(malformed(FORMAT, "its clusters have an impossible size"));
     }
     let (size, cluster) = (long(24), 1_u64 << bits);
-    let mut parts = Parts::new(FORMAT, file)?;
+    let mut parts = Parts::new(FORMAT, file)?.bounded(image_size);
     let entries = size.div_ceil(cluster << table_bits);
     let first = parts.table(long(40), entries.saturating_mul(8))?;
     let split = 63 - bits;
@@ -49,6 +49,7 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
             if word & COMPRESSED != 0 {
                 let length = (word & !COMPRESSED) >> split;
                 parts.inside(word & ((1 << split) - 1), length)?;
+                parts.unpacks_to(cluster)?;
             } else if word != 0 {
                 let from = (number << table_bits) + index;
                 let used = size.saturating_sub(from.saturating_mul(cluster));
@@ -76,11 +77,11 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_not_whole_is_refused() {
-        assert_eq!(check(&header().as_slice()).unwrap(), 1 << 20);
+        assert_eq!(check(&header().as_slice(), 0).unwrap(), 1 << 20);
         let changed = |at: usize, value: u8| {
             let mut bytes = header();
             bytes[at] = value;
-            check(&bytes.as_slice()).unwrap_err().to_string()
+            check(&bytes.as_slice(), 0).unwrap_err().to_string()
         };
         insta::assert_snapshot!(changed(15, 1), @"the qcow file is not the whole disk: it has a backing file");
         insta::assert_snapshot!(changed(39, 1), @"the qcow file is encrypted");

@@ -35,7 +35,7 @@ const DATA_FILE_NAME: u32 = 0x4441_5441;
 const ENCRYPTION: u32 = 0x0537_be77;
 
 /// The size of the disk in a file that is whole.
-pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
+pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignError> {
     let head = part(FORMAT, file, 0, LENGTH_2)?;
     if !head.starts_with(b"QFI\xfb") {
         return Err(malformed(FORMAT, "it does not begin as one"));
@@ -94,21 +94,21 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
         return Err(malformed(FORMAT, format!("clusters of 2^{bits} bytes")));
     }
     let first = (long(40), u64::from(number(36)) * 8);
-    check_tables(file, first, long(24), bits, entry)?;
+    let parts = Parts::new(FORMAT, file)?.bounded(image_size);
+    check_tables(parts, first, long(24), bits, entry)?;
     Ok(long(24))
 }
 
 /// Looks whether all clusters are in the file: `first` is the place of the table of the first level, `size` that of the
 /// disk, `bits` that of clusters and `entry` that of entries of the second level.
 fn check_tables(
-    file: &dyn ReadAt,
+    mut parts: Parts<'_>,
     first: (u64, u64),
     size: u64,
     bits: u32,
     entry: usize,
 ) -> Result<(), ForeignError> {
     let cluster = 1 << bits;
-    let mut parts = Parts::new(FORMAT, file)?;
     let has_subclusters = entry == LONG_ENTRY;
     // The offset and the number of sectors of compressed clusters.
     let split = 62 - (bits - 8);
@@ -128,6 +128,7 @@ fn check_tables(
                 // The last sector need not be whole.
                 let last = (from / SECTOR + sectors) * SECTOR;
                 parts.inside(from.max(last), 1)?;
+                parts.unpacks_to(cluster)?;
             } else if word & OFFSET != 0 {
                 // Of a cluster only what is used need be there: of the disk's last one what is of the disk, and what was
                 // written of it.
@@ -199,12 +200,42 @@ pub(super) mod tests {
     fn changed(at: usize, part: &[u8]) -> String {
         let mut bytes = header();
         bytes[at..at + part.len()].copy_from_slice(part);
-        check(&bytes.as_slice()).unwrap_err().to_string()
+        check(&bytes.as_slice(), 0).unwrap_err().to_string()
+    }
+
+    /// A disk of 512 MiB in 256 KiB: all clusters are one that is compressed.
+    pub(crate) fn bomb() -> Vec<u8> {
+        const CLUSTER: usize = 65_536;
+        let mut bytes = header();
+        bytes.resize(4 * CLUSTER, 0);
+        let mut put = |at: usize, value: u64| {
+            bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
+        };
+        put(24, 512 << 20);
+        put(32, 1);
+        put(40, CLUSTER as u64);
+        put(CLUSTER, 2 * CLUSTER as u64);
+        for entry in 0..CLUSTER / ENTRY {
+            put(
+                2 * CLUSTER + entry * ENTRY,
+                COMPRESSED | (3 * CLUSTER as u64),
+            );
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_compressed_clusters_give_is_bounded() {
+        let bomb = bomb();
+        assert_eq!(check(&bomb.as_slice(), 512 << 20).unwrap(), 512 << 20);
+        let error = check(&bomb.as_slice(), 1 << 20).unwrap_err();
+        insta::assert_snapshot!(error, @"the qcow2 file unpacks to more than 64M");
+        insta::assert_snapshot!(error.help(), @r#"its compressed parts may have as much as image-size says, and 256 times the size of the file; when this is what you want, raise the limit in the configuration (docs/config.md): limits image-size="1G""#);
     }
 
     #[test]
     fn what_names_files_or_is_not_known_is_refused() {
-        assert_eq!(check(&header().as_slice()).unwrap(), 1 << 20);
+        assert_eq!(check(&header().as_slice(), 0).unwrap(), 1 << 20);
         insta::assert_snapshot!(changed(8, &[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3]), @r#"the qcow2 file is not the whole disk: its backing file is "\0\0\0""#);
         insta::assert_snapshot!(changed(79, &[4]), @"the qcow2 file is not the whole disk: its data is in another file");
         insta::assert_snapshot!(changed(104, b"DATA\0\0\0\x04/etc"), @"the qcow2 file is not the whole disk: its data is in another file");
@@ -218,6 +249,6 @@ pub(super) mod tests {
         insta::assert_snapshot!(changed(20, &[0, 0, 0, 60]), @"it is no qcow2 that can be read: clusters of 2^60 bytes");
         insta::assert_snapshot!(changed(0, b"X"), @"it is no qcow2 that can be read: it does not begin as one");
         let short = &header()[..50];
-        insta::assert_snapshot!(check(&short).unwrap_err(), @"it is no qcow2 that can be read: it ends before its header does");
+        insta::assert_snapshot!(check(&short, 0).unwrap_err(), @"it is no qcow2 that can be read: it ends before its header does");
     }
 }

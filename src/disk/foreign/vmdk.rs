@@ -12,13 +12,15 @@ const SECTOR: u64 = 512;
 const QEMU_PLACE: (u64, u64) = (SECTOR, 20 * SECTOR);
 /// No program writes longer descriptors.
 const MOST: u64 = 1 << 20;
+/// In the flags: all grains are compressed.
+const COMPRESSED: u32 = 1 << 16;
 /// In the place of the grain directory's sector.
 const AT_END: u64 = u64::MAX;
 /// Kinds of disks in one file.
 const WHOLE: [&str; 2] = ["monolithicSparse", "streamOptimized"];
 
 /// The size of the disk in a file that is whole.
-pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
+pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignError> {
     let mark = part(FORMAT, file, 0, 4)?;
     if mark == b"# Di" {
         return Err(ForeignError::NamesFile {
@@ -50,26 +52,48 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
     let disk = capacity
         .checked_mul(SECTOR)
         .ok_or_else(|| malformed(FORMAT, "its size is out of range"))?;
-    // A stream has its tables at its end, and a mark behind them that QEMU looks for.
-    if long(56) != AT_END {
-        let entries = u64::from(u32::from_le_bytes(array(&head, 44)));
-        check_tables(file, long(56), disk, long(20), entries)?;
-    }
+    let directory = match long(56) {
+        // A stream has its tables at its end, and the header once more behind them, before a sector that says so.
+        AT_END => {
+            let at = size
+                .checked_sub(2 * SECTOR)
+                .ok_or_else(|| malformed(FORMAT, "it ends before its footer"))?;
+            let footer = part(FORMAT, file, at, SECTOR as usize)?;
+            if !footer.starts_with(b"KDMV") {
+                return Err(malformed(FORMAT, "it ends before its footer"));
+            }
+            u64::from_le_bytes(array(&footer, 56))
+        }
+        directory => directory,
+    };
+    let entries = u64::from(u32::from_le_bytes(array(&head, 44)));
+    let grains = Grains {
+        sectors: long(20),
+        compressed: u32::from_le_bytes(array(&head, 8)) & COMPRESSED != 0,
+    };
+    let parts = Parts::new(FORMAT, file)?.bounded(image_size);
+    check_tables(parts, directory, disk, &grains, entries)?;
     Ok(disk)
 }
 
-/// Looks whether all grains, of so many sectors, are in the file; `directory` is the sector of the grain directory, and
+/// The parts of a disk.
+struct Grains {
+    sectors: u64,
+    compressed: bool,
+}
+
+/// Looks whether all grains are in the file; `directory` is the sector of the grain directory, and
 /// tables have so many `entries`.
 fn check_tables(
-    file: &dyn ReadAt,
+    mut parts: Parts<'_>,
     directory: u64,
     disk: u64,
-    grain: u64,
+    grains: &Grains,
     entries: u64,
 ) -> Result<(), ForeignError> {
-    let mut parts = Parts::new(FORMAT, file)?;
     let bytes = |sectors: u64| sectors.saturating_mul(SECTOR);
-    let covered = bytes(grain).saturating_mul(entries);
+    let grain = bytes(grains.sectors);
+    let covered = grain.saturating_mul(entries);
     if covered == 0 {
         return Err(malformed(FORMAT, "its grains have no size"));
     }
@@ -84,10 +108,13 @@ fn check_tables(
         for (index, at) in (0_u64..).zip(table.chunks_exact(4)) {
             // 1 is a grain of zeros.
             let at = u64::from(u32::from_le_bytes(array(at, 0)));
-            if at > 1 {
+            if at > 1 && grains.compressed {
+                parts.inside(bytes(at), SECTOR)?;
+                parts.unpacks_to(grain)?;
+            } else if at > 1 {
                 let from = number.saturating_mul(entries).saturating_add(index);
-                let used = disk.saturating_sub(from.saturating_mul(bytes(grain)));
-                parts.data(bytes(at), used.min(bytes(grain)))?;
+                let used = disk.saturating_sub(from.saturating_mul(grain));
+                parts.data(bytes(at), used.min(grain))?;
             }
         }
     }
@@ -171,38 +198,38 @@ pub(super) mod tests {
     fn edited(from: &str, to: &str) -> String {
         let bytes = header("monolithicSparse");
         let text = String::from_utf8(bytes).unwrap().replace(from, to);
-        check(&text.as_bytes()).unwrap_err().to_string()
+        check(&text.as_bytes(), 0).unwrap_err().to_string()
     }
 
     #[test]
     fn what_names_files_is_refused() {
         assert_eq!(
-            check(&header("monolithicSparse").as_slice()).unwrap(),
+            check(&header("monolithicSparse").as_slice(), 0).unwrap(),
             1 << 20
         );
         assert_eq!(
-            check(&header("streamOptimized").as_slice()).unwrap(),
+            check(&header("streamOptimized").as_slice(), 0).unwrap(),
             1 << 20
         );
-        insta::assert_snapshot!(check(&header("twoGbMaxExtentSparse").as_slice()).unwrap_err(), @r#"the vmdk file is not the whole disk: it is of the kind "twoGbMaxExtentSparse"; monolithicSparse and streamOptimized are in one file"#);
+        insta::assert_snapshot!(check(&header("twoGbMaxExtentSparse").as_slice(), 0).unwrap_err(), @r#"the vmdk file is not the whole disk: it is of the kind "twoGbMaxExtentSparse"; monolithicSparse and streamOptimized are in one file"#);
         insta::assert_snapshot!(edited("ffffffff", "12345678"), @"the vmdk file is not the whole disk: its descriptor names a parent");
         insta::assert_snapshot!(edited("CID=1\n", "parentFileNameHint=\"/etc/shadow\"\n"), @"the vmdk file is not the whole disk: its descriptor names a parent");
         insta::assert_snapshot!(edited("CID=1\n", "RW 1 FLAT \"/etc/shadow\" 0\n"), @"the vmdk file is not the whole disk: its descriptor names 2 files");
         let text = b"# Disk DescriptorFile\nRW 1 FLAT \"/etc/shadow\" 0\n";
-        insta::assert_snapshot!(check(&text.as_slice()).unwrap_err(), @"the vmdk file is not the whole disk: it is a text that names the files of its parts");
+        insta::assert_snapshot!(check(&text.as_slice(), 0).unwrap_err(), @"the vmdk file is not the whole disk: it is a text that names the files of its parts");
         let mut hidden = header("monolithicSparse");
         hidden[28] = 100;
         let descriptor = hidden[512..1024].to_vec();
         hidden[51_200..51_712].copy_from_slice(&descriptor);
         hidden[512..1024].fill(0);
         hidden[512..533].copy_from_slice(b"parentFileNameHint=\"x");
-        insta::assert_snapshot!(check(&hidden.as_slice()).unwrap_err(), @"the vmdk file is not the whole disk: its descriptor names a parent");
+        insta::assert_snapshot!(check(&hidden.as_slice(), 0).unwrap_err(), @"the vmdk file is not the whole disk: its descriptor names a parent");
         let mut short = header("monolithicSparse");
         short[64 * 512] = 70;
         short[70 * 512 + 8] = 127;
-        insta::assert_snapshot!(check(&short.as_slice()).unwrap_err(), @"it is no vmdk that can be read: it ends after 65536 bytes, before what its tables name");
+        insta::assert_snapshot!(check(&short.as_slice(), 0).unwrap_err(), @"it is no vmdk that can be read: it ends after 65536 bytes, before what its tables name");
         let mut without = header("monolithicSparse");
         without[12..20].fill(0);
-        insta::assert_snapshot!(check(&without.as_slice()).unwrap_err(), @"it is no vmdk that can be read: it has no size or no descriptor");
+        insta::assert_snapshot!(check(&without.as_slice(), 0).unwrap_err(), @"it is no vmdk that can be read: it has no size or no descriptor");
     }
 }
