@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::derivation::{
-    BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, content_time,
+    BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time,
 };
 use crate::digest::{ContentHasher, Digest, Hasher};
 use crate::plan::LocalFiles;
@@ -41,7 +41,7 @@ impl Builder for Local {
             .get(&params.tree)
             .ok_or_else(|| super::wrong_kind(request))?;
         let mut archive = self.store.temporary().map_err(BuildError::other)?;
-        let packed = pack(files, archive.as_file_mut());
+        let packed = pack(files, params.time, archive.as_file_mut());
         // The key names what was packed.
         if packed.map_err(BuildError::io("read", &files.path))? != Some(params.tree) {
             return Err(BuildError::Unsatisfiable {
@@ -71,8 +71,12 @@ pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
     Ok(record.0.finish())
 }
 
-/// Packs a file or a directory tree, and gives the digest of what was packed; nothing when a file changed meanwhile.
-pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<Digest>> {
+/// Packs a file or a directory tree, the time of whose files may be chosen, and gives the digest of what was packed; nothing when a file changed meanwhile.
+pub(super) fn pack(
+    files: &LocalFiles,
+    time: Option<i64>,
+    archive: &mut File,
+) -> io::Result<Option<Digest>> {
     let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, archive));
     let mut record = Record::new();
     let mut changed = false;
@@ -92,7 +96,7 @@ pub(super) fn pack(files: &LocalFiles, archive: &mut File) -> io::Result<Option<
             Kind::File(size) => {
                 let file = File::open(entry.path)?;
                 content = hash_file(&file)?;
-                member = file_member(entry.inside, *size, entry.mode, &content);
+                member = file_member(entry.inside, *size, entry.mode, time, &content);
                 member.data = data_of(&file, *size)?;
                 let mut hashed = Hashed(StoredFile::new(&file, &member), ContentHasher::default());
                 tar.add_file(&member, &mut hashed)?;
@@ -155,10 +159,16 @@ fn member(inside: &Path, mode: u32) -> Member {
 }
 
 /// A file of `size` bytes; `content` is a digest of them.
-pub(super) fn file_member(inside: &Path, size: u64, mode: u32, content: &[u8; 32]) -> Member {
+pub(super) fn file_member(
+    inside: &Path,
+    size: u64,
+    mode: u32,
+    time: Option<i64>,
+    content: &[u8; 32],
+) -> Member {
     let mut member = member(inside, mode);
     member.size = size;
-    member.time.seconds = content_time(content);
+    member.time.seconds = file_time(time, content);
     member
 }
 
@@ -375,7 +385,7 @@ mod tests {
             ..all(directory.path())
         };
         let mut archive = tempfile::tempfile().unwrap();
-        let packed = pack(&files, &mut archive).unwrap();
+        let packed = pack(&files, None, &mut archive).unwrap();
         let before = super::digest(&files).unwrap();
         assert_eq!(packed, Some(before));
         archive.rewind().unwrap();
@@ -437,7 +447,7 @@ mod tests {
 
     fn packed(directory: &Path) -> Vec<Member> {
         let mut archive = tempfile::tempfile().unwrap();
-        let found = pack(&all(directory), &mut archive).unwrap();
+        let found = pack(&all(directory), None, &mut archive).unwrap();
         assert_eq!(found, Some(digest(directory).unwrap()));
         archive.rewind().unwrap();
         let mut tar = Reader::new(archive);
@@ -448,7 +458,7 @@ mod tests {
     fn what_changed_since_a_tar_was_packed_is_named() {
         let directory = tree();
         let mut archive = tempfile::tempfile().unwrap();
-        pack(&all(directory.path()), &mut archive).unwrap();
+        pack(&all(directory.path()), None, &mut archive).unwrap();
         let mut changed = || {
             archive.rewind().unwrap();
             let paths = differences(&archive, &all(directory.path())).unwrap();
@@ -522,7 +532,7 @@ mod tests {
         file.set_len(1 << 40).unwrap();
         file.write_all_at(b"data", 32 << 20).unwrap();
         let mut archive = tempfile::tempfile().unwrap();
-        let found = pack(&all(directory.path()), &mut archive).unwrap();
+        let found = pack(&all(directory.path()), None, &mut archive).unwrap();
         assert_eq!(found, Some(digest(directory.path()).unwrap()));
         assert!(archive.metadata().unwrap().len() < 1 << 20);
         archive.rewind().unwrap();

@@ -449,6 +449,7 @@ cache "a/b" "c/d" from=#true
                 ]
                 .into(),
                 cache: CacheSettings::default(),
+                file_time: None,
                 limits: Limits {
                     image_steps: 5000,
                     image_size: 20 << 30,

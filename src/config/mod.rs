@@ -18,6 +18,9 @@ use crate::host::files;
 use crate::limits::Limits;
 use crate::text::Problems;
 
+/// The variable that fixes times (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// What the user set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -35,6 +38,8 @@ pub struct Config {
     pub registries: BTreeMap<String, Registry>,
     /// Build caches, unless the command line says otherwise.
     pub cache: CacheSettings,
+    /// The time of files that recipes bring, in seconds since 1970: `SOURCE_DATE_EPOCH`.
+    pub file_time: Option<i64>,
     /// How much recipes, images and servers may take.
     pub limits: Limits,
 }
@@ -63,6 +68,7 @@ impl Default for Config {
             certificate_authorities: Vec::new(),
             registries: BTreeMap::new(),
             cache: CacheSettings::default(),
+            file_time: None,
             limits: Limits::default(),
         }
     }
@@ -85,9 +91,9 @@ pub enum ConfigError {
     /// The variable `VMFAB_MIRROR` is wrong.
     #[error("VMFAB_MIRROR: {0}")]
     Environment(#[source] ParseMirrorError),
-    /// A variable of build caches is wrong.
+    /// A variable is wrong.
     #[error("{variable}: {reason}")]
-    Cache {
+    Variable {
         /// Its name.
         variable: &'static str,
         /// Why.
@@ -145,6 +151,7 @@ impl Config {
         }
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         config.cache = caches(text, check)?.over(config.cache);
+        config.file_time = text(EPOCH).map(|text| epoch(&text)).transpose()?;
         Ok(config)
     }
 
@@ -191,7 +198,7 @@ fn caches(
     const READ: &str = "VMFAB_CACHE";
     const PUSH: &str = "VMFAB_CACHE_PUSH";
     const MODE: &str = "VMFAB_CACHE_MODE";
-    let wrong = |variable| move |reason| ConfigError::Cache { variable, reason };
+    let wrong = |variable| move |reason| ConfigError::Variable { variable, reason };
     let repository = |variable, text: &str| match text {
         NONE => Ok(()),
         text => check(text).map_err(wrong(variable)),
@@ -213,6 +220,24 @@ fn caches(
     Ok(settings)
 }
 
+/// A time of the past: what is later than the step that writes it would become another time in its layer.
+fn epoch(text: &str) -> Result<i64, ConfigError> {
+    let wrong = |reason: String| ConfigError::Variable {
+        variable: EPOCH,
+        reason,
+    };
+    let time: u32 = text.parse().map_err(|_| {
+        wrong(format!(
+            "{text:?} is not a number of seconds since 1970, such as 1700000000"
+        ))
+    })?;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    match now.is_ok_and(|now| u64::from(time) < now.as_secs()) {
+        true => Ok(i64::from(time)),
+        false => Err(wrong(format!("{text} is in the future"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -228,6 +253,22 @@ mod tests {
             true => Err(format!("{text} has a tag")),
             false => Ok(()),
         })
+    }
+
+    #[test]
+    fn times_of_files_are_past() {
+        let with = |text: &str| {
+            let variable = |name: &str| (name == EPOCH).then(|| text.into());
+            let config = Config::from_variables(variable, &|_| Ok(()));
+            config
+                .map(|config| config.file_time)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(with("1700000000"), Ok(Some(1_700_000_000)));
+        assert_eq!(with("0"), Ok(Some(0)));
+        assert_eq!(with(""), Ok(None));
+        insta::assert_snapshot!(with("2024-01-01").unwrap_err(), @r#"SOURCE_DATE_EPOCH: "2024-01-01" is not a number of seconds since 1970, such as 1700000000"#);
+        insta::assert_snapshot!(with("4000000000").unwrap_err(), @"SOURCE_DATE_EPOCH: 4000000000 is in the future");
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! | user and host name, proxies, job counts, the time | no output may depend on them |
 //! | versions of mmdebstrap, mke2fs and bubblewrap, the host's kernel and processor | they are not asked on the way to the store; outputs are made not to depend on them, and `--check` shows where they do |
 //! | what the archive holds today | a step that was built stays as it is; a rebuild (`--rebuild`) takes what is there. What a lock file says counts: it is the parameter `locked` |
+//! | environment variables, but for `SOURCE_DATE_EPOCH` | it is the parameter `time` of the steps that bring files |
 //! | null parameters | a parameter that is not given is not encoded, so a new optional one keeps old keys |
 
 use serde_json::Value;

@@ -26,6 +26,12 @@ pub use step::Step;
 /// as `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub const SOURCE_DATE_EPOCH: i64 = 1_577_836_800;
 
+/// The time of a file that a recipe brings: the one that the user chose, or one that follows from its content.
+#[must_use]
+pub fn file_time(chosen: Option<i64>, digest: &[u8; 32]) -> i64 {
+    chosen.unwrap_or_else(|| content_time(digest))
+}
+
 /// The time of a file that a recipe brings, from a digest of its content: a time of the four years before
 /// [`SOURCE_DATE_EPOCH`], in seconds since 1970. Web servers, caches and compilers take equal sizes and times for equal
 /// content, so another content needs another time.

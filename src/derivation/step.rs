@@ -105,7 +105,7 @@ impl Step {
                 // 2: what has no marks of a disk is not taken for a raw one.
                 Transform::Convert { .. } => 2,
                 // 2: the time of the file follows from its content.
-                Transform::Pack => 2,
+                Transform::Pack { .. } => 2,
                 // 2: archives are read by the book, and layers are as above.
                 Transform::Unpack | Transform::Apply => 2,
                 _ => 1,
@@ -218,6 +218,9 @@ pub struct File {
     pub mode: u32,
     /// `user[:group]`, by name or number.
     pub owner: Option<String>,
+    /// The time of files that the user chose, in seconds since 1970; it follows from their content when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
 }
 
 /// Parameters of `copy`, and of `file` from a local path.
@@ -330,6 +333,9 @@ pub struct Image {
 pub struct Local {
     /// Digest over the sorted list of relative paths, types, permission bits and contents.
     pub tree: Digest,
+    /// The time of files that the user chose, in seconds since 1970; it follows from their content when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
 }
 
 /// Parameters of an object that is in the store already.
@@ -401,7 +407,11 @@ pub enum Transform {
         path: String,
     },
     /// One file as a tar that `copy` takes.
-    Pack,
+    Pack {
+        /// As for [`Local`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<i64>,
+    },
     /// A disk with zeros behind its end.
     Grow {
         /// Its size in bytes.

@@ -82,6 +82,11 @@ pub trait World {
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError>;
+
+    /// The time that the user chose for files that recipes bring, in seconds since 1970.
+    fn file_time(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// Content from outside that is known by its checksum.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::derivation::content_time;
+use crate::derivation::file_time;
 use crate::tarball::{Kind, Reader};
 
 /// The most that is read of a file of the tree, in bytes.
@@ -33,6 +33,8 @@ pub enum Edit {
         mode: u32,
         /// `user[:group]`; root when absent.
         owner: Option<String>,
+        /// Its time, in seconds since 1970; it follows from the content when absent.
+        time: Option<i64>,
     },
     /// A file with this content where there is none, or one whose content is `replaces`.
     WriteDefault {
@@ -126,7 +128,14 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             content,
             mode,
             owner,
-        } => write_text(path, content, *mode, resolve_owner(owner.as_deref())?),
+            time,
+        } => write_text(
+            path,
+            content,
+            *mode,
+            resolve_owner(owner.as_deref())?,
+            *time,
+        ),
         Edit::WriteDefault {
             path,
             content,
@@ -141,7 +150,7 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             if present {
                 return Ok(());
             }
-            write_text(path, content, 0o644, (0, 0))
+            write_text(path, content, 0o644, (0, 0), None)
         }
         Edit::SetLine { path, prefix, line } => {
             let old = match read_text(path) {
@@ -153,7 +162,7 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
                 return Ok(());
             }
             let mode = fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
-            write_text(path, &new, mode, (0, 0))
+            write_text(path, &new, mode, (0, 0), None)
         }
         Edit::LinkDefault {
             path,
@@ -226,8 +235,14 @@ fn read_text(path: &str) -> io::Result<String> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn write_text(path: &str, content: &str, mode: u32, owner: (u32, u32)) -> io::Result<()> {
-    let time = content_time(blake3::hash(content.as_bytes()).as_bytes());
+fn write_text(
+    path: &str,
+    content: &str,
+    mode: u32,
+    owner: (u32, u32),
+    time: Option<i64>,
+) -> io::Result<()> {
+    let time = file_time(time, blake3::hash(content.as_bytes()).as_bytes());
     let mut file = replace(Path::new(path))?;
     file.write_all(content.as_bytes())?;
     finish(&file, mode, owner, time)
@@ -410,7 +425,7 @@ mod tests {
         symlink("nowhere", at("dangling")).unwrap();
         for name in ["pipe", "socket", "name", "link", "dangling", "new"] {
             let path = at(name);
-            write_text(path.to_str().unwrap(), "text", 0o4711, owner).unwrap();
+            write_text(path.to_str().unwrap(), "text", 0o4711, owner, None).unwrap();
             let meta = fs::symlink_metadata(&path).unwrap();
             assert!(meta.is_file(), "{name}");
             assert_eq!(meta.permissions().mode() & 0o7777, 0o4711, "{name}");
@@ -418,7 +433,16 @@ mod tests {
         }
         assert_eq!(fs::read(at("other")).unwrap(), b"other");
         fs::create_dir(at("directory")).unwrap();
-        assert!(write_text(at("directory").to_str().unwrap(), "text", 0o644, owner).is_err());
+        assert!(
+            write_text(
+                at("directory").to_str().unwrap(),
+                "text",
+                0o644,
+                owner,
+                None
+            )
+            .is_err()
+        );
         assert!(at("directory").is_dir());
     }
 

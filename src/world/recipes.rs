@@ -110,6 +110,10 @@ struct HostWorld<'a> {
 }
 
 impl World for HostWorld<'_> {
+    fn file_time(&self) -> Option<i64> {
+        self.context.config.file_time
+    }
+
     fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
         Ok(local::digest(files)?)
     }

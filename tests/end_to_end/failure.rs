@@ -109,7 +109,7 @@ fn each_limit_is_named() {
         check processes=8 "for i in $(seq 20); do sleep 1000 & done; wait # processes"
         check memory="64M" "head -c 200000000 /dev/zero > /dev/shm/x; sleep 1000 # files in memory"
         check memory="64M" "head -c 20000000 /dev/zero > /dev/shm/x; sleep 1 # few"
-        check memory="64M" "perl -e 'my %number = (x86_64 => 319, aarch64 => 279); chomp(my $m = `uname -m`); open(my $file, q(>&=), syscall($number{$m}, q(x), 0)) or die; print $file q(x) x 1000000 for 1..200; sleep 1000' # a file without a name"
+        check memory="64M" "perl -e 'my %number = (x86_64 => 319, aarch64 => 279); chomp(my $m = `uname -m`); my $name = q(x); open(my $file, q(>&=), syscall($number{$m}, $name, 0)) or die; print $file q(x) x 1000000 for 1..200; sleep 1000' # a file without a name"
         check memory="64M" "perl -e 'my $id = shmget(0, 200000000, 0600) // die; shmwrite($id, q(x) x 1000000, 1000000 * $_, 1000000) or die for 0..199; sleep 1000' # a segment"
         check memory="64M" "x=$(head -c 200000000 /dev/zero | tr '\\0' x); sleep 1000 # memory"
         "#,

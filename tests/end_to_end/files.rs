@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::support::{Archive, Recipes};
+use super::super::support::{Archive, Build, Recipes};
 
 #[test]
 fn local_files_keep_their_modes_and_get_the_time_of_their_content() {
@@ -100,4 +100,40 @@ fn a_configuration_file_of_the_recipe_stays() {
     let build = recipes.build("configured").succeeds();
     let output = build.output();
     assert!(output.ends_with(&["of the recipe", "1"]), "{output:?}");
+}
+
+/// As reproducible-builds.org has it. Without the variable everything is as before.
+#[test]
+fn the_time_of_files_can_be_chosen() {
+    let recipes = Recipes::new();
+    recipes.write("files/deep/one", "one");
+    recipes.image_from_tag(
+        "timed",
+        r#"
+        file "/srv/inline" { content "inline\n" }
+        file "/srv/local" source="./files/deep/one"
+        copy "./files" "/srv/copied"
+        run "cd /srv; stat -c '%Y of %n' inline local copied/deep/one"
+        "#,
+    );
+    let at = |time: &str| {
+        let mut command = recipes.command("timed");
+        command.env("SOURCE_DATE_EPOCH", time);
+        Build::of(&mut command).succeeds()
+    };
+    let usual = recipes.build("timed").succeeds();
+    let first = at("1700000000");
+    let lines = first.output();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("1700000000 of ")),
+        "{lines:?}"
+    );
+    assert_ne!(at("1700000001").image(), first.image());
+    assert_eq!(at("1700000000").started(), [""; 0]);
+    let again = recipes.build("timed").succeeds();
+    assert_eq!(
+        (again.started(), again.image()),
+        (Vec::new(), usual.image())
+    );
 }

@@ -245,7 +245,7 @@ fn steps_go_on_where_the_last_one_ended() {
     let archive = tar_with("sub/file", &b"content".repeat(100_000));
     let (written, _) = bench.reported(|report| {
         session.extract(&mut archive.as_slice(), "/srv/new dir", report)?;
-        session.write("/etc/new.d/x y", b"text\n", 0o604, "daemon:", report)
+        session.write("/etc/new.d/x y", b"text\n", 0o604, "daemon:", None, report)
     });
     written.unwrap();
     let found = bench.output(

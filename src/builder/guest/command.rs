@@ -10,7 +10,7 @@ use super::files::Looked;
 use super::session::{MOMENT, Report, Session, open_log};
 use super::shell::{LOOK, STOP, WRITE};
 use super::watch::{after_loss, watched};
-use crate::derivation::{BuildError, SOURCE_DATE_EPOCH, content_time};
+use crate::derivation::{BuildError, SOURCE_DATE_EPOCH, file_time};
 use crate::host::process::{self, End, Finished};
 use crate::sandbox::DEFAULT_SECONDS;
 
@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for chown(1).
-    /// Its time follows from its content.
+    /// Its time follows from its content when none is given.
     ///
     /// # Errors
     /// The guest cannot write it.
@@ -210,11 +210,12 @@ impl Session {
         mut content: &[u8],
         mode: u32,
         owner: &str,
+        time: Option<i64>,
         report: &Report<'_>,
     ) -> Result<(), BuildError> {
         self.touched = true;
         let mode = format!("{mode:04o}");
-        let time = content_time(blake3::hash(content).as_bytes()).to_string();
+        let time = file_time(time, blake3::hash(content).as_bytes()).to_string();
         let line = self.root.script(WRITE, &[path, &mode, owner, &time]);
         let finished = self.quiet(&line, Some(&mut content), report)?;
         self.log_console(report)?;

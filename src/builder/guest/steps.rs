@@ -256,13 +256,14 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             content,
             mode,
             owner: named,
+            time,
         } => {
             let (user, group) = match named {
                 Some(_) => owner(&session.look(&[], report)?, named.as_deref())?,
                 None => (0, 0),
             };
             let owner = format!("{user}:{group}");
-            session.write(&path, content.as_bytes(), mode, &owner, report)
+            session.write(&path, content.as_bytes(), mode, &owner, time, report)
         }
         Edit::WriteDefault {
             path,
@@ -275,7 +276,7 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             if session.quiet(&there, None, report)?.end.success() {
                 return Ok(());
             }
-            session.write(&path, content.as_bytes(), 0o644, "0:0", report)
+            session.write(&path, content.as_bytes(), 0o644, "0:0", None, report)
         }
         Edit::SetLine { path, prefix, line } => {
             let argv = ["/bin/sh", "-c", SET_LINE, "line", &path, &prefix, &line];

@@ -68,7 +68,7 @@ impl Builder for Transform {
             Kind::Apply => work.apply()?,
             Kind::Containerdisk => work.containerdisk()?,
             Kind::File { path } => work.file(path)?,
-            Kind::Pack => work.pack()?,
+            Kind::Pack { time } => work.pack(*time)?,
             Kind::Grow { size } => work.grow(*size)?,
         };
         let output = if matches!(kind, Kind::Unpack | Kind::Apply) {

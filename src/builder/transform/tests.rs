@@ -356,7 +356,9 @@ fn archives_that_are_not_whole() {
 fn a_packed_file_is_what_copy_takes() {
     let bench = Bench::new();
     let content = content();
-    let packed = bench.build(Kind::Pack, bench.put(&content)).unwrap();
+    let packed = bench
+        .build(Kind::Pack { time: None }, bench.put(&content))
+        .unwrap();
     let file = bench.path("file");
     fs::write(&file, &content).unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
@@ -365,7 +367,7 @@ fn a_packed_file_is_what_copy_takes() {
         path: file.clone(),
         exclude: Vec::new(),
     };
-    local::pack(&files, &mut expected).unwrap();
+    local::pack(&files, None, &mut expected).unwrap();
     let expected = bench.transform.store.put_file(&expected, &file).unwrap();
     assert_eq!(packed, expected);
 }

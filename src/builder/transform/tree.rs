@@ -67,12 +67,12 @@ impl Work<'_> {
     }
 
     /// The input as a tar with one file, in the place of the root.
-    pub(super) fn pack(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn pack(&self, time: Option<i64>) -> Result<ObjectRef, BuildError> {
         let content = local::hash(self.open()?);
         let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
         let mut writer = self.store().writer().map_err(BuildError::other)?;
         let mut archive = Writer::new(&mut writer);
-        let member = local::file_member(Path::new("."), self.blob.size, 0o644, &content);
+        let member = local::file_member(Path::new("."), self.blob.size, 0o644, time, &content);
         let appended = archive
             .add_file(&member, &mut self.open()?)
             .and_then(|()| archive.finish());

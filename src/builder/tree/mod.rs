@@ -157,5 +157,6 @@ fn write(params: &File) -> Edit {
         content: params.content.clone(),
         mode: params.mode,
         owner: params.owner.clone(),
+        time: params.time,
     }
 }

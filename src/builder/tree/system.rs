@@ -62,6 +62,7 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
             content: String::new(),
             mode: 0o444,
             owner: None,
+            time: None,
         },
         default(
             "/etc/systemd/network/80-vmfab.network",
@@ -107,6 +108,7 @@ pub(super) fn hostname(name: &str) -> Vec<Edit> {
         content: format!("{name}\n"),
         mode: 0o644,
         owner: None,
+        time: None,
     };
     // First the names that every machine has: what is there later stays as it is.
     vec![file, hosts(), hosts_line(name)]

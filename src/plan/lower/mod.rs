@@ -249,6 +249,7 @@ impl Lowering<'_> {
                     content: content.clone(),
                     mode: file.mode.unwrap_or(FILE_MODE),
                     owner: file.owner.clone(),
+                    time: self.world.file_time(),
                 }),
                 Content::Local(source) => {
                     more.push(self.local(image, source, &[])?);
@@ -338,7 +339,10 @@ impl Lowering<'_> {
             Some(node) => *node,
             None => {
                 let name = format!("{}: local {}", image.name.value, path.display());
-                let step = Step::Local(step::Local { tree });
+                let step = Step::Local(step::Local {
+                    tree,
+                    time: self.world.file_time(),
+                });
                 self.graph.add_step(name, &step, Vec::new())?
             }
         };

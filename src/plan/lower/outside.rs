@@ -143,7 +143,9 @@ impl Lowering<'_> {
 
     /// One file of content from outside, as `copy` takes it.
     pub(super) fn packed(&mut self, own: &str, blob: Input) -> Result<Input, PlanError> {
-        let step = Step::Transform(step::Transform::Pack);
+        let step = Step::Transform(step::Transform::Pack {
+            time: self.world.file_time(),
+        });
         let node = self
             .graph
             .add_step(format!("{own}: pack"), &step, vec![blob])?;
