@@ -245,6 +245,47 @@ fn disks_that_are_not_the_whole_disk() {
     }
 }
 
+/// Its compressed parts are together many times as large as the file.
+#[test]
+fn disks_that_compress_well() {
+    let bench = Bench::new();
+    let mut raw = b"some text that compresses\n".repeat(1 << 20);
+    raw.resize(32 << 20, 0);
+    raw[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(bench.path("disk.raw"), &raw).unwrap();
+    for (options, name) in [
+        ("-O vmdk -o subformat=streamOptimized", "stream.vmdk"),
+        ("-c -O qcow2", "compressed.qcow2"),
+        ("-c -O qcow", "compressed.qcow"),
+    ] {
+        bench.convert(options, name);
+    }
+    // As VMware writes it, to a pipe: the place of the tables is in a second header, behind them (VMDK 5.0, "Stream-Optimized").
+    let mut stream = fs::read(bench.path("stream.vmdk")).unwrap();
+    let header = stream[..512].to_vec();
+    stream[56..64].fill(0xff);
+    let mut marker = [0; 512];
+    (marker[0], marker[12]) = (1, 3);
+    stream.extend(marker);
+    stream.extend(header);
+    stream.extend([0; 512]);
+    fs::write(bench.path("piped.vmdk"), stream).unwrap();
+    for name in [
+        "stream.vmdk",
+        "piped.vmdk",
+        "compressed.qcow2",
+        "compressed.qcow",
+    ] {
+        let built = bench.build(&format!("    from \"./{name}\""));
+        let built = built.unwrap_or_else(|ran| panic!("{name}: {ran:#?}"));
+        assert!(built == raw, "{name}");
+    }
+    let piped = fs::read(bench.path("piped.vmdk")).unwrap();
+    fs::write(bench.path("piped.vmdk"), &piped[..piped.len() - 1024]).unwrap();
+    let stderr = bench.refused("    from \"./piped.vmdk\"");
+    assert!(stderr.contains("it ends before its footer"), "{stderr}");
+}
+
 #[test]
 fn disks_that_end_early() {
     let bench = Bench::new();

@@ -331,7 +331,7 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
     for (line, part) in lines[1..].iter().zip([
         "lost: would fail: there is no image \"lost\"",
         "huge: would fail: a machine with 943718400 MiB of memory cannot run on this host",
-        "small: would fail: a disk of 67108864 bytes is smaller than the image's disk of 68157440 bytes",
+        "small: would fail: a disk of 64M is smaller than the image's disk of 65M",
         "same: would fail: machine \"same\" cannot listen on port",
         "taken: would fail: port",
     ]) {

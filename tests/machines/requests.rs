@@ -118,7 +118,7 @@ fn wrong_requests() {
         (
             1,
             &["boot", "@tiny", "--disk-size", "512K"],
-            "is smaller than the image's disk of 1048576 bytes",
+            "is smaller than the image's disk of 1M",
         ),
         (2, &["boot", "@tiny", "--name", ".x"], "--name"),
         (2, &["boot", "@tiny", "--memory", "1"], "such as 512M"),

@@ -21,6 +21,7 @@ use std::path::Path;
 pub use map::{Extent, Overlay};
 
 use crate::host::beneath::open_unlinked;
+use crate::text::shown_size;
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -42,8 +43,9 @@ const SIZE_MAX: u64 = 1 << 50;
 pub enum OverlayError {
     /// The overlay would hide the end of the disk below it.
     #[error(
-        "a disk of {asked} bytes is smaller than the image's disk of {backing} bytes: \
-         machines' disks can only be larger"
+        "a disk of {} is smaller than the image's disk of {}: machines' disks can only be larger",
+        shown_size(*asked),
+        shown_size(*backing)
     )]
     Smaller {
         /// Asked size in bytes.
@@ -311,7 +313,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        insta::assert_snapshot!(refused("/d", 2048, 1024), @"a disk of 1024 bytes is smaller than the image's disk of 2048 bytes: machines' disks can only be larger");
+        insta::assert_snapshot!(refused("/d", 2048, 1024), @"a disk of 1K is smaller than the image's disk of 2K: machines' disks can only be larger");
         insta::assert_snapshot!(refused("/d", 0, u64::MAX), @"a disk of 18446744073709551615 bytes is too large: at most 1125899906842624");
         insta::assert_snapshot!(refused(&"d".repeat(1024), 0, 0), @"the path of the image's disk is longer than 1023 bytes");
         assert!(!path.exists());
