@@ -19,27 +19,27 @@
 //! | 0 | [`limits`] | how much recipes, images, registries and servers may take |
 //! | 0 | [`tarball`] | tar archives, read and written |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
-//! | 1 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
-//! | 1 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
-//! | 1 | [`image`] | image config and boot profile |
-//! | 1 | [`disk`] | formats of disks, partition tables and file systems |
-//! | 1 | [`lock`] | the lock file: packages and content that recipes stand for |
-//! | 1 | [`store`] | objects in packs, action results, tags, garbage collection |
-//! | 1 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
-//! | 1 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
-//! | 2 | [`plan`] | recipe model to derivation graph: the one place of lowering |
-//! | 2 | [`sandbox`] | running commands over layers, packing what they changed |
-//! | 2 | [`qemu`] | QEMU's command line, QMP, overlays |
-//! | 2 | [`guest`] | SSH, credentials and seeds |
-//! | 2 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
-//! | 2 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
-//! | 3 | [`machine`] | the life of a machine; projects, and the home's list of them |
-//! | 3 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
-//! | 4 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
-//! | 4 | [`executor`] | scheduling and running a graph |
-//! | 5 | [`world`] | what planning must know of this host, its store and registries, asked once and remembered |
-//! | 6 | [`ops`] | use cases with typed options |
-//! | 7 | [`cli`] | arguments, progress, errors, exit codes |
+//! | 1 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
+//! | 2 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
+//! | 2 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
+//! | 2 | [`disk`] | formats of disks, partition tables and file systems |
+//! | 2 | [`lock`] | the lock file: packages and content that recipes stand for |
+//! | 2 | [`store`] | objects in packs, action results, tags, garbage collection |
+//! | 2 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
+//! | 2 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
+//! | 3 | [`plan`] | recipe model to derivation graph: the one place of lowering |
+//! | 3 | [`sandbox`] | running commands over layers, packing what they changed |
+//! | 3 | [`qemu`] | QEMU's command line, QMP, overlays |
+//! | 3 | [`guest`] | SSH, credentials and seeds |
+//! | 3 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
+//! | 3 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
+//! | 4 | [`machine`] | the life of a machine; projects, and the home's list of them |
+//! | 4 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
+//! | 5 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
+//! | 5 | [`executor`] | scheduling and running a graph |
+//! | 6 | [`world`] | what planning must know of this host, its store and registries, asked once and remembered |
+//! | 7 | [`ops`] | use cases with typed options |
+//! | 8 | [`cli`] | arguments, progress, errors, exit codes |
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use vmfab::derivation::Input;
 use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
+use vmfab::image::DiskFormat;
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
 };
@@ -16,7 +17,7 @@ use vmfab::plan::{
     self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, Remote,
     RemoteDisk, World, WorldError,
 };
-use vmfab::recipe::{self, DiskFormat, Fetch, Files};
+use vmfab::recipe::{self, Fetch, Files};
 
 /// The files of this machine.
 struct Disk;

@@ -15,8 +15,8 @@ use super::commands;
 use crate::config::CacheMode;
 use crate::event::Silent;
 use crate::host::{Home, Interrupt};
+use crate::image::DiskFormat;
 use crate::machine::Project;
-use crate::ops::format::DiskFormat;
 use crate::ops::hypervisor::Hypervisor;
 use crate::ops::{self, Context, Error};
 
@@ -146,7 +146,7 @@ impl Names {
                 Ok(found)
             }),
             Self::Roots => roots(),
-            Self::Formats => Ok(DiskFormat::ALL.map(|format| format.as_str().into()).into()),
+            Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
             Self::CacheModes => Ok(CacheMode::NAMES.map(|(name, _)| name.into()).into()),
         };

@@ -380,7 +380,7 @@ pub enum Transform {
     },
     /// A disk as raw bytes, whatever format it comes in.
     Convert {
-        /// The name of a [`Format`](crate::disk::Format); recognised by content when absent.
+        /// The name of a [`DiskFormat`](crate::image::DiskFormat); recognised by content when absent.
         from: Option<String>,
     },
     /// The same under another name.

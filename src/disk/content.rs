@@ -6,7 +6,8 @@
 
 use std::io;
 
-use super::{Format, ReadAt};
+use super::ReadAt;
+use crate::image::DiskFormat;
 
 /// How much of the beginning has marks in it: that of btrfs is the last.
 const HEAD: usize = 0x1_0048;
@@ -16,7 +17,7 @@ const SECTOR: u64 = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// A disk of this format.
-    Disk(Format),
+    Disk(DiskFormat),
     /// Something else that is known.
     Other(Other),
     /// Nothing in it tells.
@@ -61,17 +62,17 @@ const DOWNLOAD: &str =
 const DISK: &str = "start from a disk in a format that is known, such as raw or qcow2";
 
 /// Marks of formats, at these offsets.
-const FORMATS: [(usize, &[u8], Format); 9] = [
-    (0, b"QFI\xfb\0\0\0\x01", Format::Qcow),
-    (0, b"QFI\xfb", Format::Qcow2),
-    (0, b"KDMV", Format::Vmdk),
-    (0, b"vhdxfile", Format::Vhdx),
+const FORMATS: [(usize, &[u8], DiskFormat); 9] = [
+    (0, b"QFI\xfb\0\0\0\x01", DiskFormat::Qcow),
+    (0, b"QFI\xfb", DiskFormat::Qcow2),
+    (0, b"KDMV", DiskFormat::Vmdk),
+    (0, b"vhdxfile", DiskFormat::Vhdx),
     // The copy of the footer that dynamic ones begin with.
-    (0, b"conectix", Format::Vhd),
-    (0, b"QED\0", Format::Qed),
-    (0, b"WithoutFreeSpace", Format::Parallels),
-    (0, b"WithouFreSpacExt", Format::Parallels),
-    (0x40, b"\x7f\x10\xda\xbe", Format::Vdi),
+    (0, b"conectix", DiskFormat::Vhd),
+    (0, b"QED\0", DiskFormat::Qed),
+    (0, b"WithoutFreeSpace", DiskFormat::Parallels),
+    (0, b"WithouFreSpacExt", DiskFormat::Parallels),
+    (0x40, b"\x7f\x10\xda\xbe", DiskFormat::Vdi),
 ];
 
 /// Marks of what is no disk.
@@ -258,7 +259,7 @@ impl Content {
             return Self::Disk(*format);
         }
         if last.starts_with(b"conectix") {
-            return Self::Disk(Format::Vhd);
+            return Self::Disk(DiskFormat::Vhd);
         }
         if last.starts_with(b"koly") {
             return other("a disk image of macOS (DMG)", CONVERT);
@@ -277,7 +278,7 @@ impl Content {
             return other(name, help);
         }
         if DISKS.iter().any(|(at, mark)| has(*at, mark)) {
-            return Self::Disk(Format::Raw);
+            return Self::Disk(DiskFormat::Raw);
         }
         Self::by_text(head)
     }
@@ -291,7 +292,7 @@ impl Content {
         let begins = |marks: &[&str]| marks.iter().any(|mark| text.starts_with(mark));
         let other = |name, help| Self::Other(Other { name, help });
         if begins(&["# disk descriptorfile"]) || text.contains("\ncreatetype=") {
-            Self::Disk(Format::Vmdk)
+            Self::Disk(DiskFormat::Vmdk)
         } else if begins(&["<!doctype html", "<html"]) {
             other("an HTML page", DOWNLOAD)
         } else if text.starts_with("<?xml") && text.contains("envelope") {
@@ -310,7 +311,7 @@ impl Content {
     ///
     /// # Errors
     /// It is none.
-    pub const fn disk(self) -> Result<Format, NotADisk> {
+    pub const fn disk(self) -> Result<DiskFormat, NotADisk> {
         match self {
             Self::Disk(format) => Ok(format),
             Self::Other(other) => Err(NotADisk::Other(other)),
@@ -401,12 +402,12 @@ mod tests {
             );
         }
         for (at, mark) in DISKS {
-            let raw = Content::Disk(Format::Raw);
+            let raw = Content::Disk(DiskFormat::Raw);
             assert_eq!(with(HEAD, &[(at, mark)]), raw, "{mark:?}");
             assert_eq!(with(at + mark.len() - 1, &[]), Content::Unknown, "{at}");
         }
         let footer = with(4096, &[(0x1fe, b"\x55\xaa"), (4096 - 512, b"conectix")]);
-        assert_eq!(footer, Content::Disk(Format::Vhd));
+        assert_eq!(footer, Content::Disk(DiskFormat::Vhd));
         assert_eq!(with(700, &[]), Content::Unknown);
         assert_eq!(with(0, &[]).describe(), "an empty file");
     }

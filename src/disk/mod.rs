@@ -17,11 +17,11 @@ mod esp;
 pub mod ext4;
 mod fat;
 pub mod foreign;
-mod format;
 mod gpt;
 mod ids;
 mod places;
 mod qcow2;
+mod read_at;
 mod reading;
 mod volume;
 
@@ -30,11 +30,11 @@ use std::io;
 pub use content::{Content, NotADisk, is_tar};
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
-pub use format::{Format, ReadAt};
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
 pub use places::ext4_places;
 pub use qcow2::Qcow2;
+pub use read_at::ReadAt;
 pub use reading::open_ext4;
 pub use volume::write_volume;
 

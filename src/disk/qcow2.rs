@@ -250,8 +250,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::disk::Format;
     use crate::disk::foreign;
+    use crate::image::DiskFormat;
 
     fn written(disk: &[u8], parts: &[Range<u64>]) -> Vec<u8> {
         let go = || Ok(());
@@ -289,7 +289,7 @@ mod tests {
         scanned.write(&mut out, &|| Ok(())).unwrap();
         let out = File::open(&made).unwrap();
         assert_eq!(out.metadata().unwrap().len(), scanned.length());
-        let header = foreign::check(Format::Qcow2, &out, 0).unwrap();
+        let header = foreign::check(DiskFormat::Qcow2, &out, 0).unwrap();
         assert_eq!(header.size, length.next_multiple_of(SECTOR));
         qemu_img(&["check", "-f", "qcow2", &made]);
         let same = qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &made]);

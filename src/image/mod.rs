@@ -3,7 +3,11 @@
 //! The config is a small object in the store, JSON with sorted keys; its object id is the image's
 //! id, and tags point to it. It names all objects that the image needs.
 
+mod format;
+
 use std::collections::BTreeMap;
+
+pub use format::{DiskFormat, ParseFormatError};
 
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +184,14 @@ pub enum Seed {
 }
 
 impl Seed {
+    /// All of them, with the names that they have in recipes.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("credentials", Self::Credentials),
+        ("nocloud", Self::Nocloud),
+        ("ec2", Self::Ec2),
+        ("none", Self::None),
+    ];
+
     /// Whether it is the one that images have unless told otherwise.
     #[allow(
         clippy::trivially_copy_pass_by_ref,
@@ -226,6 +238,15 @@ pub enum Firmware {
     Uefi,
     /// SeaBIOS starts the boot loader of the disk.
     Bios,
+}
+
+impl Firmware {
+    /// All of them, with the names that they have in recipes and options.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("direct", Self::Direct),
+        ("uefi", Self::Uefi),
+        ("bios", Self::Bios),
+    ];
 }
 
 /// The root file system on the disk.

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
-use super::format::DiskFormat;
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
 use super::{Context, Error, Failure, RecipeChoice, StepFailure, build_record};
@@ -18,6 +17,7 @@ use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
 use crate::host::Program;
+use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
 use crate::{plan, world};
 

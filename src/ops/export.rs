@@ -13,13 +13,13 @@ use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, ren
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::format::DiskFormat;
 use super::hypervisor::{self, Hypervisor};
 use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::host::process::{self, End};
 use crate::host::{Interrupt, MissingProgram, Program, bare_command, require, umask};
+use crate::image::DiskFormat;
 use crate::image::ImageConfig;
 use crate::store::StoreError;
 
@@ -170,7 +170,10 @@ pub fn format(
                 "the name {} does not say which format the disk is to have",
                 target.display()
             );
-            return Err(usage(message, "add --format qcow2, raw, vmdk, vhdx or vdi"));
+            return Err(usage(
+                message,
+                "add --format qcow2, raw, vmdk, vhdx, vdi or vhd",
+            ));
         }
     };
     // A VMDK for import is compressed in any case.
@@ -255,6 +258,9 @@ const fn target_options(options: &ExportOptions) -> Option<&'static str> {
         DiskFormat::Vmdk => Some("subformat=monolithicSparse,adapter_type=lsilogic"),
         DiskFormat::Vdi => Some("static=off"),
         DiskFormat::Vhdx => Some("subformat=dynamic"),
+        // As Azure takes it: the footer says the exact size.
+        DiskFormat::Vhd => Some("subformat=fixed,force_size=on"),
+        DiskFormat::Qcow | DiskFormat::Qed | DiskFormat::Parallels => Some(""),
     }
 }
 
@@ -407,7 +413,8 @@ fn convert(
     command
         .arg("convert")
         .args(options.compress.then_some("-c"))
-        .args(["-f", "raw", "-O", options.format.as_str(), "-o", settings])
+        .args(["-f", "raw", "-O", options.format.qemu_name()])
+        .args((!settings.is_empty()).then(|| format!("-o{settings}")))
         .arg(source)
         // qemu-img takes what begins with "nbd:" or "json:" for no path.
         .arg(std::path::absolute(target).map_err(failed("find", target))?);

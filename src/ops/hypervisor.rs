@@ -9,8 +9,8 @@ use std::str::FromStr;
 use ext4_view::Ext4;
 use serde::Serialize;
 
-use super::format::DiskFormat;
 use crate::disk::{ext4_places, open_ext4};
+use crate::image::DiskFormat;
 use crate::image::ImageConfig;
 
 /// A program that runs machines.
@@ -58,9 +58,9 @@ impl Hypervisor {
     pub const fn of_format(format: DiskFormat) -> Option<Self> {
         match format {
             DiskFormat::Vmdk => Some(Self::Vmware),
-            DiskFormat::Vhdx => Some(Self::Hyperv),
+            DiskFormat::Vhdx | DiskFormat::Vhd => Some(Self::Hyperv),
             DiskFormat::Vdi => Some(Self::Virtualbox),
-            DiskFormat::Qcow2 | DiskFormat::Raw => None,
+            _ => None,
         }
     }
 

@@ -8,7 +8,6 @@ pub mod cache;
 pub mod doctor;
 pub mod export;
 pub mod fmt;
-pub mod format;
 pub mod hypervisor;
 mod image_record;
 pub mod images;

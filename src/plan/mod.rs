@@ -21,9 +21,9 @@ use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
-use crate::image::{ImageConfig, ImageTemplate};
+use crate::image::{DiskFormat, ImageConfig, ImageTemplate};
 use crate::lock::PackageSet;
-use crate::recipe::{self, DiskFormat, Fetch, Loaded, Problem, RecipeError};
+use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError};
 
 /// A value of the recipe, or of the image that it starts from, as images have it.
 fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {

@@ -167,20 +167,11 @@ impl Settings {
             self.arguments = line.split_whitespace().map(str::to_owned).collect();
         }
         if let Some(firmware) = &image.boot.firmware {
-            self.firmware = Some(match firmware.value {
-                recipe::Firmware::Direct => Firmware::Direct,
-                recipe::Firmware::Uefi => Firmware::Uefi,
-                recipe::Firmware::Bios => Firmware::Bios,
-            });
+            self.firmware = Some(firmware.value);
             self.firmware_span = Some(firmware.span.clone());
         }
         if let Some(seed) = &image.boot.seed {
-            self.seed = match seed.value {
-                recipe::Seed::Credentials => Seed::Credentials,
-                recipe::Seed::NoCloud => Seed::Nocloud,
-                recipe::Seed::Ec2 => Seed::Ec2,
-                recipe::Seed::None => Seed::None,
-            };
+            self.seed = seed.value;
         }
         if let Some(user) = &image.boot.user {
             self.user = Some(user.value.clone());
@@ -198,10 +189,7 @@ impl Settings {
         }
         for port in &image.ports {
             self.ports.retain(|other| other.guest != port.guest);
-            self.ports.push(Port {
-                guest: port.guest,
-                host: port.host,
-            });
+            self.ports.push(port.value);
         }
         for instruction in &image.instructions {
             match instruction {

@@ -1,10 +1,11 @@
 //! Content from outside: a `fetch` node and the transforms after it.
 
 use super::error::Problem;
-use super::model::{Compression, DiskFormat, Fetch, Fetched, Pin, Transform};
+use super::model::{Compression, Fetch, Fetched, Pin, Transform};
 use super::reader::Reader;
 use super::source::Spanned;
 use super::value;
+use crate::image::DiskFormat;
 
 /// Properties of `fetch` that say how the content is known.
 const PINS: [&str; 4] = ["sha256", "sha512", "blake3", "checksums"];

@@ -3,13 +3,11 @@
 use super::error::Problem;
 use super::fetched;
 use super::instruction;
-use super::model::{
-    Boot, Bootstrap, Disk, DiskFormat, Fetched, Firmware, Instruction, Kernel, Port, Run, Seed,
-    Transform,
-};
+use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Run, Transform};
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
 use super::value;
+use crate::image::{DiskFormat, Firmware, Port, Seed};
 
 /// An image whose base is not resolved yet.
 pub(super) struct Draft {
@@ -313,23 +311,8 @@ fn boot(node: &Reader<'_>) -> Boot {
             }
             Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
         }),
-        firmware: node.choice(
-            "firmware",
-            &[
-                ("direct", Firmware::Direct),
-                ("uefi", Firmware::Uefi),
-                ("bios", Firmware::Bios),
-            ],
-        ),
-        seed: node.choice(
-            "seed",
-            &[
-                ("credentials", Seed::Credentials),
-                ("nocloud", Seed::NoCloud),
-                ("ec2", Seed::Ec2),
-                ("none", Seed::None),
-            ],
-        ),
+        firmware: node.choice("firmware", &Firmware::NAMES),
+        seed: node.choice("seed", &Seed::NAMES),
         user: node.parsed("user", value::account),
     }
 }

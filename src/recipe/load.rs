@@ -13,12 +13,13 @@ use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError, closest, enumerate};
 use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
-use super::model::{Base, DiskFile, DiskFormat, Image, Loaded, RegistryImage};
+use super::model::{Base, DiskFile, Image, Loaded, RegistryImage};
 use super::reader::Reader;
 use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
 use super::value;
+use crate::image::DiskFormat;
 use crate::limits::{self, Limits};
 
 /// Reads a recipe with all that it includes and inherits from. When there is no file at `path`, a

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::error::{Problem, closest, enumerate};
-use super::model::{Accel, Firmware, Machine, Port};
+use super::model::{Accel, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
+use crate::image::{Firmware, Port};
 
 /// The most machines that one node makes.
 const MOST: u32 = 64;
@@ -38,14 +39,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     });
     let accel = node.choice("accel", &Accel::NAMES);
     let isolated = node.flag("isolated");
-    let firmware = node.choice(
-        "firmware",
-        &[
-            ("direct", Firmware::Direct),
-            ("uefi", Firmware::Uefi),
-            ("bios", Firmware::Bios),
-        ],
-    );
+    let firmware = node.choice("firmware", &Firmware::NAMES);
     let mut body = Body::default();
     for child in node.children() {
         body.read(&child, count.is_some());

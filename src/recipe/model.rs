@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::RecipeError;
 use super::source::{Span, Spanned};
+use crate::image::{DiskFormat, Firmware, Port, Seed};
 
 /// A recipe file with everything that it includes and inherits from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,58 +253,6 @@ impl Compression {
     }
 }
 
-/// Formats of disks that were made elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskFormat {
-    /// The bytes of the disk.
-    Raw,
-    /// QEMU's.
-    Qcow2,
-    /// VMware's.
-    Vmdk,
-    /// Virtual PC's, fixed or dynamic.
-    Vhd,
-    /// Hyper-V's.
-    Vhdx,
-    /// VirtualBox's.
-    Vdi,
-    /// QEMU's first one.
-    Qcow,
-    /// QEMU's, which was given up.
-    Qed,
-    /// Parallels'.
-    Parallels,
-}
-
-impl DiskFormat {
-    /// All of them, with the names that they have in recipes.
-    pub const NAMES: [(&'static str, Self); 9] = [
-        ("raw", Self::Raw),
-        ("qcow2", Self::Qcow2),
-        ("vmdk", Self::Vmdk),
-        ("vhd", Self::Vhd),
-        ("vhdx", Self::Vhdx),
-        ("vdi", Self::Vdi),
-        ("qcow", Self::Qcow),
-        ("qed", Self::Qed),
-        ("parallels", Self::Parallels),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        let find = Self::NAMES.iter().find(|(_, format)| *format == self);
-        find.map_or("raw", |(name, _)| name)
-    }
-
-    /// The format of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        let find = Self::NAMES.iter().find(|(other, _)| *other == name);
-        find.map(|(_, format)| *format)
-    }
-}
-
 /// One thing that is done to an image. Each becomes a layer, or a change of its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
@@ -476,39 +425,6 @@ pub struct Boot {
     pub seed: Option<Spanned<Seed>>,
     /// The account of a disk that was made elsewhere that `vmfab ssh` enters as.
     pub user: Option<Spanned<String>>,
-}
-
-/// How a guest learns its name and whose keys to let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seed {
-    /// By systemd's credentials.
-    Credentials,
-    /// By cloud-init's data source NoCloud: a small disk with the label `cidata`.
-    NoCloud,
-    /// By the metadata service of Amazon EC2, which images for it ask.
-    Ec2,
-    /// Not at all: the image knows.
-    None,
-}
-
-/// What starts the operating system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firmware {
-    /// QEMU loads kernel and initrd itself.
-    Direct,
-    /// OVMF starts the boot loader of the disk.
-    Uefi,
-    /// SeaBIOS starts the boot loader of the disk.
-    Bios,
-}
-
-/// A TCP port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port {
-    /// Port in the guest.
-    pub guest: u16,
-    /// Port on 127.0.0.1 of the host that is forwarded to it.
-    pub host: Option<u16>,
 }
 
 /// A machine of a project, or several alike.

@@ -8,13 +8,13 @@ use std::{fs, io};
 use super::{Context, Error, Failure, Pins, image_config};
 use crate::builder::local;
 use crate::digest::{Digest, ObjectId, ObjectRef};
-use crate::disk::{Content, Format};
+use crate::disk::Content;
 use crate::host::files;
-use crate::image::ImageConfig;
+use crate::image::{DiskFormat, ImageConfig};
 use crate::limits::Limits;
 use crate::plan::LocalFiles;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
-use crate::recipe::{self, Base, DiskFormat, Fetch, Files, Loaded};
+use crate::recipe::{self, Base, Fetch, Files, Loaded};
 use crate::store::{Store, TagName};
 
 /// The path that stands for standard input.
@@ -151,13 +151,12 @@ impl World for HostWorld<'_> {
             None => match (Content::of(&file)?, named) {
                 // The name says so, and nothing in it says otherwise.
                 (Content::Unknown, Some(DiskFormat::Raw)) => DiskFormat::Raw,
-                (Content::Unknown | Content::Disk(Format::Raw), Some(named))
+                (Content::Unknown | Content::Disk(DiskFormat::Raw), Some(named))
                     if named != DiskFormat::Raw =>
                 {
                     return Err(format!("nothing in it says that it is {}", named.name()).into());
                 }
-                (content, _) => DiskFormat::named(content.disk()?.name())
-                    .ok_or("recipes do not know its format")?,
+                (content, _) => content.disk()?,
             },
         };
         if format == DiskFormat::Raw && (meta.len() == 0 || meta.len() % 512 != 0) {

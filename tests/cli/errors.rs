@@ -48,7 +48,7 @@ fn usage_errors() {
         .ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
     error: the name disk does not say which format the disk is to have
-      help: add --format qcow2, raw, vmdk, vhdx or vdi
+      help: add --format qcow2, raw, vmdk, vhdx, vdi or vhd
     "#);
     let ran = bench
         .run(["build", "x.kdl", "-s", "a=1", "-s", "a=2"])

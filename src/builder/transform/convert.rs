@@ -8,8 +8,9 @@ use serde_json::json;
 use super::{Work, bytes, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::disk::Content;
 use crate::disk::foreign::{self, Footer, FooterKind, ForeignError};
-use crate::disk::{Content, Format};
+use crate::image::DiskFormat;
 use crate::sandbox::{HostCommand, Task};
 
 impl Work<'_> {
@@ -30,9 +31,9 @@ impl Work<'_> {
         let blob = self.open()?;
         let content = Content::of(&blob);
         let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
-        let format = match from.and_then(Format::named) {
+        let format = match from.and_then(DiskFormat::named) {
             // The recipe says it, whatever is in it.
-            Some(Format::Raw) => Format::Raw,
+            Some(DiskFormat::Raw) => DiskFormat::Raw,
             Some(format) if content != Content::Disk(format) => {
                 return Err(unusable(
                     format!(
@@ -48,13 +49,13 @@ impl Work<'_> {
                 .disk()
                 .map_err(|error| unusable(error.to_string(), error.help()))?,
         };
-        if format == Format::Raw {
+        if format == DiskFormat::Raw {
             self.say(&format!("raw: a disk of {}", bytes(self.blob.size)))?;
             return Ok(self.blob);
         }
         let header = foreign::check(format, &blob, self.transform.image_size)
             .map_err(|error| self.refused(error))?;
-        if format == Format::Vhd
+        if format == DiskFormat::Vhd
             && Footer::read(&blob).is_ok_and(|footer| footer.kind == FooterKind::Fixed)
         {
             return self.strip_vhd_footer();
@@ -68,7 +69,7 @@ impl Work<'_> {
         self.qemu_img(format)
     }
 
-    fn qemu_img(&self, format: Format) -> Result<ObjectRef, BuildError> {
+    fn qemu_img(&self, format: DiskFormat) -> Result<ObjectRef, BuildError> {
         let sandbox = &self.transform.sandbox;
         let scratch = sandbox.scratch()?;
         let source = scratch.path().join("source");
@@ -80,8 +81,10 @@ impl Work<'_> {
         });
         match format {
             // Whatever its header says.
-            Format::Qcow | Format::Qcow2 | Format::Qed => image["backing"] = json!(null),
-            Format::Vhd => {
+            DiskFormat::Qcow | DiskFormat::Qcow2 | DiskFormat::Qed => {
+                image["backing"] = json!(null);
+            }
+            DiskFormat::Vhd => {
                 // The other size there is, cylinders by heads by sectors, is rounded down, and ends at 127 GiB.
                 image["force_size_calc"] = json!("current_size");
             }

@@ -11,9 +11,9 @@ use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::cache::{CacheArgs, PushArgs};
 use super::plan;
+use crate::image::{DiskFormat, ParseFormatError};
 use crate::ops::RecipeChoice;
 use crate::ops::build::{BuildOptions, Built, StepCounts};
-use crate::ops::format::{DiskFormat, ParseFormatError};
 use crate::ops::hypervisor::{Hypervisor, ParseHypervisorError};
 use crate::store::{StoreError, TagName};
 
@@ -84,7 +84,7 @@ pub(super) struct OutputArgs {
     /// Set the format of FILE [default: from the file extension]
     ///
     /// qcow2: QEMU, Proxmox, OpenStack; vmdk: VMware, VirtualBox; vhdx: Hyper-V; vdi: VirtualBox;
-    /// raw: all.
+    /// vhd: Azure; raw: all; qcow, qed, parallels: old programs.
     #[arg(short, long, value_name = "FORMAT", requires = "output", value_parser = parse_format)]
     pub(super) format: Option<DiskFormat>,
 

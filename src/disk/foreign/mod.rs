@@ -28,7 +28,8 @@ mod vmdk;
 
 use std::io;
 
-use super::{Format, ReadAt};
+use super::ReadAt;
+use crate::image::DiskFormat;
 use crate::limits::{self, Limits};
 use crate::text::shown_size;
 
@@ -51,7 +52,7 @@ pub enum ForeignError {
     #[error("it is no {} that can be read: {why}", format.name())]
     Malformed {
         /// The format that it should have.
-        format: Format,
+        format: DiskFormat,
         /// What is wrong.
         why: String,
     },
@@ -59,7 +60,7 @@ pub enum ForeignError {
     #[error("the {} file is not the whole disk: {what}", format.name())]
     NamesFile {
         /// Its format.
-        format: Format,
+        format: DiskFormat,
         /// What it names.
         what: String,
     },
@@ -67,7 +68,7 @@ pub enum ForeignError {
     #[error("the {} file unpacks to more than {}", format.name(), shown_size(*limit))]
     TooLarge {
         /// Its format.
-        format: Format,
+        format: DiskFormat,
         /// The limit.
         limit: u64,
     },
@@ -75,7 +76,7 @@ pub enum ForeignError {
     #[error("the {} file {what}", format.name())]
     Unsupported {
         /// Its format.
-        format: Format,
+        format: DiskFormat,
         /// What it needs.
         what: String,
         /// What to do next.
@@ -117,28 +118,32 @@ impl ForeignError {
 ///
 /// # Errors
 /// See [`ForeignError`].
-pub fn check(format: Format, file: &dyn ReadAt, image_size: u64) -> Result<Header, ForeignError> {
+pub fn check(
+    format: DiskFormat,
+    file: &dyn ReadAt,
+    image_size: u64,
+) -> Result<Header, ForeignError> {
     let size = match format {
-        Format::Raw => file.size().map_err(ForeignError::Io)?,
-        Format::Qcow2 => qcow2::check(file, image_size)?,
-        Format::Vmdk => vmdk::check(file, image_size)?,
-        Format::Vhd => {
+        DiskFormat::Raw => file.size().map_err(ForeignError::Io)?,
+        DiskFormat::Qcow2 => qcow2::check(file, image_size)?,
+        DiskFormat::Vmdk => vmdk::check(file, image_size)?,
+        DiskFormat::Vhd => {
             let footer = Footer::read(file)?;
             footer.check_copy(file)?;
             footer.size
         }
-        Format::Vhdx => vhdx::check(file)?,
-        Format::Vdi => vdi::check(file)?,
-        Format::Qcow => qcow::check(file, image_size)?,
-        Format::Qed => qed::check(file)?,
-        Format::Parallels => parallels::check(file)?,
+        DiskFormat::Vhdx => vhdx::check(file)?,
+        DiskFormat::Vdi => vdi::check(file)?,
+        DiskFormat::Qcow => qcow::check(file, image_size)?,
+        DiskFormat::Qed => qed::check(file)?,
+        DiskFormat::Parallels => parallels::check(file)?,
     };
     Ok(Header { size })
 }
 
 /// Reads a part of a header; the end of the file before it is a malformed file.
 fn part(
-    format: Format,
+    format: DiskFormat,
     file: &dyn ReadAt,
     offset: u64,
     length: usize,
@@ -152,7 +157,7 @@ fn part(
 
 /// A file, as its tables divide it.
 struct Parts<'a> {
-    format: Format,
+    format: DiskFormat,
     file: &'a dyn ReadAt,
     size: u64,
     /// Bytes of tables that may still be read. Tables do not overlap, so there are not more than the file has.
@@ -165,7 +170,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn new(format: Format, file: &'a dyn ReadAt) -> Result<Self, ForeignError> {
+    fn new(format: DiskFormat, file: &'a dyn ReadAt) -> Result<Self, ForeignError> {
         let size = file.size().map_err(ForeignError::Io)?;
         Ok(Self {
             format,
@@ -244,7 +249,7 @@ impl<'a> Parts<'a> {
 /// The largest table that is read, as in QEMU: one of 32 MiB is for 2 TiB and more.
 const LARGEST_TABLE: u64 = 32 << 20;
 
-fn malformed(format: Format, why: impl Into<String>) -> ForeignError {
+fn malformed(format: DiskFormat, why: impl Into<String>) -> ForeignError {
     ForeignError::Malformed {
         format,
         why: why.into(),
@@ -273,21 +278,21 @@ mod tests {
             length in 0_usize..4096,
             writes in prop::collection::vec((0_usize..4096, any::<u64>()), 0..12),
         ) {
-            let format = Format::NAMES[1 + which].1;
+            let format = DiskFormat::NAMES[1 + which].1;
             let mut bytes = match format {
-                Format::Qcow2 => qcow2::tests::header(),
-                Format::Vmdk => vmdk::tests::header("monolithicSparse"),
-                Format::Vhd => vhd::tests::fixed(8192),
-                Format::Vhdx => vhdx::tests::header(false),
-                Format::Vdi => vdi::tests::header(),
-                Format::Qcow => qcow::tests::header(),
-                Format::Qed => qed::tests::header(),
+                DiskFormat::Qcow2 => qcow2::tests::header(),
+                DiskFormat::Vmdk => vmdk::tests::header("monolithicSparse"),
+                DiskFormat::Vhd => vhd::tests::fixed(8192),
+                DiskFormat::Vhdx => vhdx::tests::header(false),
+                DiskFormat::Vdi => vdi::tests::header(),
+                DiskFormat::Qcow => qcow::tests::header(),
+                DiskFormat::Qed => qed::tests::header(),
                 _ => parallels::tests::header(),
             };
             let from = bytes.len().saturating_sub(4096);
             for (at, value) in writes {
                 // Near the end for what has a footer, else near the start.
-                let at = if format == Format::Vhd { from + at } else { at };
+                let at = if format == DiskFormat::Vhd { from + at } else { at };
                 if let Some(room) = bytes.get_mut(at..at + 8) {
                     room.copy_from_slice(&value.to_be_bytes());
                 }

@@ -1,9 +1,10 @@
 //! Headers of Parallels' disks (QEMU's `docs/interop/parallels.rst`). Numbers are little-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Parallels;
+const FORMAT: DiskFormat = DiskFormat::Parallels;
 const LENGTH: usize = 64;
 const SECTOR: u64 = 512;
 

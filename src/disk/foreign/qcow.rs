@@ -1,9 +1,10 @@
 //! Headers of qcow, version 1 (QEMU's `block/qcow.c`). Numbers are big-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Qcow;
+const FORMAT: DiskFormat = DiskFormat::Qcow;
 const LENGTH: usize = 48;
 /// In entries of tables of the second level.
 const COMPRESSED: u64 = 1 << 63;

@@ -1,9 +1,10 @@
 //! qcow2 headers (<https://www.qemu.org/docs/master/interop/qcow2.html>). Numbers are big-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Qcow2;
+const FORMAT: DiskFormat = DiskFormat::Qcow2;
 /// Length of a header of version 2, in bytes.
 const LENGTH_2: usize = 72;
 /// Length of the part of a header of version 3 that is always there.

@@ -1,9 +1,10 @@
 //! QED headers (QEMU's `docs/interop/qed_spec.rst`). Numbers are little-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Qed;
+const FORMAT: DiskFormat = DiskFormat::Qed;
 const LENGTH: usize = 64;
 const BACKING_FILE: u64 = 1;
 /// A check of the tables is due, which reading does not need.

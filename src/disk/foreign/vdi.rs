@@ -1,9 +1,10 @@
 //! VDI headers, as VirtualBox writes them and QEMU reads them (`block/vdi.c`). Numbers are little-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Vdi;
+const FORMAT: DiskFormat = DiskFormat::Vdi;
 const LENGTH: usize = 512;
 const VERSION: u32 = 0x1_0001;
 /// Kinds of disks: in blocks as they are needed, and with all of them.

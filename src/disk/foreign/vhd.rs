@@ -5,9 +5,10 @@
 //! begins with a copy of the footer.
 
 use super::{ForeignError, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Vhd;
+const FORMAT: DiskFormat = DiskFormat::Vhd;
 const LENGTH: u64 = 512;
 const CHECKSUM: std::ops::Range<usize> = 64..68;
 /// Tools round the size in the footer to whole cylinders, of at most 16 heads with 255 sectors: so many bytes may

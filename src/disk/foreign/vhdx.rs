@@ -6,9 +6,10 @@
 //! ```
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Vhdx;
+const FORMAT: DiskFormat = DiskFormat::Vhdx;
 const REGION_TABLES: [u64; 2] = [192 << 10, 256 << 10];
 /// Bytes of a region table, and of a metadata table.
 const TABLE: usize = 64 << 10;

@@ -4,9 +4,10 @@
 //! other kinds are a descriptor that names the files of its extents.
 
 use super::{ForeignError, Parts, array, malformed, part};
-use crate::disk::{Format, ReadAt};
+use crate::disk::ReadAt;
+use crate::image::DiskFormat;
 
-const FORMAT: Format = Format::Vmdk;
+const FORMAT: DiskFormat = DiskFormat::Vmdk;
 const SECTOR: u64 = 512;
 /// Where QEMU looks for the descriptor, whatever the header says, and how much of it.
 const QEMU_PLACE: (u64, u64) = (SECTOR, 20 * SECTOR);

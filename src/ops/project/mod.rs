@@ -232,11 +232,7 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
             Some(recipe::Accel::Hvf) => AccelChoice::Hvf,
             Some(recipe::Accel::Tcg) => AccelChoice::Tcg,
         }),
-        firmware: node.firmware.map(|firmware| match firmware {
-            recipe::Firmware::Direct => Firmware::Direct,
-            recipe::Firmware::Uefi => Firmware::Uefi,
-            recipe::Firmware::Bios => Firmware::Bios,
-        }),
+        firmware: node.firmware,
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::export::{self, ExportError};
-use super::super::format::DiskFormat;
 use super::super::{Context, Error};
 use crate::digest::ObjectId;
+use crate::image::DiskFormat;
 use crate::store::{ObjectReader, Store};
 use crate::world::image_config;
 

@@ -5,10 +5,10 @@ use crate::derivation::Input;
 use crate::derivation::step::{self, GuestAction, Step};
 use crate::disk::NotADisk;
 use crate::host::Program;
-use crate::image::ImageConfig;
+use crate::image::{DiskFormat, ImageConfig};
 use crate::plan::PlanError;
 use crate::plan::settings::Settings;
-use crate::recipe::{DiskFile, DiskFormat, Fetched, Image, Kernel, Problem, Transform};
+use crate::recipe::{DiskFile, Fetched, Image, Kernel, Problem, Transform};
 
 /// The disk as it is after the steps so far.
 pub(super) struct Disk {

@@ -7,8 +7,9 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::digest::ObjectRef;
 use crate::host::Program;
+use crate::image::DiskFormat;
 use crate::plan::{Pinned, Place, PlanError};
-use crate::recipe::{DiskFormat, Fetch, Fetched, Pin, Problem, Transform};
+use crate::recipe::{Fetch, Fetched, Pin, Problem, Transform};
 
 impl Lowering<'_> {
     /// Content from outside after all that is done to it. Unpacking is left to the tree that it is for.

@@ -14,7 +14,7 @@ mod find;
 pub use find::{FindDiskError, FoundDisk, find_disk};
 use serde::Deserialize;
 
-use crate::disk::Format;
+use crate::image::DiskFormat;
 use crate::registry::{Blob, Descriptor, Manifest, media};
 
 /// The annotation with a file's name.
@@ -46,7 +46,7 @@ pub struct DiskLayer {
     /// The file's name, when it has one.
     pub title: Option<String>,
     /// The format of the disk.
-    pub format: Option<Format>,
+    pub format: Option<DiskFormat>,
     /// How the blob is compressed: `gz`, `xz`, `zst` or `bz2`, as recipes call them.
     pub compression: Option<&'static str>,
 }
@@ -133,12 +133,12 @@ fn is_disk(layer: &Descriptor) -> bool {
     title(layer).is_some_and(|title| disk_name(title).is_some())
 }
 
-fn named_format<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Format> {
-    words.find_map(Format::named)
+fn named_format<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<DiskFormat> {
+    words.find_map(DiskFormat::named)
 }
 
 /// The compression and the format that a file's name tells; `None` when it is not one of a disk.
-fn disk_name(name: &str) -> Option<(Option<&'static str>, Option<Format>)> {
+fn disk_name(name: &str) -> Option<(Option<&'static str>, Option<DiskFormat>)> {
     let mut parts = name.rsplit('.');
     let mut last = parts.next()?;
     let compression = compression_named(last);
@@ -149,7 +149,7 @@ fn disk_name(name: &str) -> Option<(Option<&'static str>, Option<Format>)> {
     parts.next()?;
     match last {
         "img" => Some((compression, None)),
-        other => Format::named(other).map(|format| (compression, Some(format))),
+        other => DiskFormat::named(other).map(|format| (compression, Some(format))),
     }
 }
 
@@ -163,7 +163,7 @@ fn compression_named(word: &str) -> Option<&'static str> {
     }
 }
 
-fn format(layer: &Descriptor) -> Option<Format> {
+fn format(layer: &Descriptor) -> Option<DiskFormat> {
     let by_name = title(layer).and_then(disk_name).and_then(|(_, own)| own);
     by_name.or_else(|| named_format(words(&layer.media_type)))
 }
@@ -234,7 +234,7 @@ mod tests {
         let empty = media::EMPTY;
         let unknown = Some("application/vnd.unknown.artifact.v1");
         let kubevirt = Some("application/vnd.kubevirt.virtualmachine.v1");
-        let (qcow2, raw) = (Some(Format::Qcow2), Some(Format::Raw));
+        let (qcow2, raw) = (Some(DiskFormat::Qcow2), Some(DiskFormat::Raw));
         for (own_type, config, media_type, title, format, compression) in [
             (None, empty, "application/vnd.qemu.qcow2", "", qcow2, None),
             (
@@ -260,7 +260,7 @@ mod tests {
                 media::CONFIG,
                 "application/octet-stream",
                 "a.vmdk",
-                Some(Format::Vmdk),
+                Some(DiskFormat::Vmdk),
                 None,
             ),
             (
