@@ -1,40 +1,43 @@
-//! The bytes of an answer, from the thread that reads them.
+//! The bytes of requests and of answers.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use super::error::HttpError;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc::Receiver;
+
+use super::error::{Asked, HttpError};
 use super::pace::Speed;
+use super::runtime;
 use crate::host::Interrupt;
-
-/// Bytes that are read at once.
-const CHUNK: usize = 64 << 10;
-/// Chunks that wait for their reader; the thread waits when there are more.
-pub(super) const AHEAD: usize = 8;
-/// How soon the user's giving up is noticed.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// What the reading thread sends after the head of the answer: bytes, and at the end none.
-pub(super) type Part = Result<Vec<u8>, HttpError>;
 
 /// The bytes of an answer. Dropping it ends the reading.
 #[derive(Debug)]
 pub struct Body {
-    parts: Receiver<Part>,
+    answer: reqwest::Response,
+    asked: Asked,
     interrupt: Interrupt,
-    host: String,
+    speed: Speed,
     ended: bool,
-    /// What was taken from the thread and not read yet.
-    rest: io::Cursor<Vec<u8>>,
+    /// What came and was not read yet.
+    rest: io::Cursor<Bytes>,
 }
 
 impl Body {
-    pub(super) fn new(parts: Receiver<Part>, host: &str, interrupt: Interrupt) -> Self {
+    pub(super) fn new(
+        answer: reqwest::Response,
+        asked: Asked,
+        interrupt: Interrupt,
+        speed: Speed,
+    ) -> Self {
         Self {
-            parts,
+            answer,
+            asked,
             interrupt,
-            host: host.to_owned(),
+            speed,
             ended: false,
             rest: io::Cursor::default(),
         }
@@ -44,29 +47,27 @@ impl Body {
     ///
     /// # Errors
     /// The connection was cut or stalled, or the user gave up.
-    pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+    pub fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let begun = std::mem::take(&mut self.rest);
         let read = usize::try_from(begun.position()).unwrap_or(usize::MAX);
         let mut begun = begun.into_inner();
         if read < begun.len() {
-            begun.drain(..read);
-            return Ok(Some(begun));
+            return Ok(Some(begun.split_off(read)));
         }
         if self.ended {
             return Ok(None);
         }
-        match receive(&self.parts, &self.interrupt, &mut || true) {
-            Some(part) => {
-                let bytes = part?;
-                self.ended = bytes.is_empty();
-                Ok((!self.ended).then_some(bytes))
-            }
-            None if self.interrupt.requested() => Err(HttpError::Interrupted),
-            // The thread is gone without having said that this is the end.
-            None => Err(HttpError::Cut {
-                host: self.host.clone(),
-            }),
+        let start = Instant::now();
+        let stalled = self.asked.waits.stalled;
+        let next = runtime::wait(&self.interrupt, stalled, self.answer.chunk())?;
+        let next = next.ok_or_else(|| self.asked.stalled())?;
+        let next = next.map_err(|error| self.asked.failed(&error))?;
+        let count = next.as_ref().map_or(0, Bytes::len) as u64;
+        self.ended = next.is_none();
+        if !self.ended && self.speed.too_slow(start.elapsed(), count) {
+            return Err(self.asked.slow(&self.speed));
         }
+        Ok(next)
     }
 }
 
@@ -85,60 +86,35 @@ impl Read for Body {
     }
 }
 
-/// What comes next from the thread; `None` when it is done, or when the user gives up. `glance` is called while
-/// nothing comes, and says whether to go on.
-pub(super) fn receive<T>(
-    from: &Receiver<T>,
-    interrupt: &Interrupt,
-    glance: &mut dyn FnMut() -> bool,
-) -> Option<T> {
-    while !interrupt.requested() {
-        match from.recv_timeout(GLANCE) {
-            Ok(got) => return Some(got),
-            Err(RecvTimeoutError::Timeout) if glance() => {}
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => return None,
-        }
-    }
-    None
+/// The bytes of a request, on their way from the thread that reads them.
+pub(super) struct Upload {
+    pub(super) parts: Receiver<Bytes>,
+    pub(super) left: u64,
 }
 
-/// Reads to the end, or until nobody wants more.
-pub(super) fn pump(
-    mut reader: impl Read,
-    parts: &SyncSender<Part>,
-    mut speed: Speed,
-    host: &str,
-    failed: impl Fn(io::Error) -> HttpError,
-) {
-    loop {
-        let mut bytes = vec![0; CHUNK];
-        let begun = Instant::now();
-        match reader.read(&mut bytes) {
-            Ok(count) => {
-                bytes.truncate(count);
-                let slow = count > 0 && speed.too_slow(begun.elapsed(), count as u64);
-                if parts.send(Ok(bytes)).is_err() || count == 0 {
-                    return;
-                }
-                if slow {
-                    let (least, window) = (speed.least, speed.window);
-                    let host = host.to_owned();
-                    // Nobody may be there to hear it.
-                    let _ = parts.send(Err(HttpError::Slow {
-                        host,
-                        least,
-                        window,
-                    }));
-                    return;
-                }
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(match ready!(self.parts.poll_recv(context)) {
+            Some(bytes) => {
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                Some(Ok(Frame::data(bytes)))
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                // Nobody may be there to hear it.
-                let _ = parts.send(Err(failed(error)));
-                return;
-            }
-        }
+            None if self.left == 0 => None,
+            None => Some(Err(io::Error::other("nobody sends the rest"))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }

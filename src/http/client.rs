@@ -1,23 +1,27 @@
 //! Requests and answers.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64ct::{Base64, Encoding};
-use ureq::http::header::{AUTHORIZATION, COOKIE, LOCATION, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use ureq::{Agent, SendBody};
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, StatusCode};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::{JoinError, JoinSet};
 
-use super::body::{self, Body, Part};
-use super::error::{HttpError, Waits, shown_proxy};
-use super::pace::{Outgoing, Speed, Watch};
+use super::body::{Body, Upload};
+use super::error::{Asked, HttpError, Waits, innermost, shown_proxy};
+use super::pace::Speed;
 use super::proxy::Proxies;
-use super::tls;
 use super::url::{Scheme, Url};
+use super::{runtime, tls};
 use crate::host::Interrupt;
 use crate::limits::Limits;
 
@@ -68,28 +72,46 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     settings: Settings,
     interrupt: Interrupt,
-    agents: Mutex<HashMap<AgentKey, Agent>>,
+    clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
 }
 
 /// What needs connections of its own: TLS or not, whether certificates are verified, and a proxy.
-type AgentKey = (bool, bool, Option<String>);
+type ClientKey = (bool, bool, Option<String>);
+/// What comes of a request.
+type Answer = Result<reqwest::Response, reqwest::Error>;
+/// The same, from the task that did it.
+type Joined = Option<Result<Answer, JoinError>>;
 
 /// Connections to one host that are kept for later requests: as many as threads use one registry at once.
 const KEPT_CONNECTIONS: usize = 16;
+/// How long an unused connection is kept.
+const KEPT_FOR: Duration = Duration::from_secs(15);
+/// Bytes of one answer that come over HTTP/2 before they are read. A connection takes as many for each of
+/// those that may share it, so that none waits for the reader of another.
+const WINDOW: u32 = 1 << 20;
+/// Bytes of a request's body that are read at once.
+const CHUNK: usize = 32 << 10;
+/// Chunks that wait to be sent.
+const AHEAD: usize = 8;
+/// How long a body is held back when the server was asked whether it takes it. The library does not tell
+/// when it says so (100), only when it refuses.
+const HELD_BACK: Duration = Duration::from_millis(100);
 
 /// What to ask a server for.
-pub struct Request {
+pub struct Request<'a> {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    body: Option<(Bytes, u64)>,
+    body: Option<(Box<dyn Read + 'a>, u64)>,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// A request without a body. User name and password of the URL are sent.
     #[must_use]
     pub fn new(method: Method, url: Url) -> Self {
         let mut headers = HeaderMap::new();
+        // What is verified and continued is the file itself, not a compressed form of it.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some((name, password)) = url.credentials() {
             let word = Base64::encode_string(format!("{name}:{password}").as_bytes());
             if let Ok(mut value) = HeaderValue::try_from(format!("Basic {word}")) {
@@ -115,12 +137,12 @@ impl Request {
         self
     }
 
-    /// Adds a body of `length` bytes. Such a request follows no redirects: its body can be sent once.
+    /// Adds a body of `length` bytes, which the thread that sends the request reads. Such a request follows
+    /// no redirects: its body can be sent once. With `Expect`, a server that refuses it soon gets none of it.
     #[must_use]
-    pub fn body(mut self, bytes: impl Read + Send + 'static, length: u64) -> Self {
-        let name = ureq::http::header::CONTENT_LENGTH;
+    pub fn body(mut self, bytes: impl Read + 'a, length: u64) -> Self {
         self.body = Some((Box::new(bytes), length));
-        self.header(name, &length.to_string())
+        self.header(CONTENT_LENGTH, &length.to_string())
     }
 }
 
@@ -175,7 +197,7 @@ impl Client {
         Self(Arc::new(Inner {
             settings,
             interrupt,
-            agents: Mutex::default(),
+            clients: Mutex::default(),
         }))
     }
 
@@ -184,109 +206,15 @@ impl Client {
     ///
     /// # Errors
     /// There is no answer. A status of failure is an answer; see [`Response::success`].
-    pub fn send(&self, request: Request) -> Result<Response, HttpError> {
-        self.send_watched(request, &mut || {})
-    }
-
-    /// The same; `glance` is called again and again while it waits, and at the end.
-    ///
-    /// # Errors
-    /// See [`send`](Self::send).
-    pub fn send_watched(
-        &self,
-        mut request: Request,
-        glance: &mut dyn FnMut(),
-    ) -> Result<Response, HttpError> {
-        let (least, window) = (self.0.settings.least_speed, self.0.settings.window);
-        let mut watch = None;
-        if let Some((bytes, length)) = request.body.take() {
-            let (outgoing, looks) = Outgoing::new(bytes, length, Speed::new(least, window));
-            request.body = Some((Box::new(outgoing), length));
-            watch = Some(looks);
-        }
-        let (head_to, head_from) = sync_channel::<Result<(Head, Receiver<Part>), HttpError>>(1);
-        let client = self.clone();
-        let host = request.url.host().to_owned();
-        let worker = move || match client.follow(request) {
-            Err(error) => {
-                // Nobody may be there to hear it.
-                let _ = head_to.send(Err(error));
-            }
-            Ok((head, bytes)) => {
-                let (parts_to, parts) = sync_channel(body::AHEAD);
-                let (url, proxy) = (head.url.clone(), client.proxy(&head.url));
-                if head_to.send(Ok((head, parts))).is_err() {
-                    return;
-                }
-                let limits = client.waits();
-                let failed = |error| {
-                    let error = ureq::Error::from(error);
-                    HttpError::from_library(error, &url, proxy.as_deref(), limits)
-                };
-                let speed = Speed::new(least, window);
-                body::pump(bytes, &parts_to, speed, url.host(), failed);
-            }
-        };
-        let thread = std::thread::Builder::new().name("http".into());
-        thread.spawn(worker).map_err(|error| HttpError::Other {
-            host: host.clone(),
-            message: format!("no thread can be started: {error}"),
-        })?;
-        let interrupt = &self.0.interrupt;
-        let mut slow = false;
-        let head = body::receive(&head_from, interrupt, &mut || {
-            glance();
-            slow = watch.as_mut().is_some_and(Watch::too_slow);
-            !slow
-        });
-        glance();
-        let (head, parts) = match head {
-            Some(head) => head?,
-            None if interrupt.requested() => return Err(HttpError::Interrupted),
-            None if slow => {
-                return Err(HttpError::Slow {
-                    host,
-                    least,
-                    window,
-                });
-            }
-            None => {
-                let message = "the thread of the connection ended".to_owned();
-                return Err(HttpError::Other { host, message });
-            }
-        };
-        let host = head.url.host().to_owned();
-        Ok(Response {
-            status: head.status,
-            headers: head.headers,
-            url: head.url,
-            body: Body::new(parts, &host, interrupt.clone()),
-        })
-    }
-
-    fn proxy(&self, url: &Url) -> Option<String> {
-        self.0.settings.proxies.proxy(url).map(str::to_owned)
-    }
-
-    fn waits(&self) -> Waits {
-        let settings = &self.0.settings;
-        Waits {
-            connect: settings.connect,
-            stalled: settings.stalled,
-            head: settings.window,
-        }
-    }
-
-    /// Sends a request, and those that its answers redirect to.
-    fn follow(&self, mut request: Request) -> Result<(Head, Bytes), HttpError> {
+    pub fn send(&self, mut request: Request<'_>) -> Result<Response, HttpError> {
         let with_body = request.body.is_some();
         let mut steps = 0;
         loop {
-            let (head, bytes) = self.exchange(&mut request)?;
-            let location = head.headers.get(LOCATION).and_then(|to| to.to_str().ok());
-            let redirects = matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            let response = self.exchange(&mut request)?;
+            let location = response.header(LOCATION);
+            let redirects = matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = location.filter(|_| redirects && !with_body) else {
-                return Ok((head, bytes));
+                return Ok(response);
             };
             // Queries of redirects are often what allows to read.
             let refused = |why: String| HttpError::Redirect {
@@ -314,80 +242,177 @@ impl Client {
     }
 
     /// One request and the head of its answer.
-    fn exchange(&self, request: &mut Request) -> Result<(Head, Bytes), HttpError> {
+    fn exchange(&self, request: &mut Request<'_>) -> Result<Response, HttpError> {
+        let Inner {
+            settings,
+            interrupt,
+            ..
+        } = &*self.0;
         let url = request.url.clone();
-        let proxy = self.proxy(&url);
-        let agent = self.agent(&url, proxy.as_deref())?;
-        let mut builder = ureq::http::Request::builder()
-            .method(request.method.clone())
-            .uri(url.to_string());
-        if let Some(headers) = builder.headers_mut() {
-            headers.clone_from(&request.headers);
-        }
-        let body = request.body.take();
-        let body = body.map_or_else(SendBody::none, |(bytes, _)| {
-            SendBody::from_owned_reader(bytes)
-        });
-        let limits = self.waits();
-        let failed = |error| HttpError::from_library(error, &url, proxy.as_deref(), limits);
-        let message = builder.body(body).map_err(|error| failed(error.into()))?;
-        let (parts, body) = agent.run(message).map_err(failed)?.into_parts();
-        let head = Head {
-            status: parts.status,
-            headers: parts.headers,
-            url: url.clone(),
+        let proxy = settings.proxies.proxy(&url).map(str::to_owned);
+        let client = self.client(&url, proxy.as_deref())?;
+        let asked = Asked {
+            url,
+            proxy,
+            waits: Waits {
+                connect: settings.connect,
+                stalled: settings.stalled,
+            },
         };
-        Ok((head, Box::new(body.into_reader())))
+        let mut message = client
+            .request(request.method.clone(), asked.url.without_user().as_str())
+            .headers(request.headers.clone());
+        let mut source = request.body.take();
+        let mut to = None;
+        if let Some((_, length)) = &source {
+            let (sender, parts) = channel(AHEAD);
+            to = Some(sender);
+            let left = *length;
+            message = message.body(reqwest::Body::wrap(Upload { parts, left }));
+        }
+        // It goes on while its body is read here, and ends when this is dropped.
+        let mut answer = JoinSet::new();
+        answer.spawn_on(message.send(), runtime::handle()?);
+        let mut early = None;
+        if let (Some((source, length)), Some(to)) = (&mut source, to) {
+            if request.headers.contains_key(EXPECT) {
+                early = runtime::wait(interrupt, HELD_BACK, answer.join_next())?;
+            }
+            if early.is_none() {
+                early = self.feed(source, *length, &to, &mut answer, &asked)?;
+            }
+        }
+        // Silence is noticed first, unless little patience was asked for.
+        let hurried = settings.least_speed > 0 && settings.window < settings.stalled;
+        let answered = match early {
+            Some(answered) => Some(answered),
+            None if hurried => runtime::wait(interrupt, settings.window, answer.join_next())?,
+            None => runtime::wait(interrupt, settings.stalled, answer.join_next())?,
+        };
+        let answer = match answered {
+            Some(Some(Ok(answer))) => answer.map_err(|error| asked.failed(&error))?,
+            Some(_) => return Err(asked.other("the work on the connection ended")),
+            None if hurried => {
+                return Err(HttpError::SlowHead {
+                    host: asked.url.host().to_owned(),
+                    limit: settings.window,
+                });
+            }
+            None => return Err(asked.stalled()),
+        };
+        let speed = Speed::new(settings.least_speed, settings.window);
+        Ok(Response {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            url: asked.url.clone(),
+            body: Body::new(answer, asked, interrupt.clone(), speed),
+        })
     }
 
-    fn agent(&self, url: &Url, proxy: Option<&str>) -> Result<Agent, HttpError> {
+    /// Reads the body of a request and hands it to the connection; the answer, when it comes before the end.
+    /// Time in which the source is read is none in which the server is slow.
+    fn feed(
+        &self,
+        source: &mut dyn Read,
+        mut left: u64,
+        to: &Sender<Bytes>,
+        answer: &mut JoinSet<Answer>,
+        asked: &Asked,
+    ) -> Result<Option<Joined>, HttpError> {
+        let settings = &self.0.settings;
+        let mut speed = Speed::new(settings.least_speed, settings.window);
+        while left > 0 {
+            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let mut bytes = vec![0; most];
+            let count = match source.read(&mut bytes) {
+                Ok(0) => return Err(asked.other("what is sent ended early")),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(asked.other(error.to_string())),
+            };
+            bytes.truncate(count);
+            left -= count as u64;
+            let silent = Instant::now();
+            loop {
+                let begun = Instant::now();
+                let look = settings.stalled.min(settings.window);
+                let room = runtime::wait(&self.0.interrupt, look, async {
+                    tokio::select! {
+                        biased;
+                        answer = answer.join_next() => Err(answer),
+                        room = to.reserve() => Ok(room),
+                    }
+                })?;
+                let taken = match room {
+                    Some(Err(early)) => return Ok(Some(early)),
+                    // Where nobody takes it, the answer says why.
+                    Some(Ok(Err(_))) => return Ok(None),
+                    Some(Ok(Ok(room))) => {
+                        room.send(std::mem::take(&mut bytes).into());
+                        count as u64
+                    }
+                    None => 0,
+                };
+                if speed.too_slow(begun.elapsed(), taken) {
+                    return Err(asked.slow(&speed));
+                }
+                if taken > 0 {
+                    break;
+                }
+                if silent.elapsed() >= settings.stalled {
+                    return Err(asked.stalled());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn client(&self, url: &Url, proxy: Option<&str>) -> Result<reqwest::Client, HttpError> {
         let secure_proxy = proxy.is_some_and(|proxy| proxy.starts_with("https:"));
         let secure = url.scheme() == Scheme::Https || secure_proxy;
         let settings = &self.0.settings;
         let unverified = settings.unverified.as_deref() == Some(url.host());
         let key = (secure, unverified, proxy.map(str::to_owned));
-        let agents = self.0.agents.lock();
-        let mut agents = agents.unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = agents.get(&key) {
-            return Ok(agent.clone());
+        let clients = self.0.clients.lock();
+        let mut clients = clients.unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
         }
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
+        let mut client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
             .user_agent(USER_AGENT)
-            // What is verified and continued is the file itself, not a compressed form of it.
-            .accept_encoding("identity")
-            .max_idle_connections(4 * KEPT_CONNECTIONS)
-            .max_idle_connections_per_host(KEPT_CONNECTIONS)
-            .timeout_resolve(Some(settings.connect))
-            .timeout_connect(Some(settings.connect))
-            .timeout_per_read(Some(settings.stalled))
-            .timeout_per_write(Some(settings.stalled))
-            .timeout_recv_response((settings.least_speed > 0).then_some(settings.window))
-            .proxy(None);
+            .connect_timeout(settings.connect)
+            .pool_idle_timeout(KEPT_FOR)
+            .pool_max_idle_per_host(KEPT_CONNECTIONS)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW * KEPT_CONNECTIONS as u32)
+            .no_proxy();
         if let Some(proxy) = proxy {
-            let wrong = |_| HttpError::Proxy {
-                proxy: shown_proxy(proxy),
-                message: "this is not the URL of a proxy, such as http://host:3128".to_owned(),
-            };
-            config = config.proxy(Some(ureq::Proxy::new(proxy).map_err(wrong)?));
+            client = client.proxy(parsed_proxy(proxy)?);
         }
-        if secure {
-            config =
-                config.tls_config(tls::config(&settings.certificate_authorities, !unverified)?);
-        }
-        let agent = config.build().new_agent();
-        agents.insert(key, agent.clone());
-        Ok(agent)
+        // Fails where the process has one. The library wants one also where there is no TLS.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        client = match secure {
+            true => tls::with_authorities(client, &settings.certificate_authorities, !unverified)?,
+            false => client.tls_certs_only([]),
+        };
+        let client = client.build().map_err(|error| HttpError::Tls {
+            host: url.host().to_owned(),
+            message: innermost(&error),
+        })?;
+        clients.insert(key, client.clone());
+        Ok(client)
     }
 }
 
-/// The head of an answer.
-struct Head {
-    status: StatusCode,
-    headers: HeaderMap,
-    url: Url,
+fn parsed_proxy(proxy: &str) -> Result<reqwest::Proxy, HttpError> {
+    let scheme = proxy.split_once("://").map_or("http", |(scheme, _)| scheme);
+    let known = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme);
+    let parsed = reqwest::Proxy::all(proxy).ok().filter(|_| known);
+    parsed.ok_or_else(|| HttpError::Proxy {
+        proxy: shown_proxy(proxy),
+        message: "this is not the URL of a proxy, such as http://host:3128".to_owned(),
+    })
 }
-
-/// The bytes of a body.
-type Bytes = Box<dyn Read + Send>;

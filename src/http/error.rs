@@ -1,9 +1,11 @@
 //! What can go wrong between here and a server.
 
-use std::io;
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{io, iter};
 
+use super::pace::Speed;
 use super::url::Url;
 use crate::limits;
 
@@ -171,92 +173,6 @@ impl HttpError {
             _ => None,
         }
     }
-
-    /// What the HTTP library says, in our words.
-    pub(super) fn from_library(
-        error: ureq::Error,
-        url: &Url,
-        proxy: Option<&str>,
-        limits: Waits,
-    ) -> Self {
-        use ureq::Timeout;
-        let host = || url.host().to_owned();
-        // Through a proxy it is the proxy that connections are made to, and whose name is looked up.
-        let peer = || proxy.map_or_else(host, |proxy| format!("the proxy {}", shown_proxy(proxy)));
-        let looked_up = || proxy.map_or_else(host, host_of_proxy);
-        match error {
-            ureq::Error::HostNotFound => Self::Dns {
-                host: looked_up(),
-                temporary: false,
-            },
-            ureq::Error::Io(error) if error.to_string().starts_with(LOOKUP_FAILED) => Self::Dns {
-                host: looked_up(),
-                temporary: error.to_string().contains("Temporary failure"),
-            },
-            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Self::Unreachable {
-                host: peer(),
-                limit: limits.connect,
-            },
-            ureq::Error::Timeout(Timeout::RecvResponse) => Self::SlowHead {
-                host: host(),
-                limit: limits.head,
-            },
-            ureq::Error::Timeout(_) => Self::Stalled {
-                host: host(),
-                limit: limits.stalled,
-            },
-            ureq::Error::Io(error) => Self::from_io(&error, host(), peer(), limits),
-            ureq::Error::Rustls(error) => Self::Tls {
-                host: host(),
-                message: tls_message(&error),
-            },
-            ureq::Error::Tls(message) => Self::Tls {
-                host: host(),
-                message: message.to_owned(),
-            },
-            ureq::Error::ConnectProxyFailed(message) => Self::Proxy {
-                proxy: proxy.map(shown_proxy).unwrap_or_default(),
-                message: format!(
-                    "it makes no connection to {}:{}: {message}",
-                    host(),
-                    url.port()
-                ),
-            },
-            other => Self::Other {
-                host: host(),
-                message: other.to_string(),
-            },
-        }
-    }
-
-    fn from_io(error: &io::Error, host: String, peer: String, limits: Waits) -> Self {
-        use io::ErrorKind;
-        let inner = error.get_ref();
-        if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            let message = tls_message(error);
-            return Self::Tls { host, message };
-        }
-        match error.kind() {
-            ErrorKind::ConnectionRefused => Self::Refused { host: peer },
-            ErrorKind::UnexpectedEof
-            | ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::NotConnected
-            | ErrorKind::BrokenPipe => Self::Cut { host },
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Stalled {
-                host,
-                limit: limits.stalled,
-            },
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Self::Unreachable {
-                host: peer,
-                limit: limits.connect,
-            },
-            _ => Self::Other {
-                host,
-                message: error.to_string(),
-            },
-        }
-    }
 }
 
 /// How long a client waits.
@@ -264,7 +180,136 @@ impl HttpError {
 pub(super) struct Waits {
     pub(super) connect: Duration,
     pub(super) stalled: Duration,
-    pub(super) head: Duration,
+}
+
+/// Who was asked, for what is told of failures.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) url: Url,
+    pub(super) proxy: Option<String>,
+    pub(super) waits: Waits,
+}
+
+impl Asked {
+    fn host(&self) -> String {
+        self.url.host().to_owned()
+    }
+
+    /// Whom connections are made to.
+    fn peer(&self) -> String {
+        let proxy = self.proxy.as_deref();
+        proxy.map_or_else(
+            || self.host(),
+            |proxy| format!("the proxy {}", shown_proxy(proxy)),
+        )
+    }
+
+    pub(super) fn stalled(&self) -> HttpError {
+        HttpError::Stalled {
+            host: self.host(),
+            limit: self.waits.stalled,
+        }
+    }
+
+    pub(super) fn slow(&self, speed: &Speed) -> HttpError {
+        HttpError::Slow {
+            host: self.host(),
+            least: speed.least,
+            window: speed.window,
+        }
+    }
+
+    pub(super) fn other(&self, message: impl Into<String>) -> HttpError {
+        HttpError::Other {
+            host: self.host(),
+            message: message.into(),
+        }
+    }
+
+    /// What the HTTP library says, in our words. The causes below it say more than it does itself.
+    pub(super) fn failed(&self, error: &reqwest::Error) -> HttpError {
+        if error.is_timeout() {
+            return HttpError::Unreachable {
+                host: self.peer(),
+                limit: self.waits.connect,
+            };
+        }
+        if let Some(known) = causes(error).find_map(|cause| self.of_cause(cause)) {
+            return known;
+        }
+        let said = innermost(error);
+        match &self.proxy {
+            Some(proxy) if error.is_connect() => HttpError::Proxy {
+                proxy: shown_proxy(proxy),
+                message: format!(
+                    "it makes no connection to {}:{}: {said}",
+                    self.host(),
+                    self.url.port()
+                ),
+            },
+            _ => self.other(said),
+        }
+    }
+
+    fn of_cause(&self, cause: &(dyn Error + 'static)) -> Option<HttpError> {
+        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+            let (host, message) = (self.host(), tls_message(error));
+            return Some(HttpError::Tls { host, message });
+        }
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            let cut = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+            return cut.then(|| HttpError::Cut { host: self.host() });
+        }
+        self.of_io(cause.downcast_ref()?)
+    }
+
+    fn of_io(&self, error: &io::Error) -> Option<HttpError> {
+        use io::ErrorKind;
+        let text = error.to_string();
+        Some(match error.kind() {
+            _ if text.starts_with(LOOKUP_FAILED) => HttpError::Dns {
+                host: self
+                    .proxy
+                    .as_deref()
+                    .map_or_else(|| self.host(), host_of_proxy),
+                temporary: text.contains("Temporary failure"),
+            },
+            ErrorKind::ConnectionRefused => HttpError::Refused { host: self.peer() },
+            ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::NotConnected
+            | ErrorKind::BrokenPipe => HttpError::Cut { host: self.host() },
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => self.stalled(),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => HttpError::Unreachable {
+                host: self.peer(),
+                limit: self.waits.connect,
+            },
+            // What it holds says more.
+            _ if error.get_ref().is_some() => return None,
+            _ => self.other(text),
+        })
+    }
+}
+
+/// An error and those below it.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    iter::successors(Some(error as &(dyn Error + 'static)), |&error| {
+        // The source of such an error is the one of what it holds.
+        match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(held) => Some(held),
+            None => error.source(),
+        }
+    })
+}
+
+/// What the last of the errors below one says.
+pub(super) fn innermost(error: &reqwest::Error) -> String {
+    let last = causes(error).last();
+    last.map(ToString::to_string).unwrap_or_default()
 }
 
 fn tls_message(error: &rustls::Error) -> String {
@@ -304,7 +349,7 @@ fn host_of_proxy(proxy: &str) -> String {
 
 /// What the usual status codes say (RFC 9110, section 15), after a space.
 fn reason(status: u16) -> String {
-    let reason = ureq::http::StatusCode::from_u16(status);
+    let reason = reqwest::StatusCode::from_u16(status);
     let reason = reason.ok().and_then(|status| status.canonical_reason());
     reason.map_or_else(String::new, |text| format!(" ({text})"))
 }

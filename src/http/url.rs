@@ -1,7 +1,11 @@
-//! URLs of the schemes `http` and `https`, as far as a client needs them (RFC 3986).
+//! URLs of the schemes `http` and `https`. The parser is the one of the HTTP library ([`url`]), so that what
+//! is decided here about a server is true of the one that is asked.
 
 use std::fmt;
 use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::form_urlencoded::byte_serialize;
 
 /// What comes before `://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,13 +17,6 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
     /// The port that need not be written.
     #[must_use]
     pub const fn port(self) -> u16 {
@@ -32,16 +29,7 @@ impl Scheme {
 
 /// A URL of a web server. It is shown without the user name and password that it may have.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Url {
-    scheme: Scheme,
-    /// `name` or `name:password`, as written.
-    user: Option<String>,
-    /// In small letters; IPv6 addresses in brackets.
-    host: String,
-    port: u16,
-    /// Path and query, beginning with `/`.
-    path: String,
-}
+pub struct Url(url::Url);
 
 /// The text is no URL that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,160 +37,134 @@ pub struct Url {
 pub struct ParseUrlError {
     /// The text, or its beginning.
     url: String,
-    why: &'static str,
+    why: String,
+}
+
+impl ParseUrlError {
+    fn new(text: &str, why: impl fmt::Display) -> Self {
+        Self {
+            url: text.chars().take(200).collect(),
+            why: why.to_string(),
+        }
+    }
 }
 
 impl FromStr for Url {
     type Err = ParseUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = |why| ParseUrlError {
-            url: text.chars().take(200).collect(),
-            why,
-        };
-        let (scheme, rest) = text
+        let refused = |why| ParseUrlError::new(text, why);
+        let (_, rest) = text
             .split_once("://")
             .ok_or_else(|| refused("it must begin with http:// or https://"))?;
-        let scheme = [Scheme::Http, Scheme::Https]
-            .into_iter()
-            .find(|one| scheme.eq_ignore_ascii_case(one.name()))
-            .ok_or_else(|| refused("only http:// and https:// are known"))?;
-        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (user, place) = match authority.rsplit_once('@') {
-            Some((user, place)) => (Some(user.to_owned()), place),
-            None => (None, authority),
-        };
-        let port_at = match place.rfind(']') {
-            Some(end) => end + 1,
-            None => place.find(':').unwrap_or(place.len()),
-        };
-        let (host, port) = place.split_at(port_at);
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => scheme.port(),
-            None => return Err(refused("the host has characters after its address")),
-            Some("") => scheme.port(),
-            Some(digits) => digits
-                .parse()
-                .map_err(|_| refused("the port is not a number up to 65535"))?,
-        };
-        let fine = |c: char| c.is_ascii_alphanumeric() || "-._~[]:%".contains(c);
-        if host.is_empty() {
+        // Browsers look for the host behind any number of slashes, and leave out line ends.
+        if rest.starts_with(['/', '\\']) {
             return Err(refused("it names no host"));
         }
-        if !host.chars().all(fine) {
-            return Err(refused(
-                "the host has characters that host names cannot have",
-            ));
+        if text.contains(|c: char| c.is_ascii_control()) {
+            return Err(refused("it has characters that URLs cannot have"));
         }
-        Ok(Self {
-            scheme,
-            user,
-            host: host.to_ascii_lowercase(),
-            port,
-            path: escaped_path(path),
-        })
+        Self::of(url::Url::parse(text), text)
     }
-}
-
-/// A path with its query, as it is sent: without the fragment, and with everything escaped that cannot
-/// stand in a request.
-fn escaped_path(path: &str) -> String {
-    let path = path.split_once('#').map_or(path, |(path, _)| path);
-    let mut escaped = String::with_capacity(path.len() + 1);
-    if !path.starts_with('/') {
-        escaped.push('/');
-    }
-    for byte in path.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 impl Url {
+    fn of(parsed: Result<url::Url, url::ParseError>, text: &str) -> Result<Self, ParseUrlError> {
+        let mut url = parsed.map_err(|error| ParseUrlError::new(text, error))?;
+        if !["http", "https"].contains(&url.scheme()) {
+            let why = "only http:// and https:// are known";
+            return Err(ParseUrlError::new(text, why));
+        }
+        url.set_fragment(None);
+        Ok(Self(url))
+    }
+
+    /// The same with another change.
+    fn with(&self, change: impl FnOnce(&mut url::Url)) -> Self {
+        let mut url = self.0.clone();
+        change(&mut url);
+        Self(url)
+    }
+
     /// What comes before `://`.
     #[must_use]
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
+    pub fn scheme(&self) -> Scheme {
+        match self.0.scheme() {
+            "http" => Scheme::Http,
+            _ => Scheme::Https,
+        }
+    }
+
+    /// All of it, with user name and password.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 
     /// The host in small letters; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+        let host = self.0.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// The port, written or not.
     #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
+    pub fn port(&self) -> u16 {
+        self.0.port().unwrap_or_else(|| self.scheme().port())
     }
 
     /// The user name and the password, when the URL has them, with their escapes resolved.
     #[must_use]
     pub fn credentials(&self) -> Option<(String, String)> {
-        let user = self.user.as_deref()?;
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        Some((unescape(name), unescape(password)))
+        let (name, password) = (self.0.username(), self.0.password());
+        let given = !name.is_empty() || password.is_some();
+        given.then(|| (unescape(name), unescape(password.unwrap_or_default())))
     }
 
     /// The last part of the path with its escapes resolved: what a file from here is called.
     #[must_use]
     pub fn file_name(&self) -> String {
-        let path = self
-            .path
-            .split_once('?')
-            .map_or(&*self.path, |(path, _)| path);
-        unescape(path.rsplit('/').next().unwrap_or_default())
+        unescape(self.0.path().rsplit('/').next().unwrap_or_default())
     }
 
     /// The same without user name and password.
     #[must_use]
     pub fn without_user(&self) -> Self {
-        Self {
-            user: None,
-            ..self.clone()
-        }
+        self.with(|url| {
+            // A URL with a host can have them, and can be without.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+        })
     }
 
     /// The same path and query at another server.
     #[must_use]
     pub fn at_server(&self, server: &Self) -> Self {
-        Self {
-            path: self.path.clone(),
-            ..server.clone()
-        }
+        server.with(|url| {
+            url.set_path(self.0.path());
+            url.set_query(self.0.query());
+        })
     }
 
     /// The same without what is behind `?`.
     #[must_use]
     pub fn without_query(&self) -> Self {
-        let path = self.path.split('?').next().unwrap_or_default();
-        Self {
-            path: path.to_owned(),
-            ..self.clone()
-        }
+        self.with(|url| url.set_query(None))
     }
 
     /// The same with another parameter behind what there is.
     #[must_use]
     pub fn with_parameter(&self, name: &str, value: &str) -> Self {
-        let sign = if self.path.contains('?') { '&' } else { '?' };
-        Self {
-            path: format!("{}{sign}{name}={}", self.path, escape(value)),
-            ..self.clone()
-        }
+        self.with(|url| {
+            url.query_pairs_mut().append_pair(name, value);
+        })
     }
 
     /// Whether `other` is served by the same server, as far as a URL tells: what is meant for one is
     /// not to be told to another.
     #[must_use]
     pub fn same_server(&self, other: &Self) -> bool {
-        self.scheme == other.scheme && self.host == other.host && self.port == other.port
+        self.0.origin() == other.0.origin()
     }
 
     /// The URL that `reference` means in a document at this one (RFC 3986, section 5.2).
@@ -210,106 +172,26 @@ impl Url {
     /// # Errors
     /// It is a URL of another scheme than `http` and `https`, or a wrong one.
     pub fn join(&self, reference: &str) -> Result<Self, ParseUrlError> {
-        let reference = reference.trim();
-        let scheme = reference.split(['/', '?', '#']).next().unwrap_or_default();
-        if scheme.contains(':') {
-            return reference.parse();
-        }
-        if let Some(rest) = reference.strip_prefix("//") {
-            return format!("{}://{rest}", self.scheme.name()).parse();
-        }
-        let (path, query) = match self.path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*self.path, None),
-        };
-        let joined = match reference.split('#').next().unwrap_or_default() {
-            "" => query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")),
-            only_query if only_query.starts_with('?') => format!("{path}{only_query}"),
-            absolute if absolute.starts_with('/') => absolute.to_owned(),
-            relative => {
-                let directory = path.rfind('/').map_or("/", |at| &path[..=at]);
-                format!("{directory}{relative}")
-            }
-        };
-        Ok(Self {
-            path: escaped_path(&without_dots(&joined)),
-            ..self.clone()
-        })
+        Self::of(self.0.join(reference), reference)
     }
 }
 
-/// A path without `.` and `..` (RFC 3986, section 5.2.4).
-fn without_dots(path: &str) -> String {
-    let (path, query) = match path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (path, None),
-    };
-    let mut parts: Vec<&str> = Vec::new();
-    let mut all = path.split('/').skip(1).peekable();
-    while let Some(part) = all.next() {
-        match part {
-            "." | ".." => {
-                if part == ".." {
-                    parts.pop();
-                }
-                if all.peek().is_none() {
-                    parts.push("");
-                }
-            }
-            _ => parts.push(part),
-        }
-    }
-    let path = format!("/{}", parts.join("/"));
-    query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
-}
-
-/// A text as it stands in queries and forms: all but letters, digits and `-._~` as `%XX`.
+/// A text as it stands in queries and forms.
 #[must_use]
 pub fn escape(text: &str) -> String {
-    use fmt::Write as _;
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a text cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+    byte_serialize(text.as_bytes()).collect()
 }
 
 /// A text with its `%XX` resolved; what is no UTF-8 then is replaced.
 #[must_use]
 pub fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.first_chunk::<2>();
-        let value = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let value = value.and_then(|digits| std::str::from_utf8(digits).ok());
-        match value.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Without user name and password.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.name(), self.host)?;
-        if self.port != self.scheme.port() {
-            write!(f, ":{}", self.port)?;
-        }
-        f.write_str(&self.path)
+        f.write_str(self.without_user().as_str())
     }
 }
 
@@ -341,6 +223,7 @@ mod tests {
         assert_eq!(bare.to_string(), "http://[::1]/");
         assert_eq!((bare.host(), bare.file_name()), ("::1", String::new()));
         assert_eq!(url("http://a?q").to_string(), "http://a/?q");
+        assert_eq!(url("http://ä.de").to_string(), "http://xn--4ca.de/");
     }
 
     #[test]
@@ -355,7 +238,6 @@ mod tests {
             "http://a:70000/",
             "http://a b/",
             "http://[::1]x/",
-            "http://ä.de/",
             "http://a\n/",
         ] {
             assert!(bad.parse::<Url>().is_err(), "{bad}");
@@ -410,7 +292,7 @@ mod tests {
         let whole = location.with_parameter("digest", "sha256:a b");
         assert_eq!(
             whole.to_string(),
-            "https://a/v2/up?_state=x%3D&digest=sha256%3Aa%20b"
+            "https://a/v2/up?_state=x%3D&digest=sha256%3Aa+b"
         );
         let bare = whole.without_query();
         assert_eq!(bare.to_string(), "https://a/v2/up");
@@ -418,7 +300,7 @@ mod tests {
             bare.with_parameter("n", "1").to_string(),
             "https://a/v2/up?n=1"
         );
-        assert_eq!(unescape(&escape("ü/&=+ ~")), "ü/&=+ ~");
+        assert_eq!(escape("ü/&=+ ~"), "%C3%BC%2F%26%3D%2B+%7E");
     }
 
     #[test]

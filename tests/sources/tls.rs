@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use vmfab::http::Proxies;
 use vmfab::source::FetchError;
 
 use super::process::second;
@@ -66,6 +67,29 @@ fn an_authority_of_the_users_own() {
     server.next("/a", Fault::Cut(100_000));
     desk.gets(&url, &bytes);
     assert_eq!(server.asked(), ["GET /a", "GET /a bytes=100000-"]);
+}
+
+/// The proxy sees no more than the name of the server.
+#[test]
+fn through_a_proxy_it_is_a_tunnel() {
+    let (mut desk, bytes) = (Desk::new(), noise(3, 100_000));
+    let (server, authority) = server(&desk, &["server.invalid"]);
+    desk.config.certificate_authorities.push(authority);
+    let proxy = Server::start();
+    let through = proxy.url("").replace("://", "://me:p%40ss@");
+    desk.settings.proxies = Proxies::from_variables(|name| {
+        let ours = name == "https_proxy";
+        ours.then(|| through.clone())
+    });
+    server.put("/a", bytes.clone());
+    let url = server.url("/a").replace("localhost", "server.invalid");
+    desk.gets(&url, &bytes);
+    let seen = proxy.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].method, "CONNECT");
+    assert!(seen[0].path.starts_with("server.invalid:"), "{seen:?}");
+    assert_eq!(seen[0].header("proxy-authorization"), "Basic bWU6cEBzcw==");
+    assert_eq!(server.seen()[0].header("proxy-authorization"), "");
 }
 
 #[test]

@@ -230,6 +230,10 @@ impl State {
                 self.seen.lock().unwrap().push(seen.clone());
                 return tunnel(&seen.path, raw);
             }
+            if seen.path.starts_with("http://") {
+                self.seen.lock().unwrap().push(seen.clone());
+                return forward(&seen, raw);
+            }
             let mut body = vec![0; seen.received];
             stream.read_exact(&mut body)?;
             let index = {
@@ -417,6 +421,22 @@ fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
         status: 0,
         sent: 0,
     }))
+}
+
+/// Is a proxy: asks for a whole URL in place of the client (RFC 9112, section 3.2.2).
+fn forward(seen: &Seen, mut client: &TcpStream) -> std::io::Result<()> {
+    let url: Url = seen.path.parse().unwrap();
+    let mut server = TcpStream::connect(("127.0.0.1", url.port()))?;
+    let path = seen.path.splitn(4, '/').last().unwrap_or_default();
+    let head = format!(
+        "{} /{path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+        seen.method,
+        seen.header("host")
+    );
+    server.write_all(head.as_bytes())?;
+    server.shutdown(Shutdown::Write)?;
+    std::io::copy(&mut server, &mut client)?;
+    Ok(())
 }
 
 /// Is a proxy: passes bytes both ways. Whatever name is asked for, it is on this host.

@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::call::{Call, Failure, Target, drain, of_http};
 use super::{Remote, what_blob};
 use crate::http::{Backoff, Body, HttpError, Method, Response, StatusCode, header, sleep};
@@ -97,7 +99,7 @@ struct Reader {
     end: u64,
     body: Option<Body>,
     /// What came and was not read yet.
-    rest: io::Cursor<Vec<u8>>,
+    rest: io::Cursor<Bytes>,
     failed: bool,
     /// The answer has all of the blob, where a part was asked for: it goes on behind the end.
     surplus: bool,
@@ -186,7 +188,7 @@ impl Reader {
     }
 
     /// The next bytes; `None` at the end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, RegistryError> {
+    fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
             match self.chunk() {
                 Ok(Some(bytes)) => {
@@ -217,7 +219,7 @@ impl Reader {
     }
 
     /// One try to get the next bytes.
-    fn chunk(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+    fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if self.body.is_none() {
             if self.position == self.end {
                 return Ok(None);

@@ -18,7 +18,8 @@ use crate::registry::{RegistriesOptions, RegistryError};
 
 /// What Docker Hub's registry is.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-/// Bodies of so many bytes are sent when the registry says that it takes them.
+/// Of bodies of so many bytes, the first one and each longer one is held back for a moment: a registry that
+/// refuses it can say so before its bytes come.
 const EXPECTING: u64 = 1 << 20;
 /// How long a server is waited for when the user gave up and something is still to be cleaned up.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub(in crate::registry) struct Host {
     interrupt: Interrupt,
     /// Blobs of so many bytes are refused in one piece.
     refused_whole: AtomicU64,
+    /// The longest body that was taken.
+    taken: AtomicU64,
     /// It refuses to be asked whether it takes a body.
     expects_nothing: AtomicBool,
 }
@@ -92,6 +95,7 @@ impl Host {
             sink,
             interrupt,
             refused_whole: AtomicU64::new(u64::MAX),
+            taken: AtomicU64::new(0),
             expects_nothing: AtomicBool::new(false),
         }
     }
@@ -262,29 +266,27 @@ impl Host {
             }
             return Ok(self.client.send(request)?);
         };
-        let (feed, flow) = sending.start().map_err(RegistryError::Source)?;
-        let asks_first =
-            sending.length >= EXPECTING && !self.expects_nothing.load(Ordering::Relaxed);
+        let mut feed = sending.start().map_err(RegistryError::Source)?;
+        let asks_first = sending.length >= EXPECTING
+            && sending.length > self.taken.load(Ordering::Relaxed)
+            && !self.expects_nothing.load(Ordering::Relaxed);
         if asks_first {
             request = request.header(header::EXPECT, "100-continue");
         }
-        let request = request.body(feed, sending.length);
-        let answer = self
-            .client
-            .send_watched(request, &mut || sending.tell(&flow));
-        flow.end();
-        if let Ok(refused) = &answer
-            && refused.status == StatusCode::EXPECTATION_FAILED
-            && asks_first
-        {
+        let answer = self.client.send(request.body(&mut feed, sending.length));
+        if let (Err(_), Some(error)) = (&answer, feed.failure.take()) {
+            return Err(RegistryError::Source(error).into());
+        }
+        let answer = answer?;
+        if answer.status == StatusCode::EXPECTATION_FAILED && asks_first {
             // The server or a proxy before it does not know the question (RFC 9110, section 10.1.1).
             self.expects_nothing.store(true, Ordering::Relaxed);
             return self.transmit(call, url, authorization);
         }
-        match (answer, flow.failure()) {
-            (Err(_), Some(error)) => Err(RegistryError::Source(error).into()),
-            (answer, _) => Ok(answer?),
+        if answer.status.is_success() {
+            self.taken.fetch_max(sending.length, Ordering::Relaxed);
         }
+        Ok(answer)
     }
 
     /// The URL that a `Location` means. What a registry behind a proxy that adds TLS says of itself may lack the
