@@ -227,7 +227,10 @@ fn what_does_not_fit_is_told() {
         fs::write(many.join(number.to_string()), "").unwrap();
     }
     let told = refused(&many, 16 << 20);
-    assert_eq!(told, "the disk has room for 1024 files, and there are more");
+    assert_eq!(
+        told,
+        "the disk has space for 1024 files, but there are more"
+    );
     let other = scratch.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("lost+found"), "").unwrap();

@@ -209,9 +209,9 @@ fn what_hypervisors_import() {
     };
     let vmware = Some(Hypervisor::Vmware);
     assert_eq!(told("web", None, vmware, true), Ok(DiskFormat::Vmdk));
-    insta::assert_snapshot!(told("web.qcow2", None, vmware, false).unwrap_err(), @"vmware takes vmdk files, and this is to be a qcow2 file");
-    insta::assert_snapshot!(told("web.raw", None, None, true).unwrap_err(), @"raw files are not compressed");
-    insta::assert_snapshot!(told("web", None, None, false).unwrap_err(), @"the name web does not say which format the disk is to have");
+    insta::assert_snapshot!(told("web.qcow2", None, vmware, false).unwrap_err(), @"vmware imports vmdk files, but this is a qcow2 file");
+    insta::assert_snapshot!(told("web.raw", None, None, true).unwrap_err(), @"vmfab cannot compress raw files");
+    insta::assert_snapshot!(told("web", None, None, false).unwrap_err(), @"cannot tell the format from the file name web");
 }
 
 /// An image with a Debian of which only what is looked at is there.

@@ -191,7 +191,7 @@ fn what_is_no_disk_is_refused_by_name() {
         ),
         (
             "blank.img",
-            "nothing in it says that it is a disk",
+            "it does not look like a disk",
             "format=\"raw\"",
         ),
     ] {

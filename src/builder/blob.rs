@@ -66,7 +66,7 @@ impl Origin for InRegistry<'_> {
             Err(error) => OriginError {
                 kind: FetchKind::Download,
                 message: error.to_string(),
-                help: vec!["try again: what is here is kept and will be continued".to_owned()],
+                help: vec!["try again: vmfab resumes the download".to_owned()],
             },
         }
     }
@@ -89,7 +89,7 @@ fn origin_error(error: &RegistryError) -> OriginError {
         help: match (error, error.remedy()) {
             (_, Some(remedy)) => vec![remedy],
             (RegistryError::Invalid { .. }, None) => vec![
-                "nothing of it was kept: try again, and when it stays so, push it again or use another version"
+                "vmfab kept nothing: try again; if that fails, push it again or use another version"
                     .to_owned(),
             ],
             _ => Vec::new(),

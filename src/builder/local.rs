@@ -305,7 +305,10 @@ fn walk(files: &LocalFiles, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) 
         } else if meta.is_file() {
             Kind::File(meta.len())
         } else {
-            let message = format!("{} is neither file, directory nor link", path.display());
+            let message = format!(
+                "{} is neither a file, a directory nor a link",
+                path.display()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
         visit(Entry {

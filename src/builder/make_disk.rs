@@ -178,8 +178,8 @@ fn lineage(params: &Disk) -> Digest {
 fn target() -> Result<Target, BuildError> {
     let architecture = std::env::consts::ARCH;
     Target::from_name(architecture).ok_or_else(|| BuildError::Unsatisfiable {
-        message: format!("disks for UEFI are not made for {architecture}"),
-        help: "leave `firmware=\"uefi\"` out: the image boots with its kernel".to_owned(),
+        message: format!("vmfab cannot make UEFI disks for {architecture}"),
+        help: "leave out `firmware=\"uefi\"`: the image boots with its kernel".to_owned(),
     })
 }
 

@@ -118,13 +118,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged { format, error } => {
-                write!(f, "is no whole {format} data: {error}")
+                write!(f, "is not complete {format} data: {error}")
             }
             Self::Unknown(format) => {
-                write!(
-                    f,
-                    "is compressed with {format}, which layers of images are not"
-                )
+                write!(f, "is compressed with {format}, which layers must not be")
             }
             Self::TooLarge(limit) => {
                 write!(
@@ -135,7 +132,7 @@ impl fmt::Display for Problem {
             }
             Self::DiffId { expected, found } => write!(
                 f,
-                "is not the layer that the image's config names: decompressed it has {found}, expected {expected}"
+                "is not the layer that the image's config names: the uncompressed content has {found}, expected {expected}"
             ),
         }
     }
@@ -149,10 +146,12 @@ impl Problem {
                  what you want, {}",
                 shown_size(*limit),
                 Limits::RATIO,
-                limits::raise("image-size", &format!("\"{}\"", shown_size(limit.saturating_mul(16))))
+                limits::raise(
+                    "image-size",
+                    &format!("\"{}\"", shown_size(limit.saturating_mul(16)))
+                )
             ),
-            _ => "the image was pushed wrongly: nothing of the layer was kept; push it again, or use another version"
-                .to_owned(),
+            _ => "the image was pushed wrongly; push it again, or use another version".to_owned(),
         }]
     }
 }

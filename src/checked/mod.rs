@@ -148,7 +148,7 @@ checked! {
 
     /// The label of an ext4 file system: at most 16 bytes (`s_volume_name` in the kernel's ext4.h),
     /// of a form that needs no quotes on a kernel command line.
-    Label, rules::label, "a label that ext4 can have",
+    Label, rules::label, "a valid label for ext4",
     "a label has 1 to 16 letters, digits, \"_\", \".\" and \"-\"";
 
     /// The name of an environment variable.

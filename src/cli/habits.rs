@@ -63,7 +63,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["search"],
-        "\"vmfab tags HOST/NAME\" lists the tags of a repository; vmfab does not search registries",
+        "\"vmfab tags HOST/NAME\" lists the tags of a repository; registries cannot be searched",
     ),
     (
         &["prune", "clean", "cleanup", "system"],

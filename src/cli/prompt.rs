@@ -79,12 +79,10 @@ fn read(interrupt: &Interrupt, enough: impl Fn(&[u8]) -> bool) -> Result<String,
             Err(error) => return Err(failed(error.into())),
         }
         if text.len() > LONGEST {
-            return Err(CliError::usage(
-                "what was given is too long to be an answer",
-            ));
+            return Err(CliError::usage("the answer is too long"));
         }
     }
-    String::from_utf8(text).map_err(|_| CliError::usage("what was given is no text"))
+    String::from_utf8(text).map_err(|_| CliError::usage("the answer is not text"))
 }
 
 /// A terminal that does not show what is typed, until this is dropped.

@@ -142,19 +142,19 @@ impl Session {
         let problem = |error: std::io::Error| CliError::failed(format!("no answer: {error}"));
         if !std::io::stdin().is_terminal() || !terminal.is_term() {
             return Err(
-                CliError::usage(format!("this is not done without a yes:\n{what}")).with_help(
-                    format!("say {option} when that is meant, or --dry-run to look"),
-                ),
+                CliError::usage(format!("this discards data:\n{what}")).with_help(format!(
+                    "confirm with {option}, or use --dry-run to see what would happen"
+                )),
             );
         }
         terminal
-            .write_str(&format!("{what}\nGo on? [y/N] "))
+            .write_str(&format!("{what}\nContinue? [y/N] "))
             .map_err(problem)?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).map_err(problem)?;
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
-            _ => Err(CliError::failed("nothing was changed")),
+            _ => Err(CliError::failed("vmfab changed nothing")),
         }
     }
 

@@ -17,9 +17,7 @@ pub enum CacheMode {
 
 /// A text is no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{0}\" is no mode of a cache: write min (content of images) or max (content of every step)"
-)]
+#[error("\"{0}\" is not a cache mode: use min (content of images) or max (content of every step)")]
 pub struct ParseCacheModeError(String);
 
 impl CacheMode {
@@ -79,7 +77,7 @@ impl CacheSettings {
     /// [`NONE`] stands beside others.
     pub fn check(&self) -> Result<(), String> {
         match self.read.len() > 1 && self.read.iter().any(|one| one == NONE) {
-            true => Err("\"none\" switches caches off, and others are named beside it".to_owned()),
+            true => Err("\"none\" disables caches, but there are others beside it".to_owned()),
             false => Ok(()),
         }
     }

@@ -114,14 +114,14 @@ impl Reader<'_> {
                 let names = SHAPES.map(|shape| shape.name);
                 let help = match closest(name, names) {
                     Some(known) => format!("did you mean \"{known}\"?"),
-                    None => format!("known are {}", enumerate(&names)),
+                    None => format!("known settings are {}", enumerate(&names)),
                 };
-                let message = format!("there is no setting \"{name}\"");
+                let message = format!("no setting \"{name}\" found");
                 self.report(node.name().span(), message, "unknown", help);
                 continue;
             };
             if ["downloads", "recipes", "limits"].contains(&name) && seen.contains(&name) {
-                let message = format!("\"{name}\" is there twice");
+                let message = format!("\"{name}\" is given twice");
                 let help = "remove one of them".to_owned();
                 self.report(node.name().span(), message, "set before", help);
             }
@@ -188,10 +188,10 @@ impl Reader<'_> {
         let fine = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
         let example = "name it as in references: registry \"registry.example:5000\"".to_owned();
         if !host.chars().all(fine) {
-            let message = format!("\"{host}\" is no host with or without a port");
+            let message = format!("\"{host}\" is not HOST or HOST:PORT");
             self.report(node.span(), message, "wrong value", example);
         } else if config.registries.contains_key(host) {
-            let message = format!("the registry \"{host}\" is there twice");
+            let message = format!("the registry \"{host}\" is given twice");
             self.report(
                 node.span(),
                 message,
@@ -206,11 +206,11 @@ impl Reader<'_> {
         let argument = node.entries().iter().find(|entry| entry.name().is_none());
         let span = argument.map_or(node.span(), Entry::span);
         if repository == NONE {
-            let message = "\"none\" is no repository".to_owned();
+            let message = "\"none\" is not a repository".to_owned();
             let help = "leave the node out".to_owned();
             self.report(span, message, "wrong value", help);
         } else if let Err(reason) = (self.check)(repository) {
-            let help = "a cache is a repository, such as ghcr.io/me/cache".to_owned();
+            let help = "name a repository, such as ghcr.io/me/cache".to_owned();
             self.report(span, reason, "wrong value", help);
         }
         let push = self.property(node, "push", "#true or #false", Value::as_bool);
@@ -221,17 +221,17 @@ impl Reader<'_> {
         if node.entry("mode").is_some() && push == Some(false)
             || node.entry("mode").is_some() && node.entry("push").is_none()
         {
-            let message = "\"mode\" is for the cache that is pushed to".to_owned();
+            let message = "\"mode\" applies only to the cache with push=#true".to_owned();
             let help = "add push=#true, or leave it out".to_owned();
-            self.report(entry("mode"), message, "has no meaning here", help);
+            self.report(entry("mode"), message, "has no effect here", help);
         }
         let settings = &mut config.cache;
         settings.read.push(repository.to_owned());
         if push == Some(true) {
             settings.mode = mode;
             if settings.push.replace(repository.to_owned()).is_some() {
-                let message = "there is another cache that is pushed to".to_owned();
-                let help = "leave push=#true out at one of them".to_owned();
+                let message = "another cache also has push=#true".to_owned();
+                let help = "remove push=#true from one of them".to_owned();
                 self.report(entry("push"), message, "there is one before", help);
             }
         }
@@ -283,7 +283,7 @@ impl Reader<'_> {
         if let Some(missing) = shape.arguments.get(arguments.len())
             && self.problems.len() == before
         {
-            let message = format!("\"{}\" lacks {missing}", shape.name);
+            let message = format!("\"{}\" needs {missing}", shape.name);
             self.report(
                 node.name().span(),
                 message,
@@ -385,13 +385,13 @@ cache "a/b" push=#true
 cache "a/b" "c/d" from=#true
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"
-        "cache" lacks a repository [cache] for example: cache "ghcr.io/me/cache" push=#true mode="max"
-        "none" is no repository ["none"] leave the node out
-        a/b:1 has a tag ["a/b:1"] a cache is a repository, such as ghcr.io/me/cache
+        "cache" needs a repository [cache] for example: cache "ghcr.io/me/cache" push=#true mode="max"
+        "none" is not a repository ["none"] leave the node out
+        a/b:1 has a tag ["a/b:1"] name a repository, such as ghcr.io/me/cache
         "push" must be #true or #false [push="yes"] write push=#true
-        "mode" is for the cache that is pushed to [mode="max"] add push=#true, or leave it out
+        "mode" applies only to the cache with push=#true [mode="max"] add push=#true, or leave it out
         "mode" must be "min" or "max" [mode="all"] write mode="min"
-        there is another cache that is pushed to [push=#true] leave push=#true out at one of them
+        another cache also has push=#true [push=#true] remove push=#true from one of them
         "cache" has an argument too many ["c/d"] for example: cache "ghcr.io/me/cache" push=#true mode="max"
         "cache" takes no property "from" [from] for example: cache "ghcr.io/me/cache" push=#true mode="max"
         "#);
@@ -494,22 +494,22 @@ registry "a.org"
 nonsense
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"
-        there is no setting "mirrors" [mirrors] did you mean "mirror"?
-        "mirror" lacks where to look instead [mirror] for example: mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu/"
+        no setting "mirrors" found [mirrors] did you mean "mirror"?
+        "mirror" needs where to look instead [mirror] for example: mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu/"
         "a.org" does not begin with http:// or https:// [mirror "a.org" "https://b/"] for example: mirror "https://cloud-images.ubuntu.com/" "https://mirror.example/ubuntu/"
         "only" must be #true or #false [only="yes"] write only=#true
         "downloads" takes no property "retrys" [retrys] did you mean "retries"?
-        "downloads" is there twice [downloads] remove one of them
+        "downloads" is given twice [downloads] remove one of them
         "downloads" has an argument too many ["4"] for example: downloads parallel=4 retries=4
         an argument of "recipes" must be a string [3] for example: recipes "~/recipes"
         "certificate-authority" has an argument too many ["b"] for example: certificate-authority "company.pem"
         "certificate-authority" takes no block [x] for example: certificate-authority "company.pem"
         "registry" takes no property "plain" [plain] did you mean "plain-http"?
-        "https://a.org" is no host with or without a port [registry "https://a.org"] name it as in references: registry "registry.example:5000"
+        "https://a.org" is not HOST or HOST:PORT [registry "https://a.org"] name it as in references: registry "registry.example:5000"
         "insecure" must be #true or #false [insecure="yes"] write insecure=#true
         "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
-        the registry "a.org" is there twice [registry "a.org"] remove one of them
-        there is no setting "nonsense" [nonsense] known are mirror, downloads, recipes, certificate-authority, registry, cache and limits
+        the registry "a.org" is given twice [registry "a.org"] remove one of them
+        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, certificate-authority, registry, cache and limits
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

@@ -319,9 +319,9 @@ mod tests {
         .map(|variable| with(&[variable]).unwrap_err().to_string());
         insta::assert_snapshot!(wrong.join("\n"), @r#"
         VMFAB_CACHE: g/h:1 has a tag
-        VMFAB_CACHE: "none" switches caches off, and others are named beside it
+        VMFAB_CACHE: "none" disables caches, but there are others beside it
         VMFAB_CACHE_PUSH: e/f:1 has a tag
-        VMFAB_CACHE_MODE: "all" is no mode of a cache: write min (content of images) or max (content of every step)
+        VMFAB_CACHE_MODE: "all" is not a cache mode: use min (content of images) or max (content of every step)
         "#);
     }
 

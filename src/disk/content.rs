@@ -40,26 +40,25 @@ pub enum NotADisk {
     Other(Other),
     /// It has no marks at all.
     #[error(
-        "nothing in it says that it is a disk: it has no boot sector, no partition table and no \
+        "it does not look like a disk: it has no boot sector, no partition table and no \
          file system that is known"
     )]
     Unknown,
 }
 
-const DECOMPRESS: &str =
-    "decompress it first; `decompress` does it in a recipe that fetches the disk";
-const ARCHIVE: &str = "take the disk out of it first; `extract \"MEMBER\"` does it in a recipe that fetches the archive";
+const DECOMPRESS: &str = "decompress it first; in a recipe that fetches the disk, use `decompress`";
+const ARCHIVE: &str =
+    "extract the disk first; in a recipe that fetches the archive, use `extract \"MEMBER\"`";
 const CONVERT: &str =
-    "convert it first: qemu-img convert -O qcow2 FILE DISK.qcow2, or a program of its maker's";
+    "convert it first, with qemu-img convert -O qcow2 FILE DISK.qcow2 or a program of its maker";
 const PART: &str =
     "make one file of all parts where they are: qemu-img convert -O qcow2 DESCRIPTOR DISK.qcow2";
 const MEDIUM: &str = "take the disk or cloud image of the system instead; if this is to be used as a disk as it \
                       is, say that it is raw: format=\"raw\" after `from`, or `convert from=\"raw\"`";
-const KERNEL: &str = "name it in a `kernel` node, beside the disk that it is to boot";
+const KERNEL: &str = "name it in a `kernel` node, beside the disk that it boots";
 const ENCRYPTED: &str = "decrypt it first, and start from what is inside";
-const DOWNLOAD: &str =
-    "see whether the download is the right file: its address may lead to a page or a list";
-const DISK: &str = "start from a disk in a format that is known, such as raw or qcow2";
+const DOWNLOAD: &str = "check the address: it may lead to a page or a list";
+const DISK: &str = "start from a disk in a known format, such as raw or qcow2";
 
 /// Marks of formats, at these offsets.
 const FORMATS: [(usize, &[u8], DiskFormat); 9] = [
@@ -109,7 +108,7 @@ const OTHERS: [(usize, &[u8], &str, &str); 44] = [
     (
         0,
         b"\x1f\x9d",
-        "data that compress made",
+        "compress (.Z) data",
         "decompress it first: uncompress FILE",
     ),
     (0, b"PK\x03\x04", "a zip archive", ARCHIVE),
@@ -337,8 +336,7 @@ impl NotADisk {
         match self {
             Self::Other(other) => other.help,
             Self::Unknown => {
-                "see whether it is the right file; if it is a raw disk all the same, say so: \
-                 format=\"raw\" after `from`, or `convert from=\"raw\"`"
+                "check whether it is the right file; to use it as a raw disk anyway, write format=\"raw\" after `from`, or `convert from=\"raw\"`"
             }
         }
     }
@@ -447,12 +445,12 @@ mod tests {
         let error = with(600, &[(0, b"\x1f\x8b")]).disk().unwrap_err();
         insta::assert_snapshot!(format!("{error}\n{}", error.help()), @"
         it is gz data, not a disk
-        decompress it first; `decompress` does it in a recipe that fetches the disk
+        decompress it first; in a recipe that fetches the disk, use `decompress`
         ");
         let error = with(600, &[]).disk().unwrap_err();
         insta::assert_snapshot!(format!("{error}\n{}", error.help()), @r#"
-        nothing in it says that it is a disk: it has no boot sector, no partition table and no file system that is known
-        see whether it is the right file; if it is a raw disk all the same, say so: format="raw" after `from`, or `convert from="raw"`
+        it does not look like a disk: it has no boot sector, no partition table and no file system that is known
+        check whether it is the right file; to use it as a raw disk anyway, write format="raw" after `from`, or `convert from="raw"`
         "#);
     }
 

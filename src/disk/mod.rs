@@ -65,7 +65,7 @@ pub enum DiskError {
     #[error("the files do not fit on the disk")]
     Full,
     /// The tree has more files than the file system has inodes.
-    #[error("the disk has room for {0} files, and there are more")]
+    #[error("the disk has space for {0} files, but there are more")]
     TooManyFiles(u32),
     /// A file has more names than ext4 can count.
     #[error("the file has more than 65000 names (hard links)")]
@@ -74,7 +74,7 @@ pub enum DiskError {
     #[error("a directory with {0} names is too large for ext4")]
     LargeDirectory(usize),
     /// The extended attributes of a file do not fit into a block, or one of them cannot be stored.
-    #[error("its extended attributes are too large for ext4, or of a kind that ext4 does not have")]
+    #[error("its extended attributes are too large for ext4, or of an unknown kind")]
     Attributes,
     /// The tree has a file where the file system needs a directory.
     #[error("/lost+found is not a directory")]
@@ -113,9 +113,9 @@ impl DiskError {
     pub fn help(&self) -> Option<&'static str> {
         Some(match self {
             Self::Full | Self::TooManyFiles(_) => {
-                "give the `disk` node a larger size; room that is not used costs nothing"
+                "give the `disk` node a larger size; unused space costs nothing"
             }
-            Self::TooManyNames => "make copies instead of some of the hard links",
+            Self::TooManyNames => "replace some of the hard links by copies",
             Self::LargeDirectory(_) => "spread the files over several directories",
             Self::Attributes => "remove them in a `run` step: setfattr -x NAME FILE",
             Self::LostAndFound => "remove it in a `run` step: ext4 needs the name for itself",

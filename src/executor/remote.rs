@@ -187,7 +187,7 @@ impl<'a> Remote<'a> {
                 return Ok(Some(hit.from));
             }
             Ok(()) => Err(CacheError::Unusable(
-                "it brought something else than it said".to_owned(),
+                "it returned something other than it announced".to_owned(),
             )),
             Err(error) => Err(error),
         };
@@ -214,13 +214,13 @@ impl<'a> Remote<'a> {
             return;
         }
         let then = match error {
-            CacheError::Unreachable(_) => "what is needed of it is built here",
+            CacheError::Unreachable(_) => "building the steps that are needed",
             CacheError::Unusable(_) | CacheError::Absent => {
-                "what it does not have whole is built here"
+                "building the steps with missing content"
             }
         };
         self.sink.emit(Event::Warning {
-            message: format!("the cache {from} cannot be used: {error}; {then}"),
+            message: format!("cannot use the cache {from}: {error}; {then}"),
         });
     }
 

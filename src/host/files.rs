@@ -21,7 +21,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if kind.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
-    let message = "it is a pipe, a socket or a device, and not a regular file";
+    let message = "it is a pipe, a socket or a device, not a regular file";
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
@@ -50,7 +50,7 @@ pub fn text(reader: impl Read, most: u64) -> io::Result<String> {
         let at = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();
         let message = if bytes.contains(&0) {
-            "it is no text".to_owned()
+            "it is not text".to_owned()
         } else {
             let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
             format!(
@@ -85,7 +85,7 @@ mod tests {
             latin.starts_with("line 3 has the byte 0xE9, which is not UTF-8"),
             "{latin}"
         );
-        assert_eq!(shown(b"QFI\xfb\0\0").unwrap_err(), "it is no text");
+        assert_eq!(shown(b"QFI\xfb\0\0").unwrap_err(), "it is not text");
         let pipe = directory.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();

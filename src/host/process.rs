@@ -92,7 +92,7 @@ impl End {
             Self::Exited(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exited with code {code}"),
                 (None, Some(signal)) => format!("was killed by signal {signal}"),
-                (None, None) => "ended in an unknown way".to_owned(),
+                (None, None) => "ended for an unknown reason".to_owned(),
             },
             Self::Interrupted => "was interrupted".to_owned(),
             Self::TimedOut(limit) => format!("took longer than {} s", limit.as_secs()),

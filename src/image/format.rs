@@ -91,7 +91,7 @@ impl Serialize for DiskFormat {
 
 /// The text names no disk format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no disk format: use {names}", names = names())]
+#[error("unknown disk format \"{0}\": use {names}", names = names())]
 pub struct ParseFormatError(String);
 
 impl FromStr for DiskFormat {

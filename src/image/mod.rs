@@ -85,7 +85,7 @@ pub enum ConfigError {
     #[error("not an image config: {0}")]
     Malformed(serde_json::Error),
     /// Written by a newer program.
-    #[error("image config has version {0}, this vmfab reads up to {CONFIG_VERSION}")]
+    #[error("image config has version {0}, this vmfab supports up to {CONFIG_VERSION}")]
     Newer(u32),
 }
 

@@ -46,8 +46,8 @@ pub enum LockError {
         span: SourceSpan,
     },
     /// A newer vmfab wrote it.
-    #[error("{name} has version {version}, and this vmfab knows versions up to {VERSION}")]
-    #[diagnostic(help("a newer vmfab wrote it: use that one"))]
+    #[error("{name} has version {version}, but this vmfab supports versions up to {VERSION}")]
+    #[diagnostic(help("a newer vmfab wrote it: use that vmfab"))]
     Newer {
         /// The file's name.
         name: String,
@@ -224,10 +224,7 @@ impl Reader<'_> {
 
     fn unknown(&self, node: &Node) -> LockError {
         let name = node.name().value();
-        self.wrong(
-            node.name().span(),
-            format!("there is no \"{name}\" in lock files"),
-        )
+        self.wrong(node.name().span(), format!("lock files have no \"{name}\""))
     }
 
     fn version(&self, node: &Node) -> Result<(), LockError> {
@@ -241,7 +238,7 @@ impl Reader<'_> {
                 name: self.name.to_owned(),
                 version,
             }),
-            _ => Err(self.wrong(node.span(), "there never was this version")),
+            _ => Err(self.wrong(node.span(), "this version never existed")),
         }
     }
 
@@ -362,7 +359,7 @@ impl Reader<'_> {
                 .as_integer()
                 .and_then(|number| u64::try_from(number).ok())
                 .map(Some)
-                .ok_or_else(|| self.wrong(node.span(), format!("{key} is no size"))),
+                .ok_or_else(|| self.wrong(node.span(), format!("{key} is not a size"))),
         }
     }
 }

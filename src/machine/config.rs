@@ -118,7 +118,7 @@ impl MachineConfig {
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if config.version > VERSION {
             return Err(damaged(format!(
-                "it has version {}, this vmfab reads up to {VERSION}",
+                "it has version {}, this vmfab supports up to {VERSION}",
                 config.version
             )));
         }
@@ -196,7 +196,7 @@ pub(in crate::machine) mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("it has version 2, this vmfab reads up to 1"),
+                .ends_with("it has version 2, this vmfab supports up to 1"),
             "{error}"
         );
         fs::write(directory.path().join(FILE), &text[..20]).unwrap();

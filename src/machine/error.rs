@@ -19,10 +19,10 @@ pub enum MachineError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// There is no such machine.
-    #[error("there is no machine \"{0}\"")]
+    #[error("no machine \"{0}\" found")]
     Unknown(MachineName),
     /// The name is taken.
-    #[error("there is a machine \"{0}\" already")]
+    #[error("machine \"{0}\" already exists")]
     Exists(MachineName),
     /// The machine's config cannot be read.
     #[error("machine \"{name}\" is damaged: {}: {why}", path.display())]
@@ -54,7 +54,7 @@ pub enum MachineError {
         status: Status,
     },
     /// Its guest has ended, and QEMU has not.
-    #[error("machine \"{name}\" cannot go on: its state is {}", status.name())]
+    #[error("cannot resume machine \"{name}\": its state is {}", status.name())]
     CannotGoOn {
         /// The machine.
         name: MachineName,
@@ -93,7 +93,7 @@ pub enum MachineError {
     },
     /// The image is for other processors.
     #[error(
-        "image \"{image}\" is for {wanted}, and this host has {}",
+        "image \"{image}\" is for {wanted}, but this host has {}",
         std::env::consts::ARCH
     )]
     Architecture {
@@ -103,7 +103,7 @@ pub enum MachineError {
         wanted: String,
     },
     /// A port of the host cannot be listened on.
-    #[error("port {port} of 127.0.0.1 cannot be forwarded: {}", source.kind())]
+    #[error("cannot forward port {port} of 127.0.0.1: {}", source.kind())]
     Port {
         /// The port.
         port: u16,
@@ -156,7 +156,7 @@ pub enum MachineError {
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
     /// Machines cannot be made in a project's directory.
-    #[error("machines cannot be kept in {}: {source}", path.display())]
+    #[error("machines cannot be saved in {}: {source}", path.display())]
     ProjectDirectory {
         /// The project.
         path: PathBuf,
@@ -199,19 +199,19 @@ pub enum MachineError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     /// It was not ready in time.
-    #[error("could not be entered within {0} s")]
+    #[error("was not ready within {0} s")]
     TimedOut(u64),
     /// Its kernel panicked.
     #[error("stopped with a kernel panic")]
     Panic,
     /// It switched itself off, or was stopped by another command.
-    #[error("was switched off before it could be entered")]
+    #[error("shut down before it was ready")]
     PoweredOff,
     /// QEMU died under it.
-    #[error("lost its QEMU before it could be entered")]
+    #[error("lost its QEMU before it was ready")]
     QemuDied,
     /// It has another host key than the one that is known.
-    #[error("cannot be entered: its host key has changed")]
+    #[error("has a new host key")]
     HostKeyChanged,
 }
 

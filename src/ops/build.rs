@@ -294,8 +294,11 @@ pub(super) fn finished(execution: Execution) -> Result<Execution, Error> {
             })
             .collect();
         return Err(Error::Verification {
-            message: format!("built twice, these steps differ:\n  {}", lines.join("\n  ")),
-            help: Some("look for times, random numbers and network content in these steps".into()),
+            message: format!(
+                "these steps gave different results in two builds:\n  {}",
+                lines.join("\n  ")
+            ),
+            help: Some("check these steps for times, random numbers and network content".into()),
         });
     }
     Ok(execution)
@@ -313,7 +316,7 @@ fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, E
         .map(|config| config.id)
         .ok_or_else(|| {
             Error::Failed(Failure {
-                message: "the build made no image".into(),
+                message: "the build produced no image".into(),
                 ..Failure::default()
             })
         })

@@ -78,7 +78,7 @@ pub fn repository(text: &str) -> Result<Reference, String> {
         (None, true) => "tag",
     };
     Err(format!(
-        "\"{text}\" has a {what}: a cache is a repository, such as ghcr.io/me/cache"
+        "\"{text}\" has a {what}: name a repository, such as ghcr.io/me/cache"
     ))
 }
 
@@ -143,10 +143,10 @@ mod tests {
         ]
         .map(|text| repository(text).unwrap_err());
         insta::assert_snapshot!(wrong.join("\n"), @r#"
-        "ghcr.io/me/cache:latest" has a tag: a cache is a repository, such as ghcr.io/me/cache
-        "ghcr.io/me/cache:1" has a tag: a cache is a repository, such as ghcr.io/me/cache
+        "ghcr.io/me/cache:latest" has a tag: name a repository, such as ghcr.io/me/cache
+        "ghcr.io/me/cache:1" has a tag: name a repository, such as ghcr.io/me/cache
         "localhost:5000" is no reference of an image: it is a registry without a repository, as in localhost:5000/name
-        "ghcr.io/me/cache@sha256:0000000000000000000000000000000000000000000000000000000000000000" has a digest: a cache is a repository, such as ghcr.io/me/cache
+        "ghcr.io/me/cache@sha256:0000000000000000000000000000000000000000000000000000000000000000" has a digest: name a repository, such as ghcr.io/me/cache
         "https://ghcr.io/me/cache" is no reference of an image: write it without a scheme, as in registry.example/name:tag
         "ghcr.io/Me/cache" is no reference of an image: "Me" has capital letters, which names of repositories may not
         "" is no reference of an image: a part of the name is empty

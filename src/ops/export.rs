@@ -58,13 +58,13 @@ pub struct Exported {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The file is there.
-    #[error("{} exists already", .0.display())]
+    #[error("{} already exists", .0.display())]
     Exists(PathBuf),
     /// Something is there that is not a file: a directory, a device.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// The path names no file in a directory, such as `/` or `..`.
-    #[error("{} is not the name of a file", .0.display())]
+    #[error("{} is not a file name", .0.display())]
     NoName(PathBuf),
     /// The directory of the file is not there.
     #[error("the directory {} does not exist", .0.display())]
@@ -111,7 +111,7 @@ impl From<ExportError> for Error {
         match error {
             ExportError::Exists(_) => usage("add --force to replace it"),
             ExportError::NotAFile(_) | ExportError::NoName(_) => {
-                usage("give the path of a file that is to be made")
+                usage("give the path of a new file")
             }
             ExportError::NoDirectory(_) => usage("create it first"),
             ExportError::Missing(missing) => missing.into(),
@@ -158,16 +158,16 @@ pub fn format(
     let format = match (named, hypervisor.map(Hypervisor::format)) {
         (Some(named), Some(taken)) if named != taken => {
             let whom = hypervisor.map(|one| one.to_string()).unwrap_or_default();
-            let message = format!("{whom} takes {taken} files, and this is to be a {named} file");
+            let message = format!("{whom} imports {taken} files, but this is a {named} file");
             return Err(usage(
                 message,
-                "leave --for out, or give the file another ending",
+                "leave out --for, or use another file extension",
             ));
         }
         (Some(format), _) | (None, Some(format)) => format,
         (None, None) => {
             let message = format!(
-                "the name {} does not say which format the disk is to have",
+                "cannot tell the format from the file name {}",
                 target.display()
             );
             return Err(usage(
@@ -179,11 +179,8 @@ pub fn format(
     // A VMDK for import is compressed in any case.
     let can = format == DiskFormat::Qcow2 || hypervisor == Some(Hypervisor::Vmware);
     if compress && !can {
-        let message = format!("{format} files are not compressed");
-        return Err(usage(
-            message,
-            "write qcow2, or compress the file afterwards",
-        ));
+        let message = format!("vmfab cannot compress {format} files");
+        return Err(usage(message, "use qcow2, or compress the file afterwards"));
     }
     Ok(format)
 }

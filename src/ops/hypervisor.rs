@@ -135,7 +135,7 @@ impl fmt::Display for Hypervisor {
 
 /// The text names no hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not known: use vmware, hyperv, virtualbox or proxmox")]
+#[error("unknown hypervisor \"{0}\": use vmware, hyperv, virtualbox or proxmox")]
 pub struct ParseHypervisorError(String);
 
 impl FromStr for Hypervisor {
@@ -273,7 +273,7 @@ fn other_kernel(root: &Ext4, config: &ImageConfig, version: &str) -> String {
          \"linux-image-virtual\""
             .to_owned()
     } else {
-        "put a kernel with these drivers into the image".to_owned()
+        "install a kernel with these drivers in the image".to_owned()
     }
 }
 

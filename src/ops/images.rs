@@ -165,7 +165,7 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
             (several, _) => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
                 return Err(Error::Usage {
-                    message: format!("\"{name}\" is the beginning of several images"),
+                    message: format!("several images begin with \"{name}\""),
                     help: Some(format!("give more digits: {}", ids.join(", "))),
                 });
             }
@@ -180,7 +180,7 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
         } => Error::NotFound {
             noun,
             name,
-            help: Some("vmfab images lists what there is".to_owned()),
+            help: Some("vmfab images lists the images".to_owned()),
         },
         other => other,
     })

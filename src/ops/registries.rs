@@ -51,7 +51,7 @@ pub fn login(
     let registry = host(registry)?;
     if user.is_empty() || user.contains(':') {
         return Err(Error::Usage {
-            message: format!("\"{user}\" is no name of an account: it is empty or has a \":\""),
+            message: format!("\"{user}\" is not an account name: it is empty or has a \":\""),
             help: None,
         });
     }
@@ -69,8 +69,8 @@ pub fn login(
     let checked = registries.check(&registry, credential);
     checked.map_err(|error| match error {
         RegistryError::Denied { message, .. } => Error::Failed(Failure {
-            message: format!("{registry} does not know this name and password: {message}"),
-            help: Some("log in again; nothing was kept".to_owned()),
+            message: format!("{registry} rejects this name and password: {message}"),
+            help: Some("log in again; vmfab saved nothing".to_owned()),
             ..Failure::default()
         }),
         other => other.into(),
@@ -156,10 +156,8 @@ fn host(text: &str) -> Result<String, Error> {
     match parsed {
         Ok(reference) if reference.repository == "name" && has_url => Ok(reference.registry),
         _ => Err(Error::Usage {
-            message: format!("\"{text}\" is no registry"),
-            help: Some(
-                "name its host, with a port if it needs one: registry.example:5000".to_owned(),
-            ),
+            message: format!("\"{text}\" is not a registry"),
+            help: Some("name its host, with a port if needed: registry.example:5000".to_owned()),
         }),
     }
 }
@@ -168,7 +166,7 @@ fn unknown(registry: &str) -> Error {
     Error::NotFound {
         noun: "login at",
         name: registry.to_owned(),
-        help: Some(format!("\"vmfab login {registry}\" makes one")),
+        help: Some(format!("log in with \"vmfab login {registry}\"")),
     }
 }
 

@@ -285,14 +285,14 @@ impl Settings {
         if firmware == Firmware::Uefi && !self.uefi {
             let problem = problem(
                 "the image boots by UEFI, but its disk has no boot loader",
-                "needs a disk with firmware=\"uefi\"",
+                "it needs a disk with firmware=\"uefi\"",
             );
             return Err(problem.with_help("add disk firmware=\"uefi\"").into());
         }
         if firmware == Firmware::Bios {
             let problem = problem(
-                "disks that are made from a tree have no boot loader for a BIOS",
-                "only disks that were made elsewhere have",
+                "a disk made from a tree has no boot loader for a BIOS",
+                "only disks made elsewhere have one",
             );
             let help = "leave it out, or use firmware=\"uefi\" for both disk and boot";
             return Err(problem.with_help(help).into());
@@ -323,12 +323,12 @@ impl Settings {
         };
         let has_root = |argument: &String| argument.starts_with("root=");
         if firmware == Firmware::Direct && !self.arguments.iter().any(has_root) {
-            let message = "a kernel for a disk made elsewhere must be told its root file system";
+            let message = "a kernel for a disk made elsewhere needs its root file system";
             let problem = match &self.firmware_span {
                 Some(span) => Problem::new(span, message, "root= is missing"),
                 None => Problem::without_place(message),
             };
-            let help = "write boot \"root=/dev/vda1 …\", or root=LABEL=… when it has a label";
+            let help = "write boot \"root=/dev/vda1 …\", or root=LABEL=… if it has a label";
             return Err(problem.with_help(help).into());
         }
         let direct = firmware == Firmware::Direct;

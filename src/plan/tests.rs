@@ -371,16 +371,16 @@ fn what_cannot_be_planned_says_why() {
         .map(|text| error(&format!("image \"test\" {{ {text} }}")))
         .collect();
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    cannot tell which content https://example.org/d stands for: nothing is pinned
+    cannot find out which content https://example.org/d has: nothing is pinned
     "ftp://example.org/d" is not an address; this is not a checksum of 64 hexadecimal digits but has 2
     "convert" comes before "fetch"
-    content is known by one checksum
-    a kernel for a disk made elsewhere must be told its root file system
-    a kernel for a disk made elsewhere must be told its root file system
-    an image starts from one thing
-    an image that is made from a tree has its kernel in the tree
-    disks that are made from a tree have no boot loader for a BIOS
-    nothing can be done to what was unpacked
+    content has one checksum
+    a kernel for a disk made elsewhere needs its root file system
+    a kernel for a disk made elsewhere needs its root file system
+    an image has one base
+    an image made from a tree needs its kernel in the tree
+    a disk made from a tree has no boot loader for a BIOS
+    unpack must be the last node
     data is a directory, not a disk
     "#);
 }

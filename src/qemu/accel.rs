@@ -63,10 +63,10 @@ pub enum AccelChoice {
 #[derive(Debug, thiserror::Error)]
 pub enum AccelError {
     /// `/dev/kvm` is not there or may not be opened.
-    #[error("KVM cannot be used: open /dev/kvm: {0}")]
+    #[error("cannot use KVM: open /dev/kvm: {0}")]
     Kvm(io::Error),
     /// HVF is of macOS.
-    #[error("HVF cannot be used: it is a part of macOS")]
+    #[error("cannot use HVF: it exists only on macOS")]
     Hvf,
 }
 
@@ -175,10 +175,7 @@ mod tests {
         assert_eq!(AccelChoice::Auto.first(true).unwrap(), Accel::Tcg);
         if cfg!(target_os = "linux") {
             let error = AccelChoice::Hvf.first(false).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "HVF cannot be used: it is a part of macOS"
-            );
+            assert_eq!(error.to_string(), "cannot use HVF: it exists only on macOS");
         }
     }
 

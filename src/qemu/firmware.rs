@@ -13,7 +13,7 @@ pub struct Firmware {
 
 /// No firmware is installed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no UEFI firmware (OVMF) is installed, which machines with UEFI need")]
+#[error("no UEFI firmware (OVMF) is installed; machines with UEFI need it")]
 pub struct FirmwareMissing;
 
 impl FirmwareMissing {

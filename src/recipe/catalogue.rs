@@ -14,7 +14,7 @@ pub struct BuiltIn {
 const CATALOGUE: [BuiltIn; 9] = [
     BuiltIn {
         name: "alpine",
-        description: "Alpine Linux 3.22, ready made, small",
+        description: "Alpine Linux 3.22, prebuilt and small",
         text: include_str!("../../recipes/alpine.kdl"),
     },
     BuiltIn {

@@ -25,7 +25,7 @@ fn arguments(reader: &Reader<'_>) {
         reader.scope.report(
             Problem::new(
                 &reader.span(),
-                format!("\"{name}\" lacks {what}"),
+                format!("\"{name}\" needs {what}"),
                 "an argument is missing",
             )
             .with_help(reader.example()),
@@ -33,7 +33,7 @@ fn arguments(reader: &Reader<'_>) {
     }
     if let Some(extra) = reader.positional().nth(most) {
         let label = match reader.shape.argument {
-            Some(what) => format!("it takes {what} and no more"),
+            Some(what) => format!("it takes only {what}"),
             None => "it takes properties only: name=value".to_owned(),
         };
         reader.scope.report(
@@ -50,10 +50,7 @@ fn arguments(reader: &Reader<'_>) {
         reader.scope.report(
             Problem::new(
                 &reader.scope.span(annotation.span()),
-                format!(
-                    "type annotation ({}) means nothing here",
-                    annotation.value()
-                ),
+                format!("type annotation ({}) is not allowed", annotation.value()),
                 "leave it out",
             )
             .with_help("recipes use no KDL type annotations"),

@@ -267,9 +267,9 @@ impl Collector<'_> {
                 Problem::new(
                     &path.span,
                     format!("{} includes itself", place.shown()),
-                    "this closes the circle",
+                    "this closes the loop",
                 )
-                .with_help(format!("the way round: {}", names.join(" → "))),
+                .with_help(format!("the loop is {}", names.join(" → "))),
             );
         } else if !self.done.contains(&place) {
             self.collect(&place, Some(&path.span), around);
@@ -289,10 +289,11 @@ impl Collector<'_> {
             && path.extension().is_none_or(|extension| extension != "kdl")
         {
             let message = format!("{} is not a recipe", path.display());
-            let problem = Problem::new(span, message, "its name does not end in \".kdl\"");
-            self.report(problem.with_help(
-                "recipes that others include or start from are files like \"base.kdl\"",
-            ));
+            let problem = Problem::new(span, message, "it lacks the extension \".kdl\"");
+            self.report(
+                problem
+                    .with_help("a recipe file needs the extension \".kdl\", such as \"base.kdl\""),
+            );
             return None;
         }
         match self.reporting.files.read(path) {
@@ -312,7 +313,7 @@ impl Collector<'_> {
 fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>, most: u64) -> Problem {
     use std::io::ErrorKind;
     let (message, label) = match error.kind() {
-        ErrorKind::NotFound => (format!("there is no file {}", path.display()), "not found"),
+        ErrorKind::NotFound => (format!("no file {} found", path.display()), "not found"),
         _ => (
             format!("cannot read {}: {error}", path.display()),
             "not readable",
@@ -324,11 +325,10 @@ fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Span>, most: u
             limits::raise("recipe-size", &format!("\"{larger}\""))
         }
         (ErrorKind::InvalidData, _) => {
-            "recipes are UTF-8 text; a disk is what an image starts from: image \"x\" { \
-                                        from \"./disk.qcow2\" }"
+            "recipes are UTF-8 text; to start from a disk, write: image \"x\" { from \"./disk.qcow2\" }"
                 .to_owned()
         }
-        (_, Some(_)) => "paths count from the directory of the recipe file".to_owned(),
+        (_, Some(_)) => "paths are relative to the directory of the recipe file".to_owned(),
         (_, None) => {
             let names = catalogue::catalogue().iter().map(|recipe| recipe.name);
             let word = path.to_string_lossy();

@@ -34,7 +34,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Fetched> {
                         "content comes from one place",
                         "the second fetch",
                     )
-                    .with_help("other places for the same content are its mirrors: mirrors=\"…\""),
+                    .with_help("for other places of the same content use mirrors=\"…\""),
                 );
                 wrong = true;
             }
@@ -51,9 +51,11 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Fetched> {
                     Problem::new(
                         &child.span(),
                         format!("\"{name}\" comes before \"fetch\""),
-                        "there is nothing yet that it could be done to",
+                        "there is no content yet",
                     )
-                    .with_help("write fetch first, then what is done to the content, in order"),
+                    .with_help(
+                        "write fetch first, then the nodes that process the content, in order",
+                    ),
                 );
                 wrong = true;
             }
@@ -71,7 +73,7 @@ fn fetch(node: &Reader<'_>) -> Option<Fetch> {
         node.scope.report(
             Problem::new(
                 &node.span(),
-                "content is known by one checksum",
+                "content has one checksum",
                 format!("\"{second}\" is the second"),
             )
             .with_help("keep one of sha256, sha512, blake3 and checksums"),
@@ -116,7 +118,7 @@ fn fetch(node: &Reader<'_>) -> Option<Fetch> {
                 node.scope.report(
                     Problem::new(
                         &node.span(),
-                        format!("\"{name}\" is about a file of checksums"),
+                        format!("\"{name}\" applies to a checksum list"),
                         "checksums is missing",
                     )
                     .with_help("add checksums=\"SHA256SUMS\""),

@@ -47,7 +47,7 @@ pub(super) fn read(
                 "the second one",
             )
             .with_other(&reader.span(), "the first one")
-            .with_help("remove one of them, or write both as one"),
+            .with_help("remove one of them, or merge them into one"),
         );
     }
     let name = reader.parsed_argument(0, value::name);

@@ -74,7 +74,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
                         "the second one",
                     )
                     .with_other(first, "the first one")
-                    .with_help("remove one of them, or write both as one"),
+                    .with_help("remove one of them, or merge them into one"),
                 );
                 continue;
             }
@@ -95,8 +95,8 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         image.scope.report(
             Problem::new(
                 &image.span(),
-                "an image needs something to start from",
-                "neither \"from\", \"bootstrap\", \"layer\" nor a fetched disk in it",
+                "an image needs a base",
+                "it has neither \"from\", \"bootstrap\", \"layer\" nor a fetched disk",
             )
             .with_help(
                 "add from \"debian-12\" (a built-in recipe), or bootstrap \"debian\" \
@@ -112,12 +112,8 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     let name = node.shape.name;
     if draft.base.is_some() {
         node.scope.report(
-            Problem::new(
-                &node.span(),
-                "an image starts from one thing",
-                "the second start",
-            )
-            .with_help("keep one of \"from\", \"bootstrap\", \"layer\" and a disk that is fetched"),
+            Problem::new(&node.span(), "an image has one base", "the second base")
+                .with_help("keep one of \"from\", \"bootstrap\", \"layer\" and a fetched disk"),
         );
         return;
     }
@@ -129,7 +125,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
             Problem::new(
                 &node.span(),
                 format!("\"{name}\" comes after \"{step}\""),
-                "steps come before what they are done to",
+                "the base must come before the steps",
             )
             .with_help(format!("move \"{name}\" to the top of the image")),
         );
@@ -166,12 +162,8 @@ fn layer(node: &Reader<'_>) -> Option<Fetched> {
     let mut before_last = fetched.transforms.iter().rev().skip(1);
     if let Some(early) = before_last.find(|transform| transform.value == Transform::Unpack) {
         node.scope.report(
-            Problem::new(
-                &early.span,
-                "nothing can be done to what was unpacked",
-                "not the last",
-            )
-            .with_help("write unpack last, or leave it out"),
+            Problem::new(&early.span, "unpack must be the last node", "not the last")
+                .with_help("write unpack last, or leave it out"),
         );
         return None;
     }
@@ -273,7 +265,7 @@ fn kernel(node: &Reader<'_>) -> Option<Kernel> {
             node.scope.report(
                 Problem::new(
                     &path.span,
-                    "a kernel is in the image or comes from outside",
+                    "a kernel is either in the image or from outside",
                     "both are given",
                 )
                 .with_help("keep either the path in the image or \"fetch\""),
@@ -305,7 +297,7 @@ fn boot(node: &Reader<'_>) -> Boot {
         command_line: node.parsed_argument(0, |text| {
             if text.chars().any(char::is_control) {
                 return Err(value::Wrong {
-                    message: "a command line is one line".to_owned(),
+                    message: "a command line must be one line".to_owned(),
                     help: "write the arguments with spaces between them",
                 });
             }

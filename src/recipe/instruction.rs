@@ -69,7 +69,7 @@ fn limits(node: &Reader<'_>) -> Limits {
             .filter(|number| *number > 0)
             .ok_or_else(|| value::Wrong {
                 message: format!("{text} is not a number of processes"),
-                help: "write a number from 1 on",
+                help: "write a number of at least 1",
             })
     });
     Limits {
@@ -181,10 +181,10 @@ fn local_path(
         node.scope.report(
             Problem::new(
                 &text.span,
-                "a built-in recipe has no local files",
-                "there is no directory that this could be in",
+                "a built-in recipe cannot use local files",
+                "it has no directory",
             )
-            .with_help("write the recipe to a file of your own"),
+            .with_help("write the recipe to your own file"),
         );
         return None;
     };
@@ -194,10 +194,10 @@ fn local_path(
         node.scope.report(
             Problem::new(
                 &text.span,
-                format!("there is no file {}", path.display()),
+                format!("no file {} found", path.display()),
                 "not found",
             )
-            .with_help("paths count from the directory of the recipe file"),
+            .with_help("paths are relative to the directory of the recipe file"),
         );
         return None;
     }
@@ -214,7 +214,7 @@ pub(super) fn user(node: &Reader<'_>) -> Option<User> {
             .filter(|uid| *uid < u32::MAX)
             .ok_or_else(|| value::Wrong {
                 message: format!("{text} is not a user id"),
-                help: "a user id is a number from 0 to 4294967294; people's begin at 1000",
+                help: "a user id is a number from 0 to 4294967294; those of users begin at 1000",
             })
     });
     let shell = node.parsed("shell", value::image_file);

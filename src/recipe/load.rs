@@ -216,16 +216,14 @@ impl Loader<'_> {
             return None;
         }
         if self.documents.len() == MOST_DOCUMENTS {
-            let message = format!("more than {MOST_DOCUMENTS} recipes are read");
+            let message = format!("the recipe reads more than {MOST_DOCUMENTS} files");
             let problem = match asked {
                 Some(asked) => Problem::new(&asked.span, message, "one too many"),
                 None => Problem::without_place(message),
             };
-            self.report(
-                problem.with_help(
-                    "a recipe with other \"set\" nodes counts as another one: use fewer",
-                ),
-            );
+            self.report(problem.with_help(
+                "a recipe with different \"set\" nodes counts as another file: use fewer",
+            ));
             self.documents.insert(key, None);
             return None;
         }
@@ -344,12 +342,12 @@ impl Loader<'_> {
 
     fn too_deep(&self, name: &Spanned<String>) {
         let message = format!(
-            "the image \"{}\" is one of more than {} that start from each other",
+            "the image \"{}\" has a chain of more than {} bases",
             name.value,
             Limits::BASES
         );
-        let problem = Problem::new(&name.span, message, "too far from the first");
-        self.report(problem.with_help("write several of them as one image"));
+        let problem = Problem::new(&name.span, message, "too many bases");
+        self.report(problem.with_help("merge several of them into one image"));
     }
 
     fn base(
@@ -391,8 +389,8 @@ impl Loader<'_> {
             (_, Some(format)) => self.report(
                 Problem::new(
                     &format.span,
-                    "only the file of a disk has a format",
-                    "the image does not start from one",
+                    "only a disk file has a format",
+                    "the base is not a disk file",
                 )
                 .with_help("leave format= out"),
             ),
@@ -424,7 +422,7 @@ impl Loader<'_> {
                 self.report(
                     Problem::new(
                         &reference.span,
-                        format!("this version of vmfab does not start from {what} yet"),
+                        format!("this version of vmfab cannot start from {what} yet"),
                         "not supported yet",
                     )
                     .with_help(instead),
@@ -440,11 +438,11 @@ impl Loader<'_> {
                             &reference.span,
                             match self.files.is_directory(&path) {
                                 true => format!("{} is a directory, not a disk", path.display()),
-                                false => format!("there is no file {}", path.display()),
+                                false => format!("no file {} found", path.display()),
                             },
                             "not found",
                         )
-                        .with_help("paths count from the directory of the recipe file"),
+                        .with_help("paths are relative to the directory of the recipe file"),
                     );
                     return None;
                 }
@@ -526,9 +524,9 @@ impl Loader<'_> {
                 Problem::new(
                     &reference.span,
                     format!("the image \"{}\" starts from itself", entry.1),
-                    "this closes the circle",
+                    "this closes the loop",
                 )
-                .with_help(format!("the way round: {}", names.join(" → "))),
+                .with_help(format!("the loop is {}", names.join(" → "))),
             );
             return None;
         }
@@ -608,7 +606,7 @@ impl Loader<'_> {
         self.report(
             Problem::new(
                 &reference.span,
-                format!("there is no image or recipe \"{name}\""),
+                format!("no image or recipe \"{name}\" found"),
                 "not found",
             )
             .with_help(help),
@@ -621,7 +619,7 @@ impl Loader<'_> {
                 Problem::new(
                     &name.span,
                     format!("{what} has no parameters to set"),
-                    "nothing takes this",
+                    "no recipe takes this",
                 )
                 .with_help("\"set\" is for the parameters of another recipe"),
             );

@@ -112,12 +112,14 @@ impl Body {
             node.scope.report(
                 Problem::new(
                     &host.span,
-                    format!("several machines cannot have port {} of the host", host.value),
+                    format!(
+                        "several machines cannot have port {} of the host",
+                        host.value
+                    ),
                     "only one can listen there",
                 )
                 .with_help(
-                    "leave out \"count\" and write each machine as a node of its own, with ports of \
-                     its own",
+                    "leave out \"count\" and write a node for each machine, with different ports",
                 ),
             );
         }
@@ -176,7 +178,7 @@ fn ports(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
                         format!("machine \"{other}\" has it"),
                     )
                     .with_other(first, "the first time")
-                    .with_help("take another port of the host"),
+                    .with_help("use another port of the host"),
                 );
             }
         }
@@ -196,14 +198,14 @@ fn dependencies(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
             let help = match closest(&wanted.value, others()) {
                 Some(other) => format!("did you mean \"{other}\"?"),
                 None => match others().collect::<Vec<_>>().as_slice() {
-                    [] => "there is no other machine in this file".to_owned(),
+                    [] => "this file has no other machine".to_owned(),
                     others => format!("the other machines are {}", enumerate(others)),
                 },
             };
             report(
                 Problem::new(
                     &wanted.span,
-                    format!("there is no machine \"{}\"", wanted.value),
+                    format!("no machine \"{}\" found", wanted.value),
                     "unknown machine",
                 )
                 .with_help(help),
@@ -239,9 +241,9 @@ fn circle(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
                     Problem::new(
                         &wanted.span,
                         format!("machine \"{}\" depends on itself", wanted.value),
-                        "this closes the circle",
+                        "this closes the loop",
                     )
-                    .with_help(format!("the way round: {}", way.join(" → "))),
+                    .with_help(format!("the loop is {}", way.join(" → "))),
                 );
             }
             let next = machines.iter().find(|m| m.name.value == wanted.value);

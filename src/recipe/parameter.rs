@@ -75,7 +75,7 @@ pub(super) fn check(kind: ParameterKind, choices: &[String], text: &str) -> Pars
     }
     Err(Wrong {
         message: format!("{text:?} is not one of the choices"),
-        help: "take one of the choices, or add it to them",
+        help: "use one of the choices, or add it to them",
     })
 }
 

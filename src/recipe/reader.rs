@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         self.scope.report(
             Problem::new(
                 &text.span,
-                format!("\"{}\" is no value for \"{what}\"", text.value),
+                format!("\"{}\" is not a valid value for \"{what}\"", text.value),
                 "unknown value",
             )
             .with_help(help),
@@ -326,7 +326,7 @@ impl<'a> Reader<'a> {
             self.scope.report(
                 Problem::new(
                     &self.span(),
-                    format!("\"{}\" says nothing", self.shape.name),
+                    format!("\"{}\" needs a property", self.shape.name),
                     "name=\"value\" is missing",
                 )
                 .with_help(self.example()),
@@ -354,7 +354,7 @@ impl<'a> Reader<'a> {
         self.scope.report(
             Problem::new(
                 &self.span(),
-                format!("\"{}\" lacks {what}", self.shape.name),
+                format!("\"{}\" needs {what}", self.shape.name),
                 format!("{what} is missing"),
             )
             .with_help(self.example()),

@@ -60,8 +60,7 @@ impl Reference {
         {
             Self::Unsupported {
                 what: "an address",
-                instead: "write what is there: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } \
-                          for the archive of a root file system",
+                instead: "fetch it: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } for the archive of a root file system",
             }
         } else if front.contains([':', '/']) {
             let bare = ["oci://", "docker://"]

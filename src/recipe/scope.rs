@@ -76,8 +76,8 @@ impl Scope {
                 if self.room.take() > 0 {
                     let problem = Problem::new(
                         &self.span(range),
-                        "with parameters put into it, the text of the recipe is too long",
-                        "here it has no room left",
+                        "with its parameters, the text of the recipe is too long",
+                        "too long here",
                     );
                     let help = "use shorter values, or raise the limit in the configuration (docs/config.md): limits \
                                 recipe-size=\"8M\", of which 16 times as much may come of parameters";
@@ -88,7 +88,7 @@ impl Scope {
                 Problem::new(
                     &part("${"),
                     "\"${\" without \"}\"",
-                    "the name of a parameter has no end",
+                    "the name of a parameter does not end",
                 )
                 .with_help("write ${name} for a parameter, or $${ for the two characters"),
             ),
@@ -104,7 +104,7 @@ impl Scope {
                 self.report(
                     Problem::new(
                         &part(&format!("${{{name}}}")),
-                        format!("there is no parameter \"{name}\""),
+                        format!("no parameter \"{name}\" found"),
                         "unknown parameter",
                     )
                     .with_help(help),

@@ -232,32 +232,32 @@ machine "ports" image="debian-12" count=2 { port 80 host=8080 }
     insta::assert_snapshot!(wrong, @r##"
     2: `"a b"`: "a b" is not the name of a machine (wrong value)
        use letters, digits, ".", "_" and "-", beginning with a letter or digit, at most 63 with the number
-    3: `machine`: "machine" lacks image (image is missing)
+    3: `machine`: "machine" needs image (image is missing)
        for example: machine "web" image="debian-12"
-    4: `memory="16M"`: "16M" is not a size that a machine's memory can have (wrong value)
-       a machine has at least 32M of memory, in whole M
+    4: `memory="16M"`: "16M" is not a valid size of a machine's memory (wrong value)
+       a machine needs at least 32M of memory, in whole M
     4: `cpus=0`: 0 is not a number of processors (wrong value)
        write a number from 1 to 255
     4: `count=65`: 65 is not a number of machines (wrong value)
        write a number from 1 to 64
-    4: `accel="kwm"`: "kwm" is no value for "accel" (unknown value)
+    4: `accel="kwm"`: "kwm" is not a valid value for "accel" (unknown value)
        this version knows auto, kvm, hvf and tcg
     4: `disk`: "machine" has no property "disk" (unknown property)
        write it as a node between braces: { disk size="20G" }
-    5: `image="debian-21"`: there is no image or recipe "debian-21" (not found)
+    5: `image="debian-21"`: no image or recipe "debian-21" found (not found)
        did you mean "debian-12"?
     6: `image="debian-12#web"`: debian-12.kdl (built in) has no image "web" (unknown image)
        its images are debian-12
-    7: `"size"`: a tag has no parameters to set (nothing takes this)
+    7: `"size"`: a tag has no parameters to set (no recipe takes this)
        "set" is for the parameters of another recipe
     8: `"sise"`: the recipe has no parameter "sise" (unknown parameter)
        did you mean "size"?
     9: `prot`: unknown node "prot" in "machine" (unknown node)
        did you mean "port"?
-    10: `port`: "port" lacks host (host is missing)
+    10: `port`: "port" needs host (host is missing)
        for example: port 80 host=8080
     11: `host=8080`: several machines cannot have port 8080 of the host (only one can listen there)
-       leave out "count" and write each machine as a node of its own, with ports of its own
+       leave out "count" and write a node for each machine, with different ports
     "##);
 }
 
@@ -275,11 +275,11 @@ machine "cache" image="debian-12" { port 81 host=8080 }
     3: `"web-2"`: there are two machines "web-2" (the second one)
     2: `"web"`: there are two machines "web-2" (the first one)
        give one of them another name
-    4: `"cashe"`: there is no machine "cashe" (unknown machine)
+    4: `"cashe"`: no machine "cashe" found (unknown machine)
        did you mean "cache"?
     5: `host=8080`: port 8080 of the host is given twice (machine "db" has it)
     4: `host=8080`: port 8080 of the host is given twice (the first time)
-       take another port of the host
+       use another port of the host
     "##);
     let round = r#"
 machine "a" image="debian-12" { depends-on "b" }
@@ -287,12 +287,12 @@ machine "b" image="debian-12" { depends-on "c" }
 machine "c" image="debian-12" { depends-on "b" }
 "#;
     insta::assert_snapshot!(machines(round), @r##"
-    4: `"b"`: machine "b" depends on itself (this closes the circle)
-       the way round: b → c → b
+    4: `"b"`: machine "b" depends on itself (this closes the loop)
+       the loop is b → c → b
     "##);
     let own = r#"machine "a" image="debian-12" { depends-on "a" }"#;
     insta::assert_snapshot!(machines(own), @r##"
-    1: `"a"`: machine "a" depends on itself (this closes the circle)
-       the way round: a → a
+    1: `"a"`: machine "a" depends on itself (this closes the loop)
+       the loop is a → a
     "##);
 }

@@ -56,8 +56,8 @@ pub(super) fn disk_size(text: &str) -> Parsed<u64> {
     if bytes < 64 << 20 || bytes % (1 << 20) != 0 {
         return Err(Wrong::new(
             text,
-            "a size that a disk can have",
-            "a disk has at least 64M, in whole M",
+            "a valid size of a disk",
+            "a disk needs at least 64M, in whole M",
         ));
     }
     Ok(bytes)
@@ -72,8 +72,8 @@ pub(super) fn memory(text: &str) -> Parsed<u32> {
         .ok_or_else(|| {
             Wrong::new(
                 text,
-                "a size that a machine's memory can have",
-                "a machine has at least 32M of memory, in whole M",
+                "a valid size of a machine's memory",
+                "a machine needs at least 32M of memory, in whole M",
             )
         })
 }
@@ -200,7 +200,7 @@ pub(super) fn host_path(text: &str) -> Parsed<String> {
         Err(Wrong::new(
             text,
             "an absolute path",
-            "write where it is on this host, such as \
+            "write its path on this host, such as \
              \"/usr/share/keyrings/debian-archive-keyring.gpg\"",
         ))
     }
@@ -284,7 +284,7 @@ pub(super) fn package(text: &str) -> Parsed<String> {
         return Ok(text.to_owned());
     }
     let help = if text.contains(|c: char| c.is_whitespace() || c == ',') {
-        "write each package as a string of its own: packages \"git\" \"curl\""
+        "write a separate string for each package: packages \"git\" \"curl\""
     } else {
         "write the name that the package manager knows, such as \"git\" or \"nginx=1.22.1-9\""
     };
@@ -339,7 +339,11 @@ pub(super) fn variable_value(text: &str) -> Parsed<String> {
 pub(super) fn login_value(text: &str) -> Parsed<String> {
     match unfit_for_logins(text) {
         None => Ok(text.to_owned()),
-        Some(help) => Err(Wrong::new(text, "a value that logins can have", help)),
+        Some(help) => Err(Wrong::new(
+            text,
+            "a value that /etc/environment can hold",
+            help,
+        )),
     }
 }
 

@@ -97,12 +97,12 @@ impl Confinement {
         });
         let changes = (self.changes == Changes::InMemory).then_some(Weakness {
             name: "overlay on disk",
-            cost: "VMFAB_HOME is on a file system that carries no overlay, so changes of a step are in memory",
+            cost: "VMFAB_HOME is on a file system that cannot hold an overlay, so changes of a step are in memory",
             grant: Grant::Volume,
         });
         let host_name = (!self.isolation.host_name).then_some(Weakness {
             name: "own host name",
-            cost: "the host name cannot be set, so steps see that of this container",
+            cost: "the host name cannot change, so steps see that of this container",
             grant: Grant::Namespaces,
         });
         [processes, host_name, changes]

@@ -56,7 +56,7 @@ impl Mounts {
             if real.is_err() {
                 return Err(WorkerError::Unsatisfiable {
                     message: format!("/{place} of the image is not a directory"),
-                    help: format!("find the step that replaced /{place}: steps need it"),
+                    help: format!("check which step replaced /{place}: steps need it"),
                 });
             }
         }

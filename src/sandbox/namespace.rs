@@ -43,7 +43,7 @@ pub(super) fn enter() -> Result<(), WorkerError> {
         .map_err(WorkerError::io("start /bin/sh to map user ids"))?;
 
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).map_err(|error| WorkerError::Helped {
-        message: format!("this process may not make a user namespace: {error}"),
+        message: format!("cannot create a user namespace: {error}"),
         help: format!(
             "on a host, allow unprivileged user namespaces (sysctl user.max_user_namespaces, \
              kernel.apparmor_restrict_unprivileged_userns=0)\n\
@@ -62,7 +62,7 @@ pub(super) fn enter() -> Result<(), WorkerError> {
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
     )
     .map_err(|error| WorkerError::Helped {
-        message: format!("this process may not mount anything in its user namespace: {error}"),
+        message: format!("cannot mount in a user namespace: {error}"),
         help: format!(
             "start the container with these:\n{}",
             Grant::Namespaces.flags()
@@ -82,12 +82,12 @@ fn triples(map: &Map, end: &str) -> String {
 fn unmapped(root: bool) -> WorkerError {
     let (message, help) = if root {
         (
-            "the user ids of this process could not be mapped into a user namespace",
-            "in a container: see whether it may write /proc/self/uid_map (capabilities SETUID and SETGID)",
+            "cannot map user ids into a user namespace",
+            "in a container: check whether it may write /proc/self/uid_map (capabilities SETUID and SETGID)",
         )
     } else {
         (
-            "user ids could not be mapped (newuidmap failed)",
+            "cannot map user ids (newuidmap failed)",
             "check that the package uidmap is installed and that /etc/subuid and /etc/subgid give \
              you 65536 ids; `vmfab doctor` checks both\n\
              in a container without CAP_SYS_ADMIN, newuidmap and newgidmap need file capabilities: \

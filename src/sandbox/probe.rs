@@ -63,10 +63,7 @@ pub fn probe(directory: &Path) -> Result<Confinement, Refusal> {
     let output = output.map_err(|error| failed(format!("cannot start a worker: {error}")))?;
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(failed(format!(
-            "the sandbox cannot be tried: {}",
-            said.trim()
-        )))
+        Err(failed(format!("cannot test the sandbox: {}", said.trim())))
     })
 }
 
@@ -97,7 +94,7 @@ fn enough_ids() -> Result<(), WorkerError> {
         if count < u64::from(NEEDED) {
             return Err(WorkerError::Helped {
                 message: format!(
-                    "there are {count} {kind} ids here, and the files of an image need {NEEDED}"
+                    "this host gives {count} {kind} ids, but the files of an image need {NEEDED}"
                 ),
                 help:
                     "give the container more ids: rootless engines and userns-remap take them from \
@@ -142,7 +139,7 @@ fn unconfinable(said: &str) -> WorkerError {
         false => (said, flags),
     };
     WorkerError::Helped {
-        message: format!("no step can run here: {why}"),
+        message: format!("no step can run on this host: {why}"),
         help,
     }
 }

@@ -104,7 +104,7 @@ impl Sandbox {
         for weakness in confinement.weaknesses() {
             if let Some(sink) = &self.sink {
                 sink.emit(Event::Warning {
-                    message: format!("{}; `vmfab doctor` shows what changes that", weakness.cost),
+                    message: format!("{}; `vmfab doctor` shows how to change that", weakness.cost),
                 });
             }
         }

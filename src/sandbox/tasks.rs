@@ -316,7 +316,7 @@ impl<'a> Tasks<'a> {
             self.file(path)
                 .and_then(copy)
                 .map_err(|error| WorkerError::Unsatisfiable {
-                    message: format!("the image's {name} {path} cannot be read: {error}"),
+                    message: format!("cannot read the image's {name} {path}: {error}"),
                     help: format!("name an existing file in the `kernel` node, or none to use the newest {name}"),
                 })
         };
@@ -347,7 +347,7 @@ impl<'a> Tasks<'a> {
                 r#""linux-image-virtual""#,
             ),
             false => (
-                "the image has no kernel in /boot, and no init: it can run in a container only",
+                "the image has neither a kernel in /boot nor an init system: it can only run in a container",
                 r#""linux-image-cloud-amd64" "systemd-sysv" "openssh-server""#,
                 r#""linux-image-virtual" "systemd-sysv" "openssh-server""#,
             ),
@@ -384,13 +384,13 @@ pub(super) fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::PermissionDenied => WorkerError::io(format!("unpack the {what}"))(error),
         io::ErrorKind::Unsupported => WorkerError::Unsatisfiable {
-            message: format!("the {what} cannot be unpacked: {error}"),
+            message: format!("cannot unpack the {what}: {error}"),
             help: "build as root of the host, or get more ids: /etc/subuid and /etc/subgid say which ones \
                    a user has"
                 .to_owned(),
         },
         _ => WorkerError::Unsatisfiable {
-            message: format!("the {what} cannot be unpacked: {error}"),
+            message: format!("cannot unpack the {what}: {error}"),
             help: format!(
                 "see whether it is whole where it comes from, and whether it is the {what} of a root \
                  file system"
@@ -401,10 +401,9 @@ pub(super) fn not_unpacked(what: &str, error: io::Error) -> WorkerError {
 
 fn package_manager(os_release: &str) -> Result<PackageManager, WorkerError> {
     PackageManager::from_os_release(os_release).ok_or_else(|| WorkerError::Unsatisfiable {
-        message: "the image's /etc/os-release names no system whose package manager is known"
+        message: "the image's /etc/os-release names no system with a known package manager"
             .to_owned(),
-        help: "Debian, Ubuntu, Alpine, Fedora, CentOS and systems like them are known; elsewhere \
-                   install with a `run` step"
+        help: "vmfab knows Debian, Ubuntu, Alpine, Fedora, CentOS and similar systems; elsewhere install with a `run` step"
             .to_owned(),
     })
 }
@@ -414,8 +413,8 @@ fn this_program() -> Result<PathBuf, WorkerError> {
         .ok()
         .filter(|path| path.exists())
         .ok_or_else(|| WorkerError::Helped {
-            message: "the file of this program is gone".to_owned(),
-            help: "vmfab was replaced while it ran: build again".to_owned(),
+            message: "the file of the running vmfab is gone".to_owned(),
+            help: "something replaced vmfab while it ran: build again".to_owned(),
         })
 }
 

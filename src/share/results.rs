@@ -155,7 +155,7 @@ impl Results {
             return;
         }
         self.sink.emit(Event::Warning {
-            message: format!("the cache {} is left out: {error}", one.repository.name()),
+            message: format!("skipping the cache {}: {error}", one.repository.name()),
         });
     }
 
@@ -354,9 +354,7 @@ impl Cache for Results {
             .all(|(name, object)| self.with_content(name, object).is_some());
         match whole {
             true => Ok(()),
-            false => Err(CacheError::Unusable(
-                "it does not have all of it".to_owned(),
-            )),
+            false => Err(CacheError::Unusable("its content is incomplete".to_owned())),
         }
     }
 

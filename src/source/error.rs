@@ -304,7 +304,7 @@ fn download_remedy(attempts: &[Attempt]) -> Vec<String> {
                 "look at the network; where it needs a proxy, set https_proxy".to_owned()
             }
             HttpError::Stalled { .. } | HttpError::Cut { .. } => {
-                "try again: what is here is kept and will be continued".to_owned()
+                "try again: vmfab resumes the download".to_owned()
             }
             other => match other.remedy() {
                 Some(text) => text,

@@ -36,7 +36,7 @@ pub enum StoreError {
         features: Vec<String>,
     },
     /// The store can only be read.
-    #[error("the store at {} can only be read: {reason}", path.display())]
+    #[error("the store at {} is read-only: {reason}", path.display())]
     ReadOnly {
         /// The store.
         path: PathBuf,

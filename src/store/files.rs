@@ -256,7 +256,7 @@ pub(super) fn open_file(path: &Path) -> Result<(File, u64), StoreError> {
     if !meta.is_file() {
         return Err(StoreError::Damaged {
             path: path.to_owned(),
-            reason: "it is no regular file".to_owned(),
+            reason: "it is not a regular file".to_owned(),
         });
     }
     Ok((file, meta.len()))

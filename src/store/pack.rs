@@ -268,9 +268,7 @@ pub(super) fn read_stored(
 pub(super) fn check_stored(bytes: &[u8], path: &Path, entry: &Entry) -> Result<(), StoreError> {
     match RecordHeader::decode_record(bytes) {
         Ok((record, _)) if record == entry.record => Ok(()),
-        Ok(_) => Err(damaged(path)(FormatError(
-            "its table says something else of a record",
-        ))),
+        Ok(_) => Err(damaged(path)(FormatError("its table contradicts a record"))),
         Err(error) => Err(damaged(path)(error)),
     }
 }
@@ -318,15 +316,13 @@ pub(super) fn decode_record(
     };
     let (record, payload) = RecordHeader::decode_record(bytes).map_err(at)?;
     if record != entry.record {
-        return Err(at(FormatError("its table says something else of a record")));
+        return Err(at(FormatError("its table contradicts a record")));
     }
     decode_payload(&record, payload, out).map_err(at)?;
     if is_named(record.kind, &record.key, out) {
         Ok(())
     } else {
-        Err(at(FormatError(
-            "a record's content is not what its key says",
-        )))
+        Err(at(FormatError("a record's content does not match its key")))
     }
 }
 

@@ -47,7 +47,7 @@ fn absent(records: &Records, id: &ObjectId) -> StoreError {
         None => StoreError::NoObject(*id),
         Some(broken) => StoreError::DamagedObject {
             id: *id,
-            reason: format!("it is not in the store, or where it is cannot be used: {broken}"),
+            reason: format!("it is not in the store, or only in a damaged file: {broken}"),
         },
     }
 }
@@ -270,7 +270,7 @@ impl Store {
         let mut reader = self.open_object(id)?;
         if reader.size() > 64 << 20 {
             return Err(StoreError::Refused(format!(
-                "object {} has {} bytes, which is too large to be read at once",
+                "object {} has {} bytes, too many to read at once",
                 id.short(),
                 reader.size()
             )));

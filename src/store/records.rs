@@ -452,7 +452,7 @@ impl Records {
         }
         Err(StoreError::ReadOnly {
             path: self.files.root.clone(),
-            reason: "its files cannot be written to, or were made by a newer vmfab".to_owned(),
+            reason: "its files are read-only, or from a newer vmfab".to_owned(),
         })
     }
 }

@@ -232,7 +232,7 @@ impl Store {
         if Sha256::from_bytes(hasher.finalize().into()) != pack.name {
             return Ok(Err(StoreError::Damaged {
                 path,
-                reason: "its content is not what its name says".to_owned(),
+                reason: "its content does not match its name".to_owned(),
             }));
         }
         to.set_permissions(fs::Permissions::from_mode(0o400))

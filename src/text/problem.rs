@@ -154,7 +154,7 @@ impl fmt::Display for Problems {
             Some(problem) => problem.fmt(f),
             None if self.found > self.problems.len() => write!(
                 f,
-                "{} has {} mistakes, of which the first {} are shown",
+                "{} has {} mistakes; these are the first {}",
                 self.name,
                 self.found,
                 self.problems.len()

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("{}", describe_missing(.0))]
     Missing(Vec<MissingProgram>),
     /// What the user named does not exist.
-    #[error("there is no {noun} \"{name}\"")]
+    #[error("no {noun} \"{name}\" found")]
     NotFound {
         /// `image`, `machine`, `recipe`, …
         noun: &'static str,

@@ -65,7 +65,7 @@ pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Err
         }));
     }
     context.emit(Event::Warning {
-        message: format!("{message}: it is what there is today; {command}"),
+        message: format!("{message}, so the build uses today's; {command}"),
     });
     Ok(plan)
 }

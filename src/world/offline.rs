@@ -34,12 +34,12 @@ pub(crate) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(),
         return Ok(());
     }
     let what = match missing.len() {
-        1 => "one step needs what is not here".to_owned(),
-        count => format!("{count} steps need what is not here"),
+        1 => "one step needs content that is not in the store".to_owned(),
+        count => format!("{count} steps need content that is not in the store"),
     };
     let mut help = "run it once without --offline".to_owned();
     if packages {
-        help.push_str("; packages that \"vmfab lock\" pinned are kept and need no network");
+        help.push_str("; the store keeps packages that \"vmfab lock\" pinned");
     }
     Err(Error::Failed(Failure {
         message: format!("offline, and {what}:\n  {}", missing.join("\n  ")),

@@ -35,7 +35,7 @@ pub(crate) struct Remembered {
 pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
     let Some(Pin::Checksums { .. }) = &fetch.pin else {
         return Err(PinError {
-            message: "the recipe has no checksum of it".to_owned(),
+            message: "the recipe gives no checksum for it".to_owned(),
             help: None,
             outage: false,
         });

@@ -89,7 +89,7 @@ impl Files for HostFiles<'_> {
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
     let is_named_so = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
     if is_named_so(path) && !is_named_so(&fs::canonicalize(path)?) {
-        let message = "it is a link to a file whose name does not end in \".kdl\"";
+        let message = "it links to a file without the extension \".kdl\"";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     files::read_text(path, most)
@@ -154,7 +154,7 @@ impl World for HostWorld<'_> {
                 (Content::Unknown | Content::Disk(DiskFormat::Raw), Some(named))
                     if named != DiskFormat::Raw =>
                 {
-                    return Err(format!("nothing in it says that it is {}", named.name()).into());
+                    return Err(format!("it does not look like {}", named.name()).into());
                 }
                 (content, _) => content.disk()?,
             },

@@ -115,7 +115,7 @@ impl<'a> Pins<'a> {
                         Err(_) => {
                             return Err(PinError {
                                 message: format!(
-                                    "it is locked to \"{}\", which is no SHA-256",
+                                    "it is locked to \"{}\", which is not a SHA-256",
                                     pinned.checksum
                                 ),
                                 help: Some("run \"vmfab update\"".to_owned()),

@@ -13,7 +13,7 @@ fn what_is_no_cache_is_refused_on_the_command_line() {
             .stderr
     };
     insta::assert_snapshot!(wrong(&["--cache", "ghcr.io/me/cache:1"]), @r#"
-    error: invalid value 'ghcr.io/me/cache:1' for '--cache <REPOSITORY>': "ghcr.io/me/cache:1" has a tag: a cache is a repository, such as ghcr.io/me/cache
+    error: invalid value 'ghcr.io/me/cache:1' for '--cache <REPOSITORY>': "ghcr.io/me/cache:1" has a tag: name a repository, such as ghcr.io/me/cache
 
     For more information, try '--help'.
     "#);
@@ -27,7 +27,7 @@ fn what_is_no_cache_is_refused_on_the_command_line() {
 
     For more information, try '--help'.
     "#);
-    insta::assert_snapshot!(wrong(&["--cache", "none", "--cache", "ghcr.io/me/cache"]), @r#"error: "none" switches caches off, and others are named beside it"#);
+    insta::assert_snapshot!(wrong(&["--cache", "none", "--cache", "ghcr.io/me/cache"]), @r#"error: "none" disables caches, but there are others beside it"#);
 }
 
 #[test]
@@ -38,8 +38,8 @@ fn what_is_no_cache_is_refused_wherever_it_stands() {
         command.env(variable, value);
         Ran::from(command.output().unwrap()).ends_with(2).stderr
     };
-    insta::assert_snapshot!(with("VMFAB_CACHE", "ghcr.io/me/cache a:1"), @r#"error: VMFAB_CACHE: "a:1" has a tag: a cache is a repository, such as ghcr.io/me/cache"#);
-    insta::assert_snapshot!(with("VMFAB_CACHE_PUSH", "ghcr.io/me/cache:latest"), @r#"error: VMFAB_CACHE_PUSH: "ghcr.io/me/cache:latest" has a tag: a cache is a repository, such as ghcr.io/me/cache"#);
+    insta::assert_snapshot!(with("VMFAB_CACHE", "ghcr.io/me/cache a:1"), @r#"error: VMFAB_CACHE: "a:1" has a tag: name a repository, such as ghcr.io/me/cache"#);
+    insta::assert_snapshot!(with("VMFAB_CACHE_PUSH", "ghcr.io/me/cache:latest"), @r#"error: VMFAB_CACHE_PUSH: "ghcr.io/me/cache:latest" has a tag: name a repository, such as ghcr.io/me/cache"#);
     insta::assert_snapshot!(with("VMFAB_CACHE_MODE", "most"), @r#"error: VMFAB_CACHE_MODE: "most" is no mode of a cache: write min (content of images) or max (content of every step)"#);
     let own = tempfile::tempdir().unwrap();
     let config = own.path().join("config.kdl");

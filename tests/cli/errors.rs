@@ -88,7 +88,7 @@ fn what_is_not_there() {
       "exit_code": 3,
       "help": [],
       "kind": "not-found",
-      "message": "there is no tag \"x\""
+      "message": "no tag \"x\" found"
     }
     "#);
 }
@@ -148,6 +148,6 @@ fn without_any_home_there_is_a_hint() {
     let ran = Ran::from(command.output().unwrap()).ends_with(5);
     insta::assert_snapshot!(ran.stderr, @r#"
     error: neither VMFAB_HOME, XDG_DATA_HOME nor HOME is set
-      help: set VMFAB_HOME to the directory where vmfab may keep its files
+      help: set VMFAB_HOME to a directory for vmfab's data
     "#);
 }

@@ -7,7 +7,7 @@ fn an_empty_store_has_no_images() {
     let bench = Bench::new();
     let ran = bench.run(["images"]).ends_with(0);
     insta::assert_snapshot!(ran.stdout, @"TAG   IMAGE   NAME   ARCHITECTURE   DISK   SIZE   CREATED");
-    insta::assert_snapshot!(ran.stderr, @"note: there are no images yet: vmfab images --available lists what can be built");
+    insta::assert_snapshot!(ran.stderr, @"note: no images yet: vmfab images --available lists recipes to build");
     let ran = bench.run(["images", "--json"]).ends_with(0);
     assert_eq!(ran.stdout, "[]\n");
     let ran = bench.run(["images", "--quiet"]).ends_with(0);

@@ -130,19 +130,19 @@ fn recipes_have_bounds() {
     doubling += "image \"i60\" { from \"debian-12\" }\n";
     let include = "x".repeat((4 << 20) + 1);
     for (name, text, message) in [
-        ("deep", deep, "nodes lie more than 64 deep in each other"),
+        ("deep", deep, "nodes are nested more than 64 levels deep"),
         (
             "dropped",
             dropped,
-            "nodes lie more than 64 deep in each other",
+            "nodes are nested more than 64 levels deep",
         ),
         ("steps", steps, "has 5002 steps, more than 1000"),
         (
             "unknown",
             unknown,
-            "has 20001 mistakes, of which the first 50 are shown",
+            "has 20001 mistakes; these are the first 50",
         ),
-        ("chain", chain, "of more than 64 that start from each other"),
+        ("chain", chain, "has a chain of more than 64 bases"),
         ("doubling", doubling, "the text of the recipe is too long"),
         ("large", include, "it has more than 4194304 bytes"),
     ] {

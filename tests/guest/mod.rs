@@ -420,7 +420,7 @@ fn it_is_a_first_boot(bench: &Bench, last: &ObjectRef) {
     fs::write(directory.join("console.log"), "").unwrap();
     assert_eq!(
         how_it_ends(&mut session),
-        "did not end: the machine was switched off, or lost its QEMU"
+        "did not end: the machine shut down, or lost its QEMU"
     );
     // It is of no use to anybody.
     sessions.put_back(session);

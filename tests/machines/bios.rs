@@ -34,7 +34,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
             .run(["boot", "@sector", "--firmware", firmware])
             .ends_with(1)
             .says(missing)
-            .says("boot it with --firmware bios, or build it with one");
+            .says("boot it with --firmware bios, or add one to its recipe");
     }
     let context = bench.context();
     let image = images::find(&context, "sector").unwrap();
@@ -52,7 +52,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
         .run(["boot", "@tiny", "--firmware", "bios"])
         .ends_with(1)
         .says("boot loader for a BIOS")
-        .says("boot it with --firmware direct, or build it with one");
+        .says("boot it with --firmware direct, or add one to its recipe");
 }
 
 #[test]

@@ -109,8 +109,8 @@ fn a_full_disk_halts_the_guest_and_stops_no_reading() {
     assert!(said("image", "out").contains("tags:         @tiny"));
     assert!(said("stat", "out").contains("@tiny") && !said("stat", "out").contains("missing"));
     assert_eq!(said("again", "out"), "tiny: goes on\n");
-    assert_eq!(said("twice", "out"), "tiny: was running\n");
-    assert_eq!(said("stop", "out"), "tiny: ended by force\n");
+    assert_eq!(said("twice", "out"), "tiny: was already running\n");
+    assert_eq!(said("stop", "out"), "tiny: forced to stop\n");
     assert!(said("stopped", "err").contains("vmfab start tiny starts it"));
 }
 
@@ -134,7 +134,7 @@ fn a_qemu_that_hangs_is_killed() {
             .says("vmfab stop --force tiny kills it");
         assert_eq!(bench.entry(&name)["state"], "unresponsive");
         let stopped = bench.run(["stop", "--timeout", "1", &name]).ends_with(0);
-        assert_eq!(stopped.stdout, "tiny: ended by force\n");
+        assert_eq!(stopped.stdout, "tiny: forced to stop\n");
     });
     assert_eq!(bench.processes(), []);
     assert_eq!(bench.entry(&name)["state"], "stopped");
@@ -160,7 +160,7 @@ fn why_a_machine_cannot_be_entered() {
         ["boot", "@tiny", "--accel", "tcg", "--memory", "64M"],
     );
     ran.ends_with(1)
-        .says("machine \"tiny\" cannot be entered: its host key has changed")
+        .says("machine \"tiny\" has a new host key")
         .says("vmfab ssh --accept-new-host-key tiny");
     let known = bench.machines().join("tiny/known_hosts");
     fs::write(&known, "old").unwrap();

@@ -26,13 +26,13 @@ fn from_boot_to_rm() {
     bench
         .run(["start", "tiny"])
         .ends_with(0)
-        .says("machine \"tiny\" is running already");
+        .says("machine \"tiny\" is already running");
     let stopped = bench.run(["stop", "tiny"]).ends_with(0);
     assert_eq!(stopped.stdout, "tiny: stopped\n");
     assert_eq!(bench.entry("tiny")["state"], "stopped");
     assert_eq!(bench.processes(), []);
     let stopped = bench.run(["stop", "tiny"]).ends_with(0);
-    assert_eq!(stopped.stdout, "tiny: was stopped already\n");
+    assert_eq!(stopped.stdout, "tiny: was already stopped\n");
 
     for command in ["ssh", "console"] {
         bench
@@ -53,7 +53,7 @@ fn a_machine_that_cannot_be_entered_shows_its_console_and_stays() {
     let arguments = ["boot", "@tiny", "--accel", "tcg", "--timeout", "3"];
     let ran = bench.run(arguments).ends_with(1);
     let ran = ran
-        .says("machine \"tiny\" could not be entered within 3 s")
+        .says("machine \"tiny\" was not ready within 3 s")
         .says("tiny: up")
         .says("vmfab rm --force tiny");
     assert_eq!(ran.stdout, "");
@@ -78,10 +78,7 @@ fn a_panic_and_a_switched_off_guest_end_the_waiting() {
     let bench = Bench::new();
     for (key, what) in [
         ("P", "machine \"tiny\" stopped with a kernel panic"),
-        (
-            "Q",
-            "machine \"tiny\" was switched off before it could be entered",
-        ),
+        ("Q", "machine \"tiny\" shut down before it was ready"),
     ] {
         let boot = bench.command(["boot", "@tiny", "--accel", "tcg"]).spawn();
         let boot = Running(boot.unwrap());
@@ -102,7 +99,7 @@ fn a_deaf_guest_is_stopped_by_force() {
     let name = bench.boot();
     bench.say(&name, "Dx", "x");
     let stopped = bench.run(["stop", "--timeout", "1", "tiny"]).ends_with(0);
-    assert_eq!(stopped.stdout, "tiny: ended by force\n");
+    assert_eq!(stopped.stdout, "tiny: forced to stop\n");
     assert_eq!(bench.processes(), []);
     assert_eq!(bench.entry("tiny")["state"], "stopped");
 }

@@ -188,7 +188,7 @@ fn machines_come_up_in_order_and_go_down_again() {
         .says("say --yes when that is meant");
     let down = scene.run(["down", "--rm", "--yes", "--force"]).ends_with(0);
     assert!(
-        down.stdout.contains("control: ended by force, removed"),
+        down.stdout.contains("control: forced to stop, removed"),
         "{down:#?}"
     );
     assert!(!scene.project.join(".vmfab").exists());
@@ -221,7 +221,7 @@ fn garbage_collection_keeps_what_projects_need() {
             .command(["store", "gc", "--older-than=0s", "--keep-last=0"]);
         Ran::from(command.arg("--cache-size=1K").output().unwrap()).ends_with(0)
     };
-    gc().says("are not there: what they need is kept until");
+    gc().says("are missing: the store keeps what they need until");
     gc();
     fs::rename(&away, &scene.project).unwrap();
     assert_eq!(outcomes(&scene.up(&[])), [("web", "started")]);
@@ -258,7 +258,7 @@ fn a_machine_stays_on_its_image_until_it_is_made_anew() {
     let notes = notes.join("\n");
     for part in [
         "stays on the image",
-        "vmfab up --recreate web makes it anew",
+        "vmfab up --recreate web creates it anew",
         "keeps its disk",
         "runs with other memory",
     ] {
@@ -327,9 +327,9 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
         .image("large", &tiny_kernel(), |config| config.disk = large);
     let dry = scene.run(["up", "--dry-run"]).ends_with(1);
     let lines: Vec<&str> = dry.stdout.lines().collect();
-    assert_eq!(lines[0], "good: would be made and started");
+    assert_eq!(lines[0], "good: would be created and started");
     for (line, part) in lines[1..].iter().zip([
-        "lost: would fail: there is no image \"lost\"",
+        "lost: would fail: no image \"lost\" found",
         "huge: would fail: a machine with 943718400 MiB of memory cannot run on this host",
         "small: would fail: a disk of 64M is smaller than the image's disk of 65M",
         "same: would fail: machine \"same\" cannot listen on port",
@@ -372,9 +372,9 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
     ];
     assert_eq!(outcomes(&up), expected);
     let errors: Vec<_> = up.machines.iter().map(|m| m.error.as_deref()).collect();
-    assert_eq!(errors[0], Some("there is no image \"gone\""));
-    assert_eq!(errors[1], Some("\"a\", which it depends on, is not up"));
-    assert_eq!(errors[5], Some("there is no image \"lost\""));
+    assert_eq!(errors[0], Some("no image \"gone\" found"));
+    assert_eq!(errors[1], Some("it depends on \"a\", which is not up"));
+    assert_eq!(errors[5], Some("no image \"lost\" found"));
     assert_eq!(up.failures.len(), 2);
     let ran = scene.run(["up", "a", "c"]);
     assert!(
@@ -383,14 +383,14 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
     );
     assert!(
         ran.stdout
-            .contains("c: runs already; enter it with: vmfab ssh c"),
+            .contains("c: is already running; enter it with: vmfab ssh c"),
         "{ran:#?}"
     );
     assert_ne!(ran.code, Some(0));
     scene
         .run(["up", "g"])
         .ends_with(3)
-        .says("there is no machine \"g\"");
+        .says("no machine \"g\" found");
     // One that is never ready, by its console.
     scene.run(["rm", "--force", "c"]).ends_with(0);
     scene.run(["up", "a"]).ends_with(3);
@@ -404,7 +404,7 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
     scene
         .run(["up", "--accel=tcg", "--timeout=1", "c"])
         .ends_with(1)
-        .says("could not be entered within 1 s");
+        .says("was not ready within 1 s");
 }
 
 #[test]
@@ -458,11 +458,11 @@ fn a_directory_without_a_file_has_one_machine() {
     scene
         .run(["up", "--image", "@tiny"])
         .ends_with(2)
-        .says("says what images are");
+        .says("already names the images");
     // Who is below a project is in it.
     let mut inside = scene.bench.command(["down", "--force"]);
     let down = Ran::from(inside.current_dir(&below).output().unwrap()).ends_with(0);
-    assert_eq!(down.stdout, format!("{name}: ended by force\n"));
+    assert_eq!(down.stdout, format!("{name}: forced to stop\n"));
 }
 
 #[test]
@@ -472,7 +472,7 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
     scene
         .run(["up"])
         .ends_with(1)
-        .says("machines cannot be kept in");
+        .says("cannot store machines in");
     assert_eq!(scene.entries(), 0);
     fs::remove_file(scene.project.join(".vmfab")).unwrap();
     scene.up(&[]);
@@ -483,7 +483,7 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
     let mut start = scene.bench.command(["start", "web"]);
     Ran::from(start.current_dir(&moved).output().unwrap())
         .ends_with(3)
-        .says("there is no machine \"web\"");
+        .says("no machine \"web\" found");
     let scene = Scene {
         project: moved,
         bench: scene.bench,
@@ -502,7 +502,7 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
     scene
         .run(["up"])
         .ends_with(1)
-        .says("names a file of its own for its data");
+        .says("names a separate data file");
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left() {
         .run(["boot", "@tiny", "--accel", "tcg", "--port", &forward])
         .ends_with(1)
         .says(&format!(
-            "port {port} of 127.0.0.1 cannot be forwarded: address in use"
+            "cannot forward port {port} of 127.0.0.1: address in use"
         ));
     assert_eq!(bench.directories(), [""; 0]);
     let twice = ["-p", &forward, "-p", &forward];
@@ -97,7 +97,7 @@ fn wrong_requests() {
     bench.image("bare", &tiny_kernel(), |config| config.kernel = None);
     for (code, arguments, what) in [
         (3, &["stop", "tini"][..], "did you mean \"tiny\"?"),
-        (3, &["ssh", "../x"], "there is no machine \"../x\""),
+        (3, &["ssh", "../x"], "no machine \"../x\" found"),
         (3, &["boot", "@tini"], "did you mean \"tiny\"?"),
         (1, &["boot", "@foreign"], "image \"foreign\" is for sparc"),
         (
@@ -113,7 +113,7 @@ fn wrong_requests() {
         (
             1,
             &["boot", "@tiny", "--name", "tiny"],
-            "there is a machine \"tiny\" already",
+            "machine \"tiny\" already exists",
         ),
         (
             1,
@@ -173,7 +173,7 @@ fn acceleration_that_does_not_work_is_tried_once() {
         ran.ends_with(1)
             .says("KVM does not work on this host: KVM internal error. Suberror: 1");
     } else {
-        ran.ends_with(5).says("KVM cannot be used: open /dev/kvm");
+        ran.ends_with(5).says("cannot use KVM: open /dev/kvm");
     }
     assert_eq!(bench.directories(), [""; 0]);
 }

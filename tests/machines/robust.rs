@@ -144,7 +144,7 @@ fn a_damaged_machine_can_be_seen_and_removed() {
     for command in ["start", "inspect", "ssh"] {
         let ran = bench.run([command, &name]).ends_with(1);
         ran.says("machine \"tiny\" is damaged: ")
-            .says("vmfab rm --force tiny removes what is left of it");
+            .says("remove the rest of it with vmfab rm --force tiny");
     }
     bench.run(["rm", &name]).ends_with(0);
 }

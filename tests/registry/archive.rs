@@ -100,14 +100,14 @@ fn an_archive_that_is_there_is_not_changed() {
     let archive = place.open("a.tar");
     let error = put(&*archive, b"new").unwrap_err();
     assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("exists already"), "{error}");
+    assert!(error.to_string().contains("already exists"), "{error}");
     archive.finish().unwrap();
     // One that appears meanwhile, neither.
     let late = place.open("b.tar");
     put(&*late, b"new").unwrap();
     fs::write(place.path("b.tar"), "mine").unwrap();
     let error = late.finish().unwrap_err().to_string();
-    assert!(error.contains("exists already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     assert_eq!(fs::read(place.path("a.tar")).unwrap(), before);
     assert_eq!(fs::read(place.path("b.tar")).unwrap(), b"mine");
     // What is not finished leaves nothing.

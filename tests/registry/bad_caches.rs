@@ -95,7 +95,7 @@ fn a_cache_that_does_not_give_content_is_left_out() {
         shop.proxy.always("GET", "/blobs/", fault);
         let before = shop.proxy.count("GET", "/blobs/");
         assert_eq!(
-            warns(&shop, &right, "what is needed of it is built here"),
+            warns(&shop, &right, "building the steps that are needed"),
             9
         );
         // Twice for each of the blobs that are moved at once.
@@ -126,14 +126,14 @@ fn a_cache_that_garbles_content_is_built_around() {
         fs::write(file, wrong).unwrap();
     }
     assert_eq!(
-        warns(&shop, &right, "what it does not have whole is built here"),
+        warns(&shop, &right, "building the steps with missing content"),
         9
     );
     for file in &files {
         fs::remove_file(file).unwrap();
     }
     assert_eq!(
-        warns(&shop, &right, "what it does not have whole is built here"),
+        warns(&shop, &right, "building the steps with missing content"),
         9
     );
     // A runner that meets it and pushes mends it.

@@ -187,11 +187,7 @@ fn a_login_is_kept_where_docker_looks_and_used() {
         json!({"a.org": {"auth": base64("x:y")}})
     );
     let ran = home.run(&["logout", &address]).ends_with(3);
-    assert!(
-        ran.stderr.contains("there is no login at"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("no login found at"), "{}", ran.stderr);
     home.run(&["login", &address, "--status"]).ends_with(3);
 }
 
@@ -428,7 +424,7 @@ fn wrong_arguments_are_told() {
         ran.stderr
     );
     let ran = home.run(&["logout", "--all"]).ends_with(0);
-    assert!(ran.stderr.contains("there is no login"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no login found"), "{}", ran.stderr);
 }
 
 #[test]

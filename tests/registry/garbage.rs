@@ -275,7 +275,7 @@ fn a_pack_whose_chunks_lie_is_refused_whole_and_in_part() {
     other[MIB..MIB + 10].copy_from_slice(b"other text");
     home.image("mine", &other);
     let said = home.refused(&["pull", &shelf.at("lies")], 6);
-    says(&said, &["pack", "not what its key says"]);
+    says(&said, &["pack", "does not match its key"]);
     assert!(
         shelf
             .proxy

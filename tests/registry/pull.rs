@@ -114,13 +114,13 @@ fn of_all_tags_those_of_other_things_are_passed_over() {
     let ran = home.run(&["pull", &at, "--all-tags"]).ends_with(0);
     let said = ran.stderr;
     for (tag, why) in [
-        ("0", "is no image of vmfab's: it is a container image"),
-        ("2", "is no image of vmfab's: it is a container image"),
+        ("0", "is not a vmfab image: it is a container image"),
+        ("2", "is not a vmfab image: it is a container image"),
         ("1-arm", "it has linux/riscv64"),
     ] {
         let line = said
             .lines()
-            .find(|line| line.contains(&format!("passed over: {at}:{tag} ")) && line.contains(why));
+            .find(|line| line.contains(&format!("skipped: {at}:{tag} ")) && line.contains(why));
         assert!(line.is_some(), "{tag}: {said}");
     }
     assert!(ran.stdout.starts_with("@web-1 is "), "{}", ran.stdout);

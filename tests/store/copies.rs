@@ -121,11 +121,11 @@ fn places_that_are_no_backups_are_refused() {
     let ran = store(&bench, &[&"backup", &full]).ends_with(2);
     insta::assert_snapshot!(hide(ran.stderr), @r#"
     error: HOME/full is not empty, and not a backup
-      help: give a backup, an empty directory, or a name in a directory that exists
+      help: give a backup, an empty directory, or a new name in an existing directory
     "#);
     let ran = store(&bench, &[&"backup", &inside]).ends_with(2);
     insta::assert_snapshot!(hide(ran.stderr), @r#"
-    error: HOME/store/backup is in the store that is to be backed up
+    error: HOME/store/backup is inside the store itself
       help: give a directory elsewhere, best on another disk
     "#);
     assert!(!inside.exists());
@@ -135,7 +135,7 @@ fn places_that_are_no_backups_are_refused() {
     store(&bench, &[&"backup", &file]).ends_with(2);
     let ran = store(&bench, &[&"backup", &nowhere]).ends_with(2);
     insta::assert_snapshot!(hide(ran.stderr), @r#"
-    error: the directory that HOME/no/backup is to be in does not exist
+    error: the parent directory of HOME/no/backup does not exist
       help: create it first; is the disk mounted?
     "#);
     let ran = store(&bench, &[&"restore", &home]).ends_with(2);

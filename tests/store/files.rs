@@ -37,7 +37,7 @@ fn a_file_comes_back() {
     assert!(command.output().unwrap().stdout == content);
     let ran = store(&bench, &[&"get", &object, &"--output", &back]).ends_with(2);
     insta::assert_snapshot!(ran.stderr.replace(bench.home.path().to_str().unwrap(), "HOME"), @r#"
-    error: HOME/back exists already
+    error: HOME/back already exists
       help: add --force to replace it
     "#);
     // Nothing is left beside it.
@@ -84,15 +84,15 @@ fn what_is_no_file_is_refused_before_anything_is_stored() {
     let ran = store(&bench, &[&"add", &file, &bench.home.path()]).ends_with(2);
     insta::assert_snapshot!(hide(ran.stderr), @r#"
     error: HOME is a directory, not a regular file
-      help: pack it first: tar --create --file=FILE DIRECTORY
+      help: archive it first: tar --create --file=FILE DIRECTORY
     "#);
     let ran = store(&bench, &[&"add", &pipe]).ends_with(2);
     insta::assert_snapshot!(hide(ran.stderr), @r#"
     error: HOME/pipe is a pipe, not a regular file
-      help: write what comes out of it to a file first
+      help: write its output to a file first
     "#);
     let ran = store(&bench, &[&"add", &file, &"none"]).ends_with(3);
-    insta::assert_snapshot!(ran.stderr, @r#"error: there is no file "none""#);
+    insta::assert_snapshot!(ran.stderr, @r#"error: no file  found"none""#);
     store(&bench, &[&"add", &"/dev/null"]).ends_with(2);
     store(&bench, &[&"add"]).ends_with(2);
     store(&bench, &[&"add", &file, &"--keep", &"../x"]).ends_with(2);
@@ -142,7 +142,7 @@ fn objects_are_named_by_what_tells_them_apart() {
     let ran = store(&bench, &[&"get", &"0123456789abcdef"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
     error: there is no object "0123456789abcdef"
-      help: `vmfab store roots` lists the files that are kept
+      help: `vmfab store roots` lists the kept files
     "#);
     for name in ["", "docker", &"a".repeat(65)] {
         store(&bench, &[&"get", &name]).ends_with(3);
@@ -164,7 +164,7 @@ fn roots_come_and_go() {
     fs::write(&one, "1").unwrap();
     fs::write(&two, "22").unwrap();
     let ran = store(&bench, &[&"roots"]).ends_with(0);
-    insta::assert_snapshot!(ran.stderr, @"note: nothing is kept by name: vmfab store add FILE --keep NAME does that");
+    insta::assert_snapshot!(ran.stderr, @"note: no roots: vmfab store add FILE --keep NAME creates one");
     store(&bench, &[&"add", &one, &two, &"--keep", &"both"]).ends_with(0);
     store(&bench, &[&"add", &two, &"--keep", &"second"]).ends_with(0);
     let ran = store(&bench, &[&"roots"]).ends_with(0);
@@ -184,7 +184,7 @@ fn roots_come_and_go() {
       help: did you mean "both"?
     "#);
     let ran = store(&bench, &[&"unkeep", &"second"]).ends_with(0);
-    assert_eq!(ran.stdout, "second is not kept any more\n");
+    assert_eq!(ran.stdout, "second is no longer kept\n");
     let ran = store(&bench, &[&"roots", &"-q"]).ends_with(0);
     assert_eq!(ran.stdout, "both\n");
 }

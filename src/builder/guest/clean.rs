@@ -53,7 +53,7 @@ impl Session {
             StoppedBy::Force => Err(BuildError::Command {
                 command: "poweroff".to_owned(),
                 how: format!(
-                    "did not switch the machine off within {} s",
+                    "did not shut the machine down within {} s",
                     POWER_OFF.as_secs()
                 ),
                 tail: last_lines(&self.machine.console_log(), 20),

@@ -86,7 +86,7 @@ impl Session {
         let Some(line) = self.root.step(directory, &words) else {
             return Err(BuildError::Unsatisfiable {
                 message: "the command is longer than 128 KiB".to_owned(),
-                help: "put the script into a file and run that".to_owned(),
+                help: "put the script into a file and run the file".to_owned(),
             });
         };
         let limit = Duration::from_secs(command.seconds.unwrap_or(DEFAULT_SECONDS));

@@ -150,8 +150,7 @@ impl Session {
                  without a password",
                 self.ssh.user
             ),
-            help: "enter the machine as root, or allow the account to use sudo without a password"
-                .to_owned(),
+            help: "log in as root, or allow the account to use sudo without a password".to_owned(),
         })
     }
 
@@ -179,7 +178,7 @@ impl Session {
                 break End::Exited(status).describe();
             }
             if started.elapsed() > CONNECT {
-                break format!("found no connection within {} s", CONNECT.as_secs());
+                break format!("could not connect within {} s", CONNECT.as_secs());
             }
             if !process::pause(report.interrupt) {
                 break String::new();

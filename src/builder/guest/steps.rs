@@ -109,7 +109,7 @@ impl Steps {
         source: Option<ObjectRef>,
         report: &Report<'_>,
     ) -> Result<(), BuildError> {
-        let lacks = || BuildError::other(io::Error::other("the step lacks its files"));
+        let lacks = || BuildError::other(io::Error::other("the step's files are missing"));
         match task {
             Work::Packages(params) => session.run(install(params), report),
             Work::Copy(copy) => {
@@ -172,7 +172,7 @@ fn owner(looked: &Looked, owner: Option<&str>) -> Result<(u32, u32), BuildError>
         .owner(owner)
         .map_err(|message| BuildError::Unsatisfiable {
             message,
-            help: "name one that is there by then, or give the numeric id".to_owned(),
+            help: "name one that exists at this step, or give the numeric id".to_owned(),
         })
 }
 

@@ -130,7 +130,7 @@ impl Trouble {
             Self::Interrupted => return BuildError::Interrupted,
             Self::DiskFull => return BuildError::NoSpace(machine.directory().to_owned()),
             Self::Panic => "did not end: the machine's kernel panicked",
-            Self::Ended => "did not end: the machine was switched off, or lost its QEMU",
+            Self::Ended => "did not end: the machine shut down, or lost its QEMU",
         };
         let mut tail = last_lines(&machine.console_log(), TAIL);
         tail.extend(last_lines(&machine.qemu_log(), TAIL));

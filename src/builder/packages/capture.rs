@@ -219,7 +219,7 @@ pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), BuildError
     if left.is_empty() && more.is_empty() {
         return Ok(());
     }
-    let mut message = "apt did not install what vmfab.lock says".to_owned();
+    let mut message = "apt did not install the packages in vmfab.lock".to_owned();
     if !left.is_empty() {
         message += &format!("; it left out {}", left.join(", "));
     }

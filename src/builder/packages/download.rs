@@ -81,7 +81,11 @@ pub(super) fn download(
                 // What it says of another file is no reason for this one.
                 !reason.contains("://") || url.as_ref().is_some_and(|url| reason.contains(url))
             });
-            return Err(unavailable(package, own.unwrap_or("it did not come"), url));
+            return Err(unavailable(
+                package,
+                own.unwrap_or("it did not arrive"),
+                url,
+            ));
         }
         fs::rename(&file, path).map_err(BuildError::io("rename", &file))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o644))
@@ -103,7 +107,7 @@ fn unavailable(package: &Package, reason: &str, url: Option<String>) -> BuildErr
     let place = url.map_or_else(String::new, |url| format!(" from {url}"));
     BuildError::Unsatisfiable {
         message: format!(
-            "{name} {version} is locked, is not in the store and cannot be downloaded{place}: {reason}"
+            "cannot download {name} {version}{place}, which is locked and not in the store: {reason}"
         ),
         help: "archives drop old versions: \"vmfab update\" moves the lock to what there is now; a recipe \
                that is to be built for years needs a mirror that keeps all, such as snapshot.debian.org"

@@ -31,7 +31,7 @@ impl Opened {
         let wrong = |what: &str| {
             let id = output.id.short();
             BuildError::other(io::Error::other(format!(
-                "object {id} is no list of packages: {what}"
+                "object {id} is not a list of packages: {what}"
             )))
         };
         let mut reader = store.open_object(&output.id).map_err(BuildError::other)?;

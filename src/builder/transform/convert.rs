@@ -37,12 +37,11 @@ impl Work<'_> {
             Some(format) if content != Content::Disk(format) => {
                 return Err(unusable(
                     format!(
-                        "it is no {} disk: it looks like {}",
+                        "it is not a {} disk: it looks like {}",
                         format.name(),
                         content.describe()
                     ),
-                    "leave from= out to have the format recognised; what is compressed needs \
-                     `decompress` first",
+                    "leave out from= so that vmfab recognises the format; compressed files need `decompress` first",
                 ));
             }
             _ => content

@@ -24,7 +24,7 @@ impl Work<'_> {
                 if found != format {
                     return Err(unusable(
                         format!("it is not {name} data: it looks like {}", looks_like(&head)),
-                        "leave the format out to have it recognised, or see whether the address is right",
+                        "leave out the format so that vmfab recognises it, or check the address",
                     ));
                 }
                 format
@@ -34,10 +34,10 @@ impl Work<'_> {
         let format = format.ok_or_else(|| {
             unusable(
                 format!(
-                    "it is compressed in no way that is known: it looks like {}",
+                    "it has an unknown compression: it looks like {}",
                     looks_like(&head)
                 ),
-                "gz, xz, zst and bz2 are known; leave `decompress` out when it is not compressed",
+                "vmfab supports gz, xz, zst and bz2; leave out `decompress` if it is not compressed",
             )
         })?;
         let mut stream = self.decompressed(format)?;
@@ -77,6 +77,6 @@ pub(super) fn damaged(format: Compression, error: &io::Error) -> BuildError {
     };
     unusable(
         format!("the {} data is damaged: {why}", format.name()),
-        "see whether the file is whole where it comes from; a checksum in the recipe makes sure of it",
+        "check whether the file is complete at its origin; a checksum in the recipe verifies it",
     )
 }

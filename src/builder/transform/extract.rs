@@ -54,8 +54,8 @@ impl Work<'_> {
                 }
                 Found::LinkOut(target) => {
                     return Err(unusable(
-                        format!("{wanted} is a link to {target}, which leads out of the archive"),
-                        "name the member that has the content",
+                        format!("{wanted} is a link to {target}, outside of the archive"),
+                        "name the member with the content",
                     ));
                 }
                 Found::Directory => {
@@ -66,13 +66,13 @@ impl Work<'_> {
                 }
                 Found::Special => {
                     return Err(unusable(
-                        format!("{wanted} is no file with content"),
+                        format!("{wanted} is not a regular file"),
                         "name a file of the archive",
                     ));
                 }
                 Found::Nothing(similar) => {
                     return Err(unusable(
-                        format!("there is no {wanted} in the archive"),
+                        format!("no {wanted} found in the archive"),
                         similar.help(),
                     ));
                 }
@@ -80,7 +80,7 @@ impl Work<'_> {
         }
         Err(unusable(
             format!("{member} is a link that leads to more than {LINKS} others"),
-            "name the member that has the content",
+            "name the member with the content",
         ))
     }
 
@@ -118,7 +118,7 @@ impl Work<'_> {
         }
         found.map(|(_, object)| object).ok_or_else(|| {
             unusable(
-                "there is no file in the directory disk of its last layer",
+                "no file in the directory disk of its last layer",
                 "a containerdisk has one file in its directory disk",
             )
         })
@@ -147,8 +147,8 @@ impl Work<'_> {
                 None => format!("it looks like {looks}"),
             };
             return Err(unusable(
-                format!("it is no tar archive: {what}"),
-                "archives are tar, compressed with gz, xz, zst or bz2 or not, and zip for `extract`",
+                format!("it is not a tar archive: {what}"),
+                "vmfab supports tar archives, also compressed with gz, xz, zst or bz2, and zip for `extract`",
             ));
         }
         Ok(Tar {
@@ -235,7 +235,7 @@ impl Tar {
             Some(format) => decompress::damaged(format, error),
             None => unusable(
                 format!("the tar archive is damaged: {error}"),
-                "see whether the file is whole where it comes from",
+                "check whether the file is complete at its origin",
             ),
         }
     }
@@ -244,7 +244,7 @@ impl Tar {
 fn zip_damaged(error: &dyn std::fmt::Display) -> BuildError {
     unusable(
         format!("the zip archive cannot be read: {error}"),
-        "see whether the file is whole where it comes from; members are stored or deflated, and not \
+        "check whether the file is complete at its origin; members are stored or deflated, and not \
          encrypted",
     )
 }

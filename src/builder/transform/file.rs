@@ -22,7 +22,9 @@ impl Work<'_> {
                     self.say(&format!("{path}: {}", bytes(object.size)))?;
                     return Ok(object);
                 }
-                Err(Ext4Error::NotFound) => why = "no file system of it has that file".to_owned(),
+                Err(Ext4Error::NotFound) => {
+                    why = "none of its file systems has that file".to_owned()
+                }
                 Err(error) => why = error.to_string(),
             }
             if self.request.interrupt.requested() {
@@ -35,7 +37,7 @@ impl Work<'_> {
 
 fn not_read(path: &str, why: &str) -> BuildError {
     unusable(
-        format!("cannot take {path} out of the disk: {why}"),
+        format!("cannot read {path} from the disk: {why}"),
         "name a file of an ext4 file system on the disk, or fetch the kernel from elsewhere",
     )
 }

@@ -196,7 +196,7 @@ fn what_is_not_whole_is_an_error() {
         .unwrap_err();
     insta::assert_snapshot!(text(error), @"
     the gz data is damaged: it ends in the middle
-    see whether the file is whole where it comes from; a checksum in the recipe makes sure of it
+    check whether the file is complete at its origin; a checksum in the recipe verifies it
     ");
 }
 
@@ -206,15 +206,15 @@ fn the_wrong_format_is_named() {
     let xz = filter("xz", &["-c"], b"text");
     insta::assert_snapshot!(text(bench.decompress(Some("gz"), &xz).unwrap_err()), @"
     it is not gz data: it looks like xz data
-    leave the format out to have it recognised, or see whether the address is right
+    leave out the format so that vmfab recognises it, or check the address
     ");
     insta::assert_snapshot!(text(bench.decompress(None, b"<!DOCTYPE html><p>Not found").unwrap_err()), @"
-    it is compressed in no way that is known: it looks like an HTML page
-    gz, xz, zst and bz2 are known; leave `decompress` out when it is not compressed
+    it has an unknown compression: it looks like an HTML page
+    vmfab supports gz, xz, zst and bz2; leave out `decompress` if it is not compressed
     ");
     insta::assert_snapshot!(text(bench.decompress(None, b"").unwrap_err()), @"
-    it is compressed in no way that is known: it looks like an empty file
-    gz, xz, zst and bz2 are known; leave `decompress` out when it is not compressed
+    it has an unknown compression: it looks like an empty file
+    vmfab supports gz, xz, zst and bz2; leave out `decompress` if it is not compressed
     ");
 }
 
@@ -307,14 +307,14 @@ fn members_of_archives() {
         let refused = |member| text(bench.extract(member, archive).unwrap_err());
         assert!(
             refused("disk/out.img")
-                .starts_with("disk/out.img is a link to ../../../etc/passwd, which leads out")
+                .starts_with("disk/out.img is a link to ../../../etc/passwd, outside")
         );
         assert!(refused("loop").starts_with("loop is a link that leads to more than 8"));
         assert!(refused("disk/images").starts_with("disk/images is a directory\n"));
         let missing = refused("disk/root.img");
         assert!(
             missing.starts_with(
-                "there is no disk/root.img in the archive\nthere is disk/images/root.img"
+                "no disk/root.img found in the archive\nthere is disk/images/root.img"
             ),
             "{missing}"
         );
@@ -347,8 +347,8 @@ fn archives_that_are_not_whole() {
     let compressed = filter("xz", &["-c"], &tar);
     assert!(refused(&compressed[..compressed.len() / 2]).starts_with("the xz data is damaged: "));
     insta::assert_snapshot!(refused(b"QFI\xfb"), @"
-    it is no tar archive: it looks like a qcow2 disk
-    archives are tar, compressed with gz, xz, zst or bz2 or not, and zip for `extract`
+    it is not a tar archive: it looks like a qcow2 disk
+    vmfab supports tar archives, also compressed with gz, xz, zst or bz2, and zip for `extract`
     ");
 }
 
@@ -419,19 +419,19 @@ fn the_footer_of_a_fixed_vhd_is_cut_off() {
     assert!(found.starts_with(disk) && found[disk.len()..].iter().all(|byte| *byte == 0));
     let dynamic = convert("subformat=dynamic", "dynamic.vhd");
     insta::assert_snapshot!(text(bench.build(Kind::StripVhdFooter, dynamic).unwrap_err()), @r#"
-    the vhd file is a dynamic disk: there is more to do than to cut the footer off
+    the vhd file is a dynamic disk: removing the footer is not enough
     write convert from="vhd" instead of strip-vhd-footer
     "#);
     let raw = bench.put(disk);
     insta::assert_snapshot!(text(bench.build(Kind::StripVhdFooter, raw).unwrap_err()), @"
-    it is no vhd that can be read: its last 512 bytes are no footer
-    see whether the download is the right file and whole; without from= the format is recognised by content
+    it is not a readable vhd: its last 512 bytes are not a footer
+    check whether the download is the right file and complete; without from= vmfab recognises the format
     ");
     assert_eq!(bench.build(Kind::Convert { from: None }, raw).unwrap(), raw);
     let from = Some("qcow2".to_owned());
     insta::assert_snapshot!(text(bench.build(Kind::Convert { from }, exact).unwrap_err()), @"
-    it is no qcow2 disk: it looks like a vhd disk
-    leave from= out to have the format recognised; what is compressed needs `decompress` first
+    it is not a qcow2 disk: it looks like a vhd disk
+    leave out from= so that vmfab recognises the format; compressed files need `decompress` first
     ");
 }
 
@@ -467,7 +467,7 @@ fn a_kernel_is_taken_out_of_a_disk() {
         assert!(bench.read(&file(path).unwrap()) == kernel, "{path}");
     }
     insta::assert_snapshot!(text(file("/boot/other").unwrap_err()), @"
-    cannot take /boot/other out of the disk: no file system of it has that file
+    cannot read /boot/other from the disk: none of its file systems has that file
     name a file of an ext4 file system on the disk, or fetch the kernel from elsewhere
     ");
     let none = bench.build(Kind::File { path: "/x".into() }, bench.put(b"no disk"));

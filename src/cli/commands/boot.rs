@@ -209,7 +209,7 @@ impl Boot {
 /// What the user can do now.
 fn summary(booted: &Booted) -> String {
     let mut text = format!(
-        "{}: runs under {}, ready after {}; enter it with: vmfab ssh {}\n",
+        "{}: running under {}, ready after {}; enter it with: vmfab ssh {}\n",
         booted.name,
         booted.accel.name().to_uppercase(),
         duration(booted.seconds),
@@ -217,7 +217,7 @@ fn summary(booted: &Booted) -> String {
     );
     for Forwarded { host, guest } in &booted.ports {
         text += &format!(
-            "{}: 127.0.0.1:{host} leads to its port {guest}\n",
+            "{}: forwards 127.0.0.1:{host} to port {guest}\n",
             booted.name
         );
     }
@@ -254,7 +254,7 @@ fn parse_memory(text: &str) -> Result<u32, String> {
     let bytes = parse_size(text)?;
     let mib = u32::try_from(bytes >> 20).ok();
     mib.filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)
-        .ok_or_else(|| "a machine has at least 32M of memory, in whole M".to_owned())
+        .ok_or_else(|| "a machine needs at least 32M of memory, in whole M".to_owned())
 }
 
 fn parse_port(text: &str) -> Result<Forwarded, String> {

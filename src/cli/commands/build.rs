@@ -219,7 +219,7 @@ fn summary(built: &Built) -> String {
     };
     let checked = built
         .checked
-        .map(|steps| format!(", {} the same when built again", count(steps, "step")));
+        .map(|steps| format!(", {} identical when built again", count(steps, "step")));
     let output = built
         .output
         .as_ref()
@@ -307,7 +307,7 @@ mod tests {
         docker: 9 steps cached, @docker is up to date (12 ms)
         docker: 3 of 9 steps built, @docker is 288c02d7bbb4 (12 ms)
         docker: 9 steps built, @docker is 288c02d7bbb4 (12 ms)
-        docker: 1 step built, 1 step the same when built again, @a @b are 288c02d7bbb4, written to d.qcow2 (41.2 s)
+        docker: 1 step built, 1 step identical when built again, @a @b are 288c02d7bbb4, written to d.qcow2 (41.2 s)
         "#
         );
     }

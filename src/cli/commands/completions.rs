@@ -28,8 +28,12 @@ pub(crate) struct Completions {
 impl Completions {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         session.end_progress();
-        let script = complete::script(&self.shell.to_string())
-            .map_err(|error| CliError::failed(format!("no script for {}: {error}", self.shell)))?;
+        let script = complete::script(&self.shell.to_string()).map_err(|error| {
+            CliError::failed(format!(
+                "cannot write the script for {}: {error}",
+                self.shell
+            ))
+        })?;
         output::write_text(script.unwrap_or_default())?;
         Ok(Status::Done)
     }

@@ -68,7 +68,9 @@ fn attach(
     let stdin = rustix::stdio::stdin();
     let terminal = rustix::termios::isatty(stdin);
     if terminal {
-        session.note(&format!("at the console of \"{name}\"; Ctrl-] leaves"));
+        session.note(&format!(
+            "attached to the console of \"{name}\"; Ctrl-] detaches"
+        ));
     }
     session.end_progress();
     let raw = terminal.then(RawTerminal::new).transpose();

@@ -67,7 +67,7 @@ fn text(report: &Report, session: &Session) -> String {
         let packages = report.packages.iter().map(String::as_str);
         text += &format!("Install what is missing: {}\n", apt_get(packages));
     } else if report.ok && !session.quiet() {
-        text += "Everything that vmfab needs is there.\n";
+        text += "This host has everything that vmfab needs.\n";
     }
     text
 }

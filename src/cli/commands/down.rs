@@ -71,7 +71,7 @@ impl Down {
             down.machines.iter().map(describe).collect::<String>()
         })?;
         if down.machines.is_empty() {
-            session.note("the project has no machines: vmfab up makes them");
+            session.note("the project has no machines: vmfab up creates them");
         }
         let errors: Vec<CliError> = down.failures.into_iter().map(CliError::from).collect();
         if errors.is_empty() {
@@ -84,7 +84,7 @@ impl Down {
 
 fn loss(target: &DownMachine) -> String {
     format!(
-        "machine \"{}\" is removed with all that is on its disk ({} of its own)",
+        "this removes machine \"{}\" and all data on its disk ({} of its own)",
         target.name,
         size(target.stored_size)
     )
@@ -94,7 +94,7 @@ fn plan_text(targets: &[DownMachine], remove: bool) -> String {
     let line = |target: &DownMachine| {
         let own = size(target.stored_size);
         let what = match (target.state, remove) {
-            ("stopped", false) => "is stopped already".to_owned(),
+            ("stopped", false) => "is already stopped".to_owned(),
             ("stopped", true) => format!("would be removed with its disk ({own} of its own)"),
             (_, false) => "would be stopped".to_owned(),
             (_, true) => format!("would be stopped and removed with its disk ({own} of its own)"),
@@ -110,8 +110,8 @@ fn describe(outcome: &Outcome) -> String {
     }
     let how = match outcome.by {
         Some(StoppedBy::Guest) => "stopped",
-        Some(StoppedBy::Force) => "ended by force",
-        Some(StoppedBy::Nothing) | None => "was stopped already",
+        Some(StoppedBy::Force) => "forced to stop",
+        Some(StoppedBy::Nothing) | None => "was already stopped",
     };
     let removed = if outcome.removed { ", removed" } else { "" };
     format!("{}: {how}{removed}\n", outcome.name)

@@ -84,17 +84,17 @@ fn changed_itself(step: &PlannedStep) -> bool {
 
 fn describe(reason: &Reason) -> String {
     match reason {
-        Reason::New => "was not part of the last build here".to_owned(),
+        Reason::New => "was not part of the last build on this host".to_owned(),
         Reason::Parameter { name, was, is } => {
             let (was, is) = (text_of(was), text_of(is));
             let same = was.iter().zip(&is).take_while(|(a, b)| a == b).count();
             format!("{name} was {}, is {}", short(&was, same), short(&is, same))
         }
         Reason::Files { path, changed } => files(path, changed),
-        Reason::Inputs => "reads other steps than in the last build".to_owned(),
-        Reason::Input { step } => format!("reads \"{step}\", which came out differently"),
+        Reason::Inputs => "reads different steps than in the last build".to_owned(),
+        Reason::Input { step } => format!("reads \"{step}\", whose result changed"),
         Reason::Builder => "this vmfab builds such steps differently".to_owned(),
-        Reason::Lost => "nothing changed, but its result is not in the store".to_owned(),
+        Reason::Lost => "is unchanged, but its result is not in the store".to_owned(),
         Reason::Depends { step } => format!("reads \"{step}\", which runs"),
     }
 }
@@ -178,7 +178,7 @@ mod tests {
         insta::assert_snapshot!(text(&plan), @r#"
         web: run x
             command was absent, is "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
-            nothing changed, but its result is not in the store
+            is unchanged, but its result is not in the store
         and 1 step that read their outputs, if these differ
         "#);
     }

@@ -61,7 +61,7 @@ fn list(session: &Session) -> Result<(), CliError> {
         }
     })?;
     if entries.is_empty() {
-        session.note("there are no images yet: vmfab images --available lists what can be built");
+        session.note("no images yet: vmfab images --available lists recipes to build");
     }
     Ok(())
 }

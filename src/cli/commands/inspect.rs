@@ -40,7 +40,7 @@ fn describe(details: &MachineDetails) -> String {
             "state",
             match entry.state {
                 "disk-full" => format!(
-                    "disk-full, halted until there is room: no space left on {}",
+                    "disk-full, halted until space is free: no space left on {}",
                     details.directory.display()
                 ),
                 state => state.to_owned(),
@@ -98,7 +98,7 @@ fn describe(details: &MachineDetails) -> String {
             ("ports", ports(entry)),
         ]);
         if settings.isolated {
-            rows.push(("network", "isolated: reaches nothing".to_owned()));
+            rows.push(("network", "isolated: no network".to_owned()));
         }
         if settings.remove_when_stopped {
             rows.push(("goes", "when it is stopped".to_owned()));
@@ -120,7 +120,7 @@ fn acceleration(asked: AccelChoice, runs_under: Option<Accel>) -> String {
     let asked = asked.name();
     match runs_under {
         Some(accel) if accel.name() == asked => asked.to_owned(),
-        Some(accel) => format!("{asked}, runs under {}", accel.name()),
+        Some(accel) => format!("{asked}, running under {}", accel.name()),
         None => asked.to_owned(),
     }
 }

@@ -46,7 +46,7 @@ impl List {
             }
         })?;
         if entries.is_empty() {
-            session.note("there are no machines: vmfab boot IMAGE makes one");
+            session.note("no machines: vmfab boot IMAGE creates one");
         }
         Ok(Status::Done)
     }

@@ -63,7 +63,7 @@ fn text(locked: &Locked) -> String {
     for step in &locked.steps {
         let packages = match step.packages {
             Some(number) => count(number, "package"),
-            None => "not locked: its package manager does not tell what it installs".to_owned(),
+            None => "not locked: its package manager does not report what it installs".to_owned(),
         };
         text += &format!("{}: {packages}{}\n", step.name, mark(step.new));
     }
@@ -118,7 +118,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(&locked) + &text(&unchanged), @r#"
         docker: packages docker.io: 28 packages (new)
-        docker: packages bash: not locked: its package manager does not tell what it installs
+        docker: packages bash: not locked: its package manager does not report what it installs
         https://m/x: sha256:00 (new)
         docker: locked in vmfab.lock, 2 entries dropped
         docker: vmfab.lock is up to date

@@ -51,8 +51,8 @@ impl Login {
             return Ok(Status::Done);
         }
         let nobody = || {
-            CliError::usage("there is no terminal to ask for the account at")
-                .with_help("say -u NAME --password-stdin, and give the password on standard input")
+            CliError::usage("cannot ask for the account: no terminal")
+                .with_help("use -u NAME --password-stdin, and write the password to standard input")
         };
         let user = match self.user {
             Some(user) => user,
@@ -65,7 +65,7 @@ impl Login {
         let login = registries::login(&context, &self.registry, &user, &password)?;
         session.print(&login, |login| match session.quiet() {
             true => String::new(),
-            false => format!("{}kept in {}\n", shown(login), login.place),
+            false => format!("{}saved in {}\n", shown(login), login.place),
         })?;
         Ok(Status::Done)
     }

@@ -38,7 +38,7 @@ impl Logout {
             false => done.iter().map(shown).collect(),
         })?;
         if done.is_empty() {
-            session.note("there is no login");
+            session.note("no login found");
         }
         Ok(Status::Done)
     }

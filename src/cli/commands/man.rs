@@ -46,6 +46,6 @@ fn page(command: clap::Command) -> Result<Vec<u8>, CliError> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
         .render(&mut page)
-        .map_err(|error| CliError::failed(format!("the page cannot be written: {error}")))?;
+        .map_err(|error| CliError::failed(format!("cannot write the page: {error}")))?;
     Ok(page)
 }

@@ -81,7 +81,7 @@ fn told(pulled: &PulledImage, session: &Session) -> String {
     }
     let (image, reference) = (pulled.image.short(), &pulled.reference);
     match pulled.fetched {
-        0 => format!("{tags} is {image} from {reference}: all of it was here\n"),
+        0 => format!("{tags} is {image} from {reference}: nothing to fetch\n"),
         bytes => format!(
             "{tags} is {image} from {reference} ({} fetched)\n",
             size(bytes)

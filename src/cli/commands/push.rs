@@ -97,7 +97,7 @@ impl Push {
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
             Layout::Containerdisk if options.full || options.index || options.layers => {
-                let message = "--full, --index and --layers have no meaning for a containerdisk";
+                let message = "--full, --index and --layers do not apply to a containerdisk";
                 return Err(CliError::usage(message));
             }
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
@@ -113,16 +113,16 @@ impl Push {
 fn told(pushed: &PushedImage) -> String {
     let (image, reference, digest) = (pushed.image.short(), &pushed.reference, &pushed.digest);
     if pushed.present {
-        return format!("{image} is at {reference} already\n{digest}\n");
+        return format!("{reference} already has {image}\n{digest}\n");
     }
     if pushed.packs == 0 {
         let sent = size(pushed.sent);
-        return format!("{image} is at {reference} ({sent} sent)\n{digest}\n");
+        return format!("pushed {image} to {reference} ({sent} sent)\n{digest}\n");
     }
     let mut packs = format!("{} of {} packs new", pushed.new_packs, pushed.packs);
     if pushed.mounted_packs > 0 {
         packs = format!("{packs}, {} linked", pushed.mounted_packs);
     }
     let sent = size(pushed.sent);
-    format!("{image} is at {reference} ({sent} sent, {packs})\n{digest}\n")
+    format!("pushed {image} to {reference} ({sent} sent, {packs})\n{digest}\n")
 }

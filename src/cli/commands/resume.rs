@@ -40,7 +40,7 @@ impl Resume {
 fn describe(resumed: &Resumed) -> String {
     let how = match resumed.was_halted {
         true => "goes on",
-        false => "was running",
+        false => "was already running",
     };
     format!("{}: {how}\n", resumed.name)
 }

@@ -92,7 +92,7 @@ pub(super) fn enter(
 ) -> Result<Status, CliError> {
     const NOT_OPENED: u8 = 255;
     let not_started =
-        |error: std::io::Error| CliError::failed(format!("ssh cannot be started: {error}"));
+        |error: std::io::Error| CliError::failed(format!("cannot start ssh: {error}"));
     let mut ssh = machine::ssh(context, name, options, command)?;
     session.end_progress();
     let status = ssh

@@ -78,9 +78,9 @@ pub(super) fn each<T>(
 
 fn describe(stopped: &Stopped) -> String {
     let how = match stopped.by {
-        StoppedBy::Nothing => "was stopped already",
+        StoppedBy::Nothing => "was already stopped",
         StoppedBy::Guest => "stopped",
-        StoppedBy::Force => "ended by force",
+        StoppedBy::Force => "forced to stop",
     };
     let removed = if stopped.removed { ", removed" } else { "" };
     format!("{}: {how}{removed}\n", stopped.name)

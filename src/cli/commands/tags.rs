@@ -36,7 +36,7 @@ impl Tags {
         })?;
         if tags.results > 0 {
             let results = count(tags.results, "result");
-            session.note(&format!("{results} of a build cache are not listed"));
+            session.note(&format!("{results} of a build cache not listed"));
         } else if tags.tags.is_empty() {
             session.note(&format!("{} has no tags", tags.name));
         }

@@ -162,7 +162,7 @@ impl Up {
 fn loss(planned: &Planned) -> Option<String> {
     let lost = size(planned.lost?);
     Some(format!(
-        "machine \"{}\" is removed with all that is on its disk ({lost} of its own)",
+        "this removes machine \"{}\" and all data on its disk ({lost} of its own)",
         planned.name
     ))
 }
@@ -171,14 +171,14 @@ fn loss(planned: &Planned) -> Option<String> {
 fn foreseen_text(machine: &ForeseenMachine) -> String {
     let planned = &machine.planned;
     let what = match planned.action {
-        Action::Make => "would be made and started".to_owned(),
+        Action::Make => "would be created and started".to_owned(),
         Action::Recreate => format!(
-            "would be removed with its disk ({} of its own), made anew and started",
+            "would be removed with its disk ({} of its own), created anew and started",
             size(planned.lost.unwrap_or_default())
         ),
         Action::Start => "would be started".to_owned(),
-        Action::Resume => "is halted, and would go on".to_owned(),
-        Action::Leave => "runs already".to_owned(),
+        Action::Resume => "is halted, and would resume".to_owned(),
+        Action::Leave => "is already running".to_owned(),
     };
     let what = match &machine.error {
         Some(error) => format!("would fail: {error}"),
@@ -202,14 +202,14 @@ fn describe(machine: &UpMachine) -> String {
         return format!("{name}: {not}: {error}\n");
     }
     let how = match (machine.outcome, machine.seconds) {
-        ("running", _) => "runs already".to_owned(),
-        ("resumed", _) => "was halted, and goes on".to_owned(),
+        ("running", _) => "is already running".to_owned(),
+        ("resumed", _) => "resumed".to_owned(),
         (outcome, Some(seconds)) => format!("{outcome}, ready after {}", duration(seconds)),
         (outcome, None) => outcome.to_owned(),
     };
     let mut text = format!("{name}: {how}; enter it with: vmfab ssh {name}\n");
     for Forwarded { host, guest } in &machine.ports {
-        text += &format!("{name}: 127.0.0.1:{host} leads to its port {guest}\n");
+        text += &format!("{name}: forwards 127.0.0.1:{host} to port {guest}\n");
     }
     text
 }

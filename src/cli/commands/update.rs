@@ -75,7 +75,7 @@ fn text(updated: &Updated) -> String {
     }
     text += &match (changed.is_empty(), updated.written) {
         (true, _) => format!(
-            "{file}: nothing changed ({} looked at)\n",
+            "{file}: nothing changed ({} checked)\n",
             match updated.looked_at {
                 1 => "1 entry".to_owned(),
                 number => format!("{number} entries"),
@@ -155,7 +155,7 @@ mod tests {
         https://m/x
             sha256:00 → sha256:11, 4.0 KiB
         vmfab.lock: 4 packages and 1 source changed
-        vmfab.lock: nothing changed (2 entries looked at)
+        vmfab.lock: nothing changed (2 entries checked)
         "#);
     }
 }

@@ -22,16 +22,16 @@ const NOT_STARTED: [&str; 2] = ["bwrap: execvp ", "env: "];
 pub(super) fn of_output(tail: &[String]) -> Option<String> {
     if let Some(program) = tail.iter().rev().find_map(|line| missing_program(line)) {
         return Some(format!(
-            "the image has no {program}: install it in a step before, or name a program that the image has"
+            "the image has no {program}: install it in an earlier step, or name a program that the image has"
         ));
     }
     let offline = |line: &String| {
         let line = line.to_lowercase();
         NO_NETWORK.iter().any(|words| line.contains(words))
     };
-    tail.iter().any(offline).then(|| {
-        "a run has no network unless the recipe says so: run \"…\" network=#true".to_owned()
-    })
+    tail.iter()
+        .any(offline)
+        .then(|| "a run has no network by default: run \"…\" network=#true".to_owned())
 }
 
 /// The program of which a line says that there is none.

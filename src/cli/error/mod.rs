@@ -130,8 +130,10 @@ impl CliError {
     /// Standard output cannot be written to.
     pub(super) fn standard_output(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::new(Kind::ReaderGone, "the reader is gone"),
-            _ => Self::failed(format!("standard output cannot be written: {error}")),
+            io::ErrorKind::BrokenPipe => {
+                Self::new(Kind::ReaderGone, "nobody reads standard output any more")
+            }
+            _ => Self::failed(format!("cannot write to standard output: {error}")),
         }
     }
 
@@ -177,7 +179,7 @@ impl From<Error> for CliError {
                 CliError::new(registry(&error), message).and_help(error.remedy())
             }
             Error::Home(_) => Self::new(Kind::Missing, message)
-                .with_help("set VMFAB_HOME to the directory where vmfab may keep its files"),
+                .with_help("set VMFAB_HOME to a directory for vmfab's data"),
             Error::Missing(missing) => Self {
                 help: vec![how_to_install(missing.iter().map(|one| one.0.package()))],
                 ..Self::new(Kind::Missing, message)
@@ -203,7 +205,7 @@ impl From<Error> for CliError {
                 Self::new(Kind::Interrupted, message).with_help(help)
             }
             Error::Interrupted => Self::new(Kind::Interrupted, message)
-                .with_help("what was finished is kept: run the same command again to go on"),
+                .with_help("vmfab keeps finished work: run the same command again to continue"),
         }
     }
 }
@@ -258,26 +260,27 @@ fn store(error: &StoreError, message: String) -> CliError {
             CliError::new(Kind::Failed, message).and_help(io_help(source, path))
         }
         StoreError::Version { version: 0, .. } => CliError::new(Kind::Failed, message).with_help(
-            "it is of a version before the first release: remove it, and build the images again",
+            "a version before the first release wrote it: remove it, and build the images again",
         ),
         StoreError::Version { .. } | StoreError::Features { .. } => {
             CliError::new(Kind::Failed, message)
                 .with_help("use the vmfab that wrote it, or set VMFAB_HOME to another directory")
         }
-        StoreError::ReadOnly { .. } => CliError::new(Kind::Failed, message)
-            .with_help("set VMFAB_HOME to a directory that can be written to"),
+        StoreError::ReadOnly { .. } => {
+            CliError::new(Kind::Failed, message).with_help("set VMFAB_HOME to a writable directory")
+        }
         StoreError::NoObject(_) => CliError::new(Kind::NotFound, message)
-            .with_help("build the image again: what is missing is made anew"),
+            .with_help("build the image again: vmfab builds what is missing"),
         StoreError::Damaged { .. } | StoreError::DamagedObject { .. } => CliError::damaged(message),
         StoreError::TagFile(path) => CliError::new(Kind::Verification, message)
             .with_help(format!("remove {} and tag the image again", path.display())),
         StoreError::Busy { .. } => {
-            CliError::new(Kind::Failed, message).with_help("try again when it has ended")
+            CliError::new(Kind::Failed, message).with_help("try again after it ends")
         }
         StoreError::Refused(_) => CliError::new(Kind::Failed, message),
         StoreError::TagName(_) => CliError::new(Kind::Usage, message),
         StoreError::Changed(_) => {
-            CliError::new(Kind::Failed, message).with_help("try again when nothing writes to it")
+            CliError::new(Kind::Failed, message).with_help("try again while nothing writes to it")
         }
         StoreError::Interrupted => Error::Interrupted.into(),
     }
@@ -292,7 +295,7 @@ fn io_help(source: &io::Error, path: &std::path::Path) -> Option<String> {
             path.display()
         )),
         io::ErrorKind::ReadOnlyFilesystem => {
-            Some("set VMFAB_HOME to a directory on a file system that can be written".to_owned())
+            Some("set VMFAB_HOME to a directory on a writable file system".to_owned())
         }
         _ => None,
     }
@@ -317,8 +320,8 @@ fn steps(failures: Vec<StepFailure>, message: String) -> CliError {
         () => Kind::Failed,
     };
     let again = match steps.len() {
-        1 => "change the step and build again: the steps before it are kept",
-        _ => "steps that succeeded are kept: only the others run next time",
+        1 => "change the step and build again: vmfab keeps the steps before it",
+        _ => "vmfab keeps the steps that succeeded: only the others run next time",
     };
     let mut error = match steps.len() {
         1 => steps.remove(0),

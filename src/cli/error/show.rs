@@ -190,14 +190,14 @@ mod tests {
             | Reading package lists...
             | E: Unable to locate package docker.ioo
           log: /home/anna/.local/share/vmfab/log/1f.log
-          help: change the step and build again: the steps before it are kept
+          help: change the step and build again: vmfab keeps the steps before it
         "#);
         insta::assert_snapshot!(json(Error::Steps(vec![failed_command("docker: packages docker.ioo")])), @r#"
         {
           "kind": "failed",
           "message": "step \"docker: packages docker.ioo\" failed: exited with code 100",
           "help": [
-            "change the step and build again: the steps before it are kept"
+            "change the step and build again: vmfab keeps the steps before it"
           ],
           "exit_code": 1,
           "command": "apt-get install -y docker.ioo",
@@ -236,7 +236,7 @@ mod tests {
           log: /home/anna/.local/share/vmfab/log/1f.log
 
         error: 2 steps failed
-          help: steps that succeeded are kept: only the others run next time
+          help: vmfab keeps the steps that succeeded: only the others run next time
         "#);
     }
 
@@ -253,7 +253,7 @@ mod tests {
     fn what_is_not_there() {
         let known = ["docker", "debian-12"];
         insta::assert_snapshot!(text(Error::not_found("image", "dokcer", known)), @r#"
-        error: there is no image "dokcer"
+        error: no image "dokcer" found
           help: did you mean "docker"?
         "#);
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-    #[error("there is no node \"pakages\"")]
+    #[error("no node \"pakages\" found")]
     #[diagnostic(help("did you mean \"packages\"?"))]
     struct Wrong {
         #[source_code]
@@ -310,7 +310,7 @@ mod tests {
         insta::assert_snapshot!(json(wrong_recipe()), @r#"
         {
           "kind": "recipe",
-          "message": "there is no node \"pakages\"",
+          "message": "no node \"pakages\" found",
           "help": [
             "did you mean \"packages\"?"
           ],
@@ -331,7 +331,7 @@ mod tests {
         "#);
         let shown = text(wrong_recipe());
         for part in [
-            "error: there is no node",
+            "error: no node",
             "docker.kdl:2:5",
             "pakages \"docker.io\"",
             "did you mean",

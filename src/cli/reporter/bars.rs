@@ -184,7 +184,7 @@ impl Screen {
             }
             Event::StepWaiting { step, name } => self.begin(
                 Thing::Step(step),
-                format!("{name} (another vmfab runs this step)"),
+                format!("{name} (waiting for another vmfab that runs it)"),
                 now,
             ),
             Event::StepFinished { step, .. } => self.finish(&Thing::Step(step)),
@@ -226,7 +226,7 @@ impl Screen {
                 }
             }
             Event::DownloadWaiting { name, url } => {
-                let label = format!("{name} (another download of it runs)");
+                let label = format!("{name} (waiting for another download of it)");
                 self.begin(Thing::Download(name, url), label, now);
             }
             Event::DownloadRetrying {
@@ -298,7 +298,7 @@ impl Screen {
             .take_if(|interrupt| interrupt.requested())
             .is_some()
         {
-            let text = "stopping what runs (Ctrl-C again: end at once)";
+            let text = "stopping running steps (Ctrl-C again: end at once)";
             let _ = self.bars.println(text);
         }
         // One column less: some terminals wrap when the last one is written.

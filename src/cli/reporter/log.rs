@@ -55,7 +55,7 @@ impl Log {
         };
         let log = file.map(Self).map_err(|error| {
             CliError::failed(format!(
-                "log file {} cannot be opened: {error}",
+                "cannot open the log file {}: {error}",
                 path.display()
             ))
         })?;

@@ -157,7 +157,7 @@ impl Narrator {
             }
             Event::TaskFailed { name, seconds } => {
                 let time = duration(*seconds);
-                self.push(&mut lines, format!("{name} … not done after {time}"));
+                self.push(&mut lines, format!("{name} … interrupted after {time}"));
             }
             Event::DownloadStarted {
                 name,
@@ -172,7 +172,7 @@ impl Narrator {
                     text += &format!(", {}", size(*total));
                 }
                 if *done > 0 {
-                    text += &format!(" ({} are here)", size(*done));
+                    text += &format!(" ({} already here)", size(*done));
                 }
                 self.push(&mut lines, self.faint(&text));
             }

@@ -400,7 +400,7 @@ fn giving_up_is_noticed_once() {
     film.picture(1);
     interrupt.request();
     film.picture(1);
-    insta::assert_snapshot!(film.picture(1), @"stopping what runs (Ctrl-C again: end at once)");
+    insta::assert_snapshot!(film.picture(1), @"stopping running steps (Ctrl-C again: end at once)");
 }
 
 /// A download that is waited for, cut, continued and given up for a mirror that has it.
@@ -465,10 +465,10 @@ fn lines_of_a_download() {
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
     debian-12.raw: waiting for another download of it
-    download debian-12.raw from mirror.example:8080, 200 MiB (50 MiB are here)
+    download debian-12.raw from mirror.example:8080, 200 MiB (50 MiB already here)
     debian-12.raw: the connection to mirror.example was cut; again in 500 ms
     debian-12.raw … failed from mirror.example:8080: mirror.example answered 404 (Not Found)
-    download debian-12.raw from a.org, 200 MiB (100 MiB are here)
+    download debian-12.raw from a.org, 200 MiB (100 MiB already here)
     debian-12.raw … downloaded 200 MiB in 12.3 s
     "#);
 }
@@ -478,7 +478,7 @@ fn bars_of_a_download() {
     let mut film = Film::new(100);
     let mut events = download().into_iter();
     film.events(events.by_ref().take(1));
-    insta::assert_snapshot!(film.picture(2), @"*  2.0 s debian-12.raw (another download of it runs)");
+    insta::assert_snapshot!(film.picture(2), @"*  2.0 s debian-12.raw (waiting for another download of it)");
     film.events(events.by_ref().take(2));
     film.now += Duration::from_secs(5);
     film.events(events.by_ref().take(1));

@@ -35,7 +35,7 @@ impl<'a> Writer<'a> {
     pub(super) fn open(file: &'a File, offset: u64) -> Result<Self, DiskError> {
         let mut space = Space::open(file, offset)?;
         let lost_and_found = space.layout.first_inode;
-        // Both are written anew.
+        // Both are rewritten.
         for directory in [ROOT, lost_and_found] {
             let bytes: [u8; inode::SIZE] = space.read_inode(directory)?;
             let map = &bytes[0x28..0x28 + MAP_SIZE];

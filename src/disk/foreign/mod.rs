@@ -49,7 +49,7 @@ pub enum ForeignError {
     #[error("cannot read it: {0}")]
     Io(io::Error),
     /// It has another format, or its header is not whole.
-    #[error("it is no {} that can be read: {why}", format.name())]
+    #[error("it is not a readable {}: {why}", format.name())]
     Malformed {
         /// The format that it should have.
         format: DiskFormat,
@@ -91,8 +91,7 @@ impl ForeignError {
         match self {
             Self::Io(_) => "try again".to_owned(),
             Self::Malformed { .. } => {
-                "see whether the download is the right file and whole; without from= the format is \
-                 recognised by content"
+                "check whether the download is the right file and complete; without from= vmfab recognises the format"
                     .to_owned()
             }
             Self::NamesFile { format, .. } => format!(

@@ -59,8 +59,8 @@ pub(super) mod tests {
             bytes[at] = value;
             check(&bytes.as_slice()).unwrap_err().to_string()
         };
-        insta::assert_snapshot!(changed(64, 1), @"it is no parallels that can be read: it ends after 4096 bytes, before what its tables name");
-        insta::assert_snapshot!(changed(35, 1), @"it is no parallels that can be read: it ends after 4096 bytes, before what its tables name");
-        insta::assert_snapshot!(changed(32, 0), @"it is no parallels that can be read: its blocks are fewer than the disk has");
+        insta::assert_snapshot!(changed(64, 1), @"it is not a readable parallels: it ends after 4096 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(35, 1), @"it is not a readable parallels: it ends after 4096 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(32, 0), @"it is not a readable parallels: its blocks are fewer than the disk has");
     }
 }

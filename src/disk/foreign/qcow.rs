@@ -86,7 +86,7 @@ pub(super) mod tests {
         };
         insta::assert_snapshot!(changed(15, 1), @"the qcow file is not the whole disk: it has a backing file");
         insta::assert_snapshot!(changed(39, 1), @"the qcow file is encrypted");
-        insta::assert_snapshot!(changed(32, 60), @"it is no qcow that can be read: its clusters have an impossible size");
-        insta::assert_snapshot!(changed(52, 1), @"it is no qcow that can be read: it ends after 8192 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(32, 60), @"it is not a readable qcow: its clusters have an impossible size");
+        insta::assert_snapshot!(changed(52, 1), @"it is not a readable qcow: it ends after 8192 bytes, before what its tables name");
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignEr
                 return Err(names("its data is in another file".to_owned()));
             }
             if features & CORRUPT != 0 {
-                let help = "repair it with qemu-img check -r all, or get it again";
+                let help = "repair it with qemu-img check -r all, or download it again";
                 return Err(unsupported("is marked as corrupt", help));
             }
             if features & !READABLE != 0 {
@@ -246,9 +246,9 @@ pub(super) mod tests {
         insta::assert_snapshot!(changed(79, &[2]), @"the qcow2 file is marked as corrupt");
         insta::assert_snapshot!(changed(79, &[0x41]), @"the qcow2 file has features that are not known (bits 0x40)");
         insta::assert_snapshot!(changed(7, &[4]), @"the qcow2 file has version 4; 2 and 3 are known");
-        insta::assert_snapshot!(changed(36, &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xf8]), @"it is no qcow2 that can be read: it ends after 65536 bytes, before what its tables name");
-        insta::assert_snapshot!(changed(20, &[0, 0, 0, 60]), @"it is no qcow2 that can be read: clusters of 2^60 bytes");
-        insta::assert_snapshot!(changed(0, b"X"), @"it is no qcow2 that can be read: it does not begin as one");
+        insta::assert_snapshot!(changed(36, &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xf8]), @"it is not a readable qcow2: it ends after 65536 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(20, &[0, 0, 0, 60]), @"it is not a readable qcow2: clusters of 2^60 bytes");
+        insta::assert_snapshot!(changed(0, b"X"), @"it is not a readable qcow2: it does not begin as one");
         let short = &header()[..50];
         insta::assert_snapshot!(check(&short, 0).unwrap_err(), @"it is no qcow2 that can be read: it ends before its header does");
     }

@@ -86,7 +86,7 @@ pub(super) mod tests {
         };
         insta::assert_snapshot!(changed(16, 1), @"the qed file is not the whole disk: it has a backing file");
         insta::assert_snapshot!(changed(16, 8), @"the qed file has features that are not known (bits 0x8)");
-        insta::assert_snapshot!(changed(8, 17), @"it is no qed that can be read: its clusters have an impossible size");
-        insta::assert_snapshot!(changed(4098, 7), @"it is no qed that can be read: it ends after 12288 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(8, 17), @"it is not a readable qed: its clusters have an impossible size");
+        insta::assert_snapshot!(changed(4098, 7), @"it is not a readable qed: it ends after 12288 bytes, before what its tables name");
     }
 }

@@ -89,7 +89,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(changed(0x4c, 4), @"the vdi file is not the whole disk: it holds the differences from another disk");
         insta::assert_snapshot!(changed(0x1b8, 7), @"the vdi file is not the whole disk: it holds the differences from another disk");
         insta::assert_snapshot!(changed(0x44, 1), @"the vdi file has version 0.1; 1.1 is known");
-        insta::assert_snapshot!(changed(512, 0), @"it is no vdi that can be read: it ends after 8192 bytes, before what its tables name");
-        insta::assert_snapshot!(changed(0x178, 7), @"it is no vdi that can be read: its blocks are fewer than the disk has");
+        insta::assert_snapshot!(changed(512, 0), @"it is not a readable vdi: it ends after 8192 bytes, before what its tables name");
+        insta::assert_snapshot!(changed(0x178, 7), @"it is not a readable vdi: its blocks are fewer than the disk has");
     }
 }

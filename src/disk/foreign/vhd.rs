@@ -48,7 +48,7 @@ impl Footer {
 
     fn parse(bytes: &[u8]) -> Result<Self, ForeignError> {
         if !bytes.starts_with(b"conectix") {
-            return Err(malformed(FORMAT, "its last 512 bytes are no footer"));
+            return Err(malformed(FORMAT, "its last 512 bytes are not a footer"));
         }
         let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
         let expected = !(sum(&bytes[..CHECKSUM.start]) + sum(&bytes[CHECKSUM.end..]));
@@ -83,15 +83,14 @@ impl Footer {
         if self.kind != FooterKind::Fixed {
             return Err(ForeignError::Unsupported {
                 format: FORMAT,
-                what: "is a dynamic disk: there is more to do than to cut the footer off"
-                    .to_owned(),
+                what: "is a dynamic disk: removing the footer is not enough".to_owned(),
                 help: "write convert from=\"vhd\" instead of strip-vhd-footer".to_owned(),
             });
         }
         let before = file.size().map_err(ForeignError::Io)? - LENGTH;
         if self.size > before || before - self.size > ROUNDING {
             let why = format!(
-                "its footer tells of a disk of {} bytes, and {before} bytes are there",
+                "its footer describes a disk of {} bytes, but it has {before} bytes",
                 self.size
             );
             return Err(malformed(FORMAT, why));
@@ -145,23 +144,23 @@ pub(super) mod tests {
         assert_eq!(check(&rounded).unwrap(), 5 << 20);
         let mut lying = vec![7; 8 << 20];
         lying.extend(footer(2, 4 << 20));
-        insta::assert_snapshot!(check(&lying).unwrap_err(), @"it is no vhd that can be read: its footer tells of a disk of 4194304 bytes, and 8388608 bytes are there");
+        insta::assert_snapshot!(check(&lying).unwrap_err(), @"it is not a readable vhd: its footer describes a disk of 4194304 bytes, but it has 8388608 bytes");
         let mut short = vec![7; 4096];
         short.extend(footer(2, 8192));
-        insta::assert_snapshot!(check(&short).unwrap_err(), @"it is no vhd that can be read: its footer tells of a disk of 8192 bytes, and 4096 bytes are there");
-        insta::assert_snapshot!(check(&footer(3, 0)).unwrap_err(), @"the vhd file is a dynamic disk: there is more to do than to cut the footer off");
+        insta::assert_snapshot!(check(&short).unwrap_err(), @"it is not a readable vhd: its footer describes a disk of 8192 bytes, but it has 4096 bytes");
+        insta::assert_snapshot!(check(&footer(3, 0)).unwrap_err(), @"the vhd file is a dynamic disk: removing the footer is not enough");
     }
 
     #[test]
     fn footers_that_cannot_be_trusted_are_refused() {
         let check = |bytes: &[u8]| Footer::read(&bytes).unwrap_err().to_string();
         insta::assert_snapshot!(check(&footer(4, 0)), @"the vhd file is not the whole disk: it holds the differences from another disk");
-        insta::assert_snapshot!(check(&footer(9, 0)), @"it is no vhd that can be read: it has the disk type 9");
+        insta::assert_snapshot!(check(&footer(9, 0)), @"it is not a readable vhd: it has the disk type 9");
         let mut damaged = footer(2, 0);
         damaged[50] ^= 1;
-        insta::assert_snapshot!(check(&damaged), @"it is no vhd that can be read: its footer has a wrong checksum");
-        insta::assert_snapshot!(check(&[0; 600]), @"it is no vhd that can be read: its last 512 bytes are no footer");
-        insta::assert_snapshot!(check(&[0; 5]), @"it is no vhd that can be read: it is shorter than a footer");
+        insta::assert_snapshot!(check(&damaged), @"it is not a readable vhd: its footer has a wrong checksum");
+        insta::assert_snapshot!(check(&[0; 600]), @"it is not a readable vhd: its last 512 bytes are not a footer");
+        insta::assert_snapshot!(check(&[0; 5]), @"it is not a readable vhd: it is shorter than a footer");
     }
 
     #[test]
@@ -172,6 +171,6 @@ pub(super) mod tests {
         read(&dynamic).unwrap();
         let mut other = footer(3, 2 << 20);
         other.extend(footer(3, 1 << 20));
-        insta::assert_snapshot!(read(&other).unwrap_err(), @"it is no vhd that can be read: the two copies of its footer differ");
+        insta::assert_snapshot!(read(&other).unwrap_err(), @"it is not a readable vhd: the two copies of its footer differ");
     }
 }

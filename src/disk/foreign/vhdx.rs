@@ -71,7 +71,7 @@ pub(super) fn check(file: &dyn ReadAt) -> Result<u64, ForeignError> {
         }
     }
     size.map(|(size, _)| size)
-        .ok_or_else(|| malformed(FORMAT, "it has no region table that is whole"))
+        .ok_or_else(|| malformed(FORMAT, "it has no complete region table"))
 }
 
 /// Looks whether all blocks are in the file, of `block` bytes each.
@@ -118,7 +118,7 @@ fn metadata(file: &dyn ReadAt, region: u64) -> Result<(u64, u32), ForeignError> 
         }
     }
     size.map(|size| (size, block))
-        .ok_or_else(|| malformed(FORMAT, "its metadata does not tell its size"))
+        .ok_or_else(|| malformed(FORMAT, "its metadata has no size"))
 }
 
 #[cfg(test)]
@@ -157,6 +157,6 @@ pub(super) mod tests {
         insta::assert_snapshot!(check(&header(true).as_slice()).unwrap_err(), @"the vhdx file is not the whole disk: it holds the differences from another disk");
         let mut damaged = header(false);
         damaged[(256 << 10) + 20] ^= 1;
-        insta::assert_snapshot!(check(&damaged.as_slice()).unwrap_err(), @"it is no vhdx that can be read: it has no region table that is whole");
+        insta::assert_snapshot!(check(&damaged.as_slice()).unwrap_err(), @"it is not a readable vhdx: it has no complete region table");
     }
 }

@@ -362,7 +362,7 @@ fn read(path: &Path) -> Result<Option<Registered>, MachineError> {
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if entry.version > VERSION {
         return Err(damaged(format!(
-            "it has version {}, this vmfab reads up to {VERSION}",
+            "it has version {}, this vmfab supports up to {VERSION}",
             entry.version
         )));
     }

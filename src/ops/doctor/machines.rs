@@ -20,18 +20,18 @@ pub(super) fn kvm(home: &Home) -> Check {
     let opened = std::fs::File::options().read(true).write(true).open(device);
     match opened {
         Ok(_) => match tried(home).filter(ProbeFile::failed) {
-            Some(probe) => check(State::Optional, "guests died under KVM here".to_owned()).help(
-                format!("rm {} lets it be tried again", probe.path().display()),
-            ),
+            Some(probe) => check(
+                State::Optional,
+                "guests died under KVM on this host".to_owned(),
+            )
+            .help(format!("to try again: rm {}", probe.path().display())),
             None => check(State::Ok, "/dev/kvm can be opened".to_owned()),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => check(
-            State::Optional,
-            "there is no /dev/kvm".to_owned(),
-        )
-        .help(
-            "switch on virtualisation in the firmware, or nested virtualisation when this is a VM",
-        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            check(State::Optional, "/dev/kvm does not exist".to_owned()).help(
+                "enable virtualisation in the firmware, or nested virtualisation if this is a VM",
+            )
+        }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             check(State::Optional, "you may not open /dev/kvm".to_owned())
                 .help("sudo usermod -aG kvm $USER, then log in again")

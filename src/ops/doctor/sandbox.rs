@@ -69,7 +69,7 @@ fn in_namespace(command: &[&OsStr]) -> Result<(), Failure> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().next().unwrap_or("it failed without a word");
+    let line = text.lines().next().unwrap_or("it failed without a message");
     Err(Failure::Failed(line.trim().to_owned()))
 }
 

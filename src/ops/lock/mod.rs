@@ -64,8 +64,8 @@ pub struct LockedSource {
 pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
     if choice.recipe == STANDARD_INPUT {
         return Err(Error::Usage {
-            message: "a recipe from standard input has no place for a lock file".to_owned(),
-            help: Some("write the recipe to a file and lock that".to_owned()),
+            message: "a recipe from standard input cannot have a lock file".to_owned(),
+            help: Some("write the recipe to a file and lock it".to_owned()),
         });
     }
     let store = context.store()?;
@@ -170,9 +170,9 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> 
                 let step = lock.steps.get(key);
                 step.map_or("a step", |step| step.label.as_str())
             });
-            wrong.extend(labels.map(|label| format!("step \"{label}\" is not needed any more")));
+            wrong.extend(labels.map(|label| format!("step \"{label}\" is no longer needed")));
             let urls = own.sources.difference(&target.sources);
-            wrong.extend(urls.map(|url| format!("{url} is not needed any more")));
+            wrong.extend(urls.map(|url| format!("{url} is no longer needed")));
         }
         None => {}
     }
@@ -180,7 +180,7 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> 
     if !wrong.is_empty() {
         return Err(Error::Verification {
             message: format!(
-                "{} is not what {} needs:\n  {}",
+                "{} is out of date for {}:\n  {}",
                 path.display(),
                 choice.recipe,
                 wrong.join("\n  ")

@@ -132,7 +132,7 @@ impl Pinning<'_> {
                 Some(output) => Some(packages::read(self.store, output).map_err(|error| {
                     Error::Failed(super::super::Failure {
                         message: format!("cannot read what \"{}\" installed: {error}", step.label),
-                        help: Some("\"vmfab store verify\" looks for damage".to_owned()),
+                        help: Some("check the store with \"vmfab store verify\"".to_owned()),
                         ..Default::default()
                     })
                 })?),

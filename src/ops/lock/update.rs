@@ -108,7 +108,7 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
         return Err(Error::NotFound {
             noun: "lock file",
             name: path.display().to_string(),
-            help: Some("\"vmfab lock RECIPE\" makes it".to_owned()),
+            help: Some("create it with \"vmfab lock RECIPE\"".to_owned()),
         });
     };
     let chosen = choose(&before, &options.names)?;

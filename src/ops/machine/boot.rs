@@ -176,7 +176,7 @@ fn clean_up(context: &Context, machine: &Machine) -> Result<(), Error> {
 
 /// The error of a machine that is gone: without advice on what to do with it.
 fn without_machine(error: MachineError) -> Error {
-    let gone = "the machine was removed, as --rm says";
+    let gone = "removed the machine, because of --rm";
     match error {
         MachineError::Interrupted { .. } => Error::InterruptedWith {
             help: gone.to_owned(),
@@ -216,7 +216,7 @@ pub(in crate::ops) fn ports(
     for (index, port) in ports.iter().enumerate() {
         if ports[..index].iter().any(|other| other.host == port.host) {
             return Err(Error::Usage {
-                message: format!("port {} of the host is forwarded twice", port.host),
+                message: format!("two forwards use port {} of the host", port.host),
                 help: Some("forward each port of the host once".to_owned()),
             });
         }

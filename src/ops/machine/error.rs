@@ -19,7 +19,7 @@ impl From<MachineError> for Error {
             MachineError::Unknown(name) => Self::NotFound {
                 noun: "machine",
                 name: name.to_string(),
-                help: Some("vmfab list shows what there is".to_owned()),
+                help: Some("vmfab list shows the machines".to_owned()),
             },
             MachineError::Name(_) => Self::Usage {
                 message,
@@ -30,19 +30,18 @@ impl From<MachineError> for Error {
                  vmfab rm --force {name}"
             )),
             MachineError::Damaged { name, .. } => failed(format!(
-                "vmfab rm --force {name} removes what is left of it"
+                "remove the rest of it with vmfab rm --force {name}"
             )),
             MachineError::Running(name) => failed(format!(
                 "vmfab stop {name} stops it; vmfab rm --force {name} removes it as it is"
             )),
             MachineError::Stopped(name) => failed(format!("vmfab start {name} starts it")),
             MachineError::DiskFull { name, path } => failed(format!(
-                "free some space where {} is (`vmfab store gc` removes what no image needs); then vmfab resume \
-                 {name} lets it go on",
+                "free some space where {} is (`vmfab store gc` removes what no image needs); then resume it with vmfab resume {name}",
                 path.display()
             )),
             MachineError::Halted { name, .. } => {
-                failed(format!("vmfab resume {name} lets it go on"))
+                failed(format!("resume it with vmfab resume {name}"))
             }
             MachineError::CannotGoOn { name, .. } => failed(format!(
                 "vmfab stop --force {name} ends it, and vmfab start {name} starts it again"
@@ -63,21 +62,21 @@ impl From<MachineError> for Error {
             },
             MachineError::Accel(AccelError::Hvf) => Self::Lacking {
                 message,
-                help: "leave out --accel: the fastest one that works is used".to_owned(),
+                help: "leave out --accel: vmfab then uses the fastest that works".to_owned(),
             },
             MachineError::AccelFailed { .. } => {
-                failed("leave out --accel, or say --accel tcg, which is slower".to_owned())
+                failed("leave out --accel, or use --accel tcg, which is slower".to_owned())
             }
             MachineError::CannotBoot { ways, .. } => failed(match ways.first() {
                 Some(way) => format!(
-                    "boot it with --firmware {}, or build it with one",
+                    "boot it with --firmware {}, or add one to its recipe",
                     match way {
                         Firmware::Direct => "direct",
                         Firmware::Uefi => "uefi",
                         Firmware::Bios => "bios",
                     }
                 ),
-                None => "build it with one".to_owned(),
+                None => "add one to its recipe".to_owned(),
             }),
             MachineError::Architecture { .. } => failed("build the image on this host".to_owned()),
             MachineError::Memory { .. } => {
@@ -154,7 +153,7 @@ impl From<MachineError> for Error {
                 source,
             },
             MachineError::NotUtf8(_) => {
-                failed("set VMFAB_HOME to a directory whose path is UTF-8".to_owned())
+                failed("set VMFAB_HOME to a directory with a UTF-8 path".to_owned())
             }
             MachineError::ProjectDirectory { .. } => failed(
                 "a project's machines are in .vmfab below its directory: make that writable for your \
@@ -163,7 +162,7 @@ impl From<MachineError> for Error {
             ),
             MachineError::Registration { .. } => failed(
                 "it says what a project's machines need from the store: remove it, and then run vmfab \
-                 up in the project, before garbage is collected, to have it written anew"
+                 up in the project, before garbage is collected, to have it rewritten"
                     .to_owned(),
             ),
             MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {

@@ -40,7 +40,7 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
             help: None,
         };
         if !settings.is_empty() {
-            let message = format!("{name} is an image, and only recipes have parameters");
+            let message = format!("{name} is an image, but only recipes have parameters");
             return Err(usage(message));
         }
         let location = name.parse();
@@ -84,7 +84,7 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
             let built = build_image(context, &generic)?;
             context.emit(Event::Warning {
                 message: format!(
-                    "this is not {name} but {}, which it starts from, as --fallback says",
+                    "booting {} instead of {name}, because of --fallback",
                     built.name
                 ),
             });

@@ -77,7 +77,7 @@ pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Error> {
         } => Error::NotFound {
             noun,
             name,
-            help: Some("vmfab list shows what there is".to_owned()),
+            help: Some("vmfab list shows the machines".to_owned()),
         },
         error => error,
     })
@@ -91,7 +91,7 @@ pub fn only_machine(context: &Context) -> Result<String, Error> {
     let places = places(context)?;
     let [project, _] = places.as_slice() else {
         return Err(Error::Usage {
-            message: "which machine?".to_owned(),
+            message: "no machine named".to_owned(),
             help: Some(
                 "name it; without a name it is the one of a project with one machine, and there is no \
                  project with machines here"
@@ -103,9 +103,9 @@ pub fn only_machine(context: &Context) -> Result<String, Error> {
     match machines.as_slice() {
         [one] => Ok(one.name().to_string()),
         several => Err(Error::Usage {
-            message: "which machine?".to_owned(),
+            message: "no machine named".to_owned(),
             help: Some(match several {
-                [] => "the project has none: vmfab up makes them".to_owned(),
+                [] => "the project has none: vmfab up creates them".to_owned(),
                 _ => {
                     let names: Vec<_> = several.iter().map(|one| one.name().as_str()).collect();
                     format!("the project has {}", names.join(", "))

@@ -76,9 +76,9 @@ pub fn start_machine(
         let resumed = locked.resume()?;
         drop(locked);
         let how = if resumed {
-            "was halted, and goes on"
+            "resumed"
         } else {
-            "is running already"
+            "is already running"
         };
         context.emit(Event::Note {
             message: format!("machine \"{}\" {how}", machine.name()),

@@ -124,7 +124,7 @@ pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
     }
     if context.interrupt.requested() {
         return Err(Error::InterruptedWith {
-            help: "what was not stopped keeps running: vmfab list shows it".to_owned(),
+            help: "the others keep running: vmfab list shows them".to_owned(),
         });
     }
     Ok(down)
@@ -215,7 +215,7 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
     wanted(context, project, &options).unwrap_or_else(|error| {
         if tell {
             context.emit(Event::Warning {
-                message: format!("the order of the machines is not known: {error}"),
+                message: format!("cannot order the machines: {error}"),
             });
         }
         Vec::new()

@@ -93,7 +93,7 @@ struct Settings {
 /// The project that the user is in.
 fn project(context: &Context) -> Result<&Project, Error> {
     context.project.as_ref().ok_or_else(|| Error::Usage {
-        message: "there is no working directory to find a project from".to_owned(),
+        message: "cannot find a project: no working directory".to_owned(),
         help: None,
     })
 }
@@ -106,10 +106,10 @@ fn wanted(context: &Context, project: &Project, options: &UpOptions) -> Result<V
     if let Some(image) = &options.image {
         return Err(Error::Usage {
             message: format!(
-                "--image {image}: the file {} says what images are",
+                "--image {image}: the file {} already names the images",
                 file.display()
             ),
-            help: Some("--image is for a directory without that file".to_owned()),
+            help: Some("use --image only in a directory without that file".to_owned()),
         });
     }
     let file = shortest(&file);

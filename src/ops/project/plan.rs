@@ -133,7 +133,7 @@ fn compare(
     running: bool,
 ) -> Result<(), Error> {
     let name = machine.name();
-    let recreate = format!("vmfab up --recreate {name} makes it anew");
+    let recreate = format!("vmfab up --recreate {name} creates it anew");
     match current(context, &planned.wanted.source)? {
         // It has an image that was not named here: whatever it is, it is in the store.
         Current::Whatever => planned.up_to_date = true,

@@ -109,7 +109,7 @@ pub fn up<E: From<Error>>(
         let result = match failed.first() {
             Some(&other) => Ok(UpMachine {
                 error: Some(format!(
-                    "\"{}\", which it depends on, is not up",
+                    "it depends on \"{}\", which is not up",
                     planned[other].name
                 )),
                 ..UpMachine::new(one, "skipped")
@@ -145,7 +145,7 @@ pub fn up<E: From<Error>>(
                 machine
             }
             None => UpMachine {
-                error: Some("there is no image to make it of".to_owned()),
+                error: Some("no image to create it from".to_owned()),
                 ..UpMachine::new(one, "skipped")
             },
         });
@@ -155,7 +155,7 @@ pub fn up<E: From<Error>>(
     project.clear(&turn);
     if context.interrupt.requested() {
         return Err(Error::InterruptedWith {
-            help: "machines that were started keep running: vmfab down stops them".to_owned(),
+            help: "the other machines keep running: vmfab down stops them".to_owned(),
         }
         .into());
     }

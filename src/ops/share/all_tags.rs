@@ -37,7 +37,7 @@ pub(super) fn pull(
         match one.pull(context) {
             Ok(Tried::Pulled(image)) => pulled.images.push(image),
             Ok(Tried::Other(why)) => context.emit(Event::Note {
-                message: format!("passed over: {why}"),
+                message: format!("skipped: {why}"),
             }),
             Err(error) if context.interrupt.requested() => return Err(error),
             Err(error) => {
@@ -68,7 +68,7 @@ fn tell_untried(context: &Context, repository: &dyn Repository, count: usize) {
         count => format!("{count} more tags"),
     };
     let message = format!(
-        "{what} of {} not tried, because what failed would fail again",
+        "{what} of {} not tried, because they would fail for the same reason",
         repository.name()
     );
     context.emit(Event::Warning { message });

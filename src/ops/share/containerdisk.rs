@@ -20,7 +20,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     {
         return Err(Error::Usage {
             message: format!("{} is an index of several architectures", options.to),
-            help: Some("push the containerdisk under another tag".to_owned()),
+            help: Some("push the containerdisk with another tag".to_owned()),
         });
     }
     let directory = context.home.downloads();

@@ -47,7 +47,7 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
     let all = [os, architecture].into_iter().chain(variant);
     if !all.clone().all(|part| good(&part)) {
         return Err(format!(
-            "\"{text}\" is no platform, as linux/amd64 or arm64 are"
+            "\"{text}\" is not a platform such as linux/amd64 or arm64"
         ));
     }
     Ok(Platform {
@@ -67,7 +67,7 @@ impl From<ShareError> for Error {
             ShareError::Registry(error) => Self::from(error),
             ShareError::Invalid { .. } => Self::Verification {
                 message: error.to_string(),
-                help: Some("nothing was tagged; try again, or ask whoever published it".to_owned()),
+                help: Some("vmfab tagged nothing; try again, or ask the publisher".to_owned()),
             },
             ShareError::Platform { .. } => Self::Failed(Failure {
                 message: error.to_string(),

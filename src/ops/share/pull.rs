@@ -342,7 +342,7 @@ fn missing(name: &str, repository: &dyn Repository) -> Error {
         noun: "image",
         name: name.to_owned(),
         help: Some(format!(
-            "\"vmfab tags {}\" lists what is there",
+            "\"vmfab tags {}\" lists the tags",
             repository.name()
         )),
     }
@@ -357,14 +357,16 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
     let (is, help) = match what(manifest, None) {
         What::Container { .. } => (
             "a container image".to_owned(),
-            Some(format!("start a recipe from it: from \"{scheme}{name}\"")),
+            Some(format!(
+                "use it as a base in a recipe: from \"{scheme}{name}\""
+            )),
         ),
         What::Other(other) => (other, None),
         What::Vmfab(kind) => (format!("an artifact of the type {kind}"), None),
         What::Disk(_) => ("a disk".to_owned(), None),
     };
     Error::Failed(Failure {
-        message: format!("{name} is no image of vmfab's: it is {is}"),
+        message: format!("{name} is not a vmfab image: it is {is}"),
         help,
         ..Failure::default()
     })

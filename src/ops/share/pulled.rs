@@ -56,7 +56,7 @@ pub(super) fn find(
 ) -> Result<FoundImage, Error> {
     let name = reference.with(&reference.version()).to_string();
     let Some(pulled) = read(&context.home.pulled(), platform, &name) else {
-        return Err(absent(&name, "no image was pulled from it before"));
+        return Err(absent(&name, "vmfab has not pulled it before"));
     };
     let store = context.store()?;
     let whole = |found: &FoundImage| {
@@ -70,7 +70,7 @@ pub(super) fn find(
     };
     let Some(found) = found else {
         let why = format!(
-            "image {}, which came from it, is not here any more",
+            "image {}, which vmfab pulled from it, is no longer in the store",
             pulled.image.short()
         );
         return Err(absent(&name, &why));
@@ -86,7 +86,7 @@ pub(super) fn find(
 
 fn absent(name: &str, why: &str) -> Error {
     Error::Failed(Failure {
-        message: format!("offline, and {name} is not here: {why}"),
+        message: format!("offline, and {name} is not in the store: {why}"),
         help: Some(format!(
             "run \"vmfab pull {name}\" once without --offline; \"vmfab images\" lists what is here, to be named by its tag"
         )),

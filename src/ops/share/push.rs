@@ -148,7 +148,9 @@ pub(super) fn is_index(repository: &dyn Repository, tag: &str) -> Result<bool, E
 pub(super) fn tag(to: &Location) -> Result<Option<String>, Error> {
     match (to, to.version()) {
         (Location::Registry(reference), _) if reference.digest.is_some() => Err(Error::Usage {
-            message: format!("{reference} names a digest: what is pushed has its own"),
+            message: format!(
+                "{reference} names a digest, but the digest of a push follows from its content"
+            ),
             help: Some("give a tag, as in registry.example/name:tag".to_owned()),
         }),
         (_, Some(Version::Tag(tag))) => Ok(Some(tag)),

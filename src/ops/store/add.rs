@@ -88,10 +88,10 @@ fn check_kind(path: &Path, kind: fs::FileType) -> Result<(), Error> {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_dir() => (
             "a directory",
-            "pack it first: tar --create --file=FILE DIRECTORY",
+            "archive it first: tar --create --file=FILE DIRECTORY",
         ),
-        kind if kind.is_fifo() => ("a pipe", "write what comes out of it to a file first"),
-        kind if kind.is_socket() => ("a socket", "only regular files can be stored"),
+        kind if kind.is_fifo() => ("a pipe", "write its output to a file first"),
+        kind if kind.is_socket() => ("a socket", "vmfab stores only regular files"),
         _ => ("a device", "copy it to a file first: dd if=DEVICE of=FILE"),
     };
     Err(Error::Usage {

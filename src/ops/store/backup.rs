@@ -211,7 +211,7 @@ fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
         Place::Other => {
             return Err(refuse(
                 format!("{shown} is not empty, and not a backup"),
-                "give a backup, an empty directory, or a name in a directory that exists",
+                "give a backup, an empty directory, or a new name in an existing directory",
             ));
         }
         Place::Store => {}
@@ -219,7 +219,7 @@ fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refuse(
-                    format!("the directory that {shown} is to be in does not exist"),
+                    format!("the parent directory of {shown} does not exist"),
                     "create it first; is the disk mounted?",
                 ));
             }
@@ -230,7 +230,7 @@ fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
         // When it was made just now.
         let _ = fs::remove_dir(directory);
         return Err(refuse(
-            format!("{shown} is in the store that is to be backed up"),
+            format!("{shown} is inside the store itself"),
             "give a directory elsewhere, best on another disk",
         ));
     }

@@ -98,18 +98,18 @@ fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
     };
     if !is_hex || digits.is_empty() || digits.len() > 64 {
         return Err(unknown(
-            "an object is named by its id, by the first digits of that, or by @TAG for the disk of an image",
+            "give an object's id, its first digits, or @TAG for the disk of an image",
         ));
     }
     if digits.len() < SHORTEST {
         return Err(Error::Usage {
-            message: format!("\"{name}\" is too short to name an object"),
+            message: format!("\"{name}\" is too short for an object's id"),
             help: Some(format!("give at least {SHORTEST} digits of its id")),
         });
     }
     let mut found = store.objects_beginning(&digits, TOLD + 1)?;
     match found.len() {
-        0 => Err(unknown("`vmfab store roots` lists the files that are kept")),
+        0 => Err(unknown("`vmfab store roots` lists the kept files")),
         1 => Ok(found.remove(0)),
         _ => {
             let more = if found.len() > TOLD { ", …" } else { "" };
@@ -119,7 +119,7 @@ fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
                 .map(|id| id.to_string()[..digits.len().max(12) + 4].to_owned())
                 .collect();
             Err(Error::Usage {
-                message: format!("\"{name}\" is the beginning of several objects"),
+                message: format!("several objects begin with \"{name}\""),
                 help: Some(format!("give more digits: {}{more}", ids.join(", "))),
             })
         }

@@ -217,10 +217,10 @@ impl Needs {
         }
         let only_results = by.iter().all(|by| matches!(by, NeededBy::Result { .. }));
         if only_results && remedies.is_empty() {
-            remedies.push(format!("{first}nothing: what needs it makes it anew"));
+            remedies.push(format!("{first}nothing: vmfab makes it again when needed"));
         }
         remedies.push(format!(
-            "{first}vmfab store restore DIR, when there is a backup"
+            "{first}vmfab store restore DIR, if you have a backup"
         ));
         remedies
     }

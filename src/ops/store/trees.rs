@@ -61,7 +61,7 @@ pub(super) fn wrong(store: &Store, config: &ImageConfig) -> Option<String> {
         more => format!(", and {} more", more - 1),
     };
     Some(format!(
-        "its files are not those of the layers: /{} is {is} instead of {}{more}",
+        "its files differ from the layers: /{} is {is} instead of {}{more}",
         String::from_utf8_lossy(path),
         meta.describe()
     ))

@@ -129,7 +129,7 @@ fn wrong_disks(
                 reason,
                 needed_by: needs.of(&config.disk.id),
                 remedies: vec![format!(
-                    "build @{} again with --rebuild: its steps saw other files than they should",
+                    "build @{} again with --rebuild: its steps saw wrong files",
                     entry.tag
                 )],
             });

@@ -65,7 +65,7 @@ impl Lowering<'_> {
         let (object, format) = found.map_err(|error| {
             let help = match error.downcast_ref::<NotADisk>() {
                 Some(error) => error.help(),
-                None => "a disk is a file in the format raw, qcow2, vmdk, vhd, vhdx or vdi",
+                None => "use a file in the format raw, qcow2, vmdk, vhd, vhdx or vdi",
             };
             let message = format!("cannot use {shown}: {error}");
             Problem::new(&path.span, message, "not usable as a disk").with_help(help)

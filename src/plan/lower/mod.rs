@@ -172,11 +172,11 @@ impl Lowering<'_> {
             Err(error) => Problem::new(
                 &tag.span,
                 format!("cannot look up @{name}: {error}"),
-                "asked here",
+                "named here",
             ),
-            Ok(None) => Problem::new(&tag.span, format!("there is no tag @{name}"), "not found")
+            Ok(None) => Problem::new(&tag.span, format!("no tag @{name} found"), "not found")
                 .with_help(format!(
-                    "\"vmfab images\" lists the tags; \"vmfab build … --tag @{name}\" makes it"
+                    "\"vmfab images\" lists the tags; \"vmfab build … --tag @{name}\" creates it"
                 )),
             Ok(Some((_, config))) => {
                 self.check_architecture(&format!("@{name}"), &config, &tag.span)?;
@@ -333,7 +333,7 @@ impl Lowering<'_> {
         let tree = self.world.local(&files).map_err(|error| {
             let message = format!("cannot read {}: {error}", path.display());
             Problem::new(&source.span, message, "not readable")
-                .with_help("check that you may read it and all that is in it")
+                .with_help("check that you can read it and everything in it")
         })?;
         let node = match self.local_nodes.get(&tree) {
             Some(node) => *node,

@@ -30,7 +30,7 @@ impl Lowering<'_> {
             },
             _ => self.world.pin(fetch).map_err(|error| {
                 let url = &fetch.url.value;
-                let message = format!("cannot tell which content {url} stands for: {error}");
+                let message = format!("cannot find out which content {url} has: {error}");
                 if error.outage {
                     let help = error.help.clone().unwrap_or_default();
                     return PlanError::Outage { message, help };

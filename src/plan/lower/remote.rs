@@ -23,7 +23,7 @@ impl Lowering<'_> {
                 let help = error.help.unwrap_or_default();
                 return PlanError::Outage { message, help };
             }
-            let problem = Problem::new(&image.shown.span, message, "asked for here");
+            let problem = Problem::new(&image.shown.span, message, "named here");
             match error.help {
                 Some(help) => problem.with_help(help).into(),
                 None => problem.into(),

@@ -185,7 +185,7 @@ fn tree_kernel(settings: &Settings) -> Result<(Option<String>, Option<String>), 
         }
         (None, None) => return Ok((None, None)),
     };
-    let message = "an image that is made from a tree has its kernel in the tree";
+    let message = "an image made from a tree needs its kernel in the tree";
     let problem = Problem::new(&outside.span, message, "this comes from outside");
     let help = "install a kernel package, or write it to the tree: \
                 file \"/boot/vmlinuz\" { fetch … }";

@@ -142,13 +142,13 @@ fn read_to_end(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Resul
 /// Looks whether the header is one of ours; gives the size of the disk.
 fn check(header: &[u8]) -> Result<u64, &'static str> {
     if &header[..4] != b"QFI\xfb" || u32_at(header, 4) != 3 {
-        return Err("it is no qcow2 of version 3");
+        return Err("it is not a qcow2 of version 3");
     }
     if u32_at(header, 20) != CLUSTER_BITS || u32_at(header, 32) != 0 {
         return Err("it has clusters of another size, or encryption");
     }
     if u64_at(header, 72) != 0 {
-        return Err("it was not closed well, is corrupt, or uses features of others");
+        return Err("it was not closed properly, is corrupt, or uses unknown features");
     }
     let size = u64_at(header, 24);
     let entries = u64::from(u32_at(header, 36));
@@ -364,9 +364,9 @@ mod tests {
         let path = directory.path().join("overlay");
         let path_text = path.to_str().unwrap();
         for (options, why) in [
-            ("compat=0.10", "it is no qcow2 of version 3"),
+            ("compat=0.10", "it is not a qcow2 of version 3"),
             ("cluster_size=4k", "clusters of another size"),
-            ("extended_l2=on", "features of others"),
+            ("extended_l2=on", "unknown features"),
         ] {
             run(
                 "qemu-img",

@@ -54,13 +54,13 @@ pub enum OverlayError {
         backing: u64,
     },
     /// No qcow2 of this program gets as large.
-    #[error("a disk of {0} bytes is too large: at most {SIZE_MAX}")]
+    #[error("a disk of {0} bytes is too large; the maximum is {SIZE_MAX}")]
     TooLarge(u64),
     /// The format has no room for the name.
     #[error("the path of the image's disk is longer than {BACKING_NAME_MAX} bytes")]
     BackingName,
     /// The header of the overlay is not one of this program.
-    #[error("the overlay {} names a file of its own for its data", .0.display())]
+    #[error("the overlay {} names a separate data file", .0.display())]
     DataFile(std::path::PathBuf),
     /// It is not one of those that this program makes and QEMU writes to.
     #[error("the overlay {} cannot be read: {why}", path.display())]

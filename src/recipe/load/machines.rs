@@ -48,7 +48,7 @@ impl Loader<'_> {
                 self.report(
                     Problem::new(
                         &asked.span,
-                        "a disk alone does not say how it is booted",
+                        "a machine needs an image, not only a disk",
                         "not an image",
                     )
                     .with_help(format!(
@@ -63,7 +63,7 @@ impl Loader<'_> {
                 self.report(
                     Problem::new(
                         &asked.span,
-                        "a machine is not made of an image in a registry directly",
+                        "a machine cannot use an image in a registry directly",
                         "not an image of this file",
                     )
                     .with_help(format!(

@@ -170,7 +170,7 @@ impl Archive {
         RegistryError::Refused {
             place: self.place.clone(),
             what: "more content".to_owned(),
-            message: "the file exists already, and archives are not changed: remove it, or give another name"
+            message: "the file already exists, and archives are not changed: remove it, or give another name"
                 .to_owned(),
         }
     }

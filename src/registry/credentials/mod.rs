@@ -312,7 +312,7 @@ impl Credentials {
 fn no_home(registry: &str) -> RegistryError {
     RegistryError::Credentials {
         registry: registry.to_owned(),
-        message: "there is no file to keep them in: HOME is not set".to_owned(),
+        message: "no file to save them in: HOME is not set".to_owned(),
         help: "set REGISTRY_AUTH_FILE to the path of a file for them".to_owned(),
     }
 }

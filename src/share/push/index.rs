@@ -39,7 +39,7 @@ impl Sharing<'_> {
         Err(ShareError::invalid(
             &repository.name(),
             format!("the index {version}"),
-            "is changed by others all the time: push again",
+            "keeps changing: push again",
         ))
     }
 

@@ -113,7 +113,7 @@ impl<'a> Mark<'a> {
         }
         let references = self.references(id, catalogs)?.ok_or_else(|| {
             StoreError::Refused(format!(
-                "object {} has a name, and is no image that this vmfab understands",
+                "object {} has a name, but is not an image that this vmfab understands",
                 id.short()
             ))
         })?;

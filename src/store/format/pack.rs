@@ -125,7 +125,7 @@ impl RecordHeader {
         if fits {
             Ok(())
         } else {
-            Err(FormatError("a record's lengths do not go together"))
+            Err(FormatError("a record's lengths do not match"))
         }
     }
 

@@ -167,7 +167,7 @@ impl Check<'_> {
             return Some(error.to_string());
         }
         if ChunkList::id_of(out) != ObjectId::new(location.entry.record.key) {
-            return Some("its list is not what its name says".to_owned());
+            return Some("its list does not match its name".to_owned());
         }
         let list = match ChunkList::decode(out) {
             Ok(list) => list,

@@ -123,7 +123,7 @@ pub(super) fn check_pack(
             Err(StoreError::Interrupted) => return Err(StoreError::Interrupted),
             Err(error) => reason = reason.or(Some(without_path(error))),
             Ok(hash) if hash != name => {
-                reason.get_or_insert("its content is not what its name says".to_owned());
+                reason.get_or_insert("its content does not match its name".to_owned());
             }
             Ok(_) => {}
         }
@@ -141,7 +141,7 @@ pub(super) fn check_journal(
     let mut checked = Checked::default();
     if journal.goes_on()? {
         checked.reason = Some(format!(
-            "there are records behind others that are damaged (at byte {})",
+            "there are records behind damaged ones (at byte {})",
             journal.end
         ));
     }
@@ -293,7 +293,7 @@ fn check_record(
 ) -> Result<(), FormatError> {
     let (record, payload) = RecordHeader::decode_record(bytes)?;
     if record != *expected {
-        return Err(FormatError("its table says something else of a record"));
+        return Err(FormatError("its table contradicts a record"));
     }
     // Shorter than its content: compressed.
     let content = if record.stored < record.content {

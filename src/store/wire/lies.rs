@@ -147,7 +147,7 @@ fn a_pack_that_lies_about_its_content_harms_only_what_it_came_for() {
 
     assert_eq!(to.put_list(&whole, &own).unwrap(), origin.object);
     let error = to.read_object(&origin.object.id).unwrap_err().to_string();
-    assert!(error.contains("not what its key says"), "{error}");
+    assert!(error.contains("does not match its key"), "{error}");
 
     // Only what is right counts for others.
     assert!(to.has_chunk(&ids[0], &none()).unwrap());

@@ -234,7 +234,7 @@ pub(crate) fn verify_chunk(
     }
     super::format::decode_payload(&header, payload, scratch)?;
     if header.key != *id || blake3::hash(scratch).as_bytes() != id.as_bytes() {
-        return Err(FormatError("a record's content is not what its key says"));
+        return Err(FormatError("a record's content does not match its key"));
     }
     Ok(header)
 }

@@ -76,12 +76,10 @@ impl<'a> Cursor<'a> {
             Some((place, c)) => {
                 let range = at + place..at + place + c.len_utf8();
                 let message = format!("the character U+{:04X} is not allowed", u32::from(c));
-                Err(
-                    Stop::new(range, message, "it is invisible here").help(format!(
-                        "remove it, or in a quoted string write \\u{{{:x}}}",
-                        u32::from(c)
-                    )),
-                )
+                Err(Stop::new(range, message, "it is invisible").help(format!(
+                    "remove it, or in a quoted string write \\u{{{:x}}}",
+                    u32::from(c)
+                )))
             }
         }
     }
@@ -183,11 +181,14 @@ impl<'a> Cursor<'a> {
                 match self.peek() {
                     Some(c) => self.at += c.len_utf8(),
                     None => {
-                        let stop =
-                            Stop::new(start..start + 2, "the comment has no end", "it begins here");
-                        return Err(stop.help(
-                            "end it with */; comments lie in each other: each /* needs one",
-                        ));
+                        let stop = Stop::new(
+                            start..start + 2,
+                            "the comment does not end",
+                            "it begins here",
+                        );
+                        return Err(
+                            stop.help("end it with */; comments nest, so each /* needs one")
+                        );
                     }
                 }
             }
@@ -207,7 +208,7 @@ impl<'a> Cursor<'a> {
         }
         let stop = Stop::new(
             start..start + 1,
-            "the line goes on after \"\\\"",
+            "text follows \"\\\" in the same line",
             "not at the end of its line",
         );
         Err(stop.help(

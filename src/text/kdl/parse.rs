@@ -71,7 +71,7 @@ impl Parser<'_> {
             let stop = Stop::new(
                 self.cursor.here(),
                 "\"}\" without \"{\"",
-                "nothing is open here",
+                "no block is open here",
             );
             return Err(stop.help("remove it, or add the \"{\" that it closes"));
         }
@@ -128,7 +128,7 @@ impl Parser<'_> {
                             "the node has two blocks",
                             "the second one",
                         );
-                        return Err(stop.help("write both as one"));
+                        return Err(stop.help("merge them into one"));
                     }
                     let block = self.block(depth)?;
                     blocks = true;
@@ -139,7 +139,7 @@ impl Parser<'_> {
                 }
                 _ if !dropped && self.terminator() => break,
                 _ if blocks => {
-                    let message = "nothing may follow the block of a node";
+                    let message = "text follows the block of a node";
                     let stop = Stop::new(place..self.cursor.here().end, message, "after the block");
                     return Err(stop.help("put what follows on the next line, or before the block"));
                 }
@@ -179,21 +179,18 @@ impl Parser<'_> {
         let opening = self.cursor.here();
         if depth >= self.bounds.depth {
             let message = format!(
-                "nodes lie more than {} deep in each other",
+                "nodes are nested more than {} levels deep",
                 self.bounds.depth
             );
-            return Err(
-                Stop::new(opening, message, "this is one level too many").help(
-                    "write them with fewer levels; nothing that vmfab reads needs more than five",
-                ),
-            );
+            return Err(Stop::new(opening, message, "this is one level too many")
+                .help("use fewer levels; vmfab needs no more than five"));
         }
         self.cursor.at = opening.end;
         let block = self.nodes(depth + 1)?;
         if self.cursor.take("}") {
             Ok(block)
         } else {
-            let stop = Stop::new(opening, "\"{\" without \"}\"", "this block has no end");
+            let stop = Stop::new(opening, "\"{\" without \"}\"", "this block does not end");
             Err(stop.help("add the \"}\" that closes it"))
         }
     }
@@ -250,7 +247,7 @@ impl Parser<'_> {
             let stop = Stop::new(
                 opening,
                 "\"(\" without \")\"",
-                "this type annotation has no end",
+                "this type annotation does not end",
             );
             return Err(stop.help("end it with \")\"; in text, use quotes"));
         }
@@ -308,7 +305,7 @@ impl Parser<'_> {
         if word.is_empty() {
             let message = format!("{wanted} is missing");
             return Err(Stop::new(self.cursor.here(), message, "expected here")
-                .help("text with signs such as / ( { [ ; = needs quotes"));
+                .help("text with characters such as / ( { [ ; = needs quotes"));
         }
         let (value, message) = match word {
             "#true" => return Ok(Value::Bool(true)),

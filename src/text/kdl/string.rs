@@ -15,11 +15,9 @@ pub(super) fn string(cursor: &mut Cursor<'_>) -> Step<String> {
         let stop = Stop::new(
             opening,
             "a newline must follow \"\"\"",
-            "text follows on the same line",
+            "text follows in the same line",
         );
-        return Err(
-            stop.help("\"\"\" begins a string of several lines: its text begins on the next one")
-        );
+        return Err(stop.help("\"\"\" begins a multi-line string: write its text on the next line"));
     }
     let body = cursor.at;
     let end = format!(
@@ -55,7 +53,7 @@ fn find_end(
     opening: &Range<usize>,
 ) -> Step<()> {
     let open = || {
-        let stop = Stop::new(opening.clone(), "the string has no end", "it begins here");
+        let stop = Stop::new(opening.clone(), "the string does not end", "it begins here");
         stop.help(format!("end it with {end}"))
     };
     loop {
@@ -74,7 +72,7 @@ fn find_end(
             }
             Some(c) if is_newline(c) && !several => {
                 return Err(open().help(format!(
-                    "end it with {end} on its line; text of several lines stands between lines of \"\"\""
+                    "end it with {end} in the same line; put \"\"\" around text of several lines"
                 )));
             }
             Some(c) => cursor.at += c.len_utf8(),
@@ -131,9 +129,9 @@ fn dedent(text: &str, opening: &Range<usize>) -> Step<String> {
                 ),
                 "in this string",
             );
-            return Err(stop.help(
-                "indent each line by at least what the last line has, in the same characters",
-            ));
+            return Err(
+                stop.help("indent each line at least like the last line, with the same characters")
+            );
         }
     }
     Ok(done.join("\n"))

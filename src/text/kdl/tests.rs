@@ -124,7 +124,7 @@ fn bounds() {
     for open in ["a {", "/-a {", "a /-{", "a {x;/-b {"] {
         let text = open.repeat(100_000);
         let message = read(&text).unwrap_err()[0].to_string();
-        assert_eq!(message, "nodes lie more than 64 deep in each other");
+        assert_eq!(message, "nodes are nested more than 64 levels deep");
     }
     let many = Bounds {
         items: 4,
@@ -186,28 +186,28 @@ fn mistakes_are_shown_where_they_are() {
     the word 0xg is not a number [0xg] write it in quotes: "0xg"
     "{" without "}" [{] add the "}" that closes it
     "}" without "{" [}] remove it, or add the "{" that it closes
-    the string has no end ["] end it with "
-    the string has no end ["] end it with " on its line; text of several lines stands between lines of """
-    a newline must follow """ ["""] """ begins a string of several lines: its text begins on the next one
-    the line " c" is indented less than the closing """ ["""] indent each line by at least what the last line has, in the same characters
+    the string does not end ["] end it with "
+    the string does not end ["] end it with " on its line; text of several lines stands between lines of """
+    a newline must follow """ ["""] """ begins a multi-line string: write its text on the next line
+    the line " c" is indented less than the closing """ ["""] indent each line at least like the last line, with the same characters
     text stands before the closing """ ["""] put the closing """ on a line of its own
-    the string has no end [#"] end it with "#
+    the string does not end [#"] end it with "#
     "\q" is not an escape [\q] escapes are \n \r \t \\ \" \b \f \s and \u{1F600}; write \\ for a backslash, or use a raw string: #"…"#
     "\u" is not an escape [\u] escapes are \n \r \t \\ \" \b \f \s and \u{1F600}; write \\ for a backslash, or use a raw string: #"…"#
-    the comment has no end [/*] end it with */; comments lie in each other: each /* needs one
+    the comment does not end [/*] end it with */; comments nest, so each /* needs one
     the line goes on after "\" [\] "\" at the end of a line continues the node on the next one; in text, use quotes
     a space is missing, or the word needs quotes ["] bare words have none of \ / ( ) { } [ ] ; " # =
     a space is missing, or the word needs quotes ["] bare words have none of \ / ( ) { } [ ] ; " # =
-    an argument or a property is missing [/] text with signs such as / ( { [ ; = needs quotes
-    nothing may follow the block of a node [b] put what follows on the next line, or before the block
-    the node has two blocks [{] write both as one
-    a node's name is missing [{] text with signs such as / ( { [ ; = needs quotes
-    an argument or a property is missing [=] text with signs such as / ( { [ ; = needs quotes
+    an argument or a property is missing [/] text with characters such as / ( { [ ; = needs quotes
+    text follows the block of a node [b] put what follows on the next line, or before the block
+    the node has two blocks [{] merge them into one
+    a node's name is missing [{] text with characters such as / ( { [ ; = needs quotes
+    an argument or a property is missing [=] text with characters such as / ( { [ ; = needs quotes
     "(" without ")" [(] end it with ")"; in text, use quotes
     the name of a node must be a string [1] write it in quotes: "1"
     the name of a property must be a string [#true] write it in quotes: "#true"
-    an argument or a property is missing [[] text with signs such as / ( { [ ; = needs quotes
-    a node's name is missing [;] text with signs such as / ( { [ ; = needs quotes
+    an argument or a property is missing [[] text with characters such as / ( { [ ; = needs quotes
+    a node's name is missing [;] text with characters such as / ( { [ ; = needs quotes
     "###);
 }
 

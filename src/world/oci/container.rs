@@ -69,7 +69,7 @@ impl Config {
     /// It is none; a phrase.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes)
-            .map_err(|error| format!("its config is none of a container image: {error}"))
+            .map_err(|error| format!("its config is not that of a container image: {error}"))
     }
 
     /// The image with this manifest, in a repository. `shown` is what people call it.
@@ -94,17 +94,17 @@ impl Config {
             if !is_layer(&layer.media_type) {
                 return Err(Refused::Unusable {
                     message: format!(
-                        "its layer {number} has the media type {}, which is none of a layer",
+                        "its layer {number} has the media type {}, which is not a layer type",
                         layer.media_type
                     ),
-                    help: "layers are tar archives, compressed with gzip or zstd or not",
+                    help: "layers are tar archives, uncompressed or compressed with gzip or zstd",
                 });
             }
             let digits = diff_id.strip_prefix("sha256:");
             let digest = digits.and_then(|digits| digits.parse::<Sha256>().ok());
             let Some(digest) = digest else {
                 return Err(Refused::Damaged(format!(
-                    "its config has \"{diff_id}\" for the layer {number}, which is no SHA-256"
+                    "its config has \"{diff_id}\" for layer {number}, which is not a SHA-256"
                 )));
             };
             container.layers.push(ContainerLayer {
@@ -184,7 +184,7 @@ pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Refused> {
     {
         return Err(Refused::Unusable {
             message: format!(
-                "its layer {} is not in the registry: it is to be had elsewhere only",
+                "its layer {} is not in the registry: it is only available elsewhere",
                 layer.digest
             ),
             help: "start from an image whose layers are all in its registry",

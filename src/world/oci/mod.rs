@@ -81,7 +81,7 @@ pub(crate) fn find(
     {
         return Err(wrong(
             format!("there is no {}", path.display()),
-            "paths count from the directory of the recipe file",
+            "paths are relative to the directory of the recipe file",
         ));
     }
     let found = Found::new(context, location);
@@ -167,8 +167,8 @@ impl<'a> Found<'a> {
             && reference.digest.is_none()
         {
             return wrong(
-                format!("{place} has no manifest sha256:{digest}, which {reference} stood for"),
-                "\"vmfab update\" looks up what it stands for today",
+                format!("{place} no longer has manifest sha256:{digest}, which {reference} named"),
+                "\"vmfab update\" resolves it again",
             );
         }
         let message = match version {
@@ -177,7 +177,7 @@ impl<'a> Found<'a> {
         };
         PinError {
             message,
-            help: Some(format!("\"vmfab tags {place}\" lists what is there")),
+            help: Some(format!("\"vmfab tags {place}\" lists the tags")),
             outage: false,
         }
     }
@@ -228,7 +228,7 @@ impl<'a> Found<'a> {
             What::Other(phrase) => {
                 return Err(wrong(
                     format!("it is {phrase}"),
-                    "images start from container images, from disks, and from images of vmfab",
+                    "an image can start from a container image, a disk, or a vmfab image",
                 ));
             }
         };
@@ -266,7 +266,7 @@ impl<'a> Found<'a> {
         );
         match container.layers.pop() {
             None => Err(wrong(
-                "it has no layers: there is nothing in it".to_owned(),
+                "it has no layers".to_owned(),
                 "start from an image that has a root file system",
             )),
             Some(layer) if perhaps && self.has_disk(&layer)? => {
@@ -364,7 +364,7 @@ fn outage(error: &RegistryError) -> PinError {
         message: error.to_string(),
         help: error.remedy().or_else(|| match error {
             RegistryError::Http { .. } => {
-                Some("look at the network, and at the name of the registry".to_owned())
+                Some("check the network, and the name of the registry".to_owned())
             }
             _ => None,
         }),

@@ -131,7 +131,10 @@ fn what_is_known_by_its_digest_needs_nobody() {
     // Manifest and config are here, layers are not.
     let offline = bench.run(&["--offline", "build", "test.kdl"]).ends_with(1);
     let said = &offline.stderr;
-    assert!(said.contains("2 steps need what is not here"), "{said}");
+    assert!(
+        said.contains("2 steps need content that is not in the store"),
+        "{said}"
+    );
     assert!(
         said.contains("fetch layer 1 of 2") && said.contains("MiB)"),
         "{said}"

@@ -50,7 +50,7 @@ fn images_that_were_pushed_wrongly() {
         (
             "no digest",
             1,
-            &["\"md5:12\" for the layer 1"],
+            &["\"md5:12\" for layer 1"],
             |_, _, config| {
                 config["rootfs"]["diff_ids"][0] = "md5:12".into();
             },

@@ -52,7 +52,7 @@ fn text(done: &BackedUp) -> String {
     let mut text = damaged_files(&transferred.damaged);
     text += &names(&done.tags, &done.roots, "written");
     text += &format!(
-        "{}: {} copied ({}), {} there already, in {}\n",
+        "{}: {} copied ({}), {} already there, in {}\n",
         done.directory.display(),
         count(transferred.packs as usize, "pack"),
         size(transferred.bytes),
@@ -60,7 +60,7 @@ fn text(done: &BackedUp) -> String {
         duration(done.seconds)
     );
     if !transferred.damaged.is_empty() {
-        text += "What is damaged was not copied: vmfab store verify tells what it means\n";
+        text += "Damaged content was not copied: vmfab store verify explains it\n";
     }
     text
 }

@@ -66,17 +66,17 @@ impl Gc {
             let until = humantime::format_rfc3339_seconds(until).to_string();
             let day = until.split('T').next().unwrap_or(&until);
             let what = match absent.forgotten {
-                true => format!("what they need is not kept any more, since {day}"),
-                false => format!("what they need is kept until {day}"),
+                true => format!("the store no longer keeps what they need, since {day}"),
+                false => format!("the store keeps what they need until {day}"),
             };
             session.note(&format!(
-                "the machines of the project {} are not there: {what}",
+                "the machines of the project {} are missing: {what}",
                 absent.path.display()
             ));
         }
         if done.too_large {
             session.note(
-                "the store is larger than --max-size: tags, roots and machines keep the rest",
+                "the store is still larger than --max-size: tags, roots and machines need the rest",
             );
         }
         if done.results.kept > 0 && done.objects.removed == 0 && !done.too_large {

@@ -58,8 +58,9 @@ impl Get {
 fn to_standard_output(object: &str, session: &Session) -> Result<Status, CliError> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
-        return Err(CliError::usage("an object is not written to a terminal")
-            .with_help("add --output FILE"));
+        return Err(
+            CliError::usage("cannot write an object to a terminal").with_help("add --output FILE")
+        );
     }
     let mut reader = store::open(session.reading_context()?, object)?;
     let mut buffer = vec![0; PIECE];

@@ -86,7 +86,7 @@ fn damaged_files(files: &[DamagedFile]) -> String {
         let records = match file.records {
             Some(0) => String::new(),
             Some(records) => format!(" ({})", count(records as usize, "record")),
-            None => " (nothing of it can be used)".to_owned(),
+            None => " (unusable)".to_owned(),
         };
         format!("{}: {}{records}\n", file.path.display(), file.reason)
     };
@@ -109,8 +109,11 @@ fn names(tags: &Names, roots: &Names, written: &str) -> String {
         };
         line(written, &names.written);
         line("removed", &names.removed);
-        line("kept, they name something else here", &names.kept);
-        line("left out, not all of it could be copied", &names.left_out);
+        line("kept, because they name something else here", &names.kept);
+        line(
+            "left out, because not all of it could be copied",
+            &names.left_out,
+        );
     }
     text
 }

@@ -44,7 +44,7 @@ fn text(done: &Outcome) -> String {
     let mut text = damaged_files(&done.damaged_files);
     text.extend(done.lost.iter().map(damage));
     if done.damaged_files.is_empty() && done.lost.is_empty() && done.dropped.is_empty() {
-        return text + &format!("nothing is wrong ({})\n", duration(done.seconds));
+        return text + &format!("no damage found ({})\n", duration(done.seconds));
     }
     for name in &done.names {
         text += &format!("{name}: removed\n");
@@ -52,13 +52,12 @@ fn text(done: &Outcome) -> String {
     let number = |number: u64, noun: &str| count(number as usize, noun);
     if done.in_use > 0 {
         let files = number(done.in_use, "damaged file");
-        text +=
-            &format!("{files} in use by running processes: repair again when they have ended\n");
+        text += &format!("{files} in use by running processes: repair again after they end\n");
     }
     let parts = [
-        (done.rewritten, "file", "written anew"),
+        (done.rewritten, "file", "rewritten"),
         (done.salvaged, "record", "saved from them"),
-        (done.restored.len() as u64, "object", "made again"),
+        (done.restored.len() as u64, "object", "restored"),
         (done.dropped.len() as u64, "object", "dropped"),
         (done.lost.len() as u64, "object", "lost"),
         (done.results, "result", "to be built again"),
@@ -69,7 +68,7 @@ fn text(done: &Outcome) -> String {
         .map(|(many, noun, what)| format!("{} {what}", number(*many, noun)))
         .collect();
     let begin = if done.dry_run {
-        "a repair would give: "
+        "a repair would leave: "
     } else {
         ""
     };

@@ -75,7 +75,7 @@ fn text(done: &Restored) -> String {
     let mut text = damaged_files(&transferred.damaged);
     text += &names(&done.tags, &done.roots, written);
     text + &format!(
-        "{}: {} {copied} ({}), {} there already, in {}\n",
+        "{}: {} {copied} ({}), {} already there, in {}\n",
         done.directory.display(),
         count(transferred.packs as usize, "pack"),
         size(transferred.bytes),

@@ -33,7 +33,7 @@ impl Roots {
             }
         })?;
         if roots.is_empty() {
-            session.note("nothing is kept by name: vmfab store add FILE --keep NAME does that");
+            session.note("no roots: vmfab store add FILE --keep NAME creates one");
         }
         Ok(Status::Done)
     }
@@ -74,7 +74,7 @@ impl Unkeep {
         session.print(&removed, |removed| {
             let lines = removed.iter();
             lines
-                .map(|root| format!("{} is not kept any more\n", root.name))
+                .map(|root| format!("{} is no longer kept\n", root.name))
                 .collect::<String>()
         })?;
         Ok(Status::Done)

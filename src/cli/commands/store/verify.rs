@@ -57,7 +57,7 @@ fn text(found: &Verification) -> String {
     );
     let (files, objects) = (found.damaged_files.len(), found.damaged_objects.len());
     let end = match (files, objects) {
-        (0, 0) => "nothing is wrong".to_owned(),
+        (0, 0) => "no damage found".to_owned(),
         (files, 0) => format!("damaged: {}; all objects can be read", count(files, "file")),
         (0, objects) => format!("damaged: {}", count(objects, "object")),
         _ => format!(
@@ -74,12 +74,12 @@ pub(super) fn damage(damage: &Damage) -> String {
     let mut text = format!("object {}: {}\n", damage.object, damage.reason);
     let needed: Vec<String> = damage.needed_by.iter().map(needed_by).collect();
     let needed = match needed.as_slice() {
-        [] => "nothing that has a name".to_owned(),
+        [] => "nothing with a name".to_owned(),
         some => some.join(", "),
     };
     text += &format!("  needed by: {needed}\n");
     for (number, remedy) in damage.remedies.iter().enumerate() {
-        let label = if number == 0 { "to mend it:" } else { "or:" };
+        let label = if number == 0 { "to fix it:" } else { "or:" };
         text += &format!("  {label:<11} {remedy}\n");
     }
     text
