@@ -20,6 +20,7 @@
 //! | 0 | [`tarball`] | tar archives, read and written |
 //! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
 //! | 1 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
+//! | 1 | [`instruction`] | what recipes ask for and steps do, in the same words |
 //! | 2 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 2 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
 //! | 2 | [`disk`] | formats of disks, partition tables and file systems |
@@ -56,6 +57,7 @@ pub mod guest;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod instruction;
 pub mod limits;
 pub mod lock;
 pub mod machine;

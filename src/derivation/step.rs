@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Digest, ObjectId};
+pub use crate::instruction::{Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,58 +153,12 @@ pub struct Bootstrap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Packages {
-    /// Names as the package manager takes them.
-    pub names: Vec<String>,
-    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub on: BTreeMap<String, Vec<String>>,
-    /// Whether recommended packages come along.
-    pub recommends: bool,
-    /// Limits of the step.
-    #[serde(default, skip_serializing_if = "Limits::is_default")]
-    pub limits: Limits,
+    /// What the recipe asks for.
+    #[serde(flatten)]
+    pub wanted: crate::instruction::Packages,
     /// The exact list of packages that is installed, as for [`Bootstrap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Digest>,
-}
-
-/// Parameters of `run` and `check`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Run {
-    /// The script.
-    pub command: String,
-    /// The program and its arguments that the script is given to, such as `["/bin/sh", "-ec"]`.
-    pub shell: Vec<String>,
-    /// Variables of the environment, beyond the sandbox's own.
-    pub env: BTreeMap<String, String>,
-    /// Working directory in the tree; made when it does not exist.
-    pub workdir: Option<String>,
-    /// Whether it may use the network.
-    pub network: bool,
-    /// Limits of the step.
-    #[serde(default, skip_serializing_if = "Limits::is_default")]
-    pub limits: Limits,
-}
-
-/// Limits of a step. Absent means the default of the sandbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Limits {
-    /// Wall time in seconds.
-    pub seconds: Option<u64>,
-    /// Resident memory of all processes together, in bytes.
-    pub memory: Option<u64>,
-    /// Number of processes.
-    pub processes: Option<u64>,
-}
-
-impl Limits {
-    /// Whether nothing is set.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Parameters of `file` with inline content.
@@ -234,37 +189,6 @@ pub struct Copy {
     pub mode: Option<u32>,
     /// `user[:group]`, by name or number; root when absent.
     pub owner: Option<String>,
-}
-
-/// Parameters of `user`. When the account is there already, groups and keys are added, sudo is granted
-/// if asked for, and shell and password hash are changed if given; nothing is taken away.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct User {
-    /// Login name.
-    pub name: String,
-    /// Supplementary groups; made when they do not exist.
-    pub groups: Vec<String>,
-    /// Whether it may use sudo without a password.
-    pub sudo: bool,
-    /// Login shell; that of the system's useradd(8) when absent.
-    pub shell: Option<String>,
-    /// Numeric id of a new account.
-    pub uid: Option<u32>,
-    /// Password hash in crypt(5) form; locked when absent.
-    pub password_hash: Option<String>,
-    /// Lines of `authorized_keys`.
-    pub authorized_keys: Vec<String>,
-}
-
-/// Parameters of `service`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Service {
-    /// Unit or service name.
-    pub name: String,
-    /// Whether it starts at boot.
-    pub enable: bool,
 }
 
 /// Parameters of `env`.

@@ -1,6 +1,7 @@
 //! Labels of steps, for people. They are not hashed.
 
-use crate::recipe::{Instruction, Packages, Run};
+use crate::instruction::{Packages, Run};
+use crate::recipe::Instruction;
 
 /// The longest text that a label takes over from a recipe, in characters.
 const LONGEST: usize = 48;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
 use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, Port, Seed};
+use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
 /// Size of a disk that no recipe gives a size: 10 GiB. Disks are sparse.
@@ -200,7 +201,7 @@ impl Settings {
         }
     }
 
-    fn add_user(&mut self, user: &recipe::User) {
+    fn add_user(&mut self, user: &User) {
         let sudo = user.sudo.then_some(self.images);
         if let Some(known) = self.users.iter_mut().find(|known| known.name == user.name) {
             known.sudo = sudo.or(known.sudo);

@@ -3,11 +3,12 @@
 use super::error::Problem;
 use super::fetched;
 use super::instruction;
-use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Run, Transform};
+use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Transform};
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
 use super::value;
 use crate::image::{DiskFormat, Firmware, Port, Seed};
+use crate::instruction::Run;
 
 /// An image whose base is not resolved yet.
 pub(super) struct Draft {

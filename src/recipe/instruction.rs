@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::fetched;
-use super::model::{Content, Copy, File, Limits, Packages, Run, Service, User};
+use super::model::{Content, Copy, File};
 use super::reader::Reader;
 use super::reference::normalise;
 use super::source::{Files, Spanned};
 use super::value;
+use crate::instruction::{Packages, Run, Service, StepLimits, User};
 
 pub(super) fn packages(node: &Reader<'_>) -> Option<Packages> {
     let names = node.arguments(value::package);
@@ -50,7 +51,7 @@ pub(super) fn run(node: &Reader<'_>) -> Option<Run> {
         .flat_map(|env| env.map(value::variable, value::variable_value))
         .collect();
     Some(Run {
-        command: command?,
+        command: command?.value,
         shell: match shell {
             Some(shell) => shell.value,
             None => vec!["/bin/sh".to_owned(), "-ec".to_owned()],
@@ -62,7 +63,7 @@ pub(super) fn run(node: &Reader<'_>) -> Option<Run> {
     })
 }
 
-fn limits(node: &Reader<'_>) -> Limits {
+fn limits(node: &Reader<'_>) -> StepLimits {
     let processes = node.number("processes", |text| {
         text.parse::<u64>()
             .ok()
@@ -72,7 +73,7 @@ fn limits(node: &Reader<'_>) -> Limits {
                 help: "write a number of at least 1",
             })
     });
-    Limits {
+    StepLimits {
         seconds: node
             .parsed("timeout", value::duration)
             .map(|limit| limit.value),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::error::RecipeError;
 use super::source::{Span, Spanned};
 use crate::image::{DiskFormat, Firmware, Port, Seed};
+use crate::instruction::{Packages, Run, Service, User};
 
 /// A recipe file with everything that it includes and inherits from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,48 +277,6 @@ pub enum Instruction {
     Layer(Box<Fetched>),
 }
 
-/// Packages to install with the image's own package manager.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packages {
-    /// Names as the package manager takes them; at least one, unless `on` has them for all systems
-    /// that are meant.
-    pub names: Vec<String>,
-    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
-    pub on: BTreeMap<String, Vec<String>>,
-    /// Whether recommended packages come along.
-    pub recommends: bool,
-    /// Limits of the step.
-    pub limits: Limits,
-}
-
-/// A script, of `run` and `check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// The script.
-    pub command: Spanned<String>,
-    /// The program and its arguments that the script is given to.
-    pub shell: Vec<String>,
-    /// Variables for this script only.
-    pub env: BTreeMap<String, String>,
-    /// Working directory in the tree.
-    pub workdir: Option<String>,
-    /// Whether it may use the network.
-    pub network: bool,
-    /// Limits of the step.
-    pub limits: Limits,
-}
-
-/// Limits of a step; absent means the sandbox's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Wall time in seconds.
-    pub seconds: Option<u64>,
-    /// Memory of each process in bytes.
-    pub memory: Option<u64>,
-    /// Number of processes.
-    pub processes: Option<u64>,
-}
-
 /// A file of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -356,35 +315,6 @@ pub struct Copy {
     pub owner: Option<String>,
     /// What is left out of a directory, as lines of gitignore(5).
     pub exclude: Vec<String>,
-}
-
-/// A user account. When the account is there already (from the base image or an earlier node), what
-/// is given here is added to it or replaces it; what is not given stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Login name.
-    pub name: String,
-    /// Supplementary groups.
-    pub groups: Vec<String>,
-    /// Whether it may use sudo without a password.
-    pub sudo: bool,
-    /// Numeric id of a new account.
-    pub uid: Option<u32>,
-    /// Login shell.
-    pub shell: Option<String>,
-    /// Password hash in crypt(5) form.
-    pub password_hash: Option<String>,
-    /// Lines of `authorized_keys`.
-    pub authorized_keys: Vec<String>,
-}
-
-/// A service that is enabled or disabled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// Unit or service name.
-    pub name: String,
-    /// Whether it starts at boot.
-    pub enable: bool,
 }
 
 /// What an image says about its disk. What it does not say comes from its base image.

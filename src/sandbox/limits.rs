@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::derivation::step::Limits;
+use crate::derivation::step::StepLimits;
 
 /// How often the process tree is looked at.
 const INTERVAL: Timespec = Timespec {
@@ -38,7 +38,7 @@ const DEFAULT_PROCESSES: u64 = 4096;
 /// with the command.
 pub(super) fn wait(
     child: &mut Child,
-    limits: &Limits,
+    limits: &StepLimits,
 ) -> std::io::Result<Result<ExitStatus, String>> {
     let seconds = limits.seconds.unwrap_or(DEFAULT_SECONDS);
     let processes = limits.processes.unwrap_or(DEFAULT_PROCESSES);
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    fn run(script: &str, limits: &Limits) -> Result<ExitStatus, String> {
+    fn run(script: &str, limits: &StepLimits) -> Result<ExitStatus, String> {
         let mut child = Command::new("/bin/sh")
             .args(["-c", script])
             .spawn()
@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn each_limit_is_named() {
-        let none = Limits::default();
+        let none = StepLimits::default();
         assert!(run("exit 0", &none).unwrap().success());
         assert_eq!(run("exit 4", &none).unwrap().code(), Some(4));
-        let time = Limits {
+        let time = StepLimits {
             seconds: Some(0),
             ..none.clone()
         };
@@ -271,13 +271,13 @@ mod tests {
                 .unwrap_err()
                 .contains("longer")
         );
-        let processes = Limits {
+        let processes = StepLimits {
             processes: Some(2),
             ..none.clone()
         };
         let bomb = "for i in 1 2 3 4; do sleep 2 >&- 2>&- & done; wait";
         assert!(run(bomb, &processes).unwrap_err().contains("2 processes"));
-        let memory = Limits {
+        let memory = StepLimits {
             memory: Some(32 << 20),
             ..none
         };

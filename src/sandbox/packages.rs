@@ -1,5 +1,6 @@
 //! The package managers of trees: recognised by `/etc/os-release`, one interface. Pure.
 
+use crate::instruction::Packages;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -33,13 +34,13 @@ impl PackageManager {
     /// The command that installs packages. Lists and downloads go below `directory` of the host, not into
     /// the layer; what it leaves there, and takes from there, [`Task::Packages`](super::Task) says.
     pub(super) fn install(self, install: &Install, directory: &Path) -> Command {
-        let Install {
+        let Install { wanted, locked } = install;
+        let Packages {
             names,
             recommends,
-            locked,
             limits,
             ..
-        } = install;
+        } = wanted;
         let script = match self {
             // The package cache of apt is made anew by `update`; /tmp is a file system in memory. A tree
             // may be set up to remove downloads after dpkg ran: they are linked to before. dpkg's question about a
@@ -119,8 +120,8 @@ impl Install {
     /// With the names for the system that an `os-release` file describes.
     pub(super) fn on(&self, os_release: &str) -> Self {
         let mut install = self.clone();
-        if let Some(names) = field(os_release, "ID").and_then(|id| self.on.get(id)) {
-            install.names.clone_from(names);
+        if let Some(names) = field(os_release, "ID").and_then(|id| self.wanted.on.get(id)) {
+            install.wanted.names.clone_from(names);
         }
         install
     }
@@ -154,12 +155,10 @@ mod tests {
             PackageManager::Apk,
             PackageManager::Dnf,
         ] {
-            let mut install = Install {
-                names: vec!["a; rm -rf /".to_owned(), "--evil".to_owned()],
-                ..Install::default()
-            };
+            let mut install = Install::default();
+            install.wanted.names = vec!["a; rm -rf /".to_owned(), "--evil".to_owned()];
             let command = manager.install(&install, Path::new("/c"));
-            assert_eq!(command.argv[command.argv.len() - 2..], install.names);
+            assert_eq!(command.argv[command.argv.len() - 2..], install.wanted.names);
             assert!(command.argv[2].contains("-- \"$@\""), "{}", command.argv[2]);
             assert!(command.network);
             install.locked = true;
@@ -169,12 +168,10 @@ mod tests {
 
     #[test]
     fn a_system_can_have_names_of_its_own() {
-        let install = Install {
-            names: vec!["ssh".into()],
-            on: BTreeMap::from([("alpine".to_owned(), vec!["openssh".to_owned()])]),
-            ..Install::default()
-        };
-        let names = |text| install.on(text).names;
+        let mut install = Install::default();
+        install.wanted.names = vec!["ssh".into()];
+        install.wanted.on = BTreeMap::from([("alpine".to_owned(), vec!["openssh".to_owned()])]);
+        let names = |text| install.on(text).wanted.names;
         assert_eq!(names("ID=alpine\n"), ["openssh"]);
         assert_eq!(names("ID=debian\n"), ["ssh"]);
         assert_eq!(names("ID=postmarketos\nID_LIKE=alpine\n"), ["ssh"]);

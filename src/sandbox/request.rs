@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::confinement::Confinement;
 use super::edit::Edit;
 use super::layer::Form;
-use crate::derivation::step::Limits;
+use crate::instruction::{Packages, StepLimits};
 
 /// One step, as the worker gets it on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,17 +101,11 @@ pub enum Task {
 /// Packages to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Install {
-    /// Names.
-    pub names: Vec<String>,
-    /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
-    pub on: BTreeMap<String, Vec<String>>,
-    /// Whether recommended packages come along.
-    pub recommends: bool,
+    /// What is asked for.
+    pub wanted: Packages,
     /// Whether they come from the archives that `packages/archives/vmfab/sources.list` of the scratch
     /// directory names, and from nowhere else: there is no network then. Only with apt.
     pub locked: bool,
-    /// Limits.
-    pub limits: Limits,
 }
 
 /// A command in the sandbox.
@@ -129,8 +123,8 @@ pub struct Command {
     pub network: bool,
     /// Directories of the host that are seen in the tree.
     pub binds: Vec<Bind>,
-    /// Limits.
-    pub limits: Limits,
+    /// Its limits.
+    pub limits: StepLimits,
 }
 
 /// A directory of the host that is seen, and can be written, in the tree.

@@ -264,7 +264,7 @@ impl<'a> Tasks<'a> {
         let manager = package_manager(&text)?;
         let directory = self.request.scratch.join("packages");
         let install = install.on(&text);
-        if install.names.is_empty() {
+        if install.wanted.names.is_empty() {
             // The recipe wants nothing on this system: that much is known of what was installed.
             let targets = directory.join("archives/targets");
             return fs::create_dir_all(directory.join("archives"))

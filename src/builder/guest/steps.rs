@@ -12,10 +12,11 @@ use super::sessions::Sessions;
 use super::shell::SET_LINE;
 use super::spec::SessionSpec;
 use crate::builder::tree;
-use crate::derivation::step::{Copy, Guest, GuestAction, Packages, Step};
+use crate::derivation::step::{Copy, Guest, GuestAction, Step};
 use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
 use crate::image::Access;
+use crate::instruction::Packages;
 use crate::qemu::AccelChoice;
 use crate::sandbox::{Edit, Task};
 use crate::store::Store;
@@ -188,7 +189,7 @@ enum Work {
 /// What an action consists of.
 fn tasks(action: GuestAction) -> Vec<Work> {
     let step = match action {
-        GuestAction::Packages(params) => return vec![Work::Packages(params)],
+        GuestAction::Packages(params) => return vec![Work::Packages(params.wanted)],
         GuestAction::Copy(params) => return vec![Work::Copy(params)],
         GuestAction::Unpack => return vec![Work::Unpack],
         GuestAction::Finish => return Vec::new(),
@@ -304,7 +305,6 @@ mod tests {
             on: [("alpine".to_owned(), vec!["b".to_owned(), "c".to_owned()])].into(),
             recommends: false,
             limits: Default::default(),
-            locked: None,
         };
         let install = install(params).argv;
         let status = std::process::Command::new("sh")

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::derivation::step::Limits;
+use crate::derivation::step::StepLimits;
 use crate::derivation::{BuildError, BuildRequest};
 use crate::digest::{ObjectRef, Sha256};
 use crate::host::beneath;
@@ -20,7 +20,7 @@ pub(in crate::builder) enum From<'a> {
     /// Those of the host, where mmdebstrap takes this suite.
     Host(&'a str),
     /// Those of a tree of these layers.
-    Tree(&'a [ObjectRef], &'a Limits),
+    Tree(&'a [ObjectRef], &'a StepLimits),
 }
 
 /// Where a tree sees the files.

@@ -81,7 +81,7 @@ impl Tree {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let (locked, from) = match step {
             Step::Bootstrap(params) => (params.locked, From::Host(&params.suite)),
-            Step::Packages(params) => (params.locked, From::Tree(&layers, &params.limits)),
+            Step::Packages(params) => (params.locked, From::Tree(&layers, &params.wanted.limits)),
             _ => return Err(super::wrong_kind(request)),
         };
         let locked = match locked {
@@ -97,11 +97,8 @@ impl Tree {
         let packages = Packages::prepare(store, sandbox, &scratch, locked, from, request)?;
         let tasks = match step {
             Step::Packages(params) => vec![Task::Packages(Install {
-                names: params.names.clone(),
-                on: params.on.clone(),
-                recommends: params.recommends,
+                wanted: params.wanted.clone(),
                 locked: locked.is_some(),
-                limits: params.limits.clone(),
             })],
             Step::Bootstrap(params) => bootstrap::tasks(params, packages.directory()),
             _ => return Err(super::wrong_kind(request)),

@@ -24,9 +24,9 @@ use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
+use crate::instruction::Run;
 use crate::recipe::{
-    Base, Content, Image, Instruction, Kernel, Limits, Problem, Run, Span, Spanned,
-    unfit_for_logins,
+    Base, Content, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
 };
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
@@ -236,10 +236,7 @@ impl Lowering<'_> {
         let own = &image.name.value;
         let step = match instruction {
             Instruction::Packages(packages) => Step::Packages(step::Packages {
-                names: packages.names.clone(),
-                on: packages.on.clone(),
-                recommends: packages.recommends,
-                limits: limits(&packages.limits),
+                wanted: packages.clone(),
                 locked: None,
             }),
             Instruction::Run(run) => Step::Run(self.script(run)),
@@ -277,15 +274,7 @@ impl Lowering<'_> {
                     owner: copy.owner.clone(),
                 })
             }
-            Instruction::User(user) => Step::User(step::User {
-                name: user.name.clone(),
-                groups: user.groups.clone(),
-                sudo: user.sudo,
-                shell: user.shell.clone(),
-                uid: user.uid,
-                password_hash: user.password_hash.clone(),
-                authorized_keys: user.authorized_keys.clone(),
-            }),
+            Instruction::User(user) => Step::User(user.clone()),
             Instruction::Env(variables) => {
                 self.env.extend(variables.clone());
                 Step::Env(step::Env {
@@ -295,27 +284,17 @@ impl Lowering<'_> {
             Instruction::Hostname(name) => Step::Hostname(step::Hostname {
                 name: name.value.clone(),
             }),
-            Instruction::Service(service) => Step::Service(step::Service {
-                name: service.name.clone(),
-                enable: service.enable,
-            }),
+            Instruction::Service(service) => Step::Service(service.clone()),
             Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
     }
 
     /// The step of a script; the environment of the image holds in it.
-    fn script(&self, run: &Run) -> step::Run {
+    fn script(&self, run: &Run) -> Run {
         let mut env = self.env.clone();
         env.extend(run.env.clone());
-        step::Run {
-            command: run.command.value.clone(),
-            shell: run.shell.clone(),
-            env,
-            workdir: run.workdir.clone(),
-            network: run.network,
-            limits: limits(&run.limits),
-        }
+        Run { env, ..run.clone() }
     }
 
     /// Local files as an input; the same content is one step.
@@ -416,14 +395,6 @@ fn input(role: &str, node: NodeId, output: &str) -> Input {
         role: role.to_owned(),
         node,
         output: output.to_owned(),
-    }
-}
-
-fn limits(limits: &Limits) -> step::Limits {
-    step::Limits {
-        seconds: limits.seconds,
-        memory: limits.memory,
-        processes: limits.processes,
     }
 }
 

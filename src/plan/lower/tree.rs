@@ -5,11 +5,10 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
 use crate::image::{FilesystemRef, ImageConfig};
+use crate::instruction::{Packages, StepLimits};
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, fit};
-use crate::recipe::{
-    Base, Bootstrap, Fetched, Image, Instruction, Kernel, Limits, Packages, Problem,
-};
+use crate::recipe::{Base, Bootstrap, Fetched, Image, Instruction, Kernel, Problem};
 
 /// The layers so far, lowest first.
 #[derive(Default)]
@@ -28,7 +27,7 @@ pub(super) fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> 
                 if from_bootstrap
                     && !packages.recommends
                     && packages.on.is_empty()
-                    && packages.limits == Limits::default() =>
+                    && packages.limits == StepLimits::default() =>
             {
                 Some(packages)
             }
