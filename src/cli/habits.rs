@@ -151,7 +151,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["events"],
-        "\"vmfab logs --follow NAME\" follows the console of a machine; \"vmfab build --json\" prints the events of a build",
+        "\"vmfab logs --follow NAME\" follows the console of a machine; with --json, builds print their events",
     ),
     (
         &["template", "templates"],

@@ -167,7 +167,7 @@ fn why_a_machine_cannot_be_entered() {
     // A session, too, ends with more than what ssh says of it.
     with_ssh(&bench, changed, ["ssh", "tiny", "true"])
         .ends_with(255)
-        .says("machine \"tiny\" cannot be entered: its host key has changed")
+        .says("machine \"tiny\" has a new host key")
         .says("vmfab ssh --accept-new-host-key tiny");
     let unreachable = "echo 'Connection refused' >&2; exit 255";
     let ran = with_ssh(&bench, unreachable, ["ssh", "tiny", "true"]).ends_with(255);
