@@ -105,7 +105,7 @@ fn a_recipe_can_come_on_standard_input() {
     let mut lock = Lab::get().command();
     let refused = Ran::of(lock.args(["lock", "-"])).ends_with(2);
     assert!(
-        refused.stderr.contains("no place for a lock"),
+        refused.stderr.contains("cannot have a lock file"),
         "{}",
         refused.stderr
     );

@@ -5,10 +5,7 @@ use super::*;
 #[test]
 fn from_boot_to_rm() {
     let bench = Bench::new();
-    bench
-        .run(["list"])
-        .ends_with(0)
-        .says("there are no machines");
+    bench.run(["list"]).ends_with(0).says("no machines");
     let name = bench.boot();
     assert_eq!(name, "tiny");
 
@@ -65,7 +62,7 @@ fn a_machine_that_cannot_be_entered_shows_its_console_and_stays() {
     Ran::from(with_rm.arg("--rm").output().unwrap())
         .ends_with(1)
         .says("tiny: up")
-        .says("the machine was removed");
+        .says("removed the machine");
     let mut names = bench.directories();
     names.sort();
     assert_eq!(names, ["tiny", "tiny-2"]);

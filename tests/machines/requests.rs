@@ -19,7 +19,7 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left() {
     let mut boot = bench.command(["boot", "@tiny"]);
     Ran::from(boot.args(twice).output().unwrap())
         .ends_with(2)
-        .says("is forwarded twice");
+        .says("two forwards use port");
 }
 
 #[test]
@@ -123,7 +123,11 @@ fn wrong_requests() {
         (2, &["boot", "@tiny", "--name", ".x"], "--name"),
         (2, &["boot", "@tiny", "--memory", "1"], "such as 512M"),
         (2, &["boot", "@tiny", "-p", "80"], "write HOST:GUEST"),
-        (5, &["boot", "@tiny", "--accel", "hvf"], "a part of macOS"),
+        (
+            5,
+            &["boot", "@tiny", "--accel", "hvf"],
+            "exists only on macOS",
+        ),
     ] {
         let ran = Ran::from(bench.command(arguments).output().unwrap());
         ran.ends_with(code).says(what);

@@ -120,7 +120,7 @@ fn ctrl_c_ends_the_waiting_and_not_the_machine() {
         kill_process_group(boot.pid(), Signal::INT).unwrap();
         let ran = boot.finish().ends_with(130);
         if rm {
-            ran.says("the machine was removed");
+            ran.says("removed the machine");
         } else {
             ran.says("machine \"tiny\" keeps running: vmfab stop tiny stops it");
             assert_eq!(bench.entry("tiny")["state"], "running");

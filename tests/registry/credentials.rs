@@ -199,7 +199,7 @@ fn a_wrong_password_is_not_kept_and_not_shown() {
     let more = ["--log", log.to_str().unwrap()];
     let ran = home.login(&address, "wr0ng", &more).ends_with(1);
     assert!(
-        ran.stderr.contains("does not know this name and password"),
+        ran.stderr.contains("rejects this name and password"),
         "{}",
         ran.stderr
     );
@@ -403,7 +403,7 @@ fn wrong_arguments_are_told() {
         ),
         (
             &["login", "a.org", "-u", "an:na", "--password-stdin"],
-            "is no name of an account",
+            "is not an account name",
         ),
         (&["logout"], "required"),
         (&["logout", "--all", "a.org"], "cannot be used with"),

@@ -275,7 +275,7 @@ fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
         shelf.proxy.at("other:1"),
     ] {
         let said = boot(&["--offline", &other]);
-        assert!(said.contains("no image was pulled"), "{other}: {said}");
+        assert!(said.contains("has not pulled it before"), "{other}: {said}");
     }
     assert_eq!(shelf.proxy.seen().len(), asked);
     // What was pulled last counts, whoever pulled it.

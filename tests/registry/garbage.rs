@@ -46,7 +46,7 @@ fn manifests_of_others_are_refused_with_advice() {
     );
     says(
         &refused(&shelf, "chart", 1),
-        &["no image of vmfab's", "application/vnd.example.chart"],
+        &["not a vmfab image", "application/vnd.example.chart"],
     );
     // A container image: a recipe can start from it.
     let none = super::shelf::descriptor("", b"")["digest"].clone();

@@ -30,7 +30,7 @@ fn tags_are_the_users_or_the_name_in_the_recipe() {
     assert_eq!(home.tagged("web"), home.tagged("one"));
     let said = home.run(&["pull", &at]).ends_with(0).stdout;
     assert!(
-        said.contains("@web is") && said.contains("all of it was here"),
+        said.contains("@web is") && said.contains("nothing to fetch"),
         "{said}"
     );
     let quiet = home.run(&["--quiet", "pull", &at]).ends_with(0);

@@ -158,7 +158,10 @@ fn a_container_alone_does_not_boot() {
     let bench = Bench::new();
     bench.image(&[Layer::new("+gzip", &tar(&[("etc/x", b"")]))], json!({}));
     let said = bench.refused(1);
-    assert!(said.contains("no kernel in /boot, and no init"), "{said}");
+    assert!(
+        said.contains("neither a kernel in /boot nor an init system"),
+        "{said}"
+    );
     assert!(said.contains("systemd-sysv"), "{said}");
 }
 

@@ -58,7 +58,7 @@ fn images_that_were_pushed_wrongly() {
         (
             "garbage",
             1,
-            &["its config is none of a container image"],
+            &["its config is not that of a container image"],
             |_, _, config| {
                 *config = json!(["no", "config"]);
             },
