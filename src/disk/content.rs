@@ -8,6 +8,7 @@ use std::io;
 
 use super::ReadAt;
 use crate::image::DiskFormat;
+use crate::tarball::is_header;
 
 /// How much of the beginning has marks in it: that of btrfs is the last.
 const HEAD: usize = 0x1_0048;
@@ -263,7 +264,7 @@ impl Content {
         if last.starts_with(b"koly") {
             return other("a disk image of macOS (DMG)", CONVERT);
         }
-        if is_tar(head) {
+        if is_header(head) {
             return match name_in_tar(head).ends_with(b".ovf") {
                 true => other("an OVA, a tar archive with the disks of a machine", ARCHIVE),
                 false => other("a tar archive", ARCHIVE),
@@ -340,31 +341,6 @@ impl NotADisk {
             }
         }
     }
-}
-
-/// Whether a tar archive begins so: the first header has the checksum that it says.
-#[must_use]
-pub fn is_tar(head: &[u8]) -> bool {
-    const CHECKSUM: std::ops::Range<usize> = 148..156;
-    let Some(record) = head.get(..SECTOR as usize) else {
-        return false;
-    };
-    let told = String::from_utf8_lossy(&record[CHECKSUM]);
-    let told = told.trim_matches([' ', '\0']);
-    let bytes = || {
-        record[..CHECKSUM.start]
-            .iter()
-            .chain(&record[CHECKSUM.end..])
-    };
-    let spaces = 8 * i64::from(b' ');
-    let unsigned = spaces + bytes().map(|byte| i64::from(*byte)).sum::<i64>();
-    // As some old programs computed it.
-    let signed = spaces
-        + bytes()
-            .map(|byte| i64::from(byte.cast_signed()))
-            .sum::<i64>();
-    record[0] != 0
-        && i64::from_str_radix(told, 8).is_ok_and(|told| told == unsigned || told == signed)
 }
 
 fn name_in_tar(head: &[u8]) -> &[u8] {

@@ -27,7 +27,7 @@ mod volume;
 
 use std::io;
 
-pub use content::{Content, NotADisk, is_tar};
+pub use content::{Content, NotADisk};
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
 pub use gpt::{GptError, Layout};

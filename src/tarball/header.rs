@@ -32,10 +32,14 @@ const MORE_MORE: usize = 504;
 const USTAR: &[u8; 8] = b"ustar\x0000";
 const GNU: &[u8; 8] = b"ustar  \0";
 
-/// Whether an archive can begin with these 512 bytes: a header with the checksum that it says.
+/// Whether an archive begins so: with a header that has the checksum that it says.
 #[must_use]
-pub fn is_header(bytes: &[u8; 512]) -> bool {
-    bytes[0] != 0 && Header(*bytes).is_valid()
+pub fn is_header(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|bytes| {
+        // An extended header needs no name.
+        let has_name = bytes[0] != 0 || bytes[MAGIC].starts_with(b"ustar");
+        has_name && Header(*bytes).is_valid()
+    })
 }
 
 /// The bytes of a header.

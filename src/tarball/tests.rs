@@ -221,6 +221,22 @@ fn access_control_lists_of_gnu_tar_become_attributes() {
 }
 
 #[test]
+fn an_archive_may_begin_with_an_extended_header() {
+    let member = Member {
+        path: b"file".to_vec(),
+        attributes: vec![(b"user.a".to_vec(), b"1".to_vec())],
+        ..Member::default()
+    };
+    for attributes in [0, 1] {
+        let mut member = member.clone();
+        member.attributes.truncate(attributes);
+        let archive = write(&[(member, Vec::new())]);
+        assert!(is_header(&archive), "{attributes}");
+    }
+    assert!(!is_header(&[0; 512]));
+}
+
+#[test]
 fn texts_of_access_control_lists() {
     let short = acl::bytes(b"user::rwx,group::r-x,other:r--").unwrap();
     assert_eq!(short.len(), 4 + 3 * 8);

@@ -7,8 +7,7 @@ use super::compression::{Compression, is_zip, looks_like};
 use super::{BUFFER, Work, bytes, decompress, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::disk::is_tar;
-use crate::tarball::{Kind, Reader};
+use crate::tarball::{Kind, Reader, is_header};
 
 /// How many links may lead from one to the next.
 const LINKS: usize = 8;
@@ -140,7 +139,7 @@ impl Work<'_> {
         read.map_err(|error| self.read_error(error, |error| tar.damaged(&error)))?;
         // An archive without members is only zeros.
         let empty = head.len() == 512 && head.iter().all(|byte| *byte == 0);
-        if !is_tar(&head) && !empty {
+        if !is_header(&head) && !empty {
             let looks = looks_like(&head);
             let what = match compression {
                 Some(format) => format!("the {} data in it looks like {looks}", format.name()),
