@@ -10,6 +10,9 @@ use std::path::Path;
 
 use ext4_view::{Ext4, Path as Inside, PathBuf as InsideBuf};
 
+use sha2::Digest as _;
+use vmfab::tarball::{Kind, Member, Writer};
+
 use super::super::support::{Lab, Machine, Ran, Recipes, tool};
 
 /// Every node that changes files, with every option. The scripts make what the nodes after them meet.
@@ -66,7 +69,103 @@ const STEPS: &str = r##"
     copy "./files" "/home/deploy/files" owner="deploy"
     service "apt-daily.timer" enable=#false
     service "ssh" enable=#true
+
+    file "/srv/far" owner="1885580785:1000660000" { content "far" }
+    copy "./files" "/srv/far-files" owner="1000660000"
+    user "ldap" uid=1885580785
+    run #"""
+        mkdir -p -m 0700 /srv/strict/open /srv/usr/lib
+        ln -s usr/lib /srv/lib
+        """#
+    layer {
+        fetch "file://OVER" sha256="SUM"
+    }
 "##;
+
+/// What the layer says of files, to be found by `debugfs`.
+const WITH_ATTRIBUTES: [&str; 4] = [
+    "/srv/attributes",
+    "/srv/strict",
+    "/srv/usr/lib/capable",
+    "/srv/latin",
+];
+
+/// An archive over what the steps made: directories that are there, through links, with all kinds of attributes.
+fn over() -> Vec<u8> {
+    let member = |path: &str, kind, mode, attributes: &[(&[u8], &[u8])]| Member {
+        path: path.into(),
+        kind,
+        mode,
+        uid: 1_000_660_000,
+        gid: 1_000_660_001,
+        attributes: attributes
+            .iter()
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect(),
+        ..Member::default()
+    };
+    let acl = [
+        [2, 0, 0, 0].as_slice(),
+        &[1, 0, 6, 0, 255, 255, 255, 255],
+        &[2, 0, 4, 0, 0x10, 0x27, 0, 0],
+        &[4, 0, 4, 0, 255, 255, 255, 255],
+        &[0x10, 0, 4, 0, 255, 255, 255, 255],
+        &[0x20, 0, 0, 0, 255, 255, 255, 255],
+    ]
+    .concat();
+    let acl = (&b"system.posix_acl_access"[..], &acl[..]);
+    // cap_sys_rawio and cap_sys_ptrace: a newline is in it.
+    let capability = [1, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability = (&b"security.capability"[..], &capability[..]);
+    let mut tar = Writer::new(Vec::new());
+    let add = |tar: &mut Writer<Vec<u8>>, member: Member| tar.add(&member).unwrap();
+    add(
+        &mut tar,
+        member(
+            "srv/strict",
+            Kind::Directory,
+            0o2640,
+            &[acl, (b"user.a", b"1")],
+        ),
+    );
+    add(&mut tar, member("srv/strict/in", Kind::File, 0o600, &[]));
+    add(
+        &mut tar,
+        member("srv/strict/open/in", Kind::File, 0o600, &[]),
+    );
+    add(&mut tar, member("srv/lib", Kind::Directory, 0o700, &[]));
+    add(
+        &mut tar,
+        member("srv/lib/capable", Kind::File, 0o755, &[capability]),
+    );
+    let texts: [(&[u8], &[u8]); 3] = [
+        (b"user.note", b"a\nb"),
+        (b"user.=%=", b"\0"),
+        (b"trusted.none", b"x"),
+    ];
+    add(
+        &mut tar,
+        member(
+            "srv/attributes",
+            Kind::File,
+            0o640,
+            &[acl, texts[0], texts[1], texts[2]],
+        ),
+    );
+    add(
+        &mut tar,
+        member(
+            "srv/latin",
+            Kind::File,
+            0o640,
+            &[(b"user.latin-\xe4", b"1")],
+        ),
+    );
+    for name in ["srv/.wh.hard", "srv/.wh..wh..opq", "srv/old/.wh.sub"] {
+        add(&mut tar, member(name, Kind::File, 0o644, &[]));
+    }
+    tar.finish().unwrap()
+}
 
 /// What a boot changes, or what the end of steps in a machine removes: paths and all that is below.
 const OF_THE_MACHINE: [&str; 9] = [
@@ -117,6 +216,7 @@ fn write_files(root: &Path) {
         write(name.as_ref(), name, 0o644);
     }
     write(OsStr::from_bytes(b"latin-\xe4"), "latin", 0o644);
+    write(".wh.tool".as_ref(), "no whiteout", 0o644);
     let long = ["n".repeat(90), "m".repeat(90), "o".repeat(200)].join("/");
     write(long.as_ref(), "long", 0o644);
     for (name, target) in [
@@ -139,6 +239,14 @@ fn write_files(root: &Path) {
 fn listing(disk: &Path) -> BTreeMap<String, String> {
     let ext4 = Ext4::load_from_path(disk).unwrap();
     let mut lines = BTreeMap::new();
+    for path in WITH_ATTRIBUTES {
+        let mut debugfs = tool("debugfs", "e2fsprogs");
+        let debugfs = debugfs.args(["-R", &format!("ea_list {path}")]).arg(disk);
+        let said = Ran::of(debugfs).ends_with(0).stdout;
+        let mut said: Vec<&str> = said.lines().collect();
+        said.sort_unstable();
+        lines.insert(format!("{path} attributes"), said.join("; "));
+    }
     let mut pending = vec![InsideBuf::new(b"/")];
     while let Some(directory) = pending.pop() {
         for entry in ext4.read_dir(&directory).unwrap() {
@@ -182,6 +290,13 @@ fn listing(disk: &Path) -> BTreeMap<String, String> {
 fn a_tree_and_a_disk_are_the_same_after_the_same_steps() {
     let recipes = Recipes::new();
     write_files(&recipes.path("files"));
+    let over = over();
+    let sum = sha2::Sha256::digest(&over);
+    let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = recipes.path("over.tar");
+    let steps = STEPS.replace("OVER", path.to_str().unwrap());
+    let steps = steps.replace("SUM", &sum);
+    fs::write(path, over).unwrap();
     let output = |name: &str| {
         let raw = recipes.path(&format!("{name}.raw"));
         recipes
@@ -199,18 +314,30 @@ fn a_tree_and_a_disk_are_the_same_after_the_same_steps() {
     let kernel = names.find(|name| name.starts_with("vmlinuz-")).unwrap();
     let initrd = kernel.replace("vmlinuz-", "initrd.img-");
 
-    recipes.image_from_tag("same-tree", STEPS);
+    let with_disk = |steps: &str| {
+        recipes.write(
+            "same-disk.kdl",
+            &format!(
+                "image \"same-disk\" {{\nfrom \"./same-base.raw\"\n\
+                 kernel \"/boot/{kernel}\" initrd=\"/boot/{initrd}\"\n\
+                 boot \"root=LABEL=vmfab-root\" user=\"root\"\n{steps}\n}}\n"
+            ),
+        );
+    };
+    recipes.image_from_tag("same-tree", &steps);
     let on_tree = listing(&output("same-tree"));
-    recipes.write(
-        "same-disk.kdl",
-        &format!(
-            "image \"same-disk\" {{\nfrom \"./same-base.raw\"\n\
-             kernel \"/boot/{kernel}\" initrd=\"/boot/{initrd}\"\n\
-             boot \"root=LABEL=vmfab-root\" user=\"root\"\n{STEPS}\n}}\n"
-        ),
-    );
+    with_disk(&steps);
     let turn = Machine::turn();
     let on_disk = listing(&output("same-disk"));
+    // What neither has.
+    let unknown = format!("{steps}\nservice \"no-such\" enable=#false");
+    recipes.image_from_tag("same-tree", &unknown);
+    with_disk(&unknown);
+    for name in ["same-tree", "same-disk"] {
+        let error = recipes.build(name).ends_with(1).error();
+        let output = serde_json::json!(["the image has no service no-such"]);
+        assert_eq!(error["output"], output, "{name}: {error}");
+    }
     drop(turn);
     Lab::get();
 
@@ -218,6 +345,10 @@ fn a_tree_and_a_disk_are_the_same_after_the_same_steps() {
         assert!(on_tree[path].contains(" of "), "{path}: {}", on_tree[path]);
     }
     assert!(on_tree.contains_key("/srv/copied/new\nline"));
+    for path in WITH_ATTRIBUTES {
+        let said = &on_tree[&format!("{path} attributes")];
+        assert!(said.contains(" = "), "{path}: {said}");
+    }
     let paths = on_tree
         .keys()
         .chain(on_disk.keys().filter(|path| !on_tree.contains_key(*path)));
@@ -232,4 +363,6 @@ fn a_tree_and_a_disk_are_the_same_after_the_same_steps() {
         })
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let strict = &on_tree["/srv/strict"];
+    assert!(strict.contains("2640 1000660000:1000660001"), "{strict}");
 }

@@ -30,11 +30,11 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 /// With this code `ssh` ends when it has no connection, or lost it.
 const LOST: i32 = 255;
 
-/// Unpacks standard input. GNU's tar would put directories in the place of links to directories, and give
-/// those that are there other owners and modes: a system whose `/lib` is a link would not survive it.
+/// Unpacks standard input. GNU's tar would put directories in the place of links to directories: a system whose `/lib`
+/// is a link would not survive it.
 const UNPACK: &str = "
 if tar --version 2>/dev/null | grep -q GNU
-then exec tar --keep-directory-symlink --no-overwrite-dir --xattrs --xattrs-include='*' -xpf -
+then exec tar --keep-directory-symlink --xattrs --xattrs-include='*' -xpf -
 else exec tar -xpf -
 fi";
 

@@ -1,5 +1,5 @@
-//! Files of a step for a guest. Programs named tar differ in what they do to directories that are there, so the archive
-//! that a guest gets holds none of these: it was asked before (`look.sh`).
+//! Files of a step for a guest. It is asked before what is there (`look.sh`), and gets an archive without the directories
+//! that are to stay as they are: all that are there when files are copied, links to directories when a layer is unpacked.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ pub(super) enum Placing<'a> {
 /// What a guest said of the files that it is going to get, and of its accounts.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// Numbers of the directories that are there, in the order of [`questions`].
+    /// Numbers of the directories that stay as they are, in the order of [`questions`].
     there: HashSet<usize>,
     passwd: String,
     group: String,
@@ -72,6 +72,14 @@ impl Placing<'_> {
             .filter(|path| !path.as_os_str().is_empty())
     }
 
+    /// What `look.sh` is asked of a directory.
+    const fn question(&self) -> &'static [u8] {
+        match self {
+            Self::Copied(_) => b"d /",
+            Self::Layer => b"l /",
+        }
+    }
+
     /// The directories above the destination, the upper ones first.
     fn parents(&self) -> Vec<PathBuf> {
         let Self::Copied(copy) = self else {
@@ -90,19 +98,23 @@ impl Placing<'_> {
 pub(super) fn questions(archive: impl Read, placing: Placing<'_>) -> io::Result<Vec<u8>> {
     let mut questions = Vec::new();
     for parent in placing.parents() {
-        ask(&mut questions, true, &parent);
+        ask(&mut questions, placing.question(), &parent);
     }
     let mut archive = Reader::new(archive);
     while let Some(member) = archive.member()? {
         if let Some(path) = placing.path(&member.path) {
-            ask(&mut questions, member.kind == Kind::Directory, &path);
+            let question = match member.kind {
+                Kind::Directory => placing.question(),
+                _ => b"f /",
+            };
+            ask(&mut questions, question, &path);
         }
     }
     Ok(questions)
 }
 
-fn ask(questions: &mut Vec<u8>, directory: bool, path: &Path) {
-    questions.extend(if directory { b"d /" } else { b"f /" });
+fn ask(questions: &mut Vec<u8>, question: &[u8], path: &Path) {
+    questions.extend(question);
     for &byte in path.as_os_str().as_bytes() {
         match byte {
             b'\\' => questions.extend(b"\\\\"),
@@ -271,11 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_stays_as_it_is_but_for_directories_that_are_there() {
+    fn a_layer_stays_as_it_is_but_for_links_to_directories() {
         let source = packed(&[("./usr/", Kind::Directory), ("usr/x", Kind::File)]);
         let (questions, lines) = repacked(&source, Placing::Layer, "vmfab:there:0");
-        assert_eq!(questions, "d /usr\nf /usr/x\n");
+        assert_eq!(questions, "l /usr\nf /usr/x\n");
         assert_eq!(lines, ["usr/x 2711 1:2 7"]);
+        let (_, lines) = repacked(&source, Placing::Layer, "");
+        assert_eq!(lines, ["usr 2711 1:2 7", "usr/x 2711 1:2 7"]);
     }
 
     #[test]
@@ -285,11 +299,16 @@ mod tests {
         std::fs::create_dir(at("a\n\\b ")).unwrap();
         std::fs::write(at("file"), "").unwrap();
         std::os::unix::fs::symlink(".", at("link")).unwrap();
-        let look = |paths: &[(bool, &str)]| {
+        let look = |paths: &[(&str, &str)]| {
             let mut input = Vec::new();
-            for (is_directory, path) in paths {
+            for (question, path) in paths {
                 let path = at(path);
-                ask(&mut input, *is_directory, path.strip_prefix("/").unwrap());
+                let question = format!("{question} /");
+                ask(
+                    &mut input,
+                    question.as_bytes(),
+                    path.strip_prefix("/").unwrap(),
+                );
             }
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&input).unwrap();
@@ -305,16 +324,19 @@ mod tests {
             output.status.success().then_some(looked)
         };
         let looked = look(&[
-            (true, "new"),
-            (true, "a\n\\b "),
-            (false, "file"),
-            (true, "link"),
-            (false, "link"),
+            ("d", "new"),
+            ("d", "a\n\\b "),
+            ("f", "file"),
+            ("d", "link"),
+            ("f", "link"),
+            ("l", "new"),
+            ("l", "a\n\\b "),
+            ("l", "link"),
         ]);
         let looked = looked.unwrap();
-        assert_eq!(looked.there, [1, 3].into());
+        assert_eq!(looked.there, [1, 3, 7].into());
         assert_eq!(looked.owner(Some("root")), Ok((0, 0)));
-        assert!(look(&[(false, "a\n\\b ")]).is_none());
-        assert!(look(&[(true, "file")]).is_none());
+        assert!(look(&[("f", "a\n\\b ")]).is_none());
+        assert!(look(&[("d", "file")]).is_none());
     }
 }

@@ -6,6 +6,15 @@ use crate::sandbox::{Command, Task};
 /// `$1` is the service, `$2` is `enable` or `disable`.
 const SCRIPT: &str = r#"
 if command -v systemctl >/dev/null; then
+    # In a tree, systemctl takes unknown services for disabled; in a machine it refuses them.
+    if [ "$2" = disable ]; then
+        case $(systemctl is-enabled -- "$1" 2>/dev/null) in
+        '' | not-found)
+            echo "the image has no service $1" >&2
+            exit 1
+            ;;
+        esac
+    fi
     exec systemctl "$2" -- "$1"
 elif command -v rc-update >/dev/null; then
     case $2 in
