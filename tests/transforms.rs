@@ -182,12 +182,12 @@ fn what_is_no_disk_is_refused_by_name() {
         (
             "disk.ova",
             "it is a tar archive, not a disk",
-            "take the disk out of it",
+            "extract the disk first",
         ),
         (
             "disk.img",
             "it is a zip archive, not a disk",
-            "take the disk out of it",
+            "extract the disk first",
         ),
         (
             "blank.img",

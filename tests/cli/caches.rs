@@ -23,7 +23,7 @@ fn what_is_no_cache_is_refused_on_the_command_line() {
     For more information, try '--help'.
     "#);
     insta::assert_snapshot!(wrong(&["--cache-mode", "all"]), @r#"
-    error: invalid value 'all' for '--cache-mode <MODE>': "all" is no mode of a cache: write min (content of images) or max (content of every step)
+    error: invalid value 'all' for '--cache-mode <MODE>': "all" is not a cache mode: use min (content of images) or max (content of every step)
 
     For more information, try '--help'.
     "#);
@@ -40,7 +40,7 @@ fn what_is_no_cache_is_refused_wherever_it_stands() {
     };
     insta::assert_snapshot!(with("VMFAB_CACHE", "ghcr.io/me/cache a:1"), @r#"error: VMFAB_CACHE: "a:1" has a tag: name a repository, such as ghcr.io/me/cache"#);
     insta::assert_snapshot!(with("VMFAB_CACHE_PUSH", "ghcr.io/me/cache:latest"), @r#"error: VMFAB_CACHE_PUSH: "ghcr.io/me/cache:latest" has a tag: name a repository, such as ghcr.io/me/cache"#);
-    insta::assert_snapshot!(with("VMFAB_CACHE_MODE", "most"), @r#"error: VMFAB_CACHE_MODE: "most" is no mode of a cache: write min (content of images) or max (content of every step)"#);
+    insta::assert_snapshot!(with("VMFAB_CACHE_MODE", "most"), @r#"error: VMFAB_CACHE_MODE: "most" is not a cache mode: use min (content of images) or max (content of every step)"#);
     let own = tempfile::tempdir().unwrap();
     let config = own.path().join("config.kdl");
     std::fs::write(&config, "cache \"ghcr.io/me/cache@sha256:12\"\n").unwrap();

@@ -47,7 +47,7 @@ fn usage_errors() {
         .run(["build", "debian-12", "--output", "disk"])
         .ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: the name disk does not say which format the disk is to have
+    error: cannot tell the format from the file name disk
       help: add --format qcow2, raw, vmdk, vhdx, vdi or vhd
     "#);
     let ran = bench
@@ -79,7 +79,7 @@ fn what_is_not_there() {
     bench.image("docker");
     let ran = bench.run(["image", "inspect", "@dokcer"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: there is no image "dokcer"
+    error: no image "dokcer" found
       help: did you mean "docker"?
     "#);
     let ran = bench.run(["image", "rm", "x", "--json"]).ends_with(3);

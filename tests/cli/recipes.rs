@@ -77,11 +77,11 @@ fn a_wrong_recipe_is_shown_with_its_line() {
 fn a_recipe_that_is_not_there() {
     let bench = Bench::new();
     insta::assert_snapshot!(bench.run(["build", "dokcer"]).ends_with(3).stderr, @r#"
-    error: there is no recipe "dokcer"
+    error: no recipe "dokcer" found
       help: did you mean "docker"?
     "#);
     insta::assert_snapshot!(bench.run(["build", "x.kdl"]).ends_with(3).stderr, @r#"
-    error: there is no recipe "x.kdl"
+    error: no recipe "x.kdl" found
       help: give the path of a recipe file, or one of the built-in recipes: alpine, debian-12, docker, kata, kubernetes, lxd, observer, ubuntu-24.04, ubuntu-24.04-cloud
     "#);
 }

@@ -64,7 +64,7 @@ fn a_full_standard_output_is_an_error() {
         .unwrap();
     let ran = Ran::from(bench.command(["man"]).stdout(full).output().unwrap()).ends_with(1);
     assert!(
-        ran.stderr.contains("standard output cannot be written"),
+        ran.stderr.contains("cannot write to standard output"),
         "{}",
         ran.stderr
     );

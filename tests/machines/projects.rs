@@ -377,10 +377,7 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
     assert_eq!(errors[5], Some("no image \"lost\" found"));
     assert_eq!(up.failures.len(), 2);
     let ran = scene.run(["up", "a", "c"]);
-    assert!(
-        ran.stdout.contains("a: failed: there is no image"),
-        "{ran:#?}"
-    );
+    assert!(ran.stdout.contains("a: failed: no image"), "{ran:#?}");
     assert!(
         ran.stdout
             .contains("c: is already running; enter it with: vmfab ssh c"),

@@ -56,7 +56,7 @@ fn a_cache_that_is_down_is_left_out() {
         shop.proxy.no_faults();
         shop.proxy.always("GET", "/manifests/", fault);
         let before = shop.proxy.seen().len();
-        assert_eq!(warns(&shop, &right, "is left out"), 9);
+        assert_eq!(warns(&shop, &right, "skipping the cache"), 9);
         // It is not asked for every step.
         let requests = shop.proxy.seen().len() - before;
         assert!(requests <= 4, "{requests}");
@@ -82,7 +82,7 @@ fn a_cache_that_says_nothing_is_left_out() {
     let (shop, right) = filled();
     shop.proxy.always("GET", "/manifests/", Fault::Stall(0));
     let before = shop.proxy.seen().len();
-    assert_eq!(warns(&shop, &right, "is left out"), 9);
+    assert_eq!(warns(&shop, &right, "skipping the cache"), 9);
     let requests = shop.proxy.seen().len() - before;
     assert!(requests <= 4, "{requests}");
 }
@@ -281,7 +281,7 @@ fn a_cache_that_takes_nothing_is_a_warning() {
         let built = shop.build(&Home::new(), &["--cache-push", &cache]);
         let warnings = warnings(&built);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].contains("is left out"), "{warnings:?}");
+        assert!(warnings[0].contains("skipping the cache"), "{warnings:?}");
         // It is left out from the first step on.
         assert!(shop.proxy.count("GET", "/manifests/") - before <= 3);
     }

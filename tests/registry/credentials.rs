@@ -187,7 +187,7 @@ fn a_login_is_kept_where_docker_looks_and_used() {
         json!({"a.org": {"auth": base64("x:y")}})
     );
     let ran = home.run(&["logout", &address]).ends_with(3);
-    assert!(ran.stderr.contains("no login found at"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no login at"), "{}", ran.stderr);
     home.run(&["login", &address, "--status"]).ends_with(3);
 }
 
@@ -391,9 +391,9 @@ fn wrong_arguments_are_told() {
     for (arguments, why) in [
         (
             &["login", "https://a.org", "--status"][..],
-            "is no registry",
+            "is not a registry",
         ),
-        (&["login", "a.org/me", "--status"], "is no registry"),
+        (&["login", "a.org/me", "--status"], "is not a registry"),
         (&["login", "a.org"], "there is no terminal"),
         (&["login", "a.org", "-u", "anna"], "there is no terminal"),
         (&["login", "a.org", "--password-stdin"], "--user <NAME>"),
@@ -493,7 +493,7 @@ fn a_password_that_is_typed_is_not_shown() {
     stdin.write_all(b"anna\n").unwrap();
     wait_for("Password: ", &mut seen);
     stdin.write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
-    wait_for("kept in", &mut seen);
+    wait_for("saved in", &mut seen);
     assert!(child.wait().unwrap().success());
     let seen = String::from_utf8_lossy(&seen);
     assert!(seen.contains("anna") && !seen.contains("ssw0rd"), "{seen}");

@@ -298,7 +298,7 @@ fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
     let all = ["store", "gc", "--older-than", "0s", "--keep-last", "0"];
     home.run(&all).ends_with(0);
     let said = boot(&["--offline", &at]);
-    assert!(said.contains("is not here any more"), "{said}");
+    assert!(said.contains("is no longer in the store"), "{said}");
     home.is_clean();
 }
 

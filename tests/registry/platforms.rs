@@ -131,7 +131,7 @@ fn disks_of_others_are_taken_for_this_host() {
             assert!(said.contains(&part), "{said}");
         }
         let said = home.refused(&["pull", &place, "--all-tags", "--platform", other], 3);
-        assert_eq!(said.matches("passed over").count(), 4, "{said}");
+        assert_eq!(said.matches("skipped").count(), 4, "{said}");
         home.has_nothing();
         let pull = |platform: &str, disk: &[u8]| {
             home.json(&["pull", &at, "--platform", platform, "--tag", "@it"]);

@@ -97,7 +97,7 @@ fn one_image_comes_alone() {
     let other = Bench::new();
     let ran = store(&other, &[&"restore", &backup, &"--tag", &"@on"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: there is no tag "on"
+    error: no tag "on" found
       help: did you mean "one"?
     "#);
     store(&other, &[&"restore", &backup, &"--tag", &"@one"]).ends_with(0);
@@ -301,7 +301,7 @@ fn a_store_that_cannot_be_written_to_is_read() {
             read_only(&["backup", backup.to_str().unwrap()]).ends_with(0);
         }
         let ran = read_only(arguments).ends_with(1);
-        assert!(ran.stderr.contains("can only be read"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("is read-only"), "{}", ran.stderr);
     }
     let other = Bench::new();
     store(&other, &[&"restore", &backup]).ends_with(0);

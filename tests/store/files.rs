@@ -92,7 +92,7 @@ fn what_is_no_file_is_refused_before_anything_is_stored() {
       help: write its output to a file first
     "#);
     let ran = store(&bench, &[&"add", &file, &"none"]).ends_with(3);
-    insta::assert_snapshot!(ran.stderr, @r#"error: no file  found"none""#);
+    insta::assert_snapshot!(ran.stderr, @r#"error: no file "none" found"#);
     store(&bench, &[&"add", &"/dev/null"]).ends_with(2);
     store(&bench, &[&"add"]).ends_with(2);
     store(&bench, &[&"add", &file, &"--keep", &"../x"]).ends_with(2);
@@ -131,17 +131,17 @@ fn objects_are_named_by_what_tells_them_apart() {
     assert_eq!(disk, "d".repeat(5000));
     let ran = store(&bench, &[&"get", &"@dokcer"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: there is no image "dokcer"
+    error: no image "dokcer" found
       help: did you mean "docker"?
     "#);
     let ran = store(&bench, &[&"get", &"abc"]).ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: "abc" is too short to name an object
+    error: "abc" is too short for an object's id
       help: give at least 6 digits of its id
     "#);
     let ran = store(&bench, &[&"get", &"0123456789abcdef"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: there is no object "0123456789abcdef"
+    error: no object "0123456789abcdef" found
       help: `vmfab store roots` lists the kept files
     "#);
     for name in ["", "docker", &"a".repeat(65)] {
@@ -183,7 +183,7 @@ fn roots_come_and_go() {
     assert_eq!(ran.stdout, "both\nsecond\n");
     let ran = store(&bench, &[&"unkeep", &"second", &"bth"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"
-    error: there is no root "bth"
+    error: no root "bth" found
       help: did you mean "both"?
     "#);
     let ran = store(&bench, &[&"unkeep", &"second"]).ends_with(0);

@@ -138,5 +138,5 @@ fn a_containerdisk() {
         json!({}),
     );
     let said = bench.refused(1);
-    assert!(said.contains("no kernel"), "{said}");
+    assert!(said.contains("neither a kernel"), "{said}");
 }

@@ -77,7 +77,7 @@ fn images_that_were_pushed_wrongly() {
         (
             "half a blob",
             6,
-            &["is no whole gzip data"],
+            &["is not complete gzip data"],
             |_, layers, _| {
                 let half = layers[0].blob.len() / 2;
                 layers[0].blob.truncate(half);
@@ -281,5 +281,5 @@ fn layers_of_an_image_count_together() {
     assert!(said.contains("image-size=\"16M\""), "{said}");
     // With more room the same image is only no system.
     let said = build("2M").stderr;
-    assert!(said.contains("has no kernel"), "{said}");
+    assert!(said.contains("has neither a kernel"), "{said}");
 }
