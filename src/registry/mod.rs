@@ -35,8 +35,8 @@ pub use environment::Environment;
 pub use error::{PlaceKind, RegistryError};
 use layout::Layout;
 pub use model::{
-    Descriptor, Index, MAX_MANIFEST, Manifest, Parsed, Platform, ToldPlatform, media,
-    parse_manifest,
+    Described, Descriptor, Index, MAX_MANIFEST, Manifest, MediaType, Parsed, Platform,
+    ToldPlatform, descriptor, index, manifest, media, parse_manifest, sorted, to_bytes,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 pub use resolve::{ResolveError, Resolved, Silent, resolve};

@@ -1,11 +1,17 @@
 //! Manifests and indexes as JSON (OCI image specification 1.1, and Docker's of schema 2). Pure.
+//!
+//! The types are those of [`oci_spec`]. Ours are [`Platform`], of which any part may be missing, and the order in which
+//! documents are written: the crate keeps annotations in an order that changes from run to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+pub use oci_spec::image::{Descriptor, ImageIndex as Index, ImageManifest as Manifest, MediaType};
+use oci_spec::image::{ImageManifestBuilder, SCHEMA_VERSION, Sha256Digest};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use super::Blob;
-use crate::digest::Sha256;
 
 /// The longest manifest that is read, in bytes: what registries take at most.
 pub const MAX_MANIFEST: usize = 4 << 20;
@@ -31,79 +37,174 @@ pub mod media {
     pub const ALL_MANIFESTS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 }
 
-/// A reference to content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// What it is.
-    pub media_type: String,
-    /// Algorithm, `:` and hexadecimal digits.
-    pub digest: String,
-    /// Its bytes.
-    pub size: u64,
-    /// Where else it can be had.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub urls: Vec<String>,
-    /// What whoever made it says of it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// Its content, as base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
-    /// What kind of artifact the manifest is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// What the manifest is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-}
-
-impl Descriptor {
-    /// A blob.
-    #[must_use]
-    pub fn new(media_type: &str, blob: &Blob) -> Self {
-        Self {
-            media_type: media_type.to_owned(),
-            digest: format!("sha256:{}", blob.digest),
-            size: blob.size,
-            urls: Vec::new(),
-            annotations: BTreeMap::new(),
-            data: None,
-            artifact_type: None,
-            platform: None,
-        }
-    }
-
+/// What is asked of descriptors here.
+pub trait Described {
     /// What it refers to.
     ///
     /// # Errors
-    /// The digest is none, or not a SHA-256.
-    pub fn blob(&self) -> Result<Blob, String> {
-        let digits = self
-            .digest
-            .strip_prefix("sha256:")
-            .ok_or_else(|| format!("has the digest \"{}\", which is no SHA-256", self.digest))?;
-        // Parsing takes capital letters, which are another name.
-        let digest: Option<Sha256> = digits.parse().ok();
-        match digest.filter(|digest| digest.to_string() == digits) {
-            Some(digest) => Ok(Blob {
-                digest,
-                size: self.size,
-            }),
-            None => Err(format!("has the digest \"{}\", which is none", self.digest)),
+    /// The digest is not a SHA-256; a phrase that goes on after what it is.
+    fn blob(&self) -> Result<Blob, String>;
+
+    /// An annotation.
+    fn annotation(&self, name: &str) -> Option<&str>;
+
+    /// Sets an annotation.
+    fn annotate(&mut self, name: &str, value: &str);
+
+    /// Whether it names other addresses where its content is.
+    fn is_elsewhere(&self) -> bool;
+
+    /// The platform that it is for, when it says so.
+    fn is_for(&self) -> Option<Platform>;
+
+    /// Says what it is for.
+    fn set_for(&mut self, platform: &Platform);
+}
+
+impl Described for Descriptor {
+    fn blob(&self) -> Result<Blob, String> {
+        let digest = self.as_digest_sha256().and_then(|hex| hex.parse().ok());
+        let digest = digest
+            .ok_or_else(|| format!("has the digest \"{}\", which is no SHA-256", self.digest()))?;
+        let size = self.size();
+        Ok(Blob { digest, size })
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        Some(self.annotations().as_ref()?.get(name)?)
+    }
+
+    fn annotate(&mut self, name: &str, value: &str) {
+        let mut all = self.annotations().clone().unwrap_or_default();
+        all.insert(name.to_owned(), value.to_owned());
+        self.set_annotations(Some(all));
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.urls().as_ref().is_some_and(|urls| !urls.is_empty())
+    }
+
+    fn is_for(&self) -> Option<Platform> {
+        let platform = self.platform().as_ref()?;
+        Some(Platform {
+            architecture: platform.architecture().to_string(),
+            os: platform.os().to_string(),
+            variant: platform.variant().clone(),
+        })
+    }
+
+    fn set_for(&mut self, platform: &Platform) {
+        let mut spec = oci_spec::image::Platform::default();
+        spec.set_architecture(platform.architecture.as_str().into());
+        spec.set_os(platform.os.as_str().into());
+        spec.set_variant(platform.variant.clone());
+        self.set_platform(Some(spec));
+    }
+}
+
+/// The descriptor of a blob.
+#[must_use]
+pub fn descriptor(media_type: &str, blob: &Blob) -> Descriptor {
+    let digest = Sha256Digest::from_str(&blob.digest.to_string());
+    let digest = digest.expect("a SHA-256 has 64 digits");
+    Descriptor::new(media_type.into(), blob.size, digest)
+}
+
+/// A manifest that has all but what it is about.
+#[must_use]
+pub fn manifest(
+    artifact_type: Option<&str>,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Manifest {
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(media::MANIFEST)
+        .config(config)
+        .layers(layers)
+        .build();
+    let mut manifest = manifest.expect("nothing that it needs is missing");
+    manifest.set_artifact_type(artifact_type.map(Into::into));
+    manifest.set_annotations(some(annotations));
+    manifest
+}
+
+/// An index of these manifests.
+#[must_use]
+pub fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Index {
+    let mut index = Index::default();
+    index.set_media_type(Some(media::INDEX.into()));
+    index.set_manifests(manifests);
+    index.set_annotations(some(annotations));
+    index
+}
+
+fn some(annotations: BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+    (!annotations.is_empty()).then(|| annotations.into_iter().collect())
+}
+
+/// The annotations of a document, sorted.
+#[must_use]
+pub fn sorted(annotations: &Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+    annotations.clone().into_iter().flatten().collect()
+}
+
+/// The bytes of a manifest or index: JSON without spaces, keys and annotations in a fixed order, so that equal documents
+/// have one digest.
+#[must_use]
+pub fn to_bytes(document: &impl Serialize) -> Vec<u8> {
+    let value = serde_json::to_value(document).expect("documents serialise to JSON");
+    serde_json::to_vec(&Ordered(&value)).expect("JSON serialises")
+}
+
+/// JSON with the keys of the specification's documents in its order, and all others behind them.
+struct Ordered<'a>(&'a Value);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        const KEYS: [&str; 11] = [
+            "schemaVersion",
+            "mediaType",
+            "digest",
+            "size",
+            "urls",
+            "artifactType",
+            "config",
+            "layers",
+            "manifests",
+            "subject",
+            "annotations",
+        ];
+        match self.0 {
+            Value::Object(object) => {
+                let mut entries: Vec<_> = object.iter().collect();
+                // Equal places stay in the order of the map, which is sorted.
+                entries.sort_by_key(|(key, _)| {
+                    KEYS.iter()
+                        .position(|known| known == key)
+                        .unwrap_or(KEYS.len())
+                });
+                to.collect_map(
+                    entries
+                        .into_iter()
+                        .map(|(key, value)| (key, Ordered(value))),
+                )
+            }
+            Value::Array(list) => to.collect_seq(list.iter().map(Ordered)),
+            other => other.serialize(to),
         }
     }
 }
 
-/// What an image is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What an image is for, or is wanted for. Parts that are not known are empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Platform {
     /// `amd64`, `arm64`, …: Go's names.
     pub architecture: String,
     /// `linux`, …
     pub os: String,
     /// `v7`, `v8`, …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
@@ -123,65 +224,6 @@ impl From<ToldPlatform> for Platform {
             os: told.os,
             variant: told.variant,
         }
-    }
-}
-
-/// A manifest: one image or artifact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// 2.
-    pub schema_version: u32,
-    /// [`media::MANIFEST`] or Docker's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// What kind of artifact it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Its config.
-    pub config: Descriptor,
-    /// Its blobs, in order.
-    pub layers: Vec<Descriptor>,
-    /// The manifest that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<Descriptor>,
-    /// What whoever made it says of it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Manifest {
-    /// The bytes that are uploaded: JSON without spaces, keys in a fixed order, so that equal manifests have one digest.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("manifests serialise to JSON")
-    }
-}
-
-/// An index: manifests for several platforms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Index {
-    /// 2.
-    pub schema_version: u32,
-    /// [`media::INDEX`] or Docker's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// What kind of artifact it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// The manifests.
-    pub manifests: Vec<Descriptor>,
-    /// What whoever made it says of it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Index {
-    /// The bytes that are uploaded, as for manifests.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("indexes serialise to JSON")
     }
 }
 
@@ -241,6 +283,8 @@ pub fn parse_manifest(bytes: &[u8], media_type: &str) -> Result<Parsed, String> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const EMPTY: &str = r#"{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
@@ -252,8 +296,8 @@ mod tests {
         let Ok(Parsed::Manifest(parsed)) = read(manifest.clone(), "") else {
             panic!("no manifest");
         };
-        assert_eq!(parsed.to_bytes(), manifest.as_bytes());
-        assert_eq!(parsed.config.blob().unwrap().size, 2);
+        assert_eq!(to_bytes(&parsed), manifest.as_bytes());
+        assert_eq!(parsed.config().blob().unwrap().size, 2);
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{EMPTY}]}}"#);
         assert!(matches!(read(index.clone(), ""), Ok(Parsed::Index(_))));
         assert!(matches!(
@@ -279,8 +323,8 @@ mod tests {
     #[test]
     fn digests() {
         let with = |digest: &str| {
-            let mut descriptor: Descriptor = serde_json::from_str(EMPTY).unwrap();
-            descriptor.digest = digest.to_owned();
+            let text = json!({"mediaType": "x/y", "digest": digest, "size": 2});
+            let descriptor: Descriptor = serde_json::from_value(text).map_err(|e| e.to_string())?;
             descriptor.blob()
         };
         assert!(with(&format!("sha256:{}", "a".repeat(64))).is_ok());
@@ -292,5 +336,31 @@ mod tests {
         ] {
             assert!(with(&digest).is_err(), "{digest}");
         }
+    }
+
+    #[test]
+    fn equal_documents_have_equal_bytes() {
+        let annotations = ["b", "a", "c", "d"].map(|name| (name.to_owned(), "1".to_owned()));
+        let make = || {
+            let mut one = descriptor(media::MANIFEST, &Blob::of(b"x"));
+            one.annotate("z", "1");
+            one.annotate("y", "2");
+            one.set_for(&Platform::linux("arm64"));
+            to_bytes(&index(vec![one], annotations.clone().into()))
+        };
+        let text = String::from_utf8(make()).unwrap();
+        assert!(
+            text.starts_with(r#"{"schemaVersion":2,"mediaType":"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""annotations":{"y":"2","z":"1"},"platform""#),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(r#""annotations":{"a":"1","b":"1","c":"1","d":"1"}}"#),
+            "{text}"
+        );
+        assert!((0..20).all(|_| make() == text.as_bytes()));
     }
 }

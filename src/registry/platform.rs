@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::model::{Descriptor, Index, Platform};
+use super::model::{Described, Descriptor, Index, Platform};
 
 /// podman's annotation with the monitor that the disk of a virtual machine is for.
 const DISK_TYPE: &str = "disktype";
@@ -70,34 +70,31 @@ impl fmt::Display for Platform {
     }
 }
 
-impl Index {
-    /// The manifest for a platform. Of several the one whose disk suits QEMU best, then that of the usual variant,
-    /// then the first.
-    #[must_use]
-    pub fn choose(&self, wanted: &Platform) -> Option<&Descriptor> {
-        let fitting = self.manifests.iter().filter_map(|one| {
-            let platform = one.platform.as_ref()?;
-            platform.fits(wanted).then_some((one, platform))
-        });
-        let best =
-            fitting.min_by_key(|(one, platform)| (disk_rank(one), platform.more_than_usual()));
-        best.map(|(one, _)| one)
-    }
+/// The manifest of an index for a platform. Of several the one whose disk suits QEMU best, then that of the usual variant,
+/// then the first.
+pub(super) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
+    let fitting = index.manifests().iter().filter_map(|one| {
+        let platform = one.is_for()?;
+        platform.fits(wanted).then_some((one, platform))
+    });
+    let usual = |platform: &Platform| platform.more_than_usual().map(str::to_owned);
+    let best = fitting.min_by_key(|(one, platform)| (disk_rank(one), usual(platform)));
+    best.map(|(one, _)| one)
+}
 
-    /// The platforms that there are images for, sorted, for messages.
-    #[must_use]
-    pub fn platforms(&self) -> Vec<String> {
-        let all = self.manifests.iter();
-        let mut names: Vec<String> = all
-            .filter_map(|one| one.platform.as_ref())
-            // Attestations have a place in the index and are no images.
-            .filter(|platform| platform.os != "unknown")
-            .map(Platform::to_string)
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-    }
+/// The platforms that an index has images for, sorted, for messages.
+pub(super) fn platforms(index: &Index) -> Vec<String> {
+    let mut names: Vec<String> = index
+        .manifests()
+        .iter()
+        .filter_map(Described::is_for)
+        // Attestations have a place in the index and are no images.
+        .filter(|platform| platform.os != "unknown")
+        .map(|platform| platform.to_string())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Go's name of an architecture, as the specification wants it; podman's machines have `uname`'s.
@@ -111,11 +108,11 @@ fn go_name(architecture: &str) -> &str {
 
 /// How well the disk suits QEMU. What says nothing of a monitor is not made for another one.
 fn disk_rank(descriptor: &Descriptor) -> usize {
-    match descriptor.annotations.get(DISK_TYPE) {
+    match descriptor.annotation(DISK_TYPE) {
         None => 0,
         Some(own) => DISK_TYPES
             .iter()
-            .position(|known| known == own)
+            .position(|known| *known == own)
             .unwrap_or(DISK_TYPES.len()),
     }
 }
@@ -125,15 +122,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::{Blob, ToldPlatform, media};
+    use crate::registry::{Blob, ToldPlatform, descriptor, media};
 
     /// A manifest for `OS/ARCHITECTURE[/VARIANT]`, with a kind of machine or without one.
     fn entry(platform: &str, disk_type: &str) -> Descriptor {
-        let mut entry = Descriptor::new(media::MANIFEST, &Blob::of(platform.as_bytes()));
-        entry.platform = Some(parsed(platform));
+        let mut entry = descriptor(media::MANIFEST, &Blob::of(platform.as_bytes()));
+        entry.set_for(&parsed(platform));
         if !disk_type.is_empty() {
-            let annotation = (DISK_TYPE.to_owned(), disk_type.to_owned());
-            entry.annotations.extend([annotation]);
+            entry.annotate(DISK_TYPE, disk_type);
         }
         entry
     }
@@ -148,13 +144,7 @@ mod tests {
     }
 
     fn index(manifests: Vec<Descriptor>) -> Index {
-        Index {
-            schema_version: 2,
-            media_type: None,
-            artifact_type: None,
-            manifests,
-            annotations: Default::default(),
-        }
+        crate::registry::index(manifests, Default::default())
     }
 
     fn of_platforms(platforms: &[&str]) -> Index {
@@ -163,9 +153,9 @@ mod tests {
 
     /// Which one of an index is chosen, by its number.
     fn chosen(index: &Index, wanted: &str) -> Option<usize> {
-        let chosen = index.choose(&parsed(wanted))?;
+        let chosen = choose(index, &parsed(wanted))?;
         let at = |one: &Descriptor| std::ptr::eq(one, chosen);
-        index.manifests.iter().position(at)
+        index.manifests().iter().position(at)
     }
 
     #[test]
@@ -239,7 +229,7 @@ mod tests {
         let podman = index(podman.map(|(one, kind)| entry(one, kind)).to_vec());
         assert_eq!(chosen(&podman, "linux/amd64"), Some(4));
         assert_eq!(chosen(&podman, "linux/arm64"), Some(2));
-        let without = |last: usize| index(podman.manifests[..last].to_vec());
+        let without = |last: usize| index(podman.manifests()[..last].to_vec());
         assert_eq!(chosen(&without(4), "linux/amd64"), Some(3));
         assert_eq!(chosen(&without(3), "linux/amd64"), Some(1));
         assert_eq!(chosen(&without(1), "linux/amd64"), Some(0));
@@ -251,16 +241,18 @@ mod tests {
         ];
         let mixed = index(mixed.map(|(one, kind)| entry(one, kind)).to_vec());
         assert_eq!(chosen(&mixed, "linux/amd64"), Some(2));
-        let monitor_first = index(mixed.manifests[..2].to_vec());
+        let monitor_first = index(mixed.manifests()[..2].to_vec());
         assert_eq!(chosen(&monitor_first, "linux/amd64"), Some(1));
     }
 
     #[test]
     fn what_has_no_platform_is_for_none() {
         let mut silent = of_platforms(&["linux/amd64"]);
-        silent.manifests[0].platform = None;
+        let mut manifests = silent.manifests().clone();
+        manifests[0].set_platform(None);
+        silent.set_manifests(manifests);
         assert_eq!(chosen(&silent, "linux/amd64"), None);
-        assert!(silent.platforms().is_empty());
+        assert!(platforms(&silent).is_empty());
     }
 
     #[test]
@@ -322,10 +314,10 @@ mod tests {
             "linux/amd64",
         ]);
         assert_eq!(
-            index.platforms(),
+            platforms(&index),
             ["linux/amd64", "linux/arm64/v8", "windows/amd64"]
         );
-        assert!(of_platforms(&["unknown/unknown"]).platforms().is_empty());
+        assert!(platforms(&of_platforms(&["unknown/unknown"])).is_empty());
     }
 
     proptest! {
@@ -341,9 +333,9 @@ mod tests {
             let entries = manifests.iter().map(|(platform, kind)| entry(platform, kind));
             let index = index(entries.collect());
             let wanted_platform = parsed(&wanted);
-            let mut fitting: Vec<(usize, &Descriptor)> = index.manifests.iter().enumerate().collect();
-            fitting.retain(|(_, one)| one.platform.as_ref().is_some_and(|p| p.fits(&wanted_platform)));
-            fitting.sort_by_key(|(_, one)| one.platform.as_ref().and_then(Platform::more_than_usual));
+            let mut fitting: Vec<(usize, &Descriptor)> = index.manifests().iter().enumerate().collect();
+            fitting.retain(|(_, one)| one.is_for().is_some_and(|p| p.fits(&wanted_platform)));
+            fitting.sort_by_key(|(_, one)| one.is_for().and_then(|p| p.more_than_usual().map(str::to_owned)));
             fitting.sort_by_key(|(_, one)| disk_rank(one));
             prop_assert_eq!(chosen(&index, &wanted), fitting.first().map(|(at, _)| *at));
         }

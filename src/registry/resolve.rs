@@ -1,7 +1,8 @@
 //! From a tag or digest to the manifest for a platform, through indexes: one rule for recipes, `pull` and `push`.
 
 use super::Fetched;
-use super::model::{Descriptor, Index, Manifest, Parsed, Platform, parse_manifest};
+use super::model::{Described, Descriptor, Index, Manifest, Parsed, Platform, parse_manifest};
+use super::platform;
 use super::reference::Version;
 use crate::digest::Sha256;
 
@@ -66,7 +67,7 @@ pub fn resolve<E>(
             Parsed::Index(index) => index,
         };
         let chosen = choose(&index, wanted, silent)
-            .ok_or_else(|| ResolveError::Platform(index.platforms()))?;
+            .ok_or_else(|| ResolveError::Platform(platform::platforms(&index)))?;
         let blob = chosen.blob();
         let blob = blob.map_err(|why| ResolveError::Invalid("the index", why))?;
         version = Version::Digest(blob.digest);
@@ -76,9 +77,9 @@ pub fn resolve<E>(
 }
 
 fn choose<'a>(index: &'a Index, wanted: &Platform, silent: Silent) -> Option<&'a Descriptor> {
-    match index.manifests.as_slice() {
-        [only] if silent == Silent::Taken && only.platform.is_none() => Some(only),
-        _ => index.choose(wanted),
+    match index.manifests().as_slice() {
+        [only] if silent == Silent::Taken && only.platform().is_none() => Some(only),
+        _ => platform::choose(index, wanted),
     }
 }
 
@@ -87,27 +88,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::registry::{Blob, media};
+    use crate::registry::{Blob, descriptor, index as index_of, media, to_bytes};
 
     /// An index of manifests for these platforms; `-` says none.
     fn index(platforms: &[&str], of: &[u8]) -> Vec<u8> {
         let manifests = platforms.iter().map(|platform| {
-            let mut one = Descriptor::new(media::INDEX, &Blob::of(of));
-            one.platform = platform.split_once('/').map(|(os, architecture)| Platform {
-                architecture: architecture.to_owned(),
-                os: os.to_owned(),
-                variant: None,
-            });
+            let mut one = descriptor(media::INDEX, &Blob::of(of));
+            if let Some((os, architecture)) = platform.split_once('/') {
+                one.set_for(&Platform {
+                    architecture: architecture.to_owned(),
+                    os: os.to_owned(),
+                    variant: None,
+                });
+            }
             one
         });
-        serde_json::to_vec(&Index {
-            schema_version: 2,
-            media_type: Some(media::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: manifests.collect(),
-            annotations: BTreeMap::new(),
-        })
-        .unwrap()
+        to_bytes(&index_of(manifests.collect(), BTreeMap::new()))
     }
 
     fn resolved(index: &[u8], behind: &[u8], silent: Silent) -> String {

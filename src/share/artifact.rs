@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use base64ct::{Base64, Encoding};
 
-use crate::registry::{Blob, Descriptor, Manifest, media};
+use crate::registry::{
+    Blob, Described, Descriptor, Manifest, MediaType, descriptor, manifest, media, sorted,
+};
 
 /// `artifactType` of an image.
 pub const IMAGE: &str = "application/vnd.vmfab.image.v1";
@@ -85,36 +87,25 @@ impl Artifact {
             RESULT => RESULT_CONFIG,
             _ => IMAGE_CONFIG,
         };
-        let mut config = Descriptor::new(config_type, &self.config);
-        config.data = self
+        let mut config = descriptor(config_type, &self.config);
+        let data = self
             .config_data
             .as_ref()
             .filter(|data| data.len() <= MAX_DATA)
             .map(|data| Base64::encode_string(data));
-        let objects = self
-            .objects
-            .iter()
-            .map(|blob| Descriptor::new(OBJECTS, blob));
+        config.set_data(data);
+        let objects = self.objects.iter().map(|blob| descriptor(OBJECTS, blob));
         let packs = self.packs.iter().map(|pack| {
-            let mut descriptor = Descriptor::new(PACK, &pack.blob);
-            let place = (TABLE.to_owned(), pack.table_offset.to_string());
-            descriptor.annotations.extend([place]);
+            let mut descriptor = descriptor(PACK, &pack.blob);
+            descriptor.annotate(TABLE, &pack.table_offset.to_string());
             descriptor
         });
         let mut layers: Vec<Descriptor> = objects.chain(packs).collect();
         if layers.is_empty() {
             // A manifest has a layer; this one stands for none.
-            layers.push(Descriptor::new(media::EMPTY, &empty()));
+            layers.push(descriptor(media::EMPTY, &empty()));
         }
-        Manifest {
-            schema_version: 2,
-            media_type: Some(media::MANIFEST.to_owned()),
-            artifact_type: Some(self.kind.clone()),
-            config,
-            layers,
-            subject: None,
-            annotations: self.annotations.clone(),
-        }
+        manifest(Some(&self.kind), config, layers, self.annotations.clone())
     }
 
     /// What a manifest says; `None` when it is none of vmfab's.
@@ -122,9 +113,9 @@ impl Artifact {
     /// # Errors
     /// It is one of vmfab's and wrong: a phrase that goes on after what it is.
     pub fn of_manifest(manifest: &Manifest) -> Result<Option<Self>, String> {
-        let kind = manifest.artifact_type.as_deref();
+        let kind = manifest.artifact_type().as_ref().map(MediaType::as_ref);
         // Registries of old drop the artifact type; the config's media type tells as well.
-        let kind = match (kind, manifest.config.media_type.as_str()) {
+        let kind = match (kind, manifest.config().media_type().as_ref()) {
             (Some(IMAGE) | None, IMAGE_CONFIG) => IMAGE,
             (Some(RESULT) | None, RESULT_CONFIG) => RESULT,
             (Some(kind), _) if kind.starts_with("application/vnd.vmfab.") => {
@@ -134,11 +125,11 @@ impl Artifact {
             }
             _ => return Ok(None),
         };
-        let config = manifest.config.blob()?;
+        let config = manifest.config().blob()?;
         if config.size > MAX_CONFIG {
             return Err(format!("has a config of {} bytes", config.size));
         }
-        let data = manifest.config.data.as_deref();
+        let data = manifest.config().data().as_deref();
         let config_data = match data.map(Base64::decode_vec) {
             None => None,
             Some(Ok(data)) if Blob::of(&data) == config => Some(data),
@@ -150,11 +141,11 @@ impl Artifact {
             config_data,
             objects: None,
             packs: Vec::new(),
-            annotations: manifest.annotations.clone(),
+            annotations: sorted(manifest.annotations()),
         };
-        for layer in &manifest.layers {
+        for layer in manifest.layers() {
             let blob = layer.blob()?;
-            match layer.media_type.as_str() {
+            match layer.media_type().as_ref() {
                 OBJECTS if artifact.objects.is_none() && blob.size <= MAX_OBJECTS => {
                     artifact.objects = Some(blob);
                 }
@@ -180,10 +171,9 @@ impl Artifact {
 
 fn table_offset(layer: &Descriptor) -> Result<u64, String> {
     layer
-        .annotations
-        .get(TABLE)
+        .annotation(TABLE)
         .and_then(|text| text.parse().ok())
-        .filter(|&offset| offset <= layer.size && layer.size < 1 << 32)
+        .filter(|&offset| offset <= layer.size() && layer.size() < 1 << 32)
         .ok_or_else(|| format!("has a pack without \"{TABLE}\", or a wrong one"))
 }
 
@@ -195,6 +185,7 @@ pub(super) fn empty() -> Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::to_bytes;
 
     fn artifact() -> Artifact {
         let config = br#"{"a":1}"#.to_vec();
@@ -216,7 +207,7 @@ mod tests {
         let one = artifact();
         let read = Artifact::of_manifest(&one.to_manifest());
         assert_eq!(read, Ok(Some(one.clone())));
-        insta::assert_snapshot!(String::from_utf8(one.to_manifest().to_bytes()).unwrap());
+        insta::assert_snapshot!(String::from_utf8(to_bytes(&one.to_manifest())).unwrap());
         let none = Artifact {
             kind: RESULT.to_owned(),
             objects: None,
@@ -235,32 +226,46 @@ mod tests {
         };
         assert_eq!(
             with(|manifest| {
-                manifest.artifact_type = None;
-                manifest.config.media_type = media::CONFIG.to_owned();
+                manifest.set_artifact_type(None);
+                let config = manifest.config().clone();
+                manifest.set_config(descriptor(media::CONFIG, &config.blob().unwrap()));
             }),
             Ok(None)
         );
         let wrong: [fn(&mut Manifest); 7] = [
             |manifest| {
-                manifest.artifact_type = Some("application/vnd.vmfab.image.v9".into());
+                manifest.set_artifact_type(Some("application/vnd.vmfab.image.v9".into()));
             },
-            |manifest| manifest.config.data = Some("e30=".into()),
-            |manifest| manifest.config.size = MAX_CONFIG + 1,
-            |manifest| manifest.layers[0].media_type = "text/plain".into(),
-            |manifest| manifest.layers[1].annotations.clear(),
             |manifest| {
-                let annotations = &mut manifest.layers[1].annotations;
-                annotations.insert(TABLE.into(), "99".into());
+                let mut config = manifest.config().clone();
+                config.set_data(Some("e30=".into()));
+                manifest.set_config(config);
             },
-            |manifest| manifest.layers[1].digest = "sha256:x".into(),
+            |manifest| {
+                let mut config = manifest.config().clone();
+                config.set_size(MAX_CONFIG + 1);
+                manifest.set_config(config);
+            },
+            |manifest| {
+                manifest.layers_mut()[0].set_media_type("text/plain".into());
+            },
+            |manifest| {
+                manifest.layers_mut()[1].set_annotations(None);
+            },
+            |manifest| manifest.layers_mut()[1].annotate(TABLE, "99"),
+            |manifest| {
+                manifest.layers_mut()[1].set_digest("x:y".parse().unwrap());
+            },
         ];
         for change in wrong {
             assert!(with(change).is_err());
         }
         assert!(
-            with(|manifest| manifest.artifact_type = None)
-                .unwrap()
-                .is_some()
+            with(|manifest| {
+                manifest.set_artifact_type(None);
+            })
+            .unwrap()
+            .is_some()
         );
     }
 }

@@ -29,7 +29,7 @@ use crate::digest::Sha256;
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
-use crate::registry::{Blob, BlobSource, Descriptor, Manifest, Platform, media};
+use crate::registry::{self, Blob, BlobSource, Manifest, Platform, media};
 use crate::store::{ObjectReader, Store, StoreError};
 use crate::tarball::{Kind, Member, Writer};
 
@@ -126,15 +126,12 @@ pub fn containerdisk(
     let about = about(image);
     let config = config(image, &diff_id, &about);
     Ok(ContainerDisk {
-        manifest: Manifest {
-            schema_version: 2,
-            media_type: Some(media::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::new(media::CONFIG, &Blob::of(&config)),
-            layers: vec![Descriptor::new(LAYER, &layer.blob)],
-            subject: None,
-            annotations: about.into_iter().chain(annotations.clone()).collect(),
-        },
+        manifest: registry::manifest(
+            None,
+            registry::descriptor(media::CONFIG, &Blob::of(&config)),
+            vec![registry::descriptor(LAYER, &layer.blob)],
+            about.into_iter().chain(annotations.clone()).collect(),
+        ),
         config,
         layer,
         note: note(image),

@@ -6,8 +6,8 @@ use super::artifact::{Artifact, MAX_CONFIG};
 use super::{ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, Manifest, Platform, ReadBlobError, Repository, ResolveError, Silent, Version,
-    read_small, resolve,
+    Blob, BlobReader, Described, Manifest, Platform, ReadBlobError, Repository, ResolveError,
+    Silent, Version, read_small, resolve,
 };
 
 /// What is under a tag or digest.
@@ -87,7 +87,7 @@ impl Sharing<'_> {
         manifest: &Manifest,
     ) -> Result<Vec<u8>, ShareError> {
         let invalid = |reason| ShareError::invalid(&repository.name(), "the config", reason);
-        let blob = manifest.config.blob().map_err(invalid)?;
+        let blob = manifest.config().blob().map_err(invalid)?;
         if blob.size > MAX_CONFIG {
             return Err(invalid(format!("has {} bytes", blob.size)));
         }

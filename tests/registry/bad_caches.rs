@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vmfab::registry::{Descriptor, Repository, Version, media};
+use vmfab::registry::{Described, Descriptor, Repository, Version, media};
 
 use super::cache::{Shop, right, warnings};
 use super::home::Home;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use vmfab::digest::ObjectRef;
 use vmfab::host::Interrupt;
 use vmfab::image::ImageConfig;
-use vmfab::registry::{Repository, media};
+use vmfab::registry::{Repository, media, sorted, to_bytes};
 use vmfab::share::containerdisk::{ContainerDisk, ContainerDiskError, containerdisk};
 use vmfab::share::foreign::{What, find_disk, what};
 use vmfab::store::Store;
@@ -93,7 +93,7 @@ fn upload(repository: &dyn Repository, made: &ContainerDisk) -> Vec<u8> {
     let delivered = repository.put_blob(&made.layer.blob, &made.layer, &[], &|_| ());
     delivered.unwrap();
     put(repository, &made.config).unwrap();
-    let manifest = made.manifest.to_bytes();
+    let manifest = to_bytes(&made.manifest);
     repository
         .put_manifest(&tag("1"), media::MANIFEST, &manifest)
         .unwrap();
@@ -139,7 +139,7 @@ fn the_disk_is_in_it_as_kubevirt_wants_it() {
     let tar = unzip.arg("-dc").arg(&layer).output().unwrap().stdout;
     let diff_id = format!("sha256:{}", blob(&tar).digest);
     assert_eq!(config["rootfs"]["diff_ids"], json!([diff_id]));
-    let title = &made.manifest.annotations["org.opencontainers.image.title"];
+    let title = &sorted(made.manifest.annotations())["org.opencontainers.image.title"];
     assert_eq!(title, "demo");
 }
 
@@ -198,7 +198,7 @@ fn a_disk_without_a_boot_loader_has_its_kernel_beside_it() {
         assert!(note.contains(part), "{note}");
     }
     assert_eq!(
-        made.manifest.annotations["org.vmfab.kernel.command-line"],
+        sorted(made.manifest.annotations())["org.vmfab.kernel.command-line"],
         "root=LABEL=/ console=ttyS0"
     );
     let layout = open(&format!("oci:{}", lab.path("layout").display()));

@@ -11,8 +11,8 @@ use vmfab::config::Config;
 use vmfab::event::Silent;
 use vmfab::host::Interrupt;
 use vmfab::registry::{
-    Blob, Descriptor, Index, Manifest, Platform, Registries, RegistriesOptions, RegistryError,
-    Repository, Version, media,
+    Blob, Described, Platform, Registries, RegistriesOptions, RegistryError, Repository, Version,
+    descriptor, manifest, media, to_bytes,
 };
 
 pub(super) use super::{blob, put};
@@ -79,22 +79,16 @@ pub(super) fn artifact(repository: &dyn Repository, seed: u8) -> Vec<u8> {
         put(repository, bytes).unwrap();
     }
     let layers = layers.iter().map(|bytes| {
-        let mut layer = Descriptor::new("application/vnd.example.part.v1", &blob(bytes));
-        layer
-            .annotations
-            .insert("org.example.part".to_owned(), seed.to_string());
+        let mut layer = descriptor("application/vnd.example.part.v1", &blob(bytes));
+        layer.annotate("org.example.part", &seed.to_string());
         layer
     });
-    Manifest {
-        schema_version: 2,
-        media_type: Some(media::MANIFEST.to_owned()),
-        artifact_type: Some("application/vnd.example.thing.v1".to_owned()),
-        config: Descriptor::new(media::EMPTY, &blob(&config)),
-        layers: layers.collect(),
-        subject: None,
-        annotations: Default::default(),
-    }
-    .to_bytes()
+    to_bytes(&manifest(
+        Some("application/vnd.example.thing.v1"),
+        descriptor(media::EMPTY, &blob(&config)),
+        layers.collect(),
+        Default::default(),
+    ))
 }
 
 /// Brings an artifact for each of two platforms by their digests; gives the index of both.
@@ -106,22 +100,12 @@ pub(super) fn index(repository: &dyn Repository, seed: u8) -> Vec<u8> {
         repository
             .put_manifest(&version, media::MANIFEST, &manifest)
             .unwrap();
-        let mut descriptor = Descriptor::new(media::MANIFEST, &blob(&manifest));
-        descriptor.platform = Some(Platform {
-            architecture: architecture.to_owned(),
-            os: "linux".to_owned(),
-            variant: None,
-        });
+        let mut descriptor = descriptor(media::MANIFEST, &blob(&manifest));
+        descriptor.set_for(&Platform::linux(architecture));
         descriptor
     });
-    Index {
-        schema_version: 2,
-        media_type: Some(media::INDEX.to_owned()),
-        artifact_type: None,
-        manifests: manifests.collect(),
-        annotations: Default::default(),
-    }
-    .to_bytes()
+    let index = vmfab::registry::index(manifests.collect(), Default::default());
+    to_bytes(&index)
 }
 
 /// All that is below an index or manifest is there and what it should be.
@@ -130,14 +114,14 @@ pub(super) fn check_whole(repository: &dyn Repository, manifest: &[u8]) {
     let parsed = vmfab::registry::parse_manifest(manifest, "").unwrap();
     match parsed {
         vmfab::registry::Parsed::Index(index) => {
-            for descriptor in index.manifests {
+            for descriptor in index.manifests() {
                 let version = Version::Digest(descriptor.blob().unwrap().digest);
                 let inner = repository.manifest(&version).unwrap().unwrap();
                 check_whole(repository, &inner.bytes);
             }
         }
         vmfab::registry::Parsed::Manifest(manifest) => {
-            for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+            for descriptor in manifest.layers().iter().chain([manifest.config()]) {
                 let expected = descriptor.blob().unwrap();
                 assert!(repository.has_blob(&expected).unwrap());
                 let bytes = read(repository, &expected, None).unwrap();

@@ -292,25 +292,20 @@ fn what_skopeo_pushes_can_be_read() {
     fs::create_dir_all(&blobs).unwrap();
     let config =
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    use vmfab::registry::descriptor;
     let save = |bytes: &[u8]| {
         let blob = blob(bytes);
         fs::write(blobs.join(blob.digest.to_string()), bytes).unwrap();
         blob
     };
     let (config, layer) = (save(config), save(&content));
-    let manifest = vmfab::registry::Manifest {
-        schema_version: 2,
-        media_type: Some(media::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: vmfab::registry::Descriptor::new(media::CONFIG, &config),
-        layers: vec![vmfab::registry::Descriptor::new(
-            "application/vnd.oci.image.layer.v1.tar",
-            &layer,
-        )],
-        subject: None,
-        annotations: std::collections::BTreeMap::new(),
-    };
-    let manifest = save(&manifest.to_bytes());
+    let manifest = vmfab::registry::manifest(
+        None,
+        descriptor(media::CONFIG, &config),
+        vec![descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        std::collections::BTreeMap::new(),
+    );
+    let manifest = save(&vmfab::registry::to_bytes(&manifest));
     let index = serde_json::json!({
         "schemaVersion": 2,
         "manifests": [{"mediaType": media::MANIFEST, "digest": format!("sha256:{}", manifest.digest), "size": manifest.size}],

@@ -137,15 +137,9 @@ fn read(mut reader: BlobReader) -> std::io::Result<Vec<u8>> {
 /// A manifest without blobs: only registries that do not look take it.
 fn manifest(annotation: &str) -> Vec<u8> {
     let empty = blob(b"{}");
-    let descriptor = vmfab::registry::Descriptor::new(vmfab::registry::media::EMPTY, &empty);
-    vmfab::registry::Manifest {
-        schema_version: 2,
-        media_type: Some(vmfab::registry::media::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: descriptor.clone(),
-        layers: vec![descriptor],
-        subject: None,
-        annotations: [("test".to_owned(), annotation.to_owned())].into(),
-    }
-    .to_bytes()
+    let descriptor = vmfab::registry::descriptor(vmfab::registry::media::EMPTY, &empty);
+    let annotations = [("test".to_owned(), annotation.to_owned())].into();
+    let layers = vec![descriptor.clone()];
+    let manifest = vmfab::registry::manifest(None, descriptor, layers, annotations);
+    vmfab::registry::to_bytes(&manifest)
 }

@@ -91,6 +91,7 @@ impl Shelf {
         let layer = &self.manifest("1")["layers"][number];
         let descriptor: vmfab::registry::Descriptor =
             serde_json::from_value(layer.clone()).unwrap();
+        use vmfab::registry::Described as _;
         let reader = self.repository.read_blob(&descriptor.blob().unwrap(), None);
         read(reader.unwrap()).unwrap()
     }

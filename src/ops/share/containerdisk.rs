@@ -57,7 +57,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     let layer = put(&made.layer.blob, &made.layer)?;
     put(&config, &made.config)?;
     let sent = task.moved();
-    let bytes = made.manifest.to_bytes();
+    let bytes = crate::registry::to_bytes(&made.manifest);
     put_manifest(&*repository, tag, &bytes)?;
     task.done();
     drop(task);

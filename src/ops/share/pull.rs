@@ -8,7 +8,9 @@ use super::{all_tags, foreign, pulled, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::image::ImageConfig;
-use crate::registry::{Location, Manifest, Platform, Repository, ToldPlatform, Version};
+use crate::registry::{
+    Descriptor, Location, Manifest, Platform, Repository, ToldPlatform, Version,
+};
 use crate::share::foreign::{What, what};
 use crate::share::{Artifact, Found, IMAGE, ShareError, Sharing};
 use crate::store::TagName;
@@ -185,7 +187,7 @@ impl One<'_> {
     /// Makes an image of a disk of others.
     fn disk(&self, context: &Context, found: &Found) -> Result<PulledImage, Error> {
         let own = foreign::name(&last_part(self.repository));
-        let size = found.manifest.layers.iter().map(|layer| layer.size).sum();
+        let size = found.manifest.layers().iter().map(Descriptor::size).sum();
         let tags = match self.tag {
             Some(tag) => vec![all_tags::name(&own, tag)?],
             None => self.options.tags.clone(),

@@ -10,7 +10,7 @@ use super::sharing;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::image::ImageConfig;
 use crate::registry::{
-    Descriptor, Location, Parsed, Platform, Repository, Version, media, parse_manifest,
+    Described, Location, Parsed, Platform, Repository, Version, descriptor, media, parse_manifest,
 };
 use crate::share::{Bundle, IMAGE, LAYERS, PushOptions, Target};
 use crate::store::Store;
@@ -112,9 +112,9 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     let pushed = sharing.push(&*repository, &bundle, &push)?;
     let mut digest = pushed.manifest;
     if let Some(version) = index {
-        let mut manifest = Descriptor::new(media::MANIFEST, &pushed.manifest);
-        manifest.artifact_type = Some(IMAGE.to_owned());
-        manifest.platform = Some(platform);
+        let mut manifest = descriptor(media::MANIFEST, &pushed.manifest);
+        manifest.set_artifact_type(Some(IMAGE.into()));
+        manifest.set_for(&platform);
         digest = sharing.index(&*repository, &version, manifest)?;
     }
     repository.finish()?;

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Blob, Descriptor, Index, Version, media};
+use super::super::{Blob, Described, Descriptor, Index, MediaType, Version, descriptor, media};
 use crate::digest::Sha256;
 
 /// The annotation that holds a tag (OCI image specification, image layout).
@@ -45,13 +45,13 @@ impl Names {
         }
         let index: Index =
             serde_json::from_value(Value::Object(document.clone())).map_err(wrong)?;
-        if index.schema_version != 2 {
-            let version = index.schema_version;
+        if index.schema_version() != 2 {
+            let version = index.schema_version();
             return Err(format!("is no index: its version is {version}, not 2"));
         }
         Ok(Self {
             document,
-            manifests: index.manifests,
+            manifests: index.manifests().clone(),
         })
     }
 
@@ -62,7 +62,8 @@ impl Names {
     pub(super) fn find(&self, tag: &str) -> Result<Option<&Descriptor>, String> {
         let mut found = self.manifests.iter().filter(|one| name(one) == Some(tag));
         let first = found.next();
-        match first.zip(found.find(|one| first.is_some_and(|first| first.digest != one.digest))) {
+        match first.zip(found.find(|one| first.is_some_and(|first| first.digest() != one.digest())))
+        {
             Some(_) => Err(format!("has several manifests with the name {tag:?}")),
             None => Ok(first),
         }
@@ -71,14 +72,15 @@ impl Names {
     /// What is said of the manifest with a digest.
     pub(super) fn of_digest(&self, digest: &Sha256) -> Option<&Descriptor> {
         let digest = Version::Digest(*digest).to_string();
-        self.manifests.iter().find(|one| one.digest == digest)
+        let mut all = self.manifests.iter();
+        all.find(|one| one.digest().as_ref() == digest)
     }
 
     /// The only manifest, whatever it is called; `None` when there are several or none.
     pub(super) fn only(&self) -> Option<&Descriptor> {
         let first = self.manifests.first()?;
         let mut others = self.manifests.iter();
-        match others.all(|one| one.digest == first.digest) {
+        match others.all(|one| one.digest() == first.digest()) {
             true => Some(first),
             false => None,
         }
@@ -107,20 +109,19 @@ impl Names {
         &mut self,
         tag: Option<&str>,
         media_type: &str,
-        artifact_type: Option<String>,
+        artifact_type: Option<MediaType>,
         blob: &Blob,
     ) {
         let unnamed = self.manifests.iter().filter(|one| name(one).is_none());
         // Several without a name are somebody's own business.
         let keep_unnamed = tag.is_some() || unnamed.count() > 1;
-        let mut descriptor = Descriptor::new(media_type, blob);
-        descriptor.artifact_type = artifact_type;
+        let mut descriptor = descriptor(media_type, blob);
+        descriptor.set_artifact_type(artifact_type);
         if let Some(tag) = tag {
-            let annotation = (REF_NAME.to_owned(), tag.to_owned());
-            descriptor.annotations.extend([annotation]);
+            descriptor.annotate(REF_NAME, tag);
         }
         let stays = |one: &Descriptor| match name(one) {
-            None => keep_unnamed && (tag.is_some() || one.digest != descriptor.digest),
+            None => keep_unnamed && (tag.is_some() || one.digest() != descriptor.digest()),
             other => other != tag,
         };
         let kept: Vec<bool> = self.manifests.iter().map(stays).collect();
@@ -142,7 +143,7 @@ impl Names {
 }
 
 fn name(descriptor: &Descriptor) -> Option<&str> {
-    let name = descriptor.annotations.get(REF_NAME).map(String::as_str);
+    let name = descriptor.annotation(REF_NAME);
     name.filter(|name| !name.is_empty())
 }
 
@@ -161,7 +162,7 @@ mod tests {
 
     fn digest_of(names: &Names, tag: &str) -> Option<String> {
         let found = names.find(tag).unwrap();
-        found.map(|descriptor| descriptor.digest.clone())
+        found.map(|descriptor| descriptor.digest().to_string())
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
         let mut names = Names::empty();
         names.set(Some("b"), media::MANIFEST, None, &blob(1));
         names.set(Some("a"), media::MANIFEST, None, &blob(1));
-        names.set(Some("b"), media::INDEX, Some("x/y".to_owned()), &blob(2));
+        names.set(Some("b"), media::INDEX, Some("x/y".into()), &blob(2));
         let names = Names::parse(&names.to_bytes()).unwrap();
         assert_eq!(names.tags(), ["a", "b"]);
         assert_eq!(
@@ -178,8 +179,8 @@ mod tests {
         );
         let second = names.find("b").unwrap().unwrap();
         assert_eq!(second.blob().unwrap(), blob(2));
-        assert_eq!(second.media_type, media::INDEX);
-        assert_eq!(second.artifact_type.as_deref(), Some("x/y"));
+        assert_eq!(second.media_type(), &media::INDEX.into());
+        assert_eq!(second.artifact_type(), &Some("x/y".into()));
         assert_eq!(names.find("c").unwrap(), None);
         assert_eq!(names.only(), None);
         assert!(names.of_digest(&blob(2).digest).is_some());
@@ -195,7 +196,7 @@ mod tests {
         names.set(Some("1"), media::MANIFEST, None, &blob(2));
         assert_eq!(names.only().unwrap().blob().unwrap(), blob(2));
         assert_eq!(names.len(), 2);
-        let entry = |byte| serde_json::to_value(Descriptor::new(media::MANIFEST, &blob(byte)));
+        let entry = |byte| serde_json::to_value(descriptor(media::MANIFEST, &blob(byte)));
         let manifests = [entry(1).unwrap(), entry(2).unwrap()];
         let text = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
         let mut names = Names::parse(text.as_bytes()).unwrap();
@@ -225,9 +226,8 @@ mod tests {
     #[test]
     fn two_manifests_of_one_name_are_refused() {
         let entry = |byte| {
-            let mut descriptor = Descriptor::new(media::MANIFEST, &blob(byte));
-            let annotation = (REF_NAME.to_owned(), "1".to_owned());
-            descriptor.annotations.extend([annotation]);
+            let mut descriptor = descriptor(media::MANIFEST, &blob(byte));
+            descriptor.annotate(REF_NAME, "1");
             serde_json::to_value(descriptor).unwrap()
         };
         let of = |entries: &[Value]| {
@@ -266,7 +266,7 @@ mod tests {
         ) {
             let mut names = Names::empty();
             names.set(Some("a"), media::MANIFEST, None, &blob(1));
-            names.set(None, media::INDEX, Some("x/y".to_owned()), &blob(2));
+            names.set(None, media::INDEX, Some("x/y".into()), &blob(2));
             let mut bytes = names.to_bytes();
             let length = bytes.len();
             bytes[place % length] = byte;

@@ -36,8 +36,8 @@ use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
 use super::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Parsed, PlaceKind, Progress,
-    RegistryError, Repository, Version, parse_manifest,
+    Blob, BlobReader, BlobSource, Delivered, Described, Fetched, MAX_MANIFEST, Parsed, PlaceKind,
+    Progress, RegistryError, Repository, Version, parse_manifest,
 };
 use crate::digest::Sha256;
 use crate::host::process::pause;
@@ -267,11 +267,16 @@ impl Layout {
         let parsed =
             parse_manifest(bytes, media_type).map_err(|reason| refused(format!("it {reason}")))?;
         let named: Vec<_> = match &parsed {
-            Parsed::Index(index) => index.manifests.iter().collect(),
+            Parsed::Index(index) => index.manifests().iter().collect(),
             // What has an address of its own need not be here.
-            Parsed::Manifest(manifest) => [&manifest.config]
+            Parsed::Manifest(manifest) => [manifest.config()]
                 .into_iter()
-                .chain(manifest.layers.iter().filter(|layer| layer.urls.is_empty()))
+                .chain(
+                    manifest
+                        .layers()
+                        .iter()
+                        .filter(|layer| !layer.is_elsewhere()),
+                )
                 .collect(),
         };
         for descriptor in named {
@@ -299,8 +304,8 @@ impl Layout {
         self.lock(&root)?;
         let mut names = read::names(self)?;
         let artifact_type = match parsed {
-            Parsed::Manifest(manifest) => manifest.artifact_type,
-            Parsed::Index(index) => index.artifact_type,
+            Parsed::Manifest(manifest) => manifest.artifact_type().clone(),
+            Parsed::Index(index) => index.artifact_type().clone(),
         };
         names.set(tag, media_type, artifact_type, &blob);
         let bytes = names.to_bytes();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::super::{
-    Blob, BlobReader, Fetched, MAX_MANIFEST, Parsed, RegistryError, Version, media, parse_manifest,
+    Blob, BlobReader, Described, Fetched, MAX_MANIFEST, Parsed, RegistryError, Version, media,
+    parse_manifest,
 };
 use super::index::Names;
 use crate::digest::Sha256;
@@ -191,7 +192,7 @@ pub(in crate::registry) fn manifest(
     if Sha256::of(&bytes) != digest {
         return Err(invalid(files, path, "is damaged: its SHA-256 is another"));
     }
-    let said = said.map(|descriptor| descriptor.media_type.as_str());
+    let said = said.map(|descriptor| descriptor.media_type().as_ref());
     Ok(Some(Fetched {
         digest,
         media_type: media_type(&bytes, said),

@@ -15,7 +15,7 @@ pub use find::{FindDiskError, FoundDisk, find_disk};
 use serde::Deserialize;
 
 use crate::image::DiskFormat;
-use crate::registry::{Blob, Descriptor, Manifest, media};
+use crate::registry::{Blob, Described, Descriptor, Manifest, MediaType, media};
 
 /// The annotation with a file's name.
 const TITLE: &str = "org.opencontainers.image.title";
@@ -54,8 +54,9 @@ pub struct DiskLayer {
 /// Tells what a manifest is; with the bytes of its config, when they are known, more surely.
 #[must_use]
 pub fn what(manifest: &Manifest, config: Option<&[u8]>) -> What {
-    let own_type = manifest.artifact_type.as_deref();
-    let types = [own_type, Some(manifest.config.media_type.as_str())];
+    let own_type = manifest.artifact_type().as_ref().map(MediaType::as_ref);
+    let config_type = manifest.config().media_type().as_ref();
+    let types = [own_type, Some(config_type)];
     if let Some(ours) = types
         .into_iter()
         .flatten()
@@ -63,16 +64,17 @@ pub fn what(manifest: &Manifest, config: Option<&[u8]>) -> What {
     {
         return What::Vmfab(ours.to_owned());
     }
-    let is_container = own_type.is_none()
-        && matches!(
-            manifest.config.media_type.as_str(),
-            media::CONFIG | media::DOCKER_CONFIG
-        );
-    let layers = manifest.layers.iter();
+    let is_container =
+        own_type.is_none() && matches!(config_type, media::CONFIG | media::DOCKER_CONFIG);
+    let layers = manifest.layers().iter();
     let layers: Vec<&Descriptor> = layers
-        .filter(|one| one.media_type != media::EMPTY)
+        .filter(|one| one.media_type().as_ref() != media::EMPTY)
         .collect();
-    if is_container && layers.iter().all(|layer| is_tar(&layer.media_type)) {
+    if is_container
+        && layers
+            .iter()
+            .all(|layer| is_tar(layer.media_type().as_ref()))
+    {
         return What::Container {
             looks_like_disk: looks_like_disk(layers.len(), config),
         };
@@ -81,10 +83,7 @@ pub fn what(manifest: &Manifest, config: Option<&[u8]>) -> What {
     match (disks.next(), disks.count()) {
         (None, _) => What::Other(match own_type {
             Some(own_type) => format!("an artifact of type {}", shown(own_type)),
-            None => format!(
-                "an artifact with a config of type {}",
-                shown(&manifest.config.media_type)
-            ),
+            None => format!("an artifact with a config of type {}", shown(config_type)),
         }),
         (Some(layer), 0) => match layer.blob() {
             Ok(blob) => What::Disk(DiskLayer {
@@ -106,7 +105,7 @@ fn shown(text: &str) -> String {
 }
 
 fn title(layer: &Descriptor) -> Option<&str> {
-    let title = layer.annotations.get(TITLE)?;
+    let title = layer.annotation(TITLE)?;
     Some(title.rsplit('/').next().unwrap_or(title))
 }
 
@@ -121,12 +120,12 @@ fn is_tar(media_type: &str) -> bool {
 
 /// Whether a layer is a disk by its media type, or, when that says nothing, by its name.
 fn is_disk(layer: &Descriptor) -> bool {
-    let has = |word| words(&layer.media_type).any(|other| other == word);
+    let has = |word| words(layer.media_type().as_ref()).any(|other| other == word);
     if has("json") || has("iso") {
         return false;
     }
     let says_disk = ["disk", "diskimage"].into_iter().any(has);
-    if !has("tar") && (named_format(words(&layer.media_type)).is_some() || says_disk) {
+    if !has("tar") && (named_format(words(layer.media_type().as_ref())).is_some() || says_disk) {
         return true;
     }
     // oras calls any file a tar.
@@ -165,12 +164,12 @@ fn compression_named(word: &str) -> Option<&'static str> {
 
 fn format(layer: &Descriptor) -> Option<DiskFormat> {
     let by_name = title(layer).and_then(disk_name).and_then(|(_, own)| own);
-    by_name.or_else(|| named_format(words(&layer.media_type)))
+    by_name.or_else(|| named_format(words(layer.media_type().as_ref())))
 }
 
 fn compression(layer: &Descriptor) -> Option<&'static str> {
     let by_name = title(layer).and_then(disk_name).and_then(|(own, _)| own);
-    by_name.or_else(|| words(&layer.media_type).find_map(compression_named))
+    by_name.or_else(|| words(layer.media_type().as_ref()).find_map(compression_named))
 }
 
 /// Whether a container image is perhaps a containerDisk: it has one layer, and nothing that could be run.
@@ -196,35 +195,33 @@ fn looks_like_disk(layers: usize, config: Option<&[u8]>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::digest::Sha256;
-    use crate::registry::{Parsed, parse_manifest};
+    use crate::registry::{self, Parsed, parse_manifest, to_bytes};
 
     fn layer(media_type: &str, title: &str) -> Descriptor {
         let blob = Blob {
             digest: Sha256::from_bytes([1; 32]),
             size: 5,
         };
-        let mut layer = Descriptor::new(media_type, &blob);
+        let mut layer = registry::descriptor(media_type, &blob);
         if !title.is_empty() {
-            let annotation = (TITLE.to_owned(), title.to_owned());
-            layer.annotations.extend([annotation]);
+            layer.annotate(TITLE, title);
         }
         layer
     }
 
     fn manifest(own_type: Option<&str>, config: &str, layers: &[Descriptor]) -> Manifest {
-        Manifest {
-            schema_version: 2,
-            media_type: None,
-            artifact_type: own_type.map(str::to_owned),
-            config: layer(config, ""),
-            layers: layers.to_vec(),
-            subject: None,
-            annotations: Default::default(),
-        }
+        registry::manifest(
+            own_type,
+            layer(config, ""),
+            layers.to_vec(),
+            BTreeMap::new(),
+        )
     }
 
     const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -352,7 +349,7 @@ mod tests {
             at in 0..1000_usize, byte: u8, cut in 0..2000_usize, config in ".{0,60}"
         ) {
             let layers = [layer(TAR, "a.qcow2.zst"), layer(media::EMPTY, "")];
-            let mut bytes = manifest(Some("x/y"), media::CONFIG, &layers).to_bytes();
+            let mut bytes = to_bytes(&manifest(Some("x/y"), media::CONFIG, &layers));
             let length = bytes.len();
             bytes[at % length] = byte;
             bytes.truncate(length - cut.saturating_sub(1000) % length);

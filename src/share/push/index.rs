@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::super::{ShareError, Sharing};
 use crate::http::sleep;
 use crate::registry::{
-    Blob, Descriptor, Index, Parsed, Repository, Version, media, parse_manifest,
+    Blob, Described, Descriptor, Parsed, Repository, Version, index, media, parse_manifest, sorted,
+    to_bytes,
 };
 
 /// How often an index is written when others write it, too, and how long to wait at least and at most between.
@@ -58,8 +59,8 @@ impl Sharing<'_> {
             let Some(Ok(Parsed::Index(index))) = parsed else {
                 return Ok(false);
             };
-            let mut all = index.manifests.iter();
-            Ok(all.any(|other| other.platform == manifest.platform))
+            let mut all = index.manifests().iter();
+            Ok(all.any(|other| other.platform() == manifest.platform()))
         };
         let before = is_there()?;
         match sleep(pause, self.interrupt) {
@@ -79,20 +80,13 @@ impl Sharing<'_> {
         if let Some(fetched) = repository.manifest(version)?
             && let Ok(Parsed::Index(index)) = parse_manifest(&fetched.bytes, &fetched.media_type)
         {
-            manifests = index.manifests;
-            annotations = index.annotations;
+            manifests = index.manifests().clone();
+            annotations = sorted(index.annotations());
         }
-        manifests.retain(|other| other.platform != manifest.platform);
+        manifests.retain(|other| other.platform() != manifest.platform());
         manifests.push(manifest.clone());
-        manifests.sort_by(|a, b| a.platform.cmp(&b.platform));
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(media::INDEX.to_owned()),
-            artifact_type: None,
-            manifests,
-            annotations,
-        };
-        let bytes = index.to_bytes();
+        manifests.sort_by(|a, b| a.is_for().cmp(&b.is_for()));
+        let bytes = to_bytes(&index(manifests, annotations));
         repository.put_manifest(version, media::INDEX, &bytes)?;
         Ok(Blob::of(&bytes))
     }

@@ -8,7 +8,7 @@ use super::super::{IMAGE, ShareError, Sharing, work};
 use super::{Bundle, RESULT_TAG};
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, Descriptor, Fetched, Parsed, Platform, Repository, Version, parse_manifest,
+    Blob, Described, Descriptor, Fetched, Parsed, Platform, Repository, Version, parse_manifest,
 };
 
 /// Known packs that are looked at, at most.
@@ -47,8 +47,8 @@ impl Sharing<'_> {
         let Ok(Parsed::Index(index)) = parse_manifest(&fetched.bytes, &fetched.media_type) else {
             return Ok(None);
         };
-        let fits = |one: &&Descriptor| one.platform.as_ref() == Some(platform);
-        let Some(Ok(blob)) = index.manifests.iter().find(fits).map(Descriptor::blob) else {
+        let fits = |one: &&Descriptor| one.is_for().as_ref() == Some(platform);
+        let Some(Ok(blob)) = index.manifests().iter().find(fits).map(Described::blob) else {
             return Ok(None);
         };
         self.artifact_at(repository, &Version::Digest(blob.digest))

@@ -146,7 +146,7 @@ impl Sharing<'_> {
         let (artifact, new, list) = self.assemble(repository, bundle, &contents, known, task)?;
         let again = list.clone();
         let mounted = self.upload(repository, bundle, &artifact, &new, list, task)?;
-        let manifest = artifact.to_manifest().to_bytes();
+        let manifest = crate::registry::to_bytes(&artifact.to_manifest());
         let blob = Blob::of(&manifest);
         task.check()?;
         let version = match &options.target {

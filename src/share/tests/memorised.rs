@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::digest::Sha256;
 use crate::registry::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, Manifest, Parsed, Progress, RegistryError,
-    Repository, Version, media, parse_manifest,
+    Blob, BlobReader, BlobSource, Delivered, Described, Fetched, Manifest, Parsed, Progress,
+    RegistryError, Repository, Version, media, parse_manifest,
 };
 
 /// A repository in memory that counts.
@@ -69,7 +69,7 @@ impl Repository for Memorised {
         bytes: &[u8],
     ) -> Result<(), RegistryError> {
         if let Ok(Parsed::Manifest(manifest)) = parse_manifest(bytes, media_type) {
-            for named in manifest.layers.iter().chain([&manifest.config]) {
+            for named in manifest.layers().iter().chain([manifest.config()]) {
                 assert!(self.has_blob(&named.blob().unwrap()).unwrap(), "{named:?}");
             }
         }

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::digest::ObjectRef;
 use crate::event::Silent;
-use crate::registry::{Blob, Parsed, Platform, Repository, Version, media, parse_manifest};
+use crate::registry::{
+    Blob, Described, Parsed, Platform, Repository, Version, media, parse_manifest,
+};
 
 /// A home with a store.
 struct Home {
@@ -324,8 +326,8 @@ fn an_index_has_an_image_for_each_platform() {
     let tag = Version::Tag("multi".to_owned());
     let add = |name: &str, seed| {
         let pushed = one.push(&repository, name, &[noise(seed, 300_000)]);
-        let mut descriptor = crate::registry::Descriptor::new(media::MANIFEST, &pushed.manifest);
-        descriptor.platform = Some(platform(name));
+        let mut descriptor = crate::registry::descriptor(media::MANIFEST, &pushed.manifest);
+        descriptor.set_for(&platform(name));
         one.sharing().index(&repository, &tag, descriptor).unwrap();
         pushed.digest()
     };
@@ -346,8 +348,8 @@ fn an_index_that_two_write_at_once_has_the_images_of_both() {
     let tag = Version::Tag("multi".to_owned());
     let descriptor = |name: &str, seed| {
         let pushed = one.push(&repository, name, &[noise(seed, 300_000)]);
-        let mut descriptor = crate::registry::Descriptor::new(media::MANIFEST, &pushed.manifest);
-        descriptor.platform = Some(platform(name));
+        let mut descriptor = crate::registry::descriptor(media::MANIFEST, &pushed.manifest);
+        descriptor.set_for(&platform(name));
         descriptor
     };
     let (amd, arm) = (descriptor("amd64", 1), descriptor("arm64", 2));
@@ -363,7 +365,7 @@ fn an_index_that_two_write_at_once_has_the_images_of_both() {
     let Parsed::Index(index) = parse_manifest(&there.bytes, media::INDEX).unwrap() else {
         panic!("a manifest");
     };
-    assert_eq!(index.manifests, [amd.clone(), arm]);
+    assert_eq!(index.manifests()[..], [amd.clone(), arm]);
     // The other one writes after this one has seen that its own is there.
     let tag = Version::Tag("late".to_owned());
     repository.late.lock().unwrap().push(others.clone());

@@ -9,7 +9,7 @@ use super::{Found, wrong};
 use crate::digest::Sha256;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
 use crate::recipe::unfit_for_logins;
-use crate::registry::{Descriptor, Manifest, Platform, ToldPlatform};
+use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
 use crate::tarball::Reader;
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
@@ -79,7 +79,7 @@ impl Config {
         shown: &str,
         repository: &str,
     ) -> Result<Container, Refused> {
-        let (layers, diff_ids) = (&manifest.layers, &self.rootfs.diff_ids);
+        let (layers, diff_ids) = (manifest.layers(), &self.rootfs.diff_ids);
         if layers.len() != diff_ids.len() {
             return Err(Refused::Damaged(format!(
                 "its manifest has {} layers and its config has {}",
@@ -91,11 +91,11 @@ impl Config {
         for (index, (layer, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
             let number = index + 1;
             check_layer(layer)?;
-            if !is_layer(&layer.media_type) {
+            if !is_layer(layer.media_type().as_ref()) {
                 return Err(Refused::Unusable {
                     message: format!(
                         "its layer {number} has the media type {}, which is not a layer type",
-                        layer.media_type
+                        layer.media_type()
                     ),
                     help: "layers are tar archives, uncompressed or compressed with gzip or zstd",
                 });
@@ -177,22 +177,22 @@ fn is_layer(media_type: &str) -> bool {
 
 /// Refuses layers whose bytes are elsewhere, or a secret.
 pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Refused> {
-    let media_type = &layer.media_type;
+    let media_type = layer.media_type().as_ref();
     if media_type.contains("nondistributable")
         || media_type.contains("foreign")
-        || !layer.urls.is_empty()
+        || layer.is_elsewhere()
     {
         return Err(Refused::Unusable {
             message: format!(
                 "its layer {} is not in the registry: it is only available elsewhere",
-                layer.digest
+                layer.digest()
             ),
             help: "start from an image whose layers are all in its registry",
         });
     }
     if media_type.ends_with("+encrypted") {
         return Err(Refused::Unusable {
-            message: format!("its layer {} is encrypted", layer.digest),
+            message: format!("its layer {} is encrypted", layer.digest()),
             help: "decrypt it first: skopeo copy --decryption-key KEY docker://… oci:DIR:TAG, and start from that",
         });
     }

@@ -18,7 +18,7 @@ use crate::digest::Sha256;
 use crate::image::ImageConfig;
 use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
 use crate::registry::{
-    Blob, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
+    Blob, Described, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
     RegistryError, Repository, ResolveError, Silent, Version, read_small, resolve,
 };
 use crate::share::foreign::{self, What};
@@ -232,7 +232,7 @@ impl<'a> Found<'a> {
                 ));
             }
         };
-        for layer in &manifest.layers {
+        for layer in manifest.layers() {
             container::check_layer(layer).map_err(|why| why.error(self))?;
         }
         Ok(Remote::Disk(RemoteDisk::Blob(BlobPlace {
@@ -249,7 +249,7 @@ impl<'a> Found<'a> {
         of: &Sha256,
         architecture: &str,
     ) -> Result<Remote, PinError> {
-        let blob = manifest.config.blob();
+        let blob = manifest.config().blob();
         let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
         let bytes = self.small(&blob, "its config")?;
         let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
