@@ -233,7 +233,7 @@ pub enum Parsed {
     /// One image or artifact.
     Manifest(Box<Manifest>),
     /// Several.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// Reads a manifest or an index. What the bytes say of themselves goes before `media_type`, which is what whoever
@@ -264,13 +264,13 @@ pub fn parse_manifest(bytes: &[u8], media_type: &str) -> Result<Parsed, String> 
     }
     match head.media_type.as_deref().unwrap_or(media_type) {
         media::INDEX | media::DOCKER_INDEX => serde_json::from_slice(bytes)
-            .map(Parsed::Index)
+            .map(|index| Parsed::Index(Box::new(index)))
             .map_err(wrong),
         media::MANIFEST | media::DOCKER_MANIFEST => serde_json::from_slice(bytes)
             .map(|manifest| Parsed::Manifest(Box::new(manifest)))
             .map_err(wrong),
         _ if head.media_type.is_none() && head.manifests.is_some() => serde_json::from_slice(bytes)
-            .map(Parsed::Index)
+            .map(|index| Parsed::Index(Box::new(index)))
             .map_err(wrong),
         _ if head.media_type.is_none() && head.layers.is_some() => serde_json::from_slice(bytes)
             .map(|manifest| Parsed::Manifest(Box::new(manifest)))

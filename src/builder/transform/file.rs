@@ -23,7 +23,7 @@ impl Work<'_> {
                     return Ok(object);
                 }
                 Err(Ext4Error::NotFound) => {
-                    why = "none of its file systems has that file".to_owned()
+                    why = "none of its file systems has that file".to_owned();
                 }
                 Err(error) => why = error.to_string(),
             }

@@ -85,7 +85,7 @@ impl Sharing<'_> {
         }
         manifests.retain(|other| other.platform() != manifest.platform());
         manifests.push(manifest.clone());
-        manifests.sort_by(|a, b| a.is_for().cmp(&b.is_for()));
+        manifests.sort_by_key(|one| one.is_for());
         let bytes = to_bytes(&index(manifests, annotations));
         repository.put_manifest(version, media::INDEX, &bytes)?;
         Ok(Blob::of(&bytes))
