@@ -17,7 +17,6 @@ pub struct Packages {
     pub on: BTreeMap<String, Vec<String>>,
     /// Whether recommended packages come along.
     pub recommends: bool,
-    /// Its limits.
     #[serde(default, skip_serializing_if = "StepLimits::is_default")]
     pub limits: StepLimits,
 }
@@ -26,7 +25,6 @@ pub struct Packages {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Run {
-    /// The script.
     pub command: String,
     /// The program and its arguments that the script is given to, such as `["/bin/sh", "-ec"]`.
     pub shell: Vec<String>,
@@ -36,7 +34,6 @@ pub struct Run {
     pub workdir: Option<String>,
     /// Whether it may use the network.
     pub network: bool,
-    /// Its limits.
     #[serde(default, skip_serializing_if = "StepLimits::is_default")]
     pub limits: StepLimits,
 }

@@ -50,7 +50,6 @@ use crate::store::Store;
 
 /// Where that comes from which is in no store yet.
 pub struct Origins {
-    /// Local files, by digest.
     pub locals: BTreeMap<Digest, LocalFiles>,
     /// Content from outside, by checksum.
     pub places: BTreeMap<String, Place>,
@@ -68,7 +67,6 @@ pub struct Origins {
     pub locked: BTreeMap<Digest, PackageSet>,
 }
 
-/// All builders.
 pub struct All {
     check: check::Check,
     fetch: fetch::Fetch,

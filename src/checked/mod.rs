@@ -142,7 +142,6 @@ checked! {
     GuestPath, rules::guest_path, "a path in an image",
     "write an absolute path without \"..\" and control characters, such as \"/home/vm\"";
 
-    /// A kernel command line.
     KernelArguments, rules::kernel_arguments, "a kernel command line",
     "write one line of at most 4096 bytes, with spaces between the arguments";
 

@@ -8,9 +8,7 @@ const GAP: &str = "   ";
 /// How a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
-    /// Text.
     Left,
-    /// Numbers.
     Right,
 }
 

@@ -79,12 +79,7 @@ impl Default for Config {
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The file is wrong; shown with the line underlined.
     #[error(transparent)]
     Wrong(Problems),
@@ -94,9 +89,7 @@ pub enum ConfigError {
     /// A variable is wrong.
     #[error("{variable}: {reason}")]
     Variable {
-        /// Its name.
         variable: &'static str,
-        /// Why.
         reason: String,
     },
 }

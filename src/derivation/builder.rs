@@ -15,7 +15,6 @@ pub type Outputs = BTreeMap<String, ObjectRef>;
 pub struct ResolvedInput {
     /// The role under which the derivation reads it.
     pub role: String,
-    /// The object.
     pub object: ObjectRef,
 }
 
@@ -41,7 +40,6 @@ pub fn resolve_inputs<'a>(
 pub struct BuildRequest<'a> {
     /// The action key of the derivation with these inputs.
     pub key: ActionKey,
-    /// The derivation.
     pub derivation: &'a Derivation,
     /// Its inputs, in order.
     pub inputs: &'a [ResolvedInput],
@@ -123,7 +121,6 @@ pub enum BuildError {
     /// What the recipe asks for is not possible with these inputs.
     #[error("{message}")]
     Unsatisfiable {
-        /// What, and to what.
         message: String,
         /// What to do next.
         help: String,
@@ -133,7 +130,6 @@ pub enum BuildError {
     Outside {
         /// What is to be done about it, roughly.
         kind: Outside,
-        /// What failed, and why.
         message: String,
         /// What to do next.
         help: Vec<String>,
@@ -141,14 +137,12 @@ pub enum BuildError {
     /// The disk of this host is full.
     #[error("no space left on {}", .0.display())]
     NoSpace(PathBuf),
-    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was tried: `read`, `write`, …
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: std::io::Error,
     },
     /// Anything else, from a lower module.

@@ -167,7 +167,6 @@ pub struct Packages {
 pub struct File {
     /// Absolute path in the tree.
     pub path: String,
-    /// The content.
     pub content: String,
     /// Permission bits.
     pub mode: u32,
@@ -203,7 +202,6 @@ pub struct Env {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Hostname {
-    /// The name.
     pub name: String,
 }
 
@@ -266,7 +264,6 @@ pub struct Local {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Object {
-    /// The object.
     pub id: ObjectId,
     /// Its size in bytes.
     pub size: u64,
@@ -296,7 +293,6 @@ pub struct OciLayer {
 pub enum Transform {
     /// A fixed VHD without its footer: a raw disk.
     StripVhdFooter,
-    /// Decompressed.
     Decompress {
         /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent. `any` leaves what is not compressed as it
         /// is.
@@ -308,10 +304,7 @@ pub enum Transform {
         from: Option<String>,
     },
     /// The same under another name.
-    Rename {
-        /// The name.
-        name: String,
-    },
+    Rename { name: String },
     /// One member of a tar, compressed or not, or of a zip.
     Extract {
         /// Its path in the archive.

@@ -263,7 +263,6 @@ id! {
 /// An object's id and its logical size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRef {
-    /// The object.
     pub id: ObjectId,
     /// Its logical size in bytes.
     pub size: u64,

@@ -67,7 +67,6 @@ pub struct Esp<'a> {
     pub options: &'a str,
     /// The kernel, with its EFI stub.
     pub kernel: &'a [u8],
-    /// Its initrd.
     pub initrd: Option<&'a [u8]>,
 }
 

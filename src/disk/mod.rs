@@ -55,7 +55,6 @@ pub enum DiskError {
     Io {
         /// What was tried: `read`, `write`, …
         action: &'static str,
-        /// Why it failed.
         source: io::Error,
     },
     /// What is there is not a file system as [`Ext4::arguments`] asks for.
@@ -84,7 +83,6 @@ pub enum DiskError {
     At {
         /// Its path in the tree.
         path: String,
-        /// What is wrong.
         source: Box<DiskError>,
     },
     /// The partition table could not be written.

@@ -57,7 +57,6 @@ pub enum Event {
         step: usize,
         /// Label for people.
         name: String,
-        /// How it ended.
         outcome: StepOutcome,
         /// Wall time in seconds.
         seconds: f64,
@@ -117,7 +116,6 @@ pub enum Event {
     DownloadStarted {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
         /// Where it is fetched from: the URL, or that of a mirror.
         from: String,
@@ -130,7 +128,6 @@ pub enum Event {
     DownloadProgress {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
         /// Bytes that are here.
         done: u64,
@@ -141,23 +138,19 @@ pub enum Event {
     DownloadWaiting {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
     },
     /// That is over, and it is here or will be fetched by this one.
     DownloadWaited {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
     },
     /// A try failed, and there will be another.
     DownloadRetrying {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
-        /// What happened.
         error: String,
         /// Seconds until then.
         seconds: f64,
@@ -166,11 +159,9 @@ pub enum Event {
     DownloadFinished {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
         /// Its bytes.
         done: u64,
-        /// The same.
         total: Option<u64>,
         /// Wall time in seconds.
         seconds: f64,
@@ -179,32 +170,27 @@ pub enum Event {
     DownloadFailed {
         /// What it is, for people.
         name: String,
-        /// Its URL.
         url: String,
         /// Where it was tried to be fetched from.
         from: String,
-        /// What happened.
         error: String,
     },
     /// A request to a registry failed, and there will be another.
     RegistryRetrying {
         /// The registry's host and port.
         registry: String,
-        /// What happened.
         error: String,
         /// Seconds until then.
         seconds: f64,
     },
     /// A machine is being waited for.
     MachineWaiting {
-        /// The machine.
         machine: String,
         /// What it is waited for: `qemu`, `console`, `ssh`, `shutdown`, `another vmfab`.
         what: String,
     },
     /// A command over SSH succeeded.
     MachineReady {
-        /// The machine.
         machine: String,
         /// Seconds since its start.
         seconds: f64,

@@ -78,7 +78,6 @@ pub struct Executor<'a> {
     pub cache: Option<&'a dyn Cache>,
     /// What earlier builds took from caches.
     pub remembered: &'a Remembered,
-    /// How.
     pub options: Options,
     /// Where events go.
     pub sink: &'a dyn Sink,
@@ -114,9 +113,7 @@ pub struct Execution {
 /// A result that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Its key.
     pub key: ActionKey,
-    /// Its outputs.
     pub outputs: Outputs,
     /// Whether it is what the graph was executed for.
     pub last: bool,
@@ -127,22 +124,16 @@ pub struct Offer {
 /// A step that failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// Its label.
     pub step: String,
-    /// Its log.
     pub log: PathBuf,
-    /// Why.
     pub error: BuildError,
 }
 
 /// A step that is not deterministic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Its label.
     pub step: String,
-    /// The output.
     pub output: String,
-    /// What it was.
     pub first: crate::digest::ObjectRef,
     /// What it was the second time.
     pub second: Option<crate::digest::ObjectRef>,
@@ -328,19 +319,13 @@ pub enum ExecuteError {
     Threads(rayon::ThreadPoolBuildError),
     /// The directory of logs cannot be made.
     #[error("cannot create {}: {source}", path.display())]
-    Log {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Log { path: PathBuf, source: io::Error },
     /// Programs of the host are missing; nothing was started.
     #[error("{} programs of this host are missing", .0.len())]
     Missing(Vec<MissingProgram>),
     /// This host cannot do a step; nothing was started.
     #[error("step \"{step}\": {}", .lacking.message)]
     Impossible {
-        /// The step.
         step: String,
         /// What the host lacks.
         lacking: Impossible,

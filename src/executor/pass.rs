@@ -26,7 +26,6 @@ const WAITING: usize = 8;
 /// Where a result is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// In the store.
     Store,
     /// It was built.
     Built,

@@ -61,7 +61,6 @@ impl Identity {
     }
 }
 
-/// Text in quotes.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -19,7 +19,6 @@ use crate::checked::{AccountName, GuestPath};
 /// An account that the machine's key opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its name.
     pub name: AccountName,
     /// Its home directory.
     pub home: GuestPath,

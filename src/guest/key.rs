@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
-/// A key pair.
 pub struct KeyPair(PrivateKey);
 
 /// A key could not be made, read or written.
@@ -19,7 +18,6 @@ pub enum KeyError {
     Key {
         /// The file of the key.
         path: PathBuf,
-        /// Why.
         source: ssh_key::Error,
     },
     /// The file failed.
@@ -27,7 +25,6 @@ pub enum KeyError {
     Io {
         /// The file of the key.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

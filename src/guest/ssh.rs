@@ -19,7 +19,6 @@ pub struct Ssh {
     pub machine: String,
     /// The port of 127.0.0.1 that leads to the guest's port 22.
     pub port: u16,
-    /// The account.
     pub user: AccountName,
 }
 

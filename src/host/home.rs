@@ -63,7 +63,6 @@ impl Home {
         }
     }
 
-    /// The store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.0.join("store")
@@ -123,7 +122,6 @@ impl Home {
         self.0.join("cache/pulled")
     }
 
-    /// Machines.
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")

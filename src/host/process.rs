@@ -107,7 +107,6 @@ impl End {
 /// What a child process may take before it is ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// Time.
     pub time: Option<Duration>,
     /// Bytes of output.
     pub output: Option<u64>,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 pub enum Program {
     /// Makes Debian and Ubuntu root filesystems.
     Mmdebstrap,
-    /// The sandbox.
     Bwrap,
     /// Maps subordinate user ids.
     Newuidmap,

@@ -44,7 +44,6 @@ pub struct Settings {
     pub certificate_authorities: Vec<PathBuf>,
     /// The one host that need not prove who it is.
     pub unverified: Option<String>,
-    /// The proxies.
     pub proxies: Proxies,
 }
 
@@ -149,9 +148,7 @@ impl<'a> Request<'a> {
 /// The answer of a server, of any status.
 #[derive(Debug)]
 pub struct Response {
-    /// The status code.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
     /// Who answered, after redirects.
     pub url: Url,

@@ -23,23 +23,16 @@ pub enum HttpError {
     Status {
         /// What was asked for last.
         url: Url,
-        /// The status code.
         status: u16,
         /// How long the server asks to wait before the next try.
         retry_after: Option<Duration>,
     },
     /// Nothing came for too long.
     #[error("{host} sent nothing for {} s", .limit.as_secs_f64())]
-    Stalled {
-        /// The server.
-        host: String,
-        /// The limit.
-        limit: Duration,
-    },
+    Stalled { host: String, limit: Duration },
     /// Bytes came or were taken, and too few for too long.
     #[error("{host} is too slow: less than {least} bytes in a second for {} s", .window.as_secs_f64())]
     Slow {
-        /// The server.
         host: String,
         /// The fewest bytes in a second.
         least: u64,
@@ -48,48 +41,30 @@ pub enum HttpError {
     },
     /// Bytes of the head of an answer came, and not all of it in time.
     #[error("{host} sent no whole answer in {} s", .limit.as_secs_f64())]
-    SlowHead {
-        /// The server.
-        host: String,
-        /// The limit.
-        limit: Duration,
-    },
+    SlowHead { host: String, limit: Duration },
     /// No connection was made in time.
     #[error("{host} cannot be reached: no connection after {} s", .limit.as_secs_f64())]
     Unreachable {
         /// The server, or the proxy.
         host: String,
-        /// The limit.
         limit: Duration,
     },
     /// The name has no address.
     #[error("the host name {host} cannot be resolved")]
     Dns {
-        /// The name.
         host: String,
         /// Whether nobody could say, rather than that there is none.
         temporary: bool,
     },
     /// The server is not who it should be, or does not speak TLS.
     #[error("no secure connection to {host}: {message}")]
-    Tls {
-        /// The server.
-        host: String,
-        /// What is wrong.
-        message: String,
-    },
+    Tls { host: String, message: String },
     /// Nobody listens there.
     #[error("{host} refused the connection")]
-    Refused {
-        /// The server.
-        host: String,
-    },
+    Refused { host: String },
     /// The connection ended before the answer did.
     #[error("the connection to {host} was cut")]
-    Cut {
-        /// The server.
-        host: String,
-    },
+    Cut { host: String },
     /// A redirect that is not followed.
     #[error("{url} redirects {why}")]
     Redirect {
@@ -103,28 +78,16 @@ pub enum HttpError {
     Proxy {
         /// The proxy, without credentials.
         proxy: String,
-        /// What is wrong.
         message: String,
     },
     /// A file of certificate authorities cannot be used.
     #[error("certificate authorities in {}: {message}", .path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
+    Authorities { path: PathBuf, message: String },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
-    /// Anything else.
     #[error("{host}: {message}")]
-    Other {
-        /// The server.
-        host: String,
-        /// What happened.
-        message: String,
-    },
+    Other { host: String, message: String },
 }
 
 impl HttpError {

@@ -17,7 +17,6 @@ pub enum DiskFormat {
     Vmdk,
     /// Hyper-V (MS-VHDX).
     Vhdx,
-    /// VirtualBox.
     Vdi,
     /// Virtual PC, Azure, Xen; fixed or dynamic.
     Vhd,
@@ -25,7 +24,6 @@ pub enum DiskFormat {
     Qcow,
     /// QEMU, given up for qcow2.
     Qed,
-    /// Parallels.
     Parallels,
 }
 
@@ -43,14 +41,12 @@ impl DiskFormat {
         ("parallels", Self::Parallels),
     ];
 
-    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         let find = Self::NAMES.iter().find(|(_, format)| *format == self);
         find.map_or("raw", |(name, _)| name)
     }
 
-    /// Its name in QEMU.
     #[must_use]
     pub fn qemu_name(self) -> &'static str {
         match self {

@@ -33,7 +33,6 @@ pub struct ImageConfig {
     pub disk: ObjectRef,
     /// The kernel for direct boot.
     pub kernel: Option<ObjectRef>,
-    /// Its initrd.
     pub initrd: Option<ObjectRef>,
     /// The layers that the disk was made from, lowest first; the last one is of the `system` step.
     /// Empty for a disk made elsewhere.
@@ -95,7 +94,6 @@ pub enum ConfigError {
 pub struct ImageTemplate {
     /// The image's name in its recipe.
     pub name: Name,
-    /// The recipe.
     pub recipe: RecipeRef,
     /// What the recipe says about itself.
     pub description: Option<Text>,
@@ -127,7 +125,6 @@ pub struct ImageTemplate {
 /// Files of the image that start the operating system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFiles {
-    /// The kernel.
     pub path: GuestPath,
     /// Its initrd; the one that belongs to it when absent.
     pub initrd: Option<GuestPath>,
@@ -255,7 +252,6 @@ pub struct FilesystemRef {
     /// `ext4`.
     #[serde(rename = "type")]
     pub kind: Word,
-    /// Its label.
     pub label: Label,
 }
 

@@ -75,9 +75,7 @@ pub struct Archive {
 /// One file of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
-    /// Its name.
     pub name: Token,
-    /// Its version.
     pub version: Token,
     /// The architecture that it is for, or `all`.
     pub architecture: Token,

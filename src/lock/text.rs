@@ -36,12 +36,9 @@ pub enum LockError {
         "restore it from version control, or remove it and run \"vmfab lock\" again"
     ))]
     Wrong {
-        /// What is wrong.
         message: String,
-        /// The text.
         #[source_code]
         source_code: NamedSource<String>,
-        /// Where.
         #[label("here")]
         span: SourceSpan,
     },
@@ -51,7 +48,6 @@ pub enum LockError {
     Newer {
         /// The file's name.
         name: String,
-        /// Its version.
         version: i128,
     },
 }

@@ -36,7 +36,6 @@ pub struct MachineConfig {
     pub instance: Option<Uuid>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
@@ -50,7 +49,6 @@ pub struct MachineConfig {
     pub ssh_user: AccountName,
     /// Other forwarded ports.
     pub ports: Vec<Forwarded>,
-    /// Acceleration.
     pub accel: AccelChoice,
     /// What starts the operating system.
     pub firmware: Firmware,

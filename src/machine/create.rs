@@ -21,11 +21,8 @@ use crate::store::Store;
 pub struct NewMachine<'a> {
     /// Its name; chosen after the image when absent.
     pub name: Option<MachineName>,
-    /// The image's id.
     pub image: ObjectId,
-    /// The image.
     pub config: &'a ImageConfig,
-    /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
@@ -33,7 +30,6 @@ pub struct NewMachine<'a> {
     pub disk_size: Option<u64>,
     /// Forwarded ports, besides the one for SSH.
     pub ports: Vec<Forwarded>,
-    /// Acceleration.
     pub accel: AccelChoice,
     /// What starts the operating system; as the image says when absent.
     pub firmware: Option<Firmware>,

@@ -27,9 +27,7 @@ pub enum MachineError {
     /// The machine's config cannot be read.
     #[error("machine \"{name}\" is damaged: {}: {why}", path.display())]
     Damaged {
-        /// The machine.
         name: MachineName,
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -40,23 +38,16 @@ pub enum MachineError {
     /// Its guest is halted because the host has no room for what it writes.
     #[error("machine \"{name}\" is halted: no space left on {}", path.display())]
     DiskFull {
-        /// The machine.
         name: MachineName,
         /// Where there is no room.
         path: PathBuf,
     },
     /// Its guest is halted.
     #[error("machine \"{name}\" is halted ({})", status.name())]
-    Halted {
-        /// The machine.
-        name: MachineName,
-        /// Why.
-        status: Status,
-    },
+    Halted { name: MachineName, status: Status },
     /// Its guest has ended, and QEMU has not.
     #[error("cannot resume machine \"{name}\": its state is {}", status.name())]
     CannotGoOn {
-        /// The machine.
         name: MachineName,
         /// What it does instead.
         status: Status,
@@ -76,7 +67,6 @@ pub enum MachineError {
     /// The acceleration that was asked for does not work.
     #[error("{} does not work on this host: {why}", accel.name().to_uppercase())]
     AccelFailed {
-        /// The acceleration.
         accel: Accel,
         /// What showed it.
         why: String,
@@ -99,17 +89,11 @@ pub enum MachineError {
     Architecture {
         /// The image's name.
         image: String,
-        /// Its architecture.
         wanted: String,
     },
     /// A port of the host cannot be listened on.
     #[error("cannot forward port {port} of 127.0.0.1: {}", source.kind())]
-    Port {
-        /// The port.
-        port: u16,
-        /// Why.
-        source: io::Error,
-    },
+    Port { port: u16, source: io::Error },
     /// It is to have more memory than this host.
     #[error("a machine with {asked} MiB of memory cannot run on this host, which has {has} MiB")]
     Memory {
@@ -129,9 +113,7 @@ pub enum MachineError {
     /// The machine did not come so far that it could be entered.
     #[error("machine \"{name}\" {why}")]
     NotReady {
-        /// The machine.
         name: MachineName,
-        /// What happened.
         why: NotReady,
         /// The last lines of its console.
         console: Vec<String>,
@@ -157,16 +139,10 @@ pub enum MachineError {
     NotUtf8(PathBuf),
     /// Machines cannot be made in a project's directory.
     #[error("machines cannot be saved in {}: {source}", path.display())]
-    ProjectDirectory {
-        /// The project.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    ProjectDirectory { path: PathBuf, source: io::Error },
     /// What the home knows of a project cannot be read.
     #[error("{} is damaged: {why}", path.display())]
     Registration {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -183,14 +159,12 @@ pub enum MachineError {
     /// The store failed, or the image is gone from it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }

@@ -168,13 +168,11 @@ impl Machines {
 }
 
 impl Machine {
-    /// Its name.
     #[must_use]
     pub const fn name(&self) -> &MachineName {
         &self.name
     }
 
-    /// Its directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -308,7 +306,6 @@ impl Machine {
 }
 
 impl Locked {
-    /// The machine.
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine

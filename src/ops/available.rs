@@ -14,7 +14,6 @@ use crate::world::recipes;
 pub struct AvailableRecipe {
     /// The name to build it by.
     pub name: String,
-    /// What it is.
     pub description: String,
     /// Its file, when it is one of the user's and not built in.
     pub file: Option<PathBuf>,
@@ -51,11 +50,8 @@ pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
 /// All about a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecipeDetails {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: Option<String>,
-    /// What it is.
     pub description: Option<String>,
     /// The names of its images.
     pub images: Vec<String>,
@@ -66,7 +62,6 @@ pub struct RecipeDetails {
 /// A parameter of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ParameterDetails {
-    /// Its name.
     pub name: String,
     /// `string`, `size`, `integer`, `boolean` or `port`.
     #[serde(rename = "type")]

@@ -55,7 +55,6 @@ pub struct BuildOptions {
 /// A finished build.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Built {
-    /// The image.
     pub image: ObjectId,
     /// Its name in the recipe.
     pub name: String,
@@ -174,7 +173,6 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
 
 /// What is to be executed: the graph of a plan, or a part of it.
 pub(super) struct Part<'a> {
-    /// The steps.
     pub(super) graph: &'a Graph,
     /// Steps whose outputs must be in the store in the end.
     pub(super) wanted: BTreeSet<NodeId>,

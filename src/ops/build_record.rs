@@ -17,7 +17,6 @@ pub(super) struct Record {
     /// Path or name of the recipe.
     #[serde(default)]
     pub(super) recipe: String,
-    /// The image.
     #[serde(default)]
     pub(super) image: String,
     /// What the steps made.

@@ -31,9 +31,7 @@ const PIECE: u64 = 32 << 20;
 pub struct ExportOptions {
     /// The disk, raw in the store.
     pub disk: ObjectId,
-    /// The file.
     pub target: PathBuf,
-    /// Its format.
     pub format: DiskFormat,
     /// The program that is to import it, when one is named.
     pub hypervisor: Option<Hypervisor>,
@@ -46,7 +44,6 @@ pub struct ExportOptions {
 /// A disk was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// The file.
     pub path: PathBuf,
     /// Size of the disk in bytes, as a guest sees it.
     pub disk_size: u64,
@@ -89,14 +86,12 @@ pub enum ExportError {
     /// The disk cannot be had from the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }

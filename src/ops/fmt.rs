@@ -12,9 +12,7 @@ use crate::world::recipes::read_file;
 /// A recipe file as it is and as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Formatted {
-    /// The file.
     pub path: PathBuf,
-    /// Its content.
     pub before: String,
     /// Its content when formatted.
     pub after: String,

@@ -51,7 +51,6 @@ pub enum ImageSource {
 /// The step that made a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LayerStep {
-    /// The layer.
     pub(super) layer: ObjectId,
     /// The label of the step.
     pub(super) step: String,

@@ -22,13 +22,10 @@ const SHORTEST_ID: usize = 4;
 pub struct ImageEntry {
     /// The tag, without `@`.
     pub tag: String,
-    /// The image.
     pub image: ObjectId,
     /// Its name in the recipe.
     pub name: String,
-    /// The recipe.
     pub recipe: String,
-    /// The recipe's version.
     pub recipe_version: Option<String>,
     /// What the recipe says about it.
     pub description: Option<String>,
@@ -95,11 +92,9 @@ pub fn tags(context: &Context) -> Result<Vec<TagName>, Error> {
 /// An image that a user named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundImage {
-    /// The image.
     pub image: ObjectId,
     /// All tags that name it, without `@`.
     pub tags: Vec<String>,
-    /// Its config.
     pub config: ImageConfig,
     /// See [`ImageEntry::stored_size`].
     pub stored_size: u64,
@@ -240,7 +235,6 @@ pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, Object
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerEntry {
-    /// The layer.
     pub layer: ObjectId,
     /// The step that made it, when a build on this host did.
     pub step: Option<String>,

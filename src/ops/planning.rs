@@ -28,9 +28,7 @@ pub struct Plan {
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedStep {
-    /// Its label.
     pub name: String,
-    /// Its kind.
     pub builder: String,
     /// Positions, in the list of steps, of those that it reads.
     pub inputs: Vec<usize>,
@@ -81,14 +79,7 @@ pub enum Reason {
     /// The image was never built here, or the step was not in it.
     New,
     /// A parameter is another.
-    Parameter {
-        /// Its name.
-        name: String,
-        /// What it was.
-        was: Value,
-        /// What it is.
-        is: Value,
-    },
+    Parameter { name: String, was: Value, is: Value },
     /// Local files are others.
     Files {
         /// The file or directory that the recipe names.
@@ -109,10 +100,7 @@ pub enum Reason {
     /// Nothing changed, but the result is not in the store any more.
     Lost,
     /// A step that it reads would run.
-    Depends {
-        /// That step.
-        step: String,
-    },
+    Depends { step: String },
 }
 
 /// What a build would do.

@@ -30,7 +30,6 @@ pub struct Logout {
 /// What a repository has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tags {
-    /// Where.
     pub name: String,
     /// Its tags, sorted, without those of results.
     pub tags: Vec<String>,

@@ -14,7 +14,6 @@ pub struct PackageStep {
     pub node: NodeId,
     /// Its static key.
     pub key: Digest,
-    /// Its label.
     pub label: String,
 }
 

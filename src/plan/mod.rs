@@ -102,7 +102,6 @@ pub struct Pinned {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PinError {
-    /// Why.
     pub message: String,
     /// What to do; the usual advice when absent.
     pub help: Option<String>,
@@ -179,7 +178,6 @@ pub enum PlanError {
     WhichImage {
         /// The recipe's name.
         recipe: String,
-        /// Its images.
         images: Vec<String>,
     },
     /// Images are not built for this architecture.
@@ -197,12 +195,7 @@ pub enum PlanError {
     /// What an address stands for could not be found out, and the recipe is not to blame.
     #[error("{message}")]
     #[diagnostic(help("{help}"))]
-    Outage {
-        /// What failed, and why.
-        message: String,
-        /// What to do.
-        help: String,
-    },
+    Outage { message: String, help: String },
     /// The graph is not in order: a mistake in this program.
     #[error(transparent)]
     Graph(#[from] GraphError),

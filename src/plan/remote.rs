@@ -12,7 +12,6 @@ pub enum Remote {
     Image(BlobPlace, Box<ImageConfig>),
     /// A container image.
     Container(Container),
-    /// A disk.
     Disk(RemoteDisk),
 }
 

@@ -24,7 +24,6 @@ pub enum Accel {
 }
 
 impl Accel {
-    /// QEMU's name for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,7 +54,6 @@ pub enum AccelChoice {
     Kvm,
     /// HVF or an error.
     Hvf,
-    /// TCG.
     Tcg,
 }
 

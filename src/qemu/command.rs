@@ -17,7 +17,6 @@ pub struct MachineSpec {
     pub name: String,
     /// What runs the guest's instructions.
     pub accel: Accel,
-    /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
@@ -50,11 +49,8 @@ pub struct MachineSpec {
 pub enum Boot {
     /// QEMU loads a kernel.
     Direct {
-        /// The kernel.
         kernel: PathBuf,
-        /// Its initrd.
         initrd: Option<PathBuf>,
-        /// Its command line.
         command_line: String,
     },
     /// UEFI firmware starts the boot loader of the disk.

@@ -82,12 +82,10 @@ pub enum QmpError {
         /// Why there was no answer.
         source: io::Error,
     },
-    /// QEMU refused.
     #[error("QMP {command}: QEMU says \"{answer}\"")]
     Refused {
         /// What was asked.
         command: &'static str,
-        /// Its answer.
         answer: String,
     },
 }
@@ -114,7 +112,6 @@ pub enum Listener {
     Process(Pid, Pending),
     /// A process that talks to others now.
     Busy,
-    /// Nobody.
     Nobody,
 }
 

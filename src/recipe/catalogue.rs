@@ -7,7 +7,6 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// What it is, a phrase: the same as in its text.
     pub description: &'static str,
-    /// The recipe.
     pub text: &'static str,
 }
 

@@ -33,7 +33,6 @@ pub struct Loaded {
 pub struct Recipe {
     /// Its name; the file's name without `.kdl` when it does not give one.
     pub name: String,
-    /// Its version.
     pub version: Option<String>,
     /// What it is, a phrase.
     pub description: Option<String>,
@@ -44,7 +43,6 @@ pub struct Recipe {
 /// A parameter with the value that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
     pub name: Spanned<String>,
     /// What it takes.
     pub kind: ParameterKind,
@@ -61,7 +59,6 @@ pub struct Parameter {
 /// What a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterKind {
-    /// Any text.
     String,
     /// A size such as `10G`.
     Size,
@@ -87,7 +84,6 @@ impl ParameterKind {
 /// An image of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its name.
     pub name: Spanned<String>,
     /// The recipe that it is in.
     pub recipe: Arc<Recipe>,
@@ -95,7 +91,6 @@ pub struct Image {
     pub base: Base,
     /// What is done to it, in order.
     pub instructions: Vec<Instruction>,
-    /// Its disk.
     pub disk: Disk,
     /// Its kernel, when it is not the newest in `/boot`.
     pub kernel: Option<Kernel>,
@@ -131,7 +126,6 @@ pub enum Base {
 /// A disk that is a local file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskFile {
-    /// The file.
     pub path: Spanned<PathBuf>,
     /// Its format; recognised by content when absent.
     pub format: Option<DiskFormat>,
@@ -242,7 +236,6 @@ impl Compression {
         ("bz2", Self::Bz2),
     ];
 
-    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -293,7 +286,6 @@ pub struct File {
 /// Where a file's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// The recipe.
     Inline(String),
     /// A local file.
     Local(Spanned<PathBuf>),
@@ -333,7 +325,6 @@ pub struct Disk {
 /// A kernel that QEMU loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernel {
-    /// In the tree.
     Tree {
         /// Absolute path of the kernel.
         path: String,
@@ -366,7 +357,6 @@ pub struct Machine {
     pub image: Option<MachineImage>,
     /// How many there are. They have numbers then, even when there is one.
     pub count: Option<u32>,
-    /// Memory in MiB.
     pub memory_mib: Option<u32>,
     /// Virtual processors.
     pub cpus: Option<u32>,

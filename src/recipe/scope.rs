@@ -14,7 +14,6 @@ use super::source::{Source, Span};
 /// What the nodes of one file are read with.
 #[derive(Clone)]
 pub(super) struct Scope {
-    /// The file.
     pub source: Source,
     /// Its directory; `None` for a built-in recipe.
     pub directory: Option<PathBuf>,

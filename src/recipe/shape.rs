@@ -3,7 +3,6 @@
 /// What one kind of node takes.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// Its name.
     pub name: &'static str,
     /// What its arguments are, for people; `None` when it takes none.
     pub argument: Option<&'static str>,

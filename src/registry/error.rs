@@ -11,7 +11,6 @@ pub enum RegistryError {
     /// It is not there.
     #[error("{place} has no {what}")]
     Missing {
-        /// The repository.
         place: String,
         /// What is missing, such as `manifest of tag "1"`.
         what: String,
@@ -19,7 +18,6 @@ pub enum RegistryError {
     /// There is no such repository, layout or archive.
     #[error("there is no {} {place}", .kind.noun())]
     Unknown {
-        /// Its name.
         place: String,
         /// What it would be.
         kind: PlaceKind,
@@ -47,17 +45,13 @@ pub enum RegistryError {
     /// What the registry gave is not what it should be.
     #[error("{place}: {what} {reason}")]
     Invalid {
-        /// The repository.
         place: String,
-        /// What is wrong.
         what: String,
-        /// Why.
         reason: String,
     },
     /// The registry answered that it will not.
     #[error("{place} does not take {what}: {message}")]
     Refused {
-        /// The repository.
         place: String,
         /// What it was asked to do.
         what: String,
@@ -67,9 +61,7 @@ pub enum RegistryError {
     /// The connection failed.
     #[error("{place}: {source}")]
     Http {
-        /// The repository.
         place: String,
-        /// How.
         source: Box<HttpError>,
     },
     /// Credentials cannot be used.
@@ -77,19 +69,15 @@ pub enum RegistryError {
     Credentials {
         /// Host and port.
         registry: String,
-        /// What is wrong.
         message: String,
-        /// What to do.
         help: String,
     },
-    /// A file operation failed.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// What was to be sent could not be read.
@@ -152,9 +140,7 @@ impl RegistryError {
 pub enum PlaceKind {
     /// A repository of a registry.
     Repository,
-    /// A directory.
     Layout,
-    /// A file.
     Archive,
 }
 

@@ -18,13 +18,10 @@ pub const MAX_MANIFEST: usize = 4 << 20;
 
 /// Media types.
 pub mod media {
-    /// A manifest.
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// An index of manifests.
     pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// Docker's manifest.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// Docker's index.
     pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// The config of a container image.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -45,7 +42,6 @@ pub trait Described {
     /// The digest is not a SHA-256; a phrase that goes on after what it is.
     fn blob(&self) -> Result<Blob, String>;
 
-    /// An annotation.
     fn annotation(&self, name: &str) -> Option<&str>;
 
     /// Sets an annotation.
@@ -227,12 +223,10 @@ impl From<ToldPlatform> for Platform {
     }
 }
 
-/// Either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// One image or artifact.
     Manifest(Box<Manifest>),
-    /// Several.
     Index(Box<Index>),
 }
 

@@ -20,7 +20,6 @@ impl Platform {
         }
     }
 
-    /// That of this host.
     #[must_use]
     pub fn host() -> Self {
         Self::linux(std::env::consts::ARCH)

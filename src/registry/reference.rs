@@ -62,7 +62,6 @@ pub struct Reference {
     pub repository: String,
     /// Its tag, when one was given or nothing was.
     pub tag: Option<String>,
-    /// Its digest.
     pub digest: Option<Sha256>,
 }
 
@@ -247,14 +246,12 @@ pub enum Location {
     Registry(Reference),
     /// `oci:DIR[:TAG]`: an OCI layout, a directory.
     Layout {
-        /// The directory.
         path: PathBuf,
         /// The name in its index; the only one when absent.
         tag: Option<String>,
     },
     /// `oci-archive:FILE[:TAG]`: the same as a tar.
     Archive {
-        /// The file.
         path: PathBuf,
         /// The name in its index; the only one when absent.
         tag: Option<String>,

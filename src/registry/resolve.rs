@@ -14,16 +14,13 @@ const INDEXES: usize = 3;
 pub enum Silent {
     /// That manifest: its config tells what it is for.
     Taken,
-    /// Nothing.
     Refused,
 }
 
 /// The manifest for a platform.
 #[derive(Debug)]
 pub struct Resolved {
-    /// Its digest.
     pub digest: Sha256,
-    /// The manifest.
     pub manifest: Manifest,
     /// Whether an index says what it is for.
     pub indexed: bool,

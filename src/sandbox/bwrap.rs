@@ -39,7 +39,6 @@ pub(super) struct Sandbox<'a> {
     pub(super) network: bool,
     /// What lies over its `/proc`.
     pub(super) covers: &'a [Cover],
-    /// The command.
     pub(super) argv: &'a [String],
 }
 

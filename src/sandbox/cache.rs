@@ -34,7 +34,6 @@ pub struct LayerCache {
 /// A layer in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedLayer {
-    /// The object.
     pub id: ObjectId,
     /// When it was last used.
     pub used: SystemTime,

@@ -25,9 +25,7 @@ const LONGEST: u64 = 64 << 20;
 pub enum Edit {
     /// A file with this content, in place of an earlier one.
     Write {
-        /// The file.
         path: String,
-        /// Its content.
         content: String,
         /// Its permission bits.
         mode: u32,
@@ -38,9 +36,7 @@ pub enum Edit {
     },
     /// A file with this content where there is none, or one whose content is `replaces`.
     WriteDefault {
-        /// The file.
         path: String,
-        /// Its content.
         content: String,
         /// Beginnings of contents that count as none.
         replaces: Vec<String>,
@@ -56,7 +52,6 @@ pub enum Edit {
     },
     /// A symbolic link where there is nothing, when `needs` is there.
     LinkDefault {
-        /// The link.
         path: String,
         /// What it says.
         target: String,
@@ -65,12 +60,9 @@ pub enum Edit {
     },
     /// A regular file that is removed when it is there.
     Remove {
-        /// The file.
         path: String,
     },
-    /// A directory.
     Directory {
-        /// The directory.
         path: String,
     },
     /// Files of a tar that `ops` made of local files. When the archive holds one file at its top

@@ -34,9 +34,7 @@ pub struct Ids {
 /// Ids of users, or of groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Of users.
     User,
-    /// Of groups.
     Group,
 }
 
@@ -44,7 +42,6 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct IdsError {
-    /// What is wrong.
     pub message: String,
     /// What to do next.
     pub help: String,

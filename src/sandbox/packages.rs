@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::request::{Bind, Command, Install};
 
-/// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PackageManager {
     Apt,

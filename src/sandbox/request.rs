@@ -64,7 +64,6 @@ pub enum Task {
     Edit(Vec<Edit>),
     /// The tree, put into the empty ext4 file system at `offset` in a file.
     FileSystem {
-        /// The file.
         file: PathBuf,
         /// Where the file system begins.
         offset: u64,
@@ -84,7 +83,6 @@ pub enum Task {
     },
     /// A tar of others, put over the tree.
     Apply {
-        /// The tar.
         archive: PathBuf,
         /// How it is meant.
         form: Form,
@@ -93,7 +91,6 @@ pub enum Task {
     Fetch {
         /// Absolute path in the tree.
         path: String,
-        /// The copy.
         to: PathBuf,
     },
 }
@@ -123,7 +120,6 @@ pub struct Command {
     pub network: bool,
     /// Directories of the host that are seen in the tree.
     pub binds: Vec<Bind>,
-    /// Its limits.
     pub limits: StepLimits,
 }
 

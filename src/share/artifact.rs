@@ -18,7 +18,6 @@ pub(super) const IMAGE_CONFIG: &str = "application/vnd.vmfab.image.config.v1+jso
 pub(super) const RESULT_CONFIG: &str = "application/vnd.vmfab.result.config.v1+json";
 /// The list of objects.
 pub(super) const OBJECTS: &str = "application/vnd.vmfab.objects.v1+zstd";
-/// A pack.
 pub(super) const PACK: &str = "application/vnd.vmfab.pack.v1";
 /// An annotation that is `true` when the layers of the image are in the artifact.
 pub const LAYERS: &str = "org.vmfab.layers";
@@ -39,7 +38,6 @@ const MAX_DATA: usize = 64 << 10;
 /// A pack as an artifact names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackRef {
-    /// The file.
     pub blob: Blob,
     /// Where its table begins.
     pub table_offset: u64,
@@ -50,7 +48,6 @@ pub struct PackRef {
 pub struct Artifact {
     /// [`IMAGE`] or [`RESULT`].
     pub kind: String,
-    /// Its config.
     pub config: Blob,
     /// The config, when the manifest has it.
     pub config_data: Option<Vec<u8>>,
@@ -80,7 +77,6 @@ impl Artifact {
         self.config == *config && own == *annotations
     }
 
-    /// The manifest.
     #[must_use]
     pub fn to_manifest(&self) -> Manifest {
         let config_type = match self.kind.as_str() {

@@ -50,11 +50,9 @@ const GZIP: u32 = 3;
 /// A container image, to be uploaded: blobs first.
 #[derive(Debug)]
 pub struct ContainerDisk {
-    /// The manifest.
     pub manifest: Manifest,
     /// The config: the bytes of a blob.
     pub config: Vec<u8>,
-    /// The layer.
     pub layer: LayerFile,
     /// What whoever runs it must set in KubeVirt, a sentence; `None` when it runs as it is.
     pub note: Option<String>,
@@ -63,7 +61,6 @@ pub struct ContainerDisk {
 /// A layer in a temporary file, which is removed with it.
 #[derive(Debug)]
 pub struct LayerFile {
-    /// What it is.
     pub blob: Blob,
     path: TempPath,
 }

@@ -12,17 +12,13 @@ pub enum ShareError {
     /// The registry, layout or archive fails.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What is there is not what it should be.
     #[error("{place}: {what} {reason}")]
     Invalid {
-        /// The repository.
         place: String,
-        /// What is wrong.
         what: String,
-        /// Why.
         reason: String,
     },
     /// The index has nothing for this platform.
@@ -30,7 +26,6 @@ pub enum ShareError {
     Platform {
         /// What was asked for.
         place: String,
-        /// The platform.
         platform: String,
         /// Those that it has.
         there: Vec<String>,

@@ -15,7 +15,6 @@ use crate::registry::{
 pub struct Found {
     /// The digest of the manifest.
     pub digest: Sha256,
-    /// The manifest.
     pub manifest: Manifest,
     /// Its artifact, when it is one of vmfab's.
     pub artifact: Option<Artifact>,

@@ -38,7 +38,6 @@ pub struct Pulled {
 
 /// What is to be had of a pack.
 enum Need {
-    /// All of it.
     Whole(PackRef),
     /// Some of its chunks.
     Chunks(PackRef, Vec<PackedChunk>),

@@ -22,7 +22,6 @@ use crate::image::ImageConfig;
 use crate::registry::{Platform, RegistryError, Repository, Version};
 use crate::store::Store;
 
-/// The version of results.
 const VERSION: u32 = 1;
 /// The output that is an image config.
 const CONFIG: &str = "config";
@@ -39,7 +38,6 @@ struct Told {
     outputs: BTreeMap<String, Output>,
 }
 
-/// An output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Output {
     #[serde(flatten)]

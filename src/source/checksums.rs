@@ -20,9 +20,7 @@ const LIMIT: u64 = 16 << 20;
 /// Which file is looked up in which list.
 #[derive(Debug, Clone, Copy)]
 pub struct ChecksumsRequest<'a> {
-    /// The file.
     pub source: &'a Source,
-    /// The list.
     pub list: &'a Source,
     /// What vouches for the list.
     pub signature: Option<Signature<'a>>,
@@ -40,7 +38,6 @@ pub struct Signature<'a> {
 /// What a file should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// Its checksum.
     pub checksum: Checksum,
     /// Its bytes, when its server says.
     pub size: Option<u64>,

@@ -28,7 +28,6 @@ pub enum FetchError {
         url: String,
         /// What it should be.
         expected: Checksum,
-        /// What it is.
         found: Checksum,
         /// Its bytes.
         size: u64,
@@ -88,20 +87,12 @@ pub enum FetchError {
     },
     /// The list of checksums does not help.
     #[error("{url}: {problem}")]
-    List {
-        /// The list.
-        url: String,
-        /// What is wrong.
-        problem: ListProblem,
-    },
+    List { url: String, problem: ListProblem },
     /// The signature of the list proves nothing.
     #[error("the signature {url} does not vouch for {list}: {problem}")]
     Signature {
-        /// The list.
         list: String,
-        /// The signature.
         url: String,
-        /// What is wrong.
         problem: SignatureProblem,
     },
     /// Who knows where it is could not bring it.
@@ -122,7 +113,6 @@ pub enum FetchError {
 pub struct OriginError {
     /// What is to be done about it, roughly.
     pub kind: FetchKind,
-    /// What happened.
     pub message: String,
     /// What to do next, as sentences without an end.
     pub help: Vec<String>,
@@ -171,7 +161,6 @@ pub enum SignatureProblem {
     /// The key ring is none.
     #[error("{} is no key ring: {message}", .path.display())]
     Keyring {
-        /// The file.
         path: PathBuf,
         /// Why not.
         message: String,

@@ -70,7 +70,6 @@ pub struct Fetcher {
     swept: Once,
 }
 
-/// What to fetch.
 #[derive(Clone, Copy)]
 pub struct FetchRequest<'a> {
     /// Where it is.

@@ -22,23 +22,18 @@ pub enum ListProblem {
     NotAList,
     /// No line is of the file.
     NoEntry {
-        /// The file.
         name: String,
         /// Files of the list with similar names.
         similar: Vec<String>,
     },
     /// Lines are of files of this name and have different checksums.
     Ambiguous {
-        /// The file.
         name: String,
         /// The files as the list has them.
         entries: Vec<String>,
     },
     /// The line has a checksum that no longer proves anything, such as MD5 or SHA-1.
-    Weak {
-        /// The file.
-        name: String,
-    },
+    Weak { name: String },
     /// It is longer than any list.
     TooLong {
         /// What is allowed, in bytes.

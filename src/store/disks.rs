@@ -27,7 +27,6 @@ const SYNCED: &str = "synced";
 /// A disk in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cached {
-    /// The object.
     pub id: ObjectId,
     /// Bytes that its file takes.
     pub size: u64,

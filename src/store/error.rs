@@ -9,59 +9,39 @@ use crate::digest::ObjectId;
 /// A store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// The store was written by a program that knows another format.
     #[error("the store at {} has format version {version}; this vmfab knows version 1", path.display())]
-    Version {
-        /// The store.
-        path: PathBuf,
-        /// Its version.
-        version: u64,
-    },
+    Version { path: PathBuf, version: u64 },
     /// The store needs what this program does not know.
     #[error("the store at {} uses features that this vmfab does not know: {}", path.display(), features.join(", "))]
     Features {
-        /// The store.
         path: PathBuf,
-        /// Their names.
         features: Vec<String>,
     },
     /// The store can only be read.
     #[error("the store at {} is read-only: {reason}", path.display())]
-    ReadOnly {
-        /// The store.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    ReadOnly { path: PathBuf, reason: String },
     /// There is no such object.
     #[error("object {} is not in the store", .0.short())]
     NoObject(ObjectId),
     /// A file of the store is not what it should be.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// An object cannot be read because of what became of its parts.
     #[error("object {} is damaged: {reason}", id.short())]
-    DamagedObject {
-        /// The object.
-        id: ObjectId,
-        /// What is wrong.
-        reason: String,
-    },
+    DamagedObject { id: ObjectId, reason: String },
     /// The text cannot be a tag.
     #[error("\"{0}\" cannot be a tag: use letters, digits, \".\", \"_\" and \"-\", at most 128")]
     TagName(String),
@@ -71,7 +51,6 @@ pub enum StoreError {
     /// Another process does what can only be done by one.
     #[error("another process is {doing} the store at {}", path.display())]
     Busy {
-        /// The store.
         path: PathBuf,
         /// What it does.
         doing: &'static str,

@@ -36,7 +36,6 @@ const OUTPUT: &str = "file";
 /// A file in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddedFile {
-    /// Its content.
     pub object: ObjectRef,
     /// Whether it was known without being read.
     pub known: bool,

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use super::error::{StoreError, io_error};
 
-/// Directories of a store.
 pub(super) const DIRECTORIES: [&str; 10] = [
     "packs", "received", "journals", "tags", "roots", "index", "sessions", "trash", "locks", "tmp",
 ];

@@ -108,7 +108,6 @@ pub(super) fn goes_on_behind(file: &File, path: &Path, offset: u64) -> Result<bo
 pub(super) struct Writer {
     pub(super) number: u64,
     path: PathBuf,
-    /// Locked.
     file: File,
     length: u64,
     entries: Vec<Entry>,

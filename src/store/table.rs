@@ -83,7 +83,6 @@ impl Table {
         Ok((table, head))
     }
 
-    /// An index.
     pub(super) fn of_index(path: PathBuf) -> Result<Self, StoreError> {
         let (file, size) = open_file(&path)?;
         let header = decode_index_header(size, |offset, length| {

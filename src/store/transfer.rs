@@ -365,11 +365,9 @@ impl Transferred {
 /// What is at a path where a store could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A store.
     Store,
     /// Nothing, or an empty directory: a store can be made there.
     Free,
-    /// Something else.
     Other,
 }
 

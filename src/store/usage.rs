@@ -23,17 +23,12 @@ pub struct Usage {
     pub deduplicated: u64,
     /// Packs and journals: what is kept of it, compressed.
     pub stored: u64,
-    /// Objects.
     pub objects: u64,
     /// Different chunks.
     pub chunks: u64,
-    /// Action results.
     pub results: u64,
-    /// Packs.
     pub packs: Files,
-    /// Journals.
     pub journals: Files,
-    /// Index files.
     pub index: Files,
 }
 
@@ -42,7 +37,6 @@ pub struct Usage {
 pub struct Files {
     /// How many.
     pub count: u64,
-    /// Their sizes.
     pub bytes: u64,
 }
 

@@ -50,7 +50,6 @@ pub enum Kind {
     /// A regular file.
     #[default]
     File,
-    /// A directory.
     Directory,
     /// A symbolic link.
     Symlink,
@@ -58,9 +57,7 @@ pub enum Kind {
     Link,
     /// A named pipe.
     Fifo,
-    /// A character device.
     CharDevice,
-    /// A block device.
     BlockDevice,
     /// Something else, by its type flag.
     Other(u8),
@@ -80,15 +77,12 @@ pub struct Time {
 pub struct Member {
     /// Its name as it is in the archive, without slashes at the end.
     pub path: Vec<u8>,
-    /// What it is.
     pub kind: Kind,
     /// What a link says.
     pub link: Vec<u8>,
     /// Permission bits, with those for set-id and sticky.
     pub mode: u32,
-    /// Owner.
     pub uid: u64,
-    /// Group.
     pub gid: u64,
     /// The owner's name; empty when there is none.
     pub user: Vec<u8>,

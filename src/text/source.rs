@@ -12,7 +12,6 @@ pub type Source = Arc<NamedSource<String>>;
 /// A place in a source text. Two places are always equal, so that models compare by meaning.
 #[derive(Clone)]
 pub struct Span {
-    /// The text.
     pub source: Source,
     /// Offset and length in bytes.
     pub range: SourceSpan,
@@ -35,7 +34,6 @@ impl fmt::Debug for Span {
 /// A value and the place that it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spanned<T> {
-    /// The value.
     pub value: T,
     /// Where it is written.
     pub span: Span,

@@ -135,7 +135,6 @@ impl Context {
         Remembered::new(self.home.remembered())
     }
 
-    /// Emits an event.
     pub fn emit(&self, event: Event) {
         self.sink.emit(event);
     }

@@ -20,7 +20,6 @@ pub enum Error {
     /// Steps of a build failed; never empty.
     #[error("{}", describe_steps(.0))]
     Steps(Vec<StepFailure>),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A registry, a layout or an archive failed.
@@ -45,7 +44,6 @@ pub enum Error {
     /// Arguments that are well-formed and make no sense together, or here.
     #[error("{message}")]
     Usage {
-        /// What is wrong.
         message: String,
         /// What to do instead.
         help: Option<String>,
@@ -58,17 +56,14 @@ pub enum Error {
         /// What to do next.
         help: Option<String>,
     },
-    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
         /// What was tried: `read`, `write`, …
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: std::io::Error,
     },
-    /// Anything else.
     #[error("{}", .0.message)]
     Failed(Failure),
     /// Something that is no program is missing on this host.
@@ -129,7 +124,6 @@ impl From<MissingProgram> for Error {
 /// A failure with what is known about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// What failed, and why.
     pub message: String,
     /// The last lines that a program or a guest printed.
     pub output: Vec<String>,
@@ -147,7 +141,6 @@ pub struct StepFailure {
     pub name: String,
     /// The file with all of its output.
     pub log: PathBuf,
-    /// Why it failed.
     #[source]
     pub error: BuildError,
 }

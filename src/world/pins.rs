@@ -18,7 +18,6 @@ use crate::source::{ChecksumsRequest, FetchError, FetchKind, Fetcher, Signature,
 /// What was found out about an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
-    /// The address.
     pub url: String,
     /// Checksum of what is there.
     pub checksum: String,

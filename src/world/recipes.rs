@@ -42,7 +42,6 @@ impl RecipeChoice {
     }
 }
 
-/// Files of this host.
 pub(crate) struct HostFiles<'a> {
     /// The directory of recipes that go before the built-in ones.
     catalogue: Option<&'a Path>,

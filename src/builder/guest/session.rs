@@ -208,7 +208,6 @@ impl Session {
         &self.disk
     }
 
-    /// The machine.
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine

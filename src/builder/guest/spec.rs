@@ -16,17 +16,14 @@ pub struct SessionSpec {
     pub disk: ObjectRef,
     /// The kernel for direct boot.
     pub kernel: Option<ObjectRef>,
-    /// Its initrd.
     pub initrd: Option<ObjectRef>,
     /// How it boots and is entered.
     pub access: Access,
     /// Size of the disk in bytes; as it is when absent, and never less.
     pub disk_size: Option<u64>,
-    /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
-    /// Acceleration.
     pub accel: AccelChoice,
     /// How long it may take until it can be entered.
     pub boot_timeout: Duration,

@@ -179,7 +179,6 @@ fn owner(looked: &Looked, owner: Option<&str>) -> Result<(u32, u32), BuildError>
 
 /// What is to be done in a machine.
 enum Work {
-    /// As in a tree.
     Tree(Task),
     Packages(Packages),
     Copy(Copy),

@@ -149,7 +149,6 @@ impl CliError {
         self
     }
 
-    /// What went wrong.
     pub(super) const fn kind(&self) -> Kind {
         self.kind
     }

@@ -66,7 +66,6 @@ impl Log {
         Ok(log)
     }
 
-    /// Logs an event.
     pub(super) fn event(&self, event: &Event) {
         self.write(event);
     }

@@ -59,7 +59,6 @@ pub(super) struct Directory<'a> {
     pub(super) least: usize,
 }
 
-/// Blocks of a directory.
 pub(super) struct Blocks {
     pub(super) bytes: Vec<u8>,
     pub(super) indexed: bool,

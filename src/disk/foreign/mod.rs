@@ -53,29 +53,21 @@ pub enum ForeignError {
     Malformed {
         /// The format that it should have.
         format: DiskFormat,
-        /// What is wrong.
         why: String,
     },
     /// It is only a part of a disk.
     #[error("the {} file is not the whole disk: {what}", format.name())]
     NamesFile {
-        /// Its format.
         format: DiskFormat,
         /// What it names.
         what: String,
     },
     /// What is compressed in it would take more than it may.
     #[error("the {} file unpacks to more than {}", format.name(), shown_size(*limit))]
-    TooLarge {
-        /// Its format.
-        format: DiskFormat,
-        /// The limit.
-        limit: u64,
-    },
+    TooLarge { format: DiskFormat, limit: u64 },
     /// It needs what is not there.
     #[error("the {} file {what}", format.name())]
     Unsupported {
-        /// Its format.
         format: DiskFormat,
         /// What it needs.
         what: String,

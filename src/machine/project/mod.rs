@@ -68,7 +68,6 @@ impl Project {
         Some(self.root.join(Self::FILE)).filter(|file| file.is_file())
     }
 
-    /// Its machines.
     #[must_use]
     pub fn machines(&self, home: &Home) -> Machines {
         Machines {

@@ -36,7 +36,6 @@ const RETRY: Duration = Duration::from_millis(20);
 /// What a machine needs from the store. The disk follows from the image, as long as that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Need {
-    /// Its image.
     pub image: ObjectId,
     /// The image's disk.
     pub disk: ObjectId,
@@ -47,7 +46,6 @@ pub struct Need {
 #[serde(rename_all = "kebab-case")]
 pub struct Registered {
     version: u32,
-    /// Its directory.
     pub path: PathBuf,
     /// What its machines need, sorted.
     pub needs: Vec<Need>,
@@ -57,7 +55,6 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// The project.
     #[must_use]
     pub fn project(&self) -> Project {
         Project::at(&self.path)

@@ -20,7 +20,6 @@ use pin::Pinning;
 /// What a lock has for an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Locked {
-    /// The lock file.
     pub file: PathBuf,
     /// The image's name in the recipe.
     pub image: String,
@@ -37,7 +36,6 @@ pub struct Locked {
 /// A step that installs packages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockedStep {
-    /// Its label.
     pub name: String,
     /// How many packages are locked; absent when its package manager does not tell which it installs.
     pub packages: Option<usize>,
@@ -48,9 +46,7 @@ pub struct LockedStep {
 /// Content from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockedSource {
-    /// Its address.
     pub url: String,
-    /// Its checksum.
     pub checksum: String,
     /// Whether it was not in the lock before.
     pub new: bool,

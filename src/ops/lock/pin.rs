@@ -17,7 +17,6 @@ use crate::world::{Pins, Resolve, apply, package_steps, recipes};
 pub(super) enum Entry<'a> {
     /// Content from outside, by its address.
     Source(&'a str),
-    /// A step.
     Step(&'a PackageStep),
 }
 

@@ -14,7 +14,6 @@ use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
 use crate::world::lock_file::{self, Place};
 use crate::world::{Today, pins};
 
-/// What to update.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpdateOptions {
     /// Where the lock file is; the current directory when empty.
@@ -28,7 +27,6 @@ pub struct UpdateOptions {
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Updated {
-    /// The lock file.
     pub file: PathBuf,
     /// Steps whose packages changed.
     pub steps: Vec<StepChange>,
@@ -43,18 +41,14 @@ pub struct Updated {
 /// A step whose packages changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StepChange {
-    /// Its label.
     pub name: String,
     /// The packages, sorted by name.
     pub packages: Vec<PackageChange>,
 }
 
-/// A package that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PackageChange {
-    /// Its name.
     pub name: String,
-    /// Its architecture.
     pub architecture: String,
     /// The version that was locked; absent when it was none.
     pub was: Option<String>,
@@ -66,7 +60,6 @@ pub struct PackageChange {
 /// Content from outside that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SourceChange {
-    /// Its address.
     pub url: String,
     /// The checksum that was locked.
     pub was: Option<String>,

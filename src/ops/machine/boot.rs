@@ -20,7 +20,6 @@ use crate::qemu::AccelChoice;
 pub struct BootOptions {
     /// Its name; chosen after the image when absent.
     pub name: Option<MachineName>,
-    /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
@@ -28,7 +27,6 @@ pub struct BootOptions {
     pub disk_size: Option<u64>,
     /// Ports to forward. One for a guest's port that the image forwards, too, stands in its place.
     pub ports: Vec<Forwarded>,
-    /// Acceleration.
     pub accel: AccelChoice,
     /// What starts the operating system; as the image says when absent.
     pub firmware: Option<Firmware>,
@@ -45,13 +43,10 @@ pub struct BootOptions {
 /// A machine that was made and started.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Booted {
-    /// Its name.
     pub name: MachineName,
-    /// Its image.
     pub image: ObjectId,
     /// Where its SSH server is reached.
     pub ssh: SshAddress,
-    /// Forwarded ports.
     pub ports: Vec<Forwarded>,
     /// What runs its instructions.
     pub accel: crate::qemu::Accel,

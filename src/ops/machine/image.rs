@@ -119,7 +119,6 @@ fn is_elsewhere(name: &str) -> bool {
 /// An image that a recipe gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// The image.
     pub image: FoundImage,
     /// Its name in the recipe.
     pub name: String,

@@ -17,7 +17,6 @@ use crate::qemu::{Accel, AccelChoice};
 pub struct SshAddress {
     /// `127.0.0.1`.
     pub host: &'static str,
-    /// The port.
     pub port: u16,
     /// The account that is used unless told otherwise.
     pub user: AccountName,
@@ -34,7 +33,6 @@ pub(super) fn address(config: &MachineConfig) -> SshAddress {
 /// A machine of the list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MachineEntry {
-    /// Its name.
     pub name: MachineName,
     /// The directory of the project that it is of; nothing when it is of the home.
     pub project: Option<PathBuf>,
@@ -50,9 +48,7 @@ pub struct MachineEntry {
 /// What was asked for when a machine was made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// Its image.
     pub image: ObjectId,
-    /// The image's name.
     pub image_name: Name,
     /// When it was made, in seconds since 1970.
     pub created: u64,
@@ -64,9 +60,7 @@ pub struct Settings {
     pub disk_size: u64,
     /// Where its SSH server is reached.
     pub ssh: SshAddress,
-    /// Forwarded ports.
     pub ports: Vec<Forwarded>,
-    /// Acceleration.
     pub accel: AccelChoice,
     /// What starts the operating system.
     pub firmware: Firmware,
@@ -86,11 +80,9 @@ pub struct MachineDetails {
     pub entry: MachineEntry,
     /// What runs its instructions now.
     pub runs_under: Option<Accel>,
-    /// Its directory.
     pub directory: PathBuf,
     /// What its guest wrote to the console since the last start.
     pub console_log: PathBuf,
-    /// Its private key.
     pub private_key: PathBuf,
     /// Bytes that its disk takes on this host, over the image's.
     pub stored_size: u64,

@@ -22,7 +22,6 @@ pub struct StartOptions {
 /// A machine that runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Started {
-    /// Its name.
     pub name: MachineName,
     /// Where its SSH server is reached.
     pub ssh: SshAddress,
@@ -119,7 +118,6 @@ pub fn start_machine(
 /// A machine that was to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Resumed {
-    /// Its name.
     pub name: MachineName,
     /// Whether it was halted; else it was running.
     pub was_halted: bool,

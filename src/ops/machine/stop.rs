@@ -11,7 +11,6 @@ use crate::machine::{Machine, MachineName, Projects, StoppedBy};
 /// A machine that does not run any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stopped {
-    /// Its name.
     pub name: MachineName,
     /// What it took.
     pub by: StoppedBy,
@@ -55,7 +54,6 @@ pub fn stop_machine(
 /// A machine that is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// Its name.
     pub name: MachineName,
 }
 

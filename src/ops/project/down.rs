@@ -27,7 +27,6 @@ pub struct DownOptions {
 /// A machine that `down` is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DownMachine {
-    /// Its name.
     pub name: MachineName,
     /// Its state: `stopped`, `running`, …
     pub state: &'static str,
@@ -38,7 +37,6 @@ pub struct DownMachine {
 /// A project whose machines are down, or some of them.
 #[derive(Debug, Serialize)]
 pub struct Down {
-    /// Its directory.
     pub project: PathBuf,
     /// What became of each machine.
     pub machines: Vec<Outcome>,
@@ -50,7 +48,6 @@ pub struct Down {
 /// What became of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Its name.
     pub name: MachineName,
     /// What it took to stop it; nothing when it could not be.
     pub by: Option<StoppedBy>,

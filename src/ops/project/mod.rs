@@ -59,7 +59,6 @@ pub struct UpOptions {
 pub(super) enum Source {
     /// An image of the store, by tag or id.
     Named(String),
-    /// What a recipe gives.
     Recipe(BuildOptions),
     /// Whatever the machine has; the default when there is no machine yet.
     Any(BuildOptions),

@@ -30,7 +30,6 @@ pub enum Action {
 /// A machine and what has to be done with it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Planned {
-    /// Its name.
     pub name: MachineName,
     /// What has to be done.
     pub action: Action,

@@ -23,7 +23,6 @@ use crate::world::image_config;
 /// A project whose machines are up, or some of them.
 #[derive(Debug, Serialize)]
 pub struct Up {
-    /// Its directory.
     pub project: PathBuf,
     /// The machines that were to be up, in the order of the file.
     pub machines: Vec<UpMachine>,
@@ -37,17 +36,14 @@ pub struct Up {
 /// A machine that was to be up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UpMachine {
-    /// Its name.
     pub name: MachineName,
     /// What was done: `made`, `recreated`, `started`, `resumed`, `running` (it was), `failed` or `skipped`.
     pub outcome: &'static str,
     /// Why it is not up.
     pub error: Option<String>,
-    /// Its image.
     pub image: Option<ObjectId>,
     /// Where its SSH server is reached.
     pub ssh: Option<SshAddress>,
-    /// Forwarded ports.
     pub ports: Vec<Forwarded>,
     /// Seconds from its start until it was ready; nothing when it was running already.
     pub seconds: Option<f64>,

@@ -15,7 +15,6 @@ use crate::share::foreign::{What, what};
 use crate::share::{Artifact, Found, IMAGE, ShareError, Sharing};
 use crate::store::TagName;
 
-/// What to pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullOptions {
     /// Where from.
@@ -28,10 +27,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
 }
 
-/// A pulled image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PulledImage {
-    /// The image.
     pub image: ObjectId,
     /// Its name in the recipe.
     pub name: String,

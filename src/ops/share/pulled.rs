@@ -22,7 +22,6 @@ use crate::store::StoreError;
 struct PulledReference {
     /// With its tag or digest.
     reference: String,
-    /// The image.
     image: ObjectId,
 }
 

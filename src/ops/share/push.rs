@@ -49,7 +49,6 @@ pub struct PushImage {
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PushedImage {
-    /// The image.
     pub image: ObjectId,
     /// Where it is.
     pub reference: String,
@@ -61,7 +60,6 @@ pub struct PushedImage {
     pub present: bool,
     /// Bytes that were sent.
     pub sent: u64,
-    /// Its packs.
     pub packs: usize,
     /// Packs that were made for it.
     pub new_packs: usize,

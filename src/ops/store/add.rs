@@ -11,7 +11,6 @@ use super::super::{Context, Error};
 use crate::digest::ObjectId;
 use crate::store::TagName;
 
-/// What to add.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddOptions {
     /// Regular files.
@@ -23,11 +22,9 @@ pub struct AddOptions {
 /// A file that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Added {
-    /// Its content.
     pub object: ObjectId,
     /// Its size in bytes.
     pub size: u64,
-    /// The file.
     pub path: String,
     /// Whether it had not changed since it was added before, so that it was not read.
     pub known: bool,

@@ -33,9 +33,7 @@ pub struct BackedUp {
     /// What was copied.
     #[serde(flatten)]
     pub transferred: Transferred,
-    /// Tags.
     pub tags: Names,
-    /// Roots.
     pub roots: Names,
     /// Wall time in seconds.
     pub seconds: f64,

@@ -33,7 +33,6 @@ pub struct Collected {
     pub before: u64,
     /// Packs and journals after.
     pub after: u64,
-    /// Objects.
     pub objects: Count,
     /// Results of steps and of added files.
     pub results: Count,
@@ -80,7 +79,6 @@ impl From<Tally> for Count {
 /// A result that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DroppedResult {
-    /// The step.
     pub action: ActionKey,
     /// The names of its outputs.
     pub outputs: Vec<String>,

@@ -22,7 +22,6 @@ const TOLD: usize = 5;
 pub struct GetOptions {
     /// An id, its first digits, or `@TAG` for the disk of an image.
     pub object: String,
-    /// The file.
     pub target: PathBuf,
     /// Whether an existing file is replaced.
     pub force: bool,
@@ -31,11 +30,9 @@ pub struct GetOptions {
 /// An object that was written to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Got {
-    /// The object.
     pub object: ObjectId,
     /// Its size in bytes.
     pub size: u64,
-    /// The file.
     pub path: String,
 }
 

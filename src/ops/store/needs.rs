@@ -24,14 +24,11 @@ pub enum NeededBy {
         /// What the object is to the image.
         part: Part,
     },
-    /// A root.
     Root {
-        /// Its name.
         name: String,
     },
     /// A machine, for its image.
     Machine {
-        /// Its name.
         name: String,
         /// The directory of the project that it is of; nothing when it is of the home.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +38,6 @@ pub enum NeededBy {
     },
     /// Machines of a project, by the home's list: the project may be out of reach.
     Project {
-        /// Its directory.
         path: PathBuf,
         /// What the object is to the image.
         part: Part,
@@ -50,7 +46,6 @@ pub enum NeededBy {
     Result {
         /// The name of the output; `file` for a file that was added.
         output: String,
-        /// The step.
         action: ActionKey,
     },
 }
@@ -59,20 +54,14 @@ pub enum NeededBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// Its config.
     Config,
-    /// Its disk.
     Disk,
-    /// Its kernel.
     Kernel,
-    /// Its initrd.
     Initrd,
-    /// One of its layers.
     Layer,
 }
 
 impl Part {
-    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,7 +171,6 @@ impl Needs {
         Ok(())
     }
 
-    /// What needs an object.
     pub(super) fn of(&self, object: &ObjectId) -> Vec<NeededBy> {
         let needed = self.needed.get(object);
         needed.into_iter().flatten().cloned().collect()

@@ -10,10 +10,8 @@ use super::{parts, watched};
 use crate::store::{Place, Store, StoreError, TagName, Transferred};
 use crate::world::image_config;
 
-/// What to restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
-    /// The backup.
     pub directory: PathBuf,
     /// Only the images of these tags; everything when there are none.
     pub tags: Vec<TagName>,
@@ -26,16 +24,13 @@ pub struct RestoreOptions {
 /// What was restored, or would be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Restored {
-    /// The backup.
     pub directory: PathBuf,
     /// Whether nothing was changed.
     pub dry_run: bool,
     /// What was copied.
     #[serde(flatten)]
     pub transferred: Transferred,
-    /// Tags.
     pub tags: Names,
-    /// Roots.
     pub roots: Names,
     /// Wall time in seconds.
     pub seconds: f64,

@@ -9,7 +9,6 @@ use crate::store::TagName;
 /// A root of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RootEntry {
-    /// Its name.
     pub name: String,
     /// What it keeps.
     pub objects: Vec<RootObject>,
@@ -18,7 +17,6 @@ pub struct RootEntry {
 /// An object that a root keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RootObject {
-    /// The object.
     pub object: ObjectId,
     /// Its size in bytes; nothing when it cannot be read.
     pub size: Option<u64>,

@@ -16,14 +16,11 @@ use crate::world::image_config;
 /// What takes space in a home. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stat {
-    /// The store.
     pub store: PathBuf,
-    /// All of it.
     #[serde(flatten)]
     pub usage: Usage,
     /// Images that tags name, by their first tag.
     pub images: Vec<ImageUsage>,
-    /// Roots.
     pub roots: Vec<RootUsage>,
     /// What can be deleted and made again.
     pub caches: Caches,
@@ -34,7 +31,6 @@ pub struct Stat {
 pub struct ImageUsage {
     /// Its tags, without `@`.
     pub tags: Vec<String>,
-    /// The image.
     pub image: ObjectId,
     /// What it takes.
     #[serde(flatten)]
@@ -46,7 +42,6 @@ pub struct ImageUsage {
 /// What a root keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RootUsage {
-    /// Its name.
     pub name: String,
     /// How many objects it keeps.
     pub objects: usize,
@@ -55,7 +50,6 @@ pub struct RootUsage {
     pub usage: GroupUsage,
 }
 
-/// The caches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Caches {
     /// Disks of images as files.
@@ -81,7 +75,6 @@ pub struct Downloads {
 /// What a cache takes on the host's disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CacheUsage {
-    /// Files.
     pub files: u64,
     /// Bytes that are allocated.
     pub bytes: u64,

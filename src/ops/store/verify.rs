@@ -18,15 +18,11 @@ pub struct Verification {
     pub ok: bool,
     /// Whether only the structure was looked at.
     pub quick: bool,
-    /// Packs.
     pub packs: u64,
-    /// Journals.
     pub journals: u64,
-    /// Objects.
     pub objects: u64,
     /// Different chunks.
     pub chunks: u64,
-    /// Action results.
     pub results: u64,
     /// Bytes of packs and journals.
     pub bytes: u64,
@@ -41,11 +37,8 @@ pub struct Verification {
 /// An object that cannot be read, and what that means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// The object.
     pub object: ObjectId,
-    /// Why.
     pub reason: String,
-    /// What needs it.
     pub needed_by: Vec<NeededBy>,
     /// What makes it again, the best first, each one sentence.
     pub remedies: Vec<String>,

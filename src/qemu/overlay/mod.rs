@@ -65,7 +65,6 @@ pub enum OverlayError {
     /// It is not one of those that this program makes and QEMU writes to.
     #[error("the overlay {} cannot be read: {why}", path.display())]
     Damaged {
-        /// The overlay.
         path: std::path::PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -73,17 +72,13 @@ pub enum OverlayError {
     /// Reading failed.
     #[error("read the overlay {}: {source}", path.display())]
     Read {
-        /// The overlay.
         path: std::path::PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// Writing failed.
     #[error("write the overlay {}: {source}", path.display())]
     Io {
-        /// The overlay.
         path: std::path::PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

@@ -30,12 +30,7 @@ const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A name with a password.
-    Password {
-        /// The name.
-        user: String,
-        /// The password.
-        password: String,
-    },
+    Password { user: String, password: String },
     /// What a token server gives tokens for.
     Identity(String),
     /// What the registry itself takes.

@@ -14,7 +14,6 @@ const MOST_TAGS: usize = 1 << 20;
 /// More pages are not asked for.
 const MOST_PAGES: usize = 1 << 14;
 
-/// A page.
 struct Page {
     tags: Vec<String>,
     next: Option<Url>,

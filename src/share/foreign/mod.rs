@@ -32,7 +32,6 @@ pub enum What {
         /// Whether it looks like a containerDisk: one layer, and nothing to run.
         looks_like_disk: bool,
     },
-    /// One disk.
     Disk(DiskLayer),
     /// Something else: a phrase that goes on after `it is`.
     Other(String),
@@ -41,7 +40,6 @@ pub enum What {
 /// A layer that is a disk. Its format and compression are what its names say; its content decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskLayer {
-    /// The blob.
     pub blob: Blob,
     /// The file's name, when it has one.
     pub title: Option<String>,

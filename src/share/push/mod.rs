@@ -43,7 +43,6 @@ pub struct Bundle {
 /// Under what a manifest is put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A tag.
     Tag(String),
     /// Its digest only: an index names it.
     Digest,
@@ -73,7 +72,6 @@ pub struct Pushed {
     pub present: bool,
     /// Bytes that were sent.
     pub sent: u64,
-    /// Packs that it has.
     pub packs: usize,
     /// Those that were made and sent for it.
     pub new: usize,

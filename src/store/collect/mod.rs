@@ -68,7 +68,6 @@ pub enum Reason {
 /// An action result that goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// Its key.
     pub key: ActionKey,
     /// Its outputs by name. They may be gone.
     pub outputs: BTreeMap<String, ObjectRef>,
@@ -94,7 +93,6 @@ pub struct Collection {
     pub marking: Duration,
     /// Objects, blobs among them.
     pub objects: Tally,
-    /// Action results.
     pub results: Tally,
     /// Packs; those that are written anew count as removed.
     pub packs: Tally,

@@ -71,7 +71,6 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the fault came.
     fn came(&self) -> bool {
         let state = self.state();
         state.due.is_some_and(|(at, _)| state.count >= at)

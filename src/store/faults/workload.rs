@@ -346,7 +346,6 @@ impl Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Survives {
     All,
-    /// What has a name.
     Named,
 }
 

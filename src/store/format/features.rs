@@ -13,7 +13,6 @@ pub(crate) const MAX_FORMAT_JSON: u64 = 65_536;
 /// What may be done with a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// All.
     Write,
     /// Reading only: these features say so.
     Read(Vec<String>),

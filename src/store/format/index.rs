@@ -12,7 +12,6 @@ const HEAD: usize = 32;
 pub(crate) struct IndexHeader {
     /// The packs, by their numbers.
     pub(crate) packs: Vec<Sha256>,
-    /// Entries.
     pub(crate) count: u64,
 }
 

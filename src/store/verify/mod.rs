@@ -40,15 +40,11 @@ pub use repair::Repaired;
 pub struct Verified {
     /// Whether only the structure was looked at.
     pub quick: bool,
-    /// Packs.
     pub packs: u64,
-    /// Journals.
     pub journals: u64,
-    /// Objects.
     pub objects: u64,
     /// Different chunks.
     pub chunks: u64,
-    /// Action results.
     pub results: u64,
     /// Bytes of packs and journals.
     pub bytes: u64,
@@ -61,9 +57,7 @@ pub struct Verified {
 /// A file that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamagedFile {
-    /// The file.
     pub path: PathBuf,
-    /// What it is.
     pub kind: FileKind,
     /// What is wrong with it.
     pub reason: String,
@@ -75,24 +69,18 @@ pub struct DamagedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
-    /// A pack.
     Pack,
-    /// A journal.
     Journal,
     /// An index: a cache.
     Index,
-    /// A tag.
     Tag,
-    /// A root.
     Root,
 }
 
 /// An object that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamagedObject {
-    /// The object.
     pub object: ObjectId,
-    /// Why.
     pub reason: String,
 }
 

@@ -34,7 +34,6 @@ pub(crate) enum IncomingError {
     /// Where it comes from fails.
     #[error("cannot be read")]
     Read(#[source] io::Error),
-    /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

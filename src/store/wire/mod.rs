@@ -45,7 +45,6 @@ pub(crate) enum Parts {
 /// A record of a pack, as far as who does not have the pack must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackedChunk {
-    /// The chunk.
     pub(crate) id: Digest,
     /// Its bytes.
     pub(crate) length: u32,
