@@ -250,6 +250,6 @@ pub(super) mod tests {
         insta::assert_snapshot!(changed(20, &[0, 0, 0, 60]), @"it is not a readable qcow2: clusters of 2^60 bytes");
         insta::assert_snapshot!(changed(0, b"X"), @"it is not a readable qcow2: it does not begin as one");
         let short = &header()[..50];
-        insta::assert_snapshot!(check(&short, 0).unwrap_err(), @"it is no qcow2 that can be read: it ends before its header does");
+        insta::assert_snapshot!(check(&short, 0).unwrap_err(), @"it is not a readable qcow2: it ends before its header does");
     }
 }

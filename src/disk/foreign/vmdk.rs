@@ -228,9 +228,9 @@ pub(super) mod tests {
         let mut short = header("monolithicSparse");
         short[64 * 512] = 70;
         short[70 * 512 + 8] = 127;
-        insta::assert_snapshot!(check(&short.as_slice(), 0).unwrap_err(), @"it is no vmdk that can be read: it ends after 65536 bytes, before what its tables name");
+        insta::assert_snapshot!(check(&short.as_slice(), 0).unwrap_err(), @"it is not a readable vmdk: it ends after 65536 bytes, before what its tables name");
         let mut without = header("monolithicSparse");
         without[12..20].fill(0);
-        insta::assert_snapshot!(check(&without.as_slice(), 0).unwrap_err(), @"it is no vmdk that can be read: it has no size or no descriptor");
+        insta::assert_snapshot!(check(&without.as_slice(), 0).unwrap_err(), @"it is not a readable vmdk: it has no size or no descriptor");
     }
 }

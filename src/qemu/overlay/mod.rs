@@ -309,7 +309,7 @@ mod tests {
                 .to_string()
         };
         insta::assert_snapshot!(refused("/d", 2048, 1024), @"a disk of 1K is smaller than the image's disk of 2K: machines' disks can only be larger");
-        insta::assert_snapshot!(refused("/d", 0, u64::MAX), @"a disk of 18446744073709551615 bytes is too large: at most 1125899906842624");
+        insta::assert_snapshot!(refused("/d", 0, u64::MAX), @"a disk of 18446744073709551615 bytes is too large; the maximum is 1125899906842624");
         insta::assert_snapshot!(refused(&"d".repeat(1024), 0, 0), @"the path of the image's disk is longer than 1023 bytes");
         assert!(!path.exists());
     }

@@ -187,7 +187,7 @@ fn mistakes_are_shown_where_they_are() {
     "{" without "}" [{] add the "}" that closes it
     "}" without "{" [}] remove it, or add the "{" that it closes
     the string does not end ["] end it with "
-    the string does not end ["] end it with " on its line; text of several lines stands between lines of """
+    the string does not end ["] end it with " in the same line; put """ around text of several lines
     a newline must follow """ ["""] """ begins a multi-line string: write its text on the next line
     the line " c" is indented less than the closing """ ["""] indent each line at least like the last line, with the same characters
     text stands before the closing """ ["""] put the closing """ on a line of its own
@@ -195,7 +195,7 @@ fn mistakes_are_shown_where_they_are() {
     "\q" is not an escape [\q] escapes are \n \r \t \\ \" \b \f \s and \u{1F600}; write \\ for a backslash, or use a raw string: #"…"#
     "\u" is not an escape [\u] escapes are \n \r \t \\ \" \b \f \s and \u{1F600}; write \\ for a backslash, or use a raw string: #"…"#
     the comment does not end [/*] end it with */; comments nest, so each /* needs one
-    the line goes on after "\" [\] "\" at the end of a line continues the node on the next one; in text, use quotes
+    text follows "\" in the same line [\] "\" at the end of a line continues the node on the next one; in text, use quotes
     a space is missing, or the word needs quotes ["] bare words have none of \ / ( ) { } [ ] ; " # =
     a space is missing, or the word needs quotes ["] bare words have none of \ / ( ) { } [ ] ; " # =
     an argument or a property is missing [/] text with characters such as / ( { [ ; = needs quotes
