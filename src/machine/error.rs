@@ -138,7 +138,7 @@ pub enum MachineError {
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
     /// Machines cannot be made in a project's directory.
-    #[error("machines cannot be saved in {}: {source}", path.display())]
+    #[error("cannot store machines in {}: {source}", path.display())]
     ProjectDirectory { path: PathBuf, source: io::Error },
     /// What the home knows of a project cannot be read.
     #[error("{} is damaged: {why}", path.display())]

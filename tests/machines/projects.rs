@@ -185,7 +185,7 @@ fn machines_come_up_in_order_and_go_down_again() {
     scene
         .run(["down", "--rm"])
         .ends_with(2)
-        .says("say --yes when that is meant");
+        .says("confirm with --yes");
     let down = scene.run(["down", "--rm", "--yes", "--force"]).ends_with(0);
     assert!(
         down.stdout.contains("control: forced to stop, removed"),
@@ -273,7 +273,7 @@ fn a_machine_stays_on_its_image_until_it_is_made_anew() {
     scene
         .run(["up", "--recreate"])
         .ends_with(2)
-        .says("machine \"web\" is removed with all that is on its disk");
+        .says("removes machine \"web\" and all data on its disk");
     let dry = scene.run(["up", "--recreate", "-n"]).ends_with(0);
     assert!(dry.stdout.contains("web: would be removed"), "{dry:#?}");
     assert_eq!(inspect()["image"], first.to_string());
@@ -333,7 +333,7 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
         "huge: would fail: a machine with 943718400 MiB of memory cannot run on this host",
         "small: would fail: a disk of 64M is smaller than the image's disk of 65M",
         "same: would fail: machine \"same\" cannot listen on port",
-        "taken: would fail: port",
+        "taken: would fail: cannot forward port",
     ]) {
         assert!(line.starts_with(part), "{line} instead of {part}");
     }

@@ -394,8 +394,8 @@ fn wrong_arguments_are_told() {
             "is not a registry",
         ),
         (&["login", "a.org/me", "--status"], "is not a registry"),
-        (&["login", "a.org"], "there is no terminal"),
-        (&["login", "a.org", "-u", "anna"], "there is no terminal"),
+        (&["login", "a.org"], "no terminal"),
+        (&["login", "a.org", "-u", "anna"], "no terminal"),
         (&["login", "a.org", "--password-stdin"], "--user <NAME>"),
         (
             &["login", "a.org", "-u", "anna", "--password-stdin"],
