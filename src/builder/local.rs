@@ -71,7 +71,8 @@ pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
     Ok(record.0.finish())
 }
 
-/// Packs a file or a directory tree, the time of whose files may be chosen, and gives the digest of what was packed; nothing when a file changed meanwhile.
+/// Packs a file or a directory tree, and returns the digest of what was packed; `None` when a file
+/// changed meanwhile. `time` is that of all files; without it, each one's follows from its content.
 pub(super) fn pack(
     files: &LocalFiles,
     time: Option<i64>,
