@@ -11,7 +11,8 @@ use vmfab::derivation::Input;
 use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
 use vmfab::image::DiskFormat;
 use vmfab::image::{
-    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
+    BootProfile, CONFIG_VERSION, ContainerConfig, FilesystemRef, Firmware, ImageConfig,
+    ImageTemplate, RecipeRef,
 };
 use vmfab::plan::{
     self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, Remote,
@@ -139,8 +140,11 @@ impl World for Fake {
             }
             _ => Remote::Container(Container {
                 layers: (1..=2).map(|number| layer(location, number)).collect(),
-                env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
-                labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
+                config: ContainerConfig {
+                    env: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
+                    labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
+                    ..ContainerConfig::default()
+                },
                 digest: format!("sha256:{:064}", 7),
             }),
         })

@@ -3,10 +3,14 @@
 //! The config is a small object in the store, JSON with sorted keys; its object id is the image's
 //! id, and tags point to it. It names all objects that the image needs.
 
+mod container;
 mod format;
 
 use std::collections::BTreeMap;
 
+pub use container::{
+    ContainerConfig, ExposedPort, Healthcheck, ParsePortError, ParseSignalError, Protocol, Signal,
+};
 pub use format::{DiskFormat, ParseFormatError};
 
 use serde::{Deserialize, Serialize};

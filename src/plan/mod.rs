@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 pub use locking::PackageStep;
 use miette::Diagnostic;
-pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk};
+pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login_env};
 
 use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::ImageConfig;
+use crate::image::{ContainerConfig, ImageConfig};
+use crate::recipe::unfit_for_logins;
+
+/// What programs find their commands by in every sandbox: a variable with this value says nothing.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an image in a registry or a layout is.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +24,29 @@ pub enum Remote {
 pub struct Container {
     /// Its layers, lowest first.
     pub layers: Vec<ContainerLayer>,
-    /// The environment of its processes.
-    pub env: BTreeMap<String, String>,
-    /// What whoever made it says of it.
-    pub labels: BTreeMap<String, String>,
+    /// What it runs, and how.
+    pub config: ContainerConfig,
     /// The digest of its manifest, with `sha256:`.
     pub digest: String,
+}
+
+/// The variables of a container that hold in steps and for all logins. The usual PATH is left out, and
+/// what logins could not have.
+#[must_use]
+pub fn login_env(config: &ContainerConfig) -> BTreeMap<String, String> {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let variables = config.env.iter();
+    variables
+        .filter(|(name, value)| is_name(name) && unfit_for_logins(value).is_none())
+        .filter(|(name, value)| (name.as_str(), value.as_str()) != ("PATH", USUAL_PATH))
+        .cloned()
+        .collect()
 }
 
 /// A layer of a container image.
@@ -75,5 +96,34 @@ impl BlobPlace {
             true => format!("{}@{}", self.repository, self.digest),
             false => format!("oci://{}@{}", self.repository, self.digest),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments() {
+        let read = |lines: &[&str]| {
+            let config = serde_json::json!({ "Env": lines });
+            login_env(&serde_json::from_value(config).unwrap())
+        };
+        let variables = read(&[
+            "A=1",
+            "B=x=y",
+            "PATH=/bin",
+            "C",
+            "D=",
+            "E E=1",
+            "F=a\tb",
+            "=1",
+        ]);
+        let shown: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(shown, ["A=1", "B=x=y", "D=", "PATH=/bin"]);
+        assert!(read(&[&format!("PATH={USUAL_PATH}")]).is_empty());
     }
 }

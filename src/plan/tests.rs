@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::derivation::{ResolvedInput, action_key};
 use crate::digest::{Hasher, ObjectRef};
+use crate::image::ContainerConfig;
 use crate::recipe::Files;
 
 struct OneFile(String);
@@ -75,7 +76,10 @@ impl World for NoTags {
         };
         Ok(Remote::Container(Container {
             layers: (1..=3).map(layer).collect(),
-            env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            config: ContainerConfig {
+                env: vec![("A".to_owned(), "1".to_owned())],
+                ..ContainerConfig::default()
+            },
             ..Container::default()
         }))
     }

@@ -5,7 +5,9 @@ use super::{Lowering, Trunk, disk, input};
 use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
 use crate::plan::settings::Settings;
-use crate::plan::{BlobPlace, Container, ContainerLayer, PlanError, Remote, RemoteDisk, label};
+use crate::plan::{
+    BlobPlace, Container, ContainerLayer, PlanError, Remote, RemoteDisk, label, login_env,
+};
 use crate::recipe::{Problem, RegistryImage};
 
 impl Lowering<'_> {
@@ -79,9 +81,10 @@ impl Lowering<'_> {
             let step = Step::Transform(step::Transform::Apply);
             self.layer(&mut tree, name, &step, vec![blob])?;
         }
-        self.labels = container.labels;
-        if !container.env.is_empty() {
-            self.env = container.env;
+        let env = login_env(&container.config);
+        self.labels = container.config.labels;
+        if !env.is_empty() {
+            self.env = env;
             let names: Vec<&str> = self.env.keys().map(String::as_str).collect();
             let name = format!("{own}: env {} of {shown}", label::shorten(&names.join(" ")));
             let step = Step::Env(step::Env {

@@ -1,19 +1,15 @@
 //! Manifests and configs of container images, read and looked through. Pure.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::Deserialize;
 
 use super::{Found, wrong};
 use crate::digest::Sha256;
+use crate::image::ContainerConfig;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
-use crate::recipe::unfit_for_logins;
 use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
 use crate::tarball::Reader;
-
-/// What programs find their commands by in every sandbox: a variable with this value says nothing.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The config of a container image, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -21,17 +17,8 @@ pub(super) struct Config {
     #[serde(flatten)]
     platform: ToldPlatform,
     #[serde(default)]
-    config: Option<Settings>,
+    config: Option<ContainerConfig>,
     rootfs: RootFs,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Settings {
-    #[serde(default)]
-    env: Option<Vec<String>>,
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,30 +99,9 @@ impl Config {
                 place: place(layer, &format!("layer {number} of {shown}"), repository)?,
             });
         }
-        if let Some(settings) = &self.config {
-            container.env = environment(settings.env.as_deref().unwrap_or_default());
-            container.labels = settings.labels.clone().unwrap_or_default();
-        }
+        container.config = self.config.clone().unwrap_or_default();
         Ok(container)
     }
-}
-
-/// Variables as a config has them, `NAME=VALUE`. The usual PATH is left out, and what logins could not have.
-fn environment(lines: &[String]) -> BTreeMap<String, String> {
-    let is_name = |name: &str| {
-        let mut bytes = name.bytes();
-        bytes
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    lines
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .filter(|(name, value)| is_name(name) && unfit_for_logins(value).is_none())
-        .filter(|(name, value)| (*name, *value) != ("PATH", USUAL_PATH))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// Whether the layer with these first bytes begins with a file in the directory `disk`.
@@ -218,27 +184,6 @@ pub(super) fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn environments() {
-        let lines = [
-            "A=1",
-            "B=x=y",
-            "PATH=/bin",
-            "C",
-            "D=",
-            "E E=1",
-            "F=a\tb",
-            "=1",
-        ];
-        let read = environment(&lines.map(str::to_owned));
-        let read: Vec<_> = read
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        assert_eq!(read, ["A=1", "B=x=y", "D=", "PATH=/bin"]);
-        assert!(environment(&[format!("PATH={USUAL_PATH}")]).is_empty());
-    }
 
     #[test]
     fn media_types_of_layers() {
