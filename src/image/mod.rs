@@ -53,6 +53,16 @@ impl ImageConfig {
         serde_json::to_vec(&value).expect("JSON values serialise")
     }
 
+    /// What the image is made from, as far as it is in the config.
+    #[must_use]
+    pub const fn made_from(&self) -> MadeFrom {
+        // Configs of earlier versions say it so, too: a tree has at least the layer of `system`.
+        match self.layers.is_empty() {
+            true => MadeFrom::Disk,
+            false => MadeFrom::Tree,
+        }
+    }
+
     /// What boots: disk, kernel and initrd.
     #[must_use]
     pub fn boot_objects(&self) -> Vec<ObjectRef> {
@@ -79,6 +89,15 @@ impl ImageConfig {
         }
         Ok(config)
     }
+}
+
+/// What an image is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MadeFrom {
+    /// Layers: the disk is made of them.
+    Tree,
+    /// A disk that was made elsewhere.
+    Disk,
 }
 
 /// The object is not an image config that this program can read.

@@ -10,8 +10,7 @@ use ext4_view::Ext4;
 use serde::Serialize;
 
 use crate::disk::{ext4_places, open_ext4};
-use crate::image::DiskFormat;
-use crate::image::ImageConfig;
+use crate::image::{DiskFormat, ImageConfig, MadeFrom};
 
 /// A program that runs machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -159,7 +158,7 @@ pub(super) fn lacks(
     let mut told = Vec::new();
     let boot = &config.template.boot;
     if let Some(hypervisor) = hypervisor {
-        let made_here = !config.layers.is_empty();
+        let made_here = config.made_from() == MadeFrom::Tree;
         let bios_will_do = boot.bios && hypervisor != Hypervisor::Hyperv;
         if made_here && !boot.uefi && !bios_will_do {
             told.push(format!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
-use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, Port, Seed};
+use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Port, Seed};
 use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
@@ -16,7 +16,7 @@ const DEFAULT_SIZE: u64 = 10 << 30;
 const DEFAULT_LABEL: &str = "vmfab-root";
 
 /// What holds for an image as a whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     /// Size of the disk in bytes, when it is given.
     size: Option<u64>,
@@ -45,7 +45,7 @@ pub(super) struct Settings {
 }
 
 /// An account of the image.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Account {
     pub name: String,
     pub home: String,
@@ -93,7 +93,7 @@ impl Settings {
             .filesystem
             .as_ref()
             .map(|filesystem| format!("root=LABEL={}", filesystem.label));
-        let foreign = config.layers.is_empty();
+        let foreign = config.made_from() == MadeFrom::Disk;
         let usual = Self::new();
         let (filesystem, label) = match &template.filesystem {
             Some(filesystem) => (filesystem.kind.to_string(), filesystem.label.to_string()),
@@ -356,7 +356,7 @@ impl Settings {
 fn kernel_of(config: &ImageConfig) -> Option<&KernelFiles> {
     let kernel = config.template.kernel_files.as_ref()?;
     let looked_for = kernel.initrd.is_none() && config.initrd.is_some();
-    (!config.layers.is_empty() || !looked_for).then_some(kernel)
+    (config.made_from() == MadeFrom::Tree || !looked_for).then_some(kernel)
 }
 
 /// Accounts with their home directories, root among them.

@@ -11,7 +11,7 @@ use crate::digest::{Hasher, ObjectRef};
 use crate::image::ContainerConfig;
 use crate::recipe::Files;
 
-struct OneFile(String);
+pub(super) struct OneFile(pub(super) String);
 
 impl Files for OneFile {
     fn read(&self, path: &Path) -> io::Result<String> {
@@ -31,7 +31,7 @@ impl Files for OneFile {
     }
 }
 
-struct NoTags;
+pub(super) struct NoTags;
 
 impl World for NoTags {
     fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {

@@ -9,7 +9,7 @@ use ext4_view::PathBuf;
 
 use crate::digest::{ObjectId, ObjectRef};
 use crate::disk::{ext4_places, open_ext4};
-use crate::image::ImageConfig;
+use crate::image::{ImageConfig, MadeFrom};
 use crate::store::Store;
 use crate::tarball::{Kind, Reader};
 
@@ -40,7 +40,7 @@ type Tree = BTreeMap<Vec<u8>, Meta>;
 /// What is wrong with the disk of an image that was made from a tree; nothing when it is what the layers say, or when
 /// these or the disk are not all there to be read.
 pub(super) fn wrong(store: &Store, config: &ImageConfig) -> Option<String> {
-    if config.layers.is_empty() || config.template.filesystem.is_none() {
+    if config.made_from() == MadeFrom::Disk || config.template.filesystem.is_none() {
         return None;
     }
     let mut expected = Tree::new();

@@ -11,6 +11,7 @@ use crate::plan::settings::Settings;
 use crate::recipe::{DiskFile, Fetched, Image, Kernel, Problem, Transform};
 
 /// The disk as it is after the steps so far.
+#[derive(Clone)]
 pub(super) struct Disk {
     disk: Input,
     kernel: Option<Input>,

@@ -1,7 +1,10 @@
 //! From an image of a recipe to the steps of a graph.
 //!
-//! The steps of the base come first, then those of the image itself; at the end the image, which
-//! waits for the checks, those of the base too. What the steps are done to decides how they are done:
+//! An image is [lowered](Lowering::lowered) to a [value](Lowered): what its steps are done to, and what
+//! holds for it. An image that starts from it goes on from a copy of the value, so images form a graph,
+//! and each of them is lowered once. At the end the image itself is made of the value of one of
+//! them; it waits for the checks, those of the bases too. What the steps are done to decides how they
+//! are done:
 //!
 //! | base | in | each step gives | at the end |
 //! |---|---|---|---|
@@ -14,17 +17,23 @@ mod remote;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use disk::Disk;
+use tree::Tree;
 
 use super::settings::Settings;
-use super::{BlobPlace, LocalFiles, Place, Plan, PlanError, World, fit, label};
+use super::{BlobPlace, LocalFiles, Place, Plan, PlanError, World, WorldError, fit, label};
 use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
-use crate::image::{FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, RecipeRef};
-use crate::instruction::Run;
+use crate::image::{
+    ContainerConfig, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, MadeFrom, RecipeRef,
+};
+use crate::instruction::{Packages, Run};
 use crate::recipe::{
     Base, Content, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
 };
@@ -32,68 +41,70 @@ use crate::recipe::{
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
 const FILE_MODE: u32 = 0o644;
 
-/// Lowers one image.
+/// Lowers an image with all that it needs.
 pub(super) fn lower(
-    image: &Image,
+    image: &Arc<Image>,
     world: &dyn World,
     architecture: &str,
 ) -> Result<Plan, PlanError> {
-    let mut chain = vec![image];
-    while let Base::Image(base) = &chain[chain.len() - 1].base {
-        chain.push(base);
-    }
-    chain.reverse();
-    let mut lowering = Lowering {
-        world,
-        architecture,
-        graph: Graph::new(),
-        env: BTreeMap::new(),
-        locals: BTreeMap::new(),
-        local_nodes: BTreeMap::new(),
-        places: BTreeMap::new(),
-        blobs: BTreeMap::new(),
-        artifacts: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        fetch_nodes: BTreeMap::new(),
-        programs: BTreeSet::new(),
-    };
-    let (mut trunk, mut settings) = lowering.base(chain[0])?;
-    for image in &chain {
-        settings.apply(image);
-    }
-    if let Trunk::Disk(disk) = &mut trunk {
-        lowering.prepare(disk, &settings)?;
-    }
-    let mut checks = Vec::new();
-    for image in &chain {
-        let merged = match trunk {
-            Trunk::Tree(_) => tree::merged_packages(image).count(),
-            Trunk::Disk(_) => 0,
-        };
-        for instruction in &image.instructions[merged..] {
-            lowering.instruction(&mut trunk, image, instruction)?;
-        }
-        for check in &image.checks {
-            let name = format!("{}: {}", image.name.value, label::script("check", check));
-            checks.push((name, check));
-        }
-    }
-    // In all of them the environment of the finished image holds.
-    let checks = checks
-        .into_iter()
-        .map(|(name, check)| (name, lowering.script(check)))
-        .collect();
-    let made = match trunk {
-        Trunk::Tree(tree) => lowering.finish_tree(image, tree, &settings, checks)?,
-        Trunk::Disk(disk) => lowering.finish_disk(image, *disk, checks)?,
-    };
-    lowering.image(image, &settings, made)
+    let mut lowering = Lowering::new(world, architecture);
+    let lowered = lowering.lowered(image)?;
+    lowering.finish(image, lowered)
+}
+
+/// What lowering an image gives.
+#[derive(Clone)]
+struct Lowered {
+    trunk: Trunk,
+    settings: Settings,
+    /// The variables that hold at this point.
+    env: BTreeMap<String, String>,
+    /// What the container image says that it starts from.
+    labels: BTreeMap<String, String>,
+    /// What it runs, when it is a container's tree.
+    container: Option<ContainerConfig>,
+    /// Scripts that must succeed in the finished image, with what they are called.
+    checks: Vec<(String, Run)>,
 }
 
 /// What steps are done to.
+#[derive(Clone)]
 enum Trunk {
-    Tree(tree::Tree),
-    Disk(Box<disk::Disk>),
+    Tree(Tree),
+    /// With the images whose steps are done to it. They are lowered at the end: the disk that they run
+    /// on boots as the last image says.
+    Disk(Box<Disk>, Vec<Arc<Image>>),
+}
+
+impl Lowered {
+    /// What has no steps yet.
+    fn new(trunk: Trunk, settings: Settings) -> Self {
+        Self {
+            trunk,
+            settings,
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            container: None,
+            checks: Vec::new(),
+        }
+    }
+
+    fn tree(tree: Tree) -> Self {
+        Self::new(Trunk::Tree(tree), Settings::new())
+    }
+
+    /// A disk that was made elsewhere.
+    fn disk(disk: Disk) -> Self {
+        let trunk = Trunk::Disk(Box::new(disk), Vec::new());
+        Self::new(trunk, Settings::foreign())
+    }
+
+    /// The step of a script; the environment of the image holds in it.
+    fn script(&self, run: &Run) -> Run {
+        let mut env = self.env.clone();
+        env.extend(run.env.clone());
+        Run { env, ..run.clone() }
+    }
 }
 
 /// What the image step reads: layers, `disk`, `kernel`, `initrd`, checks.
@@ -107,66 +118,112 @@ struct Lowering<'a> {
     world: &'a dyn World,
     architecture: &'a str,
     graph: Graph,
-    /// The variables that hold at this point.
-    env: BTreeMap<String, String>,
+    /// The images that were lowered, by where they are in memory: they are kept, so that no other is
+    /// there.
+    images: BTreeMap<*const Image, (Arc<Image>, Lowered)>,
     locals: BTreeMap<Digest, LocalFiles>,
     local_nodes: BTreeMap<Digest, NodeId>,
     places: BTreeMap<String, Place>,
     blobs: BTreeMap<String, BlobPlace>,
     artifacts: BTreeMap<ObjectId, BlobPlace>,
-    /// What the container image says that the image starts from.
-    labels: BTreeMap<String, String>,
     fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
 }
 
+impl<'a> Lowering<'a> {
+    fn new(world: &'a dyn World, architecture: &'a str) -> Self {
+        Self {
+            world,
+            architecture,
+            graph: Graph::new(),
+            images: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            local_nodes: BTreeMap::new(),
+            places: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            fetch_nodes: BTreeMap::new(),
+            programs: BTreeSet::new(),
+        }
+    }
+}
+
 impl Lowering<'_> {
-    /// What the steps of an image with this base are done to, and the settings that it comes with.
-    fn base(&mut self, image: &Image) -> Result<(Trunk, Settings), PlanError> {
-        let own = &image.name.value;
-        Ok(match &image.base {
-            Base::Bootstrap(bootstrap) => {
-                let tree = self.bootstrap(image, bootstrap)?;
-                (Trunk::Tree(tree), Settings::new())
+    /// An image after its steps. One that is used twice is lowered once.
+    fn lowered(&mut self, image: &Arc<Image>) -> Result<Lowered, PlanError> {
+        if let Some((_, known)) = self.images.get(&Arc::as_ptr(image)) {
+            return Ok(known.clone());
+        }
+        let merged: Vec<&Packages> = tree::merged_packages(image).collect();
+        let mut lowered = self.base(&image.name.value, &image.base, &merged)?;
+        lowered.settings.apply(image);
+        match &mut lowered.trunk {
+            Trunk::Tree(_) => {
+                for instruction in &image.instructions[merged.len()..] {
+                    self.instruction(&mut lowered, image, instruction)?;
+                }
             }
+            Trunk::Disk(_, images) => images.push(Arc::clone(image)),
+        }
+        for check in &image.checks {
+            let name = format!("{}: {}", image.name.value, label::script("check", check));
+            lowered.checks.push((name, check.clone()));
+        }
+        let entry = (Arc::clone(image), lowered.clone());
+        self.images.insert(Arc::as_ptr(image), entry);
+        Ok(lowered)
+    }
+
+    /// What the steps of an image are done to. `packages` are installed with a bootstrap.
+    fn base(
+        &mut self,
+        own: &str,
+        base: &Base,
+        packages: &[&Packages],
+    ) -> Result<Lowered, PlanError> {
+        Ok(match base {
+            Base::Bootstrap(bootstrap) => Lowered::tree(self.bootstrap(own, bootstrap, packages)?),
             Base::Layer(fetched) => {
-                let mut tree = tree::Tree::default();
+                let mut tree = Tree::default();
                 self.unpacked(&mut tree, own, fetched)?;
-                (Trunk::Tree(tree), Settings::new())
+                Lowered::tree(tree)
             }
+            Base::Image(base) => self.lowered(base)?,
             Base::Tag(tag) => {
-                let config = self.tagged(tag)?;
+                let config = self.tagged(tag, self.architecture)?;
                 self.stored(&format!("@{}", tag.value), &config)?
             }
-            Base::Registry(image) => self.registry(own, image)?,
-            Base::Disk(fetched) => {
-                let disk = self.fetched_disk(own, fetched)?;
-                (Trunk::Disk(Box::new(disk)), Settings::foreign())
+            Base::Registry(image) => {
+                let mut lowered = self.registry(own, image, self.architecture)?;
+                let of = format!(" of {}", label::remote(&image.shown.value));
+                self.env_of_container(own, &of, &mut lowered)?;
+                lowered
             }
-            Base::DiskFile(path) => {
-                let disk = self.local_disk(own, path)?;
-                (Trunk::Disk(Box::new(disk)), Settings::foreign())
-            }
-            Base::Image(_) => unreachable!("the first of a chain has no image as its base"),
+            Base::Disk(fetched) => Lowered::disk(self.fetched_disk(own, fetched)?),
+            Base::DiskFile(path) => Lowered::disk(self.local_disk(own, path)?),
         })
     }
 
-    /// What the steps are done to that start from an image in the store, which `name` names for people.
-    fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<(Trunk, Settings), PlanError> {
+    /// An image in the store, which `name` names for people.
+    fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<Lowered, PlanError> {
+        let trunk = match config.made_from() {
+            MadeFrom::Tree => Trunk::Tree(self.stored_tree(name, config)?),
+            MadeFrom::Disk => {
+                let disk = self.stored_disk(name, config)?;
+                Trunk::Disk(Box::new(disk), Vec::new())
+            }
+        };
+        let mut lowered = Lowered::new(trunk, Settings::of_config(config));
         let env = config.template.env.iter();
         let env = env.map(|(name, value)| (name.to_string(), value.to_string()));
         // The config may come from anywhere.
-        self.env = env
+        lowered.env = env
             .filter(|(_, value)| unfit_for_logins(value).is_none())
             .collect();
-        let trunk = match config.layers.is_empty() {
-            false => Trunk::Tree(self.stored_tree(name, config)?),
-            true => Trunk::Disk(Box::new(self.stored_disk(name, config)?)),
-        };
-        Ok((trunk, Settings::of_config(config)))
+        Ok(lowered)
     }
 
-    fn tagged(&self, tag: &Spanned<String>) -> Result<ImageConfig, PlanError> {
+    fn tagged(&self, tag: &Spanned<String>, architecture: &str) -> Result<ImageConfig, PlanError> {
         let name = &tag.value;
         let problem = match self.world.tag(name) {
             Err(error) => Problem::new(
@@ -179,56 +236,38 @@ impl Lowering<'_> {
                     "\"vmfab images\" lists the tags; \"vmfab build … --tag @{name}\" creates it"
                 )),
             Ok(Some((_, config))) => {
-                self.check_architecture(&format!("@{name}"), &config, &tag.span)?;
+                check_architecture(&format!("@{name}"), &config, &tag.span, architecture)?;
                 return Ok(config);
             }
         };
         Err(problem.into())
     }
 
-    fn check_architecture(
-        &self,
-        name: &str,
-        config: &ImageConfig,
-        span: &Span,
-    ) -> Result<(), PlanError> {
-        let architecture = &config.template.architecture;
-        if *architecture == self.architecture {
-            return Ok(());
-        }
-        let message = format!(
-            "{name} is for {architecture}, not for {}",
-            self.architecture
-        );
-        let problem = Problem::new(span, message, "another architecture");
-        Err(problem
-            .with_help("start from an image of the same architecture")
-            .into())
-    }
-
     fn instruction(
         &mut self,
-        trunk: &mut Trunk,
+        lowered: &mut Lowered,
         image: &Image,
         instruction: &Instruction,
     ) -> Result<(), PlanError> {
-        let name = format!("{}: {}", image.name.value, label::instruction(instruction));
+        let own = &image.name.value;
+        let name = format!("{own}: {}", label::instruction(instruction));
         if let Instruction::Layer(fetched) = instruction {
-            return match trunk {
-                Trunk::Tree(tree) => self.unpacked(tree, &image.name.value, fetched),
-                Trunk::Disk(disk) => self.unpack_in_guest(disk, &image.name.value, name, fetched),
+            return match &mut lowered.trunk {
+                Trunk::Tree(tree) => self.unpacked(tree, own, fetched),
+                Trunk::Disk(disk, _) => self.unpack_in_guest(disk, own, name, fetched),
             };
         }
-        let (step, more) = self.step(image, instruction)?;
-        match trunk {
+        let (step, more) = self.step(lowered, image, instruction)?;
+        match &mut lowered.trunk {
             Trunk::Tree(tree) => self.layer(tree, name, &step, more),
-            Trunk::Disk(disk) => self.guest(disk, name, step, more),
+            Trunk::Disk(disk, _) => self.guest(disk, name, step, more),
         }
     }
 
     /// The step of an instruction as it is done to a tree, and what it reads besides.
     fn step(
         &mut self,
+        lowered: &mut Lowered,
         image: &Image,
         instruction: &Instruction,
     ) -> Result<(Step, Vec<Input>), PlanError> {
@@ -239,7 +278,7 @@ impl Lowering<'_> {
                 wanted: packages.clone(),
                 locked: None,
             }),
-            Instruction::Run(run) => Step::Run(self.script(run)),
+            Instruction::Run(run) => Step::Run(lowered.script(run)),
             Instruction::File(file) => match &file.content {
                 Content::Inline(content) => Step::File(step::File {
                     path: file.path.clone(),
@@ -249,7 +288,7 @@ impl Lowering<'_> {
                     time: self.world.file_time(),
                 }),
                 Content::Local(source) => {
-                    more.push(self.local(image, source, &[])?);
+                    more.push(self.source(image, source, &[])?);
                     Step::Copy(step::Copy {
                         destination: file.path.clone(),
                         mode: file.mode,
@@ -267,7 +306,7 @@ impl Lowering<'_> {
                 }
             },
             Instruction::Copy(copy) => {
-                more.push(self.local(image, &copy.source, &copy.exclude)?);
+                more.push(self.source(image, &copy.source, &copy.exclude)?);
                 Step::Copy(step::Copy {
                     destination: copy.destination.clone(),
                     mode: copy.mode,
@@ -276,9 +315,9 @@ impl Lowering<'_> {
             }
             Instruction::User(user) => Step::User(user.clone()),
             Instruction::Env(variables) => {
-                self.env.extend(variables.clone());
+                lowered.env.extend(variables.clone());
                 Step::Env(step::Env {
-                    variables: self.env.clone(),
+                    variables: lowered.env.clone(),
                 })
             }
             Instruction::Hostname(name) => Step::Hostname(step::Hostname {
@@ -290,34 +329,32 @@ impl Lowering<'_> {
         Ok((step, more))
     }
 
-    /// The step of a script; the environment of the image holds in it.
-    fn script(&self, run: &Run) -> Run {
-        let mut env = self.env.clone();
-        env.extend(run.env.clone());
-        Run { env, ..run.clone() }
-    }
-
-    /// Local files as an input; the same content is one step.
-    fn local(
+    /// A local file or directory as an input.
+    fn source(
         &mut self,
         image: &Image,
         source: &Spanned<PathBuf>,
         exclude: &[String],
     ) -> Result<Input, PlanError> {
-        let path: &Path = &source.value;
         let files = LocalFiles {
-            path: path.to_owned(),
+            path: source.value.clone(),
             exclude: exclude.to_owned(),
         };
-        let tree = self.world.local(&files).map_err(|error| {
-            let message = format!("cannot read {}: {error}", path.display());
+        let node = self.local(&image.name.value, files).map_err(|error| {
+            let message = format!("cannot read {}: {error}", source.value.display());
             Problem::new(&source.span, message, "not readable")
                 .with_help("check that you can read it and everything in it")
         })?;
+        Ok(input("source", node, "source"))
+    }
+
+    /// Local files; the same content is one step.
+    fn local(&mut self, own: &str, files: LocalFiles) -> Result<NodeId, WorldError> {
+        let tree = self.world.local(&files)?;
         let node = match self.local_nodes.get(&tree) {
             Some(node) => *node,
             None => {
-                let name = format!("{}: local {}", image.name.value, path.display());
+                let name = format!("{own}: local {}", files.path.display());
                 let step = Step::Local(step::Local {
                     tree,
                     time: self.world.file_time(),
@@ -327,19 +364,37 @@ impl Lowering<'_> {
         };
         self.local_nodes.insert(tree, node);
         self.locals.insert(tree, files);
-        Ok(Input {
-            role: "source".to_owned(),
-            node,
-            output: "source".to_owned(),
-        })
+        Ok(node)
     }
 
-    /// The image itself, and the plan.
-    fn image(mut self, image: &Image, settings: &Settings, made: Made) -> Result<Plan, PlanError> {
+    /// The plan of an image that was lowered.
+    fn finish(mut self, image: &Image, mut lowered: Lowered) -> Result<Plan, PlanError> {
+        let images = match &mut lowered.trunk {
+            Trunk::Tree(_) => Vec::new(),
+            Trunk::Disk(disk, images) => {
+                self.prepare(disk, &lowered.settings)?;
+                std::mem::take(images)
+            }
+        };
+        for image in images {
+            for instruction in &image.instructions {
+                self.instruction(&mut lowered, &image, instruction)?;
+            }
+        }
+        // In all of them the environment of the finished image holds.
+        let checks = lowered.checks.iter();
+        let checks = checks
+            .map(|(name, check)| (name.clone(), lowered.script(check)))
+            .collect();
+        let settings = &lowered.settings;
+        let made = match lowered.trunk {
+            Trunk::Tree(tree) => self.finish_tree(image, tree, settings, checks)?,
+            Trunk::Disk(disk, _) => self.finish_disk(image, *disk, checks)?,
+        };
         let own = &image.name.value;
-        let mut metadata = std::mem::take(&mut self.labels);
+        let mut metadata = lowered.labels;
         metadata.extend(image.recipe.metadata.clone());
-        let env = self.env.iter();
+        let env = lowered.env.iter();
         let env = env.map(|(name, value)| Ok((fit(name)?, fit(value)?)));
         let template = ImageTemplate {
             name: fit(own)?,
@@ -389,6 +444,23 @@ impl Lowering<'_> {
     }
 }
 
+/// Refuses an image for another architecture.
+fn check_architecture(
+    name: &str,
+    config: &ImageConfig,
+    span: &Span,
+    wanted: &str,
+) -> Result<(), PlanError> {
+    let architecture = &config.template.architecture;
+    if *architecture == wanted {
+        return Ok(());
+    }
+    let message = format!("{name} is for {architecture}, not for {wanted}");
+    let problem = Problem::new(span, message, "another architecture");
+    let help = "start from an image of the same architecture";
+    Err(problem.with_help(help).into())
+}
+
 /// An input under a role.
 fn input(role: &str, node: NodeId, output: &str) -> Input {
     Input {
@@ -414,5 +486,47 @@ pub(super) fn debian_architecture(architecture: &str) -> Result<&'static str, Pl
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
         other => Err(PlanError::Architecture(other.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::plan::tests::{NoTags, OneFile};
+    use crate::recipe;
+
+    #[test]
+    fn an_image_that_is_used_twice_is_lowered_once() {
+        let files = OneFile(
+            "image \"base\" { from \"debian:12\"; run \"base\" }\n\
+             image \"one\" { from \"base\"; run \"one\" }\n\
+             image \"two\" { from \"base\"; run \"two\" }\n"
+                .to_owned(),
+        );
+        let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
+        let mut lowering = Lowering::new(&NoTags, "x86_64");
+        let trees = loaded.images[1..].iter().map(|image| {
+            let lowered = lowering.lowered(image).unwrap();
+            match lowered.trunk {
+                Trunk::Tree(tree) => tree.inputs(),
+                Trunk::Disk(..) => unreachable!("the base is a tree"),
+            }
+        });
+        let trees: Vec<Vec<Input>> = trees.collect();
+        assert_eq!(trees[0].len(), trees[1].len());
+        let shared = trees[0].len() - 1;
+        assert_eq!(trees[0][..shared], trees[1][..shared]);
+        assert_ne!(trees[0][shared], trees[1][shared]);
+        let nodes = lowering.graph.nodes().iter();
+        let mut runs = nodes.filter(|node| node.builder == "run");
+        assert!(runs.all(|node| !node.name.starts_with("two: ") || node.inputs.len() == shared));
+        let named = |name: &str| {
+            let nodes = lowering.graph.nodes().iter();
+            nodes.filter(|node| node.name == name).count()
+        };
+        assert_eq!((named("base: run base"), named("two: run two")), (1, 1));
     }
 }

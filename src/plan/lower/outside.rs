@@ -8,8 +8,8 @@ use crate::derivation::{Input, NodeId};
 use crate::digest::ObjectRef;
 use crate::host::Program;
 use crate::image::DiskFormat;
-use crate::plan::{Pinned, Place, PlanError};
-use crate::recipe::{Fetch, Fetched, Pin, Problem, Transform};
+use crate::plan::{PinError, Pinned, Place, PlanError};
+use crate::recipe::{Fetch, Fetched, Pin, Problem, Spanned, Transform};
 
 impl Lowering<'_> {
     /// Content from outside after all that is done to it. Unpacking is left to the tree that it is for.
@@ -22,25 +22,16 @@ impl Lowering<'_> {
     }
 
     /// The same content is fetched once, whatever it is for.
-    fn fetch(&mut self, own: &str, fetch: &Fetch) -> Result<Input, PlanError> {
+    pub(super) fn fetch(&mut self, own: &str, fetch: &Fetch) -> Result<Input, PlanError> {
         let pinned = match &fetch.pin {
             Some(Pin::Checksum(checksum)) => Pinned {
                 checksum: checksum.clone(),
                 size: fetch.size,
             },
-            _ => self.world.pin(fetch).map_err(|error| {
-                let url = &fetch.url.value;
-                let message = format!("cannot find out which content {url} has: {error}");
-                if error.outage {
-                    let help = error.help.clone().unwrap_or_default();
-                    return PlanError::Outage { message, help };
-                }
-                Problem::new(&fetch.url.span, message, "not pinned")
-                    .with_help(error.help.clone().unwrap_or_else(|| {
-                        "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"".to_owned()
-                    }))
-                    .into()
-            })?,
+            _ => {
+                let pinned = self.world.pin(fetch);
+                pinned.map_err(|error| not_pinned(&fetch.url, "content", error))?
+            }
         };
         let place = Place {
             urls: [&fetch.url.value]
@@ -161,4 +152,17 @@ impl Lowering<'_> {
         });
         Ok(self.graph.add_step(name, &step, Vec::new())?)
     }
+}
+
+/// Why it is not known what an address stands for.
+pub(super) fn not_pinned(url: &Spanned<String>, what: &str, error: PinError) -> PlanError {
+    let message = format!("cannot find out which {what} {} has: {error}", url.value);
+    if error.outage {
+        let help = error.help.unwrap_or_default();
+        return PlanError::Outage { message, help };
+    }
+    let usual = "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"";
+    let help = error.help.unwrap_or_else(|| usual.to_owned());
+    let problem = Problem::new(&url.span, message, "not pinned");
+    problem.with_help(help).into()
 }

@@ -1,24 +1,32 @@
 //! Images in registries and layouts as bases.
 
 use super::tree::Tree;
-use super::{Lowering, Trunk, disk, input};
+use super::{Lowered, Lowering, Trunk, check_architecture, disk, input};
 use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
-use crate::plan::settings::Settings;
 use crate::plan::{
     BlobPlace, Container, ContainerLayer, PlanError, Remote, RemoteDisk, label, login_env,
 };
 use crate::recipe::{Problem, RegistryImage};
 
+impl Lowered {
+    /// Remembers which image in a registry it starts from, for those who look at it there.
+    fn based_on(&mut self, digest: String) {
+        let name = "org.opencontainers.image.base.digest".to_owned();
+        self.labels.insert(name, digest);
+    }
+}
+
 impl Lowering<'_> {
-    /// What the steps of an image are done to that starts from one in a registry, and the settings that it comes with.
+    /// An image in a registry or a layout.
     pub(super) fn registry(
         &mut self,
         own: &str,
         image: &RegistryImage,
-    ) -> Result<(Trunk, Settings), PlanError> {
+        architecture: &str,
+    ) -> Result<Lowered, PlanError> {
         let shown = &image.shown.value;
-        let remote = self.world.remote(&image.location, self.architecture);
+        let remote = self.world.remote(&image.location, architecture);
         let remote = remote.map_err(|error| {
             let message = format!("cannot start from {shown}: {error}");
             if error.outage {
@@ -32,10 +40,9 @@ impl Lowering<'_> {
             }
         })?;
         let shown = &label::remote(shown);
-        match remote {
+        Ok(match remote {
             Remote::Image(place, config) => {
-                self.check_architecture(shown, &config, &image.shown.span)?;
-                self.based_on(&place.digest);
+                check_architecture(shown, &config, &image.shown.span, architecture)?;
                 for object in config.objects() {
                     let place = BlobPlace {
                         size: object.size,
@@ -43,34 +50,22 @@ impl Lowering<'_> {
                     };
                     self.artifacts.insert(object.id, place);
                 }
-                self.stored(shown, &config)
+                let mut lowered = self.stored(shown, &config)?;
+                lowered.based_on(place.digest);
+                lowered
             }
-            Remote::Container(container) => {
-                let digest = container.digest.clone();
-                let tree = self.container(own, shown, container)?;
-                self.based_on(&digest);
-                Ok((Trunk::Tree(tree), Settings::new()))
-            }
-            Remote::Disk(remote) => {
-                let disk = self.remote_disk(own, shown, remote)?;
-                Ok((Trunk::Disk(Box::new(disk)), Settings::foreign()))
-            }
-        }
+            Remote::Container(container) => self.container(own, shown, container)?,
+            Remote::Disk(remote) => Lowered::disk(self.remote_disk(own, shown, remote)?),
+        })
     }
 
-    /// Remembers which image in a registry it starts from, for those who look at it there.
-    fn based_on(&mut self, digest: &str) {
-        let name = "org.opencontainers.image.base.digest".to_owned();
-        self.labels.insert(name, digest.to_owned());
-    }
-
-    /// The tree of a container image. Its environment holds in the steps that follow, and for all logins.
+    /// A container image. Its environment is not that of logins yet.
     fn container(
         &mut self,
         own: &str,
         shown: &str,
         container: Container,
-    ) -> Result<Tree, PlanError> {
+    ) -> Result<Lowered, PlanError> {
         let count = container.layers.len();
         let mut tree = Tree::default();
         for (index, layer) in container.layers.into_iter().enumerate() {
@@ -81,18 +76,39 @@ impl Lowering<'_> {
             let step = Step::Transform(step::Transform::Apply);
             self.layer(&mut tree, name, &step, vec![blob])?;
         }
-        let env = login_env(&container.config);
-        self.labels = container.config.labels;
-        if !env.is_empty() {
-            self.env = env;
-            let names: Vec<&str> = self.env.keys().map(String::as_str).collect();
-            let name = format!("{own}: env {} of {shown}", label::shorten(&names.join(" ")));
-            let step = Step::Env(step::Env {
-                variables: self.env.clone(),
-            });
-            self.layer(&mut tree, name, &step, Vec::new())?;
+        let mut lowered = Lowered::tree(tree);
+        lowered.labels.clone_from(&container.config.labels);
+        lowered.container = Some(container.config);
+        lowered.based_on(container.digest);
+        Ok(lowered)
+    }
+
+    /// Has the environment of a container hold in the steps that follow, and for all logins. `of` says of
+    /// what it is, for people.
+    pub(super) fn env_of_container(
+        &mut self,
+        own: &str,
+        of: &str,
+        lowered: &mut Lowered,
+    ) -> Result<(), PlanError> {
+        let Some(container) = &lowered.container else {
+            return Ok(());
+        };
+        let env = login_env(container);
+        let holds = |(name, value): (&String, &String)| lowered.env.get(name) == Some(value);
+        let Trunk::Tree(tree) = &mut lowered.trunk else {
+            return Ok(());
+        };
+        if env.iter().all(holds) {
+            return Ok(());
         }
-        Ok(tree)
+        let names: Vec<&str> = env.keys().map(String::as_str).collect();
+        let name = format!("{own}: env {}{of}", label::shorten(&names.join(" ")));
+        lowered.env.extend(env);
+        let step = Step::Env(step::Env {
+            variables: lowered.env.clone(),
+        });
+        self.layer(tree, name, &step, Vec::new())
     }
 
     /// A disk in a registry, as raw bytes.

@@ -11,7 +11,7 @@ use crate::plan::{PlanError, fit};
 use crate::recipe::{Base, Bootstrap, Fetched, Image, Instruction, Kernel, Problem};
 
 /// The layers so far, lowest first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tree {
     layers: Vec<(NodeId, &'static str)>,
 }
@@ -38,9 +38,14 @@ pub(super) fn merged_packages(image: &Image) -> impl Iterator<Item = &Packages> 
 impl Tree {
     /// All layers as inputs.
     pub(super) fn inputs(&self) -> Vec<Input> {
-        self.layers
-            .iter()
-            .map(|(node, output)| input("layer", *node, output))
+        self.inputs_as("layer")
+    }
+
+    /// All layers as inputs under a role of their own, for a step that reads this tree beside its own.
+    pub(super) fn inputs_as(&self, role: &str) -> Vec<Input> {
+        let layers = self.layers.iter();
+        layers
+            .map(|(node, output)| input(role, *node, output))
             .collect()
     }
 }
@@ -63,14 +68,15 @@ impl Lowering<'_> {
 
     pub(super) fn bootstrap(
         &mut self,
-        image: &Image,
+        own: &str,
         bootstrap: &Bootstrap,
+        packages: &[&Packages],
     ) -> Result<Tree, PlanError> {
         self.programs.insert(Program::Mmdebstrap);
-        let mut packages: Vec<String> = Vec::new();
-        for name in merged_packages(image).flat_map(|packages| &packages.names) {
-            if !packages.contains(name) {
-                packages.push(name.clone());
+        let mut names: Vec<String> = Vec::new();
+        for name in packages.iter().flat_map(|packages| &packages.names) {
+            if !names.contains(name) {
+                names.push(name.clone());
             }
         }
         let step = Step::Bootstrap(step::Bootstrap {
@@ -80,13 +86,11 @@ impl Lowering<'_> {
             architecture: debian_architecture(self.architecture)?.to_owned(),
             mirror: bootstrap.mirror.clone(),
             keyring: bootstrap.keyring.clone(),
-            packages,
+            packages: names,
             locked: None,
         });
-        let name = format!(
-            "{}: bootstrap {} {}",
-            image.name.value, bootstrap.distribution, bootstrap.suite
-        );
+        let (distribution, suite) = (&bootstrap.distribution, &bootstrap.suite);
+        let name = format!("{own}: bootstrap {distribution} {suite}");
         let mut tree = Tree::default();
         self.layer(&mut tree, name, &step, Vec::new())?;
         Ok(tree)
