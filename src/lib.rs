@@ -22,6 +22,7 @@
 //! | 1 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
 //! | 1 | [`instruction`] | what recipes ask for and steps do, in the same words |
 //! | 2 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
+//! | 2 | [`dockerfile`] | Dockerfiles to a typed model with source spans: stages, instructions, expansion of variables |
 //! | 2 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
 //! | 2 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 2 | [`lock`] | the lock file: packages and content that recipes stand for |
@@ -51,6 +52,7 @@ pub mod config;
 pub mod derivation;
 pub mod digest;
 pub mod disk;
+pub mod dockerfile;
 pub mod event;
 pub mod executor;
 pub mod guest;

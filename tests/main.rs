@@ -7,6 +7,7 @@ mod architecture;
 mod cli;
 mod containers;
 mod disk;
+mod dockerfiles;
 mod docs;
 mod end_to_end;
 mod export;

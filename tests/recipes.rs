@@ -213,7 +213,7 @@ fn load_and_plan(path: &Path) -> Result<Plan, String> {
     plan::plan(&loaded, image.as_deref(), &world, "x86_64").map_err(|error| show(&error))
 }
 
-fn show(diagnostic: &dyn miette::Diagnostic) -> String {
+pub(super) fn show(diagnostic: &dyn miette::Diagnostic) -> String {
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .with_width(100)
         .with_links(false);

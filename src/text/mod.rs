@@ -1,10 +1,12 @@
 //! Texts that people write: places in them, and mistakes shown with the line underlined.
 
+mod finding;
 pub(crate) mod kdl;
 mod problem;
 mod size;
 mod source;
 
+pub use finding::Finding;
 pub use problem::{Problem, Problems};
 pub(crate) use problem::{closest, enumerate};
 pub(crate) use size::{shown_size, size};
