@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod add;
+mod exec;
+
+pub use add::{Add, AddSource, Git};
+pub use exec::{
+    CacheMount, Exec, Ids, Mount, Network, Origin, SCRIPTS, ScriptFile, SecretMount, Sharing,
+    SshMount,
+};
+
 /// Packages, to be installed with the image's own package manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Digest, ObjectId};
-pub use crate::instruction::{Run, Service, StepLimits, User};
+pub use crate::instruction::{Add, Exec, Git, Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,13 @@ pub enum Step {
     Packages(Packages),
     /// A shell command in the sandbox. Inputs `layer`…; output `layer`.
     Run(Run),
+    /// A process as container engines run it. Inputs `layer`…, and those that its mounts name;
+    /// output `layer`.
+    Exec(Exec),
+    /// Files by docker's rules. Inputs `layer`…, and those that its sources name; output `layer`.
+    Add(Add),
+    /// A directory, where there is none. Inputs `layer`…; output `layer`.
+    Workdir(Workdir),
     /// A file with content from the recipe. Inputs `layer`…; output `layer`.
     File(File),
     /// Local files copied into the tree. Inputs `layer`…, `source`; output `layer`.
@@ -47,6 +54,8 @@ pub enum Step {
     Image(Box<Image>),
     /// Local files as a tar. Output `source`.
     Local(Local),
+    /// Files of a git repository as a tar. Output `source`.
+    Git(Git),
     /// An object that is in the store already. Output `object`.
     Object(Object),
     /// Content from outside. Output `blob`.
@@ -83,6 +92,10 @@ impl Step {
     fn version(&self) -> u32 {
         match self {
             Self::Check(_)
+            | Self::Exec(_)
+            | Self::Add(_)
+            | Self::Workdir(_)
+            | Self::Git(_)
             | Self::Image(_)
             | Self::Object(_)
             | Self::Fetch(_)
@@ -159,6 +172,14 @@ pub struct Packages {
     /// The exact list of packages that is installed, as for [`Bootstrap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Digest>,
+}
+
+/// Parameters of `workdir`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Workdir {
+    /// Absolute path in the tree. What is made of it is root's and has the mode 0755.
+    pub path: String,
 }
 
 /// Parameters of `file` with inline content.
