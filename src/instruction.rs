@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 mod add;
 mod exec;
+mod pattern;
 
 pub use add::{Add, AddSource, Git};
 pub use exec::{
     CacheMount, Exec, Ids, Mount, Network, Origin, SCRIPTS, ScriptFile, SecretMount, Sharing,
     SshMount,
 };
+pub use pattern::{BadPattern, SourcePath};
 
 /// Packages, to be installed with the image's own package manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
