@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod add;
 mod exec;
+mod mode;
 mod pattern;
 
 pub use add::{Add, AddSource, Git};
@@ -15,6 +16,7 @@ pub use exec::{
     CacheMount, Exec, Ids, Mount, Network, Origin, SCRIPTS, ScriptFile, SecretMount, Sharing,
     SshMount,
 };
+pub use mode::{BadMode, ModeChange};
 pub use pattern::{BadPattern, SourcePath};
 
 /// Packages, to be installed with the image's own package manager.

@@ -3,7 +3,9 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
+use std::str::Chars;
 
 /// A path below the root of a context or a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,29 +113,22 @@ fn tokens(text: &str) -> Result<Vec<Token>, BadPattern> {
             '[' => {
                 let negated = characters.next_if_eq(&'^').is_some();
                 let mut ranges = Vec::new();
-                let mut character = || match characters.next().ok_or_else(bad)? {
-                    '\\' => Ok((
-                        characters.next().ok_or_else(bad)?,
-                        characters.peek().copied(),
-                    )),
-                    other => Ok((other, characters.peek().copied())),
-                };
-                loop {
-                    let (low, next) = character()?;
-                    // Go wants at least one range.
-                    if low == ']' && !ranges.is_empty() {
-                        break;
-                    }
-                    if matches!(low, ']' | '-') {
-                        return Err(bad());
-                    }
+                // `None` ends the class; an escaped character is no sign.
+                let character =
+                    |characters: &mut Peekable<Chars<'_>>, may_end: bool| match characters
+                        .next()
+                        .ok_or_else(bad)?
+                    {
+                        ']' if may_end => Ok(None),
+                        ']' | '-' => Err(bad()),
+                        '\\' => characters.next().ok_or_else(bad).map(Some),
+                        other => Ok(Some(other)),
+                    };
+                // Go wants at least one range.
+                while let Some(low) = character(&mut characters, !ranges.is_empty())? {
                     let mut high = low;
-                    if next == Some('-') {
-                        character()?;
-                        high = character()?.0;
-                        if matches!(high, ']' | '-') {
-                            return Err(bad());
-                        }
+                    if characters.next_if_eq(&'-').is_some() {
+                        high = character(&mut characters, false)?.ok_or_else(bad)?;
                     }
                     ranges.push((low, high));
                 }
