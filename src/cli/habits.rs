@@ -94,8 +94,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "set `disk size=` in the recipe, or \"vmfab boot @TAG --disk-size SIZE\" for one machine",
     ),
     (
-        &["validate", "lint", "check"],
-        "\"vmfab plan RECIPE\" checks a recipe and shows its steps, without building",
+        &["validate", "check"],
+        "\"vmfab lint FILE\" checks a recipe or a Dockerfile, \"vmfab plan RECIPE\" shows its steps; neither builds",
     ),
     (
         &["convert"],

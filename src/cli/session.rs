@@ -6,9 +6,10 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use console::{Style, Term};
+use miette::Diagnostic;
 use serde::Serialize;
 
-use super::error::CliError;
+use super::error::{self, CliError};
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
@@ -123,6 +124,18 @@ impl Session {
     /// A style for text on standard output, plain where colours are not wanted.
     pub(super) fn style(&self, style: Style) -> Style {
         style.force_styling(self.options.color.decide(&Term::stdout()))
+    }
+
+    /// A diagnostic that is a result, with its source line.
+    pub(super) fn shown(&self, diagnostic: &dyn Diagnostic) -> String {
+        let terminal = Term::stdout();
+        let color = self.options.color.decide(&terminal);
+        let width = terminal.size_checked();
+        error::to_text(
+            diagnostic,
+            color,
+            width.map_or(100, |(_, width)| width.into()),
+        )
     }
 
     /// Tells something on standard error that is not a result.

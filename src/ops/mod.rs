@@ -11,6 +11,7 @@ pub mod fmt;
 pub mod hypervisor;
 mod image_record;
 pub mod images;
+pub mod lint;
 pub mod lock;
 pub mod machine;
 pub mod planning;

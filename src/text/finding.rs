@@ -45,3 +45,23 @@ impl Diagnostic for Finding {
         Some(Box::new(self.help))
     }
 }
+
+/// Whether a variable is probably there for something that must not be in an image.
+pub(crate) fn looks_like_secret(name: &str) -> bool {
+    const SECRET: [&str; 10] = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    const HARMLESS: [&str; 3] = ["public", "file", "version"];
+    let lower = name.to_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&HARMLESS)
+}

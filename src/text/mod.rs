@@ -7,6 +7,7 @@ mod size;
 mod source;
 
 pub use finding::Finding;
+pub(crate) use finding::looks_like_secret;
 pub use problem::{Problem, Problems};
 pub(crate) use problem::{closest, enumerate};
 pub(crate) use size::{shown_size, size};

@@ -6,6 +6,7 @@ mod fmt;
 mod help;
 mod home;
 mod images;
+mod lint;
 mod recipes;
 mod streams;
 

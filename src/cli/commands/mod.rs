@@ -12,6 +12,7 @@ mod fmt;
 mod image;
 mod images;
 mod inspect;
+mod lint;
 mod list;
 mod lock;
 mod login;
@@ -64,6 +65,7 @@ pub(super) enum Command {
     Plan(plan::Plan),
     Explain(explain::Explain),
     Fmt(fmt::Fmt),
+    Lint(lint::Lint),
     Lock(lock::Lock),
     Update(update::Update),
     Images(images::Images),
@@ -99,6 +101,7 @@ impl Command {
             Self::Plan(command) => command.run(session),
             Self::Explain(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
+            Self::Lint(command) => command.run(session),
             Self::Lock(command) => command.run(session),
             Self::Update(command) => command.run(session),
             Self::Images(command) => command.run(session),
@@ -140,7 +143,7 @@ impl Command {
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Build images",
-        &["build", "plan", "explain", "lock", "update", "fmt"],
+        &["build", "plan", "explain", "lock", "update", "fmt", "lint"],
     ),
     ("Inspect images", &["images", "image"]),
     ("Share images", &["push", "pull"]),

@@ -105,7 +105,7 @@ fn in_source(diagnostic: &dyn Diagnostic, source: Option<&dyn miette::SourceCode
 
 /// The text form: message, source, labels, help. Several mistakes come one after the other, with
 /// their common message last.
-pub(super) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) -> String {
+pub(in crate::cli) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: usize) -> String {
     let theme = GraphicalTheme {
         characters: ThemeCharacters {
             error: "error:".into(),

@@ -9,6 +9,7 @@ use std::io;
 use miette::Diagnostic;
 use serde::Serialize;
 
+pub(super) use diagnostic::to_text;
 pub(super) use show::usage;
 
 use crate::derivation::{BuildError, Outside};

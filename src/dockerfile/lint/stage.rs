@@ -11,7 +11,7 @@ use crate::dockerfile::expand::Expander;
 use crate::dockerfile::model::{
     Command, Dockerfile, Files, Instruction, Kind, Pair, Run, Stage, Word,
 };
-use crate::text::{Span, closest};
+use crate::text::{Span, closest, looks_like_secret};
 
 /// Variables that BuildKit knows without a declaration.
 const UNDECLARED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -332,22 +332,7 @@ impl Checker<'_> {
     }
 
     fn secret(&mut self, instruction: &str, name: &Word) {
-        const SECRET: [&str; 10] = [
-            "apikey",
-            "auth",
-            "credential",
-            "credentials",
-            "key",
-            "password",
-            "pword",
-            "passwd",
-            "secret",
-            "token",
-        ];
-        const HARMLESS: [&str; 3] = ["public", "file", "version"];
-        let lower = name.value.to_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&HARMLESS) {
+        if looks_like_secret(&name.value) {
             let message = format!("{instruction} {} looks like a secret", name.value);
             self.findings
                 .add(&rule::SECRETS_USED_IN_ARG_OR_ENV, &name.span, message);
