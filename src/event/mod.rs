@@ -186,7 +186,7 @@ pub enum Event {
     /// A machine is being waited for.
     MachineWaiting {
         machine: String,
-        /// What it is waited for: `qemu`, `console`, `ssh`, `shutdown`, `another vmfab`.
+        /// What it is waited for: `qemu`, `console`, `ssh`, `health check`, `shutdown`, `another vmfab`.
         what: String,
     },
     /// A command over SSH succeeded.

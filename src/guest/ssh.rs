@@ -39,10 +39,11 @@ impl Ssh {
         args
     }
 
-    /// Arguments for a session without input or terminal that runs `true`: it shows that the
-    /// machine can be entered. One attempt may take `patience` seconds until the server answers.
+    /// Arguments for a session without input or terminal that runs `command`, such as `true`: it
+    /// shows that the machine can be entered. One attempt may take `patience` seconds until the
+    /// server answers.
     #[must_use]
-    pub fn check_arguments(&self, patience: u32) -> Vec<OsString> {
+    pub fn check_arguments(&self, patience: u32, command: &str) -> Vec<OsString> {
         let mut args = self.options();
         for option in [
             "BatchMode=yes".to_owned(),
@@ -53,7 +54,7 @@ impl Ssh {
         }
         args.extend(["-n".into(), "-T".into()]);
         args.extend(self.destination());
-        args.push("true".into());
+        args.push(command.into());
         args
     }
 
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_check() {
-        let arguments = line(&ssh().check_arguments(30));
+        let arguments = line(&ssh().check_arguments(30, "true"));
         assert!(
             arguments.ends_with(
                 " -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10 -n -T \

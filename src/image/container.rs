@@ -10,6 +10,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// A program of guests whose service has a health check: it succeeds when the service is healthy.
+pub const HEALTH_READY: &str = "/usr/lib/vmfab/container/ready";
+/// How it ends while that is not known yet.
+pub const HEALTH_STARTING: i32 = 81;
+/// How it ends when the service is not healthy.
+pub const HEALTH_FAILED: i32 = 82;
+
 /// What a container image says about its process. Its texts may come from anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Wire", into = "Wire")]

@@ -9,7 +9,8 @@ mod format;
 use std::collections::BTreeMap;
 
 pub use container::{
-    ContainerConfig, ExposedPort, Healthcheck, ParsePortError, ParseSignalError, Protocol, Signal,
+    ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
+    ParsePortError, ParseSignalError, Protocol, Signal,
 };
 pub use format::{DiskFormat, ParseFormatError};
 
@@ -134,6 +135,9 @@ pub struct ImageTemplate {
     pub users: BTreeMap<AccountName, GuestPath>,
     /// Ports that the image serves; `boot` forwards the ones with a host port.
     pub ports: Vec<Port>,
+    /// Whether its service has a health check, which tells when a machine is ready.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub health: bool,
     /// Environment of later steps.
     pub env: BTreeMap<VariableName, VariableValue>,
     /// The host name, when the recipe gives one.

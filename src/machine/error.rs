@@ -184,6 +184,9 @@ pub enum NotReady {
     /// QEMU died under it.
     #[error("lost its QEMU before it was ready")]
     QemuDied,
+    /// Its service has a health check, which fails.
+    #[error("is up, but its service is not healthy")]
+    Unhealthy,
     /// It has another host key than the one that is known.
     #[error("has a new host key")]
     HostKeyChanged,

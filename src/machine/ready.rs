@@ -1,4 +1,5 @@
-//! Whether a machine can be entered: one `ssh` after the other, until one succeeds.
+//! Whether a machine can be entered: one `ssh` after the other, until one succeeds. Where the image
+//! has a service with a health check, each runs the guest's program that tells how that is.
 //!
 //! There is one attempt at a time, and it is patient: QEMU's network takes connections before the
 //! guest does, and many short attempts can all miss the moment.
@@ -16,6 +17,7 @@ use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
 use crate::guest::{Ssh, host_key_changed};
 use crate::host::bare_command;
+use crate::image::{HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING};
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
@@ -23,6 +25,8 @@ const PATIENCE: u32 = 20;
 const MOST: u64 = 64 << 10;
 /// Between the end of an attempt and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The same when the last one got in: it costs the guest something.
+const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
 impl Startup<'_> {
     /// Waits for a machine that somebody else started.
@@ -41,6 +45,8 @@ impl Startup<'_> {
             match attempts.look()? {
                 Attempt::Entered => return Ok(()),
                 Attempt::Refused => return Err(machine.host_key_changed()),
+                Attempt::Unhealthy => return Err(not_ready(machine, NotReady::Unhealthy)?),
+                Attempt::Inside => self.waiting(machine, "health check"),
                 Attempt::NotYet => {}
             }
             if self.interrupt.requested() {
@@ -69,6 +75,10 @@ pub(super) struct Attempts {
     program: PathBuf,
     directory: PathBuf,
     ssh: Ssh,
+    /// Whether the guest tells how its service is.
+    health: bool,
+    /// Whether one got in.
+    inside: bool,
     log: PathBuf,
     /// What all attempts said.
     said: File,
@@ -83,8 +93,12 @@ pub(super) struct Attempts {
 pub(super) enum Attempt {
     /// None has succeeded, and the next one may.
     NotYet,
+    /// One got in for the first time, and the service is not healthy yet.
+    Inside,
     /// One has succeeded.
     Entered,
+    /// None will succeed soon: the service is not healthy.
+    Unhealthy,
     /// None will succeed: it has another host key than the one that is known.
     Refused,
 }
@@ -94,6 +108,7 @@ impl Attempts {
         program: PathBuf,
         directory: PathBuf,
         ssh: Ssh,
+        health: bool,
         log: PathBuf,
     ) -> Result<Self, MachineError> {
         let said = File::options()
@@ -107,6 +122,8 @@ impl Attempts {
             program,
             directory,
             ssh,
+            health,
+            inside: false,
             log,
             said,
             before: 0,
@@ -129,9 +146,10 @@ impl Attempts {
                 }
             }
             None if Instant::now() >= self.next => {
+                let command = if self.health { HEALTH_READY } else { "true" };
                 let said = self.said.try_clone().map_err(io_error("open", &self.log))?;
                 let child = bare_command(&self.program)
-                    .args(self.ssh.check_arguments(PATIENCE))
+                    .args(self.ssh.check_arguments(PATIENCE, command))
                     .current_dir(&self.directory)
                     .process_group(0)
                     .stdin(Stdio::null())
@@ -148,6 +166,19 @@ impl Attempts {
     fn ended(&mut self, status: ExitStatus) -> Result<Attempt, MachineError> {
         if status.success() {
             return Ok(Attempt::Entered);
+        }
+        match status.code() {
+            Some(HEALTH_FAILED) if self.health => return Ok(Attempt::Unhealthy),
+            Some(HEALTH_STARTING) if self.health => {
+                let first = !std::mem::replace(&mut self.inside, true);
+                self.next = Instant::now() + HEALTH_PAUSE;
+                return Ok(if first {
+                    Attempt::Inside
+                } else {
+                    Attempt::NotYet
+                });
+            }
+            _ => {}
         }
         let mut bytes = Vec::new();
         self.said

@@ -206,6 +206,8 @@ impl Startup<'_> {
                 match attempts.look()? {
                     Attempt::Entered => return Ok(Outcome::Ready),
                     Attempt::Refused => return Ok(Outcome::NotReady(NotReady::HostKeyChanged)),
+                    Attempt::Unhealthy => return Ok(Outcome::NotReady(NotReady::Unhealthy)),
+                    Attempt::Inside => self.waiting(machine, "health check"),
                     Attempt::NotYet => {}
                 }
             }
@@ -221,6 +223,7 @@ impl Startup<'_> {
             require(Program::Ssh)?,
             machine.directory.clone(),
             machine.ssh(None)?,
+            self.image.template.health,
             machine.directory.join(files::SSH_LOG),
         )
     }

@@ -105,6 +105,7 @@ impl Bench {
                 }),
                 ssh_user: "root".parse().unwrap(),
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
+                health: false,
                 ports: vec![Port {
                     guest: 80,
                     host: Some(8080),

@@ -106,6 +106,7 @@ impl Bench {
                 ssh_user: "root".parse().unwrap(),
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 ports: Vec::new(),
+                health: false,
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

@@ -67,6 +67,7 @@ impl SessionSpec {
                 ssh_user: access.ssh_user,
                 users: access.users,
                 ports: Vec::new(),
+                health: false,
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

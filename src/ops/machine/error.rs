@@ -105,6 +105,7 @@ impl From<MachineError> for Error {
                     (Some(said), NotReady::TimedOut(_)) => {
                         format!("{message}; ssh said: {}", said.trim())
                     }
+                    (Some(said), NotReady::Unhealthy) => format!("{message}: {}", said.trim()),
                     _ => message,
                 };
                 Self::Failed(Failure {

@@ -69,7 +69,7 @@ pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Error>, Er
     let machine = find_machine(context, name)?;
     let program = require(Program::Ssh)?;
     let tried = bare_command(&program)
-        .args(machine.ssh(None)?.check_arguments(PATIENCE))
+        .args(machine.ssh(None)?.check_arguments(PATIENCE, "true"))
         .current_dir(machine.directory())
         .output()
         .map_err(Error::io("start", &program))?;
