@@ -79,6 +79,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 .map(|(name, home)| (name.parse().unwrap(), home.parse().unwrap()))
                 .into(),
             ports: Vec::new(),
+            health: false,
             env: BTreeMap::from([("BASE".parse().unwrap(), "1".parse().unwrap())]),
             hostname: Some("kept".parse().unwrap()),
             kernel_files: None,
@@ -140,11 +141,11 @@ impl World for Fake {
             }
             _ => Remote::Container(Container {
                 layers: (1..=2).map(|number| layer(location, number)).collect(),
-                config: ContainerConfig {
+                config: Box::new(ContainerConfig {
                     env: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
                     labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
                     ..ContainerConfig::default()
-                },
+                }),
                 digest: format!("sha256:{:064}", 7),
             }),
         })

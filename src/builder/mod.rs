@@ -2,7 +2,7 @@
 //!
 //! | kind | file | what it does |
 //! |---|---|---|
-//! | `bootstrap`, `packages`, `run`, `file`, `copy`, `user`, `service`, `env`, `hostname`, `system` | `tree/` | sandbox tasks that give one layer; each file says which tasks |
+//! | `bootstrap`, `packages`, `run`, `file`, `copy`, `user`, `service`, `env`, `hostname`, `bootable`, `entrypoint`, `system` | `tree/` | sandbox tasks that give one layer; each file says which tasks |
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
@@ -13,7 +13,7 @@
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 //!
-//! `packages/` keeps the packages that `bootstrap` and `packages` installed, and gives them back to locked ones.
+//! `packages/` keeps the packages that `bootstrap`, `packages` and `bootable` installed, and gives them back to locked ones.
 
 mod blob;
 mod check;
@@ -162,7 +162,7 @@ impl Builders for All {
             "oci-layer" => &self.oci_layer,
             "transform" => &self.transform,
             "bootstrap" | "packages" | "run" | "file" | "copy" | "user" | "service" | "env"
-            | "hostname" | "system" => &self.tree,
+            | "hostname" | "bootable" | "entrypoint" | "system" => &self.tree,
             _ => return None,
         })
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Digest, ObjectId};
+use crate::image::ContainerConfig;
 pub use crate::instruction::{Add, Exec, Git, Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
@@ -41,6 +42,11 @@ pub enum Step {
     Env(Env),
     /// The host name. Inputs `layer`…; output `layer`.
     Hostname(Hostname),
+    /// What the tree of a container image lacks to be a machine: kernel, init, SSH server, network.
+    /// Inputs `layer`…; output `layer`, and `packages` where the package manager is apt.
+    Bootable(Bootable),
+    /// The process of a container image as a service. Inputs `layer`…; output `layer`.
+    Entrypoint(Box<Entrypoint>),
     /// What every guest needs and no recipe should have to say: file system table, network, host
     /// keys at first boot. Inputs `layer`…; output `layer`.
     System(System),
@@ -96,6 +102,8 @@ impl Step {
             | Self::Add(_)
             | Self::Workdir(_)
             | Self::Git(_)
+            | Self::Bootable(_)
+            | Self::Entrypoint(_)
             | Self::Image(_)
             | Self::Object(_)
             | Self::Fetch(_)
@@ -224,6 +232,25 @@ pub struct Env {
 #[serde(rename_all = "kebab-case")]
 pub struct Hostname {
     pub name: String,
+}
+
+/// Parameters of `bootable`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bootable {
+    /// Whether the tree is to have a kernel in `/boot`: the recipe names no other.
+    pub kernel: bool,
+    /// The exact list of packages that is installed, as for [`Bootstrap`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Digest>,
+}
+
+/// Parameters of `entrypoint`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entrypoint {
+    /// What runs, and how. Ports, labels and triggers are left out: they change no file.
+    pub config: ContainerConfig,
 }
 
 /// Parameters of the system step.

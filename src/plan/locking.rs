@@ -26,7 +26,10 @@ impl Plan {
         let nodes = self.graph.nodes().iter().enumerate();
         nodes
             .filter(|(_, derivation)| {
-                matches!(derivation.builder.as_str(), "bootstrap" | "packages")
+                matches!(
+                    derivation.builder.as_str(),
+                    "bootstrap" | "packages" | "bootable"
+                )
             })
             .map(|(index, derivation)| PackageStep {
                 node: NodeId(index as u32),
@@ -64,6 +67,7 @@ impl Plan {
         match &mut step {
             Step::Bootstrap(params) => params.locked = Some(digest),
             Step::Packages(params) => params.locked = Some(digest),
+            Step::Bootable(params) => params.locked = Some(digest),
             _ => return,
         }
         let (_, _, params) = step.to_parts();

@@ -25,7 +25,7 @@ pub struct Container {
     /// Its layers, lowest first.
     pub layers: Vec<ContainerLayer>,
     /// What it runs, and how.
-    pub config: ContainerConfig,
+    pub config: Box<ContainerConfig>,
     /// The digest of its manifest, with `sha256:`.
     pub digest: String,
 }

@@ -37,6 +37,8 @@ pub(super) struct Settings {
     firmware_span: Option<Span>,
     pub hostname: Option<String>,
     pub ports: Vec<Port>,
+    /// Whether a health check tells when it is ready.
+    pub health: bool,
     pub users: Vec<Account>,
     /// The account that is entered, when an image names one.
     user: Option<String>,
@@ -72,6 +74,7 @@ impl Settings {
             firmware_span: None,
             hostname: None,
             ports: Vec::new(),
+            health: false,
             users: Vec::new(),
             user: None,
             images: 0,
@@ -133,6 +136,7 @@ impl Settings {
             firmware_span: None,
             hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
+            health: template.health,
             users,
             user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
             images: 0,

@@ -76,10 +76,10 @@ impl World for NoTags {
         };
         Ok(Remote::Container(Container {
             layers: (1..=3).map(layer).collect(),
-            config: ContainerConfig {
+            config: Box::new(ContainerConfig {
                 env: vec![("A".to_owned(), "1".to_owned())],
                 ..ContainerConfig::default()
-            },
+            }),
             ..Container::default()
         }))
     }

@@ -31,6 +31,8 @@ pub(super) enum DraftBase {
         reference: Spanned<String>,
         /// The format of a disk file.
         format: Option<Spanned<DiskFormat>>,
+        /// Whether the process of a container image runs as a service.
+        service: Option<Spanned<bool>>,
         /// Parameters that are set in the base, with their values.
         settings: Vec<(Spanned<String>, String)>,
     },
@@ -151,6 +153,7 @@ fn from(node: &Reader<'_>) -> DraftBase {
         Some(reference) => DraftBase::From {
             reference,
             format: node.choice("format", &DiskFormat::NAMES),
+            service: node.flag("service"),
             settings,
         },
         None => DraftBase::Wrong,

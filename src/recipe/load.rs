@@ -301,10 +301,11 @@ impl Loader<'_> {
             DraftBase::From {
                 reference,
                 format,
+                service,
                 settings,
             } => {
                 let base = self.base(document, index, &reference, &settings, around)?;
-                self.with_format(base, format)
+                self.with_service(self.with_format(base, format), service)
             }
         };
         let name = &document.images[index].name;
@@ -398,6 +399,23 @@ impl Loader<'_> {
         base
     }
 
+    /// A container image whose process the recipe wants to run, or not.
+    fn with_service(&self, mut base: Base, service: Option<Spanned<bool>>) -> Base {
+        match (&mut base, service) {
+            (_, None) => {}
+            (Base::Registry(image), Some(service)) => image.service = service.value,
+            (_, Some(service)) => self.report(
+                Problem::new(
+                    &service.span,
+                    "only a container image has a process to run",
+                    "the base is no container image",
+                )
+                .with_help("leave service= out"),
+            ),
+        }
+        base
+    }
+
     /// What a text names that stands in the image at `index`, or in none; `None` when there is no such
     /// thing, which is reported.
     fn target(
@@ -453,6 +471,7 @@ impl Loader<'_> {
                 Some(Target::Registry(RegistryImage {
                     shown: Spanned::new(name.clone(), reference.span.clone()),
                     location: name,
+                    service: false,
                 }))
             }
             Reference::Layout { scheme, path } => {
@@ -461,6 +480,7 @@ impl Loader<'_> {
                 Some(Target::Registry(RegistryImage {
                     shown: reference.clone(),
                     location: format!("{scheme}:{}", inside.display()),
+                    service: false,
                 }))
             }
             Reference::Path { path, image } => {

@@ -138,6 +138,8 @@ pub struct RegistryImage {
     pub shown: Spanned<String>,
     /// Where it is: `HOST/NAME:TAG`, or `oci:DIR:TAG` with the path from where the recipe is read.
     pub location: String,
+    /// Whether a machine is made of it that runs its process.
+    pub service: bool,
 }
 
 /// A root filesystem from a distribution's archive.

@@ -95,7 +95,7 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
 
 static FROM: Shape = shape("from", "from \"debian-12\"")
     .takes(1, 1, "what the image starts from")
-    .properties(&["format"])
+    .properties(&["format", "service"])
     .children(&[&SET]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")

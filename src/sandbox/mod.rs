@@ -16,6 +16,7 @@
 //! It works the same way as root and as a user with subordinate ids. File syncs inside are answered
 //! without doing them: what counts is made durable by the store.
 
+mod bootable;
 mod borrowed;
 mod bwrap;
 mod cache;
@@ -47,6 +48,6 @@ pub use ids::{Ids, IdsError, Kind};
 pub use layer::{AttributesLeftOut, Form};
 pub use limits::DEFAULT_SECONDS;
 pub use probe::{Refusal, probe};
-pub use request::{Bind, Command, HostCommand, Install, Task};
+pub use request::{Bind, Bootable, Command, HostCommand, Install, Task};
 pub use run::{Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, attached, worker_main};

@@ -33,7 +33,11 @@ impl PackageManager {
     /// The command that installs packages. Lists and downloads go below `directory` of the host, not into
     /// the layer; what it leaves there, and takes from there, [`Task::Packages`](super::Task) says.
     pub(super) fn install(self, install: &Install, directory: &Path) -> Command {
-        let Install { wanted, locked } = install;
+        let Install {
+            wanted,
+            choices,
+            locked,
+        } = install;
         let Packages {
             names,
             recommends,
@@ -57,17 +61,28 @@ impl PackageManager {
                  if test \"$RECOMMENDS\" = yes; then with=--install-recommends
                  else with=--no-install-recommends
                  fi
+                 for choice in $CHOICES
+                 do for name in $(echo \"$choice\" | tr '|' ' ')
+                 do if apt-cache $apt show \"$name\" >/dev/null 2>&1
+                 then set -- \"$@\" \"$name\"; break
+                 fi; done; done
                  mkdir -p $archives/kept
                  keep=\"ln -f $archives/*.deb $archives/kept/ 2>/dev/null || true\"
                  apt-get $apt --yes $with -o \"DPkg::Pre-Invoke::=$keep\" install -- \"$@\"
                  apt-get $apt indextargets --format '$(FILENAME)|$(METAKEY)|$(REPO_URI)' \
                  'Created-By: Packages' > $archives/targets"
             }
-            Self::Apk => "exec apk add --update-cache --cache-dir /var/cache/apk -- \"$@\"",
+            Self::Apk => {
+                "for choice in $CHOICES; do set -- \"$@\" \"${choice%%|*}\"; done
+                 exec apk add --update-cache --cache-dir /var/cache/apk -- \"$@\""
+            }
+            // Small images have microdnf, old ones yum.
             Self::Dnf => {
-                "if test \"$RECOMMENDS\" = yes
-                 then exec dnf --assumeyes install -- \"$@\"
-                 else exec dnf --assumeyes --setopt=install_weak_deps=False install -- \"$@\"
+                "for choice in $CHOICES; do set -- \"$@\" \"${choice%%|*}\"; done
+                 for dnf in dnf microdnf yum; do if command -v $dnf >/dev/null; then break; fi; done
+                 if test \"$RECOMMENDS\" = yes
+                 then exec $dnf --assumeyes install -- \"$@\"
+                 else exec $dnf --assumeyes --setopt=install_weak_deps=False install -- \"$@\"
                  fi"
             }
         };
@@ -85,8 +100,13 @@ impl PackageManager {
             .map(str::to_owned)
             .into();
         argv.extend(names.iter().cloned());
+        let choices: Vec<String> = choices.iter().map(|names| names.join("|")).collect();
+        let label = match names.is_empty() {
+            true => choices.join(" "),
+            false => names.join(" "),
+        };
         Command {
-            label: Some(format!("packages {}", names.join(" "))),
+            label: Some(format!("packages {label}")),
             argv,
             env: BTreeMap::from([
                 ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
@@ -94,6 +114,7 @@ impl PackageManager {
                     "RECOMMENDS".to_owned(),
                     if *recommends { "yes" } else { "no" }.to_owned(),
                 ),
+                ("CHOICES".to_owned(), choices.join(" ")),
                 (
                     "LOCKED".to_owned(),
                     if *locked { "yes" } else { "no" }.to_owned(),
@@ -108,7 +129,7 @@ impl PackageManager {
 }
 
 /// A field of an `os-release` file.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;

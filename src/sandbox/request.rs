@@ -60,6 +60,9 @@ pub enum Task {
     /// packages again below `packages/archives/kept`, and in `packages/archives/targets` a line for each list
     /// that it used: path, path in the archive, address of the archive, with `|` between them.
     Packages(Install),
+    /// What the tree of a container image lacks to be a machine, and its services set up. Packages
+    /// leave what those of [`Packages`](Self::Packages) leave.
+    Bootable(Bootable),
     /// Edits of the tree, done with the tree as root directory.
     Edit(Vec<Edit>),
     /// The tree, put into the empty ext4 file system at `offset` in a file.
@@ -100,8 +103,19 @@ pub enum Task {
 pub struct Install {
     /// What is asked for.
     pub wanted: Packages,
+    /// More names: of each list the first one that the archive has, and none when it has none.
+    pub choices: Vec<Vec<String>>,
     /// Whether they come from the archives that `packages/archives/vmfab/sources.list` of the scratch
     /// directory names, and from nowhere else: there is no network then. Only with apt.
+    pub locked: bool,
+}
+
+/// How a tree becomes one of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootable {
+    /// Whether it is to have a kernel in `/boot`.
+    pub kernel: bool,
+    /// As for [`Install`].
     pub locked: bool,
 }
 

@@ -68,6 +68,7 @@ impl<'a> Tasks<'a> {
         self.request.tasks.iter().try_for_each(|task| match task {
             Task::Command(command) => self.command(command),
             Task::Packages(install) => self.packages(install),
+            Task::Bootable(wanted) => self.bootable(wanted),
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
             Task::FileSystem { file, offset, time } => self.file_system(file, *offset, *time),
@@ -86,7 +87,7 @@ impl<'a> Tasks<'a> {
         })
     }
 
-    fn command(&self, command: &Command) -> Result<(), WorkerError> {
+    pub(super) fn command(&self, command: &Command) -> Result<(), WorkerError> {
         let mut env: BTreeMap<String, String> = ENVIRONMENT
             .iter()
             .map(|&(name, value)| (name.into(), value.into()))
@@ -255,17 +256,21 @@ impl<'a> Tasks<'a> {
         }))
     }
 
-    fn packages(&self, install: &Install) -> Result<(), WorkerError> {
+    /// The file that names the system of the tree; empty when there is none.
+    pub(super) fn os_release(&self) -> String {
         let text = ["/etc/os-release", "/usr/lib/os-release"]
             .iter()
-            .find_map(|path| read_to_limit(self.file(path).ok()?, SMALL).ok())
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default();
+            .find_map(|path| read_to_limit(self.file(path).ok()?, SMALL).ok());
+        String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
+    }
+
+    pub(super) fn packages(&self, install: &Install) -> Result<(), WorkerError> {
+        let text = self.os_release();
         let manager = package_manager(&text)?;
         let directory = self.request.scratch.join("packages");
         let install = install.on(&text);
-        if install.wanted.names.is_empty() {
-            // The recipe wants nothing on this system: that much is known of what was installed.
+        if install.wanted.names.is_empty() && install.choices.is_empty() {
+            // Nothing is wanted on this system: that much is known of what was installed.
             let targets = directory.join("archives/targets");
             return fs::create_dir_all(directory.join("archives"))
                 .and_then(|()| fs::write(&targets, ""))
@@ -279,14 +284,8 @@ impl<'a> Tasks<'a> {
         self.command(&command)
     }
 
-    fn kernel(
-        &self,
-        kernel: Option<&str>,
-        initrd: Option<&str>,
-        to: &Path,
-    ) -> Result<(), WorkerError> {
-        let names: Vec<String> = self
-            .open("/boot")
+    pub(super) fn names_in_boot(&self) -> Vec<String> {
+        self.open("/boot")
             .and_then(|boot| fs::read_dir(format!("/proc/self/fd/{}", boot.as_raw_fd())))
             .map(|entries| {
                 entries
@@ -294,7 +293,16 @@ impl<'a> Tasks<'a> {
                     .map(|e| e.file_name().to_string_lossy().into_owned())
                     .collect()
             })
-            .unwrap_or_default();
+            .unwrap_or_default()
+    }
+
+    fn kernel(
+        &self,
+        kernel: Option<&str>,
+        initrd: Option<&str>,
+        to: &Path,
+    ) -> Result<(), WorkerError> {
+        let names = self.names_in_boot();
         let kernel = match kernel {
             Some(path) => path.to_owned(),
             None => newest_kernel(&names)
@@ -366,7 +374,7 @@ impl<'a> Tasks<'a> {
     }
 
     /// Opens what is at a path of the tree, without waiting for it; links are followed inside the tree only.
-    fn open(&self, path: &str) -> io::Result<fs::File> {
+    pub(super) fn open(&self, path: &str) -> io::Result<fs::File> {
         let tree = fs::File::open(self.tree)?;
         let relative = path.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
@@ -419,7 +427,7 @@ fn this_program() -> Result<PathBuf, WorkerError> {
 }
 
 /// The newest of the kernels among the names in /boot, by version.
-fn newest_kernel(names: &[String]) -> Option<&str> {
+pub(super) fn newest_kernel(names: &[String]) -> Option<&str> {
     let kernels = names.iter().filter(|name| {
         let known = ["vmlinuz", "vmlinux", "Image"].iter().any(|prefix| {
             name.strip_prefix(prefix)

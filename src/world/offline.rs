@@ -81,7 +81,8 @@ fn need(store: &Store, derivation: &Derivation, plan: &Plan) -> Option<Need> {
         }
         Step::OciLayer(params) => blob(plan.blobs.get(&params.diff_id)?),
         Step::Bootstrap(step::Bootstrap { locked, .. })
-        | Step::Packages(step::Packages { locked, .. }) => {
+        | Step::Packages(step::Packages { locked, .. })
+        | Step::Bootable(step::Bootable { locked, .. }) => {
             let set = locked.and_then(|digest| plan.locked.get(&digest));
             let here = set.is_some_and(|set| packages::are_here(store, set));
             (!here).then_some(Need::Network)

@@ -1,6 +1,7 @@
 //! Steps that give a layer. Each kind is a pure function from its parameters to sandbox tasks.
 
 mod bootstrap;
+mod entrypoint;
 mod service;
 mod system;
 mod user;
@@ -8,11 +9,11 @@ mod user;
 use std::collections::BTreeMap;
 
 use super::packages::{self, From, Packages};
-use crate::derivation::step::{File, Run, Step};
+use crate::derivation::step::{File, Run, Step, StepLimits};
 use crate::derivation::{BuildError, BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
 use crate::lock::PackageSet;
-use crate::sandbox::{Command, Edit, Install, Sandbox, Task};
+use crate::sandbox::{Bootable, Command, Edit, Install, Sandbox, Task};
 use crate::store::Store;
 
 /// Builds all kinds of steps whose output is a layer.
@@ -28,7 +29,9 @@ impl Builder for Tree {
         let step = super::step(request)?;
         let mut archive = None;
         let tasks = match &step {
-            Step::Bootstrap(_) | Step::Packages(_) => return self.packages(&step, request),
+            Step::Bootstrap(_) | Step::Packages(_) | Step::Bootable(_) => {
+                return self.packages(&step, request);
+            }
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
@@ -47,6 +50,7 @@ impl Builder for Tree {
                 vec![Task::Edit(vec![edit])]
             }
             Step::System(params) => vec![Task::Edit(system::edits(params))],
+            Step::Entrypoint(params) => entrypoint::tasks(params),
             other => plain_tasks(other).ok_or_else(|| super::wrong_kind(request))?,
         };
         // What a recipe writes itself is meant; what programs left behind may be of the build.
@@ -79,9 +83,11 @@ impl Tree {
     /// Builds a step that installs packages.
     fn packages(&self, step: &Step, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
+        let limits = StepLimits::default();
         let (locked, from) = match step {
             Step::Bootstrap(params) => (params.locked, From::Host(&params.suite)),
             Step::Packages(params) => (params.locked, From::Tree(&layers, &params.wanted.limits)),
+            Step::Bootable(params) => (params.locked, From::Tree(&layers, &limits)),
             _ => return Err(super::wrong_kind(request)),
         };
         let locked = match locked {
@@ -98,6 +104,11 @@ impl Tree {
         let tasks = match step {
             Step::Packages(params) => vec![Task::Packages(Install {
                 wanted: params.wanted.clone(),
+                choices: Vec::new(),
+                locked: locked.is_some(),
+            })],
+            Step::Bootable(params) => vec![Task::Bootable(Bootable {
+                kernel: params.kernel,
                 locked: locked.is_some(),
             })],
             Step::Bootstrap(params) => bootstrap::tasks(params, packages.directory()),

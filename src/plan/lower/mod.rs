@@ -12,6 +12,7 @@
 //! | a disk that was made elsewhere | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
 
 mod disk;
+mod machine;
 mod outside;
 mod remote;
 mod tree;
@@ -48,8 +49,18 @@ pub(super) fn lower(
     architecture: &str,
 ) -> Result<Plan, PlanError> {
     let mut lowering = Lowering::new(world, architecture);
+    lowering.own_kernel = names_kernel(image);
     let lowered = lowering.lowered(image)?;
     lowering.finish(image, lowered)
+}
+
+/// Whether an image, or one that it starts from, says what its kernel is.
+fn names_kernel(image: &Image) -> bool {
+    let of_base = || match &image.base {
+        Base::Image(base) => names_kernel(base),
+        _ => false,
+    };
+    image.kernel.is_some() || of_base()
 }
 
 /// What lowering an image gives.
@@ -128,6 +139,8 @@ struct Lowering<'a> {
     artifacts: BTreeMap<ObjectId, BlobPlace>,
     fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
+    /// Whether the recipe names the kernel.
+    own_kernel: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -144,6 +157,7 @@ impl<'a> Lowering<'a> {
             artifacts: BTreeMap::new(),
             fetch_nodes: BTreeMap::new(),
             programs: BTreeSet::new(),
+            own_kernel: false,
         }
     }
 }
@@ -197,6 +211,9 @@ impl Lowering<'_> {
                 let mut lowered = self.registry(own, image, self.architecture)?;
                 let of = format!(" of {}", label::remote(&image.shown.value));
                 self.env_of_container(own, &of, &mut lowered)?;
+                if image.service {
+                    self.machine(own, &mut lowered, true, &image.shown.span)?;
+                }
                 lowered
             }
             Base::Disk(fetched) => Lowered::disk(self.fetched_disk(own, fetched)?),
@@ -413,6 +430,7 @@ impl Lowering<'_> {
             ssh_user: settings.ssh_user()?,
             users: settings.homes()?,
             ports: settings.ports.clone(),
+            health: settings.health,
             env: env.collect::<Result<_, PlanError>>()?,
             hostname: settings.hostname.as_deref().map(fit).transpose()?,
             kernel_files: match &settings.kernel {

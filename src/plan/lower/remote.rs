@@ -40,6 +40,11 @@ impl Lowering<'_> {
             }
         })?;
         let shown = &label::remote(shown);
+        if image.service && !matches!(remote, Remote::Container(_)) {
+            let message = format!("{shown} is no container image: it has no process to run");
+            let problem = Problem::new(&image.shown.span, message, "a machine already");
+            return Err(problem.with_help("leave out service=#true").into());
+        }
         Ok(match remote {
             Remote::Image(place, config) => {
                 check_architecture(shown, &config, &image.shown.span, architecture)?;
@@ -78,7 +83,7 @@ impl Lowering<'_> {
         }
         let mut lowered = Lowered::tree(tree);
         lowered.labels.clone_from(&container.config.labels);
-        lowered.container = Some(container.config);
+        lowered.container = Some(*container.config);
         lowered.based_on(container.digest);
         Ok(lowered)
     }

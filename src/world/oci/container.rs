@@ -99,7 +99,7 @@ impl Config {
                 place: place(layer, &format!("layer {number} of {shown}"), repository)?,
             });
         }
-        container.config = self.config.clone().unwrap_or_default();
+        *container.config = self.config.clone().unwrap_or_default();
         Ok(container)
     }
 }
