@@ -6,9 +6,12 @@ use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source::Span;
 
-/// One mistake in a text.
+/// One mistake in a text. Boxed: results have it as their error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parts {
     message: String,
     span: Option<Span>,
     label: String,
@@ -20,52 +23,52 @@ pub struct Problem {
 impl Problem {
     /// A mistake at a place; `label` stands under the line.
     pub fn new(span: &Span, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             message: message.into(),
             span: Some(span.clone()),
             label: label.into(),
             other: None,
             help: None,
-        }
+        }))
     }
 
     /// A mistake that is not in a file, such as one in `--set`.
     pub fn without_place(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             message: message.into(),
             span: None,
             label: String::new(),
             other: None,
             help: None,
-        }
+        }))
     }
 
     /// Underlines another place as well, when it is in the same text.
     #[must_use]
     pub fn with_other(mut self, span: &Span, label: impl Into<String>) -> Self {
         let same = |own: &Span| own.source.name() == span.source.name();
-        if self.span.as_ref().is_some_and(same) {
-            self.other = Some((span.clone(), label.into()));
+        if self.0.span.as_ref().is_some_and(same) {
+            self.0.other = Some((span.clone(), label.into()));
         }
         self
     }
 
     /// The bytes that are underlined.
     pub(crate) fn range(&self) -> Option<SourceSpan> {
-        self.span.as_ref().map(|span| span.range)
+        self.0.span.as_ref().map(|span| span.range)
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
@@ -73,24 +76,22 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.span
-            .as_ref()
-            .map(|span| &*span.source as &dyn SourceCode)
+        let span = self.0.span.as_ref();
+        span.map(|span| &*span.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.span.as_ref()?;
-        let label = LabeledSpan::new_primary_with_span(Some(self.label.clone()), span.range);
-        let other = self.other.iter();
+        let span = self.0.span.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(Some(self.0.label.clone()), span.range);
+        let other = self.0.other.iter();
         let other =
             other.map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), span.range));
         Some(Box::new(std::iter::once(label).chain(other)))
     }
 
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        let help = self.0.help.as_ref();
+        help.map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 }
 
@@ -115,7 +116,7 @@ impl Problems {
     pub(crate) fn new(name: impl Into<String>, mut problems: Vec<Problem>) -> Self {
         let mut files: Vec<String> = Vec::new();
         let mut key = |problem: &Problem| {
-            let span = problem.span.as_ref();
+            let span = problem.0.span.as_ref();
             let file = span.map_or("", |span| span.source.name()).to_owned();
             let known = files.iter().position(|other| *other == file);
             let file = known.unwrap_or_else(|| {
