@@ -125,10 +125,14 @@ impl HttpError {
         }
     }
 
-    /// What to set where a server is slow for good reasons.
+    /// What to do next, where more helps than another try.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         match self {
+            Self::Dns { .. } => Some("check the host name, and this host's network".to_owned()),
+            Self::Refused { .. } => {
+                Some("check the address and the port, and that the server runs".to_owned())
+            }
             Self::Slow { .. } | Self::SlowHead { .. } => Some(format!(
                 "if it is not faster, {}",
                 limits::raise("least-speed", "0")

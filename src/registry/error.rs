@@ -127,8 +127,10 @@ impl RegistryError {
                      --plain-http and --insecure are for registries without one"
                         .to_owned(),
                 ),
-                error if error.is_transient() => Some("try again: what is done is kept".to_owned()),
-                error => error.remedy(),
+                error => error.remedy().or_else(|| {
+                    let again = "try again: vmfab keeps what it transferred so far";
+                    error.is_transient().then(|| again.to_owned())
+                }),
             },
             _ => None,
         }

@@ -257,6 +257,13 @@ pub(crate) fn plan(
 pub(crate) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
     let names = catalogue(context);
     if !host_files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
+        if is_path(recipe) || DiskFormat::of_path(Path::new(recipe)).is_some() {
+            return Err(Error::NotFound {
+                noun: "file",
+                name: recipe.to_owned(),
+                help: Some("give the path of a recipe (FILE.kdl) or of a disk".to_owned()),
+            });
+        }
         let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
         if let Error::NotFound {
             help: help @ None, ..

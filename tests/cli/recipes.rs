@@ -81,9 +81,15 @@ fn a_recipe_that_is_not_there() {
       help: did you mean "docker"?
     "#);
     insta::assert_snapshot!(bench.run(["build", "x.kdl"]).ends_with(3).stderr, @r#"
-    error: no recipe "x.kdl" found
-      help: give the path of a recipe file, or one of the built-in recipes: alpine, debian-12, docker, kata, kubernetes, lxd, observer, ubuntu-24.04, ubuntu-24.04-cloud
+    error: no file "x.kdl" found
+      help: give the path of a recipe (FILE.kdl) or of a disk
     "#);
+    let ran = bench.run(["boot", "./x.qcow2"]).ends_with(3);
+    assert!(
+        ran.stderr.contains("no file \"./x.qcow2\" found"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -390,7 +390,8 @@ fn one_that_fails_stops_those_after_it_and_no_others() {
         .says("no machine \"g\" found");
     // One that is never ready, by its console.
     scene.run(["rm", "--force", "c"]).ends_with(0);
-    scene.run(["up", "a"]).ends_with(3);
+    let ran = scene.run(["up", "a"]).ends_with(3);
+    assert_eq!(ran.stdout, "", "said once, on stderr");
     assert!(!scene.project.join(".vmfab").exists());
     assert_eq!(
         fs::read_dir(scene.bench.home.join("projects"))

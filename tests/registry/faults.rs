@@ -114,11 +114,15 @@ fn tells(fault: &Fault, code: i32, part: &str) {
 fn faults_that_stay_are_told_and_the_next_time_it_works() {
     let range = "content-range";
     for (fault, code, part) in [
-        (Fault::Cut(0), 1, "try again: what is done is kept"),
+        (
+            Fault::Cut(0),
+            1,
+            "try again: vmfab keeps what it transferred so far",
+        ),
         (
             Fault::Status(500, None),
             1,
-            "try again: what is done is kept",
+            "try again: vmfab keeps what it transferred so far",
         ),
         (Fault::Status(403, None), 1, "refuses"),
         (Fault::Status(429, Some("0")), 1, "429"),

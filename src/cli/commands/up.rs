@@ -123,7 +123,11 @@ impl Up {
                     .map(|machine| format!("{}\n", machine.name))
                     .collect::<String>()
             },
-            |up| up.machines.iter().map(describe).collect::<String>(),
+            |up| match &up.machines[..] {
+                // The error follows, and says the same.
+                [one] if one.outcome == "failed" => String::new(),
+                several => several.iter().map(describe).collect(),
+            },
         )?;
         for name in &up.left {
             session.note(&format!(
