@@ -16,6 +16,7 @@
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
 //! | `session.rs` | what a command gets: context, output, reporter |
+//! | `trace.rs` | diagnostics for developers: `VMFAB_LOG`, `--trace` |
 
 mod commands;
 mod complete;
@@ -27,6 +28,7 @@ mod prompt;
 mod reporter;
 mod session;
 mod table;
+mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -103,6 +105,9 @@ pub fn main() -> ExitCode {
             return error::usage(&error, &hints);
         }
     };
+    if let Err(error) = trace::begin(root.options.trace.as_deref()) {
+        return error.report(&hints);
+    }
     let session = match Session::new(root.options, root.command.streams_events()) {
         Ok(session) => session,
         Err(error) => return error.report(&hints),

@@ -36,6 +36,10 @@ pub(super) struct GlobalOptions {
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub(super) log: Option<PathBuf>,
 
+    /// Append diagnostics of vmfab itself to FILE, as JSON lines (see VMFAB_LOG)
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
+    pub(super) trace: Option<PathBuf>,
+
     /// Use colours and bars: auto, always or never
     #[arg(
         long,

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tracing::{Span, debug, info_span};
+
 use super::permits::{Permit, Permits};
 use super::remote::{Found, NotBrought, Remote, in_parallel};
 use super::report::Report;
@@ -72,6 +74,8 @@ pub(super) struct Pass<'p> {
     processors: Permits,
     again: AtomicBool,
     interrupted: AtomicBool,
+    /// Of the whole pass: threads of the pool enter it by name.
+    span: Span,
 }
 
 impl<'p> Pass<'p> {
@@ -91,6 +95,7 @@ impl<'p> Pass<'p> {
             processors: Permits::new(executor.jobs()),
             again: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
+            span: info_span!("build", steps = graph.len()),
         }
     }
 
@@ -264,6 +269,8 @@ impl<'p> Pass<'p> {
 
     /// A step need not run: returns what is ready by that.
     fn take(&self, node: NodeId, known: Known) -> Vec<NodeId> {
+        let (name, key) = (&self.graph.get(node).name, known.key.short());
+        debug!(parent: &self.span, name, %key, from = ?known.origin, "step is known");
         match &known.origin {
             Origin::Cache(from) => self.report.found(node, Some(from.clone())),
             Origin::Remembered => self.report.found(node, None),
@@ -325,6 +332,9 @@ impl<'p> Pass<'p> {
     }
 
     fn run_step(&self, node: NodeId, key: ActionKey, permit: Option<Permit<'_>>) -> Vec<NodeId> {
+        let Derivation { name, builder, .. } = self.graph.get(node);
+        let _span =
+            info_span!(parent: &self.span, "step", name, builder, key = %key.short()).entered();
         let started = Instant::now();
         let log = self.executor.log.join(format!("{}.log", key.short()));
         let realised = self.realise(node, key, &log);

@@ -15,6 +15,7 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::{JoinError, JoinSet};
+use tracing::{debug_span, field};
 
 use super::body::{Body, Upload};
 use super::error::{Asked, HttpError, Waits, innermost, shown_proxy};
@@ -207,7 +208,7 @@ impl Client {
         let with_body = request.body.is_some();
         let mut steps = 0;
         loop {
-            let response = self.exchange(&mut request)?;
+            let response = self.traced(&mut request)?;
             let location = response.header(LOCATION);
             let redirects = matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = location.filter(|_| redirects && !with_body) else {
@@ -236,6 +237,23 @@ impl Client {
             }
             request.url = to;
         }
+    }
+
+    /// One request and the head of its answer, in a span that names neither user nor query.
+    fn traced(&self, request: &mut Request<'_>) -> Result<Response, HttpError> {
+        let span = debug_span!(
+            "request",
+            method = %request.method,
+            url = %request.url.without_user().without_query(),
+            status = field::Empty,
+            error = field::Empty,
+        );
+        let result = span.in_scope(|| self.exchange(request));
+        match &result {
+            Ok(response) => span.record("status", response.status.as_u16()),
+            Err(error) => span.record("error", field::display(error)),
+        };
+        result
     }
 
     /// One request and the head of its answer.

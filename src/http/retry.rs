@@ -52,6 +52,7 @@ impl Backoff {
         }
         let doubled = 1u32.checked_shl(self.failed).unwrap_or(u32::MAX);
         self.failed += 1;
+        tracing::debug!(%error, failed = self.failed, "trying again");
         let pause = self.policy.first.saturating_mul(doubled);
         // Between half of it and the whole. A new hasher has a random key.
         let chance = RandomState::new().hash_one(0) as u32;

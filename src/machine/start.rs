@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{debug, info_span};
 
 use super::console::{Watcher, last_lines};
 use super::directory::files;
@@ -85,6 +86,7 @@ impl Startup<'_> {
     /// case, and when the user gives up, the machine is left as it is.
     pub fn run(&self, locked: Locked) -> Result<Ready, MachineError> {
         let machine = locked.machine.clone();
+        let _span = info_span!("machine", name = %machine.name).entered();
         let program = require(Program::QemuSystem)?;
         require(Program::Ssh)?;
         let config = machine.config()?;
@@ -144,6 +146,7 @@ impl Startup<'_> {
     }
 
     pub(super) fn waiting(&self, machine: &Machine, what: &str) {
+        debug!(what, "waiting");
         self.sink.emit(Event::MachineWaiting {
             machine: machine.name.to_string(),
             what: what.to_owned(),

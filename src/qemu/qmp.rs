@@ -10,6 +10,7 @@ use std::time::Duration;
 use qapi::qmp;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
+use tracing::debug_span;
 
 use super::socket::{self, Peer};
 
@@ -246,6 +247,7 @@ impl Qmp {
         name: &'static str,
         command: &C,
     ) -> Result<C::Ok, QmpError> {
+        let _span = debug_span!("qmp", name).entered();
         self.client
             .execute(command)
             .map_err(|error| refused(name, error))

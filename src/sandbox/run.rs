@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::{debug, debug_span};
+
 use super::cache::LayerCache;
 use super::confinement::Confinement;
 use super::probe::probe;
@@ -101,6 +103,7 @@ impl Sandbox {
             message: refusal.message,
             help: refusal.help,
         })?;
+        debug!(?confinement, "this host was tried");
         for weakness in confinement.weaknesses() {
             if let Some(sink) = &self.sink {
                 sink.emit(Event::Warning {
@@ -303,6 +306,7 @@ impl Sandbox {
         pack: Option<Pack>,
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
+        let _span = debug_span!("worker", layers = sources.len(), tasks = tasks.len()).entered();
         let request = Request {
             scratch: scratch.path().to_owned(),
             confinement: self.confinement()?,

@@ -72,10 +72,11 @@ fn what_is_the_users_follows_the_umask() {
         run(&bench, umask, &["push", "@web", &to]).ends_with(0);
         run(&bench, umask, &["store", "get", "@web", "-o", &disk]).ends_with(0);
         let log = name("log");
-        run(&bench, umask, &["--log", &log, "images"]).ends_with(0);
+        let trace = name("trace");
+        run(&bench, umask, &["--log", &log, "--trace", &trace, "images"]).ends_with(0);
         let man = name("man");
         run(&bench, umask, &["man", "--output", &man]).ends_with(0);
-        for name in [disk, archive, log, name("new"), man] {
+        for name in [disk, archive, log, trace, name("new"), man] {
             for path in all_below(&bench.home.path().join(name)) {
                 let wanted = if path.is_dir() { directory } else { file };
                 assert_eq!(mode(&path), wanted, "{}", path.display());

@@ -1,6 +1,6 @@
 //! Standard output, standard error, the log file.
 
-use std::io;
+use std::{fs, io};
 
 use serde_json::Value;
 
@@ -65,6 +65,53 @@ fn a_full_standard_output_is_an_error() {
     let ran = Ran::from(bench.command(["man"]).stdout(full).output().unwrap()).ends_with(1);
     assert!(
         ran.stderr.contains("cannot write to standard output"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn diagnostics_go_where_they_are_asked_for() {
+    let bench = Bench::new();
+    fs::write(
+        bench.home.path().join("a.kdl"),
+        "image \"a\" { layer { fetch \"http://127.0.0.1:1/x?key=s3cret\" } }\n",
+    )
+    .unwrap();
+    let recipe = bench.home.path().join("a.kdl");
+    let recipe = recipe.to_str().unwrap();
+    let trace = bench.home.path().join("trace.jsonl");
+    let tracing = ["lock", recipe, "--trace", trace.to_str().unwrap()];
+    let ran = bench.run(tracing).ends_with(1);
+    assert!(!ran.stderr.contains("close"), "{}", ran.stderr);
+    let lines = fs::read_to_string(&trace).unwrap();
+    let requests: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["span"]["name"] == "request")
+        .collect();
+    assert_eq!(requests[0]["span"]["url"], "http://127.0.0.1:1/x");
+    assert_eq!(
+        requests[0]["span"]["error"],
+        "127.0.0.1 refused the connection"
+    );
+    assert!(!lines.contains("s3cret"), "{lines}");
+
+    let with_filter = |filter: &str| {
+        let mut command = bench.command(["lock", recipe]);
+        Ran::from(command.env("VMFAB_LOG", filter).output().unwrap())
+    };
+    let ran = with_filter("vmfab::http=debug").ends_with(1);
+    assert!(
+        ran.stderr.contains("request{method=GET url="),
+        "{}",
+        ran.stderr
+    );
+    let ran = with_filter("error").ends_with(1);
+    assert!(!ran.stderr.contains("request{"), "{}", ran.stderr);
+    let ran = with_filter("loud").ends_with(2);
+    assert!(
+        ran.stderr.contains("VMFAB_LOG is \"loud\""),
         "{}",
         ran.stderr
     );

@@ -196,7 +196,12 @@ fn a_wrong_password_is_not_kept_and_not_shown() {
     let registry = registry();
     let (home, address) = (Home::new(), registry.address());
     let log = home.path("log");
-    let more = ["--log", log.to_str().unwrap()];
+    let trace = home.path("trace");
+    let more = [
+        ["--log", log.to_str().unwrap()],
+        ["--trace", trace.to_str().unwrap()],
+    ]
+    .concat();
     let ran = home.login(&address, "wr0ng", &more).ends_with(1);
     assert!(
         ran.stderr.contains("rejects this name and password"),
@@ -207,6 +212,11 @@ fn a_wrong_password_is_not_kept_and_not_shown() {
     assert!(!home.path(".docker/config.json").exists());
     let log = fs::read_to_string(log).unwrap();
     assert!(!log.contains("wr0ng"), "{log}");
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("\"status\":401"), "{trace}");
+    for secret in ["wr0ng", &base64("anna:wr0ng")] {
+        assert!(!trace.contains(secret), "{trace}");
+    }
 }
 
 #[test]

@@ -12,6 +12,20 @@ use super::super::error::{CliError, Kind};
 use crate::event::Event;
 use crate::host::umask;
 
+/// Opens a file of the user's to add lines to it.
+pub(in crate::cli) fn append_to(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        made => {
+            let file = made?;
+            file.set_permissions(umask::users(0o666))?;
+            Ok(file)
+        }
+    }
+}
+
 /// An open log file. Lines are appended whole, so that several processes can share it.
 pub(super) struct Log(File);
 
@@ -44,16 +58,7 @@ enum Border<'a> {
 impl Log {
     /// Opens `path` for appending and logs the start of the command.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
-        let mut options = OpenOptions::new();
-        options.append(true);
-        let file = match options.clone().create_new(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
-            made => made.and_then(|file| {
-                file.set_permissions(umask::users(0o666))?;
-                Ok(file)
-            }),
-        };
-        let log = file.map(Self).map_err(|error| {
+        let log = append_to(path).map(Self).map_err(|error| {
             CliError::failed(format!(
                 "cannot open the log file {}: {error}",
                 path.display()

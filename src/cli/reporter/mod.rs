@@ -10,7 +10,7 @@
 //! | events as JSON lines with times | the log file | with `--log` |
 
 mod bars;
-mod log;
+pub(super) mod log;
 mod meter;
 mod narrator;
 #[cfg(test)]
@@ -28,6 +28,7 @@ use super::Status;
 use super::error::CliError;
 use super::options::{ColorWhen, GlobalOptions};
 use super::output::{ascii_controls, printable};
+use super::trace;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
 
@@ -56,6 +57,7 @@ impl Reporter {
         };
         let narrator = Narrator::new(detail, options.color.decide(&terminal));
         let bars = terminal.is_term()
+            && !trace::to_standard_error(options.trace.as_deref())
             && !options.quiet
             && options.color != ColorWhen::Never
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");

@@ -16,6 +16,8 @@ mod take;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use super::error::StoreError;
 use super::received::remove_marks;
 use super::{Store, index, journal, lock};
@@ -144,6 +146,7 @@ impl Store {
             before: catalogs.bytes,
             ..plan.report
         };
+        debug!(time = ?report.marking, bytes = report.before, "marked");
         let swept = sweep::catalogs(
             self,
             &mut catalogs,
