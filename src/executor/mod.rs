@@ -19,15 +19,15 @@
 //! Because a key is made from the contents of inputs, a step that is rebuilt to the same output
 //! finds its successors in the store: early cutoff needs no mechanism of its own.
 //!
-//! For the same reason a result whose content is elsewhere (`remote`) will do as long as nothing that runs reads it.
+//! For the same reason a result whose content is elsewhere (`caches`) will do as long as nothing that runs reads it.
 //! When it is needed and cannot be had, it is lost: the pass ends early, and the next one goes over the graph as
 //! if nobody had known it. What was built meanwhile is in the store.
 
+mod caches;
 mod pass;
 mod permits;
 mod realise;
 mod remembered;
-mod remote;
 mod report;
 mod schedule;
 mod survey;
@@ -41,8 +41,8 @@ use std::time::Instant;
 pub use remembered::Remembered;
 pub use survey::{Sources, Surveyed, certain, survey};
 
+use caches::Caches;
 use pass::{Known, Origin, Pass};
-use remote::Remote;
 use report::Report;
 
 use crate::derivation::{BuildError, Builders, Cache, Graph, Impossible, NodeId, Outputs};
@@ -156,7 +156,7 @@ impl Executor<'_> {
             name: name.to_owned(),
             steps: graph.len(),
         });
-        let remote = Remote::new(
+        let caches = Caches::new(
             self.store,
             self.cache,
             self.remembered,
@@ -165,7 +165,7 @@ impl Executor<'_> {
         );
         let report = Report::new(self.sink, graph);
         let (known, mut interrupted) = loop {
-            let pass = Pass::new(self, graph, &remote, &report);
+            let pass = Pass::new(self, graph, &caches, &report);
             pass.run(wanted)?;
             let gave_up = pass.is_interrupted() || self.interrupt.requested();
             let stopped = gave_up || (report.has_failures() && !self.options.keep_going);

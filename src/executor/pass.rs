@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use tracing::{Span, debug, info_span};
 
+use super::caches::{Caches, NotBrought, RemoteResult, in_parallel};
 use super::permits::{Permit, Permits};
-use super::remote::{Found, NotBrought, Remote, in_parallel};
 use super::report::Report;
 use super::schedule::Schedule;
 use super::{ExecuteError, Executor, Failure, lock};
@@ -52,7 +52,7 @@ pub(super) struct Known {
     pub(super) origin: Origin,
 }
 
-impl Found {
+impl RemoteResult {
     fn known(self, key: &ActionKey) -> Known {
         Known {
             key: *key,
@@ -66,7 +66,7 @@ impl Found {
 pub(super) struct Pass<'p> {
     pub(super) executor: &'p Executor<'p>,
     pub(super) graph: &'p Graph,
-    remote: &'p Remote<'p>,
+    caches: &'p Caches<'p>,
     pub(super) report: &'p Report<'p>,
     schedule: Mutex<Schedule>,
     known: Mutex<Vec<Option<Known>>>,
@@ -82,13 +82,13 @@ impl<'p> Pass<'p> {
     pub(super) fn new(
         executor: &'p Executor<'p>,
         graph: &'p Graph,
-        remote: &'p Remote<'p>,
+        caches: &'p Caches<'p>,
         report: &'p Report<'p>,
     ) -> Self {
         Self {
             executor,
             graph,
-            remote,
+            caches,
             report,
             schedule: Mutex::new(Schedule::new(graph)),
             known: Mutex::new(vec![None; graph.len()]),
@@ -220,7 +220,7 @@ impl<'p> Pass<'p> {
         if self.runs_anyway(node, key) || self.executor.options.check {
             return None;
         }
-        self.remote.known(key).map(|found| found.known(key))
+        self.caches.known(key).map(|found| found.known(key))
     }
 
     /// The result of a step that need not run, as a cache says.
@@ -228,7 +228,7 @@ impl<'p> Pass<'p> {
         if self.runs_anyway(node, key) || self.executor.options.check {
             return None;
         }
-        self.remote.ask(key).map(|found| found.known(key))
+        self.caches.ask(key).map(|found| found.known(key))
     }
 
     /// The result of a step in the store, when it need not run.
@@ -344,7 +344,7 @@ impl<'p> Pass<'p> {
             Ok(known) if known.origin == Origin::Store => self.take(node, known),
             Ok(known) => {
                 self.report.ran(node, key, seconds);
-                self.remote.is_built(&key);
+                self.caches.is_built(&key);
                 self.done(node, known)
             }
             Err(BuildError::Interrupted) => {
@@ -413,7 +413,7 @@ impl<'p> Pass<'p> {
             if self.executor.interrupt.requested() {
                 return Err(NotBrought::Interrupted);
             }
-            let from = self.remote.bring(&known.key, &known.outputs, needed)?;
+            let from = self.caches.bring(&known.key, &known.outputs, needed)?;
             if let (Some(from), Some(known)) = (from, &mut lock(&self.known)[node.index()]) {
                 known.origin = Origin::Cache(from);
             }

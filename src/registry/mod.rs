@@ -1,7 +1,7 @@
 //! What lies in OCI registries, layout directories and archives: manifests and blobs, moved and verified.
 //!
 //! ```text
-//! Location ──► open ──► Repository ──► remote/    a registry, over HTTP
+//! Location ──► open ──► Repository ──► hosted/    a registry, over HTTP
 //!  "ghcr.io/me/vm:1"                   layout/    oci:DIR
 //!  "oci:DIR:1"                         archive/   oci-archive:FILE
 //! ```
@@ -16,11 +16,11 @@ mod archive;
 mod credentials;
 mod environment;
 mod error;
+mod hosted;
 mod layout;
 mod model;
 mod platform;
 mod reference;
-mod remote;
 mod resolve;
 mod small;
 
@@ -42,7 +42,7 @@ pub use reference::{Location, ParseReferenceError, Reference, Version};
 pub use resolve::{ResolveError, Resolved, Silent, resolve};
 pub use small::{ReadBlobError, read_small};
 
-use self::remote::{Host, Remote};
+use self::hosted::{Host, Hosted};
 use crate::config::Config;
 use crate::digest::Sha256;
 use crate::event::Sink;
@@ -304,7 +304,7 @@ impl Registries {
             Location::Registry(reference) => {
                 let host = self.host(&reference.registry);
                 let credentials = Arc::clone(&self.0.credentials);
-                Ok(Arc::new(Remote::new(host, reference, credentials)))
+                Ok(Arc::new(Hosted::new(host, reference, credentials)))
             }
             Location::Layout { path, .. } => {
                 Ok(Arc::new(Layout::new(path, self.0.interrupt.clone())))
@@ -324,7 +324,7 @@ impl Registries {
             return Err(RegistryError::Offline(registry.to_owned()));
         }
         let credentials = Arc::clone(&self.0.credentials);
-        remote::check(&self.host(registry), credential, credentials)
+        hosted::check(&self.host(registry), credential, credentials)
     }
 
     /// Who finds, saves and forgets credentials.

@@ -12,7 +12,7 @@ use crate::registry::{
 
 /// What is under a tag or digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Published {
     /// The digest of the manifest.
     pub digest: Sha256,
     pub manifest: Manifest,
@@ -32,7 +32,7 @@ impl Sharing<'_> {
         repository: &dyn Repository,
         version: &Version,
         platform: &Platform,
-    ) -> Result<Option<Found>, ShareError> {
+    ) -> Result<Option<Published>, ShareError> {
         let place = format!("{}:{version}", repository.name());
         let invalid = |what, reason| ShareError::invalid(&place, what, reason);
         let fetch = |version: &Version| repository.manifest(version);
@@ -53,7 +53,7 @@ impl Sharing<'_> {
             return Ok(None);
         };
         let artifact = Artifact::of_manifest(&found.manifest);
-        Ok(Some(Found {
+        Ok(Some(Published {
             digest: found.digest,
             artifact: artifact.map_err(|reason| invalid("the manifest", reason))?,
             manifest: found.manifest,

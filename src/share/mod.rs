@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
 pub use error::ShareError;
-pub use find::Found;
+pub use find::Published;
 pub use memory::Memory;
 pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};

@@ -374,7 +374,7 @@ mod tests {
         for listed in &listing.packages {
             let path = home.path().join("out.deb");
             let found = pool.find(&listed.package, &path).unwrap();
-            let super::super::pool::Found::Here(stanza) = found else {
+            let super::super::pool::Lookup::Here(stanza) = found else {
                 panic!("{} is not found", listed.package.name);
             };
             assert_eq!(stanza, listed.stanza);

@@ -16,7 +16,7 @@ use crate::sandbox::{Bind, Command, HostCommand, Sandbox, Task};
 
 /// Whose apt and dpkg are used.
 #[derive(Clone, Copy)]
-pub(in crate::builder) enum From<'a> {
+pub(in crate::builder) enum AptOf<'a> {
     /// Those of the host, where mmdebstrap takes this suite.
     Host(&'a str),
     /// Those of a tree of these layers.
@@ -44,7 +44,7 @@ pub(super) fn download(
     sandbox: &Sandbox,
     set: &PackageSet,
     missing: &[(&Package, PathBuf)],
-    from: From<'_>,
+    from: AptOf<'_>,
     request: &BuildRequest<'_>,
 ) -> Result<(), BuildError> {
     if missing.is_empty() {
@@ -119,7 +119,7 @@ fn unavailable(package: &Package, reason: &str, url: Option<String>) -> BuildErr
 pub(super) fn controls(
     sandbox: &Sandbox,
     files: &[&Path],
-    from: From<'_>,
+    from: AptOf<'_>,
     request: &BuildRequest<'_>,
 ) -> Result<Vec<String>, BuildError> {
     if files.is_empty() {
@@ -145,15 +145,15 @@ pub(super) fn controls(
 
 /// A script that works in `directory`, and the layers that it works over.
 fn task<'a>(
-    from: From<'a>,
+    from: AptOf<'a>,
     script: &str,
     directory: &Path,
     arguments: Vec<String>,
     network: bool,
 ) -> (&'a [ObjectRef], Task) {
     let seen = match from {
-        From::Host(_) => directory.to_string_lossy().into_owned(),
-        From::Tree(..) => IN_TREE.to_owned(),
+        AptOf::Host(_) => directory.to_string_lossy().into_owned(),
+        AptOf::Tree(..) => IN_TREE.to_owned(),
     };
     let label = if network { "apt-helper" } else { "dpkg-deb" };
     let mut argv: Vec<String> = ["/bin/sh", "-euc", script, label, &seen]
@@ -161,7 +161,7 @@ fn task<'a>(
         .into();
     argv.extend(arguments);
     match from {
-        From::Host(_) => {
+        AptOf::Host(_) => {
             let command = HostCommand {
                 argv,
                 env: BTreeMap::from([("LC_ALL".to_owned(), "C.UTF-8".to_owned())]),
@@ -170,7 +170,7 @@ fn task<'a>(
             };
             (&[], Task::Host(command))
         }
-        From::Tree(layers, limits) => {
+        AptOf::Tree(layers, limits) => {
             let command = Command {
                 label: Some(label.to_owned()),
                 argv,

@@ -23,7 +23,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-pub(super) use download::From;
+pub(super) use download::AptOf;
 use serde::{Deserialize, Serialize};
 
 use crate::derivation::{BuildError, BuildRequest};
@@ -107,7 +107,7 @@ impl<'a> Packages<'a> {
         sandbox: &Sandbox,
         scratch: &Scratch,
         locked: Option<&PackageSet>,
-        from: From<'_>,
+        from: AptOf<'_>,
         request: &BuildRequest<'_>,
     ) -> Result<Self, BuildError> {
         let mut packages = Self {
@@ -134,8 +134,8 @@ impl<'a> Packages<'a> {
         for package in &set.packages {
             let path = file_in(&root, set, package)?;
             let stanza = match pool.find(package, &path)? {
-                pool::Found::Here(stanza) => stanza,
-                pool::Found::Nowhere => {
+                pool::Lookup::Here(stanza) => stanza,
+                pool::Lookup::Nowhere => {
                     missing.push((package, path.clone()));
                     None
                 }
@@ -159,8 +159,8 @@ impl<'a> Packages<'a> {
             listing.packages[*index].stanza = Some(deb822::relevant(&control));
         }
         let (seen, codename) = match from {
-            From::Host(suite) => (root.to_string_lossy().into_owned(), Some(suite)),
-            From::Tree(..) => (format!("{}/vmfab", download::IN_TREE), None),
+            AptOf::Host(suite) => (root.to_string_lossy().into_owned(), Some(suite)),
+            AptOf::Tree(..) => (format!("{}/vmfab", download::IN_TREE), None),
         };
         repository::write(&root, &seen, codename, &listing)
             .map_err(BuildError::io("write archives to", &root))?;

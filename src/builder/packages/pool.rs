@@ -66,7 +66,7 @@ impl Opened {
     }
 
     /// Writes the file of a package to `path`, when it is here, and says what the archive said of it.
-    fn extract(&mut self, package: &Package, path: &Path) -> Result<Option<Found>, BuildError> {
+    fn extract(&mut self, package: &Package, path: &Path) -> Result<Option<Lookup>, BuildError> {
         let listed = &self.listing.packages;
         let same = |other: &Package| (other.sha256, other.size) == (package.sha256, package.size);
         let Some(index) = listed.iter().position(|listed| same(&listed.package)) else {
@@ -92,7 +92,7 @@ impl Opened {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))
             .map_err(BuildError::io("open up", path))?;
         let matches = hasher.finalize().as_slice() == package.sha256.as_bytes();
-        Ok(matches.then_some(Found::Here(stanza)))
+        Ok(matches.then_some(Lookup::Here(stanza)))
     }
 }
 
@@ -102,7 +102,7 @@ const fn padded(size: u64) -> u64 {
 }
 
 /// Where the file of a package is.
-pub(super) enum Found {
+pub(super) enum Lookup {
     /// It was written; with what its archive said of it.
     Here(Option<String>),
     /// Not in the store.
@@ -124,7 +124,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Writes the file of a package to `path`, when the store has it. What is damaged is as good as absent.
-    pub(super) fn find(&mut self, package: &Package, path: &Path) -> Result<Found, BuildError> {
+    pub(super) fn find(&mut self, package: &Package, path: &Path) -> Result<Lookup, BuildError> {
         for opened in self.opened.values_mut() {
             if let Some(found) = opened.extract(package, path)? {
                 return Ok(found);
@@ -141,6 +141,6 @@ impl<'a> Pool<'a> {
                 return Ok(found);
             }
         }
-        Ok(Found::Nowhere)
+        Ok(Lookup::Nowhere)
     }
 }

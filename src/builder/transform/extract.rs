@@ -21,7 +21,7 @@ pub(super) struct Tar {
 }
 
 /// What became of a member that was looked for.
-enum Found {
+enum Member {
     File(ObjectRef),
     /// Another member, by its path.
     Link(String),
@@ -43,33 +43,33 @@ impl Work<'_> {
                 false => self.find_in_tar(&wanted)?,
             };
             wanted = match found {
-                Found::File(object) => {
+                Member::File(object) => {
                     self.say(&format!("{wanted}: {}", bytes(object.size)))?;
                     return Ok(object);
                 }
-                Found::Link(target) => {
+                Member::Link(target) => {
                     self.say(&format!("{wanted} is a link to {target}"))?;
                     target
                 }
-                Found::LinkOut(target) => {
+                Member::LinkOut(target) => {
                     return Err(unusable(
                         format!("{wanted} is a link to {target}, outside of the archive"),
                         "name the member with the content",
                     ));
                 }
-                Found::Directory => {
+                Member::Directory => {
                     return Err(unusable(
                         format!("{wanted} is a directory"),
                         "name a file in it, or `unpack` the archive",
                     ));
                 }
-                Found::Special => {
+                Member::Special => {
                     return Err(unusable(
                         format!("{wanted} is not a regular file"),
                         "name a file of the archive",
                     ));
                 }
-                Found::Nothing(similar) => {
+                Member::Nothing(similar) => {
                     return Err(unusable(
                         format!("no {wanted} found in the archive"),
                         similar.help(),
@@ -157,7 +157,7 @@ impl Work<'_> {
     }
 
     /// Looks for a member to the end of the archive: of several with one name the last counts.
-    fn find_in_tar(&self, wanted: &str) -> Result<Found, BuildError> {
+    fn find_in_tar(&self, wanted: &str) -> Result<Member, BuildError> {
         let Tar {
             stream,
             compression,
@@ -168,31 +168,31 @@ impl Work<'_> {
         };
         let failed = |error| tar.damaged(&error);
         let mut archive = Reader::new(stream);
-        let mut found = Found::Nothing(Similar::new(wanted));
+        let mut found = Member::Nothing(Similar::new(wanted));
         while let Some(member) = archive
             .member()
             .map_err(|error| self.read_error(error, failed))?
         {
             let path = normal(&member.name());
             if path != wanted {
-                if let Found::Nothing(similar) = &mut found {
+                if let Member::Nothing(similar) = &mut found {
                     similar.add(&path);
                 }
                 continue;
             }
             let target = String::from_utf8_lossy(&member.link);
             found = match member.kind {
-                Kind::File => Found::File(self.put(&mut archive, |error| tar.damaged(&error))?),
-                Kind::Directory => Found::Directory,
+                Kind::File => Member::File(self.put(&mut archive, |error| tar.damaged(&error))?),
+                Kind::Directory => Member::Directory,
                 Kind::Symlink => link(Some(&path), &target),
                 Kind::Link => link(None, &target),
-                _ => Found::Special,
+                _ => Member::Special,
             };
         }
         Ok(found)
     }
 
-    fn find_in_zip(&self, wanted: &str) -> Result<Found, BuildError> {
+    fn find_in_zip(&self, wanted: &str) -> Result<Member, BuildError> {
         let failed = |error: zip::result::ZipError| match error {
             zip::result::ZipError::Io(error) => self.read_error(error, |error| zip_damaged(&error)),
             error => zip_damaged(&error),
@@ -209,11 +209,11 @@ impl Work<'_> {
             similar.add(&path);
         }
         let Some(index) = index else {
-            return Ok(Found::Nothing(similar));
+            return Ok(Member::Nothing(similar));
         };
         let mut member = archive.by_index(index).map_err(failed)?;
         if member.is_dir() {
-            return Ok(Found::Directory);
+            return Ok(Member::Directory);
         }
         if member.is_symlink() {
             let mut target = String::new();
@@ -222,7 +222,7 @@ impl Work<'_> {
             return Ok(link(Some(wanted), &target));
         }
         self.put(&mut member, |error| zip_damaged(&error))
-            .map(Found::File)
+            .map(Member::File)
     }
 }
 
@@ -255,7 +255,7 @@ fn normal(path: &str) -> String {
 }
 
 /// What a link leads to: from the directory of the link at `from`, or from the top of the archive.
-fn link(from: Option<&str>, target: &str) -> Found {
+fn link(from: Option<&str>, target: &str) -> Member {
     let start = match from {
         Some(from) if !target.starts_with('/') => Path::new(from).parent(),
         _ => None,
@@ -271,10 +271,10 @@ fn link(from: Option<&str>, target: &str) -> Found {
             _ => true,
         };
         if !inside {
-            return Found::LinkOut(target.to_owned());
+            return Member::LinkOut(target.to_owned());
         }
     }
-    Found::Link(normal(&path.to_string_lossy()))
+    Member::Link(normal(&path.to_string_lossy()))
 }
 
 /// Names that are like the one that is looked for.

@@ -8,7 +8,7 @@ mod user;
 
 use std::collections::BTreeMap;
 
-use super::packages::{self, From, Packages};
+use super::packages::{self, AptOf, Packages};
 use crate::derivation::step::{File, Run, Step, StepLimits};
 use crate::derivation::{BuildError, BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
@@ -85,9 +85,9 @@ impl Tree {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let limits = StepLimits::default();
         let (locked, from) = match step {
-            Step::Bootstrap(params) => (params.locked, From::Host(&params.suite)),
-            Step::Packages(params) => (params.locked, From::Tree(&layers, &params.wanted.limits)),
-            Step::Bootable(params) => (params.locked, From::Tree(&layers, &limits)),
+            Step::Bootstrap(params) => (params.locked, AptOf::Host(&params.suite)),
+            Step::Packages(params) => (params.locked, AptOf::Tree(&layers, &params.wanted.limits)),
+            Step::Bootable(params) => (params.locked, AptOf::Tree(&layers, &limits)),
             _ => return Err(super::wrong_kind(request)),
         };
         let locked = match locked {

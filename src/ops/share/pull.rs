@@ -12,7 +12,7 @@ use crate::registry::{
     Descriptor, Location, Manifest, Platform, Repository, ToldPlatform, Version,
 };
 use crate::share::foreign::{What, what};
-use crate::share::{Artifact, Found, IMAGE, ShareError, Sharing};
+use crate::share::{Artifact, IMAGE, Published, ShareError, Sharing};
 use crate::store::TagName;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl One<'_> {
         &self,
         context: &Context,
         sharing: &Sharing<'_>,
-        found: &Found,
+        found: &Published,
         artifact: &Artifact,
     ) -> Result<PulledImage, Error> {
         let (image, config, fetched) = bring(sharing, self.repository, artifact, self.name)?;
@@ -182,7 +182,7 @@ impl One<'_> {
     }
 
     /// Makes an image of a disk of others.
-    fn disk(&self, context: &Context, found: &Found) -> Result<PulledImage, Error> {
+    fn disk(&self, context: &Context, found: &Published) -> Result<PulledImage, Error> {
         let own = foreign::name(&last_part(self.repository));
         let size = found.manifest.layers().iter().map(Descriptor::size).sum();
         let tags = match self.tag {
@@ -208,7 +208,7 @@ impl One<'_> {
     fn other_platform(
         &self,
         sharing: &Sharing<'_>,
-        found: &Found,
+        found: &Published,
     ) -> Result<Option<ShareError>, Error> {
         let wanted = self.options.platform.as_ref();
         let Some(wanted) = wanted.filter(|_| !found.indexed) else {
@@ -236,7 +236,11 @@ impl One<'_> {
 
     /// The error for a disk of others that is not for this host: the recipe that takes it is planned for this host's
     /// architecture, and chooses in layouts and archives by it.
-    fn not_for_host(&self, sharing: &Sharing<'_>, found: &Found) -> Result<Option<Error>, Error> {
+    fn not_for_host(
+        &self,
+        sharing: &Sharing<'_>,
+        found: &Published,
+    ) -> Result<Option<Error>, Error> {
         let host = Platform::host();
         let Some(wanted) = &self.options.platform else {
             return Ok(None);

@@ -34,14 +34,14 @@ pub(super) struct Archive {
     place: String,
     interrupt: Interrupt,
     /// What is in the file that is there.
-    found: OnceLock<Found>,
+    found: OnceLock<OpenArchive>,
     /// What is to be in it.
     draft: Mutex<Option<Arc<Draft>>>,
 }
 
 /// An archive that is there.
 #[derive(Debug)]
-struct Found {
+struct OpenArchive {
     place: String,
     file: Arc<File>,
     members: BTreeMap<String, Range<u64>>,
@@ -60,7 +60,7 @@ impl Draft {
     }
 }
 
-impl Files for Found {
+impl Files for OpenArchive {
     fn place(&self) -> &str {
         &self.place
     }
@@ -76,7 +76,7 @@ impl Files for Found {
 
 /// Where questions go.
 enum Side<'a> {
-    Found(&'a Found),
+    OpenArchive(&'a OpenArchive),
     Draft(Arc<Draft>),
     Nothing,
 }
@@ -109,15 +109,15 @@ impl Archive {
         }
         drop(draft);
         if let Some(found) = self.found.get() {
-            return Ok(Side::Found(found));
+            return Ok(Side::OpenArchive(found));
         }
         Ok(match self.look()? {
-            Some(found) => Side::Found(self.found.get_or_init(|| found)),
+            Some(found) => Side::OpenArchive(self.found.get_or_init(|| found)),
             None => Side::Nothing,
         })
     }
 
-    fn look(&self) -> Result<Option<Found>, RegistryError> {
+    fn look(&self) -> Result<Option<OpenArchive>, RegistryError> {
         let meta = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(RegistryError::io("look at", &self.path)(error)),
@@ -129,7 +129,7 @@ impl Archive {
         let read_error = |error| RegistryError::io("read", &self.path)(error);
         let file = File::open(&self.path).map_err(RegistryError::io("open", &self.path))?;
         let members = members::members(&file).map_err(read_error)?;
-        let found = Found {
+        let found = OpenArchive {
             place: self.place.clone(),
             file: Arc::new(file),
             members: members.map_err(|reason| self.invalid(reason))?,
@@ -281,7 +281,7 @@ impl Repository for Archive {
 
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError> {
         match self.side()? {
-            Side::Found(found) => layout::manifest(found, version),
+            Side::OpenArchive(found) => layout::manifest(found, version),
             Side::Draft(draft) => draft.layout.manifest(version),
             Side::Nothing => Ok(None),
         }
@@ -289,7 +289,7 @@ impl Repository for Archive {
 
     fn only_version(&self) -> Result<Version, RegistryError> {
         match self.side()? {
-            Side::Found(found) => layout::only_version(found),
+            Side::OpenArchive(found) => layout::only_version(found),
             Side::Draft(draft) => draft.layout.only_version(),
             Side::Nothing => Err(RegistryError::Missing {
                 place: self.place.clone(),
@@ -315,7 +315,7 @@ impl Repository for Archive {
 
     fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError> {
         match self.side()? {
-            Side::Found(found) => Ok(layout::blob(found, blob)?.is_some()),
+            Side::OpenArchive(found) => Ok(layout::blob(found, blob)?.is_some()),
             Side::Draft(draft) => draft.layout.has_blob(blob),
             Side::Nothing => Ok(false),
         }
@@ -327,7 +327,7 @@ impl Repository for Archive {
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
         match self.side()? {
-            Side::Found(found) => layout::read_blob(found, blob, range),
+            Side::OpenArchive(found) => layout::read_blob(found, blob, range),
             Side::Draft(draft) => draft.layout.read_blob(blob, range),
             Side::Nothing => Err(RegistryError::Missing {
                 place: self.place.clone(),
@@ -349,7 +349,7 @@ impl Repository for Archive {
 
     fn tags(&self) -> Result<Vec<String>, RegistryError> {
         match self.side()? {
-            Side::Found(found) => layout::tags(found),
+            Side::OpenArchive(found) => layout::tags(found),
             Side::Draft(draft) => draft.layout.tags(),
             Side::Nothing => Err(RegistryError::Unknown {
                 place: self.place.clone(),

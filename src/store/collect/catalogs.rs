@@ -38,7 +38,7 @@ pub(super) struct DataPack {
 
 /// An action result, the newest of its key.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct Recorded {
     pub(super) key: Digest,
     pub(super) time: u64,
     pub(super) outputs: Vec<(String, ObjectRef)>,
@@ -54,7 +54,7 @@ pub(super) struct Catalogs {
     pub(super) data: Vec<DataPack>,
     /// Where an object's record is: catalog and entry.
     pub(super) objects: HashMap<Digest, (u32, u32), ByShort>,
-    pub(super) results: Vec<Found>,
+    pub(super) results: Vec<Recorded>,
     /// Bytes of all packs and journals.
     pub(super) bytes: u64,
     /// Whether journals that nobody writes to were left as they are.
@@ -188,7 +188,7 @@ impl Catalogs {
                 let Some((time, outputs)) = payload else {
                     return Ok(());
                 };
-                let found = Found {
+                let found = Recorded {
                     key: entry.record.key,
                     time,
                     outputs: outputs.into_iter().collect(),

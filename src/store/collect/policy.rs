@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::catalogs::{Catalogs, Found};
+use super::catalogs::{Catalogs, Recorded};
 use super::mark::Mark;
 use super::{ByShort, CollectOptions, Collection, Dropped, Reason, short};
 use crate::digest::{ActionKey, Digest};
@@ -30,7 +30,7 @@ pub(super) fn decide(
     catalogs: &Catalogs,
     options: &CollectOptions,
 ) -> Result<Plan, StoreError> {
-    let mut results: Vec<&Found> = catalogs.results.iter().collect();
+    let mut results: Vec<&Recorded> = catalogs.results.iter().collect();
     results.sort_by_key(|result| std::cmp::Reverse((result.time, result.key)));
     let oldest = now().saturating_sub(options.older_than.as_secs());
     let mut room = match options.max_size {
@@ -108,7 +108,7 @@ pub(super) fn decide(
 }
 
 /// The object of a result that only says where something is.
-fn place(result: &Found) -> Option<&Digest> {
+fn place(result: &Recorded) -> Option<&Digest> {
     match result.outputs.as_slice() {
         [(name, object)] if name == PLACE => Some(object.id.digest()),
         _ => None,
@@ -119,7 +119,7 @@ fn place(result: &Found) -> Option<&Digest> {
 /// Nothing when that cannot be told.
 fn needs(
     mark: &mut Mark<'_>,
-    result: &Found,
+    result: &Recorded,
     catalogs: &Catalogs,
 ) -> Result<Option<Vec<Digest>>, StoreError> {
     let mut needs = Vec::new();
@@ -135,7 +135,7 @@ fn needs(
     Ok(Some(needs))
 }
 
-fn dropped(result: &Found, reason: Reason) -> Dropped {
+fn dropped(result: &Recorded, reason: Reason) -> Dropped {
     Dropped {
         key: ActionKey::new(result.key),
         outputs: result.outputs.iter().cloned().collect(),

@@ -233,7 +233,7 @@ fn what_a_running_process_relies_on_stays() {
     let first = fixture.open();
     let (config, disk) = image(&first, 1);
     drop(first);
-    // Found by a build that will tag it later, or not.
+    // Recorded by a build that will tag it later, or not.
     let running = fixture.open();
     assert!(running.has_object(&config));
     let put = running.put(&mut noise(5, 800_000).as_slice()).unwrap();

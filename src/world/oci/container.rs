@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::{Found, wrong};
+use super::{Identified, wrong};
 use crate::digest::Sha256;
 use crate::image::ContainerConfig;
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
@@ -36,7 +36,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) fn error(self, image: &Found<'_>) -> PinError {
+    pub(super) fn error(self, image: &Identified<'_>) -> PinError {
         match self {
             Self::Damaged(why) => image.damaged(&why),
             Self::Unusable { message, help } => wrong(message, help),

@@ -28,7 +28,7 @@ use crate::share::{Artifact, IMAGE};
 const BEGINNING: u64 = 256 << 10;
 
 /// An image of which it is known which one it is.
-pub(crate) struct Found<'a> {
+pub(crate) struct Identified<'a> {
     context: &'a Context,
     /// Where it is.
     location: &'a Location,
@@ -61,7 +61,7 @@ pub(crate) fn address(reference: &Reference) -> String {
 /// There is no such tag, or the registry cannot be asked.
 pub(crate) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
     let location = Location::Registry(reference.clone());
-    let found = Found::new(context, &location);
+    let found = Identified::new(context, &location);
     let fetched = found.fetch(&reference.version())?;
     Ok(fetched.digest)
 }
@@ -84,7 +84,7 @@ pub(crate) fn find(
             "paths are relative to the directory of the recipe file",
         ));
     }
-    let found = Found::new(context, location);
+    let found = Identified::new(context, location);
     let version = match (digest, location.version()) {
         (Some(digest), _) => Version::Digest(digest),
         (None, Some(version)) => version,
@@ -94,7 +94,7 @@ pub(crate) fn find(
     found.classify(&manifest, &of, architecture)
 }
 
-impl<'a> Found<'a> {
+impl<'a> Identified<'a> {
     fn new(context: &'a Context, location: &'a Location) -> Self {
         Self {
             context,

@@ -6,11 +6,11 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::call::{Call, Failure, Target, drain, of_http};
-use super::{Remote, what_blob};
+use super::{Hosted, what_blob};
 use crate::http::{Backoff, Body, HttpError, Method, Response, StatusCode, header, sleep};
 use crate::registry::{Blob, BlobReader, RegistryError};
 
-impl Remote {
+impl Hosted {
     /// Whether a blob is there, asked with these rights.
     pub(super) fn blob_is_there(
         &self,
@@ -43,7 +43,7 @@ impl Remote {
 
 /// Opens a blob, or a part of it.
 pub(super) fn open(
-    remote: &Remote,
+    hosted: &Hosted,
     blob: &Blob,
     range: Option<Range<u64>>,
 ) -> Result<BlobReader, RegistryError> {
@@ -53,12 +53,12 @@ pub(super) fn open(
             "has {} bytes: {} to {} are no part of it",
             blob.size, range.start, range.end
         );
-        return Err(remote.invalid(&what_blob(blob), reason));
+        return Err(hosted.invalid(&what_blob(blob), reason));
     }
     let mut reader = Reader {
-        remote: remote.clone(),
+        hosted: hosted.clone(),
         blob: *blob,
-        backoff: Backoff::new(remote.host.retry_policy()),
+        backoff: Backoff::new(hosted.host.retry_policy()),
         position: range.start,
         end: range.end,
         body: None,
@@ -68,8 +68,8 @@ pub(super) fn open(
     };
     // The whole of an empty blob is asked for: it may not be there.
     if !range.is_empty() || blob.size == 0 {
-        let place = &remote.name;
-        let opened = remote.host.retry(place, || reader.ask(true))?;
+        let place = &hosted.name;
+        let opened = hosted.host.retry(place, || reader.ask(true))?;
         if opened.whole {
             // Also where a part was asked for.
             (reader.position, reader.end) = (0, blob.size);
@@ -92,7 +92,7 @@ struct Opened {
 
 /// The bytes from `position` to `end`.
 struct Reader {
-    remote: Remote,
+    hosted: Hosted,
     blob: Blob,
     backoff: Backoff,
     position: u64,
@@ -130,16 +130,16 @@ impl Read for Reader {
 impl Reader {
     /// Asks for what is missing. The answer begins there, or at 0.
     fn ask(&self, ranged: bool) -> Result<Opened, Failure> {
-        let remote = &self.remote;
+        let hosted = &self.hosted;
         let what = what_blob(&self.blob);
-        let path = format!("{}/blobs/sha256:{}", remote.repository, self.blob.digest);
-        let mut call = Call::new(Method::GET, Target::Path(&path), &remote.reading);
+        let path = format!("{}/blobs/sha256:{}", hosted.repository, self.blob.digest);
+        let mut call = Call::new(Method::GET, Target::Path(&path), &hosted.reading);
         let part = ranged && (self.position > 0 || self.end < self.blob.size);
         if part {
             let range = format!("bytes={}-{}", self.position, self.end - 1);
             call = call.header(header::RANGE, range);
         }
-        let response = remote.host.once(&call, &remote.identity)?;
+        let response = hosted.host.once(&call, &hosted.identity)?;
         match response.status {
             StatusCode::OK => self.whole(response),
             StatusCode::PARTIAL_CONTENT if part => match content_range(&response) {
@@ -151,7 +151,7 @@ impl Reader {
                             "was asked for from byte {} to {} of {}, and {} to {} of {size} came",
                             self.position, self.end, self.blob.size, range.start, range.end
                         );
-                        return Err(remote.invalid(&what, reason).into());
+                        return Err(hosted.invalid(&what, reason).into());
                     }
                     Ok(Opened {
                         start: self.position,
@@ -167,9 +167,9 @@ impl Reader {
             }
             status if status.is_success() => {
                 let reason = format!("came with status {}", status.as_u16());
-                Err(remote.invalid(&what, reason).into())
+                Err(hosted.invalid(&what, reason).into())
             }
-            _ => Err(remote.refusal(&what, response).into()),
+            _ => Err(hosted.refusal(&what, response).into()),
         }
     }
 
@@ -178,7 +178,7 @@ impl Reader {
         let told: Option<u64> = told.and_then(|told| told.parse().ok());
         if let Some(told) = told.filter(|told| *told != self.blob.size) {
             let reason = format!("has {told} bytes there, not {}", self.blob.size);
-            return Err(self.remote.invalid(&what_blob(&self.blob), reason).into());
+            return Err(self.hosted.invalid(&what_blob(&self.blob), reason).into());
         }
         Ok(Opened {
             start: 0,
@@ -197,7 +197,7 @@ impl Reader {
                     if self.position > self.end {
                         let what = what_blob(&self.blob);
                         let reason = format!("goes on after byte {}", self.end);
-                        return Err(self.remote.invalid(&what, reason));
+                        return Err(self.hosted.invalid(&what, reason));
                     }
                     return Ok(Some(bytes));
                 }
@@ -206,9 +206,9 @@ impl Reader {
                 Err(Failure::Http(error)) => {
                     self.body = None;
                     let Some(pause) = self.backoff.pause(&error) else {
-                        return Err(of_http(&self.remote.name, error));
+                        return Err(of_http(&self.hosted.name, error));
                     };
-                    let host = &self.remote.host;
+                    let host = &self.hosted.host;
                     host.told(&error, pause);
                     if !sleep(pause, host.interrupt()) {
                         return Err(RegistryError::Interrupted);
@@ -233,7 +233,7 @@ impl Reader {
             self.body = Some(body);
         }
         let cut = || HttpError::Cut {
-            host: self.remote.host.name().to_owned(),
+            host: self.hosted.host.name().to_owned(),
         };
         let Some(body) = &mut self.body else {
             return Err(cut().into());

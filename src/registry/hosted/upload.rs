@@ -13,7 +13,7 @@
 
 use super::call::{Call, Failure, Target, drain, of_http};
 use super::sending::{Meter, Sending};
-use super::{Remote, what_blob};
+use super::{Hosted, what_blob};
 use crate::http::{
     Backoff, HeaderName, HttpError, Method, Response, StatusCode, Url, header, sleep,
 };
@@ -31,18 +31,18 @@ const OCTETS: &str = "application/octet-stream";
 
 /// Brings a blob.
 pub(super) fn put(
-    remote: &Remote,
+    hosted: &Hosted,
     blob: &Blob,
     source: &dyn BlobSource,
     mounts: &[String],
     progress: &Progress<'_>,
 ) -> Result<Delivered, RegistryError> {
-    if remote.blob_is_there(blob, &remote.writing)? {
+    if hosted.blob_is_there(blob, &hosted.writing)? {
         return Ok(Delivered::Present);
     }
     let meter = Meter::new(progress);
     let mut upload = Upload {
-        remote,
+        hosted,
         blob,
         source,
         meter: &meter,
@@ -50,11 +50,11 @@ pub(super) fn put(
         taken: 0,
         chunk: CHUNK,
         least: LEAST_CHUNK,
-        whole: !remote.host.refuses_whole(blob.size),
+        whole: !hosted.host.refuses_whole(blob.size),
         unsure: false,
         resumed: false,
         restarts: 0,
-        backoff: Backoff::new(remote.host.retry_policy()),
+        backoff: Backoff::new(hosted.host.retry_policy()),
     };
     let done = upload.deliver(mounts);
     upload.cancel();
@@ -63,7 +63,7 @@ pub(super) fn put(
 
 /// A blob under way.
 struct Upload<'a> {
-    remote: &'a Remote,
+    hosted: &'a Hosted,
     blob: &'a Blob,
     source: &'a dyn BlobSource,
     meter: &'a Meter<'a>,
@@ -87,7 +87,7 @@ impl Upload<'_> {
     fn deliver(&mut self, mounts: &[String]) -> Result<Delivered, RegistryError> {
         let others = mounts
             .iter()
-            .filter(|name| **name != self.remote.repository);
+            .filter(|name| **name != self.hosted.repository);
         for from in others {
             if self.mount(from)? {
                 return Ok(Delivered::Mounted);
@@ -104,10 +104,10 @@ impl Upload<'_> {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Http(error)) => {
                     let Some(pause) = self.backoff.pause(&error) else {
-                        return Err(of_http(&self.remote.name, error));
+                        return Err(of_http(&self.hosted.name, error));
                     };
-                    self.remote.host.told(&error, pause);
-                    if !sleep(pause, self.remote.host.interrupt()) {
+                    self.hosted.host.told(&error, pause);
+                    if !sleep(pause, self.hosted.host.interrupt()) {
                         return Err(RegistryError::Interrupted);
                     }
                     self.unsure = self.session.is_some();
@@ -119,17 +119,17 @@ impl Upload<'_> {
     /// Asks for a link to the blob in another repository. Where that is not done, a session may begin.
     fn mount(&mut self, from: &str) -> Result<bool, RegistryError> {
         self.cancel();
-        let remote = self.remote;
+        let hosted = self.hosted;
         let path = format!(
             "{}/blobs/uploads/?mount=sha256:{}&from={}",
-            remote.repository,
+            hosted.repository,
             self.blob.digest,
             crate::http::escape(from)
         );
-        let mut scopes = remote.writing.to_vec();
+        let mut scopes = hosted.writing.to_vec();
         scopes.push(format!("repository:{from}:pull"));
         let call = Call::new(Method::POST, Target::Path(&path), &scopes);
-        let response = match remote.host.call(&call, &remote.identity, &remote.name) {
+        let response = match hosted.host.call(&call, &hosted.identity, &hosted.name) {
             Ok(response) => response,
             // It need not be readable for who may write here.
             Err(RegistryError::Denied { .. }) => return Ok(false),
@@ -143,7 +143,7 @@ impl Upload<'_> {
             StatusCode::ACCEPTED => match self.begun(response) {
                 Ok(()) => Ok(false),
                 Err(Failure::Final(error)) => Err(error),
-                Err(Failure::Http(error)) => Err(of_http(&remote.name, error)),
+                Err(Failure::Http(error)) => Err(of_http(&hosted.name, error)),
             },
             _ => {
                 drain(response);
@@ -170,8 +170,8 @@ impl Upload<'_> {
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
-        let path = format!("{}/blobs/uploads/", self.remote.repository);
-        let call = Call::new(Method::POST, Target::Path(&path), &self.remote.writing);
+        let path = format!("{}/blobs/uploads/", self.hosted.repository);
+        let call = Call::new(Method::POST, Target::Path(&path), &self.hosted.writing);
         let response = self.once(&call)?;
         if response.status != StatusCode::ACCEPTED {
             return Err(self.refusal(response));
@@ -190,7 +190,7 @@ impl Upload<'_> {
         if self.session.is_none() {
             let what = what_blob(self.blob);
             let reason = "cannot be sent: the registry did not say where to";
-            return Err(self.remote.invalid(&what, reason).into());
+            return Err(self.hosted.invalid(&what, reason).into());
         }
         (self.taken, self.unsure, self.resumed) = (0, false, false);
         self.meter.at(0);
@@ -202,7 +202,7 @@ impl Upload<'_> {
         let Some(session) = self.session.clone() else {
             return Ok(());
         };
-        let call = Call::new(Method::GET, Target::Url(&session), &self.remote.writing);
+        let call = Call::new(Method::GET, Target::Url(&session), &self.hosted.writing);
         let response = self.once(&call)?;
         let taken = taken(&response).filter(|taken| *taken <= self.blob.size);
         match taken.filter(|_| response.status.is_success()) {
@@ -226,7 +226,7 @@ impl Upload<'_> {
         };
         let url = self.closing(session);
         let sending = self.part(self.blob.size);
-        let call = Call::new(Method::PUT, Target::Url(&url), &self.remote.writing)
+        let call = Call::new(Method::PUT, Target::Url(&url), &self.hosted.writing)
             .header(header::CONTENT_TYPE, OCTETS)
             .body(&sending);
         let response = self.once(&call)?;
@@ -236,7 +236,7 @@ impl Upload<'_> {
                 Ok(true)
             }
             404 | 405 | 411 | 413 | 416 | 501 => {
-                self.remote.host.learn_refusal(self.blob.size);
+                self.hosted.host.learn_refusal(self.blob.size);
                 self.whole = false;
                 let refusal = response.status;
                 drain(response);
@@ -252,7 +252,7 @@ impl Upload<'_> {
         };
         let sending = self.part(self.chunk.min(self.blob.size - self.taken));
         let end = self.taken + sending.length;
-        let call = Call::new(Method::PATCH, Target::Url(&session), &self.remote.writing)
+        let call = Call::new(Method::PATCH, Target::Url(&session), &self.hosted.writing)
             .header(header::CONTENT_TYPE, OCTETS)
             .header(header::CONTENT_RANGE, format!("{}-{}", self.taken, end - 1))
             .body(&sending);
@@ -262,7 +262,7 @@ impl Upload<'_> {
                 let taken = taken(&response).unwrap_or(end);
                 if taken > end {
                     let reason = format!("was sent up to byte {end}, and taken up to {taken}");
-                    return Err(self.remote.invalid(&what_blob(self.blob), reason).into());
+                    return Err(self.hosted.invalid(&what_blob(self.blob), reason).into());
                 }
                 self.moves(&response)?;
                 drain(response);
@@ -299,7 +299,7 @@ impl Upload<'_> {
             return Ok(false);
         };
         let url = self.closing(session);
-        let call = Call::new(Method::PUT, Target::Url(&url), &self.remote.writing)
+        let call = Call::new(Method::PUT, Target::Url(&url), &self.hosted.writing)
             .header(header::CONTENT_TYPE, OCTETS);
         let response = self.once(&call)?;
         match response.status.as_u16() {
@@ -309,7 +309,7 @@ impl Upload<'_> {
             }
             // The answer to an earlier try may have been lost.
             404 if self.resumed
-                && self.remote.blob_is_there(self.blob, &self.remote.writing)? =>
+                && self.hosted.blob_is_there(self.blob, &self.hosted.writing)? =>
             {
                 drain(response);
                 Ok(true)
@@ -341,7 +341,7 @@ impl Upload<'_> {
             |status| format!("it answers {status} again and again"),
         );
         Err(RegistryError::Refused {
-            place: self.remote.name.clone(),
+            place: self.hosted.name.clone(),
             what: what_blob(self.blob),
             message: reason,
         }
@@ -351,8 +351,8 @@ impl Upload<'_> {
     /// Tells the registry that nothing more comes, when something is open.
     fn cancel(&mut self) {
         if let Some(session) = self.session.take() {
-            let (host, identity) = (&self.remote.host, &self.remote.identity);
-            host.cancel(&session, &self.remote.writing, identity);
+            let (host, identity) = (&self.hosted.host, &self.hosted.identity);
+            host.cancel(&session, &self.hosted.writing, identity);
         }
         (self.taken, self.unsure) = (0, false);
     }
@@ -374,20 +374,20 @@ impl Upload<'_> {
     /// The registry says with each answer where it wants to be asked next.
     fn moves(&mut self, response: &Response) -> Result<(), Failure> {
         if let Some(to) = response.header(header::LOCATION) {
-            self.session = Some(self.remote.host.place_of(&response.url, to)?);
+            self.session = Some(self.hosted.host.place_of(&response.url, to)?);
         }
         Ok(())
     }
 
     fn once(&self, call: &Call<'_>) -> Result<Response, Failure> {
-        match self.remote.host.once(call, &self.remote.identity) {
+        match self.hosted.host.once(call, &self.hosted.identity) {
             Err(Failure::Http(HttpError::Interrupted)) => Err(RegistryError::Interrupted.into()),
             other => other,
         }
     }
 
     fn refusal(&self, response: Response) -> Failure {
-        let refused = self.remote.refusal(&what_blob(self.blob), response);
+        let refused = self.hosted.refusal(&what_blob(self.blob), response);
         Failure::Final(match refused {
             // What is missing is the place to put it.
             RegistryError::Missing { place, what } => RegistryError::Refused {

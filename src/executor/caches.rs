@@ -27,7 +27,7 @@ use crate::store::Store;
 const PARALLEL: usize = 8;
 
 /// What is known of results that are not in the store.
-pub(super) struct Remote<'a> {
+pub(super) struct Caches<'a> {
     pub(super) store: &'a Store,
     pub(super) cache: Option<&'a dyn Cache>,
     pub(super) remembered: &'a Remembered,
@@ -52,7 +52,7 @@ struct State {
 
 /// A result that is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct RemoteResult {
     pub(super) outputs: Outputs,
     /// The cache; nothing when it is remembered.
     pub(super) from: Option<String>,
@@ -68,7 +68,7 @@ pub(super) enum NotBrought {
 }
 
 /// A key that this thread has for itself.
-struct Turn<'r, 'a>(&'r Remote<'a>, ActionKey);
+struct Turn<'r, 'a>(&'r Caches<'a>, ActionKey);
 
 impl Drop for Turn<'_, '_> {
     fn drop(&mut self) {
@@ -77,7 +77,7 @@ impl Drop for Turn<'_, '_> {
     }
 }
 
-impl<'a> Remote<'a> {
+impl<'a> Caches<'a> {
     pub(super) fn new(
         store: &'a Store,
         cache: Option<&'a dyn Cache>,
@@ -115,7 +115,7 @@ impl<'a> Remote<'a> {
     }
 
     /// What is known of an action without asking anybody.
-    pub(super) fn known(&self, key: &ActionKey) -> Option<Found> {
+    pub(super) fn known(&self, key: &ActionKey) -> Option<RemoteResult> {
         {
             let state = self.state();
             if state.lost.contains(key) {
@@ -126,17 +126,17 @@ impl<'a> Remote<'a> {
             }
         }
         let outputs = self.remembered.get(key)?;
-        Some(Found {
+        Some(RemoteResult {
             outputs,
             from: None,
         })
     }
 
     /// Asks the cache, once for each key.
-    pub(super) fn ask(&self, key: &ActionKey) -> Option<Found> {
+    pub(super) fn ask(&self, key: &ActionKey) -> Option<RemoteResult> {
         self.cache?;
         let _turn = self.turn(*key);
-        self.ask_in_turn(key).map(Found::from)
+        self.ask_in_turn(key).map(RemoteResult::from)
     }
 
     fn ask_in_turn(&self, key: &ActionKey) -> Option<CacheHit> {
@@ -232,7 +232,7 @@ impl<'a> Remote<'a> {
     }
 }
 
-impl From<CacheHit> for Found {
+impl From<CacheHit> for RemoteResult {
     fn from(hit: CacheHit) -> Self {
         Self {
             outputs: hit.outputs,

@@ -1,7 +1,7 @@
 //! Repositories of registries, over HTTP (OCI distribution specification 1.1).
 //!
 //! ```text
-//! Remote ── Call ──► Host ── Request ──► Client          one Remote for each repository,
+//! Hosted ── Call ──► Host ── Request ──► Client          one Hosted for each repository,
 //!   │ mod: manifests  │ auth: tokens      (crate::http)  one Host for each registry
 //!   │ blob: downloads │ certificates
 //!   │ upload, chunks  │ challenge
@@ -41,7 +41,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 
 /// A repository of a registry.
 #[derive(Clone)]
-pub(super) struct Remote {
+pub(super) struct Hosted {
     host: Arc<Host>,
     identity: Arc<Identity>,
     /// Without the host.
@@ -52,7 +52,7 @@ pub(super) struct Remote {
     writing: Arc<[String]>,
 }
 
-impl Remote {
+impl Hosted {
     pub(super) fn new(
         host: Arc<Host>,
         reference: &Reference,
@@ -144,7 +144,7 @@ impl Remote {
     }
 }
 
-impl Repository for Remote {
+impl Repository for Hosted {
     fn name(&self) -> String {
         self.name.clone()
     }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::Remote;
+use super::Hosted;
 use super::call::{Call, Failure, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
 use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version};
@@ -20,13 +20,13 @@ struct Page {
 }
 
 /// All tags, sorted. What has not the form of a tag is left out.
-pub(super) fn list(remote: &Remote) -> Result<Vec<String>, RegistryError> {
+pub(super) fn list(hosted: &Hosted) -> Result<Vec<String>, RegistryError> {
     let mut tags = Vec::new();
     let mut next = None;
     for _ in 0..MOST_PAGES {
-        let page = remote
+        let page = hosted
             .host
-            .retry(&remote.name, || page(remote, next.as_ref()))?;
+            .retry(&hosted.name, || page(hosted, next.as_ref()))?;
         let before = tags.len();
         let good = |tag: &String| Version::tag(tag).is_ok();
         tags.extend(page.tags.into_iter().filter(good));
@@ -41,39 +41,39 @@ pub(super) fn list(remote: &Remote) -> Result<Vec<String>, RegistryError> {
         };
         next = Some(url);
     }
-    Err(remote.invalid("list of tags", "does not end"))
+    Err(hosted.invalid("list of tags", "does not end"))
 }
 
 /// One try to get a page.
-fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
+fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, Failure> {
     #[derive(Deserialize)]
     struct Answer {
         tags: Option<Vec<String>>,
     }
-    let path = format!("{}/tags/list", remote.repository);
+    let path = format!("{}/tags/list", hosted.repository);
     let target = at.map_or(Target::Path(&path), Target::Url);
-    let call = Call::new(Method::GET, target, &remote.reading);
-    let response = remote.host.once(&call, &remote.identity)?;
+    let call = Call::new(Method::GET, target, &hosted.reading);
+    let response = hosted.host.once(&call, &hosted.identity)?;
     if response.status == StatusCode::NOT_FOUND && at.is_none() {
         drain(response);
         let unknown = RegistryError::Unknown {
-            place: remote.name.clone(),
+            place: hosted.name.clone(),
             kind: PlaceKind::Repository,
         };
         return Err(unknown.into());
     }
     if response.status != StatusCode::OK {
-        return Err(remote.refusal("list of tags", response).into());
+        return Err(hosted.refusal("list of tags", response).into());
     }
-    let next = next_page(remote, &response)?;
+    let next = next_page(hosted, &response)?;
     let mut bytes = Vec::new();
     let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
     body.read_to_end(&mut bytes).map_err(Failure::of_reading)?;
     if bytes.len() > MAX_MANIFEST {
-        return Err(remote.invalid("list of tags", "is too long").into());
+        return Err(hosted.invalid("list of tags", "is too long").into());
     }
     let answer: Answer = serde_json::from_slice(&bytes)
-        .map_err(|error| remote.invalid("list of tags", format!("cannot be read: {error}")))?;
+        .map_err(|error| hosted.invalid("list of tags", format!("cannot be read: {error}")))?;
     Ok(Page {
         tags: answer.tags.unwrap_or_default(),
         next,
@@ -81,16 +81,16 @@ fn page(remote: &Remote, at: Option<&Url>) -> Result<Page, Failure> {
 }
 
 /// The `Link` to the next page (RFC 8288). It must stay at the registry.
-fn next_page(remote: &Remote, response: &Response) -> Result<Option<Url>, Failure> {
+fn next_page(hosted: &Hosted, response: &Response) -> Result<Option<Url>, Failure> {
     let links = response.headers.get_all(header::LINK).iter();
     let links: Vec<&str> = links.filter_map(|link| link.to_str().ok()).collect();
     let Some(target) = links.iter().find_map(|link| next_link(link)) else {
         return Ok(None);
     };
-    let url = remote.host.place_of(&response.url, target)?;
-    if !url.same_server(&remote.host.base()?) {
+    let url = hosted.host.place_of(&response.url, target)?;
+    if !url.same_server(&hosted.host.base()?) {
         let reason = format!("goes on at another server, {}", url.host());
-        return Err(remote.invalid("list of tags", reason).into());
+        return Err(hosted.invalid("list of tags", reason).into());
     }
     Ok(Some(url))
 }
