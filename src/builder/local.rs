@@ -7,13 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+mod walk;
+
+use walk::{Entry, Kind, walk};
 
 use crate::derivation::{
     BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time,
@@ -22,9 +24,6 @@ use crate::digest::{ContentHasher, Digest, Hasher};
 use crate::plan::LocalFiles;
 use crate::store::Store;
 use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of, extent};
-
-/// The file that says what of its directory is left out.
-const IGNORE_FILE: &str = ".vmfabignore";
 
 pub(super) struct Local {
     pub(super) store: Store,
@@ -257,105 +256,19 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-struct Entry<'a> {
-    path: &'a Path,
-    /// Path below the root; `.` for the root itself.
-    inside: &'a Path,
-    /// Permission bits.
-    mode: u32,
-    kind: Kind,
-}
-
-enum Kind {
-    Directory,
-    Link(PathBuf),
-    /// With so many bytes.
-    File(u64),
-}
-
-/// Visits a file, or a directory and all that is in it, in the order of paths. A link at the root is
-/// followed: the recipe names what it leads to.
-fn walk(files: &LocalFiles, visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>) -> io::Result<()> {
-    let root = &files.path;
-    let meta = fs::metadata(root)?;
-    let excluded = excluded(files, &meta)?;
-    let mut pending = vec![(root.clone(), PathBuf::from("."), meta)];
-    while let Some((path, inside, meta)) = pending.pop() {
-        let kind = if meta.is_dir() {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&path)? {
-                names.push(entry?.file_name());
-            }
-            names.sort();
-            for name in names.into_iter().rev() {
-                let child = path.join(&name);
-                let inside = if inside == Path::new(".") {
-                    PathBuf::from(name)
-                } else {
-                    inside.join(name)
-                };
-                let meta = fs::symlink_metadata(&child)?;
-                // What is in a directory that is left out is left out, too.
-                if !excluded.matched(&inside, meta.is_dir()).is_ignore() {
-                    pending.push((child, inside, meta));
-                }
-            }
-            Kind::Directory
-        } else if meta.is_symlink() {
-            Kind::Link(fs::read_link(&path)?)
-        } else if meta.is_file() {
-            Kind::File(meta.len())
-        } else {
-            let message = format!(
-                "{} is neither a file, a directory nor a link",
-                path.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        };
-        visit(Entry {
-            path: &path,
-            inside: &inside,
-            mode: meta.permissions().mode() & 0o7777,
-            kind,
-        })?;
-    }
-    Ok(())
-}
-
-/// What is left out: what the file `.vmfabignore` at the top of a directory says, and then what the recipe does.
-fn excluded(files: &LocalFiles, meta: &fs::Metadata) -> io::Result<Gitignore> {
-    let wrong = |error: String| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{IGNORE_FILE}: {error}"),
-        )
-    };
-    let mut builder = GitignoreBuilder::new("");
-    let text = match fs::read_to_string(files.path.join(IGNORE_FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound || !meta.is_dir() => String::new(),
-        Err(error) => return Err(wrong(error.to_string())),
-    };
-    let own = format!("/{IGNORE_FILE}");
-    let lines = [own.as_str()].into_iter().chain(text.lines());
-    for line in lines.chain(files.exclude.iter().map(String::as_str)) {
-        builder
-            .add_line(None, line)
-            .map_err(|error| wrong(error.to_string()))?;
-    }
-    builder.build().map_err(|error| wrong(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Seek;
+    use std::os::unix::fs::PermissionsExt;
 
+    use super::walk::IGNORE_FILE;
     use super::*;
 
     fn all(path: &Path) -> LocalFiles {
         LocalFiles {
             path: path.to_owned(),
-            exclude: Vec::new(),
+            ..LocalFiles::default()
         }
     }
 

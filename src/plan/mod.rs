@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 pub use locking::PackageStep;
 use miette::Diagnostic;
+use remote::USUAL_PATH;
 pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login_env};
 
 use crate::checked::Unfit;
@@ -37,12 +38,23 @@ fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Local files that a recipe brings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalFiles {
     /// The file or directory.
     pub path: PathBuf,
     /// What is left out of a directory, as lines of gitignore(5).
     pub exclude: Vec<String>,
+    /// The part of the context of a Dockerfile that is meant.
+    pub selection: Option<Selection>,
+}
+
+/// The files of a directory that a Dockerfile names. The others are not read, and do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Paths and patterns, as `COPY` has them. Directories above them count by their names only.
+    pub include: Vec<String>,
+    /// The text of `.dockerignore`.
+    pub ignore: String,
 }
 
 /// What planning must know from outside.
@@ -82,6 +94,32 @@ pub trait World {
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError>;
+
+    /// The commit of a git repository that a branch, a tag or `HEAD` stands for; all of its digits.
+    ///
+    /// # Errors
+    /// Neither a lock nor the network tells.
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if matches!(reference.len(), 40 | 64) && digits(reference) {
+            return Ok(reference.to_ascii_lowercase());
+        }
+        Err(PinError {
+            message: format!("\"{reference}\" of {repository} is not a commit"),
+            help: Some("write all digits of the commit after the #".to_owned()),
+            outage: false,
+        })
+    }
+
+    /// The architecture of this host, as `uname -m` has it.
+    fn architecture(&self) -> &str {
+        std::env::consts::ARCH
+    }
+
+    /// Whether this host runs programs for an architecture.
+    fn runs(&self, architecture: &str) -> bool {
+        architecture == self.architecture()
+    }
 
     /// The time that the user chose for files that recipes bring, in seconds since 1970.
     fn file_time(&self) -> Option<i64> {
@@ -188,10 +226,10 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Recipe(#[from] Box<Problem>),
-    /// The image needs parameters that have no value.
+    /// The image needs parameters that have no value, or its Dockerfile has mistakes.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Incomplete(Box<RecipeError>),
+    Mistakes(Box<RecipeError>),
     /// What an address stands for could not be found out, and the recipe is not to blame.
     #[error("{message}")]
     #[diagnostic(help("{help}"))]
@@ -202,6 +240,12 @@ pub enum PlanError {
     /// The image config does not serialise: a mistake in this program.
     #[error("cannot write the image config: {0}")]
     Template(serde_json::Error),
+}
+
+impl From<RecipeError> for PlanError {
+    fn from(problems: RecipeError) -> Self {
+        Self::Mistakes(Box::new(problems))
+    }
 }
 
 impl From<Problem> for PlanError {
@@ -253,7 +297,7 @@ pub fn plan(
         Some(image) => lower::lower(image, world, architecture),
         None => {
             let (_, problems) = &loaded.incomplete[index - loaded.images.len()];
-            Err(PlanError::Incomplete(Box::new(problems.clone())))
+            Err(problems.clone().into())
         }
     }
 }

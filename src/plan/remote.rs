@@ -6,7 +6,7 @@ use crate::image::{ContainerConfig, ImageConfig};
 use crate::recipe::unfit_for_logins;
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an image in a registry or a layout is.
 #[derive(Debug, Clone, PartialEq)]

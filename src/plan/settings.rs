@@ -205,6 +205,13 @@ impl Settings {
         }
     }
 
+    /// Adds a port of the guest that something says it serves.
+    pub(super) fn serve(&mut self, guest: u16) {
+        if self.ports.iter().all(|port| port.guest != guest) {
+            self.ports.push(Port { guest, host: None });
+        }
+    }
+
     fn add_user(&mut self, user: &User) {
         let sudo = user.sudo.then_some(self.images);
         if let Some(known) = self.users.iter_mut().find(|known| known.name == user.name) {

@@ -1,5 +1,6 @@
 //! One `image` node to the model, as far as it can be read without other files.
 
+use super::dockerfile::{self, DraftDockerfile};
 use super::error::Problem;
 use super::fetched;
 use super::instruction;
@@ -36,13 +37,15 @@ pub(super) enum DraftBase {
         /// Parameters that are set in the base, with their values.
         settings: Vec<(Spanned<String>, String)>,
     },
+    Dockerfile(DraftDockerfile),
     /// It says something that is wrong and was reported.
     Wrong,
 }
 
 /// Nodes that may be in an image once.
-const ONCE: [&str; 7] = [
+const ONCE: [&str; 8] = [
     "from",
+    "dockerfile",
     "bootstrap",
     "hostname",
     "disk",
@@ -86,7 +89,7 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         }
         let fetched_disk = name == "disk" && node.children().next().is_some();
         let first_layer = name == "layer" && draft.base.is_none();
-        if matches!(name, "from" | "bootstrap") || first_layer || fetched_disk {
+        if matches!(name, "from" | "dockerfile" | "bootstrap") || first_layer || fetched_disk {
             base(&node, &mut draft, &seen);
         } else {
             body(&node, &mut draft, files);
@@ -99,7 +102,8 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
             Problem::new(
                 &image.span(),
                 "an image needs a base",
-                "it has neither \"from\", \"bootstrap\", \"layer\" nor a fetched disk",
+                "it has neither \"from\", \"dockerfile\", \"bootstrap\", \"layer\" nor a \
+                 fetched disk",
             )
             .with_help(
                 "add from \"debian-12\" (a built-in recipe), or bootstrap \"debian\" \
@@ -115,8 +119,10 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     let name = node.shape.name;
     if draft.base.is_some() {
         node.scope.report(
-            Problem::new(&node.span(), "an image has one base", "the second base")
-                .with_help("keep one of \"from\", \"bootstrap\", \"layer\" and a fetched disk"),
+            Problem::new(&node.span(), "an image has one base", "the second base").with_help(
+                "keep one of \"from\", \"dockerfile\", \"bootstrap\", \"layer\" and a \
+                     fetched disk",
+            ),
         );
         return;
     }
@@ -135,6 +141,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     }
     draft.base = Some(match name {
         "from" => from(node),
+        "dockerfile" => dockerfile::read(node).map_or(DraftBase::Wrong, DraftBase::Dockerfile),
         "disk" => {
             draft.disk = disk(node);
             fetched::read(node).map_or(DraftBase::Wrong, DraftBase::Disk)

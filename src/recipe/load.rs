@@ -1,6 +1,8 @@
 //! From a path to images with their bases: `from` is resolved here.
 
+mod dockerfile;
 mod machines;
+mod naming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,8 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::catalogue;
+use super::dockerfile::is_dockerfile;
 use super::document::{self, Document, Place, Reporting};
-use super::error::{Problem, RecipeError, closest, enumerate};
+use super::error::{Problem, RecipeError};
 use super::header::{Settings, known_parameters};
 use super::image::{self, Draft, DraftBase};
 use super::model::{Base, DiskFile, Image, Loaded, RegistryImage};
@@ -22,11 +25,13 @@ use super::value;
 use crate::image::DiskFormat;
 use crate::limits::{self, Limits};
 
-/// Reads a recipe with all that it includes and inherits from. When there is no file at `path`, a
-/// built-in recipe of that name is read.
+pub use dockerfile::{Given, load_dockerfile};
+
+/// Reads a recipe with all that it includes and inherits from, or a Dockerfile. When there is no
+/// file at `path`, a built-in recipe of that name is read.
 ///
 /// `settings` are values for parameters. Each is for every recipe on the way that has a parameter
-/// of that name.
+/// of that name. For a Dockerfile they are its build arguments.
 ///
 /// # Errors
 /// All mistakes that were found, each with its place.
@@ -35,23 +40,20 @@ pub fn load(
     files: &dyn Files,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, RecipeError> {
+    if is_dockerfile(path) && files.exists(path) {
+        let given = Given {
+            args: settings.clone(),
+            ..Given::default()
+        };
+        return load_dockerfile(path, path, files, &given);
+    }
     let named = || path.to_str().and_then(|name| in_catalogue(name, files));
     let place = match files.exists(path) {
         true => None,
         false => named(),
     };
     let place = place.unwrap_or_else(|| Place::path(path));
-    let mut loader = Loader {
-        files,
-        settings,
-        documents: BTreeMap::new(),
-        problems: Rc::default(),
-        room: Rc::new(Cell::new(files.limits().recipe_size.saturating_mul(16))),
-        asked: Rc::default(),
-        incomplete: BTreeMap::new(),
-        paths: Vec::new(),
-        resolved: BTreeMap::new(),
-    };
+    let mut loader = Loader::new(files, settings);
     let root = loader.document(&place, None, &[]);
     let (mut images, mut incomplete, mut machines) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(document) = &root {
@@ -154,6 +156,8 @@ enum Target {
     DiskFile(PathBuf),
     /// An image in a registry or a layout.
     Registry(RegistryImage),
+    /// A Dockerfile, and the stage that is wanted of it.
+    Dockerfile(PathBuf, Option<String>),
     /// The image of the same document at this index.
     Sibling(usize),
     /// One of another recipe.
@@ -192,6 +196,22 @@ fn weight(base: &Base) -> (usize, usize) {
 
 /// The images that are being resolved, by place and name.
 type Around = Vec<(Place, String)>;
+
+impl<'a> Loader<'a> {
+    fn new(files: &'a dyn Files, settings: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            files,
+            settings,
+            documents: BTreeMap::new(),
+            problems: Rc::default(),
+            room: Rc::new(Cell::new(files.limits().recipe_size.saturating_mul(16))),
+            asked: Rc::default(),
+            incomplete: BTreeMap::new(),
+            paths: Vec::new(),
+            resolved: BTreeMap::new(),
+        }
+    }
+}
 
 impl Loader<'_> {
     fn report(&self, problem: Problem) {
@@ -298,13 +318,18 @@ impl Loader<'_> {
             DraftBase::Bootstrap(bootstrap) => Base::Bootstrap(bootstrap),
             DraftBase::Disk(fetched) => Base::Disk(fetched),
             DraftBase::Layer(fetched) => Base::Layer(fetched),
+            DraftBase::Dockerfile(draft) => {
+                let base = self.dockerfile(document, index, draft, around)?;
+                Base::Dockerfile(Box::new(base))
+            }
             DraftBase::From {
                 reference,
                 format,
                 service,
                 settings,
             } => {
-                let base = self.base(document, index, &reference, &settings, around)?;
+                let directory = document.images[index].scope.directory.clone();
+                let base = self.base(document, index, &reference, directory, &settings, around)?;
                 self.with_service(self.with_format(base, format), service)
             }
         };
@@ -356,10 +381,10 @@ impl Loader<'_> {
         document: &Rc<Read>,
         index: usize,
         reference: &Spanned<String>,
+        directory: Option<PathBuf>,
         set: &[(Spanned<String>, String)],
         around: &mut Around,
     ) -> Option<Base> {
-        let directory = document.images[index].scope.directory.clone();
         let (place, image) = match self.target(document, index, reference, directory, set)? {
             Target::Tag(name) => {
                 return Some(Base::Tag(Spanned::new(name, reference.span.clone())));
@@ -371,6 +396,13 @@ impl Loader<'_> {
                 }));
             }
             Target::Registry(image) => return Some(Base::Registry(image)),
+            Target::Dockerfile(path, stage) => {
+                let span = &reference.span;
+                let mut dockerfile = self.dockerfile_at(&path, span, None)?;
+                dockerfile.args = set.to_vec();
+                dockerfile.target = stage.map(|stage| Spanned::new(stage, span.clone()));
+                return Some(Base::Dockerfile(Box::new(dockerfile)));
+            }
             Target::Sibling(other) => {
                 self.refuse_settings(set, "an image of the same recipe");
                 return self.step_to(document, other, reference, around);
@@ -404,6 +436,7 @@ impl Loader<'_> {
         match (&mut base, service) {
             (_, None) => {}
             (Base::Registry(image), Some(service)) => image.service = service.value,
+            (Base::Dockerfile(file), Some(service)) => file.service = service.value,
             (_, Some(service)) => self.report(
                 Problem::new(
                     &service.span,
@@ -416,8 +449,8 @@ impl Loader<'_> {
         base
     }
 
-    /// What a text names that stands in the image at `index`, or in none; `None` when there is no such
-    /// thing, which is reported.
+    /// What a text names that stands in the image at `index`, or in none; `None` when there is no
+    /// such thing, which is reported.
     fn target(
         &self,
         document: &Read,
@@ -465,6 +498,10 @@ impl Loader<'_> {
                     return None;
                 }
                 Some(Target::DiskFile(path))
+            }
+            Reference::Dockerfile { path, stage } => {
+                let path = normalise(&directory.unwrap_or_default().join(path));
+                Some(Target::Dockerfile(path, stage))
             }
             Reference::Registry(name) => {
                 self.refuse_settings(set, "an image in a registry");
@@ -514,16 +551,6 @@ impl Loader<'_> {
         }
     }
 
-    /// Another image of the same recipe. An image is never its own base, so that `debian-12` can
-    /// start from the built-in `debian-12`.
-    fn sibling(&self, document: &Read, index: usize, name: &str) -> Option<usize> {
-        document
-            .images
-            .iter()
-            .position(|image| image.name.value == name)
-            .filter(|other| *other != index)
-    }
-
     /// Resolves a base, unless it is one of those that are being resolved.
     fn step_to(
         &mut self,
@@ -551,86 +578,6 @@ impl Loader<'_> {
             return None;
         }
         self.image(document, index, around).map(Base::Image)
-    }
-
-    fn image_of(
-        &self,
-        document: &Read,
-        image: Option<&str>,
-        reference: &Spanned<String>,
-    ) -> Option<usize> {
-        let names = document
-            .images
-            .iter()
-            .map(|image| image.name.value.as_str());
-        let list: Vec<&str> = names.clone().collect();
-        let shown = document.place.shown();
-        let problem = match image {
-            Some(image) => {
-                if let Some(index) = names.clone().position(|name| name == image) {
-                    return Some(index);
-                }
-                Problem::new(
-                    &reference.span,
-                    format!("{shown} has no image \"{image}\""),
-                    "unknown image",
-                )
-                .with_help(match closest(image, list.iter().copied()) {
-                    Some(name) => format!("did you mean \"{name}\"?"),
-                    None => format!("its images are {}", enumerate(&list)),
-                })
-            }
-            None => {
-                if let Some(index) = default_image(&document.recipe.name, names) {
-                    return Some(index);
-                }
-                Problem::new(
-                    &reference.span,
-                    format!("{shown} has {} images", list.len()),
-                    "which one?",
-                )
-                .with_help(match list.first() {
-                    Some(first) => format!(
-                        "name one of {}: \"{}#{first}\"",
-                        enumerate(&list),
-                        reference.value
-                    ),
-                    None => "take a recipe that describes an image".to_owned(),
-                })
-            }
-        };
-        self.report(problem);
-        None
-    }
-
-    fn unknown(&self, document: &Read, index: usize, reference: &Spanned<String>, name: &str) {
-        let own = document
-            .images
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != index)
-            .map(|(_, image)| image.name.value.as_str());
-        let listed = self.files.catalogue();
-        let built_in = catalogue::catalogue()
-            .iter()
-            .map(|recipe| recipe.name)
-            .chain(listed.iter().map(|(name, _)| name.as_str()));
-        let help = match closest(name, own.chain(built_in.clone())) {
-            Some(other) => format!("did you mean \"{other}\"?"),
-            None => format!(
-                "write the name of another image of this file, of a file {name}.kdl beside it, or \
-                 of a built-in recipe ({})",
-                enumerate(&built_in.collect::<Vec<_>>())
-            ),
-        };
-        self.report(
-            Problem::new(
-                &reference.span,
-                format!("no image or recipe \"{name}\" found"),
-                "not found",
-            )
-            .with_help(help),
-        );
     }
 
     fn refuse_settings(&self, set: &[(Spanned<String>, String)], what: &str) {

@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod check;
+mod dockerfile;
 mod document;
 mod error;
 mod fetched;
@@ -29,12 +30,13 @@ mod tests;
 mod value;
 
 pub use catalogue::{BuiltIn, catalogue};
+pub use dockerfile::is_dockerfile;
 pub(crate) use error::closest;
 pub use error::{Problem, RecipeError};
 pub use format::format;
 pub use lint::lint;
 pub(crate) use load::default_image;
-pub use load::load;
+pub use load::{Given, load, load_dockerfile};
 pub use model::*;
 pub use source::{Files, Source, Span, Spanned};
 pub use value::unfit_for_logins;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::RecipeError;
-use super::source::{Span, Spanned};
+use super::source::{Source, Span, Spanned};
 use crate::image::{DiskFormat, Firmware, Port, Seed};
 use crate::instruction::{Packages, Run, Service, User};
+use crate::limits::Limits;
 
 /// A recipe file with everything that it includes and inherits from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub struct Loaded {
     pub parameters: Vec<Parameter>,
     /// Its images, in the order of the file, those of included files too.
     pub images: Vec<Arc<Image>>,
-    /// Its images that need parameters without a value, by name, with what to say when they are wanted.
+    /// Its images that need parameters without a value, by name, with what to say when they are
+    /// wanted.
     pub incomplete: Vec<(String, RecipeError)>,
     /// The machines of a project, in the order of the file, those of included files too.
     pub machines: Vec<Machine>,
@@ -121,6 +123,40 @@ pub enum Base {
     Layer(Fetched),
     /// An image in a registry or a layout.
     Registry(RegistryImage),
+    /// A stage of a Dockerfile.
+    Dockerfile(Box<Dockerfile>),
+}
+
+/// A Dockerfile, and what its build is given. Only planning reads what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// Where it is asked for.
+    pub span: Span,
+    /// What the image of the file is called, unless a stage is wanted.
+    pub name: String,
+    /// The file with its text.
+    pub source: Source,
+    /// The file of what is left out of the context, with its text.
+    pub ignore: Option<Source>,
+    /// The directory that `COPY` and `ADD` read.
+    pub context: PathBuf,
+    /// Build arguments with their values.
+    pub args: Vec<(Spanned<String>, String)>,
+    /// The stage that is wanted; the last one when absent.
+    pub target: Option<Spanned<String>>,
+    /// Whether the process of the stage runs as a service of the machine.
+    pub service: bool,
+    /// How much the file may take.
+    pub limits: Limits,
+    /// What `FROM` and `--from` find under other names than those of stages.
+    pub contexts: Vec<(Spanned<String>, Context)>,
+}
+
+/// What a name in a Dockerfile stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    Directory(Spanned<PathBuf>),
+    Image(Base),
 }
 
 /// A disk that is a local file.
@@ -188,6 +224,8 @@ pub struct Fetch {
 pub enum Pin {
     /// By its checksum: algorithm, `:` and lower-case hexadecimal digits.
     Checksum(String),
+    /// By what is there when it is first asked for.
+    FirstUse,
     /// By a file of checksums beside it, which may change.
     Checksums {
         /// URL of that file, or its name beside the content.

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::dockerfile::is_dockerfile;
+
 /// What an image can start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reference {
@@ -17,6 +19,8 @@ pub(super) enum Reference {
     Registry(String),
     /// `oci:DIR:TAG`, `oci-archive:FILE:TAG`: an image in a layout, with scheme and path apart.
     Layout { scheme: &'static str, path: String },
+    /// `./Dockerfile` or `./Dockerfile#stage`.
+    Dockerfile { path: String, stage: Option<String> },
     /// Something that this version does not take: what it is, and what to do instead.
     Unsupported {
         what: &'static str,
@@ -41,11 +45,10 @@ impl Reference {
                 what: "a bootc image",
                 instead: "start from a built-in recipe such as \"debian-12\", or use bootstrap",
             }
-        } else if file_name.starts_with("dockerfile") || file_name.ends_with(".dockerfile") {
-            Self::Unsupported {
-                what: "a Dockerfile",
-                instead: "write its steps as run, copy and packages nodes, on a base such as \
-                          \"debian-12\"",
+        } else if is_dockerfile(Path::new(front)) && !front.contains("://") {
+            Self::Dockerfile {
+                path: front.to_owned(),
+                stage: image,
             }
         } else if is_disk(&file_name, front) {
             Self::DiskFile(front.to_owned())
@@ -140,6 +143,7 @@ mod tests {
             ("docker.io/library/debian:12", "docker.io/library/debian:12"),
             ("debian:12", "debian:12"),
             ("me/vm@sha256:1", "me/vm@sha256:1"),
+            ("docker/dockerfile:1", "docker/dockerfile:1"),
         ] {
             assert_eq!(Reference::parse(text), Reference::Registry(is.into()));
         }
@@ -152,10 +156,16 @@ mod tests {
             let layout = Reference::Layout { scheme, path };
             assert_eq!(Reference::parse(text), layout);
         }
+        for (text, path, stage) in [
+            ("./Dockerfile", "./Dockerfile", None),
+            ("web.Dockerfile#dev", "web.Dockerfile", Some("dev")),
+        ] {
+            let (path, stage) = (path.to_owned(), stage.map(str::to_owned));
+            let dockerfile = Reference::Dockerfile { path, stage };
+            assert_eq!(Reference::parse(text), dockerfile);
+        }
         for text in [
             "https://example.org/x",
-            "./Dockerfile",
-            "web.Dockerfile",
             "quay.io/centos-bootc/centos-bootc:stream9",
         ] {
             let reference = Reference::parse(text);

@@ -89,14 +89,42 @@ pub(super) static INCLUDE: Shape =
 pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-12\" }")
     .takes(1, 1, "the image's name")
     .children(&[
-        &FROM, &BOOTSTRAP, &LAYER, &PACKAGES, &RUN, &FILE, &COPY, &USER, &ENV, &HOSTNAME, &SERVICE,
-        &DISK, &KERNEL, &INITRD, &BOOT, &PORT, &CHECK,
+        &FROM,
+        &DOCKERFILE,
+        &BOOTSTRAP,
+        &LAYER,
+        &PACKAGES,
+        &RUN,
+        &FILE,
+        &COPY,
+        &USER,
+        &ENV,
+        &HOSTNAME,
+        &SERVICE,
+        &DISK,
+        &KERNEL,
+        &INITRD,
+        &BOOT,
+        &PORT,
+        &CHECK,
     ]);
 
 static FROM: Shape = shape("from", "from \"debian-12\"")
     .takes(1, 1, "what the image starts from")
     .properties(&["format", "service"])
     .children(&[&SET]);
+static ARG: Shape =
+    shape("arg", "arg \"NODE\" \"22\"").takes(2, 2, "a build argument and its value");
+static TARGET: Shape = shape("target", "target \"dev\"").takes(1, 1, "the name of a stage");
+static CONTEXT: Shape = shape("context", "context \"base\" \"debian-12\"").takes(
+    2,
+    2,
+    "a name, and the image or directory that it stands for",
+);
+static DOCKERFILE: Shape = shape("dockerfile", "dockerfile \"./Dockerfile\"")
+    .takes(1, 1, "the path of a Dockerfile")
+    .properties(&["context", "service"])
+    .children(&[&ARG, &TARGET, &CONTEXT]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")
     .properties(&["suite", "components", "mirror", "keyring"]);
@@ -227,16 +255,10 @@ pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \
     .children(&[&RECIPE, &INCLUDE, &IMAGE, &MACHINE]);
 
 /// Nodes that the design has and this version has not, with what to do instead.
-pub(super) const NOT_YET: [(&str, &str); 2] = [
-    (
-        "dockerfile",
-        "write its steps as run, copy and packages nodes, on a base made by bootstrap",
-    ),
-    (
-        "bootc",
-        "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
-    ),
-];
+pub(super) const NOT_YET: [(&str, &str); 1] = [(
+    "bootc",
+    "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
+)];
 
 /// Every shape below one, with the names of the nodes around it.
 #[cfg(test)]
@@ -269,6 +291,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&USER, "in a user node"),
         (&FILE, "in a file node"),
         (&FROM, "in a from node"),
+        (&DOCKERFILE, "in a dockerfile node"),
         (&DISK, "in a disk node, after fetch"),
         (&LAYER, "in a layer node, after fetch"),
         (&PARAM, "in a param node"),

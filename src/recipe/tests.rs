@@ -33,7 +33,7 @@ fn surround(example: &str, around: &[&str]) -> String {
         [] if example.starts_with("image") => example.to_owned(),
         [] => format!("{example}\nimage \"test\" {{ {base} }}"),
         ["image"]
-            if ["from", "bootstrap", "layer"]
+            if ["from", "dockerfile", "bootstrap", "layer"]
                 .iter()
                 .any(|base| example.starts_with(base)) =>
         {
@@ -66,6 +66,9 @@ fn surround(example: &str, around: &[&str]) -> String {
         ["image", "file"] => surround(&format!("file \"/x\" {{ {example} }}"), &["image"]),
         ["image", "copy"] => {
             format!("image \"test\" {{ from \"debian-12\"\ncopy \"x\" \"/x\" {{ {example} }} }}")
+        }
+        ["image", "dockerfile"] => {
+            format!("image \"test\" {{ dockerfile \"./Dockerfile\" {{ {example} }} }}")
         }
         ["image", other] => surround(&format!("{other} \"x\" {{ {example} }}"), &["image"]),
         ["recipe", "param"] => surround(

@@ -32,14 +32,14 @@ pub(crate) struct Remembered {
 /// # Errors
 /// Nothing is remembered, and it cannot be looked up.
 pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
-    let Some(Pin::Checksums { .. }) = &fetch.pin else {
-        return Err(PinError {
-            message: "the recipe gives no checksum for it".to_owned(),
-            help: None,
-            outage: false,
-        });
-    };
     let remembered = match read(&path(context, fetch), &fetch.url.value) {
+        _ if matches!(fetch.pin, None | Some(Pin::Checksum(_))) => {
+            return Err(PinError {
+                message: "the recipe gives no checksum for it".to_owned(),
+                help: None,
+                outage: false,
+            });
+        }
         Some(remembered) => remembered,
         None => look_up(context, fetch)?,
     };
@@ -111,7 +111,13 @@ fn now() -> u64 {
 /// # Errors
 /// The list of checksums cannot be had, is not to be trusted, or says nothing of the address.
 pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
-    let resolved = resolve(&context.fetcher(), fetch)?;
+    let resolved = match &fetch.pin {
+        Some(Pin::FirstUse) => {
+            let pinned = download(context, fetch)?;
+            (pinned.checksum, pinned.size)
+        }
+        _ => resolve(&context.fetcher(), fetch)?,
+    };
     let remembered = Remembered {
         url: fetch.url.value.clone(),
         checksum: resolved.0,
@@ -167,8 +173,8 @@ pub(crate) fn forget(context: &Context, looked: bool) -> usize {
         .count()
 }
 
-/// Fetches content that nothing is known of into the store, and tells what it is: the first time is taken
-/// on trust, and the lock holds every later one to it.
+/// Fetches content that nothing is known of into the store, and tells what it is: the first time is
+/// taken on trust, and the lock holds every later one to it.
 ///
 /// # Errors
 /// It cannot be fetched or stored.
@@ -188,7 +194,8 @@ pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinEr
     })
 }
 
-/// The network, a server or a signature fails: no mistake of the recipe, unless it names the wrong list.
+/// The network, a server or a signature fails: no mistake of the recipe, unless it names the wrong
+/// list.
 fn unresolved(error: FetchError) -> PinError {
     PinError {
         message: error.to_string(),

@@ -14,7 +14,7 @@ use crate::image::{DiskFormat, ImageConfig};
 use crate::limits::Limits;
 use crate::plan::LocalFiles;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
-use crate::recipe::{self, Base, Fetch, Files, Loaded};
+use crate::recipe::{self, Base, Fetch, Files, Given, Loaded};
 use crate::store::{Store, TagName};
 
 /// The path that stands for standard input.
@@ -25,12 +25,17 @@ pub(crate) const STANDARD_INPUT: &str = "-";
 pub struct RecipeChoice {
     /// Path of a recipe file, or the name of a recipe that comes with vmfab.
     pub recipe: String,
-    /// Which image of the recipe; when absent the one named like the recipe, or the only one.
+    /// Which image of the recipe; when absent the one named like the recipe, or the only one. Of a
+    /// Dockerfile, which stage.
     pub image: Option<String>,
     /// Take what the image starts from, at the bottom, in its place.
     pub generic: bool,
-    /// Values of parameters.
+    /// Values of parameters; build arguments of a Dockerfile.
     pub settings: BTreeMap<String, String>,
+    /// What names in a Dockerfile stand for beside its stages.
+    pub contexts: BTreeMap<String, String>,
+    /// Whether the process of a Dockerfile does not run as a service.
+    pub no_service: bool,
     /// Whether it is an error when the lock file lacks something.
     pub locked: bool,
 }
@@ -83,8 +88,8 @@ impl Files for HostFiles<'_> {
     }
 }
 
-/// The text of a recipe. A link must not make one of a file that is none: what is wrong in recipes is shown with its
-/// lines, and logs of builds are read by many.
+/// The text of a recipe. A link must not make one of a file that is none: what is wrong in recipes
+/// is shown with its lines, and logs of builds are read by many.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
     let is_named_so = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
     if is_named_so(path) && !is_named_so(&fs::canonicalize(path)?) {
@@ -115,6 +120,10 @@ impl World for HostWorld<'_> {
 
     fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
         Ok(local::digest(files)?)
+    }
+
+    fn runs(&self, architecture: &str) -> bool {
+        architecture == self.architecture() || has_interpreter(architecture)
     }
 
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
@@ -179,6 +188,29 @@ impl World for HostWorld<'_> {
     }
 }
 
+/// Whether the kernel starts an interpreter for the programs of an architecture that need not lie
+/// in their tree (<https://docs.kernel.org/admin-guide/binfmt-misc.html>).
+fn has_interpreter(architecture: &str) -> bool {
+    let Ok(entries) = fs::read_dir("/proc/sys/fs/binfmt_misc") else {
+        return false;
+    };
+    let name = format!("qemu-{architecture}");
+    let mut entries = entries.flatten().filter(|entry| {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        file.strip_prefix(name.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
+    });
+    entries.any(|entry| {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let has_flag = |line: &str| {
+            let flags = line.strip_prefix("flags:");
+            flags.is_some_and(|flags| flags.contains('F'))
+        };
+        text.starts_with("enabled") && text.lines().any(has_flag)
+    })
+}
+
 /// Reads a recipe file of this host.
 ///
 /// # Errors
@@ -191,8 +223,8 @@ pub(crate) fn load(
     recipe::load(path, &host_files(context), settings).map_err(Error::recipe)
 }
 
-/// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked about content
-/// from outside.
+/// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked
+/// about content from outside.
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
@@ -204,29 +236,31 @@ pub(crate) fn plan(
     let (recipe, image) = (choice.recipe.as_str(), choice.image.as_deref());
     let settings = &choice.settings;
     let path = Path::new(recipe);
-    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.is_dir() {
         return Err(Error::Usage {
             message: format!("{recipe} is a directory, not a recipe"),
             help: Some("give the path of a recipe file in it".to_owned()),
         });
     }
-    if file_name.starts_with("Dockerfile") || file_name.ends_with(".dockerfile") {
-        return Err(Error::Usage {
-            message: format!("{recipe}: this version does not build Dockerfiles yet"),
-            help: Some(
-                "write its steps as a recipe: RUN is `run`, COPY is `copy`, ENV is `env` \
-                 (docs/recipes.md)"
-                    .to_owned(),
-            ),
-        });
-    }
     check_name(context, recipe)?;
-    let mut loaded = load(context, path, settings)?;
+    let is_dockerfile = recipe::is_dockerfile(path);
+    let mut loaded = if is_dockerfile {
+        let given = Given {
+            target: choice.image.clone(),
+            args: settings.clone(),
+            contexts: choice.contexts.clone(),
+            no_service: choice.no_service,
+        };
+        let files = host_files(context);
+        let loaded = recipe::load_dockerfile(path, &choice.path(), &files, &given);
+        loaded.map_err(Error::recipe)?
+    } else {
+        load(context, path, settings)?
+    };
     if choice.generic {
         generic(&mut loaded, image);
     }
-    let image = image.filter(|_| !choice.generic);
+    let image = image.filter(|_| !choice.generic && !is_dockerfile);
     if loaded.images.is_empty() && loaded.incomplete.is_empty() {
         return Err(Error::Usage {
             message: format!("{recipe} describes machines, and no image"),
@@ -293,8 +327,8 @@ fn generic(loaded: &mut Loaded, image: Option<&str>) {
     loaded.incomplete.clear();
 }
 
-/// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of a
-/// built-in recipe.
+/// Whether a name that `boot` is given means a recipe rather than an image: a path, or the name of
+/// a built-in recipe.
 #[must_use]
 pub(crate) fn names_recipe(context: &Context, name: &str) -> bool {
     !name.starts_with('@')
@@ -324,7 +358,7 @@ pub(crate) fn host_files(context: &Context) -> HostFiles<'_> {
 #[must_use]
 pub(crate) fn is_path(name: &str) -> bool {
     let path = Path::new(name);
-    name.contains('/') || path.extension().is_some_and(|extension| extension == "kdl") || {
-        !name.starts_with('@') && name.starts_with("Dockerfile")
-    }
+    name.contains('/')
+        || path.extension().is_some_and(|extension| extension == "kdl")
+        || (!name.starts_with('@') && recipe::is_dockerfile(path))
 }

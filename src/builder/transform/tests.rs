@@ -365,7 +365,7 @@ fn a_packed_file_is_what_copy_takes() {
     let mut expected = tempfile::tempfile().unwrap();
     let files = crate::plan::LocalFiles {
         path: file.clone(),
-        exclude: Vec::new(),
+        ..Default::default()
     };
     local::pack(&files, None, &mut expected).unwrap();
     let expected = bench.transform.store.put_file(&expected, &file).unwrap();

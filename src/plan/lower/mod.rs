@@ -1,10 +1,10 @@
 //! From an image of a recipe to the steps of a graph.
 //!
-//! An image is [lowered](Lowering::lowered) to a [value](Lowered): what its steps are done to, and what
-//! holds for it. An image that starts from it goes on from a copy of the value, so images form a graph,
-//! and each of them is lowered once. At the end the image itself is made of the value of one of
-//! them; it waits for the checks, those of the bases too. What the steps are done to decides how they
-//! are done:
+//! An image is [lowered](Lowering::lowered) to a [value](Lowered): what its steps are done to, and
+//! what holds for it. An image that starts from it goes on from a copy of the value, so images form
+//! a graph, and each of them is lowered once. At the end the image itself is made of the value of
+//! one of them; it waits for the checks, those of the bases too. What the steps are done to decides
+//! how they are done:
 //!
 //! | base | in | each step gives | at the end |
 //! |---|---|---|---|
@@ -12,6 +12,7 @@
 //! | a disk that was made elsewhere | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
 
 mod disk;
+mod dockerfile;
 mod machine;
 mod outside;
 mod remote;
@@ -39,7 +40,8 @@ use crate::recipe::{
     Base, Content, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
 };
 
-/// Permission bits of a file with content from the recipe or from outside when the recipe gives none.
+/// Permission bits of a file with content from the recipe or from outside when the recipe gives
+/// none.
 const FILE_MODE: u32 = 0o644;
 
 /// Lowers an image with all that it needs.
@@ -82,8 +84,8 @@ struct Lowered {
 #[derive(Clone)]
 enum Trunk {
     Tree(Tree),
-    /// With the images whose steps are done to it. They are lowered at the end: the disk that they run
-    /// on boots as the last image says.
+    /// With the images whose steps are done to it. They are lowered at the end: the disk that they
+    /// run on boots as the last image says.
     Disk(Box<Disk>, Vec<Arc<Image>>),
 }
 
@@ -129,8 +131,8 @@ struct Lowering<'a> {
     world: &'a dyn World,
     architecture: &'a str,
     graph: Graph,
-    /// The images that were lowered, by where they are in memory: they are kept, so that no other is
-    /// there.
+    /// The images that were lowered, by where they are in memory: they are kept, so that no other
+    /// is there.
     images: BTreeMap<*const Image, (Arc<Image>, Lowered)>,
     locals: BTreeMap<Digest, LocalFiles>,
     local_nodes: BTreeMap<Digest, NodeId>,
@@ -214,6 +216,11 @@ impl Lowering<'_> {
                 if image.service {
                     self.machine(own, &mut lowered, true, &image.shown.span)?;
                 }
+                lowered
+            }
+            Base::Dockerfile(asked) => {
+                let mut lowered = self.dockerfile(own, asked)?;
+                self.machine(own, &mut lowered, asked.service, &asked.span)?;
                 lowered
             }
             Base::Disk(fetched) => Lowered::disk(self.fetched_disk(own, fetched)?),
@@ -356,6 +363,7 @@ impl Lowering<'_> {
         let files = LocalFiles {
             path: source.value.clone(),
             exclude: exclude.to_owned(),
+            selection: None,
         };
         let node = self.local(&image.name.value, files).map_err(|error| {
             let message = format!("cannot read {}: {error}", source.value.display());

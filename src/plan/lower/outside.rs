@@ -12,7 +12,8 @@ use crate::plan::{PinError, Pinned, Place, PlanError};
 use crate::recipe::{Fetch, Fetched, Pin, Problem, Spanned, Transform};
 
 impl Lowering<'_> {
-    /// Content from outside after all that is done to it. Unpacking is left to the tree that it is for.
+    /// Content from outside after all that is done to it. Unpacking is left to the tree that it is
+    /// for.
     pub(super) fn fetched(&mut self, own: &str, fetched: &Fetched) -> Result<Input, PlanError> {
         let mut blob = self.fetch(own, &fetched.fetch)?;
         for transform in &fetched.transforms {

@@ -88,8 +88,8 @@ impl Lowering<'_> {
         Ok(lowered)
     }
 
-    /// Has the environment of a container hold in the steps that follow, and for all logins. `of` says of
-    /// what it is, for people.
+    /// Has the environment of a container hold in the steps that follow, and for all logins. `of`
+    /// says of what it is, for people.
     pub(super) fn env_of_container(
         &mut self,
         own: &str,

@@ -41,7 +41,8 @@ impl Tree {
         self.inputs_as("layer")
     }
 
-    /// All layers as inputs under a role of their own, for a step that reads this tree beside its own.
+    /// All layers as inputs under a role of their own, for a step that reads this tree beside its
+    /// own.
     pub(super) fn inputs_as(&self, role: &str) -> Vec<Input> {
         let layers = self.layers.iter();
         layers
@@ -108,8 +109,8 @@ impl Lowering<'_> {
         self.layer(tree, format!("{own}: unpack"), &step, vec![blob])
     }
 
-    /// The layers of an image in the store. The last one is of the `system` step, which is made anew
-    /// for this image.
+    /// The layers of an image in the store. The last one is of the `system` step, which is made
+    /// anew for this image.
     pub(super) fn stored_tree(
         &mut self,
         name: &str,

@@ -26,8 +26,8 @@ impl Loader<'_> {
         machines
     }
 
-    /// Finds out what a machine is made of. A recipe is read as far as it takes to know that it has the
-    /// image and the parameters; its other mistakes are found when it is planned.
+    /// Finds out what a machine is made of. A recipe is read as far as it takes to know that it has
+    /// the image and the parameters; its other mistakes are found when it is planned.
     ///
     /// What the user set reaches the recipe, unless the machine sets it.
     fn machine_image(
@@ -72,6 +72,14 @@ impl Loader<'_> {
                     )),
                 );
                 return None;
+            }
+            Target::Dockerfile(path, stage) => {
+                self.dockerfile_at(&path, &asked.span, None)?;
+                draft.machine.image = Some(MachineImage::Recipe {
+                    recipe: path,
+                    image: stage,
+                });
+                return Some(());
             }
             Target::Sibling(index) => {
                 let name = document.images[index].name.value.clone();

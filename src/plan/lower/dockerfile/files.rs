@@ -1,0 +1,388 @@
+//! `COPY` and `ADD`: files of the context, of stages, of images, and from outside.
+
+use std::path::Path;
+
+use super::config::inside;
+use super::{Build, Origin, Stage};
+use crate::derivation::Input;
+use crate::derivation::step::Step;
+use crate::dockerfile::{self, Files, Instruction, Word, is_mode};
+use crate::instruction::{Add, AddSource, Git};
+use crate::plan::lower::outside::not_pinned;
+use crate::plan::lower::{Lowering, input};
+use crate::plan::{LocalFiles, PlanError, Selection};
+use crate::recipe::{Fetch, Pin, Problem, Spanned};
+
+/// What `COPY` and `ADD` put, before it is known where it comes from.
+struct Put {
+    paths: Vec<Spanned<String>>,
+    step: Add,
+    inputs: Vec<Input>,
+}
+
+impl Build<'_> {
+    pub(super) fn copy(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        stage: &mut Stage,
+        index: usize,
+        instruction: &Instruction,
+        copy: &dockerfile::Copy,
+    ) -> Result<(), PlanError> {
+        let mut put = self.put(lowering, stage, &copy.files)?;
+        put.step.parents = copy.parents;
+        let origin = match &copy.from {
+            Some(from) => self.origin(lowering, from, index)?,
+            None => Origin::Directory(self.asked.context.clone()),
+        };
+        if !put.paths.is_empty() {
+            let role = "source".to_owned();
+            let from = self.read(lowering, origin, &put.paths, role, &mut put.inputs)?;
+            let paths = put.paths.iter().map(|path| AddSource::Path {
+                from: from.clone(),
+                path: path.value.clone(),
+                unpack: false,
+            });
+            put.step.sources.splice(0..0, paths);
+        }
+        let name = self.name(index, &instruction.text);
+        lowering.layer(stage.tree(), name, &Step::Add(put.step), put.inputs)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        stage: &mut Stage,
+        index: usize,
+        instruction: &Instruction,
+        add: &dockerfile::Add,
+    ) -> Result<(), PlanError> {
+        let mut put = self.put(lowering, stage, &add.files)?;
+        let checksum = match &add.checksum {
+            Some(word) => Some(self.checksum(stage, word)?),
+            None => None,
+        };
+        let (outside, local): (Vec<_>, Vec<_>) = std::mem::take(&mut put.paths)
+            .into_iter()
+            .partition(|path| is_url(&path.value) || git(&path.value).is_some());
+        let mut sources = Vec::new();
+        if !local.is_empty() {
+            let origin = Origin::Directory(self.asked.context.clone());
+            let role = "source".to_owned();
+            let from = self.read(lowering, origin, &local, role, &mut put.inputs)?;
+            sources.extend(local.iter().map(|path| AddSource::Path {
+                from: from.clone(),
+                path: path.value.clone(),
+                unpack: add.unpack.unwrap_or(true),
+            }));
+        }
+        for (number, url) in outside.iter().enumerate() {
+            let role = format!("source-{number}");
+            let source = match git(&url.value) {
+                Some(git) => {
+                    let keep = add.keep_git_dir.unwrap_or(false);
+                    self.git(lowering, url, git, keep, role, &mut put.inputs)?
+                }
+                None => {
+                    let blob = self.fetched(lowering, url, checksum.clone(), &role)?;
+                    put.inputs.push(blob);
+                    AddSource::Fetched {
+                        input: role,
+                        name: name_of(url, &put.step.destination)?,
+                        unpack: add.unpack.unwrap_or(false),
+                    }
+                }
+            };
+            sources.push(source);
+        }
+        let has_url = outside.iter().any(|url| git(&url.value).is_none());
+        if let Some(word) = add
+            .checksum
+            .as_ref()
+            .filter(|_| !has_url || sources.len() != 1)
+        {
+            let message = "--checksum is for one file from an HTTP address";
+            let problem = Problem::new(&word.span, message, "not for these sources");
+            return Err(problem
+                .with_help("write an ADD of its own for the address")
+                .into());
+        }
+        put.step.sources.splice(0..0, sources);
+        let name = self.name(index, &instruction.text);
+        lowering.layer(stage.tree(), name, &Step::Add(put.step), put.inputs)
+    }
+
+    /// What `COPY` and `ADD` have in common: all but the sources that are paths.
+    fn put(&self, lowering: &Lowering<'_>, stage: &Stage, files: &Files) -> Result<Put, PlanError> {
+        let expand = |word: &Word| stage.variables.expand(&self.arguments, word);
+        let optional = |word: &Option<Word>| word.as_ref().map(expand).transpose();
+        let mut paths = Vec::new();
+        for word in &files.sources {
+            let path = expand(word)?;
+            if path.is_empty() {
+                let problem = Problem::new(&word.span, "the source is empty", "empty");
+                return Err(problem.with_help("write a path in the context").into());
+            }
+            paths.push(Spanned::new(path, word.span.clone()));
+        }
+        let sources = files.documents.iter().map(|document| {
+            let content = stage
+                .variables
+                .with_expander(&self.arguments, |expander| expander.document(document))?;
+            Ok(AddSource::Content {
+                name: document.name.value.clone(),
+                content,
+            })
+        });
+        let sources: Vec<AddSource> = sources.collect::<Result<_, PlanError>>()?;
+        let destination = destination(stage.workdir(), &expand(&files.destination)?);
+        if paths.len() + sources.len() > 1 && !destination.ends_with('/') {
+            let message = "several files go to one destination, which must be a directory";
+            let problem = Problem::new(&files.destination.span, message, "without / at its end");
+            return Err(problem.with_help(format!("write {destination}/")).into());
+        }
+        let mode = optional(&files.chmod)?.filter(|mode| !mode.is_empty());
+        if let (Some(word), Some(mode)) = (&files.chmod, &mode)
+            && !is_mode(mode)
+        {
+            let problem = Problem::new(
+                &word.span,
+                format!("\"{mode}\" is not a mode"),
+                "not a mode",
+            );
+            return Err(problem
+                .with_help("write it as for chmod: 755, u=rwX,go=rX")
+                .into());
+        }
+        let exclude = files.exclude.iter().map(expand).collect::<Result<_, _>>()?;
+        let step = Add {
+            sources,
+            destination,
+            owner: optional(&files.chown)?.filter(|owner| !owner.is_empty()),
+            mode,
+            link: files.link,
+            parents: false,
+            exclude,
+            time: lowering.world.file_time(),
+        };
+        Ok(Put {
+            paths,
+            step,
+            inputs: Vec::new(),
+        })
+    }
+
+    /// Files of a directory of this host, as an input. Only those that one of `paths` names are
+    /// read.
+    pub(super) fn local(
+        &self,
+        lowering: &mut Lowering<'_>,
+        directory: &Path,
+        paths: &[Spanned<String>],
+        role: &str,
+    ) -> Result<Input, PlanError> {
+        let is_context = directory == self.asked.context;
+        let ignore = self.asked.ignore.as_ref().filter(|_| is_context);
+        let ignore = ignore.map_or("", |source| source.inner());
+        let files = |paths: &[Spanned<String>]| LocalFiles {
+            path: directory.to_owned(),
+            exclude: Vec::new(),
+            selection: Some(Selection {
+                include: paths.iter().map(|path| path.value.clone()).collect(),
+                ignore: ignore.to_owned(),
+            }),
+        };
+        // One after the other, to say which of them it is.
+        let wrong = paths.iter().find_map(|path| {
+            if paths.len() == 1 {
+                return None;
+            }
+            let error = lowering
+                .world
+                .local(&files(std::slice::from_ref(path)))
+                .err()?;
+            Some((path, error))
+        });
+        let (path, error) = match wrong {
+            Some(wrong) => wrong,
+            None => match lowering.local(self.own, files(paths)) {
+                Ok(node) => return Ok(input(role, node, "source")),
+                Err(error) => (&paths[0], error),
+            },
+        };
+        let shown = directory.display();
+        let message = format!(
+            "cannot read \"{}\" of the context {shown}: {error}",
+            path.value
+        );
+        let problem = Problem::new(&path.span, message, "not readable");
+        let help = "paths are relative to the context, and .dockerignore may leave them out";
+        Err(problem.with_help(help).into())
+    }
+
+    fn checksum(&self, stage: &Stage, word: &Word) -> Result<String, PlanError> {
+        let text = stage.variables.expand(&self.arguments, word)?;
+        let digits = |length: usize, digits: &str| {
+            digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let right = match text.split_once(':') {
+            Some(("sha256", rest)) => digits(64, rest),
+            Some(("sha512", rest)) => digits(128, rest),
+            _ => false,
+        };
+        if right {
+            return Ok(text.to_lowercase());
+        }
+        let message = format!("\"{text}\" is not a checksum");
+        let problem = Problem::new(&word.span, message, "not a checksum");
+        Err(problem.with_help("write sha256: and 64 digits").into())
+    }
+
+    /// A file from an HTTP address.
+    fn fetched(
+        &self,
+        lowering: &mut Lowering<'_>,
+        url: &Spanned<String>,
+        checksum: Option<String>,
+        role: &str,
+    ) -> Result<Input, PlanError> {
+        let fetch = Fetch {
+            url: url.clone(),
+            mirrors: Vec::new(),
+            pin: Some(checksum.map_or(Pin::FirstUse, Pin::Checksum)),
+            size: None,
+        };
+        let blob = lowering.fetch(self.own, &fetch)?;
+        Ok(Input {
+            role: role.to_owned(),
+            ..blob
+        })
+    }
+
+    /// The files of a git repository.
+    fn git(
+        &self,
+        lowering: &mut Lowering<'_>,
+        url: &Spanned<String>,
+        git: Repository<'_>,
+        keep_git_dir: bool,
+        role: String,
+        inputs: &mut Vec<Input>,
+    ) -> Result<AddSource, PlanError> {
+        let reference = git.reference.unwrap_or("HEAD");
+        let commit = lowering.world.commit(git.address, reference);
+        let commit = commit.map_err(|error| not_pinned(url, "commit", error))?;
+        let step = Step::Git(Git {
+            repository: git.address.to_owned(),
+            commit,
+            directory: git.directory.map(|path| path.trim_matches('/').to_owned()),
+            keep_git_dir,
+        });
+        let name = format!("{}: git {}", self.own, git.address);
+        let node = lowering.graph.add_step(name, &step, Vec::new())?;
+        inputs.push(input(&role, node, "source"));
+        Ok(AddSource::Path {
+            from: crate::instruction::Origin::Files(role),
+            path: "/".to_owned(),
+            unpack: false,
+        })
+    }
+}
+
+/// An absolute destination. What can only be a directory ends with `/`.
+fn destination(workdir: &str, path: &str) -> String {
+    let is_directory =
+        path.ends_with('/') || path.ends_with("/.") || matches!(path, "." | "" | "..");
+    let path = inside(workdir, path);
+    match is_directory && path != "/" {
+        true => format!("{path}/"),
+        false => path,
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// A git repository with the part of it that is meant.
+struct Repository<'a> {
+    address: &'a str,
+    /// A branch, a tag or a commit.
+    reference: Option<&'a str>,
+    directory: Option<&'a str>,
+}
+
+/// Whether a source is a git repository: by its scheme, or by `.git` at the end of its path.
+fn git(text: &str) -> Option<Repository<'_>> {
+    let (address, fragment) = match text.split_once('#') {
+        Some((address, fragment)) => (address, Some(fragment)),
+        None => (text, None),
+    };
+    let by_scheme = ["git://", "ssh://", "git@"]
+        .iter()
+        .any(|scheme| address.starts_with(scheme));
+    let by_path = is_url(address) && address.ends_with(".git");
+    if !by_scheme && !by_path {
+        return None;
+    }
+    let (reference, directory) = match fragment.unwrap_or_default().split_once(':') {
+        Some((reference, directory)) => (reference, Some(directory)),
+        None => (fragment.unwrap_or_default(), None),
+    };
+    Some(Repository {
+        address,
+        reference: Some(reference).filter(|reference| !reference.is_empty()),
+        directory: directory.filter(|directory| !directory.is_empty()),
+    })
+}
+
+/// What a file from an address is called in a directory.
+fn name_of(url: &Spanned<String>, destination: &str) -> Result<String, PlanError> {
+    let path = url.value.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let name = path.rsplit_once('/').map_or("", |(_, name)| name);
+    if name.is_empty() && destination.ends_with('/') {
+        let message = "the address does not say what the file is called";
+        let problem = Problem::new(&url.span, message, "no file name at its end");
+        return Err(problem
+            .with_help("give the file as the destination: /opt/tool")
+            .into());
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations() {
+        for (path, is) in [
+            ("a", "/w/a"),
+            ("a/", "/w/a/"),
+            (".", "/w/"),
+            ("./", "/w/"),
+            ("a/.", "/w/a/"),
+            ("/", "/"),
+            ("/a/../b/", "/b/"),
+        ] {
+            assert_eq!(destination("/w", path), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn repositories() {
+        let parts = |text| git(text).map(|git| (git.address, git.reference, git.directory));
+        let address = "https://example.org/a.git";
+        assert_eq!(parts(address), Some((address, None, None)));
+        let text = "https://example.org/a.git#v1:docs";
+        assert_eq!(parts(text), Some((address, Some("v1"), Some("docs"))));
+        let text = "git@example.org:a/b#:docs";
+        assert_eq!(
+            parts(text),
+            Some(("git@example.org:a/b", None, Some("docs")))
+        );
+        assert_eq!(parts("https://example.org/a.tar.gz"), None);
+        assert_eq!(parts("a.git"), None);
+    }
+}
