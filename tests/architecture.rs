@@ -129,7 +129,7 @@ fn main_is_short() {
 const OWN_DOCUMENTS: [&str; 9] = [
     "derivation/",
     "executor/",
-    "instruction.rs",
+    "instruction",
     "ops/build_record.rs",
     "ops/image_record.rs",
     "sandbox/",

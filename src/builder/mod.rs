@@ -2,7 +2,10 @@
 //!
 //! | kind | file | what it does |
 //! |---|---|---|
-//! | `bootstrap`, `packages`, `run`, `file`, `copy`, `user`, `service`, `env`, `hostname`, `bootable`, `entrypoint`, `system` | `tree/` | sandbox tasks that give one layer; each file says which tasks |
+//! | `bootstrap`, `packages`, `run`, `file`, `copy`, `user`, `service`, `env`, `hostname`, `workdir`, `bootable`, `entrypoint`, `system` | `tree/` | sandbox tasks that give one layer; each file says which tasks |
+//! | `exec` | `exec.rs`, with `agent.rs` for SSH agents | a process as container engines run it |
+//! | `add` | `add.rs` | files by docker's rules |
+//! | `git` | `git.rs` | the files of a git repository as a tar |
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
 //! | `image` | `image.rs` | the image config |
@@ -15,9 +18,14 @@
 //!
 //! `packages/` keeps the packages that `bootstrap`, `packages` and `bootable` installed, and gives them back to locked ones.
 
+mod add;
+mod agent;
+mod beside;
 mod blob;
 mod check;
+mod exec;
 mod fetch;
+mod git;
 pub mod guest;
 mod image;
 pub mod local;
@@ -38,12 +46,12 @@ use crate::derivation::{
 };
 use crate::digest::{Digest, ObjectId};
 use crate::event::Sink;
-use crate::host::Home;
+use crate::host::{Home, Secrets};
 use crate::lock::PackageSet;
 use crate::plan::LocalFiles;
 use crate::plan::{BlobPlace, Place};
 use crate::registry::Registries;
-use crate::sandbox::{Ids, IdsError, Sandbox};
+use crate::sandbox::{CacheMounts, Ids, IdsError, Sandbox};
 use crate::share::Memory;
 use crate::source::Fetcher;
 use crate::store::Store;
@@ -65,9 +73,14 @@ pub struct Origins {
     pub fetcher: Arc<Fetcher>,
     /// The packages that locked steps install, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,
+    /// What steps may know and nothing may keep.
+    pub secrets: Secrets,
 }
 
 pub struct All {
+    add: add::Add,
+    exec: exec::Exec,
+    git: git::Git,
     check: check::Check,
     fetch: fetch::Fetch,
     guest: guest::Steps,
@@ -93,10 +106,23 @@ impl All {
             registries,
             fetcher,
             locked,
+            secrets,
         } = origins;
         let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
         let image_size = registries.limits().image_size;
         Self {
+            add: add::Add {
+                sandbox: sandbox.clone(),
+            },
+            exec: exec::Exec {
+                sandbox: sandbox.clone(),
+                caches: CacheMounts::new(home),
+                secrets,
+            },
+            git: git::Git {
+                sandbox: sandbox.clone(),
+                store: store.clone(),
+            },
             check: check::Check {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
@@ -152,6 +178,9 @@ impl All {
 impl Builders for All {
     fn builder(&self, name: &str) -> Option<&dyn Builder> {
         Some(match name {
+            "add" => &self.add,
+            "exec" => &self.exec,
+            "git" => &self.git,
             "check" => &self.check,
             "fetch" => &self.fetch,
             "guest" => &self.guest,
@@ -162,13 +191,13 @@ impl Builders for All {
             "oci-layer" => &self.oci_layer,
             "transform" => &self.transform,
             "bootstrap" | "packages" | "run" | "file" | "copy" | "user" | "service" | "env"
-            | "hostname" | "bootable" | "entrypoint" | "system" => &self.tree,
+            | "hostname" | "workdir" | "bootable" | "entrypoint" | "system" => &self.tree,
             _ => return None,
         })
     }
 
     fn waits(&self, name: &str) -> bool {
-        matches!(name, "fetch" | "object" | "oci-layer" | "guest")
+        matches!(name, "fetch" | "git" | "object" | "oci-layer" | "guest")
     }
 
     fn possible(&self, derivation: &Derivation) -> Result<(), Impossible> {

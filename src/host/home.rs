@@ -80,6 +80,12 @@ impl Home {
         self.0.join("cache/layers")
     }
 
+    /// Directories that steps share from build to build.
+    #[must_use]
+    pub fn cache_mounts(&self) -> PathBuf {
+        self.0.join("cache/mounts")
+    }
+
     /// Scratch directories of running steps.
     #[must_use]
     pub fn work(&self) -> PathBuf {

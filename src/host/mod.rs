@@ -8,6 +8,7 @@ mod inheritance;
 mod interrupt;
 pub mod process;
 mod programs;
+mod secrets;
 mod space;
 mod spawner;
 pub mod umask;
@@ -18,5 +19,6 @@ pub use inheritance::{
 };
 pub use interrupt::Interrupt;
 pub use programs::{MissingProgram, Program, find_program, require};
+pub use secrets::{Redactor, Secret, SecretSource, Secrets};
 pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
-use super::Interrupt;
+use super::{Interrupt, Redactor, Secret};
 
 /// Lines of output that are kept for error messages.
 const TAIL_LINES: usize = 20;
@@ -145,6 +145,22 @@ pub fn run_fed(
     bounds: Bounds,
     interrupt: &Interrupt,
 ) -> io::Result<Finished> {
+    run_hiding(command, input, &[], log, output, bounds, interrupt)
+}
+
+/// As [`run_fed`]. These secrets are in neither the log nor the lines.
+///
+/// # Errors
+/// As for [`run_fed`].
+pub fn run_hiding(
+    command: &mut Command,
+    input: Option<&mut (dyn Read + Send)>,
+    secrets: &[Secret],
+    log: &mut File,
+    output: &(dyn Fn(&str) + Sync),
+    bounds: Bounds,
+    interrupt: &Interrupt,
+) -> io::Result<Finished> {
     let (mut reader, writer) = io::pipe()?;
     command
         .process_group(0)
@@ -163,6 +179,7 @@ pub fn run_fed(
         log,
         output,
         count: 0,
+        redactor: Redactor::new(secrets),
     };
     let group = Pid::from_child(&child);
     let stdin = child.stdin.take();
@@ -177,7 +194,7 @@ pub fn run_fed(
         fed.unwrap_or_else(|_| Err(io::Error::other("the thread for the input ended")))?;
         end
     })?;
-    lines.finish();
+    lines.finish()?;
     Ok(Finished {
         end,
         tail: lines.tail.into(),
@@ -285,11 +302,17 @@ struct Lines<'a> {
     output: &'a (dyn Fn(&str) + Sync),
     /// Bytes so far.
     count: u64,
+    redactor: Redactor,
 }
 
 impl Lines<'_> {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.count += bytes.len() as u64;
+        let shown = self.redactor.pass(bytes);
+        self.show(&shown)
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.log.write_all(bytes)?;
         for &byte in bytes {
             if byte == b'\n' || byte == b'\r' {
@@ -314,8 +337,11 @@ impl Lines<'_> {
         self.tail.push_back(text);
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self) -> io::Result<()> {
+        let rest = self.redactor.finish();
+        self.show(&rest)?;
         self.line();
+        Ok(())
     }
 }
 

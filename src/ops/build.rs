@@ -16,7 +16,7 @@ use crate::derivation::{Cache, Graph, NodeId};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, ExecuteError, Execution, Executor};
-use crate::host::Program;
+use crate::host::{Program, Secrets};
 use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
 use crate::{plan, world};
@@ -50,6 +50,8 @@ pub struct BuildOptions {
     pub rebuild: bool,
     /// Caches to ask, and the one that gets what is built.
     pub cache: CacheOptions,
+    /// What steps may know and nothing may keep.
+    pub secrets: Secrets,
 }
 
 /// A finished build.
@@ -201,6 +203,7 @@ pub(super) fn execute(
         registries: context.registries(),
         fetcher: context.fetcher(),
         locked: plan.locked.clone(),
+        secrets: options.secrets.clone(),
     };
     let builders = builder::All::new(&context.home, store, origins);
     let executor = Executor {

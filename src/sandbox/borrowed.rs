@@ -1,5 +1,6 @@
-//! Files of the build that commands see in their tree, and no layer gets: the host's name servers, and
-//! a `policy-rc.d` that keeps package scripts from starting services.
+//! Files of the build that commands see in their tree, and no layer gets: the host's name servers,
+//! a `policy-rc.d` that keeps package scripts from starting services, and for processes as container
+//! engines run them the name `localhost`.
 //!
 //! They are a layer of their own, between those of the image and what the step changes. So a step can
 //! replace or remove them like any file, which is then its change. What a step only appended to, copied
@@ -25,6 +26,13 @@ const POLICY: (&str, &str) = (
     "#!/bin/sh\n# Of the build, and not of the image.\nexit 101\n",
 );
 
+/// Names that every process knows.
+const HOSTS: (&str, &str) = (
+    "etc/hosts",
+    "# Of the build, and not of the image.\n127.0.0.1 localhost vmfab\n\
+     ::1 localhost ip6-localhost ip6-loopback\n",
+);
+
 /// The layer.
 pub(super) struct Borrowed {
     directory: PathBuf,
@@ -43,11 +51,12 @@ struct File {
 
 impl Borrowed {
     /// Makes the layer in the new `directory`, for a tree of `layers`, lowest first. `resolver` is the content
-    /// of the resolver's file, for steps with network.
+    /// of the resolver's file, for steps with network; `hosts`: whether they have `/etc/hosts`, too.
     pub(super) fn make(
         directory: PathBuf,
         layers: &[PathBuf],
         resolver: Option<&[u8]>,
+        hosts: bool,
     ) -> io::Result<Self> {
         fs::create_dir(&directory)?;
         let mut borrowed = Self {
@@ -56,6 +65,9 @@ impl Borrowed {
             in_run: None,
         };
         borrowed.add(layers, POLICY.0, POLICY.1.as_bytes().to_vec(), 0o755)?;
+        if hosts {
+            borrowed.add(layers, HOSTS.0, HOSTS.1.as_bytes().to_vec(), 0o644)?;
+        }
         if let Some(resolver) = resolver {
             match resolver_in_run(layers) {
                 Some(path) => borrowed.in_run = Some((path, resolver.to_vec())),
@@ -266,7 +278,8 @@ mod tests {
             fs::write(image.join(RESOLVER), own).unwrap();
         }
         let layers = [image.clone()];
-        let borrowed = Borrowed::make(at("borrowed"), &layers, Some(b"nameserver 1\n")).unwrap();
+        let borrowed =
+            Borrowed::make(at("borrowed"), &layers, Some(b"nameserver 1\n"), false).unwrap();
         Trees {
             _directory: directory,
             image,

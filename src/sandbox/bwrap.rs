@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confinement::{Isolation, Processes};
 use super::procfs::Cover;
+use super::setuser::Identity;
 use super::worker::{NESTED_ARGUMENT, WORKER_ARGUMENT};
 
 /// Capabilities that package scripts need and that cannot be turned against the host: those that
@@ -39,6 +40,11 @@ pub(super) struct Sandbox<'a> {
     pub(super) network: bool,
     /// What lies over its `/proc`.
     pub(super) covers: &'a [Cover],
+    /// A directory that it sees in `/dev`, and where.
+    pub(super) scripts: Option<(&'a Path, &'a str)>,
+    /// Who it becomes: then the first of its arguments is the path of the program, and the second what
+    /// the program sees as its name. Root when absent.
+    pub(super) identity: Option<&'a Identity>,
     pub(super) argv: &'a [String],
 }
 
@@ -49,6 +55,8 @@ pub(super) struct Invocation {
     pub(super) options: Vec<String>,
     /// The command and its arguments.
     pub(super) argv: Vec<String>,
+    /// Who it becomes; see [`Sandbox`].
+    pub(super) identity: Option<Identity>,
 }
 
 /// For a command whose root directory is the tree.
@@ -64,11 +72,15 @@ pub(super) fn invocation(sandbox: &Sandbox<'_>) -> Invocation {
     }
     options.extend(words(&["--bind", &text(sandbox.tree), "/"]));
     options.extend(words(&["--dev", "/dev"]));
+    if let Some((directory, place)) = sandbox.scripts {
+        options.extend(words(&["--ro-bind", &text(directory), place]));
+    }
     options.extend(proc(sandbox.isolation, sandbox.covers));
     options.extend(words(&["--chdir", sandbox.workdir]));
     Invocation {
         options,
         argv: sandbox.argv.to_vec(),
+        identity: sandbox.identity.cloned(),
     }
 }
 
@@ -146,7 +158,11 @@ pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
     options.extend(words(&["--chdir", "/"]));
     let mut argv = words(&[VMFAB, WORKER_ARGUMENT, NESTED_ARGUMENT]);
     argv.extend_from_slice(sandbox.argv);
-    Invocation { options, argv }
+    Invocation {
+        options,
+        argv,
+        identity: None,
+    }
 }
 
 /// For a program that does nothing, to find out whether bubblewrap can do its work here.
@@ -157,6 +173,7 @@ pub(super) fn trial(of: Isolation, covers: &[Cover]) -> Invocation {
     Invocation {
         options,
         argv: words(&["/bin/true"]),
+        identity: None,
     }
 }
 
@@ -218,6 +235,8 @@ mod tests {
                 Cover::ReadOnly("/proc/sys".into()),
                 Cover::Hidden("/proc/kcore".into()),
             ],
+            scripts: None,
+            identity: None,
             argv: &["/bin/sh".into(), "-ec".into(), "true".into()],
         };
         let line = invocation(&sandbox).options.join(" ");

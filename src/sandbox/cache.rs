@@ -180,21 +180,23 @@ impl CachedLayer {
     /// Bytes that its files take. Reads the whole directory.
     #[must_use]
     pub fn size(&self) -> u64 {
-        fn of(directory: &Path) -> u64 {
-            let mut size = 0;
-            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                let Ok(meta) = entry.metadata() else { continue };
-                // A file with two names counts half for each.
-                size += if meta.is_dir() {
-                    meta.blocks() * 512 + of(&entry.path())
-                } else {
-                    meta.blocks() * 512 / meta.nlink().max(1)
-                };
-            }
-            size
-        }
-        of(&self.directory)
+        size_of(&self.directory)
     }
+}
+
+/// Bytes that the files in a directory take.
+pub(super) fn size_of(directory: &Path) -> u64 {
+    let mut size = 0;
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        // A file with two names counts half for each.
+        size += if meta.is_dir() {
+            meta.blocks() * 512 + size_of(&entry.path())
+        } else {
+            meta.blocks() * 512 / meta.nlink().max(1)
+        };
+    }
+    size
 }
 
 /// The stamp of a directory and all that is in it. Directories of other users are read from inside a namespace.

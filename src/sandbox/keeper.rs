@@ -66,7 +66,7 @@ fn keep(parent: &str) -> Result<u8, WorkerError> {
     confine_signals().map_err(|error| WorkerError::Plain(error.to_string()))?;
     let invocation: Invocation = serde_json::from_reader(io::stdin())
         .map_err(|error| WorkerError::Plain(error.to_string()))?;
-    let (mut bwrap, _options) = launch::command(&invocation)?;
+    let (mut bwrap, _files) = launch::command(&invocation)?;
     let child = bwrap.spawn().map_err(WorkerError::io("start bwrap"))?;
     let main = Pid::from_child(&child);
     for signal in signals.forever() {

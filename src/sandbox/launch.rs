@@ -9,8 +9,9 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::bwrap::Invocation;
 use super::confinement::Processes;
-use super::keeper;
+use super::setuser::Identity;
 use super::worker::WorkerError;
+use super::{keeper, setuser};
 use crate::host::{Program, require};
 
 /// Starts bubblewrap, below a keeper where it shares process ids.
@@ -18,16 +19,17 @@ pub(super) fn start(invocation: &Invocation, processes: Processes) -> Result<Chi
     match processes {
         Processes::Shared => keeper::start(invocation),
         Processes::Own => {
-            let (mut bwrap, _options) = command(invocation)?;
+            let (mut bwrap, _files) = command(invocation)?;
             bwrap.spawn().map_err(WorkerError::io("start bwrap"))
         }
     }
 }
 
-/// Bubblewrap, and the file with its options, which must stay open until it is started. Other users of the host
+/// Bubblewrap, and files in memory that must stay open until it is started: its options, and the program
+/// that becomes a user. Other users of the host
 /// see the arguments of every process, and options have the values of `env` in them. Its own environment is empty, as
 /// the sandbox shows it (`/proc/1/environ`).
-pub(super) fn command(invocation: &Invocation) -> Result<(Command, File), WorkerError> {
+pub(super) fn command(invocation: &Invocation) -> Result<(Command, Vec<File>), WorkerError> {
     let missing = |_| WorkerError::Helped {
         message: "bwrap is not installed".to_owned(),
         help: "install the package bubblewrap".to_owned(),
@@ -54,7 +56,24 @@ pub(super) fn command(invocation: &Invocation) -> Result<(Command, File), Worker
     bwrap
         .env_clear()
         .args(["--args", &memory.as_raw_fd().to_string(), "--"])
-        .args(&invocation.argv)
         .stdin(Stdio::null());
-    Ok((bwrap, memory))
+    let mut files = vec![memory];
+    if let Some(identity) = &invocation.identity {
+        let file = setuser(identity).map_err(WorkerError::io("make a program in memory"))?;
+        bwrap.arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        files.push(file);
+    }
+    bwrap.args(&invocation.argv);
+    Ok((bwrap, files))
+}
+
+/// The program that becomes a user, as a file in memory.
+fn setuser(identity: &Identity) -> std::io::Result<File> {
+    // Kernels before 6.3 do not know the flag, and need none.
+    let memory = memfd_create("setuser", MemfdFlags::EXEC)
+        .or_else(|_| memfd_create("setuser", MemfdFlags::empty()))?;
+    let mut memory = File::from(memory);
+    let program = setuser::program(identity, memory.as_raw_fd());
+    memory.write_all(&program)?;
+    Ok(memory)
 }

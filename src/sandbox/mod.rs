@@ -13,13 +13,21 @@
 //!                     └─ packs the upper directory as a sorted tar          (layer::pack)
 //! ```
 //!
+//! `RUN`, `COPY` and `ADD` of Dockerfiles follow docker's rules: a process with the users and mounts of
+//! an image (`process`, `shown`, `accounts`, `setuser`), and files put into a tree (`add/`). Both read
+//! trees beside their own (`beside`).
+//!
 //! It works the same way as root and as a user with subordinate ids. File syncs inside are answered
 //! without doing them: what counts is made durable by the store.
 
+mod accounts;
+mod add;
+mod beside;
 mod bootable;
 mod borrowed;
 mod bwrap;
 mod cache;
+mod caches;
 mod confinement;
 mod edit;
 mod identity;
@@ -33,13 +41,18 @@ mod namespace;
 mod overlay;
 mod packages;
 mod probe;
+mod process;
 mod procfs;
 mod request;
+mod root;
 mod run;
+mod setuser;
+mod shown;
 mod tasks;
 mod worker;
 
 pub use cache::{CachedLayer, LayerCache};
+pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};
 pub use edit::{Edit, owner_ids};
 #[cfg(test)]
@@ -48,6 +61,8 @@ pub use ids::{Ids, IdsError, Kind};
 pub use layer::{AttributesLeftOut, Form};
 pub use limits::DEFAULT_SECONDS;
 pub use probe::{Refusal, probe};
-pub use request::{Bind, Bootable, Command, HostCommand, Install, Task};
-pub use run::{Sandbox, Scratch};
+pub use request::{
+    AddFiles, Bind, Bootable, Command, HostCommand, Install, Process, Put, Shown, Task, What,
+};
+pub use run::{Beside, Extra, Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, attached, worker_main};

@@ -15,7 +15,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::worker::WorkerError;
 
-/// Directories that bubblewrap and this module mount over: they must be what they seem.
+/// Directories that bubblewrap and this module mount over: they must be what they seem. The first two
+/// are all that bubblewrap needs.
 const PLACES: [&str; 4] = ["dev", "proc", "run", "tmp"];
 /// `/run` of a step is in memory, and this large at most.
 const RUN_OPTIONS: &std::ffi::CStr = c"mode=755,size=64m";
@@ -30,38 +31,8 @@ pub(super) struct Mounts {
 impl Mounts {
     /// Makes sure that the tree has the directories that every command needs, and mounts `/run`.
     pub(super) fn new(tree: &Path) -> Result<Self, WorkerError> {
-        let tree: OwnedFd = fs::File::open(tree)
-            .map_err(WorkerError::io("open the tree"))?
-            .into();
-        for place in PLACES {
-            let mode = if place == "tmp" { 0o1777 } else { 0o755 };
-            match mkdirat(&tree, place, Mode::from_raw_mode(mode)) {
-                Ok(()) if place == "tmp" => {
-                    // The mask of this process took bits away.
-                    let file = open(&tree, place, OFlags::DIRECTORY | OFlags::RDONLY);
-                    file.and_then(|file| Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?))
-                        .map_err(WorkerError::io("make /tmp"))?;
-                }
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(WorkerError::io(format!("make /{place}"))(error.into())),
-            }
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let real = openat2(
-                &tree,
-                place,
-                flags,
-                Mode::empty(),
-                ResolveFlags::NO_SYMLINKS,
-            );
-            if real.is_err() {
-                return Err(WorkerError::Unsatisfiable {
-                    message: format!("/{place} of the image is not a directory"),
-                    help: format!("check which step replaced /{place}: steps need it"),
-                });
-            }
-        }
         let mut mounts = Self {
-            tree,
+            tree: places(tree, &PLACES)?,
             mounted: Vec::new(),
         };
         let run = mounts.place("run")?;
@@ -142,6 +113,46 @@ impl Drop for Mounts {
     }
 }
 
+/// Makes sure that a tree has what bubblewrap mounts over.
+pub(super) fn bare_places(tree: &Path) -> Result<(), WorkerError> {
+    places(tree, &PLACES[..2]).map(drop)
+}
+
+/// Makes sure that a tree has these directories.
+fn places(tree: &Path, wanted: &[&str]) -> Result<OwnedFd, WorkerError> {
+    let tree: OwnedFd = fs::File::open(tree)
+        .map_err(WorkerError::io("open the tree"))?
+        .into();
+    for &place in wanted {
+        let mode = if place == "tmp" { 0o1777 } else { 0o755 };
+        match mkdirat(&tree, place, Mode::from_raw_mode(mode)) {
+            Ok(()) if place == "tmp" => {
+                // The mask of this process took bits away.
+                let file = open(&tree, place, OFlags::DIRECTORY | OFlags::RDONLY);
+                file.and_then(|file| Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?))
+                    .map_err(WorkerError::io("make /tmp"))?;
+            }
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(WorkerError::io(format!("make /{place}"))(error.into())),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let real = openat2(
+            &tree,
+            place,
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS,
+        );
+        if real.is_err() {
+            return Err(WorkerError::Unsatisfiable {
+                message: format!("/{place} of the image is not a directory"),
+                help: format!("check which step replaced /{place}: steps need it"),
+            });
+        }
+    }
+    Ok(tree)
+}
+
 /// Opens a file of the tree; links are followed inside the tree only.
 pub(super) fn open(tree: &OwnedFd, relative: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let relative = if relative.is_empty() { "." } else { relative };
@@ -155,7 +166,7 @@ pub(super) fn open(tree: &OwnedFd, relative: &str, flags: OFlags) -> io::Result<
     )?)
 }
 
-fn fd_path(fd: &OwnedFd) -> PathBuf {
+pub(super) fn fd_path(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 

@@ -111,7 +111,7 @@ fn isolation() -> Result<Isolation, WorkerError> {
     let covers = procfs::of_this_process()?;
     let mut why = String::new();
     for isolation in Isolation::ALL {
-        let (mut bwrap, _options) = launch::command(&bwrap::trial(isolation, &covers))?;
+        let (mut bwrap, _files) = launch::command(&bwrap::trial(isolation, &covers))?;
         let output = bwrap.output().map_err(WorkerError::io("start bwrap"))?;
         end_descendants();
         if output.status.success() {

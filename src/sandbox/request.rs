@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::confinement::Confinement;
 use super::edit::Edit;
 use super::layer::Form;
-use crate::instruction::{Packages, StepLimits};
+use crate::host::Secret;
+use crate::instruction::{Ids, Network, Packages, ScriptFile, StepLimits};
 
 /// One step, as the worker gets it on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub(super) struct Request {
     pub(super) confinement: Confinement,
     /// The layers below, lowest first.
     pub(super) layers: Vec<LayerSource>,
+    /// What tasks read beside the tree.
+    pub(super) beside: Vec<BesideSource>,
     /// What to do with the tree, in order.
     pub(super) tasks: Vec<Task>,
     /// What commands with network have in their environment to find the host's proxies. The worker has
@@ -36,6 +39,15 @@ pub(super) struct LayerSource {
     pub(super) directory: PathBuf,
     /// Its tar in the scratch directory, when it is not unpacked yet.
     pub(super) archive: Option<PathBuf>,
+}
+
+/// Files that a step reads beside its tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum BesideSource {
+    /// The layers of a tree, lowest first.
+    Layers(Vec<LayerSource>),
+    /// A tar.
+    Files(PathBuf),
 }
 
 /// How to pack the upper directory.
@@ -55,6 +67,10 @@ pub(super) struct Pack {
 pub enum Task {
     /// A command in the sandbox: it sees the tree and nothing else.
     Command(Command),
+    /// A process as container engines run it, in the sandbox.
+    Process(Process),
+    /// Files by docker's rules.
+    Add(AddFiles),
     /// Packages by the tree's own package manager, in the sandbox. Its lists are below `packages/lists` of
     /// the scratch directory afterwards and what it downloaded below `packages/archives`; where it is apt,
     /// packages again below `packages/archives/kept`, and in `packages/archives/targets` a line for each list
@@ -144,6 +160,107 @@ pub struct Bind {
     pub from: PathBuf,
     /// Absolute path in the tree.
     pub to: String,
+}
+
+/// A process with the environment, user and mounts of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// What it is called when it fails.
+    pub label: String,
+    /// Program and arguments; the program is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// A file in the directory for scripts.
+    pub script: Option<ScriptFile>,
+    /// Its environment; `PATH` and `HOME` are added if absent.
+    pub env: BTreeMap<String, String>,
+    /// `user[:group]`; root when empty.
+    pub user: String,
+    /// Working directory, made when it does not exist.
+    pub workdir: String,
+    pub network: Network,
+    /// What it sees beyond its tree, in this order.
+    pub shown: Vec<Shown>,
+    pub limits: StepLimits,
+}
+
+/// Something that a process sees at a path of its tree, and that no layer gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Absolute path.
+    pub target: String,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A file or directory of a tree beside the own one.
+    Tree {
+        /// Which of them.
+        tree: usize,
+        /// Absolute path in it.
+        source: String,
+        writable: bool,
+    },
+    /// A directory of the host that outlives the step.
+    Cache {
+        /// An existing directory, in which `content` is made if it does not exist.
+        directory: PathBuf,
+        writable: bool,
+        /// The first content: a tree beside the own one, and an absolute path in it.
+        from: Option<(usize, String)>,
+        mode: u32,
+        owner: Ids,
+    },
+    /// A file system in memory.
+    Memory { size: Option<u64> },
+    /// A file that is in memory only.
+    Secret {
+        content: Secret,
+        mode: u32,
+        owner: Ids,
+    },
+    /// A socket of the host.
+    Socket {
+        path: PathBuf,
+        mode: u32,
+        owner: Ids,
+    },
+}
+
+/// Files to be put into the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddFiles {
+    pub sources: Vec<Put>,
+    /// An absolute path; with a final `/` always a directory.
+    pub destination: String,
+    /// `user[:group]`.
+    pub owner: Option<String>,
+    /// The tree beside the own one that has the names of owners; the own one if absent.
+    pub names: Option<usize>,
+    /// Octal or symbolic.
+    pub mode: Option<String>,
+    pub parents: bool,
+    pub exclude: Vec<String>,
+}
+
+/// What is put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Put {
+    /// What a path or pattern stands for in a tree beside the own one.
+    Path {
+        tree: usize,
+        path: String,
+        unpack: bool,
+    },
+    /// A file of the host.
+    File {
+        file: PathBuf,
+        name: String,
+        mode: u32,
+        /// In seconds since 1970.
+        time: i64,
+        unpack: bool,
+    },
 }
 
 /// A program of the host that works on the tree.

@@ -13,13 +13,13 @@ use tracing::{debug, debug_span};
 use super::cache::LayerCache;
 use super::confinement::Confinement;
 use super::probe::probe;
-use super::request::{LayerSource, Outcome, Pack, Request, Task};
+use super::request::{BesideSource, LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildError, BuildRequest, Outside, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
 use crate::host::process::{self, Bounds, End, Finished};
-use crate::host::{Home, bare_command, is_full};
+use crate::host::{Home, Secret, bare_command, is_full};
 use crate::store::Store;
 
 /// Variables of the host that a command with network gets.
@@ -43,6 +43,24 @@ pub struct Sandbox {
     sink: Option<Arc<dyn Sink>>,
     /// What this host allows, once it was tried.
     confinement: Arc<Mutex<Option<Confinement>>>,
+}
+
+/// Files that tasks read beside their tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// The layers of a tree, lowest first.
+    Layers(Vec<ObjectRef>),
+    /// A tar.
+    Files(ObjectRef),
+}
+
+/// What a step has beside layers and tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Trees and files, which tasks name by their places here.
+    pub beside: Vec<Beside>,
+    /// What no output of the step shows.
+    pub secrets: Vec<Secret>,
 }
 
 /// A directory for one step, removed when it is dropped.
@@ -187,11 +205,18 @@ impl Sandbox {
         clean: bool,
         step: &BuildRequest<'_>,
     ) -> Result<ObjectRef, BuildError> {
-        self.layer_in(&self.scratch()?, layers, tasks, clean, step)
+        self.layer_in(
+            &self.scratch()?,
+            layers,
+            &Extra::default(),
+            tasks,
+            clean,
+            step,
+        )
     }
 
     /// The same in a given scratch directory, which nothing ran in yet: tasks can take from it and leave there
-    /// what is not of the layer.
+    /// what is not of the layer. They can read what is `extra`.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -199,6 +224,7 @@ impl Sandbox {
         &self,
         scratch: &Scratch,
         layers: &[ObjectRef],
+        extra: &Extra,
         tasks: Vec<Task>,
         clean: bool,
         step: &BuildRequest<'_>,
@@ -209,7 +235,7 @@ impl Sandbox {
             clean,
             epoch: SOURCE_DATE_EPOCH,
         };
-        self.work(scratch, layers, tasks, Some(pack), step)?;
+        self.work(scratch, layers, extra, tasks, Some(pack), step)?;
         let layer = self.store.adopt(archive).map_err(BuildError::other)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
         // Changes that were in memory are gone.
@@ -233,7 +259,7 @@ impl Sandbox {
         tasks: Vec<Task>,
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
-        self.work(scratch, layers, tasks, None, step)
+        self.work(scratch, layers, &Extra::default(), tasks, None, step)
     }
 
     /// Writes an object of the store to a new file.
@@ -251,29 +277,53 @@ impl Sandbox {
         &self,
         scratch: &Scratch,
         layers: &[ObjectRef],
+        extra: &Extra,
         tasks: Vec<Task>,
         pack: Option<Pack>,
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
-        let mut sources = Vec::new();
         let mut held = Vec::new();
         let mut missing = Vec::new();
-        for layer in layers {
-            let directory = self.layer_cache.path(&layer.id);
-            let hold = self.layer_cache.hold(&layer.id);
-            held.push(hold.map_err(BuildError::io("hold", &directory))?);
-            if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
-                missing.push(*layer);
-            }
-            sources.push(LayerSource {
-                directory,
-                archive: None,
+        let mut sources = |layers: &[ObjectRef]| {
+            let sources = layers.iter().map(|layer| {
+                let directory = self.layer_cache.path(&layer.id);
+                let hold = self.layer_cache.hold(&layer.id);
+                held.push(hold.map_err(BuildError::io("hold", &directory))?);
+                if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
+                    missing.push(*layer);
+                }
+                Ok(LayerSource {
+                    directory,
+                    archive: None,
+                })
+            });
+            sources.collect::<Result<Vec<_>, BuildError>>()
+        };
+        let own = sources(layers)?;
+        let mut beside = Vec::new();
+        for (index, source) in extra.beside.iter().enumerate() {
+            beside.push(match source {
+                Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
+                Beside::Files(object) => {
+                    let path = scratch.path().join(format!("beside-{index}.tar"));
+                    self.write_object(object, &path)?;
+                    BesideSource::Files(path)
+                }
             });
         }
         if !missing.is_empty() {
             self.unpack(&missing, step)?;
         }
-        self.request(scratch, sources, tasks, pack, step)
+        let request = Request {
+            scratch: scratch.path().to_owned(),
+            confinement: self.confinement()?,
+            layers: own,
+            beside,
+            tasks,
+            proxies: proxies(),
+            pack,
+        };
+        self.request(&request, &extra.secrets, step)
     }
 
     /// Unpacks layers, which are held, into the cache.
@@ -288,7 +338,16 @@ impl Sandbox {
                 archive: Some(archive),
             });
         }
-        self.request(&scratch, sources, Vec::new(), None, step)?;
+        let request = Request {
+            scratch: scratch.path().to_owned(),
+            confinement: self.confinement()?,
+            layers: sources,
+            beside: Vec::new(),
+            tasks: Vec::new(),
+            proxies: BTreeMap::new(),
+            pack: None,
+        };
+        self.request(&request, &[], step)?;
         for layer in layers {
             let unpacked = scratch.path().join(layer.id.to_string());
             let put = self.layer_cache.put(&layer.id, &unpacked);
@@ -297,34 +356,26 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Has a worker do something.
+    /// Has a worker do something, and shows no secret of its output.
     fn request(
         &self,
-        scratch: &Scratch,
-        sources: Vec<LayerSource>,
-        tasks: Vec<Task>,
-        pack: Option<Pack>,
+        request: &Request,
+        secrets: &[Secret],
         step: &BuildRequest<'_>,
     ) -> Result<(), BuildError> {
-        let _span = debug_span!("worker", layers = sources.len(), tasks = tasks.len()).entered();
-        let request = Request {
-            scratch: scratch.path().to_owned(),
-            confinement: self.confinement()?,
-            layers: sources,
-            tasks,
-            proxies: proxies(),
-            pack,
-        };
-        let input = serde_json::to_vec(&request).map_err(BuildError::other)?;
+        let (layers, tasks) = (request.layers.len(), request.tasks.len());
+        let _span = debug_span!("worker", layers, tasks).entered();
+        let input = serde_json::to_vec(request).map_err(BuildError::other)?;
         let mut log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(step.log)
             .map_err(BuildError::io("open", step.log))?;
         let mut command = worker_command();
-        let finished = process::run(
+        let finished = process::run_hiding(
             &mut command,
-            &input,
+            Some(&mut input.as_slice()),
+            secrets,
             &mut log,
             step.output,
             Bounds {
@@ -344,10 +395,10 @@ impl Sandbox {
                 tail: finished.tail,
             });
         }
-        let done = outcome(&request, finished);
+        let done = outcome(request, finished);
         // While what the step wrote is still there.
         match done {
-            Err(error) if is_full(&self.work) || host_program_says_full(&request, &error) => {
+            Err(error) if is_full(&self.work) || host_program_says_full(request, &error) => {
                 Err(BuildError::NoSpace(self.work.clone()))
             }
             done => done,

@@ -9,23 +9,24 @@ use std::process::Stdio;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use super::beside::Beside;
 use super::bwrap::{self, HostSandbox, Sandbox};
 use super::edit::Edit;
 use super::keeper::end_descendants;
-use super::launch;
-use super::layer;
 use super::limits;
 use super::mounts::Mounts;
 use super::packages::PackageManager;
 use super::procfs;
 use super::request::{Command, HostCommand, Install, Request, Task};
 use super::worker::{EDIT_ARGUMENT, WORKER_ARGUMENT, WorkerError};
+use super::{add, launch, layer};
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::disk::DiskError;
 use crate::disk::ext4::{self, Filling};
 use crate::host::bare_command;
 use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
+use crate::instruction::StepLimits;
 
 /// What the sandbox puts into every environment; a command's own variables win.
 const ENVIRONMENT: [(&str, &str); 6] = [
@@ -45,28 +46,20 @@ const MOST_KERNEL: u64 = 1 << 30;
 
 /// A tree and what to do with it.
 pub(super) struct Tasks<'a> {
-    request: &'a Request,
-    tree: &'a Path,
+    pub(super) request: &'a Request,
+    pub(super) tree: &'a Path,
+    /// Trees that are read beside it.
+    pub(super) beside: &'a [Beside],
     /// A file below `/run` for commands with network, with its content.
-    in_run: Option<&'a (PathBuf, Vec<u8>)>,
+    pub(super) in_run: Option<&'a (PathBuf, Vec<u8>)>,
 }
 
-impl<'a> Tasks<'a> {
-    pub(super) const fn new(
-        request: &'a Request,
-        tree: &'a Path,
-        in_run: Option<&'a (PathBuf, Vec<u8>)>,
-    ) -> Self {
-        Self {
-            request,
-            tree,
-            in_run,
-        }
-    }
-
+impl Tasks<'_> {
     pub(super) fn run_all(&self) -> Result<(), WorkerError> {
         self.request.tasks.iter().try_for_each(|task| match task {
             Task::Command(command) => self.command(command),
+            Task::Process(process) => self.process(process),
+            Task::Add(files) => add::add(files, self.tree, self.beside),
             Task::Packages(install) => self.packages(install),
             Task::Bootable(wanted) => self.bootable(wanted),
             Task::Edit(edits) => self.edit(edits),
@@ -75,7 +68,8 @@ impl<'a> Tasks<'a> {
             Task::Kernel { kernel, initrd, to } => {
                 self.kernel(kernel.as_deref(), initrd.as_deref(), to)
             }
-            Task::Apply { archive, form } => layer::apply(archive, *form, self.tree)
+            Task::Apply { archive, form } => fs::File::open(archive)
+                .and_then(|mut archive| layer::apply(&mut archive, *form, self.tree))
                 .map_err(|error| not_unpacked(form.name(), error)),
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -117,23 +111,33 @@ impl<'a> Tasks<'a> {
             workdir,
             network: command.network,
             covers: &procfs::of_this_process()?,
+            scripts: None,
+            identity: None,
             argv: &command.argv,
         });
-        let mut child = launch::start(&invocation, isolation.processes)?;
-        let ended = limits::wait(&mut child, &command.limits)
-            .map_err(WorkerError::io("wait for the sandbox"))?;
-        // Bubblewrap may end a moment before the processes inside, and a limit ends only the first of them.
-        end_descendants();
+        let child = launch::start(&invocation, isolation.processes)?;
+        let ended = Self::wait(child, &command.limits);
         drop(mounts);
-        let how = match ended {
-            Ok(status) if status.success() => return Ok(()),
-            Ok(status) => End::Exited(status).describe(),
-            Err(how) => how,
-        };
         let last = || command.argv.last().cloned().unwrap_or_default();
-        Err(WorkerError::Failed {
+        ended?.map_err(|how| WorkerError::Failed {
             command: command.label.clone().unwrap_or_else(last),
             how,
+        })
+    }
+
+    /// Waits for the sandbox and all in it. The inner error says how the command failed.
+    pub(super) fn wait(
+        mut child: std::process::Child,
+        limits: &StepLimits,
+    ) -> Result<Result<(), String>, WorkerError> {
+        let ended =
+            limits::wait(&mut child, limits).map_err(WorkerError::io("wait for the sandbox"))?;
+        // Bubblewrap may end a moment before the processes inside, and a limit ends only the first of them.
+        end_descendants();
+        Ok(match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(End::Exited(status).describe()),
+            Err(how) => Err(how),
         })
     }
 

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
+use super::beside::Beside;
 use super::borrowed::Borrowed;
 use super::confinement::Changes;
 use super::overlay::Overlay;
-use super::request::{LayerSource, Outcome, Request, Task};
+use super::request::{BesideSource, LayerSource, Outcome, Request, Task};
 use super::tasks::{Tasks, not_unpacked};
 use super::{cache, edit, identity, keeper, layer, namespace, probe};
 use crate::host;
+use crate::instruction::Network;
 
 /// The hidden first argument that makes this program a worker.
 pub const WORKER_ARGUMENT: &str = "__worker";
@@ -240,18 +242,37 @@ fn work(request: &Request) -> Result<(), WorkerError> {
         directories.retain(|directory| *directory != source.directory);
         directories.push(source.directory.clone());
     }
+    let mut beside = Vec::new();
+    for (index, source) in request.beside.iter().enumerate() {
+        if let BesideSource::Layers(layers) = source {
+            for layer in layers {
+                unpack(layer, request.confinement.changes)?;
+            }
+        }
+        let scratch = request.scratch.join(format!("beside-{index}"));
+        beside.push(Beside::new(source, &scratch, request.confinement.changes)?);
+    }
     answer_syncs()?;
+    let tasks = |tree: &Path, in_run| {
+        Tasks {
+            request,
+            tree,
+            beside: &beside,
+            in_run,
+        }
+        .run_all()
+    };
     let upper = if directories.is_empty() {
         let upper = request.scratch.join("upper");
         std::fs::create_dir(&upper).map_err(WorkerError::io("create the upper directory"))?;
-        Tasks::new(request, &upper, None).run_all()?;
+        tasks(&upper, None)?;
         upper
     } else {
         let borrowed = borrow(request, &directories)?;
         directories.extend(borrowed.as_ref().map(|layer| layer.directory().to_owned()));
         let overlay = Overlay::mount(&request.scratch, &directories, request.confinement.changes)?;
         let in_run = borrowed.as_ref().and_then(|layer| layer.in_run.as_ref());
-        Tasks::new(request, overlay.tree(), in_run).run_all()?;
+        tasks(overlay.tree(), in_run)?;
         let upper = overlay.finish()?;
         if let Some(borrowed) = borrowed {
             borrowed
@@ -284,6 +305,7 @@ fn unpack(source: &LayerSource, changes: Changes) -> Result<(), WorkerError> {
 fn borrow(request: &Request, layers: &[PathBuf]) -> Result<Option<Borrowed>, WorkerError> {
     let networks = request.tasks.iter().filter_map(|task| match task {
         Task::Command(command) => Some(command.network),
+        Task::Process(process) => Some(process.network != Network::None),
         Task::Packages(install) => Some(!install.locked),
         _ => None,
     });
@@ -294,10 +316,12 @@ fn borrow(request: &Request, layers: &[PathBuf]) -> Result<Option<Borrowed>, Wor
         true => std::fs::read("/etc/resolv.conf").ok(),
         false => None,
     };
+    let is_process = |task: &Task| matches!(task, Task::Process(_));
     Borrowed::make(
         request.scratch.join("borrowed"),
         layers,
         resolver.as_deref(),
+        request.tasks.iter().any(is_process),
     )
     .map(Some)
     .map_err(WorkerError::io("show files of the build to the step"))

@@ -21,6 +21,7 @@
 //! that of other files does, and a store cuts it as it cuts a disk.
 
 mod acl;
+mod compression;
 mod header;
 mod pax;
 mod reader;
@@ -32,6 +33,7 @@ mod writer;
 use std::io;
 use std::ops::Range;
 
+pub use compression::Compression;
 pub use header::is_header;
 pub use reader::{Reader, Stored};
 pub use sparse::{FileWithHoles, StoredFile, data_of, extent};

@@ -111,6 +111,11 @@ impl<R: Read> Reader<R> {
         self.at..self.at + length
     }
 
+    /// Where the header of the next member is in the archive, or its end.
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Passes the hole that the content has here, if it does; tells its length.
     pub fn hole(&mut self) -> u64 {
         let content = &mut self.content;

@@ -2,10 +2,10 @@
 
 use std::io::{self, BufReader, Read};
 
-use super::compression::{Compression, looks_like};
-use super::{BUFFER, Work, bytes, unusable};
+use super::{BUFFER, Work, bytes, looks_like, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::tarball::Compression;
 
 impl Work<'_> {
     /// The input, decompressed; the format is recognised by content when none is given. `any` takes what is not

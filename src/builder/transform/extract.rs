@@ -3,11 +3,10 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
-use super::compression::{Compression, is_zip, looks_like};
-use super::{BUFFER, Work, bytes, decompress, unusable};
+use super::{BUFFER, Work, bytes, decompress, looks_like, unusable};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::tarball::{Kind, Reader, is_header};
+use crate::tarball::{Compression, Kind, Reader, is_header};
 
 /// How many links may lead from one to the next.
 const LINKS: usize = 8;
@@ -311,4 +310,9 @@ impl Similar {
         let names: Vec<&str> = self.best.iter().map(|(_, name)| name.as_str()).collect();
         format!("there is {}", names.join(", "))
     }
+}
+
+/// Whether a zip archive begins so: with a member, or, when it has none, with its end.
+fn is_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
 }

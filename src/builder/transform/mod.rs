@@ -4,7 +4,7 @@
 //! | transform | file |
 //! |---|---|
 //! | `strip-vhd-footer`, `convert` | `convert.rs`, with the headers of formats in [`foreign`](crate::disk::foreign) |
-//! | `decompress` | `decompress.rs`, with the formats in `compression.rs` |
+//! | `decompress` | `decompress.rs` |
 //! | `extract`, `containerdisk` | `extract.rs` |
 //! | `unpack`, `files`, `apply`, `pack` | `tree.rs` |
 //! | `file` | `file.rs` |
@@ -13,7 +13,6 @@
 //! Content is streamed, so that memory is bounded, whatever comes out of it; runs of zeros become holes.
 
 mod blob;
-mod compression;
 mod convert;
 mod decompress;
 mod extract;
@@ -34,6 +33,11 @@ use crate::digest::ObjectRef;
 use crate::disk;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, StoreError};
+
+/// What content looks like by its first bytes, for error messages: `xz data`, `a zip archive`, `a qcow2 disk`.
+fn looks_like(head: &[u8]) -> String {
+    disk::Content::of(&head).map_or_else(|error| error.to_string(), disk::Content::describe)
+}
 
 /// Bytes that are moved at once.
 const BUFFER: usize = 256 << 10;

@@ -13,7 +13,7 @@ use crate::derivation::step::{File, Run, Step, StepLimits};
 use crate::derivation::{BuildError, BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
 use crate::lock::PackageSet;
-use crate::sandbox::{Bootable, Command, Edit, Install, Sandbox, Task};
+use crate::sandbox::{Bootable, Command, Edit, Extra, Install, Sandbox, Task};
 use crate::store::Store;
 
 /// Builds all kinds of steps whose output is a layer.
@@ -72,6 +72,8 @@ pub(super) fn owner(derivation: &Derivation) -> (Option<u64>, Option<u64>) {
         }
         Ok(Step::File(params)) => params.owner,
         Ok(Step::Copy(params)) => params.owner,
+        Ok(Step::Add(params)) => params.owner,
+        Ok(Step::Exec(params)) => params.user,
         _ => None,
     };
     let owner = owner.unwrap_or_default();
@@ -114,7 +116,7 @@ impl Tree {
             Step::Bootstrap(params) => bootstrap::tasks(params, packages.directory()),
             _ => return Err(super::wrong_kind(request)),
         };
-        let layer = sandbox.layer_in(&scratch, &layers, tasks, true, request)?;
+        let layer = sandbox.layer_in(&scratch, &layers, &Extra::default(), tasks, true, request)?;
         let mut outputs = Outputs::from([("layer".to_owned(), layer)]);
         if let Some(installed) = packages.finish()? {
             outputs.insert(packages::OUTPUT.to_owned(), installed);
@@ -139,6 +141,9 @@ pub(super) fn plain_tasks(step: &Step) -> Option<Vec<Task>> {
             });
             vec![Task::Edit(lines.collect())]
         }
+        Step::Workdir(params) => vec![Task::Edit(vec![Edit::Directory {
+            path: params.path.clone(),
+        }])],
         Step::Hostname(params) => vec![Task::Edit(system::hostname(&params.name))],
         _ => return None,
     })

@@ -11,7 +11,7 @@ use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::machine::{Absent, Machine, Machines, Projects};
-use crate::sandbox::{CachedLayer, LayerCache};
+use crate::sandbox::{CacheMount, CacheMounts, CachedLayer, LayerCache};
 use crate::store::{Cached, CollectOptions, Dropped, Reason, Roots, Store, Tally};
 use crate::world::image_config;
 
@@ -48,6 +48,8 @@ pub struct Collected {
     pub disks: Freed,
     /// What goes from the cache of layers.
     pub layers: Freed,
+    /// What goes from the cache mounts of Dockerfiles.
+    pub mounts: Freed,
     /// Bytes of downloads that nobody went on with for a week, and of what was remembered of registries.
     pub stale: u64,
     /// Projects whose directories are not there: what their machines need is kept for a while.
@@ -132,7 +134,17 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     if !dry_run {
         remember(context, &collection.dropped);
     }
-    let (disks, layers) = caches(context, &store, options.cache_size, dry_run)?;
+    let unused_since = SystemTime::now().checked_sub(options.store.older_than);
+    let limits = CacheLimits {
+        size: options.cache_size,
+        unused_since: unused_since.unwrap_or(SystemTime::UNIX_EPOCH),
+        dry_run,
+    };
+    let Caches {
+        disks,
+        layers,
+        mounts,
+    } = caches(context, &store, &limits)?;
     let stale = super::stale::sweep(&context.home, dry_run);
     if !dry_run {
         image_record::sweep(context, |image| !store.knows(image));
@@ -156,6 +168,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
         dropped: collection.dropped.into_iter().map(Into::into).collect(),
         disks,
         layers,
+        mounts,
         stale,
         absent_projects,
         mark_seconds: collection.marking.as_secs_f64(),
@@ -252,13 +265,15 @@ impl Roots for Needed<'_> {
 enum Entry {
     Disk(Cached),
     Layer(CachedLayer, u64),
+    Mount(CacheMount, u64),
 }
 
 impl Entry {
-    const fn id(&self) -> &ObjectId {
+    const fn id(&self) -> Option<&ObjectId> {
         match self {
-            Self::Disk(disk) => &disk.id,
-            Self::Layer(layer, _) => &layer.id,
+            Self::Disk(disk) => Some(&disk.id),
+            Self::Layer(layer, _) => Some(&layer.id),
+            Self::Mount(..) => None,
         }
     }
 
@@ -266,38 +281,58 @@ impl Entry {
         match self {
             Self::Disk(disk) => disk.used,
             Self::Layer(layer, _) => layer.used,
+            Self::Mount(mount, _) => mount.used,
         }
     }
 
     const fn size(&self) -> u64 {
         match self {
             Self::Disk(disk) => disk.size,
-            Self::Layer(_, size) => *size,
+            Self::Layer(_, size) | Self::Mount(_, size) => *size,
         }
     }
 }
 
-/// Removes from the caches what is of no object in the store, and what was used least recently until they have
-/// at most `most` bytes.
-fn caches(
-    context: &Context,
-    store: &Store,
-    most: Option<u64>,
+/// What may stay in the caches.
+struct CacheLimits {
+    /// Bytes.
+    size: Option<u64>,
+    /// Cache mounts that were not used since then go.
+    unused_since: SystemTime,
     dry_run: bool,
-) -> Result<(Freed, Freed), Error> {
-    if !dry_run {
+}
+
+/// What goes from the caches.
+#[derive(Default)]
+struct Caches {
+    disks: Freed,
+    layers: Freed,
+    mounts: Freed,
+}
+
+/// Removes from the caches what is of no object in the store, cache mounts that were not used for long, and what was
+/// used least recently until the rest fits.
+fn caches(context: &Context, store: &Store, limits: &CacheLimits) -> Result<Caches, Error> {
+    if !limits.dry_run {
         store.sweep_disks();
     }
-    let cache = LayerCache::new(&context.home);
+    let (cache, cache_mounts) = (
+        LayerCache::new(&context.home),
+        CacheMounts::new(&context.home),
+    );
     let disks = store.cached_disks().into_iter().map(Entry::Disk);
     let layers = cache.layers().into_iter().map(|layer| {
         let size = layer.size();
         Entry::Layer(layer, size)
     });
-    let mut entries: Vec<Entry> = disks.chain(layers).collect();
+    let mounts = cache_mounts.list().into_iter().map(|mount| {
+        let size = mount.size();
+        Entry::Mount(mount, size)
+    });
+    let mut entries: Vec<Entry> = disks.chain(layers).chain(mounts).collect();
     entries.sort_by_key(Entry::used);
     let mut total: u64 = entries.iter().map(Entry::size).sum();
-    let (mut disks, mut layers) = (Freed::default(), Freed::default());
+    let mut freed = Caches::default();
     // Machines have their disks below them.
     let mut used = std::collections::HashSet::new();
     for entry in Projects::new(&context.home).list()? {
@@ -310,34 +345,40 @@ fn caches(
             used.insert(image.disk.id);
         }
     }
-    entries.retain(|entry| !used.contains(entry.id()));
+    entries.retain(|entry| entry.id().is_none_or(|id| !used.contains(id)));
+    let is_known = |entry: &Entry| match entry.id() {
+        Some(id) => store.knows(id),
+        None => entry.used() >= limits.unused_since,
+    };
     // What belongs to nothing goes first.
-    entries.sort_by_key(|entry| store.knows(entry.id()));
+    entries.sort_by_key(is_known);
     for entry in &entries {
-        let too_large = most.is_some_and(|most| total > most);
-        if store.knows(entry.id()) && !too_large {
+        let too_large = limits.size.is_some_and(|most| total > most);
+        if is_known(entry) && !too_large {
             continue;
         }
         let removed = match entry {
-            _ if dry_run => true,
+            _ if limits.dry_run => true,
             Entry::Disk(disk) => {
                 store.remove_cached(&disk.id)?;
                 true
             }
             // One that cannot be removed, because a step uses it or it is another user's, stays.
             Entry::Layer(layer, _) => cache.remove(layer).unwrap_or(false),
+            Entry::Mount(mount, _) => cache_mounts.remove(mount).unwrap_or(false),
         };
         if removed {
             total -= entry.size();
             let freed = match entry {
-                Entry::Disk(_) => &mut disks,
-                Entry::Layer(..) => &mut layers,
+                Entry::Disk(_) => &mut freed.disks,
+                Entry::Layer(..) => &mut freed.layers,
+                Entry::Mount(..) => &mut freed.mounts,
             };
             freed.removed += 1;
             freed.bytes += entry.size();
         }
     }
-    Ok((disks, layers))
+    Ok(freed)
 }
 
 /// Results by the names of their outputs, for people.

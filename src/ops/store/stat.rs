@@ -56,6 +56,8 @@ pub struct Caches {
     pub disks: CacheUsage,
     /// Unpacked layers. Files that this user may not see are left out.
     pub layers: CacheUsage,
+    /// Directories that steps of Dockerfiles share. Files that this user may not see are left out.
+    pub mounts: CacheUsage,
     /// Downloads that are not finished, of pulls and builds.
     pub downloads: Downloads,
 }
@@ -128,6 +130,7 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
         caches: Caches {
             disks: cache(&context.home.disk_cache()),
             layers: cache(&context.home.layer_cache()),
+            mounts: cache(&context.home.cache_mounts()),
             downloads: stale::downloads(context.home.downloads()),
         },
     })

@@ -8,17 +8,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs;
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 use serde::{Deserialize, Serialize};
 
 use super::unpack::{make, set_metadata};
 use super::{AttributesLeftOut, OPAQUE, WHITEOUT_PREFIX, say_left_out, set_time};
+use crate::sandbox::root::Root;
 use crate::tarball::{Kind, Member, Reader, Time};
 
 /// What whiteouts of no file begin with: notes of the program that made the layer.
@@ -45,15 +44,11 @@ impl Form {
 }
 
 /// Puts `archive` over `tree`. No path leads out of it: links are followed as if the tree were the root.
-pub(in crate::sandbox) fn apply(archive: &Path, form: Form, tree: &Path) -> io::Result<()> {
-    let mut tar = Reader::new(BufReader::with_capacity(1 << 20, File::open(archive)?));
+pub(in crate::sandbox) fn apply(archive: &mut dyn Read, form: Form, tree: &Path) -> io::Result<()> {
+    let mut tar = Reader::new(BufReader::with_capacity(1 << 20, archive));
     let mut layer = Layer {
         form,
-        root: open(
-            tree,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?,
+        root: Root::new(tree)?,
         own: BTreeSet::new(),
         left_out: BTreeSet::new(),
         directory_times: HashMap::new(),
@@ -80,7 +75,7 @@ pub(in crate::sandbox) fn apply(archive: &Path, form: Form, tree: &Path) -> io::
 /// A layer on its way over a tree.
 struct Layer {
     form: Form,
-    root: OwnedFd,
+    root: Root,
     /// What the layer itself has put, by its path without links.
     own: BTreeSet<PathBuf>,
     /// Device nodes of the layer, and links to them.
@@ -90,7 +85,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn put(&mut self, tar: &mut Reader<BufReader<File>>, member: &Member) -> io::Result<()> {
+    fn put<R: Read>(&mut self, tar: &mut Reader<R>, member: &Member) -> io::Result<()> {
         let (parents, name) = split(&member.path, self.form)?;
         let Some(name) = name else {
             // The root directory is as it is in all trees.
@@ -113,8 +108,9 @@ impl Layer {
             && self.form == Form::Files
             && there.as_ref().is_ok_and(fs::Metadata::is_symlink)
             && self
-                .open(&parents.iter().chain([&name]).collect::<PathBuf>())
-                .is_ok()
+                .root
+                .directory(&parents.iter().chain([&name]).collect::<PathBuf>())
+                .is_ok_and(|found| found.is_some())
         {
             return Ok(());
         }
@@ -235,62 +231,18 @@ impl Layer {
     /// The path without links of a directory of the tree; made when it is to be. `None` when it is not there.
     fn directory(&mut self, parents: &[OsString], made: bool) -> io::Result<Option<PathBuf>> {
         let inside: PathBuf = parents.iter().collect();
-        match self.open(&inside) {
-            Ok(directory) => return real_path(&directory).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        match self.root.directory(&inside) {
+            Ok(None) if made => {}
             Err(error) if error.kind() == io::ErrorKind::NotADirectory && !made => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        if !made {
-            return Ok(None);
+            found => return found,
         }
         // Layers may leave out the directories that their files are in.
-        let mut so_far = PathBuf::new();
-        let mut current = self.open(&so_far)?;
-        for part in parents {
-            so_far.push(part);
-            current = match self.open(&so_far) {
-                Ok(next) => next,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(
-                        |error| match error {
-                            rustix::io::Errno::EXIST => {
-                                refused("the path goes through a link to what is not there")
-                            }
-                            error => error.into(),
-                        },
-                    )?;
-                    self.own.insert(real_path(&current)?.join(part));
-                    self.open(&so_far)?
-                }
-                Err(error) => return Err(error),
-            };
-        }
-        real_path(&current).map(Some)
-    }
-
-    /// Opens a directory of the tree; links are followed inside the tree only.
-    fn open(&self, inside: &Path) -> io::Result<OwnedFd> {
-        let inside = match inside.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => inside,
-        };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat2(
-            &self.root,
-            inside,
-            flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT,
-        );
-        opened.map_err(|error| match error {
-            rustix::io::Errno::NOTDIR => io::Error::new(
-                io::ErrorKind::NotADirectory,
-                "the path goes through something that is no directory",
-            ),
-            rustix::io::Errno::LOOP => refused("the path goes through too many links"),
-            error => error.into(),
-        })
+        let own = &mut self.own;
+        let made = self.root.make_directory(&inside, &mut |path| {
+            own.insert(path.to_owned());
+            Ok(())
+        });
+        made.map(Some)
     }
 }
 
@@ -310,13 +262,6 @@ fn split(inside: &[u8], form: Form) -> io::Result<(Vec<OsString>, Option<OsStrin
     }
     let name = parts.pop();
     Ok((parts, name))
-}
-
-/// Where an open directory is. Nobody else changes the tree.
-fn real_path(directory: &OwnedFd) -> io::Result<PathBuf> {
-    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    let path = rustix::fs::readlinkat(CWD, link, Vec::new())?;
-    Ok(PathBuf::from(OsStr::from_bytes(path.as_bytes())))
 }
 
 fn refused(why: &str) -> io::Error {

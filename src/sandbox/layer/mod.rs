@@ -40,8 +40,8 @@ use crate::tarball::{Member, Time};
 
 pub use apply::Form;
 pub(super) use apply::apply;
-pub(super) use pack::{is_opaque, pack};
-pub(super) use unpack::unpack;
+pub(super) use pack::{attributes, is_opaque, pack};
+pub(super) use unpack::{set_metadata, unpack};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -122,7 +122,7 @@ pub(super) fn is_whiteout(path: &Path, meta: &Metadata) -> bool {
 }
 
 /// Sets the time of a file.
-fn set_time(path: &Path, time: Time) -> io::Result<()> {
+pub(super) fn set_time(path: &Path, time: Time) -> io::Result<()> {
     let time = Timespec {
         tv_sec: time.seconds,
         tv_nsec: time.nanoseconds.into(),
@@ -135,7 +135,7 @@ fn set_time(path: &Path, time: Time) -> io::Result<()> {
 }
 
 /// A line for the log of the step: something is not in the layer.
-fn say_left_out(what: &str, path: &[u8]) {
+pub(super) fn say_left_out(what: &str, path: &[u8]) {
     let path = String::from_utf8_lossy(path);
     let _ = writeln!(io::stderr(), "left out of the layer: {what} {path}");
 }

@@ -182,7 +182,10 @@ pub(in crate::sandbox) fn is_opaque(path: &Path) -> io::Result<bool> {
 }
 
 /// The extended attributes that are packed, sorted.
-fn attributes(path: &Path, inside: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(in crate::sandbox) fn attributes(
+    path: &Path,
+    inside: &[u8],
+) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut attributes = Vec::new();
     for name in attribute_names(path)? {
         if is_kept(&name) {

@@ -374,9 +374,7 @@ fn tar(members: &[(Kind, &str, &str)]) -> Vec<u8> {
 }
 
 fn applied(tree: &Path, form: Form, members: &[(Kind, &str, &str)]) -> io::Result<()> {
-    let archive = tempfile::NamedTempFile::new().unwrap();
-    fs::write(archive.path(), tar(members)).unwrap();
-    apply(archive.path(), form, tree)
+    apply(&mut &tar(members)[..], form, tree)
 }
 
 #[test]

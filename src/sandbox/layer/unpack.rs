@@ -130,7 +130,7 @@ pub(super) fn make<R: io::Read>(
 }
 
 /// Sets owner, mode and attributes as a member says.
-pub(super) fn set_metadata(member: &Member, path: &Path) -> io::Result<()> {
+pub(in crate::sandbox) fn set_metadata(member: &Member, path: &Path) -> io::Result<()> {
     let (user, group) = (member.uid, member.gid);
     let own = || {
         let id = |number: u64| u32::try_from(number).map_err(io::Error::other);

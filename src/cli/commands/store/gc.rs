@@ -36,7 +36,7 @@ pub(super) struct Gc {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
 
-    /// Drop the least recently used disks and layers until the caches fit into SIZE
+    /// Drop the least recently used disks, layers and cache mounts until the caches fit into SIZE
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     cache_size: Option<u64>,
 
@@ -101,7 +101,11 @@ fn text(done: &Collected) -> String {
         let results = count(number, "result");
         text += &format!("{results} of steps with output {outputs} {removed}\n");
     }
-    for (freed, noun) in [(done.disks, "cached disk"), (done.layers, "cached layer")] {
+    for (freed, noun) in [
+        (done.disks, "cached disk"),
+        (done.layers, "cached layer"),
+        (done.mounts, "cache mount"),
+    ] {
         let Freed {
             removed: number,
             bytes,

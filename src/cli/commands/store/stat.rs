@@ -63,6 +63,10 @@ fn text(stat: &store::Stat) -> String {
     let (disks, layers) = (stat.caches.disks, stat.caches.layers);
     row("disk cache", disks.bytes, number(disks.files, "file"));
     row("layer cache", layers.bytes, number(layers.files, "file"));
+    let mounts = stat.caches.mounts;
+    if mounts.files > 0 {
+        row("cache mounts", mounts.bytes, number(mounts.files, "file"));
+    }
     let downloads = stat.caches.downloads.usage;
     row(
         "downloads",

@@ -1,15 +1,13 @@
-//! Compressed streams, and what content looks like.
+//! Compressed streams.
 
 use std::io::{self, BufRead, Read};
-
-use crate::disk::Content;
 
 /// The most memory that a stream may make its reader take, in KiB: the largest preset of xz(1) needs an eighth.
 const XZ_MEMORY: u32 = 512 << 10;
 
 /// A format of compressed streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub enum Compression {
     /// RFC 1952.
     Gzip,
     /// <https://tukaani.org/xz/xz-file-format.txt>
@@ -29,18 +27,21 @@ impl Compression {
         (Self::Bzip2, "bz2", b"BZh"),
     ];
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
         let find = Self::ALL.iter().find(|(_, other, _)| *other == name);
         find.map(|(format, ..)| *format)
     }
 
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         let find = Self::ALL.iter().find(|(format, ..)| *format == self);
         find.map_or("", |(_, name, _)| name)
     }
 
     /// The format of a stream that begins so.
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
         let find = Self::ALL.iter().find(|(.., mark)| head.starts_with(mark));
         // A frame that zstd skips can come first (RFC 8878, section 3.1.2).
         let skippable = matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
@@ -49,7 +50,10 @@ impl Compression {
     }
 
     /// What the stream is of, decompressed. Streams may consist of several members or frames, which follow each other.
-    pub(super) fn reader<'a, R: BufRead + 'a>(self, stream: R) -> io::Result<Box<dyn Read + 'a>> {
+    ///
+    /// # Errors
+    /// It does not begin as such a stream.
+    pub fn reader<'a, R: BufRead + 'a>(self, stream: R) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::Gzip => Box::new(Members::new(
                 stream,
@@ -121,14 +125,4 @@ impl<R: BufRead, D: Read> Read for Members<R, D> {
         }
         Ok(0)
     }
-}
-
-/// What content looks like by its first bytes, for error messages: `xz data`, `a zip archive`, `a qcow2 disk`.
-pub(super) fn looks_like(head: &[u8]) -> String {
-    Content::of(&head).map_or_else(|error| error.to_string(), Content::describe)
-}
-
-/// Whether a zip archive begins so: with a member, or, when it has none, with its end.
-pub(super) fn is_zip(head: &[u8]) -> bool {
-    head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
 }

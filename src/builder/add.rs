@@ -1,0 +1,94 @@
+//! Files by docker's rules.
+
+use std::fs::{self, File};
+
+use super::beside::Trees;
+use super::local;
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step, file_time};
+use crate::digest::ObjectRef;
+use crate::instruction::{AddSource, Origin};
+use crate::sandbox::{AddFiles, Extra, Put, Sandbox, Task};
+
+/// Permission bits of a file with content from a Dockerfile, and of one from a URL.
+const CONTENT_MODE: u32 = 0o644;
+const FETCHED_MODE: u32 = 0o600;
+
+pub(super) struct Add {
+    pub(super) sandbox: Sandbox,
+}
+
+impl Builder for Add {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::Add(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        let scratch = self.sandbox.scratch()?;
+        let mut trees = Trees::new(request);
+        let mut sources = Vec::new();
+        for (index, source) in params.sources.iter().enumerate() {
+            let file = scratch.path().join(format!("source-{index}"));
+            sources.push(match source {
+                AddSource::Path { from, path, unpack } => Put::Path {
+                    tree: trees.shared(from)?,
+                    path: path.clone(),
+                    unpack: *unpack,
+                },
+                AddSource::Content { name, content } => {
+                    fs::write(&file, content).map_err(BuildError::io("write", &file))?;
+                    let digest = local::hash(content.as_bytes()).map_err(BuildError::other)?;
+                    Put::File {
+                        file,
+                        name: name.clone(),
+                        mode: CONTENT_MODE,
+                        time: file_time(params.time, &digest),
+                        unpack: false,
+                    }
+                }
+                AddSource::Fetched {
+                    input,
+                    name,
+                    unpack,
+                } => {
+                    let object = request.inputs_of(input).next();
+                    let object = object.ok_or_else(|| super::wrong_kind(request))?;
+                    self.sandbox.write_object(&object, &file)?;
+                    let digest = File::open(&file)
+                        .and_then(local::hash)
+                        .map_err(BuildError::io("read", &file))?;
+                    Put::File {
+                        file,
+                        name: name.clone(),
+                        mode: FETCHED_MODE,
+                        time: file_time(params.time, &digest),
+                        unpack: *unpack,
+                    }
+                }
+            });
+        }
+        let mut layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
+        let names = match params.link && !layers.is_empty() {
+            true => Some(trees.own(&Origin::Layers("layer".to_owned()))?),
+            false => None,
+        };
+        if params.link {
+            layers.clear();
+        }
+        let task = Task::Add(AddFiles {
+            sources,
+            destination: params.destination,
+            owner: params.owner,
+            names,
+            mode: params.mode,
+            parents: params.parents,
+            exclude: params.exclude,
+        });
+        let extra = Extra {
+            beside: trees.list,
+            ..Extra::default()
+        };
+        let layer = self
+            .sandbox
+            .layer_in(&scratch, &layers, &extra, vec![task], false, request)?;
+        Ok(Outputs::from([("layer".to_owned(), layer)]))
+    }
+}

@@ -1,0 +1,113 @@
+//! Files of a git repository, by the host's git, which sees nothing of the host but programs and
+//! certificates.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::local;
+use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::host::find_program;
+use crate::plan::{LocalFiles, Selection};
+use crate::sandbox::{HostCommand, Sandbox, Task};
+use crate::store::Store;
+
+/// `$1` is the repository, `$2` the commit, `$3` the directory to make. Servers that do not give
+/// single commits give all of them.
+const SCRIPT: &str = r#"
+git init --quiet -- "$3"
+cd -- "$3"
+git remote add origin "$1"
+git fetch --quiet --depth 1 origin "$2" 2>/dev/null ||
+    git fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
+git -c advice.detachedHead=false checkout --quiet "$2"
+if test -e .gitmodules; then git submodule --quiet update --init --recursive --depth 1; fi
+"#;
+
+pub(super) struct Git {
+    pub(super) sandbox: Sandbox,
+    pub(super) store: Store,
+}
+
+impl Builder for Git {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+        let Step::Git(params) = super::step(request)? else {
+            return Err(super::wrong_kind(request));
+        };
+        if find_program("git").is_none() {
+            return Err(BuildError::Outside {
+                kind: Outside::Missing,
+                message: format!("git is not installed, and {} needs it", params.repository),
+                help: vec!["install the package git".to_owned()],
+            });
+        }
+        let scratch = self.sandbox.scratch()?;
+        let directory = scratch.path().join("repository");
+        let path = directory.to_string_lossy().into_owned();
+        let argv = [
+            "/bin/sh",
+            "-euc",
+            SCRIPT,
+            "git",
+            &params.repository,
+            &params.commit,
+            &path,
+        ];
+        let home = scratch.path().to_string_lossy().into_owned();
+        let command = HostCommand {
+            argv: argv.map(str::to_owned).into(),
+            env: BTreeMap::from([
+                ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
+                ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
+                ("HOME".to_owned(), home),
+                ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
+            ]),
+            writable: Vec::new(),
+            network: true,
+        };
+        self.sandbox
+            .run(&scratch, &[], vec![Task::Host(command)], request)
+            .map_err(|error| match error {
+                BuildError::Command { how, tail, .. } => BuildError::Command {
+                    command: format!("git fetch {} {}", params.repository, params.commit),
+                    how,
+                    tail,
+                },
+                error => error,
+            })?;
+        let path = match &params.directory {
+            Some(below) => inside(&directory, below)?,
+            None => directory,
+        };
+        let files = LocalFiles {
+            path,
+            exclude: Vec::new(),
+            selection: Some(Selection {
+                include: vec!["/".to_owned()],
+                ignore: match params.keep_git_dir {
+                    true => String::new(),
+                    false => "**/.git".to_owned(),
+                },
+            }),
+        };
+        let mut archive = self.store.temporary().map_err(BuildError::other)?;
+        local::pack(&files, None, archive.as_file_mut())
+            .map_err(BuildError::io("read", &files.path))?;
+        let source = self.store.adopt(archive).map_err(BuildError::other)?;
+        Ok(Outputs::from([("source".to_owned(), source)]))
+    }
+}
+
+/// A directory of the repository, which no link of it leads out of.
+fn inside(directory: &Path, below: &str) -> Result<std::path::PathBuf, BuildError> {
+    let lacking = || BuildError::Unsatisfiable {
+        message: format!("the repository has no directory \"{below}\""),
+        help: "check what follows the colon in the address".to_owned(),
+    };
+    let root = directory.canonicalize().map_err(|_| lacking())?;
+    let path = root.join(below.trim_start_matches('/'));
+    let path = path.canonicalize().map_err(|_| lacking())?;
+    match path.is_dir() && path.starts_with(&root) {
+        true => Ok(path),
+        false => Err(lacking()),
+    }
+}
