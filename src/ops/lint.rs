@@ -40,7 +40,7 @@ pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
             let is_ignore = path
                 .extension()
                 .is_some_and(|ending| ending == "dockerignore");
-            if is_dockerfile(&path) && !is_ignore && path.is_file() {
+            if recipe::is_dockerfile(&path) && !is_ignore && path.is_file() {
                 inside.push(path.strip_prefix(".").unwrap_or(&path).to_owned());
             }
         }
@@ -144,15 +144,4 @@ fn platform_of(context: &Context, base: &str) -> Option<String> {
     let config = crate::world::image_config(&store, &image).ok()?;
     let architecture = &config.template.architecture;
     Some(Platform::linux(architecture).to_string())
-}
-
-/// Whether a file is a Dockerfile, by its name.
-fn is_dockerfile(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    let name = name.to_string_lossy().to_lowercase();
-    ["dockerfile", "containerfile"].iter().any(|usual| {
-        let (before, after) = (name.strip_suffix(usual), name.strip_prefix(usual));
-        after.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']))
-            || before.is_some_and(|rest| rest.ends_with('.'))
-    })
 }

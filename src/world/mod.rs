@@ -18,10 +18,13 @@ pub(crate) mod offline;
 pub(crate) mod pins;
 pub(crate) mod recipes;
 mod resolve;
+mod usual;
 
 pub use context::Context;
 pub use error::{Error, Failure, StepFailure};
 pub use recipes::RecipeChoice;
+pub(crate) use usual::usual_dockerfile;
+pub use usual::usual_recipe;
 
 pub(crate) use locked::{apply, needs, package_steps, plan};
 pub(crate) use resolve::{Pins, Resolve, Today};

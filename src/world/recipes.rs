@@ -36,6 +36,8 @@ pub struct RecipeChoice {
     pub contexts: BTreeMap<String, String>,
     /// Whether the process of a Dockerfile does not run as a service.
     pub no_service: bool,
+    /// The architecture that a Dockerfile is built for; this host's if absent.
+    pub architecture: Option<String>,
     /// Whether it is an error when the lock file lacks something.
     pub locked: bool,
 }
@@ -91,12 +93,16 @@ impl Files for HostFiles<'_> {
 /// The text of a recipe. A link must not make one of a file that is none: what is wrong in recipes
 /// is shown with its lines, and logs of builds are read by many.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
-    let is_named_so = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
-    if is_named_so(path) && !is_named_so(&fs::canonicalize(path)?) {
-        let message = "it links to a file without the extension \".kdl\"";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    files::read_text(path, most)
+    let is_recipe = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
+    let target = fs::canonicalize(path)?;
+    let message = match (is_recipe(path), recipe::is_dockerfile(path)) {
+        (true, _) if !is_recipe(&target) => "it links to a file without the extension \".kdl\"",
+        (_, true) if !recipe::is_dockerfile(&target) => {
+            "it links to a file that is not named like a Dockerfile"
+        }
+        _ => return files::read_text(path, most),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// The recipe on standard input. It is read once, however often the recipe is planned.
@@ -273,7 +279,9 @@ pub(crate) fn plan(
         store: &store,
         pins,
     };
-    plan::plan(&loaded, image, &world, std::env::consts::ARCH).map_err(|error| match error {
+    let architecture = choice.architecture.as_deref();
+    let architecture = architecture.unwrap_or(std::env::consts::ARCH);
+    plan::plan(&loaded, image, &world, architecture).map_err(|error| match error {
         // The recipe is not to blame.
         PlanError::Outage { message, help } => Error::Failed(Failure {
             message,

@@ -16,12 +16,12 @@ fn usage_errors() {
     For more information, try '--help'.
     "#);
     assert_eq!(ran.stdout, "");
-    let ran = bench.run(["build"]).ends_with(2);
+    let ran = bench.run(["pull"]).ends_with(2);
     insta::assert_snapshot!(ran.stderr, @r#"
     error: the following required arguments were not provided:
-      <RECIPE>
+      <REF>
 
-    Usage: vmfab build <RECIPE> [IMAGE]
+    Usage: vmfab pull <REF>
 
     For more information, try '--help'.
     "#);

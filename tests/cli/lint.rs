@@ -90,6 +90,11 @@ fn mistakes_are_errors_and_do_not_stop_other_files() {
     let empty = tempfile::tempdir().unwrap();
     let ran = lint(&bench, empty.path(), &[]).ends_with(3);
     assert!(ran.stderr.contains("vmfab lint FILE"), "{}", ran.stderr);
+    // What is wrong in a Dockerfile is shown with its lines: a link must not make one of any file.
+    fs::write(directory.join("private"), "password\n").unwrap();
+    std::os::unix::fs::symlink("private", directory.join("Dockerfile")).unwrap();
+    let ran = lint(&bench, directory, &["Dockerfile"]).ends_with(1);
+    assert!(!ran.stderr.contains("password"), "{}", ran.stderr);
     fs::write(directory.join("latin1.Dockerfile"), b"FROM \xe9\n").unwrap();
     lint(&bench, directory, &["latin1.Dockerfile"]).ends_with(1);
 }

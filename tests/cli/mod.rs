@@ -1,6 +1,7 @@
 //! The command line as a program: help, exit codes, output for people and for programs.
 
 mod caches;
+mod dockerfiles;
 mod errors;
 mod fmt;
 mod help;

@@ -1,6 +1,7 @@
 //! Disks with a boot sector of their own, and the ways in which an image can be booted.
 
 use vmfab::image::Seed;
+use vmfab::ops::RecipeChoice;
 
 use super::*;
 
@@ -62,7 +63,14 @@ fn the_file_of_a_disk_is_booted() {
     fs::write(&file, tiny_disk()).unwrap();
     let context = bench.context();
     let path = file.to_str().unwrap();
-    let image = machine::image(&context, path, ImageOptions::default()).unwrap();
+    let options = ImageOptions {
+        choice: RecipeChoice {
+            recipe: path.to_owned(),
+            ..RecipeChoice::default()
+        },
+        ..ImageOptions::default()
+    };
+    let image = machine::image(&context, options).unwrap();
     assert_eq!(
         (image.tags.len(), &*image.config.template.name),
         (0, "mydisk")

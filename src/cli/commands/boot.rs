@@ -8,13 +8,13 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
-use super::build::{LockArgs, parse_setting};
 use super::cache::CacheArgs;
+use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
 use super::{console, ssh};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
-use crate::ops;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
+use crate::ops::{self, RecipeChoice};
 use crate::qemu::AccelChoice;
 
 /// Create a machine from an image and start it
@@ -32,19 +32,26 @@ Examples:
   vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
   vmfab boot @docker --ssh --rm
   vmfab boot docker --set base=debian-12 --ssh
+  vmfab boot ./Dockerfile --build-arg NODE=22 --ssh
   vmfab boot ghcr.io/me/docker:1.0 --ssh
   vmfab boot ./disk.qcow2 --console
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
-    /// Tag, first digits of an image's id, recipe (vmfab builds it first), disk file, or image in a
-    /// registry (vmfab pulls it): HOST/NAME[:TAG]
+    /// Tag, first digits of an image's id, recipe or Dockerfile (vmfab builds it first), disk file,
+    /// or image in a registry (vmfab pulls it): HOST/NAME[:TAG]
     #[arg(value_name = "IMAGE|RECIPE|@TAG|DISK|REF")]
     image: String,
 
     /// Set a parameter of the recipe (repeatable)
     #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    #[command(flatten)]
+    secrets: SecretArgs,
 
     #[command(flatten)]
     lock: LockArgs,
@@ -148,13 +155,19 @@ enum BootFirmware {
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = &session.registry_context(self.cache.registries)?;
+        let choice = RecipeChoice {
+            recipe: self.image.clone(),
+            settings: self.settings.iter().cloned().collect(),
+            ..RecipeChoice::default()
+        };
+        let choice = self.dockerfile.clone().apply(choice)?;
         let options = ImageOptions {
-            settings: self.settings.clone(),
-            locked: self.lock.locked,
+            choice: self.lock.apply(choice),
+            secrets: self.secrets.clone().read()?,
             cache: self.cache.clone().options(context)?,
             fallback: self.fallback,
         };
-        let image = machine::image(context, &self.image, options)?;
+        let image = machine::image(context, options)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let booted = machine::boot(context, &image, &self.options())?;
         let name = booted.name.as_str();

@@ -1,6 +1,5 @@
 //! `vmfab build`
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,16 +10,19 @@ use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::cache::{CacheArgs, PushArgs};
 use super::plan;
+use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
 use crate::image::{DiskFormat, ParseFormatError};
-use crate::ops::RecipeChoice;
 use crate::ops::build::{BuildOptions, Built, StepCounts};
 use crate::ops::hypervisor::{Hypervisor, ParseHypervisorError};
 use crate::store::{StoreError, TagName};
 
-/// Build an image from a recipe
+/// Build an image from a recipe or a Dockerfile
 ///
 /// Take steps whose inputs did not change from the store, or from a cache in a registry; run the
 /// others in parallel. Tag the finished image with @ and its name, or as --tag says.
+///
+/// Without RECIPE, build what is in the working directory: vmfab.kdl, else Dockerfile,
+/// Containerfile or Dockerfile.vibe.
 ///
 /// Print one line that says what was built; with --quiet, the image's id; with --json, one JSON
 /// object per line for each event, the result last.
@@ -31,11 +33,19 @@ Examples:
   vmfab build docker --set base=debian-12 --tag @docker-debian
   vmfab build docker.kdl --output docker.qcow2 --compress
   vmfab build docker.kdl --output disk.img --format raw --force
+  vmfab build ./Dockerfile --target dev --build-arg NODE=22 --tag @dev
+  vmfab build --secret id=npm,src=.npmrc
   vmfab build docker.kdl --cache ghcr.io/me/cache --cache-push ghcr.io/me/cache
   id=$(vmfab build --quiet docker.kdl)")]
 pub(crate) struct Build {
     #[command(flatten)]
     recipe: RecipeArgs,
+
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    #[command(flatten)]
+    secrets: SecretArgs,
 
     #[command(flatten)]
     lock: LockArgs,
@@ -105,66 +115,12 @@ pub(super) struct OutputArgs {
     pub(super) force: bool,
 }
 
-/// Which image of which recipe, with which parameters.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RecipeArgs {
-    /// Recipe file, - for standard input, or name of a recipe that comes with vmfab
-    #[arg(value_name = "RECIPE")]
-    recipe: String,
-
-    /// Image to build [default: the one with the recipe's name, or the only one]
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
-
-    /// Set a parameter of the recipe (repeatable)
-    #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-}
-
-/// What holds when the lock file lacks something.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct LockArgs {
-    /// Refuse to use anything that vmfab.lock does not pin
-    #[arg(long)]
-    pub(super) locked: bool,
-}
-
-impl LockArgs {
-    /// The same choice with this.
-    pub(super) fn apply(self, choice: RecipeChoice) -> RecipeChoice {
-        RecipeChoice {
-            locked: self.locked,
-            ..choice
-        }
-    }
-}
-
-impl RecipeArgs {
-    /// Which image of which recipe is meant.
-    pub(super) fn choice(self) -> Result<RecipeChoice, CliError> {
-        let mut settings = BTreeMap::new();
-        for (name, value) in self.settings {
-            if let Some(other) = settings.insert(name.clone(), value.clone())
-                && other != value
-            {
-                return Err(CliError::usage(format!(
-                    "parameter {name} is set to both \"{other}\" and \"{value}\""
-                )));
-            }
-        }
-        Ok(RecipeChoice {
-            recipe: self.recipe,
-            image: self.image,
-            settings,
-            ..RecipeChoice::default()
-        })
-    }
-}
-
 impl Build {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+        let choice = self.recipe.choice(self.dockerfile, session)?;
+        let choice = self.lock.apply(choice);
         if self.dry_run {
-            return plan::show(session, self.lock.apply(self.recipe.choice()?), self.cache);
+            return plan::show(session, choice, self.cache);
         }
         let context = &session.registry_context(self.cache.registries)?;
         let options = BuildOptions {
@@ -179,7 +135,8 @@ impl Build {
             keep_going: self.keep_going,
             rebuild: self.rebuild,
             cache: self.cache.with(self.push, context)?,
-            choice: self.lock.apply(self.recipe.choice()?),
+            choice,
+            secrets: self.secrets.read()?,
             ..BuildOptions::default()
         };
         let built = crate::ops::build::build(context, &options)?;
@@ -231,13 +188,6 @@ fn summary(built: &Built) -> String {
         output.unwrap_or_default(),
         duration(built.seconds)
     )
-}
-
-pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".to_owned()),
-    }
 }
 
 /// A tag, with or without `@`.

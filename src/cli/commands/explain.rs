@@ -8,8 +8,8 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
-use super::build::{LockArgs, RecipeArgs};
 use super::cache::CacheArgs;
+use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
 use crate::ops::planning::{self, Plan, PlannedState, PlannedStep, Reason};
 
 /// Explain why steps of a build would run again
@@ -26,6 +26,9 @@ pub(crate) struct Explain {
     recipe: RecipeArgs,
 
     #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    #[command(flatten)]
     lock: LockArgs,
 
     #[command(flatten)]
@@ -36,7 +39,9 @@ impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
         let context = session.reading_context()?.clone();
         let context = &context.with_access(self.cache.registries.access());
-        let choice = self.lock.apply(self.recipe.choice()?);
+        let choice = self
+            .lock
+            .apply(self.recipe.choice(self.dockerfile, session)?);
         let planned = planning::plan(context, &choice, &self.cache.options(context)?)?;
         session.print(&planned, text)?;
         Ok(Status::Done)

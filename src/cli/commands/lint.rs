@@ -9,7 +9,7 @@ use super::super::Status;
 use super::super::error::CliError;
 use super::super::output::{self, count};
 use super::super::session::Session;
-use super::build::parse_setting;
+use super::recipe::parse_setting;
 use crate::ops::Error;
 use crate::ops::lint::{self, Report};
 use crate::text::Finding;

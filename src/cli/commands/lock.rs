@@ -7,7 +7,7 @@ use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::count;
 use super::super::session::Session;
-use super::build::RecipeArgs;
+use super::recipe::{DockerfileArgs, RecipeArgs};
 use crate::ops::lock::{self, Locked};
 
 /// Pin the packages and downloads of a recipe in vmfab.lock
@@ -32,6 +32,9 @@ pub(crate) struct Lock {
     #[command(flatten)]
     recipe: RecipeArgs,
 
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
     /// Only check whether the lock is up to date (exit code 6 if not)
     #[arg(long)]
     check: bool,
@@ -42,7 +45,7 @@ pub(crate) struct Lock {
 
 impl Lock {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        let choice = self.recipe.choice()?;
+        let choice = self.recipe.choice(self.dockerfile, session)?;
         let access = self.registries.access();
         let locked = if self.check {
             lock::check(

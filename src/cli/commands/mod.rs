@@ -22,6 +22,7 @@ mod man;
 mod plan;
 mod pull;
 mod push;
+mod recipe;
 mod resume;
 mod rm;
 mod ssh;

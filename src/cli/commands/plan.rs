@@ -8,8 +8,8 @@ use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::build::{LockArgs, RecipeArgs};
 use super::cache::CacheArgs;
+use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
 use crate::ops::RecipeChoice;
 use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
@@ -28,6 +28,9 @@ pub(crate) struct Plan {
     recipe: RecipeArgs,
 
     #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    #[command(flatten)]
     lock: LockArgs,
 
     #[command(flatten)]
@@ -36,7 +39,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
-        show(session, self.lock.apply(self.recipe.choice()?), self.cache)
+        show(
+            session,
+            self.lock
+                .apply(self.recipe.choice(self.dockerfile, session)?),
+            self.cache,
+        )
     }
 }
 

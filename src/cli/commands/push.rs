@@ -56,7 +56,7 @@ pub(crate) struct Push {
     index: bool,
 
     /// Add an annotation to the manifest (repeatable)
-    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = super::build::parse_setting)]
+    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = super::recipe::parse_setting)]
     annotations: Vec<(String, String)>,
 
     /// Choose what to push: vmfab, or containerdisk, an ordinary container image for KubeVirt

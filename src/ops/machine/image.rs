@@ -8,15 +8,16 @@ use super::super::images::{self, FoundImage};
 use super::super::{Context, Error, RecipeChoice, share};
 use super::require_programs;
 use crate::event::Event;
+use crate::host::Secrets;
+use crate::recipe::is_dockerfile;
 use crate::world::recipes;
 
 /// How a recipe is built that a user named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageOptions {
-    /// Values of parameters.
-    pub settings: Vec<(String, String)>,
-    /// Whether it must be locked.
-    pub locked: bool,
+    /// The name is that of a recipe, or of an image.
+    pub choice: RecipeChoice,
+    pub secrets: Secrets,
     /// Caches of builds.
     pub cache: CacheOptions,
     /// Whether to take what the image starts from when it cannot be built.
@@ -27,19 +28,22 @@ pub struct ImageOptions {
 ///
 /// # Errors
 /// There is none, or it cannot be built.
-pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<FoundImage, Error> {
+pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Error> {
     let ImageOptions {
-        settings,
-        locked,
+        choice,
+        secrets,
         cache,
         fallback,
     } = options;
+    let name = choice.recipe.clone();
+    let name = name.as_str();
+    let has_settings = !choice.settings.is_empty();
     if is_elsewhere(name) {
         let usage = |message: String| Error::Usage {
             message,
             help: None,
         };
-        if !settings.is_empty() {
+        if has_settings {
             let message = format!("{name} is an image, but only recipes have parameters");
             return Err(usage(message));
         }
@@ -49,23 +53,19 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
         return share::named(context, &location);
     }
     let path = Path::new(name);
-    if recipes::is_path(name) && settings.is_empty() && is_disk(path) {
+    if recipes::is_path(name) && !has_settings && is_disk(path) {
         require_programs()?;
         return share::disk_file(context, path);
     }
-    if !recipes::is_path(name) && settings.is_empty() {
+    if !recipes::is_path(name) && !has_settings {
         match images::find(context, name) {
             Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
             result => return result,
         }
     }
     let options = BuildOptions {
-        choice: RecipeChoice {
-            recipe: name.to_owned(),
-            settings: settings.into_iter().collect(),
-            locked,
-            ..RecipeChoice::default()
-        },
+        choice,
+        secrets,
         cache,
         ..BuildOptions::default()
     };
@@ -97,7 +97,7 @@ pub fn image(context: &Context, name: &str, options: ImageOptions) -> Result<Fou
 /// Whether a file is a disk, and not a recipe.
 fn is_disk(path: &Path) -> bool {
     let is_recipe = path.extension().is_some_and(|ending| ending == "kdl");
-    !is_recipe && path.is_file()
+    !is_recipe && !is_dockerfile(path) && path.is_file()
 }
 
 /// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it says so, or begins with

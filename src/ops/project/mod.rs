@@ -21,7 +21,7 @@ use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Machine, MachineImage};
-use crate::world::recipes;
+use crate::world::{recipes, usual_dockerfile};
 
 /// What a project without a file has a machine of.
 pub const DEFAULT_IMAGE: &str = "alpine";
@@ -149,7 +149,10 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
     Wanted {
         name: MachineName::like(&directory.to_string_lossy()),
         source: match &options.image {
-            None => Source::Any(build(DEFAULT_IMAGE)),
+            None => Source::Any(match usual_dockerfile(project.root()) {
+                Some(path) => build(&path.to_string_lossy()),
+                None => build(DEFAULT_IMAGE),
+            }),
             Some(image) if recipes::names_recipe(context, image) => Source::Recipe(build(image)),
             Some(image) => Source::Named(image.clone()),
         },
