@@ -30,8 +30,8 @@ use crate::digest::{ActionKey, Hasher, ObjectRef};
 /// From this age on, in seconds, a file's times tell that it did not change: coarser than the clock of any
 /// file system that is in use.
 const SETTLED: i64 = 2;
-/// The name of the output.
-const OUTPUT: &str = "file";
+/// The name of the output: no step of a recipe has one of this name.
+pub const FILE_OUTPUT: &str = "file";
 
 /// A file in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Store {
         let before = look()?;
         let key = key(&before);
         if let Some(result) = self.action(&key)
-            && let Some(object) = result.outputs.get(OUTPUT)
+            && let Some(object) = result.outputs.get(FILE_OUTPUT)
             && object.size == before.size()
         {
             return Ok(AddedFile {
@@ -89,7 +89,7 @@ impl Store {
             self.put_action(
                 &key,
                 ActionResult {
-                    outputs: BTreeMap::from([(OUTPUT.to_owned(), object)]),
+                    outputs: BTreeMap::from([(FILE_OUTPUT.to_owned(), object)]),
                 },
             )?;
         }

@@ -63,7 +63,7 @@ pub use action::ActionResult;
 pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use disks::Cached;
 pub use error::StoreError;
-pub use file::AddedFile;
+pub use file::{AddedFile, FILE_OUTPUT};
 pub use ingest::{ObjectWriter, ReadAt};
 pub use lock::Lock;
 pub use read::ObjectReader;

@@ -40,6 +40,9 @@ fn what_has_a_name_stays_and_the_rest_goes() {
     bench.run(["image", "rm", "@kept"]).ends_with(0);
     let done = gc(&["--json"]).json();
     assert_eq!(done["objects"]["kept"], 0, "{done:#}");
+    // Nothing is made of a file that was only added: to remember it would be a file for each.
+    let remembered = fs::read_dir(bench.home.path().join("cache/results"));
+    assert_eq!(remembered.into_iter().flatten().count(), 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::machine::{Absent, Machine, Machines, Projects};
 use crate::sandbox::{CacheMount, CacheMounts, CachedLayer, LayerCache};
-use crate::store::{Cached, CollectOptions, Dropped, Reason, Roots, Store, Tally};
+use crate::store::{Cached, CollectOptions, Dropped, FILE_OUTPUT, Reason, Roots, Store, Tally};
 use crate::world::image_config;
 
 /// What may go.
@@ -177,12 +177,13 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
 }
 
 /// Remembers what the steps made whose results went. What they made is gone, and what was made of it may have a name: a
-/// build of that needs to know what was in between, and not to have it.
+/// build of that needs to know what was in between, and not to have it. Nothing is made of files that were only added.
 fn remember(context: &Context, dropped: &[Dropped]) {
     let remembered = context.remembered();
     for dropped in dropped
         .iter()
         .filter(|dropped| dropped.reason == Reason::Unused)
+        .filter(|dropped| !dropped.outputs.contains_key(FILE_OUTPUT))
     {
         // Without it the step runs again.
         let _ = remembered.put(&dropped.key, &dropped.outputs);

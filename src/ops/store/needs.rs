@@ -10,7 +10,7 @@ use super::super::{Context, Error};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::machine::Projects;
-use crate::store::Store;
+use crate::store::{FILE_OUTPUT, Store};
 use crate::world::image_config;
 
 /// What needs an object.
@@ -199,7 +199,7 @@ impl Needs {
         let by = self.of(object);
         let file = by
             .iter()
-            .any(|by| matches!(by, NeededBy::Result { output, .. } if output == "file"));
+            .any(|by| matches!(by, NeededBy::Result { output, .. } if output == FILE_OUTPUT));
         if file {
             remedies.push(format!("{first}vmfab store add the file again"));
         }
