@@ -358,11 +358,7 @@ fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Err
     match source {
         Source::Named(name) => images::find(context, name),
         Source::Recipe(options) | Source::Any(options) => {
-            if let Source::Any(_) = source {
-                let recipe = &options.choice.recipe;
-                let message = format!("no {} found, using {recipe}", Project::FILE);
-                context.emit(Event::Note { message });
-            }
+            source.say_default(context);
             let built = build_image(context, options)?;
             if built.cached && tell {
                 cache_hit(context, &built.name);
