@@ -368,16 +368,24 @@ struct Examples(BTreeMap<PathBuf, String>);
 
 impl Files for Examples {
     fn read(&self, path: &Path) -> io::Result<String> {
+        if path.ends_with("Dockerfile.dev") {
+            let text = "ARG NODE\nFROM base AS dev\nCOPY --from=assets logo /srv/\n";
+            return Ok(text.to_owned());
+        }
         let text = self.0.get(path).cloned();
         text.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.extension().is_none_or(|extension| extension != "kdl") || self.0.contains_key(path)
+        let is_recipe = path.extension().is_some_and(|extension| extension == "kdl");
+        let is_ignore_file = path.to_string_lossy().ends_with(".dockerignore");
+        (!is_recipe && !is_ignore_file) || self.0.contains_key(path)
     }
 
     fn is_directory(&self, path: &Path) -> bool {
-        path.ends_with("site")
+        ["site", ".", "../assets"]
+            .iter()
+            .any(|name| path.ends_with(name))
     }
 }
 
@@ -392,7 +400,9 @@ fn every_example_of_the_reference_makes_a_plan() {
         let text = match first {
             "recipe" | "include" | "image" | "//" => block.to_owned(),
             "machine" => format!("{block}image \"example\" {{ from \"debian-12\" }}\n"),
-            "from" | "bootstrap" | "layer" => format!("image \"example\" {{\n{block}}}\n"),
+            "from" | "dockerfile" | "bootstrap" | "layer" => {
+                format!("image \"example\" {{\n{block}}}\n")
+            }
             "initrd" | "kernel" if block.contains("fetch") || block.contains("virt") => format!(
                 "image \"example\" {{\nfrom \"./disk.raw\"\nboot \"root=/dev/vda1\"\n{block}}}\n"
             ),

@@ -23,6 +23,12 @@ pub(super) struct DraftDockerfile {
 pub fn is_dockerfile(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let name = name.to_string_lossy().to_lowercase();
+    if [".kdl", ".dockerignore"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+    {
+        return false;
+    }
     ["dockerfile", "containerfile"].iter().any(|usual| {
         let (before, after) = (name.strip_suffix(usual), name.strip_prefix(usual));
         after.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']))
@@ -94,14 +100,18 @@ pub(super) fn read(node: &Reader<'_>) -> Option<DraftDockerfile> {
             }
             "arg" => {
                 let mut names = draft.args.iter().map(|(name, _)| name);
-                if !twice(&name, names.find(same)) {
-                    draft.args.push((name, child.argument(1)?.value));
+                if !twice(&name, names.find(same))
+                    && let Some(value) = child.argument(1)
+                {
+                    draft.args.push((name, value.value));
                 }
             }
             _ => {
                 let mut names = draft.contexts.iter().map(|(name, _)| name);
-                if !twice(&name, names.find(same)) {
-                    draft.contexts.push((name, child.argument(1)?));
+                if !twice(&name, names.find(same))
+                    && let Some(value) = child.argument(1)
+                {
+                    draft.contexts.push((name, value));
                 }
             }
         }
@@ -127,7 +137,15 @@ mod tests {
             assert_eq!(image_name(Path::new(path), None), name, "{path}");
         }
         assert_eq!(image_name(Path::new("Dockerfile"), Some("dev")), "dev");
-        for path in ["dockerfiles", "dockerfile:1", "a.kdl", "mydockerfile", ""] {
+        for path in [
+            "dockerfiles",
+            "dockerfile:1",
+            "a.kdl",
+            "dockerfile.kdl",
+            "Dockerfile.dockerignore",
+            "mydockerfile",
+            "",
+        ] {
             assert!(!is_dockerfile(Path::new(path)), "{path}");
         }
     }

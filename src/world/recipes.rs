@@ -303,9 +303,7 @@ pub(crate) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
             return Err(Error::NotFound {
                 noun: "file",
                 name: recipe.to_owned(),
-                help: Some(
-                    "give the path of a recipe (FILE.kdl), a Dockerfile or a disk".to_owned(),
-                ),
+                help: Some("give the path of a recipe (FILE.kdl) or of a disk".to_owned()),
             });
         }
         let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));

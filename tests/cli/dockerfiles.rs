@@ -46,15 +46,6 @@ fn the_usual_file_is_found() {
     let whole = directory.to_str().unwrap();
     assert!(used(&["plan", whole]).ends_with(&format!("using {whole}/vmfab.kdl")));
 
-    fs::remove_file(directory.join("vmfab.kdl")).unwrap();
-    let ran = run(&bench, directory, &["up", "--dry-run"]).ends_with(0);
-    assert!(
-        ran.stderr
-            .contains("no vmfab.kdl found, using Dockerfile\n"),
-        "{}",
-        ran.stderr
-    );
-
     let empty = tempfile::tempdir().unwrap();
     let ran = run(&bench, empty.path(), &["build"]).ends_with(3);
     insta::assert_snapshot!(ran.stderr, @r#"

@@ -82,7 +82,7 @@ fn a_recipe_that_is_not_there() {
     "#);
     insta::assert_snapshot!(bench.run(["build", "x.kdl"]).ends_with(3).stderr, @r#"
     error: no file "x.kdl" found
-      help: give the path of a recipe (FILE.kdl), a Dockerfile or a disk
+      help: give the path of a recipe (FILE.kdl) or of a disk
     "#);
     let ran = bench.run(["boot", "./x.qcow2"]).ends_with(3);
     assert!(

@@ -106,7 +106,6 @@ fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Err
     match &planned.wanted.source {
         Source::Named(name) => images::find(context, name).map(Some),
         Source::Recipe(options) | Source::Any(options) => {
-            planned.wanted.source.say_default(context);
             let known = world::known_image(context, &options.choice)?;
             known
                 .map(|image| images::find(context, &image.to_string()))

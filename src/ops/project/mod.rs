@@ -17,7 +17,6 @@ pub use up::{Up, UpMachine, up};
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
 use super::{Context, Error, RecipeChoice};
-use crate::event::Event;
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
@@ -63,17 +62,6 @@ pub(super) enum Source {
     Recipe(BuildOptions),
     /// Whatever the machine has; the default when there is no machine yet.
     Any(BuildOptions),
-}
-
-impl Source {
-    /// Says what is used when nothing was named.
-    fn say_default(&self, context: &Context) {
-        if let Self::Any(options) = self {
-            let path = shortest(Path::new(&options.choice.recipe));
-            let message = format!("no {} found, using {}", Project::FILE, path.display());
-            context.emit(Event::Note { message });
-        }
-    }
 }
 
 /// A machine as it is to be.

@@ -358,7 +358,11 @@ fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Err
     match source {
         Source::Named(name) => images::find(context, name),
         Source::Recipe(options) | Source::Any(options) => {
-            source.say_default(context);
+            if let Source::Any(_) = source {
+                let recipe = &options.choice.recipe;
+                let message = format!("no {} found, using {recipe}", Project::FILE);
+                context.emit(Event::Note { message });
+            }
             let built = build_image(context, options)?;
             if built.cached && tell {
                 cache_hit(context, &built.name);

@@ -177,7 +177,7 @@ impl Loader<'_> {
         };
         let mut dockerfile = self.dockerfile_at(&path, &draft.path.span, context)?;
         for (name, value) in draft.contexts {
-            let path = normalise(&inside.join(&value.value));
+            let path = joined(&inside, &value.value);
             let context = if self.files.is_directory(&path) {
                 Context::Directory(Spanned::new(path, value.span))
             } else {
@@ -267,7 +267,7 @@ impl Loader<'_> {
     }
 
     fn directory(&self, inside: &Path, path: &Spanned<String>) -> Option<PathBuf> {
-        let directory = normalise(&inside.join(&path.value));
+        let directory = joined(inside, &path.value);
         if self.files.is_directory(&directory) {
             return Some(directory);
         }
@@ -275,6 +275,15 @@ impl Loader<'_> {
         let problem = Problem::new(&path.span, message, "not found");
         self.report(problem.with_help("paths are relative to the directory of the recipe file"));
         None
+    }
+}
+
+/// A path as it is meant in a directory; never empty.
+fn joined(directory: &Path, path: &str) -> PathBuf {
+    let joined = normalise(&directory.join(path));
+    match joined.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => joined,
     }
 }
 

@@ -23,7 +23,7 @@ use super::tree::Tree;
 use super::{Lowered, Lowering, Trunk};
 use crate::dockerfile::{self, Dockerfile, Instruction, Kind, Word};
 use crate::image::{ContainerConfig, Protocol};
-use crate::plan::{PlanError, label};
+use crate::plan::{PlanError, USUAL_PATH, label};
 use crate::recipe::{self, Base, Context, Problem, RecipeError, RegistryImage, Span, Spanned};
 
 /// A stage, or an image that stages use.
@@ -349,6 +349,9 @@ impl Build<'_> {
             if config.env(&name).is_none() {
                 config.set_env(&name, &value);
             }
+        }
+        if config.env("PATH").is_none() {
+            config.set_env("PATH", USUAL_PATH);
         }
         let mut triggers = Vec::new();
         for (index, text) in std::mem::take(&mut config.onbuild).iter().enumerate() {

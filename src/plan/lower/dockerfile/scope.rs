@@ -7,7 +7,6 @@ use crate::dockerfile::{
     Arg, Dockerfile, Expander, Kind, Pair, Platforms, Word, is_proxy, predefined,
 };
 use crate::image::ContainerConfig;
-use crate::plan::USUAL_PATH;
 use crate::recipe::Problem;
 
 /// What arguments stand for, in the whole file.
@@ -97,8 +96,6 @@ impl Variables {
     /// stay declared in those that start from it, and yield to what the image has.
     pub(super) fn add_image(&mut self, config: &ContainerConfig) {
         self.0.extend(config.env.iter().cloned());
-        let path = self.0.entry("PATH".to_owned());
-        path.or_insert_with(|| USUAL_PATH.to_owned());
     }
 
     pub(super) const fn all(&self) -> &BTreeMap<String, String> {
