@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,6 +74,8 @@ struct Inner {
     settings: Settings,
     interrupt: Interrupt,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
+    /// The shortest time that an answer took, in microseconds.
+    quickest: AtomicU64,
 }
 
 /// What needs connections of its own: TLS or not, whether certificates are verified, and a proxy.
@@ -90,12 +93,14 @@ const KEPT_FOR: Duration = Duration::from_secs(15);
 /// those that may share it, so that none waits for the reader of another.
 const WINDOW: u32 = 1 << 20;
 /// Bytes of a request's body that are read at once.
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 128 << 10;
 /// Chunks that wait to be sent.
-const AHEAD: usize = 8;
-/// How long a body is held back when the server was asked whether it takes it. The library does not tell
-/// when it says so (100), only when it refuses.
+const AHEAD: usize = 2;
+/// How long a body is held back at most when the server was asked whether it takes it. The library does
+/// not tell when it says so (100), only when it refuses.
 const HELD_BACK: Duration = Duration::from_millis(100);
+/// How long it is held back at least, and how many times as long as the server needs for an answer.
+const HELD_BACK_LEAST: (Duration, u32) = (Duration::from_millis(5), 4);
 
 /// What to ask a server for.
 pub struct Request<'a> {
@@ -196,6 +201,7 @@ impl Client {
             settings,
             interrupt,
             clients: Mutex::default(),
+            quickest: AtomicU64::new(u64::MAX),
         }))
     }
 
@@ -278,6 +284,7 @@ impl Client {
             .request(request.method.clone(), asked.url.without_user().as_str())
             .headers(request.headers.clone());
         let mut source = request.body.take();
+        let without_body = source.is_none();
         let mut to = None;
         if let Some((_, length)) = &source {
             let (sender, parts) = channel(AHEAD);
@@ -286,12 +293,13 @@ impl Client {
             message = message.body(reqwest::Body::wrap(Upload { parts, left }));
         }
         // It goes on while its body is read here, and ends when this is dropped.
+        let asked_at = Instant::now();
         let mut answer = JoinSet::new();
         answer.spawn_on(message.send(), runtime::handle()?);
         let mut early = None;
         if let (Some((source, length)), Some(to)) = (&mut source, to) {
             if request.headers.contains_key(EXPECT) {
-                early = runtime::wait(interrupt, HELD_BACK, answer.join_next())?;
+                early = runtime::wait(interrupt, self.held_back(), answer.join_next())?;
             }
             if early.is_none() {
                 early = self.feed(source, *length, &to, &mut answer, &asked)?;
@@ -315,6 +323,10 @@ impl Client {
             }
             None => return Err(asked.stalled()),
         };
+        if without_body {
+            let micros = u64::try_from(asked_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.0.quickest.fetch_min(micros, Ordering::Relaxed);
+        }
         let speed = Speed::new(settings.least_speed, settings.window);
         Ok(Response {
             status: answer.status(),
@@ -322,6 +334,13 @@ impl Client {
             url: asked.url.clone(),
             body: Body::new(answer, asked, interrupt.clone(), speed),
         })
+    }
+
+    /// How long to wait for a refusal before a body is sent: a few times as long as the quickest answer took.
+    fn held_back(&self) -> Duration {
+        let (least, times) = HELD_BACK_LEAST;
+        let quickest = Duration::from_micros(self.0.quickest.load(Ordering::Relaxed));
+        quickest.saturating_mul(times).clamp(least, HELD_BACK)
     }
 
     /// Reads the body of a request and hands it to the connection; the answer, when it comes before the end.
