@@ -4,6 +4,7 @@
 
 mod archive;
 mod build;
+pub(crate) mod debian;
 pub(crate) mod http;
 mod lab;
 mod machine;

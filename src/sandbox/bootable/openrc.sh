@@ -13,8 +13,7 @@ cat >/etc/init.d/vmfab-seed <<'SERVICE'
 description="Lets in who has the machine's key"
 
 depend() {
-    need localmount sysfs
-    after hostname
+    after localmount sysfs hostname
     before net sshd
 }
 

@@ -2,6 +2,7 @@
 
 mod containers;
 mod disks;
+mod machines;
 mod registries;
 mod trees;
 mod wrong;

@@ -11,7 +11,7 @@ use crate::support::{Ran, tool};
 
 impl Bench {
     /// Brings what the layout has under `1` to a registry, as `team/base:1`.
-    fn push(&self, registry: &Registry) {
+    pub(super) fn push(&self, registry: &Registry) {
         let mut skopeo = tool("skopeo", "skopeo");
         let to = format!("docker://{}", registry.at("team/base:1"));
         skopeo

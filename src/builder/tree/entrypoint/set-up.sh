@@ -99,8 +99,7 @@ respawn_max=0
 retry="$SIGNAL/10/SIGKILL/5"
 
 depend() {
-    need localmount
-    after net firewall
+    after localmount net firewall
 }
 
 start_pre() {
