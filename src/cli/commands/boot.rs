@@ -34,12 +34,15 @@ Examples:
   vmfab boot docker --set base=debian-12 --ssh
   vmfab boot ./Dockerfile --build-arg NODE=22 --ssh
   vmfab boot ghcr.io/me/docker:1.0 --ssh
+  vmfab boot nginx:1 -p 8080:80
   vmfab boot ./disk.qcow2 --console
   vmfab boot @docker --console
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
     /// Tag, first digits of an image's id, recipe or Dockerfile (vmfab builds it first), disk file,
-    /// or image in a registry (vmfab pulls it): HOST/NAME[:TAG]
+    /// or image in a registry (vmfab pulls it): HOST/NAME[:TAG], NAME:TAG
+    ///
+    /// vmfab makes a machine of a container image, and its process a service.
     #[arg(value_name = "IMAGE|RECIPE|@TAG|DISK|REF")]
     image: String,
 

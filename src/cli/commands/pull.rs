@@ -58,6 +58,7 @@ impl Pull {
             tags: self.tags,
             all_tags: self.all_tags,
             platform: self.platform,
+            containers: false,
         };
         let pulled = share::pull(&session.registry_context(self.registries)?, &options)?;
         session.print(&pulled.images, |images| {

@@ -100,11 +100,16 @@ fn is_disk(path: &Path) -> bool {
     !is_recipe && !is_dockerfile(path) && path.is_file()
 }
 
-/// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it says so, or begins with
-/// a host, and there is no such file.
+/// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it says so, has a tag, or
+/// begins with a host, and there is no such file.
 fn is_elsewhere(name: &str) -> bool {
     let schemes = ["oci:", "oci-archive:", "docker://"];
     if schemes.iter().any(|scheme| name.starts_with(scheme)) {
+        return true;
+    }
+    let is_local = name.starts_with(['@', '.', '/']) || Path::new(name).exists();
+    if name.contains(':') && !is_local && !name.contains("://") {
+        // As for docker: on Docker Hub, unless a host comes first.
         return true;
     }
     let Some((host, _)) = name.split_once('/') else {
@@ -157,6 +162,8 @@ mod tests {
             "oci:layout:1",
             "oci-archive:web.tar",
             "docker://me/web",
+            "web:1",
+            "me/web:1",
         ] {
             assert!(is_elsewhere(name), "{name}");
         }

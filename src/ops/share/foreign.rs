@@ -1,4 +1,5 @@
-//! Pulling what others publish as images of virtual machines: as a recipe that starts from it and does nothing more.
+//! Pulling what others publish as images of virtual machines, and making machines of container images: as a recipe that
+//! starts from it and does nothing more.
 
 use std::path::Path;
 
@@ -13,18 +14,30 @@ use crate::store::TagName;
 /// The longest name of an image.
 const MAX_NAME: usize = 128;
 
-/// Makes an image of a disk that others have published, under `tags` or its `own` name. Its blobs have `size` bytes.
+/// What others have published.
+pub(super) struct From<'a> {
+    pub location: &'a Location,
+    pub digest: Sha256,
+    /// Whether it is a container image, whose process is to be a service.
+    pub service: bool,
+}
+
+/// Makes an image of what others have published, under `tags` or its `own` name. Its blobs have `size` bytes.
 ///
 /// # Errors
-/// It is no disk, or cannot be had.
+/// It cannot be one, or cannot be had.
 pub(super) fn pull(
     context: &Context,
-    location: &Location,
-    digest: Sha256,
+    from: &From<'_>,
     own: &str,
     size: u64,
     tags: &[TagName],
 ) -> Result<PulledImage, Error> {
+    let From {
+        location,
+        digest,
+        service,
+    } = *from;
     let from = match location {
         Location::Registry(reference) => {
             format!("oci://{}", reference.with(&Version::Digest(digest)))
@@ -44,7 +57,8 @@ pub(super) fn pull(
     let store = context.store()?;
     let before = named.iter().map(|tag| store.tag(tag));
     let before = before.collect::<Result<Vec<_>, _>>()?;
-    let built = build_from(context, own, &from, named.clone())?;
+    let properties = if service { " service=#true" } else { "" };
+    let built = build_from(context, own, &from, properties, named.clone())?;
     let found = images::find(context, &built.image.to_string())?;
     for (tag, before) in named.iter().zip(before) {
         note_moved(context, tag, before, &found.image);
@@ -83,20 +97,24 @@ pub fn disk_file(context: &Context, path: &Path) -> Result<FoundImage, Error> {
         help: Some("rename it, or move it elsewhere".to_owned()),
     })?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let built = build_from(context, &name(&stem), from, Vec::new())?;
+    let built = build_from(context, &name(&stem), from, "", Vec::new())?;
     images::find(context, &built.image.to_string())
 }
 
-/// Builds an image that starts from something and does nothing more.
+/// Builds an image that starts from something, with these properties of the node, and does nothing more.
 fn build_from(
     context: &Context,
     own: &str,
     from: &str,
+    properties: &str,
     tags: Vec<TagName>,
 ) -> Result<Built, Error> {
     let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
     let path = directory.path().join(format!("{own}.kdl"));
-    let text = format!("image \"{own}\" {{\n    from {}\n}}\n", quoted(from));
+    let text = format!(
+        "image \"{own}\" {{\n    from {}{properties}\n}}\n",
+        quoted(from)
+    );
     std::fs::write(&path, text).map_err(Error::io("write", &path))?;
     let options = BuildOptions {
         choice: RecipeChoice {

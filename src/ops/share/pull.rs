@@ -25,6 +25,8 @@ pub struct PullOptions {
     pub all_tags: bool,
     /// For what; this host when absent.
     pub platform: Option<Platform>,
+    /// Whether a machine is made of a container image.
+    pub containers: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -119,9 +121,15 @@ impl One<'_> {
             Err(error @ ShareError::Platform { .. }) => return Ok(Tried::Other(error.into())),
             found => found?.ok_or_else(|| missing(self.name, self.repository))?,
         };
+        let is_container = matches!(what(&found.manifest, None), What::Container { .. });
+        let mut service = false;
         let artifact = match &found.artifact {
             Some(artifact) if artifact.kind == IMAGE => Some(artifact),
             None if is_disk(&sharing, self.repository, &found.manifest)? => None,
+            None if is_container && self.options.containers => {
+                service = true;
+                None
+            }
             _ => {
                 let other = no_image(&self.options.from, self.name, &found.manifest);
                 return Ok(Tried::Other(other));
@@ -134,7 +142,7 @@ impl One<'_> {
             Some(artifact) => self.image(context, &sharing, &found, artifact)?,
             None => match self.not_for_host(&sharing, &found)? {
                 Some(error) => return Ok(Tried::Other(error)),
-                None => self.disk(context, &found)?,
+                None => self.others(context, &found, service)?,
             },
         };
         let (from, image) = (&self.options.from, pulled.image);
@@ -181,8 +189,13 @@ impl One<'_> {
         })
     }
 
-    /// Makes an image of a disk of others.
-    fn disk(&self, context: &Context, found: &Published) -> Result<PulledImage, Error> {
+    /// Makes an image of a disk of others, or of a container image whose process is a service.
+    fn others(
+        &self,
+        context: &Context,
+        found: &Published,
+        service: bool,
+    ) -> Result<PulledImage, Error> {
         let own = foreign::name(&last_part(self.repository));
         let size = found.manifest.layers().iter().map(Descriptor::size).sum();
         let tags = match self.tag {
@@ -201,7 +214,12 @@ impl One<'_> {
             },
             (local, _) => local.clone(),
         };
-        foreign::pull(context, &location, found.digest, &own, size, &tags)
+        let from = foreign::From {
+            location: &location,
+            digest: found.digest,
+            service,
+        };
+        foreign::pull(context, &from, &own, size, &tags)
     }
 
     /// The error for what no index names, and says that it is not for the platform that is asked for.
@@ -375,7 +393,8 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
     })
 }
 
-/// The image that a user named by where it lies, which is pulled when it is not here. Who does not use the network gets
+/// The image that a user named by where it lies, which is pulled when it is not here; of a container image a
+/// machine is made that runs its process. Who does not use the network gets
 /// what was pulled from there last.
 ///
 /// # Errors
@@ -391,6 +410,7 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, E
         tags: Vec::new(),
         all_tags: false,
         platform: None,
+        containers: true,
     };
     let pulled = pull(context, &options)?;
     let image = pulled.images.first().map(|image| image.image.to_string());
