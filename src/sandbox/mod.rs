@@ -51,6 +51,8 @@ mod shown;
 mod tasks;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use bootable::SEED;
 pub use cache::{CachedLayer, LayerCache};
 pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};

@@ -139,3 +139,51 @@ fn wanted(target: &str, unit: &str, file: &str, needs: &str) -> Edit {
         needs: needs.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::process::Stdio;
+
+    use crate::sandbox::SEED;
+
+    /// The seed of guests that read no credentials themselves, with a table of SMBIOS as QEMU makes it.
+    #[test]
+    fn a_guest_without_credentials_reads_them_from_smbios() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let account = crate::guest::Account {
+            name: "root".parse().unwrap(),
+            home: at("root").parse().unwrap(),
+        };
+        let strings = crate::guest::oem_strings("web", "ssh-ed25519 AAAA", &[account]);
+        let mut table = b"\x01\x1b\0\x01\x01\x02QEMU\0Standard PC\0\0\x0b\x05\0\x0b\x02".to_vec();
+        for text in &strings {
+            table.extend(text.as_bytes());
+            table.push(0);
+        }
+        table.extend(b"\0\x7f\x04\0\x7f\0\0");
+        fs::write(at("DMI"), table).unwrap();
+        fs::create_dir(at("root")).unwrap();
+        fs::create_dir(at("root/.ssh")).unwrap();
+        fs::write(at("root/.ssh/authorized_keys"), "mine\n").unwrap();
+        fs::write(at("name"), "").unwrap();
+        let script = SEED
+            .replace("/sys/firmware/dmi/tables/DMI", &at("DMI"))
+            .replace("/proc/sys/kernel/hostname", &at("name"))
+            .replace("chown", ":");
+        let mut child = std::process::Command::new("/bin/sh")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(script.as_bytes()).unwrap();
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
+        let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+        assert_eq!(read("name"), "web");
+        assert_eq!(read("root/.ssh/authorized_keys"), "mine\n");
+        assert_eq!(read("root/.ssh/authorized_keys2"), "ssh-ed25519 AAAA\n");
+    }
+}
