@@ -12,6 +12,7 @@ mod docs;
 mod end_to_end;
 mod export;
 mod guest;
+mod instructions;
 mod machines;
 mod recipes;
 mod registry;

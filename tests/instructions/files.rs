@@ -1,0 +1,171 @@
+//! `COPY` and `ADD`.
+
+use std::os::unix::fs::symlink;
+
+use super::Kitchen;
+use crate::support::tool;
+
+/// A context with files, directories and links, and a stage to copy from.
+fn kitchen(instructions: &str) -> Kitchen {
+    let kitchen = Kitchen::new(instructions);
+    kitchen.file("dir/a.txt", "a", 0o640);
+    kitchen.file("dir/sub/b.md", "b", 0o644);
+    kitchen.file("dir/sub/run", "#!/bin/sh", 0o755);
+    kitchen.file("one.txt", "1", 0o644);
+    kitchen.file("two.txt", "2", 0o600);
+    kitchen.file("arr[0].txt", "bracket", 0o644);
+    let context = |name: &str| kitchen.path("context").join(name);
+    symlink("a.txt", context("dir/link")).unwrap();
+    symlink("dir/a.txt", context("link.txt")).unwrap();
+    std::fs::create_dir(context("dir/empty")).unwrap();
+    for directory in ["dir", "dir/sub", "dir/empty"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+        std::fs::set_permissions(context(directory), mode).unwrap();
+    }
+    kitchen
+}
+
+#[test]
+fn destinations_follow_dockers_rules() {
+    let kitchen = kitchen(
+        r#"
+RUN mkdir /there && ln -s there /alias && chmod 711 /there && echo old >/there/old
+COPY one.txt /file
+COPY one.txt /dir/
+COPY one.txt two.txt /several/
+COPY *.txt /matched/
+COPY arr[[]0].txt /bracket/
+COPY one.txt /alias
+COPY dir /content
+COPY dir /there
+COPY link.txt /followed
+WORKDIR /work
+COPY one.txt .
+COPY dir sub
+COPY none* /nothing/
+COPY list /
+RUN /list /file /dir /several /matched /bracket /there /content /followed /work; ls -d /nothing
+"#,
+    );
+    insta::assert_snapshot!(kitchen.output(), @"");
+}
+
+#[test]
+fn owners_modes_and_selections() {
+    let kitchen = kitchen(
+        r#"
+COPY --chown=node dir/a.txt /by-name/a
+COPY --chown=1000 dir/a.txt /by-number/a
+COPY --chown=other:sudo --chmod=4755 dir/a.txt /both/a
+COPY --chmod=u=rwX,go= dir /symbolic
+COPY --exclude=sub/*.md --exclude=empty dir /excluded
+COPY --exclude=one.txt *.txt /without-one/
+COPY --parents dir/./sub/*.md dir/a.txt one.txt /parents/
+COPY --parents dir/**/run /deep/
+COPY --link dir/a.txt /linked/
+COPY --link --chown=node one.txt /linked/owned
+COPY <<ONE <<"TWO" /documents/
+one $HOME
+ONE
+two $HOME
+TWO
+COPY list /
+RUN /list /by-name /by-number /both /symbolic /excluded /without-one /parents /deep /linked /documents
+"#,
+    );
+    insta::assert_snapshot!(kitchen.output(), @"");
+}
+
+#[test]
+fn other_stages_keep_owners_links_and_times() {
+    let kitchen = kitchen("");
+    kitchen.write(
+        r#"
+FROM base AS made
+RUN mkdir -p /out/d && echo made >/out/d/file && ln -s d/file /out/link && ln -s /out/d /out/absolute \
+    && ln -s /../../../etc/os-release /out/escape && chown -R node:node /out/d && chmod 2750 /out/d \
+    && ln /out/d/file /out/d/hard && touch -d '2001-02-03 04:05:06' /out/d/file
+FROM base
+COPY --from=made /out /got
+COPY --from=made /out/link /out/absolute/hard /out/escape /links/
+COPY --from=made --chown=7:8 /out/d /chowned
+COPY list /
+RUN /list /got /links /chowned; stat -c '%h %Y' /got/d/file /links/link; stat -c %i /got/d/* | uniq | wc -l
+"#,
+    );
+    insta::assert_snapshot!(kitchen.output(), @"");
+}
+
+#[test]
+fn archives_are_unpacked_where_they_should_be() {
+    let kitchen = kitchen(
+        r#"
+RUN mkdir -p /merged/dir && echo old >/merged/dir/old
+ADD t.tar.gz /unpacked
+ADD t.tar.gz one.txt /merged/
+COPY t.tar.gz /copied.tgz
+ADD --unpack=false t.tar.gz /kept/
+COPY list /
+RUN /list /unpacked /merged; tar -tzf /copied.tgz | wc -l; ls /kept
+"#,
+    );
+    let mut tar = tool("tar", "tar");
+    tar.args([
+        "--create",
+        "--gzip",
+        "--owner=3",
+        "--group=4",
+        "--numeric-owner",
+    ]);
+    tar.args(["--file", "t.tar.gz", "dir"]);
+    crate::support::Ran::of(tar.current_dir(kitchen.path("context"))).ends_with(0);
+    insta::assert_snapshot!(kitchen.output(), @"");
+}
+
+#[test]
+fn what_cannot_be_put_is_said() {
+    let kitchen = kitchen("");
+    let cases = [
+        ("COPY dir /etc/passwd", "/etc/passwd"),
+        ("COPY one.txt /d/x\nCOPY two.txt /d", ""),
+        (
+            "RUN mkdir -p /d/one.txt\nCOPY one.txt /d/",
+            "/d/one.txt is a directory",
+        ),
+        (
+            "COPY one.txt /etc/passwd/x",
+            "goes through something that is no directory",
+        ),
+        ("COPY --chown=nobody one.txt /x", "no user \"nobody\""),
+        (
+            "RUN ln -s /none /n\nCOPY one.txt /n/x",
+            "a link to what is not there",
+        ),
+        (
+            "COPY --from=base /none /x",
+            "cannot copy /none: it does not exist",
+        ),
+    ];
+    for (instructions, expected) in cases {
+        if expected.is_empty() {
+            kitchen.write(instructions);
+            kitchen.build().succeeds();
+            continue;
+        }
+        let said = kitchen.refused(instructions);
+        assert!(said.contains(expected), "{instructions}:\n{said}");
+    }
+}
+
+#[test]
+fn a_changed_source_runs_what_follows_it() {
+    let kitchen = kitchen("COPY one.txt /one\nRUN cat /one\nCOPY two.txt /two\nRUN cat /two");
+    kitchen.build().succeeds();
+    assert!(kitchen.build().succeeds().started().is_empty());
+    kitchen.file("two.txt", "3", 0o600);
+    let again = kitchen.build().succeeds();
+    let started = again.started();
+    let ran = |text: &str| started.iter().any(|name| name.contains(text));
+    assert!(ran("COPY two.txt") && ran("RUN cat /two"), "{started:?}");
+    assert!(!ran("COPY one.txt") && !ran("RUN cat /one"), "{started:?}");
+}
