@@ -13,8 +13,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+mod known;
 mod walk;
 
+pub use known::KnownFiles;
 use walk::{Entry, Kind, walk};
 
 use crate::derivation::{
@@ -53,15 +55,18 @@ impl Builder for Local {
     }
 }
 
-/// The digest of a file or a directory tree.
+/// The digest of a file or a directory tree. Files whose digests are known are not read.
 ///
 /// # Errors
 /// Something cannot be read, or is neither file, directory nor link.
-pub fn digest(files: &LocalFiles) -> io::Result<Digest> {
+pub fn digest(files: &LocalFiles, known: Option<&KnownFiles>) -> io::Result<Digest> {
     let mut record = Record::new();
     walk(files, &mut |entry| {
         let content = match &entry.kind {
-            Kind::File(_) => hash_file(&File::open(entry.path)?)?,
+            Kind::File(_) => match known {
+                Some(known) => known.digest(&files.path, entry.path, hash_file)?,
+                None => hash_file(&File::open(entry.path)?)?,
+            },
             _ => NO_CONTENT,
         };
         record.add(&entry, content);
@@ -273,7 +278,7 @@ mod tests {
     }
 
     fn digest(path: &Path) -> io::Result<Digest> {
-        super::digest(&all(path))
+        super::digest(&all(path), None)
     }
 
     #[test]
@@ -303,7 +308,7 @@ mod tests {
         };
         let mut archive = tempfile::tempfile().unwrap();
         let packed = pack(&files, None, &mut archive).unwrap();
-        let before = super::digest(&files).unwrap();
+        let before = super::digest(&files, None).unwrap();
         assert_eq!(packed, Some(before));
         archive.rewind().unwrap();
         let mut tar = Reader::new(archive);
@@ -318,11 +323,11 @@ mod tests {
             write(name, "second");
         }
         write(IGNORE_FILE, "*.o\n!keep.o\n/target/\n# the same\n");
-        assert_eq!(super::digest(&files).unwrap(), before);
+        assert_eq!(super::digest(&files, None).unwrap(), before);
         write("keep.o", "second");
-        assert_ne!(super::digest(&files).unwrap(), before);
+        assert_ne!(super::digest(&files, None).unwrap(), before);
         write(IGNORE_FILE, "{a\n");
-        let error = super::digest(&files).unwrap_err().to_string();
+        let error = super::digest(&files, None).unwrap_err().to_string();
         assert!(error.contains(IGNORE_FILE), "{error}");
     }
 

@@ -86,6 +86,12 @@ impl Home {
         self.0.join("cache/mounts")
     }
 
+    /// Digests of local files that did not change.
+    #[must_use]
+    pub fn known_files(&self) -> PathBuf {
+        self.0.join("cache/files")
+    }
+
     /// Scratch directories of running steps.
     #[must_use]
     pub fn work(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::{fs, io};
 
 use super::{Context, Error, Failure, Pins, image_config};
-use crate::builder::local;
+use crate::builder::local::{self, KnownFiles};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Content;
 use crate::host::files;
@@ -117,6 +117,7 @@ struct HostWorld<'a> {
     context: &'a Context,
     store: &'a Store,
     pins: &'a Pins<'a>,
+    known_files: KnownFiles,
 }
 
 impl World for HostWorld<'_> {
@@ -125,7 +126,7 @@ impl World for HostWorld<'_> {
     }
 
     fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
-        Ok(local::digest(files)?)
+        Ok(local::digest(files, Some(&self.known_files))?)
     }
 
     fn runs(&self, architecture: &str) -> bool {
@@ -278,6 +279,7 @@ pub(crate) fn plan(
         context,
         store: &store,
         pins,
+        known_files: KnownFiles::new(context.home.known_files()),
     };
     let architecture = choice.architecture.as_deref();
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);

@@ -44,10 +44,51 @@ COPY one.txt .
 COPY dir sub
 COPY none* /nothing/
 COPY list /
-RUN /list /file /dir /several /matched /bracket /there /content /followed /work; ls -d /nothing
+RUN /list /file /dir /several /matched /bracket /there /content /followed /work; ls -d /nothing 2>&1 || true
 "#,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 0:0 /bracket
+    f 644 0:0 /bracket/arr[0].txt bracket
+    d 755 0:0 /content
+    f 640 0:0 /content/a.txt a
+    d 750 0:0 /content/empty
+    l 777 0:0 /content/link a.txt
+    d 750 0:0 /content/sub
+    f 644 0:0 /content/sub/b.md b
+    f 755 0:0 /content/sub/run #!/bin/sh
+    d 755 0:0 /dir
+    f 644 0:0 /dir/one.txt 1
+    f 644 0:0 /file 1
+    f 640 0:0 /followed a
+    d 755 0:0 /matched
+    f 644 0:0 /matched/arr[0].txt bracket
+    f 640 0:0 /matched/link.txt a
+    f 644 0:0 /matched/one.txt 1
+    f 600 0:0 /matched/two.txt 2
+    d 755 0:0 /several
+    f 644 0:0 /several/one.txt 1
+    f 600 0:0 /several/two.txt 2
+    d 711 0:0 /there
+    f 640 0:0 /there/a.txt a
+    d 750 0:0 /there/empty
+    l 777 0:0 /there/link a.txt
+    f 644 0:0 /there/old old
+    f 644 0:0 /there/one.txt 1
+    d 750 0:0 /there/sub
+    f 644 0:0 /there/sub/b.md b
+    f 755 0:0 /there/sub/run #!/bin/sh
+    d 755 0:0 /work
+    f 644 0:0 /work/one.txt 1
+    d 755 0:0 /work/sub
+    f 640 0:0 /work/sub/a.txt a
+    d 750 0:0 /work/sub/empty
+    l 777 0:0 /work/sub/link a.txt
+    d 750 0:0 /work/sub/sub
+    f 644 0:0 /work/sub/sub/b.md b
+    f 755 0:0 /work/sub/sub/run #!/bin/sh
+    ls: /nothing: No such file or directory
+    "#);
 }
 
 #[test]
@@ -73,7 +114,46 @@ COPY list /
 RUN /list /by-name /by-number /both /symbolic /excluded /without-one /parents /deep /linked /documents
 "#,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 2000:27 /both
+    f 4755 2000:27 /both/a a
+    d 755 1000:1001 /by-name
+    f 640 1000:1001 /by-name/a a
+    d 755 1000:1000 /by-number
+    f 640 1000:1000 /by-number/a a
+    d 755 0:0 /deep
+    d 755 0:0 /deep/dir
+    d 755 0:0 /deep/dir/sub
+    f 755 0:0 /deep/dir/sub/run #!/bin/sh
+    d 755 0:0 /documents
+    f 644 0:0 /documents/ONE one
+    f 644 0:0 /documents/TWO two $HOME
+    d 755 0:0 /excluded
+    f 640 0:0 /excluded/a.txt a
+    l 777 0:0 /excluded/link a.txt
+    d 750 0:0 /excluded/sub
+    f 755 0:0 /excluded/sub/run #!/bin/sh
+    d 755 1000:1001 /linked
+    f 640 0:0 /linked/a.txt a
+    f 644 1000:1001 /linked/owned 1
+    d 755 0:0 /parents
+    d 755 0:0 /parents/dir
+    f 640 0:0 /parents/dir/a.txt a
+    f 644 0:0 /parents/one.txt 1
+    d 755 0:0 /parents/sub
+    f 644 0:0 /parents/sub/b.md b
+    d 755 0:0 /symbolic
+    f 600 0:0 /symbolic/a.txt a
+    d 700 0:0 /symbolic/empty
+    l 777 0:0 /symbolic/link a.txt
+    d 700 0:0 /symbolic/sub
+    f 600 0:0 /symbolic/sub/b.md b
+    f 700 0:0 /symbolic/sub/run #!/bin/sh
+    d 755 0:0 /without-one
+    f 644 0:0 /without-one/arr[0].txt bracket
+    f 640 0:0 /without-one/link.txt a
+    f 600 0:0 /without-one/two.txt 2
+    "#);
 }
 
 #[test]
@@ -93,7 +173,25 @@ COPY list /
 RUN /list /got /links /chowned; stat -c '%h %Y' /got/d/file /links/link; stat -c %i /got/d/* | uniq | wc -l
 "#,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 7:8 /chowned
+    f 644 7:8 /chowned/file made
+    f 644 7:8 /chowned/hard made
+    d 755 0:0 /got
+    l 777 0:0 /got/absolute /out/d
+    d 2750 1000:1001 /got/d
+    f 644 1000:1001 /got/d/file made
+    f 644 1000:1001 /got/d/hard made
+    l 777 0:0 /got/escape /../../../etc/os-release
+    l 777 0:0 /got/link d/file
+    d 755 0:0 /links
+    f 644 0:0 /links/escape ID=debian
+    f 644 1000:1001 /links/hard made
+    f 644 1000:1001 /links/link made
+    2 981173106
+    2 981173106
+    1
+    "#);
 }
 
 #[test]
@@ -119,7 +217,28 @@ RUN /list /unpacked /merged; tar -tzf /copied.tgz | wc -l; ls /kept
     ]);
     tar.args(["--file", "t.tar.gz", "dir"]);
     crate::support::Ran::of(tar.current_dir(kitchen.path("context"))).ends_with(0);
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 0:0 /merged
+    d 750 3:4 /merged/dir
+    f 640 3:4 /merged/dir/a.txt a
+    d 750 3:4 /merged/dir/empty
+    l 777 3:4 /merged/dir/link a.txt
+    f 644 0:0 /merged/dir/old old
+    d 750 3:4 /merged/dir/sub
+    f 644 3:4 /merged/dir/sub/b.md b
+    f 755 3:4 /merged/dir/sub/run #!/bin/sh
+    f 644 0:0 /merged/one.txt 1
+    d 755 0:0 /unpacked
+    d 750 3:4 /unpacked/dir
+    f 640 3:4 /unpacked/dir/a.txt a
+    d 750 3:4 /unpacked/dir/empty
+    l 777 3:4 /unpacked/dir/link a.txt
+    d 750 3:4 /unpacked/dir/sub
+    f 644 3:4 /unpacked/dir/sub/b.md b
+    f 755 3:4 /unpacked/dir/sub/run #!/bin/sh
+    7
+    t.tar.gz
+    "#);
 }
 
 #[test]

@@ -6,20 +6,41 @@ use super::Kitchen;
 fn a_process_has_the_users_and_the_environment_of_the_image() {
     let kitchen = Kitchen::new(
         r#"
-RUN env | sort; id; cat /proc/self/status | grep -i '^cap\(eff\|prm\)' | uniq | wc -l
+RUN env | sort; id; umask
 ENV GREETING="hello world" HOME=
 USER node
-RUN echo $GREETING; id; echo $HOME; touch /tmp/mine /var/mine; ls -l /tmp | tail -1
+RUN echo $GREETING; id; echo $HOME; touch /tmp/mine /var/mine; stat -c '%n %U:%G' /tmp/mine; grep CapEff /proc/self/status
 USER 1000:27
 WORKDIR /work/deep
-RUN id; pwd; ls -ld /work /work/deep
+RUN id; pwd; stat -c '%n %a %U:%G' /work /work/deep
 USER 4242
 RUN id; echo $HOME
 USER root:sudo
 RUN id; ls /tmp
 "#,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    HOME=/root
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    PWD=/
+    SHLVL=1
+    uid=0(root) gid=0(root)
+    0022
+    hello world
+    uid=1000(node) gid=1001(node) groups=27(sudo)
+    /home/node
+    touch: /var/mine: Permission denied
+    /tmp/mine node:node
+    CapEff:	0000000000000000
+    uid=1000(node) gid=27(sudo)
+    /work/deep
+    /work 755 root:root
+    /work/deep 755 root:root
+    uid=4242 gid=0(root)
+    /
+    uid=0(root) gid=27(sudo)
+    mine
+    "#);
 }
 
 #[test]
@@ -49,7 +70,20 @@ RUN ls -a /dev/pipes 2>&1; kill -0 1 && echo first
 RUN --network=none ip -o link | cut -d' ' -f2
 "##,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    $HOME a  b
+    a  /root
+    one
+    two
+    from awk
+    one
+    two
+    + echo three
+    three
+    ls: /dev/pipes: No such file or directory
+    first
+    lo:
+    "#);
 }
 
 #[test]
@@ -63,7 +97,17 @@ COPY --from=0 /etc /copied
 RUN ls /copied
 "#,
     );
-    insta::assert_snapshot!(kitchen.output(), @"");
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    1
+    2
+    3
+    2
+    policy-rc.d
+    sshd
+    group
+    os-release
+    passwd
+    "#);
 }
 
 #[test]

@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const DOWNLOADS: Duration = Duration::from_secs(7 * DAY.as_secs());
 /// How long it is known which image a reference stood for.
 const PULLED: Duration = Duration::from_secs(365 * DAY.as_secs());
-/// How long manifests and what was seen in repositories stay.
+/// How long manifests, what was seen in repositories, and digests of local files stay.
 const MANIFESTS: Duration = Duration::from_secs(90 * DAY.as_secs());
 
 /// Removes it, unless it is only looked; tells how many bytes that is.
@@ -21,6 +21,7 @@ pub(super) fn sweep(home: &Home, dry_run: bool) -> u64 {
         (home.downloads(), DOWNLOADS),
         (home.manifests(), MANIFESTS),
         (home.registries(), MANIFESTS),
+        (home.known_files(), MANIFESTS),
         (home.pulled(), PULLED),
     ]
     .iter()
