@@ -53,6 +53,7 @@ pub fn parse(name: &str, text: &str, limits: &Limits) -> Result<Dockerfile, Prob
     let mut head = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
     let mut has_lines = false;
+    let mut too_early = None;
     while let Some(line) = lines.next(&mut problems) {
         has_lines = true;
         match parsed(&line, &mut lines, &mut problems) {
@@ -65,11 +66,16 @@ pub fn parse(name: &str, text: &str, limits: &Limits) -> Result<Dockerfile, Prob
                     }
                 }
                 None if is_arg(&instruction) => head.push(instruction),
-                None => problems.push(before_from(&instruction.keyword)),
+                None => {
+                    // Without FROM, all instructions stand before it.
+                    let keyword = instruction.keyword;
+                    too_early.get_or_insert_with(|| before_from(&keyword));
+                }
             },
             None => {}
         }
     }
+    problems.extend(too_early);
     if stages.is_empty() && problems.is_empty() {
         let start = span(&source, 0..text.lines().next().map_or(0, str::len));
         let message = match has_lines {
