@@ -2,6 +2,7 @@
 
 mod files;
 mod mounts;
+mod outside;
 mod processes;
 mod secrets;
 
