@@ -156,7 +156,7 @@ pub struct Dockerfile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Context {
     Directory(Spanned<PathBuf>),
-    Image(Base),
+    Image(Box<Base>),
 }
 
 /// A disk that is a local file.

@@ -184,7 +184,7 @@ impl Loader<'_> {
                 let value = value.map(|text| reference(&text));
                 let directory = directory.clone();
                 let base = self.base(document, index, &value, directory, &[], around)?;
-                Context::Image(base)
+                Context::Image(Box::new(base))
             };
             dockerfile.contexts.push((name, context));
         }
