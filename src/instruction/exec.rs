@@ -18,7 +18,8 @@ pub struct Exec {
     /// A file that `argv` names, such as a here-document with an interpreter of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<ScriptFile>,
-    /// The whole environment. `PATH`, and `HOME` from the tree's `/etc/passwd`, are added if absent.
+    /// The whole environment. `PATH`, and `HOME` from the tree's `/etc/passwd`, are added if
+    /// absent.
     pub env: BTreeMap<String, String>,
     /// `user[:group]`, by name or number, as in the tree's `/etc/passwd` and `/etc/group`; root if
     /// absent.

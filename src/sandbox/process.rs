@@ -16,7 +16,7 @@ use super::shown::Mounted;
 use super::tasks::Tasks;
 use super::worker::WorkerError;
 use super::{launch, procfs};
-use crate::instruction::{Ids, Network, SCRIPTS};
+use crate::instruction::{Ids, Network, SCRIPTS, StepLimits};
 
 /// Where programs are if the image does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -87,7 +87,12 @@ impl Tasks<'_> {
             argv: &argv,
         });
         let child = launch::start(&invocation, isolation.processes)?;
-        let ended = Self::wait(child, &process.limits);
+        // Unlike steps of recipes, those of Dockerfiles take as long as they take.
+        let limits = StepLimits {
+            seconds: process.limits.seconds.or(Some(u64::MAX)),
+            ..process.limits.clone()
+        };
+        let ended = Self::wait(child, &limits);
         mounted.remove();
         ended?.map_err(|how| WorkerError::Failed {
             command: process.label.clone(),

@@ -1,9 +1,9 @@
 //! The smallest program that becomes a user: bubblewrap starts it, and it starts the process.
 //!
 //! bubblewrap switches users only in a namespace in which nobody else exists, and a tree need not
-//! have a program that does it (setpriv, su). So this one comes along, as a file in memory. It closes
-//! that file, sets supplementary groups, group and user, and executes its first argument with the
-//! others. If it cannot, it ends with code 126.
+//! have a program that does it (setpriv, su). So this one comes along, as a file in memory. It
+//! closes that file, sets supplementary groups, group and user, and executes its first argument
+//! with the others. If it cannot, it ends with code 126.
 //!
 //! It is an ELF file of one segment: headers, code, and four bytes each for descriptor, number of
 //! supplementary groups, group, user, supplementary groups.

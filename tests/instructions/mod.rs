@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 use crate::support::{Build, Ran, command_in};
 
-/// The stage that the others start from: a shell, three accounts, and empty programs in place of what
-/// a machine needs, so that the result becomes an image that nobody boots.
+/// The stage that the others start from: a shell, three accounts, and empty programs in place of
+/// what a machine needs, so that the result becomes an image that nobody boots.
 const BASE: &str = r#"FROM scratch AS base
 COPY busybox /bin/
 RUN ["/bin/busybox", "sh", "-ec", "/bin/busybox --install -s /bin"]

@@ -1,13 +1,14 @@
 //! Digests of local files that need not be read again: a file that kept its size, times and place
 //! on disk kept its content.
 //!
-//! A program can set the time of change of a file (mtime), but not the time at which the kernel last
-//! changed the file (ctime). A file that changed within [`TICK`] before it was read is not noted: it
-//! could change once more without other times, as git has it for its index (racily clean entries).
+//! A program can set the time of change of a file (mtime), but not the time at which the kernel
+//! last changed the file (ctime). A file that changed within [`TICK`] before it was read is not
+//! noted: it could change once more without other times, as git has it for its index (racily clean
+//! entries).
 //!
 //! For each directory there is one file: a line, then for each local file the length of its path,
-//! the path, what the kernel says of it, and the digest; at the end a digest of all before. One that
-//! is damaged counts for nothing.
+//! the path, what the kernel says of it, and the digest; at the end a digest of all before. One
+//! that is damaged counts for nothing.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
