@@ -19,7 +19,7 @@ use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpO
 ///
 /// vmfab.kdl describes the machines of a project. vmfab looks for it in the working directory and
 /// then in the directories above. Without one, the project is the working directory, with one
-/// machine of the same name.
+/// machine of the same name: of the Dockerfile in it, else of the managed Alpine.
 ///
 /// vmfab up builds missing images and creates missing machines. Existing machines keep their disks,
 /// below .vmfab in the project: vmfab starts stopped ones and leaves running ones alone. A machine
@@ -42,7 +42,7 @@ pub(crate) struct Up {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
-    /// Create the machine from this, if there is no vmfab.kdl [default: alpine]
+    /// Create the machine from this, if vmfab.kdl is missing [default: Dockerfile, else alpine]
     #[arg(long, value_name = "NAME|@TAG|RECIPE")]
     image: Option<String>,
 
