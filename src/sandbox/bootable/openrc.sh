@@ -36,9 +36,6 @@ if ! test -s /etc/fstab || grep -q '^# UNCONFIGURED FSTAB' /etc/fstab || grep -q
 fi
 if ! test -e /etc/network/interfaces; then
     printf 'auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n' >/etc/network/interfaces
-    # With udev, a network card has another name unless it is told so.
-    mkdir -p /etc/udev/rules.d
-    ln -sf /dev/null /etc/udev/rules.d/80-net-setup-link.rules
 fi
 # A terminal at the serial port, as systemd has it.
 if test -e /etc/inittab; then sed -i 's/^#\(ttyS0:\)/\1/' /etc/inittab; fi
