@@ -469,6 +469,33 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_ends_again_and_again_is_not_healthy() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path();
+        install(here, &config(&[], &[]));
+        let ready = |restarts: u32| {
+            let systemctl = format!(
+                "#!/bin/sh\n[ \"$*\" = \"show --value --property NRestarts container.service\" ] || exit 1\n\
+                 echo {restarts}\n"
+            );
+            fs::write(here.join("systemctl"), systemctl).unwrap();
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(here.join("systemctl"), mode).unwrap();
+            let path = format!("{}:/usr/bin:/bin", here.display());
+            let mut command = Process::new(here.join("ready"));
+            let output = command.env("PATH", path).output().unwrap();
+            (
+                output.status.code().unwrap(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        assert_eq!(ready(2).0, 81);
+        let (code, said) = ready(3);
+        assert_eq!(code, 82);
+        assert!(said.contains("its process ended 3 times"), "{said}");
+    }
+
+    #[test]
     fn checks_have_dockers_defaults() {
         let script = |check: Healthcheck| {
             let config = ContainerConfig {
