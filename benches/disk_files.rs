@@ -1,4 +1,5 @@
-//! The disk of a tree with 100,000 files in one directory, beside that of one with the same bytes in 100 directories.
+//! The disk of a tree with 100,000 files in one directory, beside that of one with the same bytes
+//! in 100 directories.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! A role on a disk that somebody else made, with only its last step changed, beside one boot of that
-//! disk until SSH and the step by itself.
+//! A role on a disk that somebody else made, with only its last step changed, beside one boot of
+//! that disk until SSH and the step by itself.
 
 use crate::lab::{Lab, time};
 use crate::table::{Limit, Row};

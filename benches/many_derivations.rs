@@ -33,8 +33,8 @@ impl Builders for Trivial {
     }
 }
 
-/// Each in a new store; the middle one counts. File systems make files at very different speeds, such
-/// as slowly just after many were removed.
+/// Each in a new store; the middle one counts. File systems make files at very different speeds,
+/// such as slowly just after many were removed.
 const ROUNDS: usize = 5;
 
 pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {

@@ -1,6 +1,7 @@
 //! A whole image to a registry on this host and back: Debian with Docker.
 //!
-//! The peer moves the same disk as one blob that is compressed already, and neither compresses nor unpacks it.
+//! The peer moves the same disk as one blob that is compressed already, and neither compresses nor
+//! unpacks it.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! What one upgraded package adds to a store that has the disk from before.
 //!
-//! The file system is made anew. A file that takes another number of blocks than before moves all that
-//! come after it by as many: fixed chunks are then new from there on.
+//! The file system is made anew. A file that takes another number of blocks than before moves all
+//! that come after it by as many: fixed chunks are then new from there on.
 
 use std::collections::HashSet;
 use std::fs;
@@ -86,7 +86,8 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     ]
 }
 
-/// The recipe's image with both versions of a package, as raw disks. `built` is told of each when it has the tag.
+/// The recipe's image with both versions of a package, as raw disks. `built` is told of each when
+/// it has the tag.
 pub(crate) fn build_versions(
     lab: &Lab,
     built: &mut dyn FnMut(&Lab, usize),

@@ -1,5 +1,6 @@
-//! `vmfab up` of an image that is here, until SSH, and the same for QEMU started by hand with the very
-//! arguments that vmfab gave it. The guest is one that is up soon (`tests/support/alpine-disk.sh`).
+//! `vmfab up` of an image that is here, until SSH, and the same for QEMU started by hand with the
+//! very arguments that vmfab gave it. The guest is one that is up soon
+//! (`tests/support/alpine-disk.sh`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

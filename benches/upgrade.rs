@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::lab::{printed, time, tool};
 
-/// In this order: packages of about 1.5 MB that can be upgraded alone, and of which nothing is in the
-/// initrd, which would change as a whole.
+/// In this order: packages of about 1.5 MB that can be upgraded alone, and of which nothing is in
+/// the initrd, which would change as a whole.
 const CANDIDATES: [&str; 3] = ["openssl", "libgnutls30", "bind9-libs"];
 
 /// The suites that mmdebstrap installs from when it is given none.

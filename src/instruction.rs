@@ -1,4 +1,5 @@
-//! What recipes ask for and steps do, in the same words: parameters that go from a recipe into a step as they are.
+//! What recipes ask for and steps do, in the same words: parameters that go from a recipe into a
+//! step as they are.
 //!
 //! Their JSON is hashed into action keys: see [`encoding`](crate::derivation).
 
@@ -23,7 +24,8 @@ pub use pattern::{BadPattern, SourcePath};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Packages {
-    /// Names as the package manager takes them; at least one, unless `on` has them for all systems that are meant.
+    /// Names as the package manager takes them; at least one, unless `on` has them for all systems
+    /// that are meant.
     pub names: Vec<String>,
     /// Names on other systems, by the `ID` of their os-release(5); these instead of `names`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

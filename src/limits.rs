@@ -1,5 +1,6 @@
-//! How much recipes, images, steps, registries and servers may take. Each limit has its default here, and its name in the
-//! `limits` node of the configuration, which can raise it. `docs/config.md` is for users.
+//! How much recipes, images, steps, registries and servers may take. Each limit has its default
+//! here, and its name in the `limits` node of the configuration, which can raise it.
+//! `docs/config.md` is for users.
 
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ pub struct Limits {
     pub recipe_size: u64,
     /// `image-steps`: instructions of an image and of the recipes that it starts from.
     pub image_steps: u32,
-    /// `image-size`: bytes that the layers of a container image, or the compressed parts of a disk, may unpack to
-    /// together, when they are compressed to less than a [256th](Self::RATIO).
+    /// `image-size`: bytes that the layers of a container image, or the compressed parts of a disk,
+    /// may unpack to together, when they are compressed to less than a [256th](Self::RATIO).
     pub image_size: u64,
-    /// `least-speed`: bytes in a second. A server that sends or takes less for two minutes counts as one that does not answer.
+    /// `least-speed`: bytes in a second. A server that sends or takes less for two minutes counts
+    /// as one that does not answer.
     pub least_speed: u64,
     /// `step-log`: bytes of output of a build step.
     pub step_log: u64,
@@ -34,9 +36,11 @@ impl Default for Limits {
 impl Limits {
     /// Over what time a server's speed counts.
     pub const SPEED_WINDOW: Duration = Duration::from_secs(120);
-    /// What is compressed may always unpack to so many times its size, whatever [`image_size`](Self::image_size) says.
+    /// What is compressed may always unpack to so many times its size, whatever
+    /// [`image_size`](Self::image_size) says.
     pub const RATIO: u64 = 256;
-    /// How deep `from` may lead from recipe to recipe, and how many recipes one may read. Fixed: each takes stack.
+    /// How deep `from` may lead from recipe to recipe, and how many recipes one may read. Fixed:
+    /// each takes stack.
     pub const BASES: usize = 64;
 }
 

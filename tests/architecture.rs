@@ -169,8 +169,9 @@ fn free_texts(source: &str) -> Vec<String> {
     found
 }
 
-/// Documents of others have fields of types that hold no hostile value. Those that can hold any text are in the table of
-/// docs/security.md, with where they go: a new one is written there, or gets such a type.
+/// Documents of others have fields of types that hold no hostile value. Those that can hold any
+/// text are in the table of docs/security.md, with where they go: a new one is written there, or
+/// gets such a type.
 #[test]
 fn free_texts_of_foreign_documents_are_classified() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -156,7 +156,8 @@ fn two_copies_of_a_tree_make_equal_file_systems() {
         file
     });
     assert_eq!(differences(&one, &two), BTreeSet::new());
-    // How much was written depends on the file system of the host: the superblock and its copy say nothing of it.
+    // How much was written depends on the file system of the host: the superblock and its copy say
+    // nothing of it.
     let bytes = fs::read(&one).unwrap();
     for superblock in [1024, 128 << 20] {
         assert_eq!(bytes[superblock + 0x38..][..2], [0x53, 0xef]);
@@ -297,7 +298,8 @@ fn a_uefi_disk_is_as_the_tools_expect_and_the_same_each_time() {
     check(&part(&one, &layout.root));
 }
 
-/// Many directories with something in each, and a large one, whose blocks lie between the contents of its files.
+/// Many directories with something in each, and a large one, whose blocks lie between the contents
+/// of its files.
 fn many_directories(root: &Path) {
     tree(root, false);
     for number in 0..300 {
@@ -395,7 +397,8 @@ fn a_disk_of_one_group_has_room_for_directories_too() {
     same(&file, &root, scratch.path());
 }
 
-/// Names of many lengths, some of them no UTF-8: the index is over their hashes, and e2fsck computes these anew.
+/// Names of many lengths, some of them no UTF-8: the index is over their hashes, and e2fsck
+/// computes these anew.
 #[test]
 fn a_directory_with_very_many_names_has_an_index() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! README.md and docs/: their commands are vmfab's, their links lead somewhere, and they read as English.
+//! README.md and docs/: their commands are vmfab's, their links lead somewhere, and they read as
+//! English.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! The format of the store, read by `store-format/reader.py`, which was written from the text alone.
+//! The format of the store, read by `store-format/reader.py`, which was written from the text
+//! alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Content from outside on its way to a disk: the program builds recipes with what other programs wrote, in all the
-//! ways that need a worker. What is fetched is in the store already.
+//! Content from outside on its way to a disk: the program builds recipes with what other programs
+//! wrote, in all the ways that need a worker. What is fetched is in the store already.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -259,7 +259,8 @@ fn disks_that_compress_well() {
     ] {
         bench.convert(options, name);
     }
-    // As VMware writes it, to a pipe: the place of the tables is in a second header, behind them (VMDK 5.0, "Stream-Optimized").
+    // As VMware writes it, to a pipe: the place of the tables is in a second header, behind them
+    // (VMDK 5.0, "Stream-Optimized").
     let mut stream = fs::read(bench.path("stream.vmdk")).unwrap();
     let header = stream[..512].to_vec();
     stream[56..64].fill(0xff);

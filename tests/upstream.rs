@@ -1,5 +1,5 @@
-//! Disks of upstream's, as a newcomer meets them: from an empty folder to a shell. A server of our own
-//! stands for upstream's through the mirror setting; the disk that it serves boots (see
+//! Disks of upstream's, as a newcomer meets them: from an empty folder to a shell. A server of our
+//! own stands for upstream's through the mirror setting; the disk that it serves boots (see
 //! `support/alpine-disk.sh`).
 
 use std::fs;
@@ -403,7 +403,8 @@ fn content_without_a_checksum_is_held_to_the_lock() {
     let lock = fs::read_to_string(folder.join("vmfab.lock")).unwrap();
     assert!(lock.contains("size=1048576"), "{lock}");
     newcomer.run(&["build", "x.kdl", "--locked"], 0);
-    // What came later is another thing, in an empty home too; the one that was locked is still here.
+    // What came later is another thing, in an empty home too; the one that was locked is still
+    // here.
     fs::write(&disk, content(8)).unwrap();
     newcomer.run(&["build", "x.kdl", "--locked", "--offline"], 0);
     let home = tempfile::tempdir().unwrap();

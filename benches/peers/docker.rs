@@ -1,5 +1,5 @@
-//! BuildKit, as it is in Debian's docker.io: a dockerd of our own, which ends with us. It needs root,
-//! and neither kernel modules nor a network bridge.
+//! BuildKit, as it is in Debian's docker.io: a dockerd of our own, which ends with us. It needs
+//! root, and neither kernel modules nor a network bridge.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -11,7 +11,8 @@ use crate::source::{
     FetchKind, FetchRequest, Fetcher, Origin, OriginError, Outcome, Source, Taker,
 };
 
-/// Brings a blob to a taker. `already` says whether it is here by now, after another process was waited for.
+/// Brings a blob to a taker. `already` says whether it is here by now, after another process was
+/// waited for.
 ///
 /// # Errors
 /// It cannot be had, or is not what its digest says.

@@ -60,7 +60,8 @@ impl Builder for Fetch {
             match self.fetcher.fetch(&wanted, &mut taker) {
                 Ok(Outcome::Fetched(_)) => return Ok(taker.outputs),
                 Ok(Outcome::Already) => return known(),
-                // Another place may do where this one does not; what is wrong here is wrong for all.
+                // Another place may do where this one does not; what is wrong here is wrong for
+                // all.
                 Err(error) => {
                     let everywhere = matches!(
                         error,
@@ -96,8 +97,8 @@ pub(crate) fn outside(error: &FetchError) -> BuildError {
     }
 }
 
-/// Fetches content whose checksum is not known, so that a `fetch` step with the checksum that it turns out
-/// to have is done.
+/// Fetches content whose checksum is not known, so that a `fetch` step with the checksum that it
+/// turns out to have is done.
 ///
 /// # Errors
 /// It cannot be fetched or stored.

@@ -1,9 +1,10 @@
 //! Local files: their digest, and their tar.
 //!
-//! A file counts by its content ([`ContentHasher`]) and its permission bits, a directory by its permission bits and what is in it, a
-//! link by its target. All twelve permission bits count: set-user-id, set-group-id and the sticky bit too. Owners and
-//! times belong to the machine that the recipe lies on. Files that are left out do not count. In the tar everything belongs
-//! to root, the time of a file follows from its content, and large holes stay holes.
+//! A file counts by its content ([`ContentHasher`]) and its permission bits, a directory by its
+//! permission bits and what is in it, a link by its target. All twelve permission bits count:
+//! set-user-id, set-group-id and the sticky bit too. Owners and times belong to the machine that
+//! the recipe lies on. Files that are left out do not count. In the tar everything belongs to root,
+//! the time of a file follows from its content, and large holes stay holes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -120,7 +121,8 @@ pub(super) fn pack(
     Ok(Some(record.0.finish()).filter(|_| !changed))
 }
 
-/// The paths in a tree that are not what they are in a tar that a `local` step made of it before, sorted.
+/// The paths in a tree that are not what they are in a tar that a `local` step made of it before,
+/// sorted.
 ///
 /// # Errors
 /// One of them cannot be read.

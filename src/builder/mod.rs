@@ -16,7 +16,8 @@
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
 //!
-//! `packages/` keeps the packages that `bootstrap`, `packages` and `bootable` installed, and gives them back to locked ones.
+//! `packages/` keeps the packages that `bootstrap`, `packages` and `bootable` installed, and gives
+//! them back to locked ones.
 
 mod add;
 mod agent;

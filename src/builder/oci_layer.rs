@@ -1,4 +1,5 @@
-//! Layers of container images: one pass verifies the blob, decompresses it, verifies the tar and stores that.
+//! Layers of container images: one pass verifies the blob, decompresses it, verifies the tar and
+//! stores that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,8 @@ pub(super) struct OciLayer {
     pub(super) rooms: Mutex<BTreeMap<String, Arc<Room>>>,
 }
 
-/// How many bytes the layers of an image may unpack to, together: many small layers are as bad as a large one.
+/// How many bytes the layers of an image may unpack to, together: many small layers are as bad as a
+/// large one.
 pub(super) struct Room {
     limit: u64,
     left: AtomicU64,
@@ -164,7 +166,8 @@ struct Unpacking<'a> {
     /// The first bytes, until there are enough to tell how they are compressed.
     head: Vec<u8>,
     stream: Option<Stream>,
-    /// What is wrong. The rest of the blob is taken all the same: when its digest is wrong, that is the reason.
+    /// What is wrong. The rest of the blob is taken all the same: when its digest is wrong, that is
+    /// the reason.
     problem: Option<Problem>,
     outputs: Outputs,
     request: &'a BuildRequest<'a>,

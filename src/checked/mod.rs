@@ -1,4 +1,5 @@
-//! Names, paths and lines that come from elsewhere, as types that cannot hold a hostile value. Pure.
+//! Names, paths and lines that come from elsewhere, as types that cannot hold a hostile value.
+//! Pure.
 //!
 //! Image configs, machine configs and recipes reach command lines, boot loader entries and
 //! cloud-init's YAML. Each of their fields has one of these types. A document with a value that
@@ -168,7 +169,8 @@ checked! {
 }
 
 impl Text {
-    /// The text that is most like another one: what it cannot hold becomes `�`, what is too long is cut.
+    /// The text that is most like another one: what it cannot hold becomes `�`, what is too long is
+    /// cut.
     #[must_use]
     pub fn like(text: &str) -> Self {
         Self(rules::like(text, rules::is_in_text, rules::LONGEST_TEXT))

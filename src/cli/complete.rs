@@ -1,6 +1,7 @@
 //! Completion: what a shell asks this program, and which names an argument can have.
 //!
-//! A shell's script calls the program with `COMPLETE` set, so that tags, machines and recipes are those of the moment.
+//! A shell's script calls the program with `COMPLETE` set, so that tags, machines and recipes are
+//! those of the moment.
 
 use std::sync::Arc;
 
@@ -203,7 +204,8 @@ fn recipes() -> Result<Vec<CompletionCandidate>, Error> {
 mod tests {
     use super::*;
 
-    /// Values that a user makes up, or that only a server knows: by the name in the help, or by command and id.
+    /// Values that a user makes up, or that only a server knows: by the name in the help, or by
+    /// command and id.
     const FREE: [&str; 20] = [
         "COMMAND",
         "HOST:GUEST",

@@ -3,7 +3,8 @@
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// What is said of names that docker, podman, lima, vagrant and virsh have, by themselves or behind a command of vmfab's.
+/// What is said of names that docker, podman, lima, vagrant and virsh have, by themselves or behind
+/// a command of vmfab's.
 const HABITS: &[(&[&str], &str)] = &[
     (
         &["image ls", "image list", "images ls", "images list"],

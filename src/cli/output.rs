@@ -108,7 +108,8 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-/// A line of a program's output without what could move the cursor, change colours or turn the order of letters.
+/// A line of a program's output without what could move the cursor, change colours or turn the
+/// order of letters.
 pub(super) fn clean(line: &str) -> String {
     console::strip_ansi_codes(line)
         .chars()
@@ -123,8 +124,8 @@ fn is_harmful(c: char) -> bool {
     c.is_control() || turns
 }
 
-/// What a command prints for people: names in it may be those of others, so nothing but the styles of this program
-/// reaches a terminal.
+/// What a command prints for people: names in it may be those of others, so nothing but the styles
+/// of this program reaches a terminal.
 pub(super) fn printable(text: &str, styled: bool) -> String {
     let mut done = String::with_capacity(text.len());
     let mut rest = text;
@@ -171,7 +172,8 @@ pub(super) fn ascii_controls(json: String) -> String {
     done
 }
 
-/// Text that others may have written, of several lines, without what could move the cursor or change colours.
+/// Text that others may have written, of several lines, without what could move the cursor or
+/// change colours.
 pub(super) fn clean_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(clean).collect();
     lines.join("\n")

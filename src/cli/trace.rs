@@ -1,7 +1,9 @@
-//! Diagnostics of what the program does, for those who look for a fault in it: `VMFAB_LOG` and `--trace`.
+//! Diagnostics of what the program does, for those who look for a fault in it: `VMFAB_LOG` and
+//! `--trace`.
 //!
-//! Events tell users what happens; these lines tell developers how. Modules write them with `tracing`.
-//! Without `VMFAB_LOG` and `--trace` nothing listens, and a span costs as much as a branch.
+//! Events tell users what happens; these lines tell developers how. Modules write them with
+//! `tracing`. Without `VMFAB_LOG` and `--trace` nothing listens, and a span costs as much as a
+//! branch.
 
 use std::env;
 use std::io;
@@ -27,7 +29,8 @@ pub(super) fn to_standard_error(file: Option<&Path>) -> bool {
     file.is_none() && filter_text().is_some()
 }
 
-/// Begins to listen when the user asked for it: lines of JSON to `file`, or else text to standard error.
+/// Begins to listen when the user asked for it: lines of JSON to `file`, or else text to standard
+/// error.
 ///
 /// # Errors
 /// `VMFAB_LOG` is no filter, or the file cannot be opened.

@@ -40,7 +40,8 @@ impl FromStr for CacheMode {
 /// What one place says: the command line, the environment or the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// Repositories to ask, in order; or only [`NONE`], which switches off all that was said elsewhere.
+    /// Repositories to ask, in order; or only [`NONE`], which switches off all that was said
+    /// elsewhere.
     pub read: Vec<String>,
     /// The repository that results are offered to, or [`NONE`].
     pub push: Option<String>,

@@ -1,6 +1,7 @@
 //! What the user set: `config.kdl` and the environment. Everything in it is optional.
 //!
-//! Parsing is pure; [`Config::from_env`] is the one function that reads. `docs/config.md` is for users.
+//! Parsing is pure; [`Config::from_env`] is the one function that reads. `docs/config.md` is for
+//! users.
 
 mod cache;
 mod file;
@@ -96,12 +97,12 @@ pub enum ConfigError {
 
 impl Config {
     /// The file that `$VMFAB_CONFIG` names, or else `vmfab/config.kdl` below `$XDG_CONFIG_HOME` or
-    /// `~/.config` when there is one; before its mirrors those of `$VMFAB_MIRROR`, and in place of its caches those
-    /// of `$VMFAB_CACHE` and its like. `check` tells what a repository is.
+    /// `~/.config` when there is one; before its mirrors those of `$VMFAB_MIRROR`, and in place of
+    /// its caches those of `$VMFAB_CACHE` and its like. `check` tells what a repository is.
     ///
     /// # Errors
-    /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or mirrors or caches
-    /// of the environment are wrong.
+    /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or
+    /// mirrors or caches of the environment are wrong.
     pub fn from_env(check: CheckRepository<'_>) -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var_os(name), check)
     }
@@ -161,8 +162,8 @@ impl Config {
         file::parse(path, text, home, check)
     }
 
-    /// Where to ask for what is at `url`, in order: mirrors, and the URL itself unless a mirror that is
-    /// to be the only place covers it.
+    /// Where to ask for what is at `url`, in order: mirrors, and the URL itself unless a mirror
+    /// that is to be the only place covers it.
     #[must_use]
     pub fn candidates(&self, url: &str) -> Vec<String> {
         let mut candidates: Vec<String> = Vec::new();
@@ -213,7 +214,8 @@ fn caches(
     Ok(settings)
 }
 
-/// A time of the past: what is later than the step that writes it would become another time in its layer.
+/// A time of the past: what is later than the step that writes it would become another time in its
+/// layer.
 fn epoch(text: &str) -> Result<i64, ConfigError> {
     let wrong = |reason: String| ConfigError::Variable {
         variable: EPOCH,

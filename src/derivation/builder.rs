@@ -1,4 +1,5 @@
-//! The contract between `executor`, which schedules derivations, and `builder`, which realises them.
+//! The contract between `executor`, which schedules derivations, and `builder`, which realises
+//! them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,14 +78,14 @@ pub trait Builders: Sync {
     /// The builder of that name.
     fn builder(&self, name: &str) -> Option<&dyn Builder>;
 
-    /// Whether steps of this kind mostly wait, for a network or a machine: they run beside those that
-    /// use the processors.
+    /// Whether steps of this kind mostly wait, for a network or a machine: they run beside those
+    /// that use the processors.
     fn waits(&self, _name: &str) -> bool {
         false
     }
 
-    /// Whether this host can do a step at all, as far as its parameters say. It is asked for all steps
-    /// that have to run before the first one does.
+    /// Whether this host can do a step at all, as far as its parameters say. It is asked for all
+    /// steps that have to run before the first one does.
     ///
     /// # Errors
     /// What the host lacks.
@@ -171,7 +172,8 @@ impl BuildError {
         Self::Other(Box::new(error))
     }
 
-    /// For `map_err`: an input or output error with what was tried, and on what. A full disk is said as that.
+    /// For `map_err`: an input or output error with what was tried, and on what. A full disk is
+    /// said as that.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {

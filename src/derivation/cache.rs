@@ -14,13 +14,14 @@ pub struct CacheHit {
 
 /// Results of actions that others have built.
 pub trait Cache: Send + Sync {
-    /// What a cache says of this action. Brings no content. Never fails: a cache that is down or garbled knows
-    /// nothing, and warns by itself, once.
+    /// What a cache says of this action. Brings no content. Never fails: a cache that is down or
+    /// garbled knows nothing, and warns by itself, once.
     fn look_up(&self, key: &ActionKey) -> Option<CacheHit>;
 
-    /// Brings outputs that `look_up` gave into the store, all of them or some: each whole, with everything
-    /// that an image config among them names. What names others comes last, so that what is in the store has what
-    /// it names. Called from several threads, with different keys at a time.
+    /// Brings outputs that `look_up` gave into the store, all of them or some: each whole, with
+    /// everything that an image config among them names. What names others comes last, so that what
+    /// is in the store has what it names. Called from several threads, with different keys at a
+    /// time.
     ///
     /// # Errors
     /// They cannot be had; see [`CacheError`].
@@ -31,8 +32,8 @@ pub trait Cache: Send + Sync {
         None
     }
 
-    /// Takes a result that is in the store, in the order of the graph. `last`: it is what the build was for. Never
-    /// fails: it warns by itself.
+    /// Takes a result that is in the store, in the order of the graph. `last`: it is what the build
+    /// was for. Never fails: it warns by itself.
     fn offer(&self, key: &ActionKey, outputs: &Outputs, last: bool);
 
     /// Nothing more is offered.

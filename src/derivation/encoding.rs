@@ -13,8 +13,8 @@
 //!
 //! A *field* is a length (u64, little endian) and that many bytes. A canonical value is a type byte
 //! and a body: `n` null; `f`, `t` booleans; `i` a signed 64-bit integer, little endian; `u` an
-//! unsigned one, only above `i64::MAX`; `s` a string as a field; `a` a list: u64 count, then values;
-//! `o` an object: u64 count, then for each key in byte order a field and a value.
+//! unsigned one, only above `i64::MAX`; `s` a string as a field; `a` a list: u64 count, then
+//! values; `o` an object: u64 count, then for each key in byte order a field and a value.
 //!
 //! # What is left out, and why
 //!

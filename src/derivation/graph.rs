@@ -138,8 +138,8 @@ impl Graph {
         self.nodes[id.index()].params = params;
     }
 
-    /// The part of the graph that makes `wanted`: those derivations and all that they read. With the index in
-    /// this graph of each derivation of the part.
+    /// The part of the graph that makes `wanted`: those derivations and all that they read. With
+    /// the index in this graph of each derivation of the part.
     #[must_use]
     pub fn part(&self, wanted: &BTreeSet<NodeId>) -> (Self, Vec<NodeId>) {
         let mut needed = wanted.clone();

@@ -1,9 +1,9 @@
 //! Derivations: hashed steps, the graph that they form, and the contract of those who build them.
 //!
 //! All of it is pure. [`step`] holds the typed parameters of every kind of step, [`encoding`] the
-//! canonical encoding and the action key with the table of what is hashed, [`static_key`] the names of steps in lock files, [`graph`] the graph,
-//! [`builder`] the trait by which `executor` runs a derivation without knowing its kind, [`cache`] the one by which it
-//! has the results of others.
+//! canonical encoding and the action key with the table of what is hashed, [`static_key`] the names
+//! of steps in lock files, [`graph`] the graph, [`builder`] the trait by which `executor` runs a
+//! derivation without knowing its kind, [`cache`] the one by which it has the results of others.
 
 pub mod builder;
 pub mod cache;
@@ -26,15 +26,16 @@ pub use step::Step;
 /// as `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub const SOURCE_DATE_EPOCH: i64 = 1_577_836_800;
 
-/// The time of a file that a recipe brings: the one that the user chose, or one that follows from its content.
+/// The time of a file that a recipe brings: the one that the user chose, or one that follows from
+/// its content.
 #[must_use]
 pub fn file_time(chosen: Option<i64>, digest: &[u8; 32]) -> i64 {
     chosen.unwrap_or_else(|| content_time(digest))
 }
 
-/// The time of a file that a recipe brings, from a digest of its content: a time of the four years before
-/// [`SOURCE_DATE_EPOCH`], in seconds since 1970. Web servers, caches and compilers take equal sizes and times for equal
-/// content, so another content needs another time.
+/// The time of a file that a recipe brings, from a digest of its content: a time of the four years
+/// before [`SOURCE_DATE_EPOCH`], in seconds since 1970. Web servers, caches and compilers take
+/// equal sizes and times for equal content, so another content needs another time.
 #[must_use]
 pub fn content_time(digest: &[u8; 32]) -> i64 {
     const RANGE: u32 = 1 << 27;

@@ -8,15 +8,15 @@
 //! | number of inputs | u64 |
 //! | each input, in order | field: its role; field: the output; 32 bytes: the static key of its maker |
 //!
-//! Fields and canonical values are those of [`encoding`](super::encoding). Left out: the version of the
-//! builder, so that a newer vmfab understands an older lock; the contents of inputs.
+//! Fields and canonical values are those of [`encoding`](super::encoding). Left out: the version of
+//! the builder, so that a newer vmfab understands an older lock; the contents of inputs.
 
 use super::encoding::encode;
 use super::graph::{Derivation, Graph};
 use crate::digest::{Digest, Hasher};
 
-/// The static key of each derivation. `leaf` names those whose parameters say what they hold today: local files
-/// by their path, content from outside by its address.
+/// The static key of each derivation. `leaf` names those whose parameters say what they hold today:
+/// local files by their path, content from outside by its address.
 #[must_use]
 pub fn static_keys(graph: &Graph, leaf: impl Fn(&Derivation) -> Option<String>) -> Vec<Digest> {
     let mut keys: Vec<Digest> = Vec::with_capacity(graph.len());

@@ -1,7 +1,7 @@
 //! The typed parameters of every kind of step. `plan` makes them, `builder` reads them.
 //!
-//! A type's serialised form is what is hashed: a field may be added when it is optional, and is left
-//! out when it is `None` (see [`encoding`](super::encoding)).
+//! A type's serialised form is what is hashed: a field may be added when it is optional, and is
+//! left out when it is `None` (see [`encoding`](super::encoding)).
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,8 @@ pub enum Step {
     /// A command that must succeed in the finished tree. Inputs `layer`…; output `ok`, an empty
     /// object.
     Check(Run),
-    /// Layers to a disk, a kernel and an initrd. Inputs `layer`…; outputs `disk`, `kernel`, `initrd`.
+    /// Layers to a disk, a kernel and an initrd. Inputs `layer`…; outputs `disk`, `kernel`,
+    /// `initrd`.
     Disk(Disk),
     /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`, `check`…, the last of which
     /// only make it wait; output `config`.
@@ -68,8 +69,8 @@ pub enum Step {
     Fetch(Fetch),
     /// A layer of a container image, as the tar that it is when it is decompressed. Output `blob`.
     OciLayer(OciLayer),
-    /// Another form of content. Input `blob`, and `layer`… of `unpack` and `apply`, whose output is a `layer`; that of
-    /// the others is a `blob`.
+    /// Another form of content. Input `blob`, and `layer`… of `unpack` and `apply`, whose output is
+    /// a `layer`; that of the others is a `blob`.
     Transform(Transform),
     /// A step inside a booted machine. Inputs `disk`, `kernel`, `initrd`, `source` of `copy`, and
     /// `check`…, which only make it wait; output `disk`, or `ok` of a check.
@@ -110,7 +111,8 @@ impl Step {
             | Self::OciLayer(_) => 1,
             // 2: modes are those of the source, times follow from the content.
             Self::Local(_) => 2,
-            // 2: a layer holds names, links, attributes, times and holes as they are, and nothing of the build's files.
+            // 2: a layer holds names, links, attributes, times and holes as they are, and nothing
+            // of the build's files.
             Self::Run(_) | Self::User(_) | Self::Service(_) => 2,
             // 2: the time of a file follows from its content. 3: layers as above.
             Self::File(_) | Self::Copy(_) | Self::Env(_) => 3,
@@ -118,10 +120,12 @@ impl Step {
             Self::Hostname(_) => 4,
             // 2: they have a second output, the packages that they installed. 3: layers as above.
             Self::Bootstrap(_) | Self::Packages(_) => 3,
-            // 2: the root partition of a disk for UEFI grows. 3: times follow from the content. 4: layers as above.
+            // 2: the root partition of a disk for UEFI grows. 3: times follow from the content. 4:
+            // layers as above.
             Self::System(_) => 4,
-            // 2: versions of an image share the id of their file system. 3: directories are side by side.
-            // 4: how much mke2fs wrote is forgotten. 5: vmfab puts the files in, and large directories have an index.
+            // 2: versions of an image share the id of their file system. 3: directories are side by
+            // side. 4: how much mke2fs wrote is forgotten. 5: vmfab puts the files in, and large
+            // directories have an index.
             Self::Disk(_) => 5,
             Self::Transform(transform) => match transform {
                 // 2: what has no marks of a disk is not taken for a raw one.
@@ -164,8 +168,8 @@ pub struct Bootstrap {
     pub keyring: Option<String>,
     /// Packages beyond the minimal base.
     pub packages: Vec<String>,
-    /// The exact list of packages that is installed: the digest of a `lock::PackageSet`, which is looked
-    /// up by it. Absent when it is what the archive has on the day.
+    /// The exact list of packages that is installed: the digest of a `lock::PackageSet`, which is
+    /// looked up by it. Absent when it is what the archive has on the day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Digest>,
 }
@@ -201,7 +205,8 @@ pub struct File {
     pub mode: u32,
     /// `user[:group]`, by name or number.
     pub owner: Option<String>,
-    /// The time of files that the user chose, in seconds since 1970; it follows from their content when absent.
+    /// The time of files that the user chose, in seconds since 1970; it follows from their content
+    /// when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<i64>,
 }
@@ -303,7 +308,8 @@ pub struct Image {
 pub struct Local {
     /// Digest over the sorted list of relative paths, types, permission bits and contents.
     pub tree: Digest,
-    /// The time of files that the user chose, in seconds since 1970; it follows from their content when absent.
+    /// The time of files that the user chose, in seconds since 1970; it follows from their content
+    /// when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<i64>,
 }
@@ -317,8 +323,8 @@ pub struct Object {
     pub size: u64,
 }
 
-/// Parameters of content from outside. Its address is not here: it is looked up by the checksum, and
-/// any place that has the content will do.
+/// Parameters of content from outside. Its address is not here: it is looked up by the checksum,
+/// and any place that has the content will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Fetch {
@@ -326,8 +332,8 @@ pub struct Fetch {
     pub checksum: String,
 }
 
-/// Parameters of a layer of a container image. Neither the repository nor the blob is here: they are looked up
-/// by the digest, and the same tar is the same layer however it is compressed.
+/// Parameters of a layer of a container image. Neither the repository nor the blob is here: they
+/// are looked up by the digest, and the same tar is the same layer however it is compressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct OciLayer {
@@ -342,13 +348,14 @@ pub enum Transform {
     /// A fixed VHD without its footer: a raw disk.
     StripVhdFooter,
     Decompress {
-        /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent. `any` leaves what is not compressed as it
-        /// is.
+        /// `gz`, `xz`, `zst`, `bz2`; recognised by content when absent. `any` leaves what is not
+        /// compressed as it is.
         format: Option<String>,
     },
     /// A disk as raw bytes, whatever format it comes in.
     Convert {
-        /// The name of a [`DiskFormat`](crate::image::DiskFormat); recognised by content when absent.
+        /// The name of a [`DiskFormat`](crate::image::DiskFormat); recognised by content when
+        /// absent.
         from: Option<String>,
     },
     /// The same under another name.

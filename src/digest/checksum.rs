@@ -1,4 +1,5 @@
-//! Checksums of files from outside: plain hashes, as `sha256sum`, `sha512sum` and `b3sum` print them.
+//! Checksums of files from outside: plain hashes, as `sha256sum`, `sha512sum` and `b3sum` print
+//! them.
 
 use std::fmt;
 use std::str::FromStr;

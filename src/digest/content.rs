@@ -1,13 +1,14 @@
 //! The digest of a file's content, in time that does not grow with its holes.
 
-/// Zeros of at least this length count as a hole. A property of the content, whatever a file system makes of it.
+/// Zeros of at least this length count as a hole. A property of the content, whatever a file system
+/// makes of it.
 const MIN_HOLE: u64 = 1 << 20;
 /// At most so many bytes are looked at at once: no hole is shorter.
 const PIECE: usize = 64 << 10;
 static ZEROS: [u8; PIECE] = [0; PIECE];
 
-/// Hashes content from front to back. Without holes, runs of 1 MiB and more of zeros, the digest is BLAKE3's of the content.
-/// Else it is that of all but the holes, hashed again with where they are.
+/// Hashes content from front to back. Without holes, runs of 1 MiB and more of zeros, the digest is
+/// BLAKE3's of the content. Else it is that of all but the holes, hashed again with where they are.
 #[derive(Default)]
 pub struct ContentHasher {
     /// Of what is no hole.

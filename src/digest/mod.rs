@@ -81,7 +81,8 @@ impl FromStr for Digest {
     }
 }
 
-/// The values of lowercase hexadecimal digits; 0xFF for any other byte. Stores have lists of very many ids.
+/// The values of lowercase hexadecimal digits; 0xFF for any other byte. Stores have lists of very
+/// many ids.
 const DIGITS: [u8; 256] = {
     let mut values = [0xFF; 256];
     let mut value = 0;

@@ -1,8 +1,9 @@
 //! What a file is, by its marks: the one place that tells.
 //!
-//! A raw disk has no mark of its own. A file is taken for one when it has a boot sector, a partition table or a file
-//! system where disks have them, and nothing says that it is something else. All else must be refused by who wants a
-//! disk: a guest would see the bytes of an archive or of another format.
+//! A raw disk has no mark of its own. A file is taken for one when it has a boot sector, a
+//! partition table or a file system where disks have them, and nothing says that it is something
+//! else. All else must be refused by who wants a disk: a guest would see the bytes of an archive or
+//! of another format.
 
 use std::io;
 

@@ -6,9 +6,10 @@ use crate::digest::Hasher;
 
 /// Every id that a disk carries. Equal seeds give equal ids; the ids of one seed are unrelated.
 ///
-/// The checksum of every inode and directory block of ext4 begins with the UUID of the file system, and the order
-/// in directories with the hash seed. These two come from the lineage, which is the same for the versions
-/// of an image: with other ones, each version would have nearly all of its chunks new.
+/// The checksum of every inode and directory block of ext4 begins with the UUID of the file system,
+/// and the order in directories with the hash seed. These two come from the lineage, which is the
+/// same for the versions of an image: with other ones, each version would have nearly all of its
+/// chunks new.
 ///
 /// Machines made from one image share these ids, as copies of one disk do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct DiskIds {
 }
 
 impl DiskIds {
-    /// Derives the ids of the file system from `lineage`, and the others from `seed`, such as the action key
-    /// of the step. UUIDs have the form of version 4.
+    /// Derives the ids of the file system from `lineage`, and the others from `seed`, such as the
+    /// action key of the step. UUIDs have the form of version 4.
     #[must_use]
     pub fn new(seed: &[u8; 32], lineage: &[u8; 32]) -> Self {
         let from = |seed: &[u8; 32], name: &str| {

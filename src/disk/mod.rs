@@ -1,5 +1,5 @@
-//! Disks at the level of files: what `mke2fs` is told, files in the file system that it made, partition
-//! tables and the EFI system partition. Nothing here starts a program or needs a mount.
+//! Disks at the level of files: what `mke2fs` is told, files in the file system that it made,
+//! partition tables and the EFI system partition. Nothing here starts a program or needs a mount.
 //!
 //! ```text
 //! plain    ext4 over the whole file

@@ -1,6 +1,7 @@
 //! Where on a disk there may be ext4 file systems: on all of it, or on its partitions. Pure.
 //!
-//! Sources: UEFI specification, chapter 5 (MBR and GPT); the kernel's `Documentation/filesystems/ext4` (superblock).
+//! Sources: UEFI specification, chapter 5 (MBR and GPT); the kernel's
+//! `Documentation/filesystems/ext4` (superblock).
 
 use std::io;
 
@@ -11,8 +12,8 @@ const SECTOR: u64 = 512;
 const MOST: u32 = 1024;
 const PROTECTIVE: u8 = 0xEE;
 
-/// The offsets in bytes at which something begins that looks like an ext2, ext3 or ext4 file system. Logical
-/// partitions of an MBR are not looked at.
+/// The offsets in bytes at which something begins that looks like an ext2, ext3 or ext4 file
+/// system. Logical partitions of an MBR are not looked at.
 ///
 /// # Errors
 /// The disk cannot be read.

@@ -4,9 +4,9 @@
 //! header │ refcount table │ refcount blocks │ L1 table │ L2 tables │ clusters with data, in the disk's order
 //! ```
 //!
-//! The format is QEMU's, version 3 (<https://www.qemu.org/docs/master/interop/qcow2.html>), which every QEMU since 1.1
-//! reads. Clusters that are zeros are left out. `qemu-img` would do, but it needs a file to write to, and gives other
-//! bytes from version to version.
+//! The format is QEMU's, version 3 (<https://www.qemu.org/docs/master/interop/qcow2.html>), which
+//! every QEMU since 1.1 reads. Clusters that are zeros are left out. `qemu-img` would do, but it
+//! needs a file to write to, and gives other bytes from version to version.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -76,8 +76,9 @@ impl Places {
 }
 
 impl<'a> Qcow2<'a> {
-    /// Looks through a disk for what is not zeros. `parts` are the parts of it that may have data, in order; the rest
-    /// is not read. `pause` is asked now and then, and an error of it ends the work.
+    /// Looks through a disk for what is not zeros. `parts` are the parts of it that may have data,
+    /// in order; the rest is not read. `pause` is asked now and then, and an error of it ends the
+    /// work.
     ///
     /// # Errors
     /// The disk cannot be read.
@@ -144,7 +145,8 @@ impl<'a> Qcow2<'a> {
     /// Writes the qcow2.
     ///
     /// # Errors
-    /// The disk cannot be read, or changed since it was looked through, or `out` fails, or `pause` does.
+    /// The disk cannot be read, or changed since it was looked through, or `out` fails, or `pause`
+    /// does.
     pub fn write(&self, out: &mut dyn Write, pause: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
         let places = &self.places;
         out.write_all(&self.header())?;
@@ -272,7 +274,8 @@ mod tests {
         text
     }
 
-    /// Ones at these places, zeros else: what qemu-img reads of it is the disk, and it finds nothing wrong.
+    /// Ones at these places, zeros else: what qemu-img reads of it is the disk, and it finds
+    /// nothing wrong.
     fn check(length: u64, ones: &[u64]) {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

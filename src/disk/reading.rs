@@ -25,7 +25,8 @@ impl<R: ReadAt> Ext4Read for Place<R> {
     }
 }
 
-/// Opens the file system at `offset` of a disk; [`ext4_places`](super::ext4_places()) tells where there is one.
+/// Opens the file system at `offset` of a disk; [`ext4_places`](super::ext4_places()) tells where
+/// there is one.
 ///
 /// # Errors
 /// It is none, or cannot be read.

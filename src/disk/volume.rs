@@ -8,8 +8,8 @@ use super::{DiskError, MEBIBYTE, io_error};
 /// The size in bytes. A FAT32 cannot be much smaller; nearly all of it is a hole.
 const SIZE: u64 = 136 * MEBIBYTE;
 
-/// Writes `files`, names and contents, to the empty `file`, which becomes a disk with the label `label`, of at most 11
-/// characters. `id` is its volume id.
+/// Writes `files`, names and contents, to the empty `file`, which becomes a disk with the label
+/// `label`, of at most 11 characters. `id` is its volume id.
 ///
 /// # Errors
 /// The label or the files are too long, or the file cannot be written.

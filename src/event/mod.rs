@@ -41,8 +41,9 @@ pub enum Event {
         /// Label for people.
         name: String,
     },
-    /// A cache elsewhere has the result of a step, or had it in an earlier build. It will be finished in the end;
-    /// or it starts all the same, when its content is needed and cannot be had.
+    /// A cache elsewhere has the result of a step, or had it in an earlier build. It will be
+    /// finished in the end; or it starts all the same, when its content is needed and cannot be
+    /// had.
     StepFound {
         /// Index in the graph.
         step: usize,
@@ -186,7 +187,8 @@ pub enum Event {
     /// A machine is being waited for.
     MachineWaiting {
         machine: String,
-        /// What it is waited for: `qemu`, `console`, `ssh`, `health check`, `shutdown`, `another vmfab`.
+        /// What it is waited for: `qemu`, `console`, `ssh`, `health check`, `shutdown`, `another
+        /// vmfab`.
         what: String,
     },
     /// A command over SSH succeeded.

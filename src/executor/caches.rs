@@ -1,4 +1,5 @@
-//! Results whose content is elsewhere: what caches and earlier builds say, and bringing it when it is needed.
+//! Results whose content is elsewhere: what caches and earlier builds say, and bringing it when it
+//! is needed.
 //!
 //! ```text
 //!            in the store? ──yes──► taken from there
@@ -156,8 +157,8 @@ impl<'a> Caches<'a> {
         Some(hit)
     }
 
-    /// Brings those outputs `needed` of a result that are not in the store; tells where they came from when
-    /// one was not. `outputs` are all of the result, as it was found.
+    /// Brings those outputs `needed` of a result that are not in the store; tells where they came
+    /// from when one was not. `outputs` are all of the result, as it was found.
     pub(super) fn bring(
         &self,
         key: &ActionKey,
@@ -241,8 +242,8 @@ impl From<CacheHit> for RemoteResult {
     }
 }
 
-/// Does something with each item, with a few at a time, on threads of its own: it waits for a network. Results are
-/// in the order of the items.
+/// Does something with each item, with a few at a time, on threads of its own: it waits for a
+/// network. Results are in the order of the items.
 pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if let [item] = items {
         return vec![work(item)];

@@ -1,8 +1,8 @@
-//! Executing a graph: what is in the store is taken from there, what caches have need not be here, the rest is
-//! built in parallel.
+//! Executing a graph: what is in the store is taken from there, what caches have need not be here,
+//! the rest is built in parallel.
 //!
-//! The scheduler (`schedule`) is pure: it says what is ready. In a pass over the graph (`pass`), rayon threads take
-//! what is ready, one derivation each:
+//! The scheduler (`schedule`) is pure: it says what is ready. In a pass over the graph (`pass`),
+//! rayon threads take what is ready, one derivation each:
 //!
 //! ```text
 //! inputs known ──► action key ──► in the store? ──yes──────────────────────► outputs
@@ -19,9 +19,10 @@
 //! Because a key is made from the contents of inputs, a step that is rebuilt to the same output
 //! finds its successors in the store: early cutoff needs no mechanism of its own.
 //!
-//! For the same reason a result whose content is elsewhere (`caches`) will do as long as nothing that runs reads it.
-//! When it is needed and cannot be had, it is lost: the pass ends early, and the next one goes over the graph as
-//! if nobody had known it. What was built meanwhile is in the store.
+//! For the same reason a result whose content is elsewhere (`caches`) will do as long as nothing
+//! that runs reads it. When it is needed and cannot be had, it is lost: the pass ends early, and
+//! the next one goes over the graph as if nobody had known it. What was built meanwhile is in the
+//! store.
 
 mod caches;
 mod pass;
@@ -140,8 +141,8 @@ pub struct Difference {
 }
 
 impl Executor<'_> {
-    /// Executes `graph`, and has the outputs of `wanted` in the store in the end; those of other steps only if they
-    /// were built or needed. Failures of steps are part of the result.
+    /// Executes `graph`, and has the outputs of `wanted` in the store in the end; those of other
+    /// steps only if they were built or needed. Failures of steps are part of the result.
     ///
     /// # Errors
     /// No thread pool, or the store cannot be used at all.

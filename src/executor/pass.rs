@@ -1,5 +1,5 @@
-//! One pass over a graph. It ends early when a result that was found elsewhere is lost: then keys have to be made
-//! anew.
+//! One pass over a graph. It ends early when a result that was found elsewhere is lost: then keys
+//! have to be made anew.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -132,8 +132,8 @@ impl<'p> Pass<'p> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Takes what is known without starting threads, but for questions to a cache, and returns what is ready to
-    /// be run: for a build with nothing changed, nothing.
+    /// Takes what is known without starting threads, but for questions to a cache, and returns what
+    /// is ready to be run: for a build with nothing changed, nothing.
     fn take_known(&self) -> Vec<NodeId> {
         let mut pending = lock(&self.schedule).ready();
         if self.executor.options.rebuild || self.executor.options.check {
@@ -398,7 +398,8 @@ impl<'p> Pass<'p> {
         needed
     }
 
-    /// Brings outputs of steps into the store, of those whose results are elsewhere. Tells whether all are there.
+    /// Brings outputs of steps into the store, of those whose results are elsewhere. Tells whether
+    /// all are there.
     fn bring(&self, needed: Vec<(NodeId, Outputs)>) -> bool {
         let elsewhere = |known: &Known| known.origin.is_elsewhere().then(|| known.clone());
         let needed: Vec<_> = {

@@ -1,7 +1,8 @@
 //! What earlier builds took from caches: outputs by action key, without content.
 //!
-//! With it, a build that needs no content finds that nothing is to be done, also when no cache can be asked. One
-//! small JSON file for each key, named by it; all of them can be deleted at any time. A torn one is as good as none.
+//! With it, a build that needs no content finds that nothing is to be done, also when no cache can
+//! be asked. One small JSON file for each key, named by it; all of them can be deleted at any time.
+//! A torn one is as good as none.
 
 use std::fs;
 use std::io::{self, Read, Write};

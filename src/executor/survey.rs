@@ -17,8 +17,8 @@ pub struct Surveyed {
     pub key: Option<ActionKey>,
     /// Its result, when it need not run.
     pub outputs: Option<Outputs>,
-    /// The cache that the result would come from, for people; nothing when it is in the store, or remembered and
-    /// not needed.
+    /// The cache that the result would come from, for people; nothing when it is in the store, or
+    /// remembered and not needed.
     pub from: Option<String>,
     /// Whether the content of the result is in the store.
     is_here: bool,
@@ -51,7 +51,8 @@ pub fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Vec<Surve
     let mut asked = BTreeMap::new();
     loop {
         let mut surveyed = survey_without(&lost, &mut asked, sources, graph);
-        // What is remembered, and will be needed and cannot be had, is of no use: as in the executor.
+        // What is remembered, and will be needed and cannot be had, is of no use: as in the
+        // executor.
         let mut needed: BTreeSet<(NodeId, &str)> = BTreeSet::new();
         for (derivation, step) in graph.nodes().iter().zip(&surveyed) {
             if step.inputs.is_some() && step.outputs.is_none() {

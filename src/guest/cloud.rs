@@ -1,7 +1,8 @@
 //! What cloud-init and its likes are told, whichever way it reaches them. Pure.
 //!
-//! Source: cloud-init's reference of modules <https://docs.cloud-init.io/en/latest/reference/modules.html>.
-//! Texts are YAML in its simplest form, with strings in JSON's quotes, which are YAML's too: tiny programs read it.
+//! Source: cloud-init's reference of modules
+//! <https://docs.cloud-init.io/en/latest/reference/modules.html>. Texts are YAML in its simplest
+//! form, with strings in JSON's quotes, which are YAML's too: tiny programs read it.
 
 use uuid::Uuid;
 
@@ -11,8 +12,8 @@ use crate::checked::AccountName;
 /// A machine, as its guest gets to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Tells this machine from all others: a guest that sees another one boots for the first time. Machines of
-    /// earlier versions have none.
+    /// Tells this machine from all others: a guest that sees another one boots for the first time.
+    /// Machines of earlier versions have none.
     pub instance: Option<Uuid>,
     /// The host name.
     pub hostname: String,
@@ -31,10 +32,12 @@ impl Identity {
         text.unwrap_or_default()
     }
 
-    /// The user data: whom to let in. The image's default user and root get the key like all others; an account that the
-    /// image does not have is made, without a password and with the right to sudo when it is the one that is entered.
+    /// The user data: whom to let in. The image's default user and root get the key like all
+    /// others; an account that the image does not have is made, without a password and with the
+    /// right to sudo when it is the one that is entered.
     ///
-    /// `ssh_pwauth` is not said: cloud-init would start sshd anew for it, after the machine could be entered.
+    /// `ssh_pwauth` is not said: cloud-init would start sshd anew for it, after the machine could
+    /// be entered.
     #[must_use]
     pub fn user_data(&self) -> String {
         let key = quoted(self.public_key.trim_end());
@@ -50,7 +53,8 @@ impl Identity {
             .filter(|account| account.name != "root")
         {
             text.push_str(&format!("  - name: {}\n", quoted(name)));
-            // No password fits "*". A locked account could not be entered with a key either, where sshd does not use PAM.
+            // No password fits "*". A locked account could not be entered with a key either, where
+            // sshd does not use PAM.
             text.push_str("    lock_passwd: false\n    hashed_passwd: \"*\"\n");
             if *name == self.ssh_user {
                 text.push_str("    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n");

@@ -1,14 +1,16 @@
 //! systemd credentials, handed to the guest as SMBIOS type 11 strings. Pure.
 //!
-//! systemd 252 and later read them as root and before anything else runs (systemd.system-credentials(7)):
+//! systemd 252 and later read them as root and before anything else runs
+//! (systemd.system-credentials(7)):
 //!
 //! | credential | what it does |
 //! |---|---|
 //! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
 //! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
 //!
-//! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before anything uses the
-//! network. It does so in the kernel alone: the file stays the image's, also on a disk that a build works on.
+//! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before
+//! anything uses the network. It does so in the kernel alone: the file stays the image's, also on a
+//! disk that a build works on.
 //!
 //! `ssh.authorized_keys.root` is left out: it is the same as the line for root's `authorized_keys`.
 

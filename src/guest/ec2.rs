@@ -1,11 +1,14 @@
 //! The metadata service of Amazon EC2, which images for it ask whom to let in.
 //!
-//! Source: "Use the Instance Metadata Service", <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html>.
+//! Source: "Use the Instance Metadata Service",
+//! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html>.
 //!
-//! QEMU's network leads each connection to 169.254.169.254 to the standard input and output of a process of its own:
-//! this program with a hidden argument, which answers one request from a file and ends. Nothing listens on the host.
+//! QEMU's network leads each connection to 169.254.169.254 to the standard input and output of a
+//! process of its own: this program with a hidden argument, which answers one request from a file
+//! and ends. Nothing listens on the host.
 //!
-//! Guests ask with a token (version 2) or without (version 1): tokens are given out, and not asked for.
+//! Guests ask with a token (version 2) or without (version 1): tokens are given out, and not asked
+//! for.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -35,8 +38,8 @@ const KEY_NAME: &str = "vmfab";
 const TOKEN: &str = "dm1mYWIgYXNrcyBmb3Igbm8gdG9rZW4=";
 /// Who has not said within this time what it wants gets nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections of one guest that are answered at the same time. QEMU starts a process for each, and the guest decides how
-/// many it opens.
+/// Connections of one guest that are answered at the same time. QEMU starts a process for each, and
+/// the guest decides how many it opens.
 const AT_ONCE: u32 = 16;
 /// What the guest gets that has more of them.
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nServer: vmfab\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
@@ -44,7 +47,8 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nServer: vmfab\r\nRetry-A
 /// The longest head of a request, in bytes.
 const MOST: usize = 16 << 10;
 
-/// What the service says: contents by their paths below the version, such as `meta-data/instance-id`.
+/// What the service says: contents by their paths below the version, such as
+/// `meta-data/instance-id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata(BTreeMap<String, String>);
 
@@ -195,7 +199,8 @@ fn answer_from(file: &Path) -> io::Result<()> {
     out.flush()
 }
 
-/// One of the turns of those that answer from `file`, held until it is dropped; nothing when all are taken.
+/// One of the turns of those that answer from `file`, held until it is dropped; nothing when all
+/// are taken.
 fn turn(file: &Path) -> io::Result<Option<File>> {
     for number in 0..AT_ONCE {
         let turn = File::create(file.with_extension(format!("turn-{number}")))?;

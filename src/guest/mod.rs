@@ -1,7 +1,7 @@
 //! The guest's side of a machine: how it is told whom to let in, and how it is entered.
 //!
-//! A machine has a key pair of its own. The public half goes in by the seed that the image asks for, the
-//! private half stays in the machine's directory. Sessions are those of the `ssh` program.
+//! A machine has a key pair of its own. The public half goes in by the seed that the image asks
+//! for, the private half stays in the machine's directory. Sessions are those of the `ssh` program.
 //!
 //! | seed | file |
 //! |---|---|

@@ -1,11 +1,11 @@
 //! The data source NoCloud: a small file system with the label `cidata`. Pure.
 //!
-//! Source: <https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html>. Alpine's tiny-cloud reads the same
-//! files, and takes keys from `public-keys`.
+//! Source: <https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html>. Alpine's
+//! tiny-cloud reads the same files, and takes keys from `public-keys`.
 //!
-//! There is no `network-config`: without it cloud-init lets the one network card ask by DHCP, with the name that it has.
-//! A file would have to name it, and patterns for names are not understood by all of the ways in which distributions
-//! configure networks.
+//! There is no `network-config`: without it cloud-init lets the one network card ask by DHCP, with
+//! the name that it has. A file would have to name it, and patterns for names are not understood by
+//! all of the ways in which distributions configure networks.
 
 use super::cloud::{Identity, quoted};
 

@@ -58,8 +58,8 @@ impl Ssh {
         args
     }
 
-    /// Arguments for a connection that sessions share and that runs nothing itself. It notices within
-    /// five minutes that nobody answers.
+    /// Arguments for a connection that sessions share and that runs nothing itself. It notices
+    /// within five minutes that nobody answers.
     #[must_use]
     pub fn master_arguments(&self) -> Vec<OsString> {
         let mut args = self.options();
@@ -78,7 +78,8 @@ impl Ssh {
         args
     }
 
-    /// Arguments for a session without terminal over the shared connection. The remote shell reads `command`.
+    /// Arguments for a session without terminal over the shared connection. The remote shell reads
+    /// `command`.
     #[must_use]
     pub fn shared_arguments(&self, command: &str) -> Vec<OsString> {
         let mut args = self.options();
@@ -123,8 +124,8 @@ impl Ssh {
     }
 }
 
-/// Whether `ssh` said that the server has another host key than the one that is known. With unknown ones accepted, there is
-/// no other reason for it to refuse a host key.
+/// Whether `ssh` said that the server has another host key than the one that is known. With unknown
+/// ones accepted, there is no other reason for it to refuse a host key.
 #[must_use]
 pub fn host_key_changed(said: &str) -> bool {
     said.contains("Host key verification failed")

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens a regular file. Anything else is refused, as whoever opens a pipe waits for its writer, and a device may
-/// have no end.
+/// Opens a regular file. Anything else is refused, as whoever opens a pipe waits for its writer,
+/// and a device may have no end.
 ///
 /// # Errors
 /// It cannot be opened, or is no regular file.

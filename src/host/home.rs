@@ -55,7 +55,8 @@ impl Home {
         &self.0
     }
 
-    /// Takes a home that an earlier version made from everyone but its owner, and with it all that is in it.
+    /// Takes a home that an earlier version made from everyone but its owner, and with it all that
+    /// is in it.
     pub fn close(&self) {
         umask::close(&self.0);
         for directory in ["cache", "cache/layers", "cache/disks", "machines", "store"] {

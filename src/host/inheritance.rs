@@ -1,4 +1,5 @@
-//! What this process has of whoever started it, and must not pass on: open files, keys, environment.
+//! What this process has of whoever started it, and must not pass on: open files, keys,
+//! environment.
 //!
 //! Children run code of others (steps, guests, servers), and the caller may be a CI runner with the
 //! secrets of everybody. So nothing is inherited unless it is named.
@@ -8,9 +9,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 
-/// Makes every open file from 3 on close when a child starts its program. The standard library opens
-/// all files of this process that way; this is for those that the caller left open. They are not
-/// closed at once: a recipe may be one of them (`vmfab build <(…)`).
+/// Makes every open file from 3 on close when a child starts its program. The standard library
+/// opens all files of this process that way; this is for those that the caller left open. They are
+/// not closed at once: a recipe may be one of them (`vmfab build <(…)`).
 ///
 /// # Errors
 /// The kernel is older than 5.11.
@@ -47,9 +48,10 @@ pub fn leave_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Keeps this process and its children from connecting to abstract sockets of other processes. These belong
-/// to a network namespace, and some programs answer whoever has the right user id there. Needs
-/// `CAP_SYS_ADMIN` in the process's user namespace, and Linux 6.12 with Landlock; else it does nothing.
+/// Keeps this process and its children from connecting to abstract sockets of other processes.
+/// These belong to a network namespace, and some programs answer whoever has the right user id
+/// there. Needs `CAP_SYS_ADMIN` in the process's user namespace, and Linux 6.12 with Landlock; else
+/// it does nothing.
 ///
 /// # Errors
 /// The kernel can, and refuses.

@@ -17,7 +17,8 @@ pub struct Interrupt(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     requested: AtomicBool,
-    /// Becomes readable when the interrupt is requested, and is never drained: every waiter sees it.
+    /// Becomes readable when the interrupt is requested, and is never drained: every waiter sees
+    /// it.
     readable: UnixStream,
     writable: UnixStream,
 }
@@ -37,9 +38,9 @@ impl Interrupt {
         })))
     }
 
-    /// An interrupt set by SIGINT, SIGTERM and SIGHUP. A second signal, half a second later or more,
-    /// ends the process at once with exit code 130. (What comes together is one request: timeout(1)
-    /// signals its child and then the child's group.)
+    /// An interrupt set by SIGINT, SIGTERM and SIGHUP. A second signal, half a second later or
+    /// more, ends the process at once with exit code 130. (What comes together is one request:
+    /// timeout(1) signals its child and then the child's group.)
     ///
     /// # Errors
     /// The signal handlers cannot be installed.

@@ -34,7 +34,8 @@ pub fn pause(interrupt: &Interrupt) -> bool {
     !interrupt.requested()
 }
 
-/// Waits for a child that has the terminal; when the user gives up it is asked to end, with SIGTERM.
+/// Waits for a child that has the terminal; when the user gives up it is asked to end, with
+/// SIGTERM.
 ///
 /// # Errors
 /// It cannot be waited for.
@@ -112,8 +113,8 @@ pub struct Bounds {
     pub output: Option<u64>,
 }
 
-/// Runs `command` in a process group of its own, with `input` as its standard input. Standard output
-/// and standard error go, as one stream, to `log` and line by line to `output`.
+/// Runs `command` in a process group of its own, with `input` as its standard input. Standard
+/// output and standard error go, as one stream, to `log` and line by line to `output`.
 ///
 /// # Errors
 /// The program cannot be started, or its output cannot be read or logged.
@@ -135,8 +136,8 @@ pub fn run(
 /// As [`run`], with a standard input that is read while the command runs.
 ///
 /// # Errors
-/// As for [`run`], and when the input cannot be read: then the command is ended, so that it does not
-/// take a part for the whole.
+/// As for [`run`], and when the input cannot be read: then the command is ended, so that it does
+/// not take a part for the whole.
 pub fn run_fed(
     command: &mut Command,
     input: Option<&mut (dyn Read + Send)>,

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 
-/// A file system with less room than this counts as full: programs fail a little before the last block is taken, and
-/// what failed may have given some back.
+/// A file system with less room than this counts as full: programs fail a little before the last
+/// block is taken, and what failed may have given some back.
 const FULL: u64 = 16 << 20;
 
-/// Bytes that this user may still write where `path` is. A path that does not exist counts as its nearest parent.
+/// Bytes that this user may still write where `path` is. A path that does not exist counts as its
+/// nearest parent.
 ///
 /// # Errors
 /// The file system cannot be asked.
@@ -17,7 +18,8 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
-/// Whether the file system of `path` is full, or so near to it that nothing of any size can be written.
+/// Whether the file system of `path` is full, or so near to it that nothing of any size can be
+/// written.
 #[must_use]
 pub fn is_full(path: &Path) -> bool {
     free_space(path).is_ok_and(|free| free < FULL)

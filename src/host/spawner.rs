@@ -1,7 +1,7 @@
 //! Starting children from a thread that lives as long as this process.
 //!
-//! The kernel ends a child with its "parent" when it asked for that (`PR_SET_PDEATHSIG`), and takes the
-//! thread that started it for the parent (prctl(2)). Threads of pools come and go.
+//! The kernel ends a child with its "parent" when it asked for that (`PR_SET_PDEATHSIG`), and takes
+//! the thread that started it for the parent (prctl(2)). Threads of pools come and go.
 
 use std::io;
 use std::process::{Child, Command};

@@ -1,8 +1,9 @@
 //! Who may read the files that this program makes.
 //!
-//! Everything in the home is the user's alone: images hold password hashes and keys, unpacked layers
-//! hold setuid programs. So the program runs with the umask 077 from its start. What it writes to
-//! the user's own directories (disks, layouts, the lock file) gets the mode that the user's umask gives.
+//! Everything in the home is the user's alone: images hold password hashes and keys, unpacked
+//! layers hold setuid programs. So the program runs with the umask 077 from its start. What it
+//! writes to the user's own directories (disks, layouts, the lock file) gets the mode that the
+//! user's umask gives.
 
 use std::fs::{self, Permissions};
 use std::io;

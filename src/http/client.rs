@@ -38,7 +38,8 @@ pub struct Settings {
     pub connect: Duration,
     /// How long nothing may come from a server.
     pub stalled: Duration,
-    /// The fewest bytes in a second that a server may send or take, over all of `window`; 0 when any speed will do.
+    /// The fewest bytes in a second that a server may send or take, over all of `window`; 0 when
+    /// any speed will do.
     pub least_speed: u64,
     /// Over what time its speed counts. The head of an answer must be there after as long.
     pub window: Duration,
@@ -64,8 +65,8 @@ impl Default for Settings {
     }
 }
 
-/// Asks servers. Making one is cheap: nothing is read and no connection made before the first request.
-/// Clones share their connections.
+/// Asks servers. Making one is cheap: nothing is read and no connection made before the first
+/// request. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -85,19 +86,20 @@ type Answer = Result<reqwest::Response, reqwest::Error>;
 /// The same, from the task that did it.
 type Joined = Option<Result<Answer, JoinError>>;
 
-/// Connections to one host that are kept for later requests: as many as threads use one registry at once.
+/// Connections to one host that are kept for later requests: as many as threads use one registry at
+/// once.
 const KEPT_CONNECTIONS: usize = 16;
 /// How long an unused connection is kept.
 const KEPT_FOR: Duration = Duration::from_secs(15);
-/// Bytes of one answer that come over HTTP/2 before they are read. A connection takes as many for each of
-/// those that may share it, so that none waits for the reader of another.
+/// Bytes of one answer that come over HTTP/2 before they are read. A connection takes as many for
+/// each of those that may share it, so that none waits for the reader of another.
 const WINDOW: u32 = 1 << 20;
 /// Bytes of a request's body that are read at once.
 const CHUNK: usize = 128 << 10;
 /// Chunks that wait to be sent.
 const AHEAD: usize = 2;
-/// How long a body is held back at most when the server was asked whether it takes it. The library does
-/// not tell when it says so (100), only when it refuses.
+/// How long a body is held back at most when the server was asked whether it takes it. The library
+/// does not tell when it says so (100), only when it refuses.
 const HELD_BACK: Duration = Duration::from_millis(100);
 /// How long it is held back at least, and how many times as long as the server needs for an answer.
 const HELD_BACK_LEAST: (Duration, u32) = (Duration::from_millis(5), 4);
@@ -142,8 +144,9 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Adds a body of `length` bytes, which the thread that sends the request reads. Such a request follows
-    /// no redirects: its body can be sent once. With `Expect`, a server that refuses it soon gets none of it.
+    /// Adds a body of `length` bytes, which the thread that sends the request reads. Such a request
+    /// follows no redirects: its body can be sent once. With `Expect`, a server that refuses it
+    /// soon gets none of it.
     #[must_use]
     pub fn body(mut self, bytes: impl Read + 'a, length: u64) -> Self {
         self.body = Some((Box::new(bytes), length));
@@ -205,8 +208,9 @@ impl Client {
         }))
     }
 
-    /// Sends a request and waits for the head of the answer. Redirects are followed, up to 10, unless
-    /// the request has a body: not from https to http, and what names the user goes to no other server.
+    /// Sends a request and waits for the head of the answer. Redirects are followed, up to 10,
+    /// unless the request has a body: not from https to http, and what names the user goes to no
+    /// other server.
     ///
     /// # Errors
     /// There is no answer. A status of failure is an answer; see [`Response::success`].
@@ -336,15 +340,16 @@ impl Client {
         })
     }
 
-    /// How long to wait for a refusal before a body is sent: a few times as long as the quickest answer took.
+    /// How long to wait for a refusal before a body is sent: a few times as long as the quickest
+    /// answer took.
     fn held_back(&self) -> Duration {
         let (least, times) = HELD_BACK_LEAST;
         let quickest = Duration::from_micros(self.0.quickest.load(Ordering::Relaxed));
         quickest.saturating_mul(times).clamp(least, HELD_BACK)
     }
 
-    /// Reads the body of a request and hands it to the connection; the answer, when it comes before the end.
-    /// Time in which the source is read is none in which the server is slow.
+    /// Reads the body of a request and hands it to the connection; the answer, when it comes before
+    /// the end. Time in which the source is read is none in which the server is slow.
     fn feed(
         &self,
         source: &mut dyn Read,

@@ -1,8 +1,8 @@
 //! A blocking HTTP client, for downloads and for registries.
 //!
-//! [`reqwest`] makes connections, keeps them, and speaks HTTP/1.1 and HTTP/2 on them; all of them live on
-//! one thread (`runtime.rs`), which the first request starts. Callers wait on threads of their own, and
-//! give up by dropping what they wait for. Done here:
+//! [`reqwest`] makes connections, keeps them, and speaks HTTP/1.1 and HTTP/2 on them; all of them
+//! live on one thread (`runtime.rs`), which the first request starts. Callers wait on threads of
+//! their own, and give up by dropping what they wait for. Done here:
 //!
 //! | what | why |
 //! |---|---|
@@ -12,7 +12,8 @@
 //! | retries | pauses that servers ask for, and what may be sent again |
 //! | errors by what to do about them | see [`HttpError`] |
 //!
-//! Plain `http` goes through an HTTP proxy as a request for the whole URL, `https` through a tunnel (CONNECT).
+//! Plain `http` goes through an HTTP proxy as a request for the whole URL, `https` through a tunnel
+//! (CONNECT).
 
 mod body;
 mod client;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// How fast a server sends or takes. Only time in which it is waited for counts, and none in which its bytes are.
+/// How fast a server sends or takes. Only time in which it is waited for counts, and none in which
+/// its bytes are.
 #[derive(Debug)]
 pub(super) struct Speed {
     pub(super) least: u64,

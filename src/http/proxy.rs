@@ -1,6 +1,7 @@
 //! Which proxy a URL is fetched through: the variables that curl and others obey.
 //!
-//! The HTTP library takes the first variable that it finds, whatever the URL, so the choice is made here.
+//! The HTTP library takes the first variable that it finds, whatever the URL, so the choice is made
+//! here.
 
 use std::net::IpAddr;
 
@@ -16,8 +17,8 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// From the environment: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in small letters
-    /// or else in capitals.
+    /// From the environment: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in small
+    /// letters or else in capitals.
     #[must_use]
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
@@ -57,8 +58,8 @@ impl Proxies {
     }
 }
 
-/// Whether a word of `no_proxy` means a URL's host: `*`, a domain with all that is below it, an address
-/// or a range of addresses; each but the last with a port if wanted.
+/// Whether a word of `no_proxy` means a URL's host: `*`, a domain with all that is below it, an
+/// address or a range of addresses; each but the last with a port if wanted.
 fn covers(word: &str, url: &Url) -> bool {
     let host = url.host();
     if word == "*" {

@@ -1,5 +1,5 @@
-//! The one runtime of this process: a thread that moves the bytes of all connections. The first request
-//! starts it; whoever wants something of it waits on a thread of their own.
+//! The one runtime of this process: a thread that moves the bytes of all connections. The first
+//! request starts it; whoever wants something of it waits on a thread of their own.
 
 use std::future::Future;
 use std::io;

@@ -6,9 +6,10 @@ use reqwest::{Certificate, ClientBuilder};
 
 use super::error::HttpError;
 
-/// TLS with the system's authorities (on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the system
-/// keeps them) and those in `files`, which are PEM. A file of the user's that cannot be used is an error;
-/// of the system's, what can be used is. Without `verified`, whoever answers is believed.
+/// TLS with the system's authorities (on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the
+/// system keeps them) and those in `files`, which are PEM. A file of the user's that cannot be used
+/// is an error; of the system's, what can be used is. Without `verified`, whoever answers is
+/// believed.
 pub(super) fn with_authorities(
     client: ClientBuilder,
     files: &[PathBuf],

@@ -1,5 +1,5 @@
-//! URLs of the schemes `http` and `https`. The parser is the one of the HTTP library ([`url`]), so that what
-//! is decided here about a server is true of the one that is asked.
+//! URLs of the schemes `http` and `https`. The parser is the one of the HTTP library ([`url`]), so
+//! that what is decided here about a server is true of the one that is asked.
 
 use std::fmt;
 use std::str::FromStr;
@@ -160,8 +160,8 @@ impl Url {
         })
     }
 
-    /// Whether `other` is served by the same server, as far as a URL tells: what is meant for one is
-    /// not to be told to another.
+    /// Whether `other` is served by the same server, as far as a URL tells: what is meant for one
+    /// is not to be told to another.
     #[must_use]
     pub fn same_server(&self, other: &Self) -> bool {
         self.0.origin() == other.0.origin()

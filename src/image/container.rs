@@ -1,7 +1,7 @@
 //! The config of a container image: which process it runs, and how. Pure.
 //!
-//! As JSON it is the member `config` of an image config: OCI image specification 1.1, and what docker adds
-//! (`Healthcheck`, `Shell`, `OnBuild`). Empty and absent members are the same.
+//! As JSON it is the member `config` of an image config: OCI image specification 1.1, and what
+//! docker adds (`Healthcheck`, `Shell`, `OnBuild`). Empty and absent members are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -143,8 +143,8 @@ pub struct ImageTemplate {
     /// The host name, when the recipe gives one.
     #[serde(default)]
     pub hostname: Option<HostName>,
-    /// Where kernel and initrd are in the image, when the recipe names them. The key is not `kernel`: in a config that
-    /// is the object.
+    /// Where kernel and initrd are in the image, when the recipe names them. The key is not
+    /// `kernel`: in a config that is the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_files: Option<KernelFiles>,
 }

@@ -1,8 +1,9 @@
 //! The lock file: what the recipes of a directory stand for on a certain day. Pure.
 //!
 //! A recipe names packages and, where it gives no checksum, addresses; what is behind them changes.
-//! `vmfab.lock` says which packages, file by file, and which content it was. Entries are shared by the
-//! recipes of a directory: a step by its static key (`derivation::static_keys`), content by its address.
+//! `vmfab.lock` says which packages, file by file, and which content it was. Entries are shared by
+//! the recipes of a directory: a step by its static key (`derivation::static_keys`), content by its
+//! address.
 
 mod model;
 mod text;

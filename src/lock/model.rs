@@ -83,8 +83,8 @@ pub struct Package {
     pub sha256: Sha256,
     /// Of the file, in bytes.
     pub size: u64,
-    /// Its priority in the archive, which decides whether it belongs to the base of a tree; absent when it
-    /// is `optional`, as most are.
+    /// Its priority in the archive, which decides whether it belongs to the base of a tree; absent
+    /// when it is `optional`, as most are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Token>,
     /// Which archive has it, counted from 0; absent when none of them lists it.
@@ -96,8 +96,8 @@ pub struct Package {
 }
 
 impl PackageSet {
-    /// The digest over the exact list: names, versions, architectures, contents and priorities. Where a file is
-    /// to be had is left out: it does not change what is installed.
+    /// The digest over the exact list: names, versions, architectures, contents and priorities.
+    /// Where a file is to be had is left out: it does not change what is installed.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("vmfab package set v1");
@@ -129,8 +129,8 @@ impl Lock {
         self.targets.iter().any(|target| target.recipe == recipe)
     }
 
-    /// Puts a target in the place of the one for the same image with the same parameters, and drops what
-    /// no target uses any more.
+    /// Puts a target in the place of the one for the same image with the same parameters, and drops
+    /// what no target uses any more.
     pub fn put_target(&mut self, target: Target) {
         self.targets.retain(|other| {
             (&other.recipe, &other.image, &other.settings)

@@ -30,8 +30,8 @@ pub struct MachineConfig {
     pub image: ObjectId,
     /// The image's name, for people.
     pub image_name: Name,
-    /// Tells this machine from all others, to its guest. Machines of earlier versions have none, and their guests are not
-    /// told; in the file it is empty then.
+    /// Tells this machine from all others, to its guest. Machines of earlier versions have none,
+    /// and their guests are not told; in the file it is empty then.
     #[serde(default, with = "instance")]
     pub instance: Option<Uuid>,
     /// When it was made, in seconds since 1970.

@@ -41,7 +41,8 @@ pub(super) const MAKING: &str = ".lock";
 /// Between two tries to take a lock.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How files are opened that a machine's directory has: it may have come from elsewhere, with links and pipes in it.
+/// How files are opened that a machine's directory has: it may have come from elsewhere, with links
+/// and pipes in it.
 const OWN: i32 = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .bits()
@@ -231,8 +232,9 @@ pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineErr
     Ok(locked.then_some(file))
 }
 
-/// Takes the lock on a file unless somebody keeps it. Someone who only looks holds it for an instant, and so does a process
-/// that another thread is starting: it has all open files until it is the program that it is to be.
+/// Takes the lock on a file unless somebody keeps it. Someone who only looks holds it for an
+/// instant, and so does a process that another thread is starting: it has all open files until it
+/// is the program that it is to be.
 pub(super) fn lock_soon(file: &File) -> io::Result<bool> {
     for _ in 0..50 {
         match file.try_lock() {
@@ -244,8 +246,8 @@ pub(super) fn lock_soon(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes sure that a machine's directory has nothing but files and sockets. QEMU and ssh open them by their names: a link
-/// would let the guest write to files of the host.
+/// Makes sure that a machine's directory has nothing but files and sockets. QEMU and ssh open them
+/// by their names: a link would let the guest write to files of the host.
 ///
 /// # Errors
 /// It has something else; a phrase.
@@ -266,8 +268,8 @@ pub(super) fn check_entries(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The process that has the file of [`lock_for_qemu`] as its standard input, whether it answers or not. The kernel's list of
-/// locks names the process that took the lock, which is not QEMU.
+/// The process that has the file of [`lock_for_qemu`] as its standard input, whether it answers or
+/// not. The kernel's list of locks names the process that took the lock, which is not QEMU.
 pub(super) fn holder(directory: &Path) -> Option<OwnedFd> {
     let running = fs::metadata(directory.join(files::RUNNING)).ok()?;
     let holds = |pid: Pid| {

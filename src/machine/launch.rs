@@ -130,7 +130,8 @@ pub fn check_port(port: u16) -> Result<(), MachineError> {
     probe(port).map(drop)
 }
 
-/// Makes sure that this host has the memory for a machine: the kernel refuses to give one program more than there is.
+/// Makes sure that this host has the memory for a machine: the kernel refuses to give one program
+/// more than there is.
 ///
 /// # Errors
 /// It has less.

@@ -13,8 +13,8 @@
 //!                             stop: power button, QMP quit, SIGKILL
 //! ```
 //!
-//! A running guest may be halted: by someone at QMP, by itself (asleep), or by QEMU when the host has no room for what it
-//! writes. [`Locked::resume`] lets it go on.
+//! A running guest may be halted: by someone at QMP, by itself (asleep), or by QEMU when the host
+//! has no room for what it writes. [`Locked::resume`] lets it go on.
 //!
 //! No file says which state a machine is in. It is asked for when it is needed: whoever answers on
 //! the QMP socket runs the machine (the kernel names the process, `SO_PEERCRED`), a socket that
@@ -44,8 +44,9 @@
 //!   lock, running, console.lock
 //! ```
 //!
-//! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the process that made
-//! it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has `overlay-1.qcow2` and so on, too.
+//! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the
+//! process that made it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has
+//! `overlay-1.qcow2` and so on, too.
 
 mod config;
 mod console;
@@ -123,8 +124,8 @@ impl Machines {
         }
     }
 
-    /// Machines of this process alone, in `directory`: their QEMUs end with it, however it ends. `vmfab` is
-    /// this program.
+    /// Machines of this process alone, in `directory`: their QEMUs end with it, however it ends.
+    /// `vmfab` is this program.
     #[must_use]
     pub fn attached(directory: PathBuf, home: &Home, vmfab: PathBuf) -> Self {
         Self {

@@ -34,7 +34,8 @@ impl MachineName {
         Self(Self::base(text))
     }
 
-    /// The host name that is most like it (RFC 1123): labels without `_` that begin and end with a letter or digit.
+    /// The host name that is most like it (RFC 1123): labels without `_` that begin and end with a
+    /// letter or digit.
     pub(super) fn hostname(&self) -> String {
         let labels = self.0.split('.').map(|label| label.replace('_', "-"));
         let labels = labels.map(|label| label.trim_matches('-').to_owned());

@@ -10,14 +10,16 @@ use super::{Locked, Machine};
 use crate::host::is_full;
 use crate::qemu::qmp::{Listener, Qmp, Status};
 
-/// How long a guest is watched that went on after there was no room: the write that failed is tried again at once.
+/// How long a guest is watched that went on after there was no room: the write that failed is tried
+/// again at once.
 const RELAPSE: Duration = Duration::from_secs(1);
 
 impl Locked {
     /// Lets the guest go on when it is halted and can; tells whether it was halted.
     ///
     /// # Errors
-    /// There still is no room for what it writes, it cannot go on, QEMU does not answer, or there is none.
+    /// There still is no room for what it writes, it cannot go on, QEMU does not answer, or there
+    /// is none.
     pub fn resume(&self) -> Result<bool, MachineError> {
         let machine = &self.machine;
         let status = match machine.state()? {

@@ -1,7 +1,7 @@
 //! How the guest of a machine learns its name and whose key to let in.
 //!
-//! What it is told is made anew at each start, from the machine's config and its image: the same as long as the machine is
-//! the same.
+//! What it is told is made anew at each start, from the machine's config and its image: the same as
+//! long as the machine is the same.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,8 +26,8 @@ pub(super) struct Seeded {
     pub(super) oem_strings: Vec<String>,
 }
 
-/// Makes the seed that the image of a machine asks for. It gets in this way and no other: so a machine that can be entered
-/// shows that its seed works.
+/// Makes the seed that the image of a machine asks for. It gets in this way and no other: so a
+/// machine that can be entered shows that its seed works.
 pub(super) fn prepare(
     machine: &Machine,
     config: &MachineConfig,

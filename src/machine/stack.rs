@@ -14,9 +14,10 @@ impl Machine {
         self.directory.join(file_name(number))
     }
 
-    /// Lets the guest write to a new overlay, number `number` + 1, over the one of that number, which it writes to
-    /// now and which does not change any more. Both must stay until QEMU ends. The guest's file systems should be
-    /// frozen meanwhile. A machine whose overlays are more than one cannot be started again.
+    /// Lets the guest write to a new overlay, number `number` + 1, over the one of that number,
+    /// which it writes to now and which does not change any more. Both must stay until QEMU ends.
+    /// The guest's file systems should be frozen meanwhile. A machine whose overlays are more than
+    /// one cannot be started again.
     ///
     /// # Errors
     /// The overlay cannot be made, or QEMU does not take it.

@@ -203,8 +203,8 @@ impl Startup<'_> {
                     return Ok(Outcome::AccelFailed(why));
                 }
             }
-            // From the beginning: QEMU's network asks a guest that does not answer yet after ever longer
-            // pauses, and who comes later hears of it later.
+            // From the beginning: QEMU's network asks a guest that does not answer yet after ever
+            // longer pauses, and who comes later hears of it later.
             if self.until == Until::Ssh {
                 match attempts.look()? {
                     Attempt::Entered => return Ok(Outcome::Ready),

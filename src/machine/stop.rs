@@ -40,8 +40,8 @@ struct Target {
 }
 
 impl Locked {
-    /// Presses the guest's power button and waits up to `timeout`; then ends QEMU. A guest that is halted goes on before,
-    /// when it can: it would not see the button.
+    /// Presses the guest's power button and waits up to `timeout`; then ends QEMU. A guest that is
+    /// halted goes on before, when it can: it would not see the button.
     ///
     /// # Errors
     /// QEMU cannot be found or ended, or the user gave up waiting for the guest.

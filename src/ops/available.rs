@@ -19,8 +19,8 @@ pub struct AvailableRecipe {
     pub file: Option<PathBuf>,
 }
 
-/// The recipes of the catalogue, sorted by name: those of the user's directory, and the built-in ones
-/// that none of them stands before.
+/// The recipes of the catalogue, sorted by name: those of the user's directory, and the built-in
+/// ones that none of them stands before.
 ///
 /// # Errors
 /// A recipe of the user's is wrong.

@@ -82,8 +82,8 @@ pub fn repository(text: &str) -> Result<Reference, String> {
     ))
 }
 
-/// The caches as one, when there are any and the network may be used. They have less time than other registries: what
-/// they do not say soon is built.
+/// The caches as one, when there are any and the network may be used. They have less time than
+/// other registries: what they do not say soon is built.
 ///
 /// # Errors
 /// The store fails, or a cache cannot be used whatever it says.

@@ -135,7 +135,8 @@ impl From<ExportError> for Error {
     }
 }
 
-/// The format of a file: what is said, what the program takes that it is for, or what its name ends in.
+/// The format of a file: what is said, what the program takes that it is for, or what its name ends
+/// in.
 ///
 /// # Errors
 /// Nothing tells, or two of them differ, or what is written so cannot be compressed.

@@ -72,7 +72,8 @@ impl Hypervisor {
         }
     }
 
-    /// The controllers of disks and the network cards that it has, with the kernel's names of their drivers.
+    /// The controllers of disks and the network cards that it has, with the kernel's names of their
+    /// drivers.
     const fn parts(self) -> &'static [Part] {
         match self {
             Self::Vmware => {
@@ -147,8 +148,8 @@ impl FromStr for Hypervisor {
     }
 }
 
-/// What keeps an image from being used elsewhere, as sentences. `disk` is its raw disk; `kernel` has the first bytes of
-/// its kernel.
+/// What keeps an image from being used elsewhere, as sentences. `disk` is its raw disk; `kernel`
+/// has the first bytes of its kernel.
 pub(super) fn lacks(
     disk: &Path,
     config: &ImageConfig,
@@ -292,7 +293,8 @@ fn versions(root: &Ext4) -> Vec<String> {
     versions
 }
 
-/// The version that a kernel for x86 tells: the kernel's documentation, `Documentation/arch/x86/boot.rst`.
+/// The version that a kernel for x86 tells: the kernel's documentation,
+/// `Documentation/arch/x86/boot.rst`.
 fn version_of(kernel: &[u8]) -> Option<String> {
     if kernel.get(0x202..0x206)? != b"HdrS" {
         return None;

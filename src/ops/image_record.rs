@@ -1,7 +1,8 @@
 //! When and how each image came to this host: what is kept beside an image, outside its id.
 //!
-//! One small JSON file for each image below `log/images`. Equal images have one id, however they were made; what
-//! differs between them is here. A lost file loses dates and names of steps, and nothing else.
+//! One small JSON file for each image below `log/images`. Equal images have one id, however they
+//! were made; what differs between them is here. A lost file loses dates and names of steps, and
+//! nothing else.
 
 use std::fs;
 use std::io::{self, Write};
@@ -94,8 +95,8 @@ impl ImageRecord {
         self
     }
 
-    /// Keeps this record of an image unless there is an older one. What cannot be written is not known later, and no
-    /// more.
+    /// Keeps this record of an image unless there is an older one. What cannot be written is not
+    /// known later, and no more.
     pub(super) fn keep(&self, context: &Context, image: &ObjectId) {
         if Self::of(context, image).is_none() {
             self.replace(context, image);

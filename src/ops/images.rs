@@ -42,8 +42,8 @@ pub struct ImageEntry {
     pub source: Option<ImageSource>,
 }
 
-/// The tags of the store with the images that they name, sorted by tag. A tag whose image is damaged
-/// or gone is left out, with a warning.
+/// The tags of the store with the images that they name, sorted by tag. A tag whose image is
+/// damaged or gone is left out, with a warning.
 ///
 /// # Errors
 /// The store fails.
@@ -104,7 +104,8 @@ pub struct FoundImage {
     pub source: Option<ImageSource>,
 }
 
-/// Finds an image by `@tag`, `tag`, or the first digits of its id. Of images that begin alike those with tags are meant.
+/// Finds an image by `@tag`, `tag`, or the first digits of its id. Of images that begin alike those
+/// with tags are meant.
 ///
 /// # Errors
 /// There is none, or there are several.
@@ -181,7 +182,8 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
     })
 }
 
-/// The images in the store whose ids begin with these digits, whether they have tags or not: objects that are configs.
+/// The images in the store whose ids begin with these digits, whether they have tags or not:
+/// objects that are configs.
 fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Error> {
     let mut images = Vec::new();
     for id in store.objects_beginning(digits, usize::MAX)? {

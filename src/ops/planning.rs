@@ -84,8 +84,8 @@ pub enum Reason {
     Files {
         /// The file or directory that the recipe names.
         path: PathBuf,
-        /// What is new, changed or gone in it, by paths below it; `.` is the path itself. Empty when the earlier
-        /// content is not in the store any more.
+        /// What is new, changed or gone in it, by paths below it; `.` is the path itself. Empty
+        /// when the earlier content is not in the store any more.
         changed: Vec<PathBuf>,
     },
     /// The step has more or fewer inputs than before, or others.

@@ -18,8 +18,8 @@ pub struct PackageStep {
 }
 
 impl Plan {
-    /// The steps that install packages, those in machines excepted: what these install is not known.
-    /// `name` says what a local file is called, wherever the recipe lies.
+    /// The steps that install packages, those in machines excepted: what these install is not
+    /// known. `name` says what a local file is called, wherever the recipe lies.
     #[must_use]
     pub fn package_steps(&self, name: &dyn Fn(&Path) -> String) -> Vec<PackageStep> {
         let keys = static_keys(&self.graph, |derivation| self.leaf(derivation, name));

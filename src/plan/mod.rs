@@ -59,7 +59,8 @@ pub struct Selection {
 
 /// What planning must know from outside.
 pub trait World {
-    /// The digest of a local file or directory tree (see [`Local`](crate::derivation::step::Local)).
+    /// The digest of a local file or directory tree (see
+    /// [`Local`](crate::derivation::step::Local)).
     ///
     /// # Errors
     /// It cannot be read.
@@ -71,11 +72,12 @@ pub trait World {
     /// The store cannot be read.
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError>;
 
-    /// A disk that is a local file: its bytes as an object of the store, and its format, which the recipe says or
-    /// which is recognised by content.
+    /// A disk that is a local file: its bytes as an object of the store, and its format, which the
+    /// recipe says or which is recognised by content.
     ///
     /// # Errors
-    /// It cannot be read or stored, or is not to be used as a disk: [`NotADisk`](crate::disk::NotADisk).
+    /// It cannot be read or stored, or is not to be used as a disk:
+    /// [`NotADisk`](crate::disk::NotADisk).
     fn disk(
         &self,
         path: &Path,
@@ -88,8 +90,8 @@ pub trait World {
     /// Neither a lock nor the network tells.
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
 
-    /// What an image in a registry or a layout is, for an architecture: `HOST/NAME:TAG`, `HOST/NAME@sha256:…`,
-    /// `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
+    /// What an image in a registry or a layout is, for an architecture: `HOST/NAME:TAG`,
+    /// `HOST/NAME@sha256:…`, `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
     ///
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.
@@ -185,8 +187,8 @@ pub struct Plan {
     pub locals: BTreeMap<Digest, LocalFiles>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
     pub places: BTreeMap<String, Place>,
-    /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and the digest in
-    /// those of `oci-layer` steps.
+    /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and
+    /// the digest in those of `oci-layer` steps.
     pub blobs: BTreeMap<String, BlobPlace>,
     /// The manifests of images in registries that have objects of `object` steps.
     pub artifacts: BTreeMap<ObjectId, BlobPlace>,

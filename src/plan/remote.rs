@@ -11,8 +11,8 @@ pub(super) const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 /// What an image in a registry or a layout is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Remote {
-    /// An image of vmfab, and where those of its objects can be had that are not in the store: `digest` is that of
-    /// its manifest, `size` is not used.
+    /// An image of vmfab, and where those of its objects can be had that are not in the store:
+    /// `digest` is that of its manifest, `size` is not used.
     Image(BlobPlace, Box<ImageConfig>),
     /// A container image.
     Container(Container),
@@ -30,8 +30,8 @@ pub struct Container {
     pub digest: String,
 }
 
-/// The variables of a container that hold in steps and for all logins. The usual PATH is left out, and
-/// what logins could not have.
+/// The variables of a container that hold in steps and for all logins. The usual PATH is left out,
+/// and what logins could not have.
 #[must_use]
 pub fn login_env(config: &ContainerConfig) -> BTreeMap<String, String> {
     let is_name = |name: &str| {

@@ -236,8 +236,8 @@ impl Settings {
         self.user_of(&self.users.iter().collect::<Vec<_>>())
     }
 
-    /// The account that an image names, else the first that the recipe gives sudo, or its nearest base, else the first,
-    /// else root.
+    /// The account that an image names, else the first that the recipe gives sudo, or its nearest
+    /// base, else the first, else root.
     fn user_of(&self, accounts: &[&Account]) -> Result<AccountName, PlanError> {
         let named = self.user.as_ref().filter(|name| {
             *name == "root" || accounts.iter().any(|account| account.name == **name)
@@ -362,8 +362,8 @@ impl Settings {
     }
 }
 
-/// The kernel that a base names. Without the layers of a tree nobody looks for the initrd that belongs to it: then the
-/// objects of the base are what boots.
+/// The kernel that a base names. Without the layers of a tree nobody looks for the initrd that
+/// belongs to it: then the objects of the base are what boots.
 fn kernel_of(config: &ImageConfig) -> Option<&KernelFiles> {
     let kernel = config.template.kernel_files.as_ref()?;
     let looked_for = kernel.initrd.is_none() && config.initrd.is_some();

@@ -64,8 +64,8 @@ pub enum Boot {
     Bios,
 }
 
-/// A web server at an address of the guest's network: a program that answers a connection on its standard input and
-/// output. The guest is told by its hardware that it is one of Amazon's.
+/// A web server at an address of the guest's network: a program that answers a connection on its
+/// standard input and output. The guest is told by its hardware that it is one of Amazon's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataService {
     /// The network, as `ADDRESS/BITS`; addresses in it with the last number 2 and 3 are the host's.

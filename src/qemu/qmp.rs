@@ -32,8 +32,8 @@ pub enum Status {
     Panicked,
     /// The acceleration failed; the guest is stopped for good.
     InternalError,
-    /// The guest is halted because there was no room on the host for what it wrote. QEMU halts it for no other failure of
-    /// a disk (`werror=enospc`, the default): the guest gets to see those.
+    /// The guest is halted because there was no room on the host for what it wrote. QEMU halts it
+    /// for no other failure of a disk (`werror=enospc`, the default): the guest gets to see those.
     DiskFull,
     /// Something else: a migration, a debugger.
     Other,
@@ -221,8 +221,9 @@ impl Qmp {
         }
     }
 
-    /// Puts the qcow2 file `file` over the node `node`, whose file must not be written to from then on, while the guest
-    /// runs. `overlay` names the node of the new file. QEMU has written all of the old file when this returns.
+    /// Puts the qcow2 file `file` over the node `node`, whose file must not be written to from then
+    /// on, while the guest runs. `overlay` names the node of the new file. QEMU has written all of
+    /// the old file when this returns.
     ///
     /// # Errors
     /// See [`QmpError`].

@@ -283,8 +283,8 @@ impl Collector<'_> {
             }
             Place::Path(path) => path,
         };
-        // Mistakes are shown with their lines, and logs of builds are read by many: a file that another one names must
-        // be meant as a recipe.
+        // Mistakes are shown with their lines, and logs of builds are read by many: a file that
+        // another one names must be meant as a recipe.
         if let Some(span) = asked
             && path.extension().is_none_or(|extension| extension != "kdl")
         {

@@ -25,7 +25,8 @@ pub(super) enum SubstitutionError {
     TooLong,
 }
 
-/// The text with parameters put in, and whether there was one. With one, it has at most `room` bytes.
+/// The text with parameters put in, and whether there was one. With one, it has at most `room`
+/// bytes.
 pub(super) fn substitute(
     text: &str,
     values: &Values,

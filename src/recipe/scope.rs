@@ -25,8 +25,8 @@ pub(super) struct Scope {
     pub unset: Rc<BTreeMap<String, Problem>>,
     /// What was said of those that were needed.
     pub asked: Rc<RefCell<Vec<Problem>>>,
-    /// Bytes that parameters may still make of strings, in all files together: a value may have another in it several
-    /// times, and that another.
+    /// Bytes that parameters may still make of strings, in all files together: a value may have
+    /// another in it several times, and that another.
     pub room: Rc<Cell<u64>>,
 }
 

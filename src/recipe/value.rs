@@ -347,13 +347,14 @@ pub(super) fn login_value(text: &str) -> Parsed<String> {
     }
 }
 
-/// The longest value of a variable that logins get, in bytes: `pam_env` has room for lines of 8 KiB, and passes over the
-/// rest of a file with a longer one.
+/// The longest value of a variable that logins get, in bytes: `pam_env` has room for lines of 8
+/// KiB, and passes over the rest of a file with a longer one.
 const LONGEST_LOGIN_VALUE: usize = 8000;
 
-/// Why logins cannot have a variable of this value, as help for who wrote it; nothing when they can. They get it from
-/// `/etc/environment`, which `pam_env` reads: it takes a line up to the first `#`, whether that is in quotes or not, and
-/// knows no way to write a newline. Quotes, backslashes and `$` stand for themselves in a quoted value.
+/// Why logins cannot have a variable of this value, as help for who wrote it; nothing when they
+/// can. They get it from `/etc/environment`, which `pam_env` reads: it takes a line up to the first
+/// `#`, whether that is in quotes or not, and knows no way to write a newline. Quotes, backslashes
+/// and `$` stand for themselves in a quoted value.
 #[must_use]
 pub fn unfit_for_logins(value: &str) -> Option<&'static str> {
     if value.contains('#') {

@@ -1,4 +1,5 @@
-//! What lies in OCI registries, layout directories and archives: manifests and blobs, moved and verified.
+//! What lies in OCI registries, layout directories and archives: manifests and blobs, moved and
+//! verified.
 //!
 //! ```text
 //! Location ──► open ──► Repository ──► hosted/    a registry, over HTTP
@@ -6,11 +7,11 @@
 //!  "oci:DIR:1"                         archive/   oci-archive:FILE
 //! ```
 //!
-//! `model.rs` has manifests and indexes, `platform.rs` says which one of an index is for a platform; `small.rs` reads blobs
-//! into memory.
+//! `model.rs` has manifests and indexes, `platform.rs` says which one of an index is for a
+//! platform; `small.rs` reads blobs into memory.
 //!
-//! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are those of the
-//! OCI image specification 1.1 and the distribution specification 1.1.
+//! Nothing here knows what vmfab's artifacts hold: that is the module `share`. The formats are
+//! those of the OCI image specification 1.1 and the distribution specification 1.1.
 
 mod archive;
 mod credentials;
@@ -70,7 +71,8 @@ impl Blob {
     }
 }
 
-/// A manifest or an index as it lies there. Its digest is that of the bytes, and is what was asked for.
+/// A manifest or an index as it lies there. Its digest is that of the bytes, and is what was asked
+/// for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The SHA-256 of the bytes.
@@ -81,7 +83,8 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
 }
 
-/// The bytes of a blob, or of a part of it. Not verified: who reads checks the digest, or what is in it.
+/// The bytes of a blob, or of a part of it. Not verified: who reads checks the digest, or what is
+/// in it.
 pub struct BlobReader {
     /// Where in the blob the bytes begin: 0 when a range was asked for and the whole is given.
     pub start: u64,
@@ -122,8 +125,8 @@ pub enum Delivered {
 /// Told of bytes as they are sent. A negative number takes back what has to be sent again.
 pub type Progress<'a> = dyn Fn(i64) + Sync + 'a;
 
-/// One repository: manifests under tags and digests, and blobs. Safe to use from many threads; each call retries
-/// what may pass, and ends when the user gives up.
+/// One repository: manifests under tags and digests, and blobs. Safe to use from many threads; each
+/// call retries what may pass, and ends when the user gives up.
 pub trait Repository: Send + Sync {
     /// What it is, for people: without tag and without credentials.
     fn name(&self) -> String;
@@ -134,7 +137,8 @@ pub trait Repository: Send + Sync {
     /// It cannot be had, is too large, or is not what its digest says.
     fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError>;
 
-    /// What is meant when the location says neither tag nor digest: the only manifest of a layout or an archive.
+    /// What is meant when the location says neither tag nor digest: the only manifest of a layout
+    /// or an archive.
     ///
     /// # Errors
     /// There are several, or none.
@@ -142,8 +146,9 @@ pub trait Repository: Send + Sync {
         Ok(Version::Tag(reference::DEFAULT_TAG.to_owned()))
     }
 
-    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an archive has it without
-    /// a name, as skopeo does, instead of the one without a name that was there.
+    /// Puts a manifest or index when the location says neither tag nor digest: a layout or an
+    /// archive has it without a name, as skopeo does, instead of the one without a name that was
+    /// there.
     ///
     /// # Errors
     /// It is refused.
@@ -179,8 +184,8 @@ pub trait Repository: Send + Sync {
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError>;
 
-    /// Brings a blob: not when it is there, without sending it when one of the repositories `mounts` of the same
-    /// registry has it (`name/space`, without the host).
+    /// Brings a blob: not when it is there, without sending it when one of the repositories
+    /// `mounts` of the same registry has it (`name/space`, without the host).
     ///
     /// # Errors
     /// It is refused, or `source` fails.
@@ -275,7 +280,8 @@ impl Registries {
         self.0.options.config.limits
     }
 
-    /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read or asked yet.
+    /// Registries that tell `sink` when they wait, and give up when the user does. Nothing is read
+    /// or asked yet.
     #[must_use]
     pub fn new(options: RegistriesOptions, sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
         let credentials = Credentials::new(

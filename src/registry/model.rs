@@ -1,7 +1,8 @@
 //! Manifests and indexes as JSON (OCI image specification 1.1, and Docker's of schema 2). Pure.
 //!
-//! The types are those of [`oci_spec`]. Ours are [`Platform`], of which any part may be missing, and the order in which
-//! documents are written: the crate keeps annotations in an order that changes from run to run.
+//! The types are those of [`oci_spec`]. Ours are [`Platform`], of which any part may be missing,
+//! and the order in which documents are written: the crate keeps annotations in an order that
+//! changes from run to run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -146,8 +147,8 @@ pub fn sorted(annotations: &Option<HashMap<String, String>>) -> BTreeMap<String,
     annotations.clone().into_iter().flatten().collect()
 }
 
-/// The bytes of a manifest or index: JSON without spaces, keys and annotations in a fixed order, so that equal documents
-/// have one digest.
+/// The bytes of a manifest or index: JSON without spaces, keys and annotations in a fixed order, so
+/// that equal documents have one digest.
 #[must_use]
 pub fn to_bytes(document: &impl Serialize) -> Vec<u8> {
     let value = serde_json::to_value(document).expect("documents serialise to JSON");
@@ -230,8 +231,8 @@ pub enum Parsed {
     Index(Box<Index>),
 }
 
-/// Reads a manifest or an index. What the bytes say of themselves goes before `media_type`, which is what whoever
-/// gave them says.
+/// Reads a manifest or an index. What the bytes say of themselves goes before `media_type`, which
+/// is what whoever gave them says.
 ///
 /// # Errors
 /// They are neither, or of another version; a phrase that goes on after what it is.

@@ -25,15 +25,16 @@ impl Platform {
         Self::linux(std::env::consts::ARCH)
     }
 
-    /// Whether what is for this platform is for the wanted one. A variant counts only when one is wanted.
+    /// Whether what is for this platform is for the wanted one. A variant counts only when one is
+    /// wanted.
     fn fits(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && go_name(&self.architecture) == go_name(&wanted.architecture)
             && (wanted.variant.is_none() || self.more_than_usual() == wanted.more_than_usual())
     }
 
-    /// Whether what says that it is for this platform is not for the wanted one. What it keeps silent about is as good as
-    /// right.
+    /// Whether what says that it is for this platform is not for the wanted one. What it keeps
+    /// silent about is as good as right.
     #[must_use]
     pub fn is_other_than(&self, wanted: &Self) -> bool {
         let other = |told: &str, wanted: &str| !told.is_empty() && told != wanted;
@@ -45,8 +46,8 @@ impl Platform {
             || both_tell && self.more_than_usual() != wanted.more_than_usual()
     }
 
-    /// The variant, if it asks for more than every processor of the architecture has: 64-bit ARM is always at least v8, and
-    /// amd64 at least v1.
+    /// The variant, if it asks for more than every processor of the architecture has: 64-bit ARM is
+    /// always at least v8, and amd64 at least v1.
     #[must_use]
     pub fn more_than_usual(&self) -> Option<&str> {
         let usual = match go_name(&self.architecture) {
@@ -69,8 +70,8 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The manifest of an index for a platform. Of several the one whose disk suits QEMU best, then that of the usual variant,
-/// then the first.
+/// The manifest of an index for a platform. Of several the one whose disk suits QEMU best, then
+/// that of the usual variant, then the first.
 pub(super) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
     let fitting = index.manifests().iter().filter_map(|one| {
         let platform = one.is_for()?;

@@ -53,7 +53,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// `HOST[:PORT]/NAME[:TAG][@sha256:…]`. Without a host it is Docker Hub's; without tag and digest, `latest`.
+/// `HOST[:PORT]/NAME[:TAG][@sha256:…]`. Without a host it is Docker Hub's; without tag and digest,
+/// `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// Host and port, as written; `docker.io` for Docker Hub.

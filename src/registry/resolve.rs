@@ -1,4 +1,5 @@
-//! From a tag or digest to the manifest for a platform, through indexes: one rule for recipes, `pull` and `push`.
+//! From a tag or digest to the manifest for a platform, through indexes: one rule for recipes,
+//! `pull` and `push`.
 
 use super::Fetched;
 use super::model::{Described, Descriptor, Index, Manifest, Parsed, Platform, parse_manifest};

@@ -37,7 +37,8 @@ impl BlobReader {
     }
 }
 
-/// A whole blob, verified. Its size is what a manifest says: whoever calls looks whether that is small.
+/// A whole blob, verified. Its size is what a manifest says: whoever calls looks whether that is
+/// small.
 ///
 /// # Errors
 /// It cannot be had, or is not what its digest says.

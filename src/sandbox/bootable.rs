@@ -1,5 +1,5 @@
-//! What the tree of a container image lacks to be a machine, and which packages bring it. Pure but for
-//! `impl Tasks`.
+//! What the tree of a container image lacks to be a machine, and which packages bring it. Pure but
+//! for `impl Tasks`.
 //!
 //! | part | is there when the tree has | Debian, Ubuntu | Alpine | Fedora's family |
 //! |---|---|---|---|---|
@@ -21,7 +21,8 @@ const SYSTEMD: &str = include_str!("bootable/systemd.sh");
 const OPENRC: &str = include_str!("bootable/openrc.sh");
 /// Gives the kernel of packages that leave it in `/lib/modules` the place where it is looked for.
 const KERNEL: &str = include_str!("bootable/kernel.sh");
-/// Does in a guest what newer systemd does itself. Source of the addresses: smbios(8) of Linux' sysfs.
+/// Does in a guest what newer systemd does itself. Source of the addresses: smbios(8) of Linux'
+/// sysfs.
 pub(crate) const SEED: &str = include_str!("bootable/seed.sh");
 
 /// What starts the services of a tree.

@@ -1,10 +1,10 @@
 //! Files of the build that commands see in their tree, and no layer gets: the host's name servers,
-//! a `policy-rc.d` that keeps package scripts from starting services, and for processes as container
-//! engines run them the name `localhost`.
+//! a `policy-rc.d` that keeps package scripts from starting services, and for processes as
+//! container engines run them the name `localhost`.
 //!
-//! They are a layer of their own, between those of the image and what the step changes. So a step can
-//! replace or remove them like any file, which is then its change. What a step only appended to, copied
-//! or touched has the build's lines in it; these are taken out again.
+//! They are a layer of their own, between those of the image and what the step changes. So a step
+//! can replace or remove them like any file, which is then its change. What a step only appended
+//! to, copied or touched has the build's lines in it; these are taken out again.
 
 use std::fs;
 use std::io;
@@ -50,8 +50,9 @@ struct File {
 }
 
 impl Borrowed {
-    /// Makes the layer in the new `directory`, for a tree of `layers`, lowest first. `resolver` is the content
-    /// of the resolver's file, for steps with network; `hosts`: whether they have `/etc/hosts`, too.
+    /// Makes the layer in the new `directory`, for a tree of `layers`, lowest first. `resolver` is
+    /// the content of the resolver's file, for steps with network; `hosts`: whether they have
+    /// `/etc/hosts`, too.
     pub(super) fn make(
         directory: PathBuf,
         layers: &[PathBuf],

@@ -42,8 +42,8 @@ pub(super) struct Sandbox<'a> {
     pub(super) covers: &'a [Cover],
     /// A directory that it sees in `/dev`, and where.
     pub(super) scripts: Option<(&'a Path, &'a str)>,
-    /// Who it becomes: then the first of its arguments is the path of the program, and the second what
-    /// the program sees as its name. Root when absent.
+    /// Who it becomes: then the first of its arguments is the path of the program, and the second
+    /// what the program sees as its name. Root when absent.
     pub(super) identity: Option<&'a Identity>,
     pub(super) argv: &'a [String],
 }
@@ -84,8 +84,8 @@ pub(super) fn invocation(sandbox: &Sandbox<'_>) -> Invocation {
     }
 }
 
-/// What a program of the host sees of the host, read-only, where it is there: programs, libraries and
-/// key rings, and what name look-ups and TLS need. No home directories, no sockets, no `/var`.
+/// What a program of the host sees of the host, read-only, where it is there: programs, libraries
+/// and key rings, and what name look-ups and TLS need. No home directories, no sockets, no `/var`.
 const HOST_PATHS: [&str; 25] = [
     "/usr",
     "/bin",

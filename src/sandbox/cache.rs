@@ -1,14 +1,15 @@
-//! The cache of unpacked layers: for the layer `ID`, the directory `ID` and beside it the file `ID.used`,
-//! which is locked (shared) by steps that use the directory, and whose time of change is that of the
-//! last use.
+//! The cache of unpacked layers: for the layer `ID`, the directory `ID` and beside it the file
+//! `ID.used`, which is locked (shared) by steps that use the directory, and whose time of change is
+//! that of the last use.
 //!
-//! The text of `ID.used` is a stamp: a digest over all that is in the directory, of names, modes, sizes and the times at
-//! which the kernel last saw each file change (ctime). No program can set that time, so whatever is written, given away,
-//! restored or copied afterwards has another stamp. A directory whose stamp is not the one that was noted when it was
-//! made is unpacked again. A process reads each directory once.
+//! The text of `ID.used` is a stamp: a digest over all that is in the directory, of names, modes,
+//! sizes and the times at which the kernel last saw each file change (ctime). No program can set
+//! that time, so whatever is written, given away, restored or copied afterwards has another stamp.
+//! A directory whose stamp is not the one that was noted when it was made is unpacked again. A
+//! process reads each directory once.
 //!
-//! What is unpacked is not forced to disk: after a crash of the host its files can be torn. Each boot of the host has
-//! a cache of its own.
+//! What is unpacked is not forced to disk: after a crash of the host its files can be torn. Each
+//! boot of the host has a cache of its own.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -71,7 +72,8 @@ impl LayerCache {
         self.directory.join(format!("{layer}.used"))
     }
 
-    /// Keeps a layer in the cache for as long as what is given back is held, whether it is there yet or not.
+    /// Keeps a layer in the cache for as long as what is given back is held, whether it is there
+    /// yet or not.
     pub(super) fn hold(&self, layer: &ObjectId) -> io::Result<InUse> {
         let path = self.mark(layer);
         loop {
@@ -107,8 +109,8 @@ impl LayerCache {
         whole
     }
 
-    /// Puts a layer, which is held, into the cache: the directory `tree` on the same file system. One that is there and
-    /// is not whole is removed.
+    /// Puts a layer, which is held, into the cache: the directory `tree` on the same file system.
+    /// One that is there and is not whole is removed.
     pub(super) fn put(&self, layer: &ObjectId, tree: &Path) -> io::Result<()> {
         // Nobody sees a directory without its stamp and takes it for another one.
         let lock = File::create(self.directory.join("lock"))?;
@@ -199,7 +201,8 @@ pub(super) fn size_of(directory: &Path) -> u64 {
     size
 }
 
-/// The stamp of a directory and all that is in it. Directories of other users are read from inside a namespace.
+/// The stamp of a directory and all that is in it. Directories of other users are read from inside
+/// a namespace.
 fn stamp_of(directory: &Path) -> io::Result<String> {
     let stamp = match stamp(directory) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -210,8 +213,9 @@ fn stamp_of(directory: &Path) -> io::Result<String> {
     Ok(stamp.to_string())
 }
 
-/// Owners are left out, because their numbers depend on the namespace of the one who looks: changing an owner changes
-/// the time, too. So are numbers of inodes, which some file systems make up.
+/// Owners are left out, because their numbers depend on the namespace of the one who looks:
+/// changing an owner changes the time, too. So are numbers of inodes, which some file systems make
+/// up.
 pub(super) fn stamp(directory: &Path) -> io::Result<Digest> {
     let mut hasher = Hasher::new("vmfab unpacked layer v1");
     add(&mut hasher, &fs::symlink_metadata(directory)?);

@@ -1,5 +1,5 @@
-//! How far this host lets a step be confined. [`probe`](super::probe) finds it out once; from then on it is a
-//! plain value that travels with each request. Pure.
+//! How far this host lets a step be confined. [`probe`](super::probe) finds it out once; from then
+//! on it is a plain value that travels with each request. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ pub struct Confinement {
 pub struct Isolation {
     /// Whose process ids it sees.
     pub processes: Processes,
-    /// Whether it has the host name of every sandbox. A container's name cannot be changed where its filter
-    /// forbids `sethostname`.
+    /// Whether it has the host name of every sandbox. A container's name cannot be changed where
+    /// its filter forbids `sethostname`.
     pub host_name: bool,
 }
 
@@ -29,8 +29,8 @@ pub struct Isolation {
 pub enum Processes {
     /// Its own, in a fresh `/proc`.
     Own,
-    /// Those of the container that vmfab runs in, in the container's `/proc`: the kernel mounts no fresh one
-    /// where parts of `/proc` are hidden. A keeper ends what the step leaves behind.
+    /// Those of the container that vmfab runs in, in the container's `/proc`: the kernel mounts no
+    /// fresh one where parts of `/proc` are hidden. A keeper ends what the step leaves behind.
     Shared,
 }
 
@@ -40,8 +40,9 @@ pub enum Processes {
 pub enum Changes {
     /// Below `VMFAB_HOME`.
     OnDisk,
-    /// In memory: `VMFAB_HOME` is on a file system that cannot carry the upper directory of an overlay, such
-    /// as the root directory of a container. Removed files are noted there in attributes.
+    /// In memory: `VMFAB_HOME` is on a file system that cannot carry the upper directory of an
+    /// overlay, such as the root directory of a container. Removed files are noted there in
+    /// attributes.
     InMemory,
 }
 

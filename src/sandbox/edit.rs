@@ -18,8 +18,8 @@ use crate::tarball::{Kind, Reader};
 /// The most that is read of a file of the tree, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// One edit. Paths are absolute paths in the tree; missing parent directories are made, and belong to root. What
-/// stands at the path of a file is replaced, whatever it is; only a directory is not.
+/// One edit. Paths are absolute paths in the tree; missing parent directories are made, and belong
+/// to root. What stands at the path of a file is replaced, whatever it is; only a directory is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edit {
@@ -79,7 +79,8 @@ pub enum Edit {
     },
 }
 
-/// Makes the tree the root directory of this process and does the edits. Archives are opened before.
+/// Makes the tree the root directory of this process and does the edits. Archives are opened
+/// before.
 pub(super) fn apply(tree: &Path, edits: &[Edit]) -> io::Result<()> {
     let mut archives = Vec::new();
     for edit in edits {
@@ -204,7 +205,8 @@ fn set_line(old: &str, prefix: &str, line: &str) -> String {
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The content of a regular file. Nothing else is opened for long: the end of a named pipe may never come.
+/// The content of a regular file. Nothing else is opened for long: the end of a named pipe may
+/// never come.
 fn read(path: &str) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)

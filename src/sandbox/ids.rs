@@ -1,7 +1,8 @@
-//! Which users and groups the files of a tree can have: those that the sandbox's user namespace maps.
+//! Which users and groups the files of a tree can have: those that the sandbox's user namespace
+//! maps.
 //!
-//! As root of the host these are all; as root of a container those that the container has. A user has
-//! its own id, which is root in the sandbox, and the subordinate ids of `/etc/subuid` and
+//! As root of the host these are all; as root of a container those that the container has. A user
+//! has its own id, which is root in the sandbox, and the subordinate ids of `/etc/subuid` and
 //! `/etc/subgid`, which follow from 1 on, all ranges one after the other.
 
 use std::fmt::{self, Write as _};
@@ -104,10 +105,12 @@ impl Ids {
 }
 
 impl Kind {
-    /// The subordinate ids of the user of this process, behind its own id. Several ranges count together.
+    /// The subordinate ids of the user of this process, behind its own id. Several ranges count
+    /// together.
     ///
     /// # Errors
-    /// They are too few for the files of an image, or cannot be read: the help is the command that gives more.
+    /// They are too few for the files of an image, or cannot be read: the help is the command that
+    /// gives more.
     pub fn subordinate(self) -> Result<Map, IdsError> {
         let uid = getuid().as_raw();
         let (file, own) = match self {
@@ -163,7 +166,8 @@ fn free_range(text: &str, least: u64) -> (u64, u64) {
     (first, first + least.next_power_of_two() - 1)
 }
 
-/// Why a file of the tree could not get its owner: names the id when this namespace does not have it.
+/// Why a file of the tree could not get its owner: names the id when this namespace does not have
+/// it.
 pub(super) fn not_owned(error: io::Error, user: u64, group: u64) -> io::Error {
     match Ids::of_this_process().map(|ids| ids.check(Some(user), Some(group))) {
         Ok(Err(lacking)) => io::Error::new(io::ErrorKind::Unsupported, lacking),
@@ -188,8 +192,8 @@ impl Map {
         ranges.collect::<Option<_>>().map(Self)
     }
 
-    /// Root is `own`, then come the ranges of a file like `/etc/subuid`. Format: `name-or-uid:first:count`,
-    /// one range a line (subuid(5)).
+    /// Root is `own`, then come the ranges of a file like `/etc/subuid`. Format:
+    /// `name-or-uid:first:count`, one range a line (subuid(5)).
     fn subordinate(text: &str, name: &str, uid: u32, own: u32) -> Self {
         let mut ranges = vec![Range {
             inside: 0,

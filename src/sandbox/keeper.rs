@@ -1,9 +1,10 @@
-//! The keeper of a command that has no process ids of its own: what the first process of a pid namespace
-//! does elsewhere.
+//! The keeper of a command that has no process ids of its own: what the first process of a pid
+//! namespace does elsewhere.
 //!
-//! It stands between the worker and bubblewrap. Whatever the command starts stays below it, since orphans
-//! become its children; and when the command or the worker ends, however that comes, it ends what is left.
-//! Where the kernel can (6.12 and later), nothing below it can send a signal to a process outside.
+//! It stands between the worker and bubblewrap. Whatever the command starts stays below it, since
+//! orphans become its children; and when the command or the worker ends, however that comes, it
+//! ends what is left. Where the kernel can (6.12 and later), nothing below it can send a signal to
+//! a process outside.
 
 use std::io::{self, Write};
 use std::process::{Child, ExitCode, Stdio};
@@ -40,7 +41,8 @@ pub(super) fn start(invocation: &Invocation) -> Result<Child, WorkerError> {
     Ok(keeper)
 }
 
-/// The keeper: `parent` is the process that started it, and what bubblewrap is to do comes from there.
+/// The keeper: `parent` is the process that started it, and what bubblewrap is to do comes from
+/// there.
 pub(super) fn keeper_main(parent: &str) -> ExitCode {
     match keep(parent) {
         Ok(code) => ExitCode::from(code),
@@ -85,8 +87,8 @@ fn keep(parent: &str) -> Result<u8, WorkerError> {
     Err(over())
 }
 
-/// From here on, signals reach only what this process starts, and so do connections to abstract sockets. A
-/// kernel that cannot do it changes nothing.
+/// From here on, signals reach only what this process starts, and so do connections to abstract
+/// sockets. A kernel that cannot do it changes nothing.
 fn confine_signals() -> Result<(), landlock::RulesetError> {
     Ruleset::default()
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?

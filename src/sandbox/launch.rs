@@ -25,10 +25,10 @@ pub(super) fn start(invocation: &Invocation, processes: Processes) -> Result<Chi
     }
 }
 
-/// Bubblewrap, and files in memory that must stay open until it is started: its options, and the program
-/// that becomes a user. Other users of the host
-/// see the arguments of every process, and options have the values of `env` in them. Its own environment is empty, as
-/// the sandbox shows it (`/proc/1/environ`).
+/// Bubblewrap, and files in memory that must stay open until it is started: its options, and the
+/// program that becomes a user. Other users of the host see the arguments of every process, and
+/// options have the values of `env` in them. Its own environment is empty, as the sandbox shows it
+/// (`/proc/1/environ`).
 pub(super) fn command(invocation: &Invocation) -> Result<(Command, Vec<File>), WorkerError> {
     let missing = |_| WorkerError::Helped {
         message: "bwrap is not installed".to_owned(),

@@ -1,6 +1,7 @@
-//! Limits of a command: wall time, memory and processes, watched from outside. Files in memory count as
-//! memory: those of `/dev/shm`, of each tmpfs that the command mounted, and those without a name (memfd_create(2)).
-//! So do segments of System V, which outlive the process that filled them. What is mapped counts once more.
+//! Limits of a command: wall time, memory and processes, watched from outside. Files in memory
+//! count as memory: those of `/dev/shm`, of each tmpfs that the command mounted, and those without
+//! a name (memfd_create(2)). So do segments of System V, which outlive the process that filled
+//! them. What is mapped counts once more.
 //!
 //! Resource limits of the kernel count per process (memory), or not at all for root (processes);
 //! control groups need rights that an unprivileged user often lacks. So the worker looks at the
@@ -123,7 +124,8 @@ pub(super) fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-/// Bytes of files in the memory file systems that processes have beyond those of this one, each counted once.
+/// Bytes of files in the memory file systems that processes have beyond those of this one, each
+/// counted once.
 fn files_in_memory(namespaces: &HashMap<PathBuf, u32>) -> u64 {
     let of = |process: &str| {
         let text = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
@@ -168,8 +170,8 @@ fn files_without_names(pids: &[u32]) -> u64 {
     counted.values().sum()
 }
 
-/// Resident bytes of the System V segments of processes. The kernel shows those of the reader's own namespace, so a
-/// thread enters each.
+/// Resident bytes of the System V segments of processes. The kernel shows those of the reader's own
+/// namespace, so a thread enters each.
 fn segments(pids: &[u32]) -> u64 {
     let own = fs::read_link("/proc/self/ns/ipc").ok();
     let mut namespaces = HashMap::new();

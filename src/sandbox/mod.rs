@@ -13,9 +13,9 @@
 //!                     └─ packs the upper directory as a sorted tar          (layer::pack)
 //! ```
 //!
-//! `RUN`, `COPY` and `ADD` of Dockerfiles follow docker's rules: a process with the users and mounts of
-//! an image (`process`, `shown`, `accounts`, `setuser`), and files put into a tree (`add/`). Both read
-//! trees beside their own (`beside`).
+//! `RUN`, `COPY` and `ADD` of Dockerfiles follow docker's rules: a process with the users and
+//! mounts of an image (`process`, `shown`, `accounts`, `setuser`), and files put into a tree
+//! (`add/`). Both read trees beside their own (`beside`).
 //!
 //! It works the same way as root and as a user with subordinate ids. File syncs inside are answered
 //! without doing them: what counts is made durable by the store.

@@ -1,9 +1,10 @@
 //! What a command in the sandbox sees beyond its tree: mounts that the worker makes on the tree
 //! before bubblewrap starts, and takes away afterwards.
 //!
-//! The tree is not trusted: an earlier step may have made any of its directories a link. Every place
-//! is therefore opened below the tree, with links that cannot leave it, and mounted over through
-//! that open file; bubblewrap itself gets no path that it would have to look up in the tree.
+//! The tree is not trusted: an earlier step may have made any of its directories a link. Every
+//! place is therefore opened below the tree, with links that cannot leave it, and mounted over
+//! through that open file; bubblewrap itself gets no path that it would have to look up in the
+//! tree.
 
 use std::fs;
 use std::io;
@@ -15,8 +16,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::worker::WorkerError;
 
-/// Directories that bubblewrap and this module mount over: they must be what they seem. The first two
-/// are all that bubblewrap needs.
+/// Directories that bubblewrap and this module mount over: they must be what they seem. The first
+/// two are all that bubblewrap needs.
 const PLACES: [&str; 4] = ["dev", "proc", "run", "tmp"];
 /// `/run` of a step is in memory, and this large at most.
 const RUN_OPTIONS: &std::ffi::CStr = c"mode=755,size=64m";

@@ -1,7 +1,7 @@
 //! The user and mount namespace of a worker: the one place with unsafe code.
 //!
-//! Ids are mapped so that a tree can hold files of any owner (`ids`): as root by this program, as a user
-//! by `newuidmap` and `newgidmap`. Capabilities hold only inside, even for root.
+//! Ids are mapped so that a tree can hold files of any owner (`ids`): as root by this program, as a
+//! user by `newuidmap` and `newgidmap`. Capabilities hold only inside, even for root.
 
 use std::process::Stdio;
 
@@ -12,8 +12,8 @@ use super::ids::{Ids, IdsError, Map};
 use super::worker::WorkerError;
 use crate::host::bare_command;
 
-/// Moves this process into a new user namespace and a new mount namespace. The process must not have
-/// started a thread.
+/// Moves this process into a new user namespace and a new mount namespace. The process must not
+/// have started a thread.
 pub(super) fn enter() -> Result<(), WorkerError> {
     let root = rustix::process::getuid().is_root();
     let Ids { users, groups } = Ids::of_sandboxes()

@@ -30,8 +30,9 @@ impl PackageManager {
         })
     }
 
-    /// The command that installs packages. Lists and downloads go below `directory` of the host, not into
-    /// the layer; what it leaves there, and takes from there, [`Task::Packages`](super::Task) says.
+    /// The command that installs packages. Lists and downloads go below `directory` of the host,
+    /// not into the layer; what it leaves there, and takes from there,
+    /// [`Task::Packages`](super::Task) says.
     pub(super) fn install(self, install: &Install, directory: &Path) -> Command {
         let Install {
             wanted,
@@ -45,9 +46,10 @@ impl PackageManager {
             ..
         } = wanted;
         let script = match self {
-            // The package cache of apt is made anew by `update`; /tmp is a file system in memory. A tree
-            // may be set up to remove downloads after dpkg ran: they are linked to before. dpkg's question about a
-            // configuration file that an earlier step wrote is answered as its default is: the file stays.
+            // The package cache of apt is made anew by `update`; /tmp is a file system in memory. A
+            // tree may be set up to remove downloads after dpkg ran: they are linked to before.
+            // dpkg's question about a configuration file that an earlier step wrote is answered as
+            // its default is: the file stays.
             Self::Apt => {
                 "archives=/var/cache/apt/archives
                  apt='-qq -o Dir::Cache::pkgcache=/tmp/pkgcache.bin -o Dir::Cache::srcpkgcache= \

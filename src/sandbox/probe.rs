@@ -39,7 +39,8 @@ impl Refusal {
     }
 }
 
-/// Tries what steps need, in a new directory below `directory`, which must be on the file system of the layers.
+/// Tries what steps need, in a new directory below `directory`, which must be on the file system of
+/// the layers.
 ///
 /// # Errors
 /// Steps cannot run here, or it cannot be tried.
@@ -130,7 +131,8 @@ fn unconfinable(said: &str) -> WorkerError {
         "start the container with these:\n{}",
         Grant::Namespaces.flags()
     );
-    // The capability lifts the filter from all that the sandbox needs but this (moby's profiles/seccomp).
+    // The capability lifts the filter from all that the sandbox needs but this (moby's
+    // profiles/seccomp).
     let (why, help) = match said.contains("pivot_root") {
         true => (
             "the container's filter of system calls (seccomp) forbids pivot_root, which bubblewrap needs",

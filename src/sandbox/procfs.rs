@@ -1,8 +1,8 @@
 //! What of `/proc` a sandbox may change and read: its own processes.
 //!
-//! Much of the rest changes the host when root writes to it, and root of a sandbox can be the host's
-//! root, whatever capabilities it lost: the kernel compares ids there. Which entries these are depends
-//! on the kernel, and their modes do not bind root: all are shown read-only.
+//! Much of the rest changes the host when root writes to it, and root of a sandbox can be the
+//! host's root, whatever capabilities it lost: the kernel compares ids there. Which entries these
+//! are depends on the kernel, and their modes do not bind root: all are shown read-only.
 
 use std::fs;
 use std::io;
@@ -46,7 +46,8 @@ fn covers(proc: &Path) -> io::Result<Vec<Cover>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let of_a_process = name.starts_with(|first: char| first.is_ascii_digit());
-        // The links lead to the entries of a process. What kind of file a process is cannot be asked once it ended.
+        // The links lead to the entries of a process. What kind of file a process is cannot be
+        // asked once it ended.
         if !of_a_process && !entry.file_type()?.is_symlink() {
             names.push(name);
         }

@@ -25,8 +25,8 @@ pub(super) struct Request {
     pub(super) beside: Vec<BesideSource>,
     /// What to do with the tree, in order.
     pub(super) tasks: Vec<Task>,
-    /// What commands with network have in their environment to find the host's proxies. The worker has
-    /// nothing of the caller's environment.
+    /// What commands with network have in their environment to find the host's proxies. The worker
+    /// has nothing of the caller's environment.
     pub(super) proxies: BTreeMap<String, String>,
     /// How to pack what was changed; nothing is packed when absent.
     pub(super) pack: Option<Pack>,
@@ -71,10 +71,11 @@ pub enum Task {
     Process(Process),
     /// Files by docker's rules.
     Add(AddFiles),
-    /// Packages by the tree's own package manager, in the sandbox. Its lists are below `packages/lists` of
-    /// the scratch directory afterwards and what it downloaded below `packages/archives`; where it is apt,
-    /// packages again below `packages/archives/kept`, and in `packages/archives/targets` a line for each list
-    /// that it used: path, path in the archive, address of the archive, with `|` between them.
+    /// Packages by the tree's own package manager, in the sandbox. Its lists are below
+    /// `packages/lists` of the scratch directory afterwards and what it downloaded below
+    /// `packages/archives`; where it is apt, packages again below `packages/archives/kept`, and in
+    /// `packages/archives/targets` a line for each list that it used: path, path in the archive,
+    /// address of the archive, with `|` between them.
     Packages(Install),
     /// What the tree of a container image lacks to be a machine, and its services set up. Packages
     /// leave what those of [`Packages`](Self::Packages) leave.
@@ -121,8 +122,8 @@ pub struct Install {
     pub wanted: Packages,
     /// More names: of each list the first one that the archive has, and none when it has none.
     pub choices: Vec<Vec<String>>,
-    /// Whether they come from the archives that `packages/archives/vmfab/sources.list` of the scratch
-    /// directory names, and from nowhere else: there is no network then. Only with apt.
+    /// Whether they come from the archives that `packages/archives/vmfab/sources.list` of the
+    /// scratch directory names, and from nowhere else: there is no network then. Only with apt.
     pub locked: bool,
 }
 

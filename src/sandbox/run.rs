@@ -132,8 +132,8 @@ impl Sandbox {
         Ok(*known.insert(confinement))
     }
 
-    /// Makes a scratch directory, and removes those that killed processes have left, and layers that
-    /// were unpacked before the host was started.
+    /// Makes a scratch directory, and removes those that killed processes have left, and layers
+    /// that were unpacked before the host was started.
     ///
     /// # Errors
     /// The directory cannot be made.
@@ -177,7 +177,8 @@ impl Sandbox {
             if path.extension().is_none_or(|extension| extension != "lock") {
                 continue;
             }
-            // Held until both are gone: who makes a directory at this moment sees that it was swept.
+            // Held until both are gone: who makes a directory at this moment sees that it was
+            // swept.
             if let Ok(lock) = File::open(&path)
                 && lock.try_lock().is_ok()
             {
@@ -215,8 +216,8 @@ impl Sandbox {
         )
     }
 
-    /// The same in a given scratch directory, which nothing ran in yet: tasks can take from it and leave there
-    /// what is not of the layer. They can read what is `extra`.
+    /// The same in a given scratch directory, which nothing ran in yet: tasks can take from it and
+    /// leave there what is not of the layer. They can read what is `extra`.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -406,8 +407,8 @@ impl Sandbox {
     }
 }
 
-/// This program as a worker. Of the environment it has what finds programs, and the name that subordinate
-/// ids are looked up by.
+/// This program as a worker. Of the environment it has what finds programs, and the name that
+/// subordinate ids are looked up by.
 pub(super) fn worker_command() -> Command {
     let mut command = bare_command("/proc/self/exe");
     command.arg(WORKER_ARGUMENT);
@@ -456,8 +457,8 @@ fn outcome(request: &Request, finished: Finished) -> Result<(), BuildError> {
     }
 }
 
-/// Whether a program of the host found no room. It may have removed what it wrote since. A command of the tree may mean
-/// a file system of its own by the same words.
+/// Whether a program of the host found no room. It may have removed what it wrote since. A command
+/// of the tree may mean a file system of its own by the same words.
 fn host_program_says_full(request: &Request, error: &BuildError) -> bool {
     let of_host = |task: &Task| matches!(task, Task::Host(_));
     let BuildError::Command { tail, .. } = error else {

@@ -132,7 +132,8 @@ impl Tasks<'_> {
     ) -> Result<Result<(), String>, WorkerError> {
         let ended =
             limits::wait(&mut child, limits).map_err(WorkerError::io("wait for the sandbox"))?;
-        // Bubblewrap may end a moment before the processes inside, and a limit ends only the first of them.
+        // Bubblewrap may end a moment before the processes inside, and a limit ends only the first
+        // of them.
         end_descendants();
         Ok(match ended {
             Ok(status) if status.success() => Ok(()),
@@ -141,8 +142,8 @@ impl Tasks<'_> {
         })
     }
 
-    /// What the command sees and no layer gets: directories that it may write to, and the resolver's file
-    /// where that is in `/run`. (Where it is not, see `borrowed`.)
+    /// What the command sees and no layer gets: directories that it may write to, and the
+    /// resolver's file where that is in `/run`. (Where it is not, see `borrowed`.)
     fn mounts(&self, command: &Command) -> Result<Mounts, WorkerError> {
         let mut mounts = Mounts::new(self.tree)?;
         for bind in &command.binds {
@@ -377,7 +378,8 @@ impl Tasks<'_> {
         regular(self.open(path)?.into())
     }
 
-    /// Opens what is at a path of the tree, without waiting for it; links are followed inside the tree only.
+    /// Opens what is at a path of the tree, without waiting for it; links are followed inside the
+    /// tree only.
     pub(super) fn open(&self, path: &str) -> io::Result<fs::File> {
         let tree = fs::File::open(self.tree)?;
         let relative = path.trim_start_matches('/');

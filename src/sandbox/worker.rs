@@ -21,13 +21,14 @@ use crate::instruction::Network;
 pub const WORKER_ARGUMENT: &str = "__worker";
 /// The second argument of the process that edits a tree as its root directory.
 pub(super) const EDIT_ARGUMENT: &str = "edit";
-/// The second argument of a process that becomes another program and ends with its parent. The third is
-/// the parent's id, then come the program and its arguments.
+/// The second argument of a process that becomes another program and ends with its parent. The
+/// third is the parent's id, then come the program and its arguments.
 const ATTACHED_ARGUMENT: &str = "attached";
-/// The second argument of a process that moves into namespaces of its own and becomes another program, which
-/// follows with its arguments.
+/// The second argument of a process that moves into namespaces of its own and becomes another
+/// program, which follows with its arguments.
 pub(super) const NESTED_ARGUMENT: &str = "nested";
-/// The second argument of the process that keeps a command: see `keeper`. The third is the parent's id.
+/// The second argument of the process that keeps a command: see `keeper`. The third is the parent's
+/// id.
 pub(super) const KEEPER_ARGUMENT: &str = "keeper";
 /// The second argument of the process that finds out what this host allows; see `probe`.
 pub(super) const PROBE_ARGUMENT: &str = "probe";
@@ -80,8 +81,8 @@ impl WorkerError {
     }
 }
 
-/// Runs a worker: `arguments` are those after [`WORKER_ARGUMENT`]; the request is read from standard
-/// input as JSON. The exit code says only whether an outcome was written.
+/// Runs a worker: `arguments` are those after [`WORKER_ARGUMENT`]; the request is read from
+/// standard input as JSON. The exit code says only whether an outcome was written.
 #[must_use]
 pub fn worker_main(arguments: &[String]) -> ExitCode {
     // Nothing of a step survives the vmfab that wanted it.
@@ -162,8 +163,8 @@ pub fn worker_main(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// A command that runs `program` and ends, however that comes, with the thread of this process that starts it.
-/// `vmfab` is this program.
+/// A command that runs `program` and ends, however that comes, with the thread of this process that
+/// starts it. `vmfab` is this program.
 #[must_use]
 pub fn attached(vmfab: &Path, program: &Path) -> Command {
     let mut command = host::bare_command(vmfab);
@@ -350,8 +351,8 @@ fn answer_syncs() -> Result<(), WorkerError> {
     let mut program: seccompiler::BpfProgram = filter
         .try_into()
         .map_err(|e: seccompiler::BackendError| failed(&e))?;
-    // The filter begins with the end of every process of another architecture. Those of 32 bits have
-    // other call numbers; they may do their syncs.
+    // The filter begins with the end of every process of another architecture. Those of 32 bits
+    // have other call numbers; they may do their syncs.
     const RETURN: u16 = 0x06;
     const ALLOW: u32 = 0x7fff_0000;
     if let Some(end) = program

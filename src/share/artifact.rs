@@ -68,7 +68,8 @@ impl Artifact {
             .is_some_and(|has| has == "true")
     }
 
-    /// Whether it has all that another one of the same kind would have with this config and these annotations.
+    /// Whether it has all that another one of the same kind would have with this config and these
+    /// annotations.
     pub(super) fn covers(&self, config: &Blob, annotations: &BTreeMap<String, String>) -> bool {
         let mut own = self.annotations.clone();
         if !annotations.contains_key(LAYERS) {

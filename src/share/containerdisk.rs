@@ -9,11 +9,11 @@
 //! ```
 //!
 //! 107 is the user `qemu` of KubeVirt's containers, which opens the disk
-//! (<https://kubevirt.io/user-guide/storage/disks_and_volumes/#containerdisk>). A kernel beside the disk is for
-//! `kernelBoot`, which takes it from an image, the same one or another.
+//! (<https://kubevirt.io/user-guide/storage/disks_and_volumes/#containerdisk>). A kernel beside the
+//! disk is for `kernelBoot`, which takes it from an image, the same one or another.
 //!
-//! The disk goes from the store through qcow2, tar and compression into one file, as a stream. All bytes follow from the
-//! image and the options.
+//! The disk goes from the store through qcow2, tar and compression into one file, as a stream. All
+//! bytes follow from the image and the options.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -98,8 +98,8 @@ impl ReadAt for ObjectReader {
     }
 }
 
-/// Makes a containerDisk of an image, its layer in a file below `directory`. `annotations` come to what its manifest
-/// says of the image by itself.
+/// Makes a containerDisk of an image, its layer in a file below `directory`. `annotations` come to
+/// what its manifest says of the image by itself.
 ///
 /// # Errors
 /// The image is not whole in the store, the file cannot be written, or the user gives up.

@@ -44,8 +44,8 @@ impl ShareError {
         }
     }
 
-    /// What a blob could not be had for. One that a manifest names and that is not there is garbage, and not the
-    /// user's mistake.
+    /// What a blob could not be had for. One that a manifest names and that is not there is
+    /// garbage, and not the user's mistake.
     pub(super) fn of_blob(error: RegistryError) -> Self {
         match error {
             RegistryError::Missing { place, what } => {

@@ -1,8 +1,9 @@
 //! Which chunks go into which packs. Pure.
 //!
-//! Without packs that are known, the result depends on nothing but the chunks and their order: the same image
-//! gives the same packs on every machine. Packs that are where the chunks are to go are used again when at least half
-//! of their bytes are needed; the rest goes to new ones. So a new version costs what is new in it.
+//! Without packs that are known, the result depends on nothing but the chunks and their order: the
+//! same image gives the same packs on every machine. Packs that are where the chunks are to go are
+//! used again when at least half of their bytes are needed; the rest goes to new ones. So a new
+//! version costs what is new in it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

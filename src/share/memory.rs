@@ -1,4 +1,5 @@
-//! What was seen of repositories: which packs are where, and what is in them. A cache: without it more is asked.
+//! What was seen of repositories: which packs are where, and what is in them. A cache: without it
+//! more is asked.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,13 +1,15 @@
-//! Images and results of steps as OCI artifacts: pushed, pulled, found again (`store-format/oci-mapping.md`).
+//! Images and results of steps as OCI artifacts: pushed, pulled, found again
+//! (`store-format/oci-mapping.md`).
 //!
 //! ```text
 //! objects ── layout ──► packs, list of objects ── artifact ──► manifest ──► Repository     push/
 //!  store ◄── packs, ranges ◄── objects ◄── artifact ◄── manifest ◄────────── Repository     pull.rs
 //! ```
 //!
-//! `find.rs` tells what is under a tag. `layout.rs` decides which chunks go into which packs, `objects.rs` and `artifact.rs` are the formats (all pure);
-//! `memory.rs` remembers which packs are in which repository. `foreign/` tells what others publish,
-//! `containerdisk.rs` makes of an image what KubeVirt runs.
+//! `find.rs` tells what is under a tag. `layout.rs` decides which chunks go into which packs,
+//! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
+//! in which repository. `foreign/` tells what others publish, `containerdisk.rs` makes of an image
+//! what KubeVirt runs.
 
 mod artifact;
 pub mod containerdisk;

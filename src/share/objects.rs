@@ -1,8 +1,9 @@
 //! The list of objects of an artifact (`store-format/oci-mapping.md`). Pure.
 //!
-//! A chunk is not named by its digest here but by its place in a pack of the artifact: whoever reads has the tables of
-//! the packs, which name it. Runs of chunks that follow each other in a pack take a few bytes, so that the list of a
-//! disk of gigabytes is small, and a new version of it costs little.
+//! A chunk is not named by its digest here but by its place in a pack of the artifact: whoever
+//! reads has the tables of the packs, which name it. Runs of chunks that follow each other in a
+//! pack take a few bytes, so that the list of a disk of gigabytes is small, and a new version of it
+//! costs little.
 
 use std::collections::HashMap;
 

@@ -44,11 +44,12 @@ enum Need {
 }
 
 impl Sharing<'_> {
-    /// Brings the objects of an artifact into the store: all, or those that are `wanted`. What is here already is
-    /// not fetched.
+    /// Brings the objects of an artifact into the store: all, or those that are `wanted`. What is
+    /// here already is not fetched.
     ///
     /// # Errors
-    /// Something cannot be had or is not what it should be: then what was fetched stays for the next time.
+    /// Something cannot be had or is not what it should be: then what was fetched stays for the
+    /// next time.
     pub fn pull(
         &self,
         repository: &dyn Repository,
@@ -98,8 +99,9 @@ impl Sharing<'_> {
         })
     }
 
-    /// Whether an object is here, and its chunks are what they should be as far as they came with other artifacts than
-    /// the one with the packs `own`: an artifact that lied does not keep one that does not from mending it.
+    /// Whether an object is here, and its chunks are what they should be as far as they came with
+    /// other artifacts than the one with the packs `own`: an artifact that lied does not keep one
+    /// that does not from mending it.
     fn is_here(&self, object: &ObjectRef, own: &HashSet<Sha256>) -> Result<bool, ShareError> {
         if !self.store.has_object(object) {
             return Ok(false);
@@ -272,7 +274,8 @@ impl Sharing<'_> {
         }
     }
 
-    /// Receives some chunks of a pack. Where ranges are refused all the same, all of it: then its chunks are given.
+    /// Receives some chunks of a pack. Where ranges are refused all the same, all of it: then its
+    /// chunks are given.
     fn receive_chunks(
         &self,
         repository: &dyn Repository,
@@ -329,7 +332,8 @@ impl Sharing<'_> {
         Ok(true)
     }
 
-    /// Stores an object whose chunks are here. It is as good as the packs of its artifact, its `own`.
+    /// Stores an object whose chunks are here. It is as good as the packs of its artifact, its
+    /// `own`.
     fn store_listed(
         &self,
         repository: &dyn Repository,

@@ -1,7 +1,7 @@
 //! Results of steps in repositories: a cache that others can ask.
 //!
-//! A result is an artifact under a tag that is made from the key of its action. Its config says what came out, so that
-//! one small answer tells it; content is had when somebody needs it.
+//! A result is an artifact under a tag that is made from the key of its action. Its config says
+//! what came out, so that one small answer tells it; content is had when somebody needs it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -376,8 +376,8 @@ impl Cache for Results {
         let Some(one) = self.push.as_ref().filter(|_| !offers.is_empty()) else {
             return;
         };
-        // What the build was for comes first: then its packs have nothing but what it needs, and layers, which
-        // share most with it, use them too.
+        // What the build was for comes first: then its packs have nothing but what it needs, and
+        // layers, which share most with it, use them too.
         offers.sort_by_key(|offer| !offer.last);
         let name = format!("push results to {}", one.repository.name());
         let task = Task::new(&*self.sink, &self.interrupt, name);

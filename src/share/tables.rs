@@ -13,8 +13,8 @@ use crate::store::{PackedChunk, chunks_of_table};
 const MAX_TABLE: u64 = 64 << 20;
 
 impl Sharing<'_> {
-    /// The chunks of a pack, in the order of the file: from the pack itself when it is here, or else from the last
-    /// bytes of the one that is there. `None` where ranges are refused.
+    /// The chunks of a pack, in the order of the file: from the pack itself when it is here, or
+    /// else from the last bytes of the one that is there. `None` where ranges are refused.
     ///
     /// # Errors
     /// It cannot be had, or is no pack.

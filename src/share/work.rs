@@ -9,7 +9,8 @@ use super::ShareError;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
 
-/// Does `work` for each item, up to `parallel` at a time, each on a thread of its own: they wait for the network.
+/// Does `work` for each item, up to `parallel` at a time, each on a thread of its own: they wait
+/// for the network.
 ///
 /// # Errors
 /// The first that there was; what had not begun then is not done.

@@ -1,4 +1,5 @@
-//! ASCII armour of OpenPGP key rings, taken off (RFC 9580, section 6.2): gpgv reads binary ones only.
+//! ASCII armour of OpenPGP key rings, taken off (RFC 9580, section 6.2): gpgv reads binary ones
+//! only.
 
 use base64ct::{Base64, Encoding};
 
@@ -26,7 +27,8 @@ pub(super) fn key_ring(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(keys)
 }
 
-/// What is between the lines of a block: headers, an empty line, Base64, a checksum that may be there.
+/// What is between the lines of a block: headers, an empty line, Base64, a checksum that may be
+/// there.
 fn decode(block: &str) -> Option<Vec<u8>> {
     let mut lines = block.lines().map(str::trim).skip(1);
     lines.by_ref().find(|line| line.is_empty())?;

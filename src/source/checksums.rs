@@ -49,8 +49,8 @@ impl Fetcher {
     /// Looks up what a file should be. Lists are fetched each time: they are small, and change.
     ///
     /// # Errors
-    /// The list or its signature cannot be fetched, the signature does not vouch for it, or it does not
-    /// tell the file's checksum.
+    /// The list or its signature cannot be fetched, the signature does not vouch for it, or it does
+    /// not tell the file's checksum.
     pub fn resolve(&self, request: &ChecksumsRequest<'_>) -> Result<Resolved, FetchError> {
         let list = self.document(request.list)?;
         let mut signed_by = None;

@@ -138,8 +138,8 @@ impl Download<'_> {
         self.request.checksum.is_some() || strong
     }
 
-    /// Looks at the head of an answer and makes ready for its bytes. Gives how many there will be in
-    /// all, when the server says.
+    /// Looks at the head of an answer and makes ready for its bytes. Gives how many there will be
+    /// in all, when the server says.
     fn begin(
         &self,
         place: &Url,
@@ -247,8 +247,8 @@ fn own_validator<'a>(place: &Url, note: &'a Note) -> Option<&'a str> {
     validator.filter(|_| note.url == place.to_string())
 }
 
-/// What `If-Range` may have: a strong `ETag`, or else the time of the last change (RFC 9110, section
-/// 13.1.5).
+/// What `If-Range` may have: a strong `ETag`, or else the time of the last change (RFC 9110,
+/// section 13.1.5).
 fn validator(response: &Response) -> Option<String> {
     let etag = response.header(ETAG).filter(|etag| etag.starts_with('"'));
     let validator = etag.or_else(|| response.header(LAST_MODIFIED));

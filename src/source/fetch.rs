@@ -59,8 +59,8 @@ impl FetcherOptions {
     }
 }
 
-/// Brings sources. One for each process: it limits how many downloads run at once, and is used from any
-/// thread. Making one is cheap.
+/// Brings sources. One for each process: it limits how many downloads run at once, and is used from
+/// any thread. Making one is cheap.
 pub struct Fetcher {
     pub(super) options: FetcherOptions,
     pub(super) client: Client,
@@ -124,12 +124,12 @@ impl Fetcher {
 
     /// Brings a source to a taker, from the first place that has it right.
     ///
-    /// The taker gets bytes while they come. It may be told to begin anew, and has the right bytes only
-    /// when it was told to finish.
+    /// The taker gets bytes while they come. It may be told to begin anew, and has the right bytes
+    /// only when it was told to finish.
     ///
     /// # Errors
-    /// No place has it right, or something here is missing, full or broken. What is here of it is kept,
-    /// but for bytes that are known to be wrong.
+    /// No place has it right, or something here is missing, full or broken. What is here of it is
+    /// kept, but for bytes that are known to be wrong.
     pub fn fetch(
         &self,
         request: &FetchRequest<'_>,
@@ -241,7 +241,8 @@ impl Fetcher {
             return Err(self.offline(request.source, request.size));
         }
         let mut transfer = Transfer::resume(intake, partial, directory, || self.go_on())?;
-        // Without a checksum, what is complete here may be another version than the server has by now.
+        // Without a checksum, what is complete here may be another version than the server has by
+        // now.
         let sure = request.checksum.is_some() || self.options.offline;
         let known = complete && sure && self.is_right(request, &transfer);
         let fetched = if known {

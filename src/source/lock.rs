@@ -33,7 +33,8 @@ impl Lock {
                 file,
                 path: path.to_owned(),
             };
-            // Its last holder may have removed the file between the two calls: then it locks nothing.
+            // Its last holder may have removed the file between the two calls: then it locks
+            // nothing.
             if lock.is_of_path() {
                 return Ok(Some(lock));
             }

@@ -6,10 +6,10 @@
 //!                                                              └──► taker (the store)
 //! ```
 //!
-//! **No byte of a download is read a second time to verify it.** The pass that brings it feeds the partial
-//! file, the hasher and the taker together. What an earlier process left in a partial file is read once,
-//! to bring hasher and taker to where it ended. Content that turns out wrong is never passed on: the taker
-//! is told to begin anew, and finishes only when the checksum is right.
+//! **No byte of a download is read a second time to verify it.** The pass that brings it feeds the
+//! partial file, the hasher and the taker together. What an earlier process left in a partial file
+//! is read once, to bring hasher and taker to where it ended. Content that turns out wrong is never
+//! passed on: the taker is told to begin anew, and finishes only when the checksum is right.
 //!
 //! Below [`Home::downloads`](crate::host::Home::downloads):
 //!

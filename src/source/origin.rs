@@ -1,4 +1,5 @@
-//! Content from where no URL leads: whoever knows the way reads it, and all else is as for downloads.
+//! Content from where no URL leads: whoever knows the way reads it, and all else is as for
+//! downloads.
 
 use std::io::{self, Read};
 
@@ -22,13 +23,14 @@ pub trait Origin: Sync {
     /// What an error means that came while bytes were read.
     fn failed(&self, error: io::Error) -> OriginError;
 
-    /// Whether it is on this host: then nothing of it is kept while it is read, and it can be had offline.
+    /// Whether it is on this host: then nothing of it is kept while it is read, and it can be had
+    /// offline.
     fn is_local(&self) -> bool;
 }
 
 impl Fetcher {
-    /// Brings a source from an origin to a taker, as [`fetch`](Self::fetch) does. The request must have a checksum and
-    /// a size.
+    /// Brings a source from an origin to a taker, as [`fetch`](Self::fetch) does. The request must
+    /// have a checksum and a size.
     ///
     /// # Errors
     /// It cannot be had, is not what it should be, or something here is missing, full or broken.

@@ -144,8 +144,8 @@ impl Partial {
     }
 }
 
-/// Removes partial files that nobody went on with for a month, but none that is locked. What cannot be
-/// removed stays.
+/// Removes partial files that nobody went on with for a month, but none that is locked. What cannot
+/// be removed stays.
 pub(super) fn sweep(directory: &Path) {
     let now = SystemTime::now();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

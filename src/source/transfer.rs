@@ -25,7 +25,8 @@ pub trait Taker {
     /// They cannot be taken.
     fn take(&mut self, bytes: &[u8]) -> Result<(), TakeError>;
 
-    /// All bytes came and are what they should be. When this has succeeded, the download is forgotten.
+    /// All bytes came and are what they should be. When this has succeeded, the download is
+    /// forgotten.
     ///
     /// # Errors
     /// They cannot be kept.

@@ -9,8 +9,8 @@ use super::error::{StoreError, io_error};
 use crate::digest::ObjectRef;
 
 impl Store {
-    /// Stores the content of a file made with [`temporary`](Self::temporary), and removes it. It may be
-    /// sparse.
+    /// Stores the content of a file made with [`temporary`](Self::temporary), and removes it. It
+    /// may be sparse.
     ///
     /// # Errors
     /// The store fails.

@@ -1,11 +1,12 @@
 //! The cache of disks: objects that are kept as sparse files, for QEMU and qemu-img.
 //!
-//! The cache of disks holds, for the object `ID`, the file `ID` and beside it `ID.state`, two words. When the first
-//! one is `synced`, the file was forced to disk; otherwise it is the id of the boot of the host in which the file was
-//! made, and after another boot the file is made anew, because it may be torn. The second one is a stamp of the file:
-//! its length and the time at which the kernel last saw it change. No program can set that time, so a copy, a restored
-//! backup or a changed file has another stamp, and is made anew. The time of change of `ID.state` is that of the last
-//! use.
+//! The cache of disks holds, for the object `ID`, the file `ID` and beside it `ID.state`, two
+//! words. When the first one is `synced`, the file was forced to disk; otherwise it is the id of
+//! the boot of the host in which the file was made, and after another boot the file is made anew,
+//! because it may be torn. The second one is a stamp of the file: its length and the time at which
+//! the kernel last saw it change. No program can set that time, so a copy, a restored backup or a
+//! changed file has another stamp, and is made anew. The time of change of `ID.state` is that of
+//! the last use.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -35,8 +36,8 @@ pub struct Cached {
 }
 
 impl Store {
-    /// The path of a read-only sparse file with the object's content. It belongs to the cache of disks, and
-    /// must not be written to. Processes that want the same one wait for the first.
+    /// The path of a read-only sparse file with the object's content. It belongs to the cache of
+    /// disks, and must not be written to. Processes that want the same one wait for the first.
     ///
     /// # Errors
     /// The object is not there or damaged, or the file cannot be written.
@@ -73,8 +74,8 @@ impl Store {
         Ok(disk.path)
     }
 
-    /// Notes the use of a disk; forces it to disk when that is cheap by now. Held by its lock, so that it is not
-    /// another file meanwhile; when somebody else has that, it is as good as used.
+    /// Notes the use of a disk; forces it to disk when that is cheap by now. Held by its lock, so
+    /// that it is not another file meanwhile; when somebody else has that, it is as good as used.
     fn note_use(&self, id: &ObjectId, disk: &CachedDisk) -> Result<(), StoreError> {
         if self.records.writable
             && let Some(_lock) = lock::try_lock(&self.records.files, &lock_name(id))?
@@ -97,8 +98,8 @@ impl Store {
         }
     }
 
-    /// Stores the content of a file made with [`temporary`](Self::temporary), and keeps the file itself in the cache
-    /// of disks.
+    /// Stores the content of a file made with [`temporary`](Self::temporary), and keeps the file
+    /// itself in the cache of disks.
     ///
     /// # Errors
     /// The store fails.

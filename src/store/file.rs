@@ -1,7 +1,7 @@
 //! Files of the user as objects: one that has not changed is not read again.
 //!
-//! What a file was stored as is an action result whose key is a hash (domain `vmfab file v1`) of what the
-//! file system says of the file, each as 8 bytes, and whose output `file` is the object:
+//! What a file was stored as is an action result whose key is a hash (domain `vmfab file v1`) of
+//! what the file system says of the file, each as 8 bytes, and whose output `file` is the object:
 //!
 //! | part of the key | why |
 //! |---|---|
@@ -10,12 +10,12 @@
 //! | time of modification, in seconds and nanoseconds | changes with every write |
 //! | time of change, the same | changes also when the time of modification was set back |
 //!
-//! Left out: the name (a renamed file has the same content, and another time of change), owner and mode (a
-//! change of them changes the time of change, and the file is read once more).
+//! Left out: the name (a renamed file has the same content, and another time of change), owner and
+//! mode (a change of them changes the time of change, and the file is read once more).
 //!
-//! A file can change twice within what its times can tell apart. So a result is kept only when both times were older
-//! than [`SETTLED`] when reading began, and all of the key is the same when it ended; any later change
-//! then gives other times.
+//! A file can change twice within what its times can tell apart. So a result is kept only when both
+//! times were older than [`SETTLED`] when reading began, and all of the key is the same when it
+//! ended; any later change then gives other times.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -27,8 +27,8 @@ use super::action::{ActionResult, now};
 use super::error::{StoreError, io_error};
 use crate::digest::{ActionKey, Hasher, ObjectRef};
 
-/// From this age on, in seconds, a file's times tell that it did not change: coarser than the clock of any
-/// file system that is in use.
+/// From this age on, in seconds, a file's times tell that it did not change: coarser than the clock
+/// of any file system that is in use.
 const SETTLED: i64 = 2;
 /// The name of the output: no step of a recipe has one of this name.
 pub const FILE_OUTPUT: &str = "file";

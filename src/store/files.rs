@@ -61,8 +61,8 @@ impl Files {
         self.faults.limit(bytes)
     }
 
-    /// A temporary file, which disappears when it is dropped. It is locked as long as it is open, for
-    /// [`sweep`](Self::sweep).
+    /// A temporary file, which disappears when it is dropped. It is locked as long as it is open,
+    /// for [`sweep`](Self::sweep).
     pub(super) fn temporary(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.root.join("tmp");
         loop {
@@ -101,8 +101,8 @@ impl Files {
         }
     }
 
-    /// A new file at `path`, locked from its first moment on. It begins with `head`, which is on disk before its name
-    /// is there.
+    /// A new file at `path`, locked from its first moment on. It begins with `head`, which is on
+    /// disk before its name is there.
     pub(super) fn create_locked(&self, path: &Path, head: &[u8]) -> Result<File, StoreError> {
         let file = self.temporary()?;
         file.as_file()

@@ -1,5 +1,6 @@
-//! The decoders of the store, one function for each, which take any bytes: what `fuzz/` runs, and a test replays. They
-//! panic when something is wrong; to refuse bytes is fine. Not part of a usual build.
+//! The decoders of the store, one function for each, which take any bytes: what `fuzz/` runs, and a
+//! test replays. They panic when something is wrong; to refuse bytes is fine. Not part of a usual
+//! build.
 
 use std::io::{Seek, SeekFrom, Write};
 
@@ -66,7 +67,8 @@ fn decode_record(bytes: &[u8]) {
     );
 }
 
-/// The list of an object. A valid one has one encoding, and its chunks follow each other within the size.
+/// The list of an object. A valid one has one encoding, and its chunks follow each other within the
+/// size.
 pub fn list(bytes: &[u8]) {
     let Ok(list) = ChunkList::decode(bytes) else {
         return;
@@ -205,8 +207,8 @@ pub fn session(bytes: &[u8]) {
     }
 }
 
-/// The cutter, shown content bit by bit, against the naive one. The bytes say what the content is: parts of four bytes,
-/// since content by itself would have to be long before it is cut.
+/// The cutter, shown content bit by bit, against the naive one. The bytes say what the content is:
+/// parts of four bytes, since content by itself would have to be long before it is cut.
 pub fn chunker(bytes: &[u8]) {
     let Some((&step, parts)) = bytes.split_first() else {
         return;
@@ -272,7 +274,8 @@ mod tests {
         }
     }
 
-    /// One to four changes: a flipped bit, a byte of an edge, an end cut off, bytes out, bytes of another file in.
+    /// One to four changes: a flipped bit, a byte of an edge, an end cut off, bytes out, bytes of
+    /// another file in.
     fn mutant(original: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         let mut bytes = original.to_vec();
         for _ in 0..=numbers.below(4) {

@@ -1,4 +1,5 @@
-//! Merging the tables of packs into an index, so that looking a key up does not take longer the more packs there are.
+//! Merging the tables of packs into an index, so that looking a key up does not take longer the
+//! more packs there are.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -31,8 +31,8 @@ pub(super) struct Scanned {
     pub(super) end: u64,
 }
 
-/// Reads the records from `offset` on (0, or where an earlier scan ended), up to the first that is not
-/// whole.
+/// Reads the records from `offset` on (0, or where an earlier scan ended), up to the first that is
+/// not whole.
 pub(super) fn scan(file: &File, path: &Path, offset: u64) -> Result<Scanned, StoreError> {
     let size = file.metadata().map_err(io_error("look at", path))?.len();
     let mut scanned = Scanned {
@@ -183,7 +183,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends encoded records. Gives where they are. When it fails, the first of them may be there; the last is not.
+    /// Appends encoded records. Gives where they are. When it fails, the first of them may be
+    /// there; the last is not.
     pub(super) fn append(
         &mut self,
         files: &Files,
@@ -223,8 +224,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Cuts off the record that was not written whole: it must not stand before later ones. Those before it
-    /// stay, as other processes may have seen them, and will go on reading behind them.
+    /// Cuts off the record that was not written whole: it must not stand before later ones. Those
+    /// before it stay, as other processes may have seen them, and will go on reading behind them.
     fn cut_off(&mut self, files: &Files) {
         if let Ok(scanned) = scan(&self.file, &self.path, self.length) {
             self.length = scanned.end;
@@ -244,8 +245,8 @@ impl Writer {
         self.entries.is_empty()
     }
 
-    /// Makes a pack of it. `session`, if any, relies on it before it is there. When that fails, it may still be a
-    /// journal ([`is_journal`](Self::is_journal)), and can be written to.
+    /// Makes a pack of it. `session`, if any, relies on it before it is there. When that fails, it
+    /// may still be a journal ([`is_journal`](Self::is_journal)), and can be written to.
     pub(super) fn seal(
         &mut self,
         files: &Files,

@@ -14,8 +14,8 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or process
-/// has it.
+/// Takes the lock `name` (letters, digits and `-`), or returns `None` when another thread or
+/// process has it.
 pub(super) fn try_lock(files: &Files, name: &str) -> Result<Option<Lock>, StoreError> {
     let path = files.path("locks", name);
     let file = open(&path)?;

@@ -10,8 +10,9 @@
 //!                       session                               what this process relies on
 //! ```
 //!
-//! `format/` has the bytes, as pure functions; `wire/` makes packs for others and takes theirs. `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on
-//! whole stores; `walk.rs` gives them all records in order.
+//! `format/` has the bytes, as pure functions; `wire/` makes packs for others and takes theirs.
+//! `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on whole stores; `walk.rs` gives them
+//! all records in order.
 
 mod action;
 mod adopt;
@@ -118,8 +119,8 @@ impl Store {
         &self.records.files.root
     }
 
-    /// A temporary file in the store, which disappears when it is dropped. It is locked as long as it
-    /// is open, for [`sweep`](Self::sweep).
+    /// A temporary file in the store, which disappears when it is dropped. It is locked as long as
+    /// it is open, for [`sweep`](Self::sweep).
     ///
     /// # Errors
     /// The file cannot be made.
@@ -143,8 +144,8 @@ impl Store {
     }
 }
 
-/// Makes a store where there is none, and looks at the format of one that is there. Tells whether it can be
-/// written to.
+/// Makes a store where there is none, and looks at the format of one that is there. Tells whether
+/// it can be written to.
 fn prepare(files: &mut Files) -> Result<bool, StoreError> {
     let path = files.root.join("format.json");
     let mut text = Vec::new();
@@ -237,8 +238,8 @@ fn pool() -> Result<&'static rayon::ThreadPool, StoreError> {
     .ok_or_else(|| StoreError::Refused("no threads can be started".to_owned()))
 }
 
-/// Runs `work` on the threads of the store. From a plain thread: the caller may be a thread of another
-/// rayon pool, which would start other work of that pool while it waits.
+/// Runs `work` on the threads of the store. From a plain thread: the caller may be a thread of
+/// another rayon pool, which would start other work of that pool while it waits.
 fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
     let pool = pool()?;
     std::thread::scope(|scope| scope.spawn(|| pool.install(work)).join())

@@ -93,7 +93,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Adds table and trailer, and puts the pack in its place. `session` relies on it before it is there.
+    /// Adds table and trailer, and puts the pack in its place. `session` relies on it before it is
+    /// there.
     pub(super) fn seal(mut self, files: &Files, session: &Session) -> Result<Sha256, StoreError> {
         let table = encode_table(&self.entries, self.length());
         self.buffer.extend_from_slice(&table);
@@ -133,8 +134,9 @@ impl Rewriter {
         }
     }
 
-    /// Copies the records that `entries` say are in `file`, which is that of `holder`. Damage is not copied, and of a
-    /// received pack nothing that is not what its key says: the new pack has no mark.
+    /// Copies the records that `entries` say are in `file`, which is that of `holder`. Damage is
+    /// not copied, and of a received pack nothing that is not what its key says: the new pack has
+    /// no mark.
     pub(super) fn copy(
         &mut self,
         holder: &Holder,
@@ -216,8 +218,8 @@ impl Drop for Rewriter {
     }
 }
 
-/// Gives the bytes of many records to `each`, in the order of the file. Those that lie close together are read at
-/// once. Nothing is checked.
+/// Gives the bytes of many records to `each`, in the order of the file. Those that lie close
+/// together are read at once. Nothing is checked.
 pub(super) fn read_many(
     file: &File,
     path: &Path,
@@ -273,8 +275,8 @@ pub(super) fn check_stored(bytes: &[u8], path: &Path, entry: &Entry) -> Result<(
     }
 }
 
-/// Reads the record that `entry` says is in `file`, checks it, and decodes its payload into `out`. `buffer`
-/// is scratch.
+/// Reads the record that `entry` says is in `file`, checks it, and decodes its payload into `out`.
+/// `buffer` is scratch.
 pub(super) fn read_record(
     file: &File,
     path: &Path,

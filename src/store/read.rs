@@ -194,7 +194,8 @@ impl Read for ObjectReader {
 }
 
 impl Store {
-    /// Whether an object is there with its full size, to be relied on from now on. Its content is not read.
+    /// Whether an object is there with its full size, to be relied on from now on. Its content is
+    /// not read.
     #[must_use]
     pub fn has_object(&self, object: &ObjectRef) -> bool {
         let key = object.id.digest();
@@ -219,7 +220,8 @@ impl Store {
         found.is_ok_and(|found| !found.is_empty())
     }
 
-    /// Bytes that an object takes in the store, compressed; chunks that other objects have too count fully.
+    /// Bytes that an object takes in the store, compressed; chunks that other objects have too
+    /// count fully.
     ///
     /// # Errors
     /// It is not there, or damaged.

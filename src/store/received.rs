@@ -1,8 +1,9 @@
 //! Packs that came whole from elsewhere: nobody has compared their chunks with their keys
 //! (`store-format/protocol.md`, P1 to P4).
 //!
-//! Each has a mark, an empty file of its name in `received/`, which is there before the pack and goes after it. What is
-//! stored anew relies on a chunk of such a pack only after it was read and is right.
+//! Each has a mark, an empty file of its name in `received/`, which is there before the pack and
+//! goes after it. What is stored anew relies on a chunk of such a pack only after it was read and
+//! is right.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -21,8 +22,8 @@ use crate::digest::{Digest, Sha256};
 /// Where the marks are, and the lock under which they go.
 const DIRECTORY: &str = "received";
 
-/// What this process knows of packs on which it relies: none for one without a mark, otherwise where the chunks
-/// are that were read and are right.
+/// What this process knows of packs on which it relies: none for one without a mark, otherwise
+/// where the chunks are that were read and are right.
 #[derive(Debug, Default)]
 pub(super) struct Received(Mutex<HashMap<Sha256, Option<HashSet<u32>>>>);
 
@@ -33,8 +34,8 @@ pub(super) fn is_marked(files: &Files, pack: &Sha256) -> bool {
     !mark.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Marks packs before they are pinned and get their names. No mark goes until the lock is dropped, which is to be when
-/// they have them.
+/// Marks packs before they are pinned and get their names. No mark goes until the lock is dropped,
+/// which is to be when they have them.
 pub(super) fn mark<'a>(
     files: &Files,
     packs: impl IntoIterator<Item = &'a Sha256>,
@@ -78,8 +79,8 @@ pub(super) fn remove_marks(files: &Files) -> Result<(), StoreError> {
 }
 
 impl Records {
-    /// A chunk that an object that is stored now may name. Chunks in received packs count when they read right, and in
-    /// `trusted` ones as they are: those were received for this object.
+    /// A chunk that an object that is stored now may name. Chunks in received packs count when they
+    /// read right, and in `trusted` ones as they are: those were received for this object.
     pub(super) fn rely_on_chunk(
         &self,
         chunk: &Digest,
@@ -92,8 +93,8 @@ impl Records {
         self.rely_on_right(chunk, trusted, elsewhere)
     }
 
-    /// A record of a chunk, to be relied on from now on, that is not in a received pack that is not `trusted`, or reads
-    /// right. `but` says which do not count.
+    /// A record of a chunk, to be relied on from now on, that is not in a received pack that is not
+    /// `trusted`, or reads right. `but` says which do not count.
     pub(super) fn rely_on_right(
         &self,
         chunk: &Digest,
@@ -114,7 +115,8 @@ impl Records {
         }
     }
 
-    /// Whether the content of a chunk was compared with its key before it came to where it is, or is now.
+    /// Whether the content of a chunk was compared with its key before it came to where it is, or
+    /// is now.
     pub(super) fn is_right(&self, location: &Location) -> bool {
         let Holder::Pack(pack) = &location.holder else {
             return true;

@@ -37,8 +37,8 @@ pub(super) struct Records {
     open: Mutex<HashMap<Sha256, Arc<File>>>,
     /// Whether this process relies on packs whose names may not be on disk yet.
     unsettled: Mutex<bool>,
-    /// Set when there was no room to say what this process relies on. It then goes on to read, and appends nothing that may
-    /// need what a garbage collection takes away meanwhile.
+    /// Set when there was no room to say what this process relies on. It then goes on to read, and
+    /// appends nothing that may need what a garbage collection takes away meanwhile.
     unsaid: AtomicBool,
     pub(super) received: Received,
 }
@@ -91,7 +91,8 @@ impl Records {
             .refresh(&self.files)
     }
 
-    /// Every record of `key` of one of these kinds. When there is none, the store is looked at again.
+    /// Every record of `key` of one of these kinds. When there is none, the store is looked at
+    /// again.
     pub(super) fn locate(&self, key: &Digest, kinds: &[Kind]) -> Result<Vec<Location>, StoreError> {
         let look = || {
             let mut locations = Vec::new();
@@ -118,7 +119,8 @@ impl Records {
         Ok(look().0)
     }
 
-    /// After an index was seen to be wrong: indexes are made anew, and where that cannot be, none is used.
+    /// After an index was seen to be wrong: indexes are made anew, and where that cannot be, none
+    /// is used.
     fn renew_indexes(&self) -> Result<(), StoreError> {
         self.view
             .write()
@@ -132,8 +134,8 @@ impl Records {
         Ok(())
     }
 
-    /// Looks whether an index lied about `location`, where a record was not what was expected. When it did, `locate` finds
-    /// something else the next time.
+    /// Looks whether an index lied about `location`, where a record was not what was expected. When
+    /// it did, `locate` finds something else the next time.
     fn doubt(&self, location: &Location) -> bool {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         view.doubt(&self.files, location)
@@ -145,8 +147,8 @@ impl Records {
         view.is_misled()
     }
 
-    /// A record of `key` that this process may rely on from now on: a garbage collection leaves it where it is.
-    /// `but` says which do not count.
+    /// A record of `key` that this process may rely on from now on: a garbage collection leaves it
+    /// where it is. `but` says which do not count.
     pub(super) fn rely(
         &self,
         key: &Digest,
@@ -190,8 +192,8 @@ impl Records {
         Ok(None)
     }
 
-    /// As [`rely`](Self::rely), for reading. Where the session cannot be written, as on a full disk, what is to be read is
-    /// looked for all the same.
+    /// As [`rely`](Self::rely), for reading. Where the session cannot be written, as on a full
+    /// disk, what is to be read is looked for all the same.
     pub(super) fn rely_to_read(
         &self,
         key: &Digest,
@@ -203,8 +205,8 @@ impl Records {
         }
     }
 
-    /// As [`pin`](Self::pin), but on a full disk the holder is looked for without being pinned, and nothing is appended
-    /// from then on.
+    /// As [`pin`](Self::pin), but on a full disk the holder is looked for without being pinned, and
+    /// nothing is appended from then on.
     pub(super) fn pin_if_room(&self, holder: &Holder) -> Result<bool, StoreError> {
         match self.pin(holder) {
             Err(error) if error.is_full() => {
@@ -228,12 +230,14 @@ impl Records {
             .pin(&self.files, *holder, || fs::symlink_metadata(path).is_ok())
     }
 
-    /// The name of some pack may not be on disk: who renamed it may not have come further, or have failed.
+    /// The name of some pack may not be on disk: who renamed it may not have come further, or have
+    /// failed.
     pub(super) fn unsettle(&self) {
         *lock(&self.unsettled) = true;
     }
 
-    /// Before an object that has its chunks in packs: forces the names of packs to disk where that may be due.
+    /// Before an object that has its chunks in packs: forces the names of packs to disk where that
+    /// may be due.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         let mut unsettled = lock(&self.unsettled);
         if *unsettled {
@@ -298,8 +302,8 @@ impl Records {
         Err(io_error("open", path)(io::ErrorKind::NotFound.into()))
     }
 
-    /// Reads the record of `key` into `out`. One that is damaged is passed over when there is another.
-    /// Gives nothing when there is none.
+    /// Reads the record of `key` into `out`. One that is damaged is passed over when there is
+    /// another. Gives nothing when there is none.
     pub(super) fn read(
         &self,
         key: &Digest,
@@ -390,8 +394,8 @@ impl Records {
         Ok(())
     }
 
-    /// Makes a pack of the journal. When that fails, the process goes on with it: it may have taken chunks in
-    /// it as present, and these need not be on disk.
+    /// Makes a pack of the journal. When that fails, the process goes on with it: it may have taken
+    /// chunks in it as present, and these need not be on disk.
     fn seal(&self, mut writer: MutexGuard<'_, Option<journal::Writer>>) -> Result<(), StoreError> {
         let Some(journal) = writer.as_mut() else {
             return Ok(());
@@ -428,8 +432,8 @@ impl Records {
         self.refresh()
     }
 
-    /// Forces all journals and the names of packs to disk, this process's and others': what was put is there
-    /// after a loss of power.
+    /// Forces all journals and the names of packs to disk, this process's and others': what was put
+    /// is there after a loss of power.
     pub(super) fn barrier(&self) -> Result<(), StoreError> {
         for (_, path) in journal::list(&self.files)? {
             match open_file(&path) {

@@ -13,8 +13,8 @@ use crate::digest::{ObjectId, ObjectRef};
 const START: u64 = 512;
 
 impl Store {
-    /// The first `size` bytes of a disk, or the disk with zeros behind its end: the object that storing that content
-    /// would give. Chunks are shared, and only the last ones are read.
+    /// The first `size` bytes of a disk, or the disk with zeros behind its end: the object that
+    /// storing that content would give. Chunks are shared, and only the last ones are read.
     ///
     /// # Errors
     /// The object is not there or damaged, or the store fails.

@@ -1,5 +1,5 @@
-//! Sessions: by its file, a process tells garbage collections of other processes which packs it relies
-//! on (`store-format/protocol.md`, S1 to S3).
+//! Sessions: by its file, a process tells garbage collections of other processes which packs it
+//! relies on (`store-format/protocol.md`, S1 to S3).
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -118,8 +118,8 @@ pub(super) fn pinned(files: &Files) -> io::Result<HashSet<Holder>> {
             Err(error) => return Err(error),
         };
         if file.try_lock().is_ok() {
-            // Nobody's. One that was just made has nothing in it yet that matters: what it will rely
-            // on, it will look for after it has said so.
+            // Nobody's. One that was just made has nothing in it yet that matters: what it will
+            // rely on, it will look for after it has said so.
             continue;
         }
         match fs::read_to_string(&path) {

@@ -10,7 +10,8 @@ use super::pack::PackWriter;
 use super::records::Records;
 use crate::digest::{Digest, Sha256};
 
-/// New records of one object up to this many bytes go to the journal; more of them get packs of their own.
+/// New records of one object up to this many bytes go to the journal; more of them get packs of
+/// their own.
 const SMALL: usize = 512 << 10;
 
 /// Where new records of one object go.

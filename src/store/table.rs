@@ -198,8 +198,8 @@ impl Table {
         }
     }
 
-    /// The number of entries whose keys are smaller. Keys are hashes, so that where a key is can be guessed;
-    /// around the guess a window is read, and the search narrows from there.
+    /// The number of entries whose keys are smaller. Keys are hashes, so that where a key is can be
+    /// guessed; around the guess a window is read, and the search narrows from there.
     fn position(&self, key: &Digest) -> Result<u64, StoreError> {
         let first = u64::from_be_bytes(*key.as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let guess = ((u128::from(first) * u128::from(self.count)) >> 64) as u64;

@@ -1,10 +1,11 @@
 //! Bringing what one store has to another: backup and restore.
 //!
-//! Packs are copied as they are, checked against their names on the way; those that are there already, by
-//! name and size, are not read. Journals grow, so of them the records that are missing are
-//! copied. Data packs come first, then catalog packs in the order in which they were made, then records of journals:
-//! so when this ran to its end, and almost always when it ended before, no object is without its chunks that has them in
-//! the source. What a damaged pack had is missing in both.
+//! Packs are copied as they are, checked against their names on the way; those that are there
+//! already, by name and size, are not read. Journals grow, so of them the records that are missing
+//! are copied. Data packs come first, then catalog packs in the order in which they were made, then
+//! records of journals: so when this ran to its end, and almost always when it ended before, no
+//! object is without its chunks that has them in the source. What a damaged pack had is missing in
+//! both.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -61,11 +62,13 @@ struct Missing {
 }
 
 impl Store {
-    /// Brings everything that `source` has. Both may be in use meanwhile: what comes to `source` later is not
-    /// brought, and what was brought stays as long as this process runs, so that it can be given names.
+    /// Brings everything that `source` has. Both may be in use meanwhile: what comes to `source`
+    /// later is not brought, and what was brought stays as long as this process runs, so that it
+    /// can be given names.
     ///
     /// # Errors
-    /// One of the stores fails, or the user gave up: then the same call goes on where this one ended.
+    /// One of the stores fails, or the user gave up: then the same call goes on where this one
+    /// ended.
     pub fn bring(
         &self,
         source: &Self,
@@ -210,7 +213,8 @@ impl Store {
         let files = &self.records.files;
         let copy = files.temporary()?;
         let (to, name) = (copy.as_file(), copy.path());
-        // The bytes have to be read to be checked; where blocks can be shared, they need not be written.
+        // The bytes have to be read to be checked; where blocks can be shared, they need not be
+        // written.
         let shared = rustix::fs::ioctl_ficlone(to, &from).is_ok();
         let read: &File = if shared { to } else { &from };
         let mut hasher = sha2::Sha256::new();
@@ -237,7 +241,8 @@ impl Store {
         }
         to.set_permissions(fs::Permissions::from_mode(0o400))
             .map_err(io_error("set the mode of", name))?;
-        // The order of catalog packs is that of these times; without it, all works but a kill at a bad moment.
+        // The order of catalog packs is that of these times; without it, all works but a kill at a
+        // bad moment.
         let _ = to.set_modified(pack.made);
         files.sync(to, name)?;
         Ok(Ok(copy))

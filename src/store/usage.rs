@@ -45,7 +45,8 @@ pub struct Files {
 pub struct GroupUsage {
     /// Sizes of its objects; an object that is in it twice counts once.
     pub logical: u64,
-    /// Records of its objects and their chunks, compressed; what other groups have, too, counts fully.
+    /// Records of its objects and their chunks, compressed; what other groups have, too, counts
+    /// fully.
     pub stored: u64,
     /// The part of that which no other group has.
     pub unique: u64,
@@ -53,8 +54,9 @@ pub struct GroupUsage {
     pub missing: u64,
 }
 
-/// A record that a group needs, by the first bytes of its key: as many as a group has chunks have to be in
-/// memory at once, and two chunks that share 64 bits of their hash would make a number a little wrong.
+/// A record that a group needs, by the first bytes of its key: as many as a group has chunks have
+/// to be in memory at once, and two chunks that share 64 bits of their hash would make a number a
+/// little wrong.
 type Wanted = (u64, u32);
 
 impl Store {

@@ -1,4 +1,5 @@
-//! The stores in `store-format/vectors/v1`, whole and broken, which were not written by this program.
+//! The stores in `store-format/vectors/v1`, whole and broken, which were not written by this
+//! program.
 
 use std::collections::BTreeMap;
 use std::fs;

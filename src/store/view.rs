@@ -92,7 +92,8 @@ impl View {
         !settled || self.journals.values().any(changed)
     }
 
-    /// Reads what changed in the store. Packs that cannot be used are kept in mind, and are no error.
+    /// Reads what changed in the store. Packs that cannot be used are kept in mind, and are no
+    /// error.
     pub(super) fn refresh(&mut self, files: &Files) -> Result<(), StoreError> {
         let at = SystemTime::now();
         let mut changed = [SystemTime::UNIX_EPOCH; 3];
@@ -100,7 +101,8 @@ impl View {
             let path = files.root.join(directory);
             *changed = changed_at(&path).map_err(io_error("look at", &path))?;
         }
-        // Journals first: one that becomes a pack in between is seen as both rather than not at all.
+        // Journals first: one that becomes a pack in between is seen as both rather than not at
+        // all.
         self.read_journals(files)?;
         let indexes_changed = self
             .listed
@@ -243,8 +245,8 @@ impl View {
         }
     }
 
-    /// Every record of `key` of one of these kinds, until `found` returns true. Damage of an index or a
-    /// table hides what it should have found.
+    /// Every record of `key` of one of these kinds, until `found` returns true. Damage of an index
+    /// or a table hides what it should have found.
     pub(super) fn find(
         &self,
         key: &Digest,
@@ -288,8 +290,8 @@ impl View {
         self.misled.load(Ordering::Relaxed)
     }
 
-    /// Where a record was not what was expected: looks whether an index said so that lies, because the pack's own table does
-    /// not say the same.
+    /// Where a record was not what was expected: looks whether an index said so that lies, because
+    /// the pack's own table does not say the same.
     pub(super) fn doubt(&self, files: &Files, location: &Location) -> bool {
         let Holder::Pack(pack) = location.holder else {
             return false;

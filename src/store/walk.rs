@@ -1,4 +1,5 @@
-//! All records of a store at one moment, in the order of their keys, without holding them in memory.
+//! All records of a store at one moment, in the order of their keys, without holding them in
+//! memory.
 
 use std::collections::{BinaryHeap, HashSet};
 use std::fs::File;
@@ -40,7 +41,8 @@ pub(super) struct JournalPart {
 }
 
 impl JournalPart {
-    /// Whether there are whole records behind what is not: then it is damaged, and not what a killed writer left.
+    /// Whether there are whole records behind what is not: then it is damaged, and not what a
+    /// killed writer left.
     pub(super) fn goes_on(&self) -> Result<bool, StoreError> {
         let mut end = self.end;
         loop {
@@ -81,8 +83,8 @@ impl Records {
         })
     }
 
-    /// What there is now, to be relied on from now on: no garbage collection takes any of it away, and
-    /// what an object in it needs is in it, too.
+    /// What there is now, to be relied on from now on: no garbage collection takes any of it away,
+    /// and what an object in it needs is in it, too.
     pub(super) fn pinned_snapshot(&self) -> Result<Snapshot, StoreError> {
         let mut tries = TRIES;
         loop {
@@ -92,7 +94,8 @@ impl Records {
             for pack in &snapshot.packs {
                 whole &= self.pin_if_room(&Holder::Pack(*pack))?;
             }
-            // A listing during which packs come and go may have one that needs another that it has not.
+            // A listing during which packs come and go may have one that needs another that it has
+            // not.
             let mut again = list_packs(&self.files.root.join("packs"))?;
             if !self.writable {
                 // Nobody can put back what a killed garbage collection took away.
@@ -310,7 +313,8 @@ impl Store {
 }
 
 impl Store {
-    /// The outputs of action results that are one of these objects: key, name of the output, object.
+    /// The outputs of action results that are one of these objects: key, name of the output,
+    /// object.
     ///
     /// # Errors
     /// The store cannot be read.

@@ -14,8 +14,8 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// The work ends when the interrupt is requested. `progress` is told how many bytes are done, and of
-    /// how many; from any thread, and often.
+    /// The work ends when the interrupt is requested. `progress` is told how many bytes are done,
+    /// and of how many; from any thread, and often.
     #[must_use]
     pub const fn new(interrupt: &'a Interrupt, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
         Self {

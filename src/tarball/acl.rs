@@ -1,7 +1,7 @@
 //! Access control lists: as text in archives, as bytes in the extended attributes of Linux.
 //!
-//! Sources: acl(5) for the text, star(5) for a fourth field with the number, `include/uapi/linux/posix_acl_xattr.h` for the
-//! bytes.
+//! Sources: acl(5) for the text, star(5) for a fourth field with the number,
+//! `include/uapi/linux/posix_acl_xattr.h` for the bytes.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ const OTHER: u16 = 0x20;
 /// Stands for the number where there is none.
 const NO_ID: u32 = u32::MAX;
 
-/// The bytes of a list. `None` when it is no list, or names a user or group without a number: whose name it is, the archive
-/// does not say.
+/// The bytes of a list. `None` when it is no list, or names a user or group without a number: whose
+/// name it is, the archive does not say.
 pub(super) fn bytes(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
     let mut entries = BTreeMap::new();

@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-/// The most memory that a stream may make its reader take, in KiB: the largest preset of xz(1) needs an eighth.
+/// The most memory that a stream may make its reader take, in KiB: the largest preset of xz(1)
+/// needs an eighth.
 const XZ_MEMORY: u32 = 512 << 10;
 
 /// A format of compressed streams.
@@ -49,7 +50,8 @@ impl Compression {
             .or(skippable.then_some(Self::Zstd))
     }
 
-    /// What the stream is of, decompressed. Streams may consist of several members or frames, which follow each other.
+    /// What the stream is of, decompressed. Streams may consist of several members or frames, which
+    /// follow each other.
     ///
     /// # Errors
     /// It does not begin as such a stream.

@@ -1,7 +1,7 @@
 //! Tar archives: one reader for those of others, one writer for those of vmfab.
 //!
-//! Sources: POSIX.1-2024, pax, "Extended Header"; GNU tar's manual, "Basic Tar Format", "GNU Extensions" and "Storing
-//! Sparse Files".
+//! Sources: POSIX.1-2024, pax, "Extended Header"; GNU tar's manual, "Basic Tar Format", "GNU
+//! Extensions" and "Storing Sparse Files".
 //!
 //! | the reader knows | |
 //! |---|---|
@@ -12,13 +12,15 @@
 //! | long names and links of GNU tar | |
 //! | files with holes | GNU's own (`S`) and pax 0.0, 0.1, 1.0 |
 //!
-//! Where programs read an archive differently, and one could be shown another tree than its neighbour, the reader refuses: two
-//! names or two extended headers for one member, names with a zero byte, names or sizes in a global header. Headers and
-//! maps have limits, so that memory is bounded whatever an archive says.
+//! Where programs read an archive differently, and one could be shown another tree than its
+//! neighbour, the reader refuses: two names or two extended headers for one member, names with a
+//! zero byte, names or sizes in a global header. Headers and maps have limits, so that memory is
+//! bounded whatever an archive says.
 //!
-//! The writer makes GNU headers, and pax headers for what these cannot hold. Names and targets of links are written byte for
-//! byte. Files with large holes are written in GNU's pax format 0.1: its map lies in the header, so that the data begins where
-//! that of other files does, and a store cuts it as it cuts a disk.
+//! The writer makes GNU headers, and pax headers for what these cannot hold. Names and targets of
+//! links are written byte for byte. Files with large holes are written in GNU's pax format 0.1: its
+//! map lies in the header, so that the data begins where that of other files does, and a store cuts
+//! it as it cuts a disk.
 
 mod acl;
 mod compression;
@@ -98,7 +100,8 @@ pub struct Member {
     pub data: Option<Vec<Range<u64>>>,
     /// Extended attributes, sorted by name.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What vmfab notes of it, see the layers of [`sandbox`](crate::sandbox); empty when there is nothing.
+    /// What vmfab notes of it, see the layers of [`sandbox`](crate::sandbox); empty when there is
+    /// nothing.
     pub note: Vec<u8>,
 }
 

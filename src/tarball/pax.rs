@@ -98,7 +98,8 @@ impl Extended {
 }
 
 impl Owners {
-    /// Those of a global header, over those of one before. What cannot hold for all members is refused.
+    /// Those of a global header, over those of one before. What cannot hold for all members is
+    /// refused.
     pub(super) fn update(&mut self, content: &[u8]) -> io::Result<()> {
         for record in Records(content) {
             let (key, value) = record?;

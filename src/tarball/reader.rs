@@ -10,8 +10,8 @@ use super::pax::{Extended, Owners};
 use super::sparse::{self, MAX_READ, parts};
 use super::{Kind, MAX_EXTENSION, Member, RECORD, Time, damaged};
 
-/// Reads an archive. [`Reader::member`] gives one member after the other; reading gives the content of the last one, holes
-/// as zeros.
+/// Reads an archive. [`Reader::member`] gives one member after the other; reading gives the content
+/// of the last one, holes as zeros.
 pub struct Reader<R> {
     stream: R,
     skip: fn(&mut R, u64) -> io::Result<()>,
@@ -64,7 +64,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The next member; `None` at the end. What is left of the content of the one before is skipped.
+    /// The next member; `None` at the end. What is left of the content of the one before is
+    /// skipped.
     ///
     /// # Errors
     /// The archive cannot be read, is damaged, or says what programs understand differently.
@@ -392,8 +393,8 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// An archive whose contents are skipped without reading them. What is said to lie behind its end is found missing when
-    /// the next header is read, or never.
+    /// An archive whose contents are skipped without reading them. What is said to lie behind its
+    /// end is found missing when the next header is read, or never.
     pub fn seekable(stream: R) -> Self {
         Self::with_skip(stream, |stream, length| {
             let length = i64::try_from(length).map_err(|_| cut_off())?;

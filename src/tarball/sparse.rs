@@ -10,7 +10,8 @@ use rustix::fs::{SeekFrom, seek};
 
 use super::{BLOCK, Member, damaged};
 
-/// Files with fewer bytes in holes than this are written as they are: they cost little, and more programs read them.
+/// Files with fewer bytes in holes than this are written as they are: they cost little, and more
+/// programs read them.
 const MIN_HOLES: u64 = 1 << 20;
 /// The most parts of a map that are written: it must fit into an extended header.
 const MAX_PARTS: usize = 16 << 10;
@@ -19,7 +20,8 @@ pub(super) const MAX_READ: usize = 1 << 20;
 /// Bytes that are read and written at once.
 const BUFFER: usize = 256 << 10;
 
-/// A map as the parts of the content that are stored. They come in order, do not overlap, and lie within the size.
+/// A map as the parts of the content that are stored. They come in order, do not overlap, and lie
+/// within the size.
 pub(super) fn parts(
     pairs: impl IntoIterator<Item = (u64, u64)>,
     size: u64,
@@ -39,8 +41,8 @@ pub(super) fn parts(
     Ok(parts)
 }
 
-/// The parts of a file that are more than zeros, when the rest is large. What counts is the content, by blocks of 4 KiB,
-/// and not how a file system keeps it.
+/// The parts of a file that are more than zeros, when the rest is large. What counts is the
+/// content, by blocks of 4 KiB, and not how a file system keeps it.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -93,7 +95,8 @@ fn joined(parts: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
     joined
 }
 
-/// The next part of a file that the file system keeps, from a position on; `None` when the rest of its `size` is a hole.
+/// The next part of a file that the file system keeps, from a position on; `None` when the rest of
+/// its `size` is a hole.
 ///
 /// # Errors
 /// The file cannot be asked.

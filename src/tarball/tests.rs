@@ -361,7 +361,8 @@ fn headers_of_old_programs() {
     assert_eq!(owner(&bytes).path, [0xe9]);
 }
 
-/// A file with data at its start, in its middle and at its end, and holes between them; or with a hole at its end.
+/// A file with data at its start, in its middle and at its end, and holes between them; or with a
+/// hole at its end.
 fn holey(directory: &Path, name: &str, with_end: bool) -> Vec<u8> {
     let mut content = vec![0; 3 << 20];
     content[..5].copy_from_slice(b"start");

@@ -106,7 +106,8 @@ pub struct Problems {
     found: usize,
 }
 
-/// More mistakes than these are not shown: each takes a pass over the text, and one who sees fifty mends one first.
+/// More mistakes than these are not shown: each takes a pass over the text, and one who sees fifty
+/// mends one first.
 const MOST_SHOWN: usize = 50;
 
 impl Problems {
@@ -192,8 +193,8 @@ impl Diagnostic for Problems {
     }
 }
 
-/// ` (did you mean "x"?)` is the usual way to say it; this gives the `x`: the most similar candidate
-/// when one is similar enough.
+/// ` (did you mean "x"?)` is the usual way to say it; this gives the `x`: the most similar
+/// candidate when one is similar enough.
 pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,

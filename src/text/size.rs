@@ -1,6 +1,7 @@
 //! Sizes as people write them.
 
-/// `10G`, `512M`, `1T`, `1GiB`, in bytes: powers of 1024, up to 1024T. `None` when the text is something else.
+/// `10G`, `512M`, `1T`, `1GiB`, in bytes: powers of 1024, up to 1024T. `None` when the text is
+/// something else.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -62,8 +62,8 @@ impl Context {
         }
     }
 
-    /// Who brings content from outside. It is one for all operations: it limits how much is fetched at
-    /// once.
+    /// Who brings content from outside. It is one for all operations: it limits how much is fetched
+    /// at once.
     #[must_use]
     pub fn fetcher(&self) -> Arc<Fetcher> {
         let make = || {
@@ -88,8 +88,8 @@ impl Context {
         }
     }
 
-    /// Who opens repositories of registries, layouts and archives. It is one for all operations: they share
-    /// connections and tokens.
+    /// Who opens repositories of registries, layouts and archives. It is one for all operations:
+    /// they share connections and tokens.
     #[must_use]
     pub fn registries(&self) -> Registries {
         let make = || {
@@ -117,8 +117,8 @@ impl Context {
         })
     }
 
-    /// The store; made on first use. It is one for all operations of a context: what one of them found,
-    /// a garbage collection of another process leaves there for the next.
+    /// The store; made on first use. It is one for all operations of a context: what one of them
+    /// found, a garbage collection of another process leaves there for the next.
     ///
     /// # Errors
     /// See [`Store::open`].

@@ -43,7 +43,8 @@ impl Place {
         self.directory.join(FILE_NAME)
     }
 
-    /// What local files of the recipe are called in static keys: their path from its directory, wherever that is.
+    /// What local files of the recipe are called in static keys: their path from its directory,
+    /// wherever that is.
     pub(crate) fn name(&self, file: &Path) -> String {
         let absolute = |path: &Path| {
             let path = if path.as_os_str().is_empty() {
@@ -70,8 +71,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Lock>, Error> {
     }
 }
 
-/// Changes the lock file of a directory: whole or not at all, and one process after the other. Tells whether its
-/// text is another than before.
+/// Changes the lock file of a directory: whole or not at all, and one process after the other.
+/// Tells whether its text is another than before.
 pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result<bool, Error> {
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),

@@ -20,8 +20,8 @@ struct NotLocked {
     help: String,
 }
 
-/// Plans an image of a recipe. A lock file beside the recipe holds, when it has something for this recipe; about
-/// steps that are not in it there is a warning, or an error when the options say so.
+/// Plans an image of a recipe. A lock file beside the recipe holds, when it has something for this
+/// recipe; about steps that are not in it there is a warning, or an error when the options say so.
 ///
 /// # Errors
 /// There is no such recipe, it or its lock is wrong.

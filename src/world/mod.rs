@@ -1,6 +1,6 @@
-//! What planning must know of the world: recipes and files of this host, tags of the store, locks, pins,
-//! images in registries, results of earlier builds. [`plan`](crate::plan) asks; the answers come from store,
-//! registry and files, and are remembered.
+//! What planning must know of the world: recipes and files of this host, tags of the store, locks,
+//! pins, images in registries, results of earlier builds. [`plan`](crate::plan) asks; the answers
+//! come from store, registry and files, and are remembered.
 //!
 //! ```text
 //! RecipeChoice ──► plan: recipes ──► plan::plan ──asks──► recipes (files, tags, disks)

@@ -90,8 +90,8 @@ impl<'a> Pins<'a> {
         self.known(&fetch.url.value, &resolve)
     }
 
-    /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a file of this host, as
-    /// local disks are.
+    /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a
+    /// file of this host, as local disks are.
     pub(crate) fn remote(
         &self,
         context: &Context,

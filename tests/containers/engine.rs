@@ -1,4 +1,5 @@
-//! A container engine of a test: a daemon with a directory of its own, and an image that has the host's `/usr`.
+//! A container engine of a test: a daemon with a directory of its own, and an image that has the
+//! host's `/usr`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -68,8 +69,9 @@ impl Engine {
         }
     }
 
-    /// An image with nothing but places to mount at, users, and the programs that map their ids. These have file
-    /// capabilities: a program that is set-user-id root must have CAP_SYS_ADMIN for it, which containers do not give.
+    /// An image with nothing but places to mount at, users, and the programs that map their ids.
+    /// These have file capabilities: a program that is set-user-id root must have CAP_SYS_ADMIN for
+    /// it, which containers do not give.
     fn import(&self) {
         let archive = self.directory.path().join("image.tar");
         let mut tar = tar::Builder::new(std::fs::File::create(&archive).unwrap());
@@ -139,8 +141,8 @@ impl Engine {
         Ran::of(chown.args(["--recursive", USER]).args(volumes)).ends_with(0);
     }
 
-    /// A command that runs a script in a new container, with these options of `docker run` and these
-    /// directories at these places.
+    /// A command that runs a script in a new container, with these options of `docker run` and
+    /// these directories at these places.
     pub(crate) fn run(&self, options: &[&str], places: &[(&Path, &str)], script: &str) -> Command {
         let mut docker = self.docker();
         docker
@@ -190,8 +192,8 @@ impl Drop for Engine {
     }
 }
 
-/// The attribute of a file that gives one effective capability. Source: struct vfs_cap_data of linux/capability.h,
-/// version 2.
+/// The attribute of a file that gives one effective capability. Source: struct vfs_cap_data of
+/// linux/capability.h, version 2.
 fn file_capability(capability: u32) -> [u8; 20] {
     const VERSION_AND_EFFECTIVE: u32 = 0x0200_0001;
     let mut attribute = [0; 20];
@@ -204,7 +206,8 @@ fn host(sockets: &TempDir) -> String {
     format!("unix://{}", sockets.path().join("docker").display())
 }
 
-/// The same program as root. Where the tests do not run as root, sudo must do it without a question.
+/// The same program as root. Where the tests do not run as root, sudo must do it without a
+/// question.
 fn as_root(command: &Command) -> Command {
     if rustix::process::getuid().is_root() {
         return Command::new(command.get_program());

@@ -1,5 +1,5 @@
-//! Builds in containers, as CI runners do them: with each set of flags that docs/ci.md names, the image is the
-//! one that the host makes.
+//! Builds in containers, as CI runners do them: with each set of flags that docs/ci.md names, the
+//! image is the one that the host makes.
 
 mod engine;
 

@@ -129,7 +129,8 @@ fn a_step_cannot_change_the_kernel() {
     recipes.build("writing").succeeds();
 }
 
-/// A step sees the host's name servers; what it does to the file is its own, and theirs are never in a layer.
+/// A step sees the host's name servers; what it does to the file is its own, and theirs are never
+/// in a layer.
 #[test]
 fn the_resolver_file_belongs_to_the_image() {
     let recipes = Recipes::new();

@@ -1,12 +1,12 @@
-//! A disk that fills while the programs of the host write to it, mmdebstrap and mke2fs: a memory file system whose size
-//! changes.
+//! A disk that fills while the programs of the host write to it, mmdebstrap and mke2fs: a memory
+//! file system whose size changes.
 
 use std::time::Duration;
 
 use super::super::support::{Lab, Ran, Recipes, base, program, tool};
 
-/// Runs a script with a home that is a file system of its own: `size N` says how many MiB it has, `spare N` how many
-/// are free. `vmfab` writes what it says to files.
+/// Runs a script with a home that is a file system of its own: `size N` says how many MiB it has,
+/// `spare N` how many are free. `vmfab` writes what it says to files.
 fn with_small_home(recipes: &Recipes, script: &str) {
     let frame = r#"
         cd "$1" || exit 9

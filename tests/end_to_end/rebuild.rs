@@ -117,8 +117,8 @@ fn a_build_twice_gives_the_same_bits() {
     let checked = recipes.build_with("certain", ["--check"]).succeeds();
     let finished: Vec<_> = checked.events("step-finished").collect();
     assert_eq!(checked.result()["checked"], finished.len());
-    // Once to have it, and once to compare. What another test may have done before, the base's own steps,
-    // runs only once.
+    // Once to have it, and once to compare. What another test may have done before, the base's own
+    // steps, runs only once.
     let own = |name: &str| name.starts_with("certain: ");
     let steps = finished
         .iter()

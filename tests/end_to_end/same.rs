@@ -1,5 +1,5 @@
-//! The same steps on a tree and on a disk: the file systems are the same. They are read by a library that neither
-//! mke2fs nor the guest's kernel shares code with.
+//! The same steps on a tree and on a disk: the file systems are the same. They are read by a
+//! library that neither mke2fs nor the guest's kernel shares code with.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,7 +15,8 @@ use vmfab::tarball::{Kind, Member, Writer};
 
 use super::super::support::{Lab, Machine, Ran, Recipes, tool};
 
-/// Every node that changes files, with every option. The scripts make what the nodes after them meet.
+/// Every node that changes files, with every option. The scripts make what the nodes after them
+/// meet.
 const STEPS: &str = r##"
     hostname "same"
     run #"""
@@ -90,7 +91,8 @@ const WITH_ATTRIBUTES: [&str; 4] = [
     "/srv/latin",
 ];
 
-/// An archive over what the steps made: directories that are there, through links, with all kinds of attributes.
+/// An archive over what the steps made: directories that are there, through links, with all kinds
+/// of attributes.
 fn over() -> Vec<u8> {
     let member = |path: &str, kind, mode, attributes: &[(&[u8], &[u8])]| Member {
         path: path.into(),
@@ -235,7 +237,8 @@ fn write_files(root: &Path) {
     mode("", 0o1775);
 }
 
-/// A line for each file: type, mode, owner, size, content or target, and the time when it is promised.
+/// A line for each file: type, mode, owner, size, content or target, and the time when it is
+/// promised.
 fn listing(disk: &Path) -> BTreeMap<String, String> {
     let ext4 = Ext4::load_from_path(disk).unwrap();
     let mut lines = BTreeMap::new();

@@ -1,11 +1,13 @@
-//! Disks that vmfab did not make, with the real cloud-init in them: it alone lets the machine's key in.
+//! Disks that vmfab did not make, with the real cloud-init in them: it alone lets the machine's key
+//! in.
 
 use super::super::support::{Machine, Recipes, base};
 
 #[test]
 fn cloud_init_lets_in_who_the_seed_says() {
     let recipes = Recipes::new();
-    // A disk like those of clouds: nothing in it knows of vmfab's credentials, or of the accounts to come.
+    // A disk like those of clouds: nothing in it knows of vmfab's credentials, or of the accounts
+    // to come.
     let steps = r#"
     disk size="2G" firmware="uefi"
     packages "cloud-init"

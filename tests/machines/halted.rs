@@ -4,8 +4,8 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 
-/// The file system of the home is full: the guest is halted, and goes on when there is room. Nothing that only reads
-/// needs any.
+/// The file system of the home is full: the guest is halted, and goes on when there is room.
+/// Nothing that only reads needs any.
 #[test]
 fn a_full_disk_halts_the_guest_and_stops_no_reading() {
     let bench = Bench::new();

@@ -511,7 +511,8 @@ fn qemu_has_nothing_of_who_started_it() {
     let bin = bench.directory.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     write_program(&bin.join("ssh"), "#!/bin/sh\n");
-    // A shell that leaves a file open and locked, as flock(1) has it, and a secret in the environment.
+    // A shell that leaves a file open and locked, as flock(1) has it, and a secret in the
+    // environment.
     let script = "exec 9>\"$1\"; flock 9; shift; exec \"$@\"";
     let mut shell = Command::new("sh");
     shell

@@ -1,9 +1,10 @@
 //! A guest of a few hundred bytes, which is up as soon as the firmware is.
 
 /// A Linux kernel as far as QEMU can tell, that says "tiny: up" on the serial port and then answers
-/// there: `P` makes it say that it panicked, `Q` makes it switch itself off, `W` makes it write a sector to each 64 KiB of
-/// its disk in turn and say "tiny: written", and everything else comes back. When the power button is pressed it switches itself off, unless `D` (for deaf) was
-/// sent before.
+/// there: `P` makes it say that it panicked, `Q` makes it switch itself off, `W` makes it write a
+/// sector to each 64 KiB of its disk in turn and say "tiny: written", and everything else comes
+/// back. When the power button is pressed it switches itself off, unless `D` (for deaf) was sent
+/// before.
 ///
 /// It is the real-mode part of a bzImage (Linux, `Documentation/arch/x86/boot.rst`): QEMU jumps to
 /// its byte 0x200. Ports: 0x3f8 is the serial port, 0x600 the power management of q35 (ICH9, set up

@@ -12,7 +12,8 @@ use super::shelf::{descriptor, digits};
 use super::{User, bytes};
 use crate::support::proxy::Fault;
 
-/// Builds in a cold home with the cache: one warning with this part, and the right image. Tells how many steps ran.
+/// Builds in a cold home with the cache: one warning with this part, and the right image. Tells how
+/// many steps ran.
 #[track_caller]
 fn warns(shop: &Shop, expected: &str, part: &str) -> usize {
     let home = Home::new();
@@ -35,7 +36,8 @@ fn filled() -> (Shop, String) {
     (shop, right)
 }
 
-/// The same, with the repository of the cache, and the tags in it in the order in which a build asks for them.
+/// The same, with the repository of the cache, and the tags in it in the order in which a build
+/// asks for them.
 fn known() -> (Shop, String, Arc<dyn Repository>, Vec<String>) {
     let (shop, right) = filled();
     shop.asks(&Home::new());

@@ -236,7 +236,8 @@ fn blobs_that_are_missing_or_are_something_else() {
     Home::new().pull(&shelf.at("1"));
 }
 
-/// The pack with another byte in the content of its first record that is not compressed, and the record's checksum right.
+/// The pack with another byte in the content of its first record that is not compressed, and the
+/// record's checksum right.
 fn lying(pack: &[u8]) -> Vec<u8> {
     let mut pack = pack.to_vec();
     let stored = |record: usize| {
@@ -263,7 +264,8 @@ fn a_pack_whose_chunks_lie_is_refused_whole_and_in_part() {
         layer["annotations"] = manifest["layers"][1]["annotations"].clone();
         manifest["layers"][1] = layer;
     });
-    // It is what its digest says: that its content is not is seen when that is read, and harms nothing else.
+    // It is what its digest says: that its content is not is seen when that is read, and harms
+    // nothing else.
     let victim = Home::new();
     victim.pull(&shelf.at("lies"));
     victim.run(&["store", "verify"]).ends_with(6);

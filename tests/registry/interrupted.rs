@@ -32,8 +32,8 @@ fn moments(count: usize, seed: u64, longest: u64) -> impl Iterator<Item = Durati
     pairs.into_iter().map(moment)
 }
 
-/// Runs a command again and again, and sends it a signal each time; tells how often it was still running, and how
-/// each of these runs ended.
+/// Runs a command again and again, and sends it a signal each time; tells how often it was still
+/// running, and how each of these runs ended.
 fn interrupt(
     home: &Home,
     words: &[&str],

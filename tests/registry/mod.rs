@@ -1,5 +1,5 @@
-//! Registries, with and without faults in between, layouts and archives: what is brought there is had again, here and
-//! by other programs.
+//! Registries, with and without faults in between, layouts and archives: what is brought there is
+//! had again, here and by other programs.
 
 mod archive;
 mod auth;

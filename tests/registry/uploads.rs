@@ -324,7 +324,8 @@ fn a_source_that_fails_is_the_error() {
             "{text}"
         );
         assert!(text.contains(why), "{text}");
-        // Debian's registry keeps what came of an upload for some days: it takes no word of it any more.
+        // Debian's registry keeps what came of an upload for some days: it takes no word of it any
+        // more.
     }
     assert_eq!(user.waits(), Vec::<String>::new());
 }

@@ -184,8 +184,8 @@ fn connections_are_used_again_and_answers_need_not_be_read() {
     assert!(matches!(result, Err(FetchError::WrongSize { .. })));
 }
 
-/// It never stops taking what it is sent, so that no time-out ends it. A source that is slow itself is no fault of the
-/// server's.
+/// It never stops taking what it is sent, so that no time-out ends it. A source that is slow itself
+/// is no fault of the server's.
 #[test]
 fn a_server_that_takes_drops() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -58,7 +58,8 @@ fn a_mirror_with_wrong_bytes_is_left_for_the_next_place() {
     mirror.always("/a", Fault::WrongByte);
     let (_, kept) = desk.gets(&origin.url("/a"), &bytes);
     assert_eq!(kept.restarts, 1);
-    // When there is no right one, that is what is said, and not that something could not be downloaded.
+    // When there is no right one, that is what is said, and not that something could not be
+    // downloaded.
     origin.always("/a", Fault::WrongByte);
     let error = desk.refuses(&origin.url("/a"), Some(&sha256(&bytes)));
     assert!(matches!(error, FetchError::Mismatch { .. }), "{error}");

@@ -1,4 +1,5 @@
-//! Content that no URL leads to: who knows the way reads it, and what is here of it is gone on with.
+//! Content that no URL leads to: who knows the way reads it, and what is here of it is gone on
+//! with.
 
 use std::io::{self, Read};
 use std::sync::Mutex;

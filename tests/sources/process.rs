@@ -16,7 +16,8 @@ const URL: &str = "VMFAB_TEST_FETCH_URL";
 const CHECKSUM: &str = "VMFAB_TEST_FETCH_CHECKSUM";
 const DIRECTORY: &str = "VMFAB_TEST_FETCH_DIRECTORY";
 
-/// What the second process of these tests does, which is one of them run again: it fetches what the environment says.
+/// What the second process of these tests does, which is one of them run again: it fetches what the
+/// environment says.
 fn second_process() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let desk = Desk::new();

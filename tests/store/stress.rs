@@ -1,8 +1,9 @@
-//! Many processes on one store, some of them killed, against a model of what they were told is done.
+//! Many processes on one store, some of them killed, against a model of what they were told is
+//! done.
 //!
-//! The processes are this test's program run again, in the role of [`worker`]. Each has tags and roots of its own
-//! and writes to a log what it is about to do and what is done. By environment it runs for longer:
-//! `VMFAB_STRESS_SECONDS`, `VMFAB_STRESS_WORKERS`, `VMFAB_STRESS_SEED`.
+//! The processes are this test's program run again, in the role of [`worker`]. Each has tags and
+//! roots of its own and writes to a log what it is about to do and what is done. By environment it
+//! runs for longer: `VMFAB_STRESS_SECONDS`, `VMFAB_STRESS_WORKERS`, `VMFAB_STRESS_SEED`.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -400,7 +401,8 @@ fn processes_on_one_store() {
     }
 }
 
-/// Checks that all names keep what they may, and that nothing is wrong. Gives how many objects they keep.
+/// Checks that all names keep what they may, and that nothing is wrong. Gives how many objects they
+/// keep.
 fn check(directory: &Path, names: &BTreeMap<String, BTreeSet<Option<u64>>>) -> (Verified, u64) {
     let store = Store::open(directory.join("home/store")).unwrap();
     // Configs are objects too: numbers behind those of contents.

@@ -82,7 +82,8 @@ impl Fixture {
         Ran::from(command.env("LC_ALL", "C.UTF-8").output().unwrap())
     }
 
-    /// What a next process finds, with what must be kept: nothing is wrong, and names are kept whole.
+    /// What a next process finds, with what must be kept: nothing is wrong, and names are kept
+    /// whole.
     fn check(&self, must: &[&str]) {
         let verified = self.bench.run(["store", "verify"]);
         assert_eq!(

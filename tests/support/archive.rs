@@ -51,8 +51,8 @@ impl Archive {
             .join(format!("{name}_{version}_all.deb"))
     }
 
-    /// Adds a package; its file is what a recipe can ask it for: `/usr/share/NAME`, with its version. It has a
-    /// configuration file, too: `/etc/NAME.conf`.
+    /// Adds a package; its file is what a recipe can ask it for: `/usr/share/NAME`, with its
+    /// version. It has a configuration file, too: `/etc/NAME.conf`.
     pub(crate) fn publish(&self, name: &str, version: &str, depends: &str) -> Published {
         let tree = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {

@@ -8,7 +8,8 @@ use super::tool;
 
 static TREE: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
 
-/// Debian 12 as a tar: the smallest set of packages, and BusyBox. The first test that asks makes it.
+/// Debian 12 as a tar: the smallest set of packages, and BusyBox. The first test that asks makes
+/// it.
 #[track_caller]
 pub(crate) fn debian() -> &'static [u8] {
     let tree = TREE.get_or_init(|| {

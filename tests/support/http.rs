@@ -1,5 +1,5 @@
-//! A web server of our own, on a free port, that can misbehave: it serves files with ranges, validators
-//! and redirects, makes the faults that it is asked for, and counts.
+//! A web server of our own, on a free port, that can misbehave: it serves files with ranges,
+//! validators and redirects, makes the faults that it is asked for, and counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -257,7 +257,8 @@ impl State {
         next.or_else(|| self.always.lock().unwrap().get(path).cloned())
     }
 
-    /// Answers one request; whether another may follow on the connection. `told` hears what was sent.
+    /// Answers one request; whether another may follow on the connection. `told` hears what was
+    /// sent.
     fn answer(
         &self,
         seen: &mut Seen,

@@ -32,7 +32,8 @@ impl Recipes {
         self.directory.path()
     }
 
-    /// Writes a file, with the directories above it. Its mode is 0644 whatever the umask: modes count.
+    /// Writes a file, with the directories above it. Its mode is 0644 whatever the umask: modes
+    /// count.
     pub(crate) fn write(&self, name: &str, content: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

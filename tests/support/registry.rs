@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::{Ran, tool};
 
-/// Starts the registry `$1` with the configuration `$2`, logging to `$3`, and ends it when standard input ends:
-/// also when the process of the tests was killed.
+/// Starts the registry `$1` with the configuration `$2`, logging to `$3`, and ends it when standard
+/// input ends: also when the process of the tests was killed.
 const CARETAKER: &str = r#"
 "$1" serve "$2" > "$3" 2>&1 &
 registry=$!
@@ -148,7 +148,8 @@ impl Registry {
             .join(name)
             .join("_uploads");
         let uploads = fs::read_dir(uploads).into_iter().flatten().flatten();
-        // Of those that were cancelled the registry keeps a directory with the states of its hashes.
+        // Of those that were cancelled the registry keeps a directory with the states of its
+        // hashes.
         uploads
             .filter(|upload| upload.path().join("startedat").exists())
             .count()

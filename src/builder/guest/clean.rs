@@ -14,8 +14,9 @@ use crate::machine::{StoppedBy, last_lines};
 const POWER_OFF: Duration = Duration::from_secs(90);
 
 impl Session {
-    /// Takes from the disk what is of this machine (its keys, ids, leases, logs and caches), switches it off and stores
-    /// what is left. Later machines of the disk find it as before a first boot.
+    /// Takes from the disk what is of this machine (its keys, ids, leases, logs and caches),
+    /// switches it off and stores what is left. Later machines of the disk find it as before a
+    /// first boot.
     ///
     /// # Errors
     /// The guest does not switch itself off in time, or the store fails.
@@ -36,7 +37,8 @@ impl Session {
     }
 
     fn power_off(&self, report: &Report<'_>) -> Result<(), BuildError> {
-        // The connection may end before the answer, or the command be missing: then the power button does it.
+        // The connection may end before the answer, or the command be missing: then the power
+        // button does it.
         let line = self.root.script("poweroff", &[]);
         if let Err(BuildError::Interrupted) = self.quiet(&line, None, report) {
             return Err(BuildError::Interrupted);

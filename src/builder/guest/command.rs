@@ -30,8 +30,8 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 /// With this code `ssh` ends when it has no connection, or lost it.
 const LOST: i32 = 255;
 
-/// Unpacks standard input. GNU's tar would put directories in the place of links to directories: a system whose `/lib`
-/// is a link would not survive it.
+/// Unpacks standard input. GNU's tar would put directories in the place of links to directories: a
+/// system whose `/lib` is a link would not survive it.
 const UNPACK: &str = "
 if tar --version 2>/dev/null | grep -q GNU
 then exec tar --keep-directory-symlink --xattrs --xattrs-include='*' -xpf -
@@ -56,13 +56,14 @@ pub struct Command<'a> {
 }
 
 impl Session {
-    /// Runs a command to its end. Its output goes line by line to the log and to the step. When its time is over or the user
-    /// gives up it is ended with all that it started in its session. A daemon that it starts in another session must not
-    /// keep the output open, or the step waits for it.
+    /// Runs a command to its end. Its output goes line by line to the log and to the step. When its
+    /// time is over or the user gives up it is ended with all that it started in its session. A
+    /// daemon that it starts in another session must not keep the output open, or the step waits
+    /// for it.
     ///
     /// # Errors
-    /// The command fails, takes too long, or its guest is no more. Then the disk is in between, and the
-    /// session is good for nothing but looking.
+    /// The command fails, takes too long, or its guest is no more. Then the disk is in between, and
+    /// the session is good for nothing but looking.
     pub fn run(&mut self, command: Command<'_>, report: &Report<'_>) -> Result<(), BuildError> {
         self.touched = true;
         let last = || command.argv.last().cloned().unwrap_or_default();
@@ -199,8 +200,8 @@ impl Session {
         })
     }
 
-    /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for chown(1).
-    /// Its time follows from its content when none is given.
+    /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for
+    /// chown(1). Its time follows from its content when none is given.
     ///
     /// # Errors
     /// The guest cannot write it.

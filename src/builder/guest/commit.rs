@@ -11,11 +11,12 @@ use crate::qemu::overlay::Overlay;
 use crate::store::Store;
 
 impl Session {
-    /// Stores the disk as it is now. The guest goes on; its file systems stand still for a moment. The same disk as before when
-    /// nothing was done since.
+    /// Stores the disk as it is now. The guest goes on; its file systems stand still for a moment.
+    /// The same disk as before when nothing was done since.
     ///
     /// # Errors
-    /// The guest does not write its file systems back, QEMU takes no new overlay, or the store fails.
+    /// The guest does not write its file systems back, QEMU takes no new overlay, or the store
+    /// fails.
     pub fn commit(&mut self, report: &Report<'_>) -> Result<ObjectRef, BuildError> {
         let frozen = self.freeze(report)?;
         self.machine.stack_overlay(self.overlay).map_err(failed)?;

@@ -1,5 +1,6 @@
-//! Files of a step for a guest. It is asked before what is there (`look.sh`), and gets an archive without the directories
-//! that are to stay as they are: all that are there when files are copied, links to directories when a layer is unpacked.
+//! Files of a step for a guest. It is asked before what is there (`look.sh`), and gets an archive
+//! without the directories that are to stay as they are: all that are there when files are copied,
+//! links to directories when a layer is unpacked.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -125,7 +126,8 @@ fn ask(questions: &mut Vec<u8>, question: &[u8], path: &Path) {
     questions.push(b'\n');
 }
 
-/// Writes an archive anew, to be unpacked in the root directory of the guest that answered `looked`.
+/// Writes an archive anew, to be unpacked in the root directory of the guest that answered
+/// `looked`.
 pub(super) fn repack(
     source: impl Read,
     target: &File,

@@ -62,8 +62,8 @@ impl<'a> From<&BuildRequest<'a>> for Report<'a> {
     }
 }
 
-/// A machine of this process, one step at a time. When it is dropped, QEMU is killed and everything of the
-/// machine removed.
+/// A machine of this process, one step at a time. When it is dropped, QEMU is killed and everything
+/// of the machine removed.
 pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) spec: SessionSpec,
@@ -196,8 +196,8 @@ impl Session {
         })
     }
 
-    /// Takes what was done since the last commit for part of the next: for checks, which are to change
-    /// nothing.
+    /// Takes what was done since the last commit for part of the next: for checks, which are to
+    /// change nothing.
     pub(super) fn looked(&mut self) {
         self.touched = false;
     }

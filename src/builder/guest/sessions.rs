@@ -15,8 +15,8 @@ const WAITING: usize = 2;
 /// Commits of one machine at most: each read of the guest goes through all overlays.
 const COMMITS: u32 = 24;
 
-/// The machines of a build: those that have done a step and wait for one that goes on with their disk. All of them
-/// end when it is dropped.
+/// The machines of a build: those that have done a step and wait for one that goes on with their
+/// disk. All of them end when it is dropped.
 pub struct Sessions {
     shared: Arc<Shared>,
     waiting: Mutex<Vec<Session>>,
@@ -52,8 +52,8 @@ impl Sessions {
         }
     }
 
-    /// A machine with this disk: one that waits and has come to exactly that, or else one that is booted. Nobody else has
-    /// it until it is [put back](Self::put_back).
+    /// A machine with this disk: one that waits and has come to exactly that, or else one that is
+    /// booted. Nobody else has it until it is [put back](Self::put_back).
     ///
     /// # Errors
     /// A machine cannot be booted and entered, or the user gives up.

@@ -16,8 +16,8 @@ pub(super) const FREEZE: &str = include_str!("freeze.sh");
 /// Takes away what is of the machine.
 pub(super) const CLEAN: &str = include_str!("clean.sh");
 
-/// The longest command line: Linux takes no longer argument (`MAX_ARG_STRLEN`, 128 KiB with its end), and the
-/// remote shell gets all of it as one.
+/// The longest command line: Linux takes no longer argument (`MAX_ARG_STRLEN`, 128 KiB with its
+/// end), and the remote shell gets all of it as one.
 const LONGEST: usize = (128 << 10) - 1;
 
 /// How commands become root's.

@@ -79,7 +79,8 @@ impl SessionSpec {
         }
     }
 
-    /// Whether a machine that was made for this, and has come to the disk of `other`, can do a step for that.
+    /// Whether a machine that was made for this, and has come to the disk of `other`, can do a step
+    /// for that.
     pub(super) fn serves(&self, other: &Self) -> bool {
         let as_this = Self {
             disk: self.disk,

@@ -1,6 +1,7 @@
 //! Steps of a recipe on a disk: what the tree pipeline does in a sandbox, done in a machine.
 //!
-//! The tasks of a step are the same in both (`tree`); here each becomes commands and files for a session.
+//! The tasks of a step are the same in both (`tree`); here each becomes commands and files for a
+//! session.
 
 use std::io;
 use std::time::Duration;

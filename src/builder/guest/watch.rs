@@ -1,4 +1,5 @@
-//! Watching a machine while something waits for it: commands over SSH do not tell that their guest is no more.
+//! Watching a machine while something waits for it: commands over SSH do not tell that their guest
+//! is no more.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,8 @@ pub(super) fn watched<T>(
     })
 }
 
-/// What was wrong when a session ended with the code that `ssh` has for a lost connection; nothing when the machine is well.
+/// What was wrong when a session ended with the code that `ssh` has for a lost connection; nothing
+/// when the machine is well.
 pub(super) fn after_loss(machine: &Machine, user: &Interrupt) -> Option<Trouble> {
     let started = Instant::now();
     // The connection is closed before QEMU has ended.
@@ -112,7 +114,8 @@ fn halted(machine: &Machine) -> Option<Trouble> {
     full.then_some(Trouble::DiskFull)
 }
 
-/// Looks once, at what is new on the console. A guest that panicked may have ended its QEMU by that.
+/// Looks once, at what is new on the console. A guest that panicked may have ended its QEMU by
+/// that.
 fn look_with(machine: &Machine, console: Option<&mut Watcher>) -> Option<Trouble> {
     let ended = matches!(machine.has_qemu(), Ok(false));
     let panicked = console.is_some_and(|console| console.look().is_ok() && console.panicked());

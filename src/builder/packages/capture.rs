@@ -66,7 +66,8 @@ pub(super) fn listing(directory: &Path, files: &Files) -> io::Result<Listing> {
                 let list = list.take(super::MOST_LIST);
                 deb822::paragraphs(BufReader::with_capacity(1 << 18, list), &names)?
             }
-            // Without names there is nothing to look for; a list that is not kept as text says nothing.
+            // Without names there is nothing to look for; a list that is not kept as text says
+            // nothing.
             Ok(_) => Vec::new(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
@@ -126,8 +127,8 @@ fn fit<T: FromStr<Err = Unfit>>(text: &str) -> io::Result<T> {
     text.parse().map_err(io::Error::other)
 }
 
-/// Name, version and architecture, as apt names the file: `NAME_VERSION_ARCHITECTURE.deb`, with `%` before
-/// the digits of characters that file names do not have.
+/// Name, version and architecture, as apt names the file: `NAME_VERSION_ARCHITECTURE.deb`, with `%`
+/// before the digits of characters that file names do not have.
 fn named(file: &DebFile) -> Option<[String; 3]> {
     let stem = file.path.file_stem()?.to_str()?;
     let mut parts = stem.split('_').map(unescaped);
@@ -178,7 +179,8 @@ fn targets(directory: &Path) -> io::Result<Vec<Target>> {
         if targets.iter().any(|other| other.path == path) {
             continue;
         }
-        // The list's name ends in its path in the archive: what is before it all lists of one release share.
+        // The list's name ends in its path in the archive: what is before it all lists of one
+        // release share.
         let name = file_name.to_string_lossy();
         let prefix = name.strip_suffix(&inside.replace('/', "_")).unwrap_or("");
         let release = ["InRelease", "Release"].iter().find_map(|release| {

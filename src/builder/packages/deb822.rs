@@ -1,13 +1,14 @@
-//! Paragraphs of fields, as in `Packages` and `Release` files. Pure. Source: deb822(5), deb-control(5).
+//! Paragraphs of fields, as in `Packages` and `Release` files. Pure. Source: deb822(5),
+//! deb-control(5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
 use crate::checked::{Line, Name};
 
-/// The fields of a package that decide what is installed with it and how. The others differ between an
-/// archive's lists and the package itself, and are long. The priority counts, too, and is the archive's own: it is
-/// a field of [`Package`](crate::lock::Package).
+/// The fields of a package that decide what is installed with it and how. The others differ between
+/// an archive's lists and the package itself, and are long. The priority counts, too, and is the
+/// archive's own: it is a field of [`Package`](crate::lock::Package).
 const RELEVANT: [&str; 19] = [
     "Package",
     "Version",

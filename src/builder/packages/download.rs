@@ -1,5 +1,6 @@
-//! Files of locked packages that the store does not have: downloaded by their address, with apt's own helper,
-//! which knows its proxies and certificates. What comes counts only when it is what the lock says.
+//! Files of locked packages that the store does not have: downloaded by their address, with apt's
+//! own helper, which knows its proxies and certificates. What comes counts only when it is what the
+//! lock says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,8 +27,8 @@ pub(in crate::builder) enum AptOf<'a> {
 /// Where a tree sees the files.
 pub(super) const IN_TREE: &str = "/var/cache/apt/archives";
 
-/// `$1` is the directory; then come address, name and SHA-256 of each file. Source: apt-helper has no manual page;
-/// `apt-helper help`.
+/// `$1` is the directory; then come address, name and SHA-256 of each file. Source: apt-helper has
+/// no manual page; `apt-helper help`.
 const DOWNLOAD: &str = r#"
 cd -- "$1"; shift
 exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file -- "$@"

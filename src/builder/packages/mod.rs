@@ -1,9 +1,9 @@
-//! Packages of `bootstrap` and `packages` steps as files: kept in the store when they were installed, and given
-//! back when a lock says which ones are to be installed.
+//! Packages of `bootstrap` and `packages` steps as files: kept in the store when they were
+//! installed, and given back when a lock says which ones are to be installed.
 //!
-//! The output `packages` of such a step is a tar: `packages.json`, then the files of the packages in
-//! the order of that. It is the same for equal packages. Where the file of a package is, a result in the store says,
-//! by the SHA-256 of the file: any step's output will do.
+//! The output `packages` of such a step is a tar: `packages.json`, then the files of the packages
+//! in the order of that. It is the same for equal packages. Where the file of a package is, a
+//! result in the store says, by the SHA-256 of the file: any step's output will do.
 //!
 //! ```text
 //! unlocked: step with network ──► kept/, targets, lists ──► capture ──► output, results    (capture)
@@ -57,7 +57,8 @@ struct Listing {
 struct Listed {
     #[serde(flatten)]
     package: Package,
-    /// What the archive says of it, as far as it decides what is installed; absent when no archive lists it.
+    /// What the archive says of it, as far as it decides what is installed; absent when no archive
+    /// lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stanza: Option<String>,
 }
@@ -97,8 +98,8 @@ pub(super) struct Packages<'a> {
 }
 
 impl<'a> Packages<'a> {
-    /// Prepares a step that runs in `scratch`. When it is locked, what it installs is laid out there: from the
-    /// store, or downloaded with the apt of `from`.
+    /// Prepares a step that runs in `scratch`. When it is locked, what it installs is laid out
+    /// there: from the store, or downloaded with the apt of `from`.
     ///
     /// # Errors
     /// A package is neither in the store nor in its archive, the store fails, the user gave up.
@@ -195,8 +196,8 @@ impl<'a> Packages<'a> {
     }
 }
 
-/// Where the file of a package lies in the archives on disk: one directory for each archive, and one for what
-/// no archive lists.
+/// Where the file of a package lies in the archives on disk: one directory for each archive, and
+/// one for what no archive lists.
 fn file_in(root: &Path, set: &PackageSet, package: &Package) -> Result<PathBuf, BuildError> {
     let archive = package.archive.unwrap_or(set.archives.len());
     let place = root.join(archive.min(set.archives.len()).to_string());

@@ -65,7 +65,8 @@ impl Opened {
         })
     }
 
-    /// Writes the file of a package to `path`, when it is here, and says what the archive said of it.
+    /// Writes the file of a package to `path`, when it is here, and says what the archive said of
+    /// it.
     fn extract(&mut self, package: &Package, path: &Path) -> Result<Option<Lookup>, BuildError> {
         let listed = &self.listing.packages;
         let same = |other: &Package| (other.sha256, other.size) == (package.sha256, package.size);
@@ -123,7 +124,8 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Writes the file of a package to `path`, when the store has it. What is damaged is as good as absent.
+    /// Writes the file of a package to `path`, when the store has it. What is damaged is as good as
+    /// absent.
     pub(super) fn find(&mut self, package: &Package, path: &Path) -> Result<Lookup, BuildError> {
         for opened in self.opened.values_mut() {
             if let Some(found) = opened.extract(package, path)? {

@@ -1,6 +1,6 @@
-//! Archives on disk that have exactly the packages of a listing, for apt: one directory for each archive that
-//! they came from, so that what apt knows of these archives stays true. Source of the format: sources.list(5),
-//! <https://wiki.debian.org/DebianRepository/Format>.
+//! Archives on disk that have exactly the packages of a listing, for apt: one directory for each
+//! archive that they came from, so that what apt knows of these archives stays true. Source of the
+//! format: sources.list(5), <https://wiki.debian.org/DebianRepository/Format>.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,11 +17,11 @@ use crate::lock::{Archive, Package};
 /// Any fixed time: archives without one are refused. It is `SOURCE_DATE_EPOCH`.
 const DATE: &str = "Wed, 01 Jan 2020 00:00:00 UTC";
 
-/// Writes the lists of the archives below `root`, where the files of the packages are already, and the sources
-/// that name them; apt finds `root` at `seen`.
+/// Writes the lists of the archives below `root`, where the files of the packages are already, and
+/// the sources that name them; apt finds `root` at `seen`.
 ///
-/// `codename` stands in the place of each archive's own: mmdebstrap installs the required packages of its suite,
-/// and one whose version is from the updates of that suite would be none here.
+/// `codename` stands in the place of each archive's own: mmdebstrap installs the required packages
+/// of its suite, and one whose version is from the updates of that suite would be none here.
 pub(super) fn write(
     root: &Path,
     seen: &str,
@@ -53,8 +53,8 @@ fn sources(seen: &str, count: usize) -> String {
             _ => format!("%{byte:02x}"),
         })
         .collect();
-    // The files were compared with the lock, which is what is trusted. Copied, because dpkg runs where these
-    // directories may not be seen.
+    // The files were compared with the lock, which is what is trusted. Copied, because dpkg runs
+    // where these directories may not be seen.
     (0..count)
         .map(|archive| format!("deb [trusted=yes] copy:{seen}/{archive} ./\n"))
         .collect()

@@ -6,7 +6,8 @@ use crate::disk::ReadAt;
 use crate::host::Interrupt;
 use crate::store::ObjectReader;
 
-/// An object that is read in any of the three ways. Reading ends with an error when the user gives up.
+/// An object that is read in any of the three ways. Reading ends with an error when the user gives
+/// up.
 pub(super) struct Blob {
     reader: ObjectReader,
     position: u64,

@@ -1,7 +1,8 @@
 //! Disks of all formats as raw bytes.
 //!
-//! qemu-img reads them, in the same confinement as other programs of the host: it sees no files but its own. It is
-//! told the format, and never guesses; and the header was looked at before, so that the file names no other.
+//! qemu-img reads them, in the same confinement as other programs of the host: it sees no files but
+//! its own. It is told the format, and never guesses; and the header was looked at before, so that
+//! the file names no other.
 
 use serde_json::json;
 
@@ -84,7 +85,8 @@ impl Work<'_> {
                 image["backing"] = json!(null);
             }
             DiskFormat::Vhd => {
-                // The other size there is, cylinders by heads by sectors, is rounded down, and ends at 127 GiB.
+                // The other size there is, cylinders by heads by sectors, is rounded down, and ends
+                // at 127 GiB.
                 image["force_size_calc"] = json!("current_size");
             }
             _ => {}

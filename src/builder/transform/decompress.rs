@@ -8,8 +8,8 @@ use crate::digest::ObjectRef;
 use crate::tarball::Compression;
 
 impl Work<'_> {
-    /// The input, decompressed; the format is recognised by content when none is given. `any` takes what is not
-    /// compressed too.
+    /// The input, decompressed; the format is recognised by content when none is given. `any` takes
+    /// what is not compressed too.
     pub(super) fn decompress(&self, format: Option<&str>) -> Result<ObjectRef, BuildError> {
         let head = self.head()?;
         let found = Compression::of(&head);

@@ -247,7 +247,8 @@ fn zip_damaged(error: &dyn std::fmt::Display) -> BuildError {
     )
 }
 
-/// A path as members of archives are compared: without `./` and `/` at its start and `/` at its end.
+/// A path as members of archives are compared: without `./` and `/` at its start and `/` at its
+/// end.
 fn normal(path: &str) -> String {
     let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.collect::<Vec<_>>().join("/")

@@ -1,5 +1,6 @@
-//! What is done to content from outside before it is a disk, a layer or a file. The input is the one object of the role
-//! `blob`, and so is the output, but for `unpack` and `apply`, which give a `layer`.
+//! What is done to content from outside before it is a disk, a layer or a file. The input is the
+//! one object of the role `blob`, and so is the output, but for `unpack` and `apply`, which give a
+//! `layer`.
 //!
 //! | transform | file |
 //! |---|---|
@@ -10,7 +11,8 @@
 //! | `file` | `file.rs` |
 //! | `rename`, `grow` | here |
 //!
-//! Content is streamed, so that memory is bounded, whatever comes out of it; runs of zeros become holes.
+//! Content is streamed, so that memory is bounded, whatever comes out of it; runs of zeros become
+//! holes.
 
 mod blob;
 mod convert;
@@ -34,7 +36,8 @@ use crate::disk;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, StoreError};
 
-/// What content looks like by its first bytes, for error messages: `xz data`, `a zip archive`, `a qcow2 disk`.
+/// What content looks like by its first bytes, for error messages: `xz data`, `a zip archive`, `a
+/// qcow2 disk`.
 fn looks_like(head: &[u8]) -> String {
     disk::Content::of(&head).map_or_else(|error| error.to_string(), disk::Content::describe)
 }
@@ -130,7 +133,8 @@ impl Work<'_> {
         writer.finish().map_err(BuildError::other)
     }
 
-    /// Moves a stream to its end. What is wrong with the store or with the user's patience is not the stream's mistake.
+    /// Moves a stream to its end. What is wrong with the store or with the user's patience is not
+    /// the stream's mistake.
     fn copy(
         &self,
         from: &mut dyn Read,

@@ -12,14 +12,15 @@ use crate::sandbox::{AttributesLeftOut, Form, Task};
 use crate::tarball::{FileWithHoles, Kind, Member, Reader, Writer};
 
 impl Work<'_> {
-    /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and packed as all layers are.
-    /// Entries that lead out of the tree are refused; device nodes are left out.
+    /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and
+    /// packed as all layers are. Entries that lead out of the tree are refused; device nodes are
+    /// left out.
     pub(super) fn unpack(&self) -> Result<ObjectRef, BuildError> {
         self.in_worker(false, Form::Files)
     }
 
-    /// The same files as a tar for the tar(1) of a machine, with nothing in it that [`unpack`](Self::unpack) would not
-    /// take.
+    /// The same files as a tar for the tar(1) of a machine, with nothing in it that
+    /// [`unpack`](Self::unpack) would not take.
     pub(super) fn files(&self) -> Result<ObjectRef, BuildError> {
         let mut tar = self.tar()?;
         let stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
@@ -30,8 +31,9 @@ impl Work<'_> {
         writer.finish().map_err(BuildError::other)
     }
 
-    /// A layer of a container image over the layers below it, as a layer of ours: its whiteouts remove, and its paths
-    /// may go through links of the layers below. Host keys and the like go: they would be those of all machines.
+    /// A layer of a container image over the layers below it, as a layer of ours: its whiteouts
+    /// remove, and its paths may go through links of the layers below. Host keys and the like go:
+    /// they would be those of all machines.
     pub(super) fn apply(&self) -> Result<ObjectRef, BuildError> {
         // Not every program writes the zeros at the end of an archive without entries.
         if self.blob.size == 0 {
@@ -81,7 +83,8 @@ impl Work<'_> {
     }
 }
 
-/// Writes the files of an archive anew: owners are numbers, and device nodes and links to them are left out.
+/// Writes the files of an archive anew: owners are numbers, and device nodes and links to them are
+/// left out.
 fn rewrite(
     reader: &mut Reader<impl Read>,
     writer: &mut impl Write,

@@ -12,8 +12,8 @@ const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
 /// Where Debian's package of Ubuntu's key ring has it, and Ubuntu's own.
 const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
 
-/// What apt downloaded and the lists that it chose from go where `sandbox::Task::Packages` leaves them. By
-/// `$VMFAB_PACKAGES`: the path may hold anything.
+/// What apt downloaded and the lists that it chose from go where `sandbox::Task::Packages` leaves
+/// them. By `$VMFAB_PACKAGES`: the path may hold anything.
 const KEEP: &str = r#"
 set -e
 find "$1/var/cache/apt/archives" -maxdepth 1 -type f -name "*.deb" -exec \

@@ -10,10 +10,10 @@
 //! | `container.service`, `container-health.service` | who runs these with systemd |
 //! | `/etc/init.d/container`, `/etc/init.d/container-health` | the same with OpenRC |
 //!
-//! What an image says stands in the scripts alone, as words of sh(1): inside single quotes all bytes mean
-//! themselves. In unit files `%`, `$`, quotes and backslashes would need rules that differ from line to
-//! line and from version to version, and names of variables could not be what they may be in an image.
-//! Only the user and the signal are in units: both are checked before.
+//! What an image says stands in the scripts alone, as words of sh(1): inside single quotes all
+//! bytes mean themselves. In unit files `%`, `$`, quotes and backslashes would need rules that
+//! differ from line to line and from version to version, and names of variables could not be what
+//! they may be in an image. Only the user and the signal are in units: both are checked before.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -125,8 +125,8 @@ impl Tree {
     }
 }
 
-/// The tasks of a step that is nothing but commands and small edits, in a sandbox or in a machine; `None`
-/// for other steps.
+/// The tasks of a step that is nothing but commands and small edits, in a sandbox or in a machine;
+/// `None` for other steps.
 pub(super) fn plain_tasks(step: &Step) -> Option<Vec<Task>> {
     Some(match step {
         Step::Run(params) => vec![Task::Command(command(params))],

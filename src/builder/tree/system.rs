@@ -148,7 +148,8 @@ mod tests {
 
     use crate::sandbox::SEED;
 
-    /// The seed of guests that read no credentials themselves, with a table of SMBIOS as QEMU makes it.
+    /// The seed of guests that read no credentials themselves, with a table of SMBIOS as QEMU makes
+    /// it.
     #[test]
     fn a_guest_without_credentials_reads_them_from_smbios() {
         let directory = tempfile::tempdir().unwrap();

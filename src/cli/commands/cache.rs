@@ -36,7 +36,8 @@ pub(super) struct PushArgs {
 }
 
 impl CacheArgs {
-    /// The caches to ask: those of the command line, or else of the environment, or else of the configuration.
+    /// The caches to ask: those of the command line, or else of the environment, or else of the
+    /// configuration.
     pub(super) fn options(self, context: &Context) -> Result<CacheOptions, CliError> {
         self.with(PushArgs::default(), context)
     }

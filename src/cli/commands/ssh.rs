@@ -66,8 +66,8 @@ impl Ssh {
     }
 }
 
-/// The machine and the command, when so many words stood after `--`: when all of them did, the first is
-/// of the command, too.
+/// The machine and the command, when so many words stood after `--`: when all of them did, the
+/// first is of the command, too.
 fn target(
     name: Option<String>,
     mut command: Vec<String>,

@@ -148,7 +148,8 @@ pub(in crate::cli) fn to_text(diagnostic: &dyn Diagnostic, color: bool, width: u
     texts.join("\n")
 }
 
-/// A diagnostic without what could move the cursor: messages, help and labels may have words of others in them.
+/// A diagnostic without what could move the cursor: messages, help and labels may have words of
+/// others in them.
 #[derive(Debug)]
 struct Clean<'a>(&'a dyn Diagnostic);
 

@@ -3,7 +3,8 @@
 //!
 //! Events only change the state; a thread that lives while something runs draws it ten times a
 //! second. So events cost little however many there are, nothing flickers, and a build that finds
-//! everything in the store draws nothing at all. A download's line has a bar, its rate and the time left.
+//! everything in the store draws nothing at all. A download's line has a bar, its rate and the time
+//! left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};

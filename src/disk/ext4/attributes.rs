@@ -1,7 +1,7 @@
 //! Extended attributes: in the inode where they fit, else in a block of their own. Pure.
 //!
-//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files `attributes.rst` and
-//! `checksums.rst`. All numbers are little endian.
+//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files
+//! `attributes.rst` and `checksums.rst`. All numbers are little endian.
 
 use super::BLOCK;
 use super::crc::crc32c;
@@ -70,8 +70,8 @@ impl Attribute {
     }
 }
 
-/// An access control list as it is on disk, from how programs see it: entries without a number, of the owner and the
-/// like, are shorter.
+/// An access control list as it is on disk, from how programs see it: entries without a number, of
+/// the owner and the like, are shorter.
 fn stored_acl(value: &[u8]) -> Option<Vec<u8>> {
     const VERSION_SEEN: [u8; 4] = [2, 0, 0, 0];
     const VERSION_STORED: [u8; 4] = [1, 0, 0, 0];
@@ -88,8 +88,8 @@ fn stored_acl(value: &[u8]) -> Option<Vec<u8>> {
     Some(stored)
 }
 
-/// Splits attributes into those that fit into `room` bytes in an inode and those for a block; none when they fit
-/// into neither.
+/// Splits attributes into those that fit into `room` bytes in an inode and those for a block; none
+/// when they fit into neither.
 pub(super) fn split(
     mut attributes: Vec<Attribute>,
     room: usize,

@@ -1,7 +1,8 @@
-//! The blocks of a directory: a list when one block is enough, else with an index over the hashes of names. Pure.
+//! The blocks of a directory: a list when one block is enough, else with an index over the hashes
+//! of names. Pure.
 //!
-//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/directory.rst`. All numbers are
-//! little endian.
+//! Source of the format: the kernel's documentation,
+//! `Documentation/filesystems/ext4/directory.rst`. All numbers are little endian.
 
 use super::BLOCK;
 use super::crc::crc32c;
@@ -65,8 +66,8 @@ pub(super) struct Blocks {
 }
 
 impl Directory<'_> {
-    /// Its blocks; none when it has more names than an index of two levels can hold. `seed` is that of what belongs
-    /// to its inode.
+    /// Its blocks; none when it has more names than an index of two levels can hold. `seed` is that
+    /// of what belongs to its inode.
     pub(super) fn blocks(&self, hash: &NameHash, seed: u32) -> Option<Blocks> {
         let dots = [
             Entry::directory(".", self.number),
@@ -134,7 +135,8 @@ impl Directory<'_> {
                 leaf.length += entry.length();
                 leaf.entries.push(entry);
             } else {
-                // The first block begins at 0. The lowest bit says that names of this hash are in the block before, too.
+                // The first block begins at 0. The lowest bit says that names of this hash are in
+                // the block before, too.
                 let first = match leaves.is_empty() {
                     true => 0,
                     false => hash | u32::from(hash == last),
@@ -161,7 +163,8 @@ impl Directory<'_> {
         block
     }
 
-    /// A block of the lower level of the index: an entry without a name that fills it, and the index in it.
+    /// A block of the lower level of the index: an entry without a name that fills it, and the
+    /// index in it.
     fn node(&self, entries: &[(u32, u32)], seed: u32) -> Vec<u8> {
         let mut block = vec![0; SIZE];
         put_entry(&mut block, 0, 0, b"");
@@ -208,7 +211,8 @@ fn leaf(entries: &[&Entry], seed: u32) -> Vec<u8> {
     block
 }
 
-/// The entries of an index: hashes and blocks. In the place of the first hash is how many there are.
+/// The entries of an index: hashes and blocks. In the place of the first hash is how many there
+/// are.
 fn put_index(block: &mut [u8], from: usize, entries: &[(u32, u32)], seed: u32) {
     let most = (SIZE - from) / INDEX - 1;
     for (place, (hash, target)) in block[from..].chunks_exact_mut(INDEX).zip(entries) {
@@ -217,7 +221,8 @@ fn put_index(block: &mut [u8], from: usize, entries: &[(u32, u32)], seed: u32) {
     }
     block[from..from + 2].copy_from_slice(&(most as u16).to_le_bytes());
     block[from + 2..from + 4].copy_from_slice(&(entries.len() as u16).to_le_bytes());
-    // Source: `ext4_dx_csum` in the kernel's `fs/ext4/namei.c`: what is used, and the last entry with its checksum as zero.
+    // Source: `ext4_dx_csum` in the kernel's `fs/ext4/namei.c`: what is used, and the last entry
+    // with its checksum as zero.
     let used = crc32c(seed, &block[..from + entries.len() * INDEX]);
     let checksum = crc32c(used, &[0; INDEX]);
     block[SIZE - 4..].copy_from_slice(&checksum.to_le_bytes());

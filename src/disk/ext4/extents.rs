@@ -1,7 +1,7 @@
 //! Which blocks a file has. Pure.
 //!
-//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/ifork.rst`. All numbers are little
-//! endian.
+//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/ifork.rst`.
+//! All numbers are little endian.
 
 use super::BLOCK;
 use super::crc::crc32c;
@@ -52,8 +52,8 @@ impl Extents {
         self.0.iter().map(|extent| extent.length).sum()
     }
 
-    /// The map of an inode, and how many blocks of a tree there are: `block` gives the place for one, and takes
-    /// its content.
+    /// The map of an inode, and how many blocks of a tree there are: `block` gives the place for
+    /// one, and takes its content.
     pub(super) fn map<E>(
         &self,
         seed: u32,

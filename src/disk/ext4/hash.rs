@@ -1,4 +1,5 @@
-//! The hash of names in indexed directories: half MD4, as the kernel's `fs/ext4/hash.c` describes it. Pure.
+//! The hash of names in indexed directories: half MD4, as the kernel's `fs/ext4/hash.c` describes
+//! it. Pure.
 
 /// What the hash depends on beside the name.
 #[derive(Debug, Clone, Copy)]

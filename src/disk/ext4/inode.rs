@@ -1,7 +1,7 @@
 //! One inode as bytes. Pure.
 //!
-//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files `inodes.rst` and
-//! `checksums.rst`. All numbers are little endian.
+//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files
+//! `inodes.rst` and `checksums.rst`. All numbers are little endian.
 
 use super::attributes::{self, Attribute};
 use super::crc::{crc32c, u16_at};
@@ -82,7 +82,8 @@ impl Inode {
         put(0x20, &self.flags.to_le_bytes());
         put(MAP, &self.map);
         put(0x80, &(EXTRA as u16).to_le_bytes());
-        // All times are that of the last change. Bits beyond the first 32 are in the extra word, below the nanoseconds.
+        // All times are that of the last change. Bits beyond the first 32 are in the extra word,
+        // below the nanoseconds.
         let (seconds, nanoseconds) = modified;
         let low = seconds as i32;
         let epoch = ((seconds - i64::from(low)) >> 32) as u32 & 3;

@@ -1,7 +1,8 @@
 //! What a fresh ext4 file system says of itself: superblock and group descriptors.
 //!
-//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files `super.rst`,
-//! `group_descr.rst`, `bitmaps.rst` and `checksums.rst`. All numbers are little endian.
+//! Source of the format: the kernel's documentation, `Documentation/filesystems/ext4/`, files
+//! `super.rst`, `group_descr.rst`, `bitmaps.rst` and `checksums.rst`. All numbers are little
+//! endian.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -149,8 +150,8 @@ impl Layout {
         offset + (self.first_block + 1) * self.block_size
     }
 
-    /// The first blocks of a group whose bitmap was never written: a copy of the superblock and of the group
-    /// descriptors, with what is reserved for more of them, or nothing.
+    /// The first blocks of a group whose bitmap was never written: a copy of the superblock and of
+    /// the group descriptors, with what is reserved for more of them, or nothing.
     pub(super) fn copies(&self, group: usize) -> u64 {
         if !has_superblock(group as u64) {
             return 0;
@@ -181,8 +182,8 @@ impl Layout {
         )
     }
 
-    /// Clears what the superblock and its copies say of how much was written: that depends on the host's file
-    /// systems.
+    /// Clears what the superblock and its copies say of how much was written: that depends on the
+    /// host's file systems.
     pub(super) fn forget_writes(&self, file: &File, offset: u64) -> Result<(), DiskError> {
         let groups = self
             .blocks
@@ -298,7 +299,8 @@ impl Group {
         self.address(0x4, 0x24)
     }
 
-    /// Sets what depends on its inodes, of which the first `used` are in use, `directories` of them for directories.
+    /// Sets what depends on its inodes, of which the first `used` are in use, `directories` of them
+    /// for directories.
     pub(super) fn set_inodes(
         &mut self,
         bitmap: &[u8],

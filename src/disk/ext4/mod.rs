@@ -1,9 +1,11 @@
-//! An ext4 file system from a directory tree: `mke2fs` makes an empty one, [`fill()`] puts the tree into it.
+//! An ext4 file system from a directory tree: `mke2fs` makes an empty one, [`fill()`] puts the tree
+//! into it.
 //!
-//! `mke2fs` (e2fsprogs 1.47.0) does its part the same way each time, once it is told every choice that it would else take
-//! from `/etc/mke2fs.conf`, the clock or a random source. Its own way to put a tree in (`-d`) looks through a directory for
-//! each file that it adds, writes directories without an index, counts no further than 65,000 directories in one, and
-//! copies access and change times, which a tree cannot keep still. How many KiB it wrote depends on the file systems of the
+//! `mke2fs` (e2fsprogs 1.47.0) does its part the same way each time, once it is told every choice
+//! that it would else take from `/etc/mke2fs.conf`, the clock or a random source. Its own way to
+//! put a tree in (`-d`) looks through a directory for each file that it adds, writes directories
+//! without an index, counts no further than 65,000 directories in one, and copies access and change
+//! times, which a tree cannot keep still. How many KiB it wrote depends on the file systems of the
 //! host, and is forgotten.
 //!
 //! | file | what it writes |

@@ -43,7 +43,8 @@ impl<'a> Space<'a> {
         if groups[0].free_inodes() != layout.inodes_per_group - reserved {
             return Err(DiskError::NotExt4("it has files already".to_owned()));
         }
-        // Directories lie in the middle: there their place does not depend on how much is before it.
+        // Directories lie in the middle: there their place does not depend on how much is before
+        // it.
         let half = groups.len() / 2;
         let unused = (half..groups.len())
             .find(|&group| groups[group].free_blocks() == layout.blocks_per_group);

@@ -35,11 +35,12 @@ pub struct Filling<'a> {
 }
 
 /// Puts the tree at `tree` into the file system at `offset` in `file`, which `mke2fs` made as
-/// [`Ext4::arguments`](super::Ext4::arguments) asks for. The result depends on what is in the tree and on nothing else; the
-/// time that it takes grows with the number of files, not with how many are in one directory.
+/// [`Ext4::arguments`](super::Ext4::arguments) asks for. The result depends on what is in the tree
+/// and on nothing else; the time that it takes grows with the number of files, not with how many
+/// are in one directory.
 ///
-/// Owners, modes, hard links and extended attributes are taken as the running user sees them. `/` itself always belongs to
-/// root with mode 0755.
+/// Owners, modes, hard links and extended attributes are taken as the running user sees them. `/`
+/// itself always belongs to root with mode 0755.
 ///
 /// # Errors
 /// The tree cannot be read or does not fit, or the file holds something else.
@@ -111,7 +112,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Puts one entry of a directory into the file system. A directory is opened, and what is in it comes next.
+    /// Puts one entry of a directory into the file system. A directory is opened, and what is in it
+    /// comes next.
     fn entry(
         &mut self,
         directory: &OwnedFd,

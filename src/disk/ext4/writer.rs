@@ -60,7 +60,8 @@ impl<'a> Writer<'a> {
         self.space.take_inode()
     }
 
-    /// Writes a file with its content. Blocks of zeros become holes, whether they are ones in `content` or not.
+    /// Writes a file with its content. Blocks of zeros become holes, whether they are ones in
+    /// `content` or not.
     pub(super) fn file(
         &mut self,
         number: u32,

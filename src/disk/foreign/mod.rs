@@ -1,5 +1,5 @@
-//! Disks that others made: their headers, as far as they decide whether a file can be trusted to be the whole
-//! disk. Pure.
+//! Disks that others made: their headers, as far as they decide whether a file can be trusted to be
+//! the whole disk. Pure.
 //!
 //! | file | format | what is refused |
 //! |---|---|---|
@@ -12,10 +12,11 @@
 //! | `qed.rs` | QEMU's, given up | backing files, unknown features |
 //! | `parallels.rs` | Parallels' | it has nothing that names others |
 //!
-//! Also refused is what ends before the parts that its tables name: programs read zeros there, without a word.
+//! Also refused is what ends before the parts that its tables name: programs read zeros there,
+//! without a word.
 //!
-//! A disk that names another file would make the program that reads it open that file, whatever it is and
-//! whosever. Nothing is read through QEMU before this was looked at.
+//! A disk that names another file would make the program that reads it open that file, whatever it
+//! is and whosever. Nothing is read through QEMU before this was looked at.
 
 mod parallels;
 mod qcow;
@@ -104,8 +105,9 @@ impl ForeignError {
     }
 }
 
-/// Looks at the header of a disk file, and refuses what is not one whole disk in one file. What compressed parts may give
-/// together is bounded by [`image_size`](crate::limits::Limits::image_size), as layers are.
+/// Looks at the header of a disk file, and refuses what is not one whole disk in one file. What
+/// compressed parts may give together is bounded by
+/// [`image_size`](crate::limits::Limits::image_size), as layers are.
 ///
 /// # Errors
 /// See [`ForeignError`].
@@ -151,7 +153,8 @@ struct Parts<'a> {
     format: DiskFormat,
     file: &'a dyn ReadAt,
     size: u64,
-    /// Bytes of tables that may still be read. Tables do not overlap, so there are not more than the file has.
+    /// Bytes of tables that may still be read. Tables do not overlap, so there are not more than
+    /// the file has.
     tables: u64,
     /// Bytes of the disk that may still be in it.
     data: u64,
@@ -212,7 +215,8 @@ impl<'a> Parts<'a> {
         part(self.format, self.file, offset, length as usize)
     }
 
-    /// Whether a part of the disk lies in the file. Parts do not overlap: a small file would be a huge disk.
+    /// Whether a part of the disk lies in the file. Parts do not overlap: a small file would be a
+    /// huge disk.
     fn data(&mut self, offset: u64, length: u64) -> Result<(), ForeignError> {
         self.inside(offset, length)?;
         self.data = self

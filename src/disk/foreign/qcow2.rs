@@ -12,8 +12,8 @@ const LENGTH_3: usize = 104;
 /// The header and its extensions are in the first cluster, which has at most 2 MiB.
 const MOST: u64 = 2 << 20;
 
-/// Incompatible features that qemu-img reads: "dirty" reference counts, which reading does not need,
-/// another compression, and subclusters.
+/// Incompatible features that qemu-img reads: "dirty" reference counts, which reading does not
+/// need, another compression, and subclusters.
 const READABLE: u64 = 1 | 1 << 3 | 1 << 4;
 const CORRUPT: u64 = 1 << 1;
 const DATA_FILE: u64 = 1 << 2;
@@ -100,8 +100,9 @@ pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignEr
     Ok(long(24))
 }
 
-/// Looks whether all clusters are in the file: `first` is the place of the table of the first level, `size` that of the
-/// disk, `bits` that of clusters and `entry` that of entries of the second level.
+/// Looks whether all clusters are in the file: `first` is the place of the table of the first
+/// level, `size` that of the disk, `bits` that of clusters and `entry` that of entries of the
+/// second level.
 fn check_tables(
     mut parts: Parts<'_>,
     first: (u64, u64),
@@ -131,8 +132,8 @@ fn check_tables(
                 parts.inside(from.max(last), 1)?;
                 parts.unpacks_to(cluster)?;
             } else if word & OFFSET != 0 {
-                // Of a cluster only what is used need be there: of the disk's last one what is of the disk, and what was
-                // written of it.
+                // Of a cluster only what is used need be there: of the disk's last one what is of
+                // the disk, and what was written of it.
                 let from = number.saturating_mul(in_table).saturating_add(index);
                 let used = size.saturating_sub(from.saturating_mul(cluster));
                 let written = match has_subclusters {
@@ -147,7 +148,8 @@ fn check_tables(
     Ok(())
 }
 
-/// The number of subclusters up to the last one that was written: the low half of the bitmap has a bit for each.
+/// The number of subclusters up to the last one that was written: the low half of the bitmap has a
+/// bit for each.
 const fn last_subcluster(bitmap: u64) -> u64 {
     (32 - (bitmap as u32).leading_zeros()) as u64
 }

@@ -1,4 +1,5 @@
-//! VDI headers, as VirtualBox writes them and QEMU reads them (`block/vdi.c`). Numbers are little-endian.
+//! VDI headers, as VirtualBox writes them and QEMU reads them (`block/vdi.c`). Numbers are
+//! little-endian.
 
 use super::{ForeignError, Parts, array, malformed, part};
 use crate::disk::ReadAt;

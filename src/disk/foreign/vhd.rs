@@ -1,8 +1,8 @@
-//! VHD footers. Source: Microsoft's "Virtual Hard Disk Image Format Specification", version 1.0. Numbers are
-//! big-endian.
+//! VHD footers. Source: Microsoft's "Virtual Hard Disk Image Format Specification", version 1.0.
+//! Numbers are big-endian.
 //!
-//! The footer is the last 512 bytes. Before it, a fixed disk has its bytes and nothing else; a dynamic disk
-//! begins with a copy of the footer.
+//! The footer is the last 512 bytes. Before it, a fixed disk has its bytes and nothing else; a
+//! dynamic disk begins with a copy of the footer.
 
 use super::{ForeignError, array, malformed, part};
 use crate::disk::ReadAt;
@@ -11,8 +11,8 @@ use crate::image::DiskFormat;
 const FORMAT: DiskFormat = DiskFormat::Vhd;
 const LENGTH: u64 = 512;
 const CHECKSUM: std::ops::Range<usize> = 64..68;
-/// Tools round the size in the footer to whole cylinders, of at most 16 heads with 255 sectors: so many bytes may
-/// lie behind the disk that the footer tells.
+/// Tools round the size in the footer to whole cylinders, of at most 16 heads with 255 sectors: so
+/// many bytes may lie behind the disk that the footer tells.
 const ROUNDING: u64 = 16 * 255 * 512;
 
 /// What the footer of a VHD says.
@@ -74,8 +74,9 @@ impl Footer {
 
     /// The bytes of a fixed disk: all that lie before the footer.
     ///
-    /// Tools that round the size to whole cylinders leave data behind the size that they write down. It belongs to the disk, as
-    /// up to one cylinder. More than that, and less than the footer says, is an error.
+    /// Tools that round the size to whole cylinders leave data behind the size that they write
+    /// down. It belongs to the disk, as up to one cylinder. More than that, and less than the
+    /// footer says, is an error.
     ///
     /// # Errors
     /// The disk is not fixed, or the footer's size does not fit the file's.

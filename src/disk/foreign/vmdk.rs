@@ -1,7 +1,7 @@
 //! VMDK headers. Source: VMware's "Virtual Disk Format 5.0". Numbers are little-endian.
 //!
-//! A disk in one file begins with the header of a sparse extent, and has its descriptor, a text, in the file. The
-//! other kinds are a descriptor that names the files of its extents.
+//! A disk in one file begins with the header of a sparse extent, and has its descriptor, a text, in
+//! the file. The other kinds are a descriptor that names the files of its extents.
 
 use super::{ForeignError, Parts, array, malformed, part};
 use crate::disk::ReadAt;
@@ -54,7 +54,8 @@ pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignEr
         .checked_mul(SECTOR)
         .ok_or_else(|| malformed(FORMAT, "its size is out of range"))?;
     let directory = match long(56) {
-        // A stream has its tables at its end, and the header once more behind them, before a sector that says so.
+        // A stream has its tables at its end, and the header once more behind them, before a sector
+        // that says so.
         AT_END => {
             let at = size
                 .checked_sub(2 * SECTOR)

@@ -52,8 +52,8 @@ fn graphs() -> impl Strategy<Value = Vec<(Vec<u32>, Knowledge)>> {
     })
 }
 
-/// The steps that have to run when nobody lies: those that nobody knows, and those whose content is read and cannot
-/// be had.
+/// The steps that have to run when nobody lies: those that nobody knows, and those whose content is
+/// read and cannot be had.
 fn must_run(nodes: &[(Vec<u32>, Knowledge)], down: bool) -> BTreeSet<usize> {
     let known = |one: &Knowledge| one.local || one.remembered || one.cached;
     let can_be_had = |one: &Knowledge| one.local || (one.cached && one.bringable && !down);
@@ -75,8 +75,8 @@ fn must_run(nodes: &[(Vec<u32>, Knowledge)], down: bool) -> BTreeSet<usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// With whatever a store, a memory and a cache know: the result is that of a build without them, and no step runs
-    /// that need not.
+    /// With whatever a store, a memory and a cache know: the result is that of a build without
+    /// them, and no step runs that need not.
     #[test]
     fn a_cache_changes_what_is_built_and_not_what_comes_out(
         nodes in graphs(),

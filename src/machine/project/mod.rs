@@ -103,7 +103,8 @@ impl Project {
             path: self.root.clone(),
             source,
         };
-        // A link would let a project that came from elsewhere choose where its machines are written.
+        // A link would let a project that came from elsewhere choose where its machines are
+        // written.
         for directory in [&self.root.join(".vmfab"), &directory] {
             if fs::symlink_metadata(directory).is_ok_and(|meta| meta.is_symlink()) {
                 let message = format!("{} is a link", directory.display());
@@ -122,8 +123,8 @@ impl Project {
         }
     }
 
-    /// Removes what [`prepare`](Self::prepare) made, when there is nothing else in it. Only while it is
-    /// nobody else's turn.
+    /// Removes what [`prepare`](Self::prepare) made, when there is nothing else in it. Only while
+    /// it is nobody else's turn.
     pub fn clear(&self, _turn: &Turn) {
         let machines = self.machines_directory();
         if !holds_only(&machines, MAKING) {

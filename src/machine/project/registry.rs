@@ -9,7 +9,8 @@
 //! An entry is forced to disk before the machine is made that needs it, so that there never is a
 //! machine that no entry covers. It says by itself what is needed: a project on a disk that is not
 //! mounted cannot be read. From outside that looks the same as a project that was deleted; so an
-//! entry goes only [`PATIENCE`] after a garbage collection first found the project gone and said so.
+//! entry goes only [`PATIENCE`] after a garbage collection first found the project gone and said
+//! so.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -33,7 +34,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Between two tries to take a lock.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What a machine needs from the store. The disk follows from the image, as long as that can be read.
+/// What a machine needs from the store. The disk follows from the image, as long as that can be
+/// read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Need {
     pub image: ObjectId,
@@ -185,8 +187,8 @@ impl Projects {
         }))
     }
 
-    /// Takes what no machine needs any more out of a project's entry, unless it is another's turn: a
-    /// later call does it then.
+    /// Takes what no machine needs any more out of a project's entry, unless it is another's turn:
+    /// a later call does it then.
     ///
     /// # Errors
     /// The entry cannot be written.
@@ -278,8 +280,8 @@ impl Turn {
         self.write(&entry)
     }
 
-    /// Takes what no machine needs any more out of the entry; without machines the entry goes. When a
-    /// machine cannot be read, or the project is not there, all stays.
+    /// Takes what no machine needs any more out of the entry; without machines the entry goes. When
+    /// a machine cannot be read, or the project is not there, all stays.
     ///
     /// # Errors
     /// The entry cannot be written.

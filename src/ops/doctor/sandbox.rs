@@ -84,7 +84,8 @@ pub(super) fn subordinate_ids(name: &str, ids: Kind, root: bool) -> Check {
     }
 }
 
-/// Tries all that a step needs, where steps will run: a sandbox with process ids of its own, and an overlay.
+/// Tries all that a step needs, where steps will run: a sandbox with process ids of its own, and an
+/// overlay.
 pub(super) fn confinement(home: &Home) -> Vec<Check> {
     let check =
         |name, state, detail: &str| Check::new(name, "the sandbox of build steps", state, detail);

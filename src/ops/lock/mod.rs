@@ -37,7 +37,8 @@ pub struct Locked {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockedStep {
     pub name: String,
-    /// How many packages are locked; absent when its package manager does not tell which it installs.
+    /// How many packages are locked; absent when its package manager does not tell which it
+    /// installs.
     pub packages: Option<usize>,
     /// Whether it was not in the lock before.
     pub new: bool,
@@ -52,8 +53,9 @@ pub struct LockedSource {
     pub new: bool,
 }
 
-/// Brings the lock file of a recipe into accord with it: what is missing is added, for which the steps are built
-/// whose packages are to be known; what is there stays; what is not needed any more goes.
+/// Brings the lock file of a recipe into accord with it: what is missing is added, for which the
+/// steps are built whose packages are to be known; what is there stays; what is not needed any more
+/// goes.
 ///
 /// # Errors
 /// The recipe is wrong, a step fails, the lock file cannot be read or written, the user gives up.
@@ -129,7 +131,8 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
     })
 }
 
-/// Looks whether a lock file has what a recipe needs, and nothing else for it. Nothing is built or written.
+/// Looks whether a lock file has what a recipe needs, and nothing else for it. Nothing is built or
+/// written.
 ///
 /// # Errors
 /// [`Error::Verification`] when it is not so; the recipe or the lock file is wrong.

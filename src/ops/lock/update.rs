@@ -52,8 +52,8 @@ pub struct PackageChange {
     pub architecture: String,
     /// The version that was locked; absent when it was none.
     pub was: Option<String>,
-    /// The version that is locked now; absent when there is none. The same as before when only the content
-    /// is another.
+    /// The version that is locked now; absent when there is none. The same as before when only the
+    /// content is another.
     pub is: Option<String>,
 }
 
@@ -72,7 +72,8 @@ pub struct SourceChange {
 /// Moves locks to what there is today.
 ///
 /// # Errors
-/// There is no lock file, nothing in it has one of the names, a recipe is wrong, a step fails, the user gives up.
+/// There is no lock file, nothing in it has one of the names, a recipe is wrong, a step fails, the
+/// user gives up.
 pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Error> {
     let store = context.store()?;
     let path = options.directory.join(FILE_NAME);

@@ -88,8 +88,8 @@ pub struct MachineDetails {
     pub stored_size: u64,
 }
 
-/// The machines of the project that the user is in, and those of the home, each sorted by name. With
-/// `all` those of every project that the home knows and can reach.
+/// The machines of the project that the user is in, and those of the home, each sorted by name.
+/// With `all` those of every project that the home knows and can reach.
 ///
 /// # Errors
 /// A directory cannot be read.

@@ -19,7 +19,8 @@ pub use stop::{Removed, Stopped, remove, stop, stop_machine};
 use super::{Context, Error};
 use crate::machine::{Machine, MachineError, Machines, Projects};
 
-/// Where machines are looked for, in this order: in the project that the user is in, and in the home.
+/// Where machines are looked for, in this order: in the project that the user is in, and in the
+/// home.
 ///
 /// A project counts when the home knows it, which `vmfab up` sees to: what lies in a directory that
 /// came from elsewhere is not started for its name.
@@ -34,8 +35,8 @@ pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Error> {
     Ok(places)
 }
 
-/// The names of the machines of the project that the user is in, and of those of the home. None of them is asked for
-/// its state.
+/// The names of the machines of the project that the user is in, and of those of the home. None of
+/// them is asked for its state.
 ///
 /// # Errors
 /// A directory cannot be read.

@@ -26,7 +26,8 @@ pub struct SshOptions {
     pub accept_new_host_key: bool,
 }
 
-/// The program that opens a session in a running machine, with `command` or a shell, ready to be started on this terminal.
+/// The program that opens a session in a running machine, with `command` or a shell, ready to be
+/// started on this terminal.
 ///
 /// # Errors
 /// There is no such machine, it is stopped or halted, or `ssh` is not installed.
@@ -47,7 +48,8 @@ pub fn ssh(
         machine.forget_host_keys()?;
     }
     let mut ssh = bare_command(program);
-    // What the guest's programs write for. Names of files of this user are in no option, and no agent is asked.
+    // What the guest's programs write for. Names of files of this user are in no option, and no
+    // agent is asked.
     if let Some(terminal) = std::env::var_os("TERM") {
         ssh.env("TERM", terminal);
     }
@@ -59,7 +61,8 @@ pub fn ssh(
     Ok(ssh)
 }
 
-/// Why no session could be opened in a machine, when `ssh` cannot say it so that a user knows what to do.
+/// Why no session could be opened in a machine, when `ssh` cannot say it so that a user knows what
+/// to do.
 ///
 /// # Errors
 /// The machine is gone, or `ssh` cannot be started.

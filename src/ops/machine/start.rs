@@ -33,8 +33,8 @@ pub struct Started {
     pub seconds: Option<f64>,
 }
 
-/// Starts a machine and waits until it is ready. One that runs already is left alone; one that is halted goes on, when it
-/// can.
+/// Starts a machine and waits until it is ready. One that runs already is left alone; one that is
+/// halted goes on, when it can.
 ///
 /// # Errors
 /// There is no such machine, its image is gone, or it does not get ready.
@@ -60,7 +60,8 @@ pub fn wait_for(context: &Context, machine: &Machine, options: StartOptions) -> 
     Ok(startup.wait_for(machine)?)
 }
 
-/// Starts a machine after `prepare` has had it: the machine is stopped then, and nobody else changes it.
+/// Starts a machine after `prepare` has had it: the machine is stopped then, and nobody else
+/// changes it.
 ///
 /// # Errors
 /// See [`start`]; or `prepare` failed.

@@ -76,7 +76,8 @@ pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachi
 /// Stops the machines of the project that the user is in, and removes them when asked.
 ///
 /// # Errors
-/// There is no machine of a name, or the user gave up. What becomes of each machine is in the result.
+/// There is no machine of a name, or the user gave up. What becomes of each machine is in the
+/// result.
 pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
     let project = project(context)?;
     let mut down = Down {
@@ -195,8 +196,8 @@ fn find(
     Ok((found, after))
 }
 
-/// What the file describes. One that cannot be read must not keep machines running: without it they are
-/// stopped in no order.
+/// What the file describes. One that cannot be read must not keep machines running: without it they
+/// are stopped in no order.
 fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
     let options = UpOptions {
         cache: super::CacheOptions::default(),

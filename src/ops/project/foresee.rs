@@ -1,4 +1,5 @@
-//! `up --dry-run`: what `up` would do, and what of it would fail as far as that can be known without doing it.
+//! `up --dry-run`: what `up` would do, and what of it would fail as far as that can be known
+//! without doing it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -33,8 +33,8 @@ pub const CPUS: u32 = 2;
 /// What is to be up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpOptions {
-    /// Machines, or nodes of the file that stand for several; all when empty. Those that they depend
-    /// on come too.
+    /// Machines, or nodes of the file that stand for several; all when empty. Those that they
+    /// depend on come too.
     pub names: Vec<String>,
     /// What to make the machine of a project without a file of.
     pub image: Option<String>,
@@ -238,8 +238,8 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
     }
 }
 
-/// Positions of the machines that names stand for. The name of a node with a count stands for all of
-/// its machines.
+/// Positions of the machines that names stand for. The name of a node with a count stands for all
+/// of its machines.
 fn select(wanted: &[Wanted], names: &[String]) -> Result<Vec<usize>, Error> {
     let mut found = Vec::new();
     for name in names {

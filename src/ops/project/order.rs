@@ -4,8 +4,8 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Calls `act` for each of `after.len()` positions, once it was called for all in its list `after`; tells
-/// it which of those failed. `act` tells whether it succeeded. There are no circles.
+/// Calls `act` for each of `after.len()` positions, once it was called for all in its list `after`;
+/// tells it which of those failed. `act` tells whether it succeeded. There are no circles.
 pub(super) fn in_order(after: &[Vec<usize>], act: impl Fn(usize, &[usize]) -> bool + Sync) {
     let done: Mutex<Vec<Option<bool>>> = Mutex::new(vec![None; after.len()]);
     let changed = Condvar::new();

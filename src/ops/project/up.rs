@@ -37,7 +37,8 @@ pub struct Up {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UpMachine {
     pub name: MachineName,
-    /// What was done: `made`, `recreated`, `started`, `resumed`, `running` (it was), `failed` or `skipped`.
+    /// What was done: `made`, `recreated`, `started`, `resumed`, `running` (it was), `failed` or
+    /// `skipped`.
     pub outcome: &'static str,
     /// Why it is not up.
     pub error: Option<String>,
@@ -56,7 +57,8 @@ pub struct UpMachine {
 /// no others.
 ///
 /// # Errors
-/// The project's file is wrong, its directory cannot be written to, `agree` refused, or the user gave up.
+/// The project's file is wrong, its directory cannot be written to, `agree` refused, or the user
+/// gave up.
 pub fn up<E: From<Error>>(
     context: &Context,
     options: &UpOptions,
@@ -96,7 +98,8 @@ pub fn up<E: From<Error>>(
             .iter()
             .any(|other| other.action != Action::Leave && other.after.contains(&position))
     };
-    // Nothing for those that have no image: which of them tells why must not depend on who is first.
+    // Nothing for those that have no image: which of them tells why must not depend on who is
+    // first.
     let results: Mutex<Vec<Option<Result<UpMachine, Error>>>> =
         Mutex::new(planned.iter().map(|_| None).collect());
     let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
@@ -335,7 +338,8 @@ impl<'a> Images<'a> {
         self.of[position].map(|image| &self.got[image].1)
     }
 
-    /// Why there is no image for the machine at `position`: once, for the first of all machines of that image.
+    /// Why there is no image for the machine at `position`: once, for the first of all machines of
+    /// that image.
     fn take_error(&mut self, position: usize) -> Option<Error> {
         let got = &mut self.got[self.of[position]?].1;
         got.as_mut().err().and_then(Option::take)
@@ -378,8 +382,8 @@ fn cache_hit(context: &Context, image: &str) {
     });
 }
 
-/// Machines that this home knows nothing of came with the directory: from a project that was moved, or from
-/// somebody else, who decided what is in them and where links in them lead.
+/// Machines that this home knows nothing of came with the directory: from a project that was moved,
+/// or from somebody else, who decided what is in them and where links in them lead.
 ///
 /// # Errors
 /// There are such machines.

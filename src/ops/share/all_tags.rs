@@ -14,7 +14,8 @@ use crate::store::{StoreError, TagName};
 /// The longest tag.
 const MAX_TAG: usize = 128;
 
-/// Pulls them. One that fails does not keep the others from being tried, unless they must fail for the same reason.
+/// Pulls them. One that fails does not keep the others from being tried, unless they must fail for
+/// the same reason.
 ///
 /// # Errors
 /// There is none, or their names cannot be had.
@@ -74,7 +75,8 @@ fn tell_untried(context: &Context, repository: &dyn Repository, count: usize) {
     context.emit(Event::Warning { message });
 }
 
-/// The tag of one of several images: its own name, shortened by what the tag that it has there needs, and that.
+/// The tag of one of several images: its own name, shortened by what the tag that it has there
+/// needs, and that.
 ///
 /// # Errors
 /// What it has there cannot be a part of a tag.

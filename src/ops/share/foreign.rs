@@ -1,5 +1,5 @@
-//! Pulling what others publish as images of virtual machines, and making machines of container images: as a recipe that
-//! starts from it and does nothing more.
+//! Pulling what others publish as images of virtual machines, and making machines of container
+//! images: as a recipe that starts from it and does nothing more.
 
 use std::path::Path;
 
@@ -22,7 +22,8 @@ pub(super) struct From<'a> {
     pub service: bool,
 }
 
-/// Makes an image of what others have published, under `tags` or its `own` name. Its blobs have `size` bytes.
+/// Makes an image of what others have published, under `tags` or its `own` name. Its blobs have
+/// `size` bytes.
 ///
 /// # Errors
 /// It cannot be one, or cannot be had.
@@ -101,7 +102,8 @@ pub fn disk_file(context: &Context, path: &Path) -> Result<FoundImage, Error> {
     images::find(context, &built.image.to_string())
 }
 
-/// Builds an image that starts from something, with these properties of the node, and does nothing more.
+/// Builds an image that starts from something, with these properties of the node, and does nothing
+/// more.
 fn build_from(
     context: &Context,
     own: &str,

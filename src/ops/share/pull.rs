@@ -75,12 +75,12 @@ pub(super) struct One<'a> {
     pub tag: Option<&'a str>,
 }
 
-/// Pulls an image, or all of a repository, and tags what was pulled. Of all, tags of other things are passed over, and
-/// one that fails does not keep the others from being pulled.
+/// Pulls an image, or all of a repository, and tags what was pulled. Of all, tags of other things
+/// are passed over, and one that fails does not keep the others from being pulled.
 ///
 /// # Errors
-/// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or the registry
-/// fails. What was fetched until then stays.
+/// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or
+/// the registry fails. What was fetched until then stays.
 pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
     let repository = context.registries().open(&options.from)?;
     if options.all_tags {
@@ -222,7 +222,8 @@ impl One<'_> {
         foreign::pull(context, &from, &own, size, &tags)
     }
 
-    /// The error for what no index names, and says that it is not for the platform that is asked for.
+    /// The error for what no index names, and says that it is not for the platform that is asked
+    /// for.
     fn other_platform(
         &self,
         sharing: &Sharing<'_>,
@@ -252,8 +253,8 @@ impl One<'_> {
         }))
     }
 
-    /// The error for a disk of others that is not for this host: the recipe that takes it is planned for this host's
-    /// architecture, and chooses in layouts and archives by it.
+    /// The error for a disk of others that is not for this host: the recipe that takes it is
+    /// planned for this host's architecture, and chooses in layouts and archives by it.
     fn not_for_host(
         &self,
         sharing: &Sharing<'_>,
@@ -319,7 +320,8 @@ pub(in crate::ops) fn bring(
     Ok((image.id, config, pulled.fetched))
 }
 
-/// The tag that an image gets when none is asked for: its name in the recipe, or that of the repository.
+/// The tag that an image gets when none is asked for: its name in the recipe, or that of the
+/// repository.
 fn own_tag(config: &ImageConfig, repository: &dyn Repository) -> Result<TagName, Error> {
     let tag = config.template.name.parse();
     let tag = tag.or_else(|_| last_part(repository).parse());
@@ -393,9 +395,9 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
     })
 }
 
-/// The image that a user named by where it lies, which is pulled when it is not here; of a container image a
-/// machine is made that runs its process. Who does not use the network gets
-/// what was pulled from there last.
+/// The image that a user named by where it lies, which is pulled when it is not here; of a
+/// container image a machine is made that runs its process. Who does not use the network gets what
+/// was pulled from there last.
 ///
 /// # Errors
 /// See [`pull`]; nothing is here.

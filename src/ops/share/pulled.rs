@@ -1,7 +1,7 @@
 //! Which image a reference stood for: what is taken for it when its registry cannot be asked.
 //!
-//! One small JSON file for each reference and platform, below `cache/pulled`. Without it an image that is here is found
-//! by its tag only.
+//! One small JSON file for each reference and platform, below `cache/pulled`. Without it an image
+//! that is here is found by its tag only.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,8 +25,8 @@ struct PulledReference {
     image: ObjectId,
 }
 
-/// Notes that an image was pulled from a version of a registry's repository, and by its digest. What cannot be noted is
-/// not found offline, and no more.
+/// Notes that an image was pulled from a version of a registry's repository, and by its digest.
+/// What cannot be noted is not found offline, and no more.
 pub(super) fn note(
     context: &Context,
     from: &Location,

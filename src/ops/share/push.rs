@@ -199,7 +199,8 @@ fn bundle(config: &ImageConfig, bytes: Vec<u8>, options: &PushImage) -> Bundle {
     }
 }
 
-/// Annotations depend on nothing but the image and what the user adds: the same image has the same everywhere.
+/// Annotations depend on nothing but the image and what the user adds: the same image has the same
+/// everywhere.
 fn annotations(config: &ImageConfig, more: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let template = &config.template;
     let mut annotations = BTreeMap::new();

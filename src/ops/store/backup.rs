@@ -94,8 +94,8 @@ impl Kind {
 /// Copies what is new in the store to a backup.
 ///
 /// # Errors
-/// The directory is something else than a backup, one of the stores fails, or the user gave up: then the
-/// same backup goes on where this one ended.
+/// The directory is something else than a backup, one of the stores fails, or the user gave up:
+/// then the same backup goes on where this one ended.
 pub fn backup(context: &Context, options: &BackupOptions) -> Result<BackedUp, Error> {
     let source = context.store()?;
     let directory = options.directory.as_path();
@@ -147,8 +147,8 @@ pub fn backup(context: &Context, options: &BackupOptions) -> Result<BackedUp, Er
     })
 }
 
-/// Writes names that are new or changed to `target`, where what they name is by now. `replace`: also those
-/// that name something else there. `allowed` says which may be written at all.
+/// Writes names that are new or changed to `target`, where what they name is by now. `replace`:
+/// also those that name something else there. `allowed` says which may be written at all.
 pub(super) fn write_names(
     kind: Kind,
     target: &Store,

@@ -50,7 +50,8 @@ pub struct Collected {
     pub layers: Freed,
     /// What goes from the cache mounts of Dockerfiles.
     pub mounts: Freed,
-    /// Bytes of downloads that nobody went on with for a week, and of what was remembered of registries.
+    /// Bytes of downloads that nobody went on with for a week, and of what was remembered of
+    /// registries.
     pub stale: u64,
     /// Projects whose directories are not there: what their machines need is kept for a while.
     pub absent_projects: Vec<Absent>,
@@ -114,11 +115,12 @@ pub struct Freed {
     pub bytes: u64,
 }
 
-/// Removes what nothing needs from the store, and from the caches what belongs to nothing in the store, or does
-/// not fit.
+/// Removes what nothing needs from the store, and from the caches what belongs to nothing in the
+/// store, or does not fit.
 ///
 /// # Errors
-/// Another process collects, a machine's image cannot be told, the store fails, or the user gave up.
+/// Another process collects, a machine's image cannot be told, the store fails, or the user gave
+/// up.
 pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     let started = Instant::now();
     // One of its own, which relies on nothing: what this process looked at before may go, too.
@@ -176,8 +178,9 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
     })
 }
 
-/// Remembers what the steps made whose results went. What they made is gone, and what was made of it may have a name: a
-/// build of that needs to know what was in between, and not to have it. Nothing is made of files that were only added.
+/// Remembers what the steps made whose results went. What they made is gone, and what was made of
+/// it may have a name: a build of that needs to know what was in between, and not to have it.
+/// Nothing is made of files that were only added.
 fn remember(context: &Context, dropped: &[Dropped]) {
     let remembered = context.remembered();
     for dropped in dropped
@@ -206,8 +209,8 @@ pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Error> {
     Ok(all)
 }
 
-/// The images of machines of projects by the home's list, as far as the store has it: projects may be
-/// on disks that are not there now.
+/// The images of machines of projects by the home's list, as far as the store has it: projects may
+/// be on disks that are not there now.
 fn images_of_projects(context: &Context, store: &Store) -> Result<Vec<ObjectId>, Error> {
     let entries = Projects::new(&context.home).list()?;
     let needs = entries.into_iter().flat_map(|entry| entry.needs);
@@ -311,8 +314,8 @@ struct Caches {
     mounts: Freed,
 }
 
-/// Removes from the caches what is of no object in the store, cache mounts that were not used for long, and what was
-/// used least recently until the rest fits.
+/// Removes from the caches what is of no object in the store, cache mounts that were not used for
+/// long, and what was used least recently until the rest fits.
 fn caches(context: &Context, store: &Store, limits: &CacheLimits) -> Result<Caches, Error> {
     if !limits.dry_run {
         store.sweep_disks();
@@ -392,7 +395,8 @@ pub fn by_output(dropped: &[DroppedResult]) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The policy when nothing else is asked for: what was used within two weeks stays, and the last three images.
+/// The policy when nothing else is asked for: what was used within two weeks stays, and the last
+/// three images.
 #[must_use]
 pub const fn policy() -> CollectOptions {
     CollectOptions {

@@ -1,4 +1,5 @@
-//! Operations on the store itself: files in it, what it takes, whether it is whole, and copies of it.
+//! Operations on the store itself: files in it, what it takes, whether it is whole, and copies of
+//! it.
 
 mod add;
 mod backup;
@@ -36,7 +37,8 @@ use crate::store::{StoreError, Watch};
 /// Between two events that tell how far work is.
 const TOLD: Duration = Duration::from_millis(100);
 
-/// Runs work over a whole store, with events that tell of it. Gives what it gave, and the seconds it took.
+/// Runs work over a whole store, with events that tell of it. Gives what it gave, and the seconds
+/// it took.
 fn watched<T>(
     context: &Context,
     name: &str,

@@ -214,7 +214,8 @@ impl Needs {
     }
 }
 
-/// Names in a directory of the store, and objects that they name. A name that cannot be read is left out.
+/// Names in a directory of the store, and objects that they name. A name that cannot be read is
+/// left out.
 fn names(
     store: &Store,
     directory: &str,

@@ -39,7 +39,8 @@ pub struct Restored {
 /// Brings what is missing back from a backup.
 ///
 /// # Errors
-/// The directory is no backup, it does not have a tag, one of the stores fails, or the user gave up.
+/// The directory is no backup, it does not have a tag, one of the stores fails, or the user gave
+/// up.
 pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, Error> {
     let directory = options.directory.as_path();
     check_source(directory)?;

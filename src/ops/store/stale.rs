@@ -1,4 +1,5 @@
-//! What lies in caches and was not touched for long: downloads that nobody went on with, what was remembered of registries.
+//! What lies in caches and was not touched for long: downloads that nobody went on with, what was
+//! remembered of registries.
 
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};

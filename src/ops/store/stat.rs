@@ -35,7 +35,8 @@ pub struct ImageUsage {
     /// What it takes.
     #[serde(flatten)]
     pub usage: GroupUsage,
-    /// How many of its layers are not here: those of an image that was pulled usually are not, and it boots all the same.
+    /// How many of its layers are not here: those of an image that was pulled usually are not, and
+    /// it boots all the same.
     pub without_layers: usize,
 }
 
@@ -62,7 +63,8 @@ pub struct Caches {
     pub downloads: Downloads,
 }
 
-/// What pulls and builds have fetched in part, or made to be sent. The same command goes on from downloads.
+/// What pulls and builds have fetched in part, or made to be sent. The same command goes on from
+/// downloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Downloads {
     /// Where they are.
@@ -136,7 +138,8 @@ pub fn stat(context: &Context) -> Result<Stat, Error> {
     })
 }
 
-/// The objects of an image, as far as its config can be read, but for layers that are not here; and how many those are.
+/// The objects of an image, as far as its config can be read, but for layers that are not here; and
+/// how many those are.
 fn members(store: &Store, image: &ObjectId) -> (Vec<ObjectId>, usize) {
     let mut members = vec![*image];
     let Ok(config) = image_config(store, image) else {

@@ -1,5 +1,5 @@
-//! Whether the disks of images have the files that their layers say: a disk that was made from a wrong tree is an object
-//! like others, and its bytes are what their name says.
+//! Whether the disks of images have the files that their layers say: a disk that was made from a
+//! wrong tree is an object like others, and its bytes are what their name says.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -37,8 +37,8 @@ impl Meta {
 /// Files by their paths, without `/` at the beginning.
 type Tree = BTreeMap<Vec<u8>, Meta>;
 
-/// What is wrong with the disk of an image that was made from a tree; nothing when it is what the layers say, or when
-/// these or the disk are not all there to be read.
+/// What is wrong with the disk of an image that was made from a tree; nothing when it is what the
+/// layers say, or when these or the disk are not all there to be read.
 pub(super) fn wrong(store: &Store, config: &ImageConfig) -> Option<String> {
     if config.made_from() == MadeFrom::Disk || config.template.filesystem.is_none() {
         return None;

@@ -107,8 +107,8 @@ fn check(config: &ContainerConfig) -> Result<(), (String, String)> {
     Ok(())
 }
 
-/// The TCP ports that a container listens on, each with a port of the host: the same where everybody
-/// may listen, else one above.
+/// The TCP ports that a container listens on, each with a port of the host: the same where
+/// everybody may listen, else one above.
 fn ports(config: &ContainerConfig) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     let exposed = config.exposed.iter();

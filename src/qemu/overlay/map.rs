@@ -1,8 +1,8 @@
 //! What an overlay holds of its disk.
 //!
-//! Format: QEMU's `docs/interop/qcow2.txt`. An entry of the L1 table leads to an L2 table, an entry of
-//! that to a cluster. An overlay can be read while a QEMU has it open, when that writes to another
-//! one above: then its tables do not change.
+//! Format: QEMU's `docs/interop/qcow2.txt`. An entry of the L1 table leads to an L2 table, an entry
+//! of that to a cluster. An overlay can be read while a QEMU has it open, when that writes to
+//! another one above: then its tables do not change.
 
 use std::fs::File;
 use std::io;
@@ -72,7 +72,8 @@ impl Overlay {
         self.size
     }
 
-    /// What does not read from below, in order; neighbours that also lie together in the file are one.
+    /// What does not read from below, in order; neighbours that also lie together in the file are
+    /// one.
     #[must_use]
     pub fn extents(&self) -> &[Extent] {
         &self.extents
@@ -286,8 +287,8 @@ mod tests {
         extents
     }
 
-    /// Parts of the disk, cluster by cluster: how they are joined is no matter, nor are zeros behind
-    /// the end of what is below.
+    /// Parts of the disk, cluster by cluster: how they are joined is no matter, nor are zeros
+    /// behind the end of what is below.
     fn clusters(extents: &[Extent], below: usize) -> Vec<(u64, Option<u64>)> {
         let of = |extent: &Extent| {
             let Extent { range, at } = extent.clone();

@@ -1,6 +1,7 @@
 //! Overlays: an empty qcow2 over a raw disk, written without starting `qemu-img`.
 //!
-//! Format: QEMU's `docs/interop/qcow2.txt`, version 3, all numbers big endian. Clusters have 64 KiB.
+//! Format: QEMU's `docs/interop/qcow2.txt`, version 3, all numbers big endian. Clusters have 64
+//! KiB.
 //!
 //! ```text
 //! cluster 0       header, header extensions, name of the backing file
@@ -126,8 +127,8 @@ fn write(path: &Path, head: &Head) -> Result<(), OverlayError> {
     file.set_len(head.clusters * CLUSTER).map_err(failed)
 }
 
-/// Looks at the header of an overlay before QEMU does: a qcow2 can name any file of the host as the one
-/// with its data ("incompatible features", bit 2), and the directory of a project may come from
+/// Looks at the header of an overlay before QEMU does: a qcow2 can name any file of the host as the
+/// one with its data ("incompatible features", bit 2), and the directory of a project may come from
 /// elsewhere. The name of a backing file does no harm, QEMU is told another.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 //! Four spaces for each level, one space between words, one node on a line, at most one blank line
 //! in a row; comments stay where they are. A block stays on one line when it was written on one and
 //! has one node. Multi-line strings move with their line. What strings, numbers and names are
-//! written as is kept. (`KdlDocument::autoformat` of the crate `kdl` drops comments between arguments and rewrites
-//! strings, so it is not used.)
+//! written as is kept. (`KdlDocument::autoformat` of the crate `kdl` drops comments between
+//! arguments and rewrites strings, so it is not used.)
 
 mod token;
 

@@ -1,7 +1,8 @@
 //! Where the files of a tar are in it, without unpacking it.
 //!
-//! An archive may come from anybody. One that programs could read differently is refused: names that are absolute or
-//! have `..`, links and devices, two members of one name, members with holes, and what goes beyond its end.
+//! An archive may come from anybody. One that programs could read differently is refused: names
+//! that are absolute or have `..`, links and devices, two members of one name, members with holes,
+//! and what goes beyond its end.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +21,8 @@ type Files = BTreeMap<String, Range<u64>>;
 /// The files of a tar. Directories are left out.
 ///
 /// # Errors
-/// It is no tar, or one that is not read; a phrase that goes on after its name. The outer error is one of reading.
+/// It is no tar, or one that is not read; a phrase that goes on after its name. The outer error is
+/// one of reading.
 pub(super) fn members(file: &File) -> io::Result<Result<Files, String>> {
     let length = file.metadata()?.len();
     let mut head = [0; 6];

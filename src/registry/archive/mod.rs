@@ -1,9 +1,10 @@
 //! OCI archives: an image layout in a tar, as skopeo's `oci-archive:` writes and reads it.
 //!
 //! It is read where it is: only the places of its members are kept. It is written as a layout in a
-//! hidden directory beside it, and becomes a tar when writing ends: files in a fixed order, without owners and
-//! times, so that equal content gives equal bytes. Each file goes when it is in the tar, so that little more space is
-//! needed than that of the tar. An archive that is there is never changed or replaced.
+//! hidden directory beside it, and becomes a tar when writing ends: files in a fixed order, without
+//! owners and times, so that equal content gives equal bytes. Each file goes when it is in the tar,
+//! so that little more space is needed than that of the tar. An archive that is there is never
+//! changed or replaced.
 
 mod members;
 

@@ -1,7 +1,7 @@
 //! `docker-credential-NAME`: programs that keep credentials for docker, podman and others.
 //!
-//! `get` reads a server from standard input and prints a JSON object, `store` reads such an object, `erase` reads a
-//! server. Secrets go through pipes only.
+//! `get` reads a server from standard input and prints a JSON object, `store` reads such an object,
+//! `erase` reads a server. Secrets go through pipes only.
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! Who asks: credentials of the environment, of podman's and docker's files, and of their helper programs.
+//! Who asks: credentials of the environment, of podman's and docker's files, and of their helper
+//! programs.
 //!
 //! ```text
 //! VMFAB_REGISTRY…  ►  $REGISTRY_AUTH_FILE  ►  podman's auth.json  ►  docker's config.json
@@ -93,10 +94,12 @@ impl Credentials {
         }
     }
 
-    /// The credential for a repository of a registry; for the registry itself when `repository` is empty.
+    /// The credential for a repository of a registry; for the registry itself when `repository` is
+    /// empty.
     ///
     /// # Errors
-    /// A file is no file of credentials, or the user gave up. What cannot be read otherwise is warned of.
+    /// A file is no file of credentials, or the user gave up. What cannot be read otherwise is
+    /// warned of.
     pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Known>, RegistryError> {
         if let Some(known) = self.of_environment(registry) {
             return Ok(Some(known));
@@ -181,8 +184,8 @@ impl Credentials {
         Ok(file.map(|file| file.registries()).unwrap_or_default())
     }
 
-    /// `VMFAB_REGISTRY_TOKEN`, or `VMFAB_REGISTRY_USER` with `VMFAB_REGISTRY_PASSWORD`: only for the registry that
-    /// `VMFAB_REGISTRY` names, so that no other one is told.
+    /// `VMFAB_REGISTRY_TOKEN`, or `VMFAB_REGISTRY_USER` with `VMFAB_REGISTRY_PASSWORD`: only for
+    /// the registry that `VMFAB_REGISTRY` names, so that no other one is told.
     fn of_environment(&self, registry: &str) -> Option<Known> {
         let text = |name| self.environment.text(name).map(str::to_owned);
         let user = text("VMFAB_REGISTRY_USER").zip(text("VMFAB_REGISTRY_PASSWORD"));
@@ -286,7 +289,8 @@ impl Credentials {
         Some(directory.join("config.json"))
     }
 
-    /// Where credentials are saved: the file that is named, or else podman's when there is one, or else docker's.
+    /// Where credentials are saved: the file that is named, or else podman's when there is one, or
+    /// else docker's.
     fn home_file(&self) -> Option<PathBuf> {
         let named = self.environment.path("REGISTRY_AUTH_FILE");
         named
@@ -312,7 +316,8 @@ fn no_home(registry: &str) -> RegistryError {
     }
 }
 
-/// How files name a registry: podman's with its host, docker's with its host or, for Docker Hub, an old URL.
+/// How files name a registry: podman's with its host, docker's with its host or, for Docker Hub, an
+/// old URL.
 fn file_key(path: &Path, registry: &str) -> String {
     match path.file_name().is_some_and(|name| name == "config.json") {
         true => server(registry),
@@ -328,8 +333,8 @@ fn server(registry: &str) -> String {
     }
 }
 
-/// A registry or a name space as files have it, without what differs between those who write them: a scheme, the
-/// path of an old interface, the many names of Docker Hub.
+/// A registry or a name space as files have it, without what differs between those who write them:
+/// a scheme, the path of an old interface, the many names of Docker Hub.
 fn canonical(key: &str) -> String {
     let bare = key
         .strip_prefix("https://")

@@ -22,12 +22,14 @@ const LONGEST_ANSWER: u64 = 256 << 10;
 const USUAL_LIFE: f64 = 60.0;
 /// No token is used for longer, whatever its server says.
 const LONGEST_LIFE: f64 = 86_400.0;
-/// No token is used for the last part of its life that is left, up to so long: clocks and networks differ.
+/// No token is used for the last part of its life that is left, up to so long: clocks and networks
+/// differ.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How this program is called where tokens are made.
 const CLIENT: &str = "vmfab";
 
-/// Whose credentials a repository is asked with. They are looked for when the registry wants to know.
+/// Whose credentials a repository is asked with. They are looked for when the registry wants to
+/// know.
 pub(super) struct Identity {
     registry: String,
     repository: String,
@@ -112,8 +114,9 @@ pub(super) struct Auth {
     fetching: Mutex<()>,
 }
 
-/// What a token server answers. Each field may be of any kind: one that is not usable counts as one that is not there,
-/// for there are servers that leave `token` empty, and such as write numbers as strings.
+/// What a token server answers. Each field may be of any kind: one that is not usable counts as one
+/// that is not there, for there are servers that leave `token` empty, and such as write numbers as
+/// strings.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -145,7 +148,8 @@ impl Answer {
 }
 
 impl Auth {
-    /// What to say of who asks; `None` when the registry did not want to know so far, or nobody is known.
+    /// What to say of who asks; `None` when the registry did not want to know so far, or nobody is
+    /// known.
     pub(super) fn authorization(
         &self,
         host: &Host,

@@ -271,7 +271,8 @@ fn skip(body: &mut Body, count: u64) -> Result<(), Failure> {
     }
 }
 
-/// The range of a `Content-Range`, and the size of the whole when it is told (RFC 9110, section 14.4).
+/// The range of a `Content-Range`, and the size of the whole when it is told (RFC 9110, section
+/// 14.4).
 fn content_range(response: &Response) -> Option<(Range<u64>, Option<u64>)> {
     let text = response.header(header::CONTENT_RANGE)?;
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;

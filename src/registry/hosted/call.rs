@@ -103,8 +103,8 @@ pub(super) fn drain(response: Response) {
     let _ = io::copy(&mut response.body.take(LONGEST_MESSAGE), &mut io::sink());
 }
 
-/// What a registry says about a refusal: its error codes and messages, or the status. `scrub` takes secrets out, before
-/// a long text is cut: the beginning of a secret is one, too.
+/// What a registry says about a refusal: its error codes and messages, or the status. `scrub` takes
+/// secrets out, before a long text is cut: the beginning of a secret is one, too.
 pub(super) fn said(response: Response, scrub: impl FnOnce(String) -> String) -> String {
     #[derive(Deserialize)]
     struct Answer {

@@ -1,4 +1,5 @@
-//! `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750): how a registry wants to be told who asks. Pure.
+//! `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750): how a registry wants to be told who
+//! asks. Pure.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,8 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// The challenge that is answered: tokens rather than passwords. `None` when no known one is there.
+    /// The challenge that is answered: tokens rather than passwords. `None` when no known one is
+    /// there.
     pub(super) fn of<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut basic = None;
         for header in headers {

@@ -18,8 +18,8 @@ use crate::registry::{RegistriesOptions, RegistryError};
 
 /// What Docker Hub's registry is.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-/// Of bodies of so many bytes, the first one and each longer one is held back for a moment: a registry that
-/// refuses it can say so before its bytes come.
+/// Of bodies of so many bytes, the first one and each longer one is held back for a moment: a
+/// registry that refuses it can say so before its bytes come.
 const EXPECTING: u64 = 1 << 20;
 /// How long a server is waited for when the user gave up and something is still to be cleaned up.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -186,7 +186,8 @@ impl Host {
         });
     }
 
-    /// The answer to a request, which is tried again as long as that may help. It is no refusal of access.
+    /// The answer to a request, which is tried again as long as that may help. It is no refusal of
+    /// access.
     pub(super) fn call(
         &self,
         call: &Call<'_>,
@@ -279,7 +280,8 @@ impl Host {
         }
         let answer = answer?;
         if answer.status == StatusCode::EXPECTATION_FAILED && asks_first {
-            // The server or a proxy before it does not know the question (RFC 9110, section 10.1.1).
+            // The server or a proxy before it does not know the question (RFC 9110, section
+            // 10.1.1).
             self.expects_nothing.store(true, Ordering::Relaxed);
             return self.transmit(call, url, authorization);
         }
@@ -289,8 +291,8 @@ impl Host {
         Ok(answer)
     }
 
-    /// The URL that a `Location` means. What a registry behind a proxy that adds TLS says of itself may lack the
-    /// `s`; anything else that is not secure is refused when the registry is.
+    /// The URL that a `Location` means. What a registry behind a proxy that adds TLS says of itself
+    /// may lack the `s`; anything else that is not secure is refused when the registry is.
     pub(super) fn place_of(&self, asked: &Url, location: &str) -> Result<Url, Failure> {
         let wrong = |reason: String| RegistryError::Invalid {
             place: self.name.clone(),

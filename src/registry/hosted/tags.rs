@@ -95,8 +95,8 @@ fn next_page(hosted: &Hosted, response: &Response) -> Result<Option<Url>, Failur
     Ok(Some(url))
 }
 
-/// The target of the link that is the next page, among those of one header line (RFC 8288, section 3). Lines count
-/// together: RFC 9110, section 5.3.
+/// The target of the link that is the next page, among those of one header line (RFC 8288, section
+/// 3). Lines count together: RFC 9110, section 5.3.
 fn next_link(line: &str) -> Option<&str> {
     let mut rest = line;
     loop {

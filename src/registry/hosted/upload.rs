@@ -116,7 +116,8 @@ impl Upload<'_> {
         }
     }
 
-    /// Asks for a link to the blob in another repository. Where that is not done, a session may begin.
+    /// Asks for a link to the blob in another repository. Where that is not done, a session may
+    /// begin.
     fn mount(&mut self, from: &str) -> Result<bool, RegistryError> {
         self.cancel();
         let hosted = self.hosted;

@@ -7,14 +7,14 @@
 //! DIR/.vmfab-…               what is being written
 //! ```
 //!
-//! A file has its name when it is whole, verified and on disk. A manifest that was put by its digest is a
-//! blob like others and not named by the index. Without a tag in the location the index has an entry without a
-//! name, as skopeo writes it; there is one such entry, and the next one replaces it. What no
-//! manifest names any more stays in `blobs`.
+//! A file has its name when it is whole, verified and on disk. A manifest that was put by its
+//! digest is a blob like others and not named by the index. Without a tag in the location the index
+//! has an entry without a name, as skopeo writes it; there is one such entry, and the next one
+//! replaces it. What no manifest names any more stays in `blobs`.
 //!
-//! A layout may come from anybody. Links in it are read through as long as they stay below it, as publishers make blobs
-//! links to other files of theirs; nothing is written through one. What is not as it should be is refused and not
-//! repaired.
+//! A layout may come from anybody. Links in it are read through as long as they stay below it, as
+//! publishers make blobs links to other files of theirs; nothing is written through one. What is
+//! not as it should be is refused and not repaired.
 
 mod directory;
 mod index;
@@ -84,7 +84,8 @@ impl Layout {
         }
     }
 
-    /// A layout that is a part of something else, which is told by `place`: what is written is not forced to disk.
+    /// A layout that is a part of something else, which is told by `place`: what is written is not
+    /// forced to disk.
     pub(super) fn scratch(root: &Path, place: &str, interrupt: Interrupt) -> Self {
         Self {
             place: place.to_owned(),

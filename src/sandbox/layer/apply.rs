@@ -1,10 +1,11 @@
-//! A tar of others, put over a tree: the layer of a container image as container engines do it, any other archive as
-//! tar(1) does it.
+//! A tar of others, put over a tree: the layer of a container image as container engines do it, any
+//! other archive as tar(1) does it.
 //!
-//! Archives of others are not as the layers that are packed here: their paths may go through links of the layers below
-//! (`lib/x` over a tree in which `lib` is a link to `usr/lib`), directories that they do not name stay as they are, an
-//! entry may come before or after the whiteout of what it stands instead of, and hard links may lead to files below. So
-//! they are put over the tree, in the order of the archive, and what changed is packed as a layer like any other.
+//! Archives of others are not as the layers that are packed here: their paths may go through links
+//! of the layers below (`lib/x` over a tree in which `lib` is a link to `usr/lib`), directories
+//! that they do not name stay as they are, an entry may come before or after the whiteout of what
+//! it stands instead of, and hard links may lead to files below. So they are put over the tree, in
+//! the order of the archive, and what changed is packed as a layer like any other.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -29,7 +30,8 @@ const RESERVED_PREFIX: &[u8] = b".wh..wh.";
 pub enum Form {
     /// A layer of a container image: names with `.wh.` remove, and a directory replaces a link.
     Layer,
-    /// Files: a name with `.wh.` is a name like others, and a link to a directory stays where the archive has a directory.
+    /// Files: a name with `.wh.` is a name like others, and a link to a directory stays where the
+    /// archive has a directory.
     Files,
 }
 
@@ -43,7 +45,8 @@ impl Form {
     }
 }
 
-/// Puts `archive` over `tree`. No path leads out of it: links are followed as if the tree were the root.
+/// Puts `archive` over `tree`. No path leads out of it: links are followed as if the tree were the
+/// root.
 pub(in crate::sandbox) fn apply(archive: &mut dyn Read, form: Form, tree: &Path) -> io::Result<()> {
     let mut tar = Reader::new(BufReader::with_capacity(1 << 20, archive));
     let mut layer = Layer {
@@ -228,7 +231,8 @@ impl Layer {
         }
     }
 
-    /// The path without links of a directory of the tree; made when it is to be. `None` when it is not there.
+    /// The path without links of a directory of the tree; made when it is to be. `None` when it is
+    /// not there.
     fn directory(&mut self, parents: &[OsString], made: bool) -> io::Result<Option<PathBuf>> {
         let inside: PathBuf = parents.iter().collect();
         match self.root.directory(&inside) {

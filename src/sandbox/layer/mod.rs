@@ -1,22 +1,23 @@
 //! Layers as tar archives, with the whiteouts of the OCI image specification.
 //!
 //! Source: <https://github.com/opencontainers/image-spec/blob/main/layer.md>. A file `.wh.NAME`
-//! removes `NAME` of the layers below; a file `.wh..wh..opq` hides all that the layers below have in
-//! its directory. On disk, in a directory that an overlay mount takes as a layer, the same is said
-//! by a character device 0:0 and by the attribute `user.overlay.opaque`
-//! (<https://docs.kernel.org/filesystems/overlayfs.html>). Where such a device cannot be made, as on another
-//! overlay, an attribute says it (Linux 6.8 and later).
+//! removes `NAME` of the layers below; a file `.wh..wh..opq` hides all that the layers below have
+//! in its directory. On disk, in a directory that an overlay mount takes as a layer, the same is
+//! said by a character device 0:0 and by the attribute `user.overlay.opaque`
+//! (<https://docs.kernel.org/filesystems/overlayfs.html>). Where such a device cannot be made, as
+//! on another overlay, an attribute says it (Linux 6.8 and later).
 //!
-//! A layer of vmfab is the tree that a step made, whatever is in it: unpacking and packing it again gives the same bytes.
-//! Names that the specification reserves are names like others in a tree. A pax record `VMFAB.note` says so of a member:
+//! A layer of vmfab is the tree that a step made, whatever is in it: unpacking and packing it again
+//! gives the same bytes. Names that the specification reserves are names like others in a tree. A
+//! pax record `VMFAB.note` says so of a member:
 //!
 //! | `VMFAB.note` | |
 //! |---|---|
 //! | `literal` | a file whose name begins with `.wh.` |
 //! | `whiteout` | removes the file of this very name, which begins with `.wh.` |
 //!
-//! What a layer cannot hold is left out and said in the log of the step: device nodes, sockets, and attributes that belong
-//! to a host.
+//! What a layer cannot hold is left out and said in the log of the step: device nodes, sockets, and
+//! attributes that belong to a host.
 
 mod apply;
 mod pack;
@@ -49,7 +50,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const LITERAL: &[u8] = b"literal";
 const WHITEOUT: &[u8] = b"whiteout";
 const OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
-/// Of an empty file in a directory whose [`OPAQUE_ATTRIBUTE`] is `x`, in a layer whose own is: it is a whiteout.
+/// Of an empty file in a directory whose [`OPAQUE_ATTRIBUTE`] is `x`, in a layer whose own is: it
+/// is a whiteout.
 const WHITEOUT_ATTRIBUTE: &str = "user.overlay.whiteout";
 /// Attributes of overlayfs are about the mount, not about the files.
 const OVERLAY_ATTRIBUTES: &[u8] = b"user.overlay.";

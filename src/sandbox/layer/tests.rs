@@ -180,7 +180,8 @@ fn entries() -> impl Strategy<Value = Entry> {
     )
 }
 
-/// Makes a tree of entries. Those whose names are taken are left out. What only root can set is set when root tests.
+/// Makes a tree of entries. Those whose names are taken are left out. What only root can set is set
+/// when root tests.
 fn plant(upper: &Path, entries: &[Entry]) {
     let root = rustix::process::geteuid().is_root();
     fs::create_dir(upper).unwrap();

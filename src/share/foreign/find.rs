@@ -27,8 +27,8 @@ pub enum FindDiskError {
     Io(#[from] io::Error),
 }
 
-/// Copies the disk of a containerDisk out of the tar of its layer: the only file in `disk/`. Without one, `None`, and
-/// nothing was written.
+/// Copies the disk of a containerDisk out of the tar of its layer: the only file in `disk/`.
+/// Without one, `None`, and nothing was written.
 ///
 /// # Errors
 /// There are several, or the tar cannot be read. Then what was written is to be thrown away.

@@ -1,4 +1,5 @@
-//! What others publish as images of virtual machines: told by manifests and configs, without their blobs (pure).
+//! What others publish as images of virtual machines: told by manifests and configs, without their
+//! blobs (pure).
 //!
 //! | who | index | manifest | layers |
 //! |---|---|---|---|
@@ -170,7 +171,8 @@ fn compression(layer: &Descriptor) -> Option<&'static str> {
     by_name.or_else(|| words(layer.media_type().as_ref()).find_map(compression_named))
 }
 
-/// Whether a container image is perhaps a containerDisk: it has one layer, and nothing that could be run.
+/// Whether a container image is perhaps a containerDisk: it has one layer, and nothing that could
+/// be run.
 fn looks_like_disk(layers: usize, config: Option<&[u8]>) -> bool {
     #[derive(Deserialize)]
     struct Config {

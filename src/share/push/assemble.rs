@@ -1,4 +1,5 @@
-//! An artifact out of objects of the store: packs that are there have some of their chunks, new ones get the rest.
+//! An artifact out of objects of the store: packs that are there have some of their chunks, new
+//! ones get the rest.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -10,14 +10,15 @@ use crate::registry::{
     to_bytes,
 };
 
-/// How often an index is written when others write it, too, and how long to wait at least and at most between.
+/// How often an index is written when others write it, too, and how long to wait at least and at
+/// most between.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Sharing<'_> {
-    /// Puts a manifest into the index under a tag, beside those for other platforms; what else was under the tag is
-    /// replaced. Gives the index.
+    /// Puts a manifest into the index under a tag, beside those for other platforms; what else was
+    /// under the tag is replaced. Gives the index.
     ///
     /// # Errors
     /// The repository fails.
@@ -27,7 +28,8 @@ impl Sharing<'_> {
         version: &Version,
         manifest: Descriptor,
     ) -> Result<Blob, ShareError> {
-        // Another one may be doing the same for another platform: registries know no "only if nobody was before".
+        // Another one may be doing the same for another platform: registries know no "only if
+        // nobody was before".
         for _ in 0..TRIES {
             let started = Instant::now();
             let blob = self.index_once(repository, version, &manifest)?;
@@ -44,8 +46,8 @@ impl Sharing<'_> {
         ))
     }
 
-    /// Whether a manifest is in the index, or a later one for its platform, and still is after a pause: who read the
-    /// index before it was there writes it meanwhile.
+    /// Whether a manifest is in the index, or a later one for its platform, and still is after a
+    /// pause: who read the index before it was there writes it meanwhile.
     fn stays(
         &self,
         repository: &dyn Repository,

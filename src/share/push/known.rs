@@ -54,8 +54,9 @@ impl Sharing<'_> {
         self.artifact_at(repository, &Version::Digest(blob.digest))
     }
 
-    /// Packs in the repository that may have what is needed: those of the artifact that is replaced, of some other
-    /// versions, and those seen there before. What cannot be looked at is left out.
+    /// Packs in the repository that may have what is needed: those of the artifact that is
+    /// replaced, of some other versions, and those seen there before. What cannot be looked at is
+    /// left out.
     pub(super) fn known(
         &self,
         repository: &dyn Repository,

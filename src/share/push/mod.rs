@@ -55,9 +55,11 @@ pub enum Target {
 pub struct PushOptions {
     /// Where to.
     pub target: Target,
-    /// Whether packs that are there are left out of account, so that the manifest depends on the image only.
+    /// Whether packs that are there are left out of account, so that the manifest depends on the
+    /// image only.
     pub full: bool,
-    /// The index that the manifest is for, and the platform: the manifest there is the version before.
+    /// The index that the manifest is for, and the platform: the manifest there is the version
+    /// before.
     pub index: Option<(Version, Platform)>,
     /// What is pushed, for people.
     pub name: String,

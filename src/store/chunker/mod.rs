@@ -1,9 +1,9 @@
 //! Cutting content into chunks, by the content alone (`store-format/chunking.md`).
 //!
-//! A [`Cutter`] is pure and keeps no bytes: it is shown what begins at its position, and says how long
-//! the next piece is. A piece is a chunk or a run of blocks of zeros. Disks are cut at multiples of
-//! 4 KiB, the block of their file systems; tars at multiples of 512 bytes, but for large members,
-//! which are cut like disks, so that a layer and the disk made from it share chunks.
+//! A [`Cutter`] is pure and keeps no bytes: it is shown what begins at its position, and says how
+//! long the next piece is. A piece is a chunk or a run of blocks of zeros. Disks are cut at
+//! multiples of 4 KiB, the block of their file systems; tars at multiples of 512 bytes, but for
+//! large members, which are cut like disks, so that a layer and the disk made from it share chunks.
 
 /// Blocks of this many bytes that are all zero are holes.
 pub(super) const BLOCK: usize = 4096;
@@ -72,7 +72,8 @@ impl Cutter {
         }
     }
 
-    /// Goes on behind a chunk of content that begins with the bytes `start`, when that is no tar; tells whether it does.
+    /// Goes on behind a chunk of content that begins with the bytes `start`, when that is no tar;
+    /// tells whether it does.
     pub(super) fn resume(&mut self, start: &[u8]) -> bool {
         let disk = !is_tar(start);
         if disk {
@@ -81,13 +82,14 @@ impl Cutter {
         disk
     }
 
-    /// Whether zeros may be skipped without being shown: whether this is no tar, at the start of a block.
+    /// Whether zeros may be skipped without being shown: whether this is no tar, at the start of a
+    /// block.
     pub(super) const fn may_skip(&self) -> bool {
         matches!(self.zone, Some(Zone::Disk)) && self.in_block == 0
     }
 
-    /// The piece at the start of `bytes`, which are not empty and begin where the last piece ended; `end` when they reach to
-    /// the end of the content.
+    /// The piece at the start of `bytes`, which are not empty and begin where the last piece ended;
+    /// `end` when they reach to the end of the content.
     pub(super) fn next(&mut self, bytes: &[u8], end: bool) -> Piece {
         let zone = match self.zone {
             Some(zone) => zone,
@@ -169,8 +171,8 @@ impl Scan {
         }
     }
 
-    /// Scans to the end of the chunk at the start of `bytes`. Gives the zone that follows, or nothing when the chunk may go on
-    /// behind `bytes`.
+    /// Scans to the end of the chunk at the start of `bytes`. Gives the zone that follows, or
+    /// nothing when the chunk may go on behind `bytes`.
     fn chunk(&mut self, bytes: &[u8], end: bool) -> Option<Zone> {
         let (granule, threshold) = self.zone.granule();
         loop {

@@ -1,4 +1,5 @@
-//! What a store has, read into memory for a garbage collection: all records but chunks in data packs.
+//! What a store has, read into memory for a garbage collection: all records but chunks in data
+//! packs.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -73,7 +74,8 @@ impl Catalogs {
         Ok(catalogs)
     }
 
-    /// Reads what came since the last time. Gives the numbers of the catalogs that are new or have grown.
+    /// Reads what came since the last time. Gives the numbers of the catalogs that are new or have
+    /// grown.
     pub(super) fn read_more(&mut self, records: &Records) -> Result<Vec<usize>, StoreError> {
         let mut new = Vec::new();
         // Journals first: one that becomes a pack meanwhile is seen as both rather than not at all.

@@ -64,8 +64,8 @@ impl<'a> Mark<'a> {
         self.chunks.contains(&short(chunk))
     }
 
-    /// Marks what tags, roots and the caller name, and what is in journals that others write to. Asked again,
-    /// it marks what came meanwhile.
+    /// Marks what tags, roots and the caller name, and what is in journals that others write to.
+    /// Asked again, it marks what came meanwhile.
     pub(super) fn roots(&mut self, catalogs: &Catalogs) -> Result<(), StoreError> {
         for (_, image) in self.store.tags()? {
             self.image(&image, catalogs)?;
@@ -105,8 +105,8 @@ impl<'a> Mark<'a> {
         Ok(())
     }
 
-    /// Marks an image config and what it refers to. One that is not in the store is passed over; one that cannot be
-    /// understood may refer to anything: nothing may go then.
+    /// Marks an image config and what it refers to. One that is not in the store is passed over;
+    /// one that cannot be understood may refer to anything: nothing may go then.
     pub(super) fn image(&mut self, id: &ObjectId, catalogs: &Catalogs) -> Result<(), StoreError> {
         if !catalogs.objects.contains_key(id.digest()) || self.images.contains(id.digest()) {
             return Ok(());

@@ -29,14 +29,15 @@ pub(super) use take::{Condemned, condemn, destroy, put_back};
 
 /// What keeps objects beside tags and the store's own roots.
 pub trait Roots {
-    /// Objects that must stay, such as the images of machines. Asked more than once, to see what came
-    /// meanwhile.
+    /// Objects that must stay, such as the images of machines. Asked more than once, to see what
+    /// came meanwhile.
     ///
     /// # Errors
     /// They cannot be told: then nothing is collected.
     fn objects(&self) -> Result<Vec<ObjectId>, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// The objects that an image config refers to and cannot do without; nothing when the content is none.
+    /// The objects that an image config refers to and cannot do without; nothing when the content
+    /// is none.
     fn references(&self, config: &[u8]) -> Option<Vec<ObjectId>>;
 
     /// Whether the user gave up: what was begun is put back.
@@ -114,7 +115,8 @@ impl Store {
     /// Collects garbage. Other processes may use the store meanwhile.
     ///
     /// # Errors
-    /// Another process collects; roots cannot be read; the store fails. Nothing that is live is lost.
+    /// Another process collects; roots cannot be read; the store fails. Nothing that is live is
+    /// lost.
     pub fn collect(
         &self,
         roots: &dyn Roots,
@@ -188,8 +190,8 @@ impl Store {
     }
 }
 
-/// The start of a key: enough to tell most keys apart. Where two keys have it in common, one of them is
-/// kept without need.
+/// The start of a key: enough to tell most keys apart. Where two keys have it in common, one of
+/// them is kept without need.
 fn short(key: &Digest) -> u64 {
     let bytes = key.as_bytes().first_chunk().copied().unwrap_or_default();
     u64::from_le_bytes(bytes)

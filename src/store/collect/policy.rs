@@ -86,7 +86,8 @@ pub(super) fn decide(
             mark.object(key, catalogs)?;
         }
     }
-    // A place says where in an object something is: it stays as long as that does, and keeps nothing.
+    // A place says where in an object something is: it stays as long as that does, and keeps
+    // nothing.
     for result in places {
         match place(result).is_some_and(|object| mark.is_live(object)) {
             true => drop(kept.insert(result.key)),
@@ -115,8 +116,8 @@ fn place(result: &Recorded) -> Option<&Digest> {
     }
 }
 
-/// The objects that stay with a result: its outputs, and what those of them that are image configs refer to.
-/// Nothing when that cannot be told.
+/// The objects that stay with a result: its outputs, and what those of them that are image configs
+/// refer to. Nothing when that cannot be told.
 fn needs(
     mark: &mut Mark<'_>,
     result: &Recorded,

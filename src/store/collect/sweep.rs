@@ -169,7 +169,8 @@ fn pinned(store: &Store) -> Result<HashSet<Holder>, StoreError> {
     session::pinned(files).map_err(io_error("read", &files.root.join("sessions")))
 }
 
-/// Everything in a catalog stays: so does what its image configs refer to, and the chunks of its objects.
+/// Everything in a catalog stays: so does what its image configs refer to, and the chunks of its
+/// objects.
 fn mark_all(index: usize, catalogs: &Catalogs, mark: &mut Mark<'_>) -> Result<(), StoreError> {
     for entry in &catalogs.all[index].entries {
         if matches!(entry.record.kind, Kind::Object | Kind::Blob) {

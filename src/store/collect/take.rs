@@ -1,4 +1,5 @@
-//! Taking packs away, so that nobody who relies on them misses them (`store-format/protocol.md`, G3).
+//! Taking packs away, so that nobody who relies on them misses them (`store-format/protocol.md`,
+//! G3).
 
 use std::collections::HashSet;
 
@@ -15,7 +16,8 @@ pub(in crate::store) struct Condemned {
     pub(in crate::store) journal: u64,
 }
 
-/// Renames packs to the trash. Gives those that living processes rely on, after these were put back.
+/// Renames packs to the trash. Gives those that living processes rely on, after these were put
+/// back.
 pub(in crate::store) fn condemn(
     files: &Files,
     packs: &[Condemned],
@@ -51,8 +53,8 @@ pub(in crate::store) fn destroy(
     files: &Files,
     packs: impl IntoIterator<Item = Sha256>,
 ) -> Result<(), StoreError> {
-    // What takes their place is on disk by now, and has its name there. Tags and roots that moved or went
-    // must not come back.
+    // What takes their place is on disk by now, and has its name there. Tags and roots that moved
+    // or went must not come back.
     for directory in ["packs", "tags", "roots"] {
         files.sync_directory(&files.root.join(directory))?;
     }

@@ -254,7 +254,8 @@ fn what_a_running_process_relies_on_stays() {
 
 #[test]
 fn what_is_named_while_it_goes_stays() {
-    // When roots are asked for the second time, catalogs are in the trash; the third time, data packs.
+    // When roots are asked for the second time, catalogs are in the trash; the third time, data
+    // packs.
     for when in [2, 3] {
         let fixture = Fixture::new();
         let store = fixture.open();

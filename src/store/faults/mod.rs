@@ -2,8 +2,8 @@
 //!
 //! A [`Faults`] belongs to all stores of one "host". It counts the changes that they make in
 //! [`Files`](super::files::Files), one after the other, and keeps book of what was forced to disk
-//! ([`power`]), so that it can say what a loss of power leaves. Limits of packs and journals are smaller
-//! there, so that little content makes many files.
+//! ([`power`]), so that it can say what a loss of power leaves. Limits of packs and journals are
+//! smaller there, so that little content makes many files.
 
 mod power;
 mod receive;

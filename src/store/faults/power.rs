@@ -1,4 +1,5 @@
-//! What a loss of power leaves: bytes that were never forced to disk are lost or torn, and so are names.
+//! What a loss of power leaves: bytes that were never forced to disk are lost or torn, and so are
+//! names.
 //!
 //! A rename is one change, durable when the directory of the new name is forced to disk.
 
@@ -192,7 +193,8 @@ impl Disk {
             if now[start..end] == *durable {
                 continue;
             }
-            // What was forced to disk and is the same stays, even in a sector that is written again.
+            // What was forced to disk and is the same stays, even in a sector that is written
+            // again.
             let same = durable
                 .iter()
                 .zip(&now[start..end])

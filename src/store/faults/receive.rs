@@ -19,7 +19,8 @@ struct Received {
     name: Sha256,
 }
 
-/// Content 12 from elsewhere. Its chunks are in another order, so that no pack of a process here has that name.
+/// Content 12 from elsewhere. Its chunks are in another order, so that no pack of a process here
+/// has that name.
 static RECEIVED: LazyLock<Received> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path().join("elsewhere")).unwrap();

@@ -19,7 +19,8 @@ fn scratch() -> tempfile::TempDir {
         .unwrap()
 }
 
-/// Runs `each` with a fault at the first change, the second, and so on until the workload runs through.
+/// Runs `each` with a fault at the first change, the second, and so on until the workload runs
+/// through.
 fn at_every_change(fault: Fault, each: impl Fn(&Path, u64) -> bool + Sync) -> u64 {
     let next = AtomicU64::new(1);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -91,7 +92,8 @@ fn losses(seed: u64) -> [(&'static str, Loss); 4] {
     ]
 }
 
-/// Loses power in these ways. Whether the workload can be run again is tried on every eighth: it takes long.
+/// Loses power in these ways. Whether the workload can be run again is tried on every eighth: it
+/// takes long.
 fn check_losses(directory: &Path, host: &Host, seed: u64, ways: &[usize]) {
     for &way in ways {
         let (name, loss) = losses(seed)[way];
@@ -109,8 +111,8 @@ fn check_losses(directory: &Path, host: &Host, seed: u64, ways: &[usize]) {
     }
 }
 
-/// Runs until the processes are killed; tells whether they were. What fails before is tried again when it is
-/// needed.
+/// Runs until the processes are killed; tells whether they were. What fails before is tried again
+/// when it is needed.
 fn run_to_death(host: &mut Host) -> bool {
     for step in STEPS {
         while host.step(*step).is_err() && host.faults.killed().is_none() && step.1.is_needed() {}
@@ -168,8 +170,8 @@ fn a_loss_of_power_soon_after_an_error() {
     });
 }
 
-/// A step that fails is tried again by the same process until it works. After a single fault only what
-/// later steps need is tried again.
+/// A step that fails is tried again by the same process until it works. After a single fault only
+/// what later steps need is tried again.
 fn fail(fault: Fault) {
     let single = matches!(fault, Fault::Error { times: 1 } | Fault::Full { times: 1 });
     at_every_change(fault, |directory, at| {

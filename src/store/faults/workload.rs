@@ -214,7 +214,8 @@ impl Model {
                 self.results.entry(name).or_default().insert(content);
             }
             Collect => {
-                // Processes that live rely on what they put, but who checks afterwards asks another one.
+                // Processes that live rely on what they put, but who checks afterwards asks another
+                // one.
                 self.put.clear();
                 for values in self.actions.values_mut() {
                     values.insert(None);
@@ -349,7 +350,8 @@ pub(super) enum Survives {
     Named,
 }
 
-/// Opens a store as the next process, and checks it against the model. Then what is left over must go away.
+/// Opens a store as the next process, and checks it against the model. Then what is left over must
+/// go away.
 pub(super) fn check(root: &Path, model: &Model, survives: Survives) {
     // Even on a normal host, limits do not matter to a reader.
     let store = Store::open(root).unwrap();
@@ -365,8 +367,8 @@ pub(super) fn check(root: &Path, model: &Model, survives: Survives) {
     }
 }
 
-/// Nothing may be wrong. But a loss of power can leave whole records behind torn ones, in what was not forced to
-/// disk of a journal: no object misses them, and a repair mends it.
+/// Nothing may be wrong. But a loss of power can leave whole records behind torn ones, in what was
+/// not forced to disk of a journal: no object misses them, and a repair mends it.
 fn assert_verified(store: &Store, survives: Survives) {
     let interrupt = Interrupt::new().unwrap();
     let watch = Watch::new(&interrupt, &|_, _| {});

@@ -10,8 +10,8 @@ pub(crate) const MAX_ACTION: usize = 1 << 20;
 
 type Outputs = BTreeMap<String, ObjectRef>;
 
-/// The payload of a result that was made or used at `time` (seconds since 1970); nothing when it would
-/// break a limit.
+/// The payload of a result that was made or used at `time` (seconds since 1970); nothing when it
+/// would break a limit.
 pub(crate) fn encode_action(time: u64, outputs: &Outputs) -> Option<Vec<u8>> {
     let mut bytes = time.to_le_bytes().to_vec();
     bytes.extend_from_slice(&u16::try_from(outputs.len()).ok()?.to_le_bytes());

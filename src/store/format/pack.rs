@@ -144,7 +144,8 @@ impl RecordHeader {
         Ok((Self::decode(bytes, 4, key)?, u32_at(bytes, 0)?))
     }
 
-    /// The record at the start of `bytes`, whole and with a right checksum, and its payload as stored.
+    /// The record at the start of `bytes`, whole and with a right checksum, and its payload as
+    /// stored.
     pub(crate) fn decode_record(bytes: &[u8]) -> Result<(Self, &[u8]), FormatError> {
         let (header, checksum) = Self::parse(bytes)?;
         let length = usize::try_from(header.length()).map_err(|_| FormatError("too long"))?;
@@ -255,8 +256,8 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Appends `content`, a chunk or a blob, compressed; tells whether that is shorter (otherwise nothing is
-/// appended).
+/// Appends `content`, a chunk or a blob, compressed; tells whether that is shorter (otherwise
+/// nothing is appended).
 fn compress(content: &[u8], out: &mut Vec<u8>) -> bool {
     COMPRESSOR.with_borrow_mut(|(compressor, scratch)| {
         if compressor.is_none() {

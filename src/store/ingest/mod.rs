@@ -5,9 +5,9 @@
 //!                                                             journal or packs ◄── append records
 //! ```
 //!
-//! Batches in flight are bounded, so that memory is, whatever the size. The pool is the store's own:
-//! the caller may be a thread of another rayon pool, which would otherwise start other work of that
-//! pool while it waits.
+//! Batches in flight are bounded, so that memory is, whatever the size. The pool is the store's
+//! own: the caller may be a thread of another rayon pool, which would otherwise start other work of
+//! that pool while it waits.
 
 mod splice;
 #[cfg(test)]
@@ -102,8 +102,8 @@ impl ObjectWriter {
         })
     }
 
-    /// Begins with chunks of other content that began with the bytes `start`; tells how far they reach. Chunks of a tar do
-    /// not tell how the rest of it is to be cut: then nothing is taken.
+    /// Begins with chunks of other content that began with the bytes `start`; tells how far they
+    /// reach. Chunks of a tar do not tell how the rest of it is to be cut: then nothing is taken.
     pub(super) fn begin_with(&mut self, start: &[u8], chunks: Vec<Chunk>) -> u64 {
         let Some(last) = chunks.last() else { return 0 };
         if !self.cutter.resume(start) {

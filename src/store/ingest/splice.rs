@@ -1,8 +1,9 @@
 //! An object that equals another one but in some places, without reading the rest.
 //!
-//! In content that is no tar, cutting knows nothing but the bytes since the last chunk or block of zeros ended
-//! (`store-format/chunking.md`). So it can begin anew at any end of a chunk of the base, and once it ends a
-//! chunk behind a change where the base has such an end too, all that follows is cut as it was:
+//! In content that is no tar, cutting knows nothing but the bytes since the last chunk or block of
+//! zeros ended (`store-format/chunking.md`). So it can begin anew at any end of a chunk of the
+//! base, and once it ends a chunk behind a change where the base has such an end too, all that
+//! follows is cut as it was:
 //!
 //! ```text
 //! base     ├──a──┼──b──┼──c──┼──d──┼──0000──┼──e──┤
@@ -11,9 +12,9 @@
 //!                └ cut from here   └ to here
 //! ```
 //!
-//! It begins with the chunk before when that ends where the change begins: it may have ended for a block of
-//! zeros that is none any more. In a tar the place of every record depends on all headers before, so
-//! content that is or becomes a tar is cut as a whole.
+//! It begins with the chunk before when that ends where the change begins: it may have ended for a
+//! block of zeros that is none any more. In a tar the place of every record depends on all headers
+//! before, so content that is or becomes a tar is cut as a whole.
 
 use std::io;
 use std::ops::Range;
@@ -37,15 +38,18 @@ const KEPT: usize = 64;
 pub type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> io::Result<()> + 'a;
 
 impl Store {
-    /// Stores the object of `size` bytes that equals `base` but in the ranges `changed`, sorted and disjoint. It
-    /// may be larger than the base: what is behind that and not in a range is zeros. `read` is asked
-    /// for what is in the ranges and for bytes around them, and must be able to give all of the new content.
+    /// Stores the object of `size` bytes that equals `base` but in the ranges `changed`, sorted and
+    /// disjoint. It may be larger than the base: what is behind that and not in a range is zeros.
+    /// `read` is asked for what is in the ranges and for bytes around them, and must be able to
+    /// give all of the new content.
     ///
-    /// The result is the same as that of [`put`](Self::put) with the whole content, when the base was
-    /// made by this program; the time is that of the changes, and of looking up each chunk of the base.
+    /// The result is the same as that of [`put`](Self::put) with the whole content, when the base
+    /// was made by this program; the time is that of the changes, and of looking up each chunk of
+    /// the base.
     ///
     /// # Errors
-    /// The base is not there or damaged, the ranges or the size are not possible, `read` or the store fails.
+    /// The base is not there or damaged, the ranges or the size are not possible, `read` or the
+    /// store fails.
     pub fn splice(
         &self,
         base: &ObjectRef,
@@ -109,7 +113,8 @@ fn check(
     Ok(())
 }
 
-/// Whole blocks that changed, in order, not touching each other; the last one may end with the content.
+/// Whole blocks that changed, in order, not touching each other; the last one may end with the
+/// content.
 fn blocks(base_size: u64, size: u64, changed: &[Range<u64>]) -> Vec<Range<u64>> {
     let block = BLOCK as u64;
     let mut all: Vec<Range<u64>> = changed.iter().filter(|r| !r.is_empty()).cloned().collect();
@@ -211,8 +216,8 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Cuts from `begin` until the cuts are those of the base again, which is told. Removes the changes that it has
-    /// come across.
+    /// Cuts from `begin` until the cuts are those of the base again, which is told. Removes the
+    /// changes that it has come across.
     fn cut_again(
         &mut self,
         begin: u64,
@@ -241,7 +246,8 @@ impl ObjectWriter {
                 while dirty.get(passed).is_some_and(|range| range.end <= offset) {
                     passed += 1;
                 }
-                // Where the next change begins, cutting goes on: the chunk may have ended for zeros.
+                // Where the next change begins, cutting goes on: the chunk may have ended for
+                // zeros.
                 let clean = dirty.get(passed).is_none_or(|range| range.start > offset);
                 passed > 0 && clean && is_border(old, offset)
             });
@@ -258,7 +264,8 @@ impl ObjectWriter {
         Ok(end)
     }
 
-    /// Cuts what is in the buffer as far as can be said, or until `enough` says so of where a piece ended.
+    /// Cuts what is in the buffer as far as can be said, or until `enough` says so of where a piece
+    /// ended.
     fn cut_until(&mut self, end: bool, mut enough: impl FnMut(u64) -> bool) -> bool {
         while self.cut < self.buffer.len() {
             if !self.cut_one(end) {

@@ -96,8 +96,8 @@ impl Verified {
 type BadRecords = HashMap<Holder, Bad>;
 
 impl Store {
-    /// Looks at everything in the store; `quick`, at all but the content of chunks. Other processes may use
-    /// the store meanwhile; what they add is not looked at.
+    /// Looks at everything in the store; `quick`, at all but the content of chunks. Other processes
+    /// may use the store meanwhile; what they add is not looked at.
     ///
     /// # Errors
     /// The store cannot be listed, or the user gave up. What is damaged is in the result.
@@ -105,7 +105,8 @@ impl Store {
         self.examine(quick, watch).map(|(report, ..)| report)
     }
 
-    /// Also gives the records that cannot be used, and the objects that cannot be read, with reasons.
+    /// Also gives the records that cannot be used, and the objects that cannot be read, with
+    /// reasons.
     fn examine(
         &self,
         quick: bool,

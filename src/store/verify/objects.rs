@@ -28,8 +28,8 @@ struct Check<'a> {
     snapshot: &'a Snapshot,
     bad: &'a BadRecords,
     journals: HashMap<u64, (Arc<File>, PathBuf)>,
-    /// Of each chunk that can be used, a keyed hash over name and length: nobody can make two that have
-    /// the same, and a store of a terabyte fits in memory.
+    /// Of each chunk that can be used, a keyed hash over name and length: nobody can make two that
+    /// have the same, and a store of a terabyte fits in memory.
     chunks: Vec<u64>,
     hasher: RandomState,
 }
@@ -68,7 +68,8 @@ impl Check<'_> {
         })
     }
 
-    /// Goes through all records: which chunks can be used, and which objects have no record that can.
+    /// Goes through all records: which chunks can be used, and which objects have no record that
+    /// can.
     fn records(
         &mut self,
         report: &mut Verified,

@@ -76,8 +76,8 @@ impl Checked {
     }
 }
 
-/// Looks at a pack; nothing when it is gone. What is wrong with the file is in the result; only giving up is an
-/// error.
+/// Looks at a pack; nothing when it is gone. What is wrong with the file is in the result; only
+/// giving up is an error.
 pub(super) fn check_pack(
     path: &Path,
     name: Sha256,
@@ -224,8 +224,8 @@ fn read_table(
     Ok((entries, fingerprint))
 }
 
-/// Goes through the records from the header to `end`. `entries` are sorted by offset; what is between them has
-/// to be records that were replaced.
+/// Goes through the records from the header to `end`. `entries` are sorted by offset; what is
+/// between them has to be records that were replaced.
 fn scan(
     stream: &mut Stream<'_>,
     entries: &[Entry],
@@ -346,8 +346,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The bytes from `offset` on, which must not be before those that were asked for last. They must be in the
-    /// file.
+    /// The bytes from `offset` on, which must not be before those that were asked for last. They
+    /// must be in the file.
     fn bytes(&mut self, offset: u64, length: usize) -> Result<&[u8], StoreError> {
         let end = offset + length as u64;
         while self.end() < end {

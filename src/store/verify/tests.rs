@@ -26,7 +26,8 @@ fn verify(root: &Path, quick: bool) -> Verified {
         .unwrap()
 }
 
-/// A store with two data packs, a catalog pack with small things in it, an index of them, and a journal.
+/// A store with two data packs, a catalog pack with small things in it, an index of them, and a
+/// journal.
 fn sample(root: &Path) -> Vec<ObjectRef> {
     let store = Store::open(root).unwrap();
     let mut objects = Vec::new();

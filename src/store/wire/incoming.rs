@@ -44,7 +44,8 @@ impl From<FormatError> for IncomingError {
     }
 }
 
-/// A pack that is being received, in a file that stays when it is not finished, so that another call goes on with it.
+/// A pack that is being received, in a file that stays when it is not finished, so that another
+/// call goes on with it.
 pub(crate) struct IncomingPack {
     records: Arc<Records>,
     name: Sha256,
@@ -162,8 +163,8 @@ enum Part {
 }
 
 impl Store {
-    /// Begins to receive the pack `name`, or goes on with what is in `directory` of it. `None` when another process is
-    /// receiving it there.
+    /// Begins to receive the pack `name`, or goes on with what is in `directory` of it. `None` when
+    /// another process is receiving it there.
     ///
     /// # Errors
     /// The file cannot be made or read, or the lengths cannot be.
@@ -230,9 +231,9 @@ fn open_locked(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// Has the disk begin to write a part of a file, without waiting for it: Linux does so for bytes that are said not to be
-/// needed soon (`mm/fadvise.c`), and keeps them as long as they are not written; what is written by then has to be read from
-/// disk again.
+/// Has the disk begin to write a part of a file, without waiting for it: Linux does so for bytes
+/// that are said not to be needed soon (`mm/fadvise.c`), and keeps them as long as they are not
+/// written; what is written by then has to be read from disk again.
 fn begin_writing(file: &File, offset: u64, length: u64) {
     let length = std::num::NonZeroU64::new(length);
     // It is advice: all is written in any case when the pack is forced to disk.
@@ -269,10 +270,12 @@ impl IncomingPack {
         self.written + self.pending as u64
     }
 
-    /// Takes the next bytes of `from`, as many as come at once, and tells how many; none at its end.
+    /// Takes the next bytes of `from`, as many as come at once, and tells how many; none at its
+    /// end.
     ///
     /// # Errors
-    /// They are not those of such a pack: then nothing of it is kept. Or they cannot be read or written.
+    /// They are not those of such a pack: then nothing of it is kept. Or they cannot be read or
+    /// written.
     pub(crate) fn take(&mut self, from: &mut impl Read) -> Result<usize, IncomingError> {
         let count = loop {
             match from.read(&mut self.buffer[self.pending..]) {
@@ -322,8 +325,8 @@ impl IncomingPack {
         let _ = self.records.files.remove(&self.path);
     }
 
-    /// Puts the pack in its place, marked as received, when all of it is here, with the sums it should have. Gives its
-    /// chunks, in the order of the file.
+    /// Puts the pack in its place, marked as received, when all of it is here, with the sums it
+    /// should have. Gives its chunks, in the order of the file.
     ///
     /// # Errors
     /// It is not what its name says, or the store fails.

@@ -13,8 +13,8 @@ use crate::store::received::is_marked;
 use crate::store::verify::Verified;
 use crate::store::{Chunk, CollectOptions, Watch};
 
-/// A pack in which `wrong` chunks, by their number, have other content than they say, with right sums all the same; its
-/// bytes, and where its table begins.
+/// A pack in which `wrong` chunks, by their number, have other content than they say, with right
+/// sums all the same; its bytes, and where its table begins.
 pub(crate) fn lying(
     honest: &[u8],
     chunks: &[PackedChunk],

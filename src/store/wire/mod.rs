@@ -1,11 +1,12 @@
 //! Packs that travel: made for others from what is here, and taken from others.
 //!
-//! What travels is the data pack of `store-format/packs.md`, byte for byte: what was received whole becomes a pack
-//! of this store. Which chunks go into which pack is not decided here.
+//! What travels is the data pack of `store-format/packs.md`, byte for byte: what was received whole
+//! becomes a pack of this store. Which chunks go into which pack is not decided here.
 //!
-//! Nothing that comes from elsewhere is believed. A single chunk is decoded and hashed before it can be found in this
-//! store. A pack that comes whole is marked as received: only the objects for which it came rely on its chunks as they
-//! are, all others after they were decoded and hashed. So content which lies about its name never stands for other content.
+//! Nothing that comes from elsewhere is believed. A single chunk is decoded and hashed before it
+//! can be found in this store. A pack that comes whole is marked as received: only the objects for
+//! which it came rely on its chunks as they are, all others after they were decoded and hashed. So
+//! content which lies about its name never stands for other content.
 
 mod incoming;
 #[cfg(test)]
@@ -67,7 +68,8 @@ impl Store {
         })
     }
 
-    /// Bytes of the record of a chunk that is here, to be read from now on; `None` when there is none.
+    /// Bytes of the record of a chunk that is here, to be read from now on; `None` when there is
+    /// none.
     ///
     /// # Errors
     /// The store fails.
@@ -76,9 +78,9 @@ impl Store {
         Ok(found.map(|location| location.entry.record.length() as u32))
     }
 
-    /// Whether a chunk is here so that lists that are stored from now on can name it. What is in a journal that
-    /// nobody writes to counts after [`claim`](Self::claim). What is in a received pack counts when it reads right, or when
-    /// the pack is one of `trusted`.
+    /// Whether a chunk is here so that lists that are stored from now on can name it. What is in a
+    /// journal that nobody writes to counts after [`claim`](Self::claim). What is in a received
+    /// pack counts when it reads right, or when the pack is one of `trusted`.
     ///
     /// # Errors
     /// The store fails.
@@ -107,7 +109,8 @@ impl Store {
         Ok(std::fs::symlink_metadata(path).is_ok() && self.records.pin(&Holder::Pack(*name))?)
     }
 
-    /// The chunks of a pack that is here, in the order of the file; `None` when it is not here or cannot be used.
+    /// The chunks of a pack that is here, in the order of the file; `None` when it is not here or
+    /// cannot be used.
     ///
     /// # Errors
     /// The store fails.
@@ -130,8 +133,8 @@ impl Store {
         Ok(read.ok().map(|()| packed(entries)))
     }
 
-    /// Stores the list of an object whose chunks are here. Those in `trusted` packs, which were received for this object,
-    /// are not read.
+    /// Stores the list of an object whose chunks are here. Those in `trusted` packs, which were
+    /// received for this object, are not read.
     ///
     /// # Errors
     /// A chunk is not here or damaged, or the store fails.
@@ -191,7 +194,8 @@ fn packed(mut entries: Vec<Entry>) -> Vec<PackedChunk> {
         .collect()
 }
 
-/// The chunks of a pack of `size` bytes, from its last bytes: the table, which begins at `offset`, and the trailer.
+/// The chunks of a pack of `size` bytes, from its last bytes: the table, which begins at `offset`,
+/// and the trailer.
 ///
 /// # Errors
 /// They are none.

@@ -18,8 +18,8 @@ use crate::store::view::Location;
 /// How much is read at once.
 const WINDOW: u64 = 1 << 20;
 
-/// A data pack that has chunks of this store, in an order that the caller chose. It is no file: its bytes are read
-/// from where the records are.
+/// A data pack that has chunks of this store, in an order that the caller chose. It is no file: its
+/// bytes are read from where the records are.
 #[derive(Debug, Clone)]
 pub(crate) struct OutgoingPack(Arc<Made>);
 
@@ -142,7 +142,8 @@ impl Made {
         Ok(buffer.len())
     }
 
-    /// Reads the record `first` and those that follow it both here and where they are, as many as are read at once.
+    /// Reads the record `first` and those that follow it both here and where they are, as many as
+    /// are read at once.
     fn read_records(&self, first: usize, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
         let Some((_, location)) = self.pieces.get(first) else {
             return Ok(());

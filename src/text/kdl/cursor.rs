@@ -129,7 +129,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes spaces, comments between `/*` and `*/`, and continued lines. Tells whether there were any.
+    /// Takes spaces, comments between `/*` and `*/`, and continued lines. Tells whether there were
+    /// any.
     pub(super) fn node_space(&mut self) -> Step<bool> {
         let start = self.at;
         loop {

@@ -1,8 +1,8 @@
 //! KDL 2 (<https://kdl.dev>), read in one pass with bounds on depth and on the number of nodes.
 //!
-//! Recipes, locks and configurations come from strangers as well: the time and the memory that a text
-//! takes must follow from its length. The crate `kdl` parses some texts in exponential time and overflows the
-//! stack on others; the tests compare this reader with it.
+//! Recipes, locks and configurations come from strangers as well: the time and the memory that a
+//! text takes must follow from its length. The crate `kdl` parses some texts in exponential time
+//! and overflows the stack on others; the tests compare this reader with it.
 //!
 //! ```text
 //! text ── cursor (comments, spaces) ── string, number (words) ── parse (nodes) ──► Document

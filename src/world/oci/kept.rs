@@ -1,4 +1,5 @@
-//! Manifests and configs that were had before, by their digest: files that are verified whenever they are read.
+//! Manifests and configs that were had before, by their digest: files that are verified whenever
+//! they are read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,7 +20,8 @@ impl Kept {
         }
     }
 
-    /// The manifest or index with this digest; what says of itself what it is needs nobody else to say so.
+    /// The manifest or index with this digest; what says of itself what it is needs nobody else to
+    /// say so.
     pub(super) fn manifest(&self, digest: &Sha256) -> Option<Fetched> {
         let bytes = self.blob(digest)?;
         let media_type = fs::read_to_string(self.path(digest).with_extension("type"));

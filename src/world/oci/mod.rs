@@ -1,4 +1,5 @@
-//! Images in registries and layouts that recipes start from: which one a name stands for, and what it is.
+//! Images in registries and layouts that recipes start from: which one a name stands for, and what
+//! it is.
 //!
 //! ```text
 //! name ── tag (pinned, locked) ──► digest ──► manifest or index ── platform ──► manifest ──► config ──► Remote
@@ -279,7 +280,8 @@ impl<'a> Identified<'a> {
         }
     }
 
-    /// Whether a layer begins with the disk of a containerdisk. Only its beginning is fetched, and only once.
+    /// Whether a layer begins with the disk of a containerdisk. Only its beginning is fetched, and
+    /// only once.
     fn has_disk(&self, layer: &ContainerLayer) -> Result<bool, PinError> {
         let kept = Kept::new(self.context);
         if let Some(known) = kept.has_disk(&layer.diff_id) {

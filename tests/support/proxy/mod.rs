@@ -1,6 +1,8 @@
-//! A server in front of a registry that makes faults, and can ask for tokens where the registry does not.
+//! A server in front of a registry that makes faults, and can ask for tokens where the registry
+//! does not.
 //!
-//! Requests are passed on, one connection each; what it was told about a method and a part of a path goes wrong.
+//! Requests are passed on, one connection each; what it was told about a method and a part of a
+//! path goes wrong.
 
 mod tokens;
 
@@ -21,18 +23,18 @@ pub(crate) enum Fault {
     Cut(usize),
     /// Nothing more comes after so many bytes of the answer's body, while the connection stays.
     Stall(usize),
-    /// So many bytes of the request's body are passed on; then both connections end. Debian's registry can go on
-    /// with nothing that was cut so, and cannot even be told to forget it.
+    /// So many bytes of the request's body are passed on; then both connections end. Debian's
+    /// registry can go on with nothing that was cut so, and cannot even be told to forget it.
     CutRequest(usize),
-    /// The connection ends after so many bytes of the request's body, and they are kept, as a registry does that
-    /// can go on with an upload.
+    /// The connection ends after so many bytes of the request's body, and they are kept, as a
+    /// registry does that can go on with an upload.
     KeepPart(usize),
     /// The request is done, and the connection ends before its answer.
     LoseAnswer,
     /// Another status, with a `Retry-After`. The request is not passed on.
     Status(u16, Option<&'static str>),
-    /// A status, with what the request said of who asks in the message, behind so many other characters. The request
-    /// is not passed on.
+    /// A status, with what the request said of who asks in the message, behind so many other
+    /// characters. The request is not passed on.
     Repeat(u16, usize),
     /// Bodies of more than so many bytes are refused with a status.
     LongBody(usize, u16),
@@ -42,8 +44,8 @@ pub(crate) enum Fault {
     Header(&'static str, &'static str),
     /// A byte of the answer's body is another one.
     WrongByte(usize),
-    /// This head of an answer, from its status on, and this body again and again, without an end when the count
-    /// is none. The request is not passed on.
+    /// This head of an answer, from its status on, and this body again and again, without an end
+    /// when the count is none. The request is not passed on.
     Answer(&'static str, &'static [u8], Option<usize>),
 }
 
@@ -172,7 +174,8 @@ impl Proxy {
         format!("{}/{name}", self.address())
     }
 
-    /// The next request with this method and this part in its path meets this fault. Earlier rules go first.
+    /// The next request with this method and this part in its path meets this fault. Earlier rules
+    /// go first.
     pub(crate) fn next(&self, method: &'static str, part: &str, fault: Fault) {
         self.times(1, method, part, fault);
     }

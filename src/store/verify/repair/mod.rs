@@ -1,8 +1,9 @@
 //! Repair: what is damaged is dropped, so that it counts as absent and is made again.
 //!
-//! Records that are whole are copied out of damaged packs and journals. Objects that lost a chunk are
-//! made again from their file in the cache of disks, if that is there; otherwise their records go, and
-//! the results that name them count as absent. Then nothing in the store names what is not there, but for tags and roots.
+//! Records that are whole are copied out of damaged packs and journals. Objects that lost a chunk
+//! are made again from their file in the cache of disks, if that is there; otherwise their records
+//! go, and the results that name them count as absent. Then nothing in the store names what is not
+//! there, but for tags and roots.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -57,8 +58,8 @@ impl Store {
     /// Drops what is damaged. A dry run changes nothing.
     ///
     /// # Errors
-    /// A garbage collection runs, the store cannot be written to, or the user gave up: then nothing that is
-    /// whole is lost, and repairing again goes on.
+    /// A garbage collection runs, the store cannot be written to, or the user gave up: then nothing
+    /// that is whole is lost, and repairing again goes on.
     pub fn repair(&self, dry_run: bool, watch: &Watch<'_>) -> Result<Repaired, StoreError> {
         let files = &self.records.files;
         if !dry_run {
@@ -87,7 +88,8 @@ impl Store {
             }
         }
         if dry_run {
-            // At most: what is whole in a file whose table is damaged is seen only when it was copied.
+            // At most: what is whole in a file whose table is damaged is seen only when it was
+            // copied.
             self.plan(&bad, &keys(&damaged), &mut report)?;
             for id in damaged.into_keys() {
                 match self.cached_disk(&id) {
@@ -298,8 +300,8 @@ fn names(file: &File, path: &Path, entry: &Entry, absent: &HashSet<Digest>) -> b
     }
 }
 
-/// The records of a damaged file that are whole, found one by one: behind one that is not, the next is
-/// looked for byte by byte.
+/// The records of a damaged file that are whole, found one by one: behind one that is not, the next
+/// is looked for byte by byte.
 fn whole_records(file: &File, path: &Path, size: u64) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
     let mut payload = Vec::new();
