@@ -206,11 +206,14 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 20] = [
+    const FREE: [&str; 25] = [
         "COMMAND",
         "HOST:GUEST",
+        "ID[=SOCKET]",
         "N",
         "NAME=VALUE",
+        "NAME=WHAT",
+        "NAME[=VALUE]",
         "OS/ARCH",
         "REF",
         "REFERENCE",
@@ -218,7 +221,9 @@ mod tests {
         "REPOSITORY",
         "SECONDS",
         "SIZE",
+        "STAGE",
         "TIME",
+        "id=NAME[,src=FILE]",
         // Of the recipe or the lock file that another argument names.
         "build IMAGE",
         "explain IMAGE",

@@ -58,8 +58,8 @@ pub(crate) struct DockerfileArgs {
     )]
     contexts: Vec<(String, String)>,
 
-    /// Build for PLATFORM, such as linux/arm64 [default: this host's]
-    #[arg(long, value_name = "PLATFORM", value_parser = parse_platform, help_heading = HEADING)]
+    /// Build for this platform, such as linux/arm64 [default: this host's]
+    #[arg(long, value_name = "OS/ARCH", value_parser = parse_platform, help_heading = HEADING)]
     platform: Option<String>,
 
     /// Do not run CMD and ENTRYPOINT as a service of the machine

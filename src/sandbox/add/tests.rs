@@ -15,11 +15,13 @@ fn archive(members: &[(&str, Kind, &str)]) -> (tempfile::NamedTempFile, Source) 
             mode: 0o640,
             ..Member::default()
         };
-        match kind {
-            Kind::File => member.size = text.len() as u64,
-            _ => member.link = text.as_bytes().to_vec(),
+        if *kind == Kind::File {
+            member.size = text.len() as u64;
+            writer.add_file(&member, &mut text.as_bytes()).unwrap();
+        } else {
+            member.link = text.as_bytes().to_vec();
+            writer.add(&member).unwrap();
         }
-        writer.add_file(&member, &mut text.as_bytes()).unwrap();
     }
     std::fs::write(file.path(), writer.finish().unwrap()).unwrap();
     let source = Source::Archive(Archive::new(file.path()).unwrap());
