@@ -190,8 +190,11 @@ pub struct Packages {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Workdir {
-    /// Absolute path in the tree. What is made of it is root's and has the mode 0755.
+    /// Absolute path in the tree. What is made of it has the mode 0755.
     pub path: String,
+    /// Whose it is, as `USER` says; root's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// Parameters of `file` with inline content.

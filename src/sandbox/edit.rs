@@ -59,11 +59,11 @@ pub enum Edit {
         needs: String,
     },
     /// A regular file that is removed when it is there.
-    Remove {
-        path: String,
-    },
+    Remove { path: String },
     Directory {
         path: String,
+        /// `user[:group]`; root when absent.
+        owner: Option<String>,
     },
     /// Files of a tar that `ops` made of local files. When the archive holds one file at its top
     /// that is named `.`, it is written to `destination`, else all is written below it.
@@ -106,7 +106,7 @@ impl Edit {
             | Self::SetLine { path, .. }
             | Self::LinkDefault { path, .. }
             | Self::Remove { path }
-            | Self::Directory { path }
+            | Self::Directory { path, .. }
             | Self::Extract {
                 destination: path, ..
             } => path,
@@ -172,7 +172,9 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
             Ok(meta) if meta.is_file() => fs::remove_file(path),
             _ => Ok(()),
         },
-        Edit::Directory { path } => make_parents(&Path::new(path).join("x")),
+        Edit::Directory { path, owner } => {
+            make_parents_of(&Path::new(path).join("x"), resolve_owner(owner.as_deref())?)
+        }
         Edit::Extract {
             destination,
             mode,
@@ -263,8 +265,13 @@ fn finish(file: &File, mode: u32, owner: (u32, u32), time: i64) -> io::Result<()
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(time.cast_unsigned()))
 }
 
-/// Makes the missing directories above `path`.
+/// Makes the missing directories above `path`, which are root's.
 fn make_parents(path: &Path) -> io::Result<()> {
+    make_parents_of(path, (0, 0))
+}
+
+/// Makes the missing directories above `path`.
+fn make_parents_of(path: &Path, owner: (u32, u32)) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut current = path.parent();
     while let Some(directory) = current {
@@ -275,7 +282,7 @@ fn make_parents(path: &Path) -> io::Result<()> {
         current = directory.parent();
     }
     for directory in missing.into_iter().rev() {
-        make_directory(directory, 0o755, (0, 0))?;
+        make_directory(directory, 0o755, owner)?;
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ impl Tasks<'_> {
         if !directories.is_empty() {
             let edits = directories.iter().map(|&path| Edit::Directory {
                 path: path.to_owned(),
+                owner: None,
             });
             self.edit(&edits.collect::<Vec<_>>())?;
         }

@@ -34,8 +34,8 @@ RUN id; ls /tmp
     CapEff:	0000000000000000
     uid=1000(node) gid=27(sudo)
     /work/deep
-    /work 755 root:root
-    /work/deep 755 root:root
+    /work 755 node:sudo
+    /work/deep 755 node:sudo
     uid=4242 gid=0(root)
     /
     uid=0(root) gid=27(sudo)

@@ -54,7 +54,10 @@ pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
     }
     let directories = config.volumes.iter().chain(&config.workdir);
     let directories = directories.filter(|path| path.starts_with('/'));
-    edits.extend(directories.map(|path| Edit::Directory { path: path.clone() }));
+    edits.extend(directories.map(|path| Edit::Directory {
+        path: path.clone(),
+        owner: None,
+    }));
     let (user, group) = match config.user.as_deref().map(|user| user.split_once(':')) {
         None => ("", ""),
         Some(None) => (config.user.as_deref().unwrap_or_default(), ""),

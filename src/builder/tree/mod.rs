@@ -143,6 +143,7 @@ pub(super) fn plain_tasks(step: &Step) -> Option<Vec<Task>> {
         }
         Step::Workdir(params) => vec![Task::Edit(vec![Edit::Directory {
             path: params.path.clone(),
+            owner: params.owner.clone(),
         }])],
         Step::Hostname(params) => vec![Task::Edit(system::hostname(&params.name))],
         _ => return None,

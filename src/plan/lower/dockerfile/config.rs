@@ -55,7 +55,10 @@ impl Build<'_> {
                 stage.config().workdir = Some(path.clone());
                 if path != "/" {
                     let name = self.name(index, &instruction.text);
-                    let step = Step::Workdir(step::Workdir { path });
+                    let step = Step::Workdir(step::Workdir {
+                        path,
+                        owner: stage.config().user.clone(),
+                    });
                     lowering.layer(stage.tree(), name, &step, Vec::new())?;
                 }
             }
