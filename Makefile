@@ -67,6 +67,11 @@ bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
 	cargo bench --locked --bench speed
 
+.PHONY: coverage
+coverage: ## Show what part of each module the tests reach
+	@.ci/packages $(TEST_PACKAGES)
+	@.ci/coverage
+
 .PHONY: picture
 picture: ## Record the terminal session of README.md anew
 	@.ci/packages $(RUN_PACKAGES) curl python3-pyte
