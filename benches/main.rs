@@ -20,6 +20,7 @@ mod build_cold;
 mod build_unchanged;
 mod disk_files;
 mod disk_step;
+mod dockerfile;
 mod many_derivations;
 mod share_cache;
 mod share_upgrade;
@@ -45,7 +46,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 17] = [
+const MEASUREMENTS: [Measurement; 18] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -73,6 +74,10 @@ const MEASUREMENTS: [Measurement; 17] = [
     Measurement {
         name: "disk-files",
         run: disk_files::run,
+    },
+    Measurement {
+        name: "dockerfile",
+        run: dockerfile::run,
     },
     Measurement {
         name: "disk-step",

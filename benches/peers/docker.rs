@@ -67,9 +67,15 @@ impl Docker {
 
     /// `docker build` of a directory with a Dockerfile; tells how long it took.
     pub(crate) fn build(&self, context: &Path) -> Duration {
+        self.build_with(context, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn build_with(&self, context: &Path, more: &[&str]) -> Duration {
         time(
             Command::new(CLIENT)
                 .args(["build", "--network=host", "--tag=bench"])
+                .args(more)
                 .arg(context)
                 .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
                 .env("DOCKER_BUILDKIT", "1"),
