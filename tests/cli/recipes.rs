@@ -92,6 +92,35 @@ fn a_recipe_that_is_not_there() {
     );
 }
 
+/// What a project folder offers in place of these files is not waited for and not followed.
+#[test]
+fn a_dockerfile_and_its_ignore_file_are_regular_files() {
+    use std::os::unix::fs::symlink;
+    let bench = Bench::new();
+    let at = |name: &str| bench.home.path().join(name);
+    let pipe = |name: &str| {
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at(name), fifo, 0o644.into(), 0).unwrap();
+    };
+    pipe("Dockerfile.pipe");
+    symlink("/dev/zero", at("Dockerfile.zero")).unwrap();
+    std::fs::write(at("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let refused = |name: &str, why: &str| {
+        let error = bench
+            .run(["plan", at(name).to_str().unwrap(), "--json"])
+            .ends_with(4)
+            .json_error();
+        assert!(error.to_string().contains(why), "{error:#}");
+    };
+    refused("Dockerfile.pipe", "not a regular file");
+    refused("Dockerfile.zero", "not named like a Dockerfile");
+    pipe(".dockerignore");
+    refused("Dockerfile", "not a regular file");
+    std::fs::remove_file(at(".dockerignore")).unwrap();
+    symlink("/dev/zero", at(".dockerignore")).unwrap();
+    refused("Dockerfile", "not a regular file");
+}
+
 #[test]
 fn missing_programs_are_found_before_any_work() {
     let bench = Bench::new();
