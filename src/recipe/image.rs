@@ -12,6 +12,7 @@ use crate::image::{DiskFormat, Firmware, Port, Seed};
 use crate::instruction::Run;
 
 /// An image whose base is not resolved yet.
+#[derive(Default)]
 pub(super) struct Draft {
     pub base: Option<DraftBase>,
     pub instructions: Vec<Instruction>,
@@ -58,16 +59,7 @@ const SETTINGS: [&str; 6] = ["disk", "kernel", "initrd", "boot", "port", "check"
 
 /// Reads the body of an `image` node.
 pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
-    let mut draft = Draft {
-        base: None,
-        instructions: Vec::new(),
-        disk: Disk::default(),
-        kernel: None,
-        initrd: None,
-        boot: Boot::default(),
-        ports: Vec::new(),
-        checks: Vec::new(),
-    };
+    let mut draft = Draft::default();
     let mut seen: Vec<(&str, Span)> = Vec::new();
     for node in image.children() {
         let name = node.shape.name;
