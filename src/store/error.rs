@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::FormatError;
 use crate::digest::ObjectId;
+use crate::store::format::FormatError;
 
 /// A store operation failed.
 #[derive(Debug, thiserror::Error)]

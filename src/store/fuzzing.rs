@@ -6,16 +6,16 @@ use std::io::{Seek, SeekFrom, Write};
 
 use tempfile::NamedTempFile;
 
-use super::chunker::book::{by_steps, by_the_book};
-use super::format::{
+use crate::digest::{Digest, Sha256};
+use crate::store::content::chunker::book::{by_steps, by_the_book};
+use crate::store::format::{
     Access, ChunkList, Entry, FormatError, HEADER, Kind, RecordHeader, TRAILER, Trailer,
     check_features, decode_action, decode_header, decode_index_header, decode_payload,
     encode_action, encode_header, encode_index_header, encode_record,
 };
-use super::journal;
-use super::session::Holder;
-use super::table::Table;
-use crate::digest::{Digest, Sha256};
+use crate::store::records::journal;
+use crate::store::records::session::Holder;
+use crate::store::records::table::Table;
 
 /// A target: its name, which is that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));

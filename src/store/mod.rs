@@ -10,48 +10,29 @@
 //!                       session                               what this process relies on
 //! ```
 //!
-//! `format/` has the bytes, as pure functions; `wire/` makes packs for others and takes theirs.
-//! `collect/`, `verify/`, `transfer.rs` and `usage.rs` work on whole stores; `walk.rs` gives them
-//! all records in order.
+//! | folder | what it is |
+//! |---|---|
+//! | `format/` | the bytes on disk, as pure functions |
+//! | `records/` | packs, journals and indexes: finding, appending and relying on records |
+//! | `content/` | objects: chunks, writing, reading, the cache of disks |
+//! | `names/` | action results, tags, roots, and files of the user |
+//! | `wire/` | packs for others, and theirs |
+//! | `upkeep/` | whole stores: collecting, verifying, copying, measuring |
 
-mod action;
-mod adopt;
-mod chunker;
-mod collect;
-mod disks;
+mod content;
 mod error;
 #[cfg(test)]
 mod faults;
-mod file;
-mod files;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod index;
-mod ingest;
-mod journal;
-mod lock;
-mod materialise;
-mod pack;
-mod read;
-mod received;
+mod names;
 mod records;
-mod resize;
-mod root;
-mod session;
-mod sink;
-mod table;
-mod tag;
 #[cfg(test)]
 mod tests;
-mod transfer;
-mod usage;
+mod upkeep;
 #[cfg(test)]
 mod vectors;
-mod verify;
-mod view;
-mod walk;
-mod watch;
 mod wire;
 
 use std::fs;
@@ -60,19 +41,19 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-pub use action::ActionResult;
-pub use collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
-pub use disks::Cached;
+pub use content::disks::Cached;
+pub use content::ingest::{ObjectWriter, ReadAt};
+pub use content::read::ObjectReader;
 pub use error::StoreError;
-pub use file::{AddedFile, FILE_OUTPUT};
-pub use ingest::{ObjectWriter, ReadAt};
-pub use lock::Lock;
-pub use read::ObjectReader;
-pub use tag::TagName;
-pub use transfer::{Place, Transferred};
-pub use usage::{Files as FilesUsage, GroupUsage, Usage};
-pub use verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
-pub use watch::Watch;
+pub use names::action::ActionResult;
+pub use names::file::{AddedFile, FILE_OUTPUT};
+pub use names::tag::TagName;
+pub use records::lock::Lock;
+pub use upkeep::collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
+pub use upkeep::transfer::{Place, Transferred};
+pub use upkeep::usage::{Files as FilesUsage, GroupUsage, Usage};
+pub use upkeep::verify::{DamagedFile, DamagedObject, FileKind, Repaired, Verified};
+pub use upkeep::watch::Watch;
 #[cfg(test)]
 pub(crate) use wire::lying;
 pub(crate) use wire::{
@@ -80,10 +61,11 @@ pub(crate) use wire::{
 };
 
 use error::{damaged, io_error};
-use files::{DIRECTORIES, Files};
 use format::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
 pub(crate) use format::{Chunk, ChunkList};
-use records::Records;
+use records::files::{self, DIRECTORIES, Files};
+use records::{Records, lock, view};
+use upkeep::collect;
 
 /// The store below one directory. Cheap to clone; safe to use from many threads and processes.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Faults on purpose: the n-th change of a file fails, or the process or the host "dies" there.
 //!
 //! A [`Faults`] belongs to all stores of one "host". It counts the changes that they make in
-//! [`Files`](super::files::Files), one after the other, and keeps book of what was forced to disk
+//! [`Files`](crate::store::records::files::Files), one after the other, and keeps book of what was forced to disk
 //! ([`power`]), so that it can say what a loss of power leaves. Limits of packs and journals are
 //! smaller there, so that little content makes many files.
 
@@ -15,9 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Store;
-use super::error::StoreError;
-use super::files::{Change, Files};
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::records::files::{Change, Files};
 use power::{Disk, Image};
 
 /// How often the limits of lengths fit into the real ones.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::store::DIRECTORIES;
-use crate::store::files::Change;
+use crate::store::records::files::Change;
 
 /// Files by their paths below the root of the store.
 pub(super) type Image = BTreeMap<PathBuf, Vec<u8>>;

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use super::workload::CONTENTS;
 use crate::digest::{Digest, Sha256};
+use crate::store::content::ingest::list_of;
 use crate::store::error::StoreError;
-use crate::store::ingest::list_of;
-use crate::store::received::is_marked;
+use crate::store::records::received::is_marked;
 use crate::store::{ChunkList, IncomingError, Store};
 
 /// What comes as a pack.

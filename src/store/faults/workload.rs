@@ -11,10 +11,11 @@ use super::Faults;
 use super::receive::{check_mark, receive};
 use crate::digest::{ActionKey, Hasher, ObjectId, ObjectRef};
 use crate::host::Interrupt;
+use crate::store::content::ingest::list_of;
 use crate::store::error::StoreError;
-use crate::store::ingest::list_of;
 use crate::store::records::Records;
-use crate::store::{ActionResult, CollectOptions, FileKind, Roots, Store, TagName, Watch, index};
+use crate::store::records::index;
+use crate::store::{ActionResult, CollectOptions, FileKind, Roots, Store, TagName, Watch};
 
 /// What one process does.
 #[derive(Debug, Clone, Copy)]

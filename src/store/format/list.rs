@@ -2,7 +2,7 @@
 
 use super::{FormatError, array, u32_at, u64_at};
 use crate::digest::{Digest, Hasher, ObjectId};
-use crate::store::chunker::MAX;
+use crate::store::content::chunker::MAX;
 
 /// Length of an entry in bytes.
 const ENTRY: usize = 44;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::{FormatError, MAX_ACTION, array, u32_at, u64_at, zeros};
 use crate::digest::Digest;
-use crate::store::chunker::MAX as MAX_CHUNK;
+use crate::store::content::chunker::MAX as MAX_CHUNK;
 
 /// How a file of records begins.
 pub(crate) const MAGIC: &[u8] = b"vmfabpck";

@@ -15,10 +15,10 @@ use crate::store::error::{StoreError, io_error};
 use crate::store::format::{
     Entry, FormatError, HEADER, Kind, RECORD, RecordHeader, Role, decode_header, encode_table,
 };
-use crate::store::received::mark;
 use crate::store::records::Records;
-use crate::store::session::Holder;
-use crate::store::sink::Sink;
+use crate::store::records::received::mark;
+use crate::store::records::session::Holder;
+use crate::store::records::sink::Sink;
 
 /// What is gathered before it is written: what a killed process loses, for each pack.
 const BUFFER: usize = 256 << 10;

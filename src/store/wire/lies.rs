@@ -9,8 +9,8 @@ use super::*;
 use crate::host::Interrupt;
 use crate::store::faults::workload::NoRoots;
 use crate::store::format::{HEADER, decode_payload, encode_record, encode_table};
-use crate::store::received::is_marked;
-use crate::store::verify::Verified;
+use crate::store::records::received::is_marked;
+use crate::store::upkeep::verify::Verified;
 use crate::store::{Chunk, CollectOptions, Watch};
 
 /// A pack in which `wrong` chunks, by their number, have other content than they say, with right
@@ -241,13 +241,13 @@ fn a_mark_without_a_pack_means_nothing_and_goes() {
     let (b, to) = store();
     let pack = origin.pack();
     // Killed between the mark and the pack.
-    drop(crate::store::received::mark(&to.records.files, [&pack.name()]).unwrap());
+    drop(crate::store::records::received::mark(&to.records.files, [&pack.name()]).unwrap());
     assert!(!to.has_pack(&pack.name()).unwrap());
     assert!(verify(&to).is_whole());
     let to = collect(to, &[]);
     assert_eq!(files(&to, "received"), 0);
     // While somebody marks, none goes.
-    let marking = crate::store::received::mark(&to.records.files, [&pack.name()]).unwrap();
+    let marking = crate::store::records::received::mark(&to.records.files, [&pack.name()]).unwrap();
     let to = collect(to, &[]);
     assert_eq!(files(&to, "received"), 1);
     drop(marking);

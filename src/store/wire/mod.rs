@@ -24,15 +24,15 @@ pub(crate) use incoming::{IncomingError, Intake};
 pub(crate) use lies::lying;
 pub(crate) use outgoing::OutgoingPack;
 
-use super::Store;
-use super::error::StoreError;
-use super::format::{
+use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
+use crate::store::Store;
+use crate::store::content::read::{Content, content};
+use crate::store::error::StoreError;
+use crate::store::format::{
     ChunkList, Entry, FormatError, Kind, RecordHeader, TRAILER, Trailer, decode_table,
 };
-use super::read::{Content, content};
-use super::session::Holder;
-use super::table::{OBJECTS, Table};
-use crate::digest::{Digest, ObjectId, ObjectRef, Sha256};
+use crate::store::records::session::Holder;
+use crate::store::records::table::{OBJECTS, Table};
 
 /// What an object consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Store {
         }
         self.records.settle()?;
         let mut bytes = Vec::new();
-        let header = super::format::encode_record(&mut bytes, Kind::Object, key, &encoded);
+        let header = crate::store::format::encode_record(&mut bytes, Kind::Object, key, &encoded);
         self.records.append(&bytes, &[header])?;
         Ok(object)
     }
@@ -235,7 +235,7 @@ pub(crate) fn verify_chunk(
     if header.kind != Kind::Chunk || header.length() != bytes.len() as u64 {
         return Err(FormatError("it has other records than those of chunks"));
     }
-    super::format::decode_payload(&header, payload, scratch)?;
+    crate::store::format::decode_payload(&header, payload, scratch)?;
     if header.key != *id || blake3::hash(scratch).as_bytes() != id.as_bytes() {
         return Err(FormatError("a record's content does not match its key"));
     }

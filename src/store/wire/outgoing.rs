@@ -11,9 +11,9 @@ use crate::digest::{Digest, Sha256};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::format::{Entry, HEADER, RecordHeader, Role, encode_header, encode_table};
-use crate::store::pack::{check_stored, read_stored};
 use crate::store::records::Records;
-use crate::store::view::Location;
+use crate::store::records::pack::{check_stored, read_stored};
+use crate::store::records::view::Location;
 
 /// How much is read at once.
 const WINDOW: u64 = 1 << 20;

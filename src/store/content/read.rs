@@ -1,0 +1,289 @@
+//! Reading objects: whole and small, or at any offset without materialising them.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::digest::{ObjectId, ObjectRef};
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::format::{Chunk, ChunkList, Kind};
+use crate::store::records::table::OBJECTS;
+use crate::store::records::view::Location;
+use crate::store::records::{Records, lock};
+
+/// Decoded chunks that a reader keeps.
+const KEPT: usize = 4;
+
+/// What an object consists of, as it was found.
+pub(in crate::store) enum Content {
+    Chunks(ChunkList),
+    Blob(Vec<u8>),
+}
+
+/// The list or the content of an object, checked against its id.
+pub(in crate::store) fn content(records: &Records, id: &ObjectId) -> Result<Content, StoreError> {
+    let mut bytes = Vec::new();
+    let damaged = |reason: String| StoreError::DamagedObject { id: *id, reason };
+    let location = records
+        .read(id.digest(), &OBJECTS, &mut bytes)
+        .map_err(|error| match error {
+            StoreError::Damaged { .. } => damaged(error.to_string()),
+            other => other,
+        })?
+        .ok_or_else(|| absent(records, id))?;
+    if location.entry.record.kind == Kind::Blob {
+        return Ok(Content::Blob(bytes));
+    }
+    ChunkList::decode(&bytes)
+        .map(Content::Chunks)
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// What to say of an object that is not found: it may be in a file that cannot be used.
+fn absent(records: &Records, id: &ObjectId) -> StoreError {
+    match records.first_broken() {
+        None => StoreError::NoObject(*id),
+        Some(broken) => StoreError::DamagedObject {
+            id: *id,
+            reason: format!("it is not in the store, or only in a damaged file: {broken}"),
+        },
+    }
+}
+
+/// Reads a chunk of an object into `out`.
+pub(in crate::store) fn chunk(
+    records: &Records,
+    id: &ObjectId,
+    chunk: &Chunk,
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let damaged = |reason: String| StoreError::DamagedObject { id: *id, reason };
+    match records.read(&chunk.id, &[Kind::Chunk], out) {
+        Ok(Some(_)) if out.len() == chunk.length as usize => Ok(()),
+        Ok(Some(_)) => Err(damaged("a chunk has another length".to_owned())),
+        Ok(None) => Err(damaged(format!(
+            "its chunk {} is not in the store",
+            chunk.id.short()
+        ))),
+        Err(error @ StoreError::Damaged { .. }) => Err(damaged(error.to_string())),
+        Err(other) => Err(other),
+    }
+}
+
+/// An object opened for reading. Reading from it as a stream goes on where it ended the last time.
+#[derive(Debug)]
+pub struct ObjectReader {
+    records: Arc<Records>,
+    id: ObjectId,
+    source: Source,
+    position: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Blob(Vec<u8>),
+    Chunks {
+        list: ChunkList,
+        /// Chunks that were read last, by their number in the list.
+        kept: Mutex<VecDeque<(usize, Arc<Vec<u8>>)>>,
+    },
+}
+
+impl ObjectReader {
+    /// Logical size in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        match &self.source {
+            Source::Blob(content) => content.len() as u64,
+            Source::Chunks { list, .. } => list.size,
+        }
+    }
+
+    /// The parts of `range` that are not zeros, as far as the object's list tells, in order.
+    #[must_use]
+    pub fn data_in(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let within = |data: Range<u64>| data.start.max(range.start)..data.end.min(range.end);
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        let mut add = |part: Range<u64>| match parts.last_mut() {
+            _ if part.is_empty() => {}
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => parts.push(part),
+        };
+        match &self.source {
+            Source::Blob(content) => add(within(0..content.len() as u64)),
+            Source::Chunks { list, .. } => {
+                let end = |chunk: &Chunk| chunk.offset + u64::from(chunk.length);
+                let first = list.chunks.partition_point(|c| end(c) <= range.start);
+                let chunks = list.chunks[first..].iter();
+                for chunk in chunks.take_while(|chunk| chunk.offset < range.end) {
+                    add(within(chunk.offset..end(chunk)));
+                }
+            }
+        }
+        parts
+    }
+
+    /// Reads exactly `buffer.len()` bytes at `offset`. What is read is checked.
+    ///
+    /// # Errors
+    /// The object ends before, or is damaged.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &self.source {
+            Source::Blob(content) => {
+                let start = offset as usize;
+                buffer.copy_from_slice(&content[start..start + buffer.len()]);
+                Ok(())
+            }
+            Source::Chunks { list, .. } => {
+                buffer.fill(0);
+                let end = offset + buffer.len() as u64;
+                let first = list
+                    .chunks
+                    .partition_point(|chunk| chunk.offset + u64::from(chunk.length) <= offset);
+                for (number, chunk) in list.chunks.iter().enumerate().skip(first) {
+                    if chunk.offset >= end {
+                        break;
+                    }
+                    let content = self.chunk(number, chunk).map_err(io::Error::other)?;
+                    let from = chunk.offset.max(offset);
+                    let to = (chunk.offset + u64::from(chunk.length)).min(end);
+                    buffer[(from - offset) as usize..(to - offset) as usize].copy_from_slice(
+                        &content[(from - chunk.offset) as usize..(to - chunk.offset) as usize],
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn chunk(&self, number: usize, wanted: &Chunk) -> Result<Arc<Vec<u8>>, StoreError> {
+        let Source::Chunks { kept, .. } = &self.source else {
+            return Ok(Arc::default());
+        };
+        if let Some((_, content)) = lock(kept).iter().find(|(kept, _)| *kept == number) {
+            return Ok(content.clone());
+        }
+        let mut content = Vec::new();
+        chunk(&self.records, &self.id, wanted, &mut content)?;
+        let content = Arc::new(content);
+        let mut kept = lock(kept);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((number, content.clone()));
+        Ok(content)
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.size() - self.position;
+        let length = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.read_exact_at(&mut buffer[..length], self.position)?;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+impl Store {
+    /// Whether an object is there with its full size, to be relied on from now on. Its content is
+    /// not read.
+    #[must_use]
+    pub fn has_object(&self, object: &ObjectRef) -> bool {
+        let key = object.id.digest();
+        let has_another_size = |location: &Location| {
+            if location.entry.record.kind == Kind::Blob {
+                return u64::from(location.entry.record.content) != object.size;
+            }
+            let start = self.records.read_start(location);
+            start.map_or(true, |start| u64::from_le_bytes(start) != object.size)
+        };
+        let has = || {
+            let found = self.records.rely_if_room(key, &OBJECTS, has_another_size);
+            found.is_ok_and(|location| location.is_some())
+        };
+        has() || self.records.is_misled() && has()
+    }
+
+    /// Whether there is a record of an object. Nothing is read.
+    #[must_use]
+    pub fn knows(&self, id: &ObjectId) -> bool {
+        let found = self.records.locate(id.digest(), &OBJECTS);
+        found.is_ok_and(|found| !found.is_empty())
+    }
+
+    /// Bytes that an object takes in the store, compressed; chunks that other objects have too
+    /// count fully.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn stored_size(&self, id: &ObjectId) -> Result<u64, StoreError> {
+        let location = self
+            .records
+            .rely_to_read(id.digest(), &OBJECTS)?
+            .ok_or(StoreError::NoObject(*id))?;
+        let mut size = location.entry.record.length();
+        if let Content::Chunks(list) = content(&self.records, id)? {
+            let mut seen = std::collections::HashSet::new();
+            for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
+                let locations = self.records.locate(&chunk.id, &[Kind::Chunk])?;
+                size += locations
+                    .first()
+                    .map_or(0, |location| location.entry.record.length());
+            }
+        }
+        Ok(size)
+    }
+
+    /// Opens an object.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn open_object(&self, id: &ObjectId) -> Result<ObjectReader, StoreError> {
+        self.records.rely_to_read(id.digest(), &OBJECTS)?;
+        let source = match content(&self.records, id)? {
+            Content::Blob(content) => Source::Blob(content),
+            Content::Chunks(list) => Source::Chunks {
+                list,
+                kept: Mutex::default(),
+            },
+        };
+        Ok(ObjectReader {
+            records: self.records.clone(),
+            id: *id,
+            source,
+            position: 0,
+        })
+    }
+
+    /// Reads a small object.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or larger than 64 MiB.
+    pub fn read_object(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
+        let mut reader = self.open_object(id)?;
+        if reader.size() > 64 << 20 {
+            return Err(StoreError::Refused(format!(
+                "object {} has {} bytes, too many to read at once",
+                id.short(),
+                reader.size()
+            )));
+        }
+        let mut bytes = Vec::with_capacity(reader.size() as usize);
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(StoreError::DamagedObject {
+                id: *id,
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
