@@ -12,36 +12,37 @@
 //!
 //! | row | module | what it is |
 //! |---|---|---|
-//! | 0 | [`checked`] | names, paths and lines from elsewhere, as types that hold no hostile value |
-//! | 0 | [`digest`] | ids and hashing |
-//! | 0 | [`event`] | typed events and the sink that they go to |
-//! | 0 | [`host`] | directories, programs, child processes and signals of this host |
-//! | 0 | [`limits`] | how much recipes, images, registries and servers may take |
-//! | 0 | [`tarball`] | tar archives, read and written |
-//! | 0 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
-//! | 1 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
-//! | 1 | [`instruction`] | what recipes ask for and steps do, in the same words |
-//! | 2 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
-//! | 2 | [`dockerfile`] | Dockerfiles to a typed model with source spans: stages, instructions, expansion of variables |
-//! | 2 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
-//! | 2 | [`disk`] | formats of disks, partition tables and file systems |
-//! | 2 | [`lock`] | the lock file: packages and content that recipes stand for |
-//! | 2 | [`store`] | objects in packs, action results, tags, garbage collection |
-//! | 2 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
-//! | 2 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
-//! | 3 | [`plan`] | recipe model to derivation graph: the one place of lowering |
-//! | 3 | [`sandbox`] | running commands over layers, packing what they changed |
-//! | 3 | [`qemu`] | QEMU's command line, QMP, overlays |
-//! | 3 | [`guest`] | SSH, credentials and seeds |
-//! | 3 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
-//! | 3 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
-//! | 4 | [`machine`] | the life of a machine; projects, and the home's list of them |
-//! | 4 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
-//! | 5 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
-//! | 5 | [`executor`] | scheduling and running a graph |
-//! | 6 | [`world`] | what planning must know of this host, its store and registries, asked once and remembered |
-//! | 7 | [`ops`] | use cases with typed options |
-//! | 8 | [`cli`] | arguments, progress, errors, exit codes |
+//! | 0 | [`failure`] | the one way to fail: kind, message, help, causes; exit codes |
+//! | 1 | [`checked`] | names, paths and lines from elsewhere, as types that hold no hostile value |
+//! | 1 | [`digest`] | ids and hashing |
+//! | 1 | [`event`] | typed events and the sink that they go to |
+//! | 1 | [`host`] | directories, programs, child processes and signals of this host |
+//! | 1 | [`limits`] | how much recipes, images, registries and servers may take |
+//! | 1 | [`tarball`] | tar archives, read and written |
+//! | 1 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
+//! | 2 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
+//! | 2 | [`instruction`] | what recipes ask for and steps do, in the same words |
+//! | 3 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
+//! | 3 | [`dockerfile`] | Dockerfiles to a typed model with source spans: stages, instructions, expansion of variables |
+//! | 3 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
+//! | 3 | [`disk`] | formats of disks, partition tables and file systems |
+//! | 3 | [`lock`] | the lock file: packages and content that recipes stand for |
+//! | 3 | [`store`] | objects in packs, action results, tags, garbage collection |
+//! | 3 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
+//! | 3 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
+//! | 4 | [`plan`] | recipe model to derivation graph: the one place of lowering |
+//! | 4 | [`sandbox`] | running commands over layers, packing what they changed |
+//! | 4 | [`qemu`] | QEMU's command line, QMP, overlays |
+//! | 4 | [`guest`] | SSH, credentials and seeds |
+//! | 4 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
+//! | 4 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
+//! | 5 | [`machine`] | the life of a machine; projects, and the home's list of them |
+//! | 5 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
+//! | 6 | [`builder`] | one file for each kind of derivation; steps on a disk run in a machine |
+//! | 6 | [`executor`] | scheduling and running a graph |
+//! | 7 | [`world`] | what planning must know of this host, its store and registries, asked once and remembered |
+//! | 8 | [`ops`] | use cases with typed options |
+//! | 9 | [`cli`] | arguments, progress, errors, exit codes |
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
@@ -55,6 +56,7 @@ pub mod disk;
 pub mod dockerfile;
 pub mod event;
 pub mod executor;
+pub mod failure;
 pub mod guest;
 pub mod host;
 pub mod http;

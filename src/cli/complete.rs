@@ -15,11 +15,12 @@ use clap_complete::env::Shells;
 use super::commands;
 use crate::config::CacheMode;
 use crate::event::Silent;
+use crate::failure::Failure;
 use crate::host::{Home, Interrupt};
 use crate::image::DiskFormat;
 use crate::machine::Project;
 use crate::ops::hypervisor::Hypervisor;
-use crate::ops::{self, Context, Error};
+use crate::ops::{self, Context};
 
 /// The variable by which scripts of shells ask for completions.
 const VARIABLE: &str = "COMPLETE";
@@ -155,16 +156,16 @@ impl Names {
     }
 }
 
-fn context() -> Result<Context, Error> {
+fn context() -> Result<Context, Failure> {
     let home = Home::from_env()?;
-    let interrupt = Interrupt::new().map_err(Error::io("make", "a pipe".as_ref()))?;
+    let interrupt = Interrupt::new().map_err(Failure::io("make", "a pipe".as_ref()))?;
     let mut context = Context::new(home, Arc::new(Silent), interrupt);
     let directory = std::env::current_dir().ok();
     context.project = directory.and_then(|directory| Project::around(&directory).ok());
     Ok(context)
 }
 
-fn tags() -> Result<Vec<CompletionCandidate>, Error> {
+fn tags() -> Result<Vec<CompletionCandidate>, Failure> {
     let context = context()?;
     // Who completes a word makes no store.
     if !context.home.store().exists() {
@@ -176,7 +177,7 @@ fn tags() -> Result<Vec<CompletionCandidate>, Error> {
         .collect())
 }
 
-fn roots() -> Result<Vec<CompletionCandidate>, Error> {
+fn roots() -> Result<Vec<CompletionCandidate>, Failure> {
     let context = context()?;
     if !context.home.store().exists() {
         return Ok(Vec::new());
@@ -187,12 +188,12 @@ fn roots() -> Result<Vec<CompletionCandidate>, Error> {
         .collect())
 }
 
-fn machines() -> Result<Vec<CompletionCandidate>, Error> {
+fn machines() -> Result<Vec<CompletionCandidate>, Failure> {
     let names = ops::machine::names(&context()?)?.into_iter();
     Ok(names.map(CompletionCandidate::new).collect())
 }
 
-fn recipes() -> Result<Vec<CompletionCandidate>, Error> {
+fn recipes() -> Result<Vec<CompletionCandidate>, Failure> {
     let recipes = ops::available::available(&context()?)?.into_iter();
     let candidate = |recipe: ops::available::AvailableRecipe| {
         CompletionCandidate::new(recipe.name).help(Some(recipe.description.into()))

@@ -1,7 +1,7 @@
 //! The command line: arguments, progress, error display, exit codes.
 //!
 //! A command is one file in `commands/`: a struct with its arguments and
-//! `fn run(self, &Session) -> Result<Status, CliError>`, which calls an operation of
+//! `fn run(self, &Session) -> Result<Status, Failure>`, which calls an operation of
 //! [`ops`](crate::ops) and prints what it returns. Results go to standard output, progress and
 //! diagnostics to standard error. To add a command: its file, a line in each of the two lists in
 //! `commands/mod.rs`, and its place in a group of the help text there.
@@ -106,17 +106,17 @@ pub fn main() -> ExitCode {
         }
     };
     if let Err(error) = trace::begin(root.options.trace.as_deref()) {
-        return error.report(&hints);
+        return error::report(&error, &hints);
     }
     let session = match Session::new(root.options, root.command.streams_events()) {
         Ok(session) => session,
-        Err(error) => return error.report(&hints),
+        Err(error) => return error::report(&error, &hints),
     };
     let result = root.command.run(&session);
     session.end_progress();
     session.record_end(&result);
     match result {
         Ok(status) => ExitCode::from(status.code()),
-        Err(error) => error.report(&hints),
+        Err(error) => error::report(&error, &hints),
     }
 }

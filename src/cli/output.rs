@@ -1,31 +1,31 @@
 //! Standard output: text for people or JSON for programs, and the end of a reader who has enough.
 
+use super::error::standard_output;
+use crate::failure::Failure;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::error::CliError;
-
 /// Writes `text` to standard output. A reader who is gone (`| head`) ends the command quietly.
-pub(super) fn write(text: &str) -> Result<(), CliError> {
+pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .map_err(|error| CliError::standard_output(&error))
+        .map_err(|error| standard_output(&error))
 }
 
 /// Writes `value` as indented JSON.
-pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), CliError> {
+pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     write_text(ascii_controls(
         serde_json::to_string_pretty(value).map_err(not_json)?,
     ))
 }
 
 /// Writes `value` as one line of JSON, the last one of a stream of events.
-pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), CliError> {
+pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     #[derive(Serialize)]
     #[serde(tag = "event", rename_all = "kebab-case")]
     enum Last<'a, T> {
@@ -36,12 +36,12 @@ pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), CliError>
     ))
 }
 
-fn not_json(error: serde_json::Error) -> CliError {
-    CliError::failed(format!("the result cannot be written as JSON: {error}"))
+fn not_json(error: serde_json::Error) -> Failure {
+    Failure::failed(format!("the result cannot be written as JSON: {error}"))
 }
 
 /// Writes `text`, with a line end when it has none.
-pub(super) fn write_text(text: impl Display) -> Result<(), CliError> {
+pub(super) fn write_text(text: impl Display) -> Result<(), Failure> {
     let mut text = text.to_string();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

@@ -6,15 +6,14 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::error::CliError;
+use crate::failure::Failure;
 use crate::host::Interrupt;
-use crate::ops;
 
 /// No answer is longer, in bytes.
 const LONGEST: usize = 64 << 10;
 
 /// Asks for a line; `None` where there is no terminal.
-pub(super) fn line(question: &str, interrupt: &Interrupt) -> Result<Option<String>, CliError> {
+pub(super) fn line(question: &str, interrupt: &Interrupt) -> Result<Option<String>, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
@@ -22,7 +21,7 @@ pub(super) fn line(question: &str, interrupt: &Interrupt) -> Result<Option<Strin
 }
 
 /// Asks for a line that is not shown; `None` where there is no terminal.
-pub(super) fn secret(question: &str, interrupt: &Interrupt) -> Result<Option<String>, CliError> {
+pub(super) fn secret(question: &str, interrupt: &Interrupt) -> Result<Option<String>, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
@@ -35,7 +34,7 @@ pub(super) fn secret(question: &str, interrupt: &Interrupt) -> Result<Option<Str
 }
 
 /// All of standard input, without the end of its last line.
-pub(super) fn standard_input(interrupt: &Interrupt) -> Result<String, CliError> {
+pub(super) fn standard_input(interrupt: &Interrupt) -> Result<String, Failure> {
     let mut text = read(interrupt, |_| false)?;
     if text.ends_with('\n') {
         text.pop();
@@ -46,7 +45,7 @@ pub(super) fn standard_input(interrupt: &Interrupt) -> Result<String, CliError> 
     Ok(text)
 }
 
-fn ask(question: &str, interrupt: &Interrupt) -> Result<String, CliError> {
+fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Failure> {
     let mut terminal = io::stderr();
     let shown = terminal.write_all(question.as_bytes());
     shown.and_then(|()| terminal.flush()).map_err(failed)?;
@@ -55,7 +54,7 @@ fn ask(question: &str, interrupt: &Interrupt) -> Result<String, CliError> {
 }
 
 /// Reads until it is enough, until the end, or until the user gives up.
-fn read(interrupt: &Interrupt, enough: impl Fn(&[u8]) -> bool) -> Result<String, CliError> {
+fn read(interrupt: &Interrupt, enough: impl Fn(&[u8]) -> bool) -> Result<String, Failure> {
     let stdin = io::stdin();
     let mut text = Vec::new();
     while !enough(&text) {
@@ -69,7 +68,7 @@ fn read(interrupt: &Interrupt, enough: impl Fn(&[u8]) -> bool) -> Result<String,
             Err(error) => return Err(failed(error.into())),
         }
         if interrupt.requested() {
-            return Err(ops::Error::Interrupted.into());
+            return Err(Failure::interrupted());
         }
         let mut buffer = [0; 4096];
         match rustix::io::read(stdin.as_fd(), &mut buffer) {
@@ -79,10 +78,10 @@ fn read(interrupt: &Interrupt, enough: impl Fn(&[u8]) -> bool) -> Result<String,
             Err(error) => return Err(failed(error.into())),
         }
         if text.len() > LONGEST {
-            return Err(CliError::usage("the answer is too long"));
+            return Err(Failure::usage("the answer is too long"));
         }
     }
-    String::from_utf8(text).map_err(|_| CliError::usage("the answer is not text"))
+    String::from_utf8(text).map_err(|_| Failure::usage("the answer is not text"))
 }
 
 /// A terminal that does not show what is typed, until this is dropped.
@@ -106,6 +105,6 @@ impl Drop for Hidden {
     }
 }
 
-fn failed(error: io::Error) -> CliError {
-    CliError::failed(format!("no answer: {error}"))
+fn failed(error: io::Error) -> Failure {
+    Failure::failed(format!("no answer: {error}"))
 }

@@ -9,12 +9,13 @@ use console::{Style, Term};
 use miette::Diagnostic;
 use serde::Serialize;
 
-use super::error::{self, CliError};
+use super::error;
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
 use crate::config::{Config, ConfigError};
 use crate::event::{Event, Sink};
+use crate::failure::Failure;
 use crate::host::{Home, Interrupt};
 use crate::machine::Project;
 use crate::ops::{self, Context};
@@ -28,7 +29,7 @@ pub(super) struct Session {
 
 impl Session {
     /// `streams_events` says that events are part of the command's JSON result.
-    pub(super) fn new(options: GlobalOptions, streams_events: bool) -> Result<Self, CliError> {
+    pub(super) fn new(options: GlobalOptions, streams_events: bool) -> Result<Self, Failure> {
         let reporter = Arc::new(Reporter::new(&options, streams_events)?);
         Ok(Self {
             options,
@@ -38,33 +39,33 @@ impl Session {
     }
 
     /// For operations that take long: Ctrl-C goes to them, so that they can clean up.
-    pub(super) fn context(&self) -> Result<&Context, CliError> {
+    pub(super) fn context(&self) -> Result<&Context, Failure> {
         let context = self.context_with(Interrupt::from_signals)?;
         self.reporter.watch(&context.interrupt);
         Ok(context)
     }
 
     /// The same, reaching registries as the options of the command say.
-    pub(super) fn registry_context(&self, options: RegistryOptions) -> Result<Context, CliError> {
+    pub(super) fn registry_context(&self, options: RegistryOptions) -> Result<Context, Failure> {
         Ok(self.context()?.clone().with_access(options.access()))
     }
 
     /// For operations that only look at things: Ctrl-C ends the process.
-    pub(super) fn reading_context(&self) -> Result<&Context, CliError> {
+    pub(super) fn reading_context(&self) -> Result<&Context, Failure> {
         self.context_with(Interrupt::new)
     }
 
     fn context_with(
         &self,
         interrupt: impl FnOnce() -> std::io::Result<Interrupt>,
-    ) -> Result<&Context, CliError> {
+    ) -> Result<&Context, Failure> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let home = Home::from_env().map_err(ops::Error::from)?;
+        let home = Home::from_env()?;
         home.close();
         let interrupt = interrupt()
-            .map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
+            .map_err(|error| Failure::failed(format!("signals cannot be handled: {error}")))?;
         let check = |text: &str| ops::cache::repository(text).map(drop);
         let config = Config::from_env(&check).map_err(config_error)?;
         let mut context = Context::new(home, self.reporter.clone(), interrupt)
@@ -90,7 +91,7 @@ impl Session {
         &self,
         value: &T,
         human: impl FnOnce(&T) -> D,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), Failure> {
         self.end_progress();
         if self.json() {
             output::write_json(value)
@@ -112,7 +113,7 @@ impl Session {
         value: &T,
         brief: impl FnOnce(&T) -> B,
         human: impl FnOnce(&T) -> D,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), Failure> {
         self.end_progress();
         match (self.json(), self.quiet()) {
             (true, _) => output::write_result_line(value),
@@ -149,13 +150,13 @@ impl Session {
     ///
     /// # Errors
     /// The answer is not yes, or there is nobody.
-    pub(super) fn confirm(&self, what: &str, option: &str) -> Result<(), CliError> {
+    pub(super) fn confirm(&self, what: &str, option: &str) -> Result<(), Failure> {
         self.end_progress();
         let terminal = Term::stderr();
-        let problem = |error: std::io::Error| CliError::failed(format!("no answer: {error}"));
+        let problem = |error: std::io::Error| Failure::failed(format!("no answer: {error}"));
         if !std::io::stdin().is_terminal() || !terminal.is_term() {
             return Err(
-                CliError::usage(format!("this discards data:\n{what}")).with_help(format!(
+                Failure::usage(format!("this discards data:\n{what}")).with_help(format!(
                     "confirm with {option}, or use --dry-run to see what would happen"
                 )),
             );
@@ -167,7 +168,7 @@ impl Session {
         std::io::stdin().read_line(&mut answer).map_err(problem)?;
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
-            _ => Err(CliError::failed("vmfab changed nothing")),
+            _ => Err(Failure::failed("vmfab changed nothing")),
         }
     }
 
@@ -177,15 +178,15 @@ impl Session {
     }
 
     /// Writes the end of the command to the log file.
-    pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
+    pub(super) fn record_end(&self, result: &Result<Status, Failure>) {
         self.reporter.record_end(result);
     }
 }
 
 /// The configuration cannot be used: it is wrong like a recipe is, or cannot be read.
-fn config_error(error: ConfigError) -> CliError {
+fn config_error(error: ConfigError) -> Failure {
     match error {
-        ConfigError::Wrong(problems) => ops::Error::recipe(problems).into(),
-        other => CliError::usage(other.to_string()),
+        ConfigError::Wrong(problems) => Failure::recipe(problems),
+        other => Failure::usage(other.to_string()),
     }
 }

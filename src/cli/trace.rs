@@ -17,9 +17,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use super::error::CliError;
 use super::output::clean_lines;
 use super::reporter::log::append_to;
+use crate::failure::Failure;
 
 /// What to write: `LEVEL`, or `TARGET=LEVEL` separated by commas.
 pub(super) const VARIABLE: &str = "VMFAB_LOG";
@@ -34,7 +34,7 @@ pub(super) fn to_standard_error(file: Option<&Path>) -> bool {
 ///
 /// # Errors
 /// `VMFAB_LOG` is no filter, or the file cannot be opened.
-pub(super) fn begin(file: Option<&Path>) -> Result<(), CliError> {
+pub(super) fn begin(file: Option<&Path>) -> Result<(), Failure> {
     let text = filter_text();
     if file.is_none() && text.is_none() {
         return Ok(());
@@ -48,7 +48,7 @@ pub(super) fn begin(file: Option<&Path>) -> Result<(), CliError> {
     let _ = match file {
         Some(path) => {
             let file = append_to(path).map_err(|error| {
-                CliError::failed(format!("cannot open {}: {error}", path.display()))
+                Failure::failed(format!("cannot open {}: {error}", path.display()))
             })?;
             let lines = fmt::layer()
                 .json()
@@ -71,7 +71,7 @@ fn filter_text() -> Option<String> {
     env::var(VARIABLE).ok().filter(|text| !text.is_empty())
 }
 
-fn parse(text: &str) -> Result<Targets, CliError> {
+fn parse(text: &str) -> Result<Targets, Failure> {
     // The library takes any word for a target.
     let no_level = text.split(',').find(|part| {
         !part.contains('=') && !part.starts_with("vmfab") && part.parse::<LevelFilter>().is_err()
@@ -81,7 +81,7 @@ fn parse(text: &str) -> Result<Targets, CliError> {
         None => text.parse().map_err(|error: ParseError| error.to_string()),
     };
     parsed.map_err(|why| {
-        CliError::usage(format!("{VARIABLE} is \"{text}\": {why}")).with_help(
+        Failure::usage(format!("{VARIABLE} is \"{text}\": {why}")).with_help(
             "give a level (error, warn, info, debug, trace), or TARGET=LEVEL as in \
              info,vmfab::http=trace",
         )

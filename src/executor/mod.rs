@@ -25,6 +25,8 @@
 //! store.
 
 mod caches;
+mod failed;
+mod hint;
 mod pass;
 mod permits;
 mod realise;
@@ -34,11 +36,11 @@ mod schedule;
 mod survey;
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+pub use failed::{FailedStep, steps};
 pub use remembered::Remembered;
 pub use survey::{Sources, Surveyed, certain, survey};
 
@@ -46,10 +48,11 @@ use caches::Caches;
 use pass::{Known, Origin, Pass};
 use report::Report;
 
-use crate::derivation::{BuildError, Builders, Cache, Graph, Impossible, NodeId, Outputs};
+use crate::derivation::{Builders, Cache, Graph, NodeId, Outputs};
 use crate::digest::ActionKey;
 use crate::event::{Event, Sink, StepOutcome};
-use crate::host::{Interrupt, MissingProgram, Program};
+use crate::failure::Failure;
+use crate::host::{Interrupt, Program};
 use crate::store::{ActionResult, Store};
 
 /// How to execute.
@@ -96,7 +99,7 @@ pub struct Execution {
     /// Outputs of each derivation, by index; absent for those that failed or were not tried.
     pub outputs: Vec<Option<Outputs>>,
     /// Steps that failed.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedStep>,
     /// Steps that gave other outputs when they were run once more.
     pub differences: Vec<Difference>,
     /// Steps that ran to their end.
@@ -122,14 +125,6 @@ pub struct Offer {
     pub from: Option<String>,
 }
 
-/// A step that failed.
-#[derive(Debug)]
-pub struct Failure {
-    pub step: String,
-    pub log: PathBuf,
-    pub error: BuildError,
-}
-
 /// A step that is not deterministic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -151,7 +146,7 @@ impl Executor<'_> {
         name: &str,
         graph: &Graph,
         wanted: &BTreeSet<NodeId>,
-    ) -> Result<Execution, ExecuteError> {
+    ) -> Result<Execution, Failure> {
         let started = Instant::now();
         self.sink.emit(Event::BuildStarted {
             name: name.to_owned(),
@@ -310,27 +305,6 @@ fn differences(step: &str, first: &Outputs, second: &Outputs) -> Vec<Difference>
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A graph could not be executed at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecuteError {
-    /// No threads.
-    #[error("cannot start threads: {0}")]
-    Threads(rayon::ThreadPoolBuildError),
-    /// The directory of logs cannot be made.
-    #[error("cannot create {}: {source}", path.display())]
-    Log { path: PathBuf, source: io::Error },
-    /// Programs of the host are missing; nothing was started.
-    #[error("{} programs of this host are missing", .0.len())]
-    Missing(Vec<MissingProgram>),
-    /// This host cannot do a step; nothing was started.
-    #[error("step \"{step}\": {}", .lacking.message)]
-    Impossible {
-        step: String,
-        /// What the host lacks.
-        lacking: Impossible,
-    },
 }
 
 #[cfg(test)]

@@ -13,13 +13,14 @@ use super::caches::{Caches, NotBrought, RemoteResult, in_parallel};
 use super::permits::{Permit, Permits};
 use super::report::Report;
 use super::schedule::Schedule;
-use super::{ExecuteError, Executor, Failure, lock};
+use super::{Executor, FailedStep, lock};
 use crate::derivation::{
     BuildError, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
 use crate::event::StepOutcome;
-use crate::host::require;
+use crate::failure::Failure;
+use crate::host::{missing_programs, require};
 use crate::store::ActionResult;
 
 /// Threads for steps that wait, at most.
@@ -100,7 +101,7 @@ impl<'p> Pass<'p> {
     }
 
     /// Runs what has to be run, and brings what is wanted in the end.
-    pub(super) fn run(&self, wanted: &BTreeSet<NodeId>) -> Result<(), ExecuteError> {
+    pub(super) fn run(&self, wanted: &BTreeSet<NodeId>) -> Result<(), Failure> {
         let ready = self.take_known();
         if !ready.is_empty() && !self.executor.interrupt.requested() {
             self.run_steps(ready)?;
@@ -165,29 +166,26 @@ impl<'p> Pass<'p> {
         missed
     }
 
-    fn run_steps(&self, ready: Vec<NodeId>) -> Result<(), ExecuteError> {
+    fn run_steps(&self, ready: Vec<NodeId>) -> Result<(), Failure> {
         let executor = self.executor;
         let programs = executor.programs.iter();
         let missing: Vec<_> = programs
             .filter_map(|&program| require(program).err())
             .collect();
         if !missing.is_empty() {
-            return Err(ExecuteError::Missing(missing));
+            return Err(missing_programs(&missing));
         }
         for (known, derivation) in lock(&self.known).iter().zip(self.graph.nodes()) {
             if known.is_some() {
                 continue;
             }
             let possible = executor.builders.possible(derivation);
-            possible.map_err(|lacking| ExecuteError::Impossible {
-                step: derivation.name.clone(),
-                lacking,
+            possible.map_err(|lacking| {
+                let message = format!("step \"{}\": {}", derivation.name, lacking.message);
+                Failure::missing(message).with_help(lacking.help)
             })?;
         }
-        fs::create_dir_all(executor.log).map_err(|source| ExecuteError::Log {
-            path: executor.log.to_owned(),
-            source,
-        })?;
+        fs::create_dir_all(executor.log).map_err(Failure::io("cannot create", executor.log))?;
         let waiting = match executor.cache {
             // Inputs are waited for.
             Some(_) => self.graph.len(),
@@ -199,7 +197,7 @@ impl<'p> Pass<'p> {
             .num_threads(executor.jobs() + waiting.min(WAITING))
             .thread_name(|index| format!("step-{index}"))
             .build()
-            .map_err(ExecuteError::Threads)?;
+            .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         pool.in_place_scope_fifo(|scope| {
             for node in self.waiting_first(ready) {
                 scope.spawn_fifo(move |scope| self.step(node, scope));
@@ -354,7 +352,7 @@ impl<'p> Pass<'p> {
             }
             Err(error) => {
                 let step = self.graph.get(node).name.clone();
-                let failure = Failure { step, log, error };
+                let failure = FailedStep { step, log, error };
                 self.report.failed(node, key, failure, seconds);
                 self.skip_dependants(node)
             }

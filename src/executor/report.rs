@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Difference, Failure};
+use super::{Difference, FailedStep};
 use crate::derivation::{Graph, NodeId};
 use crate::digest::ActionKey;
 use crate::event::{Event, Sink, StepOutcome};
@@ -17,7 +17,7 @@ pub(super) struct Report<'a> {
 struct State {
     outcomes: Vec<Option<StepOutcome>>,
     found: Vec<bool>,
-    failures: Vec<(NodeId, ActionKey, Failure)>,
+    failures: Vec<(NodeId, ActionKey, FailedStep)>,
     differences: Vec<Difference>,
     /// Actions that ran to their end.
     ran: std::collections::HashSet<ActionKey>,
@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
     }
 
     /// A step ran and failed.
-    pub(super) fn failed(&self, node: NodeId, key: ActionKey, failure: Failure, seconds: f64) {
+    pub(super) fn failed(&self, node: NodeId, key: ActionKey, failure: FailedStep, seconds: f64) {
         let mut state = self.state();
         state.outcomes[node.index()] = Some(StepOutcome::Failed);
         state.failures.retain(|(other, _, _)| *other != node);
@@ -135,7 +135,7 @@ impl<'a> Report<'a> {
     }
 
     /// Failures and differences, taken out.
-    pub(super) fn take(&self) -> (Vec<Failure>, Vec<Difference>) {
+    pub(super) fn take(&self) -> (Vec<FailedStep>, Vec<Difference>) {
         let mut state = self.state();
         let failures = std::mem::take(&mut state.failures);
         (

@@ -3,7 +3,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
+use std::io;
+
 use super::*;
+use crate::derivation::BuildError;
 use crate::derivation::{BuildRequest, Builder, Derivation, Input};
 use crate::event::Recorder;
 

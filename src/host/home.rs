@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::failure::Failure;
+
 use super::umask;
 
 /// The root of everything that vmfab keeps.
@@ -20,17 +22,12 @@ use super::umask;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
 
-/// No directory could be chosen.
-#[derive(Debug, thiserror::Error)]
-#[error("neither VMFAB_HOME, XDG_DATA_HOME nor HOME is set")]
-pub struct HomeError;
-
 impl Home {
     /// `$VMFAB_HOME`, or `vmfab` below `$XDG_DATA_HOME` or `~/.local/share`. Nothing is created.
     ///
     /// # Errors
     /// None of the variables is set.
-    pub fn from_env() -> Result<Self, HomeError> {
+    pub fn from_env() -> Result<Self, Failure> {
         let var = |name| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -39,7 +36,10 @@ impl Home {
         let chosen = var("VMFAB_HOME")
             .or_else(|| var("XDG_DATA_HOME").map(|data| data.join("vmfab")))
             .or_else(|| var("HOME").map(|home| home.join(".local/share/vmfab")))
-            .ok_or(HomeError)?;
+            .ok_or_else(|| {
+                Failure::missing("neither VMFAB_HOME, XDG_DATA_HOME nor HOME is set")
+                    .with_help("set VMFAB_HOME to a directory for vmfab's data")
+            })?;
         Ok(Self(std::path::absolute(&chosen).unwrap_or(chosen)))
     }
 

@@ -13,12 +13,12 @@ mod space;
 mod spawner;
 pub mod umask;
 
-pub use home::{Home, HomeError};
+pub use home::Home;
 pub use inheritance::{
     bare_command, keep_files_from_children, leave_abstract_sockets, leave_session_keyring,
 };
 pub use interrupt::Interrupt;
-pub use programs::{MissingProgram, Program, find_program, require};
+pub use programs::{MissingProgram, Program, apt_get, find_program, missing_programs, require};
 pub use secrets::{Redactor, Secret, SecretSource, Secrets};
 pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::failure::Failure;
+
 /// A program that vmfab calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
@@ -95,6 +97,33 @@ impl Program {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not installed (needed for {})", .0.file_name(), .0.purpose())]
 pub struct MissingProgram(pub Program);
+
+impl From<MissingProgram> for Failure {
+    fn from(missing: MissingProgram) -> Self {
+        missing_programs(&[missing])
+    }
+}
+
+/// The failure of what needs these programs; there is at least one.
+#[must_use]
+pub fn missing_programs(missing: &[MissingProgram]) -> Failure {
+    let message = match missing {
+        [one] => one.to_string(),
+        several => {
+            let names: Vec<_> = several.iter().map(|one| one.0.file_name()).collect();
+            format!("{} are not installed", names.join(", "))
+        }
+    };
+    let packages = missing.iter().map(|one| one.0.package());
+    Failure::missing(message).with_help(format!("install what is missing: {}", apt_get(packages)))
+}
+
+/// The command that installs Debian packages; duplicates are dropped.
+pub fn apt_get<'a>(packages: impl Iterator<Item = &'a str>) -> String {
+    let packages: std::collections::BTreeSet<_> = packages.collect();
+    let list: Vec<_> = packages.into_iter().collect();
+    format!("sudo apt-get install {}", list.join(" "))
+}
 
 /// The path of a program, from `PATH` and the directories that administrators' programs are in.
 ///

@@ -7,6 +7,7 @@ use std::{io, iter};
 
 use super::pace::Speed;
 use super::url::Url;
+use crate::failure::Kind;
 use crate::limits;
 
 /// How the standard library begins to say that a look-up failed: it has no kind of its own.
@@ -112,6 +113,22 @@ impl HttpError {
             | Self::Authorities { .. }
             | Self::Interrupted
             | Self::Other { .. } => false,
+        }
+    }
+
+    /// What callers do about it.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Dns { .. }
+            | Self::Tls { .. }
+            | Self::Refused { .. }
+            | Self::Proxy { .. }
+            | Self::Authorities { .. } => Kind::Unavailable,
+            Self::Interrupted => Kind::Interrupted,
+            other if other.is_transient() => Kind::Transient,
+            _ => Kind::Failed,
         }
     }
 

@@ -57,6 +57,7 @@ mod launch;
 mod name;
 mod project;
 mod ready;
+mod remedy;
 mod resume;
 mod seed;
 mod stack;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Context, Error};
+use super::Context;
+use crate::failure::Failure;
 use crate::recipe::{self, Files as _, ParameterKind};
 use crate::world::recipes;
 
@@ -24,7 +25,7 @@ pub struct AvailableRecipe {
 ///
 /// # Errors
 /// A recipe of the user's is wrong.
-pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
+pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Failure> {
     let files = recipes::host_files(context);
     let mut found = BTreeMap::new();
     for built_in in recipe::catalogue() {
@@ -36,7 +37,7 @@ pub fn available(context: &Context) -> Result<Vec<AvailableRecipe>, Error> {
         found.insert(built_in.name.to_owned(), available);
     }
     for (name, path) in files.catalogue() {
-        let loaded = recipe::load(&path, &files, &BTreeMap::new()).map_err(Error::recipe)?;
+        let loaded = recipe::load(&path, &files, &BTreeMap::new()).map_err(Failure::recipe)?;
         let available = AvailableRecipe {
             name: name.clone(),
             description: loaded.recipe.description.clone().unwrap_or_default(),
@@ -78,7 +79,7 @@ pub struct ParameterDetails {
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Error> {
+pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Failure> {
     recipes::check_name(context, recipe)?;
     let loaded = recipes::load(context, Path::new(recipe), &BTreeMap::new())?;
     let parameters = loaded.parameters.into_iter();

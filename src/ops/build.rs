@@ -10,12 +10,13 @@ use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
-use super::{Context, Error, Failure, RecipeChoice, StepFailure, build_record};
+use super::{Context, RecipeChoice, build_record};
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
 use crate::digest::ObjectId;
 use crate::event::Event;
-use crate::executor::{self, ExecuteError, Execution, Executor};
+use crate::executor::{self, Execution, Executor};
+use crate::failure::{Failure, Kind};
 use crate::host::{Program, Secrets};
 use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
@@ -95,7 +96,7 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
 /// # Errors
 /// The recipe is wrong, a program is missing, a step fails, outputs differ on `check`, the user
 /// gives up.
-pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> {
+pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure> {
     let started = Instant::now();
     let store = context.store()?;
     let plan = world::plan(context, &options.choice)?;
@@ -134,7 +135,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Error> 
         Ok(image) => image,
         Err(error) => {
             // What did succeed need not be done again elsewhere.
-            if !matches!(error, Error::Interrupted) {
+            if !error.is(Kind::Interrupted) {
                 offer();
             }
             return Err(error);
@@ -193,7 +194,7 @@ pub(super) fn execute(
     part: Part<'_>,
     options: &BuildOptions,
     cache: Option<&dyn Cache>,
-) -> Result<Execution, Error> {
+) -> Result<Execution, Failure> {
     let origins = builder::Origins {
         locals: plan.locals.clone(),
         places: plan.places.clone(),
@@ -224,13 +225,11 @@ pub(super) fn execute(
         log: &context.home.log(),
         programs: &programs(plan),
     };
-    executor
-        .execute(&plan.image_name, part.graph, &part.wanted)
-        .map_err(execute_error)
+    executor.execute(&plan.image_name, part.graph, &part.wanted)
 }
 
 /// The file to write and its format, when one is asked for and can be written.
-fn output(options: &BuildOptions) -> Result<Option<(PathBuf, DiskFormat)>, Error> {
+fn output(options: &BuildOptions) -> Result<Option<(PathBuf, DiskFormat)>, Failure> {
     let Some(path) = &options.output else {
         return Ok(None);
     };
@@ -248,36 +247,16 @@ fn programs(plan: &plan::Plan) -> BTreeSet<Program> {
     programs
 }
 
-fn execute_error(error: ExecuteError) -> Error {
-    match error {
-        ExecuteError::Missing(missing) => Error::Missing(missing),
-        ExecuteError::Impossible { ref lacking, .. } => Error::Lacking {
-            help: lacking.help.clone(),
-            message: error.to_string(),
-        },
-        other => Error::Failed(Failure {
-            message: other.to_string(),
-            ..Failure::default()
-        }),
-    }
-}
-
 /// An execution, when all of its steps succeeded.
 ///
 /// # Errors
 /// A step failed, outputs differ, the user gave up.
-pub(super) fn finished(execution: Execution) -> Result<Execution, Error> {
+pub(super) fn finished(execution: Execution) -> Result<Execution, Failure> {
     if execution.interrupted {
-        return Err(Error::Interrupted);
+        return Err(Failure::interrupted());
     }
     if !execution.failures.is_empty() {
-        let failures = execution.failures.into_iter();
-        let failures = failures.map(|f| StepFailure {
-            name: f.step,
-            log: f.log,
-            error: f.error,
-        });
-        return Err(Error::Steps(failures.collect()));
+        return Err(executor::steps(execution.failures));
     }
     if !execution.differences.is_empty() {
         let lines: Vec<String> = execution
@@ -294,19 +273,17 @@ pub(super) fn finished(execution: Execution) -> Result<Execution, Error> {
                 )
             })
             .collect();
-        return Err(Error::Verification {
-            message: format!(
-                "these steps gave different results in two builds:\n  {}",
-                lines.join("\n  ")
-            ),
-            help: Some("check these steps for times, random numbers and network content".into()),
-        });
+        return Err(Failure::verification(format!(
+            "these steps gave different results in two builds:\n  {}",
+            lines.join("\n  ")
+        ))
+        .with_help("check these steps for times, random numbers and network content"));
     }
     Ok(execution)
 }
 
 /// The image that an execution made, or why it made none.
-fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, Error> {
+fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, Failure> {
     let execution = finished(execution)?;
     let outputs = execution
         .outputs
@@ -315,12 +292,7 @@ fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, E
     outputs
         .and_then(|outputs| outputs.get("config"))
         .map(|config| config.id)
-        .ok_or_else(|| {
-            Error::Failed(Failure {
-                message: "the build produced no image".into(),
-                ..Failure::default()
-            })
-        })
+        .ok_or_else(|| Failure::failed("the build produced no image"))
 }
 
 /// Makes the tags name the image; tells whether one of them did not before.
@@ -329,7 +301,7 @@ fn tag(
     options: &BuildOptions,
     plan: &plan::Plan,
     image: &ObjectId,
-) -> Result<(Vec<TagName>, bool), Error> {
+) -> Result<(Vec<TagName>, bool), Failure> {
     let tags = if options.untagged {
         Vec::new()
     } else if options.tags.is_empty() {

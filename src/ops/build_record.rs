@@ -6,9 +6,10 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, Error, RecipeChoice};
+use super::{Context, RecipeChoice};
 use crate::derivation::{Derivation, Outputs, ResolvedInput, resolve_inputs};
 use crate::digest::{Hasher, ObjectId};
+use crate::failure::Failure;
 use crate::plan;
 
 /// What went into the last build of an image: what the next one is compared with.
@@ -68,12 +69,12 @@ impl Record {
         self.outputs.contains(object) || inputs.into_iter().any(|(_, input)| input == object)
     }
 
-    pub(super) fn read(path: &Path) -> Result<Option<Self>, Error> {
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, Failure> {
         match fs::read(path) {
             // A record of another version, or a torn one, is as good as none.
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", path)(error)),
+            Err(error) => Err(Failure::io("read", path)(error)),
         }
     }
 }
@@ -84,7 +85,7 @@ pub(super) fn remember(
     choice: &RecipeChoice,
     plan: &plan::Plan,
     outputs: &[Option<Outputs>],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let mut record = Record {
         recipe: choice.path().display().to_string(),
         image: plan.image_name.clone(),
@@ -102,13 +103,13 @@ pub(super) fn remember(
     }
     let path = record_path(context, choice, plan);
     let directory = path.parent().unwrap_or(&path);
-    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    fs::create_dir_all(directory).map_err(Failure::io("create", directory))?;
     let bytes = serde_json::to_vec(&record).unwrap_or_default();
     let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
         io::Write::write_all(&mut file, &bytes)?;
         file.persist(&path).map_err(|error| error.error)
     });
-    written.map(drop).map_err(Error::io("write", &path))
+    written.map(drop).map_err(Failure::io("write", &path))
 }
 
 /// One record for each image of each recipe.

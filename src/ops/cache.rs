@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Context, Error};
+use super::Context;
 use crate::config::{CacheMode, CacheSettings};
 use crate::derivation::Cache;
+use crate::failure::Failure;
 use crate::http::RetryPolicy;
 use crate::registry::{Location, Reference, Registries};
 use crate::share::{Memory, Results, ResultsOptions};
@@ -36,13 +37,8 @@ impl CacheOptions {
     ///
     /// # Errors
     /// One is no repository.
-    pub fn new(settings: &CacheSettings) -> Result<Self, Error> {
-        let repository = |text: &String| {
-            repository(text).map_err(|message| Error::Usage {
-                message,
-                help: None,
-            })
-        };
+    pub fn new(settings: &CacheSettings) -> Result<Self, Failure> {
+        let repository = |text: &String| repository(text).map_err(Failure::usage);
         Ok(Self {
             read: settings
                 .read
@@ -87,7 +83,7 @@ pub fn repository(text: &str) -> Result<Reference, String> {
 ///
 /// # Errors
 /// The store fails, or a cache cannot be used whatever it says.
-pub fn open(context: &Context, options: &CacheOptions) -> Result<Option<Box<dyn Cache>>, Error> {
+pub fn open(context: &Context, options: &CacheOptions) -> Result<Option<Box<dyn Cache>>, Failure> {
     if context.offline || options.is_empty() {
         return Ok(None);
     }

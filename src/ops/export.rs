@@ -13,10 +13,11 @@ use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, ren
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::Context;
 use super::hypervisor::{self, Hypervisor};
-use super::{Context, Error, Failure};
 use crate::digest::ObjectId;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::host::process::{self, End};
 use crate::host::{Interrupt, MissingProgram, Program, bare_command, require, umask};
 use crate::image::DiskFormat;
@@ -96,13 +97,10 @@ pub enum ExportError {
     },
 }
 
-impl From<ExportError> for Error {
+impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let message = error.to_string();
-        let usage = |help: &str| Self::Usage {
-            message: message.clone(),
-            help: Some(help.to_owned()),
-        };
+        let usage = |help: &str| Failure::usage(message.clone()).with_help(help.to_owned());
         match error {
             ExportError::Exists(_) => usage("add --force to replace it"),
             ExportError::NotAFile(_) | ExportError::NoName(_) => {
@@ -110,27 +108,16 @@ impl From<ExportError> for Error {
             }
             ExportError::NoDirectory(_) => usage("create it first"),
             ExportError::Missing(missing) => missing.into(),
-            ExportError::NoSpace(_) => Self::Failed(Failure {
-                message,
-                help: Some("free some space, or write to another file system".to_owned()),
-                ..Failure::default()
-            }),
-            ExportError::Convert { tail, .. } => Self::Failed(Failure {
-                message,
-                output: tail,
-                ..Failure::default()
-            }),
-            ExportError::Interrupted => Self::Interrupted,
-            ExportError::Store(error) => Self::Store(error),
+            ExportError::NoSpace(_) => Failure::failed(message)
+                .with_help("free some space, or write to another file system"),
+            ExportError::Convert { tail, .. } => Failure::failed(message).with_output(tail),
+            ExportError::Interrupted => Self::interrupted(),
+            ExportError::Store(error) => error.into(),
             ExportError::Io {
                 action,
                 path,
                 source,
-            } => Self::Io {
-                action,
-                path,
-                source,
-            },
+            } => Self::of_io(action, &path, &source),
         }
     }
 }
@@ -145,11 +132,8 @@ pub fn format(
     said: Option<DiskFormat>,
     hypervisor: Option<Hypervisor>,
     compress: bool,
-) -> Result<DiskFormat, Error> {
-    let usage = |message: String, help: &str| Error::Usage {
-        message,
-        help: Some(help.to_owned()),
-    };
+) -> Result<DiskFormat, Failure> {
+    let usage = |message: String, help: &str| Failure::usage(message).with_help(help.to_owned());
     let named = said.or_else(|| DiskFormat::of_path(target));
     let format = match (named, hypervisor.map(Hypervisor::format)) {
         (Some(named), Some(taken)) if named != taken => {
@@ -189,7 +173,7 @@ pub fn advise(
     context: &Context,
     config: &ImageConfig,
     options: &ExportOptions,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     /// The first part of a kernel has its version in it.
     const HEAD: usize = 64 << 10;
     let store = context.store()?;
@@ -200,7 +184,7 @@ pub fn advise(
             let mut head = vec![0; HEAD.min(reader.size() as usize)];
             reader
                 .read_exact_at(&mut head, 0)
-                .map_err(Error::io("read a kernel of", &context.home.store()))?;
+                .map_err(Failure::io("read a kernel of", &context.home.store()))?;
             Some(head)
         }
         None => None,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::recipe;
 use crate::world::recipes::read_file;
@@ -30,24 +30,20 @@ impl Formatted {
 ///
 /// # Errors
 /// A path does not exist or cannot be read.
-pub fn recipes_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub fn recipes_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound {
-                noun: "file",
-                name: path.display().to_string(),
-                help: None,
-            },
-            _ => Error::io("read", path)(error),
+            std::io::ErrorKind::NotFound => Failure::unknown("file", path.display()),
+            _ => Failure::io("read", path)(error),
         })?;
         if !kind.is_dir() {
             files.push(path.clone());
             continue;
         }
         let mut inside = Vec::new();
-        for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
-            let inner = entry.map_err(Error::io("list", path))?.path();
+        for entry in fs::read_dir(path).map_err(Failure::io("list", path))? {
+            let inner = entry.map_err(Failure::io("list", path))?.path();
             if inner
                 .extension()
                 .is_some_and(|extension| extension == "kdl")
@@ -67,9 +63,9 @@ pub fn recipes_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 ///
 /// # Errors
 /// It cannot be read, or is not KDL.
-pub fn format(path: &Path) -> Result<Formatted, Error> {
+pub fn format(path: &Path) -> Result<Formatted, Failure> {
     let most = Limits::default().recipe_size;
-    let before = read_file(path, most).map_err(Error::io("read", path))?;
+    let before = read_file(path, most).map_err(Failure::io("read", path))?;
     let after = text(&path.display().to_string(), &before)?;
     Ok(Formatted {
         path: path.to_owned(),
@@ -82,8 +78,8 @@ pub fn format(path: &Path) -> Result<Formatted, Error> {
 ///
 /// # Errors
 /// It is not KDL.
-pub fn text(name: &str, text: &str) -> Result<String, Error> {
-    recipe::format(name, text).map_err(Error::recipe)
+pub fn text(name: &str, text: &str) -> Result<String, Failure> {
+    recipe::format(name, text).map_err(Failure::recipe)
 }
 
 /// Writes the formatted content: whole or not at all, with the permissions that the file has, and
@@ -91,8 +87,8 @@ pub fn text(name: &str, text: &str) -> Result<String, Error> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(formatted: &Formatted) -> Result<(), Error> {
-    let path = fs::canonicalize(&formatted.path).map_err(Error::io("read", &formatted.path))?;
+pub fn write(formatted: &Formatted) -> Result<(), Failure> {
+    let path = fs::canonicalize(&formatted.path).map_err(Failure::io("read", &formatted.path))?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || {
         let permissions = fs::metadata(&path)?.permissions();
@@ -104,7 +100,7 @@ pub fn write(formatted: &Formatted) -> Result<(), Error> {
         file.persist(&path).map_err(|error| error.error)?;
         Ok(())
     };
-    write().map_err(Error::io("write", &formatted.path))
+    write().map_err(Failure::io("write", &formatted.path))
 }
 
 #[cfg(test)]
@@ -112,6 +108,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::failure::Kind;
 
     #[test]
     fn directories_stand_for_their_recipes() {
@@ -125,7 +122,7 @@ mod tests {
         let inside = ["a.kdl", "b.kdl"].map(|name| directory.path().join(name));
         assert_eq!(found, [vec![single], inside.to_vec()].concat());
         let error = recipes_of(&[directory.path().join("none")]).unwrap_err();
-        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        assert!(error.is(Kind::NotFound), "{error}");
     }
 
     #[test]

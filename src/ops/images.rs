@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::Context;
 use super::image_record::ImageRecord;
 pub use super::image_record::ImageSource;
 use super::image_record::LayerStep;
-use super::{Context, Error};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::store::{Store, StoreError, TagName};
 use crate::world::image_config;
@@ -47,7 +48,7 @@ pub struct ImageEntry {
 ///
 /// # Errors
 /// The store fails.
-pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
+pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Failure> {
     let store = context.store()?;
     store
         .tags()?
@@ -84,7 +85,7 @@ pub fn list(context: &Context) -> Result<Vec<ImageEntry>, Error> {
 ///
 /// # Errors
 /// The store fails.
-pub fn tags(context: &Context) -> Result<Vec<TagName>, Error> {
+pub fn tags(context: &Context) -> Result<Vec<TagName>, Failure> {
     let tags = context.store()?.tags()?.into_iter();
     Ok(tags.map(|(tag, _)| tag).collect())
 }
@@ -109,7 +110,7 @@ pub struct FoundImage {
 ///
 /// # Errors
 /// There is none, or there are several.
-pub fn find(context: &Context, name: &str) -> Result<FoundImage, Error> {
+pub fn find(context: &Context, name: &str) -> Result<FoundImage, Failure> {
     let store = context.store()?;
     let tags = store.tags()?;
     let image = resolve(&store, &tags, name)?;
@@ -129,7 +130,7 @@ pub fn find(context: &Context, name: &str) -> Result<FoundImage, Error> {
     })
 }
 
-fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<ObjectId, Error> {
+fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<ObjectId, Failure> {
     let bare = name.strip_prefix('@').unwrap_or(name);
     if let Some((_, image)) = tags.iter().find(|(tag, _)| tag.as_str() == bare) {
         return Ok(*image);
@@ -160,31 +161,20 @@ fn resolve(store: &Store, tags: &[(TagName, ObjectId)], name: &str) -> Result<Ob
             ([], Err(_)) => {}
             (several, _) => {
                 let ids: Vec<_> = several.iter().map(ObjectId::short).collect();
-                return Err(Error::Usage {
-                    message: format!("several images begin with \"{name}\""),
-                    help: Some(format!("give more digits: {}", ids.join(", "))),
-                });
+                return Err(
+                    Failure::usage(format!("several images begin with \"{name}\""))
+                        .with_help(format!("give more digits: {}", ids.join(", "))),
+                );
             }
         }
     }
     let known = tags.iter().map(|(tag, _)| tag.as_str());
-    Err(match Error::not_found("image", bare, known) {
-        Error::NotFound {
-            noun,
-            name,
-            help: None,
-        } => Error::NotFound {
-            noun,
-            name,
-            help: Some("vmfab images lists the images".to_owned()),
-        },
-        other => other,
-    })
+    Err(Failure::not_found("image", bare, known).or_help("vmfab images lists the images"))
 }
 
 /// The images in the store whose ids begin with these digits, whether they have tags or not:
 /// objects that are configs.
-fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Error> {
+fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Failure> {
     let mut images = Vec::new();
     for id in store.objects_beginning(digits, usize::MAX)? {
         let small = store
@@ -202,7 +192,7 @@ fn untagged(store: &Store, digits: &str) -> Result<Vec<ObjectId>, Error> {
 ///
 /// # Errors
 /// The image is not there, or the store fails.
-pub fn tag(context: &Context, name: &str, tags: &[TagName]) -> Result<FoundImage, Error> {
+pub fn tag(context: &Context, name: &str, tags: &[TagName]) -> Result<FoundImage, Failure> {
     let found = find(context, name)?;
     let store = context.store()?;
     for tag in tags {
@@ -215,7 +205,7 @@ pub fn tag(context: &Context, name: &str, tags: &[TagName]) -> Result<FoundImage
 ///
 /// # Errors
 /// One of them is not there, or the store fails.
-pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, ObjectId)>, Error> {
+pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, ObjectId)>, Failure> {
     let store = context.store()?;
     let all = store.tags()?;
     let removed: Vec<_> = tags
@@ -224,7 +214,7 @@ pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, Object
             let image = all.iter().find(|(other, _)| other == tag);
             image.cloned().ok_or_else(|| {
                 let known = all.iter().map(|(other, _)| other.as_str());
-                Error::not_found("tag", tag.as_str(), known)
+                Failure::not_found("tag", tag.as_str(), known)
             })
         })
         .collect::<Result<_, _>>()?;
@@ -250,7 +240,7 @@ pub struct LayerEntry {
 ///
 /// # Errors
 /// The image is not there, or the store fails.
-pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Error> {
+pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Failure> {
     let store = context.store()?;
     let found = find(context, name)?;
     // Layers of a base that has a tag were made by the build of that one.

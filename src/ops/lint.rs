@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::{Context, Error};
+use super::Context;
 use crate::dockerfile::{self, Facts, Ignore};
+use crate::failure::Failure;
 use crate::host::files;
 use crate::limits::Limits;
 use crate::recipe;
@@ -30,13 +31,13 @@ pub struct Report {
 ///
 /// # Errors
 /// A path does not exist or cannot be read.
-pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut found = super::fmt::recipes_of(paths)?;
     for directory in paths.iter().filter(|path| path.is_dir()) {
-        let entries = fs::read_dir(directory).map_err(Error::io("list", directory))?;
+        let entries = fs::read_dir(directory).map_err(Failure::io("list", directory))?;
         let mut inside = Vec::new();
         for entry in entries {
-            let path = entry.map_err(Error::io("list", directory))?.path();
+            let path = entry.map_err(Failure::io("list", directory))?.path();
             let is_ignore = path
                 .extension()
                 .is_some_and(|ending| ending == "dockerignore");
@@ -58,7 +59,7 @@ pub fn lint(
     context: &Context,
     path: &Path,
     build_args: &BTreeMap<String, String>,
-) -> Result<Report, Error> {
+) -> Result<Report, Failure> {
     let is_recipe = path.extension().is_some_and(|ending| ending == "kdl");
     let (findings, fails) = match is_recipe {
         true => (recipe(context, path, build_args)?, false),
@@ -75,15 +76,15 @@ fn recipe(
     context: &Context,
     path: &Path,
     settings: &BTreeMap<String, String>,
-) -> Result<Vec<Finding>, Error> {
+) -> Result<Vec<Finding>, Failure> {
     if !path.exists() {
-        return Err(Error::not_found("file", &path.display().to_string(), []));
+        return Err(Failure::not_found("file", &path.display().to_string(), []));
     }
     let loaded = recipes::load(context, path, settings)?;
     let mut texts: Vec<Source> = Vec::new();
     for file in &loaded.files {
         let text = recipes::read_file(file, context.config.limits.recipe_size);
-        let text = text.map_err(Error::io("read", file))?;
+        let text = text.map_err(Failure::io("read", file))?;
         texts.push(Arc::new(NamedSource::new(file.display().to_string(), text)));
     }
     Ok(recipe::lint(&loaded, &texts))
@@ -93,17 +94,17 @@ fn dockerfile(
     context: &Context,
     path: &Path,
     build_args: &BTreeMap<String, String>,
-) -> Result<(Vec<Finding>, bool), Error> {
+) -> Result<(Vec<Finding>, bool), Failure> {
     let limits = &context.config.limits;
     let name = path.display().to_string();
     let (name, text) = match path == Path::new(recipes::STANDARD_INPUT) {
         true => ("Dockerfile".to_owned(), standard_input(limits)?),
         false => {
             let text = recipes::read_file(path, limits.recipe_size);
-            (name, text.map_err(Error::io("read", path))?)
+            (name, text.map_err(Failure::io("read", path))?)
         }
     };
-    let parsed = dockerfile::parse(&name, &text, limits).map_err(Error::recipe)?;
+    let parsed = dockerfile::parse(&name, &text, limits).map_err(Failure::recipe)?;
     let ignore = ignore(path, limits)?;
     let facts = Facts {
         ignore: ignore.as_ref(),
@@ -111,17 +112,17 @@ fn dockerfile(
         platform: &Platform::host().to_string(),
         platform_of: &|base| platform_of(context, base),
     };
-    let linted = dockerfile::lint(&parsed, &facts).map_err(Error::recipe)?;
+    let linted = dockerfile::lint(&parsed, &facts).map_err(Failure::recipe)?;
     Ok((linted.findings, linted.fails))
 }
 
-fn standard_input(limits: &Limits) -> Result<String, Error> {
+fn standard_input(limits: &Limits) -> Result<String, Failure> {
     let text = files::text(std::io::stdin(), limits.recipe_size);
-    text.map_err(Error::io("read", Path::new("standard input")))
+    text.map_err(Failure::io("read", Path::new("standard input")))
 }
 
 /// What is left out of the context of a Dockerfile, which is its directory.
-fn ignore(path: &Path, limits: &Limits) -> Result<Option<Ignore>, Error> {
+fn ignore(path: &Path, limits: &Limits) -> Result<Option<Ignore>, Failure> {
     let mut own = path.as_os_str().to_owned();
     own.push(".dockerignore");
     let usual = path.with_file_name(".dockerignore");
@@ -131,9 +132,9 @@ fn ignore(path: &Path, limits: &Limits) -> Result<Option<Ignore>, Error> {
     else {
         return Ok(None);
     };
-    let text = files::read_text(&path, limits.recipe_size).map_err(Error::io("read", &path))?;
+    let text = files::read_text(&path, limits.recipe_size).map_err(Failure::io("read", &path))?;
     let ignore = Ignore::parse(&path.display().to_string(), &text);
-    Ok(Some(ignore.map_err(Error::recipe)?))
+    Ok(Some(ignore.map_err(Failure::recipe)?))
 }
 
 /// The platform of an image in the store.

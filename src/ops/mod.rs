@@ -20,4 +20,4 @@ pub mod registries;
 pub mod share;
 pub mod store;
 
-pub use crate::world::{Context, Error, Failure, RecipeChoice, StepFailure, usual_recipe};
+pub use crate::world::{Context, RecipeChoice, usual_recipe};

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::build_record::{Record, RecordedStep, record_path};
 use super::cache::{self, CacheOptions};
-use super::{Context, Error, RecipeChoice};
+use super::{Context, RecipeChoice};
 use crate::builder::local;
 use crate::derivation::{Derivation, action_key};
 use crate::digest::{ActionKey, Digest};
 use crate::executor::{Sources, survey};
+use crate::failure::Failure;
 use crate::store::Store;
 use crate::{plan, world};
 
@@ -111,7 +112,7 @@ pub fn plan(
     context: &Context,
     choice: &RecipeChoice,
     caches: &CacheOptions,
-) -> Result<Plan, Error> {
+) -> Result<Plan, Failure> {
     let store = context.store()?;
     let plan = world::plan(context, choice)?;
     let last = Record::read(&record_path(context, choice, &plan))?;

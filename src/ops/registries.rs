@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Context, Error, Failure};
+use super::Context;
+use crate::failure::Failure;
 use crate::http::Url;
 use crate::registry::{Credential, Location, Reference, RegistryError};
 use crate::share::RESULT_TAG;
@@ -46,19 +47,15 @@ pub fn login(
     registry: &str,
     user: &str,
     password: &str,
-) -> Result<Login, Error> {
+) -> Result<Login, Failure> {
     let registry = host(registry)?;
     if user.is_empty() || user.contains(':') {
-        return Err(Error::Usage {
-            message: format!("\"{user}\" is not an account name: it is empty or has a \":\""),
-            help: None,
-        });
+        return Err(Failure::usage(format!(
+            "\"{user}\" is not an account name: it is empty or has a \":\""
+        )));
     }
     if password.is_empty() {
-        return Err(Error::Usage {
-            message: "the password is empty".to_owned(),
-            help: None,
-        });
+        return Err(Failure::usage("the password is empty"));
     }
     let registries = context.registries();
     let credential = Credential::Password {
@@ -67,11 +64,10 @@ pub fn login(
     };
     let checked = registries.check(&registry, credential);
     checked.map_err(|error| match error {
-        RegistryError::Denied { message, .. } => Error::Failed(Failure {
-            message: format!("{registry} rejects this name and password: {message}"),
-            help: Some("log in again; vmfab saved nothing".to_owned()),
-            ..Failure::default()
-        }),
+        RegistryError::Denied { message, .. } => Failure::failed(format!(
+            "{registry} rejects this name and password: {message}"
+        ))
+        .with_help("log in again; vmfab saved nothing"),
         other => other.into(),
     })?;
     let place = registries.credentials().save(&registry, user, password)?;
@@ -86,7 +82,7 @@ pub fn login(
 ///
 /// # Errors
 /// There are none.
-pub fn status(context: &Context, registry: &str) -> Result<Login, Error> {
+pub fn status(context: &Context, registry: &str) -> Result<Login, Failure> {
     let registry = host(registry)?;
     let known = context.registries().credentials().find(&registry, "")?;
     match known {
@@ -103,7 +99,7 @@ pub fn status(context: &Context, registry: &str) -> Result<Login, Error> {
 ///
 /// # Errors
 /// There are none, or they cannot be forgotten.
-pub fn logout(context: &Context, registry: &str) -> Result<Logout, Error> {
+pub fn logout(context: &Context, registry: &str) -> Result<Logout, Failure> {
     let registry = host(registry)?;
     let places = context.registries().credentials().forget(&registry)?;
     match places.is_empty() {
@@ -116,7 +112,7 @@ pub fn logout(context: &Context, registry: &str) -> Result<Logout, Error> {
 ///
 /// # Errors
 /// They cannot be forgotten.
-pub fn logout_all(context: &Context) -> Result<Vec<Logout>, Error> {
+pub fn logout_all(context: &Context) -> Result<Vec<Logout>, Failure> {
     let registries = context.registries();
     let credentials = registries.credentials();
     let mut all = Vec::new();
@@ -133,10 +129,9 @@ pub fn logout_all(context: &Context) -> Result<Vec<Logout>, Error> {
 ///
 /// # Errors
 /// The text names none, or they cannot be had.
-pub fn tags(context: &Context, reference: &str) -> Result<Tags, Error> {
-    let location: Location = reference.parse().map_err(|error| Error::Usage {
-        message: format!("{error}"),
-        help: Some("write it as in registry.example/name".to_owned()),
+pub fn tags(context: &Context, reference: &str) -> Result<Tags, Failure> {
+    let location: Location = reference.parse().map_err(|error| {
+        Failure::usage(format!("{error}")).with_help("write it as in registry.example/name")
     })?;
     let repository = context.registries().open(&location)?;
     let all = repository.tags()?;
@@ -149,33 +144,19 @@ pub fn tags(context: &Context, reference: &str) -> Result<Tags, Error> {
 }
 
 /// The host and port that a user means.
-fn host(text: &str) -> Result<String, Error> {
+fn host(text: &str) -> Result<String, Failure> {
     let parsed: Result<Reference, _> = format!("{text}/name").parse();
     let has_url = format!("https://{text}/").parse::<Url>().is_ok() && !text.ends_with(':');
     match parsed {
         Ok(reference) if reference.repository == "name" && has_url => Ok(reference.registry),
-        _ => Err(Error::Usage {
-            message: format!("\"{text}\" is not a registry"),
-            help: Some("name its host, with a port if needed: registry.example:5000".to_owned()),
-        }),
+        _ => Err(Failure::usage(format!("\"{text}\" is not a registry"))
+            .with_help("name its host, with a port if needed: registry.example:5000")),
     }
 }
 
-fn unknown(registry: &str) -> Error {
-    Error::NotFound {
-        noun: "login at",
-        name: registry.to_owned(),
-        help: Some(format!("log in with \"vmfab login {registry}\"")),
-    }
-}
-
-impl From<RegistryError> for Error {
-    fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Interrupted => Self::Interrupted,
-            error => Self::Registry(Box::new(error)),
-        }
-    }
+fn unknown(registry: &str) -> Failure {
+    Failure::unknown("login at", registry)
+        .with_help(format!("log in with \"vmfab login {registry}\""))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::failure::{Failure, Kind};
 use crate::http::HttpError;
 
 /// Manifests or blobs could not be had or brought. No message holds a password or a token.
@@ -134,6 +135,28 @@ impl RegistryError {
             },
             _ => None,
         }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let kind = match &error {
+            RegistryError::Interrupted => return Self::interrupted(),
+            RegistryError::Http { source, .. } if source.kind() == Kind::Interrupted => {
+                return Self::interrupted();
+            }
+            RegistryError::Missing { .. } | RegistryError::Unknown { .. } => Kind::NotFound,
+            RegistryError::Invalid { .. } => Kind::Verification,
+            RegistryError::Denied { .. }
+            | RegistryError::Credentials { .. }
+            | RegistryError::Offline(_) => Kind::Unavailable,
+            RegistryError::Io { source, .. } => Kind::of_io(source),
+            RegistryError::Http { source, .. } => source.kind(),
+            RegistryError::Several { .. }
+            | RegistryError::Refused { .. }
+            | RegistryError::Source(_) => Kind::Failed,
+        };
+        Self::new(kind, error.to_string()).and_help(error.remedy())
     }
 }
 

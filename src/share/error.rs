@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::failure::Failure;
 use crate::http::HttpError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -84,6 +85,22 @@ impl ShareError {
                 matches!(**source, HttpError::Interrupted)
             }
             _ => false,
+        }
+    }
+}
+
+impl From<ShareError> for Failure {
+    fn from(error: ShareError) -> Self {
+        let message = error.to_string();
+        match error {
+            ShareError::Store(error) => error.into(),
+            ShareError::Registry(error) => error.into(),
+            ShareError::Invalid { .. } => Self::verification(message)
+                .with_help("vmfab tagged nothing; try again, or ask the publisher"),
+            ShareError::Platform { .. } => {
+                Self::failed(message).with_help("choose one of them with --platform")
+            }
+            ShareError::Interrupted => Self::interrupted(),
         }
     }
 }

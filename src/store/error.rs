@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::ObjectId;
+use crate::failure::{Failure, Kind};
 use crate::store::format::FormatError;
 
 /// A store operation failed.
@@ -96,4 +97,49 @@ impl StoreError {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Io {
+                action,
+                path,
+                source,
+            } => Self::of_io(action, &path, &source),
+            StoreError::Version { version: 0, .. } => Self::new(Kind::Unwritable, message)
+                .with_help(
+                    "a version before the first release wrote it: remove it, and build the images \
+                     again",
+                ),
+            StoreError::Version { .. } | StoreError::Features { .. } => {
+                Self::new(Kind::Unwritable, message).with_help(
+                    "use the vmfab that wrote it, or set VMFAB_HOME to another directory",
+                )
+            }
+            StoreError::ReadOnly { .. } => Self::new(Kind::Unwritable, message)
+                .with_help("set VMFAB_HOME to a writable directory"),
+            StoreError::NoObject(_) => Self::new(Kind::NotFound, message)
+                .with_help("build the image again: vmfab builds what is missing"),
+            StoreError::Damaged { .. } | StoreError::DamagedObject { .. } => damage(message),
+            StoreError::TagFile(path) => Self::verification(message)
+                .with_help(format!("remove {} and tag the image again", path.display())),
+            StoreError::Busy { .. } => Self::failed(message).with_help("try again after it ends"),
+            StoreError::Refused(_) => Self::failed(message),
+            StoreError::TagName(_) => Self::usage(message),
+            StoreError::Changed(_) => {
+                Self::failed(message).with_help("try again while nothing writes to it")
+            }
+            StoreError::Interrupted => Self::interrupted(),
+        }
+    }
+}
+
+/// Something in the store is not what its digest says.
+pub fn damage(message: impl Into<String>) -> Failure {
+    Failure::verification(message).with_help(
+        "`vmfab store verify` names all that is damaged and what it belongs to; `vmfab store \
+         repair` drops it, and the next build makes it anew",
+    )
 }

@@ -44,7 +44,7 @@ use std::sync::{Arc, OnceLock};
 pub use content::disks::Cached;
 pub use content::ingest::{ObjectWriter, ReadAt};
 pub use content::read::ObjectReader;
-pub use error::StoreError;
+pub use error::{StoreError, damage};
 pub use names::action::ActionResult;
 pub use names::file::{AddedFile, FILE_OUTPUT};
 pub use names::tag::TagName;

@@ -6,9 +6,10 @@ mod problem;
 mod size;
 mod source;
 
+pub(crate) use crate::failure::closest;
 pub use finding::Finding;
 pub(crate) use finding::looks_like_secret;
+pub(crate) use problem::enumerate;
 pub use problem::{Problem, Problems};
-pub(crate) use problem::{closest, enumerate};
 pub(crate) use size::{shown_size, size};
 pub use source::{Source, Span, Spanned};

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use crate::failure::Failure;
 use crate::host::{files, umask};
 use crate::lock::{FILE_NAME, Lock};
 
@@ -61,26 +61,26 @@ impl Place {
 }
 
 /// Reads a lock file; nothing when there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<Lock>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Option<Lock>, Failure> {
     match files::read_text(path, LARGEST) {
         Ok(text) => Lock::from_text(&path.display().to_string(), &text)
             .map(Some)
-            .map_err(Error::recipe),
+            .map_err(Failure::recipe),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("read", path)(error)),
+        Err(error) => Err(Failure::io("read", path)(error)),
     }
 }
 
 /// Changes the lock file of a directory: whole or not at all, and one process after the other.
 /// Tells whether its text is another than before.
-pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result<bool, Error> {
+pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result<bool, Failure> {
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),
         false => directory,
     };
     // The directory itself is locked: no file for that is left in it.
-    let held = File::open(directory).map_err(Error::io("open", directory))?;
-    held.lock().map_err(Error::io("lock", directory))?;
+    let held = File::open(directory).map_err(Failure::io("open", directory))?;
+    held.lock().map_err(Failure::io("lock", directory))?;
     let path = directory.join(FILE_NAME);
     let path = fs::canonicalize(&path).unwrap_or(path);
     let before = read(&path)?;
@@ -100,7 +100,7 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result
             file.persist(&path).map_err(|error| error.error)?;
             File::open(beside)?.sync_all()
         });
-    written.map_err(Error::io("write", &path))?;
+    written.map_err(Failure::io("write", &path))?;
     Ok(true)
 }
 

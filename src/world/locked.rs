@@ -6,8 +6,9 @@ use miette::Diagnostic;
 
 use super::lock_file::{self, Place};
 use super::resolve::{Pins, Remembered};
-use super::{Context, Error, RecipeChoice, recipes};
+use super::{Context, RecipeChoice, recipes};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::plan::{PackageStep, Plan};
 
@@ -25,12 +26,12 @@ struct NotLocked {
 ///
 /// # Errors
 /// There is no such recipe, it or its lock is wrong.
-pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Error> {
+pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Failure> {
     let place = Place::of(&choice.recipe);
     let path = place.path();
     let lock = lock_file::read(&path)?.filter(|lock| lock.knows(&place.recipe));
     if lock.is_none() && choice.locked {
-        return Err(Error::recipe(NotLocked {
+        return Err(Failure::recipe(NotLocked {
             message: format!("{} has nothing for {}", path.display(), place.recipe),
             help: format!("run \"vmfab lock {}\" first", choice.recipe),
         }));
@@ -59,7 +60,7 @@ pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Err
     let message = format!("{} does not have {}", path.display(), names.join(", "));
     let command = format!("\"vmfab lock {}\" adds what is missing", choice.recipe);
     if choice.locked {
-        return Err(Error::recipe(NotLocked {
+        return Err(Failure::recipe(NotLocked {
             message,
             help: command,
         }));
@@ -86,7 +87,7 @@ pub(crate) fn needs(
     place: &Place,
     choice: &RecipeChoice,
     lock: &Lock,
-) -> Result<Needs, Error> {
+) -> Result<Needs, Failure> {
     let pins = Pins::new(Some(lock), None);
     let plan = recipes::plan(context, choice, &pins)?;
     Ok(Needs {

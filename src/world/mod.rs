@@ -10,7 +10,6 @@
 //! ```
 
 mod context;
-mod error;
 pub(crate) mod lock_file;
 mod locked;
 mod oci;
@@ -21,7 +20,6 @@ mod resolve;
 mod usual;
 
 pub use context::Context;
-pub use error::{Error, Failure, StepFailure};
 pub use recipes::RecipeChoice;
 pub(crate) use usual::usual_dockerfile;
 pub use usual::usual_recipe;
@@ -31,6 +29,7 @@ pub(crate) use resolve::{Pins, Resolve, Today};
 
 use crate::digest::ObjectId;
 use crate::executor::{Sources, survey};
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::store::Store;
 
@@ -38,12 +37,10 @@ use crate::store::Store;
 ///
 /// # Errors
 /// The store fails, or the object is no config.
-pub(crate) fn image_config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Error> {
+pub(crate) fn image_config(store: &Store, image: &ObjectId) -> Result<ImageConfig, Failure> {
     let bytes = store.read_object(image)?;
-    ImageConfig::from_bytes(&bytes).map_err(|error| Error::Verification {
-        message: format!("object {} is {error}", image.short()),
-        help: None,
-    })
+    ImageConfig::from_bytes(&bytes)
+        .map_err(|error| Failure::verification(format!("object {} is {error}", image.short())))
 }
 
 /// The image that a build would give without running anything; `None` when a step would run.
@@ -53,7 +50,7 @@ pub(crate) fn image_config(store: &Store, image: &ObjectId) -> Result<ImageConfi
 pub(crate) fn known_image(
     context: &Context,
     choice: &RecipeChoice,
-) -> Result<Option<ObjectId>, Error> {
+) -> Result<Option<ObjectId>, Failure> {
     let store = context.store()?;
     let plan = plan(context, choice)?;
     let remembered = context.remembered();

@@ -1,11 +1,12 @@
 //! What a build needs of the network, told before it begins.
 
-use super::{Context, Error, Failure};
+use super::Context;
 use crate::builder::packages;
 use crate::derivation::step::{self, Guest, GuestAction, Run};
 use crate::derivation::{Derivation, Step};
 use crate::digest::ObjectRef;
 use crate::executor::certain;
+use crate::failure::Failure;
 use crate::plan::{BlobPlace, Plan};
 use crate::source::Source;
 use crate::store::Store;
@@ -14,7 +15,7 @@ use crate::store::Store;
 ///
 /// # Errors
 /// It cannot: all that is missing is named, with sizes where they are known.
-pub(crate) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(), Failure> {
     let mut missing = Vec::new();
     let mut packages = false;
     for derivation in certain(store, &context.remembered(), &plan.graph, plan.image) {
@@ -41,11 +42,10 @@ pub(crate) fn check(context: &Context, store: &Store, plan: &Plan) -> Result<(),
     if packages {
         help.push_str("; the store keeps packages that \"vmfab lock\" pinned");
     }
-    Err(Error::Failed(Failure {
-        message: format!("offline, and {what}:\n  {}", missing.join("\n  ")),
-        help: Some(help),
-        ..Failure::default()
-    }))
+    Err(
+        Failure::failed(format!("offline, and {what}:\n  {}", missing.join("\n  ")))
+            .with_help(help),
+    )
 }
 
 /// What a step needs that only the network has.

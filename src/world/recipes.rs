@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
-use super::{Context, Error, Failure, Pins, image_config};
+use super::{Context, Pins, image_config};
 use crate::builder::local::{self, KnownFiles};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Content;
+use crate::failure::Failure;
 use crate::host::files;
 use crate::image::{DiskFormat, ImageConfig};
 use crate::limits::Limits;
@@ -226,8 +227,8 @@ pub(crate) fn load(
     context: &Context,
     path: &Path,
     settings: &BTreeMap<String, String>,
-) -> Result<Loaded, Error> {
-    recipe::load(path, &host_files(context), settings).map_err(Error::recipe)
+) -> Result<Loaded, Failure> {
+    recipe::load(path, &host_files(context), settings).map_err(Failure::recipe)
 }
 
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked
@@ -239,15 +240,15 @@ pub(crate) fn plan(
     context: &Context,
     choice: &RecipeChoice,
     pins: &Pins<'_>,
-) -> Result<Plan, Error> {
+) -> Result<Plan, Failure> {
     let (recipe, image) = (choice.recipe.as_str(), choice.image.as_deref());
     let settings = &choice.settings;
     let path = Path::new(recipe);
     if path.is_dir() {
-        return Err(Error::Usage {
-            message: format!("{recipe} is a directory, not a recipe"),
-            help: Some("give the path of a recipe file in it".to_owned()),
-        });
+        return Err(
+            Failure::usage(format!("{recipe} is a directory, not a recipe"))
+                .with_help("give the path of a recipe file in it"),
+        );
     }
     check_name(context, recipe)?;
     let is_dockerfile = recipe::is_dockerfile(path);
@@ -260,7 +261,7 @@ pub(crate) fn plan(
         };
         let files = host_files(context);
         let loaded = recipe::load_dockerfile(path, &choice.path(), &files, &given);
-        loaded.map_err(Error::recipe)?
+        loaded.map_err(Failure::recipe)?
     } else {
         load(context, path, settings)?
     };
@@ -269,10 +270,10 @@ pub(crate) fn plan(
     }
     let image = image.filter(|_| !choice.generic && !is_dockerfile);
     if loaded.images.is_empty() && loaded.incomplete.is_empty() {
-        return Err(Error::Usage {
-            message: format!("{recipe} describes machines, and no image"),
-            help: Some("vmfab up makes and starts its machines".to_owned()),
-        });
+        return Err(
+            Failure::usage(format!("{recipe} describes machines, and no image"))
+                .with_help("vmfab up makes and starts its machines"),
+        );
     }
     let store = context.store()?;
     let world = HostWorld {
@@ -285,12 +286,10 @@ pub(crate) fn plan(
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);
     plan::plan(&loaded, image, &world, architecture).map_err(|error| match error {
         // The recipe is not to blame.
-        PlanError::Outage { message, help } => Error::Failed(Failure {
-            message,
-            help: Some(help).filter(|help| !help.is_empty()),
-            ..Failure::default()
-        }),
-        error => Error::recipe(error),
+        PlanError::Outage { message, help } => {
+            Failure::failed(message).and_help(Some(help).filter(|help| !help.is_empty()))
+        }
+        error => Failure::recipe(error),
     })
 }
 
@@ -298,27 +297,21 @@ pub(crate) fn plan(
 ///
 /// # Errors
 /// It is neither.
-pub(crate) fn check_name(context: &Context, recipe: &str) -> Result<(), Error> {
+pub(crate) fn check_name(context: &Context, recipe: &str) -> Result<(), Failure> {
     let names = catalogue(context);
     if !host_files(context).exists(Path::new(recipe)) && !names.iter().any(|name| name == recipe) {
         if is_path(recipe) || DiskFormat::of_path(Path::new(recipe)).is_some() {
-            return Err(Error::NotFound {
-                noun: "file",
-                name: recipe.to_owned(),
-                help: Some("give the path of a recipe (FILE.kdl) or of a disk".to_owned()),
-            });
+            return Err(Failure::unknown("file", recipe)
+                .with_help("give the path of a recipe (FILE.kdl) or of a disk"));
         }
-        let mut error = Error::not_found("recipe", recipe, names.iter().map(String::as_str));
-        if let Error::NotFound {
-            help: help @ None, ..
-        } = &mut error
-        {
-            *help = Some(format!(
-                "give the path of a recipe file, or one of the built-in recipes: {}",
-                names.join(", ")
-            ));
-        }
-        return Err(error);
+        return Err(
+            Failure::not_found("recipe", recipe, names.iter().map(String::as_str)).or_help(
+                format!(
+                    "give the path of a recipe file, or one of the built-in recipes: {}",
+                    names.join(", ")
+                ),
+            ),
+        );
     }
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! What is built in a directory when nothing is named.
 
+use crate::failure::Failure;
 use std::path::{Path, PathBuf};
-
-use super::Error;
 
 /// The files that are built when nothing is named, the first that exists.
 const USUAL: [&str; 4] = [
@@ -16,14 +15,12 @@ const USUAL: [&str; 4] = [
 ///
 /// # Errors
 /// It has none.
-pub fn usual_recipe(directory: &Path) -> Result<PathBuf, Error> {
-    usual(directory, &USUAL).ok_or_else(|| Error::NotFound {
-        noun: "recipe or Dockerfile",
-        name: directory.display().to_string(),
-        help: Some(format!(
+pub fn usual_recipe(directory: &Path) -> Result<PathBuf, Failure> {
+    usual(directory, &USUAL).ok_or_else(|| {
+        Failure::unknown("recipe or Dockerfile", directory.display()).with_help(format!(
             "name one; without a name vmfab looks for {}",
             USUAL.join(", ")
-        )),
+        ))
     })
 }
 

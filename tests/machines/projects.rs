@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use vmfab::event::Event;
+use vmfab::failure::Failure;
 use vmfab::machine::{PATIENCE, Project, Projects};
 use vmfab::ops::project::{self, DownOptions, Up, UpOptions};
-use vmfab::ops::{Error, store};
+use vmfab::ops::store;
 
 use super::*;
 
@@ -63,7 +64,7 @@ impl Scene {
     }
 
     fn up_as(&self, options: &UpOptions) -> Up {
-        project::up(&self.context(), options, |_| Ok::<_, Error>(())).unwrap()
+        project::up(&self.context(), options, |_| Ok::<_, Failure>(())).unwrap()
     }
 
     fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {

@@ -5,16 +5,16 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::duration;
 use super::super::session::Session;
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
 use super::{console, ssh};
+use crate::failure::{Failure, Kind};
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
+use crate::ops::RecipeChoice;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
-use crate::ops::{self, RecipeChoice};
 use crate::qemu::AccelChoice;
 
 /// Create a machine from an image and start it
@@ -156,7 +156,7 @@ enum BootFirmware {
 }
 
 impl Boot {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = &session.registry_context(self.cache.registries)?;
         let choice = RecipeChoice {
             recipe: self.image.clone(),
@@ -186,8 +186,8 @@ impl Boot {
         if rm {
             // The user may have removed it in the meantime.
             match machine::remove(context, name, true) {
-                Ok(_) | Err(ops::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if !error.is(Kind::NotFound) => return Err(error),
+                _ => {}
             }
         } else {
             session.note(&format!(

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::cache::{CacheArgs, PushArgs};
 use super::plan;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
+use crate::failure::Failure;
 use crate::image::{DiskFormat, ParseFormatError};
 use crate::ops::build::{BuildOptions, Built, StepCounts};
 use crate::ops::hypervisor::{Hypervisor, ParseHypervisorError};
@@ -116,7 +116,7 @@ pub(super) struct OutputArgs {
 }
 
 impl Build {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let choice = self.recipe.choice(self.dockerfile, session)?;
         let choice = self.lock.apply(choice);
         if self.dry_run {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use crate::config::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
+use crate::failure::Failure;
 use crate::ops::Context;
 use crate::ops::cache::{self, CacheOptions};
 
@@ -38,21 +38,19 @@ pub(super) struct PushArgs {
 impl CacheArgs {
     /// The caches to ask: those of the command line, or else of the environment, or else of the
     /// configuration.
-    pub(super) fn options(self, context: &Context) -> Result<CacheOptions, CliError> {
+    pub(super) fn options(self, context: &Context) -> Result<CacheOptions, Failure> {
         self.with(PushArgs::default(), context)
     }
 
     /// The same, and the one that is pushed to.
-    pub(super) fn with(self, push: PushArgs, context: &Context) -> Result<CacheOptions, CliError> {
+    pub(super) fn with(self, push: PushArgs, context: &Context) -> Result<CacheOptions, Failure> {
         let settings = CacheSettings {
             read: self.read,
             push: push.push,
             mode: push.mode,
         };
-        settings.check().map_err(CliError::usage)?;
-        Ok(CacheOptions::new(
-            &settings.over(context.config.cache.clone()),
-        )?)
+        settings.check().map_err(Failure::usage)?;
+        CacheOptions::new(&settings.over(context.config.cache.clone()))
     }
 }
 

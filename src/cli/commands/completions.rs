@@ -5,9 +5,9 @@ use clap_complete::Shell;
 
 use super::super::Status;
 use super::super::complete;
-use super::super::error::CliError;
 use super::super::output;
 use super::super::session::Session;
+use crate::failure::Failure;
 
 /// Print shell completions
 ///
@@ -26,10 +26,10 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         session.end_progress();
         let script = complete::script(&self.shell.to_string()).map_err(|error| {
-            CliError::failed(format!(
+            Failure::failed(format!(
                 "cannot write the script for {}: {error}",
                 self.shell
             ))

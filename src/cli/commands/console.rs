@@ -8,8 +8,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::super::Status;
-use super::super::error::CliError;
+use super::super::error::standard_output;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::machine;
 use crate::ops::Context;
 use crate::ops::machine::{self as operations, LogKind};
@@ -33,7 +34,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let console = operations::console(context, &self.name)?;
         attach(session, context, &self.name, &console, &[])
@@ -45,7 +46,7 @@ pub(super) fn from_the_beginning(
     session: &Session,
     context: &Context,
     name: &str,
-) -> Result<Status, CliError> {
+) -> Result<Status, Failure> {
     let console = operations::console(context, name)?;
     let mut logs = operations::logs(context, name, LogKind::Console)?;
     let mut so_far = Vec::new();
@@ -64,7 +65,7 @@ fn attach(
     name: &str,
     console: &machine::Console,
     so_far: &[u8],
-) -> Result<Status, CliError> {
+) -> Result<Status, Failure> {
     let stdin = rustix::stdio::stdin();
     let terminal = rustix::termios::isatty(stdin);
     if terminal {
@@ -88,10 +89,9 @@ fn attach(
             session.note(&format!("machine \"{name}\" stopped"));
             Ok(Status::Done)
         }
-        End::Interrupted => Err(crate::ops::Error::InterruptedWith {
-            help: format!("machine \"{name}\" keeps running: vmfab stop {name} stops it"),
-        }
-        .into()),
+        End::Interrupted => Err(Failure::interrupted_with(format!(
+            "machine \"{name}\" keeps running: vmfab stop {name} stops it"
+        ))),
     }
 }
 
@@ -102,7 +102,7 @@ enum End {
     Interrupted,
 }
 
-fn relay(context: &Context, console: &machine::Console, escape: bool) -> Result<End, CliError> {
+fn relay(context: &Context, console: &machine::Console, escape: bool) -> Result<End, Failure> {
     let stdin = rustix::stdio::stdin();
     let mut stream = console.stream();
     let mut buffer = vec![0; 16 << 10];
@@ -156,16 +156,16 @@ fn relay(context: &Context, console: &machine::Console, escape: bool) -> Result<
     }
 }
 
-fn show(bytes: &[u8]) -> Result<(), CliError> {
+fn show(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(bytes)
         .and_then(|()| stdout.flush())
-        .map_err(|error| CliError::standard_output(&error))
+        .map_err(|error| standard_output(&error))
 }
 
-fn failed(what: &str, error: &io::Error) -> CliError {
-    CliError::failed(format!("{what} cannot be used: {error}"))
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::failed(format!("{what} cannot be used: {error}"))
 }
 
 /// The terminal without echo, lines and signals, until it is dropped.

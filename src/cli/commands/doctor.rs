@@ -4,9 +4,10 @@ use clap::Args;
 use console::Style;
 
 use super::super::Status;
-use super::super::error::{CliError, Kind, apt_get};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
+use crate::failure::{Failure, Kind};
+use crate::host::apt_get;
 use crate::ops::doctor::{self, Report, State};
 
 /// Check whether this host has what vmfab needs
@@ -20,7 +21,7 @@ Examples:
 pub(crate) struct Doctor {}
 
 impl Doctor {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let report = doctor::examine(&session.reading_context()?.home);
         session.print(&report, |report| text(report, session))?;
         if report.ok {

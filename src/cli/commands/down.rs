@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::machine::StoppedBy;
 use crate::ops::project::{self, DownMachine, DownOptions, Outcome};
 
@@ -50,7 +50,7 @@ pub(crate) struct Down {
 }
 
 impl Down {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = DownOptions {
             names: self.names,
             timeout: Duration::from_secs(if self.force { 0 } else { self.timeout }),
@@ -73,12 +73,12 @@ impl Down {
         if down.machines.is_empty() {
             session.note("the project has no machines: vmfab up creates them");
         }
-        let errors: Vec<CliError> = down.failures.into_iter().map(CliError::from).collect();
+        let errors: Vec<Failure> = down.failures;
         if errors.is_empty() {
             return Ok(Status::Done);
         }
         let message = format!("{} could not be stopped", count(errors.len(), "machine"));
-        Err(CliError::several(errors, message))
+        Err(Failure::several(errors, message))
     }
 }
 

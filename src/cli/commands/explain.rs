@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
+use crate::failure::Failure;
 use crate::ops::planning::{self, Plan, PlannedState, PlannedStep, Reason};
 
 /// Explain why steps of a build would run again
@@ -36,7 +36,7 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?.clone();
         let context = &context.with_access(self.cache.registries.access());
         let choice = self

@@ -6,12 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{self, count};
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::host::files;
 use crate::limits::Limits;
-use crate::ops::Error;
 use crate::ops::fmt::{self, Formatted};
 
 /// Format recipes
@@ -48,7 +47,7 @@ struct File {
 }
 
 impl Fmt {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         if self.files == [Path::new("-")] {
             return self.standard_input();
         }
@@ -57,7 +56,7 @@ impl Fmt {
         for path in fmt::recipes_of(&self.paths())? {
             match self.one(&path) {
                 Ok(formatted) => done.push(formatted),
-                Err(error) => errors.push(CliError::from(error)),
+                Err(error) => errors.push(error),
             }
         }
         if self.stdout {
@@ -69,7 +68,7 @@ impl Fmt {
         }
         if !errors.is_empty() {
             let message = format!("{} cannot be formatted", count(errors.len(), "file"));
-            return Err(CliError::several(errors, message));
+            return Err(Failure::several(errors, message));
         }
         let unformatted = self.check && done.iter().any(Formatted::differs);
         Ok(if unformatted {
@@ -91,7 +90,7 @@ impl Fmt {
     }
 
     /// Formats a file and, unless told otherwise, writes it.
-    fn one(&self, path: &Path) -> Result<Formatted, Error> {
+    fn one(&self, path: &Path) -> Result<Formatted, Failure> {
         let formatted = fmt::format(path)?;
         if formatted.differs() && !self.check && !self.stdout {
             fmt::write(&formatted)?;
@@ -99,7 +98,7 @@ impl Fmt {
         Ok(formatted)
     }
 
-    fn list(&self, done: &[Formatted], session: &Session) -> Result<(), CliError> {
+    fn list(&self, done: &[Formatted], session: &Session) -> Result<(), Failure> {
         let files: Vec<_> = done
             .iter()
             .map(|formatted| File {
@@ -120,10 +119,10 @@ impl Fmt {
         })
     }
 
-    fn standard_input(&self) -> Result<Status, CliError> {
+    fn standard_input(&self) -> Result<Status, Failure> {
         let most = Limits::default().recipe_size;
         let text = files::text(std::io::stdin(), most)
-            .map_err(Error::io("read", Path::new("standard input")))?;
+            .map_err(Failure::io("read", Path::new("standard input")))?;
         let formatted = fmt::text("standard input", &text)?;
         if self.check {
             let differs = u8::from(formatted != text);

@@ -7,14 +7,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::{OutputArgs, parse_tag};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::image::Firmware;
-use crate::ops;
 use crate::ops::export::{self, ExportOptions};
 use crate::ops::images::{self, FoundImage, ImageSource, LayerEntry};
 use crate::store::TagName;
@@ -47,7 +46,7 @@ enum ImageCommand {
 }
 
 impl Image {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self.command {
             ImageCommand::Inspect(command) => command.run(session),
             ImageCommand::History(command) => command.run(session),
@@ -70,7 +69,7 @@ struct Inspect {
 }
 
 impl Inspect {
-    fn run(self, session: &Session) -> Result<Status, CliError> {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
         let found = images::find(session.reading_context()?, &self.image)?;
         session.print(&found, describe)?;
         Ok(Status::Done)
@@ -177,7 +176,7 @@ struct History {
 }
 
 impl History {
-    fn run(self, session: &Session) -> Result<Status, CliError> {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
         let mut layers = images::history(session.reading_context()?, &self.image)?;
         layers.reverse();
         session.print(&layers, |layers| layer_table(layers))?;
@@ -225,7 +224,7 @@ struct Export {
 }
 
 impl Export {
-    fn run(self, session: &Session) -> Result<Status, CliError> {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let found = images::find(context, &self.image)?;
         let OutputArgs {
@@ -242,7 +241,7 @@ impl Export {
             compress,
             force,
         };
-        let exported = export::export(context, &options).map_err(ops::Error::from)?;
+        let exported = export::export(context, &options).map_err(Failure::from)?;
         export::advise(context, &found.config, &options)?;
         session.print_last(
             &exported,
@@ -278,7 +277,7 @@ struct Tag {
 }
 
 impl Tag {
-    fn run(self, session: &Session) -> Result<Status, CliError> {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
         let found = images::tag(session.reading_context()?, &self.image, &self.tags)?;
         session.print(&found, |found| {
             format!("{} is {}", at(&found.tags), found.image.short())
@@ -312,7 +311,7 @@ struct Removed {
 }
 
 impl Rm {
-    fn run(self, session: &Session) -> Result<Status, CliError> {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
         let removed = images::untag(session.reading_context()?, &self.tags)?;
         let removed: Vec<_> = removed
             .into_iter()

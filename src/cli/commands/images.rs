@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
+use crate::failure::Failure;
 use crate::ops::available::{self, AvailableRecipe, ParameterDetails, RecipeDetails};
 use crate::ops::images::{self, ImageEntry};
 
@@ -32,7 +32,7 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self.available {
             None => list(session),
             Some(None) => {
@@ -48,7 +48,7 @@ impl Images {
     }
 }
 
-fn list(session: &Session) -> Result<(), CliError> {
+fn list(session: &Session) -> Result<(), Failure> {
     let entries = images::list(session.reading_context()?)?;
     session.print(&entries, |entries| {
         if session.quiet() {

@@ -5,10 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::size;
 use super::super::session::Session;
 use super::list::ports;
+use crate::failure::Failure;
 use crate::image::Firmware;
 use crate::ops::machine::{self, MachineDetails};
 use crate::qemu::{Accel, AccelChoice};
@@ -25,7 +25,7 @@ pub(crate) struct Inspect {
 }
 
 impl Inspect {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let details = machine::inspect(session.reading_context()?, &self.name)?;
         session.print(&details, describe)?;
         Ok(Status::Done)

@@ -6,11 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{self, count};
 use super::super::session::Session;
 use super::recipe::parse_setting;
-use crate::ops::Error;
+use crate::failure::Failure;
 use crate::ops::lint::{self, Report};
 use crate::text::Finding;
 
@@ -84,7 +83,7 @@ impl<'a> From<&'a Finding> for Json<'a> {
 }
 
 impl Lint {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?;
         let paths = match self.files.is_empty() {
             true => vec![PathBuf::from(".")],
@@ -95,25 +94,21 @@ impl Lint {
             _ => lint::files_of(&paths)?,
         };
         if paths.is_empty() {
-            return Err(Error::NotFound {
-                noun: "recipe or Dockerfile",
-                name: ".".to_owned(),
-                help: Some("name the files: vmfab lint FILE".to_owned()),
-            }
-            .into());
+            return Err(Failure::unknown("recipe or Dockerfile", ".")
+                .with_help("name the files: vmfab lint FILE"));
         }
         let build_args = self.build_args.into_iter().collect();
         let (mut reports, mut errors) = (Vec::new(), Vec::new());
         for path in &paths {
             match lint::lint(context, path, &build_args) {
                 Ok(report) => reports.push(report),
-                Err(error) => errors.push(CliError::from(error)),
+                Err(error) => errors.push(error),
             }
         }
         show(&reports, session)?;
         if !errors.is_empty() {
             let message = format!("{} cannot be checked", count(errors.len(), "file"));
-            return Err(CliError::several(errors, message));
+            return Err(Failure::several(errors, message));
         }
         let found = reports.iter().any(|report| !report.findings.is_empty());
         let fails = reports.iter().any(|report| report.fails) || (self.error && found);
@@ -121,7 +116,7 @@ impl Lint {
     }
 }
 
-fn show(reports: &[Report], session: &Session) -> Result<(), CliError> {
+fn show(reports: &[Report], session: &Session) -> Result<(), Failure> {
     let findings: Vec<&Finding> = reports.iter().flat_map(|report| &report.findings).collect();
     if session.json() {
         let json: Vec<Json<'_>> = findings.into_iter().map(Json::from).collect();

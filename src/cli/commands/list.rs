@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
+use crate::failure::Failure;
 use crate::ops::machine::{self, MachineEntry};
 
 /// List machines
@@ -33,7 +33,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let entries = machine::list(session.reading_context()?, self.all)?;
         session.print(&entries, |entries| {
             if session.quiet() {

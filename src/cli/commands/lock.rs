@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::count;
 use super::super::session::Session;
 use super::recipe::{DockerfileArgs, RecipeArgs};
+use crate::failure::Failure;
 use crate::ops::lock::{self, Locked};
 
 /// Pin the packages and downloads of a recipe in vmfab.lock
@@ -44,7 +44,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let choice = self.recipe.choice(self.dockerfile, session)?;
         let access = self.registries.access();
         let locked = if self.check {

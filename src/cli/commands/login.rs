@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::session::Session;
 use super::super::{Status, prompt};
+use crate::failure::Failure;
 use crate::ops::registries::{self, Login as Done};
 
 /// Log in to a registry
@@ -40,7 +40,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session
             .context()?
             .clone()
@@ -51,7 +51,7 @@ impl Login {
             return Ok(Status::Done);
         }
         let nobody = || {
-            CliError::usage("cannot ask for the account: no terminal")
+            Failure::usage("cannot ask for the account: no terminal")
                 .with_help("use -u NAME --password-stdin, and write the password to standard input")
         };
         let user = match self.user {

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::registries::{self, Logout as Done};
 
 /// Log out from a registry
@@ -27,7 +27,7 @@ pub(crate) struct Logout {
 }
 
 impl Logout {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let done = match &self.registry {
             Some(registry) => vec![registries::logout(context, registry)?],

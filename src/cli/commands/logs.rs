@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
+use super::super::error::standard_output;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::machine::text_of;
 use crate::ops::machine::{self, LogKind};
 
@@ -37,7 +38,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?;
         let kind = if self.qemu {
             LogKind::Qemu
@@ -72,7 +73,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+    fn print(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.raw {
             return write(bytes);
         }
@@ -86,7 +87,7 @@ impl Printer {
         }
     }
 
-    fn finish(self) -> Result<(), CliError> {
+    fn finish(self) -> Result<(), Failure> {
         let rest = text_of(&self.partial);
         if rest.is_empty() {
             Ok(())
@@ -96,10 +97,10 @@ impl Printer {
     }
 }
 
-fn write(bytes: &[u8]) -> Result<(), CliError> {
+fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(bytes)
         .and_then(|()| stdout.flush())
-        .map_err(|error| CliError::standard_output(&error))
+        .map_err(|error| standard_output(&error))
 }

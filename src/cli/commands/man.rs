@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::host::umask;
-use crate::ops::Error;
 
 /// Print the manual page, or write all of them to a directory
 #[derive(Debug, Args)]
@@ -25,7 +24,7 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         session.end_progress();
         // The template of the help text has groups; a manual page has its own form.
         let root = <super::Root as clap::CommandFactory>::command().after_help(super::EXAMPLES);
@@ -33,19 +32,19 @@ impl Man {
             None => output::write_text(String::from_utf8_lossy(&page(root)?))?,
             Some(directory) => {
                 umask::follow_users_umask();
-                fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
+                fs::create_dir_all(&directory).map_err(Failure::io("create", &directory))?;
                 clap_mangen::generate_to(root, &directory)
-                    .map_err(Error::io("write to", &directory))?;
+                    .map_err(Failure::io("write to", &directory))?;
             }
         }
         Ok(Status::Done)
     }
 }
 
-fn page(command: clap::Command) -> Result<Vec<u8>, CliError> {
+fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
         .render(&mut page)
-        .map_err(|error| CliError::failed(format!("cannot write the page: {error}")))?;
+        .map_err(|error| Failure::failed(format!("cannot write the page: {error}")))?;
     Ok(page)
 }

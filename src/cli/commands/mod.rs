@@ -38,9 +38,9 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::Status;
-use super::error::CliError;
 use super::options::GlobalOptions;
 use super::session::Session;
+use crate::failure::Failure;
 
 /// Build virtual machine images the way a build system builds programs.
 #[derive(Debug, Parser)]
@@ -96,7 +96,7 @@ pub(super) enum Command {
 
 impl Command {
     /// Runs the command.
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self {
             Self::Build(command) => command.run(session),
             Self::Plan(command) => command.run(session),

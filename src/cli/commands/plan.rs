@@ -4,12 +4,12 @@ use clap::Args;
 use console::Style;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
+use crate::failure::Failure;
 use crate::ops::RecipeChoice;
 use crate::ops::planning::{self, Plan as Planned, PlannedState};
 
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         show(
             session,
             self.lock
@@ -53,7 +53,7 @@ pub(super) fn show(
     session: &Session,
     choice: RecipeChoice,
     cache: CacheArgs,
-) -> Result<Status, CliError> {
+) -> Result<Status, Failure> {
     let context = session.reading_context()?.clone();
     let context = &context.with_access(cache.registries.access());
     let planned = planning::plan(context, &choice, &cache.options(context)?)?;

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::share::{self, PullOptions, PulledImage, parse_platform};
 use crate::registry::{Location, Platform};
 use crate::store::TagName;
@@ -52,7 +52,7 @@ pub(crate) struct Pull {
 }
 
 impl Pull {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = PullOptions {
             from: self.from,
             tags: self.tags,
@@ -68,9 +68,9 @@ impl Pull {
         if pulled.failures.is_empty() {
             return Ok(Status::Done);
         }
-        let failures: Vec<CliError> = pulled.failures.into_iter().map(CliError::from).collect();
+        let failures: Vec<Failure> = pulled.failures;
         let message = format!("{} could not be pulled", count(failures.len(), "image"));
-        Err(CliError::several(failures, message))
+        Err(Failure::several(failures, message))
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::share::{self, PushImage, PushedImage};
 use crate::registry::Location;
 
@@ -84,7 +84,7 @@ enum Layout {
 }
 
 impl Push {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = PushImage {
             image: self.image,
             to: self.to,
@@ -98,7 +98,7 @@ impl Push {
             Layout::Vmfab => share::push(&context, &options)?,
             Layout::Containerdisk if options.full || options.index || options.layers => {
                 let message = "--full, --index and --layers do not apply to a containerdisk";
-                return Err(CliError::usage(message));
+                return Err(Failure::usage(message));
             }
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
         };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::super::error::CliError;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::host::{SecretSource, Secrets};
 use crate::ops::RecipeChoice;
 use crate::recipe::is_dockerfile;
@@ -121,7 +121,7 @@ impl RecipeArgs {
         self,
         dockerfile: DockerfileArgs,
         session: &Session,
-    ) -> Result<RecipeChoice, CliError> {
+    ) -> Result<RecipeChoice, Failure> {
         let directory = match &self.recipe {
             None => Some(Path::new(".")),
             Some(recipe) => Some(Path::new(recipe)).filter(|path| path.is_dir()),
@@ -150,13 +150,13 @@ impl RecipeArgs {
 fn once(
     noun: &str,
     pairs: impl IntoIterator<Item = (String, String)>,
-) -> Result<BTreeMap<String, String>, CliError> {
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut values = BTreeMap::new();
     for (name, value) in pairs {
         if let Some(other) = values.insert(name.clone(), value.clone())
             && other != value
         {
-            return Err(CliError::usage(format!(
+            return Err(Failure::usage(format!(
                 "{noun} {name} is set to both \"{other}\" and \"{value}\""
             )));
         }
@@ -166,7 +166,7 @@ fn once(
 
 impl DockerfileArgs {
     /// The same choice with this; only Dockerfiles take it.
-    pub(super) fn apply(self, mut choice: RecipeChoice) -> Result<RecipeChoice, CliError> {
+    pub(super) fn apply(self, mut choice: RecipeChoice) -> Result<RecipeChoice, Failure> {
         let given = [
             ("--target", self.target.is_some()),
             ("--build-arg", !self.build_args.is_empty()),
@@ -186,12 +186,12 @@ impl DockerfileArgs {
                 "--no-service" => "leave service=#true out of the recipe",
                 _ => "recipes are built for this host",
             };
-            return Err(CliError::usage(message).with_help(help));
+            return Err(Failure::usage(message).with_help(help));
         }
         if let Some(target) = self.target {
             if let Some(image) = choice.image.filter(|image| *image != target) {
                 let message = format!("two stages are named: {image} and --target {target}");
-                return Err(CliError::usage(message));
+                return Err(Failure::usage(message));
             }
             choice.image = Some(target);
         }
@@ -210,17 +210,17 @@ impl DockerfileArgs {
 
 impl SecretArgs {
     /// The secrets and agents, of which each exists.
-    pub(super) fn read(self) -> Result<Secrets, CliError> {
+    pub(super) fn read(self) -> Result<Secrets, Failure> {
         let mut secrets = Secrets::default();
         for (id, source) in self.secrets {
             if let Err(error) = source.read() {
                 let message = format!("cannot read the secret {id} from {source}: {error}");
-                return Err(CliError::usage(message).with_help(format!(
+                return Err(Failure::usage(message).with_help(format!(
                     "write --secret id={id},src=FILE or id={id},env=NAME"
                 )));
             }
             if secrets.secrets.insert(id.clone(), source).is_some() {
-                return Err(CliError::usage(format!("the secret {id} is given twice")));
+                return Err(Failure::usage(format!("the secret {id} is given twice")));
             }
         }
         for agent in self.agents {
@@ -231,7 +231,7 @@ impl SecretArgs {
                     None => {
                         let message = "--ssh-agent: no agent is running, SSH_AUTH_SOCK is not set";
                         let help = "start one: eval $(ssh-agent) && ssh-add";
-                        return Err(CliError::usage(message).with_help(help));
+                        return Err(Failure::usage(message).with_help(help));
                     }
                 },
             };
@@ -241,7 +241,7 @@ impl SecretArgs {
             if !is_socket {
                 let message = format!("--ssh-agent: {} is not a socket", socket.display());
                 let help = "give the socket of an agent; keys are added to one with ssh-add";
-                return Err(CliError::usage(message).with_help(help));
+                return Err(Failure::usage(message).with_help(help));
             }
             secrets.agents.insert(id, socket);
         }

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::session::Session;
 use super::stop::each;
+use crate::failure::Failure;
 use crate::ops::machine::{self, Resumed};
 
 /// Resume halted machines
@@ -25,7 +25,7 @@ pub(crate) struct Resume {
 }
 
 impl Resume {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?;
         let resumed = each(session, &self.names, "resumed", |name| {
             machine::resume(context, name)

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::session::Session;
 use super::stop::each;
+use crate::failure::Failure;
 use crate::ops::machine;
 
 /// Remove machines
@@ -27,7 +27,7 @@ pub(crate) struct Rm {
 }
 
 impl Rm {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let removed = each(session, &self.names, "removed", |name| {
             machine::remove(context, name, self.force)

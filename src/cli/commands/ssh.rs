@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::session::Session;
 use crate::checked::AccountName;
+use crate::failure::{Failure, Kind};
 use crate::host::process;
 use crate::ops::Context;
 use crate::ops::machine::{self, SshOptions};
@@ -49,7 +49,7 @@ pub(crate) struct Ssh {
 }
 
 impl Ssh {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let after_dashes = std::env::args_os().skip_while(|word| word != "--").skip(1);
         let (name, command) = target(self.name, self.command, after_dashes.count());
@@ -89,10 +89,9 @@ pub(super) fn enter(
     name: &str,
     options: &SshOptions,
     command: &[String],
-) -> Result<Status, CliError> {
+) -> Result<Status, Failure> {
     const NOT_OPENED: u8 = 255;
-    let not_started =
-        |error: std::io::Error| CliError::failed(format!("cannot start ssh: {error}"));
+    let not_started = |error: std::io::Error| Failure::failed(format!("cannot start ssh: {error}"));
     let mut ssh = machine::ssh(context, name, options, command)?;
     session.end_progress();
     let status = ssh
@@ -107,7 +106,7 @@ pub(super) fn enter(
     if code == NOT_OPENED && !context.interrupt.requested() {
         // The command may have ended with this code, too.
         if let Some(why) = machine::why_no_session(context, name)? {
-            return Err(CliError::from(why).of_session());
+            return Err(why.with_kind(Kind::NoSession));
         }
     }
     Ok(Status::Code(code))

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::session::Session;
 use super::boot::TIMEOUT;
+use crate::failure::Failure;
 use crate::machine::Until;
 use crate::ops::machine::{self, StartOptions};
 
@@ -30,7 +30,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = StartOptions {
             until: Until::Ssh,
             timeout: Duration::from_secs(self.timeout),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
+use crate::failure::{Failure, Kind};
 use crate::machine::StoppedBy;
 use crate::ops::machine::{self, Stopped};
 
@@ -37,7 +37,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
         let timeout = Duration::from_secs(if self.force { 0 } else { self.timeout });
         each(session, &self.names, "stopped", |name| {
@@ -57,15 +57,15 @@ pub(super) fn each<T>(
     session: &Session,
     names: &[String],
     done: &str,
-    mut act: impl FnMut(&str) -> Result<T, crate::ops::Error>,
-) -> Result<Vec<T>, CliError> {
+    mut act: impl FnMut(&str) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
     let mut results = Vec::new();
     let mut errors = Vec::new();
     for name in names {
         match act(name) {
             Ok(result) => results.push(result),
-            Err(error @ crate::ops::Error::InterruptedWith { .. }) => return Err(error.into()),
-            Err(error) => errors.push(CliError::from(error)),
+            Err(error) if error.is(Kind::Interrupted) => return Err(error),
+            Err(error) => errors.push(error),
         }
     }
     session.end_progress();
@@ -73,7 +73,7 @@ pub(super) fn each<T>(
         return Ok(results);
     }
     let message = format!("{} could not be {done}", count(errors.len(), "machine"));
-    Err(CliError::several(errors, message))
+    Err(Failure::several(errors, message))
 }
 
 fn describe(stopped: &Stopped) -> String {

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::count;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::registries;
 
 /// List the tags of a repository in a registry
@@ -27,7 +27,7 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.registry_context(self.registries)?;
         let tags = registries::tags(&context, &self.reference)?;
         session.print(&tags, |tags| {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::{count, duration, size};
 use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
 use super::recipe::parse_setting;
+use crate::failure::Failure;
 use crate::machine::{Forwarded, Until};
 use crate::ops::Context;
 use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
@@ -79,7 +79,7 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let (yes, dry_run) = (self.yes, self.dry_run);
         let context = &session.registry_context(self.cache.registries)?;
         let options = self.options(context)?;
@@ -97,7 +97,7 @@ impl Up {
                 },
             )?;
             let all = foreseen.machines.len();
-            let errors: Vec<CliError> = foreseen.failures.into_iter().map(CliError::from).collect();
+            let errors: Vec<Failure> = foreseen.failures;
             if errors.is_empty() {
                 return Ok(Status::Done);
             }
@@ -106,7 +106,7 @@ impl Up {
                 errors.len(),
                 count(all, "machine")
             );
-            return Err(CliError::several(errors, message));
+            return Err(Failure::several(errors, message));
         }
         let up = project::up(context, &options, |planned| {
             let lost: Vec<String> = planned.iter().filter_map(loss).collect();
@@ -135,7 +135,7 @@ impl Up {
                  {name} removes it"
             ));
         }
-        let errors: Vec<CliError> = up.failures.into_iter().map(CliError::from).collect();
+        let errors: Vec<Failure> = up.failures;
         if errors.is_empty() {
             return Ok(Status::Done);
         }
@@ -145,10 +145,10 @@ impl Up {
             failed.count(),
             count(up.machines.len(), "machine")
         );
-        Err(CliError::several(errors, message))
+        Err(Failure::several(errors, message))
     }
 
-    fn options(self, context: &Context) -> Result<UpOptions, CliError> {
+    fn options(self, context: &Context) -> Result<UpOptions, Failure> {
         Ok(UpOptions {
             cache: self.cache.options(context)?,
             names: self.names,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::options::RegistryOptions;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
 
 /// Update pinned packages and downloads, and show what changed
@@ -41,7 +41,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = UpdateOptions {
             directory: self.directory.unwrap_or_default(),
             names: self.names,

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::super::options::{ColorWhen, Hints};
 use super::super::output::{clean, clean_lines};
-use super::{CliError, Details, Kind, diagnostic};
+use super::diagnostic;
+use crate::failure::{Failure, Kind};
 
 /// The form of an error with `--json`: one object on standard error.
 #[derive(Serialize)]
@@ -18,87 +19,91 @@ struct Json<'a> {
     message: &'a str,
     help: &'a [String],
     exit_code: u8,
-    #[serde(flatten)]
-    details: &'a Details,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    output: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Self>,
     #[serde(flatten)]
     diagnostic: Option<diagnostic::Json>,
 }
 
-impl CliError {
-    /// Shows the error on standard error.
-    pub(in crate::cli) fn report(&self, hints: &Hints) -> ExitCode {
-        if self.kind == Kind::ReaderGone {
-            return ExitCode::from(self.kind.exit_code());
-        }
-        let text = if hints.json {
-            let json = serde_json::to_string(&self.to_json());
-            json.unwrap_or_else(|_| self.message.clone()) + "\n"
-        } else {
-            let terminal = Term::stderr();
-            let look = Look {
-                color: hints.color.decide(&terminal),
-                width: terminal
-                    .size_checked()
-                    .map_or(100, |(_, width)| width.into()),
-            };
-            self.to_text(look)
+/// Shows a failure on standard error.
+pub(in crate::cli) fn report(failure: &Failure, hints: &Hints) -> ExitCode {
+    let kind = failure.kind();
+    if kind == Kind::ReaderGone {
+        return ExitCode::from(kind.exit_code());
+    }
+    let text = if hints.json {
+        let json = serde_json::to_string(&to_json(failure));
+        json.unwrap_or_else(|_| failure.message().to_owned()) + "\n"
+    } else {
+        let terminal = Term::stderr();
+        let look = Look {
+            color: hints.color.decide(&terminal),
+            width: terminal
+                .size_checked()
+                .map_or(100, |(_, width)| width.into()),
         };
-        // Nobody is left to tell when standard error is closed.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
-        ExitCode::from(self.kind.exit_code())
-    }
+        to_text(failure, look)
+    };
+    // Nobody is left to tell when standard error is closed.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(kind.exit_code())
+}
 
-    fn to_json(&self) -> Json<'_> {
-        Json {
-            kind: self.kind,
-            message: &self.message,
-            help: &self.help,
-            exit_code: self.kind.exit_code(),
-            details: &self.details,
-            errors: self.parts.iter().map(Self::to_json).collect(),
-            diagnostic: self
-                .diagnostic
-                .as_deref()
-                .map(|inner| diagnostic::to_json(inner)),
-        }
+fn to_json(failure: &Failure) -> Json<'_> {
+    let details = failure.details();
+    Json {
+        kind: failure.kind(),
+        message: failure.message(),
+        help: failure.help(),
+        exit_code: failure.kind().exit_code(),
+        command: details.command.as_deref(),
+        output: &details.output,
+        log: details.log.as_ref().map(|log| log.display().to_string()),
+        errors: failure.causes().iter().map(to_json).collect(),
+        diagnostic: failure.diagnostic().map(|inner| diagnostic::to_json(inner)),
     }
+}
 
-    fn to_text(&self, look: Look) -> String {
-        let style = |style: Style| style.force_styling(look.color);
-        let error = style(Style::new().red().bold()).apply_to("error:");
-        let faint = style(Style::new().dim());
-        let mut text = String::new();
-        for part in &self.parts {
-            text += &part.to_text(look);
-            text.push('\n');
-        }
-        match &self.diagnostic {
-            Some(inner) => text += &diagnostic::to_text(inner.as_ref(), look.color, look.width),
-            None => {
-                let _ = writeln!(text, "{error} {}", clean_lines(&self.message));
-            }
-        }
-        if let Some(command) = &self.details.command {
-            push_block(&mut text, "command", &mut command.lines(), &faint);
-        }
-        if !self.details.output.is_empty() {
-            let mut lines = self.details.output.iter().map(String::as_str);
-            push_block(&mut text, "last output", &mut lines, &faint);
-        }
-        if let Some(log) = &self.details.log {
-            let _ = writeln!(text, "  {} {log}", faint.apply_to("log:"));
-        }
-        let label = style(Style::new().cyan().bold()).apply_to("help:");
-        // The text of a diagnostic has its help in it.
-        let shown = self.diagnostic.is_none();
-        for help in self.help.iter().filter(|_| shown) {
-            let help = clean_lines(help).replace('\n', "\n        ");
-            let _ = writeln!(text, "  {label} {help}");
-        }
-        text
+fn to_text(failure: &Failure, look: Look) -> String {
+    let style = |style: Style| style.force_styling(look.color);
+    let error = style(Style::new().red().bold()).apply_to("error:");
+    let faint = style(Style::new().dim());
+    let details = failure.details();
+    let mut text = String::new();
+    for cause in failure.causes() {
+        text += &to_text(cause, look);
+        text.push('\n');
     }
+    match failure.diagnostic() {
+        Some(inner) => text += &diagnostic::to_text(inner, look.color, look.width),
+        None => {
+            let _ = writeln!(text, "{error} {}", clean_lines(failure.message()));
+        }
+    }
+    if let Some(command) = &details.command {
+        push_block(&mut text, "command", &mut command.lines(), &faint);
+    }
+    if !details.output.is_empty() {
+        let mut lines = details.output.iter().map(String::as_str);
+        push_block(&mut text, "last output", &mut lines, &faint);
+    }
+    if let Some(log) = &details.log {
+        let _ = writeln!(text, "  {} {}", faint.apply_to("log:"), log.display());
+    }
+    let label = style(Style::new().cyan().bold()).apply_to("help:");
+    // The text of a diagnostic has its help in it.
+    let shown = failure.diagnostic().is_none();
+    for help in failure.help().iter().filter(|_| shown) {
+        let help = clean_lines(help).replace('\n', "\n        ");
+        let _ = writeln!(text, "  {label} {help}");
+    }
+    text
 }
 
 /// How errors look.
@@ -138,12 +143,13 @@ pub(in crate::cli) fn usage(error: &clap::Error, hints: &Hints) -> ExitCode {
     let mut parts = text.split("\n\n").map(str::trim);
     let message = parts.next().unwrap_or_default();
     let help = parts.filter_map(|part| part.strip_prefix("tip: "));
-    let mut usage = CliError::usage(message.strip_prefix("error: ").unwrap_or(message));
-    usage.help.extend(help.map(str::to_owned));
-    usage.report(&Hints {
+    let usage = Failure::usage(message.strip_prefix("error: ").unwrap_or(message))
+        .and_help(help.map(str::to_owned));
+    let hints = Hints {
         color: ColorWhen::Never,
         ..*hints
-    })
+    };
+    report(&usage, &hints)
 }
 
 #[cfg(test)]
@@ -152,23 +158,24 @@ mod tests {
 
     use super::*;
     use crate::derivation::BuildError;
-    use crate::host::{MissingProgram, Program};
-    use crate::ops::{Error, StepFailure};
+    use crate::executor::{FailedStep, steps};
+    use crate::host::{MissingProgram, Program, missing_programs};
 
-    fn text(error: Error) -> String {
-        CliError::from(error).to_text(Look {
+    fn text(failure: &Failure) -> String {
+        let look = Look {
             color: false,
             width: 80,
-        })
+        };
+        to_text(failure, look)
     }
 
-    fn json(error: Error) -> String {
-        serde_json::to_string_pretty(&CliError::from(error).to_json()).unwrap()
+    fn json(failure: &Failure) -> String {
+        serde_json::to_string_pretty(&to_json(failure)).unwrap()
     }
 
-    fn failed_command(name: &str) -> StepFailure {
-        StepFailure {
-            name: name.to_owned(),
+    fn failed_command(name: &str) -> FailedStep {
+        FailedStep {
+            step: name.to_owned(),
             log: PathBuf::from("/home/anna/.local/share/vmfab/log/1f.log"),
             error: BuildError::Command {
                 command: "apt-get install -y docker.ioo".to_owned(),
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_failed_step() {
-        insta::assert_snapshot!(text(Error::Steps(vec![failed_command("docker: packages docker.ioo")])), @r#"
+        insta::assert_snapshot!(text(&steps(vec![failed_command("docker: packages docker.ioo")])), @r#"
         error: step "docker: packages docker.ioo" failed: exited with code 100
           command: apt-get install -y docker.ioo
           last output:
@@ -192,7 +199,7 @@ mod tests {
           log: /home/anna/.local/share/vmfab/log/1f.log
           help: change the step and build again: vmfab keeps the steps before it
         "#);
-        insta::assert_snapshot!(json(Error::Steps(vec![failed_command("docker: packages docker.ioo")])), @r#"
+        insta::assert_snapshot!(json(&steps(vec![failed_command("docker: packages docker.ioo")])), @r#"
         {
           "kind": "failed",
           "message": "step \"docker: packages docker.ioo\" failed: exited with code 100",
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn several_failed_steps() {
-        let script = StepFailure {
+        let script = FailedStep {
             error: BuildError::Command {
                 command: "set -e\nmake\nmake install".to_owned(),
                 how: "took longer than 30 s".to_owned(),
@@ -220,7 +227,7 @@ mod tests {
             },
             ..failed_command("tools: run")
         };
-        insta::assert_snapshot!(text(Error::Steps(vec![failed_command("docker: packages"), script])), @r#"
+        insta::assert_snapshot!(text(&steps(vec![failed_command("docker: packages"), script])), @r#"
         error: step "docker: packages" failed: exited with code 100
           command: apt-get install -y docker.ioo
           last output:
@@ -241,9 +248,9 @@ mod tests {
     }
 
     #[test]
-    fn missing_programs() {
+    fn programs_that_are_missing() {
         let missing = [Program::Bwrap, Program::Newuidmap, Program::Newgidmap].map(MissingProgram);
-        insta::assert_snapshot!(text(Error::Missing(missing.to_vec())), @r#"
+        insta::assert_snapshot!(text(&missing_programs(&missing)), @r#"
         error: bwrap, newuidmap, newgidmap are not installed
           help: install what is missing: sudo apt-get install bubblewrap uidmap
         "#);
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn what_is_not_there() {
         let known = ["docker", "debian-12"];
-        insta::assert_snapshot!(text(Error::not_found("image", "dokcer", known)), @r#"
+        insta::assert_snapshot!(text(&Failure::not_found("image", "dokcer", known)), @r#"
         error: no image "dokcer" found
           help: did you mean "docker"?
         "#);
@@ -260,11 +267,9 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
-        let error = Error::Usage {
-            message: "there are images for \u{1b}[2Jlinux/\rx\nand".to_owned(),
-            help: Some("a\u{7}b\nc".to_owned()),
-        };
-        insta::assert_snapshot!(text(error), @"
+        let error =
+            Failure::usage("there are images for \u{1b}[2Jlinux/\rx\nand").with_help("a\u{7}b\nc");
+        insta::assert_snapshot!(text(&error), @"
         error: there are images for linux/ x
         and
           help: a b
@@ -280,7 +285,7 @@ mod tests {
             path: PathBuf::from("/srv/vmfab/store/tmp/put-1"),
             source: full,
         };
-        insta::assert_snapshot!(text(error.into()), @r#"
+        insta::assert_snapshot!(text(&error.into()), @r#"
         error: write /srv/vmfab/store/tmp/put-1: no storage space
           help: free some space where /srv/vmfab/store/tmp/put-1 is (`vmfab store gc` removes what no image needs), or set VMFAB_HOME to a directory with more
         "#);
@@ -296,10 +301,10 @@ mod tests {
         place: miette::SourceSpan,
     }
 
-    fn wrong_recipe() -> Error {
+    fn wrong_recipe() -> Failure {
         let text = "image \"ä\" {\n    pakages \"docker.io\"\n}\n".to_owned();
         let place = text.find("pakages").unwrap();
-        Error::recipe(Wrong {
+        Failure::recipe(Wrong {
             text: miette::NamedSource::new("docker.kdl", text),
             place: (place, "pakages".len()).into(),
         })
@@ -307,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_wrong_recipe() {
-        insta::assert_snapshot!(json(wrong_recipe()), @r#"
+        insta::assert_snapshot!(json(&wrong_recipe()), @r#"
         {
           "kind": "recipe",
           "message": "no node \"pakages\" found",
@@ -329,7 +334,7 @@ mod tests {
           ]
         }
         "#);
-        let shown = text(wrong_recipe());
+        let shown = text(&wrong_recipe());
         for part in [
             "error: no node",
             "docker.kdl:2:5",
@@ -361,7 +366,7 @@ mod tests {
             more,
         };
         for more in [vec![], vec![error(vec![]), error(vec![])]] {
-            let shown = text(Error::recipe(error(more)));
+            let shown = text(&Failure::recipe(error(more)));
             for part in [
                 "its config is gone",
                 "images for",
@@ -374,44 +379,5 @@ mod tests {
             let is_harmful = |c: char| c.is_control() && c != '\n';
             assert!(!shown.contains(is_harmful), "{shown:?}");
         }
-    }
-
-    #[test]
-    fn exit_codes() {
-        let code = |error: Error| CliError::from(error).kind.exit_code();
-        let step = |error| {
-            Error::Steps(vec![StepFailure {
-                error,
-                ..failed_command("s")
-            }])
-        };
-        assert_eq!(code(step(BuildError::Interrupted)), 130);
-        assert_eq!(code(Error::Interrupted), 130);
-        assert_eq!(code(wrong_recipe()), 4);
-        assert_eq!(code(Error::Home(crate::host::HomeError)), 5);
-        let missing = Error::from(crate::host::MissingProgram(crate::host::Program::Bwrap));
-        assert_eq!(code(missing), 5);
-        assert_eq!(
-            code(Error::Verification {
-                message: String::new(),
-                help: None
-            }),
-            6
-        );
-        assert_eq!(
-            code(Error::Usage {
-                message: String::new(),
-                help: None
-            }),
-            2
-        );
-        assert_eq!(code(Error::not_found("image", "x", [])), 3);
-        assert_eq!(
-            code(step(BuildError::Unsatisfiable {
-                message: String::new(),
-                help: String::new()
-            })),
-            1
-        );
     }
 }

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::super::Status;
-use super::super::error::{CliError, Kind};
 use crate::event::Event;
+use crate::failure::{Failure, Kind};
 use crate::host::umask;
 
 /// Opens a file of the user's to add lines to it.
@@ -57,9 +57,9 @@ enum Border<'a> {
 
 impl Log {
     /// Opens `path` for appending and logs the start of the command.
-    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let log = append_to(path).map(Self).map_err(|error| {
-            CliError::failed(format!(
+            Failure::failed(format!(
                 "cannot open the log file {}: {error}",
                 path.display()
             ))
@@ -76,7 +76,7 @@ impl Log {
     }
 
     /// Logs how the command ended.
-    pub(super) fn end(&self, result: &Result<Status, CliError>) {
+    pub(super) fn end(&self, result: &Result<Status, Failure>) {
         let process = std::process::id();
         self.write(match result {
             Ok(status) => Border::CommandFinished {

@@ -25,11 +25,11 @@ use self::bars::Bars;
 use self::log::Log;
 use self::narrator::{Detail, Narrator};
 use super::Status;
-use super::error::CliError;
 use super::options::{ColorWhen, GlobalOptions};
 use super::output::{ascii_controls, printable};
 use super::trace;
 use crate::event::{Event, Sink};
+use crate::failure::Failure;
 use crate::host::Interrupt;
 
 /// The sink of the command line.
@@ -47,7 +47,7 @@ enum View {
 impl Reporter {
     /// The reporter that the options ask for. `streams_events`: with `--json`, events go to
     /// standard output.
-    pub(super) fn new(options: &GlobalOptions, streams_events: bool) -> Result<Self, CliError> {
+    pub(super) fn new(options: &GlobalOptions, streams_events: bool) -> Result<Self, Failure> {
         let terminal = Term::stderr();
         let detail = match (options.quiet, options.verbose) {
             (true, _) => Detail::Warnings,
@@ -87,7 +87,7 @@ impl Reporter {
     }
 
     /// Logs how the command ended.
-    pub(super) fn record_end(&self, result: &Result<Status, CliError>) {
+    pub(super) fn record_end(&self, result: &Result<Status, Failure>) {
         if let Some(log) = &self.log {
             log.end(result);
         }

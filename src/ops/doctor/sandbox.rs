@@ -30,7 +30,7 @@ pub(super) fn user_namespaces() -> Check {
         std::fs::read_to_string(file).is_ok_and(|text| text.trim() == *bad)
     });
     match (failure, blocking) {
-        (failure @ Failure::NoUnshare, _) => failure.check(&check),
+        (failure @ Refusal::NoUnshare, _) => failure.check(&check),
         (_, Some((key, bad, good))) => check(State::Missing, format!("forbidden by {key}={bad}"))
             .help(format!("sudo sysctl -w {key}={good}")),
         (failure, None) => failure.check(&check).help(format!(
@@ -41,12 +41,12 @@ pub(super) fn user_namespaces() -> Check {
 }
 
 /// Why a try in a namespace failed.
-enum Failure {
+enum Refusal {
     NoUnshare,
     Failed(String),
 }
 
-impl Failure {
+impl Refusal {
     fn check(self, check: &dyn Fn(State, String) -> Check) -> Check {
         match self {
             Self::NoUnshare => {
@@ -58,19 +58,19 @@ impl Failure {
 }
 
 /// Runs a command in a user namespace and a mount namespace of its own.
-fn in_namespace(command: &[&OsStr]) -> Result<(), Failure> {
-    let unshare = find_program("unshare").ok_or(Failure::NoUnshare)?;
+fn in_namespace(command: &[&OsStr]) -> Result<(), Refusal> {
+    let unshare = find_program("unshare").ok_or(Refusal::NoUnshare)?;
     let output = bare_command(unshare)
         .args(["--map-root-user", "--mount"])
         .args(command)
         .output()
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+        .map_err(|error| Refusal::Failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().next().unwrap_or("it failed without a message");
-    Err(Failure::Failed(line.trim().to_owned()))
+    Err(Refusal::Failed(line.trim().to_owned()))
 }
 
 pub(super) fn subordinate_ids(name: &str, ids: Kind, root: bool) -> Check {

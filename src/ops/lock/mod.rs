@@ -10,7 +10,8 @@ use serde::Serialize;
 
 pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
 
-use super::{Context, Error, RecipeChoice};
+use super::{Context, RecipeChoice};
+use crate::failure::Failure;
 use crate::lock::{Lock, Target};
 use crate::world::lock_file::{self, Place};
 use crate::world::recipes::STANDARD_INPUT;
@@ -59,12 +60,12 @@ pub struct LockedSource {
 ///
 /// # Errors
 /// The recipe is wrong, a step fails, the lock file cannot be read or written, the user gives up.
-pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
+pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure> {
     if choice.recipe == STANDARD_INPUT {
-        return Err(Error::Usage {
-            message: "a recipe from standard input cannot have a lock file".to_owned(),
-            help: Some("write the recipe to a file and lock it".to_owned()),
-        });
+        return Err(
+            Failure::usage("a recipe from standard input cannot have a lock file")
+                .with_help("write the recipe to a file and lock it"),
+        );
     }
     let store = context.store()?;
     let place = Place::of(&choice.recipe);
@@ -135,8 +136,8 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
 /// written.
 ///
 /// # Errors
-/// [`Error::Verification`] when it is not so; the recipe or the lock file is wrong.
-pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> {
+/// [`Failure::Verification`] when it is not so; the recipe or the lock file is wrong.
+pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure> {
     let place = Place::of(&choice.recipe);
     let lock = lock_file::read(&place.path())?.unwrap_or_default();
     let needs = world::needs(context, &place, choice, &lock)?;
@@ -177,15 +178,13 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Error> 
     }
     let path = place.path();
     if !wrong.is_empty() {
-        return Err(Error::Verification {
-            message: format!(
-                "{} is out of date for {}:\n  {}",
-                path.display(),
-                choice.recipe,
-                wrong.join("\n  ")
-            ),
-            help: Some(format!("run \"vmfab lock {}\"", choice.recipe)),
-        });
+        return Err(Failure::verification(format!(
+            "{} is out of date for {}:\n  {}",
+            path.display(),
+            choice.recipe,
+            wrong.join("\n  ")
+        ))
+        .with_help(format!("run \"vmfab lock {}\"", choice.recipe)));
     }
     let mut seen = BTreeSet::new();
     Ok(Locked {

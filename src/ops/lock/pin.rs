@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::build::{self, BuildOptions};
-use super::super::{Context, Error, RecipeChoice};
+use super::super::{Context, RecipeChoice};
 use crate::builder::packages;
 use crate::derivation::{NodeId, Outputs, action_key, resolve_inputs};
 use crate::digest::Digest;
+use crate::failure::Failure;
 use crate::lock::{Lock, PinnedStep, Source, Target};
 use crate::plan::{PackageStep, Plan};
 use crate::store::{ActionResult, Store};
@@ -42,7 +43,7 @@ pub(super) struct Pinned {
 
 impl Pinning<'_> {
     /// Finds out what `lock` does not have, or not afresh.
-    pub(super) fn pin(&self, lock: &Lock) -> Result<Pinned, Error> {
+    pub(super) fn pin(&self, lock: &Lock) -> Result<Pinned, Failure> {
         let afresh = |url: &str| (self.afresh)(&Entry::Source(url));
         let pins = Pins {
             afresh: &afresh,
@@ -93,7 +94,7 @@ impl Pinning<'_> {
         &self,
         plan: &Plan,
         wanted: &[PackageStep],
-    ) -> Result<BTreeMap<Digest, PinnedStep>, Error> {
+    ) -> Result<BTreeMap<Digest, PinnedStep>, Failure> {
         let mut found = BTreeMap::new();
         if wanted.is_empty() {
             return Ok(found);
@@ -129,11 +130,11 @@ impl Pinning<'_> {
             let installed = outputs(node).and_then(|outputs| outputs.get(packages::OUTPUT));
             let set = match installed {
                 Some(output) => Some(packages::read(self.store, output).map_err(|error| {
-                    Error::Failed(super::super::Failure {
-                        message: format!("cannot read what \"{}\" installed: {error}", step.label),
-                        help: Some("check the store with \"vmfab store verify\"".to_owned()),
-                        ..Default::default()
-                    })
+                    Failure::failed(format!(
+                        "cannot read what \"{}\" installed: {error}",
+                        step.label
+                    ))
+                    .with_help("check the store with \"vmfab store verify\"")
                 })?),
                 None => None,
             };
@@ -157,7 +158,7 @@ impl Pinning<'_> {
         Ok(found)
     }
 
-    fn record(&self, key: &crate::digest::ActionKey, outputs: &Outputs) -> Result<(), Error> {
+    fn record(&self, key: &crate::digest::ActionKey, outputs: &Outputs) -> Result<(), Failure> {
         let result = ActionResult {
             outputs: outputs.clone(),
         };

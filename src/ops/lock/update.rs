@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::{Context, Error, RecipeChoice};
+use super::super::{Context, RecipeChoice};
 use super::pin::{Entry, Pinning};
 use crate::checked::Token;
 use crate::digest::Digest;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
 use crate::world::lock_file::{self, Place};
 use crate::world::{Today, pins};
@@ -74,7 +75,7 @@ pub struct SourceChange {
 /// # Errors
 /// There is no lock file, nothing in it has one of the names, a recipe is wrong, a step fails, the
 /// user gives up.
-pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Error> {
+pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Failure> {
     let store = context.store()?;
     let path = options.directory.join(FILE_NAME);
     let Some(before) = lock_file::read(&path)? else {
@@ -99,11 +100,8 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Err
                 written: false,
             });
         }
-        return Err(Error::NotFound {
-            noun: "lock file",
-            name: path.display().to_string(),
-            help: Some("create it with \"vmfab lock RECIPE\"".to_owned()),
-        });
+        return Err(Failure::unknown("lock file", path.display())
+            .with_help("create it with \"vmfab lock RECIPE\""));
     };
     let chosen = choose(&before, &options.names)?;
     let mut lock = before.clone();
@@ -181,7 +179,7 @@ struct Chosen {
 }
 
 /// The entries that the user names.
-fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Error> {
+fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if names.is_empty() {
         chosen.steps = lock.steps.keys().copied().collect();
@@ -221,7 +219,7 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Error> {
                 .chain(steps)
                 .chain(lock.sources.keys().map(String::as_str))
                 .chain(packages);
-            return Err(Error::not_found(
+            return Err(Failure::not_found(
                 "locked image, step, address or package",
                 name,
                 known,
@@ -301,6 +299,7 @@ fn source_changes(before: &Lock, now: &Lock) -> Vec<SourceChange> {
 mod tests {
     use super::*;
     use crate::digest::{Hasher, Sha256};
+    use crate::failure::Kind;
     use crate::lock::PinnedStep;
 
     fn set(packages: &[(&str, &str, u8)]) -> PackageSet {
@@ -368,8 +367,6 @@ mod tests {
         assert_eq!(chosen("web: packages nginx").unwrap(), b);
         assert_eq!(choose(&lock, &[]).unwrap().steps.len(), 2);
         let error = chosen("ngnix").unwrap_err();
-        assert!(
-            matches!(error, Error::NotFound { help: Some(help), .. } if help.contains("nginx"))
-        );
+        assert!(error.is(Kind::NotFound) && error.help()[0].contains("nginx"));
     }
 }

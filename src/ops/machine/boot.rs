@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::images::FoundImage;
-use super::super::{Context, Error, Failure};
 use super::list::{SshAddress, address};
 use crate::digest::ObjectId;
-use crate::host::{Program, require};
+use crate::failure::Failure;
+use crate::host::{Program, missing_programs, require};
 use crate::image::Firmware;
 use crate::machine::{
     Forwarded, Locked, Machine, MachineError, MachineName, Machines, NewMachine, Startup, Until,
@@ -58,7 +59,7 @@ pub struct Booted {
 ///
 /// # Errors
 /// Those that are missing.
-pub fn require_programs() -> Result<(), Error> {
+pub fn require_programs() -> Result<(), Failure> {
     let needed = [Program::QemuSystem, Program::Ssh];
     let missing: Vec<_> = needed
         .into_iter()
@@ -67,7 +68,7 @@ pub fn require_programs() -> Result<(), Error> {
     if missing.is_empty() {
         Ok(())
     } else {
-        Err(Error::Missing(missing))
+        Err(missing_programs(&missing))
     }
 }
 
@@ -77,7 +78,11 @@ pub fn require_programs() -> Result<(), Error> {
 /// # Errors
 /// The image cannot be booted here, something that is needed is missing, or the machine does not
 /// get ready.
-pub fn boot(context: &Context, image: &FoundImage, options: &BootOptions) -> Result<Booted, Error> {
+pub fn boot(
+    context: &Context,
+    image: &FoundImage,
+    options: &BootOptions,
+) -> Result<Booted, Failure> {
     let ports = ports(image, &options.ports)?;
     boot_in(
         context,
@@ -98,7 +103,7 @@ pub fn boot_in(
     image: &FoundImage,
     options: &BootOptions,
     ports: Vec<Forwarded>,
-) -> Result<Booted, Error> {
+) -> Result<Booted, Failure> {
     let store = context.store()?;
     let new = NewMachine {
         name: options.name.clone(),
@@ -153,13 +158,10 @@ pub fn boot_in(
 }
 
 /// Removes a machine that did not get ready.
-fn clean_up(context: &Context, machine: &Machine) -> Result<(), Error> {
+fn clean_up(context: &Context, machine: &Machine) -> Result<(), Failure> {
     // The user may have given up already: this is not to be given up.
-    let patient = crate::host::Interrupt::new().map_err(|source| Error::Io {
-        action: "watch",
-        path: machine.directory().to_owned(),
-        source,
-    })?;
+    let patient =
+        crate::host::Interrupt::new().map_err(Failure::io("watch", machine.directory()))?;
     match machine
         .lock(context.sink.as_ref(), &patient)
         .and_then(|locked: Locked| locked.remove(true))
@@ -170,21 +172,13 @@ fn clean_up(context: &Context, machine: &Machine) -> Result<(), Error> {
 }
 
 /// The error of a machine that is gone: without advice on what to do with it.
-fn without_machine(error: MachineError) -> Error {
+fn without_machine(error: MachineError) -> Failure {
     let gone = "removed the machine, because of --rm";
     match error {
-        MachineError::Interrupted { .. } => Error::InterruptedWith {
-            help: gone.to_owned(),
-        },
+        MachineError::Interrupted { .. } => Failure::interrupted_with(gone),
         MachineError::NotReady { .. }
         | MachineError::DiskFull { .. }
-        | MachineError::Halted { .. } => match error.into() {
-            Error::Failed(failure) => Error::Failed(Failure {
-                help: Some(gone.to_owned()),
-                ..failure
-            }),
-            other => other,
-        },
+        | MachineError::Halted { .. } => Failure::from(error).instead_help(gone),
         error => error.into(),
     }
 }
@@ -193,7 +187,7 @@ fn without_machine(error: MachineError) -> Error {
 pub(in crate::ops) fn ports(
     image: &FoundImage,
     asked: &[Forwarded],
-) -> Result<Vec<Forwarded>, Error> {
+) -> Result<Vec<Forwarded>, Failure> {
     let mut ports: Vec<Forwarded> = image
         .config
         .template
@@ -210,10 +204,10 @@ pub(in crate::ops) fn ports(
     ports.extend(asked);
     for (index, port) in ports.iter().enumerate() {
         if ports[..index].iter().any(|other| other.host == port.host) {
-            return Err(Error::Usage {
-                message: format!("two forwards use port {} of the host", port.host),
-                help: Some("forward each port of the host once".to_owned()),
-            });
+            return Err(
+                Failure::usage(format!("two forwards use port {} of the host", port.host))
+                    .with_help("forward each port of the host once"),
+            );
         }
     }
     Ok(ports)

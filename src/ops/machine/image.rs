@@ -5,9 +5,10 @@ use std::path::Path;
 use super::super::build::{self, BuildOptions};
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, RecipeChoice, share};
+use super::super::{Context, RecipeChoice, share};
 use super::require_programs;
 use crate::event::Event;
+use crate::failure::{Failure, Kind};
 use crate::host::Secrets;
 use crate::recipe::is_dockerfile;
 use crate::world::recipes;
@@ -28,7 +29,7 @@ pub struct ImageOptions {
 ///
 /// # Errors
 /// There is none, or it cannot be built.
-pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Error> {
+pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Failure> {
     let ImageOptions {
         choice,
         secrets,
@@ -39,10 +40,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Err
     let name = name.as_str();
     let has_settings = !choice.settings.is_empty();
     if is_elsewhere(name) {
-        let usage = |message: String| Error::Usage {
-            message,
-            help: None,
-        };
+        let usage = |message: String| Failure::usage(message);
         if has_settings {
             let message = format!("{name} is an image, but only recipes have parameters");
             return Err(usage(message));
@@ -59,7 +57,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Err
     }
     if !recipes::is_path(name) && !has_settings {
         match images::find(context, name) {
-            Err(Error::NotFound { .. }) if recipes::names_recipe(context, name) => {}
+            Err(error) if error.is(Kind::NotFound) && recipes::names_recipe(context, name) => {}
             result => return result,
         }
     }
@@ -70,7 +68,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Err
         ..BuildOptions::default()
     };
     match build_image(context, &options) {
-        Err(error) if fallback && !matches!(error, Error::Interrupted | Error::Recipe(_)) => {
+        Err(error) if fallback && !matches!(error.kind(), Kind::Interrupted | Kind::Recipe) => {
             let generic = BuildOptions {
                 choice: RecipeChoice {
                     generic: true,
@@ -135,7 +133,7 @@ pub struct BuiltImage {
 ///
 /// # Errors
 /// It cannot be built, or machines cannot run here.
-pub fn build_image(context: &Context, options: &BuildOptions) -> Result<BuiltImage, Error> {
+pub fn build_image(context: &Context, options: &BuildOptions) -> Result<BuiltImage, Failure> {
     require_programs()?;
     let built = build::build(context, options)?;
     Ok(BuiltImage {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::find_machine;
 use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::{Accel, AccelChoice};
@@ -93,7 +94,7 @@ pub struct MachineDetails {
 ///
 /// # Errors
 /// A directory cannot be read.
-pub fn list(context: &Context, all: bool) -> Result<Vec<MachineEntry>, Error> {
+pub fn list(context: &Context, all: bool) -> Result<Vec<MachineEntry>, Failure> {
     let mut entries = Vec::new();
     let mut places = super::places(context)?;
     if all {
@@ -115,7 +116,7 @@ pub fn list(context: &Context, all: bool) -> Result<Vec<MachineEntry>, Error> {
 ///
 /// # Errors
 /// There is no such machine.
-pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Error> {
+pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Failure> {
     let machine = find_machine(context, name)?;
     // A damaged machine is shown in a list; who asks for it wants to know why.
     machine.config()?;
@@ -129,7 +130,7 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Error> {
     })
 }
 
-fn entry(machine: &Machine) -> Result<MachineEntry, Error> {
+fn entry(machine: &Machine) -> Result<MachineEntry, Failure> {
     let state = machine.state()?;
     let settings = machine.config().ok().map(settings);
     let damaged = settings.is_none() && state == State::Stopped;

@@ -1,7 +1,6 @@
 //! Operations on machines.
 
 mod boot;
-mod error;
 mod image;
 mod list;
 mod session;
@@ -16,7 +15,8 @@ pub use session::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session}
 pub use start::{Resumed, StartOptions, Started, resume, start, start_machine, wait_for};
 pub use stop::{Removed, Stopped, remove, stop, stop_machine};
 
-use super::{Context, Error};
+use super::Context;
+use crate::failure::Failure;
 use crate::machine::{Machine, MachineError, Machines, Projects};
 
 /// Where machines are looked for, in this order: in the project that the user is in, and in the
@@ -24,7 +24,7 @@ use crate::machine::{Machine, MachineError, Machines, Projects};
 ///
 /// A project counts when the home knows it, which `vmfab up` sees to: what lies in a directory that
 /// came from elsewhere is not started for its name.
-pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Error> {
+pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Failure> {
     let mut places = Vec::new();
     if let Some(project) = &context.project
         && Projects::new(&context.home).find(project)?.is_some()
@@ -40,7 +40,7 @@ pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Error> {
 ///
 /// # Errors
 /// A directory cannot be read.
-pub fn names(context: &Context) -> Result<Vec<String>, Error> {
+pub fn names(context: &Context) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for machines in places(context)? {
         let listed = machines.list()?;
@@ -54,7 +54,7 @@ pub fn names(context: &Context) -> Result<Vec<String>, Error> {
 ///
 /// # Errors
 /// There is none.
-pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Error> {
+pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Failure> {
     let places = places(context)?;
     // What cannot be a name is the name of no machine.
     if let Ok(name) = name.parse() {
@@ -70,48 +70,30 @@ pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Error> {
         known.extend(machines.list()?);
     }
     let known = known.iter().map(|machine| machine.name().as_str());
-    Err(match Error::not_found("machine", name, known) {
-        Error::NotFound {
-            noun,
-            name,
-            help: None,
-        } => Error::NotFound {
-            noun,
-            name,
-            help: Some("vmfab list shows the machines".to_owned()),
-        },
-        error => error,
-    })
+    Err(Failure::not_found("machine", name, known).or_help("vmfab list shows the machines"))
 }
 
 /// The only machine of the project that the user is in.
 ///
 /// # Errors
 /// It has none or several, or the user is in no project.
-pub fn only_machine(context: &Context) -> Result<String, Error> {
+pub fn only_machine(context: &Context) -> Result<String, Failure> {
     let places = places(context)?;
     let [project, _] = places.as_slice() else {
-        return Err(Error::Usage {
-            message: "no machine named".to_owned(),
-            help: Some(
-                "name it; without a name it is the one of a project with one machine, and there is no \
-                 project with machines here"
-                    .to_owned(),
-            ),
-        });
+        return Err(Failure::usage("no machine named").with_help(
+            "name it; without a name it is the one of a project with one machine, and there is no \
+                 project with machines here",
+        ));
     };
     let machines = project.list()?;
     match machines.as_slice() {
         [one] => Ok(one.name().to_string()),
-        several => Err(Error::Usage {
-            message: "no machine named".to_owned(),
-            help: Some(match several {
-                [] => "the project has none: vmfab up creates them".to_owned(),
-                _ => {
-                    let names: Vec<_> = several.iter().map(|one| one.name().as_str()).collect();
-                    format!("the project has {}", names.join(", "))
-                }
-            }),
-        }),
+        several => Err(Failure::usage("no machine named").with_help(match several {
+            [] => "the project has none: vmfab up creates them".to_owned(),
+            _ => {
+                let names: Vec<_> = several.iter().map(|one| one.name().as_str()).collect();
+                format!("the project has {}", names.join(", "))
+            }
+        })),
     }
 }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::find_machine;
 use crate::checked::AccountName;
+use crate::failure::Failure;
 use crate::guest::host_key_changed;
 use crate::host::beneath::open_unlinked;
 use crate::host::{Program, bare_command, require};
@@ -36,7 +37,7 @@ pub fn ssh(
     name: &str,
     options: &SshOptions,
     command: &[String],
-) -> Result<Command, Error> {
+) -> Result<Command, Failure> {
     let machine = find_machine(context, name)?;
     let program = require(Program::Ssh)?;
     let session = machine.ssh(options.user.clone())?;
@@ -66,7 +67,7 @@ pub fn ssh(
 ///
 /// # Errors
 /// The machine is gone, or `ssh` cannot be started.
-pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Error>, Error> {
+pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Failure>, Failure> {
     /// A guest that answered just now does so at once.
     const PATIENCE: u32 = 5;
     let machine = find_machine(context, name)?;
@@ -75,7 +76,7 @@ pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Error>, Er
         .args(machine.ssh(None)?.check_arguments(PATIENCE, "true"))
         .current_dir(machine.directory())
         .output()
-        .map_err(Error::io("start", &program))?;
+        .map_err(Failure::io("start", &program))?;
     let changed = host_key_changed(&String::from_utf8_lossy(&tried.stderr));
     Ok(changed.then(|| machine.host_key_changed().into()))
 }
@@ -84,7 +85,7 @@ pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Error>, Er
 ///
 /// # Errors
 /// There is no such machine, it is stopped, or its console is in use.
-pub fn console(context: &Context, name: &str) -> Result<Console, Error> {
+pub fn console(context: &Context, name: &str) -> Result<Console, Failure> {
     Ok(find_machine(context, name)?.console()?)
 }
 
@@ -111,7 +112,7 @@ pub struct Logs {
 ///
 /// # Errors
 /// There is no such machine.
-pub fn logs(context: &Context, name: &str, kind: LogKind) -> Result<Logs, Error> {
+pub fn logs(context: &Context, name: &str, kind: LogKind) -> Result<Logs, Failure> {
     let machine = find_machine(context, name)?;
     let path = match kind {
         LogKind::Console => machine.console_log(),
@@ -131,10 +132,10 @@ impl Logs {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn read(&mut self) -> Result<Vec<u8>, Error> {
+    pub fn read(&mut self) -> Result<Vec<u8>, Failure> {
         match self.read_more() {
             Ok(bytes) => Ok(bytes),
-            Err(error) => Err(Error::io("read", &self.path)(error)),
+            Err(error) => Err(Failure::io("read", &self.path)(error)),
         }
     }
 
@@ -162,7 +163,7 @@ impl Logs {
     ///
     /// # Errors
     /// The machine cannot be asked.
-    pub fn wait(&self, context: &Context) -> Result<bool, Error> {
+    pub fn wait(&self, context: &Context) -> Result<bool, Failure> {
         std::thread::sleep(Duration::from_millis(100));
         Ok(!context.interrupt.requested() && self.machine.state()? != State::Stopped)
     }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, images};
 use super::find_machine;
 use super::list::{SshAddress, address};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::machine::{Locked, Machine, MachineName, Startup, State, Until};
 
 /// How to start.
@@ -38,7 +39,7 @@ pub struct Started {
 ///
 /// # Errors
 /// There is no such machine, its image is gone, or it does not get ready.
-pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Started, Error> {
+pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Started, Failure> {
     start_machine(context, &find_machine(context, name)?, options, |_| Ok(()))
 }
 
@@ -46,7 +47,11 @@ pub fn start(context: &Context, name: &str, options: StartOptions) -> Result<Sta
 ///
 /// # Errors
 /// It does not get ready.
-pub fn wait_for(context: &Context, machine: &Machine, options: StartOptions) -> Result<(), Error> {
+pub fn wait_for(
+    context: &Context,
+    machine: &Machine,
+    options: StartOptions,
+) -> Result<(), Failure> {
     let store = context.store()?;
     let image = images::find(context, &machine.config()?.image.to_string())?;
     let startup = Startup {
@@ -69,8 +74,8 @@ pub fn start_machine(
     context: &Context,
     machine: &Machine,
     options: StartOptions,
-    prepare: impl FnOnce(&Locked) -> Result<(), Error>,
-) -> Result<Started, Error> {
+    prepare: impl FnOnce(&Locked) -> Result<(), Failure>,
+) -> Result<Started, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     if machine.state()? != State::Stopped {
         let resumed = locked.resume()?;
@@ -128,7 +133,7 @@ pub struct Resumed {
 ///
 /// # Errors
 /// There is no such machine, it is stopped, or it cannot go on.
-pub fn resume(context: &Context, name: &str) -> Result<Resumed, Error> {
+pub fn resume(context: &Context, name: &str) -> Result<Resumed, Failure> {
     let machine = find_machine(context, name)?;
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     Ok(Resumed {

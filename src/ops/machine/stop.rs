@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::find_machine;
+use crate::failure::Failure;
 use crate::machine::{Machine, MachineName, Projects, StoppedBy};
 
 /// A machine that does not run any more.
@@ -23,7 +24,7 @@ pub struct Stopped {
 ///
 /// # Errors
 /// There is no such machine, or QEMU cannot be ended.
-pub fn stop(context: &Context, name: &str, timeout: Duration) -> Result<Stopped, Error> {
+pub fn stop(context: &Context, name: &str, timeout: Duration) -> Result<Stopped, Failure> {
     stop_machine(context, &find_machine(context, name)?, timeout)
 }
 
@@ -35,7 +36,7 @@ pub fn stop_machine(
     context: &Context,
     machine: &Machine,
     timeout: Duration,
-) -> Result<Stopped, Error> {
+) -> Result<Stopped, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let by = locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
     let removed = machine
@@ -61,7 +62,7 @@ pub struct Removed {
 ///
 /// # Errors
 /// There is no such machine, or it runs.
-pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Error> {
+pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Failure> {
     let machine = find_machine(context, name)?;
     machine
         .lock(context.sink.as_ref(), &context.interrupt)?

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::machine::stop_machine;
-use super::super::{Context, Error};
 use super::order::{in_order, reversed};
 use super::{UpOptions, Wanted, project, select, wanted};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::machine::{Machine, MachineName, Project, Projects, StoppedBy, Until};
 
 /// What is to be down.
@@ -42,7 +43,7 @@ pub struct Down {
     pub machines: Vec<Outcome>,
     /// Why machines are not down.
     #[serde(skip)]
-    pub failures: Vec<Error>,
+    pub failures: Vec<Failure>,
 }
 
 /// What became of a machine.
@@ -61,7 +62,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// There is no machine of a name.
-pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachine>, Error> {
+pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachine>, Failure> {
     let (found, _) = find(context, project(context)?, &options.names, false)?;
     let described = found.iter().map(|machine| {
         Ok(DownMachine {
@@ -78,7 +79,7 @@ pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachi
 /// # Errors
 /// There is no machine of a name, or the user gave up. What becomes of each machine is in the
 /// result.
-pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
+pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Failure> {
     let project = project(context)?;
     let mut down = Down {
         project: project.root().to_owned(),
@@ -92,7 +93,7 @@ pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
     let turn =
         Projects::new(&context.home).turn(project, context.sink.as_ref(), &context.interrupt)?;
     let (found, after) = find(context, project, &options.names, true)?;
-    let results: Mutex<Vec<Option<Result<Outcome, Error>>>> =
+    let results: Mutex<Vec<Option<Result<Outcome, Failure>>>> =
         Mutex::new(found.iter().map(|_| None).collect());
     in_order(&reversed(&after), |position, _| {
         let result = bring_down(context, &found[position], options);
@@ -121,9 +122,9 @@ pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Error> {
         project.clear(&turn);
     }
     if context.interrupt.requested() {
-        return Err(Error::InterruptedWith {
-            help: "the others keep running: vmfab list shows them".to_owned(),
-        });
+        return Err(Failure::interrupted_with(
+            "the others keep running: vmfab list shows them",
+        ));
     }
     Ok(down)
 }
@@ -132,7 +133,7 @@ fn bring_down(
     context: &Context,
     machine: &Machine,
     options: &DownOptions,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, Failure> {
     let outcome = |by, removed| Outcome {
         name: machine.name().clone(),
         by: Some(by),
@@ -155,7 +156,7 @@ fn find(
     project: &Project,
     names: &[String],
     tell: bool,
-) -> Result<(Vec<Machine>, Vec<Vec<usize>>), Error> {
+) -> Result<(Vec<Machine>, Vec<Vec<usize>>), Failure> {
     let machines = project.machines(&context.home);
     let there = machines.list()?;
     let wanted = described(context, project, tell);

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error};
 use super::plan::{Action, Planned, plan};
 use super::up::forwarded;
 use super::{Source, UpOptions, project};
+use crate::failure::Failure;
 use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
 use crate::world;
 
@@ -23,7 +24,7 @@ pub struct Foreseen {
     pub machines: Vec<ForeseenMachine>,
     /// Why machines would not be up.
     #[serde(skip)]
-    pub failures: Vec<Error>,
+    pub failures: Vec<Failure>,
 }
 
 /// What `up` would do with a machine.
@@ -40,7 +41,7 @@ pub struct ForeseenMachine {
 ///
 /// # Errors
 /// The project's file is wrong, or it does not describe a machine that is named.
-pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Error> {
+pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failure> {
     let mut foreseen = Foreseen {
         project: project(context)?.root().to_owned(),
         machines: Vec::new(),
@@ -63,7 +64,7 @@ fn check(
     context: &Context,
     planned: &Planned,
     taken: &mut BTreeMap<u16, MachineName>,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let image = image(context, planned)?;
     let settings = planned.wanted.settings.as_ref();
     let ports = match &image {
@@ -72,13 +73,11 @@ fn check(
     };
     for Forwarded { host, .. } in ports {
         if let Some(other) = taken.insert(host, planned.name.clone()) {
-            return Err(Error::Usage {
-                message: format!(
-                    "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
-                    planned.name
-                ),
-                help: Some("give each machine ports of its own".to_owned()),
-            });
+            return Err(Failure::usage(format!(
+                "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
+                planned.name
+            ))
+            .with_help("give each machine ports of its own"));
         }
         if !matches!(
             planned.action,
@@ -100,7 +99,7 @@ fn check(
 }
 
 /// The image that a machine has or would be made of; nothing when it would be built first.
-fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Error> {
+fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Failure> {
     if let Some(image) = planned.has {
         return images::find(context, &image.to_string()).map(Some);
     }

@@ -16,7 +16,8 @@ pub use up::{Up, UpMachine, up};
 
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
-use super::{Context, Error, RecipeChoice};
+use super::{Context, RecipeChoice};
+use crate::failure::Failure;
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
@@ -90,34 +91,36 @@ struct Settings {
 }
 
 /// The project that the user is in.
-fn project(context: &Context) -> Result<&Project, Error> {
-    context.project.as_ref().ok_or_else(|| Error::Usage {
-        message: "cannot find a project: no working directory".to_owned(),
-        help: None,
-    })
+fn project(context: &Context) -> Result<&Project, Failure> {
+    context
+        .project
+        .as_ref()
+        .ok_or_else(|| Failure::usage("cannot find a project: no working directory"))
 }
 
 /// All machines that the project is to have.
-fn wanted(context: &Context, project: &Project, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
+fn wanted(
+    context: &Context,
+    project: &Project,
+    options: &UpOptions,
+) -> Result<Vec<Wanted>, Failure> {
     let Some(file) = project.file() else {
         return Ok(vec![without_file(context, project, options)]);
     };
     if let Some(image) = &options.image {
-        return Err(Error::Usage {
-            message: format!(
-                "--image {image}: the file {} already names the images",
-                file.display()
-            ),
-            help: Some("use --image only in a directory without that file".to_owned()),
-        });
+        return Err(Failure::usage(format!(
+            "--image {image}: the file {} already names the images",
+            file.display()
+        ))
+        .with_help("use --image only in a directory without that file"));
     }
     let file = shortest(&file);
     let loaded = recipes::load(context, &file, &options.settings)?;
     if loaded.machines.is_empty() {
-        return Err(Error::Usage {
-            message: format!("{} describes no machines", file.display()),
-            help: Some("add one, for example: machine \"web\" image=\"debian-12\"".to_owned()),
-        });
+        return Err(
+            Failure::usage(format!("{} describes no machines", file.display()))
+                .with_help("add one, for example: machine \"web\" image=\"debian-12\""),
+        );
     }
     expand(&loaded.machines, &file, options)
 }
@@ -162,7 +165,7 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
 }
 
 /// The machines of the nodes of a file.
-fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wanted>, Error> {
+fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wanted>, Failure> {
     let mut positions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut next = 0;
     for node in nodes {
@@ -183,7 +186,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
         for name in node.names() {
             wanted.push(Wanted {
                 name: name.parse().map_err(|error: crate::machine::NameError| {
-                    Error::from(crate::machine::MachineError::from(error))
+                    Failure::from(crate::machine::MachineError::from(error))
                 })?,
                 source: source(node, file, &options.cache),
                 after: after.clone(),
@@ -240,7 +243,7 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
 
 /// Positions of the machines that names stand for. The name of a node with a count stands for all
 /// of its machines.
-fn select(wanted: &[Wanted], names: &[String]) -> Result<Vec<usize>, Error> {
+fn select(wanted: &[Wanted], names: &[String]) -> Result<Vec<usize>, Failure> {
     let mut found = Vec::new();
     for name in names {
         let numbered = |wanted: &Wanted| {
@@ -259,18 +262,8 @@ fn select(wanted: &[Wanted], names: &[String]) -> Result<Vec<usize>, Error> {
         };
         if matching.is_empty() {
             let known = wanted.iter().map(|wanted| wanted.name.as_str());
-            return Err(match Error::not_found("machine", name, known) {
-                Error::NotFound {
-                    noun,
-                    name,
-                    help: None,
-                } => Error::NotFound {
-                    noun,
-                    help: Some(format!("{} does not describe it", Project::FILE)),
-                    name,
-                },
-                error => error,
-            });
+            return Err(Failure::not_found("machine", name, known)
+                .or_help(format!("{} does not describe it", Project::FILE)));
         }
         found.extend(matching);
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error};
 use super::{Source, UpOptions, Wanted, project, select, wanted};
 use crate::digest::ObjectId;
+use crate::failure::{Failure, Kind};
 use crate::machine::{Machine, MachineConfig, MachineError, MachineName, Project, State};
 use crate::world;
 
@@ -54,7 +55,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// The project's file is wrong, or it does not describe a machine that is named.
-pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Error> {
+pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Failure> {
     let project = project(context)?;
     let wanted = wanted(context, project, options)?;
     let named = match options.names.as_slice() {
@@ -88,7 +89,7 @@ fn one(
     wanted: Wanted,
     after: Vec<usize>,
     recreate: bool,
-) -> Result<Planned, Error> {
+) -> Result<Planned, Failure> {
     let mut planned = Planned {
         name: wanted.name.clone(),
         action: Action::Make,
@@ -130,7 +131,7 @@ fn compare(
     machine: &Machine,
     config: &MachineConfig,
     running: bool,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let name = machine.name();
     let recreate = format!("vmfab up --recreate {name} creates it anew");
     match current(context, &planned.wanted.source)? {
@@ -200,12 +201,12 @@ enum Current {
     Gone(String),
 }
 
-fn current(context: &Context, source: &Source) -> Result<Current, Error> {
+fn current(context: &Context, source: &Source) -> Result<Current, Failure> {
     match source {
         Source::Any(_) => Ok(Current::Whatever),
         Source::Named(name) => match images::find(context, name) {
             Ok(FoundImage { image, .. }) => Ok(Current::Image(image)),
-            Err(Error::NotFound { .. }) => Ok(Current::Gone(name.clone())),
+            Err(error) if error.is(Kind::NotFound) => Ok(Current::Gone(name.clone())),
             Err(error) => Err(error),
         },
         Source::Recipe(options) => {

@@ -5,17 +5,18 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
     self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, start_machine,
     wait_for,
 };
-use super::super::{Context, Error};
 use super::order::in_order;
 use super::plan::{Action, Planned, plan};
 use super::{CPUS, MEMORY_MIB, Source, UpOptions, project, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects};
 use crate::qemu::AccelChoice;
 use crate::world::image_config;
@@ -30,7 +31,7 @@ pub struct Up {
     pub left: Vec<MachineName>,
     /// Why machines are not up.
     #[serde(skip)]
-    pub failures: Vec<Error>,
+    pub failures: Vec<Failure>,
 }
 
 /// A machine that was to be up.
@@ -59,7 +60,7 @@ pub struct UpMachine {
 /// # Errors
 /// The project's file is wrong, its directory cannot be written to, `agree` refused, or the user
 /// gave up.
-pub fn up<E: From<Error>>(
+pub fn up<E: From<Failure>>(
     context: &Context,
     options: &UpOptions,
     agree: impl FnOnce(&[Planned]) -> Result<(), E>,
@@ -70,14 +71,14 @@ pub fn up<E: From<Error>>(
     let projects = Projects::new(&context.home);
     let turn = projects
         .turn(project, context.sink.as_ref(), &context.interrupt)
-        .map_err(Error::from)?;
+        .map_err(Failure::from)?;
     if !options.adopt {
         refuse_strangers(context, project, &projects)?;
     }
     let planned = plan(context, options)?;
     agree(&planned)?;
     machine::require_programs()?;
-    project.prepare().map_err(Error::from)?;
+    project.prepare().map_err(Failure::from)?;
     for note in planned.iter().flat_map(|planned| &planned.notes) {
         context.emit(Event::Note {
             message: note.clone(),
@@ -85,12 +86,12 @@ pub fn up<E: From<Error>>(
     }
     let mut images = Images::get(context, &planned);
     if context.interrupt.requested() {
-        return Err(Error::Interrupted.into());
+        return Err(Failure::interrupted().into());
     }
     // Before there is a machine that needs it.
     let mut needs = adopted(context, project)?;
     needs.extend(images.needs());
-    turn.need(&needs).map_err(Error::from)?;
+    turn.need(&needs).map_err(Failure::from)?;
 
     // Whether one that is to be started waits for it.
     let needed = |position| {
@@ -100,7 +101,7 @@ pub fn up<E: From<Error>>(
     };
     // Nothing for those that have no image: which of them tells why must not depend on who is
     // first.
-    let results: Mutex<Vec<Option<Result<UpMachine, Error>>>> =
+    let results: Mutex<Vec<Option<Result<UpMachine, Failure>>>> =
         Mutex::new(planned.iter().map(|_| None).collect());
     let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
     in_order(&after, |position, failed| {
@@ -149,13 +150,13 @@ pub fn up<E: From<Error>>(
             },
         });
     }
-    turn.tidy().map_err(Error::from)?;
+    turn.tidy().map_err(Failure::from)?;
     // When none could be made, nothing is left behind.
     project.clear(&turn);
     if context.interrupt.requested() {
-        return Err(Error::InterruptedWith {
-            help: "the other machines keep running: vmfab down stops them".to_owned(),
-        }
+        return Err(Failure::interrupted_with(
+            "the other machines keep running: vmfab down stops them",
+        )
         .into());
     }
     Ok(up)
@@ -182,7 +183,7 @@ fn make(
     planned: &Planned,
     image: &FoundImage,
     options: &UpOptions,
-) -> Result<UpMachine, Error> {
+) -> Result<UpMachine, Failure> {
     let machines = project.machines(&context.home);
     let settings = planned.wanted.settings.as_ref();
     let forwarded = forwarded(planned, image)?;
@@ -230,7 +231,7 @@ fn start_made(
     planned: &Planned,
     options: &UpOptions,
     needed: bool,
-) -> Result<UpMachine, Error> {
+) -> Result<UpMachine, Failure> {
     let machine = &project.machines(&context.home).open(&planned.name)?;
     let asked = StartOptions {
         until: options.until,
@@ -276,7 +277,7 @@ fn start_made(
 }
 
 /// The ports to forward.
-pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Error> {
+pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Failure> {
     match &planned.wanted.settings {
         Some(settings) if !settings.image_ports => Ok(Vec::new()),
         Some(settings) => ports(image, &settings.ports),
@@ -285,7 +286,7 @@ pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<For
 }
 
 /// An image, or why there is none, until that is told.
-type Got = Result<FoundImage, Option<Error>>;
+type Got = Result<FoundImage, Option<Failure>>;
 
 /// The images that machines are to be made of, each got once.
 struct Images<'a> {
@@ -340,7 +341,7 @@ impl<'a> Images<'a> {
 
     /// Why there is no image for the machine at `position`: once, for the first of all machines of
     /// that image.
-    fn take_error(&mut self, position: usize) -> Option<Error> {
+    fn take_error(&mut self, position: usize) -> Option<Failure> {
         let got = &mut self.got[self.of[position]?].1;
         got.as_mut().err().and_then(Option::take)
     }
@@ -355,9 +356,9 @@ impl<'a> Images<'a> {
 }
 
 /// Gets an image; builds it when a step of it has to run.
-fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Error> {
+fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Failure> {
     if context.interrupt.requested() {
-        return Err(Error::Interrupted);
+        return Err(Failure::interrupted());
     }
     match source {
         Source::Named(name) => images::find(context, name),
@@ -391,7 +392,7 @@ fn refuse_strangers(
     context: &Context,
     project: &Project,
     projects: &Projects,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     // Where none can be looked at none can be started: that is told when it is tried.
     let machines = project.machines(&context.home).list().unwrap_or_default();
     let Some(first) = machines.first() else {
@@ -400,23 +401,20 @@ fn refuse_strangers(
     if projects.find(project)?.is_some() {
         return Ok(());
     }
-    Err(Error::Usage {
-        message: format!(
-            "the machine \"{}\" came with {}, and was not made here",
-            first.name(),
-            project.root().display()
-        ),
-        help: Some(
-            "if the project is yours and was moved, take its machines over with: vmfab up --adopt; \
-             else remove its directory .vmfab, and up makes new ones"
-                .to_owned(),
-        ),
-    })
+    Err(Failure::usage(format!(
+        "the machine \"{}\" came with {}, and was not made here",
+        first.name(),
+        project.root().display()
+    ))
+    .with_help(
+        "if the project is yours and was moved, take its machines over with: vmfab up --adopt; \
+             else remove its directory .vmfab, and up makes new ones",
+    ))
 }
 
 /// What the machines that are there need, unless the home knows it: of a project that was moved, or
 /// made with another home.
-fn adopted(context: &Context, project: &Project) -> Result<Vec<Need>, Error> {
+fn adopted(context: &Context, project: &Project) -> Result<Vec<Need>, Failure> {
     let store = context.store()?;
     let mut needs = Vec::new();
     for machine in project.machines(&context.home).list()? {
@@ -438,7 +436,7 @@ fn left(
     context: &Context,
     project: &Project,
     options: &UpOptions,
-) -> Result<Vec<MachineName>, Error> {
+) -> Result<Vec<MachineName>, Failure> {
     let wanted = wanted(context, project, options)?;
     let machines = project.machines(&context.home).list()?;
     let names = machines.iter().map(Machine::name);

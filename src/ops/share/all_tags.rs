@@ -1,15 +1,12 @@
 //! Pulling the images of all tags of a repository.
 
-use std::io;
-
-use super::super::{Context, Error, StepFailure};
+use super::super::Context;
 use super::pull::{One, PullOptions, Pulled, Tried};
-use crate::derivation::BuildError;
 use crate::event::Event;
-use crate::http::HttpError;
-use crate::registry::{RegistryError, Repository, Version};
+use crate::failure::{Failure, Kind};
+use crate::registry::{Repository, Version};
 use crate::share::RESULT_TAG;
-use crate::store::{StoreError, TagName};
+use crate::store::TagName;
 
 /// The longest tag.
 const MAX_TAG: usize = 128;
@@ -23,7 +20,7 @@ pub(super) fn pull(
     context: &Context,
     repository: &dyn Repository,
     options: &PullOptions,
-) -> Result<Pulled, Error> {
+) -> Result<Pulled, Failure> {
     let mut tags = repository.tags()?;
     tags.retain(|tag| !tag.starts_with(RESULT_TAG));
     let mut pulled = Pulled::default();
@@ -52,11 +49,10 @@ pub(super) fn pull(
         }
     }
     match pulled.images.is_empty() && pulled.failures.is_empty() {
-        true => Err(Error::NotFound {
-            noun: "image under any tag of",
-            name: repository.name(),
-            help: None,
-        }),
+        true => Err(Failure::unknown(
+            "image under any tag of",
+            repository.name(),
+        )),
         false => Ok(pulled),
     }
 }
@@ -80,7 +76,7 @@ fn tell_untried(context: &Context, repository: &dyn Repository, count: usize) {
 ///
 /// # Errors
 /// What it has there cannot be a part of a tag.
-pub(super) fn name(own: &str, tag: &str) -> Result<TagName, Error> {
+pub(super) fn name(own: &str, tag: &str) -> Result<TagName, Failure> {
     let room = MAX_TAG.saturating_sub(tag.len() + 1);
     let own: String = own.chars().take(room).collect();
     let name = match own.as_str() {
@@ -91,66 +87,21 @@ pub(super) fn name(own: &str, tag: &str) -> Result<TagName, Error> {
 }
 
 /// Whether what one image fails for keeps all others of the repository from being pulled, too.
-fn must_fail_again(error: &Error) -> bool {
-    match error {
-        Error::Store(error) => of_store(error),
-        Error::Registry(error) => of_registry(error),
-        Error::Io { source, .. } => of_file(source),
-        Error::Home(_) => true,
-        Error::Steps(failures) => failures.iter().any(of_step),
-        _ => false,
-    }
-}
-
-fn of_store(error: &StoreError) -> bool {
-    match error {
-        StoreError::Io { source, .. } => of_file(source),
-        StoreError::ReadOnly { .. } | StoreError::Version { .. } | StoreError::Features { .. } => {
-            true
-        }
-        _ => false,
-    }
-}
-
-fn of_registry(error: &RegistryError) -> bool {
-    match error {
-        RegistryError::Denied { .. }
-        | RegistryError::Credentials { .. }
-        | RegistryError::Offline(_) => true,
-        RegistryError::Io { source, .. } => of_file(source),
-        RegistryError::Http { source, .. } => matches!(
-            **source,
-            HttpError::Unreachable { .. }
-                | HttpError::Dns { .. }
-                | HttpError::Tls { .. }
-                | HttpError::Refused { .. }
-                | HttpError::Proxy { .. }
-                | HttpError::Authorities { .. }
-        ),
-        _ => false,
-    }
-}
-
-fn of_step(failure: &StepFailure) -> bool {
-    match &failure.error {
-        BuildError::NoSpace(_) => true,
-        BuildError::Io { source, .. } => of_file(source),
-        BuildError::Other(error) => error.downcast_ref().is_some_and(of_store),
-        _ => false,
-    }
-}
-
-fn of_file(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(
-        error.kind(),
-        StorageFull | QuotaExceeded | ReadOnlyFilesystem
-    )
+fn must_fail_again(failure: &Failure) -> bool {
+    matches!(failure.kind(), Kind::Unavailable | Kind::Unwritable)
+        || failure.causes().iter().any(must_fail_again)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::derivation::BuildError;
+    use crate::executor::{FailedStep, steps};
+    use crate::http::HttpError;
+    use crate::registry::RegistryError;
+    use crate::store::StoreError;
 
     fn store(kind: io::ErrorKind) -> StoreError {
         StoreError::Io {
@@ -160,16 +111,17 @@ mod tests {
         }
     }
 
-    fn http(error: HttpError) -> Error {
-        Error::Registry(Box::new(RegistryError::Http {
+    fn http(error: HttpError) -> Failure {
+        let error = RegistryError::Http {
             place: "registry.example/web".to_owned(),
             source: Box::new(error),
-        }))
+        };
+        error.into()
     }
 
-    fn step(error: BuildError) -> Error {
-        Error::Steps(vec![StepFailure {
-            name: "web".to_owned(),
+    fn step(error: BuildError) -> Failure {
+        steps(vec![FailedStep {
+            step: "web".to_owned(),
             log: "/log".into(),
             error,
         }])
@@ -179,7 +131,13 @@ mod tests {
     fn what_all_fail_for_and_what_one_fails_for() {
         let host = || "registry.example".to_owned();
         let full = io::ErrorKind::StorageFull;
-        for error in [
+        let denied = RegistryError::Denied {
+            registry: host(),
+            what: "web".to_owned(),
+            message: String::new(),
+            known: true,
+        };
+        for failure in [
             store(full).into(),
             store(io::ErrorKind::QuotaExceeded).into(),
             store(io::ErrorKind::ReadOnlyFilesystem).into(),
@@ -188,35 +146,27 @@ mod tests {
                 reason: String::new(),
             }
             .into(),
-            Error::io("write", "/downloads/1".as_ref())(full.into()),
+            Failure::io("write", "/downloads/1".as_ref())(full.into()),
             step(BuildError::Other(Box::new(store(full)))),
             http(HttpError::Refused { host: host() }),
-            Error::Registry(Box::new(RegistryError::Denied {
-                registry: host(),
-                what: "web".to_owned(),
-                message: String::new(),
-                known: true,
-            })),
+            denied.into(),
         ] {
-            assert!(must_fail_again(&error), "{error:?}");
+            assert!(must_fail_again(&failure), "{failure:?}");
         }
         let damaged = || StoreError::Damaged {
             path: "/store/packs/1".into(),
             reason: String::new(),
         };
-        for error in [
+        for failure in [
             damaged().into(),
             store(io::ErrorKind::NotFound).into(),
             StoreError::TagName("x y".to_owned()).into(),
             step(BuildError::Other(Box::new(damaged()))),
             http(HttpError::Cut { host: host() }),
-            Error::not_found("image", "web", []),
-            Error::Verification {
-                message: String::new(),
-                help: None,
-            },
+            Failure::not_found("image", "web", []),
+            Failure::verification(""),
         ] {
-            assert!(!must_fail_again(&error), "{error:?}");
+            assert!(!must_fail_again(&failure), "{failure:?}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! Pushing an image as a containerDisk of KubeVirt.
 
-use super::super::{Context, Error, Failure, images};
+use super::super::{Context, images};
 use super::push::{PushImage, PushedImage, is_index, tag};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
 use crate::share::containerdisk::{ContainerDiskError, containerdisk};
 
@@ -10,7 +11,7 @@ use crate::share::containerdisk::{ContainerDiskError, containerdisk};
 ///
 /// # Errors
 /// There is no such image, or the registry does not take it.
-pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<PushedImage, Error> {
+pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<PushedImage, Failure> {
     let found = images::find(context, &options.image)?;
     let store = context.store()?;
     let tag = tag(&options.to)?;
@@ -18,13 +19,14 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     if let Some(tag) = &tag
         && is_index(&*repository, tag)?
     {
-        return Err(Error::Usage {
-            message: format!("{} is an index of several architectures", options.to),
-            help: Some("push the containerdisk with another tag".to_owned()),
-        });
+        return Err(Failure::usage(format!(
+            "{} is an index of several architectures",
+            options.to
+        ))
+        .with_help("push the containerdisk with another tag"));
     }
     let directory = context.home.downloads();
-    std::fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(Failure::io("create", &directory))?;
     let interrupt = &context.interrupt;
     let made = containerdisk(
         &store,
@@ -34,12 +36,9 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         interrupt,
     );
     let made = made.map_err(|error| match error {
-        ContainerDiskError::Store(error) => Error::Store(error),
-        ContainerDiskError::Interrupted => Error::Interrupted,
-        ContainerDiskError::Io(_) => Error::Failed(Failure {
-            message: error.to_string(),
-            ..Failure::default()
-        }),
+        ContainerDiskError::Store(error) => error.into(),
+        ContainerDiskError::Interrupted => Failure::interrupted(),
+        ContainerDiskError::Io(_) => Failure::failed(error.to_string()),
     })?;
     if let Some(note) = &made.note {
         context.emit(Event::Note {
@@ -80,7 +79,7 @@ fn put_manifest(
     repository: &dyn Repository,
     tag: Option<String>,
     bytes: &[u8],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     match tag {
         Some(tag) => repository.put_manifest(&Version::Tag(tag), media::MANIFEST, bytes)?,
         None => repository.put_unnamed(media::MANIFEST, bytes)?,

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::super::build::{self, BuildOptions, Built};
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, RecipeChoice};
+use super::super::{Context, RecipeChoice};
 use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
+use crate::failure::Failure;
 use crate::registry::{Location, Version};
 use crate::store::TagName;
 
@@ -33,7 +34,7 @@ pub(super) fn pull(
     own: &str,
     size: u64,
     tags: &[TagName],
-) -> Result<PulledImage, Error> {
+) -> Result<PulledImage, Failure> {
     let From {
         location,
         digest,
@@ -46,10 +47,10 @@ pub(super) fn pull(
         local => absolute(local),
     };
     if from.chars().any(char::is_control) || from.parse::<Location>().is_err() {
-        return Err(Error::Usage {
-            message: format!("the path of {location} cannot be written into a recipe"),
-            help: Some("rename it, or move it elsewhere".to_owned()),
-        });
+        return Err(Failure::usage(format!(
+            "the path of {location} cannot be written into a recipe"
+        ))
+        .with_help("rename it, or move it elsewhere"));
     }
     let named = match tags {
         [] => vec![own.parse()?],
@@ -85,17 +86,17 @@ pub(super) fn pull(
 ///
 /// # Errors
 /// It is no disk, or cannot be read.
-pub fn disk_file(context: &Context, path: &Path) -> Result<FoundImage, Error> {
-    let whole = std::path::absolute(path).map_err(Error::io("find", path))?;
+pub fn disk_file(context: &Context, path: &Path) -> Result<FoundImage, Failure> {
+    let whole = std::path::absolute(path).map_err(Failure::io("find", path))?;
     let from = whole
         .to_str()
         .filter(|text| !text.chars().any(char::is_control));
-    let from = from.ok_or_else(|| Error::Usage {
-        message: format!(
+    let from = from.ok_or_else(|| {
+        Failure::usage(format!(
             "the path {} cannot be written into a recipe",
             path.display()
-        ),
-        help: Some("rename it, or move it elsewhere".to_owned()),
+        ))
+        .with_help("rename it, or move it elsewhere")
     })?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let built = build_from(context, &name(&stem), from, "", Vec::new())?;
@@ -110,14 +111,14 @@ fn build_from(
     from: &str,
     properties: &str,
     tags: Vec<TagName>,
-) -> Result<Built, Error> {
-    let directory = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+) -> Result<Built, Failure> {
+    let directory = tempfile::tempdir().map_err(Failure::io("create", &std::env::temp_dir()))?;
     let path = directory.path().join(format!("{own}.kdl"));
     let text = format!(
         "image \"{own}\" {{\n    from {}{properties}\n}}\n",
         quoted(from)
     );
-    std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    std::fs::write(&path, text).map_err(Failure::io("write", &path))?;
     let options = BuildOptions {
         choice: RecipeChoice {
             recipe: path.display().to_string(),

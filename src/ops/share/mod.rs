@@ -12,9 +12,9 @@ pub use foreign::disk_file;
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 
-use super::{Context, Error, Failure};
+use super::Context;
 use crate::registry::Platform;
-use crate::share::{Memory, ShareError, Sharing};
+use crate::share::{Memory, Sharing};
 use crate::store::Store;
 
 /// Who pushes and pulls for a context.
@@ -55,28 +55,6 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
         variant: variant.map(str::to_owned),
         ..Platform::linux(architecture)
     })
-}
-
-impl From<ShareError> for Error {
-    fn from(error: ShareError) -> Self {
-        if error.is_interrupted() {
-            return Self::Interrupted;
-        }
-        match error {
-            ShareError::Store(error) => Self::Store(error),
-            ShareError::Registry(error) => Self::from(error),
-            ShareError::Invalid { .. } => Self::Verification {
-                message: error.to_string(),
-                help: Some("vmfab tagged nothing; try again, or ask the publisher".to_owned()),
-            },
-            ShareError::Platform { .. } => Self::Failed(Failure {
-                message: error.to_string(),
-                help: Some("choose one of them with --platform".to_owned()),
-                ..Failure::default()
-            }),
-            ShareError::Interrupted => Self::Interrupted,
-        }
-    }
 }
 
 #[cfg(test)]

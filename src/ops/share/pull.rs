@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::super::image_record::{ImageRecord, ImageSource};
-use super::super::{Context, Error, Failure, images};
+use super::super::{Context, images};
 use super::{all_tags, foreign, pulled, sharing};
 use crate::digest::ObjectId;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::registry::{
     Descriptor, Location, Manifest, Platform, Repository, ToldPlatform, Version,
@@ -50,7 +51,7 @@ pub struct Pulled {
     /// Images that are here now.
     pub images: Vec<PulledImage>,
     /// What became of the tags, of all of a repository, whose images could not be pulled.
-    pub failures: Vec<Error>,
+    pub failures: Vec<Failure>,
 }
 
 /// What is under a tag or digest.
@@ -58,7 +59,7 @@ pub(super) enum Tried {
     /// An image, which is here now.
     Pulled(PulledImage),
     /// Something else, or an image for another platform only.
-    Other(Error),
+    Other(Failure),
 }
 
 /// An image that is to be pulled.
@@ -81,7 +82,7 @@ pub(super) struct One<'a> {
 /// # Errors
 /// There is none, it is none of vmfab's or for another platform, it is not what its digests say, or
 /// the registry fails. What was fetched until then stays.
-pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Error> {
+pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Failure> {
     let repository = context.registries().open(&options.from)?;
     if options.all_tags {
         return all_tags::pull(context, &*repository, options);
@@ -112,7 +113,7 @@ impl One<'_> {
     ///
     /// # Errors
     /// See [`pull`].
-    pub(super) fn pull(&self, context: &Context) -> Result<Tried, Error> {
+    pub(super) fn pull(&self, context: &Context) -> Result<Tried, Failure> {
         let store = context.store()?;
         let sharing = sharing(context, &store);
         let platform = self.options.platform.clone();
@@ -163,7 +164,7 @@ impl One<'_> {
         sharing: &Sharing<'_>,
         found: &Published,
         artifact: &Artifact,
-    ) -> Result<PulledImage, Error> {
+    ) -> Result<PulledImage, Failure> {
         let (image, config, fetched) = bring(sharing, self.repository, artifact, self.name)?;
         let own = own_tag(&config, self.repository);
         let mut tags = match (self.options.tags.as_slice(), self.tag) {
@@ -195,7 +196,7 @@ impl One<'_> {
         context: &Context,
         found: &Published,
         service: bool,
-    ) -> Result<PulledImage, Error> {
+    ) -> Result<PulledImage, Failure> {
         let own = foreign::name(&last_part(self.repository));
         let size = found.manifest.layers().iter().map(Descriptor::size).sum();
         let tags = match self.tag {
@@ -228,7 +229,7 @@ impl One<'_> {
         &self,
         sharing: &Sharing<'_>,
         found: &Published,
-    ) -> Result<Option<ShareError>, Error> {
+    ) -> Result<Option<ShareError>, Failure> {
         let wanted = self.options.platform.as_ref();
         let Some(wanted) = wanted.filter(|_| !found.indexed) else {
             return Ok(None);
@@ -259,7 +260,7 @@ impl One<'_> {
         &self,
         sharing: &Sharing<'_>,
         found: &Published,
-    ) -> Result<Option<Error>, Error> {
+    ) -> Result<Option<Failure>, Failure> {
         let host = Platform::host();
         let Some(wanted) = &self.options.platform else {
             return Ok(None);
@@ -271,13 +272,10 @@ impl One<'_> {
                 && sharing
                     .find(self.repository, self.version, &host)?
                     .is_none_or(|again| again.digest != found.digest);
-        Ok(is_other.then(|| Error::Usage {
-            message: format!(
+        Ok(is_other.then(|| Failure::usage(format!(
                 "{} is a disk of others: these are taken for this host's architecture only, {host}, and not for {wanted}",
                 self.name
-            ),
-            help: Some("pull it on a host of that architecture, or leave out --platform".to_owned()),
-        }))
+            )).with_help("pull it on a host of that architecture, or leave out --platform")))
     }
 }
 
@@ -302,11 +300,8 @@ pub(in crate::ops) fn bring(
     repository: &dyn Repository,
     artifact: &Artifact,
     name: &str,
-) -> Result<(ObjectId, ImageConfig, u64), Error> {
-    let wrong = |what: String| Error::Verification {
-        message: format!("{name}: {what}"),
-        help: None,
-    };
+) -> Result<(ObjectId, ImageConfig, u64), Failure> {
+    let wrong = |what: String| Failure::verification(format!("{name}: {what}"));
     let pulled = sharing.pull(repository, artifact, None, name)?;
     let config = ImageConfig::from_bytes(&pulled.config)
         .map_err(|error| wrong(format!("its config is {error}")))?;
@@ -322,12 +317,12 @@ pub(in crate::ops) fn bring(
 
 /// The tag that an image gets when none is asked for: its name in the recipe, or that of the
 /// repository.
-fn own_tag(config: &ImageConfig, repository: &dyn Repository) -> Result<TagName, Error> {
+fn own_tag(config: &ImageConfig, repository: &dyn Repository) -> Result<TagName, Failure> {
     let tag = config.template.name.parse();
     let tag = tag.or_else(|_| last_part(repository).parse());
-    tag.map_err(|_| Error::Usage {
-        message: format!("\"{}\" cannot be a tag", config.template.name),
-        help: Some("give one with --tag".to_owned()),
+    tag.map_err(|_| {
+        Failure::usage(format!("\"{}\" cannot be a tag", config.template.name))
+            .with_help("give one with --tag")
     })
 }
 
@@ -343,7 +338,7 @@ fn is_disk(
     sharing: &Sharing<'_>,
     repository: &dyn Repository,
     manifest: &Manifest,
-) -> Result<bool, Error> {
+) -> Result<bool, Failure> {
     let is = match what(manifest, None) {
         What::Container { .. } => {
             let config = sharing.config_of_others(repository, manifest)?;
@@ -360,19 +355,15 @@ fn is_disk(
     ))
 }
 
-fn missing(name: &str, repository: &dyn Repository) -> Error {
-    Error::NotFound {
-        noun: "image",
-        name: name.to_owned(),
-        help: Some(format!(
-            "\"vmfab tags {}\" lists the tags",
-            repository.name()
-        )),
-    }
+fn missing(name: &str, repository: &dyn Repository) -> Failure {
+    Failure::unknown("image", name).with_help(format!(
+        "\"vmfab tags {}\" lists the tags",
+        repository.name()
+    ))
 }
 
 /// What is said of a manifest that is no image: a recipe can start from a container image.
-fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
+fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Failure {
     let scheme = match from {
         Location::Registry(_) => "oci://",
         Location::Layout { .. } | Location::Archive { .. } => "",
@@ -388,11 +379,7 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
         What::Vmfab(kind) => (format!("an artifact of the type {kind}"), None),
         What::Disk(_) => ("a disk".to_owned(), None),
     };
-    Error::Failed(Failure {
-        message: format!("{name} is not a vmfab image: it is {is}"),
-        help,
-        ..Failure::default()
-    })
+    Failure::failed(format!("{name} is not a vmfab image: it is {is}")).and_help(help)
 }
 
 /// The image that a user named by where it lies, which is pulled when it is not here; of a
@@ -401,7 +388,7 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Error {
 ///
 /// # Errors
 /// See [`pull`]; nothing is here.
-pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Error> {
+pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Failure> {
     if let Location::Registry(reference) = from
         && context.offline
     {

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error, Failure};
 use crate::digest::{Hasher, ObjectId, Sha256};
 use crate::event::Event;
+use crate::failure::{Failure, Kind};
 use crate::registry::{Location, Platform, Reference, Version};
-use crate::store::StoreError;
 
 /// What a reference stood for when it was pulled last.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub(super) fn find(
     context: &Context,
     reference: &Reference,
     platform: &Platform,
-) -> Result<FoundImage, Error> {
+) -> Result<FoundImage, Failure> {
     let name = reference.with(&reference.version()).to_string();
     let Some(pulled) = read(&context.home.pulled(), platform, &name) else {
         return Err(absent(&name, "vmfab has not pulled it before"));
@@ -64,7 +64,7 @@ pub(super) fn find(
     };
     let found = match images::find(context, &pulled.image.to_string()) {
         Ok(found) => Some(found).filter(whole),
-        Err(Error::NotFound { .. } | Error::Store(StoreError::NoObject(_))) => None,
+        Err(error) if error.is(Kind::NotFound) => None,
         Err(error) => return Err(error),
     };
     let Some(found) = found else {
@@ -83,14 +83,10 @@ pub(super) fn find(
     Ok(found)
 }
 
-fn absent(name: &str, why: &str) -> Error {
-    Error::Failed(Failure {
-        message: format!("offline, and {name} is not in the store: {why}"),
-        help: Some(format!(
+fn absent(name: &str, why: &str) -> Failure {
+    Failure::failed(format!("offline, and {name} is not in the store: {why}")).with_help(format!(
             "run \"vmfab pull {name}\" once without --offline; \"vmfab images\" lists what is here, to be named by its tag"
-        )),
-        ..Failure::default()
-    })
+        ))
 }
 
 /// What an image can be asked for by, after it was pulled.

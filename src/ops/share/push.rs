@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, Error};
 use super::sharing;
 use crate::digest::{ObjectId, ObjectRef};
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::registry::{
     Described, Location, Parsed, Platform, Repository, Version, descriptor, media, parse_manifest,
@@ -71,7 +72,7 @@ pub struct PushedImage {
 ///
 /// # Errors
 /// There is no such image, a part of it is missing, or the registry does not take it.
-pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error> {
+pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failure> {
     let found = images::find(context, &options.image)?;
     let store = context.store()?;
     check_whole(&store, &found, options.layers)?;
@@ -81,7 +82,7 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     // As it is, for its digest: another program may have written it otherwise.
     let config = store.read_object(&found.image)?;
     let bundle = bundle(&found.config, config, options);
-    let into_index = |tag: &str| -> Result<bool, Error> {
+    let into_index = |tag: &str| -> Result<bool, Failure> {
         if options.index {
             return Ok(true);
         }
@@ -90,10 +91,9 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
     let index = match &target {
         Target::Tag(tag) if into_index(tag)? => Some(Version::Tag(tag.clone())),
         _ if options.index => {
-            return Err(Error::Usage {
-                message: "an index needs a tag".to_owned(),
-                help: Some("give one, as in oci:DIR:TAG".to_owned()),
-            });
+            return Err(
+                Failure::usage("an index needs a tag").with_help("give one, as in oci:DIR:TAG")
+            );
         }
         _ => None,
     };
@@ -133,7 +133,7 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Error
 ///
 /// # Errors
 /// The repository fails.
-pub(super) fn is_index(repository: &dyn Repository, tag: &str) -> Result<bool, Error> {
+pub(super) fn is_index(repository: &dyn Repository, tag: &str) -> Result<bool, Failure> {
     let there = repository.manifest(&Version::Tag(tag.to_owned()))?;
     let parsed = there.map(|there| parse_manifest(&there.bytes, &there.media_type));
     Ok(matches!(parsed, Some(Ok(Parsed::Index(_)))))
@@ -143,20 +143,20 @@ pub(super) fn is_index(repository: &dyn Repository, tag: &str) -> Result<bool, E
 ///
 /// # Errors
 /// A digest is named instead.
-pub(super) fn tag(to: &Location) -> Result<Option<String>, Error> {
+pub(super) fn tag(to: &Location) -> Result<Option<String>, Failure> {
     match (to, to.version()) {
-        (Location::Registry(reference), _) if reference.digest.is_some() => Err(Error::Usage {
-            message: format!(
+        (Location::Registry(reference), _) if reference.digest.is_some() => {
+            Err(Failure::usage(format!(
                 "{reference} names a digest, but the digest of a push follows from its content"
-            ),
-            help: Some("give a tag, as in registry.example/name:tag".to_owned()),
-        }),
+            ))
+            .with_help("give a tag, as in registry.example/name:tag"))
+        }
         (_, Some(Version::Tag(tag))) => Ok(Some(tag)),
         _ => Ok(None),
     }
 }
 
-fn check_whole(store: &Store, found: &FoundImage, layers: bool) -> Result<(), Error> {
+fn check_whole(store: &Store, found: &FoundImage, layers: bool) -> Result<(), Failure> {
     let missing = objects(&found.config, layers)
         .into_iter()
         .filter(|object| !store.has_object(object))
@@ -164,16 +164,13 @@ fn check_whole(store: &Store, found: &FoundImage, layers: bool) -> Result<(), Er
     if missing == 0 {
         return Ok(());
     }
-    Err(Error::Failed(super::super::Failure {
-        message: format!(
-            "{missing} of the objects of image {} are not in the store",
-            found.image.short()
-        ),
-        help: Some(match layers {
-            true => "push it without --layers, or build it again".to_owned(),
-            false => "build it again, or pull it".to_owned(),
-        }),
-        ..super::super::Failure::default()
+    Err(Failure::failed(format!(
+        "{missing} of the objects of image {} are not in the store",
+        found.image.short()
+    ))
+    .with_help(match layers {
+        true => "push it without --layers, or build it again".to_owned(),
+        false => "build it again, or pull it".to_owned(),
     }))
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::TagName;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Added {
 ///
 /// # Errors
 /// One of them is not there or not a regular file: then none is stored. Or the store fails.
-pub fn add(context: &Context, options: &AddOptions) -> Result<Vec<Added>, Error> {
+pub fn add(context: &Context, options: &AddOptions) -> Result<Vec<Added>, Failure> {
     for path in &options.files {
         let meta = fs::metadata(path).map_err(|error| not_there(path, error))?;
         check_kind(path, meta.file_type())?;
@@ -43,7 +44,7 @@ pub fn add(context: &Context, options: &AddOptions) -> Result<Vec<Added>, Error>
     let mut added = Vec::new();
     for path in &options.files {
         if context.interrupt.requested() {
-            return Err(Error::Interrupted);
+            return Err(Failure::interrupted());
         }
         let file = open(path)?;
         let stored = store.add_file(&file, path)?;
@@ -62,25 +63,25 @@ pub fn add(context: &Context, options: &AddOptions) -> Result<Vec<Added>, Error>
 }
 
 /// Opens a regular file, without waiting for the other side of a pipe.
-fn open(path: &Path) -> Result<File, Error> {
+fn open(path: &Path) -> Result<File, Failure> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
         .map_err(|error| not_there(path, error))?;
-    let meta = file.metadata().map_err(Error::io("look at", path))?;
+    let meta = file.metadata().map_err(Failure::io("look at", path))?;
     check_kind(path, meta.file_type())?;
     Ok(file)
 }
 
-fn not_there(path: &Path, error: io::Error) -> Error {
+fn not_there(path: &Path, error: io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::NotFound => Error::not_found("file", &path.to_string_lossy(), []),
-        _ => Error::io("open", path)(error),
+        io::ErrorKind::NotFound => Failure::not_found("file", &path.to_string_lossy(), []),
+        _ => Failure::io("open", path)(error),
     }
 }
 
-fn check_kind(path: &Path, kind: fs::FileType) -> Result<(), Error> {
+fn check_kind(path: &Path, kind: fs::FileType) -> Result<(), Failure> {
     let (what, help) = match kind {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_dir() => (
@@ -91,8 +92,8 @@ fn check_kind(path: &Path, kind: fs::FileType) -> Result<(), Error> {
         kind if kind.is_socket() => ("a socket", "vmfab stores only regular files"),
         _ => ("a device", "copy it to a file first: dd if=DEVICE of=FILE"),
     };
-    Err(Error::Usage {
-        message: format!("{} is {what}, not a regular file", path.display()),
-        help: Some(help.to_owned()),
-    })
+    Err(
+        Failure::usage(format!("{} is {what}, not a regular file", path.display()))
+            .with_help(help.to_owned()),
+    )
 }

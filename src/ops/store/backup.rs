@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::{parts, watched};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::{Place, Store, StoreError, TagName, Transferred};
 use crate::world::image_config;
 
@@ -96,7 +97,7 @@ impl Kind {
 /// # Errors
 /// The directory is something else than a backup, one of the stores fails, or the user gave up:
 /// then the same backup goes on where this one ended.
-pub fn backup(context: &Context, options: &BackupOptions) -> Result<BackedUp, Error> {
+pub fn backup(context: &Context, options: &BackupOptions) -> Result<BackedUp, Failure> {
     let source = context.store()?;
     let directory = options.directory.as_path();
     check_target(&source, directory)?;
@@ -199,11 +200,8 @@ fn prune(kind: Kind, target: &Store, named: &Named) -> Result<Vec<String>, Store
 }
 
 /// Whether a backup can be at `directory`, which is made.
-fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
-    let refuse = |message: String, help: &str| Error::Usage {
-        message,
-        help: Some(help.to_owned()),
-    };
+fn check_target(source: &Store, directory: &Path) -> Result<(), Failure> {
+    let refuse = |message: String, help: &str| Failure::usage(message).with_help(help.to_owned());
     let shown = directory.display();
     match Store::place(directory)? {
         Place::Other => {
@@ -221,7 +219,7 @@ fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
                     "create it first; is the disk mounted?",
                 ));
             }
-            result => result.map_err(Error::io("create", directory))?,
+            result => result.map_err(Failure::io("create", directory))?,
         },
     }
     if is_within(directory, source.root())? {
@@ -236,7 +234,7 @@ fn check_target(source: &Store, directory: &Path) -> Result<(), Error> {
 }
 
 /// Whether a directory is another one, or in it, whatever links lead there.
-pub(super) fn is_within(directory: &Path, other: &Path) -> Result<bool, Error> {
-    let real = |path: &Path| fs::canonicalize(path).map_err(Error::io("look at", path));
+pub(super) fn is_within(directory: &Path, other: &Path) -> Result<bool, Failure> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(Failure::io("look at", path));
     Ok(real(directory)?.starts_with(real(other)?))
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, Error, image_record};
+use super::super::{Context, image_record};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::machine::{Absent, Machine, Machines, Projects};
 use crate::sandbox::{CacheMount, CacheMounts, CachedLayer, LayerCache};
@@ -121,7 +122,7 @@ pub struct Freed {
 /// # Errors
 /// Another process collects, a machine's image cannot be told, the store fails, or the user gave
 /// up.
-pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Error> {
+pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> {
     let started = Instant::now();
     // One of its own, which relies on nothing: what this process looked at before may go, too.
     let store = Store::open(context.home.store())?;
@@ -194,7 +195,7 @@ fn remember(context: &Context, dropped: &[Dropped]) {
 }
 
 /// All machines: those of the home, and those of projects that can be reached.
-pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Error> {
+pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Failure> {
     let mut all = Machines::new(&context.home).list()?;
     for entry in Projects::new(&context.home).list()? {
         // What they need, the entry says by itself.
@@ -211,7 +212,7 @@ pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Error> {
 
 /// The images of machines of projects by the home's list, as far as the store has it: projects may
 /// be on disks that are not there now.
-fn images_of_projects(context: &Context, store: &Store) -> Result<Vec<ObjectId>, Error> {
+fn images_of_projects(context: &Context, store: &Store) -> Result<Vec<ObjectId>, Failure> {
     let entries = Projects::new(&context.home).list()?;
     let needs = entries.into_iter().flat_map(|entry| entry.needs);
     let images = needs.map(|need| need.image);
@@ -316,7 +317,7 @@ struct Caches {
 
 /// Removes from the caches what is of no object in the store, cache mounts that were not used for
 /// long, and what was used least recently until the rest fits.
-fn caches(context: &Context, store: &Store, limits: &CacheLimits) -> Result<Caches, Error> {
+fn caches(context: &Context, store: &Store, limits: &CacheLimits) -> Result<Caches, Failure> {
     if !limits.dry_run {
         store.sweep_disks();
     }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::export::{self, ExportError};
-use super::super::{Context, Error};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::image::DiskFormat;
 use crate::store::{ObjectReader, Store};
 use crate::world::image_config;
@@ -40,7 +41,7 @@ pub struct Got {
 ///
 /// # Errors
 /// There is no such object, the file exists or cannot be written, or the store fails.
-pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Error> {
+pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Failure> {
     let store = context.store()?;
     let object = find(&store, &options.object)?;
     let target = options.target.as_path();
@@ -54,11 +55,11 @@ pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Error> {
     let file = File::create(&partial).map_err(export::failed("create", &partial))?;
     store.write_to(&object, &file, &partial)?;
     if context.interrupt.requested() {
-        return Err(Error::Interrupted);
+        return Err(Failure::interrupted());
     }
     export::publish(&partial, target, options.force)
         .map_err(|error: ExportError| export::full(error, target))?;
-    let meta = file.metadata().map_err(Error::io("look at", target))?;
+    let meta = file.metadata().map_err(Failure::io("look at", target))?;
     Ok(Got {
         object,
         size: meta.len(),
@@ -70,39 +71,35 @@ pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Error> {
 ///
 /// # Errors
 /// There is no such object, or it is damaged.
-pub fn open(context: &Context, name: &str) -> Result<ObjectReader, Error> {
+pub fn open(context: &Context, name: &str) -> Result<ObjectReader, Failure> {
     let store = context.store()?;
     let object = find(&store, name)?;
     Ok(store.open_object(&object)?)
 }
 
 /// The object that a user named.
-fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
+fn find(store: &Store, name: &str) -> Result<ObjectId, Failure> {
     if let Some(tag) = name.strip_prefix('@') {
         let tags = store.tags()?;
         let Some((_, image)) = tags.iter().find(|(other, _)| other.as_str() == tag) else {
             let known = tags.iter().map(|(other, _)| other.as_str());
-            return Err(Error::not_found("image", tag, known));
+            return Err(Failure::not_found("image", tag, known));
         };
         return Ok(image_config(store, image)?.disk.id);
     }
     let digits = name.to_ascii_lowercase();
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let unknown = |help: &str| Error::NotFound {
-        noun: "object",
-        name: name.to_owned(),
-        help: Some(help.to_owned()),
-    };
+    let unknown = |help: &str| Failure::unknown("object", name).with_help(help.to_owned());
     if !is_hex || digits.is_empty() || digits.len() > 64 {
         return Err(unknown(
             "give an object's id, its first digits, or @TAG for the disk of an image",
         ));
     }
     if digits.len() < SHORTEST {
-        return Err(Error::Usage {
-            message: format!("\"{name}\" is too short for an object's id"),
-            help: Some(format!("give at least {SHORTEST} digits of its id")),
-        });
+        return Err(
+            Failure::usage(format!("\"{name}\" is too short for an object's id"))
+                .with_help(format!("give at least {SHORTEST} digits of its id")),
+        );
     }
     let mut found = store.objects_beginning(&digits, TOLD + 1)?;
     match found.len() {
@@ -115,10 +112,10 @@ fn find(store: &Store, name: &str) -> Result<ObjectId, Error> {
                 .take(TOLD)
                 .map(|id| id.to_string()[..digits.len().max(12) + 4].to_owned())
                 .collect();
-            Err(Error::Usage {
-                message: format!("several objects begin with \"{name}\""),
-                help: Some(format!("give more digits: {}{more}", ids.join(", "))),
-            })
+            Err(
+                Failure::usage(format!("several objects begin with \"{name}\""))
+                    .with_help(format!("give more digits: {}{more}", ids.join(", "))),
+            )
         }
     }
 }

@@ -28,9 +28,10 @@ pub use verify::{Damage, Verification, verify};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{Context, Error};
+use super::Context;
 use crate::digest::ObjectId;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::store::{StoreError, Watch};
 
@@ -43,7 +44,7 @@ fn watched<T>(
     context: &Context,
     name: &str,
     work: impl FnOnce(&Watch<'_>) -> Result<T, StoreError>,
-) -> Result<(T, f64), Error> {
+) -> Result<(T, f64), Failure> {
     let started = Instant::now();
     context.emit(Event::TaskStarted {
         name: name.to_owned(),

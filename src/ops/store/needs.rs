@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::super::Context;
 use super::super::build_record::Record;
-use super::super::{Context, Error};
 use super::parts;
 use crate::digest::{ActionKey, ObjectId};
+use crate::failure::Failure;
 use crate::machine::Projects;
 use crate::store::{FILE_OUTPUT, Store};
 use crate::world::image_config;
@@ -84,7 +85,7 @@ pub(super) struct Needs {
 
 impl Needs {
     /// Looks at tags, roots and machines. Those that cannot be read need nothing that can be told.
-    pub(super) fn read(context: &Context, store: &Store) -> Result<Self, Error> {
+    pub(super) fn read(context: &Context, store: &Store) -> Result<Self, Failure> {
         let mut needs = Self {
             needed: BTreeMap::new(),
             recipes: BTreeMap::new(),
@@ -164,7 +165,7 @@ impl Needs {
         &mut self,
         store: &Store,
         objects: &HashSet<ObjectId>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         for (action, output, object) in store.results_with(objects)? {
             self.add(object, NeededBy::Result { output, action });
         }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::needs::{NeededBy, Needs};
 use super::verify::Damage;
 use super::watched;
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::{DamagedFile, Repaired};
 
 /// What a repair did, or would do.
@@ -44,7 +45,7 @@ pub struct Repair {
 ///
 /// # Errors
 /// A garbage collection runs, the store cannot be written to, or the user gave up.
-pub fn repair(context: &Context, dry_run: bool) -> Result<Repair, Error> {
+pub fn repair(context: &Context, dry_run: bool) -> Result<Repair, Failure> {
     let store = context.store()?;
     // Before anything goes: a config that goes can no longer tell what it refers to.
     let mut needs = Needs::read(context, &store)?;

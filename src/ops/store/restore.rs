@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::backup::{Kind, Named, Names, is_within, write_names};
 use super::{parts, watched};
+use crate::failure::Failure;
+use crate::image::ImageConfig;
 use crate::store::{Place, Store, StoreError, TagName, Transferred};
-use crate::world::image_config;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -41,23 +42,23 @@ pub struct Restored {
 /// # Errors
 /// The directory is no backup, it does not have a tag, one of the stores fails, or the user gave
 /// up.
-pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, Error> {
+pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, Failure> {
     let directory = options.directory.as_path();
     check_source(directory)?;
     let source = Store::open(directory)?;
     let target = context.store()?;
     if is_within(directory, target.root())? {
-        return Err(Error::Usage {
-            message: format!("{} is the store itself", directory.display()),
-            help: Some("give the directory of a backup".to_owned()),
-        });
+        return Err(
+            Failure::usage(format!("{} is the store itself", directory.display()))
+                .with_help("give the directory of a backup"),
+        );
     }
     let (mut tags, mut roots) = (Kind::Tags.read(&source)?, Kind::Roots.read(&source)?);
     if !options.tags.is_empty() {
         for tag in &options.tags {
             if !tags.contains_key(tag) {
                 let known = tags.keys().map(TagName::as_str);
-                return Err(Error::not_found("tag", tag.as_str(), known));
+                return Err(Failure::not_found("tag", tag.as_str(), known));
             }
         }
         tags.retain(|tag, _| options.tags.contains(tag));
@@ -90,7 +91,7 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
     })
 }
 
-fn check_source(directory: &std::path::Path) -> Result<(), Error> {
+fn check_source(directory: &std::path::Path) -> Result<(), Failure> {
     if Store::place(directory)? == Place::Store {
         return Ok(());
     }
@@ -99,10 +100,7 @@ fn check_source(directory: &std::path::Path) -> Result<(), Error> {
         Ok(Place::Store) => format!("did you mean {}?", inside.display()),
         _ => "give the directory of a backup; is the disk mounted?".to_owned(),
     };
-    Err(Error::Usage {
-        message: format!("{} is not a backup", directory.display()),
-        help: Some(help),
-    })
+    Err(Failure::usage(format!("{} is not a backup", directory.display())).with_help(help))
 }
 
 /// Brings the objects of images, each config after what it refers to.
@@ -113,10 +111,8 @@ fn bring_images(
     tags: &Named,
 ) -> Result<Transferred, StoreError> {
     for image in tags.values().flatten() {
-        let config = image_config(source, image).map_err(|error| match error {
-            Error::Store(error) => error,
-            other => StoreError::Refused(other.to_string()),
-        })?;
+        let config = ImageConfig::from_bytes(&source.read_object(image)?)
+            .map_err(|error| StoreError::Refused(format!("object {} is {error}", image.short())))?;
         let parts = parts(&config).into_iter().map(|(_, part)| part);
         for object in parts.chain([*image]) {
             if context.interrupt.requested() {

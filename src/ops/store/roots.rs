@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::TagName;
 
 /// A root of the list.
@@ -26,7 +27,7 @@ pub struct RootObject {
 ///
 /// # Errors
 /// The store fails.
-pub fn roots(context: &Context) -> Result<Vec<RootEntry>, Error> {
+pub fn roots(context: &Context) -> Result<Vec<RootEntry>, Failure> {
     let store = context.store()?;
     let roots = store.roots()?.into_iter();
     Ok(roots
@@ -47,7 +48,7 @@ pub fn roots(context: &Context) -> Result<Vec<RootEntry>, Error> {
 ///
 /// # Errors
 /// One of them is not there, or the store fails.
-pub fn unkeep(context: &Context, names: &[TagName]) -> Result<Vec<RootEntry>, Error> {
+pub fn unkeep(context: &Context, names: &[TagName]) -> Result<Vec<RootEntry>, Failure> {
     let all = roots(context)?;
     let removed: Vec<RootEntry> = names
         .iter()
@@ -55,7 +56,7 @@ pub fn unkeep(context: &Context, names: &[TagName]) -> Result<Vec<RootEntry>, Er
             let root = all.iter().find(|root| root.name == name.as_str());
             root.cloned().ok_or_else(|| {
                 let known = all.iter().map(|root| root.name.as_str());
-                Error::not_found("root", name.as_str(), known)
+                Failure::not_found("root", name.as_str(), known)
             })
         })
         .collect::<Result<_, _>>()?;

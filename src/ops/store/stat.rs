@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::{Context, Error};
+use super::super::Context;
 use super::{Part, parts, stale};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::{GroupUsage, Store, Usage};
 use crate::world::image_config;
 
@@ -88,7 +89,7 @@ pub struct CacheUsage {
 ///
 /// # Errors
 /// The store fails.
-pub fn stat(context: &Context) -> Result<Stat, Error> {
+pub fn stat(context: &Context) -> Result<Stat, Failure> {
     let store = context.store()?;
     let mut images: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
     for (tag, image) in store.tags()? {

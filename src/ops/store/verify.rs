@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::super::{Context, Error, images};
+use super::super::{Context, images};
 use super::needs::{NeededBy, Needs};
 use super::{trees, watched};
 use crate::digest::ObjectId;
+use crate::failure::Failure;
 use crate::store::{DamagedFile, DamagedObject, Store, Verified};
 use crate::world::image_config;
 
@@ -48,7 +49,7 @@ pub struct Damage {
 ///
 /// # Errors
 /// The store cannot be read at all, or the user gave up.
-pub fn verify(context: &Context, quick: bool) -> Result<Verification, Error> {
+pub fn verify(context: &Context, quick: bool) -> Result<Verification, Failure> {
     let store = context.store()?;
     let name = format!("verify {}", store.root().display());
     let (verified, seconds) = watched(context, &name, |watch| store.verify(quick, watch))?;
@@ -104,7 +105,7 @@ fn wrong_disks(
     store: &Store,
     needs: &Needs,
     damaged: &HashSet<ObjectId>,
-) -> Result<Vec<Damage>, Error> {
+) -> Result<Vec<Damage>, Failure> {
     let mut seen = damaged.clone();
     let mut wrong = Vec::new();
     for entry in images::list(context)? {

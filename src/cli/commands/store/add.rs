@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::CliError;
 use super::super::super::output::size;
 use super::super::super::session::Session;
 use super::parse_root;
+use crate::failure::Failure;
 use crate::ops::store::{self, AddOptions};
 use crate::store::TagName;
 
@@ -32,7 +32,7 @@ pub(super) struct Add {
 }
 
 impl Add {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = AddOptions {
             files: self.files,
             keep: self.keep,

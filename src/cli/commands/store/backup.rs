@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::{CliError, Kind};
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::{damaged_files, names};
+use crate::failure::{Failure, Kind};
 use crate::ops::store::{self, BackedUp, BackupOptions};
 
 /// Copy new content of the store to a backup
@@ -32,7 +32,7 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = BackupOptions {
             directory: self.directory,
             prune: self.prune,

@@ -5,10 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::CliError;
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::super::boot::parse_size;
+use crate::failure::Failure;
 use crate::ops::store::{self, Collected, Freed, GcOptions};
 use crate::store::CollectOptions;
 
@@ -46,7 +46,7 @@ pub(super) struct Gc {
 }
 
 impl Gc {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = GcOptions {
             store: CollectOptions {
                 older_than: self.older_than,

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::CliError;
+use super::super::super::error::standard_output;
 use super::super::super::output::size;
 use super::super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::store::{self, GetOptions};
+use crate::store::damage;
 
 /// How much is written at once.
 const PIECE: usize = 1 << 20;
@@ -37,7 +39,7 @@ pub(super) struct Get {
 }
 
 impl Get {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let Some(target) = self.output else {
             return to_standard_output(&self.object, session);
         };
@@ -55,11 +57,11 @@ impl Get {
     }
 }
 
-fn to_standard_output(object: &str, session: &Session) -> Result<Status, CliError> {
+fn to_standard_output(object: &str, session: &Session) -> Result<Status, Failure> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
         return Err(
-            CliError::usage("cannot write an object to a terminal").with_help("add --output FILE")
+            Failure::usage("cannot write an object to a terminal").with_help("add --output FILE")
         );
     }
     let mut reader = store::open(session.reading_context()?, object)?;
@@ -68,16 +70,14 @@ fn to_standard_output(object: &str, session: &Session) -> Result<Status, CliErro
     loop {
         let length = reader
             .read(&mut buffer)
-            .map_err(|error| CliError::damaged(error.to_string()))?;
+            .map_err(|error| damage(error.to_string()))?;
         if length == 0 {
             break;
         }
         stdout
             .write_all(&buffer[..length])
-            .map_err(|error| CliError::standard_output(&error))?;
+            .map_err(|error| standard_output(&error))?;
     }
-    stdout
-        .flush()
-        .map_err(|error| CliError::standard_output(&error))?;
+    stdout.flush().map_err(|error| standard_output(&error))?;
     Ok(Status::Done)
 }

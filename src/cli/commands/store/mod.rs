@@ -13,9 +13,9 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use super::super::Status;
-use super::super::error::CliError;
 use super::super::output::count;
 use super::super::session::Session;
+use crate::failure::Failure;
 use crate::ops::store::Names;
 use crate::store::{DamagedFile, StoreError, TagName};
 
@@ -51,7 +51,7 @@ enum StoreCommand {
 }
 
 impl Store {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self.command {
             StoreCommand::Stat(command) => command.run(session),
             StoreCommand::Gc(command) => command.run(session),

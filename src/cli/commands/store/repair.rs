@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::{CliError, Kind};
 use super::super::super::output::{count, duration};
 use super::super::super::session::Session;
 use super::damaged_files;
 use super::verify::damage;
+use crate::failure::{Failure, Kind};
 use crate::ops::store::{self, Repair as Outcome};
 
 /// Remove damaged content, so that it can be built again
@@ -26,7 +26,7 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let done = store::repair(session.context()?, self.dry_run)?;
         session.print(&done, |done| match session.quiet() && done.ok {
             true => String::new(),

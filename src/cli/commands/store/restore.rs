@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::{CliError, Kind};
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::super::build::parse_tag;
 use super::{damaged_files, names};
+use crate::failure::{Failure, Kind};
 use crate::ops::store::{self, RestoreOptions, Restored};
 use crate::store::TagName;
 
@@ -42,7 +42,7 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = RestoreOptions {
             directory: self.directory,
             tags: self.tags,

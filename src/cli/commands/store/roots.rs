@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::CliError;
 use super::super::super::output::size;
 use super::super::super::session::Session;
 use super::super::super::table::{Align, Table};
 use super::parse_root;
+use crate::failure::Failure;
 use crate::ops::store::{self, RootEntry};
 use crate::store::TagName;
 
@@ -20,7 +20,7 @@ Examples:
 pub(super) struct Roots {}
 
 impl Roots {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let roots = store::roots(session.reading_context()?)?;
         session.print(&roots, |roots| {
             if session.quiet() {
@@ -69,7 +69,7 @@ pub(super) struct Unkeep {
 }
 
 impl Unkeep {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let removed = store::unkeep(session.reading_context()?, &self.names)?;
         session.print(&removed, |removed| {
             let lines = removed.iter();

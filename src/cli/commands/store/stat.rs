@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::CliError;
 use super::super::super::output::{count, size};
 use super::super::super::session::Session;
 use super::super::super::table::{Align, Table};
+use crate::failure::Failure;
 use crate::ops::store;
 use crate::store::GroupUsage;
 
@@ -22,7 +22,7 @@ Examples:
 pub(super) struct Stat {}
 
 impl Stat {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let stat = store::stat(session.reading_context()?)?;
         session.print(&stat, text)?;
         let downloads = &stat.caches.downloads;

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::super::super::Status;
-use super::super::super::error::{CliError, Kind};
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::damaged_files;
+use crate::failure::{Failure, Kind};
 use crate::ops::store::{self, Damage, NeededBy, Verification};
 
 /// Verify everything in the store against its digest
@@ -26,7 +26,7 @@ pub(super) struct Verify {
 }
 
 impl Verify {
-    pub(super) fn run(self, session: &Session) -> Result<Status, CliError> {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let found = store::verify(session.context()?, self.quick)?;
         session.print(&found, |found| {
             if session.quiet() && found.ok {

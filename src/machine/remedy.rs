@@ -1,30 +1,17 @@
 //! What a user can do about each error of a machine.
 
-use super::super::{Error, Failure};
+use super::error::{MachineError, NotReady};
+use crate::failure::Failure;
 use crate::image::Firmware;
-use crate::machine::{MachineError, NotReady};
 use crate::qemu::{AccelError, FirmwareMissing};
 
-impl From<MachineError> for Error {
+impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
         let message = error.to_string();
-        let failed = |help: String| {
-            Self::Failed(Failure {
-                message: message.clone(),
-                help: Some(help),
-                ..Failure::default()
-            })
-        };
+        let failed = |help: String| Self::failed(message.clone()).with_help(help);
         match error {
-            MachineError::Unknown(name) => Self::NotFound {
-                noun: "machine",
-                name: name.to_string(),
-                help: Some("vmfab list shows the machines".to_owned()),
-            },
-            MachineError::Name(_) => Self::Usage {
-                message,
-                help: None,
-            },
+            MachineError::Unknown(name) => Self::unknown("machine", name).with_help("vmfab list shows the machines"),
+            MachineError::Name(_) => Self::usage(message),
             MachineError::Exists(name) => failed(format!(
                 "choose another --name, enter it with vmfab ssh {name}, or remove it with \
                  vmfab rm --force {name}"
@@ -47,23 +34,14 @@ impl From<MachineError> for Error {
                 "vmfab stop --force {name} ends it, and vmfab start {name} starts it again"
             )),
             MachineError::MissingProgram(missing) => missing.into(),
-            MachineError::MissingFirmware(_) => Self::Lacking {
-                message,
-                help: format!(
+            MachineError::MissingFirmware(_) => Self::missing(message).with_help(format!(
                     "install what is missing: sudo apt-get install {}",
                     FirmwareMissing::PACKAGE
-                ),
-            },
-            MachineError::Accel(AccelError::Kvm(_)) => Self::Lacking {
-                message,
-                help: "your user needs read and write access to /dev/kvm (sudo adduser $USER kvm, \
+                )),
+            MachineError::Accel(AccelError::Kvm(_)) => Self::missing(message).with_help("your user needs read and write access to /dev/kvm (sudo adduser $USER kvm, \
                        and log in again); --accel tcg does without, and is slower"
-                    .to_owned(),
-            },
-            MachineError::Accel(AccelError::Hvf) => Self::Lacking {
-                message,
-                help: "leave out --accel: vmfab then uses the fastest that works".to_owned(),
-            },
+                    ),
+            MachineError::Accel(AccelError::Hvf) => Self::missing(message).with_help("leave out --accel: vmfab then uses the fastest that works"),
             MachineError::AccelFailed { .. } => {
                 failed("leave out --accel, or use --accel tcg, which is slower".to_owned())
             }
@@ -89,11 +67,7 @@ impl From<MachineError> for Error {
                 ),
                 _ => "forward another one with -p HOST:GUEST".to_owned(),
             }),
-            MachineError::Qemu { tail, .. } => Self::Failed(Failure {
-                message,
-                output: tail,
-                ..Failure::default()
-            }),
+            MachineError::Qemu { tail, .. } => Self::failed(message).with_output(tail),
             MachineError::NotReady {
                 name,
                 why,
@@ -108,11 +82,7 @@ impl From<MachineError> for Error {
                     (Some(said), NotReady::Unhealthy) => format!("{message}: {}", said.trim()),
                     _ => message,
                 };
-                Self::Failed(Failure {
-                    message,
-                    output: console,
-                    log: None,
-                    help: Some(if why == NotReady::HostKeyChanged {
+                Self::failed(message).with_help(if why == NotReady::HostKeyChanged {
                         format!(
                             "the guest has made new keys (`ssh-keygen -A`, openssh-server installed again, a \
                              disk of another machine), or something else answers in its place; if you know \
@@ -128,15 +98,12 @@ impl From<MachineError> for Error {
                             "vmfab logs {name} shows the whole console, vmfab start {name} tries \
                              again, vmfab rm {name} removes it"
                         )
-                    }),
-                })
+                    }).with_output(console)
             }
             MachineError::Interrupted {
                 running: Some(name),
-            } => Self::InterruptedWith {
-                help: format!("machine \"{name}\" keeps running: vmfab stop {name} stops it"),
-            },
-            MachineError::Interrupted { running: None } => Self::Interrupted,
+            } => Self::interrupted_with(format!("machine \"{name}\" keeps running: vmfab stop {name} stops it")),
+            MachineError::Interrupted { running: None } => Self::interrupted(),
             MachineError::Stuck(name) => failed(format!(
                 "vmfab stop --force {name} kills it; what it had not written is lost"
             )),
@@ -148,11 +115,7 @@ impl From<MachineError> for Error {
                 action,
                 path,
                 source,
-            } => Self::Io {
-                action,
-                path,
-                source,
-            },
+            } => Self::of_io(action, &path, &source),
             MachineError::NotUtf8(_) => {
                 failed("set VMFAB_HOME to a directory with a UTF-8 path".to_owned())
             }
@@ -167,10 +130,7 @@ impl From<MachineError> for Error {
                     .to_owned(),
             ),
             MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
-                Self::Failed(Failure {
-                    message,
-                    ..Failure::default()
-                })
+                Self::failed(message)
             }
         }
     }
