@@ -199,7 +199,7 @@ impl Machine {
     /// # Errors
     /// The machine's files may not be used.
     pub fn state(&self) -> Result<State, MachineError> {
-        state::observe(&self.directory)
+        state::observe(&self.directory).map(|(state, _)| state)
     }
 
     /// How to open a session in it as `user`, or else as the image's account. `ssh` must run in
@@ -263,15 +263,11 @@ impl Machine {
     /// What runs its instructions now; nothing when it does not run, or does not answer.
     #[must_use]
     pub fn runs_under(&self) -> Option<Accel> {
-        match self.state().ok()? {
-            State::Running {
-                status: Some(_), ..
-            } => match self.qmp().ok()?.has_kvm().ok()? {
-                true => Some(Accel::Kvm),
-                false if cfg!(target_os = "macos") => None,
-                false => Some(Accel::Tcg),
-            },
-            _ => None,
+        let (_, qmp) = state::observe(&self.directory).ok()?;
+        match qmp?.has_kvm().ok()? {
+            true => Some(Accel::Kvm),
+            false if cfg!(target_os = "macos") => None,
+            false => Some(Accel::Tcg),
         }
     }
 

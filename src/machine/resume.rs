@@ -1,14 +1,13 @@
 //! Letting a halted guest go on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::error::MachineError;
-use super::start::TICK;
 use super::state::{self, State};
 use super::stop::MOMENT;
 use super::{Locked, Machine};
 use crate::host::is_full;
-use crate::qemu::qmp::{Listener, Qmp, Status};
+use crate::qemu::qmp::{Event, Listener, Qmp, Status};
 
 /// How long a guest is watched that went on after there was no room: the write that failed is tried
 /// again at once.
@@ -22,27 +21,31 @@ impl Locked {
     /// is none.
     pub fn resume(&self) -> Result<bool, MachineError> {
         let machine = &self.machine;
-        let status = match machine.state()? {
-            State::Stopped => return Err(MachineError::Stopped(machine.name.clone())),
-            State::Starting => return Ok(false),
-            State::Running { status: None, .. } => {
-                return Err(MachineError::Stuck(machine.name.clone()));
-            }
-            State::Running {
-                status: Some(status),
-                ..
-            } => status,
+        let (status, mut qmp) = match state::observe(&machine.directory)? {
+            (State::Stopped, _) => return Err(MachineError::Stopped(machine.name.clone())),
+            (State::Starting, _) => return Ok(false),
+            (
+                State::Running {
+                    status: Some(status),
+                    ..
+                },
+                Some(qmp),
+            ) => (status, qmp),
+            (State::Running { .. }, _) => return Err(MachineError::Stuck(machine.name.clone())),
         };
         match status {
-            Status::Running => Ok(false),
-            Status::Paused => machine.qmp()?.go_on().map(|()| true).map_err(Into::into),
-            Status::Suspended => machine.qmp()?.wake().map(|()| true).map_err(Into::into),
-            Status::DiskFull => machine.write_again().map(|()| true),
-            status => Err(MachineError::CannotGoOn {
-                name: machine.name.clone(),
-                status,
-            }),
+            Status::Running => return Ok(false),
+            Status::Paused => qmp.go_on()?,
+            Status::Suspended => qmp.wake()?,
+            Status::DiskFull => machine.write_again(qmp)?,
+            status => {
+                return Err(MachineError::CannotGoOn {
+                    name: machine.name.clone(),
+                    status,
+                });
+            }
         }
+        Ok(true)
     }
 }
 
@@ -52,7 +55,11 @@ impl Machine {
     /// # Errors
     /// It is halted.
     pub fn check_goes_on(&self) -> Result<(), MachineError> {
-        match self.state()? {
+        self.check_goes_on_in(self.state()?)
+    }
+
+    pub(super) fn check_goes_on_in(&self, state: State) -> Result<(), MachineError> {
+        match state {
             State::Running {
                 status: Some(Status::DiskFull),
                 ..
@@ -76,23 +83,17 @@ impl Machine {
     }
 
     /// Lets a guest go on that was halted because there was no room.
-    fn write_again(&self) -> Result<(), MachineError> {
+    fn write_again(&self, mut qmp: Qmp) -> Result<(), MachineError> {
         if is_full(&self.directory) {
             return Err(self.disk_full());
         }
-        self.qmp()?.go_on()?;
-        let started = Instant::now();
-        while started.elapsed() < RELAPSE {
-            if let State::Running {
-                status: Some(Status::DiskFull),
-                ..
-            } = self.state()?
-            {
-                return Err(self.disk_full());
-            }
-            std::thread::sleep(5 * TICK);
+        qmp.go_on()?;
+        // A QEMU that ends meanwhile did not run out of room.
+        let halted = qmp.wait_for(RELAPSE, |event| matches!(event, Event::STOP { .. }));
+        match halted.and_then(|halted| halted.map(|_| qmp.status()).transpose()) {
+            Ok(Some(Status::DiskFull)) => Err(self.disk_full()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// A connection to its QEMU.

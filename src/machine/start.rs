@@ -196,9 +196,10 @@ impl Startup<'_> {
             }
             if asked.elapsed() > ASK {
                 asked = Instant::now();
-                machine.check_goes_on()?;
+                let state = machine.state()?;
+                machine.check_goes_on_in(state)?;
                 if qemu.accel != Accel::Tcg
-                    && let Some(why) = accel_failure(machine)?
+                    && let Some(why) = accel_failure(machine, state)
                 {
                     return Ok(Outcome::AccelFailed(why));
                 }
@@ -252,18 +253,18 @@ fn end(qemu: &mut Qemu) {
 }
 
 /// What a running QEMU shows of a failure of its acceleration.
-fn accel_failure(machine: &Machine) -> Result<Option<String>, MachineError> {
+fn accel_failure(machine: &Machine, state: State) -> Option<String> {
     if let State::Running {
         status: Some(Status::InternalError),
         ..
-    } = machine.state()?
+    } = state
     {
-        return Ok(Some("the guest died with an internal error".to_owned()));
+        return Some("the guest died with an internal error".to_owned());
     }
     let printed = qemu_lines(machine);
-    Ok(printed
+    printed
         .into_iter()
-        .find(|line| line.contains("KVM internal error")))
+        .find(|line| line.contains("KVM internal error"))
 }
 
 fn qemu_lines(machine: &Machine) -> Vec<String> {

@@ -7,7 +7,7 @@ use rustix::process::Pid;
 
 use super::directory::{files, held_by_qemu};
 use super::error::{MachineError, io_error};
-use crate::qemu::qmp::{self, Listener, Status};
+use crate::qemu::qmp::{self, Listener, Qmp, Status};
 
 /// What a machine does at the moment of the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,37 +53,28 @@ impl State {
     }
 }
 
-pub(super) fn observe(directory: &Path) -> Result<State, MachineError> {
+/// What a machine does, and the connection to a QEMU that said so.
+pub(super) fn observe(directory: &Path) -> Result<(State, Option<Qmp>), MachineError> {
     // A QEMU that ends between two questions is asked about once more.
     for _ in 0..3 {
         let listener = qmp::connect(directory, files::QMP_SOCKET)
             .map_err(io_error("connect to", &directory.join(files::QMP_SOCKET)))?;
-        match listener {
+        let (pid, answer) = match listener {
             Listener::Process(pid, pending) => {
-                let answer = pending.greet().and_then(|mut qmp| qmp.status());
-                if answer.is_ok() || held_by_qemu(directory)? {
-                    return Ok(State::Running {
-                        pid: Some(pid),
-                        status: answer.ok(),
-                    });
+                let answer = pending.greet().and_then(|mut qmp| Ok((qmp.status()?, qmp)));
+                if answer.is_err() && !held_by_qemu(directory)? {
+                    continue;
                 }
+                (Some(pid), answer.ok())
             }
-            Listener::Busy => {
-                return Ok(State::Running {
-                    pid: None,
-                    status: None,
-                });
-            }
-            Listener::Nobody => {
-                return Ok(if held_by_qemu(directory)? {
-                    State::Starting
-                } else {
-                    State::Stopped
-                });
-            }
-        }
+            Listener::Busy => (None, None),
+            Listener::Nobody if held_by_qemu(directory)? => return Ok((State::Starting, None)),
+            Listener::Nobody => break,
+        };
+        let (status, qmp) = answer.unzip();
+        return Ok((State::Running { pid, status }, qmp));
     }
-    Ok(State::Stopped)
+    Ok((State::Stopped, None))
 }
 
 /// The QMP listener of a machine that is not stopped, when there is one within `patience`; `None`

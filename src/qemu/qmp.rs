@@ -1,15 +1,26 @@
 //! QMP: asking a QEMU what it does, and telling it to stop.
 //!
-//! QEMU talks to one client at a time, so connections are short: one question, one answer.
+//! A connection takes commands one after another, and keeps the events that QEMU sends meanwhile
+//! until [`Qmp::wait_for`] asks for them. QEMU talks to one client at a time, and others wait five
+//! seconds for their turn: hold a connection only as long as something happens on it.
+//!
+//! Commands and events are the types of `qapi`; the messages are read here. Its own reader fails at
+//! events that it does not know, panics when QEMU closes before its greeting, and takes the answer
+//! that comes after a time-out for that of the next command.
 
-use std::io::{self, BufRead, BufReader};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qapi::qmp;
+pub use qapi::qmp::Event;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
+use serde::Deserialize;
+use serde_json::Value;
 use tracing::debug_span;
 
 use super::socket::{self, Peer};
@@ -104,7 +115,22 @@ impl qapi::Command for BlockdevAdd {
 
 /// A connection to a QEMU.
 pub struct Qmp {
-    client: qapi::Qmp<qapi::Stream<BufReader<UnixStream>, UnixStream>>,
+    stream: BufReader<UnixStream>,
+    /// The start of a message whose end has not come yet.
+    line: Vec<u8>,
+    /// The number of the last command.
+    last: u64,
+    /// What nobody has asked for yet, oldest first.
+    events: VecDeque<Event>,
+}
+
+/// An answer to a command, or an event.
+#[derive(Deserialize)]
+struct Message {
+    id: Option<u64>,
+    #[serde(rename = "return")]
+    answer: Option<Value>,
+    error: Option<Value>,
 }
 
 /// What listens on a QMP socket.
@@ -139,21 +165,20 @@ impl Pending {
     /// # Errors
     /// QEMU is gone, busy with another client for too long, or refuses.
     pub fn greet(self) -> Result<Qmp, QmpError> {
-        let failed = |source| QmpError::Io {
-            command: "greeting",
-            source,
+        let mut qmp = Qmp {
+            stream: BufReader::new(self.0),
+            line: Vec::new(),
+            last: 0,
+            events: VecDeque::new(),
         };
-        let reader = BufReader::new(self.0.try_clone().map_err(failed)?);
-        let mut stream = qapi::Stream::new(reader, self.0);
-        // The crate panics when the peer closes before its greeting.
-        if stream.fill_buf().map_err(failed)?.is_empty() {
-            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        let greeting = qmp.read().map_err(QmpError::during("greeting"))?;
+        if greeting.get("QMP").is_none() {
+            return Err(QmpError::during("greeting")(
+                io::ErrorKind::InvalidData.into(),
+            ));
         }
-        let mut client = qapi::Qmp::new(stream);
-        client
-            .handshake()
-            .map_err(|error| refused("qmp_capabilities", error))?;
-        Ok(Qmp { client })
+        qmp.execute(&qmp::qmp_capabilities { enable: None })?;
+        Ok(qmp)
     }
 }
 
@@ -163,7 +188,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn status(&mut self) -> Result<Status, QmpError> {
-        let info = self.execute("query-status", &qmp::query_status {})?;
+        let info = self.execute(&qmp::query_status {})?;
         Ok(info.status.into())
     }
 
@@ -172,7 +197,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn has_kvm(&mut self) -> Result<bool, QmpError> {
-        Ok(self.execute("query-kvm", &qmp::query_kvm {})?.enabled)
+        Ok(self.execute(&qmp::query_kvm {})?.enabled)
     }
 
     /// Presses the power button (ACPI). The guest decides what that means.
@@ -180,8 +205,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn powerdown(&mut self) -> Result<(), QmpError> {
-        self.execute("system_powerdown", &qmp::system_powerdown {})
-            .map(drop)
+        self.execute(&qmp::system_powerdown {}).map(drop)
     }
 
     /// Lets a halted guest go on, with the write that failed when it was halted for one.
@@ -189,7 +213,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn go_on(&mut self) -> Result<(), QmpError> {
-        self.execute("cont", &qmp::cont {}).map(drop)
+        self.execute(&qmp::cont {}).map(drop)
     }
 
     /// Wakes a guest that is asleep.
@@ -197,8 +221,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn wake(&mut self) -> Result<(), QmpError> {
-        self.execute("system_wakeup", &qmp::system_wakeup {})
-            .map(drop)
+        self.execute(&qmp::system_wakeup {}).map(drop)
     }
 
     /// Ends QEMU: it writes back its caches and exits. The guest is not asked.
@@ -206,7 +229,7 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`]. That QEMU closes the connection while it ends is none.
     pub fn quit(&mut self) -> Result<(), QmpError> {
-        match self.execute("quit", &qmp::quit {}) {
+        match self.execute(&qmp::quit {}) {
             Err(QmpError::Io { source, .. })
                 if matches!(
                     source.kind(),
@@ -235,39 +258,109 @@ impl Qmp {
             "file": { "driver": "file", "filename": file, "discard": "unmap" },
             "backing": null,
         }));
-        self.execute("blockdev-add", &add)?;
+        self.execute(&add)?;
         let snapshot = qmp::blockdev_snapshot(qmp::BlockdevSnapshot {
             node: node.to_owned(),
             overlay: overlay.to_owned(),
         });
-        self.execute("blockdev-snapshot", &snapshot).map(drop)
+        self.execute(&snapshot).map(drop)
     }
 
-    fn execute<C: qapi::Command>(
+    /// Waits at most `patience` for an event that is `wanted`, and gives it. Those before it are
+    /// forgotten.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn wait_for(
         &mut self,
-        name: &'static str,
-        command: &C,
-    ) -> Result<C::Ok, QmpError> {
-        let _span = debug_span!("qmp", name).entered();
-        self.client
-            .execute(command)
-            .map_err(|error| refused(name, error))
+        patience: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Option<Event>, QmpError> {
+        let until = Instant::now() + patience;
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                if wanted(&event) {
+                    return Ok(Some(event));
+                }
+            }
+            let failed = QmpError::during("event");
+            if !self.readable(until).map_err(&failed)? {
+                return Ok(None);
+            }
+            self.message().map_err(&failed)?;
+        }
+    }
+
+    fn execute<C: qapi::Command>(&mut self, command: &C) -> Result<C::Ok, QmpError> {
+        let _span = debug_span!("qmp", name = C::NAME).entered();
+        let answer = self.answer(command).map_err(QmpError::during(C::NAME))?;
+        answer.map_err(|answer| QmpError::Refused {
+            command: C::NAME,
+            answer,
+        })
+    }
+
+    fn answer<C: qapi::Command>(&mut self, command: &C) -> io::Result<Result<C::Ok, String>> {
+        self.last += 1;
+        let mut line = serde_json::to_vec(&qapi::Execute::with_id(command, self.last))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        loop {
+            match self.message()? {
+                // The answer to a command that nobody waits for any more.
+                Message { id: Some(id), .. } if id != self.last => {}
+                Message {
+                    error: Some(error), ..
+                } => return Ok(Err(error["desc"].as_str().unwrap_or_default().to_owned())),
+                Message {
+                    answer: Some(answer),
+                    ..
+                } => return Ok(Ok(serde_json::from_value(answer)?)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next message. An event is kept besides; one that the crate does not know is of no use.
+    fn message(&mut self) -> io::Result<Message> {
+        let message = self.read()?;
+        if message.get("event").is_some() {
+            self.events.extend(Event::deserialize(&message).ok());
+        }
+        Ok(serde_json::from_value(message)?)
+    }
+
+    fn read(&mut self) -> io::Result<Value> {
+        self.stream.read_until(b'\n', &mut self.line)?;
+        if self.line.last() != Some(&b'\n') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&std::mem::take(&mut self.line))?)
+    }
+
+    /// Waits until there is something to read; false when there is nothing until then.
+    fn readable(&self, until: Instant) -> io::Result<bool> {
+        while self.stream.buffer().is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.stream.get_ref(), PollFlags::IN)];
+            match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 }
 
-fn refused(command: &'static str, error: qapi::ExecuteError) -> QmpError {
-    match error {
-        qapi::ExecuteError::Io(source) => QmpError::Io { command, source },
-        qapi::ExecuteError::Qapi(error) => QmpError::Refused {
-            command,
-            answer: error.desc,
-        },
+impl QmpError {
+    fn during(command: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { command, source }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
 
@@ -305,13 +398,15 @@ mod tests {
     }
 
     #[test]
-    fn events_between_answers_are_passed_over() {
+    fn events_between_answers_are_kept() {
         let (qmp, thread) = greeted(&[
             GREETING,
-            "{\"return\":{}}",
+            r#"{"return":{},"id":1}"#,
             "{\"timestamp\":{\"seconds\":1,\"microseconds\":2},\"event\":\"RESUME\"}\n\
-             {\"return\":{\"status\":\"internal-error\",\"running\":false}}",
-            r#"{"error":{"class":"GenericError","desc":"no power button"}}"#,
+             {\"timestamp\":{\"seconds\":1,\"microseconds\":3},\"event\":\"OF_THE_FUTURE\"}\n\
+             {\"timestamp\":{\"seconds\":1,\"microseconds\":4},\"event\":\"STOP\"}\n\
+             {\"return\":{\"status\":\"internal-error\",\"running\":false},\"id\":2}",
+            r#"{"error":{"class":"GenericError","desc":"no power button"},"id":3}"#,
         ]);
         let mut qmp = qmp.unwrap();
         assert_eq!(qmp.status().unwrap(), Status::InternalError);
@@ -319,7 +414,30 @@ mod tests {
             qmp.powerdown().unwrap_err().to_string(),
             "QMP system_powerdown: QEMU says \"no power button\""
         );
+        let mut next = || qmp.wait_for(Duration::ZERO, |_| true).unwrap();
+        assert!(matches!(next(), Some(Event::RESUME { .. })));
+        assert!(matches!(next(), Some(Event::STOP { .. })));
+        assert!(next().is_none());
         qmp.quit().unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn events_are_waited_for_and_late_answers_are_of_no_use() {
+        let (qmp, thread) = greeted(&[
+            GREETING,
+            r#"{"return":{},"id":1}"#,
+            "{\"return\":{\"enabled\":true,\"present\":true},\"id\":1}\n\
+             {\"return\":{\"enabled\":false,\"present\":true},\"id\":2}\n\
+             {\"timestamp\":{\"seconds\":1,\"microseconds\":2},\"event\":\"RESUME\"}\n\
+             {\"timestamp\":{\"seconds\":1,\"microseconds\":4},\"event\":\"STOP\"}",
+        ]);
+        let mut qmp = qmp.unwrap();
+        assert!(!qmp.has_kvm().unwrap());
+        let stop = |event: &Event| matches!(event, Event::STOP { .. });
+        assert!(qmp.wait_for(PATIENCE, stop).unwrap().is_some());
+        qmp.quit().unwrap();
+        assert!(qmp.wait_for(PATIENCE, stop).is_err());
         thread.join().unwrap();
     }
 
