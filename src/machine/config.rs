@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::directory::check_entries;
@@ -15,8 +16,9 @@ use crate::host::beneath::read_unlinked;
 use crate::image::{Firmware, Seed};
 use crate::qemu::AccelChoice;
 
-/// The version that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+/// The version that this program writes, and the newest that it reads. Version 1 has the size of
+/// the one disk (`disk-size`) in place of the list.
+const VERSION: u32 = 2;
 /// Its file in the machine's directory.
 pub(super) const FILE: &str = "machine.json";
 
@@ -39,8 +41,9 @@ pub struct MachineConfig {
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
-    /// Size of its disk in bytes.
-    pub disk_size: u64,
+    /// Its disks; the first is over the image's.
+    #[serde(alias = "disk-size", deserialize_with = "disks")]
+    pub disks: Vec<MachineDisk>,
     /// Port of 127.0.0.1 that leads to the guest's SSH server. Chosen free, and chosen anew at a
     /// start that finds it taken.
     #[serde(deserialize_with = "checked::port")]
@@ -73,6 +76,29 @@ pub struct Forwarded {
     pub guest: u16,
 }
 
+/// A disk of a machine, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MachineDisk {
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The disks of a machine, or the size of the one that machines of version 1 have.
+fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MachineDisk>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Size(u64),
+        List(Vec<MachineDisk>),
+    }
+    match Stored::deserialize(deserializer)? {
+        Stored::Size(size) => Ok(vec![MachineDisk { size }]),
+        Stored::List(disks) if disks.is_empty() => Err(D::Error::custom("it has no disk")),
+        Stored::List(disks) => Ok(disks),
+    }
+}
+
 /// A UUID as text, and none as an empty one.
 mod instance {
     use serde::de::Error;
@@ -99,6 +125,12 @@ mod instance {
 }
 
 impl MachineConfig {
+    /// The size of the disk over the image's, in bytes.
+    #[must_use]
+    pub fn disk_size(&self) -> u64 {
+        self.disks.first().map_or(0, |disk| disk.size)
+    }
+
     /// The version to write.
     pub(super) const VERSION: u32 = VERSION;
 
@@ -112,14 +144,19 @@ impl MachineConfig {
         };
         check_entries(directory).map_err(damaged)?;
         let bytes = read_unlinked(&path).map_err(|error| damaged(error.to_string()))?;
-        let config: Self =
+        // The version first: what is in a newer one may not be what is read here.
+        let stored: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if config.version > VERSION {
+        if let Some(version) = stored["version"].as_u64()
+            && version > u64::from(VERSION)
+        {
             return Err(damaged(format!(
-                "it has version {}, this vmfab supports up to {VERSION}",
-                config.version
+                "it has version {version}, this vmfab supports up to {VERSION}"
             )));
         }
+        let mut config: Self =
+            serde_json::from_value(stored).map_err(|error| damaged(error.to_string()))?;
+        config.version = VERSION;
         Ok(config)
     }
 
@@ -159,7 +196,7 @@ pub(in crate::machine) mod tests {
             created: 1_700_000_000,
             memory_mib: 1024,
             cpus: 2,
-            disk_size: 1 << 30,
+            disks: vec![MachineDisk { size: 1 << 30 }],
             ssh_port: 40001,
             ssh_user: "vm".parse().unwrap(),
             ports: vec![Forwarded {
@@ -175,6 +212,20 @@ pub(in crate::machine) mod tests {
     }
 
     #[test]
+    fn machines_of_version_1_have_one_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stored = serde_json::to_value(sample()).unwrap();
+        let fields = stored.as_object_mut().unwrap();
+        fields.remove("disks");
+        fields.insert("version".into(), 1.into());
+        fields.insert("disk-size".into(), (1 << 30).into());
+        fs::write(directory.path().join(FILE), stored.to_string()).unwrap();
+        let name: MachineName = "docker".parse().unwrap();
+        let read = MachineConfig::read(&name, directory.path()).unwrap();
+        assert_eq!(read, sample());
+    }
+
+    #[test]
     fn the_file() {
         let directory = tempfile::tempdir().unwrap();
         let name: MachineName = "docker".parse().unwrap();
@@ -187,14 +238,14 @@ pub(in crate::machine) mod tests {
         );
         fs::write(
             directory.path().join(FILE),
-            text.replace("\"version\": 1", "\"version\": 2"),
+            text.replace("\"version\": 2", "\"version\": 3"),
         )
         .unwrap();
         let error = MachineConfig::read(&name, directory.path()).unwrap_err();
         assert!(
             error
                 .to_string()
-                .ends_with("it has version 2, this vmfab supports up to 1"),
+                .ends_with("it has version 3, this vmfab supports up to 2"),
             "{error}"
         );
         fs::write(directory.path().join(FILE), &text[..20]).unwrap();

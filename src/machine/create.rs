@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::config::{Forwarded, MachineConfig};
+use super::config::{Forwarded, MachineConfig, MachineDisk};
 use super::directory::files;
 use super::error::MachineError;
 use super::launch::{free_port, utf8};
@@ -65,7 +65,7 @@ impl Machines {
                 .map_or(0, |age| age.as_secs()),
             memory_mib: new.memory_mib,
             cpus: new.cpus,
-            disk_size,
+            disks: vec![MachineDisk { size: disk_size }],
             ssh_port: free_port(&ports)?,
             ssh_user: new.config.template.ssh_user.clone(),
             ports: new.ports.clone(),
@@ -130,7 +130,7 @@ fn fill(
     image_size: u64,
 ) -> Result<(), MachineError> {
     let overlay = directory.join(files::OVERLAY);
-    overlay::create(&overlay, disk, image_size, config.disk_size)?;
+    overlay::create(&overlay, disk, image_size, config.disk_size())?;
     let comment = format!("vmfab machine of {}", config.image_name);
     KeyPair::create(&directory.join(PRIVATE_KEY), &comment)?;
     config.write(directory)

@@ -32,6 +32,14 @@ pub(super) mod files {
     pub(crate) const LOCK: &str = "lock";
     /// Locked by QEMU, from the moment of its start to that of its end.
     pub(crate) const RUNNING: &str = "running";
+
+    /// The overlay of a machine's disk.
+    pub(crate) fn overlay_of(disk: usize) -> String {
+        match disk {
+            0 => OVERLAY.to_owned(),
+            number => format!("disk-{number}.qcow2"),
+        }
+    }
 }
 
 /// Directories that are being made or removed begin with this, which no machine's name does.

@@ -16,7 +16,9 @@ use super::error::{MachineError, io_error};
 use super::{Locked, Machine, seed};
 use crate::host::{bare_command, spawn_lasting, total_memory};
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{Accel, Boot, Forward, MachineSpec, arguments, find_firmware, overlay};
+use crate::qemu::{
+    Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware, overlay,
+};
 use crate::sandbox;
 use crate::store::Store;
 
@@ -176,7 +178,6 @@ fn spec(
     image: &ImageConfig,
     store: &Store,
 ) -> Result<MachineSpec, MachineError> {
-    overlay::check(&machine.directory.join(files::OVERLAY))?;
     let seeded = seed::prepare(machine, config, &image.template)?;
     let mut forwards = vec![Forward {
         host: config.ssh_port,
@@ -191,8 +192,7 @@ fn spec(
         accel,
         memory_mib: config.memory_mib,
         cpus: config.cpus,
-        overlay: files::OVERLAY.to_owned(),
-        backing: utf8(store.materialise(&image.disk.id)?)?,
+        disks: disks(machine, config, image, store)?,
         boot: boot(machine, config, image, store)?,
         forwards,
         isolated: config.isolated,
@@ -203,6 +203,25 @@ fn spec(
         console_socket: files::CONSOLE_SOCKET.to_owned(),
         console_log: files::CONSOLE_LOG.to_owned(),
     })
+}
+
+/// The first is over the image's; nothing is below the others.
+fn disks(
+    machine: &Machine,
+    config: &MachineConfig,
+    image: &ImageConfig,
+    store: &Store,
+) -> Result<Vec<Disk>, MachineError> {
+    let of = |number| {
+        let overlay = files::overlay_of(number);
+        overlay::check(&machine.directory.join(&overlay))?;
+        let backing = match number {
+            0 => Some(Backing::File(utf8(store.materialise(&image.disk.id)?)?)),
+            _ => None,
+        };
+        Ok(Disk { overlay, backing })
+    };
+    (0..config.disks.len()).map(of).collect()
 }
 
 fn boot(

@@ -31,6 +31,7 @@
 //! machines/<name>/
 //!   machine.json       what was asked for
 //!   overlay.qcow2      its disk, over the image's
+//!   disk-1.qcow2 …     its further disks, with nothing below
 //!   firmware-vars.fd   its UEFI variables, when it has UEFI
 //!   seed.img           what it is told by a NoCloud disk, when its image asks for one
 //!   metadata.json      what it is told by Amazon's metadata service, when its image asks that
@@ -68,7 +69,7 @@ mod stop;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use config::{Forwarded, MachineConfig};
+pub use config::{Forwarded, MachineConfig, MachineDisk};
 pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::{NewMachine, check_disk_size};
 pub use error::{MachineError, NotReady};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Machine;
 use super::directory::files;
 use super::error::MachineError;
+use crate::qemu::disk_node;
 use crate::qemu::overlay::{self, Overlay};
 
 impl Machine {
@@ -33,8 +34,8 @@ impl Machine {
 /// The name of an overlay's node in QEMU: the first is called so on its command line.
 fn node(number: u32) -> String {
     match number {
-        0 => "disk".to_owned(),
-        number => format!("disk-{number}"),
+        0 => disk_node(0),
+        number => format!("{}-{number}", disk_node(0)),
     }
 }
 

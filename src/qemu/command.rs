@@ -20,10 +20,8 @@ pub struct MachineSpec {
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
-    /// The qcow2 overlay that the machine writes to.
-    pub overlay: String,
-    /// The raw disk below the overlay; never written to.
-    pub backing: String,
+    /// Its disks; one that a firmware starts is the first.
+    pub disks: Vec<Disk>,
     /// What starts the operating system.
     pub boot: Boot,
     /// Ports of 127.0.0.1 that lead into the guest.
@@ -42,6 +40,26 @@ pub struct MachineSpec {
     pub console_socket: String,
     /// What the guest writes to its console, from the start of this QEMU on.
     pub console_log: String,
+}
+
+/// A disk: an overlay that the machine writes to, over what it never writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The qcow2 file of the overlay.
+    pub overlay: String,
+    /// The raw disk below; without one, what was never written reads as zeros.
+    pub backing: Option<Backing>,
+}
+
+/// Where a raw disk is that is only read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    File(String),
+    /// An export of an NBD server that listens on a unix socket.
+    Nbd {
+        socket: String,
+        export: String,
+    },
 }
 
 /// What starts the operating system.
@@ -105,8 +123,19 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     args.pair("-smp", spec.cpus.to_string());
     args.pair("-m", format!("{}M", spec.memory_mib));
 
-    args.pair("-blockdev", disk(spec));
-    args.pair("-device", "virtio-blk-pci,drive=disk,bootindex=1");
+    for (number, disk) in spec.disks.iter().enumerate() {
+        let node = disk_node(number);
+        let below = format!("{node}-backing");
+        if let Some(Backing::Nbd { socket, export }) = &disk.backing {
+            args.pair("-blockdev", nbd(&below, socket, export));
+        }
+        args.pair("-blockdev", blockdev(&node, disk, &below));
+        let index = number + 1;
+        args.pair(
+            "-device",
+            format!("virtio-blk-pci,drive={node},bootindex={index}"),
+        );
+    }
     args.pair("-netdev", network(spec));
     // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
     let mut card = "virtio-net-pci,netdev=net,romfile=".to_owned();
@@ -197,20 +226,46 @@ fn machine(boot: &Boot) -> &'static str {
     }
 }
 
-/// The overlay over the image's disk. The backing file is named here again although the overlay
-/// has its name, so that a store that was moved is found, and so that nothing that the guest could
-/// have a hand in decides which file of the host is opened.
-fn disk(spec: &MachineSpec) -> String {
-    json!({
-        "driver": "qcow2",
-        "node-name": "disk",
-        "discard": "unmap",
-        "file": { "driver": "file", "filename": spec.overlay, "discard": "unmap" },
-        "backing": {
+/// The name of the node of a machine's disk: the guest writes to it.
+#[must_use]
+pub fn disk_node(number: usize) -> String {
+    match number {
+        0 => "disk".to_owned(),
+        number => format!("disk{number}"),
+    }
+}
+
+/// The overlay over its backing. The backing is named here again although the overlay has its
+/// name, so that a store that was moved is found, and so that nothing that the guest could have a
+/// hand in decides which file of the host is opened.
+fn blockdev(node: &str, disk: &Disk, below: &str) -> String {
+    let backing = match &disk.backing {
+        None => json!(null),
+        Some(Backing::File(path)) => json!({
             "driver": "raw",
             "read-only": true,
-            "file": { "driver": "file", "filename": spec.backing, "read-only": true },
-        },
+            "file": { "driver": "file", "filename": path, "read-only": true },
+        }),
+        // QEMU would add the name in the overlay to the address of a node that is made here.
+        Some(Backing::Nbd { .. }) => json!(below),
+    };
+    json!({
+        "driver": "qcow2",
+        "node-name": node,
+        "discard": "unmap",
+        "file": { "driver": "file", "filename": disk.overlay, "discard": "unmap" },
+        "backing": backing,
+    })
+    .to_string()
+}
+
+fn nbd(node: &str, socket: &str, export: &str) -> String {
+    json!({
+        "driver": "nbd",
+        "node-name": node,
+        "read-only": true,
+        "server": { "type": "unix", "path": socket },
+        "export": export,
     })
     .to_string()
 }
@@ -274,8 +329,10 @@ mod tests {
             accel: Accel::Tcg,
             memory_mib: 1024,
             cpus: 2,
-            overlay: "overlay.qcow2".into(),
-            backing: "/home/a, b/\"c\"/disk".into(),
+            disks: vec![Disk {
+                overlay: "overlay.qcow2".into(),
+                backing: Some(Backing::File("/home/a, b/\"c\"/disk".into())),
+            }],
             boot,
             forwards: vec![
                 Forward {

@@ -12,5 +12,7 @@ pub mod qmp;
 pub mod socket;
 
 pub use accel::{Accel, AccelChoice, AccelError, ProbeFile, kvm_failed};
-pub use command::{Boot, Forward, MachineSpec, MetadataService, arguments};
+pub use command::{
+    Backing, Boot, Disk, Forward, MachineSpec, MetadataService, arguments, disk_node,
+};
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

@@ -27,6 +27,7 @@ use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
 mod bios;
+mod disks;
 mod halted;
 mod life;
 mod projects;

@@ -149,12 +149,12 @@ fn entry(machine: &Machine) -> Result<MachineEntry, Failure> {
 fn settings(config: MachineConfig) -> Settings {
     Settings {
         ssh: address(&config),
+        disk_size: config.disk_size(),
         image: config.image,
         image_name: config.image_name,
         created: config.created,
         memory: u64::from(config.memory_mib) << 20,
         cpus: config.cpus,
-        disk_size: config.disk_size,
         ports: config.ports,
         accel: config.accel,
         firmware: config.firmware,

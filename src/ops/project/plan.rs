@@ -160,7 +160,7 @@ fn compare(
     let mut fixed = Vec::new();
     if settings
         .disk_size
-        .is_some_and(|size| size != config.disk_size)
+        .is_some_and(|size| size != config.disk_size())
     {
         fixed.push("disk");
     }
