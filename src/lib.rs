@@ -32,7 +32,7 @@
 //! | 3 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
 //! | 4 | [`plan`] | recipe model to derivation graph: the one place of lowering |
 //! | 4 | [`sandbox`] | running commands over layers, packing what they changed |
-//! | 4 | [`qemu`] | QEMU's command line, QMP, overlays |
+//! | 4 | [`qemu`] | QEMU's command line and QMP |
 //! | 4 | [`guest`] | SSH, credentials and seeds |
 //! | 4 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
 //! | 4 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |

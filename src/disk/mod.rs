@@ -33,7 +33,7 @@ pub use ext4::Ext4;
 pub use gpt::{GptError, Layout};
 pub use ids::DiskIds;
 pub use places::ext4_places;
-pub use qcow2::Qcow2;
+pub use qcow2::{Qcow2, overlay};
 pub use read_at::ReadAt;
 pub use reading::open_ext4;
 pub use volume::write_volume;

@@ -10,10 +10,10 @@ use super::launch::{free_port, utf8};
 use super::name::MachineName;
 use super::{Locked, Machines};
 use crate::digest::ObjectId;
+use crate::disk::overlay::{self, OverlayError};
 use crate::guest::{KeyPair, PRIVATE_KEY};
 use crate::image::{Firmware, ImageConfig};
 use crate::qemu::AccelChoice;
-use crate::qemu::overlay::{self, OverlayError};
 use crate::store::Store;
 
 /// What a machine is to be.

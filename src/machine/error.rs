@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::name::{MachineName, NameError};
+use crate::disk::overlay::OverlayError;
 use crate::guest::KeyError;
 use crate::host::MissingProgram;
 use crate::image::Firmware;
-use crate::qemu::overlay::OverlayError;
 use crate::qemu::qmp::{QmpError, Status};
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;

@@ -14,11 +14,10 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::{Locked, Machine, seed};
+use crate::disk::overlay;
 use crate::host::{bare_command, spawn_lasting, total_memory};
 use crate::image::{Firmware, ImageConfig};
-use crate::qemu::{
-    Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware, overlay,
-};
+use crate::qemu::{Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware};
 use crate::sandbox;
 use crate::store::Store;
 

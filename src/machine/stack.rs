@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::Machine;
 use super::directory::files;
 use super::error::MachineError;
+use crate::disk::overlay::{self, Overlay};
 use crate::qemu::disk_node;
-use crate::qemu::overlay::{self, Overlay};
 
 impl Machine {
     /// The overlay of that number: 0 is the one that the machine was made with.

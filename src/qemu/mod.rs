@@ -1,4 +1,4 @@
-//! QEMU: its command line, the overlays that it writes to, its firmware, its control socket.
+//! QEMU: its command line, its firmware, its control socket.
 //!
 //! What a machine is made of goes in as a typed [`MachineSpec`]; [`arguments`] turns it into QEMU's
 //! arguments and does nothing else. Fields go to `-blockdev` and `-device`, never to the legacy
@@ -7,7 +7,6 @@
 mod accel;
 mod command;
 mod firmware;
-pub mod overlay;
 pub mod qmp;
 pub mod socket;
 

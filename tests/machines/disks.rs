@@ -1,7 +1,8 @@
 //! Disks of machines: what is below them, and more than one.
 
+use vmfab::disk::overlay;
 use vmfab::qemu::qmp::{self, Listener};
-use vmfab::qemu::{Accel, Backing, Boot, Disk, MachineSpec, arguments, overlay};
+use vmfab::qemu::{Accel, Backing, Boot, Disk, MachineSpec, arguments};
 
 use super::*;
 

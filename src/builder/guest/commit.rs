@@ -7,7 +7,7 @@ use super::error::failed;
 use super::session::{Report, Session};
 use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
-use crate::qemu::overlay::Overlay;
+use crate::disk::overlay::Overlay;
 use crate::store::Store;
 
 impl Session {
@@ -64,7 +64,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::qemu::overlay;
+    use crate::disk::overlay;
 
     #[test]
     fn a_disk_with_an_overlay_is_what_qemu_sees() {

@@ -3,7 +3,7 @@
 //!
 //! | file | format | what is refused |
 //! |---|---|---|
-//! | `qcow2.rs` | QEMU's | backing files, external data files, encryption, unknown features |
+//! | `../qcow2/whole.rs` | QEMU's | backing files, external data files, encryption, unknown features |
 //! | `vmdk.rs` | VMware's | descriptors that name other files, or a parent |
 //! | `vhd.rs` | Virtual PC's | differencing disks, which name a parent |
 //! | `vhdx.rs` | Hyper-V's | the same |
@@ -20,7 +20,6 @@
 
 mod parallels;
 mod qcow;
-mod qcow2;
 mod qed;
 mod vdi;
 mod vhd;
@@ -30,6 +29,7 @@ mod vmdk;
 use std::io;
 
 use super::ReadAt;
+use super::qcow2::whole as qcow2;
 use crate::image::DiskFormat;
 use crate::limits::{self, Limits};
 use crate::text::shown_size;
@@ -135,7 +135,7 @@ pub fn check(
 }
 
 /// Reads a part of a header; the end of the file before it is a malformed file.
-fn part(
+pub(super) fn part(
     format: DiskFormat,
     file: &dyn ReadAt,
     offset: u64,
@@ -149,7 +149,7 @@ fn part(
 }
 
 /// A file, as its tables divide it.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     format: DiskFormat,
     file: &'a dyn ReadAt,
     size: u64,
@@ -164,7 +164,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn new(format: DiskFormat, file: &'a dyn ReadAt) -> Result<Self, ForeignError> {
+    pub(super) fn new(format: DiskFormat, file: &'a dyn ReadAt) -> Result<Self, ForeignError> {
         let size = file.size().map_err(ForeignError::Io)?;
         Ok(Self {
             format,
@@ -178,7 +178,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The same, with a bound on what compressed parts give.
-    fn bounded(self, image_size: u64) -> Self {
+    pub(super) fn bounded(self, image_size: u64) -> Self {
         let limit = image_size.max(self.size.saturating_mul(Limits::RATIO));
         Self {
             limit,
@@ -188,7 +188,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Counts what a compressed part gives.
-    fn unpacks_to(&mut self, length: u64) -> Result<(), ForeignError> {
+    pub(super) fn unpacks_to(&mut self, length: u64) -> Result<(), ForeignError> {
         self.unpacked = self
             .unpacked
             .checked_sub(length)
@@ -200,7 +200,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Reads a table.
-    fn table(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, ForeignError> {
+    pub(super) fn table(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, ForeignError> {
         self.inside(offset, length)?;
         if length > LARGEST_TABLE {
             return Err(malformed(
@@ -217,7 +217,7 @@ impl<'a> Parts<'a> {
 
     /// Whether a part of the disk lies in the file. Parts do not overlap: a small file would be a
     /// huge disk.
-    fn data(&mut self, offset: u64, length: u64) -> Result<(), ForeignError> {
+    pub(super) fn data(&mut self, offset: u64, length: u64) -> Result<(), ForeignError> {
         self.inside(offset, length)?;
         self.data = self
             .data
@@ -227,7 +227,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether a part lies in the file.
-    fn inside(&self, offset: u64, length: u64) -> Result<(), ForeignError> {
+    pub(super) fn inside(&self, offset: u64, length: u64) -> Result<(), ForeignError> {
         match offset.checked_add(length) {
             Some(end) if end <= self.size => Ok(()),
             _ => Err(malformed(
@@ -244,14 +244,14 @@ impl<'a> Parts<'a> {
 /// The largest table that is read, as in QEMU: one of 32 MiB is for 2 TiB and more.
 const LARGEST_TABLE: u64 = 32 << 20;
 
-fn malformed(format: DiskFormat, why: impl Into<String>) -> ForeignError {
+pub(super) fn malformed(format: DiskFormat, why: impl Into<String>) -> ForeignError {
     ForeignError::Malformed {
         format,
         why: why.into(),
     }
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     if let Some(part) = bytes.get(at..at + N) {
         array.copy_from_slice(part);

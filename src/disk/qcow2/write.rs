@@ -1,32 +1,16 @@
 //! Writing a raw disk as qcow2, as a stream: a function of the disk's content and nothing else.
 //!
-//! ```text
-//! header │ refcount table │ refcount blocks │ L1 table │ L2 tables │ clusters with data, in the disk's order
-//! ```
-//!
-//! The format is QEMU's, version 3 (<https://www.qemu.org/docs/master/interop/qcow2.html>), which
-//! every QEMU since 1.1 reads. Clusters that are zeros are left out. `qemu-img` would do, but it
-//! needs a file to write to, and gives other bytes from version to version.
+//! The clusters with data are in the disk's order, those of zeros are left out. `qemu-img` would
+//! do, but it needs a file to write to, and gives other bytes from version to version.
 
 use std::io::{self, Write};
 use std::ops::Range;
 
-use super::ReadAt;
+use super::{CLUSTER, Places, TABLE, l1_entries, write_table};
+use crate::disk::ReadAt;
 
-/// Bits of the size of a cluster: 64 KiB, the usual one.
-const CLUSTER_BITS: u32 = 16;
-/// Bytes of a cluster.
-const CLUSTER: u64 = 1 << CLUSTER_BITS;
-/// Entries of a table of 8 bytes each.
-const TABLE: u64 = CLUSTER / 8;
-/// Counts of 2 bytes each in a refcount block.
-const COUNTS: u64 = CLUSTER / 2;
 /// Says in an entry that the cluster has no other user.
 const COPIED: u64 = 1 << 63;
-/// Bytes of the header.
-const HEADER: u32 = 104;
-/// The unit of a disk's size.
-const SECTOR: u64 = 512;
 
 /// A disk that was looked through, and where everything is in its qcow2.
 pub struct Qcow2<'a> {
@@ -35,44 +19,6 @@ pub struct Qcow2<'a> {
     /// A bit for each cluster of the disk: whether it has data.
     data: Vec<u64>,
     places: Places,
-}
-
-/// Places of the parts, in clusters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Places {
-    refcount_table: u64,
-    refcount_blocks: u64,
-    l1: u64,
-    l2: u64,
-    data: u64,
-    end: u64,
-}
-
-impl Places {
-    /// For so many entries of L1, L2 tables and clusters of data.
-    fn new(l1_entries: u64, l2_tables: u64, data: u64) -> Self {
-        let l1 = l1_entries.div_ceil(TABLE);
-        let fixed = 1 + l1 + l2_tables + data;
-        let (mut blocks, mut table) = (1, 1);
-        // Counts are also kept of what counts. It grows until there is room for all.
-        loop {
-            let end = fixed + blocks + table;
-            let wanted = end.div_ceil(COUNTS);
-            let wanted_table = wanted.div_ceil(TABLE);
-            if (wanted, wanted_table) == (blocks, table) {
-                let l1_place = 1 + table + blocks;
-                return Self {
-                    refcount_table: 1,
-                    refcount_blocks: 1 + table,
-                    l1: l1_place,
-                    l2: l1_place + l1,
-                    data: l1_place + l1 + l2_tables,
-                    end,
-                };
-            }
-            (blocks, table) = (wanted.max(blocks), wanted_table.max(table));
-        }
-    }
 }
 
 impl<'a> Qcow2<'a> {
@@ -112,7 +58,7 @@ impl<'a> Qcow2<'a> {
             data,
             places: Places::new(1, 0, count),
         };
-        let entries = scanned.l1_entries();
+        let entries = l1_entries(size);
         let l2_tables = (0..entries).filter(|table| scanned.has_table(*table));
         scanned.places = Places::new(entries, l2_tables.count() as u64, count);
         Ok(scanned)
@@ -136,12 +82,6 @@ impl<'a> Qcow2<'a> {
         words.into_iter().any(|word| *word != 0)
     }
 
-    const fn l1_entries(&self) -> u64 {
-        let entries = self.size.div_ceil(CLUSTER).div_ceil(TABLE);
-        // An empty disk has a table, too.
-        if entries == 0 { 1 } else { entries }
-    }
-
     /// Writes the qcow2.
     ///
     /// # Errors
@@ -149,29 +89,18 @@ impl<'a> Qcow2<'a> {
     /// does.
     pub fn write(&self, out: &mut dyn Write, pause: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
         let places = &self.places;
-        out.write_all(&self.header())?;
-        // The refcount table, and its blocks: each cluster is used once.
-        let blocks = places.refcount_blocks..places.l1;
-        table(out, blocks.clone().map(|block| block * CLUSTER))?;
-        let counts = (blocks.end - blocks.start) * COUNTS;
-        for first in (0..counts).step_by(COUNTS as usize) {
-            let mut block = Vec::with_capacity(CLUSTER as usize);
-            for cluster in first..first + COUNTS {
-                block.extend(u16::from(cluster < places.end).to_be_bytes());
-            }
-            out.write_all(&block)?;
-        }
+        places.write_front(out, self.size, None)?;
         let mut l2 = places.l2;
-        let entries = (0..self.l1_entries()).map(|number| match self.has_table(number) {
+        let entries = (0..l1_entries(self.size)).map(|number| match self.has_table(number) {
             false => 0,
             true => {
                 l2 += 1;
                 COPIED | ((l2 - 1) * CLUSTER)
             }
         });
-        table(out, entries)?;
+        write_table(out, entries)?;
         let mut place = places.data;
-        for number in (0..self.l1_entries()).filter(|number| self.has_table(*number)) {
+        for number in (0..l1_entries(self.size)).filter(|number| self.has_table(*number)) {
             let clusters = number * TABLE..(number + 1) * TABLE;
             let entries = clusters.map(|cluster| match self.has_data(cluster) {
                 false => 0,
@@ -180,7 +109,7 @@ impl<'a> Qcow2<'a> {
                     COPIED | ((place - 1) * CLUSTER)
                 }
             });
-            table(out, entries)?;
+            write_table(out, entries)?;
         }
         let mut buffer = vec![0; CLUSTER as usize];
         for cluster in (0..self.size.div_ceil(CLUSTER)).filter(|one| self.has_data(*one)) {
@@ -188,37 +117,6 @@ impl<'a> Qcow2<'a> {
             out.write_all(read(self.disk, self.size, cluster, &mut buffer)?)?;
         }
         Ok(())
-    }
-
-    fn header(&self) -> Vec<u8> {
-        let places = &self.places;
-        let short = |header: &mut Vec<u8>, value: u32| header.extend(value.to_be_bytes());
-        let long = |header: &mut Vec<u8>, value: u64| header.extend(value.to_be_bytes());
-        let mut header = b"QFI\xfb".to_vec();
-        short(&mut header, 3);
-        // No backing file: neither place nor length.
-        long(&mut header, 0);
-        short(&mut header, 0);
-        short(&mut header, CLUSTER_BITS);
-        long(&mut header, self.size.next_multiple_of(SECTOR));
-        // No encryption.
-        short(&mut header, 0);
-        short(
-            &mut header,
-            u32::try_from(self.l1_entries()).unwrap_or(u32::MAX),
-        );
-        long(&mut header, places.l1 * CLUSTER);
-        long(&mut header, places.refcount_table * CLUSTER);
-        let table = places.refcount_blocks - places.refcount_table;
-        short(&mut header, u32::try_from(table).unwrap_or(u32::MAX));
-        // No snapshots, no features.
-        header.resize(96, 0);
-        // Counts of 2^4 bits.
-        short(&mut header, 4);
-        short(&mut header, HEADER);
-        // The end of the header's extensions is zeros, too.
-        header.resize(CLUSTER as usize, 0);
-        header
     }
 }
 
@@ -236,21 +134,14 @@ fn read<'b>(
     Ok(buffer)
 }
 
-/// Writes entries of 8 bytes, filled up to whole tables.
-fn table(out: &mut dyn Write, entries: impl Iterator<Item = u64>) -> io::Result<()> {
-    let mut bytes: Vec<u8> = entries.flat_map(u64::to_be_bytes).collect();
-    bytes.resize(bytes.len().next_multiple_of(CLUSTER as usize), 0);
-    out.write_all(&bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
-    use std::process::Command;
 
     use proptest::prelude::*;
 
+    use super::super::{COUNTS, SECTOR, run};
     use super::*;
     use crate::disk::foreign;
     use crate::image::DiskFormat;
@@ -263,15 +154,6 @@ mod tests {
         scanned.write(&mut out, &go).unwrap();
         assert_eq!(out.len() as u64, scanned.length());
         out
-    }
-
-    fn qemu_img(arguments: &[&str]) -> String {
-        let run = Command::new("qemu-img").args(arguments).output();
-        let run = run.expect("qemu-img is not installed: install the Debian package qemu-utils");
-        let text = String::from_utf8_lossy(&run.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success(), "{arguments:?}: {text}{errors}");
-        text
     }
 
     /// Ones at these places, zeros else: what qemu-img reads of it is the disk, and it finds
@@ -294,8 +176,11 @@ mod tests {
         assert_eq!(out.metadata().unwrap().len(), scanned.length());
         let header = foreign::check(DiskFormat::Qcow2, &out, 0).unwrap();
         assert_eq!(header.size, length.next_multiple_of(SECTOR));
-        qemu_img(&["check", "-f", "qcow2", &made]);
-        let same = qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &made]);
+        run("qemu-img", ["check", "-f", "qcow2", &made]);
+        let same = run(
+            "qemu-img",
+            ["compare", "-f", "raw", "-F", "qcow2", &raw, &made],
+        );
         assert!(same.contains("identical"), "{same}");
     }
 
@@ -326,7 +211,7 @@ mod tests {
             let blocks = places.l1 - places.refcount_blocks;
             assert!(blocks * COUNTS >= places.end, "{data}");
             assert!((blocks - 1) * COUNTS < places.end, "{data}");
-            let table = places.refcount_blocks - places.refcount_table;
+            let table = places.refcount_blocks - Places::REFCOUNT_TABLE;
             assert!(table * TABLE >= blocks, "{data}");
             assert_eq!(places.end - places.data, data);
         }

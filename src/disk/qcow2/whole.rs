@@ -1,14 +1,13 @@
-//! qcow2 headers (<https://www.qemu.org/docs/master/interop/qcow2.html>). Numbers are big-endian.
+//! Files of others, as far as decides whether they can be trusted to be a whole disk.
 
-use super::{ForeignError, Parts, array, malformed, part};
+use super::{COMPRESSED, DATA_FILE, FEATURES, HEADER, MAGIC, OFFSET, SECTOR, ZERO};
 use crate::disk::ReadAt;
+use crate::disk::foreign::{ForeignError, Parts, array, malformed, part};
 use crate::image::DiskFormat;
 
 const FORMAT: DiskFormat = DiskFormat::Qcow2;
 /// Length of a header of version 2, in bytes.
 const LENGTH_2: usize = 72;
-/// Length of the part of a header of version 3 that is always there.
-const LENGTH_3: usize = 104;
 /// The header and its extensions are in the first cluster, which has at most 2 MiB.
 const MOST: u64 = 2 << 20;
 
@@ -16,16 +15,8 @@ const MOST: u64 = 2 << 20;
 /// need, another compression, and subclusters.
 const READABLE: u64 = 1 | 1 << 3 | 1 << 4;
 const CORRUPT: u64 = 1 << 1;
-const DATA_FILE: u64 = 1 << 2;
 const SUBCLUSTERS: u64 = 1 << 4;
 
-/// Offsets in tables: bits 9 to 55.
-const OFFSET: u64 = (1 << 56) - 512;
-/// In entries of tables of the second level.
-const COMPRESSED: u64 = 1 << 62;
-/// In such entries, but not with subclusters: the cluster reads as zeros, whatever is there.
-const ZERO: u64 = 1;
-const SECTOR: u64 = 512;
 /// Bytes of an entry of a table of the second level, and of one with the bitmap of subclusters.
 const ENTRY: usize = 8;
 const LONG_ENTRY: usize = 16;
@@ -36,9 +27,9 @@ const DATA_FILE_NAME: u32 = 0x4441_5441;
 const ENCRYPTION: u32 = 0x0537_be77;
 
 /// The size of the disk in a file that is whole.
-pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignError> {
+pub(in crate::disk) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignError> {
     let head = part(FORMAT, file, 0, LENGTH_2)?;
-    if !head.starts_with(b"QFI\xfb") {
+    if !head.starts_with(MAGIC) {
         return Err(malformed(FORMAT, "it does not begin as one"));
     }
     let number = |at| u32::from_be_bytes(array(&head, at));
@@ -62,8 +53,8 @@ pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignEr
     let extensions = match number(4) {
         2 => LENGTH_2 as u64,
         3 => {
-            let head = part(FORMAT, file, 0, LENGTH_3)?;
-            let features = u64::from_be_bytes(array(&head, 72));
+            let head = part(FORMAT, file, 0, HEADER as usize)?;
+            let features = u64::from_be_bytes(array(&head, FEATURES));
             if features & DATA_FILE != 0 {
                 return Err(names("its data is in another file".to_owned()));
             }
@@ -82,7 +73,7 @@ pub(super) fn check(file: &dyn ReadAt, image_size: u64) -> Result<u64, ForeignEr
             if features & SUBCLUSTERS != 0 {
                 entry = LONG_ENTRY;
             }
-            u64::from(u32::from_be_bytes(array(&head, 100))).max(LENGTH_3 as u64)
+            u64::from(u32::from_be_bytes(array(&head, 100))).max(u64::from(HEADER))
         }
         version => {
             let what = format!("has version {version}; 2 and 3 are known");
@@ -185,7 +176,7 @@ const fn names(what: String) -> ForeignError {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::disk) mod tests {
     use super::*;
 
     /// A header of version 3 for a disk of 1 MiB.

@@ -1,7 +1,4 @@
-//! What an overlay holds of its disk.
-//!
-//! Format: QEMU's `docs/interop/qcow2.txt`. An entry of the L1 table leads to an L2 table, an entry
-//! of that to a cluster. An overlay can be read while a QEMU has it open, when that writes to
+//! What an overlay holds of its disk. It can be read while a QEMU has it open, when that writes to
 //! another one above: then its tables do not change.
 
 use std::fs::File;
@@ -10,15 +7,12 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{CLUSTER, CLUSTER_BITS, HEADER_LENGTH, L1_COVERS, OverlayError, SIZE_MAX};
+use super::overlay::{OverlayError, SIZE_MAX};
+use super::{
+    CLUSTER, CLUSTER_BITS, COMPRESSED, FEATURES, HEADER, MAGIC, OFFSET, TABLE, ZERO, l1_entries,
+};
+use crate::disk::foreign::array;
 use crate::host::beneath::open_unlinked;
-
-/// Where an entry of a table leads.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// The cluster is compressed, which QEMU does only when it is told to.
-const COMPRESSED: u64 = 1 << 62;
-/// The cluster reads as zeros, whatever is in the file.
-const ZERO: u64 = 1;
 
 /// A part of the disk that does not read from below the overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +43,7 @@ impl Overlay {
         };
         let file = open_unlinked(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        let mut header = [0; HEADER_LENGTH as usize];
+        let mut header = [0; HEADER as usize];
         file.read_exact_at(&mut header, 0).map_err(failed)?;
         let tables = Tables {
             file: &file,
@@ -57,7 +51,7 @@ impl Overlay {
             length,
         };
         let size = check(&header).map_err(|why| tables.damaged(why))?;
-        let l1_at = u64_at(&header, 40);
+        let l1_at = u64::from_be_bytes(array(&header, 40));
         let extents = tables.extents(l1_at, size)?;
         Ok(Self {
             file,
@@ -142,18 +136,20 @@ fn read_to_end(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Resul
 
 /// Looks whether the header is one of ours; gives the size of the disk.
 fn check(header: &[u8]) -> Result<u64, &'static str> {
-    if &header[..4] != b"QFI\xfb" || u32_at(header, 4) != 3 {
+    let number = |at| u32::from_be_bytes(array(header, at));
+    let long = |at| u64::from_be_bytes(array(header, at));
+    if &header[..4] != MAGIC || number(4) != 3 {
         return Err("it is not a qcow2 of version 3");
     }
-    if u32_at(header, 20) != CLUSTER_BITS || u32_at(header, 32) != 0 {
+    if number(20) != CLUSTER_BITS || number(32) != 0 {
         return Err("it has clusters of another size, or encryption");
     }
-    if u64_at(header, 72) != 0 {
+    if long(FEATURES) != 0 {
         return Err("it was not closed properly, is corrupt, or uses unknown features");
     }
-    let size = u64_at(header, 24);
-    let entries = u64::from(u32_at(header, 36));
-    if size > SIZE_MAX || entries < size.div_ceil(L1_COVERS) {
+    let size = long(24);
+    let entries = u64::from(number(36));
+    if size > SIZE_MAX || size > 0 && entries < l1_entries(size) {
         return Err("its tables do not fit its size");
     }
     Ok(size)
@@ -192,13 +188,13 @@ impl Tables<'_> {
 
     fn extents(&self, l1_at: u64, size: u64) -> Result<Vec<Extent>, OverlayError> {
         let mut extents: Vec<Extent> = Vec::new();
-        let l1 = self.read(l1_at, size.div_ceil(L1_COVERS))?;
+        let l1 = self.read(l1_at, size.div_ceil(TABLE * CLUSTER))?;
         for (number, entry) in l1.into_iter().enumerate() {
             if entry & OFFSET == 0 {
                 continue;
             }
-            let covered = number as u64 * L1_COVERS;
-            let l2 = self.read(entry & OFFSET, CLUSTER / 8)?;
+            let covered = number as u64 * TABLE * CLUSTER;
+            let l2 = self.read(entry & OFFSET, TABLE)?;
             for (number, entry) in l2.into_iter().enumerate() {
                 let start = covered + number as u64 * CLUSTER;
                 if entry & COMPRESSED != 0 {
@@ -234,43 +230,19 @@ fn add(extents: &mut Vec<Extent>, range: Range<u64>, at: Option<u64>) {
     extents.push(Extent { range, at });
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_be_bytes(number)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_be_bytes(number)
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
 
     use proptest::prelude::*;
 
+    use super::super::{overlay, run};
     use super::*;
-    use crate::qemu::overlay;
-
-    fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
-        let output = Command::new(program)
-            .args(arguments)
-            .output()
-            .expect("qemu-img and qemu-io run (package qemu-utils)");
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {output:?}"
-        );
-        output.stdout
-    }
 
     /// What `qemu-img map` says of the overlay itself.
     fn by_qemu(path: &str) -> Vec<Extent> {
-        let map = run("qemu-img", &["map", "--output=json", "-U", path]);
-        let map: serde_json::Value = serde_json::from_slice(&map).unwrap();
+        let map = run("qemu-img", ["map", "--output=json", "-U", path]);
+        let map: serde_json::Value = serde_json::from_str(&map).unwrap();
         let mut extents = Vec::new();
         for entry in map.as_array().unwrap() {
             if entry["depth"] != 0 {
@@ -340,7 +312,7 @@ mod tests {
             prop_assert_eq!(clusters(read.extents(), base.len()), clusters(&by_qemu(path_text), base.len()));
 
             let converted = directory.path().join("converted");
-            run("qemu-img", &["convert", "-O", "raw", path_text, converted.to_str().unwrap()]);
+            run("qemu-img", ["convert", "-O", "raw", path_text, converted.to_str().unwrap()]);
             let expected = std::fs::read(converted).unwrap();
             let mut below = |offset: u64, buffer: &mut [u8]| {
                 buffer.fill(0);
@@ -371,7 +343,7 @@ mod tests {
         ] {
             run(
                 "qemu-img",
-                &[
+                [
                     "create", "-q", "-f", "qcow2", "-o", options, path_text, "1M",
                 ],
             );
