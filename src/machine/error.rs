@@ -122,6 +122,14 @@ pub enum MachineError {
         /// Whether it still runs.
         running: bool,
     },
+    /// What is done in the guest came to no good end.
+    #[error("{command} {how}")]
+    Command {
+        command: String,
+        how: String,
+        /// The last lines that tell why.
+        tail: Vec<String>,
+    },
     /// The user gave up waiting.
     #[error("interrupted")]
     Interrupted {

@@ -46,14 +46,16 @@
 //! ```
 //!
 //! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the
-//! process that made it. Its disk is taken while it runs ([`Machine::stack_overlay`]): then it has
+//! process that made it. Its disk is taken while it runs ([`Machine::set_apart`]): then it has
 //! `overlay-1.qcow2` and so on, too.
 
+mod commit;
 mod config;
 mod console;
 mod create;
 mod directory;
 mod error;
+mod freeze;
 mod launch;
 mod name;
 mod project;
@@ -65,6 +67,7 @@ mod stack;
 mod start;
 mod state;
 mod stop;
+mod watch;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -73,12 +76,14 @@ pub use config::{Forwarded, MachineConfig, MachineDisk};
 pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::{NewMachine, check_disk_size};
 pub use error::{MachineError, NotReady};
+pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
+pub use watch::{Trouble, after_loss, watched};
 
 use directory::{Lock, Root, files};
 

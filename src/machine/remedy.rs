@@ -67,7 +67,9 @@ impl From<MachineError> for Failure {
                 ),
                 _ => "forward another one with -p HOST:GUEST".to_owned(),
             }),
-            MachineError::Qemu { tail, .. } => Self::failed(message).with_output(tail),
+            MachineError::Qemu { tail, .. } | MachineError::Command { tail, .. } => {
+                Self::failed(message).with_output(tail)
+            }
             MachineError::NotReady {
                 name,
                 why,

@@ -10,8 +10,7 @@ use crate::qemu::disk_node;
 
 impl Machine {
     /// The overlay of that number: 0 is the one that the machine was made with.
-    #[must_use]
-    pub fn overlay(&self, number: u32) -> PathBuf {
+    pub(super) fn overlay(&self, number: u32) -> PathBuf {
         self.directory.join(file_name(number))
     }
 
@@ -19,10 +18,7 @@ impl Machine {
     /// which it writes to now and which does not change any more. Both must stay until QEMU ends.
     /// The guest's file systems should be frozen meanwhile. A machine whose overlays are more than
     /// one cannot be started again.
-    ///
-    /// # Errors
-    /// The overlay cannot be made, or QEMU does not take it.
-    pub fn stack_overlay(&self, number: u32) -> Result<(), MachineError> {
+    pub(super) fn stack_overlay(&self, number: u32) -> Result<(), MachineError> {
         let size = Overlay::open(&self.overlay(number))?.size();
         let next = file_name(number + 1);
         overlay::create_over(&self.directory.join(&next), &file_name(number), size)?;

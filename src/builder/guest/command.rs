@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::error::failed;
 use super::files::Looked;
 use super::session::{MOMENT, Report, Session, open_log};
 use super::shell::{LOOK, STOP, WRITE};
-use super::watch::{after_loss, watched};
 use crate::derivation::{BuildError, SOURCE_DATE_EPOCH, file_time};
 use crate::host::process::{self, End, Finished};
+use crate::machine::{after_loss, watched};
 use crate::sandbox::DEFAULT_SECONDS;
 
 /// What is in every environment; a command's own variables win. As in the sandbox, but for
@@ -131,14 +132,14 @@ impl Session {
         })
         .map_err(BuildError::other)?;
         if let Some(trouble) = trouble {
-            return Err(trouble.error(&self.machine, name.to_owned()));
+            return Err(failed(trouble.error(&self.machine, name.to_owned())));
         }
         let finished = finished.map_err(BuildError::io("run ssh, logging to", report.log))?;
         // The code may also be the command's own.
         if matches!(finished.end, End::Exited(status) if status.code() == Some(LOST))
             && let Some(trouble) = after_loss(&self.machine, report.interrupt)
         {
-            return Err(trouble.error(&self.machine, name.to_owned()));
+            return Err(failed(trouble.error(&self.machine, name.to_owned())));
         }
         if matches!(finished.end, End::TimedOut(_) | End::TooMuchOutput(_)) {
             // The client is gone, and the command knows nothing of that.

@@ -26,6 +26,8 @@ pub(super) fn failed(error: MachineError) -> BuildError {
             how,
             tail,
         },
+        MachineError::Command { command, how, tail } => BuildError::Command { command, how, tail },
+        MachineError::Store(error) => BuildError::other(error),
         other => BuildError::other(other),
     }
 }

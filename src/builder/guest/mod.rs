@@ -24,16 +24,13 @@
 
 mod clean;
 mod command;
-mod commit;
 mod error;
 mod files;
-mod freeze;
 mod session;
 mod sessions;
 mod shell;
 mod spec;
 mod steps;
-mod watch;
 
 pub use command::Command;
 pub use session::{Report, Session};

@@ -11,14 +11,13 @@ use super::error::failed;
 use super::sessions::Shared;
 use super::shell::Root;
 use super::spec::SessionSpec;
-use super::watch::watched;
 use crate::derivation::{BuildError, BuildRequest};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
 use crate::guest::{CONTROL_SOCKET, Ssh};
 use crate::host::process::{self, End, Finished};
 use crate::host::{Interrupt, Program, bare_command, require};
-use crate::machine::{Machine, Machines, Startup, Until, text_of};
+use crate::machine::{FREEZE, Machine, Machines, Startup, Until, text_of, watched};
 use crate::sandbox::Scratch;
 
 /// How long the connection may take that all commands share, once one was possible.
@@ -196,6 +195,33 @@ impl Session {
         })
     }
 
+    /// Stores the disk as it is now; see [`Machine::set_apart`]. The same disk as before when
+    /// nothing was done since.
+    ///
+    /// # Errors
+    /// The guest does not write its file systems back, QEMU takes no new overlay, or the store
+    /// fails.
+    pub fn commit(&mut self, report: &Report<'_>) -> Result<ObjectRef, BuildError> {
+        let remote = self.remote(&self.root.script(FREEZE, &[]));
+        let log = open_log(report)?;
+        self.machine
+            .set_apart(self.overlay, remote, &log, report.interrupt)
+            .map_err(failed)?;
+        self.overlay += 1;
+        let disk = self.splice(self.overlay - 1)?;
+        self.touched = false;
+        self.log_console(report)?;
+        Ok(disk)
+    }
+
+    /// Stores the last disk with what the overlay holds, which nobody writes to any more.
+    pub(super) fn splice(&mut self, overlay: u32) -> Result<ObjectRef, BuildError> {
+        let store = &self.shared.store;
+        let disk = self.machine.spliced(overlay, &self.disk, store);
+        self.disk = disk.map_err(failed)?;
+        Ok(self.disk)
+    }
+
     /// Takes what was done since the last commit for part of the next: for checks, which are to
     /// change nothing.
     pub(super) fn looked(&mut self) {
@@ -243,7 +269,9 @@ impl Session {
         })
         .map_err(BuildError::other)?;
         match trouble {
-            Some(trouble) => Err(trouble.error(&self.machine, "ssh into the machine".to_owned())),
+            Some(trouble) => Err(failed(
+                trouble.error(&self.machine, "ssh into the machine".to_owned()),
+            )),
             None => finished.map_err(BuildError::io("run", &self.ssh_program)),
         }
     }

@@ -11,8 +11,6 @@ pub(super) const WRITE: &str = include_str!("write.sh");
 pub(super) const SET_LINE: &str = include_str!("line.sh");
 /// Says which directories are there, and the accounts.
 pub(super) const LOOK: &str = include_str!("look.sh");
-/// Flushes and freezes file systems.
-pub(super) const FREEZE: &str = include_str!("freeze.sh");
 /// Takes away what is of the machine.
 pub(super) const CLEAN: &str = include_str!("clean.sh");
 
@@ -82,7 +80,16 @@ mod tests {
 
     #[test]
     fn all_scripts_are_scripts() {
-        for script in [RUN, START, STOP, WRITE, SET_LINE, LOOK, FREEZE, CLEAN] {
+        for script in [
+            RUN,
+            START,
+            STOP,
+            WRITE,
+            SET_LINE,
+            LOOK,
+            crate::machine::FREEZE,
+            CLEAN,
+        ] {
             for shell in ["sh", "bash"] {
                 let checked = Command::new(shell).args(["-n", "-c", script]).output();
                 let checked = checked.unwrap();

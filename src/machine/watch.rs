@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::derivation::BuildError;
+use super::console::{Watcher, last_lines};
+use super::{Machine, MachineError};
 use crate::host::Interrupt;
-use crate::machine::{Machine, MachineError, Watcher, last_lines};
 
 /// How often the machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -20,7 +20,7 @@ const TAIL: usize = 20;
 
 /// Why waiting for a machine is in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub enum Trouble {
     /// The user gave up.
     Interrupted,
     /// The guest's kernel panicked.
@@ -32,7 +32,10 @@ pub(super) enum Trouble {
 }
 
 /// Does `work` with an interrupt that is requested when there is trouble, which is told.
-pub(super) fn watched<T>(
+///
+/// # Errors
+/// There are too many open files.
+pub fn watched<T>(
     machine: &Machine,
     user: &Interrupt,
     work: impl FnOnce(&Interrupt) -> T,
@@ -57,7 +60,8 @@ pub(super) fn watched<T>(
 
 /// What was wrong when a session ended with the code that `ssh` has for a lost connection; nothing
 /// when the machine is well.
-pub(super) fn after_loss(machine: &Machine, user: &Interrupt) -> Option<Trouble> {
+#[must_use]
+pub fn after_loss(machine: &Machine, user: &Interrupt) -> Option<Trouble> {
     let started = Instant::now();
     // The connection is closed before QEMU has ended.
     while started.elapsed() < LAST_MOMENT {
@@ -128,16 +132,21 @@ fn look_with(machine: &Machine, console: Option<&mut Watcher>) -> Option<Trouble
 
 impl Trouble {
     /// The error for `command`, which waited.
-    pub(super) fn error(self, machine: &Machine, command: String) -> BuildError {
+    #[must_use]
+    pub fn error(self, machine: &Machine, command: String) -> MachineError {
         let how = match self {
-            Self::Interrupted => return BuildError::Interrupted,
-            Self::DiskFull => return BuildError::NoSpace(machine.directory().to_owned()),
+            Self::Interrupted => {
+                return MachineError::Interrupted {
+                    running: Some(machine.name.clone()),
+                };
+            }
+            Self::DiskFull => return machine.disk_full(),
             Self::Panic => "did not end: the machine's kernel panicked",
             Self::Ended => "did not end: the machine shut down, or lost its QEMU",
         };
         let mut tail = last_lines(&machine.console_log(), TAIL);
         tail.extend(last_lines(&machine.qemu_log(), TAIL));
-        BuildError::Command {
+        MachineError::Command {
             command,
             how: how.to_owned(),
             tail,

@@ -1,16 +1,21 @@
 //! File systems of a guest that are not written to, as long as a value lives.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::session::{MOMENT, Report, Session, open_log};
-use super::shell::FREEZE;
+use super::error::io_error;
 use super::watch::watched;
-use crate::derivation::BuildError;
+use super::{Machine, MachineError};
 use crate::host::Interrupt;
 
+/// Flushes and freezes file systems, in a guest and as root.
+pub const FREEZE: &str = include_str!("freeze.sh");
+/// How long a guest may take to write back what it has in memory.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How often what was not heard of is looked for elsewhere.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -21,17 +26,23 @@ pub(super) struct Frozen {
     lines: Receiver<String>,
 }
 
-impl Session {
-    /// Has the guest write all back, and freezes its file systems as far as they can be.
-    pub(super) fn freeze(&self, report: &Report<'_>) -> Result<Frozen, BuildError> {
-        let mut process = self.remote(&self.root.script(FREEZE, &[]));
-        let log = open_log(report)?;
-        let mut child = process
+impl Machine {
+    /// Has the guest write all back, and freezes its file systems as far as they can be. `remote`
+    /// runs [`FREEZE`] there; what it complains of goes to `log`.
+    pub(super) fn freeze(
+        &self,
+        mut remote: Command,
+        log: &File,
+        interrupt: &Interrupt,
+    ) -> Result<Frozen, MachineError> {
+        let program = Path::new("ssh");
+        let stderr = log.try_clone().map_err(io_error("run", program))?;
+        let mut child = remote
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
-            .map_err(BuildError::io("run ssh, logging to", report.log))?;
+            .map_err(io_error("run", program))?;
         let (sender, lines) = channel();
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || {
@@ -45,17 +56,19 @@ impl Session {
             child,
             lines,
         };
-        let (loose, trouble) = watched(&self.machine, report.interrupt, |stop| {
-            frozen.until("frozen", stop)
-        })
-        .map_err(BuildError::other)?;
+        let (loose, trouble) = watched(self, interrupt, |stop| frozen.until("frozen", stop))
+            .map_err(io_error("watch", &self.directory))?;
         if let Some(trouble) = trouble {
-            return Err(trouble.error(&self.machine, "commit".to_owned()));
+            return Err(trouble.error(self, "commit".to_owned()));
         }
         for directory in loose? {
             let directory = directory.strip_prefix("loose ").unwrap_or(&directory);
-            let note = format!("note: {directory} is written back, but cannot be frozen");
-            writeln!(open_log(report)?, "{note}").map_err(BuildError::io("write", report.log))?;
+            let mut log = log;
+            writeln!(
+                log,
+                "note: {directory} is written back, but cannot be frozen"
+            )
+            .map_err(io_error("write to the log of", &self.directory))?;
         }
         Ok(frozen)
     }
@@ -63,7 +76,7 @@ impl Session {
 
 impl Frozen {
     /// Waits for a line; gives those before.
-    fn until(&self, wanted: &str, stop: &Interrupt) -> Result<Vec<String>, BuildError> {
+    fn until(&self, wanted: &str, stop: &Interrupt) -> Result<Vec<String>, MachineError> {
         let started = Instant::now();
         let mut before = Vec::new();
         let how = loop {
@@ -72,15 +85,15 @@ impl Frozen {
                 Ok(line) => before.push(line),
                 Err(RecvTimeoutError::Disconnected) => break "lost its connection".to_owned(),
                 Err(RecvTimeoutError::Timeout) if stop.requested() => {
-                    return Err(BuildError::Interrupted);
+                    return Err(MachineError::Interrupted { running: None });
                 }
-                Err(RecvTimeoutError::Timeout) if started.elapsed() > MOMENT => {
-                    break format!("took longer than {} s", MOMENT.as_secs());
+                Err(RecvTimeoutError::Timeout) if started.elapsed() > PATIENCE => {
+                    break format!("took longer than {} s", PATIENCE.as_secs());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         };
-        Err(BuildError::Command {
+        Err(MachineError::Command {
             command: "write the guest's file systems back".to_owned(),
             how,
             tail: before,
@@ -88,7 +101,7 @@ impl Frozen {
     }
 
     /// Thaws, and waits until that is done.
-    pub(super) fn thaw(mut self, interrupt: &Interrupt) -> Result<(), BuildError> {
+    pub(super) fn thaw(mut self, interrupt: &Interrupt) -> Result<(), MachineError> {
         self.stdin = None;
         self.until("thawed", interrupt)?;
         let _ = self.child.wait();

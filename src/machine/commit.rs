@@ -1,44 +1,53 @@
 //! What a machine changed on its disk, as a disk of its own.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::process::Command;
 
-use super::error::failed;
-use super::session::{Report, Session};
-use crate::derivation::BuildError;
+use super::{Machine, MachineError};
 use crate::digest::ObjectRef;
 use crate::disk::overlay::Overlay;
-use crate::store::Store;
+use crate::host::Interrupt;
+use crate::store::{Store, StoreError};
 
-impl Session {
-    /// Stores the disk as it is now. The guest goes on; its file systems stand still for a moment.
-    /// The same disk as before when nothing was done since.
+impl Machine {
+    /// Lets the guest write to a further overlay, number `number` + 1. It goes on; its file systems
+    /// stand still for a moment. What the overlay `number` holds then is what
+    /// [`spliced`](Self::spliced) reads. `remote` runs [`FREEZE`](super::FREEZE) in the guest.
     ///
     /// # Errors
-    /// The guest does not write its file systems back, QEMU takes no new overlay, or the store
-    /// fails.
-    pub fn commit(&mut self, report: &Report<'_>) -> Result<ObjectRef, BuildError> {
-        let frozen = self.freeze(report)?;
-        self.machine.stack_overlay(self.overlay).map_err(failed)?;
-        self.overlay += 1;
-        frozen.thaw(report.interrupt)?;
-        let disk = self.splice(self.overlay - 1)?;
-        self.touched = false;
-        self.log_console(report)?;
-        Ok(disk)
+    /// The guest does not write its file systems back, or QEMU takes no new overlay.
+    pub fn set_apart(
+        &self,
+        number: u32,
+        remote: Command,
+        log: &File,
+        interrupt: &Interrupt,
+    ) -> Result<(), MachineError> {
+        let frozen = self.freeze(remote, log, interrupt)?;
+        self.stack_overlay(number)?;
+        frozen.thaw(interrupt)
     }
 
-    /// Stores the last disk with what the overlay holds, which nobody writes to any more.
-    pub(super) fn splice(&mut self, overlay: u32) -> Result<ObjectRef, BuildError> {
-        let overlay = Overlay::open(&self.machine.overlay(overlay)).map_err(BuildError::other)?;
-        self.disk = splice(&self.shared.store, &self.disk, &overlay)?;
-        Ok(self.disk)
+    /// Stores `base` with what the overlay holds, which nobody writes to any more.
+    ///
+    /// # Errors
+    /// The overlay cannot be read, or the store fails.
+    pub fn spliced(
+        &self,
+        number: u32,
+        base: &ObjectRef,
+        store: &Store,
+    ) -> Result<ObjectRef, MachineError> {
+        let overlay = Overlay::open(&self.overlay(number))?;
+        Ok(splice(store, base, &overlay)?)
     }
 }
 
 /// The object that equals `base` but in what the overlay holds.
-fn splice(store: &Store, base: &ObjectRef, overlay: &Overlay) -> Result<ObjectRef, BuildError> {
-    let below = store.open_object(&base.id).map_err(BuildError::other)?;
+fn splice(store: &Store, base: &ObjectRef, overlay: &Overlay) -> Result<ObjectRef, StoreError> {
+    let below = store.open_object(&base.id)?;
     let mut changed: Vec<Range<u64>> = Vec::new();
     for extent in overlay.extents() {
         match extent.at {
@@ -54,15 +63,11 @@ fn splice(store: &Store, base: &ObjectRef, overlay: &Overlay) -> Result<ObjectRe
     };
     let mut read =
         |offset: u64, buffer: &mut [u8]| overlay.read_at(offset, buffer, &mut read_below);
-    store
-        .splice(base, overlay.size(), &changed, &mut read)
-        .map_err(BuildError::other)
+    store.splice(base, overlay.size(), &changed, &mut read)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
     use crate::disk::overlay;
 
