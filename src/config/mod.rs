@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 pub use mirror::{Mirror, ParseMirrorError};
 
-use crate::host::files;
+use crate::host::file::read_text;
 use crate::limits::Limits;
 use crate::text::Problems;
 
@@ -128,7 +128,7 @@ impl Config {
         let must_exist = named.is_some();
         let mut config = Self::default();
         if let Some(path) = named.or_else(usual) {
-            match files::read_text(&path, Limits::default().recipe_size) {
+            match read_text(&path, Limits::default().recipe_size) {
                 Ok(text) => {
                     config = Self::parse(&path, &text, home.as_deref(), check)
                         .map_err(ConfigError::Wrong)?;

@@ -5,7 +5,7 @@
 //! A torn one is as good as none.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::derivation::Outputs;
 use crate::digest::ActionKey;
+use crate::host::file;
 
 /// Results that were not used for so long are forgotten.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -60,14 +61,10 @@ impl Remembered {
         if age(&path).is_some_and(|age| age < DAY) && self.get(key).as_ref() == Some(outputs) {
             return Ok(());
         }
-        fs::create_dir_all(&self.directory)?;
         let bytes = serde_json::to_vec(&Entry {
             outputs: outputs.clone(),
         })?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(&bytes)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        file::cache(&path, &bytes)
     }
 
     /// Forgets what an action made: it was built here.

@@ -11,7 +11,7 @@
 //! for.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::cloud::Identity;
+use crate::host::file;
 
 /// The hidden first argument that makes this program answer a request; the file is the second.
 pub const METADATA_ARGUMENT: &str = "__metadata";
@@ -204,10 +205,8 @@ fn answer_from(file: &Path) -> io::Result<()> {
 fn turn(file: &Path) -> io::Result<Option<File>> {
     for number in 0..AT_ONCE {
         let turn = File::create(file.with_extension(format!("turn-{number}")))?;
-        match turn.try_lock() {
-            Ok(()) => return Ok(Some(turn)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+        if file::try_lock(&turn)? {
+            return Ok(Some(turn));
         }
     }
     Ok(None)

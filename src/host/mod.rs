@@ -2,7 +2,7 @@
 //! Ctrl-C.
 
 pub mod beneath;
-pub mod files;
+pub mod file;
 mod home;
 mod inheritance;
 mod interrupt;

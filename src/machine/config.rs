@@ -1,6 +1,5 @@
 //! `machine.json`: what was asked for. What is running is never in a file.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::de::Error;
@@ -13,6 +12,7 @@ use super::name::MachineName;
 use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
+use crate::host::file::{Durability, Replace};
 use crate::image::{Firmware, Seed};
 use crate::qemu::AccelChoice;
 
@@ -164,19 +164,12 @@ impl MachineConfig {
     /// crash of the host tore is shown as damaged and can be removed.
     pub(in crate::machine) fn write(&self, directory: &Path) -> Result<(), MachineError> {
         let path = directory.join(FILE);
-        let failed = || io_error("write", &path);
-        let mut file = tempfile::Builder::new()
-            .prefix(".machine-")
-            .tempfile_in(directory)
-            .map_err(failed())?;
-        let mut json = serde_json::to_vec_pretty(self)
-            .map_err(std::io::Error::from)
-            .map_err(failed())?;
-        json.push(b'\n');
-        file.write_all(&json).map_err(failed())?;
-        file.persist(&path)
-            .map_err(|error| failed()(error.error))
-            .map(drop)
+        let write = || {
+            let mut json = serde_json::to_vec_pretty(self)?;
+            json.push(b'\n');
+            Replace::new(&path, Durability::None).with(&json)
+        };
+        write().map_err(io_error("write", &path))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The directory of a machine: its files, its two locks, and how it comes and goes in one step.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use crate::host::Interrupt;
 use crate::host::beneath::open_unlinked;
+use crate::host::file;
 
 /// Names of files in a machine's directory. Names, not paths: QEMU and ssh run in the directory.
 pub(super) mod files {
@@ -199,28 +200,15 @@ impl Lock {
 
     /// Whether the lock file is the one in `directory`.
     fn is_of(&self, directory: &Path) -> bool {
-        let there = fs::metadata(directory.join(files::LOCK));
-        match (self.file.metadata(), there) {
-            (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
-            _ => false,
-        }
+        file::is_at(&self.file, &directory.join(files::LOCK))
     }
 }
 
 /// Takes the lock on a file, which is made when it is not there.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, MachineError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .custom_flags(OWN)
-        .open(path)
-        .map_err(io_error("open", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Lock { file })),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", path)(error)),
-    }
+    let file = file::open_lock(path, OWN).map_err(io_error("open", path))?;
+    let locked = file::try_lock(&file).map_err(io_error("lock", path))?;
+    Ok(locked.then_some(Lock { file }))
 }
 
 /// The file that a QEMU is to hold locked, locked by this process, to be handed to it as its
@@ -228,14 +216,7 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, MachineError> {
 /// `None` when a QEMU has it.
 pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineError> {
     let path = directory.join(files::RUNNING);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .custom_flags(OWN)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
+    let file = file::open_lock(&path, OWN).map_err(io_error("open", &path))?;
     let locked = lock_soon(&file).map_err(io_error("lock", &path))?;
     Ok(locked.then_some(file))
 }
@@ -245,11 +226,10 @@ pub(super) fn lock_for_qemu(directory: &Path) -> Result<Option<File>, MachineErr
 /// is the program that it is to be.
 pub(super) fn lock_soon(file: &File) -> io::Result<bool> {
     for _ in 0..50 {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
-            Err(TryLockError::Error(error)) => return Err(error),
+        if file::try_lock(file)? {
+            return Ok(true);
         }
+        std::thread::sleep(Duration::from_millis(2));
     }
     Ok(false)
 }
@@ -313,11 +293,9 @@ pub(super) fn held_by_qemu(directory: &Path) -> Result<bool, MachineError> {
         }
         Err(error) => return Err(io_error("open", &path)(error)),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-    }
+    file::try_lock_shared(&file)
+        .map(|free| !free)
+        .map_err(io_error("lock", &path))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::launch::utf8;
 use crate::disk::write_volume;
 use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
 use crate::guest::{Account, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings};
+use crate::host::file::{Durability, Replace};
 use crate::image::{ImageTemplate, Seed};
 use crate::qemu::MetadataService;
 
@@ -59,7 +60,7 @@ pub(super) fn prepare(
         }
         Seed::Nocloud => {
             let path = machine.directory.join(files::SEED);
-            write(&machine.directory, &path, |file| {
+            write(&path, |file| {
                 let seed = nocloud::files(&identity);
                 let seed = seed.each_ref().map(|(name, text)| (*name, text.as_bytes()));
                 let id = identity
@@ -71,7 +72,7 @@ pub(super) fn prepare(
         }
         Seed::Ec2 => {
             let path = machine.directory.join(files::METADATA);
-            write(&machine.directory, &path, |mut file| {
+            write(&path, |mut file| {
                 file.write_all(&serde_json::to_vec_pretty(&Metadata::new(&identity))?)
             })?;
             let program = std::env::current_exe().map_err(io_error("find", Path::new("vmfab")))?;
@@ -95,17 +96,8 @@ pub(super) fn prepare(
 }
 
 /// Writes a file that only the owner can read, in one piece.
-fn write(
-    directory: &Path,
-    path: &Path,
-    fill: impl FnOnce(&File) -> std::io::Result<()>,
-) -> Result<(), MachineError> {
-    let file = tempfile::Builder::new()
-        .prefix(".seed-")
-        .tempfile_in(directory)
-        .map_err(io_error("create a file in", directory))?;
-    fill(file.as_file()).map_err(io_error("write", path))?;
-    file.persist(path)
-        .map(drop)
-        .map_err(|error| io_error("write", path)(error.error))
+fn write(path: &Path, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Result<(), MachineError> {
+    Replace::new(path, Durability::None)
+        .fill(fill)
+        .map_err(io_error("write", path))
 }

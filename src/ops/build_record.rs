@@ -10,6 +10,7 @@ use super::{Context, RecipeChoice};
 use crate::derivation::{Derivation, Outputs, ResolvedInput, resolve_inputs};
 use crate::digest::{Hasher, ObjectId};
 use crate::failure::Failure;
+use crate::host::file;
 use crate::plan;
 
 /// What went into the last build of an image: what the next one is compared with.
@@ -102,14 +103,8 @@ pub(super) fn remember(
         }
     }
     let path = record_path(context, choice, plan);
-    let directory = path.parent().unwrap_or(&path);
-    fs::create_dir_all(directory).map_err(Failure::io("create", directory))?;
     let bytes = serde_json::to_vec(&record).unwrap_or_default();
-    let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
-        io::Write::write_all(&mut file, &bytes)?;
-        file.persist(&path).map_err(|error| error.error)
-    });
-    written.map(drop).map_err(Failure::io("write", &path))
+    file::cache(&path, &bytes).map_err(Failure::io("write", &path))
 }
 
 /// One record for each image of each recipe.

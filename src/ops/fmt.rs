@@ -1,10 +1,10 @@
 //! Formatting recipe files.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::host::file::{Durability, Replace};
 use crate::limits::Limits;
 use crate::recipe;
 use crate::world::recipes::read_file;
@@ -89,16 +89,10 @@ pub fn text(name: &str, text: &str) -> Result<String, Failure> {
 /// The file cannot be written.
 pub fn write(formatted: &Formatted) -> Result<(), Failure> {
     let path = fs::canonicalize(&formatted.path).map_err(Failure::io("read", &formatted.path))?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || {
-        let permissions = fs::metadata(&path)?.permissions();
-        let mut file = tempfile::Builder::new()
-            .prefix(".fmt-")
-            .tempfile_in(directory)?;
-        file.write_all(formatted.after.as_bytes())?;
-        file.as_file().set_permissions(permissions)?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(())
+        Replace::new(&path, Durability::None)
+            .permissions(fs::metadata(&path)?.permissions())
+            .with(formatted.after.as_bytes())
     };
     write().map_err(Failure::io("write", &formatted.path))
 }

@@ -5,7 +5,7 @@
 //! nothing else.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Context;
 use crate::derivation::{Graph, Outputs};
 use crate::digest::ObjectId;
+use crate::host::file;
 use crate::registry::Location;
 
 /// What is known of an image on this host.
@@ -109,11 +110,7 @@ impl ImageRecord {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let directory = path.parent().unwrap_or(path);
-        fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.persist(path).map(drop).map_err(|error| error.error)
+        file::cache(path, &serde_json::to_vec(self)?)
     }
 
     /// The record of an image; `None` when there is none that can be read.

@@ -10,7 +10,7 @@ use miette::NamedSource;
 use super::Context;
 use crate::dockerfile::{self, Facts, Ignore};
 use crate::failure::Failure;
-use crate::host::files;
+use crate::host::file;
 use crate::limits::Limits;
 use crate::recipe;
 use crate::registry::Platform;
@@ -117,7 +117,7 @@ fn dockerfile(
 }
 
 fn standard_input(limits: &Limits) -> Result<String, Failure> {
-    let text = files::text(std::io::stdin(), limits.recipe_size);
+    let text = file::text(std::io::stdin(), limits.recipe_size);
     text.map_err(Failure::io("read", Path::new("standard input")))
 }
 
@@ -132,7 +132,7 @@ fn ignore(path: &Path, limits: &Limits) -> Result<Option<Ignore>, Failure> {
     else {
         return Ok(None);
     };
-    let text = files::read_text(&path, limits.recipe_size).map_err(Failure::io("read", &path))?;
+    let text = file::read_text(&path, limits.recipe_size).map_err(Failure::io("read", &path))?;
     let ignore = Ignore::parse(&path.display().to_string(), &text);
     Ok(Some(ignore.map_err(Failure::recipe)?))
 }

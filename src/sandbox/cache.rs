@@ -22,7 +22,7 @@ use std::time::SystemTime;
 
 use super::run::{remove_tree, stamp_in_namespace};
 use crate::digest::{Digest, Hasher, ObjectId};
-use crate::host::Home;
+use crate::host::{Home, file};
 
 /// The cache of one boot of the host.
 #[derive(Debug, Clone)]
@@ -163,11 +163,7 @@ impl LayerCache {
     /// It cannot be removed.
     pub fn remove(&self, layer: &CachedLayer) -> io::Result<bool> {
         let path = self.mark(&layer.id);
-        let mark = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)?;
+        let mark = file::open_lock(&path, 0)?;
         // Another one may have removed it just now, and a step may hold a new one.
         if mark.try_lock().is_err() || mark.metadata()?.nlink() == 0 {
             return Ok(false);

@@ -3,7 +3,7 @@
 //! whose time of change is that of the last use. The name is a digest of the id that the user gave;
 //! a number follows when a step must not share what another one has.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::cache::size_of;
 use super::run::remove_tree;
 use crate::digest::Hasher;
-use crate::host::{Home, Interrupt, process};
+use crate::host::{Home, Interrupt, file, process};
 use crate::instruction::Sharing;
 
 #[derive(Debug, Clone)]
@@ -59,22 +59,18 @@ impl CacheMounts {
                 0 => name.to_string(),
                 number => format!("{name}.{number}"),
             });
-            let lock = open(&lock_of(&directory))?;
+            let lock = file::open_lock(&lock_of(&directory), 0)?;
             let locked = match sharing {
-                Sharing::Shared => lock.try_lock_shared(),
-                Sharing::Private | Sharing::Locked => lock.try_lock(),
+                Sharing::Shared => file::try_lock_shared(&lock)?,
+                Sharing::Private | Sharing::Locked => file::try_lock(&lock)?,
             };
-            match locked {
-                Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) if sharing == Sharing::Private => {
+            if !locked {
+                if sharing == Sharing::Private {
                     number += 1;
-                    continue;
+                } else if !process::pause(interrupt) {
+                    return Ok(None);
                 }
-                Err(TryLockError::WouldBlock) => match process::pause(interrupt) {
-                    true => continue,
-                    false => return Ok(None),
-                },
+                continue;
             }
             // It may have been removed together with the directory in between.
             if lock.metadata()?.nlink() == 0 {
@@ -114,7 +110,7 @@ impl CacheMounts {
     /// It cannot be removed.
     pub fn remove(&self, mount: &CacheMount) -> io::Result<bool> {
         let path = lock_of(&mount.directory);
-        let lock = open(&path)?;
+        let lock = file::open_lock(&path, 0)?;
         if lock.try_lock().is_err() || lock.metadata()?.nlink() == 0 {
             return Ok(false);
         }
@@ -134,11 +130,6 @@ impl CacheMount {
 
 fn lock_of(directory: &Path) -> PathBuf {
     directory.with_added_extension("lock")
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).open(path)
 }
 
 #[cfg(test)]

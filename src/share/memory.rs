@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::artifact::PackRef;
 use crate::digest::Sha256;
+use crate::host::file;
 use crate::registry::Blob;
 use crate::store::PackedChunk;
 
@@ -106,7 +106,7 @@ impl Memory {
             let (blob, table) = (pack.blob, pack.table_offset);
             format!("{} {} {table}\n", blob.digest, blob.size)
         });
-        let _ = write(&self.path(repository), lines.collect::<String>().as_bytes());
+        let _ = file::cache(&self.path(repository), lines.collect::<String>().as_bytes());
     }
 
     /// Forgets a repository: what was remembered of it is wrong.
@@ -153,14 +153,6 @@ fn read(path: &Path) -> Vec<PackRef> {
         })
     };
     text.lines().filter_map(pack).collect()
-}
-
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(path);
-    fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(bytes)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::sync::{Arc, Once};
 use super::download::{Download, PlaceError};
 use super::error::{Attempt, AttemptError, FetchError};
 use super::location::{Location, Source};
-use super::lock::Lock;
 use super::partial::{self, Partial};
 use super::permits::Permits;
 use super::progress::Progress;
@@ -17,7 +16,7 @@ use crate::config::Config;
 use crate::digest::Checksum;
 use crate::event::Sink;
 use crate::host::Interrupt;
-use crate::host::files::open_regular;
+use crate::host::file::{Lock, open_regular};
 use crate::http::{Client, RetryPolicy, Settings, Url};
 
 /// Bytes of a file that are read at once.
@@ -212,20 +211,18 @@ impl Fetcher {
         let progress = Progress::new(&*self.sink, request.source);
         let key = partial::key(request.source, request.checksum);
         let mut waited = false;
-        let lock = Lock::wait(
-            &partial::lock_path(directory, &key),
-            &self.interrupt,
-            || {
-                if !waited {
-                    progress.waiting();
-                }
-                waited = true;
-            },
-        );
+        let path = partial::lock_path(directory, &key);
+        let lock = Lock::wait(&path, &self.interrupt, || {
+            if !waited {
+                progress.waiting();
+            }
+            waited = true;
+        });
         if waited {
             progress.waited();
         }
-        let lock = lock?;
+        let lock = lock.map_err(FetchError::io("lock", &path))?;
+        let lock = lock.ok_or(FetchError::Interrupted)?;
         if waited && (request.already)() {
             lock.remove();
             return Ok(Outcome::Already);

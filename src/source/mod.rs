@@ -37,7 +37,6 @@ mod error;
 mod fetch;
 mod list;
 mod location;
-mod lock;
 mod origin;
 mod partial;
 mod permits;

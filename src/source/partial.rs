@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FetchError;
 use super::location::Source;
-use super::lock::Lock;
 use crate::digest::{Checksum, Hasher};
+use crate::host::file::Lock;
 
 /// Partial files that nobody touched for so long go.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

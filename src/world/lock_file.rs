@@ -1,11 +1,11 @@
 //! The lock file on disk.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::host::{files, umask};
+use crate::host::{file, umask};
 use crate::lock::{FILE_NAME, Lock};
 
 /// A lock names some thousand packages, of a line each; a larger file is none.
@@ -62,7 +62,7 @@ impl Place {
 
 /// Reads a lock file; nothing when there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Lock>, Failure> {
-    match files::read_text(path, LARGEST) {
+    match file::read_text(path, LARGEST) {
         Ok(text) => Lock::from_text(&path.display().to_string(), &text)
             .map(Some)
             .map_err(Failure::recipe),
@@ -89,18 +89,10 @@ pub(crate) fn change(directory: &Path, change: impl FnOnce(&mut Lock)) -> Result
     if before.as_ref() == Some(&lock) {
         return Ok(false);
     }
-    let beside = path.parent().unwrap_or(directory);
-    let written = tempfile::Builder::new()
-        .prefix(".vmfab.lock-")
-        .tempfile_in(beside)
-        .and_then(|mut file| {
-            file.write_all(lock.to_text().as_bytes())?;
-            file.as_file().set_permissions(umask::users(0o666))?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            File::open(beside)?.sync_all()
-        });
-    written.map_err(Failure::io("write", &path))?;
+    file::Replace::new(&path, file::Durability::Lasting)
+        .permissions(umask::users(0o666))
+        .with(lock.to_text().as_bytes())
+        .map_err(Failure::io("write", &path))?;
     Ok(true)
 }
 

@@ -1,7 +1,6 @@
 //! Which content an address without a checksum stands for: asked once, and remembered.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
+use crate::host::file::{Durability, Replace};
 use crate::plan::{PinError, Pinned};
 use crate::recipe::{Fetch, Pin};
 use crate::registry::Reference;
@@ -244,10 +244,7 @@ fn path(context: &Context, fetch: &Fetch) -> PathBuf {
 fn write(path: &Path, remembered: &Remembered) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec_pretty(remembered)?)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    Replace::new(path, Durability::Whole).with(&serde_json::to_vec_pretty(remembered)?)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::builder::local::{self, KnownFiles};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Content;
 use crate::failure::Failure;
-use crate::host::files;
+use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig};
 use crate::limits::Limits;
 use crate::plan::LocalFiles;
@@ -101,7 +101,7 @@ pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
         (_, true) if !recipe::is_dockerfile(&target) => {
             "it links to a file that is not named like a Dockerfile"
         }
-        _ => return files::read_text(path, most),
+        _ => return file::read_text(path, most),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
@@ -109,7 +109,7 @@ pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<String> {
 /// The recipe on standard input. It is read once, however often the recipe is planned.
 fn standard_input(most: u64) -> io::Result<String> {
     static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
-    let read = || files::text(io::stdin(), most).map_err(|error| error.to_string());
+    let read = || file::text(io::stdin(), most).map_err(|error| error.to_string());
     TEXT.get_or_init(read).clone().map_err(io::Error::other)
 }
 

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Hasher;
+use crate::host::file;
 
 /// What a file of digests begins with.
 const MARK: &[u8] = b"vmfab known files 1\n";
@@ -114,12 +115,7 @@ impl KnownFiles {
         }
         let digest = blake3::hash(&bytes);
         bytes.extend(digest.as_bytes());
-        fs::create_dir_all(&self.directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(&bytes)?;
-        file.persist(self.file_of(root))
-            .map(drop)
-            .map_err(|error| error.error)
+        file::cache(&self.file_of(root), &bytes)
     }
 }
 

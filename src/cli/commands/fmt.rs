@@ -9,7 +9,7 @@ use super::super::Status;
 use super::super::output::{self, count};
 use super::super::session::Session;
 use crate::failure::Failure;
-use crate::host::files;
+use crate::host::file;
 use crate::limits::Limits;
 use crate::ops::fmt::{self, Formatted};
 
@@ -121,7 +121,7 @@ impl Fmt {
 
     fn standard_input(&self) -> Result<Status, Failure> {
         let most = Limits::default().recipe_size;
-        let text = files::text(std::io::stdin(), most)
+        let text = file::text(std::io::stdin(), most)
             .map_err(Failure::io("read", Path::new("standard input")))?;
         let formatted = fmt::text("standard input", &text)?;
         if self.check {

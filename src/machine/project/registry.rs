@@ -13,8 +13,7 @@
 //! so.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::Project;
 use crate::digest::{Hasher, ObjectId};
 use crate::event::{Event, Sink};
+use crate::host::file::{self, Durability, Replace};
 use crate::host::{Home, Interrupt};
 use crate::machine::directory::lock_soon;
 use crate::machine::error::{MachineError, io_error};
@@ -166,21 +166,12 @@ impl Projects {
     fn try_turn(&self, project: &Project) -> Result<Option<Turn>, MachineError> {
         fs::create_dir_all(&self.directory).map_err(io_error("create", &self.directory))?;
         let path = self.file(project, "lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let lock = file::open_lock(&path, 0).map_err(io_error("open", &path))?;
         if !lock_soon(&lock).map_err(io_error("lock", &path))? {
             return Ok(None);
         }
         // Whoever forgets a project removes its lock, too.
-        let same = match (lock.metadata(), fs::metadata(&path)) {
-            (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
-            _ => false,
-        };
-        Ok(same.then(|| Turn {
+        Ok(file::is_at(&lock, &path).then(|| Turn {
             projects: self.clone(),
             project: project.clone(),
             _lock: lock,
@@ -329,18 +320,12 @@ impl Turn {
     fn write(&self, entry: &Registered) -> Result<(), MachineError> {
         let path = self.projects.file(&self.project, "json");
         let directory = &self.projects.directory;
-        let sync = |directory: &Path| File::open(directory)?.sync_all();
         let write = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(".project-")
-                .tempfile_in(directory)?;
             let mut json = serde_json::to_vec_pretty(entry)?;
             json.push(b'\n');
-            file.write_all(&json)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            sync(directory)?;
-            directory.parent().map_or(Ok(()), sync)
+            Replace::new(&path, Durability::Lasting).with(&json)?;
+            let above = directory.parent().map(File::open).transpose()?;
+            above.map_or(Ok(()), |above| above.sync_all())
         };
         write().map_err(io_error("write", &path))
     }

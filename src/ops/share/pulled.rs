@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::super::images::{self, FoundImage};
 use crate::digest::{Hasher, ObjectId, Sha256};
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
+use crate::host::file;
 use crate::registry::{Location, Platform, Reference, Version};
 
 /// What a reference stood for when it was pulled last.
@@ -112,11 +113,8 @@ fn read(directory: &Path, platform: &Platform, reference: &str) -> Option<Pulled
 }
 
 fn write(directory: &Path, platform: &Platform, pulled: &PulledReference) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(pulled)?)?;
     let path = path(directory, platform, &pulled.reference);
-    file.persist(path).map(drop).map_err(|error| error.error)
+    file::cache(&path, &serde_json::to_vec(pulled)?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! `auth.json` of podman and `config.json` of docker: `auths`, `credHelpers` and `credsStore`.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Base64Unpadded, Encoding};
@@ -10,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Credential, Known, canonical};
 use crate::host::beneath::{SMALL, read_to_limit};
-use crate::host::files::open_regular;
+use crate::host::file::{Durability, Replace, open_regular};
 use crate::registry::RegistryError;
 
 /// A file of credentials. What is not about credentials stays as it is.
@@ -169,16 +168,9 @@ impl AuthFile {
         let mut text = serde_json::to_vec_pretty(&self.root)
             .map_err(|error| failed(io::Error::other(error)))?;
         text.push(b'\n');
-        // Temporary files are made with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".auth")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(directory)
-            .map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        Replace::new(&path, Durability::Whole)
+            .with(&text)
+            .map_err(failed)
     }
 
     fn auths(&self) -> impl Iterator<Item = (&String, &Value)> {

@@ -20,7 +20,6 @@ mod directory;
 mod index;
 mod read;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -40,6 +39,7 @@ use super::{
     Progress, RegistryError, Repository, Version, parse_manifest,
 };
 use crate::digest::Sha256;
+use crate::host::file::try_lock;
 use crate::host::process::pause;
 use crate::host::{Interrupt, umask};
 
@@ -155,13 +155,11 @@ impl Layout {
     /// Waits for other processes that change the index. The lock ends with the directory's handle.
     fn lock(&self, root: &Directory) -> Result<(), RegistryError> {
         loop {
-            match root.file.try_lock() {
-                Ok(()) => return Ok(()),
-                Err(fs::TryLockError::WouldBlock) if pause(&self.interrupt) => {}
-                Err(fs::TryLockError::WouldBlock) => return Err(RegistryError::Interrupted),
-                Err(fs::TryLockError::Error(error)) => {
-                    return Err(RegistryError::io("lock", &root.path)(error));
-                }
+            if try_lock(&root.file).map_err(RegistryError::io("lock", &root.path))? {
+                return Ok(());
+            }
+            if !pause(&self.interrupt) {
+                return Err(RegistryError::Interrupted);
             }
         }
     }

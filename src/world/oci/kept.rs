@@ -2,11 +2,12 @@
 //! they are read.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use super::super::Context;
 use crate::digest::Sha256;
+use crate::host::file;
 use crate::registry::{Fetched, MAX_MANIFEST};
 
 pub(super) struct Kept {
@@ -33,11 +34,8 @@ impl Kept {
     }
 
     pub(super) fn keep_manifest(&self, fetched: &Fetched) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
         let beside = self.path(&fetched.digest).with_extension("type");
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(fetched.media_type.as_bytes())?;
-        file.persist(beside).map_err(|error| error.error)?;
+        file::cache(&beside, fetched.media_type.as_bytes())?;
         self.keep_blob(&fetched.digest, &fetched.bytes)
     }
 
@@ -53,12 +51,7 @@ impl Kept {
     }
 
     pub(super) fn keep_blob(&self, digest: &Sha256, bytes: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(bytes)?;
-        file.persist(self.path(digest))
-            .map(drop)
-            .map_err(|error| error.error)
+        file::cache(&self.path(digest), bytes)
     }
 
     /// Whether the layer with this digest was found to begin with a disk.
@@ -72,12 +65,7 @@ impl Kept {
 
     pub(super) fn keep_has_disk(&self, diff_id: &str, has_disk: bool) -> io::Result<()> {
         let word = if has_disk { "disk" } else { "tree" };
-        fs::create_dir_all(&self.directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(word.as_bytes())?;
-        file.persist(self.disk_path(diff_id))
-            .map(drop)
-            .map_err(|error| error.error)
+        file::cache(&self.disk_path(diff_id), word.as_bytes())
     }
 
     fn disk_path(&self, diff_id: &str) -> PathBuf {
