@@ -100,7 +100,6 @@ impl Step {
         match self {
             Self::Check(_)
             | Self::Exec(_)
-            | Self::Add(_)
             | Self::Workdir(_)
             | Self::Git(_)
             | Self::Bootable(_)
@@ -109,6 +108,9 @@ impl Step {
             | Self::Object(_)
             | Self::Fetch(_)
             | Self::OciLayer(_) => 1,
+            // 2: directories below the destination take modes and owners of the source; names of one
+            // file are links within one source.
+            Self::Add(_) => 2,
             // 2: modes are those of the source, times follow from the content.
             Self::Local(_) => 2,
             // 2: a layer holds names, links, attributes, times and holes as they are, and nothing

@@ -275,7 +275,8 @@ fn make_parents_of(path: &Path, owner: (u32, u32)) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut current = path.parent();
     while let Some(directory) = current {
-        if directory.exists() {
+        // What is there and is no directory cannot be made into one.
+        if directory.is_dir() {
             break;
         }
         missing.push(directory);
@@ -351,7 +352,7 @@ fn resolve_owner(owner: Option<&str>) -> io::Result<(u32, u32)> {
         .map_err(|what| io::Error::new(io::ErrorKind::NotFound, what))
 }
 
-/// `user[:group]` to ids, by the texts of passwd(5) and group(5).
+/// `user[:group]` to ids, by the texts of passwd(5) and group(5). Without a user it is root.
 ///
 /// # Errors
 /// One of the names is in neither.
@@ -359,6 +360,7 @@ pub fn owner_ids(owner: &str, passwd: &str, group: &str) -> Result<(u32, u32), S
     let (user, group_name) = owner
         .split_once(':')
         .map_or((owner, None), |(u, g)| (u, Some(g)));
+    let user = if user.is_empty() { "0" } else { user };
     let field = |text: &str, name: &str, index: usize| -> Option<u32> {
         let line = text
             .lines()
@@ -471,6 +473,7 @@ mod tests {
         assert_eq!(owner_ids("vm:docker", passwd, group), Ok((1000, 105)));
         assert_eq!(owner_ids("0:7", passwd, group), Ok((0, 7)));
         assert_eq!(owner_ids("12", passwd, group), Ok((12, 12)));
+        assert_eq!(owner_ids(":docker", passwd, group), Ok((0, 105)));
         assert!(
             owner_ids("nobody", passwd, group)
                 .unwrap_err()

@@ -9,7 +9,8 @@
 //! | directory | any | its content goes into it; made if it does not exist |
 //! | tar that is unpacked | any | its files go into it |
 //!
-//! Directories merge and keep their metadata. Links are followed in the path of a source and in the
+//! Directories merge. The destination keeps its metadata; directories below it take those of the
+//! source. Links are followed in the path of a source and in the
 //! destination, both inside their trees; links in a directory are put as links.
 
 mod source;
@@ -175,7 +176,7 @@ struct Adder<'a> {
     owner: Option<(u32, u32)>,
     mode: Option<ModeChange>,
     exclude: Ignore,
-    /// Those of directories that were made from directories of a source.
+    /// Those of directories that are as directories of a source.
     times: Vec<(PathBuf, Time)>,
     /// Where the first name of a file with several was put.
     links: HashMap<(u64, u64), PathBuf>,
@@ -216,6 +217,8 @@ impl Adder<'_> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "it does not exist");
         let real = source.resolve(path)?.ok_or_else(missing)?;
         let member = source.member(&real)?.ok_or_else(missing)?;
+        // Each source is copied by itself: names of one file are links within a directory.
+        self.links.clear();
         if member.kind == Kind::Directory {
             let to = self.make(Path::new(self.destination))?;
             let excluded = self.exclude.root();
@@ -338,17 +341,18 @@ impl Adder<'_> {
             directory.is_made = true;
             let target = &directory.target;
             match fs::symlink_metadata(target) {
-                Ok(meta) if meta.is_dir() => continue,
+                Ok(meta) if meta.is_dir() => {}
                 Ok(_) => {
                     return Err(refused(format!(
                         "the destination {} exists and is no directory",
                         self.shown(target)
                     )));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::DirBuilder::new().mode(0o700).create(target)?;
+                }
                 Err(error) => return Err(error),
             }
-            fs::DirBuilder::new().mode(0o700).create(target)?;
             self.finish(&directory.member, target)?;
             self.times.push((target.clone(), directory.member.time));
         }
