@@ -67,6 +67,11 @@ bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
 	cargo bench --locked --bench speed
 
+.PHONY: expectations
+expectations: ## Build the corpus of Dockerfiles with Debian 13's BuildKit, and keep what it makes; as root
+	@.ci/packages $(TEST_PACKAGES)
+	cargo test --locked --test all -- --ignored --exact differential::write_expectations
+
 .PHONY: coverage
 coverage: ## Show what part of each module the tests reach
 	@.ci/packages $(TEST_PACKAGES)

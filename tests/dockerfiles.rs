@@ -11,14 +11,32 @@ use super::recipes::show;
 
 fn fixtures(kind: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dockerfiles");
-    let entries = fs::read_dir(root.join(kind)).unwrap();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
+    let files = files_in(&root.join(kind));
     let read = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         (name, fs::read_to_string(path).unwrap())
     };
     files.into_iter().map(read).collect()
+}
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The Dockerfiles that are built beside BuildKit (see `differential`).
+fn corpus() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dockerfiles/corpus");
+    let read = |case: PathBuf| {
+        let name = case.file_name().unwrap().to_str().unwrap().to_owned();
+        (
+            name,
+            fs::read_to_string(case.join("context/Dockerfile")).unwrap(),
+        )
+    };
+    files_in(&root).into_iter().map(read).collect()
 }
 
 #[test]
@@ -96,10 +114,11 @@ fn mutations_are_read_or_refused() {
     let files: Vec<_> = fixtures("right")
         .into_iter()
         .chain(fixtures("wrong"))
+        .chain(corpus())
         .collect();
     let mut numbers = Numbers(0x5eed_cafe);
     let (mut right, mut wrong) = (0, 0);
-    for round in 0..60 {
+    for round in 0..30 {
         for (name, text) in &files {
             let text = mutate(text, &mut numbers);
             match dockerfile::parse(name, &text, &Limits::default()) {

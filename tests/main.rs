@@ -6,6 +6,7 @@
 mod architecture;
 mod cli;
 mod containers;
+mod differential;
 mod disk;
 mod dockerfiles;
 mod docs;

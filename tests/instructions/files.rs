@@ -189,7 +189,7 @@ RUN /list /got /links /chowned; stat -c '%h %Y' /got/d/file /links/link; stat -c
     f 644 1000:1001 /links/hard made
     f 644 1000:1001 /links/link made
     2 981173106
-    2 981173106
+    1 981173106
     1
     "#);
 }

@@ -58,6 +58,8 @@ RUN ls /run /root 2>&1; env | grep TOKEN || echo none
         "--json",
         "--secret",
         "id=token,src=secret",
+        "--log",
+        "events",
     ];
     let mut running = Running::start(&mut kitchen.command(&words));
     running.until_line("waiting");
@@ -90,6 +92,9 @@ RUN ls /run /root 2>&1; env | grep TOKEN || echo none
         ]
     );
     assert!(!built.stderr.contains(SECRET), "{}", built.stderr);
+    // All events, and what is known of the build and its steps (`holding`): no key has it.
+    let events = fs::read(kitchen.path("events")).unwrap();
+    assert!(events.len() > 1000 && !has(&events), "{}", events.len());
     holding(&kitchen.path("home"), &mut found);
     assert_eq!(found, [""; 0]);
     let store = Store::open(kitchen.path("home/store")).unwrap();
