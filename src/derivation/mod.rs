@@ -3,12 +3,14 @@
 //! All of it is pure. [`step`] holds the typed parameters of every kind of step, [`encoding`] the
 //! canonical encoding and the action key with the table of what is hashed, [`static_key`] the names
 //! of steps in lock files, [`graph`] the graph, [`builder`] the trait by which `executor` runs a
-//! derivation without knowing its kind, [`cache`] the one by which it has the results of others.
+//! derivation without knowing its kind, [`cache`] the one by which it has the results of others,
+//! [`scripts`] the texts that steps bring along.
 
 pub mod builder;
 pub mod cache;
 pub mod encoding;
 pub mod graph;
+pub mod scripts;
 pub mod static_key;
 pub mod step;
 

@@ -250,6 +250,8 @@ pub struct Hostname {
 pub struct Bootable {
     /// Whether the tree is to have a kernel in `/boot`: the recipe names no other.
     pub kernel: bool,
+    /// What the step does: [`scripts::bootable`](super::scripts::bootable).
+    pub scripts: Digest,
     /// The exact list of packages that is installed, as for [`Bootstrap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<Digest>,
@@ -259,8 +261,11 @@ pub struct Bootable {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Entrypoint {
-    /// What runs, and how. Ports, labels and triggers are left out: they change no file.
+    /// What runs, and how. Labels and triggers are left out: they change no file. So are ports,
+    /// but for an init of vmfab's own.
     pub config: ContainerConfig,
+    /// What the step does: [`scripts::entrypoint`](super::scripts::entrypoint).
+    pub scripts: Digest,
 }
 
 /// Parameters of the system step.

@@ -17,6 +17,11 @@ pub const HEALTH_STARTING: i32 = 81;
 /// How it ends when the service is not healthy.
 pub const HEALTH_FAILED: i32 = 82;
 
+/// What the init of vmfab's own says on the console when its process is ready.
+pub const INIT_READY: &str = "vmfab-init: ready";
+/// What it says when its process will not be ready soon, before the reason.
+pub const INIT_UNHEALTHY: &str = "vmfab-init: unhealthy";
+
 /// What a container image says about its process. Its texts may come from anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Wire", into = "Wire")]
@@ -104,6 +109,9 @@ impl Healthcheck {
     pub const START_PERIOD: Duration = Duration::ZERO;
     pub const START_INTERVAL: Duration = Duration::from_secs(5);
     pub const RETRIES: u32 = 3;
+    /// How often the health of a process is checked that never was healthy, unless the image says
+    /// so. In a machine nobody else waits: it changes no verdict.
+    pub const SOON: Duration = Duration::from_secs(2);
 
     /// The command line of a check; `None` when there is none. `shell` runs commands in shell form.
     #[must_use]

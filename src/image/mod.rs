@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
-    ParsePortError, ParseSignalError, Protocol, Signal,
+    INIT_READY, INIT_UNHEALTHY, ParsePortError, ParseSignalError, Protocol, Signal,
 };
 pub use format::{DiskFormat, ParseFormatError};
 

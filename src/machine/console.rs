@@ -12,6 +12,7 @@ use super::directory::{Lock, files, try_lock};
 use super::error::{MachineError, io_error};
 use super::state::State;
 use crate::host::beneath::open_unlinked;
+use crate::image::{INIT_READY, INIT_UNHEALTHY};
 use crate::qemu::socket::{self, Peer};
 
 /// What a kernel says when it gives up.
@@ -35,6 +36,19 @@ impl Console {
 }
 
 impl Machine {
+    /// Whether it runs the init of vmfab's own, and so no SSH server.
+    ///
+    /// # Errors
+    /// The console's log cannot be read.
+    pub fn runs_own_init(&self) -> Result<bool, MachineError> {
+        let log = self.console_log();
+        let read = |mut watcher: Watcher| watcher.look().map(|()| watcher.verdict().is_some());
+        match Watcher::new(&log).and_then(read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map_err(io_error("read", &log)),
+        }
+    }
+
     /// Connects to the console.
     ///
     /// # Errors
@@ -73,6 +87,14 @@ pub struct Watcher {
     /// The end of what was read, for texts that come in two pieces.
     end: Vec<u8>,
     panicked: bool,
+    verdict: Option<Verdict>,
+}
+
+/// What the init of vmfab's own says of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ready,
+    Unhealthy,
 }
 
 impl Watcher {
@@ -86,6 +108,7 @@ impl Watcher {
             read: 0,
             end: Vec::new(),
             panicked: false,
+            verdict: None,
         })
     }
 
@@ -102,13 +125,30 @@ impl Watcher {
             }
             self.read += count as u64;
             self.end.extend_from_slice(&buffer[..count]);
-            self.panicked |= self
-                .end
-                .windows(PANIC.len())
-                .any(|window| window == PANIC.as_bytes());
+            let end = &self.end;
+            let last = |text: &str| {
+                let mut windows = end.windows(text.len());
+                windows.rposition(|window| window == text.as_bytes())
+            };
+            self.panicked |= last(PANIC).is_some();
+            let verdicts = [
+                (last(INIT_READY), Verdict::Ready),
+                (last(INIT_UNHEALTHY), Verdict::Unhealthy),
+            ];
+            let found = verdicts.into_iter().filter(|(place, _)| place.is_some());
+            if let Some((_, verdict)) = found.max_by_key(|(place, _)| *place) {
+                self.verdict = Some(verdict);
+            }
+            // The longest of the texts may have come without its last byte.
             let keep = self.end.len().saturating_sub(PANIC.len());
             self.end.drain(..keep);
         }
+    }
+
+    /// What the init of vmfab's own said last.
+    #[must_use]
+    pub const fn verdict(&self) -> Option<Verdict> {
+        self.verdict
     }
 
     /// Whether the guest wrote anything.
@@ -215,5 +255,25 @@ mod tests {
             assert!(watcher.spoke());
         }
         assert!(watcher.panicked());
+    }
+
+    #[test]
+    fn what_the_own_init_said_last_counts() {
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        let mut watcher = Watcher::new(log.path()).unwrap();
+        for (piece, verdict) in [
+            ("vmfab-init: rea", None),
+            ("dy\r\n", Some(Verdict::Ready)),
+            ("vmfab-init: unhealthy: why\n", Some(Verdict::Unhealthy)),
+            ("x", Some(Verdict::Unhealthy)),
+            (
+                "vmfab-init: unhealthy\nvmfab-init: ready\n",
+                Some(Verdict::Ready),
+            ),
+        ] {
+            log.write_all(piece.as_bytes()).unwrap();
+            watcher.look().unwrap();
+            assert_eq!(watcher.verdict(), verdict, "{piece}");
+        }
     }
 }

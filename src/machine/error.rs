@@ -139,6 +139,9 @@ pub enum MachineError {
     /// QEMU holds the machine and does not listen.
     #[error("QEMU of machine \"{0}\" neither answers nor ends")]
     Stuck(MachineName),
+    /// Its image has no SSH server.
+    #[error("machine \"{0}\" cannot be entered: its image has no SSH server")]
+    NoSsh(MachineName),
     /// The console has one user at a time.
     #[error("the console of machine \"{0}\" is in use")]
     ConsoleBusy(MachineName),

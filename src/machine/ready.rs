@@ -12,6 +12,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Machine;
+use super::console::{Verdict, Watcher};
 use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
@@ -37,11 +38,21 @@ impl Startup<'_> {
         if self.until == Until::Console {
             return Ok(());
         }
+        let log = machine.console_log();
+        let mut console = Watcher::new(&log).map_err(io_error("open", &log))?;
         let mut attempts = self.attempts(machine)?;
         let started = Instant::now();
         let mut asked = started;
         self.waiting(machine, "ssh");
         loop {
+            console.look().map_err(io_error("read", &log))?;
+            match console.verdict() {
+                Some(Verdict::Ready) => return Ok(()),
+                Some(Verdict::Unhealthy) => {
+                    return Err(not_ready(machine, NotReady::Unhealthy)?);
+                }
+                None => {}
+            }
             match attempts.look()? {
                 Attempt::Entered => return Ok(()),
                 Attempt::Refused => return Err(machine.host_key_changed()),

@@ -22,6 +22,9 @@ impl From<MachineError> for Failure {
             MachineError::Running(name) => failed(format!(
                 "vmfab stop {name} stops it; vmfab rm --force {name} removes it as it is"
             )),
+            MachineError::NoSsh(name) => failed(format!(
+                "vmfab runs its process itself: vmfab logs {name} shows what that writes"
+            )),
             MachineError::Stopped(name) => failed(format!("vmfab start {name} starts it")),
             MachineError::DiskFull { name, path } => failed(format!(
                 "free some space where {} is (`vmfab store gc` removes what no image needs); then resume it with vmfab resume {name}",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, info_span};
 
-use super::console::{Watcher, last_lines};
+use super::console::{Verdict, Watcher, last_lines};
 use super::directory::files;
 use super::error::{MachineError, NotReady, io_error};
 use super::launch::Qemu;
@@ -56,7 +56,7 @@ pub struct Startup<'a> {
 pub enum Until {
     /// The guest wrote the first byte to its console.
     Console,
-    /// A command over SSH succeeded.
+    /// A command over SSH succeeded, or the init of vmfab's own says that its process is ready.
     Ssh,
 }
 
@@ -179,6 +179,13 @@ impl Startup<'_> {
             }
             if console.panicked() {
                 return Ok(Outcome::NotReady(NotReady::Panic));
+            }
+            if let (Some(verdict), Until::Ssh) = (console.verdict(), self.until) {
+                at_first_byte();
+                return Ok(match verdict {
+                    Verdict::Ready => Outcome::Ready,
+                    Verdict::Unhealthy => Outcome::NotReady(NotReady::Unhealthy),
+                });
             }
             if console.spoke() && !spoke {
                 at_first_byte();

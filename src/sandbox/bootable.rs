@@ -7,23 +7,16 @@
 //! | init | systemd or OpenRC, and `/sbin/init` | `systemd-sysv` | `alpine-base` | `systemd` |
 //! | SSH server | `sshd`, or dropbear | `openssh-server` | `openssh` | `openssh-server` |
 //!
-//! and what belongs to these. What is there stays as it is.
+//! and what belongs to these. What is there stays as it is. A tree without a package manager and an
+//! init system gets an init of vmfab's own, if the recipe names the kernel.
 
+use super::edit::Edit;
 use super::packages::{PackageManager, field};
 use super::request::{Bootable, Command, Install};
 use super::tasks::Tasks;
 use super::worker::WorkerError;
+use crate::derivation::scripts::{KERNEL, OPENRC, SEED, SYSTEMD};
 use crate::instruction::Packages;
-
-/// Finishes a tree with systemd. `$1` says whether a kernel was wanted.
-const SYSTEMD: &str = include_str!("bootable/systemd.sh");
-/// The same with OpenRC.
-const OPENRC: &str = include_str!("bootable/openrc.sh");
-/// Gives the kernel of packages that leave it in `/lib/modules` the place where it is looked for.
-const KERNEL: &str = include_str!("bootable/kernel.sh");
-/// Does in a guest what newer systemd does itself. Source of the addresses: smbios(8) of Linux'
-/// sysfs.
-pub(crate) const SEED: &str = include_str!("bootable/seed.sh");
 
 /// What starts the services of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +230,7 @@ impl Tasks<'_> {
     pub(super) fn bootable(&self, wanted: &Bootable) -> Result<(), WorkerError> {
         let os_release = self.os_release();
         let system = System::from_os_release(&os_release);
+        let system = system.filter(|system| system.manager.is_in(&|path| self.has(path)));
         let init = init_of(system.as_ref().map(|system| system.manager), self);
         let lacks = lacking(wanted.kernel, init, self);
         match &system {
@@ -248,6 +242,11 @@ impl Tasks<'_> {
                     choices: choices.collect(),
                     locked: wanted.locked,
                 })?;
+            }
+            // Without a package manager and an init system there is nothing that vmfab's own
+            // could be in the way of.
+            None if !wanted.kernel && lacks.contains(&Part::Init) => {
+                return self.edit(&[Edit::Init]);
             }
             // It has all that it needs, from wherever.
             None if named(&lacks).is_empty() && self.has("/bin/sh") => {}
@@ -282,13 +281,16 @@ fn unknown(os_release: &str, lacks: &[Part]) -> WorkerError {
     };
     let system = match field(os_release, "ID").filter(|id| !id.is_empty()) {
         None => "it has no /etc/os-release, and so no package manager that vmfab knows,".to_owned(),
+        Some(id) if PackageManager::from_os_release(os_release).is_some() => {
+            format!("the package manager of the system \"{id}\" is missing,")
+        }
         Some(id) => format!("vmfab knows no package manager of the system \"{id}\","),
     };
     WorkerError::Unsatisfiable {
         message: format!("the image cannot become a machine: {system} and it lacks {lacks}"),
         help: "start from Debian, Ubuntu, Alpine, Fedora, CentOS, AlmaLinux or a system like \
-               these; or install what is missing with steps of the image, and name the kernel \
-               with a node such as kernel \"/boot/vmlinuz\""
+               these; or copy a kernel into the image and name it with a node such as kernel \
+               \"/boot/vmlinuz\": vmfab brings an init for its process then"
             .to_owned(),
     }
 }

@@ -13,10 +13,16 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::derivation::file_time;
+use crate::derivation::scripts::INIT;
 use crate::tarball::{Kind, Reader};
 
 /// The most that is read of a file of the tree, in bytes.
 const LONGEST: u64 = 64 << 20;
+
+/// Where the init of vmfab's own is in trees.
+pub(super) const OWN_INIT: &str = "/usr/lib/vmfab/init";
+/// Where kernels look for an init.
+const INIT_LINK: &str = "/sbin/init";
 
 /// One edit. Paths are absolute paths in the tree; missing parent directories are made, and belong
 /// to root. What stands at the path of a file is replaced, whatever it is; only a directory is not.
@@ -65,6 +71,8 @@ pub enum Edit {
         /// `user[:group]`; root when absent.
         owner: Option<String>,
     },
+    /// The init of vmfab's own, and `/sbin/init` as a link to it.
+    Init,
     /// Files of a tar that `ops` made of local files. When the archive holds one file at its top
     /// that is named `.`, it is written to `destination`, else all is written below it.
     Extract {
@@ -110,6 +118,7 @@ impl Edit {
             | Self::Extract {
                 destination: path, ..
             } => path,
+            Self::Init => OWN_INIT,
         }
     }
 }
@@ -174,6 +183,23 @@ fn one(edit: &Edit, archive: Option<File>) -> io::Result<()> {
         },
         Edit::Directory { path, owner } => {
             make_parents_of(&Path::new(path).join("x"), resolve_owner(owner.as_deref())?)
+        }
+        Edit::Init => {
+            if INIT.is_empty() {
+                let message = "this vmfab has no init for images: it was built for another system";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+            let mut file = replace(Path::new(OWN_INIT))?;
+            file.write_all(INIT)?;
+            let time = file_time(None, blake3::hash(INIT).as_bytes());
+            finish(&file, 0o755, (0, 0), time)?;
+            // A link to a shell or to BusyBox may be there: without their own files they are no
+            // init.
+            make_parents(Path::new(INIT_LINK))?;
+            if fs::symlink_metadata(INIT_LINK).is_ok() {
+                fs::remove_file(INIT_LINK)?;
+            }
+            symlink(OWN_INIT, INIT_LINK)
         }
         Edit::Extract {
             destination,

@@ -39,6 +39,7 @@ mod limits;
 mod mounts;
 mod namespace;
 mod overlay;
+mod own_init;
 mod packages;
 mod probe;
 mod process;
@@ -51,8 +52,6 @@ mod shown;
 mod tasks;
 mod worker;
 
-#[cfg(test)]
-pub(crate) use bootable::SEED;
 pub use cache::{CachedLayer, LayerCache};
 pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};

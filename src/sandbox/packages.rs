@@ -30,6 +30,20 @@ impl PackageManager {
         })
     }
 
+    /// Whether the tree has it: images without one say which system they are made of, too.
+    pub(super) fn is_in(self, has: &dyn Fn(&str) -> bool) -> bool {
+        let programs: &[&str] = match self {
+            Self::Apt => &["apt-get"],
+            Self::Apk => &["apk"],
+            Self::Dnf => &["dnf", "microdnf", "yum"],
+        };
+        let directories = ["/usr/bin", "/bin", "/sbin", "/usr/sbin"];
+        let mut places = programs
+            .iter()
+            .flat_map(|program| directories.map(|directory| format!("{directory}/{program}")));
+        places.any(|place| has(&place))
+    }
+
     /// The command that installs packages. Lists and downloads go below `directory` of the host,
     /// not into the layer; what it leaves there, and takes from there,
     /// [`Task::Packages`](super::Task) says.

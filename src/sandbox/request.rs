@@ -9,6 +9,7 @@ use super::confinement::Confinement;
 use super::edit::Edit;
 use super::layer::Form;
 use crate::host::Secret;
+use crate::image::ContainerConfig;
 use crate::instruction::{Ids, Network, Packages, ScriptFile, StepLimits};
 
 /// One step, as the worker gets it on its standard input.
@@ -80,6 +81,12 @@ pub enum Task {
     /// What the tree of a container image lacks to be a machine, and its services set up. Packages
     /// leave what those of [`Packages`](Self::Packages) leave.
     Bootable(Bootable),
+    /// The process of a container image as a service: of the init of vmfab's own where the tree has
+    /// that, else by other tasks.
+    Service {
+        config: Box<ContainerConfig>,
+        usual: Vec<Task>,
+    },
     /// Edits of the tree, done with the tree as root directory.
     Edit(Vec<Edit>),
     /// The tree, put into the empty ext4 file system at `offset` in a file.

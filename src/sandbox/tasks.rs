@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::beside::Beside;
 use super::bwrap::{self, HostSandbox, Sandbox};
-use super::edit::Edit;
+use super::edit::{Edit, OWN_INIT};
 use super::keeper::end_descendants;
 use super::limits;
 use super::mounts::Mounts;
@@ -55,13 +55,15 @@ pub(super) struct Tasks<'a> {
 }
 
 impl Tasks<'_> {
-    pub(super) fn run_all(&self) -> Result<(), WorkerError> {
-        self.request.tasks.iter().try_for_each(|task| match task {
+    pub(super) fn run_all(&self, tasks: &[Task]) -> Result<(), WorkerError> {
+        tasks.iter().try_for_each(|task| match task {
             Task::Command(command) => self.command(command),
             Task::Process(process) => self.process(process),
             Task::Add(files) => add::add(files, self.tree, self.beside),
             Task::Packages(install) => self.packages(install),
             Task::Bootable(wanted) => self.bootable(wanted),
+            Task::Service { config, .. } if self.open(OWN_INIT).is_ok() => self.own_service(config),
+            Task::Service { usual, .. } => self.run_all(usual),
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
             Task::FileSystem { file, offset, time } => self.file_system(file, *offset, *time),
@@ -233,7 +235,7 @@ impl Tasks<'_> {
     }
 
     /// Edits the tree in a process of its own, whose root directory the tree becomes.
-    fn edit(&self, edits: &[Edit]) -> Result<(), WorkerError> {
+    pub(super) fn edit(&self, edits: &[Edit]) -> Result<(), WorkerError> {
         let input = serde_json::to_vec(&(self.tree, edits))
             .map_err(|error| WorkerError::Plain(error.to_string()))?;
         let mut child = bare_command("/proc/self/exe")

@@ -261,7 +261,7 @@ fn work(request: &Request) -> Result<(), WorkerError> {
             beside: &beside,
             in_run,
         }
-        .run_all()
+        .run_all(&request.tasks)
     };
     let upper = if directories.is_empty() {
         let upper = request.scratch.join("upper");

@@ -16,24 +16,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root" "$cache"
 
-# The package $1, unpacked to $2. What static programs of glibc cannot do is to look up names: so
-# BusyBox is the one with libraries.
-unpack() {
-    local deb
-    deb=$(find "$cache" -name "$1_*.deb" | head -n 1)
-    if [ -z "$deb" ]; then
-        (cd "$cache" && apt-get -qq -o APT::Sandbox::User=root download "$1")
-        deb=$(find "$cache" -name "$1_*.deb" | head -n 1)
-    fi
-    dpkg-deb -x "$deb" "$2"
-}
-# The libraries of the program $1, below $2.
-libraries() {
-    ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "$2${library%/*}"
-        cp -L "$library" "$2$library"
-    done
-}
+. "$(dirname "$0")/packages.sh"
 unpack busybox "$work/busybox"
 busybox=$work/busybox/bin/busybox
 
@@ -60,37 +43,7 @@ echo alpine:x:1000: >>"$root/etc/group"
 echo 'alpine:*:19000::::::' >>"$root/etc/shadow"
 mkdir -p "$root/home/alpine"
 
-# Debian's kernel, with the modules that a machine needs.
-package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p')
-unpack "$package" "$work/kernel"
-version=${package#linux-image-}
-cp "$work/kernel/boot/vmlinuz-$version" "$root/boot/vmlinuz-virt"
-depmod -b "$work/kernel" "$version" 2>/dev/null
-modules() {
-    modprobe -d "$work/kernel" -S "$version" -D -a "$@" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p' |
-        awk '!seen[$0]++'
-}
-
-# The initramfs: modules, then the root file system by its label, then its init.
-initramfs=$work/initramfs
-mkdir -p "$initramfs"/{bin,modules,proc,sys,dev,root}
-cp "$busybox" "$initramfs/bin/busybox"
-libraries "$busybox" "$initramfs"
-{
-    echo '#!/bin/busybox sh'
-    echo 'bb=/bin/busybox'
-    echo '$bb mount -t proc proc /proc; $bb mount -t sysfs sys /sys; $bb mount -t devtmpfs dev /dev'
-    modules virtio_pci virtio_blk virtio_rng ext4 crc32c_generic virtio_net | while read -r module; do
-        cp "$module" "$initramfs/modules/"
-        echo "\$bb insmod /modules/$(basename "$module")"
-    done
-    echo 'for word in $($bb cat /proc/cmdline); do case $word in root=*) wanted=${word#root=} ;; esac; done'
-    echo 'for _ in 1 2 3 4 5 6 7 8 9; do device=$($bb findfs "$wanted") && break; $bb sleep 0.2; done'
-    echo '$bb mount -o rw "$device" /root && exec $bb switch_root /root /sbin/init'
-    echo 'echo "no root file system $wanted"; exec $bb sh'
-} >"$initramfs/init"
-chmod +x "$initramfs/init"
-(cd "$initramfs" && find . | cpio --quiet -o -H newc | gzip -1) >"$root/boot/initramfs-virt"
+"$(dirname "$0")/kernel.sh" "$cache" "$root"
 
 # An SSH server with its libraries, where those of Alpine are not looked for.
 cp /usr/sbin/dropbear "$root/usr/sbin/"

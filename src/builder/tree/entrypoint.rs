@@ -10,6 +10,8 @@
 //! | `container.service`, `container-health.service` | who runs these with systemd |
 //! | `/etc/init.d/container`, `/etc/init.d/container-health` | the same with OpenRC |
 //!
+//! An init of vmfab's own reads what it runs from one file, and needs none of these.
+//!
 //! What an image says stands in the scripts alone, as words of sh(1): inside single quotes all
 //! bytes mean themselves. In unit files `%`, `$`, quotes and backslashes would need rules that
 //! differ from line to line and from version to version, and names of variables could not be what
@@ -18,20 +20,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::derivation::scripts::{DRAIN, ENTER, HEALTH, READY, SET_UP, START};
 use crate::derivation::step::Entrypoint;
 use crate::image::{ContainerConfig, HEALTH_READY, Healthcheck, Signal};
 use crate::sandbox::{Command, Edit, Task};
 
 /// `PATH` of an image that has none, as docker has it.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-const ENTER: &str = include_str!("entrypoint/enter.sh");
-const START: &str = include_str!("entrypoint/start.sh");
-const DRAIN: &str = include_str!("entrypoint/drain.sh");
-const HEALTH: &str = include_str!("entrypoint/health.sh");
-const READY: &str = include_str!("entrypoint/ready.sh");
-/// Writes units or services, and enables them.
-const SET_UP: &str = include_str!("entrypoint/set-up.sh");
 
 pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
     let config = &params.config;
@@ -79,7 +74,10 @@ pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
             .into(),
         ..Command::default()
     };
-    vec![Task::Edit(edits), Task::Command(set_up)]
+    vec![Task::Service {
+        config: Box::new(config.clone()),
+        usual: vec![Task::Edit(edits), Task::Command(set_up)],
+    }]
 }
 
 fn base_name(path: &str) -> &str {
@@ -125,7 +123,7 @@ fn health(config: &ContainerConfig) -> Option<String> {
     let timeout = or(check.timeout, Healthcheck::TIMEOUT);
     let start_period = or(check.start_period, Healthcheck::START_PERIOD);
     // Until the first success it is looked more often: that changes no verdict.
-    let soon = or(check.start_interval, SOON).min(interval);
+    let soon = or(check.start_interval, Healthcheck::SOON).min(interval);
     let retries = check.retries.unwrap_or(Healthcheck::RETRIES);
     let blanks = [
         ("INTERVAL", seconds(interval)),
@@ -162,9 +160,6 @@ fn filled(script: &str, blanks: &[(&str, &str)]) -> String {
     }
     filled
 }
-
-/// How often the health of a process is checked that never was healthy, unless the image says so.
-const SOON: Duration = Duration::from_secs(2);
 
 /// Seconds as sleep(1) takes them.
 fn seconds(time: Duration) -> String {

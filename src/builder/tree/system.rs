@@ -146,7 +146,7 @@ mod tests {
     use std::io::Write;
     use std::process::Stdio;
 
-    use crate::sandbox::SEED;
+    use crate::derivation::scripts::SEED;
 
     /// The seed of guests that read no credentials themselves, with a table of SMBIOS as QEMU makes
     /// it.

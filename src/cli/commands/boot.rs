@@ -224,12 +224,15 @@ impl Boot {
 
 /// What the user can do now.
 fn summary(booted: &Booted) -> String {
+    let enter = match booted.has_ssh {
+        true => format!("; enter it with: vmfab ssh {}", booted.name),
+        false => String::new(),
+    };
     let mut text = format!(
-        "{}: running under {}, ready after {}; enter it with: vmfab ssh {}\n",
+        "{}: running under {}, ready after {}{enter}\n",
         booted.name,
         booted.accel.name().to_uppercase(),
         duration(booted.seconds),
-        booted.name
     );
     for Forwarded { host, guest } in &booted.ports {
         text += &format!(

@@ -40,10 +40,11 @@ impl Start {
             &started,
             |started| started.name.clone(),
             |started| {
-                format!(
-                    "{name}: enter it with: vmfab ssh {name}",
-                    name = started.name
-                )
+                let name = &started.name;
+                match started.has_ssh {
+                    true => format!("{name}: enter it with: vmfab ssh {name}"),
+                    false => format!("{name}: started"),
+                }
             },
         )?;
         Ok(Status::Done)

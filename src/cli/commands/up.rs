@@ -211,7 +211,10 @@ fn describe(machine: &UpMachine) -> String {
         (outcome, Some(seconds)) => format!("{outcome}, ready after {}", duration(seconds)),
         (outcome, None) => outcome.to_owned(),
     };
-    let mut text = format!("{name}: {how}; enter it with: vmfab ssh {name}\n");
+    let mut text = match machine.ssh {
+        Some(_) => format!("{name}: {how}; enter it with: vmfab ssh {name}\n"),
+        None => format!("{name}: {how}\n"),
+    };
     for Forwarded { host, guest } in &machine.ports {
         text += &format!("{name}: forwards 127.0.0.1:{host} to port {guest}\n");
     }

@@ -53,6 +53,9 @@ pub struct Booted {
     pub accel: crate::qemu::Accel,
     /// Seconds from its start until it was ready.
     pub seconds: f64,
+    /// Whether it can be entered.
+    #[serde(skip)]
+    pub has_ssh: bool,
 }
 
 /// Looks for the programs that every machine needs: to be asked before long work for a machine.
@@ -138,6 +141,7 @@ pub fn boot_in(
                 ports: config.ports,
                 accel: ready.accel,
                 seconds: ready.seconds,
+                has_ssh: !machine.runs_own_init()?,
             })
         }
         Err(error) => {

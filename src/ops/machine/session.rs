@@ -45,6 +45,9 @@ pub fn ssh(
         return Err(MachineError::Stopped(machine.name().clone()).into());
     }
     machine.check_goes_on()?;
+    if machine.runs_own_init()? {
+        return Err(MachineError::NoSsh(machine.name().clone()).into());
+    }
     if options.accept_new_host_key {
         machine.forget_host_keys()?;
     }

@@ -32,6 +32,9 @@ pub struct Started {
     pub resumed: bool,
     /// Seconds from its start until it was ready; nothing when it was running already.
     pub seconds: Option<f64>,
+    /// Whether it can be entered.
+    #[serde(skip)]
+    pub has_ssh: bool,
 }
 
 /// Starts a machine and waits until it is ready. One that runs already is left alone; one that is
@@ -97,6 +100,7 @@ pub fn start_machine(
             was_running: true,
             resumed,
             seconds: None,
+            has_ssh: !machine.runs_own_init()?,
         });
     }
     prepare(&locked)?;
@@ -118,6 +122,7 @@ pub fn start_machine(
         was_running: false,
         resumed: false,
         seconds: Some(ready.seconds),
+        has_ssh: !machine.runs_own_init()?,
     })
 }
 

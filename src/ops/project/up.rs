@@ -44,7 +44,7 @@ pub struct UpMachine {
     /// Why it is not up.
     pub error: Option<String>,
     pub image: Option<ObjectId>,
-    /// Where its SSH server is reached.
+    /// Where its SSH server is reached, if it has one.
     pub ssh: Option<SshAddress>,
     pub ports: Vec<Forwarded>,
     /// Seconds from its start until it was ready; nothing when it was running already.
@@ -211,7 +211,7 @@ fn make(
     let booted = boot_in(context, &machines, image, &asked, forwarded)?;
     Ok(UpMachine {
         image: Some(booted.image),
-        ssh: Some(booted.ssh),
+        ssh: booted.has_ssh.then_some(booted.ssh),
         ports: booted.ports,
         seconds: Some(booted.seconds),
         ..UpMachine::new(
@@ -262,7 +262,7 @@ fn start_made(
     let config = machine.config()?;
     Ok(UpMachine {
         image: Some(config.image),
-        ssh: Some(started.ssh),
+        ssh: started.has_ssh.then_some(started.ssh),
         ports: config.ports,
         seconds: started.seconds,
         ..UpMachine::new(

@@ -1,6 +1,7 @@
 //! The tree of a container image as a machine, and its process as a service of it.
 
 use super::{Lowered, Lowering, Trunk};
+use crate::derivation::scripts;
 use crate::derivation::step::{self, Step};
 use crate::image::{ContainerConfig, Port, Protocol, Signal};
 use crate::plan::PlanError;
@@ -28,6 +29,7 @@ impl Lowering<'_> {
         };
         let bootable = Step::Bootable(step::Bootable {
             kernel: !self.own_kernel,
+            scripts: scripts::bootable(),
             locked: None,
         });
         self.layer(tree, format!("{own}: bootable"), &bootable, Vec::new())?;
@@ -44,11 +46,16 @@ impl Lowering<'_> {
             healthcheck.is_some_and(|check| check.command(&config.shell()).is_some());
         let entrypoint = Step::Entrypoint(Box::new(step::Entrypoint {
             config: ContainerConfig {
-                exposed: Default::default(),
+                // An init of vmfab's own waits for them: only with a kernel of the recipe.
+                exposed: match self.own_kernel {
+                    true => config.exposed.clone(),
+                    false => Default::default(),
+                },
                 labels: Default::default(),
                 onbuild: Vec::new(),
                 ..config.clone()
             },
+            scripts: scripts::entrypoint(),
         }));
         self.layer(tree, format!("{own}: entrypoint"), &entrypoint, Vec::new())
     }

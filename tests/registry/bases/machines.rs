@@ -43,13 +43,13 @@ const OF_CONTAINERS: [(&str, &[u8]); 3] = [
     ),
 ];
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
 /// The file of this name that the guest serves.
-fn get(port: u16, name: &str) -> Option<String> {
+pub(super) fn get(port: u16, name: &str) -> Option<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -161,7 +161,7 @@ fn a_containers_process_is_a_service_of_the_machine() {
 }
 
 /// A tree with BusyBox and these files; a file without content is a link to BusyBox.
-fn tree(files: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn tree(files: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = Writer::new(Vec::new());
     let member = |path: &str, kind: Kind, mode: u32| Member {
         path: path.as_bytes().to_vec(),
@@ -270,7 +270,7 @@ fn what_no_machine_can_be_made_of() {
     assert!(nothing.contains(lacks), "{nothing}");
     assert!(nothing.contains("no /etc/os-release"), "{nothing}");
     assert!(nothing.contains("kernel \"/boot/vmlinuz\""), "{nothing}");
-    let without_ssh = bench.no_machine(&OPENRC, serve, 1);
+    let without_ssh = bench.no_machine(&OPENRC, serve.clone(), 1);
     assert!(
         without_ssh.contains("of the system \"other\""),
         "{without_ssh}"
@@ -279,6 +279,11 @@ fn what_no_machine_can_be_made_of() {
         without_ssh.contains("it lacks an SSH server"),
         "{without_ssh}"
     );
+
+    // Distroless images say which system they are made of.
+    let bare = bench.no_machine(&[("etc/os-release", "ID=debian\n")], serve, 1);
+    let missing = "the package manager of the system \"debian\" is missing";
+    assert!(bare.contains(missing), "{bare}");
 
     let files = [&OPENRC[..], &[("usr/sbin/sshd", "sshd")]].concat();
     let unknown = json!({ "Cmd": ["/bin/serve"], "User": "nobody" });

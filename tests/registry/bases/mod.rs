@@ -3,6 +3,7 @@
 mod containers;
 mod disks;
 mod machines;
+mod own_init;
 mod registries;
 mod trees;
 mod wrong;

@@ -1,0 +1,117 @@
+//! Images without an init system: vmfab brings one of its own.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::machines::{free_port, get, tree};
+use super::{Bench, Layer};
+use crate::support::registry::Registry;
+use crate::support::{Lab, Machine, Ran, Recipes};
+
+/// A kernel with its initramfs and modules, as the layer of an image.
+fn kernel() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+    let mut script = Command::new("bash");
+    script
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/kernel.sh"
+        ))
+        .arg(packages)
+        .arg(directory.path());
+    Ran::of(&mut script).ends_with(0);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.follow_symlinks(false);
+    tar.append_dir_all("", directory.path()).unwrap();
+    tar.into_inner().unwrap()
+}
+
+/// What the process is, told by a program that the server runs.
+const WHO: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+echo \"$(id -u) $(id -G) $GREETING $HOME $HOSTNAME\"
+cat /proc/sys/kernel/hostname /proc/1/comm /etc/resolv.conf
+";
+/// Kills the server, which is the parent of this program's parent.
+const KILL: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+echo killed
+(sleep 1; kill -KILL \"$(cut -d' ' -f4 /proc/$PPID/stat)\") >/dev/null 2>&1 &
+";
+const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nweb:x:34:\nmedia:x:44:web\n";
+
+#[test]
+fn an_image_without_an_init_system_serves() {
+    let bench = Bench::new();
+    let registry = Registry::start();
+    let port = free_port();
+    let files = tree(&[
+        ("bin/httpd", ""),
+        ("bin/wget", ""),
+        ("bin/cut", ""),
+        ("bin/sleep", ""),
+        ("bin/kill", ""),
+        ("etc/passwd", PASSWD),
+        ("etc/group", GROUP),
+        ("srv/hello", "hello from PID 2\n"),
+        ("srv/cgi-bin/who", WHO),
+        ("srv/cgi-bin/kill", KILL),
+    ]);
+    // Nothing needs a shell to start: as distroless images.
+    let port_text = port.to_string();
+    let url = format!("http://127.0.0.1:{port}/hello");
+    let settings = json!({
+        "Entrypoint": ["httpd", "-f", "-p", port_text, "-h", "/srv"],
+        "Env": ["PATH=/bin", "GREETING=good day"],
+        "User": "web",
+        "WorkingDir": "/srv/work",
+        "ExposedPorts": { format!("{port}/tcp"): {} },
+        "Healthcheck": { "Test": ["CMD", "wget", "-q", "-O", "/dev/null", url] },
+    });
+    bench.image(
+        &[Layer::new("", &kernel()), Layer::new("+gzip", &files)],
+        settings,
+    );
+    bench.push(&registry);
+    let recipes = Recipes::new();
+    let base = registry.at("team/base:1");
+    let recipe = format!(
+        "image \"bare\" {{\n    from \"oci://{base}\" service=#true\n    \
+         kernel \"/boot/vmlinuz-virt\"\n    disk size=\"128M\"\n}}\n"
+    );
+    recipes.write("bare.kdl", &recipe);
+    let arguments = ["bare.kdl", "--memory", "256M"];
+    let machine = Machine::boot("bare", recipes.directory(), arguments);
+
+    // Nobody logs in, and it answers: `boot` waited for the health check.
+    assert_eq!(get(port, "hello").unwrap(), "hello from PID 2\n");
+    let who = get(port, "cgi-bin/who").unwrap();
+    let expected = "33 34 44 good day /srv bare\nbare\ninit\nnameserver 10.0.2.3\n";
+    assert_eq!(who, expected);
+
+    // It is started again when it was killed.
+    assert_eq!(get(port, "cgi-bin/kill").unwrap(), "killed\n");
+    let log = || Lab::get().run(["logs", "bare"]).stdout;
+    let patience = Instant::now() + Duration::from_secs(300);
+    while !log().contains("vmfab-init: the image's process failed; it is started again") {
+        assert!(Instant::now() < patience, "{}", log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    while get(port, "hello").is_none() {
+        assert!(Instant::now() < patience, "{}", log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    // Nobody can log in, and that is said at once.
+    let said = machine.ssh("true").ends_with(1).stderr;
+    assert!(said.contains("its image has no SSH server"), "{said}");
+
+    assert_eq!(machine.stop()[0]["by"], "guest");
+    let said = log();
+    assert!(said.contains("vmfab-init: stopping"), "{said}");
+}
