@@ -3,7 +3,7 @@
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry<'a> {
+pub(crate) enum Entry<'a> {
     /// A word of the command line.
     Argument(&'a [u8]),
     /// A word of the command that checks the health.
@@ -19,7 +19,7 @@ pub enum Entry<'a> {
 }
 
 /// The entries of a text. A slice of it is followed by a NUL.
-pub fn entries(text: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+pub(crate) fn entries(text: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let mut rest = text;
     core::iter::from_fn(move || {
         loop {

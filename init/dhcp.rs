@@ -1,28 +1,28 @@
 //! Messages of DHCP (RFC 2131, options of RFC 2132).
 
-pub const DISCOVER: u8 = 1;
-pub const OFFER: u8 = 2;
-pub const REQUEST: u8 = 3;
-pub const ACK: u8 = 5;
+pub(crate) const DISCOVER: u8 = 1;
+pub(crate) const OFFER: u8 = 2;
+pub(crate) const REQUEST: u8 = 3;
+pub(crate) const ACK: u8 = 5;
 /// The length of the messages that are sent.
-pub const LENGTH: usize = 300;
+pub(crate) const LENGTH: usize = 300;
 
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const OPTIONS: usize = 240;
 
 /// What a server says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lease {
-    pub kind: u8,
-    pub address: [u8; 4],
-    pub mask: [u8; 4],
-    pub router: Option<[u8; 4]>,
-    pub resolver: Option<[u8; 4]>,
-    pub server: [u8; 4],
+pub(crate) struct Lease {
+    pub(crate) kind: u8,
+    pub(crate) address: [u8; 4],
+    pub(crate) mask: [u8; 4],
+    pub(crate) router: Option<[u8; 4]>,
+    pub(crate) resolver: Option<[u8; 4]>,
+    pub(crate) server: [u8; 4],
 }
 
 /// A message to all servers. `offer` is what a request asks for.
-pub fn message(kind: u8, id: [u8; 4], hardware: [u8; 6], offer: &Lease) -> [u8; LENGTH] {
+pub(crate) fn message(kind: u8, id: [u8; 4], hardware: [u8; 6], offer: &Lease) -> [u8; LENGTH] {
     let mut message = [0; LENGTH];
     message[..4].copy_from_slice(&[1, 1, 6, 0]);
     message[4..8].copy_from_slice(&id);
@@ -48,7 +48,7 @@ pub fn message(kind: u8, id: [u8; 4], hardware: [u8; 6], offer: &Lease) -> [u8; 
 }
 
 /// What an answer to a message with this id says.
-pub fn answer(bytes: &[u8], id: [u8; 4]) -> Option<Lease> {
+pub(crate) fn answer(bytes: &[u8], id: [u8; 4]) -> Option<Lease> {
     let four = |at: usize| <[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok();
     if bytes.first() != Some(&2) || four(4)? != id || four(236)? != COOKIE {
         return None;

@@ -80,6 +80,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 .into(),
             ports: Vec::new(),
             health: false,
+            volumes: std::collections::BTreeSet::new(),
             env: BTreeMap::from([("BASE".parse().unwrap(), "1".parse().unwrap())]),
             hostname: Some("kept".parse().unwrap()),
             kernel_files: None,

@@ -209,7 +209,7 @@ mod tests {
     /// command and id.
     const FREE: [&str; 25] = [
         "COMMAND",
-        "HOST:GUEST",
+        "HOST:GUEST[/udp]",
         "ID[=SOCKET]",
         "N",
         "NAME=VALUE",

@@ -133,8 +133,10 @@ pub struct ExposedPort {
 }
 
 /// What is spoken at a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
+    #[default]
     Tcp,
     Udp,
     Sctp,
@@ -143,6 +145,26 @@ pub enum Protocol {
 impl Protocol {
     const NAMES: [(&'static str, Self); 3] =
         [("tcp", Self::Tcp), ("udp", Self::Udp), ("sctp", Self::Sctp)];
+
+    /// Whether it is the one that ports have unless told otherwise.
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde wants"
+    )]
+    #[must_use]
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp)
+    }
+
+    /// What stands behind a number of a port: nothing for TCP.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::Udp => "/udp",
+            Self::Sctp => "/sctp",
+        }
+    }
 
     #[must_use]
     pub const fn name(self) -> &'static str {

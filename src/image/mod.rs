@@ -6,7 +6,7 @@
 mod container;
 mod format;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
@@ -138,6 +138,9 @@ pub struct ImageTemplate {
     /// Whether its service has a health check, which tells when a machine is ready.
     #[serde(default, skip_serializing_if = "is_false")]
     pub health: bool,
+    /// Directories with what its service keeps: `VOLUME` of a container image.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub volumes: BTreeSet<GuestPath>,
     /// Environment of later steps.
     pub env: BTreeMap<VariableName, VariableValue>,
     /// The host name, when the recipe gives one.
@@ -282,7 +285,7 @@ pub struct FilesystemRef {
     pub label: Label,
 }
 
-/// A TCP port of the guest.
+/// A port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Port in the guest.
@@ -291,6 +294,8 @@ pub struct Port {
     /// Port on 127.0.0.1 of the host that is forwarded to it.
     #[serde(default, deserialize_with = "checked::optional_port")]
     pub host: Option<u16>,
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
 }
 
 #[cfg(test)]

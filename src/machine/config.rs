@@ -1,5 +1,6 @@
 //! `machine.json`: what was asked for. What is running is never in a file.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::de::Error;
@@ -13,7 +14,7 @@ use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Firmware, Seed};
+use crate::image::{Firmware, Protocol, Seed};
 use crate::qemu::AccelChoice;
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -65,7 +66,7 @@ pub struct MachineConfig {
     pub remove_when_stopped: bool,
 }
 
-/// A port of 127.0.0.1 that leads to a TCP port of the guest.
+/// A port of 127.0.0.1 that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
     /// Port on the host.
@@ -74,6 +75,40 @@ pub struct Forwarded {
     /// Port in the guest.
     #[serde(deserialize_with = "checked::port")]
     pub guest: u16,
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+    /// Whether the image asks for it and not the user: another port of the host does as well.
+    #[serde(
+        default,
+        rename = "from-image",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub from_image: bool,
+}
+
+impl Forwarded {
+    /// A TCP port that the user asked for.
+    #[must_use]
+    pub const fn tcp(host: u16, guest: u16) -> Self {
+        Self {
+            host,
+            guest,
+            protocol: Protocol::Tcp,
+            from_image: false,
+        }
+    }
+}
+
+impl fmt::Display for Forwarded {
+    /// `forwards 127.0.0.1:8080 to port 80`
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, guest, .. } = self;
+        let protocol = self.protocol.suffix();
+        write!(
+            formatter,
+            "forwards 127.0.0.1:{host} to port {guest}{protocol}"
+        )
+    }
 }
 
 /// A disk of a machine, as it was asked for.
@@ -192,10 +227,7 @@ pub(in crate::machine) mod tests {
             disks: vec![MachineDisk { size: 1 << 30 }],
             ssh_port: 40001,
             ssh_user: "vm".parse().unwrap(),
-            ports: vec![Forwarded {
-                host: 8080,
-                guest: 80,
-            }],
+            ports: vec![Forwarded::tcp(8080, 80)],
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Nocloud,

@@ -94,6 +94,9 @@ pub enum MachineError {
     /// A port of the host cannot be listened on.
     #[error("cannot forward port {port} of 127.0.0.1: {}", source.kind())]
     Port { port: u16, source: io::Error },
+    /// Another machine has the port.
+    #[error("cannot forward port {port} of 127.0.0.1: machine \"{holder}\" has it")]
+    PortOf { port: u16, holder: MachineName },
     /// It is to have more memory than this host.
     #[error("a machine with {asked} MiB of memory cannot run on this host, which has {has} MiB")]
     Memory {

@@ -1,7 +1,7 @@
 //! From a machine's config to a running QEMU.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,16 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
-use super::config::MachineConfig;
+use super::config::{Forwarded, MachineConfig};
 use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
+use super::name::MachineName;
 use super::{Locked, Machine, seed};
 use crate::disk::overlay;
+use crate::event::{Event, Sink};
 use crate::host::{bare_command, spawn_lasting, total_memory};
-use crate::image::{Firmware, ImageConfig};
+use crate::image::{Firmware, ImageConfig, Protocol};
 use crate::qemu::{Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware};
 use crate::sandbox;
 use crate::store::Store;
@@ -56,11 +58,12 @@ impl Locked {
         accel: Accel,
         image: &ImageConfig,
         store: &Store,
+        sink: &dyn Sink,
     ) -> Result<Qemu, MachineError> {
         let machine = &self.machine;
         let mut config = machine.config()?;
         check_memory(config.memory_mib)?;
-        check_ports(machine, &mut config)?;
+        check_ports(machine, &mut config, sink)?;
         let spec = spec(machine, &config, accel, image, store)?;
         let running = lock_for_qemu(&machine.directory)?
             .ok_or_else(|| MachineError::Running(machine.name.clone()))?;
@@ -110,25 +113,70 @@ impl Locked {
     }
 }
 
-/// Makes sure that all ports can be forwarded. The one for SSH is chosen anew when it is taken.
-fn check_ports(machine: &Machine, config: &mut MachineConfig) -> Result<(), MachineError> {
-    for forwarded in &config.ports {
-        check_port(forwarded.host)?;
+/// Makes sure that all ports can be forwarded. Those of the image and the one for SSH are chosen
+/// anew when they are taken.
+fn check_ports(
+    machine: &Machine,
+    config: &mut MachineConfig,
+    sink: &dyn Sink,
+) -> Result<(), MachineError> {
+    let mut taken: Vec<u16> = config.ports.iter().map(|port| port.host).collect();
+    let mut changed = false;
+    for forwarded in &mut config.ports {
+        let Err(error) = check_port(forwarded.host, forwarded.protocol) else {
+            continue;
+        };
+        if !forwarded.from_image {
+            let holder = holder(machine, forwarded)?;
+            let port = forwarded.host;
+            return Err(holder.map_or(error, |holder| MachineError::PortOf { port, holder }));
+        }
+        let before = forwarded.host;
+        forwarded.host = free_port(&taken)?;
+        taken.push(forwarded.host);
+        changed = true;
+        sink.emit(Event::Warning {
+            message: format!(
+                "{}: port {before} of 127.0.0.1 is taken; vmfab {forwarded} of the image instead",
+                machine.name
+            ),
+        });
     }
     if probe(config.ssh_port).is_err() {
-        let taken: Vec<u16> = config.ports.iter().map(|port| port.host).collect();
         config.ssh_port = free_port(&taken)?;
-        config.write(&machine.directory)?;
+        changed = true;
     }
-    Ok(())
+    match changed {
+        true => config.write(&machine.directory),
+        false => Ok(()),
+    }
+}
+
+/// The machine beside this one that runs with a forwarded port.
+fn holder(machine: &Machine, port: &Forwarded) -> Result<Option<MachineName>, MachineError> {
+    for other in machine.machines.list()? {
+        let has = |config: MachineConfig| {
+            let mut ports = config.ports.iter();
+            ports.any(|other| (other.host, other.protocol) == (port.host, port.protocol))
+        };
+        if other.name != machine.name && other.config().is_ok_and(has) && other.has_qemu()? {
+            return Ok(Some(other.name));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes sure that a port of 127.0.0.1 is free.
 ///
 /// # Errors
 /// It is not.
-pub fn check_port(port: u16) -> Result<(), MachineError> {
-    probe(port).map(drop)
+pub fn check_port(port: u16, protocol: Protocol) -> Result<(), MachineError> {
+    match protocol {
+        Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
+            .map(drop)
+            .map_err(|source| MachineError::Port { port, source }),
+        Protocol::Tcp | Protocol::Sctp => probe(port).map(drop),
+    }
 }
 
 /// Makes sure that this host has the memory for a machine: the kernel refuses to give one program
@@ -181,10 +229,12 @@ fn spec(
     let mut forwards = vec![Forward {
         host: config.ssh_port,
         guest: SSH,
+        udp: false,
     }];
     forwards.extend(config.ports.iter().map(|port| Forward {
         host: port.host,
         guest: port.guest,
+        udp: port.protocol == Protocol::Udp,
     }));
     Ok(MachineSpec {
         name: machine.name.to_string(),

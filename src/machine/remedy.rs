@@ -63,6 +63,10 @@ impl From<MachineError> for Failure {
             MachineError::Memory { .. } => {
                 failed("give it less memory: --memory, or memory=\"…\" in vmfab.kdl".to_owned())
             }
+            MachineError::PortOf { ref holder, .. } => failed(format!(
+                "forward another one with -p HOST:GUEST or in vmfab.kdl, or stop that machine: \
+                 vmfab stop {holder}"
+            )),
             MachineError::Port { port, ref source } => failed(match source.kind() {
                 std::io::ErrorKind::AddrInUse => format!(
                     "another program or machine listens there: forward another one with -p \

@@ -103,7 +103,7 @@ impl Startup<'_> {
             };
             self.waiting(&machine, "qemu");
             let started = Instant::now();
-            let mut qemu = held.launch(&program, accel, self.image, self.store)?;
+            let mut qemu = held.launch(&program, accel, self.image, self.store, self.sink)?;
             drop(held);
             // A guest that speaks under TCG shows that it was not its fault. Without the memory the
             // next machine is only started later.
@@ -282,11 +282,15 @@ fn qemu_lines(machine: &Machine) -> Vec<String> {
 fn after_the_end(machine: &Machine, qemu: &mut Qemu, spoke: bool) -> Result<Outcome, MachineError> {
     let status = reap(machine, qemu)?;
     let printed = qemu_lines(machine);
-    let ssh_rule = format!(
-        "Could not set up host forwarding rule 'tcp:127.0.0.1:{}-",
-        qemu.ssh_port
-    );
-    if printed.iter().any(|line| line.contains(&ssh_rule)) {
+    let ports = machine.config()?.ports;
+    let movable = ports.iter().filter(|port| port.from_image);
+    let movable = movable.map(|port| (port.protocol.name(), port.host));
+    let mut movable = movable.chain([("tcp", qemu.ssh_port)]);
+    let taken = movable.any(|(protocol, port)| {
+        let rule = format!("Could not set up host forwarding rule '{protocol}:127.0.0.1:{port}-");
+        printed.iter().any(|line| line.contains(&rule))
+    });
+    if taken {
         return Ok(Outcome::PortTaken);
     }
     if qemu.accel != Accel::Tcg {

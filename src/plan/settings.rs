@@ -2,11 +2,13 @@
 //! base says about disk, kernel, boot and host name, one property at a time; users, ports and
 //! environment accumulate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
-use crate::image::{Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Port, Seed};
+use crate::image::{
+    Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Port, Protocol, Seed,
+};
 use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
 
@@ -39,6 +41,8 @@ pub(super) struct Settings {
     pub ports: Vec<Port>,
     /// Whether a health check tells when it is ready.
     pub health: bool,
+    /// Directories with what its service keeps.
+    pub volumes: BTreeSet<GuestPath>,
     pub users: Vec<Account>,
     /// The account that is entered, when an image names one.
     user: Option<String>,
@@ -75,6 +79,7 @@ impl Settings {
             hostname: None,
             ports: Vec::new(),
             health: false,
+            volumes: BTreeSet::new(),
             users: Vec::new(),
             user: None,
             images: 0,
@@ -137,6 +142,7 @@ impl Settings {
             hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
             health: template.health,
+            volumes: template.volumes.clone(),
             users,
             user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
             images: 0,
@@ -193,7 +199,8 @@ impl Settings {
             });
         }
         for port in &image.ports {
-            self.ports.retain(|other| other.guest != port.guest);
+            let same = |other: &Port| (other.guest, other.protocol) == (port.guest, port.protocol);
+            self.ports.retain(|other| !same(other));
             self.ports.push(port.value);
         }
         for instruction in &image.instructions {
@@ -208,7 +215,11 @@ impl Settings {
     /// Adds a port of the guest that something says it serves.
     pub(super) fn serve(&mut self, guest: u16) {
         if self.ports.iter().all(|port| port.guest != guest) {
-            self.ports.push(Port { guest, host: None });
+            self.ports.push(Port {
+                guest,
+                host: None,
+                protocol: Protocol::Tcp,
+            });
         }
     }
 

@@ -100,13 +100,15 @@ pub struct MetadataService {
     pub system_uuid: String,
 }
 
-/// A TCP port of 127.0.0.1 that leads to a port of the guest.
+/// A port of 127.0.0.1 that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
     /// Port on the host.
     pub host: u16,
     /// Port in the guest.
     pub guest: u16,
+    /// Whether it is one of UDP and not of TCP.
+    pub udp: bool,
 }
 
 /// QEMU's arguments, without its own name.
@@ -308,8 +310,10 @@ fn network(spec: &MachineSpec) -> String {
             quoted(&words.join(" ")),
         ));
     }
-    for Forward { host, guest } in &spec.forwards {
-        text.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+    for forward in &spec.forwards {
+        let Forward { host, guest, udp } = forward;
+        let protocol = if *udp { "udp" } else { "tcp" };
+        text.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
     }
     text
 }
@@ -338,10 +342,12 @@ mod tests {
                 Forward {
                     host: 40001,
                     guest: 22,
+                    udp: false,
                 },
                 Forward {
                     host: 8080,
                     guest: 80,
+                    udp: true,
                 },
             ],
             isolated: false,

@@ -8,7 +8,7 @@ use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Transfor
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
 use super::value;
-use crate::image::{DiskFormat, Firmware, Port, Seed};
+use crate::image::{DiskFormat, Firmware, Port, Protocol, Seed};
 use crate::instruction::Run;
 
 /// An image whose base is not resolved yet.
@@ -321,6 +321,7 @@ fn port(node: &Reader<'_>, draft: &mut Draft) {
     let port = Port {
         guest: guest.value,
         host: host.map(|host| host.value),
+        protocol: Protocol::Tcp,
     };
     let twin = |other: &&Spanned<Port>| {
         other.guest == port.guest || (port.host.is_some() && other.host == port.host)

@@ -7,7 +7,7 @@ use super::model::{Accel, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
-use crate::image::{Firmware, Port};
+use crate::image::{Firmware, Port, Protocol};
 
 /// The most machines that one node makes.
 const MOST: u32 = 64;
@@ -127,6 +127,7 @@ impl Body {
             let port = Port {
                 guest: guest.value,
                 host: Some(host.value),
+                protocol: Protocol::Tcp,
             };
             self.ports.push(Spanned::new(port, host.span));
         }

@@ -36,7 +36,7 @@ enum Part {
     Network,
     /// Name servers, as the network says.
     Resolver,
-    /// What the power button needs with systemd.
+    /// What the power button needs.
     Bus,
     Ssh,
 }
@@ -94,14 +94,21 @@ impl Part {
             ]),
             (Self::Bus, Init::Systemd) => has(&["/usr/bin/dbus-daemon", "/usr/bin/dbus-broker"]),
             (Self::Ssh, _) => has(&["/usr/sbin/sshd", "/usr/sbin/dropbear"]),
-            // These come with Alpine's base.
-            (Self::Devices | Self::Network | Self::Resolver | Self::Bus, Init::OpenRc) => true,
+            // On Alpine, its base brings these.
+            (Self::Devices, Init::OpenRc) => has(&["/sbin/mdev", "/usr/bin/udevadm"]),
+            (Self::Network, Init::OpenRc) => has(&["/sbin/ifup"]),
+            (Self::Bus, Init::OpenRc) => has(&["/usr/sbin/acpid", "/sbin/acpid"]),
+            (Self::Resolver, Init::OpenRc) => true,
         }
     }
 
     /// Packages that bring it: of each list the first one that the archive has.
-    fn packages(self, system: &System) -> &'static [&'static [&'static str]] {
+    fn packages(self, init: Init, system: &System) -> &'static [&'static [&'static str]] {
         match (system.manager, self) {
+            (PackageManager::Apt, Self::Network) if init == Init::OpenRc => {
+                &[&["ifupdown"], &["isc-dhcp-client", "dhcpcd-base"]]
+            }
+            (PackageManager::Apt, Self::Bus) if init == Init::OpenRc => &[&["acpi-support-base"]],
             (PackageManager::Apt, Self::Kernel) if system.is_arm => &[&[
                 "linux-image-cloud-arm64",
                 "linux-image-virtual",
@@ -235,7 +242,7 @@ impl Tasks<'_> {
         let lacks = lacking(wanted.kernel, init, self);
         match &system {
             Some(system) => {
-                let choices = lacks.iter().flat_map(|part| part.packages(system));
+                let choices = lacks.iter().flat_map(|part| part.packages(init, system));
                 let choices = choices.map(|names| names.iter().map(|&name| name.into()).collect());
                 self.packages(&Install {
                     wanted: Packages::default(),
@@ -315,7 +322,7 @@ mod tests {
         let system = System::from_os_release(os_release).unwrap();
         let init = init_of(Some(system.manager), tree);
         let lacks = lacking(kernel, init, tree);
-        let lists = lacks.iter().flat_map(|part| part.packages(&system));
+        let lists = lacks.iter().flat_map(|part| part.packages(init, &system));
         lists.map(|names| names[0].to_owned()).collect()
     }
 
@@ -370,6 +377,12 @@ mod tests {
         // The link of Alpine's container images leads to BusyBox, which is no init without OpenRC.
         let alpine = wanted("ID=alpine", true, &Tree(&["/sbin/init"]));
         assert_eq!(alpine, ["linux-virt", "alpine-base", "openssh"]);
+        let devuan = Tree(&["/sbin/openrc", "/sbin/init", "/usr/sbin/sshd"]);
+        let devuan = wanted("ID=devuan\nID_LIKE=debian", false, &devuan);
+        assert_eq!(
+            devuan,
+            ["udev", "ifupdown", "isc-dhcp-client", "acpi-support-base"]
+        );
         let fedora = names("ID=fedora");
         assert!(
             fedora.contains(&"systemd-networkd".to_owned()),

@@ -121,21 +121,26 @@ impl PackageManager {
             true => choices.join(" "),
             false => names.join(" "),
         };
+        let mut env = BTreeMap::from([
+            ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
+            (
+                "RECOMMENDS".to_owned(),
+                if *recommends { "yes" } else { "no" }.to_owned(),
+            ),
+            ("CHOICES".to_owned(), choices.join(" ")),
+            (
+                "LOCKED".to_owned(),
+                if *locked { "yes" } else { "no" }.to_owned(),
+            ),
+        ]);
+        if !choices.is_empty() {
+            // Those of a `bootable` step, which makes the initrd itself, and once.
+            env.insert("INITRD".to_owned(), "No".to_owned());
+        }
         Command {
             label: Some(format!("packages {label}")),
             argv,
-            env: BTreeMap::from([
-                ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
-                (
-                    "RECOMMENDS".to_owned(),
-                    if *recommends { "yes" } else { "no" }.to_owned(),
-                ),
-                ("CHOICES".to_owned(), choices.join(" ")),
-                (
-                    "LOCKED".to_owned(),
-                    if *locked { "yes" } else { "no" }.to_owned(),
-                ),
-            ]),
+            env,
             workdir: None,
             network: !locked,
             binds: binds.collect(),

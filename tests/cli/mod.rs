@@ -107,9 +107,11 @@ impl Bench {
                 ssh_user: "root".parse().unwrap(),
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 health: false,
+                volumes: std::collections::BTreeSet::new(),
                 ports: vec![Port {
                     guest: 80,
                     host: Some(8080),
+                    protocol: Default::default(),
                 }],
                 env: BTreeMap::new(),
                 hostname: None,

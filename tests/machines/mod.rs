@@ -108,6 +108,7 @@ impl Bench {
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 ports: Vec::new(),
                 health: false,
+                volumes: std::collections::BTreeSet::new(),
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

@@ -48,20 +48,19 @@ fn ports_of_the_image_are_forwarded_unless_told_otherwise() {
             vmfab::image::Port {
                 guest: 80,
                 host: Some(one),
+                protocol: Default::default(),
             },
             vmfab::image::Port {
                 guest: 443,
                 host: None,
+                protocol: Default::default(),
             },
         ];
     });
     let context = bench.context();
     let image = images::find(&context, "served").unwrap();
     let as_the_image = machine::boot(&context, &image, &Bench::options()).unwrap();
-    let asked = vmfab::machine::Forwarded {
-        host: other,
-        guest: 80,
-    };
+    let asked = vmfab::machine::Forwarded::tcp(other, 80);
     let options = BootOptions {
         ports: vec![asked],
         ..Bench::options()

@@ -1,6 +1,6 @@
 //! What a machine of a build is to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::checked::Line;
@@ -68,6 +68,7 @@ impl SessionSpec {
                 users: access.users,
                 ports: Vec::new(),
                 health: false,
+                volumes: BTreeSet::new(),
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

@@ -244,7 +244,7 @@ mod tests {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8(output.stdout).unwrap();
-        let (words, variables) = said.split_once("\0==\0").unwrap();
+        let (words, variables) = said.rsplit_once("\0==\0").unwrap();
         (words.to_owned(), variables.to_owned())
     }
 

@@ -11,7 +11,7 @@ use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
 use super::{console, ssh};
 use crate::failure::{Failure, Kind};
-use crate::image::Firmware;
+use crate::image::{Firmware, Protocol};
 use crate::machine::{Forwarded, MachineName, NameError, Until};
 use crate::ops::RecipeChoice;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
@@ -80,7 +80,7 @@ pub(crate) struct Boot {
     disk_size: Option<u64>,
 
     /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
-    #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = parse_port)]
+    #[arg(short, long = "port", value_name = "HOST:GUEST[/udp]", value_parser = parse_port)]
     ports: Vec<Forwarded>,
 
     /// Cut the machine off from this host and the internet; forwarded ports still work
@@ -234,11 +234,8 @@ fn summary(booted: &Booted) -> String {
         booted.accel.name().to_uppercase(),
         duration(booted.seconds),
     );
-    for Forwarded { host, guest } in &booted.ports {
-        text += &format!(
-            "{}: forwards 127.0.0.1:{host} to port {guest}\n",
-            booted.name
-        );
+    for port in &booted.ports {
+        text += &format!("{}: {port}\n", booted.name);
     }
     text
 }
@@ -278,14 +275,20 @@ fn parse_memory(text: &str) -> Result<u32, String> {
 
 fn parse_port(text: &str) -> Result<Forwarded, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    text.split_once(':')
+    let (ports, protocol) = match text.strip_suffix("/udp") {
+        Some(ports) => (ports, Protocol::Udp),
+        None => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
+    };
+    ports
+        .split_once(':')
         .and_then(|(host, guest)| {
-            Some(Forwarded {
-                host: port(host)?,
-                guest: port(guest)?,
-            })
+            let tcp = Forwarded::tcp(port(host)?, port(guest)?);
+            Some(Forwarded { protocol, ..tcp })
         })
-        .ok_or_else(|| "write HOST:GUEST, two numbers from 1 to 65535, such as 8080:80".to_owned())
+        .ok_or_else(|| {
+            "write HOST:GUEST, two numbers from 1 to 65535, such as 8080:80 or 5353:53/udp"
+                .to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -324,14 +327,15 @@ mod tests {
 
     #[test]
     fn ports() {
+        assert_eq!(parse_port("8080:80"), Ok(Forwarded::tcp(8080, 80)));
+        let udp = parse_port("5353:53/udp").unwrap();
         assert_eq!(
-            parse_port("8080:80"),
-            Ok(Forwarded {
-                host: 8080,
-                guest: 80
-            })
+            (udp.host, udp.guest, udp.protocol),
+            (5353, 53, Protocol::Udp)
         );
-        for bad in ["", "80", "80:", ":80", "0:80", "80:65536", "a:b", "1:2:3"] {
+        for bad in [
+            "", "80", "80:", ":80", "0:80", "80:65536", "a:b", "1:2:3", "1:2/sctp",
+        ] {
             assert!(parse_port(bad).is_err(), "{bad}");
         }
     }

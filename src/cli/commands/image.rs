@@ -150,8 +150,17 @@ fn describe(found: &FoundImage) -> String {
         let host = port
             .host
             .map_or_else(String::new, |host| format!(" (127.0.0.1:{host})"));
-        rows.push(("port", format!("{}{host}", port.guest)));
+        rows.push((
+            "port",
+            format!("{}{}{host}", port.guest, port.protocol.suffix()),
+        ));
     }
+    rows.extend(
+        template
+            .volumes
+            .iter()
+            .map(|path| ("volume", path.to_string())),
+    );
     rows.iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{:<14}{value}\n", format!("{name}:")))

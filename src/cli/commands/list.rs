@@ -108,7 +108,7 @@ fn shown(directory: &Path) -> String {
 pub(super) fn ports(entry: &MachineEntry) -> String {
     let ports = entry.settings.iter().flat_map(|settings| &settings.ports);
     let texts: Vec<_> = ports
-        .map(|port| format!("{}:{}", port.host, port.guest))
+        .map(|port| format!("{}:{}{}", port.host, port.guest, port.protocol.suffix()))
         .collect();
     texts.join(" ")
 }
@@ -158,10 +158,7 @@ mod tests {
                 port: 40001,
                 user: "vm".parse().unwrap(),
             },
-            ports: vec![Forwarded {
-                host: 8080,
-                guest: 80,
-            }],
+            ports: vec![Forwarded::tcp(8080, 80)],
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Credentials,

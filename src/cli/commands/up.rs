@@ -11,7 +11,7 @@ use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
 use super::recipe::parse_setting;
 use crate::failure::Failure;
-use crate::machine::{Forwarded, Until};
+use crate::machine::Until;
 use crate::ops::Context;
 use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
 
@@ -215,8 +215,8 @@ fn describe(machine: &UpMachine) -> String {
         Some(_) => format!("{name}: {how}; enter it with: vmfab ssh {name}\n"),
         None => format!("{name}: {how}\n"),
     };
-    for Forwarded { host, guest } in &machine.ports {
-        text += &format!("{name}: forwards 127.0.0.1:{host} to port {guest}\n");
+    for port in &machine.ports {
+        text += &format!("{name}: {port}\n");
     }
     text
 }

@@ -197,17 +197,24 @@ pub(in crate::ops) fn ports(
         .template
         .ports
         .iter()
-        .filter(|port| asked.iter().all(|asked| asked.guest != port.guest))
+        .filter(|port| {
+            let same =
+                |asked: &Forwarded| (asked.guest, asked.protocol) == (port.guest, port.protocol);
+            !asked.iter().any(same)
+        })
         .filter_map(|port| {
             port.host.map(|host| Forwarded {
                 host,
                 guest: port.guest,
+                protocol: port.protocol,
+                from_image: true,
             })
         })
         .collect();
     ports.extend(asked);
     for (index, port) in ports.iter().enumerate() {
-        if ports[..index].iter().any(|other| other.host == port.host) {
+        let twin = |other: &Forwarded| (other.host, other.protocol) == (port.host, port.protocol);
+        if ports[..index].iter().any(twin) {
             return Err(
                 Failure::usage(format!("two forwards use port {} of the host", port.host))
                     .with_help("forward each port of the host once"),

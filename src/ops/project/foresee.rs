@@ -12,6 +12,7 @@ use super::plan::{Action, Planned, plan};
 use super::up::forwarded;
 use super::{Source, UpOptions, project};
 use crate::failure::Failure;
+use crate::image::Protocol;
 use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
 use crate::world;
 
@@ -63,7 +64,7 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
 fn check(
     context: &Context,
     planned: &Planned,
-    taken: &mut BTreeMap<u16, MachineName>,
+    taken: &mut BTreeMap<(u16, Protocol), MachineName>,
 ) -> Result<(), Failure> {
     let image = image(context, planned)?;
     let settings = planned.wanted.settings.as_ref();
@@ -71,8 +72,9 @@ fn check(
         Some(image) => forwarded(planned, image)?,
         None => settings.map_or_else(Vec::new, |settings| settings.ports.clone()),
     };
-    for Forwarded { host, .. } in ports {
-        if let Some(other) = taken.insert(host, planned.name.clone()) {
+    // Those of the image move when they are taken.
+    for Forwarded { host, protocol, .. } in ports.into_iter().filter(|port| !port.from_image) {
+        if let Some(other) = taken.insert((host, protocol), planned.name.clone()) {
             return Err(Failure::usage(format!(
                 "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
                 planned.name
@@ -83,7 +85,7 @@ fn check(
             planned.action,
             Action::Leave | Action::Resume | Action::Recreate
         ) {
-            check_port(host)?;
+            check_port(host, protocol)?;
         }
     }
     let Some(settings) = settings.filter(|_| planned.action != Action::Leave) else {

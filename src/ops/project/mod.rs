@@ -218,12 +218,10 @@ fn source(node: &Machine, file: &Path, cache: &CacheOptions) -> Source {
 }
 
 fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
-    let ports = node.ports.iter().filter_map(|port| {
-        Some(Forwarded {
-            host: port.host?,
-            guest: port.guest,
-        })
-    });
+    let ports = node
+        .ports
+        .iter()
+        .filter_map(|port| Some(Forwarded::tcp(port.host?, port.guest)));
     Settings {
         memory_mib: node.memory_mib.unwrap_or(MEMORY_MIB),
         cpus: node.cpus.unwrap_or(CPUS),

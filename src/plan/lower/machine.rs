@@ -42,6 +42,8 @@ impl Lowering<'_> {
         })?;
         let healthcheck = config.healthcheck.as_ref();
         lowered.settings.ports = ports(config);
+        let volumes = config.volumes.iter();
+        lowered.settings.volumes = volumes.filter_map(|path| path.parse().ok()).collect();
         lowered.settings.health =
             healthcheck.is_some_and(|check| check.command(&config.shell()).is_some());
         let entrypoint = Step::Entrypoint(Box::new(step::Entrypoint {
@@ -114,23 +116,31 @@ fn check(config: &ContainerConfig) -> Result<(), (String, String)> {
     Ok(())
 }
 
-/// The TCP ports that a container listens on, each with a port of the host: the same where
-/// everybody may listen, else one above.
+/// The ports that a container listens on, each with a port of the host: the same where everybody
+/// may listen, else one above. QEMU forwards TCP and UDP.
 fn ports(config: &ContainerConfig) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     let exposed = config.exposed.iter();
-    let tcp = exposed.filter(|port| port.protocol == Protocol::Tcp && port.port != SSH);
-    for (index, port) in tcp.enumerate() {
+    let forwarded = exposed.filter(|port| match port.protocol {
+        Protocol::Tcp => port.port != SSH,
+        Protocol::Udp => true,
+        Protocol::Sctp => false,
+    });
+    for (index, port) in forwarded.enumerate() {
         let guest = port.port;
         let first = match guest {
             0..1024 => guest + ABOVE_PRIVILEGED,
             guest => guest,
         };
-        let taken = |host: &u16| ports.iter().any(|port| port.host == Some(*host));
+        let taken = |host: &u16| {
+            let mut others = ports.iter().filter(|other| other.protocol == port.protocol);
+            others.any(|other| other.host == Some(*host))
+        };
         let host = (first..=u16::MAX).find(|host| !taken(host));
         ports.push(Port {
             guest,
             host: host.filter(|_| index < MOST_FORWARDED),
+            protocol: port.protocol,
         });
     }
     ports
@@ -177,16 +187,17 @@ mod tests {
             "65535/tcp": {},
         });
         let ports = ports(&config(json!({ "ExposedPorts": exposed })));
-        let pairs: Vec<(u16, u16)> = ports
+        let pairs: Vec<(u16, u16, Protocol)> = ports
             .iter()
-            .map(|port| (port.guest, port.host.unwrap()))
+            .map(|port| (port.guest, port.host.unwrap(), port.protocol))
             .collect();
         let expected = [
-            (80, 8080),
-            (443, 8443),
-            (5432, 5432),
-            (8080, 8081),
-            (65535, 65535),
+            (53, 8053, Protocol::Udp),
+            (80, 8080, Protocol::Tcp),
+            (443, 8443, Protocol::Tcp),
+            (5432, 5432, Protocol::Tcp),
+            (8080, 8081, Protocol::Tcp),
+            (65535, 65535, Protocol::Tcp),
         ];
         assert_eq!(pairs, expected);
     }

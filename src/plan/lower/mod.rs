@@ -439,6 +439,7 @@ impl Lowering<'_> {
             users: settings.homes()?,
             ports: settings.ports.clone(),
             health: settings.health,
+            volumes: settings.volumes.clone(),
             env: env.collect::<Result<_, PlanError>>()?,
             hostname: settings.hostname.as_deref().map(fit).transpose()?,
             kernel_files: match &settings.kernel {

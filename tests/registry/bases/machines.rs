@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use vmfab::tarball::{Kind, Member, Writer};
 use super::{Bench, Layer, busybox, tar};
 use crate::support::debian::debian;
 use crate::support::registry::Registry;
-use crate::support::{Machine, Recipes};
+use crate::support::{Lab, Machine, Recipes};
 
 /// A server that tells what it was given, and ends as it is asked to.
 const SERVE: &str = r#"#!/bin/sh
@@ -23,6 +23,11 @@ printf '%s\0' "$@" >/tmp/www/arguments
 echo "$(id -u) $(id -g) $PWD" >/tmp/www/who
 echo "it serves" >/dev/stdout
 busybox httpd -f -p "$PORT" -h /tmp/www &
+perl -e '
+    use IO::Socket::INET;
+    my $socket = IO::Socket::INET->new(Proto => "udp", LocalPort => $ENV{PORT});
+    while (defined $socket->recv(my $said, 99)) { $socket->send("heard $said"); }
+' &
 wait
 "#;
 
@@ -46,6 +51,18 @@ const OF_CONTAINERS: [(&str, &[u8]); 3] = [
 pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// What the guest answers to a datagram.
+fn ask(port: u16, question: &str) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let patience = Duration::from_secs(30);
+    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    socket.send(question.as_bytes()).unwrap();
+    let mut answer = [0; 100];
+    let length = socket.recv(&mut answer).unwrap();
+    String::from_utf8(answer[..length].to_owned()).unwrap()
 }
 
 /// The file of this name that the guest serves.
@@ -84,7 +101,7 @@ fn a_containers_process_is_a_service_of_the_machine() {
         "User": "www-data",
         "WorkingDir": "/srv/app",
         "StopSignal": "SIGQUIT",
-        "ExposedPorts": { format!("{port}/tcp"): {} },
+        "ExposedPorts": { format!("{port}/tcp"): {}, format!("{port}/udp"): {} },
         "Volumes": { "/data": {} },
         "Healthcheck": { "Test": ["CMD-SHELL", check], "Interval": 1_000_000_000, "Retries": 1 },
     });
@@ -103,8 +120,18 @@ fn a_containers_process_is_a_service_of_the_machine() {
         recipes.directory(),
         ["served.kdl", "--memory", "512M"],
     );
-    let forwarded = json!([{ "host": port, "guest": port }]);
+    let forwarded = json!([
+        { "host": port, "guest": port, "from-image": true },
+        { "host": port, "guest": port, "protocol": "udp", "from-image": true },
+    ]);
     assert_eq!(machine.boot.result()["ports"], forwarded);
+    assert_eq!(ask(port, "a question"), "heard a question");
+    let image = machine.boot.image();
+    let inspected = Lab::get()
+        .run(["image", "inspect", image])
+        .ends_with(0)
+        .stdout;
+    assert!(inspected.contains("volume:       /data\n"), "{inspected}");
     assert_eq!(get(port, "who").unwrap(), "33 33 /srv/app\n");
     assert_eq!(
         get(port, "arguments").unwrap(),
@@ -154,7 +181,7 @@ fn a_containers_process_is_a_service_of_the_machine() {
     // A machine whose service is not healthy is not ready.
     machine.output("rm /srv/fine; sync");
     machine.stop();
-    let started = crate::support::Lab::get().run(["start", "served", "--timeout", "900"]);
+    let started = Lab::get().run(["start", "served", "--timeout", "900"]);
     let said = started.ends_with(1).stderr.replace("\n  │ ", " ");
     assert!(said.contains("is not healthy"), "{said}");
     assert!(said.contains("its health check fails"), "{said}");

@@ -2,6 +2,7 @@
 
 mod containers;
 mod disks;
+mod fedora;
 mod machines;
 mod own_init;
 mod registries;

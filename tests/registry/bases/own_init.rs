@@ -9,7 +9,17 @@ use serde_json::json;
 use super::machines::{free_port, get, tree};
 use super::{Bench, Layer};
 use crate::support::registry::Registry;
-use crate::support::{Lab, Machine, Ran, Recipes};
+use crate::support::{Build, Lab, Machine, Ran, Recipes};
+
+/// Boots the image once more.
+fn boot_beside(mut command: Command, directory: &Path, arguments: &[&str]) -> Build {
+    command
+        .args(["boot", "bare.kdl", "--json", "--memory", "256M"])
+        .args(["--name", "beside", "--timeout", "900"])
+        .args(arguments)
+        .current_dir(directory);
+    Build::of(&mut command)
+}
 
 /// A kernel with its initramfs and modules, as the layer of an image.
 fn kernel() -> Vec<u8> {
@@ -40,7 +50,8 @@ cat /proc/sys/kernel/hostname /proc/1/comm /etc/resolv.conf
 const KILL: &str = "#!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo killed
-(sleep 1; kill -KILL \"$(cut -d' ' -f4 /proc/$PPID/stat)\") >/dev/null 2>&1 &
+server=$(cut -d' ' -f4 /proc/$PPID/stat)
+(sleep 1; kill -KILL $server) >/dev/null 2>&1 &
 ";
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:34:\nmedia:x:44:web\n";
@@ -106,6 +117,21 @@ fn an_image_without_an_init_system_serves() {
         assert!(Instant::now() < patience, "{}", log());
         std::thread::sleep(Duration::from_millis(100));
     }
+
+    // A second machine of the image has another port of the host, as the first one has that.
+    let second = boot_beside(Lab::get().command(), recipes.directory(), &[]);
+    let other = second.succeeds().result()["ports"][0]["host"]
+        .as_u64()
+        .unwrap();
+    assert_ne!(other, u64::from(port));
+    let other = u16::try_from(other).unwrap();
+    assert_eq!(get(other, "hello").unwrap(), "hello from PID 2\n");
+    // A port that the user asks for is that one or none.
+    Lab::get().run(["rm", "--force", "beside"]).ends_with(0);
+    let asked = format!("{port}:{port}");
+    let refused = boot_beside(Lab::get().command(), recipes.directory(), &["-p", &asked]);
+    let said = refused.ends_with(1).error().to_string();
+    assert!(said.contains("bare") && said.contains("has it"), "{said}");
 
     // Nobody can log in, and that is said at once.
     let said = machine.ssh("true").ends_with(1).stderr;
