@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vmfab::derivation::{
-    BuildError, BuildRequest, Builder, Builders, Derivation, Graph, Input, NodeId, Outputs,
+    BuildRequest, Builder, Builders, Derivation, Graph, Input, NodeId, Outputs,
 };
 use vmfab::digest::ObjectRef;
 use vmfab::event::Silent;
 use vmfab::executor::{Executor, Options, Remembered};
+use vmfab::failure::Failure;
 use vmfab::host::Interrupt;
 use vmfab::store::Store;
 
@@ -22,7 +23,7 @@ const COUNT: u32 = 10_000;
 struct Trivial(ObjectRef);
 
 impl Builder for Trivial {
-    fn build(&self, _: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, _: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         Ok(BTreeMap::from([("out".to_owned(), self.0)]))
     }
 }

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 
 use super::beside::Trees;
 use super::local;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step, file_time};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step, file_time};
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::instruction::{AddSource, Origin};
 use crate::sandbox::{AddFiles, Extra, Put, Sandbox, Task};
 
@@ -18,7 +19,7 @@ pub(super) struct Add {
 }
 
 impl Builder for Add {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Add(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -34,8 +35,8 @@ impl Builder for Add {
                     unpack: *unpack,
                 },
                 AddSource::Content { name, content } => {
-                    fs::write(&file, content).map_err(BuildError::io("write", &file))?;
-                    let digest = local::hash(content.as_bytes()).map_err(BuildError::other)?;
+                    fs::write(&file, content).map_err(Failure::step_io("write", &file))?;
+                    let digest = local::hash(content.as_bytes()).map_err(Failure::of_step)?;
                     Put::File {
                         file,
                         name: name.clone(),
@@ -54,7 +55,7 @@ impl Builder for Add {
                     self.sandbox.write_object(&object, &file)?;
                     let digest = File::open(&file)
                         .and_then(local::hash)
-                        .map_err(BuildError::io("read", &file))?;
+                        .map_err(Failure::step_io("read", &file))?;
                     Put::File {
                         file,
                         name: name.clone(),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::derivation::{BuildError, BuildRequest};
+use crate::derivation::BuildRequest;
+use crate::failure::Failure;
 use crate::instruction::Origin;
 use crate::sandbox::Beside;
 
@@ -22,7 +23,7 @@ impl<'a> Trees<'a> {
     }
 
     /// The place of an origin, which may be one that was asked for before.
-    pub(super) fn shared(&mut self, origin: &Origin) -> Result<usize, BuildError> {
+    pub(super) fn shared(&mut self, origin: &Origin) -> Result<usize, Failure> {
         if let Some(known) = self.known.get(origin) {
             return Ok(*known);
         }
@@ -32,7 +33,7 @@ impl<'a> Trees<'a> {
     }
 
     /// The place of an origin that nothing else uses.
-    pub(super) fn own(&mut self, origin: &Origin) -> Result<usize, BuildError> {
+    pub(super) fn own(&mut self, origin: &Origin) -> Result<usize, Failure> {
         self.list.push(match origin {
             Origin::Layers(role) => Beside::Layers(self.request.inputs_of(role).collect()),
             Origin::Files(role) => {

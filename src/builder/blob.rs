@@ -2,14 +2,11 @@
 
 use std::io::{self, Read};
 
-use super::fetch::outside;
-use crate::derivation::BuildError;
 use crate::digest::Checksum;
+use crate::failure::{Failure, Kind};
 use crate::plan::BlobPlace;
 use crate::registry::{Blob, Location, Registries, RegistryError};
-use crate::source::{
-    FetchKind, FetchRequest, Fetcher, Origin, OriginError, Outcome, Source, Taker,
-};
+use crate::source::{FetchRequest, Fetcher, Origin, Outcome, Source, Taker};
 
 /// Brings a blob to a taker. `already` says whether it is here by now, after another process was
 /// waited for.
@@ -22,15 +19,15 @@ pub(super) fn bring(
     place: &BlobPlace,
     already: &(dyn Fn() -> bool + Sync),
     taker: &mut dyn Taker,
-) -> Result<Outcome, BuildError> {
-    let checksum: Checksum = place.digest.parse().map_err(BuildError::other)?;
+) -> Result<Outcome, Failure> {
+    let checksum: Checksum = place.digest.parse().map_err(Failure::of_step)?;
     let digits = place.digest.trim_start_matches("sha256:");
     let origin = InRegistry {
         registries,
         place,
-        location: place.repository.parse().map_err(BuildError::other)?,
+        location: place.repository.parse().map_err(Failure::of_step)?,
         blob: Blob {
-            digest: digits.parse().map_err(BuildError::other)?,
+            digest: digits.parse().map_err(Failure::of_step)?,
             size: place.size,
         },
     };
@@ -42,7 +39,7 @@ pub(super) fn bring(
         already,
     };
     let fetched = fetcher.fetch_from(&wanted, &origin, taker);
-    fetched.map_err(|error| outside(&error))
+    Ok(fetched?)
 }
 
 struct InRegistry<'a> {
@@ -53,22 +50,19 @@ struct InRegistry<'a> {
 }
 
 impl Origin for InRegistry<'_> {
-    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), OriginError> {
+    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), Failure> {
         let range = (offset > 0).then_some(offset..self.blob.size);
         let repository = self.registries.open(&self.location);
         let reader = repository.and_then(|repository| repository.read_blob(&self.blob, range));
-        let reader = reader.map_err(|error| origin_error(&error))?;
+        let reader = reader.map_err(of_registry)?;
         Ok((reader.start, reader.bytes))
     }
 
-    fn failed(&self, error: io::Error) -> OriginError {
+    fn failed(&self, error: io::Error) -> Failure {
         match error.downcast::<RegistryError>() {
-            Ok(error) => origin_error(&error),
-            Err(error) => OriginError {
-                kind: FetchKind::Download,
-                message: error.to_string(),
-                help: vec!["try again: vmfab resumes the download".to_owned()],
-            },
+            Ok(error) => of_registry(error),
+            Err(error) => Failure::new(Kind::Transient, error.to_string())
+                .with_help("try again: vmfab resumes the download"),
         }
     }
 
@@ -77,23 +71,12 @@ impl Origin for InRegistry<'_> {
     }
 }
 
-fn origin_error(error: &RegistryError) -> OriginError {
-    OriginError {
-        kind: match error {
-            RegistryError::Invalid { .. } => FetchKind::Verification,
-            RegistryError::Offline(_) => FetchKind::Offline,
-            RegistryError::Io { .. } | RegistryError::Source(_) => FetchKind::Local,
-            RegistryError::Interrupted => FetchKind::Interrupted,
-            _ => FetchKind::Download,
-        },
-        message: error.to_string(),
-        help: match (error, error.remedy()) {
-            (_, Some(remedy)) => vec![remedy],
-            (RegistryError::Invalid { .. }, None) => vec![
-                "vmfab kept nothing: try again; if that fails, push it again or use another version"
-                    .to_owned(),
-            ],
-            _ => Vec::new(),
-        },
+fn of_registry(error: RegistryError) -> Failure {
+    let failure = Failure::from(error);
+    match failure.kind() {
+        Kind::Verification => failure.or_help(
+            "vmfab kept nothing: try again; if that fails, push it again or use another version",
+        ),
+        _ => failure,
     }
 }

@@ -1,8 +1,9 @@
 //! A command that must succeed in the finished tree.
 
 use super::tree;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::sandbox::{Sandbox, Task};
 use crate::store::Store;
 
@@ -12,7 +13,7 @@ pub(super) struct Check {
 }
 
 impl Builder for Check {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Check(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -20,7 +21,7 @@ impl Builder for Check {
         let scratch = self.sandbox.scratch()?;
         let task = Task::Command(tree::command(&params));
         self.sandbox.run(&scratch, &layers, vec![task], request)?;
-        let ok = self.store.put_bytes(b"").map_err(BuildError::other)?;
+        let ok = self.store.put_bytes(b"").map_err(Failure::of_step)?;
         Ok(Outputs::from([("ok".to_owned(), ok)]))
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::agent::Forwarded;
 use super::beside::Trees;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::host::{Secret, Secrets};
 use crate::instruction::{self, Mount, SecretMount, Sharing, SshMount};
 use crate::sandbox::{CacheMounts, Extra, HeldCache, Process, Sandbox, Scratch, Shown, Task, What};
@@ -17,7 +18,7 @@ pub(super) struct Exec {
 }
 
 impl Builder for Exec {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Exec(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -67,7 +68,7 @@ impl Exec {
         &self,
         params: &instruction::Exec,
         request: &BuildRequest<'_>,
-    ) -> Result<BTreeMap<String, HeldCache>, BuildError> {
+    ) -> Result<BTreeMap<String, HeldCache>, Failure> {
         let mut wanted: BTreeMap<&str, Sharing> = BTreeMap::new();
         for mount in &params.mounts {
             if let Mount::Cache(cache) = mount {
@@ -82,8 +83,8 @@ impl Exec {
             let cache = self
                 .caches
                 .hold(id, sharing, request.interrupt)
-                .map_err(BuildError::other)?;
-            held.insert(id.to_owned(), cache.ok_or(BuildError::Interrupted)?);
+                .map_err(Failure::of_step)?;
+            held.insert(id.to_owned(), cache.ok_or(Failure::interrupted())?);
         }
         Ok(held)
     }
@@ -102,7 +103,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn mount(&mut self, mount: &Mount) -> Result<(), BuildError> {
+    fn mount(&mut self, mount: &Mount) -> Result<(), Failure> {
         match mount {
             Mount::Bind {
                 from,
@@ -152,29 +153,33 @@ impl Work<'_> {
         });
     }
 
-    fn secret(&mut self, mount: &SecretMount) -> Result<(), BuildError> {
+    fn secret(&mut self, mount: &SecretMount) -> Result<(), Failure> {
         let id = &mount.id;
         let Some(source) = self.exec.secrets.secrets.get(id) else {
             return match mount.required {
-                true => Err(BuildError::Unsatisfiable {
-                    message: format!("the step needs the secret \"{id}\""),
-                    help: format!("give it with the build: --secret id={id},src=FILE"),
-                }),
+                true => Err(
+                    Failure::failed(format!("the step needs the secret \"{id}\""))
+                        .with_help(format!("give it with the build: --secret id={id},src=FILE")),
+                ),
                 false => Ok(()),
             };
         };
-        let content = source.read().map_err(|error| BuildError::Unsatisfiable {
-            message: format!("cannot read the secret \"{id}\" from {source}: {error}"),
-            help: "check the option --secret".to_owned(),
+        let content = source.read().map_err(|error| {
+            Failure::failed(format!(
+                "cannot read the secret \"{id}\" from {source}: {error}"
+            ))
+            .with_help("check the option --secret")
         })?;
         if let Some(name) = &mount.env {
             let value = String::from_utf8(content.bytes().to_vec());
             let value = value
                 .ok()
                 .filter(|value| !value.contains('\0'))
-                .ok_or_else(|| BuildError::Unsatisfiable {
-                    message: format!("the secret \"{id}\" is no text, so no variable can hold it"),
-                    help: "mount it as a file".to_owned(),
+                .ok_or_else(|| {
+                    Failure::failed(format!(
+                        "the secret \"{id}\" is no text, so no variable can hold it"
+                    ))
+                    .with_help("mount it as a file")
                 })?;
             self.process.env.insert(name.clone(), value);
         }
@@ -192,20 +197,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn agent(&mut self, mount: &SshMount) -> Result<(), BuildError> {
+    fn agent(&mut self, mount: &SshMount) -> Result<(), Failure> {
         let id = &mount.id;
         let Some(agent) = self.exec.secrets.agents.get(id) else {
             return match mount.required {
-                true => Err(BuildError::Unsatisfiable {
-                    message: format!("the step needs the SSH agent \"{id}\""),
-                    help: "give it with the build: --ssh-agent".to_owned(),
-                }),
+                true => Err(
+                    Failure::failed(format!("the step needs the SSH agent \"{id}\""))
+                        .with_help("give it with the build: --ssh-agent"),
+                ),
                 false => Ok(()),
             };
         };
         let name = format!("agent-{}", self.agents.len());
         let forwarded = Forwarded::new(agent, &self.scratch.path().join(name))
-            .map_err(BuildError::io("forward the SSH agent", agent))?;
+            .map_err(Failure::step_io("forward the SSH agent", agent))?;
         let env = &mut self.process.env;
         env.entry("SSH_AUTH_SOCK".to_owned())
             .or_insert_with(|| mount.target.clone());

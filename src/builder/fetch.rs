@@ -5,14 +5,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::blob;
-use crate::derivation::{
-    BuildError, BuildRequest, Builder, Derivation, Outputs, Outside, Step, action_key, step,
-};
+use crate::derivation::{BuildRequest, Builder, Derivation, Outputs, Step, action_key, step};
 use crate::digest::{ActionKey, Checksum};
+use crate::failure::Failure;
 use crate::plan::{BlobPlace, Place};
 use crate::registry::Registries;
 use crate::source::{
-    FetchError, FetchKind, FetchRequest, Fetched, Fetcher, Outcome, Source, TakeError, Taker,
+    FetchError, FetchRequest, Fetched, Fetcher, Outcome, Source, TakeError, Taker,
 };
 use crate::store::{ActionResult, ObjectWriter, Store};
 
@@ -27,11 +26,11 @@ pub(super) struct Fetch {
 }
 
 impl Builder for Fetch {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Fetch(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
-        let checksum: Checksum = params.checksum.parse().map_err(BuildError::other)?;
+        let checksum: Checksum = params.checksum.parse().map_err(Failure::of_step)?;
         let known = || {
             let known = self.store.action(&request.key).map(|result| result.outputs);
             known.ok_or_else(|| super::wrong_kind(request))
@@ -49,7 +48,7 @@ impl Builder for Fetch {
         };
         let mut failure = None;
         for url in &place.urls {
-            let source = Source::new(url).map_err(BuildError::other)?;
+            let source = Source::new(url).map_err(Failure::of_step)?;
             let mut taker = IntoStore::new(&self.store, request.key)?;
             let wanted = FetchRequest {
                 source: &source,
@@ -69,7 +68,7 @@ impl Builder for Fetch {
                             | FetchError::NoSpace { .. }
                             | FetchError::Take { .. }
                     );
-                    failure = Some(outside(&error));
+                    failure = Some(error.into());
                     if everywhere {
                         break;
                     }
@@ -77,23 +76,6 @@ impl Builder for Fetch {
             }
         }
         Err(failure.unwrap_or_else(|| super::wrong_kind(request)))
-    }
-}
-
-/// An error of fetching as one of a step.
-pub(crate) fn outside(error: &FetchError) -> BuildError {
-    let kind = match error.kind() {
-        FetchKind::Interrupted => return BuildError::Interrupted,
-        FetchKind::Download => Outside::Download,
-        FetchKind::Verification => Outside::Verification,
-        FetchKind::Missing => Outside::Missing,
-        FetchKind::Offline => Outside::Offline,
-        FetchKind::Local => Outside::Local,
-    };
-    BuildError::Outside {
-        kind,
-        message: error.to_string(),
-        help: error.remedy(),
     }
 }
 
@@ -157,11 +139,11 @@ struct IntoStore<'a> {
 }
 
 impl<'a> IntoStore<'a> {
-    fn new(store: &'a Store, key: ActionKey) -> Result<Self, BuildError> {
+    fn new(store: &'a Store, key: ActionKey) -> Result<Self, Failure> {
         Ok(Self {
             store,
             key: Some(key),
-            writer: Some(store.writer().map_err(BuildError::other)?),
+            writer: Some(store.writer().map_err(Failure::of_step)?),
             outputs: Outputs::new(),
         })
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::local;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
+use crate::failure::Failure;
 use crate::host::find_program;
 use crate::plan::{LocalFiles, Selection};
 use crate::sandbox::{HostCommand, Sandbox, Task};
@@ -29,16 +30,16 @@ pub(super) struct Git {
 }
 
 impl Builder for Git {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Git(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
         if find_program("git").is_none() {
-            return Err(BuildError::Outside {
-                kind: Outside::Missing,
-                message: format!("git is not installed, and {} needs it", params.repository),
-                help: vec!["install the package git".to_owned()],
-            });
+            return Err(Failure::missing(format!(
+                "git is not installed, and {} needs it",
+                params.repository
+            ))
+            .and_help(vec!["install the package git".to_owned()]));
         }
         let scratch = self.sandbox.scratch()?;
         let directory = scratch.path().join("repository");
@@ -66,13 +67,11 @@ impl Builder for Git {
         };
         self.sandbox
             .run(&scratch, &[], vec![Task::Host(command)], request)
-            .map_err(|error| match error {
-                BuildError::Command { how, tail, .. } => BuildError::Command {
-                    command: format!("git fetch {} {}", params.repository, params.commit),
-                    how,
-                    tail,
-                },
-                error => error,
+            .map_err(|error| match error.is_command() {
+                true => {
+                    error.with_command(format!("git fetch {} {}", params.repository, params.commit))
+                }
+                false => error,
             })?;
         let path = match &params.directory {
             Some(below) => inside(&directory, below)?,
@@ -89,19 +88,19 @@ impl Builder for Git {
                 },
             }),
         };
-        let mut archive = self.store.temporary().map_err(BuildError::other)?;
+        let mut archive = self.store.temporary().map_err(Failure::of_step)?;
         local::pack(&files, None, archive.as_file_mut())
-            .map_err(BuildError::io("read", &files.path))?;
-        let source = self.store.adopt(archive).map_err(BuildError::other)?;
+            .map_err(Failure::step_io("read", &files.path))?;
+        let source = self.store.adopt(archive).map_err(Failure::of_step)?;
         Ok(Outputs::from([("source".to_owned(), source)]))
     }
 }
 
 /// A directory of the repository, which no link of it leads out of.
-fn inside(directory: &Path, below: &str) -> Result<std::path::PathBuf, BuildError> {
-    let lacking = || BuildError::Unsatisfiable {
-        message: format!("the repository has no directory \"{below}\""),
-        help: "check what follows the colon in the address".to_owned(),
+fn inside(directory: &Path, below: &str) -> Result<std::path::PathBuf, Failure> {
+    let lacking = || {
+        Failure::failed(format!("the repository has no directory \"{below}\""))
+            .with_help("check what follows the colon in the address")
     };
     let root = directory.canonicalize().map_err(|_| lacking())?;
     let path = root.join(below.trim_start_matches('/'));

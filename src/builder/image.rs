@@ -1,6 +1,7 @@
 //! The image config.
 
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
+use crate::failure::Failure;
 use crate::image::{CONFIG_VERSION, ImageConfig};
 use crate::store::Store;
 
@@ -9,13 +10,13 @@ pub(super) struct Image {
 }
 
 impl Builder for Image {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Image(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
         let config = ImageConfig {
             version: CONFIG_VERSION,
-            template: serde_json::from_value(params.template).map_err(BuildError::other)?,
+            template: serde_json::from_value(params.template).map_err(Failure::of_step)?,
             disk: request
                 .inputs_of("disk")
                 .next()
@@ -27,7 +28,7 @@ impl Builder for Image {
         let object = self
             .store
             .put_bytes(&config.to_bytes())
-            .map_err(BuildError::other)?;
+            .map_err(Failure::of_step)?;
         Ok(Outputs::from([("config".to_owned(), object)]))
     }
 }

@@ -20,10 +20,9 @@ mod walk;
 pub use known::KnownFiles;
 use walk::{Entry, Kind, walk};
 
-use crate::derivation::{
-    BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time,
-};
+use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time};
 use crate::digest::{ContentHasher, Digest, Hasher};
+use crate::failure::Failure;
 use crate::plan::LocalFiles;
 use crate::store::Store;
 use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of, extent};
@@ -34,7 +33,7 @@ pub(super) struct Local {
 }
 
 impl Builder for Local {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Local(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -42,16 +41,17 @@ impl Builder for Local {
             .locals
             .get(&params.tree)
             .ok_or_else(|| super::wrong_kind(request))?;
-        let mut archive = self.store.temporary().map_err(BuildError::other)?;
+        let mut archive = self.store.temporary().map_err(Failure::of_step)?;
         let packed = pack(files, params.time, archive.as_file_mut());
         // The key names what was packed.
-        if packed.map_err(BuildError::io("read", &files.path))? != Some(params.tree) {
-            return Err(BuildError::Unsatisfiable {
-                message: format!("{} changed while it was read", files.path.display()),
-                help: "build again".to_owned(),
-            });
+        if packed.map_err(Failure::step_io("read", &files.path))? != Some(params.tree) {
+            return Err(Failure::failed(format!(
+                "{} changed while it was read",
+                files.path.display()
+            ))
+            .with_help("build again"));
         }
-        let source = self.store.adopt(archive).map_err(BuildError::other)?;
+        let source = self.store.adopt(archive).map_err(Failure::of_step)?;
         Ok(Outputs::from([("source".to_owned(), source)]))
     }
 }

@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use crate::derivation::step::Disk;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step};
 use crate::digest::{Digest, Hasher, ObjectRef};
 use crate::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target};
+use crate::failure::Failure;
 use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
 use crate::store::Store;
 
@@ -17,18 +18,18 @@ pub(super) struct MakeDisk {
 }
 
 impl Builder for MakeDisk {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Disk(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let boot = self.boot_files(&layers, request, &params)?;
 
-        let file = self.store.temporary().map_err(BuildError::other)?;
+        let file = self.store.temporary().map_err(Failure::of_step)?;
         let size = disk::disk_size(params.size);
         file.as_file()
             .set_len(size)
-            .map_err(BuildError::io("size", file.path()))?;
+            .map_err(Failure::step_io("size", file.path()))?;
         let ids = DiskIds::new(request.key.digest().as_bytes(), lineage(&params).as_bytes());
         let mut root = 0..size;
         if params.uefi {
@@ -66,14 +67,14 @@ impl Builder for MakeDisk {
         let mut outputs = Outputs::new();
         outputs.insert(
             "disk".to_owned(),
-            self.store.adopt_disk(file).map_err(BuildError::other)?,
+            self.store.adopt_disk(file).map_err(Failure::of_step)?,
         );
         for (name, content) in [
             ("kernel", Some(&boot.kernel)),
             ("initrd", boot.initrd.as_ref()),
         ] {
             if let Some(content) = content {
-                let object = self.store.put_bytes(content).map_err(BuildError::other)?;
+                let object = self.store.put_bytes(content).map_err(Failure::of_step)?;
                 outputs.insert(name.to_owned(), object);
             }
         }
@@ -89,17 +90,14 @@ struct BootFiles {
 }
 
 impl BootFiles {
-    fn esp<'a>(&'a self, target: Target, options: &'a str) -> Result<Esp<'a>, BuildError> {
-        let loader = self
-            .loader
-            .as_deref()
-            .ok_or_else(|| BuildError::Unsatisfiable {
-                message: format!(
-                    "the image has no boot loader for UEFI (/{})",
-                    target.loader_path()
-                ),
-                help: "add packages \"systemd-boot-efi\"".to_owned(),
-            })?;
+    fn esp<'a>(&'a self, target: Target, options: &'a str) -> Result<Esp<'a>, Failure> {
+        let loader = self.loader.as_deref().ok_or_else(|| {
+            Failure::failed(format!(
+                "the image has no boot loader for UEFI (/{})",
+                target.loader_path()
+            ))
+            .with_help("add packages \"systemd-boot-efi\"")
+        })?;
         Ok(Esp {
             target,
             loader,
@@ -118,7 +116,7 @@ impl MakeDisk {
         layers: &[ObjectRef],
         request: &BuildRequest<'_>,
         params: &Disk,
-    ) -> Result<BootFiles, BuildError> {
+    ) -> Result<BootFiles, Failure> {
         let scratch: Scratch = self.sandbox.scratch()?;
         let to = scratch.path().to_owned();
         let mut tasks = vec![Task::Kernel {
@@ -137,7 +135,7 @@ impl MakeDisk {
         let read = |name: &str| match fs::read(to.join(name)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BuildError::io("read", &to.join(name))(error)),
+            Err(error) => Err(Failure::step_io("read", &to.join(name))(error)),
         };
         Ok(BootFiles {
             kernel: read("kernel")?.unwrap_or_default(),
@@ -175,24 +173,25 @@ fn lineage(params: &Disk) -> Digest {
         .finish()
 }
 
-fn target() -> Result<Target, BuildError> {
+fn target() -> Result<Target, Failure> {
     let architecture = std::env::consts::ARCH;
-    Target::from_name(architecture).ok_or_else(|| BuildError::Unsatisfiable {
-        message: format!("vmfab cannot make UEFI disks for {architecture}"),
-        help: "leave out `firmware=\"uefi\"`: the image boots with its kernel".to_owned(),
+    Target::from_name(architecture).ok_or_else(|| {
+        Failure::failed(format!("vmfab cannot make UEFI disks for {architecture}"))
+            .with_help("leave out `firmware=\"uefi\"`: the image boots with its kernel")
     })
 }
 
-fn failed(params: &Disk) -> impl Fn(DiskError) -> BuildError {
+fn failed(params: &Disk) -> impl Fn(DiskError) -> Failure {
     let size = params.size;
     move |error| match error {
-        DiskError::TooSmall { needed, .. } => BuildError::Unsatisfiable {
-            message: format!("a disk of {} MiB is too small for UEFI", size >> 20),
-            help: format!(
-                "give the `disk` node at least {} MiB",
-                needed.div_ceil(1 << 20)
-            ),
-        },
-        other => BuildError::other(other),
+        DiskError::TooSmall { needed, .. } => Failure::failed(format!(
+            "a disk of {} MiB is too small for UEFI",
+            size >> 20
+        ))
+        .with_help(format!(
+            "give the `disk` node at least {} MiB",
+            needed.div_ceil(1 << 20)
+        )),
+        other => Failure::of_step(other),
     }
 }

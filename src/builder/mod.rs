@@ -42,11 +42,10 @@ pub(crate) use fetch::fetch_unknown;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::derivation::{
-    BuildError, BuildRequest, Builder, Builders, Derivation, Impossible, Step,
-};
+use crate::derivation::{BuildRequest, Builder, Builders, Derivation, Step};
 use crate::digest::{Digest, ObjectId};
 use crate::event::Sink;
+use crate::failure::Failure;
 use crate::host::{Home, Secrets};
 use crate::lock::PackageSet;
 use crate::plan::LocalFiles;
@@ -201,26 +200,26 @@ impl Builders for All {
         matches!(name, "fetch" | "git" | "object" | "oci-layer" | "guest")
     }
 
-    fn possible(&self, derivation: &Derivation) -> Result<(), Impossible> {
+    fn possible(&self, derivation: &Derivation) -> Result<(), Failure> {
         let (user, group) = tree::owner(derivation);
         if user.is_none() && group.is_none() {
             return Ok(());
         }
         let checked = Ids::of_sandboxes().and_then(|ids| ids.check(user, group));
-        checked.map_err(|IdsError { message, help }| Impossible { message, help })
+        checked.map_err(|IdsError { message, help }| Failure::missing(message).with_help(help))
     }
 }
 
 /// The typed step of a request.
-fn step(request: &BuildRequest<'_>) -> Result<Step, BuildError> {
+fn step(request: &BuildRequest<'_>) -> Result<Step, Failure> {
     Step::from_parts(&request.derivation.builder, &request.derivation.params)
-        .map_err(BuildError::other)
+        .map_err(Failure::of_step)
 }
 
 /// A step came to the builder of another kind: a mistake in this program.
-fn wrong_kind(request: &BuildRequest<'_>) -> BuildError {
+fn wrong_kind(request: &BuildRequest<'_>) -> Failure {
     let kind = &request.derivation.builder;
-    BuildError::other(std::io::Error::other(format!(
+    Failure::of_step(std::io::Error::other(format!(
         "\"{kind}\" is built elsewhere"
     )))
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Sink;
+use crate::failure::Failure;
 use crate::plan::BlobPlace;
 use crate::registry::{Location, Platform, Registries, Version};
 use crate::share::{Memory, ShareError, Sharing};
@@ -26,7 +27,7 @@ pub(super) struct Object {
 const PARALLEL: usize = 4;
 
 impl Builder for Object {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Object(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -36,7 +37,7 @@ impl Builder for Object {
         };
         if !self.store.has_object(&object) {
             let place = self.artifacts.get(&object.id);
-            let place = place.ok_or_else(|| BuildError::other(StoreError::NoObject(object.id)))?;
+            let place = place.ok_or_else(|| Failure::of_step(StoreError::NoObject(object.id)))?;
             self.bring(&object, place, request)?;
         }
         Ok(Outputs::from([("object".to_owned(), object)]))
@@ -50,10 +51,10 @@ impl Object {
         object: &ObjectRef,
         place: &BlobPlace,
         request: &BuildRequest<'_>,
-    ) -> Result<(), BuildError> {
-        let location: Location = place.repository.parse().map_err(BuildError::other)?;
+    ) -> Result<(), Failure> {
+        let location: Location = place.repository.parse().map_err(Failure::of_step)?;
         let digits = place.digest.trim_start_matches("sha256:");
-        let version = Version::Digest(digits.parse().map_err(BuildError::other)?);
+        let version = Version::Digest(digits.parse().map_err(Failure::of_step)?);
         let sharing = Sharing {
             store: &self.store,
             downloads: self.downloads.clone(),
@@ -77,27 +78,19 @@ impl Object {
             sharing.pull(&*repository, &artifact, Some(&wanted), &place.name)?;
             Ok(self.store.has_object(object))
         };
-        let failed = |kind, message: String, help| BuildError::Outside {
-            kind,
-            message,
-            help,
-        };
         match pull() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(failed(
-                Outside::Verification,
-                format!("{} does not have object {}", place.name, object.id.short()),
-                vec!["push the image again".to_owned()],
-            )),
-            Err(error) if error.is_interrupted() => Err(BuildError::Interrupted),
-            Err(ShareError::Store(error)) => Err(BuildError::other(error)),
-            Err(error) => {
-                let (kind, help) = match &error {
-                    ShareError::Registry(error) => (Outside::Download, error.remedy()),
-                    _ => (Outside::Verification, None),
-                };
-                Err(failed(kind, error.to_string(), help.into_iter().collect()))
+            Ok(false) => Err(Failure::verification(format!(
+                "{} does not have object {}",
+                place.name,
+                object.id.short()
+            ))
+            .with_help("push the image again")),
+            Err(ShareError::Store(error)) => Err(Failure::of_step(error)),
+            Err(error @ (ShareError::Invalid { .. } | ShareError::Platform { .. })) => {
+                Err(Failure::verification(error.to_string()))
             }
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blob;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Outside, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
+use crate::failure::Failure;
 use crate::limits::{self, Limits};
 use crate::plan::BlobPlace;
 use crate::registry::Registries;
@@ -66,7 +67,7 @@ impl OciLayer {
 }
 
 impl Builder for OciLayer {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::OciLayer(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -74,7 +75,7 @@ impl Builder for OciLayer {
         let place = place.ok_or_else(|| super::wrong_kind(request))?;
         let mut taker = Unpacking {
             store: &self.store,
-            expected: params.diff_id.parse().map_err(BuildError::other)?,
+            expected: params.diff_id.parse().map_err(Failure::of_step)?,
             room: self.room(place),
             head: Vec::new(),
             stream: None,
@@ -91,11 +92,12 @@ impl Builder for OciLayer {
             }
             Outcome::Fetched(_) => match taker.problem {
                 None => Ok(taker.outputs),
-                Some(problem) => Err(BuildError::Outside {
-                    kind: Outside::Verification,
-                    message: format!("{} {problem} ({})", place.name, place.address()),
-                    help: problem.help(),
-                }),
+                Some(problem) => Err(Failure::verification(format!(
+                    "{} {problem} ({})",
+                    place.name,
+                    place.address()
+                ))
+                .and_help(problem.help())),
             },
         }
     }

@@ -2,10 +2,11 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::graph::{Derivation, NodeId};
 use crate::digest::{ActionKey, ObjectRef};
+use crate::failure::Failure;
 use crate::host::Interrupt;
 
 /// What a derivation made: objects in the store, by name (`layer`, `disk`, `kernel`, …).
@@ -69,8 +70,8 @@ pub trait Builder: Send + Sync {
     /// Builds what is requested.
     ///
     /// # Errors
-    /// See [`BuildError`]. Nothing of a failed build may be seen in the store.
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError>;
+    /// Nothing of a failed build may be seen in the store.
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure>;
 }
 
 /// Finds the builder of a kind of derivation.
@@ -89,100 +90,7 @@ pub trait Builders: Sync {
     ///
     /// # Errors
     /// What the host lacks.
-    fn possible(&self, _derivation: &Derivation) -> Result<(), Impossible> {
+    fn possible(&self, _derivation: &Derivation) -> Result<(), Failure> {
         Ok(())
-    }
-}
-
-/// What a host lacks for a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Impossible {
-    /// What is missing.
-    pub message: String,
-    /// How to get it.
-    pub help: String,
-}
-
-/// Why a derivation could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A command of the step ended with an error.
-    #[error("{command} {how}")]
-    Command {
-        /// The command, as a user would type it.
-        command: String,
-        /// `exited with code 3`, `was killed by signal 9`, `took longer than 30s`, …
-        how: String,
-        /// Its last lines of output.
-        tail: Vec<String>,
-    },
-    /// The user gave up.
-    #[error("interrupted")]
-    Interrupted,
-    /// What the recipe asks for is not possible with these inputs.
-    #[error("{message}")]
-    Unsatisfiable {
-        message: String,
-        /// What to do next.
-        help: String,
-    },
-    /// Content from outside cannot be had, or not as it should be.
-    #[error("{message}")]
-    Outside {
-        /// What is to be done about it, roughly.
-        kind: Outside,
-        message: String,
-        /// What to do next.
-        help: Vec<String>,
-    },
-    /// The disk of this host is full.
-    #[error("no space left on {}", .0.display())]
-    NoSpace(PathBuf),
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        /// What was tried: `read`, `write`, …
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// Anything else, from a lower module.
-    #[error(transparent)]
-    Other(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// What is to be done about content from outside that cannot be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outside {
-    /// Look at the network, or try again.
-    Download,
-    /// It is not what it should be: never to be passed over.
-    Verification,
-    /// Install something.
-    Missing,
-    /// Go online once.
-    Offline,
-    /// Look at files and space of this host.
-    Local,
-}
-
-impl BuildError {
-    /// Wraps an error of a lower module.
-    pub fn other(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Other(Box::new(error))
-    }
-
-    /// For `map_err`: an input or output error with what was tried, and on what. A full disk is
-    /// said as that.
-    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| match source.kind() {
-            std::io::ErrorKind::StorageFull => Self::NoSpace(path),
-            _ => Self::Io {
-                action,
-                path,
-                source,
-            },
-        }
     }
 }

@@ -14,10 +14,7 @@ pub mod scripts;
 pub mod static_key;
 pub mod step;
 
-pub use builder::{
-    BuildError, BuildRequest, Builder, Builders, Impossible, Outputs, Outside, ResolvedInput,
-    resolve_inputs,
-};
+pub use builder::{BuildRequest, Builder, Builders, Outputs, ResolvedInput, resolve_inputs};
 pub use cache::{Cache, CacheError, CacheHit};
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, GraphError, Input, NodeId};

@@ -15,11 +15,11 @@ use super::report::Report;
 use super::schedule::Schedule;
 use super::{Executor, FailedStep, lock};
 use crate::derivation::{
-    BuildError, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
+    Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
 };
 use crate::digest::ActionKey;
 use crate::event::StepOutcome;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::host::{missing_programs, require};
 use crate::store::ActionResult;
 
@@ -181,8 +181,8 @@ impl<'p> Pass<'p> {
             }
             let possible = executor.builders.possible(derivation);
             possible.map_err(|lacking| {
-                let message = format!("step \"{}\": {}", derivation.name, lacking.message);
-                Failure::missing(message).with_help(lacking.help)
+                let message = format!("step \"{}\": {lacking}", derivation.name);
+                lacking.with_message(message)
             })?;
         }
         fs::create_dir_all(executor.log).map_err(Failure::io("cannot create", executor.log))?;
@@ -345,7 +345,7 @@ impl<'p> Pass<'p> {
                 self.caches.is_built(&key);
                 self.done(node, known)
             }
-            Err(BuildError::Interrupted) => {
+            Err(failure) if failure.is(Kind::Interrupted) => {
                 self.interrupted.store(true, Ordering::Relaxed);
                 self.report.interrupted(node, seconds);
                 self.skip_dependants(node)

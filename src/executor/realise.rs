@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::differences;
 use super::pass::{Known, Origin, Pass};
-use crate::derivation::{BuildError, BuildRequest, Derivation, NodeId, Outputs};
+use crate::derivation::{BuildRequest, Derivation, NodeId, Outputs};
 use crate::digest::ActionKey;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::host::process::pause;
 use crate::store::{ActionResult, Lock};
 
@@ -18,7 +19,7 @@ impl Pass<'_> {
         node: NodeId,
         key: ActionKey,
         log: &Path,
-    ) -> Result<Known, BuildError> {
+    ) -> Result<Known, Failure> {
         let check = self.executor.options.check;
         let known = |outputs, origin| Known {
             key,
@@ -49,7 +50,7 @@ impl Pass<'_> {
                 self.executor
                     .store
                     .put_action(&key, result)
-                    .map_err(BuildError::other)?;
+                    .map_err(Failure::of_step)?;
                 if check {
                     let second = self.build(node, key, log)?;
                     self.report
@@ -60,14 +61,14 @@ impl Pass<'_> {
         }
     }
 
-    fn build(&self, node: NodeId, key: ActionKey, log: &Path) -> Result<Outputs, BuildError> {
+    fn build(&self, node: NodeId, key: ActionKey, log: &Path) -> Result<Outputs, Failure> {
         let executor = self.executor;
         let derivation = self.graph.get(node);
         let builder = executor
             .builders
             .builder(&derivation.builder)
             .ok_or_else(|| {
-                BuildError::other(io::Error::other(format!(
+                Failure::of_step(io::Error::other(format!(
                     "no builder \"{}\"",
                     derivation.builder
                 )))
@@ -80,7 +81,7 @@ impl Pass<'_> {
         if let Err(error) = fs::remove_file(log)
             && error.kind() != io::ErrorKind::NotFound
         {
-            return Err(BuildError::io("replace", log)(error));
+            return Err(Failure::step_io("replace", log)(error));
         }
         let step = node.index();
         builder.build(&BuildRequest {
@@ -106,12 +107,12 @@ impl Pass<'_> {
         node: NodeId,
         key: &ActionKey,
         derivation: &Derivation,
-    ) -> Result<Lock, BuildError> {
+    ) -> Result<Lock, Failure> {
         let executor = self.executor;
         let name = format!("action-{}", &key.to_string()[..2]);
         let mut told = false;
         loop {
-            if let Some(lock) = executor.store.try_lock(&name).map_err(BuildError::other)? {
+            if let Some(lock) = executor.store.try_lock(&name).map_err(Failure::of_step)? {
                 return Ok(lock);
             }
             if !told {
@@ -120,7 +121,7 @@ impl Pass<'_> {
                 executor.sink.emit(Event::StepWaiting { step, name });
             }
             if !pause(executor.interrupt) {
-                return Err(BuildError::Interrupted);
+                return Err(Failure::interrupted());
             }
         }
     }

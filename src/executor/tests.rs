@@ -6,9 +6,9 @@ use serde_json::json;
 use std::io;
 
 use super::*;
-use crate::derivation::BuildError;
 use crate::derivation::{BuildRequest, Builder, Derivation, Input};
 use crate::event::Recorder;
+use crate::failure::Failure;
 
 /// Builds `text`: the text of its parameters and the contents of its inputs, and fails on `"fail"`.
 pub(super) struct Concat {
@@ -20,7 +20,7 @@ pub(super) struct Concat {
 
 impl Concat {
     /// Waits until three steps are here at once.
-    fn meet(&self) -> Result<(), BuildError> {
+    fn meet(&self) -> Result<(), Failure> {
         let mut count = self.met.0.lock().unwrap();
         *count += 1;
         self.met.1.notify_all();
@@ -31,31 +31,29 @@ impl Concat {
             .wait_timeout_while(count, patience, |count| *count < 3);
         match waited.unwrap().1.timed_out() {
             false => Ok(()),
-            true => Err(BuildError::other(io::Error::other(
-                "the others do not come",
-            ))),
+            true => Err(Failure::of_step(io::Error::other("the others do not come"))),
         }
     }
 }
 
 impl Builder for Concat {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         let text = request.derivation.params["text"]
             .as_str()
             .unwrap_or_default();
         match text {
             "fail" => {
-                return Err(BuildError::Command {
-                    command: "false".into(),
-                    how: "exited with code 1".into(),
-                    tail: vec!["no".into()],
-                });
+                return Err(Failure::command(
+                    "false",
+                    "exited with code 1",
+                    vec!["no".into()],
+                ));
             }
             "meet" => self.meet()?,
             "interrupt" => {
                 request.interrupt.request();
-                return Err(BuildError::Interrupted);
+                return Err(Failure::interrupted());
             }
             _ => {}
         }
@@ -66,13 +64,13 @@ impl Builder for Concat {
             let bytes = self
                 .store
                 .read_object(&input.object.id)
-                .map_err(BuildError::other)?;
+                .map_err(Failure::of_step)?;
             content.push_str(&String::from_utf8_lossy(&bytes));
         }
         let object = self
             .store
             .put_bytes(content.as_bytes())
-            .map_err(BuildError::other)?;
+            .map_err(Failure::of_step)?;
         Ok(BTreeMap::from([("out".to_owned(), object)]))
     }
 }

@@ -136,6 +136,23 @@ impl Failure {
         Self::new(Kind::Unwritable, message).with_help(space_help(path))
     }
 
+    /// For `map_err` in a step: as [`io`](Self::io), and a full disk is said as that.
+    pub fn step_io(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull => Self::no_space(path),
+            _ => Self::of_io(action, path, &source),
+        }
+    }
+
+    /// A command ended with an error: how, as in `exited with code 3`, and its last lines.
+    pub fn command(
+        command: impl Into<String>,
+        how: impl Into<String>,
+        output: Vec<String>,
+    ) -> Self {
+        Self::failed(how).with_command(command).with_output(output)
+    }
+
     /// An error that nothing more is known of. Causes that its text does not have are added.
     pub fn other(error: impl std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -214,6 +231,12 @@ impl Failure {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// Whether a command failed.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        self.0.details.command.is_some()
     }
 
     #[must_use]

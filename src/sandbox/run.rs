@@ -15,9 +15,10 @@ use super::confinement::Confinement;
 use super::probe::probe;
 use super::request::{BesideSource, LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
-use crate::derivation::{BuildError, BuildRequest, Outside, SOURCE_DATE_EPOCH};
+use crate::derivation::{BuildRequest, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
+use crate::failure::Failure;
 use crate::host::process::{self, Bounds, End, Finished};
 use crate::host::{Home, Secret, bare_command, is_full};
 use crate::store::Store;
@@ -108,7 +109,7 @@ impl Sandbox {
     }
 
     /// What this host allows. The first step of a build tries it, and says what is missing.
-    fn confinement(&self) -> Result<Confinement, BuildError> {
+    fn confinement(&self) -> Result<Confinement, Failure> {
         let mut known = self
             .confinement
             .lock()
@@ -116,11 +117,8 @@ impl Sandbox {
         if let Some(confinement) = *known {
             return Ok(confinement);
         }
-        let confinement = probe(&self.work).map_err(|refusal| BuildError::Outside {
-            kind: Outside::Missing,
-            message: refusal.message,
-            help: refusal.help,
-        })?;
+        let confinement = probe(&self.work)
+            .map_err(|refusal| Failure::missing(refusal.message).and_help(refusal.help))?;
         debug!(?confinement, "this host was tried");
         for weakness in confinement.weaknesses() {
             if let Some(sink) = &self.sink {
@@ -137,9 +135,9 @@ impl Sandbox {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn scratch(&self) -> Result<Scratch, BuildError> {
+    pub fn scratch(&self) -> Result<Scratch, Failure> {
         for directory in [self.work.as_path(), self.layer_cache.directory()] {
-            fs::create_dir_all(directory).map_err(BuildError::io("create", directory))?;
+            fs::create_dir_all(directory).map_err(Failure::step_io("create", directory))?;
         }
         self.sweep();
         self.store.sweep();
@@ -149,14 +147,14 @@ impl Sandbox {
                 .prefix("step-")
                 .suffix(".lock")
                 .tempfile_in(&self.work)
-                .map_err(BuildError::io("create a file in", &self.work))?
+                .map_err(Failure::step_io("create a file in", &self.work))?
                 .keep()
-                .map_err(|error| BuildError::io("keep", &self.work)(error.error))?;
-            lock.lock().map_err(BuildError::io("lock", &lock_path))?;
+                .map_err(|error| Failure::step_io("keep", &self.work)(error.error))?;
+            lock.lock().map_err(Failure::step_io("lock", &lock_path))?;
             // A sweep may have come between.
             let meta = lock
                 .metadata()
-                .map_err(BuildError::io("look at", &lock_path))?;
+                .map_err(Failure::step_io("look at", &lock_path))?;
             if meta.nlink() == 0 {
                 continue;
             }
@@ -164,7 +162,7 @@ impl Sandbox {
             fs::DirBuilder::new()
                 .mode(0o700)
                 .create(&path)
-                .map_err(BuildError::io("create", &path))?;
+                .map_err(Failure::step_io("create", &path))?;
             return Ok(Scratch { path, _lock: lock });
         }
     }
@@ -198,14 +196,14 @@ impl Sandbox {
     /// removes build identity from it.
     ///
     /// # Errors
-    /// See [`BuildError`].
+    /// See [`Failure`].
     pub fn layer(
         &self,
         layers: &[ObjectRef],
         tasks: Vec<Task>,
         clean: bool,
         step: &BuildRequest<'_>,
-    ) -> Result<ObjectRef, BuildError> {
+    ) -> Result<ObjectRef, Failure> {
         self.layer_in(
             &self.scratch()?,
             layers,
@@ -220,7 +218,7 @@ impl Sandbox {
     /// leave there what is not of the layer. They can read what is `extra`.
     ///
     /// # Errors
-    /// See [`BuildError`].
+    /// See [`Failure`].
     pub fn layer_in(
         &self,
         scratch: &Scratch,
@@ -229,15 +227,15 @@ impl Sandbox {
         tasks: Vec<Task>,
         clean: bool,
         step: &BuildRequest<'_>,
-    ) -> Result<ObjectRef, BuildError> {
-        let archive = self.store.temporary().map_err(BuildError::other)?;
+    ) -> Result<ObjectRef, Failure> {
+        let archive = self.store.temporary().map_err(Failure::of_step)?;
         let pack = Pack {
             archive: archive.path().to_owned(),
             clean,
             epoch: SOURCE_DATE_EPOCH,
         };
         self.work(scratch, layers, extra, tasks, Some(pack), step)?;
-        let layer = self.store.adopt(archive).map_err(BuildError::other)?;
+        let layer = self.store.adopt(archive).map_err(Failure::of_step)?;
         // What was just made is the unpacked layer; the next step need not unpack it.
         // Changes that were in memory are gone.
         let upper = scratch.path().join("upper");
@@ -252,14 +250,14 @@ impl Sandbox {
     /// Does `tasks` over `layers`, lowest first, and forgets what they changed.
     ///
     /// # Errors
-    /// See [`BuildError`].
+    /// See [`Failure`].
     pub fn run(
         &self,
         scratch: &Scratch,
         layers: &[ObjectRef],
         tasks: Vec<Task>,
         step: &BuildRequest<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), Failure> {
         self.work(scratch, layers, &Extra::default(), tasks, None, step)
     }
 
@@ -267,11 +265,11 @@ impl Sandbox {
     ///
     /// # Errors
     /// It is not there or damaged, or cannot be written.
-    pub fn write_object(&self, object: &ObjectRef, path: &Path) -> Result<(), BuildError> {
-        let file = File::create_new(path).map_err(BuildError::io("create", path))?;
+    pub fn write_object(&self, object: &ObjectRef, path: &Path) -> Result<(), Failure> {
+        let file = File::create_new(path).map_err(Failure::step_io("create", path))?;
         self.store
             .write_to(&object.id, &file, path)
-            .map_err(BuildError::other)
+            .map_err(Failure::of_step)
     }
 
     fn work(
@@ -282,14 +280,14 @@ impl Sandbox {
         tasks: Vec<Task>,
         pack: Option<Pack>,
         step: &BuildRequest<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), Failure> {
         let mut held = Vec::new();
         let mut missing = Vec::new();
         let mut sources = |layers: &[ObjectRef]| {
             let sources = layers.iter().map(|layer| {
                 let directory = self.layer_cache.path(&layer.id);
                 let hold = self.layer_cache.hold(&layer.id);
-                held.push(hold.map_err(BuildError::io("hold", &directory))?);
+                held.push(hold.map_err(Failure::step_io("hold", &directory))?);
                 if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
                     missing.push(*layer);
                 }
@@ -298,7 +296,7 @@ impl Sandbox {
                     archive: None,
                 })
             });
-            sources.collect::<Result<Vec<_>, BuildError>>()
+            sources.collect::<Result<Vec<_>, Failure>>()
         };
         let own = sources(layers)?;
         let mut beside = Vec::new();
@@ -328,7 +326,7 @@ impl Sandbox {
     }
 
     /// Unpacks layers, which are held, into the cache.
-    fn unpack(&self, layers: &[ObjectRef], step: &BuildRequest<'_>) -> Result<(), BuildError> {
+    fn unpack(&self, layers: &[ObjectRef], step: &BuildRequest<'_>) -> Result<(), Failure> {
         let scratch = self.scratch()?;
         let mut sources = Vec::new();
         for layer in layers {
@@ -352,7 +350,7 @@ impl Sandbox {
         for layer in layers {
             let unpacked = scratch.path().join(layer.id.to_string());
             let put = self.layer_cache.put(&layer.id, &unpacked);
-            put.map_err(BuildError::io("keep", &unpacked))?;
+            put.map_err(Failure::step_io("keep", &unpacked))?;
         }
         Ok(())
     }
@@ -363,15 +361,15 @@ impl Sandbox {
         request: &Request,
         secrets: &[Secret],
         step: &BuildRequest<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), Failure> {
         let (layers, tasks) = (request.layers.len(), request.tasks.len());
         let _span = debug_span!("worker", layers, tasks).entered();
-        let input = serde_json::to_vec(request).map_err(BuildError::other)?;
+        let input = serde_json::to_vec(request).map_err(Failure::of_step)?;
         let mut log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(step.log)
-            .map_err(BuildError::io("open", step.log))?;
+            .map_err(Failure::step_io("open", step.log))?;
         let mut command = worker_command();
         let finished = process::run_hiding(
             &mut command,
@@ -385,22 +383,22 @@ impl Sandbox {
             },
             step.interrupt,
         )
-        .map_err(BuildError::io("start a worker, logging to", step.log))?;
+        .map_err(Failure::step_io("start a worker, logging to", step.log))?;
         if finished.end == End::Interrupted {
-            return Err(BuildError::Interrupted);
+            return Err(Failure::interrupted());
         }
         if let End::TooMuchOutput(_) = finished.end {
-            return Err(BuildError::Command {
-                command: "the step".to_owned(),
-                how: finished.end.describe(),
-                tail: finished.tail,
-            });
+            return Err(Failure::command(
+                "the step",
+                finished.end.describe(),
+                finished.tail,
+            ));
         }
         let done = outcome(request, finished);
         // While what the step wrote is still there.
         match done {
             Err(error) if is_full(&self.work) || host_program_says_full(request, &error) => {
-                Err(BuildError::NoSpace(self.work.clone()))
+                Err(Failure::no_space(&self.work))
             }
             done => done,
         }
@@ -427,47 +425,39 @@ fn proxies() -> BTreeMap<String, String> {
 }
 
 /// What a worker that ended says of its work.
-fn outcome(request: &Request, finished: Finished) -> Result<(), BuildError> {
+fn outcome(request: &Request, finished: Finished) -> Result<(), Failure> {
     let outcome = request.scratch.join("outcome.json");
     let outcome = fs::read(&outcome)
         .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
     match outcome {
         Ok(Outcome::Done) => Ok(()),
-        Ok(Outcome::Failed { command, how }) => Err(BuildError::Command {
-            command,
-            how,
-            tail: finished.tail,
-        }),
+        Ok(Outcome::Failed { command, how }) => Err(Failure::command(command, how, finished.tail)),
         Ok(Outcome::Unsatisfiable { message, help }) => {
-            Err(BuildError::Unsatisfiable { message, help })
+            Err(Failure::failed(message).with_help(help))
         }
         Ok(Outcome::Error {
             message,
             help: Some(help),
-        }) => Err(BuildError::Unsatisfiable { message, help }),
+        }) => Err(Failure::failed(message).with_help(help)),
         Ok(Outcome::Error {
             message,
             help: None,
-        }) => Err(BuildError::other(io::Error::other(message))),
-        Err(_) => Err(BuildError::Command {
-            command: "the worker of the step".to_owned(),
-            how: finished.end.describe(),
-            tail: finished.tail,
-        }),
+        }) => Err(Failure::of_step(io::Error::other(message))),
+        Err(_) => Err(Failure::command(
+            "the worker of the step",
+            finished.end.describe(),
+            finished.tail,
+        )),
     }
 }
 
 /// Whether a program of the host found no room. It may have removed what it wrote since. A command
 /// of the tree may mean a file system of its own by the same words.
-fn host_program_says_full(request: &Request, error: &BuildError) -> bool {
+fn host_program_says_full(request: &Request, error: &Failure) -> bool {
     let of_host = |task: &Task| matches!(task, Task::Host(_));
-    let BuildError::Command { tail, .. } = error else {
-        return false;
-    };
-    request.tasks.iter().any(of_host)
-        && tail
-            .iter()
-            .any(|line| line.contains("No space left on device"))
+    error.is_command()
+        && request.tasks.iter().any(of_host)
+        && (error.details().output.iter()).any(|line| line.contains("No space left on device"))
 }
 
 /// Removes a scratch directory and then its lock. Files of subordinate ids can only be removed from

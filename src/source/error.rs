@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::list::ListProblem;
 use super::transfer::TakeError;
 use crate::digest::Checksum;
+use crate::failure::{Failure, Kind};
 use crate::host::MissingProgram;
 use crate::http::HttpError;
 
@@ -96,26 +97,16 @@ pub enum FetchError {
         problem: SignatureProblem,
     },
     /// Who knows where it is could not bring it.
-    #[error("cannot fetch {name}: {}", .error.message)]
+    #[error("cannot fetch {name}: {error}")]
     Origin {
         /// What was to be fetched.
         name: String,
         /// Why not.
-        error: OriginError,
+        error: Failure,
     },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
-}
-
-/// An [`Origin`](super::Origin) could not bring it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OriginError {
-    /// What is to be done about it, roughly.
-    pub kind: FetchKind,
-    pub message: String,
-    /// What to do next, as sentences without an end.
-    pub help: Vec<String>,
 }
 
 /// A place that was tried.
@@ -167,40 +158,24 @@ pub enum SignatureProblem {
     },
 }
 
-/// What is to be done about an error, roughly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchKind {
-    /// Look at the network, or try again.
-    Download,
-    /// Something is not what it should be: never to be passed over.
-    Verification,
-    /// Install something.
-    Missing,
-    /// Go online once.
-    Offline,
-    /// Look at files and space of this host.
-    Local,
-    /// Nothing: the user wanted it so.
-    Interrupted,
-}
-
 impl FetchError {
-    /// What is to be done about it, roughly.
+    /// What callers do about it.
     #[must_use]
-    pub fn kind(&self) -> FetchKind {
+    pub fn kind(&self) -> Kind {
         match self {
             // Wrong bytes are worse than none.
-            Self::Download { attempts, .. } if is_wrong(attempts) => FetchKind::Verification,
-            Self::Download { .. } => FetchKind::Download,
+            Self::Download { attempts, .. } if is_wrong(attempts) => Kind::Verification,
+            Self::Download { .. } => Kind::Transient,
             Self::Mismatch { .. }
             | Self::WrongSize { .. }
             | Self::List { .. }
-            | Self::Signature { .. } => FetchKind::Verification,
-            Self::Missing(_) => FetchKind::Missing,
-            Self::Offline { .. } => FetchKind::Offline,
-            Self::NoSpace { .. } | Self::Io { .. } | Self::Take { .. } => FetchKind::Local,
-            Self::Origin { error, .. } => error.kind,
-            Self::Interrupted => FetchKind::Interrupted,
+            | Self::Signature { .. } => Kind::Verification,
+            Self::Missing(_) => Kind::Missing,
+            Self::Offline { .. } => Kind::Unavailable,
+            Self::NoSpace { .. } => Kind::Unwritable,
+            Self::Io { .. } | Self::Take { .. } => Kind::Failed,
+            Self::Origin { error, .. } => error.kind(),
+            Self::Interrupted => Kind::Interrupted,
         }
     }
 
@@ -232,7 +207,7 @@ impl FetchError {
             Self::NoSpace { .. } => {
                 one("free some space; what is here of the download is kept and will be continued")
             }
-            Self::Origin { error, .. } => error.help.clone(),
+            Self::Origin { error, .. } => error.help().to_vec(),
             Self::Io { .. } | Self::Take { .. } | Self::Interrupted => Vec::new(),
         }
     }
@@ -240,6 +215,15 @@ impl FetchError {
     pub(super) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { verb, path, source }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Interrupted => Self::interrupted(),
+            error => Self::new(error.kind(), error.to_string()).and_help(error.remedy()),
+        }
     }
 }
 

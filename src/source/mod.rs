@@ -45,7 +45,7 @@ mod signature;
 mod transfer;
 
 pub use checksums::{ChecksumsRequest, Resolved, Signature};
-pub use error::{Attempt, AttemptError, FetchError, FetchKind, OriginError, SignatureProblem};
+pub use error::{Attempt, AttemptError, FetchError, SignatureProblem};
 pub use fetch::{FetchRequest, Fetched, Fetcher, FetcherOptions, Outcome};
 pub use list::ListProblem;
 pub use location::{Source, SourceError};

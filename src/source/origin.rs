@@ -3,11 +3,12 @@
 
 use std::io::{self, Read};
 
-use super::error::{FetchError, OriginError};
+use super::error::FetchError;
 use super::fetch::{FetchRequest, Fetched, Fetcher, Outcome};
 use super::partial::Note;
 use super::progress::Progress;
 use super::transfer::{Intake, Refused, Taker, Transfer};
+use crate::failure::{Failure, Kind};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 256 << 10;
@@ -18,10 +19,10 @@ pub trait Origin: Sync {
     ///
     /// # Errors
     /// They cannot be had; nobody asks again.
-    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), OriginError>;
+    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), Failure>;
 
     /// What an error means that came while bytes were read.
-    fn failed(&self, error: io::Error) -> OriginError;
+    fn failed(&self, error: io::Error) -> Failure;
 
     /// Whether it is on this host: then nothing of it is kept while it is read, and it can be had
     /// offline.
@@ -187,9 +188,9 @@ fn wrong_size(request: &FetchRequest<'_>, found: Option<u64>) -> FetchError {
     }
 }
 
-fn failed(request: &FetchRequest<'_>, error: OriginError) -> FetchError {
-    match error.kind {
-        super::FetchKind::Interrupted => FetchError::Interrupted,
+fn failed(request: &FetchRequest<'_>, error: Failure) -> FetchError {
+    match error.kind() {
+        Kind::Interrupted => FetchError::Interrupted,
         _ => FetchError::Origin {
             name: request.source.name().to_owned(),
             error,

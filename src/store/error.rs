@@ -136,6 +136,25 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl Failure {
+    /// An error of a lower module in a step of a build. A full store is said as that.
+    pub fn of_step(error: impl std::error::Error + 'static) -> Self {
+        let any: &dyn std::error::Error = &error;
+        match any.downcast_ref::<StoreError>() {
+            Some(StoreError::Io { source, path, .. })
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                Self::no_space(path)
+            }
+            Some(StoreError::Io { source, .. }) => {
+                let kind = Kind::of_io(source);
+                Self::other(error).with_kind(kind)
+            }
+            _ => Self::other(error),
+        }
+    }
+}
+
 /// Something in the store is not what its digest says.
 pub fn damage(message: impl Into<String>) -> Failure {
     Failure::verification(message).with_help(

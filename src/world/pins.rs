@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::{Context, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
+use crate::failure::Kind;
 use crate::host::file::{Durability, Replace};
 use crate::plan::{PinError, Pinned};
 use crate::recipe::{Fetch, Pin};
 use crate::registry::Reference;
-use crate::source::{ChecksumsRequest, FetchError, FetchKind, Fetcher, Signature, Source};
+use crate::source::{ChecksumsRequest, FetchError, Fetcher, Signature, Source};
 
 /// What was found out about an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,10 +201,7 @@ fn unresolved(error: FetchError) -> PinError {
     PinError {
         message: error.to_string(),
         help: Some(error.remedy().join("; ")),
-        outage: matches!(
-            error.kind(),
-            FetchKind::Download | FetchKind::Offline | FetchKind::Local | FetchKind::Missing
-        ),
+        outage: !matches!(error.kind(), Kind::Verification | Kind::Interrupted),
     }
 }
 

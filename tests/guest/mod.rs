@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use vmfab::builder::guest::{Command, Report, Session, SessionSpec, Sessions};
-use vmfab::derivation::BuildError;
 use vmfab::digest::ObjectRef;
 use vmfab::event::Silent;
+use vmfab::failure::{Failure, Kind};
 use vmfab::host::{Home, Interrupt};
 use vmfab::image::Access;
 use vmfab::ops::{Context, images};
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     /// Runs a script in a guest.
-    fn run(&self, session: &mut Session, script: &str) -> (Result<(), BuildError>, Vec<String>) {
+    fn run(&self, session: &mut Session, script: &str) -> (Result<(), Failure>, Vec<String>) {
         self.reported(|report| session.run(shell(script), report))
     }
 
@@ -207,9 +207,11 @@ impl Disk {
 }
 
 #[track_caller]
-fn command_error(result: Result<(), BuildError>) -> (String, Vec<String>) {
+fn command_error(result: Result<(), Failure>) -> (String, Vec<String>) {
     match result {
-        Err(BuildError::Command { how, tail, .. }) => (how, tail),
+        Err(error) if error.is_command() => {
+            (error.message().to_owned(), error.details().output.clone())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -392,11 +394,21 @@ fn it_is_a_first_boot(bench: &Bench, last: &ObjectRef) {
             bench.interrupt.request();
         });
         let (result, lines) = bench.run(&mut session, "echo waiting; sleep 4321");
-        assert!(matches!(result, Err(BuildError::Interrupted)), "{result:?}");
+        assert!(
+            result
+                .as_ref()
+                .is_err_and(|error| error.is(Kind::Interrupted)),
+            "{result:?}"
+        );
         assert_eq!(lines, ["waiting"]);
     });
     let (result, _) = bench.reported(|report| session.commit(report));
-    assert!(matches!(result, Err(BuildError::Interrupted)), "{result:?}");
+    assert!(
+        result
+            .as_ref()
+            .is_err_and(|error| error.is(Kind::Interrupted)),
+        "{result:?}"
+    );
 
     let patient = Bench::over(tempfile::tempdir().unwrap(), bench.store.root());
     let panic = "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 4321";

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vmfab::source::{
-    ChecksumsRequest, FetchError, FetchKind, Resolved, Signature, SignatureProblem, Source,
-};
+use vmfab::failure::Kind;
+use vmfab::source::{ChecksumsRequest, FetchError, Resolved, Signature, SignatureProblem, Source};
 
 use super::{Desk, noise, sha256};
 use crate::support::http::{Fault, Server};
@@ -155,7 +154,7 @@ fn lists_that_do_not_help() {
         format!("{}  disk.iso\n", sha256(b"").hex()),
     );
     let error = resolve(&desk, &server, None).unwrap_err();
-    assert_eq!(error.kind(), FetchKind::Verification);
+    assert_eq!(error.kind(), Kind::Verification);
     assert_eq!(
         error.to_string(),
         format!(
@@ -245,6 +244,6 @@ fn signatures_that_prove_nothing() {
         SignatureProblem::Keyring { .. }
     ));
     let error = check(&desk.path().join("missing.gpg")).unwrap_err();
-    assert_eq!(error.kind(), FetchKind::Local);
+    assert_eq!(error.kind(), Kind::Failed);
     assert!(error.to_string().contains("missing.gpg"), "{error}");
 }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use vmfab::failure::Kind;
 use vmfab::http::HttpError;
-use vmfab::source::{AttemptError, FetchError, FetchKind};
+use vmfab::source::{AttemptError, FetchError};
 
 use super::{Desk, noise, sha256};
 use crate::support::http::{Fault, Server};
@@ -26,7 +27,7 @@ fn wrong_bytes_are_never_kept() {
     server.put("/a", bytes.clone());
     server.always("/a", Fault::WrongByte);
     let error = desk.refuses(&server.url("/a"), Some(&sha256(&bytes)));
-    assert_eq!(error.kind(), FetchKind::Verification);
+    assert_eq!(error.kind(), Kind::Verification);
     let FetchError::Mismatch {
         expected,
         found,
@@ -138,7 +139,7 @@ fn what_is_not_there_is_not_asked_for_again() {
         matches!(http(&error), HttpError::Status { status: 404, .. }),
         "{error}"
     );
-    assert_eq!(error.kind(), FetchKind::Download);
+    assert_eq!(error.kind(), Kind::Transient);
     assert_eq!(server.asked().len(), 1);
 }
 
@@ -247,7 +248,7 @@ fn offline_makes_no_connection() {
     let url = server.url("/a");
     let (result, kept) = desk.fetch_sized(&url, Some(&sha256(&bytes)), Some(1000));
     let error = result.unwrap_err();
-    assert_eq!(error.kind(), FetchKind::Offline);
+    assert_eq!(error.kind(), Kind::Unavailable);
     assert_eq!(
         error.to_string(),
         format!("a is not here, and this is offline: {url} (1000 bytes)")

@@ -1,6 +1,7 @@
 //! Which places are asked, and in what order.
 
-use vmfab::source::{FetchError, FetchKind};
+use vmfab::failure::Kind;
+use vmfab::source::FetchError;
 
 use super::{Desk, noise, sha256};
 use crate::support::http::{Fault, Server};
@@ -66,7 +67,7 @@ fn a_mirror_with_wrong_bytes_is_left_for_the_next_place() {
     origin.always("/a", Fault::Status(404, None));
     let error = desk.refuses(&origin.url("/a"), Some(&sha256(&bytes)));
     // Wrong bytes are worse than none.
-    assert_eq!(error.kind(), FetchKind::Verification);
+    assert_eq!(error.kind(), Kind::Verification);
     let text = error.to_string();
     assert!(
         text.contains("is not what it should be") && text.contains("404"),

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 
 use vmfab::digest::Checksum;
-use vmfab::source::{FetchError, FetchKind, FetchRequest, Origin, OriginError, Outcome, Source};
+use vmfab::failure::{Failure, Kind};
+use vmfab::source::{FetchError, FetchRequest, Origin, Outcome, Source};
 
 use super::{Desk, Kept, noise, sha256};
 
@@ -62,7 +63,7 @@ impl Read for Fails {
 }
 
 impl Origin for Place {
-    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), OriginError> {
+    fn open(&self, offset: u64) -> Result<(u64, Box<dyn Read + Send>), Failure> {
         self.asked.lock().unwrap().push(offset);
         let start = if self.whole { 0 } else { offset };
         let rest = self.bytes[usize::try_from(start).unwrap().min(self.bytes.len())..].to_vec();
@@ -75,12 +76,8 @@ impl Origin for Place {
         ))
     }
 
-    fn failed(&self, error: io::Error) -> OriginError {
-        OriginError {
-            kind: FetchKind::Download,
-            message: error.to_string(),
-            help: vec!["plug it in".to_owned()],
-        }
+    fn failed(&self, error: io::Error) -> Failure {
+        Failure::new(Kind::Transient, error.to_string()).with_help("plug it in")
     }
 
     fn is_local(&self) -> bool {
@@ -102,7 +99,7 @@ fn the_next_run_goes_on_where_the_last_one_ended() {
         assert_eq!(error.to_string(), "cannot fetch layer 1: the cable is out");
         assert_eq!(
             (error.kind(), error.remedy()),
-            (FetchKind::Download, vec!["plug it in".to_owned()])
+            (Kind::Transient, vec!["plug it in".to_owned()])
         );
         assert_eq!(desk.told(), ["started", "failed"]);
         let (result, kept) = place.fetch(&desk, &sha256(&bytes), SIZE);
@@ -140,7 +137,7 @@ fn what_is_not_right_is_not_kept() {
             place.local = local;
             let (result, kept) = place.fetch(&desk, &sha256(&right), SIZE);
             let error = result.unwrap_err();
-            assert_eq!(error.kind(), FetchKind::Verification, "{is_wrong}: {error}");
+            assert_eq!(error.kind(), Kind::Verification, "{is_wrong}: {error}");
             assert_eq!(kept.finished, 0);
             assert!(desk.left().is_empty(), "{is_wrong}: {:?}", desk.left());
         }
@@ -153,7 +150,7 @@ fn offline_only_what_is_on_this_host_is_read() {
     desk.offline = true;
     let mut place = Place::new(&bytes);
     let (result, _) = place.fetch(&desk, &sha256(&bytes), SIZE);
-    assert_eq!(result.unwrap_err().kind(), FetchKind::Offline);
+    assert_eq!(result.unwrap_err().kind(), Kind::Unavailable);
     assert!(place.asked().is_empty() && desk.left().is_empty());
     place.local = true;
     let (result, kept) = place.fetch(&desk, &sha256(&bytes), SIZE);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::error::failed;
 use super::session::{Report, Session};
 use super::shell::CLEAN;
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
 use crate::event::Silent;
+use crate::failure::{Failure, Kind};
 use crate::machine::{StoppedBy, last_lines};
 
 /// How long the guest may take to switch itself off, many times what it takes without KVM.
@@ -20,15 +20,15 @@ impl Session {
     ///
     /// # Errors
     /// The guest does not switch itself off in time, or the store fails.
-    pub fn shutdown(mut self, report: &Report<'_>) -> Result<ObjectRef, BuildError> {
+    pub fn shutdown(mut self, report: &Report<'_>) -> Result<ObjectRef, Failure> {
         self.touched = true;
         let cleaned = self.quiet(&self.root.script(CLEAN, &[]), None, report)?;
         if !cleaned.end.success() {
-            return Err(BuildError::Command {
-                command: "take what is of the build from the disk".to_owned(),
-                how: cleaned.end.describe(),
-                tail: cleaned.tail,
-            });
+            return Err(Failure::command(
+                "take what is of the build from the disk",
+                cleaned.end.describe(),
+                cleaned.tail,
+            ));
         }
         let stopped = self.power_off(report);
         self.log_console(report)?;
@@ -36,12 +36,14 @@ impl Session {
         self.splice(self.overlay)
     }
 
-    fn power_off(&self, report: &Report<'_>) -> Result<(), BuildError> {
+    fn power_off(&self, report: &Report<'_>) -> Result<(), Failure> {
         // The connection may end before the answer, or the command be missing: then the power
         // button does it.
         let line = self.root.script("poweroff", &[]);
-        if let Err(BuildError::Interrupted) = self.quiet(&line, None, report) {
-            return Err(BuildError::Interrupted);
+        if let Err(failure) = self.quiet(&line, None, report)
+            && failure.is(Kind::Interrupted)
+        {
+            return Err(failure);
         }
         let locked = self
             .machine
@@ -52,14 +54,14 @@ impl Session {
             .map_err(failed)?
         {
             StoppedBy::Nothing | StoppedBy::Guest => Ok(()),
-            StoppedBy::Force => Err(BuildError::Command {
-                command: "poweroff".to_owned(),
-                how: format!(
+            StoppedBy::Force => Err(Failure::command(
+                "poweroff",
+                format!(
                     "did not shut the machine down within {} s",
                     POWER_OFF.as_secs()
                 ),
-                tail: last_lines(&self.machine.console_log(), 20),
-            }),
+                last_lines(&self.machine.console_log(), 20),
+            )),
         }
     }
 }

@@ -10,7 +10,8 @@ use super::error::failed;
 use super::files::Looked;
 use super::session::{MOMENT, Report, Session, open_log};
 use super::shell::{LOOK, STOP, WRITE};
-use crate::derivation::{BuildError, SOURCE_DATE_EPOCH, file_time};
+use crate::derivation::{SOURCE_DATE_EPOCH, file_time};
+use crate::failure::Failure;
 use crate::host::process::{self, End, Finished};
 use crate::machine::{after_loss, watched};
 use crate::sandbox::DEFAULT_SECONDS;
@@ -65,7 +66,7 @@ impl Session {
     /// # Errors
     /// The command fails, takes too long, or its guest is no more. Then the disk is in between, and
     /// the session is good for nothing but looking.
-    pub fn run(&mut self, command: Command<'_>, report: &Report<'_>) -> Result<(), BuildError> {
+    pub fn run(&mut self, command: Command<'_>, report: &Report<'_>) -> Result<(), Failure> {
         self.touched = true;
         let last = || command.argv.last().cloned().unwrap_or_default();
         let name = command.label.clone().unwrap_or_else(last);
@@ -86,10 +87,8 @@ impl Session {
             directory => directory,
         };
         let Some(line) = self.root.step(directory, &words) else {
-            return Err(BuildError::Unsatisfiable {
-                message: "the command is longer than 128 KiB".to_owned(),
-                help: "put the script into a file and run the file".to_owned(),
-            });
+            return Err(Failure::failed("the command is longer than 128 KiB")
+                .with_help("put the script into a file and run the file"));
         };
         let limit = Duration::from_secs(command.seconds.unwrap_or(DEFAULT_SECONDS));
         let ended = self.end_of(&line, command.stdin, limit, &name, report);
@@ -102,11 +101,7 @@ impl Session {
             }
             end => end.describe(),
         };
-        Err(BuildError::Command {
-            command: name,
-            how,
-            tail,
-        })
+        Err(Failure::command(name, how, tail))
     }
 
     /// Runs a command line and sees to its end.
@@ -117,7 +112,7 @@ impl Session {
         limit: Duration,
         name: &str,
         report: &Report<'_>,
-    ) -> Result<Finished, BuildError> {
+    ) -> Result<Finished, Failure> {
         let mut log = open_log(report)?;
         let mut process = self.remote(line);
         let (finished, trouble) = watched(&self.machine, report.interrupt, |stop| {
@@ -130,11 +125,11 @@ impl Session {
                 stop,
             )
         })
-        .map_err(BuildError::other)?;
+        .map_err(Failure::of_step)?;
         if let Some(trouble) = trouble {
             return Err(failed(trouble.error(&self.machine, name.to_owned())));
         }
-        let finished = finished.map_err(BuildError::io("run ssh, logging to", report.log))?;
+        let finished = finished.map_err(Failure::step_io("run ssh, logging to", report.log))?;
         // The code may also be the command's own.
         if matches!(finished.end, End::Exited(status) if status.code() == Some(LOST))
             && let Some(trouble) = after_loss(&self.machine, report.interrupt)
@@ -157,7 +152,7 @@ impl Session {
         archive: &mut (dyn Read + Send),
         destination: &str,
         report: &Report<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), Failure> {
         let argv = ["sh", "-ec", UNPACK].map(str::to_owned).into();
         let command = Command {
             label: Some(format!("unpack files below {destination}")),
@@ -174,7 +169,7 @@ impl Session {
         &self,
         mut questions: &[u8],
         report: &Report<'_>,
-    ) -> Result<Looked, BuildError> {
+    ) -> Result<Looked, Failure> {
         let looked = Mutex::new(Looked::default());
         let output = |line: &str| {
             looked
@@ -194,11 +189,11 @@ impl Session {
             return Ok(looked.into_inner().unwrap_or_else(PoisonError::into_inner));
         }
         let said = |line: &String| !line.starts_with("vmfab:");
-        Err(BuildError::Command {
-            command: "look at the files that are there".to_owned(),
-            how: finished.end.describe(),
-            tail: finished.tail.into_iter().filter(said).collect(),
-        })
+        Err(Failure::command(
+            "look at the files that are there",
+            finished.end.describe(),
+            finished.tail.into_iter().filter(said).collect(),
+        ))
     }
 
     /// Writes a file, in place of what is there. `mode` has the permission bits, `owner` is as for
@@ -214,7 +209,7 @@ impl Session {
         owner: &str,
         time: Option<i64>,
         report: &Report<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), Failure> {
         self.touched = true;
         let mode = format!("{mode:04o}");
         let time = file_time(time, blake3::hash(content).as_bytes()).to_string();
@@ -224,10 +219,10 @@ impl Session {
         if finished.end.success() {
             return Ok(());
         }
-        Err(BuildError::Command {
-            command: format!("write {path}"),
-            how: finished.end.describe(),
-            tail: finished.tail,
-        })
+        Err(Failure::command(
+            format!("write {path}"),
+            finished.end.describe(),
+            finished.tail,
+        ))
     }
 }

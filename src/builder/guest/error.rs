@@ -1,13 +1,13 @@
-//! Errors of machines as errors of build steps.
+//! Errors of machines as failures of build steps.
 
-use crate::derivation::BuildError;
+use crate::failure::Failure;
 use crate::machine::{MachineError, NotReady};
 
 /// What a failure of a machine means for the step that needed it.
-pub(super) fn failed(error: MachineError) -> BuildError {
+pub(super) fn failed(error: MachineError) -> Failure {
     match error {
-        MachineError::Interrupted { .. } => BuildError::Interrupted,
-        MachineError::DiskFull { path, .. } => BuildError::NoSpace(path),
+        MachineError::Interrupted { .. } => Failure::interrupted(),
+        MachineError::DiskFull { path, .. } => Failure::no_space(&path),
         MachineError::NotReady {
             why, console, ssh, ..
         } => {
@@ -15,19 +15,12 @@ pub(super) fn failed(error: MachineError) -> BuildError {
             if let (NotReady::TimedOut(_), Some(said)) = (why, ssh) {
                 how = format!("{how}; ssh said: {}", said.trim());
             }
-            BuildError::Command {
-                command: "boot".to_owned(),
-                how: format!("failed: {how}"),
-                tail: console,
-            }
+            Failure::command("boot", format!("failed: {how}"), console)
         }
-        MachineError::Qemu { how, tail } => BuildError::Command {
-            command: "QEMU".to_owned(),
-            how,
-            tail,
-        },
-        MachineError::Command { command, how, tail } => BuildError::Command { command, how, tail },
-        MachineError::Store(error) => BuildError::other(error),
-        other => BuildError::other(other),
+        MachineError::Qemu { how, tail } => Failure::command("QEMU", how, tail),
+        MachineError::Command { command, how, tail } => Failure::command(command, how, tail),
+        // A full store is said as that.
+        MachineError::Store(error) => Failure::of_step(error),
+        other => Failure::of_step(other),
     }
 }

@@ -11,9 +11,10 @@ use super::error::failed;
 use super::sessions::Shared;
 use super::shell::Root;
 use super::spec::SessionSpec;
-use crate::derivation::{BuildError, BuildRequest};
+use crate::derivation::BuildRequest;
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
+use crate::failure::Failure;
 use crate::guest::{CONTROL_SOCKET, Ssh};
 use crate::host::process::{self, End, Finished};
 use crate::host::{Interrupt, Program, bare_command, require};
@@ -90,8 +91,8 @@ impl Session {
         shared: Arc<Shared>,
         spec: SessionSpec,
         report: &Report<'_>,
-    ) -> Result<Self, BuildError> {
-        let ssh_program = require(Program::Ssh).map_err(BuildError::other)?;
+    ) -> Result<Self, Failure> {
+        let ssh_program = require(Program::Ssh).map_err(Failure::of_step)?;
         let scratch = shared.sandbox.scratch()?;
         let machines = Machines::attached(
             scratch.path().join("machines"),
@@ -132,7 +133,7 @@ impl Session {
     }
 
     /// Opens the connection that commands share, and finds out how to be root.
-    fn enter(&mut self, report: &Report<'_>) -> Result<(), BuildError> {
+    fn enter(&mut self, report: &Report<'_>) -> Result<(), Failure> {
         // The port may have been chosen anew at the start.
         self.ssh = self.machine.ssh(None).map_err(failed)?;
         self.connect(report)?;
@@ -143,21 +144,19 @@ impl Session {
                 return Ok(());
             }
         }
-        Err(BuildError::Unsatisfiable {
-            message: format!(
-                "the account \"{}\" of the disk is not root, and neither sudo nor doas makes it root \
+        Err(Failure::failed(format!(
+            "the account \"{}\" of the disk is not root, and neither sudo nor doas makes it root \
                  without a password",
-                self.ssh.user
-            ),
-            help: "log in as root, or allow the account to use sudo without a password".to_owned(),
-        })
+            self.ssh.user
+        ))
+        .with_help("log in as root, or allow the account to use sudo without a password"))
     }
 
-    fn connect(&mut self, report: &Report<'_>) -> Result<(), BuildError> {
+    fn connect(&mut self, report: &Report<'_>) -> Result<(), Failure> {
         let directory = self.machine.directory().to_owned();
         let socket = directory.join(CONTROL_SOCKET);
         let log = directory.join("connection.log");
-        let stderr = File::create(&log).map_err(BuildError::io("create", &log))?;
+        let stderr = File::create(&log).map_err(Failure::step_io("create", &log))?;
         let mut connection = bare_command(&self.ssh_program)
             .args(self.ssh.master_arguments())
             .current_dir(&directory)
@@ -165,7 +164,7 @@ impl Session {
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
-            .map_err(BuildError::io("start", &self.ssh_program))?;
+            .map_err(Failure::step_io("start", &self.ssh_program))?;
         let started = Instant::now();
         let how = loop {
             // It is there when the server has let us in.
@@ -186,13 +185,13 @@ impl Session {
         let _ = connection.kill();
         let _ = connection.wait();
         if report.interrupt.requested() {
-            return Err(BuildError::Interrupted);
+            return Err(Failure::interrupted());
         }
-        Err(BuildError::Command {
-            command: "ssh into the machine".to_owned(),
+        Err(Failure::command(
+            "ssh into the machine",
             how,
-            tail: crate::machine::last_lines(&log, 20),
-        })
+            crate::machine::last_lines(&log, 20),
+        ))
     }
 
     /// Stores the disk as it is now; see [`Machine::set_apart`]. The same disk as before when
@@ -201,7 +200,7 @@ impl Session {
     /// # Errors
     /// The guest does not write its file systems back, QEMU takes no new overlay, or the store
     /// fails.
-    pub fn commit(&mut self, report: &Report<'_>) -> Result<ObjectRef, BuildError> {
+    pub fn commit(&mut self, report: &Report<'_>) -> Result<ObjectRef, Failure> {
         let remote = self.remote(&self.root.script(FREEZE, &[]));
         let log = open_log(report)?;
         self.machine
@@ -215,7 +214,7 @@ impl Session {
     }
 
     /// Stores the last disk with what the overlay holds, which nobody writes to any more.
-    pub(super) fn splice(&mut self, overlay: u32) -> Result<ObjectRef, BuildError> {
+    pub(super) fn splice(&mut self, overlay: u32) -> Result<ObjectRef, Failure> {
         let store = &self.shared.store;
         let disk = self.machine.spliced(overlay, &self.disk, store);
         self.disk = disk.map_err(failed)?;
@@ -254,7 +253,7 @@ impl Session {
         line: &str,
         input: Option<&mut (dyn Read + Send)>,
         report: &Report<'_>,
-    ) -> Result<Finished, BuildError> {
+    ) -> Result<Finished, Failure> {
         let mut log = open_log(report)?;
         let mut process = self.remote(line);
         let (finished, trouble) = watched(&self.machine, report.interrupt, |stop| {
@@ -267,30 +266,30 @@ impl Session {
                 stop,
             )
         })
-        .map_err(BuildError::other)?;
+        .map_err(Failure::of_step)?;
         match trouble {
             Some(trouble) => Err(failed(
                 trouble.error(&self.machine, "ssh into the machine".to_owned()),
             )),
-            None => finished.map_err(BuildError::io("run", &self.ssh_program)),
+            None => finished.map_err(Failure::step_io("run", &self.ssh_program)),
         }
     }
 
     /// Appends to the step's log what the guest wrote to its console since the last time.
-    pub(super) fn log_console(&mut self, report: &Report<'_>) -> Result<(), BuildError> {
+    pub(super) fn log_console(&mut self, report: &Report<'_>) -> Result<(), Failure> {
         let path = self.machine.console_log();
         let mut bytes = Vec::new();
         // A machine that never started has none. Of a flood the end is what counts.
         if let Ok(mut console) = File::open(&path) {
             let end = console
                 .metadata()
-                .map_err(BuildError::io("look at", &path))?
+                .map_err(Failure::step_io("look at", &path))?
                 .len();
             let start = self.console_logged.max(end.saturating_sub(CONSOLE));
             console
                 .seek(SeekFrom::Start(start))
                 .and_then(|_| console.take(CONSOLE).read_to_end(&mut bytes))
-                .map_err(BuildError::io("read", &path))?;
+                .map_err(Failure::step_io("read", &path))?;
             self.console_logged = start + bytes.len() as u64;
         }
         let text = text_of(&bytes);
@@ -299,7 +298,7 @@ impl Session {
         }
         open_log(report)?
             .write_all(format!("--- console of the machine\n{}\n---\n", text.trim()).as_bytes())
-            .map_err(BuildError::io("write", report.log))
+            .map_err(Failure::step_io("write", report.log))
     }
 }
 
@@ -319,12 +318,12 @@ impl Drop for Session {
 }
 
 /// The step's log, to append to.
-pub(super) fn open_log(report: &Report<'_>) -> Result<File, BuildError> {
+pub(super) fn open_log(report: &Report<'_>) -> Result<File, Failure> {
     OpenOptions::new()
         .create(true)
         .append(true)
         .open(report.log)
-        .map_err(BuildError::io("open", report.log))
+        .map_err(Failure::step_io("open", report.log))
 }
 
 /// Progress of a machine as lines of the step.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::session::{Report, Session};
 use super::spec::SessionSpec;
-use crate::derivation::BuildError;
+use crate::failure::Failure;
 use crate::host::Home;
 use crate::sandbox::Sandbox;
 use crate::store::Store;
@@ -57,7 +57,7 @@ impl Sessions {
     ///
     /// # Errors
     /// A machine cannot be booted and entered, or the user gives up.
-    pub fn take(&self, spec: SessionSpec, report: &Report<'_>) -> Result<Session, BuildError> {
+    pub fn take(&self, spec: SessionSpec, report: &Report<'_>) -> Result<Session, Failure> {
         match self.waiting(&spec) {
             Some(session) => Ok(session),
             None => Session::start(self.shared.clone(), spec, report),

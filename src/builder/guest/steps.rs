@@ -14,8 +14,9 @@ use super::shell::SET_LINE;
 use super::spec::SessionSpec;
 use crate::builder::tree;
 use crate::derivation::step::{Copy, Guest, GuestAction, Step};
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs};
+use crate::derivation::{BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::image::Access;
 use crate::instruction::Packages;
 use crate::qemu::AccelChoice;
@@ -69,7 +70,7 @@ pub(in crate::builder) struct Steps {
 }
 
 impl Builder for Steps {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Guest(guest) = crate::builder::step(request)? else {
             return Err(crate::builder::wrong_kind(request));
         };
@@ -88,7 +89,7 @@ impl Builder for Steps {
             // What it changed stays for the next: a machine is not put back to where it was.
             session.looked();
             self.sessions.put_back(session);
-            let ok = self.store.put_bytes(b"").map_err(BuildError::other)?;
+            let ok = self.store.put_bytes(b"").map_err(Failure::of_step)?;
             return Ok(Outputs::from([("ok".to_owned(), ok)]));
         }
         let disk = session.commit(&report)?;
@@ -110,8 +111,8 @@ impl Steps {
         task: Work,
         source: Option<ObjectRef>,
         report: &Report<'_>,
-    ) -> Result<(), BuildError> {
-        let lacks = || BuildError::other(io::Error::other("the step's files are missing"));
+    ) -> Result<(), Failure> {
+        let lacks = || Failure::of_step(io::Error::other("the step's files are missing"));
         match task {
             Work::Packages(params) => session.run(install(params), report),
             Work::Copy(copy) => {
@@ -133,7 +134,7 @@ impl Steps {
             Work::Tree(Task::Edit(edits)) => edits
                 .into_iter()
                 .try_for_each(|edit| edit_in(session, edit, report)),
-            Work::Tree(_) => Err(BuildError::other(io::Error::other(
+            Work::Tree(_) => Err(Failure::of_step(io::Error::other(
                 "this is a task for trees alone",
             ))),
         }
@@ -146,14 +147,10 @@ impl Steps {
         source: ObjectRef,
         placing: Placing<'_>,
         report: &Report<'_>,
-    ) -> Result<(), BuildError> {
-        let open = || {
-            self.store
-                .open_object(&source.id)
-                .map_err(BuildError::other)
-        };
-        let file = self.store.temporary().map_err(BuildError::other)?;
-        let read = || BuildError::io("read files for", session.machine().directory());
+    ) -> Result<(), Failure> {
+        let open = || self.store.open_object(&source.id).map_err(Failure::of_step);
+        let file = self.store.temporary().map_err(Failure::of_step)?;
+        let read = || Failure::step_io("read files for", session.machine().directory());
         let questions = files::questions(open()?, placing).map_err(read())?;
         let looked = session.look(&questions, report)?;
         let owner = match placing {
@@ -161,7 +158,7 @@ impl Steps {
             Placing::Layer => (0, 0),
         };
         files::repack(open()?, file.as_file(), placing, owner, &looked)
-            .map_err(BuildError::io("write", file.path()))?;
+            .map_err(Failure::step_io("write", file.path()))?;
         let mut file = file.into_file();
         io::Seek::rewind(&mut file).map_err(read())?;
         session.extract(&mut file, "/", report)
@@ -169,13 +166,11 @@ impl Steps {
 }
 
 /// The ids of an owner in the machine.
-fn owner(looked: &Looked, owner: Option<&str>) -> Result<(u32, u32), BuildError> {
-    looked
-        .owner(owner)
-        .map_err(|message| BuildError::Unsatisfiable {
-            message,
-            help: "name one that exists at this step, or give the numeric id".to_owned(),
-        })
+fn owner(looked: &Looked, owner: Option<&str>) -> Result<(u32, u32), Failure> {
+    looked.owner(owner).map_err(|message| {
+        Failure::failed(message)
+            .with_help("name one that exists at this step, or give the numeric id")
+    })
 }
 
 /// What is to be done in a machine.
@@ -204,8 +199,8 @@ fn tasks(action: GuestAction) -> Vec<Work> {
     tasks.into_iter().map(Work::Tree).collect()
 }
 
-fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<SessionSpec, BuildError> {
-    let access: Access = serde_json::from_value(guest.access.clone()).map_err(BuildError::other)?;
+fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<SessionSpec, Failure> {
+    let access: Access = serde_json::from_value(guest.access.clone()).map_err(Failure::of_step)?;
     let disk = request.inputs_of("disk").next();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
     Ok(SessionSpec {
@@ -250,7 +245,7 @@ fn install(params: Packages) -> Command<'static> {
     }
 }
 
-fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(), BuildError> {
+fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(), Failure> {
     match edit {
         Edit::Write {
             path,
@@ -288,7 +283,7 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             };
             session.run(command, report)
         }
-        other => Err(BuildError::other(io::Error::other(format!(
+        other => Err(Failure::of_step(io::Error::other(format!(
             "{other:?} is an edit for trees alone"
         )))),
     }

@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use super::{LISTING, Listed, Listing, OUTPUT, deb822, place_key, repository};
 use crate::checked::Unfit;
-use crate::derivation::{BuildError, SOURCE_DATE_EPOCH};
+use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::digest::{ObjectRef, Sha256};
+use crate::failure::Failure;
 use crate::host::beneath::{Below, SMALL, open_unlinked, read_to_limit};
 use crate::lock::{Archive, Package};
 use crate::store::{ActionResult, Store};
@@ -206,7 +207,7 @@ fn targets(directory: &Path) -> io::Result<Vec<Target>> {
 }
 
 /// Looks whether exactly the packages of a lock were installed.
-pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), BuildError> {
+pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), Failure> {
     let packages = || listing.packages.iter().map(|listed| &listed.package);
     let left: Vec<&str> = packages()
         .filter(|package| !files.contains_key(&package.sha256))
@@ -228,21 +229,15 @@ pub(super) fn compare(listing: &Listing, files: &Files) -> Result<(), BuildError
     if !more.is_empty() {
         message += &format!("; it added {}", more.join(", "));
     }
-    Err(BuildError::Unsatisfiable {
-        message,
-        help: "the lock does not belong to this recipe any more: \"vmfab update\" makes it anew"
-            .to_owned(),
-    })
+    Err(Failure::failed(message).with_help(
+        "the lock does not belong to this recipe any more: \"vmfab update\" makes it anew",
+    ))
 }
 
 /// Stores the output, and where each of its files is.
-pub(super) fn store(
-    store: &Store,
-    listing: &Listing,
-    files: &Files,
-) -> Result<ObjectRef, BuildError> {
-    let text = serde_json::to_vec(listing).map_err(BuildError::other)?;
-    let mut writer = store.writer().map_err(BuildError::other)?;
+pub(super) fn store(store: &Store, listing: &Listing, files: &Files) -> Result<ObjectRef, Failure> {
+    let text = serde_json::to_vec(listing).map_err(Failure::of_step)?;
+    let mut writer = store.writer().map_err(Failure::of_step)?;
     let mut tar = Writer::new(&mut writer);
     let mut add = |name: &str, size: u64, content: &mut dyn Read| {
         let member = Member {
@@ -255,25 +250,25 @@ pub(super) fn store(
             },
             ..Member::default()
         };
-        tar.add_file(&member, content).map_err(BuildError::other)
+        tar.add_file(&member, content).map_err(Failure::of_step)
     };
     add(LISTING, text.len() as u64, &mut text.as_slice())?;
     for listed in &listing.packages {
         let package = &listed.package;
         if let Some(file) = files.get(&package.sha256) {
-            let mut content = open_unlinked(&file.path).map_err(BuildError::other)?;
+            let mut content = open_unlinked(&file.path).map_err(Failure::of_step)?;
             add(&repository::file_name(package), file.size, &mut content)?;
         }
     }
-    tar.finish().map_err(BuildError::other)?;
-    let output = writer.finish().map_err(BuildError::other)?;
+    tar.finish().map_err(Failure::of_step)?;
+    let output = writer.finish().map_err(Failure::of_step)?;
     for listed in &listing.packages {
         let result = ActionResult {
             outputs: BTreeMap::from([(OUTPUT.to_owned(), output)]),
         };
         store
             .put_action(&place_key(&listed.package.sha256), result)
-            .map_err(BuildError::other)?;
+            .map_err(Failure::of_step)?;
     }
     Ok(output)
 }
@@ -395,7 +390,7 @@ mod tests {
         let mut listing = listing(left.path(), &files).unwrap();
         assert!(compare(&listing, &files).is_ok());
         files.remove(&listing.packages[0].package.sha256);
-        let message = |result: Result<(), BuildError>| result.unwrap_err().to_string();
+        let message = |result: Result<(), Failure>| result.unwrap_err().to_string();
         assert!(message(compare(&listing, &files)).ends_with("it left out a"));
         listing.packages.clear();
         assert!(message(compare(&listing, &files)).ends_with("it added b"));

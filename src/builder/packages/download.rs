@@ -8,9 +8,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::derivation::BuildRequest;
 use crate::derivation::step::StepLimits;
-use crate::derivation::{BuildError, BuildRequest};
 use crate::digest::{ObjectRef, Sha256};
+use crate::failure::Failure;
 use crate::host::beneath;
 use crate::lock::{Package, PackageSet};
 use crate::sandbox::{Bind, Command, HostCommand, Sandbox, Task};
@@ -47,7 +48,7 @@ pub(super) fn download(
     missing: &[(&Package, PathBuf)],
     from: AptOf<'_>,
     request: &BuildRequest<'_>,
-) -> Result<(), BuildError> {
+) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -67,10 +68,9 @@ pub(super) fn download(
     let ran = sandbox.run(&scratch, layers, vec![task], request);
     let reason = match ran {
         Ok(()) => None,
-        Err(BuildError::Command { tail, .. }) => tail
-            .iter()
+        Err(error) if error.is_command() => (error.details().output.iter())
             .find(|line| line.starts_with("E: "))
-            .or(tail.last())
+            .or(error.details().output.last())
             .cloned(),
         Err(error) => return Err(error),
     };
@@ -88,32 +88,29 @@ pub(super) fn download(
                 url,
             ));
         }
-        fs::rename(&file, path).map_err(BuildError::io("rename", &file))?;
+        fs::rename(&file, path).map_err(Failure::step_io("rename", &file))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o644))
-            .map_err(BuildError::io("open up", path))?;
+            .map_err(Failure::step_io("open up", path))?;
     }
     Ok(())
 }
 
-fn is(path: &Path, sha256: &Sha256) -> Result<bool, BuildError> {
+fn is(path: &Path, sha256: &Sha256) -> Result<bool, Failure> {
     match super::sha256(path) {
         Ok((found, _)) => Ok(found == *sha256),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(BuildError::io("read", path)(error)),
+        Err(error) => Err(Failure::step_io("read", path)(error)),
     }
 }
 
-fn unavailable(package: &Package, reason: &str, url: Option<String>) -> BuildError {
+fn unavailable(package: &Package, reason: &str, url: Option<String>) -> Failure {
     let Package { name, version, .. } = package;
     let place = url.map_or_else(String::new, |url| format!(" from {url}"));
-    BuildError::Unsatisfiable {
-        message: format!(
+    Failure::failed(format!(
             "cannot download {name} {version}{place}, which is locked and not in the store: {reason}"
-        ),
-        help: "archives drop old versions: \"vmfab update\" moves the lock to what there is now; a recipe \
+        )).with_help("archives drop old versions: \"vmfab update\" moves the lock to what there is now; a recipe \
                that is to be built for years needs a mirror that keeps all, such as snapshot.debian.org"
-            .to_owned(),
-    }
+            )
 }
 
 /// What packages say of themselves.
@@ -122,7 +119,7 @@ pub(super) fn controls(
     files: &[&Path],
     from: AptOf<'_>,
     request: &BuildRequest<'_>,
-) -> Result<Vec<String>, BuildError> {
+) -> Result<Vec<String>, Failure> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -131,7 +128,7 @@ pub(super) fn controls(
     super::directory(&directory)?;
     for (index, file) in files.iter().enumerate() {
         let link = directory.join(format!("{index}.deb"));
-        fs::hard_link(file, &link).map_err(BuildError::io("link", file))?;
+        fs::hard_link(file, &link).map_err(Failure::step_io("link", file))?;
     }
     let (layers, task) = task(from, CONTROLS, &directory, Vec::new(), false);
     sandbox.run(&scratch, layers, vec![task], request)?;
@@ -139,7 +136,7 @@ pub(super) fn controls(
         let path = directory.join(format!("{index}.deb.control"));
         beneath::read_unlinked(&path)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .map_err(BuildError::io("read", &path))
+            .map_err(Failure::step_io("read", &path))
     };
     (0..files.len()).map(read).collect()
 }

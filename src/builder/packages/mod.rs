@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 pub(super) use download::AptOf;
 use serde::{Deserialize, Serialize};
 
-use crate::derivation::{BuildError, BuildRequest};
+use crate::derivation::BuildRequest;
 use crate::digest::{ActionKey, Hasher, ObjectRef, Sha256};
+use crate::failure::Failure;
 use crate::host::beneath::open_unlinked;
 use crate::lock::{Archive, Package, PackageSet};
 use crate::sandbox::{Sandbox, Scratch};
@@ -67,7 +68,7 @@ struct Listed {
 ///
 /// # Errors
 /// The object is not there, damaged, or no output of such a step.
-pub fn read(store: &Store, output: &ObjectRef) -> Result<PackageSet, BuildError> {
+pub fn read(store: &Store, output: &ObjectRef) -> Result<PackageSet, Failure> {
     let listing = pool::Opened::open(store, output)?.listing;
     Ok(PackageSet {
         archives: listing.archives,
@@ -110,7 +111,7 @@ impl<'a> Packages<'a> {
         locked: Option<&PackageSet>,
         from: AptOf<'_>,
         request: &BuildRequest<'_>,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, Failure> {
         let mut packages = Self {
             store,
             directory: scratch.path().join("packages"),
@@ -153,7 +154,7 @@ impl<'a> Packages<'a> {
             .enumerate()
             .filter(|(_, listed)| listed.stanza.is_none())
             .map(|(index, listed)| Ok((index, file_in(&root, set, &listed.package)?)))
-            .collect::<Result<_, BuildError>>()?;
+            .collect::<Result<_, Failure>>()?;
         let paths: Vec<&Path> = unknown.iter().map(|(_, path)| path.as_path()).collect();
         let controls = download::controls(sandbox, &paths, from, request)?;
         for ((index, _), control) in unknown.iter().zip(controls) {
@@ -164,7 +165,7 @@ impl<'a> Packages<'a> {
             AptOf::Tree(..) => (format!("{}/vmfab", download::IN_TREE), None),
         };
         repository::write(&root, &seen, codename, &listing)
-            .map_err(BuildError::io("write archives to", &root))?;
+            .map_err(Failure::step_io("write archives to", &root))?;
         packages.locked = Some(listing);
         Ok(packages)
     }
@@ -178,19 +179,19 @@ impl<'a> Packages<'a> {
     ///
     /// # Errors
     /// It is not what was locked, or cannot be read or stored.
-    pub(super) fn finish(self) -> Result<Option<ObjectRef>, BuildError> {
+    pub(super) fn finish(self) -> Result<Option<ObjectRef>, Failure> {
         if !self.directory.join("archives/targets").exists() {
             return Ok(None);
         }
         let kept = self.directory.join("archives/kept");
-        let files = capture::files(&kept).map_err(BuildError::io("read", &kept))?;
+        let files = capture::files(&kept).map_err(Failure::step_io("read", &kept))?;
         let listing = match self.locked {
             Some(listing) => {
                 capture::compare(&listing, &files)?;
                 listing
             }
             None => capture::listing(&self.directory, &files)
-                .map_err(BuildError::io("read lists in", &self.directory))?,
+                .map_err(Failure::step_io("read lists in", &self.directory))?,
         };
         capture::store(self.store, &listing, &files).map(Some)
     }
@@ -198,7 +199,7 @@ impl<'a> Packages<'a> {
 
 /// Where the file of a package lies in the archives on disk: one directory for each archive, and
 /// one for what no archive lists.
-fn file_in(root: &Path, set: &PackageSet, package: &Package) -> Result<PathBuf, BuildError> {
+fn file_in(root: &Path, set: &PackageSet, package: &Package) -> Result<PathBuf, Failure> {
     let archive = package.archive.unwrap_or(set.archives.len());
     let place = root.join(archive.min(set.archives.len()).to_string());
     directory(&place)?;
@@ -227,11 +228,11 @@ fn sha256(path: &Path) -> io::Result<(Sha256, u64)> {
 }
 
 /// Makes a directory that apt's own user can read, whatever the user's umask.
-fn directory(path: &Path) -> Result<(), BuildError> {
+fn directory(path: &Path) -> Result<(), Failure> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        result => result.map_err(BuildError::io("create", path))?,
+        result => result.map_err(Failure::step_io("create", path))?,
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-        .map_err(BuildError::io("open up", path))
+        .map_err(Failure::step_io("open up", path))
 }

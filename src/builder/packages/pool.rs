@@ -9,8 +9,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::{LISTING, Listing, OUTPUT, place_key};
-use crate::derivation::BuildError;
 use crate::digest::{ObjectId, ObjectRef};
+use crate::failure::Failure;
 use crate::lock::Package;
 use crate::store::{ObjectReader, Store};
 use crate::tarball::{RECORD, Reader};
@@ -27,16 +27,16 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn open(store: &Store, output: &ObjectRef) -> Result<Self, BuildError> {
+    pub(super) fn open(store: &Store, output: &ObjectRef) -> Result<Self, Failure> {
         let wrong = |what: &str| {
             let id = output.id.short();
-            BuildError::other(io::Error::other(format!(
+            Failure::of_step(io::Error::other(format!(
                 "object {id} is not a list of packages: {what}"
             )))
         };
-        let mut reader = store.open_object(&output.id).map_err(BuildError::other)?;
+        let mut reader = store.open_object(&output.id).map_err(Failure::of_step)?;
         let mut archive = Reader::new(&mut reader);
-        let member = archive.member().map_err(BuildError::other)?;
+        let member = archive.member().map_err(Failure::of_step)?;
         let member = member.filter(|member| member.path == LISTING.as_bytes());
         let size = member
             .ok_or_else(|| wrong("another member comes first"))?
@@ -45,8 +45,8 @@ impl Opened {
             return Err(wrong("it is too long"));
         }
         let mut text = Vec::new();
-        archive.read_to_end(&mut text).map_err(BuildError::other)?;
-        let listing: Listing = serde_json::from_slice(&text).map_err(BuildError::other)?;
+        archive.read_to_end(&mut text).map_err(Failure::of_step)?;
+        let listing: Listing = serde_json::from_slice(&text).map_err(Failure::of_step)?;
         if listing.version != 1 {
             return Err(wrong("another vmfab wrote it"));
         }
@@ -67,14 +67,14 @@ impl Opened {
 
     /// Writes the file of a package to `path`, when it is here, and says what the archive said of
     /// it.
-    fn extract(&mut self, package: &Package, path: &Path) -> Result<Option<Lookup>, BuildError> {
+    fn extract(&mut self, package: &Package, path: &Path) -> Result<Option<Lookup>, Failure> {
         let listed = &self.listing.packages;
         let same = |other: &Package| (other.sha256, other.size) == (package.sha256, package.size);
         let Some(index) = listed.iter().position(|listed| same(&listed.package)) else {
             return Ok(None);
         };
         let stanza = listed[index].stanza.clone();
-        let mut file = File::create(path).map_err(BuildError::io("create", path))?;
+        let mut file = File::create(path).map_err(Failure::step_io("create", path))?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 18];
         let mut done = 0;
@@ -84,14 +84,14 @@ impl Opened {
             let at = self.offsets[index] + done;
             self.reader
                 .read_exact_at(&mut buffer[..part], at)
-                .map_err(BuildError::other)?;
+                .map_err(Failure::of_step)?;
             hasher.update(&buffer[..part]);
             file.write_all(&buffer[..part])
-                .map_err(BuildError::io("write", path))?;
+                .map_err(Failure::step_io("write", path))?;
             done += part as u64;
         }
         file.set_permissions(std::fs::Permissions::from_mode(0o644))
-            .map_err(BuildError::io("open up", path))?;
+            .map_err(Failure::step_io("open up", path))?;
         let matches = hasher.finalize().as_slice() == package.sha256.as_bytes();
         Ok(matches.then_some(Lookup::Here(stanza)))
     }
@@ -126,7 +126,7 @@ impl<'a> Pool<'a> {
 
     /// Writes the file of a package to `path`, when the store has it. What is damaged is as good as
     /// absent.
-    pub(super) fn find(&mut self, package: &Package, path: &Path) -> Result<Lookup, BuildError> {
+    pub(super) fn find(&mut self, package: &Package, path: &Path) -> Result<Lookup, Failure> {
         for opened in self.opened.values_mut() {
             if let Some(found) = opened.extract(package, path)? {
                 return Ok(found);

@@ -7,16 +7,16 @@
 use serde_json::json;
 
 use super::{Work, bytes, unusable};
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
 use crate::disk::Content;
 use crate::disk::foreign::{self, Footer, FooterKind, ForeignError};
+use crate::failure::Failure;
 use crate::image::DiskFormat;
 use crate::sandbox::{HostCommand, Task};
 
 impl Work<'_> {
     /// A fixed VHD without its footer. All chunks but the last are those of the VHD.
-    pub(super) fn strip_vhd_footer(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn strip_vhd_footer(&self) -> Result<ObjectRef, Failure> {
         let blob = self.open()?;
         let footer = Footer::read(&blob).map_err(|error| self.refused(error))?;
         let size = footer
@@ -24,14 +24,14 @@ impl Work<'_> {
             .map_err(|error| self.refused(error))?;
         self.say(&format!("fixed VHD: a disk of {}", bytes(size)))?;
         let disk = self.store().resize(&self.blob.id, size);
-        disk.map_err(BuildError::other)
+        disk.map_err(Failure::of_step)
     }
 
     /// A disk as raw bytes; its format is recognised by content when none is given.
-    pub(super) fn convert(&self, from: Option<&str>) -> Result<ObjectRef, BuildError> {
+    pub(super) fn convert(&self, from: Option<&str>) -> Result<ObjectRef, Failure> {
         let blob = self.open()?;
         let content = Content::of(&blob);
-        let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
+        let content = content.map_err(|error| self.read_error(error, Failure::of_step))?;
         let format = match from.and_then(DiskFormat::named) {
             // The recipe says it, whatever is in it.
             Some(DiskFormat::Raw) => DiskFormat::Raw,
@@ -69,12 +69,12 @@ impl Work<'_> {
         self.qemu_img(format)
     }
 
-    fn qemu_img(&self, format: DiskFormat) -> Result<ObjectRef, BuildError> {
+    fn qemu_img(&self, format: DiskFormat) -> Result<ObjectRef, Failure> {
         let sandbox = &self.transform.sandbox;
         let scratch = sandbox.scratch()?;
         let source = scratch.path().join("source");
         sandbox.write_object(&self.blob, &source)?;
-        let raw = self.store().temporary().map_err(BuildError::other)?;
+        let raw = self.store().temporary().map_err(Failure::of_step)?;
         let mut image = json!({
             "driver": format.qemu_name(),
             "file": { "driver": "file", "filename": source.to_string_lossy() },
@@ -108,21 +108,17 @@ impl Work<'_> {
         let task = Task::Host(command);
         sandbox
             .run(&scratch, &[], vec![task], self.request)
-            .map_err(|error| match error {
-                BuildError::Command { how, tail, .. } => BuildError::Command {
-                    command: format!("qemu-img convert from {}", format.name()),
-                    how,
-                    tail,
-                },
-                other => other,
+            .map_err(|error| match error.is_command() {
+                true => error.with_command(format!("qemu-img convert from {}", format.name())),
+                false => error,
             })?;
         drop(scratch);
-        self.store().adopt_disk(raw).map_err(BuildError::other)
+        self.store().adopt_disk(raw).map_err(Failure::of_step)
     }
 
-    fn refused(&self, error: ForeignError) -> BuildError {
+    fn refused(&self, error: ForeignError) -> Failure {
         match error {
-            ForeignError::Io(error) => self.read_error(error, BuildError::other),
+            ForeignError::Io(error) => self.read_error(error, Failure::of_step),
             error => unusable(error.to_string(), error.help()),
         }
     }

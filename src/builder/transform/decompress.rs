@@ -3,14 +3,14 @@
 use std::io::{self, BufReader, Read};
 
 use super::{BUFFER, Work, bytes, looks_like, unusable};
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::tarball::Compression;
 
 impl Work<'_> {
     /// The input, decompressed; the format is recognised by content when none is given. `any` takes
     /// what is not compressed too.
-    pub(super) fn decompress(&self, format: Option<&str>) -> Result<ObjectRef, BuildError> {
+    pub(super) fn decompress(&self, format: Option<&str>) -> Result<ObjectRef, Failure> {
         let head = self.head()?;
         let found = Compression::of(&head);
         if format == Some("any") && found.is_none() {
@@ -52,16 +52,16 @@ impl Work<'_> {
     }
 
     /// The first bytes of the input.
-    pub(super) fn head(&self) -> Result<Vec<u8>, BuildError> {
+    pub(super) fn head(&self) -> Result<Vec<u8>, Failure> {
         let head = self.open()?.head(512);
-        head.map_err(|error| self.read_error(error, BuildError::other))
+        head.map_err(|error| self.read_error(error, Failure::of_step))
     }
 
     /// The input as a stream, decompressed.
     pub(super) fn decompressed(
         &self,
         format: Compression,
-    ) -> Result<Box<dyn Read + 'static>, BuildError> {
+    ) -> Result<Box<dyn Read + 'static>, Failure> {
         let stream = BufReader::with_capacity(BUFFER, self.open()?);
         format
             .reader(stream)
@@ -70,7 +70,7 @@ impl Work<'_> {
 }
 
 /// The stream is not what its format asks for.
-pub(super) fn damaged(format: Compression, error: &io::Error) -> BuildError {
+pub(super) fn damaged(format: Compression, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "it ends in the middle".to_owned(),
         _ => error.to_string(),

@@ -4,8 +4,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
 use super::{BUFFER, Work, bytes, decompress, looks_like, unusable};
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::tarball::{Compression, Kind, Reader, is_header};
 
 /// How many links may lead from one to the next.
@@ -33,7 +33,7 @@ enum Member {
 
 impl Work<'_> {
     /// A member of an archive; links are followed inside of it.
-    pub(super) fn extract(&self, member: &str) -> Result<ObjectRef, BuildError> {
+    pub(super) fn extract(&self, member: &str) -> Result<ObjectRef, Failure> {
         let zip = is_zip(&self.head()?);
         let mut wanted = normal(member);
         for _ in 0..LINKS {
@@ -83,7 +83,7 @@ impl Work<'_> {
     }
 
     /// The disk of a containerdisk: the one file below `disk/`.
-    pub(super) fn containerdisk(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn containerdisk(&self) -> Result<ObjectRef, Failure> {
         let tar = self.tar()?;
         let (stream, compression) = (tar.stream, tar.compression);
         let tar = Tar {
@@ -123,7 +123,7 @@ impl Work<'_> {
     }
 
     /// The input as a tar archive.
-    pub(super) fn tar(&self) -> Result<Tar, BuildError> {
+    pub(super) fn tar(&self) -> Result<Tar, Failure> {
         let compression = Compression::of(&self.head()?);
         let mut stream: Box<dyn Read> = match compression {
             Some(format) => self.decompressed(format)?,
@@ -156,7 +156,7 @@ impl Work<'_> {
     }
 
     /// Looks for a member to the end of the archive: of several with one name the last counts.
-    fn find_in_tar(&self, wanted: &str) -> Result<Member, BuildError> {
+    fn find_in_tar(&self, wanted: &str) -> Result<Member, Failure> {
         let Tar {
             stream,
             compression,
@@ -191,7 +191,7 @@ impl Work<'_> {
         Ok(found)
     }
 
-    fn find_in_zip(&self, wanted: &str) -> Result<Member, BuildError> {
+    fn find_in_zip(&self, wanted: &str) -> Result<Member, Failure> {
         let failed = |error: zip::result::ZipError| match error {
             zip::result::ZipError::Io(error) => self.read_error(error, |error| zip_damaged(&error)),
             error => zip_damaged(&error),
@@ -227,7 +227,7 @@ impl Work<'_> {
 
 impl Tar {
     /// The archive cannot be read.
-    pub(super) fn damaged(&self, error: &io::Error) -> BuildError {
+    pub(super) fn damaged(&self, error: &io::Error) -> Failure {
         // A mistake in the compression shows as one of the archive.
         match self.compression {
             Some(format) => decompress::damaged(format, error),
@@ -239,7 +239,7 @@ impl Tar {
     }
 }
 
-fn zip_damaged(error: &dyn std::fmt::Display) -> BuildError {
+fn zip_damaged(error: &dyn std::fmt::Display) -> Failure {
     unusable(
         format!("the zip archive cannot be read: {error}"),
         "check whether the file is complete at its origin; members are stored or deflated, and not \

@@ -3,15 +3,15 @@
 use ext4_view::Ext4Error;
 
 use super::{Work, bytes, unusable};
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
 use crate::disk::{ext4_places, open_ext4};
+use crate::failure::Failure;
 
 impl Work<'_> {
     /// The file at `path`, of the first file system that has it; links are followed inside of it.
-    pub(super) fn file(&self, path: &str) -> Result<ObjectRef, BuildError> {
+    pub(super) fn file(&self, path: &str) -> Result<ObjectRef, Failure> {
         let places = ext4_places(&self.open()?);
-        let places = places.map_err(|error| self.read_error(error, BuildError::other))?;
+        let places = places.map_err(|error| self.read_error(error, Failure::of_step))?;
         let mut why = "it has no ext4 file system".to_owned();
         for offset in places {
             match open_ext4(self.open()?, offset).and_then(|fs| fs.open(path)) {
@@ -28,14 +28,14 @@ impl Work<'_> {
                 Err(error) => why = error.to_string(),
             }
             if self.request.interrupt.requested() {
-                return Err(BuildError::Interrupted);
+                return Err(Failure::interrupted());
             }
         }
         Err(not_read(path, &why))
     }
 }
 
-fn not_read(path: &str, why: &str) -> BuildError {
+fn not_read(path: &str, why: &str) -> Failure {
     unusable(
         format!("cannot read {path} from the disk: {why}"),
         "name a file of an ext4 file system on the disk, or fetch the kernel from elsewhere",

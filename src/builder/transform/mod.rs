@@ -30,9 +30,10 @@ use std::io::{self, Read, Write};
 use blob::Blob;
 
 use crate::derivation::step::Transform as Kind;
-use crate::derivation::{BuildError, BuildRequest, Builder, Outputs, Step};
+use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::ObjectRef;
 use crate::disk;
+use crate::failure::Failure;
 use crate::sandbox::Sandbox;
 use crate::store::{Store, StoreError};
 
@@ -53,7 +54,7 @@ pub(super) struct Transform {
 }
 
 impl Builder for Transform {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let Step::Transform(kind) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
@@ -100,37 +101,37 @@ impl Work<'_> {
     }
 
     /// Opens the input.
-    fn open(&self) -> Result<Blob, BuildError> {
+    fn open(&self) -> Result<Blob, Failure> {
         let reader = self.store().open_object(&self.blob.id);
-        let reader = reader.map_err(BuildError::other)?;
+        let reader = reader.map_err(Failure::of_step)?;
         Ok(Blob::new(reader, self.request.interrupt.clone()))
     }
 
     /// A line for the log of the step.
-    fn say(&self, line: &str) -> Result<(), BuildError> {
+    fn say(&self, line: &str) -> Result<(), Failure> {
         (self.request.output)(line);
         OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.request.log)
             .and_then(|mut log| writeln!(log, "{line}"))
-            .map_err(BuildError::io("write to", self.request.log))
+            .map_err(Failure::step_io("write to", self.request.log))
     }
 
     /// Stores what a stream gives; `failed` says what a mistake in the stream means.
     fn put(
         &self,
         stream: &mut dyn Read,
-        failed: impl Fn(io::Error) -> BuildError,
-    ) -> Result<ObjectRef, BuildError> {
-        let mut writer = self.store().writer().map_err(BuildError::other)?;
+        failed: impl Fn(io::Error) -> Failure,
+    ) -> Result<ObjectRef, Failure> {
+        let mut writer = self.store().writer().map_err(Failure::of_step)?;
         self.copy(stream, &mut writer, failed, |error| {
             match from_store(error) {
-                Ok(error) => BuildError::other(error),
-                Err(error) => BuildError::other(error),
+                Ok(error) => Failure::of_step(error),
+                Err(error) => Failure::of_step(error),
             }
         })?;
-        writer.finish().map_err(BuildError::other)
+        writer.finish().map_err(Failure::of_step)
     }
 
     /// Moves a stream to its end. What is wrong with the store or with the user's patience is not
@@ -139,14 +140,14 @@ impl Work<'_> {
         &self,
         from: &mut dyn Read,
         to: &mut dyn Write,
-        failed: impl Fn(io::Error) -> BuildError,
-        not_written: impl FnOnce(io::Error) -> BuildError,
-    ) -> Result<u64, BuildError> {
+        failed: impl Fn(io::Error) -> Failure,
+        not_written: impl FnOnce(io::Error) -> Failure,
+    ) -> Result<u64, Failure> {
         let mut buffer = vec![0; BUFFER];
         let mut copied = 0;
         loop {
             if self.request.interrupt.requested() {
-                return Err(BuildError::Interrupted);
+                return Err(Failure::interrupted());
             }
             let count = match from.read(&mut buffer) {
                 Ok(0) => return Ok(copied),
@@ -162,34 +163,29 @@ impl Work<'_> {
     }
 
     /// Why a stream over the input could not be read.
-    fn read_error(
-        &self,
-        error: io::Error,
-        failed: impl FnOnce(io::Error) -> BuildError,
-    ) -> BuildError {
+    fn read_error(&self, error: io::Error, failed: impl FnOnce(io::Error) -> Failure) -> Failure {
         if self.request.interrupt.requested() {
-            return BuildError::Interrupted;
+            return Failure::interrupted();
         }
         match from_store(error) {
-            Ok(error) => BuildError::other(error),
+            Ok(error) => Failure::of_step(error),
             Err(error) => failed(error),
         }
     }
 
     /// The disk with a hole behind its end.
-    fn grow(&self, size: u64) -> Result<ObjectRef, BuildError> {
+    fn grow(&self, size: u64) -> Result<ObjectRef, Failure> {
         let size = disk::disk_size(size);
         if size < self.blob.size {
-            return Err(BuildError::Unsatisfiable {
-                message: format!(
-                    "the disk has {} and cannot be made smaller, to {}",
-                    bytes(self.blob.size),
-                    bytes(size)
-                ),
-                help: "give the `disk` node at least the size of the disk that it starts from, or \
-                       leave the size out"
-                    .to_owned(),
-            });
+            return Err(Failure::failed(format!(
+                "the disk has {} and cannot be made smaller, to {}",
+                bytes(self.blob.size),
+                bytes(size)
+            ))
+            .with_help(
+                "give the `disk` node at least the size of the disk that it starts from, or \
+                       leave the size out",
+            ));
         }
         self.say(&format!(
             "from {} to {}",
@@ -200,7 +196,7 @@ impl Work<'_> {
             return Ok(self.blob);
         }
         let grown = self.store().resize(&self.blob.id, size);
-        grown.map_err(BuildError::other)
+        grown.map_err(Failure::of_step)
     }
 }
 
@@ -210,11 +206,8 @@ fn from_store(error: io::Error) -> Result<StoreError, io::Error> {
 }
 
 /// What is wrong with the input.
-fn unusable(message: impl Into<String>, help: impl Into<String>) -> BuildError {
-    BuildError::Unsatisfiable {
-        message: message.into(),
-        help: help.into(),
-    }
+fn unusable(message: impl Into<String>, help: impl Into<String>) -> Failure {
+    Failure::failed(message.into()).with_help(help.into())
 }
 
 /// `10 GiB (10737418240 bytes)`.

@@ -8,6 +8,7 @@ use super::*;
 use crate::builder::local;
 use crate::derivation::action_key;
 use crate::derivation::graph::Graph;
+use crate::failure::{self, Failure};
 use crate::host::{Home, Interrupt};
 
 struct Bench {
@@ -45,7 +46,7 @@ impl Bench {
         self.transform.store.read_object(&object.id).unwrap()
     }
 
-    fn build(&self, kind: Kind, blob: ObjectRef) -> Result<ObjectRef, BuildError> {
+    fn build(&self, kind: Kind, blob: ObjectRef) -> Result<ObjectRef, Failure> {
         let mut graph = Graph::default();
         let step = Step::Transform(kind);
         let node = graph
@@ -69,13 +70,13 @@ impl Bench {
         Ok(outputs["blob"])
     }
 
-    fn decompress(&self, format: Option<&str>, content: &[u8]) -> Result<Vec<u8>, BuildError> {
+    fn decompress(&self, format: Option<&str>, content: &[u8]) -> Result<Vec<u8>, Failure> {
         let format = format.map(str::to_owned);
         let object = self.build(Kind::Decompress { format }, self.put(content))?;
         Ok(self.read(&object))
     }
 
-    fn extract(&self, member: &str, archive: &[u8]) -> Result<Vec<u8>, BuildError> {
+    fn extract(&self, member: &str, archive: &[u8]) -> Result<Vec<u8>, Failure> {
         let member = member.to_owned();
         let object = self.build(Kind::Extract { member }, self.put(archive))?;
         Ok(self.read(&object))
@@ -83,10 +84,13 @@ impl Bench {
 }
 
 /// An error with its help, as the user reads it.
-fn text(error: BuildError) -> String {
-    match error {
-        BuildError::Unsatisfiable { message, help } => format!("{message}\n{help}"),
-        other => format!("{other:?}"),
+fn text(error: Failure) -> String {
+    match error.help() {
+        [help] => format!(
+            "{error}
+{help}"
+        ),
+        _ => format!("{error:?}"),
     }
 }
 
@@ -235,7 +239,7 @@ fn the_user_can_give_up() {
     let compressed = filter("gzip", &["-c"], &content());
     bench.interrupt.request();
     let error = bench.decompress(None, &compressed).unwrap_err();
-    assert!(matches!(error, BuildError::Interrupted), "{error:?}");
+    assert!(error.is(failure::Kind::Interrupted), "{error:?}");
 }
 
 /// A directory with a file, links to it in each way, and links that lead nowhere good.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::super::local;
 use super::{Work, bytes};
-use crate::derivation::BuildError;
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::sandbox::{AttributesLeftOut, Form, Task};
 use crate::tarball::{FileWithHoles, Kind, Member, Reader, Writer};
 
@@ -15,26 +15,26 @@ impl Work<'_> {
     /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and
     /// packed as all layers are. Entries that lead out of the tree are refused; device nodes are
     /// left out.
-    pub(super) fn unpack(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn unpack(&self) -> Result<ObjectRef, Failure> {
         self.in_worker(false, Form::Files)
     }
 
     /// The same files as a tar for the tar(1) of a machine, with nothing in it that
     /// [`unpack`](Self::unpack) would not take.
-    pub(super) fn files(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn files(&self) -> Result<ObjectRef, Failure> {
         let mut tar = self.tar()?;
         let stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
-        let mut writer = self.store().writer().map_err(BuildError::other)?;
+        let mut writer = self.store().writer().map_err(Failure::of_step)?;
         let left_out = rewrite(&mut Reader::new(stream), &mut writer)
             .map_err(|error| self.read_error(error, |error| tar.damaged(&error)))?;
         left_out.lines().try_for_each(|line| self.say(&line))?;
-        writer.finish().map_err(BuildError::other)
+        writer.finish().map_err(Failure::of_step)
     }
 
     /// A layer of a container image over the layers below it, as a layer of ours: its whiteouts
     /// remove, and its paths may go through links of the layers below. Host keys and the like go:
     /// they would be those of all machines.
-    pub(super) fn apply(&self) -> Result<ObjectRef, BuildError> {
+    pub(super) fn apply(&self) -> Result<ObjectRef, Failure> {
         // Not every program writes the zeros at the end of an archive without entries.
         if self.blob.size == 0 {
             let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
@@ -44,9 +44,9 @@ impl Work<'_> {
         self.in_worker(true, Form::Layer)
     }
 
-    fn in_worker(&self, clean: bool, form: Form) -> Result<ObjectRef, BuildError> {
+    fn in_worker(&self, clean: bool, form: Form) -> Result<ObjectRef, Failure> {
         let mut tar = self.tar()?;
-        let file = self.store().temporary().map_err(BuildError::other)?;
+        let file = self.store().temporary().map_err(Failure::of_step)?;
         let path = file.path().to_owned();
         let mut out = FileWithHoles::new(file.as_file());
         let mut stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
@@ -54,9 +54,9 @@ impl Work<'_> {
             &mut stream,
             &mut out,
             |error| tar.damaged(&error),
-            BuildError::io("write", &path),
+            Failure::step_io("write", &path),
         )?;
-        out.finish().map_err(BuildError::io("write", &path))?;
+        out.finish().map_err(Failure::step_io("write", &path))?;
         self.say(&format!("a tar archive of {}", bytes(size)))?;
         let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
         let task = Task::Apply {
@@ -69,17 +69,17 @@ impl Work<'_> {
     }
 
     /// The input as a tar with one file, in the place of the root.
-    pub(super) fn pack(&self, time: Option<i64>) -> Result<ObjectRef, BuildError> {
+    pub(super) fn pack(&self, time: Option<i64>) -> Result<ObjectRef, Failure> {
         let content = local::hash(self.open()?);
-        let content = content.map_err(|error| self.read_error(error, BuildError::other))?;
-        let mut writer = self.store().writer().map_err(BuildError::other)?;
+        let content = content.map_err(|error| self.read_error(error, Failure::of_step))?;
+        let mut writer = self.store().writer().map_err(Failure::of_step)?;
         let mut archive = Writer::new(&mut writer);
         let member = local::file_member(Path::new("."), self.blob.size, 0o644, time, &content);
         let appended = archive
             .add_file(&member, &mut self.open()?)
             .and_then(|()| archive.finish());
-        appended.map_err(|error| self.read_error(error, BuildError::other))?;
-        writer.finish().map_err(BuildError::other)
+        appended.map_err(|error| self.read_error(error, Failure::of_step))?;
+        writer.finish().map_err(Failure::of_step)
     }
 }
 

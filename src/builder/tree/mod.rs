@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use super::packages::{self, AptOf, Packages};
 use crate::derivation::step::{File, Run, Step, StepLimits};
-use crate::derivation::{BuildError, BuildRequest, Builder, Derivation, Outputs};
+use crate::derivation::{BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
+use crate::failure::Failure;
 use crate::lock::PackageSet;
 use crate::sandbox::{Bootable, Command, Edit, Extra, Install, Sandbox, Task};
 use crate::store::Store;
@@ -25,7 +26,7 @@ pub(super) struct Tree {
 }
 
 impl Builder for Tree {
-    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let step = super::step(request)?;
         let mut archive = None;
         let tasks = match &step {
@@ -35,10 +36,10 @@ impl Builder for Tree {
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
-                let file = self.store.temporary().map_err(BuildError::other)?;
+                let file = self.store.temporary().map_err(Failure::of_step)?;
                 self.store
                     .write_to(&source.id, file.as_file(), file.path())
-                    .map_err(BuildError::other)?;
+                    .map_err(Failure::of_step)?;
                 let edit = Edit::Extract {
                     archive: file.path().to_owned(),
                     destination: params.destination.clone(),
@@ -83,7 +84,7 @@ pub(super) fn owner(derivation: &Derivation) -> (Option<u64>, Option<u64>) {
 
 impl Tree {
     /// Builds a step that installs packages.
-    fn packages(&self, step: &Step, request: &BuildRequest<'_>) -> Result<Outputs, BuildError> {
+    fn packages(&self, step: &Step, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let limits = StepLimits::default();
         let (locked, from) = match step {

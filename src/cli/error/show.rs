@@ -157,7 +157,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::derivation::BuildError;
     use crate::executor::{FailedStep, steps};
     use crate::host::{MissingProgram, Program, missing_programs};
 
@@ -177,14 +176,14 @@ mod tests {
         FailedStep {
             step: name.to_owned(),
             log: PathBuf::from("/home/anna/.local/share/vmfab/log/1f.log"),
-            error: BuildError::Command {
-                command: "apt-get install -y docker.ioo".to_owned(),
-                how: "exited with code 100".to_owned(),
-                tail: vec![
+            error: Failure::command(
+                "apt-get install -y docker.ioo",
+                "exited with code 100",
+                vec![
                     "Reading package lists...".to_owned(),
                     "\u{1b}[31mE: Unable to locate package docker.ioo\u{1b}[0m".to_owned(),
                 ],
-            },
+            ),
         }
     }
 
@@ -220,11 +219,11 @@ mod tests {
     #[test]
     fn several_failed_steps() {
         let script = FailedStep {
-            error: BuildError::Command {
-                command: "set -e\nmake\nmake install".to_owned(),
-                how: "took longer than 30 s".to_owned(),
-                tail: Vec::new(),
-            },
+            error: Failure::command(
+                "set -e\nmake\nmake install",
+                "took longer than 30 s",
+                Vec::new(),
+            ),
             ..failed_command("tools: run")
         };
         insta::assert_snapshot!(text(&steps(vec![failed_command("docker: packages"), script])), @r#"

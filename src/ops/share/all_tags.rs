@@ -97,7 +97,6 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::derivation::BuildError;
     use crate::executor::{FailedStep, steps};
     use crate::http::HttpError;
     use crate::registry::RegistryError;
@@ -119,7 +118,7 @@ mod tests {
         error.into()
     }
 
-    fn step(error: BuildError) -> Failure {
+    fn step(error: Failure) -> Failure {
         steps(vec![FailedStep {
             step: "web".to_owned(),
             log: "/log".into(),
@@ -147,7 +146,7 @@ mod tests {
             }
             .into(),
             Failure::io("write", "/downloads/1".as_ref())(full.into()),
-            step(BuildError::Other(Box::new(store(full)))),
+            step(Failure::of_step(store(full))),
             http(HttpError::Refused { host: host() }),
             denied.into(),
         ] {
@@ -161,7 +160,7 @@ mod tests {
             damaged().into(),
             store(io::ErrorKind::NotFound).into(),
             StoreError::TagName("x y".to_owned()).into(),
-            step(BuildError::Other(Box::new(damaged()))),
+            step(Failure::of_step(damaged())),
             http(HttpError::Cut { host: host() }),
             Failure::not_found("image", "web", []),
             Failure::verification(""),

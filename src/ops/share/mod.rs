@@ -60,6 +60,49 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Failure, Kind};
+    use crate::http::HttpError;
+    use crate::registry::RegistryError;
+    use crate::share::ShareError;
+    use crate::source::FetchError;
+
+    #[test]
+    fn a_fault_of_a_registry_keeps_its_kind() {
+        let text = || "registry.example".to_owned();
+        let missing = || RegistryError::Missing {
+            place: text(),
+            what: text(),
+        };
+        let invalid = || RegistryError::Invalid {
+            place: text(),
+            what: text(),
+            reason: text(),
+        };
+        let http = |error| RegistryError::Http {
+            place: text(),
+            source: Box::new(error),
+        };
+        let cut = || http(HttpError::Cut { host: text() });
+        let refused = || http(HttpError::Refused { host: text() });
+        let gave_up = || http(HttpError::Interrupted);
+        let faults: [(&dyn Fn() -> RegistryError, Kind); 5] = [
+            (&missing, Kind::NotFound),
+            (&invalid, Kind::Verification),
+            (&cut, Kind::Transient),
+            (&refused, Kind::Unavailable),
+            (&gave_up, Kind::Interrupted),
+        ];
+        for (fault, kind) in faults {
+            let shared = Failure::from(ShareError::from(fault()));
+            let fetched = Failure::from(FetchError::Origin {
+                name: text(),
+                error: fault().into(),
+            });
+            for failure in [fault().into(), shared, fetched] {
+                assert_eq!(failure.kind(), kind, "{failure}");
+            }
+        }
+    }
 
     #[test]
     fn platforms() {
