@@ -73,6 +73,8 @@ pub(super) struct Pass<'p> {
     known: Mutex<Vec<Option<Known>>>,
     /// For steps that use the processors.
     processors: Permits,
+    /// The locks of keys that steps of this pass hold or wait for.
+    pub(super) claimed: Mutex<BTreeSet<String>>,
     again: AtomicBool,
     interrupted: AtomicBool,
     /// Of the whole pass: threads of the pool enter it by name.
@@ -93,6 +95,7 @@ impl<'p> Pass<'p> {
             report,
             schedule: Mutex::new(Schedule::new(graph)),
             known: Mutex::new(vec![None; graph.len()]),
+            claimed: Mutex::default(),
             processors: Permits::new(executor.jobs()),
             again: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),

@@ -1,11 +1,13 @@
 //! Building one step: under its lock, with its log, and recorded.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
-use super::differences;
 use super::pass::{Known, Origin, Pass};
+use super::{differences, lock};
 use crate::derivation::{BuildRequest, Derivation, NodeId, Outputs};
 use crate::digest::ActionKey;
 use crate::event::Event;
@@ -101,19 +103,29 @@ impl Pass<'_> {
     }
 
     /// Locks a key against other processes. Keys share 256 locks, so that lock files stay few; two
-    /// steps of different keys wait for each other by chance once in 256 times.
-    fn lock_key(
-        &self,
+    /// steps of different keys wait for each other by chance once in 256 times. Within this build
+    /// that is no news for the user.
+    fn lock_key<'c>(
+        &'c self,
         node: NodeId,
         key: &ActionKey,
         derivation: &Derivation,
-    ) -> Result<Lock, Failure> {
+    ) -> Result<(Lock, Claim<'c>), Failure> {
         let executor = self.executor;
         let name = format!("action-{}", &key.to_string()[..2]);
+        while !lock(&self.claimed).insert(name.clone()) {
+            if !pause(executor.interrupt) {
+                return Err(Failure::interrupted());
+            }
+        }
+        let claim = Claim {
+            claimed: &self.claimed,
+            name: name.clone(),
+        };
         let mut told = false;
         loop {
-            if let Some(lock) = executor.store.try_lock(&name).map_err(Failure::of_step)? {
-                return Ok(lock);
+            if let Some(held) = executor.store.try_lock(&name).map_err(Failure::of_step)? {
+                return Ok((held, claim));
             }
             if !told {
                 told = true;
@@ -124,5 +136,17 @@ impl Pass<'_> {
                 return Err(Failure::interrupted());
             }
         }
+    }
+}
+
+/// A lock that a step of this pass holds or waits for, and no other step of it.
+struct Claim<'c> {
+    claimed: &'c Mutex<BTreeSet<String>>,
+    name: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(self.claimed).remove(&self.name);
     }
 }

@@ -271,9 +271,12 @@ fn a_check_names_the_step_that_differs() {
 fn the_same_step_in_two_threads_runs_once() {
     let fixture = Fixture::new();
     let steps: [(&str, &[u32]); 3] = [("same", &[]), ("same", &[]), ("same", &[])];
-    let (execution, _) = fixture.run(&steps);
+    let execution = fixture.execute(&Fixture::graph(&steps), None);
     assert_eq!((execution.built, execution.cached), (1, 2));
     assert_eq!(fixture.builders.runs.load(Ordering::SeqCst), 1);
+    // Nobody else runs it.
+    let waits = |event: &Event| matches!(event, Event::StepWaiting { .. });
+    assert!(!fixture.events.take().iter().any(waits));
 }
 
 #[test]
