@@ -3,6 +3,8 @@
 //! A shell's script calls the program with `COMPLETE` set, so that tags, machines and recipes are
 //! those of the moment.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Arg;
@@ -14,13 +16,17 @@ use clap_complete::env::Shells;
 
 use super::commands;
 use crate::config::CacheMode;
+use crate::dockerfile::{self, Dockerfile};
 use crate::event::Silent;
 use crate::failure::Failure;
-use crate::host::{Home, Interrupt};
+use crate::host::{Home, Interrupt, files};
 use crate::image::DiskFormat;
+use crate::limits::Limits;
 use crate::machine::Project;
 use crate::ops::hypervisor::Hypervisor;
 use crate::ops::{self, Context};
+use crate::recipe::is_dockerfile;
+use crate::world::usual_dockerfile;
 
 /// The variable by which scripts of shells ask for completions.
 const VARIABLE: &str = "COMPLETE";
@@ -39,19 +45,33 @@ enum Names {
     Formats,
     Hypervisors,
     CacheModes,
+    /// Stages of the Dockerfile.
+    Stages,
+    /// Arguments that the Dockerfile declares.
+    BuildArguments,
 }
 
 /// Arguments with names that only the moment knows: the command, the argument's id, what it names.
 const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["boot"], "image", Names::Bootable),
+    (&["boot"], "target", Names::Stages),
+    (&["boot"], "build_args", Names::BuildArguments),
     (&["build"], "recipe", Names::Recipes),
+    (&["build"], "target", Names::Stages),
+    (&["build"], "build_args", Names::BuildArguments),
     (&["build"], "tags", Names::Tags),
     (&["build"], "format", Names::Formats),
     (&["build"], "hypervisor", Names::Hypervisors),
     (&["build"], "mode", Names::CacheModes),
     (&["plan"], "recipe", Names::Recipes),
+    (&["plan"], "target", Names::Stages),
+    (&["plan"], "build_args", Names::BuildArguments),
     (&["explain"], "recipe", Names::Recipes),
+    (&["explain"], "target", Names::Stages),
+    (&["explain"], "build_args", Names::BuildArguments),
     (&["lock"], "recipe", Names::Recipes),
+    (&["lock"], "target", Names::Stages),
+    (&["lock"], "build_args", Names::BuildArguments),
     (&["images"], "available", Names::Recipes),
     (&["image", "export"], "image", Names::Tags),
     (&["image", "export"], "format", Names::Formats),
@@ -69,6 +89,8 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["store", "unkeep"], "names", Names::Roots),
     (&["up"], "names", Names::Machines),
     (&["up"], "image", Names::Bootable),
+    (&["up"], "target", Names::Stages),
+    (&["up"], "build_args", Names::BuildArguments),
     (&["down"], "names", Names::Machines),
     (&["ssh"], "name", Names::Machines),
     (&["start"], "name", Names::Machines),
@@ -151,6 +173,8 @@ impl Names {
             Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
             Self::CacheModes => Ok(CacheMode::NAMES.map(|(name, _)| name.into()).into()),
+            Self::Stages => Ok(stages()),
+            Self::BuildArguments => Ok(build_arguments()),
         };
         found.unwrap_or_default()
     }
@@ -201,20 +225,50 @@ fn recipes() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(recipes.map(candidate).collect())
 }
 
+/// The Dockerfile that the words of the line name, else that of the directory.
+fn dockerfile() -> Option<Dockerfile> {
+    let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let mut named = words.map(PathBuf::from).filter_map(|path| {
+        if path.is_dir() {
+            return usual_dockerfile(&path);
+        }
+        (is_dockerfile(&path) && path.is_file()).then_some(path)
+    });
+    let path = named.next().or_else(|| usual_dockerfile(Path::new(".")))?;
+    let limits = Limits::default();
+    let text = files::read_text(&path, limits.recipe_size).ok()?;
+    dockerfile::parse(&path.to_string_lossy(), &text, &limits).ok()
+}
+
+fn stages() -> Vec<CompletionCandidate> {
+    let file = dockerfile();
+    let stages = file.iter().flat_map(|file| &file.stages);
+    stages
+        .filter_map(|stage| stage.name())
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+fn build_arguments() -> Vec<CompletionCandidate> {
+    let file = dockerfile();
+    let names: BTreeSet<&str> = file.iter().flat_map(Dockerfile::declared).collect();
+    let candidates = names.into_iter().map(|name| format!("{name}="));
+    candidates.map(CompletionCandidate::new).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 25] = [
+    const FREE: [&str; 23] = [
         "COMMAND",
         "HOST:GUEST[/udp]",
         "ID[=SOCKET]",
         "N",
         "NAME=VALUE",
         "NAME=WHAT",
-        "NAME[=VALUE]",
         "OS/ARCH",
         "REF",
         "REFERENCE",
@@ -222,7 +276,6 @@ mod tests {
         "REPOSITORY",
         "SECONDS",
         "SIZE",
-        "STAGE",
         "TIME",
         "id=NAME[,src=FILE]",
         // Of the recipe or the lock file that another argument names.

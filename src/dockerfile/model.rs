@@ -22,6 +22,17 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
+    /// The names of all arguments that are declared anywhere.
+    pub fn declared(&self) -> impl Iterator<Item = &str> {
+        let stages = self.stages.iter().flat_map(|stage| &stage.instructions);
+        let args = self.head.iter().chain(stages);
+        let args = args.filter_map(|instruction| match &instruction.kind {
+            Kind::Arg(args) => Some(args),
+            _ => None,
+        });
+        args.flatten().map(|arg| arg.name.value.as_str())
+    }
+
     /// The arguments that are declared before the first stage.
     pub fn meta_args(&self) -> impl Iterator<Item = &Arg> {
         let lists = self.head.iter().map(|instruction| match &instruction.kind {

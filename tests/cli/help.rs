@@ -149,6 +149,18 @@ fn names_of_the_moment_are_completed() {
     assert_eq!(completed(&bench, &["stop", "w"]), ["web"]);
     assert_eq!(completed(&bench, &["resume", "w"]), ["web"]);
     assert!(completed(&bench, &["imag"]).contains(&"images".to_owned()));
+    // Of the Dockerfile that the line names.
+    let context = bench.home.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    let text = "ARG NODE=22\nFROM scratch AS dev\nARG NEXT\nFROM scratch AS test\n";
+    std::fs::write(context.join("Dockerfile"), text).unwrap();
+    let context = context.display().to_string();
+    for command in ["build", "boot", "plan", "explain", "lock", "up"] {
+        let stages = completed(&bench, &[command, &context, "--target", ""]);
+        assert_eq!(stages, ["dev", "test"], "{command}");
+        let arguments = completed(&bench, &[command, &context, "--build-arg", "NO"]);
+        assert_eq!(arguments, ["NODE="], "{command}");
+    }
     // A file of the working directory is a recipe, too.
     std::fs::write(bench.home.path().join("own.kdl"), "").unwrap();
     let path = bench.home.path().join("ow").display().to_string();

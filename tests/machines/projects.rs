@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use vmfab::event::Event;
 use vmfab::failure::Failure;
+use vmfab::host::Secrets;
 use vmfab::machine::{PATIENCE, Project, Projects};
 use vmfab::ops::project::{self, DownOptions, Up, UpOptions};
-use vmfab::ops::store;
+use vmfab::ops::{RecipeChoice, store};
 
 use super::*;
 
@@ -51,6 +52,8 @@ impl Scene {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             image: None,
             settings: BTreeMap::new(),
+            dockerfile: RecipeChoice::default(),
+            secrets: Secrets::default(),
             accel: Some(AccelChoice::Tcg),
             recreate: false,
             adopt: false,

@@ -1,5 +1,6 @@
 //! `vmfab up`
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,11 +10,12 @@ use super::super::output::{count, duration, size};
 use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
-use super::recipe::parse_setting;
+use super::recipe::{DockerfileArgs, SecretArgs, parse_setting};
 use crate::failure::Failure;
-use crate::machine::Until;
-use crate::ops::Context;
+use crate::machine::{Project, Until};
 use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
+use crate::ops::{Context, RecipeChoice};
+use crate::world::usual_dockerfile;
 
 /// Create and start the machines of a project
 ///
@@ -31,6 +33,7 @@ Examples:
   vmfab up
   vmfab up web && vmfab ssh web
   vmfab up --image @docker           in a directory without vmfab.kdl
+  vmfab up --target dev --build-arg NODE=22      of the Dockerfile of this directory
   vmfab up --dry-run
   vmfab up --recreate web
 
@@ -73,6 +76,12 @@ pub(crate) struct Up {
     /// Show what would happen, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    #[command(flatten)]
+    secrets: SecretArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -149,11 +158,25 @@ impl Up {
     }
 
     fn options(self, context: &Context) -> Result<UpOptions, Failure> {
+        let project = context.project.as_ref();
+        let file = project.and_then(Project::file);
+        let usual = project.and_then(|project| usual_dockerfile(project.root()));
+        let recipe = file
+            .or_else(|| self.image.clone().map(PathBuf::from))
+            .or(usual)
+            .unwrap_or_default();
+        let mut dockerfile = self.dockerfile.apply(RecipeChoice {
+            recipe: recipe.to_string_lossy().into_owned(),
+            settings: self.settings.into_iter().collect(),
+            ..RecipeChoice::default()
+        })?;
         Ok(UpOptions {
             cache: self.cache.options(context)?,
+            secrets: self.secrets.read()?,
             names: self.names,
             image: self.image,
-            settings: self.settings.into_iter().collect(),
+            settings: std::mem::take(&mut dockerfile.settings),
+            dockerfile,
             accel: self.accel.map(Into::into),
             recreate: self.recreate,
             adopt: self.adopt,

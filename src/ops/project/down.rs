@@ -205,6 +205,8 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         names: Vec::new(),
         image: None,
         settings: std::collections::BTreeMap::new(),
+        dockerfile: super::RecipeChoice::default(),
+        secrets: crate::host::Secrets::default(),
         accel: None,
         recreate: false,
         adopt: false,

@@ -18,6 +18,7 @@ use super::build::BuildOptions;
 use super::cache::CacheOptions;
 use super::{Context, RecipeChoice};
 use crate::failure::Failure;
+use crate::host::Secrets;
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
@@ -39,8 +40,12 @@ pub struct UpOptions {
     pub names: Vec<String>,
     /// What to make the machine of a project without a file of.
     pub image: Option<String>,
-    /// Values of parameters.
+    /// Values of parameters; of a project without a file, and with a Dockerfile, build arguments.
     pub settings: BTreeMap<String, String>,
+    /// What else the Dockerfile of a project without a file is given.
+    pub dockerfile: RecipeChoice,
+    /// What steps may know.
+    pub secrets: Secrets,
     /// Caches of builds.
     pub cache: CacheOptions,
     /// Acceleration, in place of what the file says.
@@ -144,9 +149,10 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
         choice: RecipeChoice {
             recipe: recipe.to_owned(),
             settings: options.settings.clone(),
-            ..RecipeChoice::default()
+            ..options.dockerfile.clone()
         },
         cache: options.cache.clone(),
+        secrets: options.secrets.clone(),
         ..BuildOptions::default()
     };
     Wanted {
@@ -188,7 +194,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
                 name: name.parse().map_err(|error: crate::machine::NameError| {
                     Failure::from(crate::machine::MachineError::from(error))
                 })?,
-                source: source(node, file, &options.cache),
+                source: source(node, file, options),
                 after: after.clone(),
                 settings: Some(settings.clone()),
             });
@@ -197,7 +203,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
     Ok(wanted)
 }
 
-fn source(node: &Machine, file: &Path, cache: &CacheOptions) -> Source {
+fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
     let (recipe, image) = match &node.image {
         Some(MachineImage::Tag(tag)) => return Source::Named(format!("@{tag}")),
         Some(MachineImage::Recipe { recipe, image }) => (recipe.as_path(), image.clone()),
@@ -212,7 +218,8 @@ fn source(node: &Machine, file: &Path, cache: &CacheOptions) -> Source {
             settings: node.settings.clone(),
             ..RecipeChoice::default()
         },
-        cache: cache.clone(),
+        cache: options.cache.clone(),
+        secrets: options.secrets.clone(),
         ..BuildOptions::default()
     })
 }

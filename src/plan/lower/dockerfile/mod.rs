@@ -132,8 +132,7 @@ impl Build<'_> {
         for name in self.arguments.unknown(&self.file) {
             let given = self.asked.args.iter().find(|(own, _)| own.value == name);
             let Some((given, _)) = given else { continue };
-            let declared = self.arguments_of_file();
-            let help = match recipe::closest(name, declared.iter().map(String::as_str)) {
+            let help = match recipe::closest(name, self.file.declared()) {
                 Some(other) => format!("did you mean \"{other}\"?"),
                 None => format!("declare it in the Dockerfile: ARG {name}"),
             };
@@ -141,20 +140,6 @@ impl Build<'_> {
             let problem = Problem::new(&given.span, message, "not declared");
             self.problems.push(problem.with_help(help));
         }
-    }
-
-    fn arguments_of_file(&self) -> Vec<String> {
-        let stages = self.file.stages.iter();
-        let args = stages
-            .flat_map(|stage| &stage.instructions)
-            .chain(&self.file.head);
-        args.filter_map(|instruction| match &instruction.kind {
-            Kind::Arg(args) => Some(args),
-            _ => None,
-        })
-        .flatten()
-        .map(|arg| arg.name.value.clone())
-        .collect()
     }
 
     /// The number of the stage that is wanted.
