@@ -84,6 +84,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
             env: BTreeMap::from([("BASE".parse().unwrap(), "1".parse().unwrap())]),
             hostname: Some("kept".parse().unwrap()),
             kernel_files: None,
+            container: None,
         },
         disk: ObjectRef {
             size: 5 << 30,
@@ -147,6 +148,7 @@ impl World for Fake {
                     labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
                     ..ContainerConfig::default()
                 }),
+                history: Vec::new(),
                 digest: format!("sha256:{:064}", 7),
             }),
         })

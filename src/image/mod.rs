@@ -4,6 +4,7 @@
 //! id, and tags point to it. It names all objects that the image needs.
 
 mod container;
+mod container_tree;
 mod format;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
     INIT_READY, INIT_UNHEALTHY, ParsePortError, ParseSignalError, Protocol, Signal,
 };
+pub use container_tree::{ContainerTree, HistoryEntry};
 pub use format::{DiskFormat, ParseFormatError};
 
 use serde::{Deserialize, Serialize};
@@ -150,6 +152,9 @@ pub struct ImageTemplate {
     /// `kernel`: in a config that is the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_files: Option<KernelFiles>,
+    /// The container that it is made from, without what makes a machine of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerTree>,
 }
 
 /// Files of the image that start the operating system.

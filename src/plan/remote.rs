@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::{ContainerConfig, ImageConfig};
+use crate::image::{ContainerConfig, HistoryEntry, ImageConfig};
 use crate::recipe::unfit_for_logins;
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
@@ -26,6 +26,8 @@ pub struct Container {
     pub layers: Vec<ContainerLayer>,
     /// What it runs, and how.
     pub config: Box<ContainerConfig>,
+    /// What made it, as far as it says.
+    pub history: Vec<HistoryEntry>,
     /// The digest of its manifest, with `sha256:`.
     pub digest: String,
 }

@@ -16,21 +16,18 @@
 //! bytes follow from the image and the options.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use flate2::write::GzEncoder;
 use serde_json::json;
-use sha2::Digest as _;
-use tempfile::{NamedTempFile, TempPath};
 
+use super::layer_file::{LAYER, LayerError, LayerFile};
 use crate::digest::Sha256;
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
-use crate::registry::{self, Blob, BlobSource, Manifest, Platform, media};
-use crate::store::{ObjectReader, Store, StoreError};
+use crate::registry::{self, Blob, Manifest, Platform, media};
+use crate::store::{ObjectReader, Store};
 use crate::tarball::{Kind, Member, Writer};
 
 /// KubeVirt's `qemu`, user and group.
@@ -42,11 +39,6 @@ const INITRD: &str = "boot/initrd";
 /// The annotation with the kernel's command line.
 const COMMAND_LINE: &str = "org.vmfab.kernel.command-line";
 
-/// The media type of the layer: gzip is what every registry and container runtime knows.
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// The level of gzip: the next ones take twice the time for a hundredth.
-const GZIP: u32 = 3;
-
 /// A container image, to be uploaded: blobs first.
 #[derive(Debug)]
 pub struct ContainerDisk {
@@ -56,35 +48,6 @@ pub struct ContainerDisk {
     pub layer: LayerFile,
     /// What whoever runs it must set in KubeVirt, a sentence; `None` when it runs as it is.
     pub note: Option<String>,
-}
-
-/// A layer in a temporary file, which is removed with it.
-#[derive(Debug)]
-pub struct LayerFile {
-    pub blob: Blob,
-    path: TempPath,
-}
-
-impl BlobSource for LayerFile {
-    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Box::new(file))
-    }
-}
-
-/// A containerDisk could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ContainerDiskError {
-    /// The image cannot be had from the store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The layer could not be written.
-    #[error("cannot write the layer: {0}")]
-    Io(#[from] io::Error),
-    /// The user gave up.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 /// An object as a disk.
@@ -109,7 +72,7 @@ pub fn containerdisk(
     annotations: &BTreeMap<String, String>,
     directory: &Path,
     interrupt: &Interrupt,
-) -> Result<ContainerDisk, ContainerDiskError> {
+) -> Result<ContainerDisk, LayerError> {
     let layer = Layer {
         store,
         image,
@@ -117,10 +80,12 @@ pub fn containerdisk(
     };
     let made = layer.make(directory);
     let (layer, diff_id) = made.map_err(|error| match error {
-        _ if interrupt.requested() => ContainerDiskError::Interrupted,
+        _ if interrupt.requested() => LayerError::Interrupted,
         error => error,
     })?;
-    let about = about(image);
+    let mut about = about(image);
+    let command_line = needs_kernel(image).then_some(&*image.template.boot.command_line);
+    about.extend(command_line.map(|line| (COMMAND_LINE.to_owned(), line.to_owned())));
     let config = config(image, &diff_id, &about);
     Ok(ContainerDisk {
         manifest: registry::manifest(
@@ -142,7 +107,7 @@ fn needs_kernel(image: &ImageConfig) -> bool {
 }
 
 /// What is known of the image, as annotations and labels.
-fn about(image: &ImageConfig) -> BTreeMap<String, String> {
+pub(super) fn about(image: &ImageConfig) -> BTreeMap<String, String> {
     let template = &image.template;
     let mut about = BTreeMap::new();
     let mut add = |key: &str, value: Option<&str>| {
@@ -153,8 +118,6 @@ fn about(image: &ImageConfig) -> BTreeMap<String, String> {
     add("org.opencontainers.image.description", description);
     let version = template.recipe.version.as_deref();
     add("org.opencontainers.image.version", version);
-    let command_line = needs_kernel(image).then_some(&*template.boot.command_line);
-    add(COMMAND_LINE, command_line);
     about
 }
 
@@ -202,26 +165,12 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     /// The layer, and the SHA-256 of its tar.
-    fn make(&self, directory: &Path) -> Result<(LayerFile, Sha256), ContainerDiskError> {
-        let file = tempfile::Builder::new()
-            .prefix("layer-")
-            .tempfile_in(directory)?;
-        let out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
-        let gzip = flate2::GzBuilder::new().mtime(0).operating_system(255);
-        let gzip: GzEncoder<_> = gzip.write(out, flate2::Compression::new(GZIP));
-        let (gzip, diff_id) = self.tar(gzip)?;
-        let out = gzip.finish()?;
-        let (mut writer, blob) = out.finish();
-        writer.flush()?;
-        let file: NamedTempFile = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        let path = file.into_temp_path();
-        Ok((LayerFile { blob, path }, diff_id.digest))
+    fn make(&self, directory: &Path) -> Result<(LayerFile, Sha256), LayerError> {
+        LayerFile::make(directory, |out| self.tar(out))
     }
 
-    fn tar<W: Write>(&self, out: W) -> Result<(W, Blob), ContainerDiskError> {
-        let mut tar = Writer::new(Hashing::new(out));
+    fn tar<W: Write>(&self, out: W) -> Result<W, LayerError> {
+        let mut tar = Writer::new(out);
         tar.add(&member("disk/", Kind::Directory, 0o755, 0))?;
         let disk = self.store.open_object(&self.image.disk.id)?;
         let parts = disk.data_in(0..disk.size());
@@ -245,7 +194,7 @@ impl Layer<'_> {
                 }
             }
         }
-        Ok(tar.finish()?.finish())
+        Ok(tar.finish()?)
     }
 }
 
@@ -259,41 +208,5 @@ fn member(name: &str, kind: Kind, mode: u32, size: u64) -> Member {
         gid: QEMU,
         size,
         ..Member::default()
-    }
-}
-
-/// Computes the SHA-256 of what goes through.
-struct Hashing<W> {
-    inner: W,
-    hasher: sha2::Sha256,
-    size: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: sha2::Sha256::new(),
-            size: 0,
-        }
-    }
-
-    fn finish(self) -> (W, Blob) {
-        let digest = Sha256::from_bytes(self.hasher.finalize().into());
-        let size = self.size;
-        (self.inner, Blob { digest, size })
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

@@ -8,14 +8,16 @@
 //!
 //! `find.rs` tells what is under a tag. `layout.rs` decides which chunks go into which packs,
 //! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
-//! in which repository. `foreign/` tells what others publish, `containerdisk.rs` makes of an image
-//! what KubeVirt runs.
+//! in which repository. `foreign/` tells what others publish, `container.rs` makes of an image
+//! what container engines run, `containerdisk.rs` what KubeVirt runs.
 
 mod artifact;
+pub mod container;
 pub mod containerdisk;
 mod error;
 mod find;
 pub mod foreign;
+mod layer_file;
 mod layout;
 mod memory;
 mod objects;
@@ -32,6 +34,7 @@ use std::path::PathBuf;
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
 pub use error::ShareError;
 pub use find::Published;
+pub use layer_file::{CREATED, LayerError, LayerFile};
 pub use memory::Memory;
 pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};

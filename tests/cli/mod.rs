@@ -116,6 +116,7 @@ impl Bench {
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,
+                container: None,
             },
             disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
             kernel: Some(store.put_bytes(b"kernel").unwrap()),

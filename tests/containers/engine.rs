@@ -166,6 +166,15 @@ impl Engine {
         docker
     }
 
+    /// Runs what an image runs, without a network.
+    pub(crate) fn run_archive(&self, archive: &Path, image: &str) -> Ran {
+        Ran::of(self.docker().arg("load").arg("--input").arg(archive)).ends_with(0);
+        Ran::of(
+            self.docker()
+                .args(["run", "--rm", "--network", "none", image]),
+        )
+    }
+
     fn docker(&self) -> Command {
         assert!(
             Path::new(DOCKER).exists(),

@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use engine::{Engine, USER};
 
-use super::support::{Build, Lab, Ran, Recipes};
+use super::instructions::{CONTAINER, Kitchen};
+use super::support::{Build, Lab, Ran, Recipes, tool};
 
 /// What docs/ci.md says is enough.
 const ENOUGH: [&str; 4] = [
@@ -152,4 +153,31 @@ fn a_container_makes_the_image_that_the_host_makes() {
     let checks = report["checks"].as_array().unwrap();
     let subuid = checks.iter().find(|check| check["name"] == "subuid");
     assert_eq!(subuid.unwrap()["detail"], "ids 0 to 65536", "{report}");
+}
+
+#[test]
+fn an_engine_runs_what_a_dockerfile_makes() {
+    let kitchen = Kitchen::new(CONTAINER);
+    kitchen
+        .run(&["build", "test.kdl", "--tag", "@web"])
+        .ends_with(0);
+    kitchen
+        .run(&["push", "@web", "oci:out:1", "--layout", "container"])
+        .ends_with(0);
+    let archive = "docker-archive:web.tar:web:1";
+    let mut skopeo = tool("skopeo", "skopeo");
+    skopeo.args(["copy", "--quiet", "oci:out:1", archive]);
+    Ran::of(skopeo.current_dir(kitchen.path(""))).ends_with(0);
+    let engine = Engine::start();
+    let ran = engine.run_archive(&kitchen.path("web.tar"), "web:1");
+    let stdout = ran.ends_with(0).stdout;
+    let lines: Vec<&str> = stdout.lines().map(str::trim_end).collect();
+    let expected = [
+        "hello node /work world",
+        "d 755 0:0 /srv",
+        "d 755 0:0 /srv/kept",
+        "f 644 0:0 /srv/kept/new 3",
+        "l 777 0:0 /srv/link kept",
+    ];
+    assert_eq!(lines, expected);
 }

@@ -4,16 +4,17 @@ mod files;
 mod mounts;
 mod outside;
 mod processes;
+mod pushed;
 mod secrets;
 
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 
-use tempfile::TempDir;
+pub(crate) use pushed::CONTAINER;
 
-use crate::support::{Build, Ran, command_in};
+use crate::support::Workshop;
 
 /// The stage that the others start from: a shell, three accounts, and empty programs in place of
 /// what a machine needs, so that the result becomes an image that nobody boots.
@@ -60,12 +61,20 @@ done
 "#;
 
 /// A context with a Dockerfile, a recipe with it, and a home.
-struct Kitchen(TempDir);
+pub(crate) struct Kitchen(Workshop);
+
+impl Deref for Kitchen {
+    type Target = Workshop;
+
+    fn deref(&self) -> &Workshop {
+        &self.0
+    }
+}
 
 impl Kitchen {
     /// The instructions follow those of [`BASE`].
-    fn new(instructions: &str) -> Self {
-        let kitchen = Self(tempfile::tempdir().unwrap());
+    pub(crate) fn new(instructions: &str) -> Self {
+        let kitchen = Self(Workshop::new());
         let busybox = "/bin/busybox";
         assert!(
             PathBuf::from(busybox).exists(),
@@ -86,10 +95,6 @@ impl Kitchen {
         kitchen
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     /// Writes the Dockerfile.
     fn write(&self, instructions: &str) {
         fs::write(
@@ -107,20 +112,6 @@ impl Kitchen {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = command_in(&self.path("home"));
-        command.args(words).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(&mut self.command(words))
-    }
-
-    fn build(&self) -> Build {
-        Build::of(&mut self.command(&["build", "test.kdl", "--json"]))
-    }
-
     /// What the steps of a build that succeeds print.
     #[track_caller]
     fn output(&self) -> String {
@@ -134,7 +125,6 @@ impl Kitchen {
     #[track_caller]
     fn refused(&self, instructions: &str) -> String {
         self.write(instructions);
-        let said = self.run(&["build", "test.kdl"]).ends_with(1).stderr;
-        said.replace("\n  │ ", " ")
+        self.fails(1)
     }
 }

@@ -112,6 +112,7 @@ impl Bench {
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,
+                container: None,
             },
             disk: store.put_bytes(&[0; 1 << 20]).unwrap(),
             kernel: Some(store.put_bytes(kernel).unwrap()),

@@ -12,7 +12,8 @@ use vmfab::digest::ObjectRef;
 use vmfab::host::Interrupt;
 use vmfab::image::ImageConfig;
 use vmfab::registry::{Repository, media, sorted, to_bytes};
-use vmfab::share::containerdisk::{ContainerDisk, ContainerDiskError, containerdisk};
+use vmfab::share::LayerError;
+use vmfab::share::containerdisk::{ContainerDisk, containerdisk};
 use vmfab::share::foreign::{What, find_disk, what};
 use vmfab::store::Store;
 
@@ -247,6 +248,6 @@ fn who_gives_up_leaves_nothing() {
         &work,
         &interrupt,
     );
-    assert!(matches!(made, Err(ContainerDiskError::Interrupted)));
+    assert!(matches!(made, Err(LayerError::Interrupted)));
     assert!(names(&lab.path("work")).is_empty());
 }

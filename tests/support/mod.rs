@@ -11,6 +11,7 @@ mod machine;
 pub(crate) mod proxy;
 mod recipes;
 pub(crate) mod registry;
+mod workshop;
 
 use std::process::{Command, Output, Stdio};
 
@@ -21,6 +22,7 @@ pub(crate) use machine::Machine;
 pub(crate) use recipes::Recipes;
 use serde_json::Value;
 use vmfab::host::find_program;
+pub(crate) use workshop::Workshop;
 
 /// A program of the host; a test that needs it fails when it is not there.
 #[track_caller]

@@ -72,6 +72,7 @@ impl SessionSpec {
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,
+                container: None,
             },
             disk: self.disk,
             kernel: self.kernel,

@@ -27,6 +27,7 @@ Examples:
   vmfab push @base ghcr.io/me/base:12 --layers   as a base for recipes
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
+  vmfab push @web ghcr.io/me/web:1.0 --layout container
   vmfab push @docker ghcr.io/me/docker-disk:1.0 --layout containerdisk
   vmfab push @docker ghcr.io/me/docker:1.0 --annotation org.opencontainers.image.revision=$(git rev-parse HEAD)")]
 pub(crate) struct Push {
@@ -59,9 +60,12 @@ pub(crate) struct Push {
     #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = super::recipe::parse_setting)]
     annotations: Vec<(String, String)>,
 
-    /// Choose what to push: vmfab, or containerdisk, an ordinary container image for KubeVirt
+    /// Choose what to push: vmfab, container or containerdisk
     ///
-    /// Versions of a containerdisk share nothing: each push and pull transfers all of it.
+    /// container is the tree as an ordinary container image, which docker and podman run: for a
+    /// Dockerfile without what makes a machine of it. containerdisk is an ordinary container image
+    /// with the disk in it, for KubeVirt; its versions share nothing: each push and pull transfers
+    /// all of it.
     #[arg(
         long,
         value_name = "LAYOUT",
@@ -80,6 +84,7 @@ pub(crate) struct Push {
 enum Layout {
     #[default]
     Vmfab,
+    Container,
     Containerdisk,
 }
 
@@ -96,6 +101,11 @@ impl Push {
         let context = session.registry_context(self.registries)?;
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
+            Layout::Container if options.full || options.layers => {
+                let message = "--full and --layers do not apply to a container";
+                return Err(Failure::usage(message));
+            }
+            Layout::Container => share::push_container(&context, &options)?,
             Layout::Containerdisk if options.full || options.index || options.layers => {
                 let message = "--full, --index and --layers do not apply to a containerdisk";
                 return Err(Failure::usage(message));

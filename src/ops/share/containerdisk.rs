@@ -5,7 +5,8 @@ use super::push::{PushImage, PushedImage, is_index, tag};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
-use crate::share::containerdisk::{ContainerDiskError, containerdisk};
+use crate::share::LayerError;
+use crate::share::containerdisk::containerdisk;
 
 /// Pushes an image of the store as an ordinary container image with its disk.
 ///
@@ -35,11 +36,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         &directory,
         interrupt,
     );
-    let made = made.map_err(|error| match error {
-        ContainerDiskError::Store(error) => error.into(),
-        ContainerDiskError::Interrupted => Failure::interrupted(),
-        ContainerDiskError::Io(_) => Failure::failed(error.to_string()),
-    })?;
+    let made = made.map_err(failed)?;
     if let Some(note) = &made.note {
         context.emit(Event::Note {
             message: note.clone(),
@@ -75,7 +72,16 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     })
 }
 
-fn put_manifest(
+/// A layer that could not be made, as an error.
+pub(super) fn failed(error: LayerError) -> Failure {
+    match error {
+        LayerError::Store(error) => error.into(),
+        LayerError::Interrupted => Failure::interrupted(),
+        LayerError::Io(_) | LayerError::Reserved(_) => Failure::failed(error.to_string()),
+    }
+}
+
+pub(super) fn put_manifest(
     repository: &dyn Repository,
     tag: Option<String>,
     bytes: &[u8],

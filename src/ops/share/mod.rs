@@ -1,12 +1,14 @@
 //! Images to and from registries, layouts and archives.
 
 mod all_tags;
+mod container;
 mod containerdisk;
 mod foreign;
 mod pull;
 mod pulled;
 mod push;
 
+pub use container::push_container;
 pub use containerdisk::push_containerdisk;
 pub use foreign::disk_file;
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};

@@ -13,11 +13,9 @@ use crate::image::ImageConfig;
 use crate::registry::{
     Described, Location, Parsed, Platform, Repository, Version, descriptor, media, parse_manifest,
 };
-use crate::share::{Bundle, IMAGE, LAYERS, PushOptions, Target};
+use crate::share::{Bundle, CREATED, IMAGE, LAYERS, PushOptions, Target};
 use crate::store::Store;
 
-/// When everything was made, for annotations: vmfab's `SOURCE_DATE_EPOCH`.
-const CREATED: &str = "2020-01-01T00:00:00Z";
 /// What a recipe's metadata of these names becomes (OCI image specification, annotations).
 const KNOWN: [&str; 8] = [
     "authors",
@@ -76,27 +74,14 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failu
     let found = images::find(context, &options.image)?;
     let store = context.store()?;
     check_whole(&store, &found, options.layers)?;
-    let target = tag(&options.to)?.map_or(Target::Unnamed, Target::Tag);
+    let tag = tag(&options.to)?;
+    let target = tag.clone().map_or(Target::Unnamed, Target::Tag);
     let repository = context.registries().open(&options.to)?;
     let sharing = sharing(context, &store);
     // As it is, for its digest: another program may have written it otherwise.
     let config = store.read_object(&found.image)?;
     let bundle = bundle(&found.config, config, options);
-    let into_index = |tag: &str| -> Result<bool, Failure> {
-        if options.index {
-            return Ok(true);
-        }
-        is_index(&*repository, tag)
-    };
-    let index = match &target {
-        Target::Tag(tag) if into_index(tag)? => Some(Version::Tag(tag.clone())),
-        _ if options.index => {
-            return Err(
-                Failure::usage("an index needs a tag").with_help("give one, as in oci:DIR:TAG")
-            );
-        }
-        _ => None,
-    };
+    let index = index_of(&*repository, options, tag.as_deref())?;
     let platform = Platform::linux(&found.config.template.architecture);
     let push = PushOptions {
         target: match index {
@@ -127,6 +112,26 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failu
         new_packs: pushed.new,
         mounted_packs: pushed.mounted,
     })
+}
+
+/// The index that an image goes into: the tag is one, or is to be one.
+///
+/// # Errors
+/// There is no tag for it, or the repository fails.
+pub(super) fn index_of(
+    repository: &dyn Repository,
+    options: &PushImage,
+    tag: Option<&str>,
+) -> Result<Option<Version>, Failure> {
+    match tag {
+        Some(tag) if options.index || is_index(repository, tag)? => {
+            Ok(Some(Version::Tag(tag.to_owned())))
+        }
+        None if options.index => {
+            Err(Failure::usage("an index needs a tag").with_help("give one, as in oci:DIR:TAG"))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether a tag names an index.

@@ -33,7 +33,8 @@ use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{
-    ContainerConfig, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles, MadeFrom, RecipeRef,
+    ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
+    MadeFrom, RecipeRef,
 };
 use crate::instruction::{Packages, Run};
 use crate::recipe::{
@@ -76,6 +77,8 @@ struct Lowered {
     labels: BTreeMap<String, String>,
     /// What it runs, when it is a container's tree.
     container: Option<ContainerConfig>,
+    /// That container without what makes a machine of it.
+    bare: Option<ContainerTree>,
     /// Scripts that must succeed in the finished image, with what they are called.
     checks: Vec<(String, Run)>,
 }
@@ -98,6 +101,7 @@ impl Lowered {
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
             container: None,
+            bare: None,
             checks: Vec::new(),
         }
     }
@@ -110,6 +114,13 @@ impl Lowered {
     fn disk(disk: Disk) -> Self {
         let trunk = Trunk::Disk(Box::new(disk), Vec::new());
         Self::new(trunk, Settings::foreign())
+    }
+
+    /// Notes that so far it is a container's tree, and nothing more.
+    fn is_container(&mut self) {
+        if let (Trunk::Tree(tree), Some(config)) = (&self.trunk, &self.container) {
+            self.bare = Some(tree.container(config));
+        }
     }
 
     /// The step of a script; the environment of the image holds in it.
@@ -214,6 +225,7 @@ impl Lowering<'_> {
                 let of = format!(" of {}", label::remote(&image.shown.value));
                 self.env_of_container(own, &of, &mut lowered)?;
                 if image.service {
+                    lowered.is_container();
                     self.machine(own, &mut lowered, true, &image.shown.span)?;
                 }
                 lowered
@@ -238,6 +250,7 @@ impl Lowering<'_> {
             }
         };
         let mut lowered = Lowered::new(trunk, Settings::of_config(config));
+        lowered.bare.clone_from(&config.template.container);
         let env = config.template.env.iter();
         let env = env.map(|(name, value)| (name.to_string(), value.to_string()));
         // The config may come from anywhere.
@@ -394,6 +407,9 @@ impl Lowering<'_> {
 
     /// The plan of an image that was lowered.
     fn finish(mut self, image: &Image, mut lowered: Lowered) -> Result<Plan, PlanError> {
+        if lowered.bare.is_none() {
+            lowered.is_container();
+        }
         let images = match &mut lowered.trunk {
             Trunk::Tree(_) => Vec::new(),
             Trunk::Disk(disk, images) => {
@@ -449,6 +465,7 @@ impl Lowering<'_> {
                 }),
                 Some(Kernel::Fetched(_)) | None => None,
             },
+            container: lowered.bare,
         };
         let step = Step::Image(Box::new(step::Image {
             template: serde_json::to_value(&template).map_err(PlanError::Template)?,

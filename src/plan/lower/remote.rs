@@ -81,6 +81,7 @@ impl Lowering<'_> {
             let step = Step::Transform(step::Transform::Apply);
             self.layer(&mut tree, name, &step, vec![blob])?;
         }
+        tree.note_all(container.history);
         let mut lowered = Lowered::tree(tree);
         lowered.labels.clone_from(&container.config.labels);
         lowered.container = Some(*container.config);

@@ -1,10 +1,11 @@
 //! Steps on a tree: each gives a layer; the disk is made from all of them.
 
 use super::{Lowering, Made, debian_architecture, hostname_from, input};
+use crate::checked::Line;
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
-use crate::image::{FilesystemRef, ImageConfig};
+use crate::image::{ContainerConfig, ContainerTree, FilesystemRef, HistoryEntry, ImageConfig};
 use crate::instruction::{Packages, StepLimits};
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, fit};
@@ -14,6 +15,8 @@ use crate::recipe::{Base, Bootstrap, Fetched, Image, Instruction, Kernel, Proble
 #[derive(Clone, Default)]
 pub(super) struct Tree {
     layers: Vec<(NodeId, &'static str)>,
+    /// What made it: an entry for each layer, and those of instructions that made none.
+    history: Vec<HistoryEntry>,
 }
 
 /// The `packages` nodes that come with the bootstrap: the first ones after it, without options.
@@ -49,6 +52,40 @@ impl Tree {
             .map(|(node, output)| input(role, *node, output))
             .collect()
     }
+
+    /// How many layers there are.
+    pub(super) const fn height(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Notes an instruction, which made the layers above `before`, or none.
+    pub(super) fn note(&mut self, instruction: &str, before: usize) {
+        let created_by = Line::like(instruction);
+        match self.history.last_mut() {
+            Some(last) if self.layers.len() > before => last.created_by = created_by,
+            _ => self.history.push(HistoryEntry {
+                created_by,
+                empty_layer: true,
+            }),
+        }
+    }
+
+    /// Notes what made the layers so far, if `history` has an entry for each of them.
+    pub(super) fn note_all(&mut self, history: Vec<HistoryEntry>) {
+        let of_layers = history.iter().filter(|entry| !entry.empty_layer);
+        if of_layers.count() == self.layers.len() {
+            self.history = history;
+        }
+    }
+
+    /// The container whose tree this is.
+    pub(super) fn container(&self, config: &ContainerConfig) -> ContainerTree {
+        ContainerTree {
+            config: config.clone(),
+            layers: self.layers.len(),
+            history: self.history.clone(),
+        }
+    }
 }
 
 impl Lowering<'_> {
@@ -62,6 +99,20 @@ impl Lowering<'_> {
     ) -> Result<(), PlanError> {
         let mut inputs = tree.inputs();
         inputs.extend(more);
+        self.layer_of(tree, name, step, inputs)
+    }
+
+    /// Adds a step that reads these inputs and no layer below, and gives the next layer.
+    pub(super) fn layer_of(
+        &mut self,
+        tree: &mut Tree,
+        name: String,
+        step: &Step,
+        inputs: Vec<Input>,
+    ) -> Result<(), PlanError> {
+        // The image's own name comes first: it is not part of what was done.
+        let (_, what) = name.split_once(": ").unwrap_or(("", &name));
+        tree.history.push(HistoryEntry::layer(what));
         let node = self.graph.add_step(name, step, inputs)?;
         tree.layers.push((node, "layer"));
         Ok(())
@@ -120,6 +171,7 @@ impl Lowering<'_> {
         let count = config.layers.len() - 1;
         for (index, object) in config.layers[..count].iter().enumerate() {
             let name = format!("{name}: layer {} of {count}", index + 1);
+            tree.history.push(HistoryEntry::layer(&name));
             let node = self.object(name, *object)?;
             tree.layers.push((node, "object"));
         }

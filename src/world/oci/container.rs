@@ -5,8 +5,9 @@ use std::io::Read;
 use serde::Deserialize;
 
 use super::{Identified, wrong};
+use crate::checked::Line;
 use crate::digest::Sha256;
-use crate::image::ContainerConfig;
+use crate::image::{ContainerConfig, HistoryEntry};
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
 use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
 use crate::tarball::Reader;
@@ -19,11 +20,22 @@ pub(super) struct Config {
     #[serde(default)]
     config: Option<ContainerConfig>,
     rootfs: RootFs,
+    #[serde(default)]
+    history: Option<Vec<Entry>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct RootFs {
     diff_ids: Vec<String>,
+}
+
+/// An entry of the history, whose texts may be of any kind.
+#[derive(Debug, Clone, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    created_by: Option<String>,
+    #[serde(default)]
+    empty_layer: Option<bool>,
 }
 
 /// Why an image cannot be used.
@@ -100,6 +112,12 @@ impl Config {
             });
         }
         *container.config = self.config.clone().unwrap_or_default();
+        let history = self.history.iter().flatten();
+        let history = history.map(|entry| HistoryEntry {
+            created_by: Line::like(entry.created_by.as_deref().unwrap_or_default()),
+            empty_layer: entry.empty_layer.unwrap_or_default(),
+        });
+        container.history = history.collect();
         Ok(container)
     }
 }

@@ -45,7 +45,7 @@ fn layers_are_put_over_each_other_as_by_an_independent_program() {
     bench.run(&words).ends_with(0);
     let mut debugfs = tool("debugfs", "e2fsprogs");
     let note = ["-R", "ea_get /t/ümlaut user.note", "out.raw"];
-    debugfs.args(note).current_dir(bench.0.path());
+    debugfs.args(note).current_dir(bench.path(""));
     let note = Ran::of(&mut debugfs).ends_with(0).stdout;
     assert!(note.contains("kept"), "{note}");
 

@@ -25,7 +25,7 @@ impl Bench {
         let line = format!("convert -f raw -O qcow2 {options} disk.raw disk.qcow2");
         convert
             .args(line.split_whitespace())
-            .current_dir(self.0.path());
+            .current_dir(self.path(""));
         Ran::of(&mut convert).ends_with(0);
         fs::read(self.path("disk.qcow2")).unwrap()
     }

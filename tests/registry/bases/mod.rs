@@ -11,15 +11,14 @@ mod wrong;
 
 use std::fs;
 use std::io::Write;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 
-use crate::support::{Build, Ran, command_in, tool};
+use crate::support::{Ran, Workshop, tool};
 
 /// The architecture of these tests' machine as images name it.
 fn architecture() -> &'static str {
@@ -78,11 +77,19 @@ pub(super) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// A directory with recipes, a home, and a layout written by hand.
-pub(super) struct Bench(TempDir);
+pub(super) struct Bench(Workshop);
+
+impl Deref for Bench {
+    type Target = Workshop;
+
+    fn deref(&self) -> &Workshop {
+        &self.0
+    }
+}
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let bench = Self(tempfile::tempdir().unwrap());
+        let bench = Self(Workshop::new());
         fs::create_dir_all(bench.path("layout/blobs/sha256")).unwrap();
         fs::write(
             bench.path("layout/oci-layout"),
@@ -90,10 +97,6 @@ impl Bench {
         )
         .unwrap();
         bench
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
     }
 
     /// A blob in the layout, as a descriptor.
@@ -142,27 +145,11 @@ impl Bench {
         fs::write(self.path("test.kdl"), text).unwrap();
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = command_in(&self.path("home"));
-        command.args(words).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(&mut self.command(words))
-    }
-
-    fn build(&self) -> Build {
-        Build::of(&mut self.command(&["build", "test.kdl", "--json"]))
-    }
-
     /// What is said about a base that cannot be one.
     #[track_caller]
     fn refused(&self, code: i32) -> String {
         self.recipe("");
-        let said = self.run(&["build", "test.kdl"]).ends_with(code).stderr;
-        // As if no line had been broken.
-        said.replace("\n  │ ", " ")
+        self.fails(code)
     }
 }
 

@@ -17,7 +17,7 @@ impl Bench {
         skopeo
             .args(["copy", "--quiet", "--all", "--dest-tls-verify=false"])
             .args(["--preserve-digests", "oci:layout:1", &to])
-            .current_dir(self.0.path());
+            .current_dir(self.path(""));
         Ran::of(&mut skopeo).ends_with(0);
     }
 

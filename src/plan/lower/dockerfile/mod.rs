@@ -116,6 +116,7 @@ impl Lowering<'_> {
                         lowered.settings.serve(exposed.port);
                     }
                 }
+                lowered.is_container();
                 self.env_of_container(own, "", &mut lowered)?;
                 Ok(lowered)
             }
@@ -200,10 +201,12 @@ impl Build<'_> {
         let mut stage = self.from(lowering, index)?;
         let triggers = std::mem::take(&mut stage.triggers);
         for instruction in triggers.iter().chain(&asked.instructions) {
+            let height = stage.tree().height();
             match self.instruction(lowering, &mut stage, index, instruction) {
                 Err(PlanError::Recipe(problem)) => self.problems.push(*problem),
                 Err(other) => return Err(other),
-                Ok(()) => {}
+                Ok(()) if matches!(instruction.kind, Kind::Arg(_)) => {}
+                Ok(()) => stage.tree().note(&instruction.text, height),
             }
         }
         self.stages.insert(index, stage.clone());

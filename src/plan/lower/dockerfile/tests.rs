@@ -94,6 +94,7 @@ impl World for Everything {
         Ok(Remote::Container(Container {
             layers: vec![ContainerLayer { diff_id, place }],
             config: Box::new(config),
+            history: Vec::new(),
             digest: format!("sha256:{}", "3".repeat(64)),
         }))
     }

@@ -1,0 +1,168 @@
+//! The tree of an image as an ordinary container image, which container engines run.
+//!
+//! ```text
+//! config     architecture, what to run and how, rootfs, history
+//! layers     those of the image that are its container's, gzip-compressed tars
+//! ```
+//!
+//! An image that was no container gives all its layers but that of the `system` step, which is for
+//! machines only. All bytes follow from the image.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::containerdisk::about;
+use super::layer_file::{CREATED, Hashing, LAYER, LayerError, LayerFile};
+use crate::digest::{ObjectRef, Sha256};
+use crate::host::Interrupt;
+use crate::image::{ContainerConfig, ContainerTree, HistoryEntry, ImageConfig, MadeFrom};
+use crate::registry::{self, Blob, Descriptor, Manifest, Platform, media};
+use crate::store::Store;
+use crate::tarball;
+
+/// A container image whose layers are being made.
+pub struct Container<'a> {
+    image: &'a ImageConfig,
+    tree: ContainerTree,
+    diff_ids: Vec<String>,
+    layers: Vec<Descriptor>,
+}
+
+impl<'a> Container<'a> {
+    /// The container of an image; `None` when it has no layers.
+    #[must_use]
+    pub fn of(image: &'a ImageConfig) -> Option<Self> {
+        if image.made_from() == MadeFrom::Disk {
+            return None;
+        }
+        let own = image.template.container.clone();
+        let tree = own.unwrap_or_else(|| whole_tree(image));
+        // The config may come from anywhere.
+        (tree.layers <= image.layers.len()).then(|| Self {
+            image,
+            tree,
+            diff_ids: Vec::new(),
+            layers: Vec::new(),
+        })
+    }
+
+    /// The objects of its layers, lowest first.
+    #[must_use]
+    pub fn objects(&self) -> &'a [ObjectRef] {
+        &self.image.layers[..self.tree.layers]
+    }
+
+    /// Adds the next layer, which [`layer`] made.
+    pub fn add(&mut self, blob: &Blob, diff_id: &Sha256) {
+        self.layers.push(registry::descriptor(LAYER, blob));
+        self.diff_ids.push(format!("sha256:{diff_id}"));
+    }
+
+    /// The manifest and the config, after all layers.
+    #[must_use]
+    pub fn finish(self, annotations: &BTreeMap<String, String>) -> (Manifest, Vec<u8>) {
+        let platform = Platform::linux(&self.image.template.architecture);
+        let mut history = self.tree.history;
+        let of_layers = history.iter().filter(|entry| !entry.empty_layer).count();
+        if of_layers != self.diff_ids.len() {
+            history = vec![HistoryEntry::layer("vmfab"); self.diff_ids.len()];
+        }
+        let history = history.iter().map(|entry| {
+            let mut entry = serde_json::to_value(entry).expect("history serialises to JSON");
+            entry["created"] = CREATED.into();
+            entry
+        });
+        let config = json!({
+            "created": CREATED,
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "config": self.tree.config,
+            "rootfs": { "type": "layers", "diff_ids": self.diff_ids },
+            "history": history.collect::<Vec<_>>(),
+        });
+        let config = config.to_string().into_bytes();
+        let mut about = about(self.image);
+        about.extend(annotations.clone());
+        let descriptor = registry::descriptor(media::CONFIG, &Blob::of(&config));
+        let manifest = registry::manifest(None, descriptor, self.layers, about);
+        (manifest, config)
+    }
+}
+
+/// The tree of an image that was no container, without the layer of `system`.
+fn whole_tree(image: &ImageConfig) -> ContainerTree {
+    let mut config = ContainerConfig::default();
+    for (name, value) in &image.template.env {
+        config.set_env(name, value);
+    }
+    ContainerTree {
+        config,
+        layers: image.layers.len() - 1,
+        history: Vec::new(),
+    }
+}
+
+/// Makes a layer of an object, in a file below `directory`, and gives the SHA-256 of its tar.
+///
+/// # Errors
+/// The object is not in the store, has names that container images cannot hold, the file cannot be
+/// written, or the user gives up.
+pub fn layer(
+    store: &Store,
+    object: &ObjectRef,
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<(LayerFile, Sha256), LayerError> {
+    let made = LayerFile::make(directory, |mut out| {
+        let reader = store.open_object(&object.id)?;
+        copy(reader, &mut out, interrupt)?;
+        Ok(out)
+    });
+    made.map_err(|error| match error {
+        _ if interrupt.requested() => LayerError::Interrupted,
+        error => error,
+    })
+}
+
+/// Copies a tar as it is, and looks at its members on the way.
+fn copy<W: Write>(
+    reader: impl Read,
+    out: &mut Hashing<W>,
+    interrupt: &Interrupt,
+) -> Result<(), LayerError> {
+    let mut copy = Copying {
+        reader,
+        out,
+        interrupt,
+    };
+    let mut archive = tarball::Reader::new(&mut copy);
+    while let Some(member) = archive.member()? {
+        // What vmfab's own layers say of such names, other readers do not know.
+        if !member.note.is_empty() {
+            return Err(LayerError::Reserved(member.name()));
+        }
+    }
+    io::copy(&mut copy, &mut io::sink())?;
+    Ok(())
+}
+
+/// Gives what it reads, and writes it.
+struct Copying<'a, R, W> {
+    reader: R,
+    out: &'a mut W,
+    interrupt: &'a Interrupt,
+}
+
+impl<R: Read, W: Write> Read for Copying<'_, R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.requested() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let count = self.reader.read(buffer)?;
+        self.out.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
