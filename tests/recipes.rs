@@ -111,6 +111,10 @@ fn layer(location: &str, number: usize) -> ContainerLayer {
 }
 
 impl World for Fake {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        unreachable!("nobody asks for {reference} of {repository}")
+    }
+
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
         let failed = |message: &str, help: &str, outage: bool| PinError {
             message: message.to_owned(),

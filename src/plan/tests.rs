@@ -61,6 +61,10 @@ impl World for NoTags {
         })
     }
 
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        unreachable!("nobody asks for {reference} of {repository}")
+    }
+
     fn remote(&self, location: &str, _: &str) -> Result<Remote, PinError> {
         let layer = |number: usize| {
             // The second and the third layer are the same.
@@ -414,6 +418,10 @@ impl World for Base {
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         NoTags.pin(fetch)
+    }
+
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        unreachable!("nobody asks for {reference} of {repository}")
     }
 
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {

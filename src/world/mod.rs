@@ -10,6 +10,7 @@
 //! ```
 
 mod context;
+mod git;
 pub(crate) mod lock_file;
 mod locked;
 mod oci;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, oci};
+use super::{Context, git, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::failure::Kind;
@@ -33,7 +33,9 @@ pub(crate) struct Remembered {
 /// # Errors
 /// Nothing is remembered, and it cannot be looked up.
 pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
-    let remembered = match read(&path(context, fetch), &fetch.url.value) {
+    let known = read(&path(context, fetch), &fetch.url.value);
+    let known = known.filter(|known| known.checksum.parse::<Checksum>().is_ok());
+    let remembered = match known {
         _ if matches!(fetch.pin, None | Some(Pin::Checksum(_))) => {
             return Err(PinError {
                 message: "the recipe gives no checksum for it".to_owned(),
@@ -53,8 +55,55 @@ pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> 
 fn read(path: &Path, url: &str) -> Option<Remembered> {
     let bytes = fs::read(path).ok()?;
     let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
-    remembered.checksum.parse::<Checksum>().ok()?;
     (remembered.url == url).then_some(remembered)
+}
+
+/// The commit of a reference of a git repository, as far as it is remembered.
+///
+/// # Errors
+/// Nothing is remembered, and the repository cannot be asked.
+pub(crate) fn pin_commit(
+    context: &Context,
+    repository: &str,
+    reference: &str,
+) -> Result<Pinned, PinError> {
+    let address = git::address(repository, reference);
+    match read(&context.home.pins().join(file_name(&address)), &address) {
+        Some(remembered) if git::commit_of(&remembered.checksum).is_some() => Ok(Pinned {
+            checksum: remembered.checksum,
+            size: None,
+        }),
+        _ => look_up_commit(context, repository, reference),
+    }
+}
+
+/// Asks a git repository for the commit of a reference, and remembers the answer.
+///
+/// # Errors
+/// There is no such reference, or the repository cannot be asked.
+pub(crate) fn look_up_commit(
+    context: &Context,
+    repository: &str,
+    reference: &str,
+) -> Result<Pinned, PinError> {
+    let commit = git::look_up(context, repository, reference)?;
+    let address = git::address(repository, reference);
+    Ok(remember(context, &address, git::pinned(&commit)))
+}
+
+/// Remembers what an address stands for. What cannot be remembered is asked again.
+fn remember(context: &Context, address: &str, checksum: String) -> Pinned {
+    let remembered = Remembered {
+        url: address.to_owned(),
+        checksum,
+        size: None,
+        resolved: now(),
+    };
+    let _ = write(&context.home.pins().join(file_name(address)), &remembered);
+    Pinned {
+        checksum: remembered.checksum,
+        size: None,
+    }
 }
 
 /// What a tag of a registry stands for, as far as it is remembered.
@@ -64,11 +113,11 @@ fn read(path: &Path, url: &str) -> Option<Remembered> {
 pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
     let address = oci::address(reference);
     match read(&context.home.pins().join(file_name(&address)), &address) {
-        Some(remembered) => Ok(Pinned {
+        Some(remembered) if remembered.checksum.parse::<Checksum>().is_ok() => Ok(Pinned {
             checksum: remembered.checksum,
             size: None,
         }),
-        None => look_up_tag(context, reference),
+        _ => look_up_tag(context, reference),
     }
 }
 
@@ -79,18 +128,7 @@ pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned
 pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
     let digest = oci::look_up(context, reference)?;
     let address = oci::address(reference);
-    let remembered = Remembered {
-        url: address.clone(),
-        checksum: format!("sha256:{digest}"),
-        size: None,
-        resolved: now(),
-    };
-    // What cannot be remembered is asked again.
-    let _ = write(&context.home.pins().join(file_name(&address)), &remembered);
-    Ok(Pinned {
-        checksum: remembered.checksum,
-        size: None,
-    })
+    Ok(remember(context, &address, format!("sha256:{digest}")))
 }
 
 /// The file of a tag.

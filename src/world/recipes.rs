@@ -191,6 +191,10 @@ impl World for HostWorld<'_> {
         self.pins.pin(fetch)
     }
 
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        self.pins.commit(repository, reference)
+    }
+
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
         self.pins.remote(self.context, location, architecture)
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::{Context, oci, pins};
+use super::{Context, git, oci, pins};
 use crate::lock::{Lock, Source};
 use crate::plan::{Container, PinError, Pinned, Remote};
 use crate::recipe::{Fetch, Pin};
@@ -23,6 +23,12 @@ pub(crate) trait Resolve {
     /// # Errors
     /// It cannot be found out.
     fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError>;
+
+    /// The commit of a reference of a git repository.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError>;
 }
 
 /// Takes what this host found out before; asks the network about the rest.
@@ -35,6 +41,10 @@ impl Resolve for Remembered<'_> {
 
     fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
         pins::pin_tag(self.0, reference)
+    }
+
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError> {
+        pins::pin_commit(self.0, repository, reference)
     }
 }
 
@@ -55,6 +65,10 @@ impl Resolve for Today<'_> {
 
     fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
         pins::look_up_tag(self.0, reference)
+    }
+
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError> {
+        pins::look_up_commit(self.0, repository, reference)
     }
 }
 
@@ -88,6 +102,28 @@ impl<'a> Pins<'a> {
     pub(crate) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         let resolve = |resolver: &dyn Resolve| resolver.resolve(fetch);
         self.known(&fetch.url.value, &resolve)
+    }
+
+    /// The commit of a reference of a git repository.
+    pub(crate) fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        if git::is_commit(reference) {
+            return Ok(reference.to_ascii_lowercase());
+        }
+        let resolve = |resolver: &dyn Resolve| resolver.resolve_commit(repository, reference);
+        let pinned = self.known(&git::address(repository, reference), &resolve)?;
+        match git::commit_of(&pinned.checksum) {
+            Some(commit) => Ok(commit.to_owned()),
+            // Nobody is asked: that it is not locked is what will be told.
+            None if self.resolver.is_none() => Ok(pinned.checksum),
+            None => Err(PinError {
+                message: format!(
+                    "it is locked to \"{}\", which is not a commit",
+                    pinned.checksum
+                ),
+                help: Some("run \"vmfab update\"".to_owned()),
+                outage: false,
+            }),
+        }
     }
 
     /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a

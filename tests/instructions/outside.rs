@@ -17,31 +17,67 @@ fn serve(server: &Server, directory: &Path, path: &str) {
     }
 }
 
+/// A git repository, and what a server has of it.
+struct Repository<'a>(&'a Kitchen);
+
+impl<'a> Repository<'a> {
+    fn new(kitchen: &'a Kitchen) -> Self {
+        std::fs::create_dir(kitchen.path("work")).unwrap();
+        let repository = Self(kitchen);
+        repository.git("git init --quiet --initial-branch=main");
+        repository
+    }
+
+    /// Runs a script in it.
+    fn git(&self, script: &str) -> String {
+        tool("git", "git");
+        let mut shell = tool("sh", "dash");
+        for who in ["AUTHOR", "COMMITTER"] {
+            shell.env(format!("GIT_{who}_NAME"), "n");
+            shell.env(format!("GIT_{who}_EMAIL"), "e");
+        }
+        shell.args(["-ec", script]).current_dir(self.0.path("work"));
+        Ran::of(&mut shell).ends_with(0).stdout.trim().to_owned()
+    }
+
+    /// Commits what a script changes.
+    fn commit(&self, script: &str) -> String {
+        let rest = "git add . && git commit --quiet --message=one && git rev-parse HEAD";
+        self.git(&format!("{script}\n{rest}"))
+    }
+
+    /// Serves it at `/repo.git`.
+    fn serve(&self, server: &Server) {
+        let bare = self.0.path("repo.git");
+        if bare.exists() {
+            std::fs::remove_dir_all(&bare).unwrap();
+        }
+        self.git("git clone --quiet --bare . ../repo.git");
+        self.git("git -C ../repo.git update-server-info");
+        serve(server, &bare, "/repo.git");
+        let refs = std::fs::read(bare.join("info/refs")).unwrap();
+        server.put("/repo.git/info/refs?service=git-upload-pack", refs);
+    }
+}
+
 #[test]
 fn files_of_repositories_and_servers() {
     let kitchen = Kitchen::new("");
     let server = Server::start();
-    let script = "git init --quiet --initial-branch=main work && cd work && mkdir docs && \
-        echo text >docs/page && echo top >top && ln -s top link && echo ignored >.vmfabignore && git add . && \
-        git -c user.name=n -c user.email=e commit --quiet --message=one && cd .. && \
-        git clone --quiet --bare work repo.git && cd repo.git && git update-server-info && \
-        git rev-parse HEAD";
-    tool("git", "git");
-    let mut shell = tool("sh", "dash");
-    shell.args(["-ec", script]).current_dir(kitchen.path(""));
-    let commit = Ran::of(&mut shell).ends_with(0).stdout;
-    let commit = commit.trim();
-    serve(&server, &kitchen.path("repo.git"), "/repo.git");
-    let refs = std::fs::read(kitchen.path("repo.git/info/refs")).unwrap();
-    server.put("/repo.git/info/refs?service=git-upload-pack", refs);
+    let script = "mkdir docs && echo text >docs/page && echo top >top && ln -s top link && \
+        echo ignored >.vmfabignore";
+    let repository = Repository::new(&kitchen);
+    let commit = repository.commit(script);
+    repository.git("git tag --annotate --message=one v1");
+    repository.serve(&server);
     server.put("/file.txt", "from a server");
     let (repository, file) = (server.url("/repo.git"), server.url("/file.txt"));
     kitchen.write(&format!(
-        "ADD {repository}#{commit} /all\nADD {repository}#{commit}:docs /docs/\n\
+        "ADD {repository} /all\nADD {repository}#v1:docs /docs/\n\
          ADD --keep-git-dir=true {repository}#{commit} /kept\nADD {file} /files/\nADD --chmod=644 {file} /named\n\
          COPY list /\nRUN /list /all /docs /files /named; cat /kept/.git/HEAD; ls -A /kept\n"
     ));
-    let output = kitchen.output().replace(commit, "COMMIT");
+    let output = kitchen.output().replace(&commit, "COMMIT");
     insta::assert_snapshot!(output, @r#"
     d 755 0:0 /all
     f 644 0:0 /all/.vmfabignore ignored
@@ -66,4 +102,63 @@ fn files_of_repositories_and_servers() {
     assert!(said.contains("git fetch"), "{said}");
     let said = kitchen.refused(&format!("ADD {repository}#{commit}:none /x"));
     assert!(said.contains("no directory \"none\""), "{said}");
+}
+
+#[test]
+fn references_of_repositories_stay_what_they_were() {
+    let kitchen = Kitchen::new("");
+    let server = Server::start();
+    let repository = Repository::new(&kitchen);
+    let first = repository.commit("echo 1 >file");
+    repository.git("git tag v1 && git branch other");
+    repository.serve(&server);
+    let url = server.url("/repo.git");
+    let short = &first[..8];
+    kitchen.write(&format!(
+        "ADD {url} /head\nADD {url}#main /main\nADD {url}#{short} /short\n\
+         ADD --checksum={short} {url}#v1 /tag\nCOPY list /\nRUN /list /*/file\n"
+    ));
+    let files = |of: [u32; 4]| {
+        let [head, main, short, tag] = of;
+        format!(
+            "f 644 0:0 /head/file {head}\nf 644 0:0 /main/file {main}\n\
+             f 644 0:0 /short/file {short}\nf 644 0:0 /tag/file {tag}"
+        )
+    };
+    assert_eq!(kitchen.output(), files([1, 1, 1, 1]));
+
+    kitchen.run(&["lock", "test.kdl"]).ends_with(0);
+    let lock = || std::fs::read_to_string(kitchen.path("vmfab.lock")).unwrap();
+    assert_eq!(lock().matches(&first).count(), 4, "{}", lock());
+
+    // The repository goes on, and the lock does not.
+    let second = repository.commit("echo 2 >file");
+    repository.serve(&server);
+    kitchen.run(&["lock", "test.kdl"]).ends_with(0);
+    assert_eq!(lock().matches(&first).count(), 4, "{}", lock());
+    let built = kitchen.build().succeeds();
+    assert_eq!(built.output(), Vec::<String>::new());
+    kitchen.run(&["update", "repo.git#main"]).ends_with(0);
+    assert_eq!(lock().matches(&second).count(), 1, "{}", lock());
+    assert_eq!(kitchen.output(), files([1, 2, 1, 1]));
+    kitchen.run(&["update"]).ends_with(0);
+    assert_eq!(kitchen.output(), files([2, 2, 1, 1]));
+
+    let wrong = |instruction: &str| {
+        kitchen.write(instruction);
+        kitchen.fails(4)
+    };
+    let said = wrong(&format!("ADD {url}#none /x"));
+    assert!(said.contains("no branch or tag \"none\""), "{said}");
+    let said = wrong(&format!("ADD --checksum=1111111 {url}#v1 /x"));
+    assert!(said.contains(&format!("is the commit {first}")), "{said}");
+    let said = wrong(&format!("ADD --checksum=v1 {url}#v1 /x"));
+    assert!(said.contains("\"v1\" is not a commit"), "{said}");
+    let missing = server.url("/missing.git");
+    kitchen.write(&format!("ADD {missing}#main /x"));
+    let said = kitchen.run(&["build", "test.kdl"]);
+    assert!(
+        said.code == Some(1) && said.stderr.contains("ls-remote"),
+        "{said:?}"
+    );
 }

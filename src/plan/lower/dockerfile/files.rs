@@ -20,6 +20,28 @@ struct Put {
     inputs: Vec<Input>,
 }
 
+impl Put {
+    /// Adds the step. With `--link` it reads the layers below only for names of accounts.
+    fn layer(
+        self,
+        lowering: &mut Lowering<'_>,
+        stage: &mut Stage,
+        name: String,
+    ) -> Result<(), PlanError> {
+        let is_number = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        let by_number = |owner: &String| {
+            let parts = owner.split_once(':');
+            parts.is_some_and(|(user, group)| is_number(user) && is_number(group))
+        };
+        let alone = self.step.link && self.step.owner.as_ref().is_none_or(by_number);
+        let step = Step::Add(self.step);
+        match alone {
+            true => lowering.layer_of(stage.tree(), name, &step, self.inputs),
+            false => lowering.layer(stage.tree(), name, &step, self.inputs),
+        }
+    }
+}
+
 impl Build<'_> {
     pub(super) fn copy(
         &mut self,
@@ -46,7 +68,7 @@ impl Build<'_> {
             put.step.sources.splice(0..0, paths);
         }
         let name = self.name(index, &instruction.text);
-        lowering.layer(stage.tree(), name, &Step::Add(put.step), put.inputs)
+        put.layer(lowering, stage, name)
     }
 
     pub(super) fn add(
@@ -58,13 +80,18 @@ impl Build<'_> {
         add: &dockerfile::Add,
     ) -> Result<(), PlanError> {
         let mut put = self.put(lowering, stage, &add.files)?;
-        let checksum = match &add.checksum {
-            Some(word) => Some(self.checksum(stage, word)?),
-            None => None,
-        };
         let (outside, local): (Vec<_>, Vec<_>) = std::mem::take(&mut put.paths)
             .into_iter()
             .partition(|path| is_url(&path.value) || git(&path.value).is_some());
+        if let Some(word) = &add.checksum
+            && (outside.len() != 1 || !local.is_empty() || !put.step.sources.is_empty())
+        {
+            let message = "--checksum is for one file from an HTTP address, or one git repository";
+            let problem = Problem::new(&word.span, message, "not for these sources");
+            return Err(problem
+                .with_help("write an ADD of its own for the address")
+                .into());
+        }
         let mut sources = Vec::new();
         if !local.is_empty() {
             let origin = Origin::Directory(self.asked.context.clone());
@@ -81,10 +108,19 @@ impl Build<'_> {
             let source = match git(&url.value) {
                 Some(git) => {
                     let keep = add.keep_git_dir.unwrap_or(false);
-                    self.git(lowering, url, git, keep, role, &mut put.inputs)?
+                    let wanted = match &add.checksum {
+                        Some(word) => Some((word, self.commit(stage, word)?)),
+                        None => None,
+                    };
+                    let commit = self.pinned(lowering, url, &git, wanted)?;
+                    self.git(lowering, git, commit, keep, role, &mut put.inputs)?
                 }
                 None => {
-                    let blob = self.fetched(lowering, url, checksum.clone(), &role)?;
+                    let checksum = match &add.checksum {
+                        Some(word) => Some(self.checksum(stage, word)?),
+                        None => None,
+                    };
+                    let blob = self.fetched(lowering, url, checksum, &role)?;
                     put.inputs.push(blob);
                     AddSource::Fetched {
                         input: role,
@@ -95,21 +131,9 @@ impl Build<'_> {
             };
             sources.push(source);
         }
-        let has_url = outside.iter().any(|url| git(&url.value).is_none());
-        if let Some(word) = add
-            .checksum
-            .as_ref()
-            .filter(|_| !has_url || sources.len() != 1)
-        {
-            let message = "--checksum is for one file from an HTTP address";
-            let problem = Problem::new(&word.span, message, "not for these sources");
-            return Err(problem
-                .with_help("write an ADD of its own for the address")
-                .into());
-        }
         put.step.sources.splice(0..0, sources);
         let name = self.name(index, &instruction.text);
-        lowering.layer(stage.tree(), name, &Step::Add(put.step), put.inputs)
+        put.layer(lowering, stage, name)
     }
 
     /// What `COPY` and `ADD` have in common: all but the sources that are paths.
@@ -259,19 +283,53 @@ impl Build<'_> {
         })
     }
 
-    /// The files of a git repository.
+    /// The commit of a repository that is meant; `wanted` is how it must begin.
+    fn pinned(
+        &self,
+        lowering: &Lowering<'_>,
+        url: &Spanned<String>,
+        git: &Repository<'_>,
+        wanted: Option<(&Word, String)>,
+    ) -> Result<String, PlanError> {
+        let reference = git.reference.unwrap_or("HEAD");
+        let commit = lowering.world.commit(git.address, reference);
+        let commit = commit.map_err(|error| not_pinned(url, "commit", error))?;
+        // Where nobody is asked, it is no commit that is told.
+        let told = commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match wanted {
+            Some((word, start)) if told && !commit.starts_with(&start) => {
+                let message = format!("{reference} of {} is the commit {commit}", git.address);
+                let problem = Problem::new(&word.span, message, "another commit");
+                let help = "correct --checksum, or name the commit after the # of the address";
+                Err(problem.with_help(help).into())
+            }
+            _ => Ok(commit),
+        }
+    }
+
+    /// The first digits of a commit, or all.
+    fn commit(&self, stage: &Stage, word: &Word) -> Result<String, PlanError> {
+        let text = stage.variables.expand(&self.arguments, word)?;
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if digits && (7..=64).contains(&text.len()) {
+            return Ok(text.to_lowercase());
+        }
+        let message = format!("\"{text}\" is not a commit");
+        let problem = Problem::new(&word.span, message, "not a commit");
+        let help = "for a git repository, write the commit: at least 7 digits";
+        Err(problem.with_help(help).into())
+    }
+
+    /// The files of a commit of a git repository.
     fn git(
         &self,
         lowering: &mut Lowering<'_>,
-        url: &Spanned<String>,
         git: Repository<'_>,
+        commit: String,
         keep_git_dir: bool,
         role: String,
         inputs: &mut Vec<Input>,
     ) -> Result<AddSource, PlanError> {
-        let reference = git.reference.unwrap_or("HEAD");
-        let commit = lowering.world.commit(git.address, reference);
-        let commit = commit.map_err(|error| not_pinned(url, "commit", error))?;
         let step = Step::Git(Git {
             repository: git.address.to_owned(),
             commit,

@@ -67,6 +67,18 @@ impl World for Everything {
         })
     }
 
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+        match reference {
+            "none" => Err(PinError {
+                message: format!("it has no branch or tag \"none\" ({repository})"),
+                help: None,
+                outage: false,
+            }),
+            "main" => Ok("c".repeat(40)),
+            commit => Ok(commit.to_owned()),
+        }
+    }
+
     fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
         if location.contains("nothing") {
             return Err(PinError {
@@ -367,6 +379,69 @@ two.txt
     11 web: ADD https://example.org/code.git#11111111111111… [layer=1 layer=2 layer=4 layer=5 layer=7 layer=9 source-0=10]
         add {"destination":"/code","sources":[{"from":{"files":"source-0"},"kind":"path","path":"/","unpack":false}]}
     "#);
+}
+
+#[test]
+fn linked_files_are_keyed_without_the_tree_and_references_with_their_commit() {
+    insta::assert_snapshot!(lowered(
+        "FROM debian:12
+        COPY --link --chown=1:2 a /to/
+        COPY --link --chown=node b /to/
+        ADD --checksum=ccccccc https://example.org/code.git#main /c
+        "
+    ), @r#"
+    0 web: fetch layer 1 of 1 of debian:12 []
+    1 web: layer 1 of 1 of debian:12 [blob=0]
+    2 web: local . []
+    3 web: COPY --link --chown=1:2 a /to/ [source=2]
+        add {"destination":"/to/","link":true,"owner":"1:2","sources":[{"from":{"files":"source"},"kind":"path","path":"a","unpack":false}]}
+    4 web: local . []
+    5 web: COPY --link --chown=node b /to/ [layer=1 layer=3 source=4]
+        add {"destination":"/to/","link":true,"owner":"node","sources":[{"from":{"files":"source"},"kind":"path","path":"b","unpack":false}]}
+    6 web: git https://example.org/code.git []
+        git {"commit":"cccccccccccccccccccccccccccccccccccccccc","repository":"https://example.org/code.git"}
+    7 web: ADD --checksum=ccccccc https://example.org/code… [layer=1 layer=3 layer=5 source-0=6]
+        add {"destination":"/c","sources":[{"from":{"files":"source-0"},"kind":"path","path":"/","unpack":false}]}
+    8 web: env BASE PATH [layer=1 layer=3 layer=5 layer=7]
+        env {"variables":{"BASE":"1","PATH":"/base/bin:/bin"}}
+    "#);
+    for wrong in [
+        "ADD https://example.org/code.git#none /c",
+        "ADD --checksum=1111111 https://example.org/code.git#main /c",
+        "ADD --checksum=main https://example.org/code.git#main /c",
+        "ADD --checksum=ccccccc https://example.org/code.git#main a /c/",
+    ] {
+        let planned = planned(&format!("FROM debian:12\n{wrong}"), None, &[]);
+        assert!(matches!(planned, Err(PlanError::Recipe(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn an_image_knows_the_container_that_it_was() {
+    let text = "FROM debian:12 AS base
+        ENV A=1
+        RUN one
+        FROM base
+        ARG B
+        WORKDIR /w
+        USER node
+        CMD [\"serve\"]";
+    let plan = planned(text, None, &[]).unwrap();
+    let container = plan.template.container.unwrap();
+    let history = container.history.iter();
+    let lines = history.map(|entry| format!("{} {}", entry.empty_layer, entry.created_by));
+    let expected = [
+        "false layer 1 of 1 of debian:12",
+        "true ENV A=1",
+        "false RUN one",
+        "false WORKDIR /w",
+        "true USER node",
+        "true CMD [\"serve\"]",
+    ];
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
+    assert_eq!(container.layers, 3);
+    assert_eq!(container.config.cmd, ["serve"]);
+    assert_eq!(container.config.user.as_deref(), Some("node"));
 }
 
 #[test]

@@ -1,0 +1,210 @@
+//! Which commit a branch, a tag or `HEAD` of a git repository stands for: the repository is asked
+//! what it has, by the host's git.
+
+use std::fs::File;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::Context;
+use crate::host::find_program;
+use crate::host::process::{self, Bounds};
+use crate::plan::PinError;
+
+/// The longest list of references that is read.
+const MOST_OUTPUT: u64 = 64 << 20;
+/// How long a server may take.
+const LONGEST: Duration = Duration::from_secs(300);
+/// Fewer digits of a commit name too many of them.
+const FEWEST_DIGITS: usize = 7;
+
+/// What the lock writes before a commit.
+const PREFIX: &str = "commit:";
+
+/// What the lock and the pins call a reference of a repository.
+pub(crate) fn address(repository: &str, reference: &str) -> String {
+    format!("git+{repository}#{reference}")
+}
+
+/// Whether a text is a commit with all its digits.
+pub(crate) fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && is_hexadecimal(text)
+}
+
+/// A commit as the lock and the pins write it.
+pub(crate) fn pinned(commit: &str) -> String {
+    format!("{PREFIX}{commit}")
+}
+
+/// The commit that a lock or a pin says.
+pub(crate) fn commit_of(checksum: &str) -> Option<&str> {
+    let commit = checksum.strip_prefix(PREFIX)?;
+    is_commit(commit).then_some(commit)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Asks a repository for the commit of a reference.
+///
+/// # Errors
+/// The repository cannot be asked, or has no such reference.
+pub(crate) fn look_up(
+    context: &Context,
+    repository: &str,
+    reference: &str,
+) -> Result<String, PinError> {
+    let failed = |message: String, help: &str| PinError {
+        message,
+        help: Some(help.to_owned()),
+        outage: true,
+    };
+    if context.offline {
+        return Err(failed(
+            "--offline forbids to ask the repository".to_owned(),
+            "give a commit with all its digits, or run \"vmfab lock\" online",
+        ));
+    }
+    let Some(git) = find_program("git") else {
+        let message = "git is not installed".to_owned();
+        return Err(failed(message, "install the package git"));
+    };
+    let mut command = Command::new(git);
+    command
+        .args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"])
+        .args(["ls-remote", "--quiet", "--", repository])
+        // No configuration of the user, nor of a repository around this directory.
+        .current_dir("/")
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ALLOW_PROTOCOL", "http:https:git")
+        .env("LC_ALL", "C.UTF-8");
+    let lines: Mutex<(Vec<(String, String)>, String)> = Mutex::default();
+    let output = |line: &str| {
+        let mut lines = lines.lock().expect("nothing panics with it");
+        match line.split_once('\t') {
+            Some((commit, name)) if is_commit(commit) => {
+                lines.0.push((commit.to_owned(), name.to_owned()));
+            }
+            _ if line.trim().is_empty() => {}
+            _ => lines.1 = line.trim().to_owned(),
+        }
+    };
+    let bounds = Bounds {
+        time: Some(LONGEST),
+        output: Some(MOST_OUTPUT),
+    };
+    let check = "check the address, and that the repository can be read without a password";
+    let mut log = File::options()
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| failed(format!("cannot open /dev/null: {error}"), check))?;
+    let interrupt = &context.interrupt;
+    let ran = process::run(&mut command, &[], &mut log, &output, bounds, interrupt);
+    let ran = ran.map_err(|error| failed(format!("cannot run git: {error}"), check))?;
+    let (references, last) = lines.into_inner().expect("nothing panics with it");
+    if !ran.end.success() {
+        let said = match last.is_empty() {
+            true => String::new(),
+            false => format!(": {last}"),
+        };
+        let message = format!("git ls-remote {}{said}", ran.end.describe());
+        return Err(failed(message, check));
+    }
+    choose(&references, reference).map_err(|message| PinError {
+        message,
+        help: Some("name a branch, a tag, or a commit with all its digits".to_owned()),
+        outage: false,
+    })
+}
+
+/// The commit that is meant, as `git checkout` and BuildKit choose: branches come before tags. The
+/// beginning of a commit is found if a reference points to the commit.
+fn choose(references: &[(String, String)], wanted: &str) -> Result<String, String> {
+    let named = |name: &str| {
+        let mut all = references.iter();
+        let found = all.find(|(_, other)| other == name);
+        found.map(|(commit, _)| commit.to_ascii_lowercase())
+    };
+    let names = [
+        format!("refs/heads/{wanted}"),
+        // What an annotated tag points to.
+        format!("refs/tags/{wanted}^{{}}"),
+        format!("refs/tags/{wanted}"),
+        format!("{wanted}^{{}}"),
+        wanted.to_owned(),
+        format!("refs/{wanted}"),
+    ];
+    if let Some(commit) = names.iter().find_map(|name| named(name)) {
+        return Ok(commit);
+    }
+    if wanted.len() >= FEWEST_DIGITS && is_hexadecimal(wanted) {
+        let start = wanted.to_ascii_lowercase();
+        let mut commits: Vec<String> = references
+            .iter()
+            .map(|(commit, _)| commit.to_ascii_lowercase())
+            .filter(|commit| commit.starts_with(&start))
+            .collect();
+        commits.sort();
+        commits.dedup();
+        match commits.as_slice() {
+            [only] => return Ok(only.clone()),
+            [] => {}
+            _ => return Err(format!("several commits of it begin with {wanted}")),
+        }
+        return Err(format!(
+            "it has no branch or tag \"{wanted}\", and none at a commit that begins so"
+        ));
+    }
+    Err(format!("it has no branch or tag \"{wanted}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_come_before_tags_and_tags_are_followed() {
+        let commit = |digit: &str| digit.repeat(40);
+        let references = [
+            ("1", "HEAD"),
+            ("1", "refs/heads/main"),
+            ("2", "refs/heads/both"),
+            ("3", "refs/pull/7/head"),
+            ("4", "refs/tags/both"),
+            ("5", "refs/tags/v1"),
+            ("6", "refs/tags/v1^{}"),
+            ("7", "refs/tags/plain"),
+            ("A", "refs/heads/upper"),
+        ];
+        let references = references.map(|(digit, name)| (commit(digit), name.to_owned()));
+        for (wanted, digit) in [
+            ("HEAD", "1"),
+            ("main", "1"),
+            ("refs/heads/main", "1"),
+            ("both", "2"),
+            ("refs/tags/both", "4"),
+            ("v1", "6"),
+            ("refs/tags/v1", "6"),
+            ("plain", "7"),
+            ("pull/7/head", "3"),
+            ("3333333", "3"),
+            ("upper", "a"),
+            ("aaaaaaaa", "a"),
+        ] {
+            assert_eq!(choose(&references, wanted), Ok(commit(digit)), "{wanted}");
+        }
+        for wanted in ["none", "333333", "9999999", "ain", ""] {
+            assert!(choose(&references, wanted).is_err(), "{wanted}");
+        }
+        let twice = [
+            (format!("1111111{}", "2".repeat(33)), "refs/heads/a".into()),
+            (format!("1111111{}", "3".repeat(33)), "refs/heads/b".into()),
+        ];
+        let error = choose(&twice, "1111111").unwrap_err();
+        assert!(error.starts_with("several commits"), "{error}");
+    }
+}
