@@ -4,6 +4,7 @@ use super::tree::Tree;
 use super::{Lowered, Lowering, Trunk, check_architecture, disk, input};
 use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
+use crate::image::HistoryEntry;
 use crate::plan::{
     BlobPlace, Container, ContainerLayer, PlanError, Remote, RemoteDisk, label, login_env,
 };
@@ -81,6 +82,8 @@ impl Lowering<'_> {
             let step = Step::Transform(step::Transform::Apply);
             self.layer(&mut tree, name, &step, vec![blob])?;
         }
+        // Where it is does not count.
+        tree.note_all((1..=count).map(|number| HistoryEntry::layer(&format!("layer {number}"))));
         tree.note_all(container.history);
         let mut lowered = Lowered::tree(tree);
         lowered.labels.clone_from(&container.config.labels);
@@ -109,12 +112,16 @@ impl Lowering<'_> {
             return Ok(());
         }
         let names: Vec<&str> = env.keys().map(String::as_str).collect();
-        let name = format!("{own}: env {}{of}", label::shorten(&names.join(" ")));
+        let what = format!("env {}", label::shorten(&names.join(" ")));
+        let name = format!("{own}: {what}{of}");
         lowered.env.extend(env);
         let step = Step::Env(step::Env {
             variables: lowered.env.clone(),
         });
-        self.layer(tree, name, &step, Vec::new())
+        let before = tree.height();
+        self.layer(tree, name, &step, Vec::new())?;
+        tree.note(&what, before);
+        Ok(())
     }
 
     /// A disk in a registry, as raw bytes.

@@ -71,7 +71,8 @@ impl Tree {
     }
 
     /// Notes what made the layers so far, if `history` has an entry for each of them.
-    pub(super) fn note_all(&mut self, history: Vec<HistoryEntry>) {
+    pub(super) fn note_all(&mut self, history: impl IntoIterator<Item = HistoryEntry>) {
+        let history: Vec<HistoryEntry> = history.into_iter().collect();
         let of_layers = history.iter().filter(|entry| !entry.empty_layer);
         if of_layers.count() == self.layers.len() {
             self.history = history;
