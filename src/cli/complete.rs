@@ -19,7 +19,7 @@ use crate::config::CacheMode;
 use crate::dockerfile::{self, Dockerfile};
 use crate::event::Silent;
 use crate::failure::Failure;
-use crate::host::{Home, Interrupt, files};
+use crate::host::{Home, Interrupt, file};
 use crate::image::DiskFormat;
 use crate::limits::Limits;
 use crate::machine::Project;
@@ -236,7 +236,7 @@ fn dockerfile() -> Option<Dockerfile> {
     });
     let path = named.next().or_else(|| usual_dockerfile(Path::new(".")))?;
     let limits = Limits::default();
-    let text = files::read_text(&path, limits.recipe_size).ok()?;
+    let text = file::read_text(&path, limits.recipe_size).ok()?;
     dockerfile::parse(&path.to_string_lossy(), &text, &limits).ok()
 }
 
