@@ -10,7 +10,6 @@ use crate::failure::Failure;
 use crate::host::find_program;
 use crate::plan::{LocalFiles, Selection};
 use crate::sandbox::{HostCommand, Sandbox, Task};
-use crate::store::Store;
 
 /// `$1` is the repository, `$2` the commit, `$3` the directory to make. Servers that do not give
 /// single commits give all of them.
@@ -26,7 +25,6 @@ if test -e .gitmodules; then git submodule --quiet update --init --recursive --d
 
 pub(super) struct Git {
     pub(super) sandbox: Sandbox,
-    pub(super) store: Store,
 }
 
 impl Builder for Git {
@@ -88,10 +86,9 @@ impl Builder for Git {
                 },
             }),
         };
-        let mut archive = self.store.temporary().map_err(Failure::of_step)?;
-        local::pack(&files, None, archive.as_file_mut())
-            .map_err(Failure::step_io("read", &files.path))?;
-        let source = self.store.adopt(archive).map_err(Failure::of_step)?;
+        let mut archive = self.sandbox.archive_writer()?;
+        local::pack(&files, None, &mut archive).map_err(Failure::step_io("read", &files.path))?;
+        let source = archive.finish()?;
         Ok(Outputs::from([("source".to_owned(), source)]))
     }
 }

@@ -24,11 +24,11 @@ use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step,
 use crate::digest::{ContentHasher, Digest, Hasher};
 use crate::failure::Failure;
 use crate::plan::LocalFiles;
-use crate::store::Store;
+use crate::sandbox::Sandbox;
 use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of, extent};
 
 pub(super) struct Local {
-    pub(super) store: Store,
+    pub(super) sandbox: Sandbox,
     pub(super) locals: BTreeMap<Digest, LocalFiles>,
 }
 
@@ -41,8 +41,8 @@ impl Builder for Local {
             .locals
             .get(&params.tree)
             .ok_or_else(|| super::wrong_kind(request))?;
-        let mut archive = self.store.temporary().map_err(Failure::of_step)?;
-        let packed = pack(files, params.time, archive.as_file_mut());
+        let mut archive = self.sandbox.archive_writer()?;
+        let packed = pack(files, params.time, &mut archive);
         // The key names what was packed.
         if packed.map_err(Failure::step_io("read", &files.path))? != Some(params.tree) {
             return Err(Failure::failed(format!(
@@ -51,7 +51,7 @@ impl Builder for Local {
             ))
             .with_help("build again"));
         }
-        let source = self.store.adopt(archive).map_err(Failure::of_step)?;
+        let source = archive.finish()?;
         Ok(Outputs::from([("source".to_owned(), source)]))
     }
 }
@@ -81,11 +81,12 @@ pub fn digest(files: &LocalFiles, known: Option<&KnownFiles>) -> io::Result<Dige
 pub(super) fn pack(
     files: &LocalFiles,
     time: Option<i64>,
-    archive: &mut File,
+    archive: impl Write,
 ) -> io::Result<Option<Digest>> {
     let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, archive));
     let mut record = Record::new();
     let mut changed = false;
+    let mut small = Vec::new();
     walk(files, &mut |entry| {
         let mut content = NO_CONTENT;
         let mut member = member(entry.inside, entry.mode);
@@ -100,7 +101,18 @@ pub(super) fn pack(
                 tar.add(&member)?;
             }
             Kind::File(size) => {
-                let file = File::open(entry.path)?;
+                let mut file = File::open(entry.path)?;
+                if *size <= SMALL {
+                    // Read once: what is hashed is what is packed.
+                    small.clear();
+                    (&mut file).take(SMALL + 1).read_to_end(&mut small)?;
+                    content = hash_bytes(&small);
+                    let size = small.len() as u64;
+                    member = file_member(entry.inside, size, entry.mode, time, &content);
+                    tar.add_file(&member, &mut small.as_slice())?;
+                    record.add(&entry, content);
+                    return Ok(());
+                }
                 content = hash_file(&file)?;
                 member = file_member(entry.inside, *size, entry.mode, time, &content);
                 member.data = data_of(&file, *size)?;
@@ -184,6 +196,8 @@ struct Record(Hasher);
 
 /// Bytes that are hashed at once.
 const BUFFER: usize = 256 << 10;
+/// The size of a file that is read as a whole. A file with holes that are kept has more.
+const SMALL: u64 = 64 << 10;
 
 /// Stands for the content of what has none.
 const NO_CONTENT: [u8; 32] = [0; 32];
@@ -217,11 +231,18 @@ pub(super) fn hash(reader: impl Read) -> io::Result<[u8; 32]> {
     Ok(hashed.1.finish())
 }
 
+/// The same of bytes in memory.
+fn hash_bytes(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = ContentHasher::default();
+    hasher.update(bytes);
+    hasher.finish()
+}
+
 /// The same of a file, whose holes are not read.
 fn hash_file(file: &File) -> io::Result<[u8; 32]> {
     let mut hasher = ContentHasher::default();
-    let mut buffer = vec![0; BUFFER];
     let (size, mut position) = (file.metadata()?.len(), 0);
+    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
     while let Some(part) = extent(file, position, size)? {
         hasher.add_zeros(part.start - position);
         position = part.start;

@@ -121,7 +121,6 @@ impl All {
             },
             git: git::Git {
                 sandbox: sandbox.clone(),
-                store: store.clone(),
             },
             check: check::Check {
                 sandbox: sandbox.clone(),
@@ -143,7 +142,7 @@ impl All {
                 store: store.clone(),
             },
             local: local::Local {
-                store: store.clone(),
+                sandbox: sandbox.clone(),
                 locals,
             },
             object: object::Object {

@@ -22,6 +22,7 @@
 
 mod accounts;
 mod add;
+mod archives;
 mod beside;
 mod bootable;
 mod borrowed;
@@ -41,6 +42,7 @@ mod namespace;
 mod overlay;
 mod own_init;
 mod packages;
+mod pipe;
 mod probe;
 mod process;
 mod procfs;
@@ -52,6 +54,7 @@ mod shown;
 mod tasks;
 mod worker;
 
+pub use archives::ArchiveWriter;
 pub use cache::{CachedLayer, LayerCache};
 pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};

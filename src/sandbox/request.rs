@@ -54,7 +54,7 @@ pub(super) enum BesideSource {
 /// How to pack the upper directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pack {
-    /// The tar file to write; it exists and is empty.
+    /// What the tar is written to, from front to back; it exists and is empty.
     pub(super) archive: PathBuf,
     /// Whether build identity is removed first (see `identity`).
     pub(super) clean: bool,

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, debug_span};
 
+use super::archives::{ArchiveWriter, Archives};
 use super::cache::LayerCache;
 use super::confinement::Confinement;
+use super::pipe;
 use super::probe::probe;
 use super::request::{BesideSource, LayerSource, Outcome, Pack, Request, Task};
 use super::worker::{REMOVE_ARGUMENT, STAMP_ARGUMENT, WORKER_ARGUMENT};
 use crate::derivation::{BuildRequest, SOURCE_DATE_EPOCH};
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::host::process::{self, Bounds, End, Finished};
 use crate::host::{Home, Secret, bare_command, is_full};
 use crate::store::Store;
@@ -44,6 +47,7 @@ pub struct Sandbox {
     sink: Option<Arc<dyn Sink>>,
     /// What this host allows, once it was tried.
     confinement: Arc<Mutex<Option<Confinement>>>,
+    archives: Arc<Archives>,
 }
 
 /// Files that tasks read beside their tree.
@@ -96,6 +100,7 @@ impl Sandbox {
             work: home.work(),
             sink: None,
             confinement: Arc::default(),
+            archives: Arc::default(),
         }
     }
 
@@ -228,14 +233,30 @@ impl Sandbox {
         clean: bool,
         step: &BuildRequest<'_>,
     ) -> Result<ObjectRef, Failure> {
-        let archive = self.store.temporary().map_err(Failure::of_step)?;
+        let (pipe, mut reader, writer) = pipe::beside(scratch.path())?;
         let pack = Pack {
-            archive: archive.path().to_owned(),
+            archive: pipe,
             clean,
             epoch: SOURCE_DATE_EPOCH,
         };
-        self.work(scratch, layers, extra, tasks, Some(pack), step)?;
-        let layer = self.store.adopt(archive).map_err(Failure::of_step)?;
+        // The store takes the layer while the worker packs it.
+        let (done, taken) = std::thread::scope(|scope| {
+            let taken = scope.spawn(move || self.store.take(&mut reader));
+            let done = self.work(scratch, layers, extra, tasks, Some(pack), step);
+            // The worker ended: now the stream does.
+            drop(writer);
+            let taken = taken.join();
+            (done, taken.unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let layer = match (done, taken) {
+            (Err(error), _) if matches!(error.kind(), Kind::Interrupted | Kind::Unwritable) => {
+                Err(error)
+            }
+            // The worker can only say that nobody reads its layer any more.
+            (_, Err(error)) => Err(Failure::of_step(error)),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(()), Ok(layer)) => layer.finish().map_err(Failure::of_step),
+        }?;
         // What was just made is the unpacked layer; the next step need not unpack it.
         // Changes that were in memory are gone.
         let upper = scratch.path().join("upper");
@@ -259,6 +280,14 @@ impl Sandbox {
         step: &BuildRequest<'_>,
     ) -> Result<(), Failure> {
         self.work(scratch, layers, &Extra::default(), tasks, None, step)
+    }
+
+    /// Begins an archive that steps of this process read.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn archive_writer(&self) -> Result<ArchiveWriter<'_>, Failure> {
+        self.archives.writer(&self.store)
     }
 
     /// Writes an object of the store to a new file.
@@ -304,8 +333,14 @@ impl Sandbox {
             beside.push(match source {
                 Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
                 Beside::Files(object) => {
-                    let path = scratch.path().join(format!("beside-{index}.tar"));
-                    self.write_object(object, &path)?;
+                    let path = match self.archives.path(object) {
+                        Some(path) => path,
+                        None => {
+                            let path = scratch.path().join(format!("beside-{index}.tar"));
+                            self.write_object(object, &path)?;
+                            path
+                        }
+                    };
                     BesideSource::Files(path)
                 }
             });
@@ -464,6 +499,7 @@ fn host_program_says_full(request: &Request, error: &Failure) -> bool {
 /// inside a namespace that maps them.
 fn remove_scratch(path: &Path) {
     if remove_tree(path).is_ok() {
+        let _ = fs::remove_file(path.with_extension(pipe::EXTENSION));
         let _ = fs::remove_file(path.with_extension("lock"));
     }
 }

@@ -30,6 +30,8 @@ use crate::store::{Store, pool};
 
 /// Bytes of a batch.
 const BATCH: usize = 1 << 20;
+/// Bytes that are asked of a stream at once. Pipes give no more than this.
+const PIECE: u64 = 256 << 10;
 
 /// Takes the content of an object from front to back.
 pub struct ObjectWriter {
@@ -424,10 +426,18 @@ impl Store {
     /// # Errors
     /// The stream or the store fails.
     pub fn put(&self, reader: &mut dyn Read) -> Result<ObjectRef, StoreError> {
+        self.take(reader)?.finish()
+    }
+
+    /// Takes what a stream gives. It becomes an object when the writer is finished.
+    ///
+    /// # Errors
+    /// The stream or the store fails.
+    pub fn take(&self, reader: &mut dyn Read) -> Result<ObjectWriter, StoreError> {
         let mut writer = self.writer()?;
         loop {
-            match writer.fill(u64::MAX, |room| reader.read(room))? {
-                Ok(0) => return writer.finish(),
+            match writer.fill(PIECE, |room| reader.read(room))? {
+                Ok(0) => return Ok(writer),
                 Ok(_) => {}
                 Err(source) => {
                     return Err(StoreError::Io {
