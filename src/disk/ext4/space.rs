@@ -29,9 +29,45 @@ pub(super) struct Space<'a> {
     bitmaps: Vec<Option<Vec<u8>>>,
     /// Directories in each group.
     directories: Vec<u32>,
+    /// Blocks, and inodes, that were written last.
+    blocks: Batch,
+    inodes: Batch,
     /// Where the next block is looked for, for each use.
     next: [u64; 2],
     next_inode: u32,
+}
+
+/// Bytes that follow each other in a file and are written together.
+#[derive(Default)]
+struct Batch {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// The most bytes of a batch.
+const BATCH: usize = 256 << 10;
+
+impl Batch {
+    fn write(&mut self, file: &File, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let follows = at == self.at + self.bytes.len() as u64;
+        if !follows || self.bytes.len() + bytes.len() > BATCH {
+            self.flush(file)?;
+            self.at = at;
+        }
+        if bytes.len() < BATCH {
+            self.bytes.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.at += bytes.len() as u64;
+        file.write_all_at(bytes, at).map_err(io_error("write"))
+    }
+
+    fn flush(&mut self, file: &File) -> Result<(), DiskError> {
+        let written = file.write_all_at(&self.bytes, self.at);
+        self.at += self.bytes.len() as u64;
+        self.bytes.clear();
+        written.map_err(io_error("write"))
+    }
 }
 
 impl<'a> Space<'a> {
@@ -54,6 +90,8 @@ impl<'a> Space<'a> {
             offset,
             free: groups.iter().map(Group::free_blocks).collect(),
             bitmaps: vec![None; groups.len()],
+            blocks: Batch::default(),
+            inodes: Batch::default(),
             directories: vec![0; groups.len()],
             next: [layout.first_block, layout.first_block + middle],
             next_inode: reserved + 1,
@@ -70,16 +108,16 @@ impl<'a> Space<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn write(&self, block: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.file
-            .write_all_at(bytes, self.offset + block * BLOCK)
-            .map_err(io_error("write"))
+    pub(super) fn write(&mut self, block: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let at = self.offset + block * BLOCK;
+        self.blocks.write(self.file, at, bytes)
     }
 
     pub(super) fn read_inode<const SIZE: usize>(
-        &self,
+        &mut self,
         number: u32,
     ) -> Result<[u8; SIZE], DiskError> {
+        self.inodes.flush(self.file)?;
         let mut bytes = [0; SIZE];
         let at = self.layout.inode(&self.groups, self.offset, number);
         self.file
@@ -88,9 +126,9 @@ impl<'a> Space<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn write_inode(&self, number: u32, bytes: &[u8]) -> Result<(), DiskError> {
+    pub(super) fn write_inode(&mut self, number: u32, bytes: &[u8]) -> Result<(), DiskError> {
         let at = self.layout.inode(&self.groups, self.offset, number);
-        self.file.write_all_at(bytes, at).map_err(io_error("write"))
+        self.inodes.write(self.file, at, bytes)
     }
 
     /// The next inode.
@@ -209,6 +247,8 @@ impl<'a> Space<'a> {
                 self.layout.write_group(self.file, self.offset, group)?;
             }
         }
+        self.blocks.flush(self.file)?;
+        self.inodes.flush(self.file)?;
         let blocks = self.free.iter().sum();
         let inodes = self.layout.inodes - (self.next_inode - 1);
         self.layout

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::super::DiskError;
@@ -21,6 +21,13 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+/// How the content of a file is opened.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+/// The kernel's limit for a list of attributes, and for the value of one.
+const MOST_BYTES: usize = 65_536;
 /// What mke2fs gives `lost+found`, so that a check of the file system need not take blocks.
 const LOST_AND_FOUND_BLOCKS: usize = 4;
 
@@ -142,11 +149,36 @@ impl Walk<'_> {
             true => self.writer.lost_and_found,
             false => self.writer.number()?,
         };
-        let meta = self.meta(&stat, directory, name)?;
+        let open =
+            |flags| openat(directory, name.as_os_str(), flags, Mode::empty()).map_err(not_read);
+        let opened = match kind {
+            FileType::Directory => Some(open(DIRECTORY)?),
+            FileType::RegularFile => Some(open(FILE)?),
+            _ => None,
+        };
+        let meta = Meta {
+            mode: stat.st_mode as u16,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            modified: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            attributes: match &opened {
+                Some(file) => self.attributes(
+                    |buffer| rustix::fs::flistxattr(file, buffer),
+                    |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
+                )?,
+                None => {
+                    let path = path_of(directory, name)?;
+                    self.attributes(
+                        |buffer| rustix::fs::llistxattr(&path, buffer),
+                        |name, buffer| rustix::fs::lgetxattr(&path, name, buffer),
+                    )?
+                }
+            },
+        };
         self.name(name, number, kind);
-        if kind == FileType::Directory {
-            let below =
-                openat(directory, name.as_os_str(), DIRECTORY, Mode::empty()).map_err(not_read)?;
+        if kind == FileType::Directory
+            && let Some(below) = opened
+        {
             self.levels.push(Level {
                 name: name.clone(),
                 number,
@@ -159,13 +191,11 @@ impl Walk<'_> {
         if stat.st_nlink > 1 {
             self.links.insert(key, number);
         }
+        if let Some(content) = opened {
+            self.writer.file(number, meta, &File::from(content))?;
+            return Ok(None);
+        }
         match kind {
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let content =
-                    openat(directory, name.as_os_str(), flags, Mode::empty()).map_err(not_read)?;
-                self.writer.file(number, meta, &File::from(content))?;
-            }
             FileType::Symlink => {
                 let target =
                     readlinkat(directory, name.as_os_str(), Vec::new()).map_err(not_read)?;
@@ -245,38 +275,32 @@ impl Walk<'_> {
         }
     }
 
-    fn meta(&self, stat: &Stat, directory: &OwnedFd, name: &OsString) -> Result<Meta, DiskError> {
-        let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-        path.extend(name.as_bytes());
-        let path = CString::new(path).map_err(|_| not_read(Errno::INVAL))?;
-        Ok(Meta {
-            mode: stat.st_mode as u16,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            modified: (stat.st_mtime, stat.st_mtime_nsec as u32),
-            attributes: self.attributes(&path)?,
-        })
-    }
-
-    fn attributes(&self, path: &CString) -> Result<Vec<Attribute>, DiskError> {
-        // The kernel's limit for a list of names, and for a value.
-        let mut buffer = [0; 65_536];
-        let length = match rustix::fs::llistxattr(path, &mut buffer[..]) {
+    /// The attributes that are kept of a file. `list` gives their names, `get` the value of one.
+    fn attributes(
+        &self,
+        list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+        get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+    ) -> Result<Vec<Attribute>, DiskError> {
+        // Most files have none, or few.
+        let mut names = vec![0; 256];
+        let length = match list(&mut names) {
+            Err(Errno::RANGE) => {
+                names.resize(MOST_BYTES, 0);
+                list(&mut names)
+            }
+            result => result,
+        };
+        let length = match length {
             Ok(length) => length,
             Err(Errno::OPNOTSUPP) => 0,
             Err(error) => return Err(not_read(error)),
         };
-        let list = buffer[..length].to_vec();
+        let names = names[..length].split(|byte| *byte == 0);
         let mut attributes = Vec::new();
-        for name in list
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            if !(self.filling.keep)(name) {
-                continue;
-            }
-            let length = rustix::fs::lgetxattr(path, name, &mut buffer[..]).map_err(not_read)?;
-            let attribute = Attribute::new(name, &buffer[..length]);
+        for name in names.filter(|name| !name.is_empty() && (self.filling.keep)(name)) {
+            let mut value = vec![0; MOST_BYTES];
+            let length = get(name, &mut value).map_err(not_read)?;
+            let attribute = Attribute::new(name, &value[..length]);
             attributes.push(attribute.ok_or(DiskError::Attributes)?);
         }
         Ok(attributes)
@@ -294,6 +318,13 @@ impl Walk<'_> {
             source: Box::new(error),
         }
     }
+}
+
+/// The path of a file that is not opened.
+fn path_of(directory: &OwnedFd, name: &OsString) -> Result<CString, DiskError> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend(name.as_bytes());
+    CString::new(path).map_err(|_| not_read(Errno::INVAL))
 }
 
 /// What is in a directory, in the reverse order of the bytes of its names.

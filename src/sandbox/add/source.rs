@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -151,7 +151,7 @@ fn of_file(path: &Path, inside: &Path) -> io::Result<Option<Member>> {
 
 /// A tar whose members are found by their paths.
 pub(super) struct Archive {
-    file: PathBuf,
+    file: File,
     /// With the place of each one's header.
     members: BTreeMap<PathBuf, (Member, u64)>,
     children: BTreeMap<PathBuf, BTreeSet<OsString>>,
@@ -159,9 +159,10 @@ pub(super) struct Archive {
 
 impl Archive {
     pub(super) fn new(file: &Path) -> io::Result<Self> {
-        let mut reader = Reader::seekable(BufReader::with_capacity(1 << 16, File::open(file)?));
+        let file = File::open(file)?;
+        let mut reader = Reader::seekable(BufReader::with_capacity(1 << 16, file.try_clone()?));
         let mut archive = Self {
-            file: file.to_owned(),
+            file,
             members: BTreeMap::new(),
             children: BTreeMap::new(),
         };
@@ -270,13 +271,29 @@ impl Archive {
     }
 
     /// A reader of the content of a file.
-    fn open(&self, path: &Path) -> io::Result<Reader<BufReader<File>>> {
+    fn open(&self, path: &Path) -> io::Result<Reader<BufReader<FileFrom<'_>>>> {
         let (_, place) = self.members.get(path).ok_or(io::ErrorKind::NotFound)?;
-        let mut file = File::open(&self.file)?;
-        file.seek(SeekFrom::Start(*place))?;
-        let mut reader = Reader::new(BufReader::new(file));
+        let from = FileFrom {
+            file: &self.file,
+            at: *place,
+        };
+        let mut reader = Reader::new(BufReader::new(from));
         reader.member()?;
         Ok(reader)
+    }
+}
+
+/// A file from some place on.
+pub(super) struct FileFrom<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FileFrom<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 

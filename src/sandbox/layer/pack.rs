@@ -63,7 +63,15 @@ impl Packer {
         }
         // Last: reading and writing below must not change it again.
         let meta = fs::symlink_metadata(directory)?;
-        set_time(directory, self.time(&meta))
+        self.set_time(directory, &meta)
+    }
+
+    /// Sets the time of a file to that in the archive, where it is another one.
+    fn set_time(&self, path: &Path, meta: &Metadata) -> io::Result<()> {
+        match meta.mtime() >= self.started {
+            true => set_time(path, self.time(meta)),
+            false => Ok(()),
+        }
     }
 
     fn entry(&mut self, path: &Path, inside: &Path) -> io::Result<()> {
@@ -115,7 +123,7 @@ impl Packer {
             self.tar
                 .add_file(&member, &mut StoredFile::new(&file, &member))?;
         }
-        set_time(path, self.time(&meta))
+        self.set_time(path, &meta)
     }
 
     fn member(&self, meta: &Metadata, inside: &Path) -> Member {
@@ -201,11 +209,21 @@ pub(in crate::sandbox) fn attributes(
 }
 
 fn attribute_names(path: &Path) -> io::Result<Vec<Vec<u8>>> {
-    // The kernel's limit for a list of names.
-    let mut buffer = vec![0_u8; 65_536];
-    let length = match rustix::fs::llistxattr(path, buffer.as_mut_slice()) {
+    use rustix::fs::llistxattr;
+    use rustix::io::Errno;
+    // Most files have none, or few.
+    let mut buffer = vec![0_u8; 256];
+    let length = match llistxattr(path, buffer.as_mut_slice()) {
+        Err(Errno::RANGE) => {
+            // The kernel's limit for a list of names.
+            buffer.resize(65_536, 0);
+            llistxattr(path, buffer.as_mut_slice())
+        }
+        result => result,
+    };
+    let length = match length {
         Ok(length) => length,
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(Errno::OPNOTSUPP) => 0,
         Err(error) => return Err(error.into()),
     };
     let names = buffer[..length].split(|&byte| byte == 0);
