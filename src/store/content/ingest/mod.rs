@@ -38,7 +38,7 @@ pub struct ObjectWriter {
     records: Arc<Records>,
     cutter: Cutter,
     /// Bytes that were given: cut up to `cut`.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     cut: usize,
     /// Chunks in the cut part of the buffer.
     batch: Vec<Range>,
@@ -47,6 +47,44 @@ pub struct ObjectWriter {
     flight: Flight,
     list: ChunkList,
     sink: Sink,
+}
+
+/// Bytes that were given. What the vector has behind them is kept: to make it anew would cost a
+/// pass over it.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Buffer {
+    /// One that begins with `start`, in a vector that was used before.
+    fn with(spare: Vec<u8>, start: &[u8]) -> Self {
+        let mut buffer = Self {
+            bytes: spare,
+            length: 0,
+        };
+        buffer.room(start.len()).copy_from_slice(start);
+        buffer.length = start.len();
+        buffer
+    }
+
+    /// Where the next bytes are put. How many came is to be added to the length.
+    fn room(&mut self, length: usize) -> &mut [u8] {
+        let end = self.length + length;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[self.length..end]
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// A chunk in a buffer, and in the object.
@@ -87,7 +125,7 @@ impl ObjectWriter {
         Ok(Self {
             records: store.records.clone(),
             cutter: Cutter::new(),
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             cut: 0,
             batch: Vec::new(),
             offset: 0,
@@ -127,15 +165,14 @@ impl ObjectWriter {
         let room = BATCH
             .min(length.max(64 << 10))
             .min(usize::try_from(most).unwrap_or(BATCH));
-        self.buffer.resize(length + room, 0);
         let read = loop {
-            match read(&mut self.buffer[length..]) {
+            match read(self.buffer.room(room)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result,
             }
         };
         let count = *read.as_ref().unwrap_or(&0);
-        self.buffer.truncate(length + count);
+        self.buffer.length += count;
         if self.buffer.len() >= BATCH + ENOUGH {
             self.cut(false);
             self.dispatch(false)?;
@@ -201,14 +238,16 @@ impl ObjectWriter {
     fn dispatch(&mut self, end: bool) -> Result<(), StoreError> {
         if self.batch.is_empty() {
             // Only zeros, or not enough to cut: nothing to work at.
-            self.buffer.drain(..self.cut);
+            self.buffer
+                .bytes
+                .copy_within(self.cut..self.buffer.length, 0);
+            self.buffer.length -= self.cut;
             self.cut = 0;
             return Ok(());
         }
-        let mut next = self.flight.spare.pop().unwrap_or_default();
-        next.clear();
-        next.extend_from_slice(&self.buffer[self.cut..]);
-        let buffer = std::mem::replace(&mut self.buffer, next);
+        let spare = self.flight.spare.pop().unwrap_or_default();
+        let next = Buffer::with(spare, &self.buffer[self.cut..]);
+        let buffer = std::mem::replace(&mut self.buffer, next).bytes;
         self.cut = 0;
         let ranges = std::mem::take(&mut self.batch);
         if end && self.flight.next == 0 {

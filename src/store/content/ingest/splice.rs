@@ -238,9 +238,8 @@ impl ObjectWriter {
                 STEP
             };
             let more = more.min(size - position);
-            let length = self.buffer.len();
-            self.buffer.resize(length + more as usize, 0);
-            input.read(position, &mut self.buffer[length..])?;
+            input.read(position, self.buffer.room(more as usize))?;
+            self.buffer.length += more as usize;
             let at_end = position + more == size;
             let done = self.cut_until(at_end, |offset| {
                 while dirty.get(passed).is_some_and(|range| range.end <= offset) {
@@ -258,7 +257,7 @@ impl ObjectWriter {
                 self.dispatch(false)?;
             }
         };
-        self.buffer.truncate(self.cut);
+        self.buffer.length = self.cut;
         self.dispatch(false)?;
         *dirty = &dirty[passed..];
         Ok(end)
