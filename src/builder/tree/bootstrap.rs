@@ -32,6 +32,34 @@ cp -- "$VMFAB_PACKAGES/archives/vmfab/sources.list" "$1/etc/apt/sources.list"
 "#;
 const USE_OWN: &str = r#"mv -- "$VMFAB_PACKAGES/sources.list" "$1/etc/apt/sources.list""#;
 
+/// Host keys are no part of an image: the package of the SSH server makes none where there are
+/// files of these names.
+const NO_KEYS: &str = r#"
+set -e
+mkdir -p "$1/etc/ssh"
+for kind in rsa ecdsa ed25519; do : > "$1/etc/ssh/ssh_host_${kind}_key"; done
+"#;
+/// Makes the initrd of each kernel, and the links to it, as the kernel's package would have.
+/// `INITRD=No` keeps that from it: it would be made again for each package that has a part in it.
+const INITRD: &str = r#"
+set -e
+rm -f "$1/etc/ssh/ssh_host_rsa_key" "$1/etc/ssh/ssh_host_ecdsa_key" "$1/etc/ssh/ssh_host_ed25519_key"
+rmdir "$1/etc/ssh" 2>/dev/null || true
+unset INITRD
+for kernel in "$1"/boot/vmlinu[xz]-*; do
+    test -e "$kernel" || continue
+    image="${kernel#"$1"}"
+    version="${image#/boot/vmlinu?-}"
+    if test -x "$1/usr/bin/linux-update-symlinks"; then
+        chroot "$1" linux-update-symlinks install "$version" "$image"
+    fi
+    for maker in initramfs-tools dracut; do
+        hook="/etc/kernel/postinst.d/$maker"
+        if test -x "$1$hook"; then chroot "$1" "$hook" "$version" "$image"; fi
+    done
+done
+"#;
+
 /// `packages` is the directory for packages, as [`Task::Packages`] has it.
 pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
     let command = HostCommand {
@@ -43,6 +71,7 @@ pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
             ),
             ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
             ("HOME".to_owned(), "/root".to_owned()),
+            ("INITRD".to_owned(), "No".to_owned()),
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             (
                 "SOURCE_DATE_EPOCH".to_owned(),
@@ -78,9 +107,11 @@ fn arguments(params: &Bootstrap) -> Vec<String> {
     .into();
     // So that all that was downloaded is there in the end; mmdebstrap removes it then.
     arguments.push("--skip=essential/unlink".to_owned());
+    arguments.push(format!("--setup-hook={NO_KEYS}"));
     if params.locked.is_some() {
         arguments.push(format!("--setup-hook={USE_LOCKED}"));
     }
+    arguments.push(format!("--customize-hook={INITRD}"));
     arguments.push(format!("--customize-hook={KEEP}"));
     if params.locked.is_some() {
         arguments.push(format!("--customize-hook={USE_OWN}"));
@@ -171,10 +202,17 @@ mod tests {
                 .filter(|argument| argument.contains("-hook="))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(hooks(&params), [format!("--customize-hook={KEEP}")]);
+        let unlocked = [
+            format!("--setup-hook={NO_KEYS}"),
+            format!("--customize-hook={INITRD}"),
+            format!("--customize-hook={KEEP}"),
+        ];
+        assert_eq!(hooks(&params), unlocked);
         params.locked = Some(crate::digest::Hasher::new("test").finish());
         let expected = [
+            format!("--setup-hook={NO_KEYS}"),
             format!("--setup-hook={USE_LOCKED}"),
+            format!("--customize-hook={INITRD}"),
             format!("--customize-hook={KEEP}"),
             format!("--customize-hook={USE_OWN}"),
         ];
