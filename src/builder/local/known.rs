@@ -50,6 +50,8 @@ struct Table {
 struct Noted {
     numbers: [i64; NUMBERS],
     digest: [u8; DIGEST],
+    /// Whether it is known to be there.
+    met: bool,
 }
 
 impl KnownFiles {
@@ -74,9 +76,10 @@ impl KnownFiles {
             .entry(root.to_owned())
             .or_insert_with(|| read(&self.file_of(root)).unwrap_or_default());
         let before = numbers(&fs::metadata(path)?);
-        if let Some(noted) = table.files.get(path)
+        if let Some(noted) = table.files.get_mut(path)
             && noted.numbers == before
         {
+            noted.met = true;
             return Ok(noted.digest);
         }
         let started = now();
@@ -86,6 +89,7 @@ impl KnownFiles {
         let noted = Noted {
             numbers: numbers(&after),
             digest,
+            met: true,
         };
         let is_settled = started - last_change(&after) > TICK;
         if is_settled && noted.numbers == before {
@@ -106,7 +110,8 @@ impl KnownFiles {
     fn write(&self, root: &Path, table: &Table) -> io::Result<()> {
         let mut bytes = MARK.to_vec();
         // What is gone need not be known.
-        for (path, noted) in table.files.iter().filter(|(path, _)| path.exists()) {
+        let files = table.files.iter();
+        for (path, noted) in files.filter(|(path, noted)| noted.met || path.exists()) {
             let name = path.as_os_str().as_bytes();
             bytes.extend(u32::try_from(name.len()).unwrap_or(0).to_le_bytes());
             bytes.extend(name);
@@ -151,7 +156,15 @@ fn read(path: &Path) -> Option<Table> {
             *number = i64::from_le_bytes(take(8)?.try_into().ok()?);
         }
         let digest = take(DIGEST)?.try_into().ok()?;
-        files.insert(path.into(), Noted { numbers, digest });
+        let met = false;
+        files.insert(
+            path.into(),
+            Noted {
+                numbers,
+                digest,
+                met,
+            },
+        );
     }
     Some(Table {
         files,
@@ -200,6 +213,7 @@ mod tests {
         let noted = Noted {
             numbers: numbers(&meta),
             digest: [digest; DIGEST],
+            met: false,
         };
         table.files.insert(path.to_owned(), noted);
         table.changed = true;
