@@ -57,6 +57,8 @@ impl Drop for Forwarded {
         if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
             let _ = thread.join();
         }
+        // A process that is being started may hold the listener for a moment longer.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

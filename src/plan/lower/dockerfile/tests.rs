@@ -420,7 +420,7 @@ fn linked_files_are_keyed_without_the_tree_and_references_with_their_commit() {
         ),
         (
             "ADD --checksum=ccccccc https://example.org/code.git#main a /c/",
-            "--checksum is for one file",
+            "--checksum needs exactly one source",
         ),
     ] {
         let error = planned(&format!("FROM debian:12\n{wrong}"), None, &[]).unwrap_err();
