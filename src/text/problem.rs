@@ -58,6 +58,15 @@ impl Problem {
         self.0.span.as_ref().map(|span| span.range)
     }
 
+    /// Where it is, as `FILE:LINE`.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let span = self.0.span.as_ref()?;
+        let before = span.source.inner().get(..span.range.offset())?;
+        let line = before.matches('\n').count() + 1;
+        Some(format!("{}:{line}", span.source.name()))
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

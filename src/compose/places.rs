@@ -1,0 +1,231 @@
+//! Ports and volumes of a service.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Component, Path};
+
+use super::service::Reading;
+use super::units::range;
+use super::yaml::{Node, Value};
+use crate::text::Span;
+
+/// What a port below 1024 becomes on the host when the file does not choose one.
+const ABOVE_PRIVILEGED: u16 = 8000;
+
+impl Reading<'_> {
+    pub(super) fn port(&mut self, node: &Node) {
+        let (host, guest, protocol, ip) = match &node.value {
+            Value::Map(map) => {
+                const KNOWN: [&str; 7] = [
+                    "app_protocol",
+                    "host_ip",
+                    "mode",
+                    "name",
+                    "protocol",
+                    "published",
+                    "target",
+                ];
+                self.notes.unknown(map, &KNOWN, "a port");
+                let mut text = |name: &str| {
+                    let node = node.get(name)?;
+                    self.notes.text(node, name)
+                };
+                let guest = text("target").unwrap_or_default();
+                (text("published"), guest, text("protocol"), text("host_ip"))
+            }
+            _ => {
+                let Some(text) = self.notes.text(node, "ports") else {
+                    return;
+                };
+                let (front, protocol) = match text.split_once('/') {
+                    Some((front, protocol)) => (front, Some(protocol.to_owned())),
+                    None => (text.as_str(), None),
+                };
+                let (rest, guest) = match front.rsplit_once(':') {
+                    Some((rest, guest)) => (Some(rest), guest),
+                    None => (None, front),
+                };
+                let (ip, host) = match rest.map(|rest| rest.rsplit_once(':').ok_or(rest)) {
+                    Some(Ok((ip, host))) => (Some(ip.to_owned()), Some(host.to_owned())),
+                    Some(Err(host)) => (None, Some(host.to_owned())),
+                    None => (None, None),
+                };
+                (host, guest.to_owned(), protocol, ip)
+            }
+        };
+        if protocol
+            .as_deref()
+            .is_some_and(|protocol| protocol != "tcp")
+        {
+            let message = "vmfab forwards TCP only";
+            let help = "remove the port, or let the service speak TCP";
+            self.notes.wrong(&node.span, message, help);
+            return;
+        }
+        let address = ip.as_deref().map(|ip| match ip {
+            "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            ip => ip.trim_matches(['[', ']']).parse::<IpAddr>(),
+        });
+        match address {
+            Some(Err(_)) => return self.no_port(&node.span),
+            Some(Ok(ip)) if !ip.is_loopback() && self.shared.first("address") => {
+                let message =
+                    "ports of machines listen on 127.0.0.1 only, whatever address is given";
+                self.notes.warn(&node.span, message);
+            }
+            _ => {}
+        }
+        let host = host.filter(|host| !host.is_empty());
+        let parts = (range(&guest), host.as_deref().map(range));
+        let (Some((first, last)), host) = parts else {
+            return self.no_port(&node.span);
+        };
+        match host {
+            None => {
+                for guest in first..=last {
+                    self.chosen(guest, &node.span);
+                }
+            }
+            Some(Some((from, to))) if to - from == last - first => {
+                for (host, guest) in (from..=to).zip(first..=last) {
+                    self.take(host, guest, &node.span);
+                }
+            }
+            // One port of the guest, and a range to choose from.
+            Some(Some((from, to))) if first == last => {
+                let free = (from..=to).find(|port| !self.shared.ports.contains_key(port));
+                self.take(free.unwrap_or(from), first, &node.span);
+            }
+            Some(_) => self.no_port(&node.span),
+        }
+    }
+
+    fn no_port(&mut self, span: &Span) {
+        let help = "write HOST:GUEST, such as \"8080:80\", or two ranges of the same length";
+        self.notes.wrong(span, "this is no port", help);
+    }
+
+    /// A port of the host for one that the file leaves to docker.
+    fn chosen(&mut self, guest: u16, span: &Span) {
+        let start = match guest {
+            0..1024 => guest + ABOVE_PRIVILEGED,
+            guest => guest,
+        };
+        let mut free = start..=u16::MAX;
+        let host = free.find(|port| !self.shared.ports.contains_key(port));
+        let host = host.unwrap_or(start);
+        let message = format!("vmfab forwards port {host} of the host to port {guest}");
+        self.notes.warn(span, message);
+        self.take(host, guest, span);
+    }
+
+    fn take(&mut self, host: u16, guest: u16, span: &Span) {
+        let name = self.service.name.clone();
+        if let Some(other) = self.shared.ports.insert(host, name) {
+            let message = format!("port {host} of the host is given twice");
+            let help = format!("use another port of the host: \"{other}\" has this one");
+            self.notes.wrong(span, message, help);
+            return;
+        }
+        self.service.ports.push((host, guest));
+    }
+
+    pub(super) fn volume(&mut self, node: &Node) {
+        let (source, target, kind) = match &node.value {
+            Value::Map(_) => {
+                let mut text = |name: &str| {
+                    let node = node.get(name)?;
+                    self.notes.text(node, name)
+                };
+                let kind = text("type").unwrap_or_else(|| "volume".to_owned());
+                (text("source"), text("target").unwrap_or_default(), kind)
+            }
+            _ => {
+                let Some(text) = self.notes.text(node, "volumes") else {
+                    return;
+                };
+                let mut parts = text.split(':');
+                let first = parts.next().unwrap_or_default().to_owned();
+                match parts.next() {
+                    None => (None, first, "volume".to_owned()),
+                    Some(target) => {
+                        let path = first.starts_with(['.', '/', '~']);
+                        let kind = if path { "bind" } else { "volume" };
+                        (Some(first), target.to_owned(), kind.to_owned())
+                    }
+                }
+            }
+        };
+        if !target.starts_with('/') || target.contains('\0') {
+            let message = format!("\"{target}\" is not where a volume can be");
+            let help = "write an absolute path, such as ./site:/srv/www";
+            self.notes.wrong(&node.span, message, help);
+            return;
+        }
+        match (kind.as_str(), source) {
+            ("bind", Some(source)) => self.bind(&source, target, &node.span),
+            ("volume", source) => {
+                if let Some(name) = source {
+                    let own = self.service.name.clone();
+                    let other = self.shared.volumes.insert(name.clone(), own);
+                    if other.is_some_and(|other| other != self.service.name) {
+                        let message = format!("two services share the volume \"{name}\"");
+                        let help =
+                            "machines share no directories yet: keep the data in one of them";
+                        self.notes.wrong(&node.span, message, help);
+                    }
+                }
+                if self.shared.first("volume") {
+                    let message = "volumes are on the disk of their machine: vmfab rm and up \
+                                   --recreate discard them";
+                    self.notes.warn(&node.span, message);
+                }
+                self.service.directories.push(target);
+            }
+            ("tmpfs", _) => {
+                let message = format!("{target} is on the machine's disk, not in memory");
+                self.notes.warn(&node.span, message);
+                self.service.directories.push(target);
+            }
+            _ => self.notes.wrong(
+                &node.span,
+                format!("vmfab has no volumes of the type \"{kind}\""),
+                "write a bind with a source, or a volume",
+            ),
+        }
+    }
+
+    fn bind(&mut self, source: &str, target: String, span: &Span) {
+        let path = Path::new(source);
+        let inside = path
+            .components()
+            .all(|part| matches!(part, Component::CurDir | Component::Normal(_)))
+            && !source.starts_with('~');
+        if !inside {
+            let message = format!("vmfab does not copy {source} into a machine");
+            let help = "machines share no directories with the host yet: name a file or a directory \
+                        below that of this file, which is copied";
+            self.notes.wrong(span, message, help);
+            return;
+        }
+        let whole = self.around.directory.join(path);
+        if !self.around.files.is_directory(&whole) && !self.around.files.is_file(&whole) {
+            let message = format!("no file or directory {source} found");
+            self.notes
+                .wrong(span, message, "it counts from the directory of this file");
+            return;
+        }
+        let message = format!(
+            "{source} is copied when the image is built, and not shared: after changes run vmfab up \
+             --recreate {}",
+            self.service.name
+        );
+        self.notes.warn(span, message);
+        let source = match source.starts_with('.') {
+            true => source.to_owned(),
+            false => format!("./{source}"),
+        };
+        let target = target.trim_end_matches('/');
+        let target = if target.is_empty() { "/" } else { target };
+        self.service.copies.push((source, target.to_owned()));
+    }
+}
