@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Digest, ObjectId};
-use crate::image::ContainerConfig;
+use crate::image::{ContainerConfig, Manner};
 pub use crate::instruction::{Add, Exec, Git, Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
@@ -266,6 +266,9 @@ pub struct Entrypoint {
     pub config: ContainerConfig,
     /// What the step does: [`scripts::entrypoint`](super::scripts::entrypoint).
     pub scripts: Digest,
+    /// What no image says of it.
+    #[serde(skip_serializing_if = "Manner::is_usual", default)]
+    pub manner: Manner,
 }
 
 /// Parameters of the system step.

@@ -6,6 +6,7 @@
 mod container;
 mod container_tree;
 mod format;
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ pub use container::{
 };
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use format::{DiskFormat, ParseFormatError};
+pub use process::{Manner, Process, Restart};
 
 use serde::{Deserialize, Serialize};
 

@@ -201,6 +201,9 @@ pub enum NotReady {
     /// Its service has a health check, which fails.
     #[error("is up, but its service is not healthy")]
     Unhealthy,
+    /// Its process was to end with code 0.
+    #[error("is up, but its process failed")]
+    ProcessFailed,
     /// It has another host key than the one that is known.
     #[error("has a new host key")]
     HostKeyChanged,

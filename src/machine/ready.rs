@@ -29,7 +29,35 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The same when the last one got in: it costs the guest something.
 const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
+/// Tells, as [`HEALTH_READY`] does, whether the process of a service has ended with code 0.
+const ENDED: &str = include_str!("ready/ended.sh");
+
 impl Startup<'_> {
+    /// What the guest is asked once it can be entered.
+    pub(super) fn question(&self) -> Option<&'static str> {
+        match self.until {
+            Until::Ssh if self.image.template.health => Some(HEALTH_READY),
+            Until::Completed => Some(ENDED),
+            Until::Console | Until::Entered | Until::Ssh => None,
+        }
+    }
+
+    /// What is waited for while the answer is not known.
+    pub(super) fn awaited(&self) -> &'static str {
+        match self.until {
+            Until::Completed => "end of its process",
+            _ => "health check",
+        }
+    }
+
+    /// What the answer no means.
+    pub(super) fn refusal(&self) -> NotReady {
+        match self.until {
+            Until::Completed => NotReady::ProcessFailed,
+            _ => NotReady::Unhealthy,
+        }
+    }
+
     /// Waits for a machine that somebody else started.
     ///
     /// # Errors
@@ -56,8 +84,8 @@ impl Startup<'_> {
             match attempts.look()? {
                 Attempt::Entered => return Ok(()),
                 Attempt::Refused => return Err(machine.host_key_changed()),
-                Attempt::Unhealthy => return Err(not_ready(machine, NotReady::Unhealthy)?),
-                Attempt::Inside => self.waiting(machine, "health check"),
+                Attempt::Unhealthy => return Err(not_ready(machine, self.refusal())?),
+                Attempt::Inside => self.waiting(machine, self.awaited()),
                 Attempt::NotYet => {}
             }
             if self.interrupt.requested() {
@@ -86,8 +114,8 @@ pub(super) struct Attempts {
     program: PathBuf,
     directory: PathBuf,
     ssh: Ssh,
-    /// Whether the guest tells how its service is.
-    health: bool,
+    /// The command that tells how its service is.
+    question: Option<&'static str>,
     /// Whether one got in.
     inside: bool,
     log: PathBuf,
@@ -119,7 +147,7 @@ impl Attempts {
         program: PathBuf,
         directory: PathBuf,
         ssh: Ssh,
-        health: bool,
+        question: Option<&'static str>,
         log: PathBuf,
     ) -> Result<Self, MachineError> {
         let said = File::options()
@@ -133,7 +161,7 @@ impl Attempts {
             program,
             directory,
             ssh,
-            health,
+            question,
             inside: false,
             log,
             said,
@@ -157,7 +185,7 @@ impl Attempts {
                 }
             }
             None if Instant::now() >= self.next => {
-                let command = if self.health { HEALTH_READY } else { "true" };
+                let command = self.question.unwrap_or("true");
                 let said = self.said.try_clone().map_err(io_error("open", &self.log))?;
                 let child = bare_command(&self.program)
                     .args(self.ssh.check_arguments(PATIENCE, command))
@@ -179,8 +207,8 @@ impl Attempts {
             return Ok(Attempt::Entered);
         }
         match status.code() {
-            Some(HEALTH_FAILED) if self.health => return Ok(Attempt::Unhealthy),
-            Some(HEALTH_STARTING) if self.health => {
+            Some(HEALTH_FAILED) if self.question.is_some() => return Ok(Attempt::Unhealthy),
+            Some(HEALTH_STARTING) if self.question.is_some() => {
                 let first = !std::mem::replace(&mut self.inside, true);
                 self.next = Instant::now() + HEALTH_PAUSE;
                 return Ok(if first {

@@ -88,7 +88,7 @@ impl From<MachineError> for Failure {
                     (Some(said), NotReady::TimedOut(_)) => {
                         format!("{message}; ssh said: {}", said.trim())
                     }
-                    (Some(said), NotReady::Unhealthy) => format!("{message}: {}", said.trim()),
+                    (Some(said), NotReady::Unhealthy | NotReady::ProcessFailed) => format!("{message}: {}", said.trim()),
                     _ => message,
                 };
                 Self::failed(message).with_help(if why == NotReady::HostKeyChanged {

@@ -56,8 +56,13 @@ pub struct Startup<'a> {
 pub enum Until {
     /// The guest wrote the first byte to its console.
     Console,
-    /// A command over SSH succeeded, or the init of vmfab's own says that its process is ready.
+    /// A command over SSH succeeded.
+    Entered,
+    /// The same, and the health check of its service if it has one; or the init of vmfab's own says
+    /// that its process is ready.
     Ssh,
+    /// The process of its service ended with code 0.
+    Completed,
 }
 
 /// A machine that has come so far as it was waited for.
@@ -213,12 +218,12 @@ impl Startup<'_> {
             }
             // From the beginning: QEMU's network asks a guest that does not answer yet after ever
             // longer pauses, and who comes later hears of it later.
-            if self.until == Until::Ssh {
+            if self.until != Until::Console {
                 match attempts.look()? {
                     Attempt::Entered => return Ok(Outcome::Ready),
                     Attempt::Refused => return Ok(Outcome::NotReady(NotReady::HostKeyChanged)),
-                    Attempt::Unhealthy => return Ok(Outcome::NotReady(NotReady::Unhealthy)),
-                    Attempt::Inside => self.waiting(machine, "health check"),
+                    Attempt::Unhealthy => return Ok(Outcome::NotReady(self.refusal())),
+                    Attempt::Inside => self.waiting(machine, self.awaited()),
                     Attempt::NotYet => {}
                 }
             }
@@ -234,7 +239,7 @@ impl Startup<'_> {
             require(Program::Ssh)?,
             machine.directory.clone(),
             machine.ssh(None)?,
-            self.image.template.health,
+            self.question(),
             machine.directory.join(files::SSH_LOG),
         )
     }

@@ -22,7 +22,7 @@ use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::host::Program;
-use crate::image::{DiskFormat, ImageConfig, ImageTemplate};
+use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
 use crate::lock::PackageSet;
 use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError};
 
@@ -249,6 +249,8 @@ impl From<Problem> for PlanError {
 /// Plans an image of a recipe for an architecture, `x86_64` or `aarch64`. Without a name, it is the
 /// image with the recipe's name, else the only one.
 ///
+/// `process` is what the image is to run otherwise than it says.
+///
 /// # Errors
 /// See [`PlanError`].
 pub fn plan(
@@ -256,6 +258,7 @@ pub fn plan(
     image: Option<&str>,
     world: &dyn World,
     architecture: &str,
+    process: &Process,
 ) -> Result<Plan, PlanError> {
     let complete = loaded.images.iter().map(|image| &image.name.value);
     let incomplete = loaded.incomplete.iter().map(|(name, _)| name);
@@ -286,7 +289,7 @@ pub fn plan(
     };
     lower::debian_architecture(architecture)?;
     match loaded.images.get(index) {
-        Some(image) => lower::lower(image, world, architecture),
+        Some(image) => lower::lower(image, world, architecture, process),
         None => {
             let (_, problems) = &loaded.incomplete[index - loaded.images.len()];
             Err(problems.clone().into())

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::derivation::{ResolvedInput, action_key};
 use crate::digest::{Hasher, ObjectRef};
-use crate::image::ContainerConfig;
+use crate::image::{ContainerConfig, Process};
 use crate::recipe::Files;
 
 pub(super) struct OneFile(pub(super) String);
@@ -92,7 +92,7 @@ impl World for NoTags {
 fn planned(text: &str) -> Plan {
     let files = OneFile(text.to_owned());
     let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
-    plan(&loaded, None, &NoTags, "x86_64").unwrap()
+    plan(&loaded, None, &NoTags, "x86_64", &Process::default()).unwrap()
 }
 
 /// The action keys of a graph in which every output is made from the key of its step.
@@ -225,7 +225,7 @@ fn checks_change_no_layer_and_no_disk() {
 fn unknown_architectures_are_refused() {
     let files = OneFile(recipe_of(&[]));
     let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
-    let error = plan(&loaded, None, &NoTags, "riscv64").unwrap_err();
+    let error = plan(&loaded, None, &NoTags, "riscv64", &Process::default()).unwrap_err();
     assert!(matches!(error, PlanError::Architecture(_)), "{error}");
 }
 
@@ -349,7 +349,7 @@ fn what_cannot_be_planned_says_why() {
     let error = |text: &str| {
         let files = OneFile(text.to_owned());
         match recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()) {
-            Ok(loaded) => plan(&loaded, None, &NoTags, "x86_64")
+            Ok(loaded) => plan(&loaded, None, &NoTags, "x86_64", &Process::default())
                 .unwrap_err()
                 .to_string(),
             Err(error) => error
@@ -447,7 +447,7 @@ fn an_image_on_a_stored_one_has_the_kernel_that_its_base_names() {
     let on = |base: ImageConfig, text: &str| {
         let files = OneFile(text.to_owned());
         let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
-        plan(&loaded, None, &Base(base), "x86_64").unwrap()
+        plan(&loaded, None, &Base(base), "x86_64", &Process::default()).unwrap()
     };
     let derived = r#"image "derived" { from "@base"; run "true" }"#;
     let tree = format!(

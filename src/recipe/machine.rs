@@ -1,13 +1,14 @@
 //! The `machine` nodes of a project: what each says, and whether they go together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::error::{Problem, closest, enumerate};
-use super::model::{Accel, Machine};
+use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
-use crate::image::{Firmware, Port, Protocol};
+use crate::image::{Firmware, Healthcheck, Port, Process, Protocol, Restart};
 
 /// The most machines that one node makes.
 const MOST: u32 = 64;
@@ -40,6 +41,11 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let accel = node.choice("accel", &Accel::NAMES);
     let isolated = node.flag("isolated");
     let firmware = node.choice("firmware", &Firmware::NAMES);
+    // Several machines alike cannot have the same ports of the host.
+    let image_ports = match node.flag("image-ports") {
+        Some(ports) => ports.value,
+        None => count.is_none(),
+    };
     let mut body = Body::default();
     for child in node.children() {
         body.read(&child, count.is_some());
@@ -61,7 +67,9 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
             isolated: isolated.is_some_and(|isolated| isolated.value),
             firmware: firmware.map(|firmware| firmware.value),
             ports: body.ports,
+            image_ports,
             settings,
+            process: body.process,
             depends_on: body.depends_on,
         },
         image,
@@ -75,7 +83,8 @@ struct Body {
     disk_size: Option<u64>,
     ports: Vec<Spanned<Port>>,
     settings: Vec<(Spanned<String>, String)>,
-    depends_on: Vec<Spanned<String>>,
+    process: Process,
+    depends_on: Vec<Dependency>,
 }
 
 impl Body {
@@ -94,12 +103,34 @@ impl Body {
                     self.settings.push((name, value.value));
                 }
             }
+            "env" => {
+                let variables = node.map(value::process_variable, value::variable_value);
+                self.process.env.extend(variables);
+            }
+            "entrypoint" => self.process.entrypoint = Some(words(node)),
+            "command" => self.process.command = Some(words(node)),
+            "process" => self.manner(node),
+            "health" => self.process.health = Some(health(node)),
             // The only one left in the shape of a machine: "depends-on".
             _ => {
+                let condition = node.choice("condition", &Condition::NAMES);
+                let condition = condition.map_or(Condition::Healthy, |condition| condition.value);
                 let names = (0..node.positional().count()).filter_map(|at| node.argument(at));
-                self.depends_on.extend(names);
+                self.depends_on
+                    .extend(names.map(|name| Dependency { name, condition }));
             }
         }
+    }
+
+    fn manner(&mut self, node: &Reader<'_>) {
+        let text = |name: &str| node.text(name).map(|text| text.value);
+        let process = &mut self.process;
+        process.user = text("user");
+        process.workdir = text("workdir");
+        process.stop_signal = text("stop-signal");
+        process.manner.stop_timeout = time(node, "stop-timeout");
+        let restart = node.choice("restart", &Restart::NAMES);
+        process.manner.restart = restart.map(|restart| restart.value);
     }
 
     fn port(&mut self, node: &Reader<'_>, several: bool) {
@@ -131,6 +162,42 @@ impl Body {
             };
             self.ports.push(Spanned::new(port, host.span));
         }
+    }
+}
+
+/// The arguments of a node.
+fn words(node: &Reader<'_>) -> Vec<String> {
+    node.arguments(value::variable_value)
+}
+
+fn time(node: &Reader<'_>, name: &str) -> Option<Duration> {
+    let seconds = node.parsed(name, value::duration)?;
+    Some(Duration::from_secs(seconds.value))
+}
+
+/// A health check: one argument is a script, several are a program with its arguments.
+fn health(node: &Reader<'_>) -> Healthcheck {
+    let words = words(node);
+    let kind = match words.len() {
+        0 => None,
+        1 => Some("CMD-SHELL"),
+        _ => Some("CMD"),
+    };
+    let enabled = node.flag("enable").is_none_or(|enable| enable.value);
+    let test = match enabled {
+        true => kind.into_iter().map(str::to_owned).chain(words).collect(),
+        false => vec!["NONE".to_owned()],
+    };
+    let retries = node.number("retries", |text| {
+        value::range(text, "a number of checks", 1..=255)
+    });
+    Healthcheck {
+        test,
+        interval: time(node, "interval"),
+        timeout: time(node, "timeout"),
+        start_period: time(node, "start-period"),
+        start_interval: time(node, "start-interval"),
+        retries: retries.map(|retries| retries.value),
     }
 }
 
@@ -190,7 +257,7 @@ fn dependencies(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
     let names: Vec<&str> = machines.iter().map(|m| m.name.value.as_str()).collect();
     let mut known = true;
     for machine in machines {
-        for wanted in &machine.depends_on {
+        for Dependency { name: wanted, .. } in &machine.depends_on {
             if names.contains(&wanted.value.as_str()) {
                 continue;
             }
@@ -231,7 +298,7 @@ fn circle(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
             return None;
         }
         around.push(name);
-        for wanted in &machine.depends_on {
+        for Dependency { name: wanted, .. } in &machine.depends_on {
             if let Some(start) = around.iter().position(|other| *other == wanted.value) {
                 let way: Vec<&str> = around[start..]
                     .iter()

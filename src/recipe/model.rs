@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
-use crate::image::{DiskFormat, Firmware, Port, Seed};
+use crate::image::{DiskFormat, Firmware, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
 use crate::limits::Limits;
 
@@ -410,10 +410,42 @@ pub struct Machine {
     pub firmware: Option<Firmware>,
     /// Forwarded ports, each with one of the host.
     pub ports: Vec<Spanned<Port>>,
+    /// Whether the ports that its image serves are forwarded, too.
+    pub image_ports: bool,
     /// Parameters of the image's recipe.
     pub settings: BTreeMap<String, String>,
-    /// The machines that must be ready before it starts, by the names of their nodes.
-    pub depends_on: Vec<Spanned<String>>,
+    /// What it runs otherwise than its image says.
+    pub process: Process,
+    /// The machines that it waits for before it starts.
+    pub depends_on: Vec<Dependency>,
+}
+
+/// A machine that another one waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// The name of its node.
+    pub name: Spanned<String>,
+    pub condition: Condition,
+}
+
+/// How far a machine must have come before those start that depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// It can be entered.
+    Started,
+    /// It can be entered, and its health check succeeds if it has one.
+    Healthy,
+    /// Its process has ended, with code 0.
+    Completed,
+}
+
+impl Condition {
+    /// All of them, with the names that they have in recipes.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("started", Self::Started),
+        ("healthy", Self::Healthy),
+        ("completed", Self::Completed),
+    ];
 }
 
 impl Machine {

@@ -241,14 +241,54 @@ static PORT: Shape = shape("port", "port 80 host=8080")
     .properties(&["host"]);
 
 static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"").properties(&["size"]);
-static DEPENDS_ON: Shape =
-    shape("depends-on", "depends-on \"control\"").takes(1, MANY, "names of machines");
+static DEPENDS_ON: Shape = shape("depends-on", "depends-on \"control\"")
+    .takes(1, MANY, "names of machines")
+    .properties(&["condition"]);
+static ENTRYPOINT: Shape =
+    shape("entrypoint", "entrypoint \"/run.sh\"").takes(0, MANY, "the program and its arguments");
+static COMMAND: Shape = shape("command", "command \"nginx\" \"-g\" \"daemon off;\"").takes(
+    0,
+    MANY,
+    "the program, or arguments of the entrypoint",
+);
+static HEALTH: Shape = shape(
+    "health",
+    "health \"curl -f http://localhost/\" interval=\"5s\"",
+)
+.takes(0, MANY, "a script, or a program and its arguments")
+.properties(&[
+    "interval",
+    "timeout",
+    "start-period",
+    "start-interval",
+    "retries",
+    "enable",
+]);
+static PROCESS: Shape = shape("process", "process user=\"www-data\" restart=\"always\"")
+    .properties(&["user", "workdir", "stop-signal", "stop-timeout", "restart"]);
 pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"debian-12\"")
     .takes(1, 1, "the machine's name")
     .properties(&[
-        "image", "memory", "cpus", "count", "accel", "firmware", "isolated",
+        "image",
+        "memory",
+        "cpus",
+        "count",
+        "accel",
+        "firmware",
+        "isolated",
+        "image-ports",
     ])
-    .children(&[&PORT, &MACHINE_DISK, &SET, &DEPENDS_ON]);
+    .children(&[
+        &PORT,
+        &MACHINE_DISK,
+        &SET,
+        &ENV,
+        &ENTRYPOINT,
+        &COMMAND,
+        &PROCESS,
+        &HEALTH,
+        &DEPENDS_ON,
+    ]);
 
 /// A whole file: the nodes at its top.
 pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \"debian-12\" }")

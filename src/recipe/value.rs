@@ -326,6 +326,18 @@ pub(super) fn variable(text: &str) -> Parsed<String> {
     checked::<VariableName>(text)
 }
 
+/// The name of a variable of a process: containers have odd ones.
+pub(super) fn process_variable(text: &str) -> Parsed<String> {
+    match text.is_empty() || text.contains(['=', '\0']) {
+        false => Ok(text.to_owned()),
+        true => Err(Wrong::new(
+            text,
+            "the name of a variable",
+            "a name has no \"=\" and no U+0000",
+        )),
+    }
+}
+
 /// The value of a variable that a script gets.
 pub(super) fn variable_value(text: &str) -> Parsed<String> {
     if text.contains('\0') {

@@ -7,11 +7,12 @@ use std::{fs, io};
 
 use super::{Context, Pins, image_config};
 use crate::builder::local::{self, KnownFiles};
+use crate::compose::{self, Converted};
 use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::disk::Content;
 use crate::failure::Failure;
 use crate::host::file;
-use crate::image::{DiskFormat, ImageConfig};
+use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::limits::Limits;
 use crate::plan::LocalFiles;
 use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
@@ -39,6 +40,8 @@ pub struct RecipeChoice {
     pub no_service: bool,
     /// The architecture that a Dockerfile is built for; this host's if absent.
     pub architecture: Option<String>,
+    /// What the image is to run otherwise than it says.
+    pub process: Process,
     /// Whether it is an error when the lock file lacks something.
     pub locked: bool,
 }
@@ -54,10 +57,19 @@ pub(crate) struct HostFiles<'a> {
     /// The directory of recipes that go before the built-in ones.
     catalogue: Option<&'a Path>,
     limits: Limits,
+    /// The recipe that the Compose file stands for that is read.
+    converted: Option<String>,
 }
 
 impl Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
+        if let Some(kdl) = self
+            .converted
+            .as_ref()
+            .filter(|_| compose::is_compose(path))
+        {
+            return Ok(kdl.clone());
+        }
         if path == Path::new(STANDARD_INPUT) {
             return standard_input(self.limits.recipe_size);
         }
@@ -232,7 +244,39 @@ pub(crate) fn load(
     path: &Path,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, Failure> {
-    recipe::load(path, &host_files(context), settings).map_err(Failure::recipe)
+    let mut files = host_files(context);
+    if compose::is_compose(path) && path.is_file() {
+        files.converted = Some(convert(context, path)?.kdl);
+    }
+    recipe::load(path, &files, settings).map_err(Failure::recipe)
+}
+
+/// Reads a Compose file of this host, with the variables of the environment.
+///
+/// # Errors
+/// It is wrong.
+pub(crate) fn convert(context: &Context, path: &Path) -> Result<Converted, Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    compose::load(path, &host_files(context), &environment).map_err(Failure::recipe)
+}
+
+impl compose::Files for HostFiles<'_> {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        // What is wrong in Compose files is shown with its lines, too.
+        if compose::is_compose(path) && !compose::is_compose(&fs::canonicalize(path)?) {
+            let message = "it links to a file without the extension \".yaml\" or \".yml\"";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        file::read_text(path, self.limits.recipe_size)
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
 }
 
 /// Plans an image of a recipe, which is a path or the name of a built-in recipe. `pins` are asked
@@ -288,7 +332,7 @@ pub(crate) fn plan(
     };
     let architecture = choice.architecture.as_deref();
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);
-    plan::plan(&loaded, image, &world, architecture).map_err(|error| match error {
+    plan::plan(&loaded, image, &world, architecture, &choice.process).map_err(|error| match error {
         // The recipe is not to blame.
         PlanError::Outage { message, help } => {
             Failure::failed(message).and_help(Some(help).filter(|help| !help.is_empty()))
@@ -358,6 +402,7 @@ pub(crate) fn host_files(context: &Context) -> HostFiles<'_> {
     HostFiles {
         catalogue: context.config.recipes.as_deref(),
         limits: context.config.limits,
+        converted: None,
     }
 }
 

@@ -22,11 +22,14 @@ use std::time::Duration;
 
 use crate::derivation::scripts::{DRAIN, ENTER, HEALTH, READY, SET_UP, START};
 use crate::derivation::step::Entrypoint;
-use crate::image::{ContainerConfig, HEALTH_READY, Healthcheck, Signal};
+use crate::image::{ContainerConfig, HEALTH_READY, Healthcheck, Restart, Signal};
 use crate::sandbox::{Command, Edit, Task};
 
 /// `PATH` of an image that has none, as docker has it.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a process may take to end, unless it is told otherwise.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
     let config = &params.config;
@@ -60,11 +63,16 @@ pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
     };
     let signal = config.stop_signal.as_deref().map(str::parse::<Signal>);
     let signal = signal.and_then(Result::ok).unwrap_or(Signal::TERM);
+    let restart = params.manner.restart.unwrap_or(Restart::OnFailure).name();
+    let stop_timeout = params.manner.stop_timeout.unwrap_or(STOP_TIMEOUT);
+    let stop_timeout = stop_timeout.as_secs().max(1).to_string();
     let env = [
         ("WHO", user),
         ("GROUP", group),
         ("SIGNAL", &signal.to_string()),
         ("HEALTH", if health.is_some() { "yes" } else { "no" }),
+        ("RESTART", restart),
+        ("STOP_TIMEOUT", &stop_timeout),
     ];
     let set_up = Command {
         label: Some("make a service of the container's process".to_owned()),

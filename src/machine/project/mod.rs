@@ -21,6 +21,7 @@ pub use registry::{Absent, Need, PATIENCE, Projects, Registered, Turn};
 use super::Machines;
 use super::directory::{MAKING, Root};
 use super::error::{MachineError, io_error};
+use crate::compose;
 use crate::host::{Home, umask};
 
 /// A directory with machines of its own, there or not yet.
@@ -33,8 +34,13 @@ impl Project {
     /// The file that says what a project's machines are to be.
     pub const FILE: &'static str = "vmfab.kdl";
 
-    /// The project that `directory` is in: the nearest directory above with a [`FILE`](Self::FILE),
-    /// else `directory` itself.
+    /// Its names, each in place of those behind it.
+    fn files() -> impl Iterator<Item = &'static str> {
+        std::iter::once(Self::FILE).chain(compose::USUAL)
+    }
+
+    /// The project that `directory` is in: the nearest directory above with a [`FILE`](Self::FILE)
+    /// or a Compose file, else `directory` itself.
     ///
     /// # Errors
     /// The directory is gone.
@@ -44,7 +50,7 @@ impl Project {
             .map_err(io_error("find", directory))?;
         let nearest = directory
             .ancestors()
-            .find(|above| above.join(Self::FILE).is_file());
+            .find(|above| Self::files().any(|name| above.join(name).is_file()));
         Ok(Self {
             root: nearest.unwrap_or(&directory).to_owned(),
         })
@@ -65,7 +71,8 @@ impl Project {
     /// Its file, when it has one.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
-        Some(self.root.join(Self::FILE)).filter(|file| file.is_file())
+        let mut files = Self::files().map(|name| self.root.join(name));
+        files.find(|file| file.is_file())
     }
 
     #[must_use]

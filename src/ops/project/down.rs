@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::machine::stop_machine;
-use super::order::{in_order, reversed};
+use super::order::{in_order, reversed, to_the_end};
 use super::{UpOptions, Wanted, project, select, wanted};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -95,7 +95,7 @@ pub fn down(context: &Context, options: &DownOptions) -> Result<Down, Failure> {
     let (found, after) = find(context, project, &options.names, true)?;
     let results: Mutex<Vec<Option<Result<Outcome, Failure>>>> =
         Mutex::new(found.iter().map(|_| None).collect());
-    in_order(&reversed(&after), |position, _| {
+    in_order(&to_the_end(&reversed(&after)), |position, _, _| {
         let result = bring_down(context, &found[position], options);
         let succeeded = result.is_ok();
         results.lock().unwrap_or_else(PoisonError::into_inner)[position] = Some(result);
@@ -191,6 +191,7 @@ fn find(
     let after = found.iter().map(|machine| {
         let own = wanted.iter().find(|wanted| wanted.name == *machine.name());
         let others = own.into_iter().flat_map(|own| &own.after);
+        let others = others.map(|(other, _)| other);
         others.filter_map(|&at| position(at)).collect()
     });
     let after = after.collect();

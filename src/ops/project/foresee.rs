@@ -10,7 +10,7 @@ use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::plan::{Action, Planned, plan};
 use super::up::forwarded;
-use super::{Source, UpOptions, project};
+use super::{Source, UpOptions, project, tell};
 use crate::failure::Failure;
 use crate::image::Protocol;
 use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
@@ -49,7 +49,9 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
         failures: Vec::new(),
     };
     let mut ports = BTreeMap::new();
-    for planned in plan(context, options)? {
+    let all = plan(context, options)?;
+    tell(context, project(context)?)?;
+    for planned in all {
         let failure = check(context, &planned, &mut ports).err();
         foreseen.machines.push(ForeseenMachine {
             planned,

@@ -17,12 +17,14 @@ pub use up::{Up, UpMachine, up};
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
 use super::{Context, RecipeChoice};
+use crate::compose;
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Secrets;
 use crate::image::Firmware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
-use crate::recipe::{self, Machine, MachineImage};
+use crate::recipe::{self, Condition, Machine, MachineImage};
 use crate::world::{recipes, usual_dockerfile};
 
 /// What a project without a file has a machine of.
@@ -75,8 +77,8 @@ pub(super) enum Source {
 pub(super) struct Wanted {
     name: MachineName,
     source: Source,
-    /// Positions of those that must be ready before it.
-    after: Vec<usize>,
+    /// Positions of those that it waits for, and until when.
+    after: Vec<(usize, Condition)>,
     /// What the file says; nothing without a file.
     settings: Option<Settings>,
 }
@@ -88,7 +90,7 @@ struct Settings {
     cpus: u32,
     disk_size: Option<u64>,
     ports: Vec<Forwarded>,
-    /// Whether the ports that the image forwards are forwarded, too: not for one of several alike.
+    /// Whether the ports that the image forwards are forwarded, too.
     image_ports: bool,
     accel: AccelChoice,
     firmware: Option<Firmware>,
@@ -101,6 +103,27 @@ fn project(context: &Context) -> Result<&Project, Failure> {
         .project
         .as_ref()
         .ok_or_else(|| Failure::usage("cannot find a project: no working directory"))
+}
+
+/// Tells which file says what the machines are to be unless it is the usual one, and what of it has
+/// no effect.
+fn tell(context: &Context, project: &Project) -> Result<(), Failure> {
+    let Some(file) = project.file().filter(|file| compose::is_compose(file)) else {
+        return Ok(());
+    };
+    let file = shortest(&file);
+    context.emit(Event::Note {
+        message: format!("no {} found, using {}", Project::FILE, file.display()),
+    });
+    for warning in recipes::convert(context, &file)?.warnings {
+        let place = warning
+            .place()
+            .map_or_else(String::new, |place| format!("{place}: "));
+        context.emit(Event::Warning {
+            message: format!("{place}{warning}"),
+        });
+    }
+    Ok(())
 }
 
 /// All machines that the project is to have.
@@ -181,13 +204,12 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
     }
     let mut wanted = Vec::new();
     for node in nodes {
-        let after: Vec<usize> = node
-            .depends_on
-            .iter()
-            .filter_map(|on| positions.get(on.value.as_str()))
-            .flatten()
-            .copied()
-            .collect();
+        let after = node.depends_on.iter().flat_map(|on| {
+            let positions = positions.get(on.name.value.as_str());
+            let positions = positions.into_iter().flatten();
+            positions.map(|position| (*position, on.condition))
+        });
+        let after: Vec<_> = after.collect();
         let settings = settings(node, options.accel);
         for name in node.names() {
             wanted.push(Wanted {
@@ -216,6 +238,7 @@ fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
             recipe: recipe.to_string_lossy().into_owned(),
             image,
             settings: node.settings.clone(),
+            process: node.process.clone(),
             ..RecipeChoice::default()
         },
         cache: options.cache.clone(),
@@ -234,7 +257,7 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
         cpus: node.cpus.unwrap_or(CPUS),
         disk_size: node.disk_size,
         ports: ports.collect(),
-        image_ports: node.count.is_none(),
+        image_ports: node.image_ports,
         isolated: node.isolated,
         accel: accel.unwrap_or(match node.accel {
             None | Some(recipe::Accel::Auto) => AccelChoice::Auto,

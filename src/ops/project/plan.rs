@@ -10,6 +10,7 @@ use super::{Source, UpOptions, Wanted, project, select, wanted};
 use crate::digest::ObjectId;
 use crate::failure::{Failure, Kind};
 use crate::machine::{Machine, MachineConfig, MachineError, MachineName, Project, State};
+use crate::recipe::Condition;
 use crate::world;
 
 /// What has to be done with a machine.
@@ -45,7 +46,7 @@ pub struct Planned {
     pub(super) has: Option<ObjectId>,
     /// Positions, in the plan, of those that must be ready before it.
     #[serde(skip)]
-    pub(super) after: Vec<usize>,
+    pub(super) after: Vec<(usize, Condition)>,
     /// Whether it has the image that it is to have, and that is in the store.
     #[serde(skip)]
     pub(super) up_to_date: bool,
@@ -66,7 +67,7 @@ pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Fail
     let mut open = named.clone();
     while let Some(position) = open.pop() {
         if chosen.insert(position) {
-            open.extend(&wanted[position].after);
+            open.extend(wanted[position].after.iter().map(|(other, _)| other));
         }
     }
     let positions: Vec<usize> = chosen.into_iter().collect();
@@ -75,7 +76,10 @@ pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Fail
         let wanted = wanted[position].clone();
         let places = wanted.after.iter();
         let after = places
-            .filter_map(|other| positions.iter().position(|position| position == other))
+            .filter_map(|(other, condition)| {
+                let place = positions.iter().position(|position| position == other)?;
+                Some((place, *condition))
+            })
             .collect();
         let recreate = options.recreate && named.contains(&position);
         planned.push(one(context, project, wanted, after, recreate)?);
@@ -87,7 +91,7 @@ fn one(
     context: &Context,
     project: &Project,
     wanted: Wanted,
-    after: Vec<usize>,
+    after: Vec<(usize, Condition)>,
     recreate: bool,
 ) -> Result<Planned, Failure> {
     let mut planned = Planned {

@@ -1,5 +1,6 @@
 //! `up`: images are built, machines are made, and started in the order of their dependencies.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,12 +14,13 @@ use super::super::machine::{
 };
 use super::order::in_order;
 use super::plan::{Action, Planned, plan};
-use super::{CPUS, MEMORY_MIB, Source, UpOptions, project, wanted};
+use super::{CPUS, MEMORY_MIB, Source, UpOptions, project, tell, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects};
+use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects, Until};
 use crate::qemu::AccelChoice;
+use crate::recipe::Condition;
 use crate::world::image_config;
 
 /// A project whose machines are up, or some of them.
@@ -68,6 +70,7 @@ pub fn up<E: From<Failure>>(
     let project = project(context)?;
     // Mistakes in the file are told without waiting.
     wanted(context, project, options)?;
+    tell(context, project)?;
     let projects = Projects::new(&context.home);
     let turn = projects
         .turn(project, context.sink.as_ref(), &context.interrupt)
@@ -93,19 +96,22 @@ pub fn up<E: From<Failure>>(
     needs.extend(images.needs());
     turn.need(&needs).map_err(Failure::from)?;
 
-    // Whether one that is to be started waits for it.
-    let needed = |position| {
-        planned
-            .iter()
-            .any(|other| other.action != Action::Leave && other.after.contains(&position))
+    // How far those that are to be started wait for it to come.
+    let awaited = |position| {
+        let others = planned.iter().filter(|other| other.action != Action::Leave);
+        let conditions = others.flat_map(|other| &other.after);
+        let own = conditions.filter(|(other, _)| *other == position);
+        own.map(|(_, condition)| *condition)
+            .collect::<BTreeSet<_>>()
     };
     // Nothing for those that have no image: which of them tells why must not depend on who is
     // first.
     let results: Mutex<Vec<Option<Result<UpMachine, Failure>>>> =
         Mutex::new(planned.iter().map(|_| None).collect());
     let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
-    in_order(&after, |position, failed| {
+    in_order(&after, |position, failed, reach| {
         let one = &planned[position];
+        let stages = Stages::new(options.until, awaited(position), reach);
         let result = match failed.first() {
             Some(&other) => Ok(UpMachine {
                 error: Some(format!(
@@ -115,8 +121,8 @@ pub fn up<E: From<Failure>>(
                 ..UpMachine::new(one, "skipped")
             }),
             None => match images.of(position) {
-                None => start_made(context, project, one, options, needed(position)),
-                Some(Ok(image)) => make(context, project, one, image, options),
+                None => start_made(context, project, one, options, &stages),
+                Some(Ok(image)) => make(context, project, one, image, options, &stages),
                 Some(Err(_)) => return false,
             },
         };
@@ -183,6 +189,7 @@ fn make(
     planned: &Planned,
     image: &FoundImage,
     options: &UpOptions,
+    stages: &Stages<'_>,
 ) -> Result<UpMachine, Failure> {
     let machines = project.machines(&context.home);
     let settings = planned.wanted.settings.as_ref();
@@ -205,10 +212,11 @@ fn make(
         firmware: settings.and_then(|settings| settings.firmware),
         isolated: settings.is_some_and(|settings| settings.isolated),
         remove: false,
-        until: options.until,
+        until: stages.first(),
         timeout: options.timeout,
     };
     let booted = boot_in(context, &machines, image, &asked, forwarded)?;
+    stages.pass(context, &machines.open(&planned.name)?, options, 1)?;
     Ok(UpMachine {
         image: Some(booted.image),
         ssh: booted.has_ssh.then_some(booted.ssh),
@@ -230,11 +238,11 @@ fn start_made(
     project: &Project,
     planned: &Planned,
     options: &UpOptions,
-    needed: bool,
+    stages: &Stages<'_>,
 ) -> Result<UpMachine, Failure> {
     let machine = &project.machines(&context.home).open(&planned.name)?;
     let asked = StartOptions {
-        until: options.until,
+        until: stages.first(),
         timeout: options.timeout,
     };
     let started = start_machine(context, machine, asked, |locked| {
@@ -256,8 +264,10 @@ fn start_made(
         Ok(())
     })?;
     // It may have been started a moment ago, by an `up` that was killed.
-    if started.was_running && !started.resumed && needed {
-        wait_for(context, machine, asked)?;
+    match started.was_running && !started.resumed {
+        true if stages.awaited => stages.pass(context, machine, options, 0)?,
+        true => {}
+        false => stages.pass(context, machine, options, 1)?,
     }
     let config = machine.config()?;
     Ok(UpMachine {
@@ -276,10 +286,68 @@ fn start_made(
     })
 }
 
+/// How far a machine is to come, one after the other, and who is told.
+struct Stages<'a> {
+    targets: Vec<(Until, Option<Condition>)>,
+    /// Whether another machine waits for it.
+    awaited: bool,
+    reach: &'a dyn Fn(Condition),
+}
+
+impl<'a> Stages<'a> {
+    fn new(until: Until, awaited: BTreeSet<Condition>, reach: &'a dyn Fn(Condition)) -> Self {
+        let mut targets = Vec::new();
+        if awaited.contains(&Condition::Started) {
+            targets.push((Until::Entered, Some(Condition::Started)));
+        }
+        let completes = awaited.contains(&Condition::Completed);
+        // The health of a process that is to end is nobody's concern, unless somebody says so.
+        if !completes || awaited.contains(&Condition::Healthy) {
+            targets.push((until, Some(Condition::Healthy)));
+        }
+        if completes {
+            targets.push((Until::Completed, None));
+        }
+        Self {
+            targets,
+            awaited: !awaited.is_empty(),
+            reach,
+        }
+    }
+
+    fn first(&self) -> Until {
+        self.targets[0].0
+    }
+
+    /// Waits until a machine that runs has come through all of them; the first `done` are behind
+    /// it.
+    fn pass(
+        &self,
+        context: &Context,
+        machine: &Machine,
+        options: &UpOptions,
+        done: usize,
+    ) -> Result<(), Failure> {
+        for (index, (until, condition)) in self.targets.iter().enumerate() {
+            let asked = StartOptions {
+                until: *until,
+                timeout: options.timeout,
+            };
+            if index >= done {
+                wait_for(context, machine, asked)?;
+            }
+            if let Some(condition) = condition {
+                (self.reach)(*condition);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The ports to forward.
 pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Failure> {
     match &planned.wanted.settings {
-        Some(settings) if !settings.image_ports => Ok(Vec::new()),
+        Some(settings) if !settings.image_ports => Ok(settings.ports.clone()),
         Some(settings) => ports(image, &settings.ports),
         None => ports(image, &[]),
     }

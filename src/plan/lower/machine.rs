@@ -3,9 +3,9 @@
 use super::{Lowered, Lowering, Trunk};
 use crate::derivation::scripts;
 use crate::derivation::step::{self, Step};
-use crate::image::{ContainerConfig, Port, Protocol, Signal};
+use crate::image::{ContainerConfig, Manner, Port, Process, Protocol, Signal};
 use crate::plan::PlanError;
-use crate::recipe::{Problem, Span};
+use crate::recipe::{Image, Problem, Span};
 
 /// What is added to a port of the guest that no ordinary user of the host can listen on.
 const ABOVE_PRIVILEGED: u16 = 8000;
@@ -33,10 +33,60 @@ impl Lowering<'_> {
             locked: None,
         });
         self.layer(tree, format!("{own}: bootable"), &bootable, Vec::new())?;
-        let config = lowered.container.as_ref();
-        let Some(config) = config.filter(|config| service && is_service(&config.command())) else {
+        let Some(image) = lowered.container.as_ref().filter(|_| service) else {
             return Ok(());
         };
+        let own_process = self.process.cloned().unwrap_or_default();
+        let config = own_process.applied(image);
+        if is_service(&config.command()) {
+            self.process = None;
+            self.service(own, lowered, &config, own_process.manner, span)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the service of a process that the image does not run by itself.
+    pub(super) fn own_process(
+        &mut self,
+        image: &Image,
+        lowered: &mut Lowered,
+        process: &Process,
+    ) -> Result<(), PlanError> {
+        let (name, span) = (&image.name.value, &image.name.span);
+        let own = lowered.container.clone().unwrap_or_default();
+        let config = process.applied(&own);
+        let only_manner = Process {
+            manner: process.manner,
+            ..Process::default()
+        };
+        if *process == only_manner && !is_service(&config.command()) {
+            return Ok(());
+        }
+        let wrong = if !is_service(&config.command()) {
+            (
+                "has no process that a machine could run otherwise",
+                "write the machine's command, too: command \"/usr/bin/serve\"",
+            )
+        } else if matches!(lowered.trunk, Trunk::Disk(..)) {
+            (
+                "is made of a disk, to which vmfab adds no process",
+                "start a service in the recipe of the image, with file and service",
+            )
+        } else {
+            return self.service(name, lowered, &config, process.manner, span);
+        };
+        let problem = Problem::new(span, format!("image \"{name}\" {}", wrong.0), "this image");
+        Err(problem.with_help(wrong.1).into())
+    }
+
+    fn service(
+        &mut self,
+        own: &str,
+        lowered: &mut Lowered,
+        config: &ContainerConfig,
+        manner: Manner,
+        span: &Span,
+    ) -> Result<(), PlanError> {
         check(config).map_err(|(message, help)| {
             Problem::new(span, message, "it has this config").with_help(help)
         })?;
@@ -58,7 +108,11 @@ impl Lowering<'_> {
                 ..config.clone()
             },
             scripts: scripts::entrypoint(),
+            manner,
         }));
+        let Trunk::Tree(tree) = &mut lowered.trunk else {
+            return Ok(());
+        };
         self.layer(tree, format!("{own}: entrypoint"), &entrypoint, Vec::new())
     }
 }

@@ -34,7 +34,7 @@ use crate::digest::{Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{
     ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
-    MadeFrom, RecipeRef,
+    MadeFrom, Process, RecipeRef,
 };
 use crate::instruction::{Packages, Run};
 use crate::recipe::{
@@ -50,10 +50,15 @@ pub(super) fn lower(
     image: &Arc<Image>,
     world: &dyn World,
     architecture: &str,
+    process: &Process,
 ) -> Result<Plan, PlanError> {
     let mut lowering = Lowering::new(world, architecture);
     lowering.own_kernel = names_kernel(image);
-    let lowered = lowering.lowered(image)?;
+    lowering.process = (!process.is_empty()).then_some(process);
+    let mut lowered = lowering.lowered(image)?;
+    if let Some(process) = lowering.process {
+        lowering.own_process(image, &mut lowered, process)?;
+    }
     lowering.finish(image, lowered)
 }
 
@@ -154,6 +159,8 @@ struct Lowering<'a> {
     programs: BTreeSet<Program>,
     /// Whether the recipe names the kernel.
     own_kernel: bool,
+    /// What the image is to run otherwise than it says; nothing once a service does.
+    process: Option<&'a Process>,
 }
 
 impl<'a> Lowering<'a> {
@@ -171,6 +178,7 @@ impl<'a> Lowering<'a> {
             fetch_nodes: BTreeMap::new(),
             programs: BTreeSet::new(),
             own_kernel: false,
+            process: None,
         }
     }
 }

@@ -41,6 +41,20 @@ impl Loader<'_> {
         let outside = usize::MAX;
         let (place, part) = match self.target(document, outside, asked, directory, set)? {
             Target::Tag(name) => {
+                if !draft.machine.process.is_empty() {
+                    self.report(
+                        Problem::new(
+                            &asked.span,
+                            "a machine of a finished image runs what the image says",
+                            "nothing is built of it",
+                        )
+                        .with_help(format!(
+                            "describe an image: image \"own\" {{ from \"@{name}\" }}, and write \
+                             image=\"own\""
+                        )),
+                    );
+                    return None;
+                }
                 draft.machine.image = Some(MachineImage::Tag(name));
                 return Some(());
             }

@@ -35,6 +35,9 @@ if test -n "$GROUP"; then
     fi
 fi
 
+forced=
+test "$RESTART" = no || forced='RestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE'
+
 if test -e /usr/lib/systemd/systemd || test -e /lib/systemd/systemd; then
     mkdir -p /etc/systemd/system
     cat >/etc/systemd/system/container.service <<UNIT
@@ -54,9 +57,9 @@ RuntimeDirectory=container
 SyslogIdentifier=container
 KillMode=mixed
 KillSignal=$SIGNAL
-TimeoutStopSec=10
-Restart=on-failure
-RestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE
+TimeoutStopSec=$STOP_TIMEOUT
+Restart=$RESTART
+$forced
 RestartSec=1
 
 [Install]
@@ -96,7 +99,7 @@ command_args="logger -t container"
 command_user="$uid:$gid"
 respawn_delay=1
 respawn_max=0
-retry="$SIGNAL/10/SIGKILL/5"
+retry="$SIGNAL/$STOP_TIMEOUT/SIGKILL/5"
 
 depend() {
     after localmount net firewall

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::digest::{Digest, Hasher, ObjectId, ObjectRef};
-use crate::image::{ContainerConfig, DiskFormat, ImageConfig};
+use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::plan::{
     self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, PlanError,
     Remote, World, WorldError,
@@ -130,7 +130,13 @@ fn loaded(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Loaded {
 }
 
 fn planned(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Result<Plan, PlanError> {
-    plan::plan(&loaded(text, target, args), None, &Everything, "x86_64")
+    plan::plan(
+        &loaded(text, target, args),
+        None,
+        &Everything,
+        "x86_64",
+        &Process::default(),
+    )
 }
 
 /// The steps of a plan up to the first of those that make an image of the tree, with the parameters
@@ -553,7 +559,7 @@ fn platforms() {
 /// What an image runs, as the config of a container image has it.
 fn config(text: &str) -> String {
     let image = &loaded(text, None, &[]).images[0].clone();
-    let mut lowering = super::super::Lowering::new(&Everything, "x86_64");
+    let mut lowering = super::super::Lowering::new(&Everything, "x86_64", &Process::default());
     let lowered = lowering.lowered(image).unwrap();
     let ports = lowered.settings.ports.iter().map(|port| port.guest);
     let ports: Vec<u16> = ports.collect();
