@@ -5,6 +5,7 @@
 
 mod architecture;
 mod cli;
+mod compose;
 mod containers;
 mod differential;
 mod disk;

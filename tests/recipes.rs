@@ -12,7 +12,7 @@ use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
 use vmfab::image::DiskFormat;
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, ContainerConfig, FilesystemRef, Firmware, ImageConfig,
-    ImageTemplate, RecipeRef,
+    ImageTemplate, Process, RecipeRef,
 };
 use vmfab::plan::{
     self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, Remote,
@@ -218,7 +218,14 @@ fn load_and_plan(path: &Path) -> Result<Plan, String> {
         unreadable: path.to_string_lossy().contains("unreadable"),
     };
     let loaded = recipe::load(path, &Disk, &settings).map_err(|error| show(&error))?;
-    plan::plan(&loaded, image.as_deref(), &world, "x86_64").map_err(|error| show(&error))
+    plan::plan(
+        &loaded,
+        image.as_deref(),
+        &world,
+        "x86_64",
+        &Process::default(),
+    )
+    .map_err(|error| show(&error))
 }
 
 pub(super) fn show(diagnostic: &dyn miette::Diagnostic) -> String {
@@ -338,8 +345,14 @@ fn planned(recipe: &str, settings: &[(&str, &str)]) -> Plan {
         .collect();
     let loaded = recipe::load(Path::new(recipe), &Disk, &settings)
         .unwrap_or_else(|error| panic!("{}", show(&error)));
-    plan::plan(&loaded, None, &Fake { unreadable: false }, "x86_64")
-        .unwrap_or_else(|error| panic!("{}", show(&error)))
+    plan::plan(
+        &loaded,
+        None,
+        &Fake { unreadable: false },
+        "x86_64",
+        &Process::default(),
+    )
+    .unwrap_or_else(|error| panic!("{}", show(&error)))
 }
 
 #[test]
@@ -436,8 +449,14 @@ fn every_example_of_the_reference_makes_a_plan() {
             .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
         let world = Fake { unreadable: false };
         for image in &loaded.images {
-            plan::plan(&loaded, Some(&image.name), &world, "x86_64")
-                .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+            plan::plan(
+                &loaded,
+                Some(&image.name),
+                &world,
+                "x86_64",
+                &Process::default(),
+            )
+            .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
         }
     }
 }

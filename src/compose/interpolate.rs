@@ -17,7 +17,7 @@ pub(super) struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    pub fn get(&self, name: &str) -> Option<String> {
+    pub(super) fn get(&self, name: &str) -> Option<String> {
         (self.environment)(name).or_else(|| self.file.get(name).cloned())
     }
 }
@@ -31,7 +31,7 @@ pub(super) fn interpolate(
 ) {
     match &mut node.value {
         Value::Null => {}
-        Value::Scalar(text, _) => {
+        Value::Scalar(text) => {
             let mut unset = Vec::new();
             match expand(text, variables, &mut unset, 0) {
                 Ok(done) => *text = done,

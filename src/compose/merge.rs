@@ -45,7 +45,7 @@ pub(super) fn merged(base: Node, over: Node, name: &str) -> Node {
                     list.retain(|known| self::target(known) != target);
                 }
                 let same = |known: &Node| match (&known.value, &node.value) {
-                    (Value::Scalar(a, _), Value::Scalar(b, _)) => a == b,
+                    (Value::Scalar(a), Value::Scalar(b)) => a == b,
                     _ => false,
                 };
                 if !list.iter().any(same) {
@@ -62,13 +62,13 @@ pub(super) fn merged(base: Node, over: Node, name: &str) -> Node {
 /// Where a volume is in the container.
 fn target(node: &Node) -> Option<String> {
     match &node.value {
-        Value::Scalar(text, _) => {
+        Value::Scalar(text) => {
             let mut parts = text.split(':').filter(|part| part.starts_with('/'));
             let first = parts.next();
             parts.next().or(first).map(str::to_owned)
         }
         _ => match &node.get("target")?.value {
-            Value::Scalar(text, _) => Some(text.clone()),
+            Value::Scalar(text) => Some(text.clone()),
             _ => None,
         },
     }
@@ -81,11 +81,11 @@ pub(super) fn pairs(node: Node) -> Node {
     };
     let mut map: Map = Vec::new();
     for item in list {
-        let Value::Scalar(text, _) = &item.value else {
+        let Value::Scalar(text) = &item.value else {
             continue;
         };
         let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Value::Scalar(value.to_owned(), false)),
+            Some((name, value)) => (name, Value::Scalar(value.to_owned())),
             None => (text.as_str(), Value::Null),
         };
         let key = Spanned::new(name.to_owned(), item.span.clone());
@@ -105,7 +105,7 @@ pub(super) fn names(node: Node) -> Node {
         return node;
     };
     let entries = list.into_iter().filter_map(|item| {
-        let Value::Scalar(name, _) = &item.value else {
+        let Value::Scalar(name) = &item.value else {
             return None;
         };
         let key = Spanned::new(name.clone(), item.span.clone());

@@ -263,7 +263,7 @@ impl Project<'_> {
         };
         let (key, extends) = map.remove(at);
         let text = |node: Option<&Node>| match &node?.value {
-            Value::Scalar(text, _) => Some(text.clone()),
+            Value::Scalar(text) => Some(text.clone()),
             _ => None,
         };
         let service = text(Some(&extends)).or_else(|| text(extends.get("service")));

@@ -14,12 +14,17 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub fn wrong(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        span: &Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.problems
             .push(Problem::new(span, message, "here").with_help(help));
     }
 
-    pub fn warn(&mut self, span: &Span, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, span: &Span, message: impl Into<String>) {
         self.warnings.push(Problem::new(span, message, "here"));
     }
 
@@ -32,7 +37,7 @@ impl Notes {
     }
 
     /// The entries of a mapping; none of nothing.
-    pub fn map<'a>(
+    pub(super) fn map<'a>(
         &mut self,
         node: &'a Node,
         name: &str,
@@ -47,7 +52,7 @@ impl Notes {
         }
     }
 
-    pub fn list<'a>(&mut self, node: &'a Node, name: &str) -> &'a [Node] {
+    pub(super) fn list<'a>(&mut self, node: &'a Node, name: &str) -> &'a [Node] {
         match &node.value {
             Value::List(list) => list,
             Value::Null => &[],
@@ -59,9 +64,9 @@ impl Notes {
     }
 
     /// A value as it is written; nothing when it is empty.
-    pub fn text(&mut self, node: &Node, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node, name: &str) -> Option<String> {
         match &node.value {
-            Value::Scalar(text, _) => Some(text.clone()),
+            Value::Scalar(text) => Some(text.clone()),
             Value::Null => None,
             _ => {
                 self.mismatch(node, name, "a single value");
@@ -70,7 +75,7 @@ impl Notes {
         }
     }
 
-    pub fn flag(&mut self, node: &Node, name: &str) -> bool {
+    pub(super) fn flag(&mut self, node: &Node, name: &str) -> bool {
         match self.text(node, name).as_deref() {
             Some("true" | "yes" | "on") => true,
             None | Some("false" | "no" | "off") => false,
@@ -86,7 +91,7 @@ impl Notes {
     }
 
     /// A value that `parse` takes.
-    pub fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         node: &Node,
         name: &str,
@@ -103,7 +108,7 @@ impl Notes {
     }
 
     /// Words of a command: a list of them, or a text as a shell splits it.
-    pub fn words(&mut self, node: &Node, name: &str) -> Option<Vec<String>> {
+    pub(super) fn words(&mut self, node: &Node, name: &str) -> Option<Vec<String>> {
         match &node.value {
             Value::Null => None,
             Value::List(list) => Some(
@@ -111,7 +116,7 @@ impl Notes {
                     .filter_map(|node| self.text(node, name))
                     .collect(),
             ),
-            Value::Scalar(text, _) => {
+            Value::Scalar(text) => {
                 let words = split(text);
                 if words.is_none() {
                     self.wrong(
@@ -131,7 +136,7 @@ impl Notes {
 
     /// Names with values, as a mapping or as a list of `NAME=VALUE`. One without a value has that
     /// of `known`.
-    pub fn pairs(
+    pub(super) fn pairs(
         &mut self,
         node: &Node,
         name: &str,
@@ -155,7 +160,7 @@ impl Notes {
     }
 
     /// Reports keys that are not among `known`; those that begin with `x-` are the user's own.
-    pub fn unknown(&mut self, map: &Map, known: &[&str], of: &str) {
+    pub(super) fn unknown(&mut self, map: &Map, known: &[&str], of: &str) {
         for (key, _) in map {
             let name = key.value.as_str();
             if known.contains(&name) || name.starts_with("x-") {

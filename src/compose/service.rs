@@ -36,7 +36,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Whether something is to be said that is said once.
-    pub fn first(&mut self, what: &'static str) -> bool {
+    pub(super) fn first(&mut self, what: &'static str) -> bool {
         self.told.insert(what, ()).is_none()
     }
 }
@@ -49,7 +49,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    pub fn read(mut self, name: &Spanned<String>, node: &Node) -> Service {
+    pub(super) fn read(mut self, name: &Spanned<String>, node: &Node) -> Service {
         self.service.name.clone_from(&name.value);
         self.service.restart = "no";
         let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -89,7 +89,7 @@ impl Reading<'_> {
         for (key, value) in map {
             let is = |(name, _): &&(&str, &str)| *name == key.value;
             let off = matches!(&value.value, Value::Null)
-                || matches!(&value.value, Value::Scalar(text, _) if text == "false")
+                || matches!(&value.value, Value::Scalar(text) if text == "false")
                 || matches!(&value.value, Value::List(list) if list.is_empty());
             if off {
                 continue;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::mem;
 
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -25,8 +24,7 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Null,
-    /// With whether it is written without quotes, so that it may be a number or a truth value.
-    Scalar(String, bool),
+    Scalar(String),
     List(Vec<Node>),
     Map(Map),
 }
@@ -36,16 +34,16 @@ pub(super) type Map = Vec<(Spanned<String>, Node)>;
 
 impl Node {
     /// What it is, for people.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
-            Value::Scalar(..) => "a single value",
+            Value::Scalar(_) => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
     }
 
-    pub fn get(&self, name: &str) -> Option<&Self> {
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
         let Value::Map(map) = &self.value else {
             return None;
         };
@@ -58,7 +56,7 @@ impl Node {
         let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
         match &self.value {
             Value::Null => (1, 0),
-            Value::Scalar(text, _) => (1, text.len()),
+            Value::Scalar(text) => (1, text.len()),
             Value::List(list) => list.iter().map(Self::size).fold((1, 0), add),
             Value::Map(map) => map
                 .iter()
@@ -233,7 +231,7 @@ impl Builder<'_> {
             Kind::Map { map, key, merged } => match key.take() {
                 None => {
                     let name = match node.value {
-                        Value::Scalar(name, _) => name,
+                        Value::Scalar(name) => name,
                         Value::Null => String::new(),
                         Value::List(_) | Value::Map(_) => {
                             let problem =
@@ -295,16 +293,15 @@ impl Builder<'_> {
 
 fn text_length(value: &Value) -> usize {
     match value {
-        Value::Scalar(text, _) => text.len(),
+        Value::Scalar(text) => text.len(),
         _ => 0,
     }
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Value {
     let plain = style == ScalarStyle::Plain && tag.is_none();
-    let mut text = text.into_owned();
-    if plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
+    if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
         return Value::Null;
     }
-    Value::Scalar(mem::take(&mut text), plain)
+    Value::Scalar(text.into_owned())
 }

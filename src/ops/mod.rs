@@ -5,6 +5,7 @@ pub mod available;
 pub mod build;
 mod build_record;
 pub mod cache;
+pub mod compose;
 pub mod doctor;
 pub mod export;
 pub mod fmt;

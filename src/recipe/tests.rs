@@ -183,7 +183,7 @@ machine "other" image="./other.kdl#common"
     let loaded = load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
     let shown = loaded.machines.iter().map(|machine| {
         let ports: Vec<_> = machine.ports.iter().map(|port| port.value).collect();
-        let after: Vec<_> = machine.depends_on.iter().map(|on| &on.value).collect();
+        let after: Vec<_> = machine.depends_on.iter().map(|on| &on.name.value).collect();
         format!(
             "{:?}: {:?} memory {:?} cpus {:?} disk {:?} {:?} {:?} {ports:?} {:?} after {after:?}\n",
             machine.names(),

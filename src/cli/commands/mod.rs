@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod cache;
 mod completions;
+mod compose;
 mod console;
 mod doctor;
 mod down;
@@ -77,6 +78,7 @@ pub(super) enum Command {
     Boot(boot::Boot),
     Up(up::Up),
     Down(down::Down),
+    Compose(compose::Compose),
     Ssh(ssh::Ssh),
     List(list::List),
     Start(start::Start),
@@ -113,6 +115,7 @@ impl Command {
             Self::Boot(command) => command.run(session),
             Self::Up(command) => command.run(session),
             Self::Down(command) => command.run(session),
+            Self::Compose(command) => command.run(session),
             Self::Ssh(command) => command.run(session),
             Self::List(command) => command.run(session),
             Self::Start(command) => command.run(session),
@@ -151,7 +154,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Run machines",
         &[
-            "boot", "up", "down", "ssh", "list", "start", "stop", "resume", "rm",
+            "boot", "up", "down", "compose", "ssh", "list", "start", "stop", "resume", "rm",
         ],
     ),
     ("Inspect machines", &["inspect", "logs", "console"]),

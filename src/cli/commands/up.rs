@@ -20,8 +20,9 @@ use crate::world::usual_dockerfile;
 /// Create and start the machines of a project
 ///
 /// vmfab.kdl describes the machines of a project. vmfab looks for it in the working directory and
-/// then in the directories above. Without one, the project is the working directory, with one
-/// machine of the same name: of the Dockerfile in it, else of the managed Alpine.
+/// then in the directories above. Without one, vmfab makes a machine of each service of a
+/// compose.yaml (vmfab compose --help). Without that, the project is the working directory, with
+/// one machine of the same name: of the Dockerfile in it, else of the managed Alpine.
 ///
 /// vmfab up builds missing images and creates missing machines. Existing machines keep their disks,
 /// below .vmfab in the project: vmfab starts stopped ones and leaves running ones alone. A machine

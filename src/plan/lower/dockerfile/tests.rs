@@ -559,7 +559,7 @@ fn platforms() {
 /// What an image runs, as the config of a container image has it.
 fn config(text: &str) -> String {
     let image = &loaded(text, None, &[]).images[0].clone();
-    let mut lowering = super::super::Lowering::new(&Everything, "x86_64", &Process::default());
+    let mut lowering = super::super::Lowering::new(&Everything, "x86_64");
     let lowered = lowering.lowered(image).unwrap();
     let ports = lowered.settings.ports.iter().map(|port| port.guest);
     let ports: Vec<u16> = ports.collect();
