@@ -107,10 +107,6 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab inspect NAME\" shows a machine, \"vmfab ssh NAME -- top\" its processes",
     ),
     (
-        &["compose"],
-        "\"vmfab up\" creates and starts the machines of a project, \"vmfab down\" stops them",
-    ),
-    (
         &["container", "machine", "vm"],
         "\"vmfab list\", \"vmfab start\", \"vmfab stop\" and \"vmfab rm\" manage machines",
     ),

@@ -56,7 +56,7 @@ impl Reading<'_> {
             .as_deref()
             .is_some_and(|protocol| protocol != "tcp")
         {
-            let message = "vmfab forwards TCP only";
+            let message = "vmfab forwards no UDP ports of services yet";
             let help = "remove the port, or let the service speak TCP";
             self.notes.wrong(&node.span, message, help);
             return;
