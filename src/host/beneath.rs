@@ -1,5 +1,5 @@
 //! Files in directories that others may have laid out, trees and machines: opened without following
-//! links, as these may lead to any file of the host, and otherwise as in [`files`](super::files).
+//! links, as these may lead to any file of the host, and otherwise as in [`file`](super::file).
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -136,7 +136,8 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure>
 /// written.
 ///
 /// # Errors
-/// [`Failure::Verification`] when it is not so; the recipe or the lock file is wrong.
+/// A [`Verification`](crate::failure::Kind::Verification) when it is not so; the recipe or the lock
+/// file is wrong.
 pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure> {
     let place = Place::of(&choice.recipe);
     let lock = lock_file::read(&place.path())?.unwrap_or_default();
