@@ -17,23 +17,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::remembered::Remembered;
-use crate::derivation::{Cache, CacheError, CacheHit, Outputs};
+use super::Sources;
+use crate::derivation::{CacheError, CacheHit, Outputs};
 use crate::digest::ActionKey;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
-use crate::store::Store;
 
 /// Questions, or results that are brought, at a time.
 const PARALLEL: usize = 8;
 
 /// What is known of results that are not in the store.
 pub(super) struct Caches<'a> {
-    pub(super) store: &'a Store,
-    pub(super) cache: Option<&'a dyn Cache>,
-    pub(super) remembered: &'a Remembered,
-    pub(super) sink: &'a dyn Sink,
-    pub(super) interrupt: &'a Interrupt,
+    pub(super) sources: Sources<'a>,
+    sink: &'a dyn Sink,
+    interrupt: Option<&'a Interrupt>,
     state: Mutex<State>,
     /// A key is free again.
     freed: Condvar,
@@ -80,16 +77,12 @@ impl Drop for Turn<'_, '_> {
 
 impl<'a> Caches<'a> {
     pub(super) fn new(
-        store: &'a Store,
-        cache: Option<&'a dyn Cache>,
-        remembered: &'a Remembered,
+        sources: Sources<'a>,
         sink: &'a dyn Sink,
-        interrupt: &'a Interrupt,
+        interrupt: Option<&'a Interrupt>,
     ) -> Self {
         Self {
-            store,
-            cache,
-            remembered,
+            sources,
             sink,
             interrupt,
             state: Mutex::default(),
@@ -97,6 +90,10 @@ impl<'a> Caches<'a> {
             down: AtomicBool::new(false),
             warned: AtomicBool::new(false),
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::requested)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -126,7 +123,7 @@ impl<'a> Caches<'a> {
                 return Some(hit.clone().into());
             }
         }
-        let outputs = self.remembered.get(key)?;
+        let outputs = self.sources.remembered.get(key)?;
         Some(RemoteResult {
             outputs,
             from: None,
@@ -135,19 +132,19 @@ impl<'a> Caches<'a> {
 
     /// Asks the cache, once for each key.
     pub(super) fn ask(&self, key: &ActionKey) -> Option<RemoteResult> {
-        self.cache?;
+        self.sources.cache?;
         let _turn = self.turn(*key);
         self.ask_in_turn(key).map(RemoteResult::from)
     }
 
     fn ask_in_turn(&self, key: &ActionKey) -> Option<CacheHit> {
-        let cache = self.cache?;
+        let cache = self.sources.cache?;
         {
             let mut state = self.state();
             if state.lost.contains(key) {
                 return None;
             }
-            let gave_up = self.down.load(Ordering::Relaxed) || self.interrupt.requested();
+            let gave_up = self.down.load(Ordering::Relaxed) || self.is_interrupted();
             if gave_up || !state.asked.insert(*key) {
                 return state.hits.get(key).cloned();
             }
@@ -155,6 +152,38 @@ impl<'a> Caches<'a> {
         let hit = cache.look_up(key)?;
         self.state().hits.insert(*key, hit.clone());
         Some(hit)
+    }
+
+    /// The cache that has those outputs `needed` of a result that are not in the store, if there are
+    /// any. `outputs` are all of the result, as it was found.
+    pub(super) fn promise(
+        &self,
+        key: &ActionKey,
+        outputs: &Outputs,
+        needed: &Outputs,
+    ) -> Result<Option<String>, NotBrought> {
+        match self.missing(needed).is_empty() {
+            true => Ok(None),
+            false => {
+                let _turn = self.turn(*key);
+                self.promise_in_turn(key, outputs).map(Some)
+            }
+        }
+    }
+
+    fn promise_in_turn(&self, key: &ActionKey, outputs: &Outputs) -> Result<String, NotBrought> {
+        // What is remembered, the cache may have as well, or otherwise.
+        match self.ask_in_turn(key) {
+            Some(hit) if hit.outputs == *outputs => Ok(hit.from),
+            Some(_) => Err(NotBrought::Again),
+            None => Err(self.lose(key)),
+        }
+    }
+
+    fn missing(&self, needed: &Outputs) -> Outputs {
+        let mut missing = needed.clone();
+        missing.retain(|_, object| !self.sources.store.has_object(object));
+        missing
     }
 
     /// Brings those outputs `needed` of a result that are not in the store; tells where they came
@@ -165,41 +194,37 @@ impl<'a> Caches<'a> {
         outputs: &Outputs,
         needed: &Outputs,
     ) -> Result<Option<String>, NotBrought> {
+        if self.is_interrupted() {
+            return Err(NotBrought::Interrupted);
+        }
         let _turn = self.turn(*key);
-        let missing: Outputs = needed
-            .iter()
-            .filter(|(_, object)| !self.store.has_object(object))
-            .map(|(name, object)| (name.clone(), *object))
-            .collect();
+        let missing = self.missing(needed);
         if missing.is_empty() {
             return Ok(None);
         }
-        // What is remembered, the cache may have as well, or otherwise.
-        let hit = match self.ask_in_turn(key) {
-            Some(hit) if hit.outputs == *outputs => hit,
-            Some(_) => return Err(NotBrought::Again),
-            None => return Err(self.lose(key)),
-        };
-        let Some(cache) = self.cache.filter(|_| !self.down.load(Ordering::Relaxed)) else {
+        let from = self.promise_in_turn(key, outputs)?;
+        let Some(cache) = self
+            .sources
+            .cache
+            .filter(|_| !self.down.load(Ordering::Relaxed))
+        else {
             return Err(self.lose(key));
         };
         let brought: Result<(), CacheError> = match cache.bring(key, &missing) {
-            Ok(()) if missing.values().all(|object| self.store.has_object(object)) => {
-                return Ok(Some(hit.from));
-            }
+            Ok(()) if self.missing(&missing).is_empty() => return Ok(Some(from)),
             Ok(()) => Err(CacheError::Unusable(
                 "it returned something other than it announced".to_owned(),
             )),
             Err(error) => Err(error),
         };
-        if self.interrupt.requested() {
+        if self.is_interrupted() {
             return Err(NotBrought::Interrupted);
         }
         if let Err(error) = brought {
             if matches!(error, CacheError::Unreachable(_)) {
                 self.down.store(true, Ordering::Relaxed);
             }
-            self.warn(&hit.from, &error);
+            self.warn(&from, &error);
         }
         Err(self.lose(key))
     }
@@ -228,7 +253,7 @@ impl<'a> Caches<'a> {
     /// A result is in the store now.
     pub(super) fn is_built(&self, key: &ActionKey) {
         if self.state().lost.contains(key) {
-            self.remembered.forget(key);
+            self.sources.remembered.forget(key);
         }
     }
 }

@@ -27,6 +27,7 @@
 mod caches;
 mod failed;
 mod hint;
+mod known;
 mod pass;
 mod permits;
 mod realise;
@@ -45,7 +46,8 @@ pub use remembered::Remembered;
 pub use survey::{Sources, Surveyed, certain, survey};
 
 use caches::Caches;
-use pass::{Known, Origin, Pass};
+use known::{Known, Origin};
+use pass::Pass;
 use report::Report;
 
 use crate::derivation::{Builders, Cache, Graph, NodeId, Outputs};
@@ -152,13 +154,12 @@ impl Executor<'_> {
             name: name.to_owned(),
             steps: graph.len(),
         });
-        let caches = Caches::new(
-            self.store,
-            self.cache,
-            self.remembered,
-            self.sink,
-            self.interrupt,
-        );
+        let sources = Sources {
+            store: self.store,
+            remembered: self.remembered,
+            cache: self.cache,
+        };
+        let caches = Caches::new(sources, self.sink, Some(self.interrupt));
         let report = Report::new(self.sink, graph);
         let (known, mut interrupted) = loop {
             let pass = Pass::new(self, graph, &caches, &report);
@@ -221,7 +222,7 @@ impl Executor<'_> {
             else {
                 continue;
             };
-            let is_elsewhere = matches!(origin, Origin::Cache(_) | Origin::Remembered);
+            let is_elsewhere = origin.is_elsewhere();
             if is_elsewhere && !self.is_here(outputs) {
                 // Without it, a later build has more to do.
                 let _ = self.remembered.put(key, outputs);

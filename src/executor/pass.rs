@@ -9,14 +9,12 @@ use std::time::Instant;
 
 use tracing::{Span, debug, info_span};
 
-use super::caches::{Caches, NotBrought, RemoteResult, in_parallel};
+use super::caches::{Caches, NotBrought};
+use super::known::{Knowledge, Known, Origin};
 use super::permits::{Permit, Permits};
 use super::report::Report;
-use super::schedule::Schedule;
 use super::{Executor, FailedStep, lock};
-use crate::derivation::{
-    Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
-};
+use crate::derivation::{Derivation, Graph, NodeId, Outputs};
 use crate::digest::ActionKey;
 use crate::event::StepOutcome;
 use crate::failure::{Failure, Kind};
@@ -26,51 +24,12 @@ use crate::store::ActionResult;
 /// Threads for steps that wait, at most.
 const WAITING: usize = 8;
 
-/// Where a result is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    Store,
-    /// It was built.
-    Built,
-    /// In a cache, by its name.
-    Cache(String),
-    /// Elsewhere: an earlier build used it.
-    Remembered,
-}
-
-impl Origin {
-    /// Whether the content need not be in the store.
-    const fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Cache(_) | Self::Remembered)
-    }
-}
-
-/// The result of a step.
-#[derive(Debug, Clone)]
-pub(super) struct Known {
-    pub(super) key: ActionKey,
-    pub(super) outputs: Outputs,
-    pub(super) origin: Origin,
-}
-
-impl RemoteResult {
-    fn known(self, key: &ActionKey) -> Known {
-        Known {
-            key: *key,
-            outputs: self.outputs,
-            origin: self.from.map_or(Origin::Remembered, Origin::Cache),
-        }
-    }
-}
-
 /// State shared by the threads of one pass.
 pub(super) struct Pass<'p> {
     pub(super) executor: &'p Executor<'p>,
     pub(super) graph: &'p Graph,
-    caches: &'p Caches<'p>,
+    pub(super) knowledge: Knowledge<'p>,
     pub(super) report: &'p Report<'p>,
-    schedule: Mutex<Schedule>,
-    known: Mutex<Vec<Option<Known>>>,
     /// For steps that use the processors.
     processors: Permits,
     /// The locks of keys that steps of this pass hold or wait for.
@@ -91,10 +50,8 @@ impl<'p> Pass<'p> {
         Self {
             executor,
             graph,
-            caches,
+            knowledge: Knowledge::new(graph, caches),
             report,
-            schedule: Mutex::new(Schedule::new(graph)),
-            known: Mutex::new(vec![None; graph.len()]),
             claimed: Mutex::default(),
             processors: Permits::new(executor.jobs()),
             again: AtomicBool::new(false),
@@ -110,12 +67,9 @@ impl<'p> Pass<'p> {
             self.run_steps(ready)?;
         }
         if !self.is_lost() && !self.stopped() {
-            let wanted: Vec<NodeId> = wanted.iter().copied().collect();
-            let all = |node: NodeId| {
-                let known = lock(&self.known)[node.index()].clone()?;
-                Some((node, known.outputs))
-            };
-            self.bring(wanted.into_iter().filter_map(all).collect());
+            let wanted = wanted.iter();
+            let all = wanted.filter_map(|&node| self.knowledge.all_of(node));
+            self.bring(all.collect());
         }
         Ok(())
     }
@@ -131,42 +85,23 @@ impl<'p> Pass<'p> {
 
     /// The results of the steps, by index.
     pub(super) fn into_known(self) -> Vec<Option<Known>> {
-        self.known
+        self.knowledge
+            .known
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Takes what is known without starting threads, but for questions to a cache, and returns what
-    /// is ready to be run: for a build with nothing changed, nothing.
+    /// Takes what is known, and returns what is ready to be run: for a build with nothing changed,
+    /// nothing.
     fn take_known(&self) -> Vec<NodeId> {
-        let mut pending = lock(&self.schedule).ready();
-        if self.executor.options.rebuild || self.executor.options.check {
-            return pending;
+        let options = &self.executor.options;
+        if options.rebuild || options.check {
+            return lock(&self.knowledge.schedule).ready();
         }
-        let mut missed = Vec::new();
-        while !pending.is_empty() {
-            let mut unknown = Vec::new();
-            while let Some(node) = pending.pop() {
-                let key = self.key(node);
-                match self.look_up(node, &key) {
-                    Some(known) => pending.extend(self.take(node, known)),
-                    None => unknown.push((node, key)),
-                }
-            }
-            if self.executor.cache.is_none() {
-                missed.extend(unknown.into_iter().map(|(node, _)| node));
-                break;
-            }
-            let answers = in_parallel(&unknown, |(node, key)| self.ask(*node, key));
-            for ((node, _), answer) in unknown.into_iter().zip(answers) {
-                match answer {
-                    Some(known) => pending.extend(self.take(node, known)),
-                    None => missed.push(node),
-                }
-            }
-        }
-        missed.sort();
-        missed
+        self.knowledge.take_all(
+            |node, key| self.runs_anyway(node, key),
+            |node, known| self.tell(node, known),
+        )
     }
 
     fn run_steps(&self, ready: Vec<NodeId>) -> Result<(), Failure> {
@@ -178,7 +113,7 @@ impl<'p> Pass<'p> {
         if !missing.is_empty() {
             return Err(missing_programs(&missing));
         }
-        for (known, derivation) in lock(&self.known).iter().zip(self.graph.nodes()) {
+        for (known, derivation) in lock(&self.knowledge.known).iter().zip(self.graph.nodes()) {
             if known.is_some() {
                 continue;
             }
@@ -209,27 +144,13 @@ impl<'p> Pass<'p> {
         Ok(())
     }
 
-    /// The result of a step that need not run, as far as it is known here.
-    fn look_up(&self, node: NodeId, key: &ActionKey) -> Option<Known> {
-        if let Some(result) = self.stored(node, key) {
-            return Some(Known {
-                key: *key,
-                outputs: result.outputs,
-                origin: Origin::Store,
-            });
-        }
-        if self.runs_anyway(node, key) || self.executor.options.check {
+    /// The result of a step that need not run.
+    fn known(&self, node: NodeId, key: &ActionKey) -> Option<Known> {
+        if self.executor.options.check || self.runs_anyway(node, key) {
             return None;
         }
-        self.caches.known(key).map(|found| found.known(key))
-    }
-
-    /// The result of a step that need not run, as a cache says.
-    fn ask(&self, node: NodeId, key: &ActionKey) -> Option<Known> {
-        if self.runs_anyway(node, key) || self.executor.options.check {
-            return None;
-        }
-        self.caches.ask(key).map(|found| found.known(key))
+        let knowledge = &self.knowledge;
+        knowledge.look_up(key).or_else(|| knowledge.ask(key))
     }
 
     /// The result of a step in the store, when it need not run.
@@ -256,20 +177,13 @@ impl<'p> Pass<'p> {
         nodes
     }
 
-    fn key(&self, node: NodeId) -> ActionKey {
-        let derivation = self.graph.get(node);
-        action_key(derivation, &self.inputs(derivation))
-    }
-
-    /// The inputs of a derivation whose inputs are all known.
-    pub(super) fn inputs(&self, derivation: &Derivation) -> Vec<ResolvedInput> {
-        let known = lock(&self.known);
-        let outputs = |node: NodeId| known[node.index()].as_ref().map(|known| &known.outputs);
-        resolve_inputs(derivation, outputs).unwrap_or_default()
-    }
-
     /// A step need not run: returns what is ready by that.
     fn take(&self, node: NodeId, known: Known) -> Vec<NodeId> {
+        self.tell(node, &known);
+        self.knowledge.done(node, known)
+    }
+
+    fn tell(&self, node: NodeId, known: &Known) {
         let (name, key) = (&self.graph.get(node).name, known.key.short());
         debug!(parent: &self.span, name, %key, from = ?known.origin, "step is known");
         match &known.origin {
@@ -277,12 +191,6 @@ impl<'p> Pass<'p> {
             Origin::Remembered => self.report.found(node, None),
             Origin::Store | Origin::Built => self.report.not_run(node, StepOutcome::Cached),
         }
-        self.done(node, known)
-    }
-
-    fn done(&self, node: NodeId, known: Known) -> Vec<NodeId> {
-        lock(&self.known)[node.index()] = Some(known);
-        lock(&self.schedule).done(node)
     }
 
     /// Runs one derivation on a thread of the pool, and hands on what becomes ready by it.
@@ -306,16 +214,14 @@ impl<'p> Pass<'p> {
         if self.stopped() {
             return self.skip(node);
         }
-        let key = self.key(node);
+        let key = self.knowledge.key(node);
         if self.report.has_failed(node, &key) {
             return self.skip_dependants(node);
         }
-        if !self.executor.options.check
-            && let Some(known) = self.look_up(node, &key).or_else(|| self.ask(node, &key))
-        {
+        if let Some(known) = self.known(node, &key) {
             return self.take(node, known);
         }
-        if !self.bring(self.needed(node)) {
+        if !self.bring(self.knowledge.read_by(node)) {
             return match self.is_interrupted() {
                 true => self.skip(node),
                 false => Vec::new(),
@@ -345,8 +251,8 @@ impl<'p> Pass<'p> {
             Ok(known) if known.origin == Origin::Store => self.take(node, known),
             Ok(known) => {
                 self.report.ran(node, key, seconds);
-                self.caches.is_built(&key);
-                self.done(node, known)
+                self.knowledge.caches.is_built(&key);
+                self.knowledge.done(node, known)
             }
             Err(failure) if failure.is(Kind::Interrupted) => {
                 self.interrupted.store(true, Ordering::Relaxed);
@@ -369,57 +275,19 @@ impl<'p> Pass<'p> {
 
     /// Everything that needs `node` is skipped; nothing becomes ready by that.
     fn skip_dependants(&self, node: NodeId) -> Vec<NodeId> {
-        let skipped = lock(&self.schedule).failed(node);
+        let skipped = lock(&self.knowledge.schedule).failed(node);
         for node in skipped {
             self.report.not_run(node, StepOutcome::Skipped);
         }
         Vec::new()
     }
 
-    /// The outputs of other steps that a step reads.
-    fn needed(&self, node: NodeId) -> Vec<(NodeId, Outputs)> {
-        let known = lock(&self.known);
-        let mut needed: Vec<(NodeId, Outputs)> = Vec::new();
-        for input in &self.graph.get(node).inputs {
-            let outputs = known[input.node.index()]
-                .as_ref()
-                .map(|known| &known.outputs);
-            let Some(object) = outputs.and_then(|outputs| outputs.get(&input.output)) else {
-                continue;
-            };
-            let place = match needed.iter().position(|(maker, _)| *maker == input.node) {
-                Some(place) => place,
-                None => {
-                    needed.push((input.node, Outputs::new()));
-                    needed.len() - 1
-                }
-            };
-            needed[place].1.insert(input.output.clone(), *object);
-        }
-        needed
-    }
-
     /// Brings outputs of steps into the store, of those whose results are elsewhere. Tells whether
     /// all are there.
     fn bring(&self, needed: Vec<(NodeId, Outputs)>) -> bool {
-        let elsewhere = |known: &Known| known.origin.is_elsewhere().then(|| known.clone());
-        let needed: Vec<_> = {
-            let known = lock(&self.known);
-            let known = |node: NodeId| known[node.index()].as_ref().and_then(elsewhere);
-            let needed = needed.into_iter();
-            needed
-                .filter_map(|(node, needed)| Some((node, known(node)?, needed)))
-                .collect()
-        };
-        let brought = in_parallel(&needed, |(node, known, needed)| {
-            if self.executor.interrupt.requested() {
-                return Err(NotBrought::Interrupted);
-            }
-            let from = self.caches.bring(&known.key, &known.outputs, needed)?;
-            if let (Some(from), Some(known)) = (from, &mut lock(&self.known)[node.index()]) {
-                known.origin = Origin::Cache(from);
-            }
-            Ok(())
+        let caches = self.knowledge.caches;
+        let brought = self.knowledge.supply(needed, |known, needed| {
+            caches.bring(&known.key, &known.outputs, needed)
         });
         for result in &brought {
             match result {

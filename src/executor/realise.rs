@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::pass::{Known, Origin, Pass};
+use super::known::{Known, Origin};
+use super::pass::Pass;
 use super::{differences, lock};
 use crate::derivation::{BuildRequest, Derivation, NodeId, Outputs};
 use crate::digest::ActionKey;
@@ -89,7 +90,7 @@ impl Pass<'_> {
         builder.build(&BuildRequest {
             key,
             derivation,
-            inputs: &self.inputs(derivation),
+            inputs: &self.knowledge.inputs(derivation).unwrap_or_default(),
             log,
             log_limit: executor.options.log_limit,
             output: &|line| {

@@ -1,12 +1,11 @@
 //! What is known of the steps of a graph before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::Remembered;
-use crate::derivation::{
-    Cache, CacheHit, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key, resolve_inputs,
-};
+use super::caches::Caches;
+use super::known::{Knowledge, Origin};
+use super::{Remembered, lock};
+use crate::derivation::{Cache, Derivation, Graph, NodeId, Outputs, ResolvedInput, action_key};
 use crate::digest::ActionKey;
+use crate::event::Silent;
 use crate::store::Store;
 
 /// What is known of a step.
@@ -20,11 +19,10 @@ pub struct Surveyed {
     /// The cache that the result would come from, for people; nothing when it is in the store, or
     /// remembered and not needed.
     pub from: Option<String>,
-    /// Whether the content of the result is in the store.
-    is_here: bool,
 }
 
 /// Who knows results, in the order in which they are asked.
+#[derive(Clone, Copy)]
 pub struct Sources<'a> {
     /// Where results are.
     pub store: &'a Store,
@@ -47,101 +45,39 @@ impl<'a> Sources<'a> {
 
 /// What is known of the steps of a graph, of which `wanted` is to be in the store in the end.
 pub fn survey(sources: &Sources<'_>, graph: &Graph, wanted: NodeId) -> Vec<Surveyed> {
-    let mut lost = BTreeSet::new();
-    let mut asked = BTreeMap::new();
+    let caches = Caches::new(*sources, &Silent, None);
     loop {
-        let mut surveyed = survey_without(&lost, &mut asked, sources, graph);
-        // What is remembered, and will be needed and cannot be had, is of no use: as in the
-        // executor.
-        let mut needed: BTreeSet<(NodeId, &str)> = BTreeSet::new();
-        for (derivation, step) in graph.nodes().iter().zip(&surveyed) {
-            if step.inputs.is_some() && step.outputs.is_none() {
-                let inputs = derivation.inputs.iter();
-                needed.extend(inputs.map(|input| (input.node, input.output.as_str())));
-            }
-        }
-        let outputs = surveyed[wanted.index()].outputs.iter().flatten();
-        needed.extend(outputs.map(|(output, _)| (wanted, output.as_str())));
-        let mut found = false;
-        for (node, output) in needed {
-            let step = &surveyed[node.index()];
-            let (Some(key), Some(outputs)) = (step.key, &step.outputs) else {
-                continue;
-            };
-            let object = outputs.get(output).filter(|_| !step.is_here);
-            if object.is_some_and(|object| !sources.store.has_object(object))
-                && !has(asked.get(&key), outputs)
-            {
-                // Perhaps a cache has it, or the same step with another result.
-                asked.entry(key).or_insert_with(|| ask(sources, &key));
-                if !has(asked.get(&key), outputs) {
-                    found |= lost.insert(key);
-                }
-            }
-        }
-        if !found {
-            for step in &mut surveyed {
-                step.from = from(step, &asked);
-            }
-            return surveyed;
+        let knowledge = Knowledge::new(graph, &caches);
+        let run = knowledge.take_all(|_, _| false, |_, _| {});
+        let needed = run.iter().flat_map(|&node| knowledge.read_by(node));
+        let needed: Vec<_> = needed.chain(knowledge.all_of(wanted)).collect();
+        let promised = knowledge.supply(needed, |known, needed| {
+            caches.promise(&known.key, &known.outputs, needed)
+        });
+        if promised.iter().all(Result::is_ok) {
+            return surveyed(&knowledge);
         }
     }
 }
 
-/// What caches said of keys.
-type Asked = BTreeMap<ActionKey, Option<CacheHit>>;
-
-fn ask(sources: &Sources<'_>, key: &ActionKey) -> Option<CacheHit> {
-    sources.cache?.look_up(key)
-}
-
-/// Whether a cache said that an action gives these outputs.
-fn has(answer: Option<&Option<CacheHit>>, outputs: &Outputs) -> bool {
-    answer
-        .and_then(Option::as_ref)
-        .is_some_and(|hit| hit.outputs == *outputs)
-}
-
-/// The cache that the result of a step would come from.
-fn from(step: &Surveyed, asked: &Asked) -> Option<String> {
-    let (key, outputs) = (step.key?, step.outputs.as_ref()?);
-    let hit = asked.get(&key).filter(|_| !step.is_here)?.as_ref()?;
-    (hit.outputs == *outputs).then(|| hit.from.clone())
-}
-
-/// What is known when what is remembered of the keys `lost` does not count.
-fn survey_without(
-    lost: &BTreeSet<ActionKey>,
-    asked: &mut Asked,
-    sources: &Sources<'_>,
-    graph: &Graph,
-) -> Vec<Surveyed> {
-    let mut surveyed: Vec<Surveyed> = Vec::new();
-    for derivation in graph.nodes() {
-        let inputs = resolve_inputs(derivation, |node| surveyed[node.index()].outputs.as_ref());
-        let key = inputs.as_ref().map(|inputs| action_key(derivation, inputs));
-        let stored = key.and_then(|key| sources.store.action(&key));
-        let is_here = stored.is_some();
-        let outputs = stored.map(|result| result.outputs).or_else(|| {
-            let key = key?;
-            let remembered = || sources.remembered.get(&key);
-            (!lost.contains(&key))
-                .then(remembered)
-                .flatten()
-                .or_else(|| {
-                    let answer = asked.entry(key).or_insert_with(|| ask(sources, &key));
-                    Some(answer.as_ref()?.outputs.clone())
-                })
-        });
-        surveyed.push(Surveyed {
+fn surveyed(knowledge: &Knowledge<'_>) -> Vec<Surveyed> {
+    let steps = knowledge.graph.nodes().iter();
+    let inputs = steps.map(|derivation| (derivation, knowledge.inputs(derivation)));
+    let inputs: Vec<_> = inputs.collect();
+    let known = lock(&knowledge.known);
+    inputs
+        .into_iter()
+        .zip(known.iter().cloned())
+        .map(|((derivation, inputs), known)| Surveyed {
+            key: inputs.as_ref().map(|inputs| action_key(derivation, inputs)),
             inputs,
-            key,
-            outputs,
-            from: None,
-            is_here,
-        });
-    }
-    surveyed
+            from: known.as_ref().and_then(|known| match &known.origin {
+                Origin::Cache(from) => Some(from.clone()),
+                _ => None,
+            }),
+            outputs: known.map(|known| known.outputs),
+        })
+        .collect()
 }
 
 /// The steps that would run for certain when no cache is asked.
@@ -161,10 +97,12 @@ pub fn certain<'g>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
-    use crate::derivation::{CacheError, CacheHit, Input};
+    use crate::derivation::{CacheError, CacheHit, Input, resolve_inputs};
     use crate::store::ActionResult;
 
     /// a ◄── b ◄── c, and d, which reads b and c.
