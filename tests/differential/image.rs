@@ -78,7 +78,7 @@ impl Layout {
 
     /// The tree.
     pub(super) fn entries(&self) -> Entries {
-        entries(self.layers.iter().cloned())
+        entries(&self.layers)
     }
 
     /// The config, and the tree as far as it is not that of `base`.
@@ -114,7 +114,7 @@ impl Layout {
 }
 
 /// The tree that layers make, lowest first.
-pub(super) fn entries(layers: impl Iterator<Item = Vec<u8>>) -> Entries {
+fn entries(layers: &[Vec<u8>]) -> Entries {
     let mut entries = Entries::new();
     let mut file = 0;
     for layer in layers {
@@ -153,7 +153,7 @@ pub(super) fn entries(layers: impl Iterator<Item = Vec<u8>>) -> Entries {
 }
 
 /// The tree as far as it is not that of `base`.
-pub(super) fn lines(entries: &Entries, base: &Entries) -> Vec<String> {
+fn lines(entries: &Entries, base: &Entries) -> Vec<String> {
     let mut lines = Vec::new();
     let mut first: BTreeMap<usize, &Vec<u8>> = BTreeMap::new();
     for (path, entry) in entries {
