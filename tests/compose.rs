@@ -13,7 +13,7 @@ use vmfab::compose::{self, Converted};
 use vmfab::recipe;
 use vmfab::text::Problems;
 
-use crate::support::{Build, Lab, Machine, Ran, Recipes, base};
+use crate::support::{Build, Lab, Machine, Ran, Recipes, Workshop, base};
 
 /// The files of this machine, with one text in place of that of its file.
 struct Disk<'a> {
@@ -315,6 +315,41 @@ fn mutations_never_panic() {
         }
     }
     assert!(right > 20 && wrong > 100, "{right} right, {wrong} wrong");
+}
+
+#[test]
+fn files_are_regular_files() {
+    let workshop = Workshop::new();
+    let said = |code: i32, text: &str| {
+        let ran = workshop.run(&["compose", "convert"]).ends_with(code);
+        assert!(ran.stderr.contains(text), "{ran:?}");
+    };
+    said(3, "no Compose file found in the working directory");
+    let pipe = |name: &str| {
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, workshop.path(name), fifo, mode, 0).unwrap();
+    };
+    let refused = |text: &str| {
+        fs::write(workshop.path("compose.yaml"), text).unwrap();
+        said(4, "a pipe, a socket or a device");
+    };
+    pipe("pipe.yaml");
+    for file in ["pipe.yaml", "/dev/zero"] {
+        refused(&format!(
+            "services: {{ web: {{ image: nginx, env_file: {file} }} }}"
+        ));
+    }
+    refused("services: { web: { extends: { file: pipe.yaml, service: web } } }");
+    // Nobody named these: they are not waited for.
+    pipe("compose.override.yaml");
+    pipe(".env");
+    fs::write(
+        workshop.path("compose.yaml"),
+        "services: { web: { image: nginx } }",
+    )
+    .unwrap();
+    workshop.run(&["compose", "convert"]).ends_with(0);
 }
 
 /// Answers each request with its variable `GREETING`.

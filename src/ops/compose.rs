@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::compose;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::world::recipes;
 
 /// A Compose file as a recipe.
@@ -35,8 +35,10 @@ pub fn convert(context: &Context, file: Option<&Path>) -> Result<Conversion, Fai
         let mut names = compose::USUAL.into_iter().map(PathBuf::from);
         names.find(|path| path.is_file())
     };
-    let none =
-        || Failure::unknown("Compose file", ".").with_help("name one: vmfab compose convert FILE");
+    let none = || {
+        let message = "no Compose file found in the working directory";
+        Failure::new(Kind::NotFound, message).with_help("name one: vmfab compose convert FILE")
+    };
     let file = file.map(Path::to_owned).or_else(usual).ok_or_else(none)?;
     let converted = recipes::convert(context, &file)?;
     if compose::is_compose(&file) {
