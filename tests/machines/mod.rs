@@ -30,6 +30,7 @@ mod bios;
 mod disks;
 mod halted;
 mod life;
+mod origin;
 mod projects;
 mod requests;
 mod robust;
