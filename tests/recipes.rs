@@ -101,11 +101,11 @@ fn layer(location: &str, number: usize) -> ContainerLayer {
     let place = BlobPlace {
         name: format!("layer {number} of {location}"),
         repository: location.to_owned(),
-        digest: format!("sha256:{number:064}"),
+        digest: format!("{number:064}").parse().unwrap(),
         size: 1 << 20,
     };
     ContainerLayer {
-        diff_id: format!("sha256:{number:0<64}"),
+        diff_id: format!("{number:0<64}").parse().unwrap(),
         place,
     }
 }
@@ -153,7 +153,7 @@ impl World for Fake {
                     ..ContainerConfig::default()
                 }),
                 history: Vec::new(),
-                digest: format!("sha256:{:064}", 7),
+                digest: Some(format!("{:064}", 7).parse().unwrap()),
             }),
         })
     }
@@ -188,7 +188,7 @@ impl World for Fake {
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         match fetch.pin {
             Some(_) => Ok(Pinned {
-                checksum: format!("sha256:{}", "0".repeat(64)),
+                checksum: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
                 size: None,
             }),
             None => Err(PinError {

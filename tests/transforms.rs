@@ -88,7 +88,7 @@ impl Bench {
         let content = fs::read(self.path(name)).unwrap();
         let checksum = blake3::hash(&content).to_hex().to_string();
         let step = Step::Fetch(step::Fetch {
-            checksum: format!("blake3:{checksum}"),
+            checksum: format!("blake3:{checksum}").parse().unwrap(),
         });
         let mut graph = Graph::default();
         let node = graph.add_step(String::new(), &step, Vec::new()).unwrap();

@@ -20,14 +20,13 @@ pub(super) fn bring(
     already: &(dyn Fn() -> bool + Sync),
     taker: &mut dyn Taker,
 ) -> Result<Outcome, Failure> {
-    let checksum: Checksum = place.digest.parse().map_err(Failure::of_step)?;
-    let digits = place.digest.trim_start_matches("sha256:");
+    let checksum = Checksum::from(place.digest);
     let origin = InRegistry {
         registries,
         place,
         location: place.repository.parse().map_err(Failure::of_step)?,
         blob: Blob {
-            digest: digits.parse().map_err(Failure::of_step)?,
+            digest: place.digest,
             size: place.size,
         },
     };

@@ -19,9 +19,9 @@ pub(super) struct Fetch {
     pub(super) store: Store,
     pub(super) fetcher: Arc<Fetcher>,
     /// Where content can be had, by checksum.
-    pub(super) places: BTreeMap<String, Place>,
+    pub(super) places: BTreeMap<Checksum, Place>,
     /// Where blobs of registries can be had, by checksum.
-    pub(super) blobs: BTreeMap<String, BlobPlace>,
+    pub(super) blobs: BTreeMap<Checksum, BlobPlace>,
     pub(super) registries: Registries,
 }
 
@@ -30,7 +30,6 @@ impl Builder for Fetch {
         let Step::Fetch(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
-        let checksum: Checksum = params.checksum.parse().map_err(Failure::of_step)?;
         let known = || {
             let known = self.store.action(&request.key).map(|result| result.outputs);
             known.ok_or_else(|| super::wrong_kind(request))
@@ -52,7 +51,7 @@ impl Builder for Fetch {
             let mut taker = IntoStore::new(&self.store, request.key)?;
             let wanted = FetchRequest {
                 source: &source,
-                checksum: Some(&checksum),
+                checksum: Some(&params.checksum),
                 size: place.size.filter(|_| place.exact),
                 already: &|| self.store.action(&request.key).is_some(),
             };
@@ -116,7 +115,7 @@ pub(crate) fn fetch_unknown(
 /// The key of the step that fetches content with this checksum.
 fn key_of(checksum: &Checksum) -> ActionKey {
     let step = Step::Fetch(step::Fetch {
-        checksum: checksum.to_string(),
+        checksum: checksum.clone(),
     });
     let (builder, version, params) = step.to_parts();
     let derivation = Derivation {

@@ -16,7 +16,7 @@ impl Builder for Image {
         };
         let config = ImageConfig {
             version: CONFIG_VERSION,
-            template: serde_json::from_value(params.template).map_err(Failure::of_step)?,
+            template: params.template,
             disk: request
                 .inputs_of("disk")
                 .next()

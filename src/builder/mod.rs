@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::derivation::{BuildRequest, Builder, Builders, Derivation, Step};
-use crate::digest::{Digest, ObjectId};
+use crate::digest::{Checksum, Digest, ObjectId};
 use crate::event::Sink;
 use crate::failure::Failure;
 use crate::host::{Home, Secrets};
@@ -60,9 +60,9 @@ use crate::store::Store;
 pub struct Origins {
     pub locals: BTreeMap<Digest, LocalFiles>,
     /// Content from outside, by checksum.
-    pub places: BTreeMap<String, Place>,
+    pub places: BTreeMap<Checksum, Place>,
     /// Blobs of registries, by checksum.
-    pub blobs: BTreeMap<String, BlobPlace>,
+    pub blobs: BTreeMap<Checksum, BlobPlace>,
     /// Images of registries that have objects.
     pub artifacts: BTreeMap<ObjectId, BlobPlace>,
     /// Where progress goes.

@@ -53,8 +53,7 @@ impl Object {
         request: &BuildRequest<'_>,
     ) -> Result<(), Failure> {
         let location: Location = place.repository.parse().map_err(Failure::of_step)?;
-        let digits = place.digest.trim_start_matches("sha256:");
-        let version = Version::Digest(digits.parse().map_err(Failure::of_step)?);
+        let version = Version::Digest(place.digest);
         let sharing = Sharing {
             store: &self.store,
             downloads: self.downloads.clone(),

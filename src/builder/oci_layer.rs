@@ -26,7 +26,7 @@ pub(super) struct OciLayer {
     pub(super) fetcher: Arc<Fetcher>,
     pub(super) registries: Registries,
     /// Where layers can be had, by the digest of their tar.
-    pub(super) blobs: BTreeMap<String, BlobPlace>,
+    pub(super) blobs: BTreeMap<Checksum, BlobPlace>,
     /// What is left for the layers of each repository that this build unpacks.
     pub(super) rooms: Mutex<BTreeMap<String, Arc<Room>>>,
 }
@@ -75,7 +75,7 @@ impl Builder for OciLayer {
         let place = place.ok_or_else(|| super::wrong_kind(request))?;
         let mut taker = Unpacking {
             store: &self.store,
-            expected: params.diff_id.parse().map_err(Failure::of_step)?,
+            expected: params.diff_id,
             room: self.room(place),
             head: Vec::new(),
             stream: None,

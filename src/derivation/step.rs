@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::{Digest, ObjectId};
-use crate::image::{ContainerConfig, Manner};
+use crate::digest::{Checksum, Digest, ObjectId};
+use crate::image::{Access, ContainerConfig, ImageTemplate, Manner};
 pub use crate::instruction::{Add, Exec, Git, Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
@@ -310,9 +310,7 @@ pub struct Disk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Image {
-    /// The config as far as it is known before anything is built, as JSON of
-    /// `image::ImageTemplate`.
-    pub template: Value,
+    pub template: ImageTemplate,
 }
 
 /// Parameters of local files. The path is not here: it is looked up by the digest.
@@ -341,8 +339,7 @@ pub struct Object {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Fetch {
-    /// Algorithm, `:` and lower-case hexadecimal digits.
-    pub checksum: String,
+    pub checksum: Checksum,
 }
 
 /// Parameters of a layer of a container image. Neither the repository nor the blob is here: they
@@ -350,8 +347,8 @@ pub struct Fetch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct OciLayer {
-    /// The SHA-256 of the tar, as the config of the image names it: `sha256:` and 64 digits.
-    pub diff_id: String,
+    /// The SHA-256 of the tar, as the config of the image names it.
+    pub diff_id: Checksum,
 }
 
 /// What is done to content from outside.
@@ -408,8 +405,7 @@ pub enum Transform {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Guest {
-    /// How the machine boots and is entered, as JSON of `image::Access`.
-    pub access: Value,
+    pub access: Access,
     /// What is done in it.
     pub action: GuestAction,
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use super::Sha256;
+
 /// How a checksum is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
@@ -120,10 +122,26 @@ impl Checksum {
             .collect()
     }
 
+    /// The hash, when it is a SHA-256.
+    #[must_use]
+    pub fn sha256(&self) -> Option<Sha256> {
+        let bytes = (self.algorithm == Algorithm::Sha256).then_some(&*self.bytes)?;
+        bytes.try_into().ok().map(Sha256::from_bytes)
+    }
+
     /// The algorithm and the first 12 digits, for people.
     #[must_use]
     pub fn short(&self) -> String {
         format!("{}:{}", self.algorithm, &self.hex()[..12])
+    }
+}
+
+impl From<Sha256> for Checksum {
+    fn from(hash: Sha256) -> Self {
+        Self {
+            algorithm: Algorithm::Sha256,
+            bytes: hash.as_bytes().as_slice().into(),
+        }
     }
 }
 

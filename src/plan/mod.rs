@@ -20,7 +20,7 @@ pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login
 
 use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
-use crate::digest::{Digest, ObjectId, ObjectRef};
+use crate::digest::{Checksum, Digest, ObjectId, ObjectRef};
 use crate::host::Program;
 use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
 use crate::lock::PackageSet;
@@ -122,8 +122,7 @@ pub trait World {
 /// Content from outside that is known by its checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinned {
-    /// Algorithm, `:` and lower-case hexadecimal digits.
-    pub checksum: String,
+    pub checksum: Checksum,
     /// Its size in bytes, when that is known.
     pub size: Option<u64>,
 }
@@ -176,10 +175,10 @@ pub struct Plan {
     /// Where the local files of `local` steps are, by the digest in their parameters.
     pub locals: BTreeMap<Digest, LocalFiles>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
-    pub places: BTreeMap<String, Place>,
+    pub places: BTreeMap<Checksum, Place>,
     /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and
     /// the digest in those of `oci-layer` steps.
-    pub blobs: BTreeMap<String, BlobPlace>,
+    pub blobs: BTreeMap<Checksum, BlobPlace>,
     /// The manifests of images in registries that have objects of `object` steps.
     pub artifacts: BTreeMap<ObjectId, BlobPlace>,
     /// The packages of locked steps, by the digest in their parameters.
@@ -229,9 +228,6 @@ pub enum PlanError {
     /// The graph is not in order: a mistake in this program.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The image config does not serialise: a mistake in this program.
-    #[error("cannot write the image config: {0}")]
-    Template(serde_json::Error),
 }
 
 impl From<RecipeError> for PlanError {

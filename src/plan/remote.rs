@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::digest::{Checksum, Sha256};
 use crate::image::{ContainerConfig, HistoryEntry, ImageConfig};
 use crate::recipe::unfit_for_logins;
 
@@ -28,8 +29,8 @@ pub struct Container {
     pub config: Box<ContainerConfig>,
     /// What made it, as far as it says.
     pub history: Vec<HistoryEntry>,
-    /// The digest of its manifest, with `sha256:`.
-    pub digest: String,
+    /// The digest of its manifest; nothing while it is not locked.
+    pub digest: Option<Sha256>,
 }
 
 /// The variables of a container that hold in steps and for all logins. The usual PATH is left out,
@@ -54,8 +55,8 @@ pub fn login_env(config: &ContainerConfig) -> BTreeMap<String, String> {
 /// A layer of a container image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerLayer {
-    /// The SHA-256 of its tar, with `sha256:`.
-    pub diff_id: String,
+    /// The hash of its tar.
+    pub diff_id: Sha256,
     /// Where it can be had.
     pub place: BlobPlace,
 }
@@ -76,8 +77,8 @@ pub struct BlobPlace {
     pub name: String,
     /// The repository: `HOST/NAME`, `oci:DIR` or `oci-archive:FILE`.
     pub repository: String,
-    /// The SHA-256 of its bytes there, with `sha256:`.
-    pub digest: String,
+    /// The hash of its bytes there.
+    pub digest: Sha256,
     /// How many there are.
     pub size: u64,
 }
@@ -94,9 +95,10 @@ impl BlobPlace {
     /// What it is called in messages, and what partial files are named by.
     #[must_use]
     pub fn address(&self) -> String {
+        let digest = Checksum::from(self.digest);
         match self.is_local() {
-            true => format!("{}@{}", self.repository, self.digest),
-            false => format!("oci://{}@{}", self.repository, self.digest),
+            true => format!("{}@{digest}", self.repository),
+            false => format!("oci://{}@{digest}", self.repository),
         }
     }
 }

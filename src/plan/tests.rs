@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::derivation::{ResolvedInput, action_key};
-use crate::digest::{Hasher, ObjectRef};
+use crate::digest::{Hasher, ObjectRef, Sha256};
 use crate::image::{ContainerConfig, Process};
 use crate::recipe::Files;
 
@@ -68,12 +68,12 @@ impl World for NoTags {
     fn remote(&self, location: &str, _: &str) -> Result<Remote, PinError> {
         let layer = |number: usize| {
             // The second and the third layer are the same.
-            let digit = if number == 1 { "1" } else { "2" };
-            let diff_id = format!("sha256:{}", digit.repeat(64));
+            let digit = if number == 1 { 0x11 } else { 0x22 };
+            let diff_id = Sha256::from_bytes([digit; 32]);
             let place = BlobPlace {
                 name: format!("layer {number}"),
                 repository: location.to_owned(),
-                digest: diff_id.clone(),
+                digest: diff_id,
                 size: 1,
             };
             ContainerLayer { diff_id, place }
@@ -263,7 +263,7 @@ fn a_disk_from_outside_and_its_kernel() {
     4 alpine: image [disk=3.blob kernel=2.blob]
     ");
     assert_eq!(plan.places.len(), 2);
-    let place = &plan.places[&format!("sha256:{SUM}")];
+    let place = &plan.places[&format!("sha256:{SUM}").parse().unwrap()];
     assert_eq!((place.name(), place.size), ("disk.vhd", Some(7)));
     assert_eq!(plan.template.ssh_user, "alpine");
     assert!(plan.programs.is_empty());

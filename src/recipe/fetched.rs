@@ -5,6 +5,7 @@ use super::model::{Compression, Fetch, Fetched, Pin, Transform};
 use super::reader::Reader;
 use super::source::Spanned;
 use super::value;
+use crate::digest::Algorithm;
 use crate::image::DiskFormat;
 
 /// Properties of `fetch` that say how the content is known.
@@ -104,12 +105,12 @@ fn fetch(node: &Reader<'_>) -> Option<Fetch> {
             })
         }
         Some(algorithm) => {
-            let digits = match *algorithm {
-                "sha512" => 128,
-                _ => 64,
-            };
-            let hex = node.parsed(algorithm, |text| value::hex(text, digits))?;
-            Some(Pin::Checksum(format!("{algorithm}:{}", hex.value)))
+            let mut all = Algorithm::ALL.into_iter();
+            let algorithm = all.find(|known| known.name() == *algorithm)?;
+            let checksum = |text: &str| value::checksum(text, algorithm);
+            Some(Pin::Checksum(
+                node.parsed(algorithm.name(), checksum)?.value,
+            ))
         }
     };
     if !matches!(pin, Some(Pin::Checksums { .. })) {

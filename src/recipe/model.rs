@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
+use crate::digest::Checksum;
 use crate::image::{DiskFormat, Firmware, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
 use crate::limits::Limits;
@@ -222,8 +223,7 @@ pub struct Fetch {
 /// How content from outside is known to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
-    /// By its checksum: algorithm, `:` and lower-case hexadecimal digits.
-    Checksum(String),
+    Checksum(Checksum),
     /// By what is there when it is first asked for.
     FirstUse,
     /// By a file of checksums beside it, which may change.

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::checked::{HostName, Label, Name, Unfit, VariableName};
+use crate::digest::{Algorithm, Checksum};
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -499,19 +500,16 @@ pub(super) fn url_or_name(text: &str) -> Parsed<String> {
     url(text)
 }
 
-/// So many hexadecimal digits, as a checksum has them; in lower case.
-pub(super) fn hex(text: &str, digits: usize) -> Parsed<String> {
-    if text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(Wrong {
-            message: format!(
-                "this is not a checksum of {digits} hexadecimal digits but has {}",
-                text.chars().count()
-            ),
-            help: "sha256 and blake3 have 64 digits, sha512 has 128",
-        })
-    }
+/// The hexadecimal digits of a checksum.
+pub(super) fn checksum(text: &str, algorithm: Algorithm) -> Parsed<Checksum> {
+    Checksum::from_hex(algorithm, text).map_err(|_| Wrong {
+        message: format!(
+            "this is not a checksum of {} hexadecimal digits but has {}",
+            algorithm.length() * 2,
+            text.chars().count()
+        ),
+        help: "sha256 and blake3 have 64 digits, sha512 has 128",
+    })
 }
 
 /// A number of bytes.

@@ -22,7 +22,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::layer_file::{LAYER, LayerError, LayerFile};
-use crate::digest::Sha256;
+use crate::digest::{Checksum, Sha256};
 use crate::disk::{Qcow2, ReadAt};
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
@@ -128,7 +128,7 @@ fn config(image: &ImageConfig, diff_id: &Sha256, labels: &BTreeMap<String, Strin
         "architecture": platform.architecture,
         "os": platform.os,
         "config": { "Labels": labels },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
+        "rootfs": { "type": "layers", "diff_ids": [Checksum::from(*diff_id)] },
         "history": [{ "created_by": "vmfab" }],
     })
     .to_string()

@@ -1,10 +1,15 @@
 //! Which commit a branch, a tag or `HEAD` of a git repository stands for: the repository is asked
 //! what it has, by the host's git.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::process::Command;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::Context;
 use crate::host::find_program;
@@ -18,28 +23,55 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// Fewer digits of a commit name too many of them.
 const FEWEST_DIGITS: usize = 7;
 
-/// What the lock writes before a commit.
-const PREFIX: &str = "commit:";
-
 /// What the lock and the pins call a reference of a repository.
 pub(crate) fn address(repository: &str, reference: &str) -> String {
     format!("git+{repository}#{reference}")
 }
 
-/// Whether a text is a commit with all its digits.
-pub(crate) fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && is_hexadecimal(text)
+/// All the digits of a commit, in small letters. Locks and pins write `commit:` before them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Commit(String);
+
+impl Commit {
+    /// The commit, if these are all the digits of one.
+    pub(crate) fn of(digits: &str) -> Option<Self> {
+        let complete = matches!(digits.len(), 40 | 64) && is_hexadecimal(digits);
+        complete.then(|| Self(digits.to_ascii_lowercase()))
+    }
+
+    pub(crate) fn into_digits(self) -> String {
+        self.0
+    }
 }
 
-/// A commit as the lock and the pins write it.
-pub(crate) fn pinned(commit: &str) -> String {
-    format!("{PREFIX}{commit}")
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "commit:{}", self.0)
+    }
 }
 
-/// The commit that a lock or a pin says.
-pub(crate) fn commit_of(checksum: &str) -> Option<&str> {
-    let commit = checksum.strip_prefix(PREFIX)?;
-    is_commit(commit).then_some(commit)
+impl FromStr for Commit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("commit:");
+        digits.and_then(Self::of).ok_or("not a commit")
+    }
+}
+
+impl TryFrom<String> for Commit {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Commit> for String {
+    fn from(commit: Commit) -> Self {
+        commit.to_string()
+    }
 }
 
 fn is_hexadecimal(text: &str) -> bool {
@@ -54,7 +86,7 @@ pub(crate) fn look_up(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<String, PinError> {
+) -> Result<Commit, PinError> {
     let failed = |message: String, help: &str| PinError {
         message,
         help: Some(help.to_owned()),
@@ -82,15 +114,14 @@ pub(crate) fn look_up(
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ALLOW_PROTOCOL", "http:https:git")
         .env("LC_ALL", "C.UTF-8");
-    let lines: Mutex<(Vec<(String, String)>, String)> = Mutex::default();
+    let lines: Mutex<(Vec<(Commit, String)>, String)> = Mutex::default();
     let output = |line: &str| {
         let mut lines = lines.lock().expect("nothing panics with it");
-        match line.split_once('\t') {
-            Some((commit, name)) if is_commit(commit) => {
-                lines.0.push((commit.to_owned(), name.to_owned()));
-            }
-            _ if line.trim().is_empty() => {}
-            _ => lines.1 = line.trim().to_owned(),
+        let reference = line.split_once('\t');
+        match reference.and_then(|(commit, name)| Some((Commit::of(commit)?, name))) {
+            Some((commit, name)) => lines.0.push((commit, name.to_owned())),
+            None if line.trim().is_empty() => {}
+            None => lines.1 = line.trim().to_owned(),
         }
     };
     let bounds = Bounds {
@@ -123,11 +154,11 @@ pub(crate) fn look_up(
 
 /// The commit that is meant, as `git checkout` and BuildKit choose: branches come before tags. The
 /// beginning of a commit is found if a reference points to the commit.
-fn choose(references: &[(String, String)], wanted: &str) -> Result<String, String> {
+fn choose(references: &[(Commit, String)], wanted: &str) -> Result<Commit, String> {
     let named = |name: &str| {
         let mut all = references.iter();
         let found = all.find(|(_, other)| other == name);
-        found.map(|(commit, _)| commit.to_ascii_lowercase())
+        found.map(|(commit, _)| commit.clone())
     };
     let names = [
         format!("refs/heads/{wanted}"),
@@ -143,15 +174,11 @@ fn choose(references: &[(String, String)], wanted: &str) -> Result<String, Strin
     }
     if wanted.len() >= FEWEST_DIGITS && is_hexadecimal(wanted) {
         let start = wanted.to_ascii_lowercase();
-        let mut commits: Vec<String> = references
-            .iter()
-            .map(|(commit, _)| commit.to_ascii_lowercase())
-            .filter(|commit| commit.starts_with(&start))
-            .collect();
-        commits.sort();
-        commits.dedup();
+        let commits = references.iter().map(|(commit, _)| commit);
+        let commits = commits.filter(|commit| commit.0.starts_with(&start));
+        let commits: Vec<&Commit> = commits.collect::<BTreeSet<_>>().into_iter().collect();
         match commits.as_slice() {
-            [only] => return Ok(only.clone()),
+            [only] => return Ok((*only).clone()),
             [] => {}
             _ => return Err(format!("several commits of it begin with {wanted}")),
         }
@@ -168,7 +195,7 @@ mod tests {
 
     #[test]
     fn branches_come_before_tags_and_tags_are_followed() {
-        let commit = |digit: &str| digit.repeat(40);
+        let commit = |digit: &str| Commit::of(&digit.repeat(40)).unwrap();
         let references = [
             ("1", "HEAD"),
             ("1", "refs/heads/main"),
@@ -201,9 +228,10 @@ mod tests {
             assert!(choose(&references, wanted).is_err(), "{wanted}");
         }
         let twice = [
-            (format!("1111111{}", "2".repeat(33)), "refs/heads/a".into()),
-            (format!("1111111{}", "3".repeat(33)), "refs/heads/b".into()),
+            (format!("1111111{}", "2".repeat(33)), "refs/heads/a"),
+            (format!("1111111{}", "3".repeat(33)), "refs/heads/b"),
         ];
+        let twice = twice.map(|(digits, name)| (Commit::of(&digits).unwrap(), name.to_owned()));
         let error = choose(&twice, "1111111").unwrap_err();
         assert!(error.starts_with("several commits"), "{error}");
     }

@@ -4,24 +4,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, git, oci};
+use super::git::{self, Commit};
+use super::{Context, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::failure::Kind;
 use crate::host::file::{Durability, Replace};
 use crate::plan::{PinError, Pinned};
-use crate::recipe::{Fetch, Pin};
+use crate::recipe::{Fetch, Pin, Spanned};
 use crate::registry::Reference;
 use crate::source::{ChecksumsRequest, FetchError, Fetcher, Signature, Source};
 
 /// What was found out about an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Remembered {
+pub(crate) struct Remembered<T = Checksum> {
     pub url: String,
-    /// Checksum of what is there.
-    pub checksum: String,
+    /// Of what is there.
+    pub checksum: T,
     /// Its size in bytes.
     pub size: Option<u64>,
     /// When it was looked up, in seconds since 1970.
@@ -34,7 +36,6 @@ pub(crate) struct Remembered {
 /// Nothing is remembered, and it cannot be looked up.
 pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
     let known = read(&path(context, fetch), &fetch.url.value);
-    let known = known.filter(|known| known.checksum.parse::<Checksum>().is_ok());
     let remembered = match known {
         _ if matches!(fetch.pin, None | Some(Pin::Checksum(_))) => {
             return Err(PinError {
@@ -52,9 +53,9 @@ pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> 
     })
 }
 
-fn read(path: &Path, url: &str) -> Option<Remembered> {
+fn read<T: DeserializeOwned>(path: &Path, url: &str) -> Option<Remembered<T>> {
     let bytes = fs::read(path).ok()?;
-    let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
+    let remembered: Remembered<T> = serde_json::from_slice(&bytes).ok()?;
     (remembered.url == url).then_some(remembered)
 }
 
@@ -66,14 +67,10 @@ pub(crate) fn pin_commit(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<Pinned, PinError> {
-    let address = git::address(repository, reference);
-    match read(&context.home.pins().join(file_name(&address)), &address) {
-        Some(remembered) if git::commit_of(&remembered.checksum).is_some() => Ok(Pinned {
-            checksum: remembered.checksum,
-            size: None,
-        }),
-        _ => look_up_commit(context, repository, reference),
+) -> Result<Commit, PinError> {
+    match recall(context, &git::address(repository, reference)) {
+        Some(commit) => Ok(commit),
+        None => look_up_commit(context, repository, reference),
     }
 }
 
@@ -85,14 +82,20 @@ pub(crate) fn look_up_commit(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<Pinned, PinError> {
+) -> Result<Commit, PinError> {
     let commit = git::look_up(context, repository, reference)?;
     let address = git::address(repository, reference);
-    Ok(remember(context, &address, git::pinned(&commit)))
+    Ok(remember(context, &address, commit))
+}
+
+/// What an address stands for, if that is remembered.
+fn recall<T: DeserializeOwned>(context: &Context, address: &str) -> Option<T> {
+    let remembered = read(&context.home.pins().join(file_name(address)), address)?;
+    Some(remembered.checksum)
 }
 
 /// Remembers what an address stands for. What cannot be remembered is asked again.
-fn remember(context: &Context, address: &str, checksum: String) -> Pinned {
+fn remember<T: Serialize>(context: &Context, address: &str, checksum: T) -> T {
     let remembered = Remembered {
         url: address.to_owned(),
         checksum,
@@ -100,24 +103,17 @@ fn remember(context: &Context, address: &str, checksum: String) -> Pinned {
         resolved: now(),
     };
     let _ = write(&context.home.pins().join(file_name(address)), &remembered);
-    Pinned {
-        checksum: remembered.checksum,
-        size: None,
-    }
+    remembered.checksum
 }
 
 /// What a tag of a registry stands for, as far as it is remembered.
 ///
 /// # Errors
 /// Nothing is remembered, and the registry cannot be asked.
-pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
-    let address = oci::address(reference);
-    match read(&context.home.pins().join(file_name(&address)), &address) {
-        Some(remembered) if remembered.checksum.parse::<Checksum>().is_ok() => Ok(Pinned {
-            checksum: remembered.checksum,
-            size: None,
-        }),
-        _ => look_up_tag(context, reference),
+pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Checksum, PinError> {
+    match recall(context, &oci::address(reference)) {
+        Some(checksum) => Ok(checksum),
+        None => look_up_tag(context, reference),
     }
 }
 
@@ -125,10 +121,10 @@ pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Pinned
 ///
 /// # Errors
 /// There is no such tag, or the registry cannot be asked.
-pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Pinned, PinError> {
+pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Checksum, PinError> {
     let digest = oci::look_up(context, reference)?;
     let address = oci::address(reference);
-    Ok(remember(context, &address, format!("sha256:{digest}")))
+    Ok(remember(context, &address, Checksum::from(digest)))
 }
 
 /// The file of a tag.
@@ -150,17 +146,21 @@ fn now() -> u64 {
 /// # Errors
 /// The list of checksums cannot be had, is not to be trusted, or says nothing of the address.
 pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
-    let resolved = match &fetch.pin {
-        Some(Pin::FirstUse) => {
-            let pinned = download(context, fetch)?;
-            (pinned.checksum, pinned.size)
+    let pinned = match &fetch.pin {
+        Some(Pin::Checksums {
+            url,
+            signature,
+            keyring,
+        }) => {
+            let signature = signature.as_ref().zip(keyring.as_deref());
+            listed(&context.fetcher(), fetch, &url.value, signature)?
         }
-        _ => resolve(&context.fetcher(), fetch)?,
+        _ => download(context, fetch)?,
     };
     let remembered = Remembered {
         url: fetch.url.value.clone(),
-        checksum: resolved.0,
-        size: resolved.1,
+        checksum: pinned.checksum,
+        size: pinned.size,
         resolved: now(),
     };
     // What cannot be remembered is asked again.
@@ -168,8 +168,13 @@ pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, Pi
     Ok(remembered)
 }
 
-/// Checksum and size of what is at the address now.
-fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), PinError> {
+/// What a list of checksums says of the content of an address.
+fn listed(
+    fetcher: &Fetcher,
+    fetch: &Fetch,
+    list: &str,
+    signature: Option<(&Spanned<String>, &Path)>,
+) -> Result<Pinned, PinError> {
     let place = |text: &str| {
         Source::new(&beside(&fetch.url.value, text)).map_err(|error| PinError {
             message: error.to_string(),
@@ -177,30 +182,21 @@ fn resolve(fetcher: &Fetcher, fetch: &Fetch) -> Result<(String, Option<u64>), Pi
             outage: false,
         })
     };
-    let source = place(&fetch.url.value)?;
-    let Some(Pin::Checksums {
-        url,
-        signature,
-        keyring,
-    }) = &fetch.pin
-    else {
-        return Ok((String::new(), None));
-    };
-    let list = place(&url.value)?;
     let signed = match signature {
-        Some(signature) => Some(place(&signature.value)?),
+        Some((signature, keyring)) => Some((place(&signature.value)?, keyring)),
         None => None,
     };
+    let signature = signed.as_ref();
     let request = ChecksumsRequest {
-        source: &source,
-        list: &list,
-        signature: signed
-            .as_ref()
-            .zip(keyring.as_deref())
-            .map(|(source, keyring)| Signature { source, keyring }),
+        source: &place(&fetch.url.value)?,
+        list: &place(list)?,
+        signature: signature.map(|(source, keyring)| Signature { source, keyring }),
     };
     let resolved = fetcher.resolve(&request).map_err(unresolved)?;
-    Ok((resolved.checksum.to_string(), resolved.size.or(fetch.size)))
+    Ok(Pinned {
+        checksum: resolved.checksum,
+        size: resolved.size.or(fetch.size),
+    })
 }
 
 /// Forgets what all addresses stood for, unless it is only `looked`; tells how many there were.
@@ -228,7 +224,7 @@ pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinEr
     let fetched = builder::fetch_unknown(&context.fetcher(), &store, &source, fetch.size);
     let fetched = fetched.map_err(unresolved)?;
     Ok(Pinned {
-        checksum: fetched.checksum.to_string(),
+        checksum: fetched.checksum,
         size: Some(fetched.size),
     })
 }
@@ -277,7 +273,7 @@ fn path(context: &Context, fetch: &Fetch) -> PathBuf {
     context.home.pins().join(name)
 }
 
-fn write(path: &Path, remembered: &Remembered) -> std::io::Result<()> {
+fn write(path: &Path, remembered: &impl Serialize) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory)?;
     Replace::new(path, Durability::Whole).with(&serde_json::to_vec_pretty(remembered)?)

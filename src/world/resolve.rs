@@ -2,9 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::SystemTime;
 
-use super::{Context, git, oci, pins};
+use super::git::{self, Commit};
+use super::{Context, oci, pins};
+use crate::digest::{Algorithm, Checksum, ChecksumHasher};
 use crate::lock::{Lock, Source};
 use crate::plan::{Container, PinError, Pinned, Remote};
 use crate::recipe::{Fetch, Pin};
@@ -22,13 +26,13 @@ pub(crate) trait Resolve {
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError>;
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError>;
 
     /// The commit of a reference of a git repository.
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError>;
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError>;
 }
 
 /// Takes what this host found out before; asks the network about the rest.
@@ -39,11 +43,11 @@ impl Resolve for Remembered<'_> {
         pins::pin(self.0, fetch)
     }
 
-    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError> {
         pins::pin_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError> {
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError> {
         pins::pin_commit(self.0, repository, reference)
     }
 }
@@ -63,11 +67,11 @@ impl Resolve for Today<'_> {
         })
     }
 
-    fn resolve_tag(&self, reference: &Reference) -> Result<Pinned, PinError> {
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError> {
         pins::look_up_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Pinned, PinError> {
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError> {
         pins::look_up_commit(self.0, repository, reference)
     }
 }
@@ -100,30 +104,23 @@ impl<'a> Pins<'a> {
     }
 
     pub(crate) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
-        let resolve = |resolver: &dyn Resolve| resolver.resolve(fetch);
-        self.known(&fetch.url.value, &resolve)
+        let (checksum, size) = self.known(&fetch.url.value, |resolver| {
+            let pinned = resolver.resolve(fetch)?;
+            Ok((pinned.checksum, pinned.size))
+        })?;
+        Ok(Pinned { checksum, size })
     }
 
     /// The commit of a reference of a git repository.
     pub(crate) fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
-        if git::is_commit(reference) {
-            return Ok(reference.to_ascii_lowercase());
+        if let Some(commit) = Commit::of(reference) {
+            return Ok(commit.into_digits());
         }
-        let resolve = |resolver: &dyn Resolve| resolver.resolve_commit(repository, reference);
-        let pinned = self.known(&git::address(repository, reference), &resolve)?;
-        match git::commit_of(&pinned.checksum) {
-            Some(commit) => Ok(commit.to_owned()),
-            // Nobody is asked: that it is not locked is what will be told.
-            None if self.resolver.is_none() => Ok(pinned.checksum),
-            None => Err(PinError {
-                message: format!(
-                    "it is locked to \"{}\", which is not a commit",
-                    pinned.checksum
-                ),
-                help: Some("run \"vmfab update\"".to_owned()),
-                outage: false,
-            }),
-        }
+        let (commit, _) = self.known(&git::address(repository, reference), |resolver| {
+            let commit = resolver.resolve_commit(repository, reference)?;
+            Ok((commit, None))
+        })?;
+        Ok(commit.into_digits())
     }
 
     /// What an image in a registry or a layout is. A tag of a registry is pinned; a layout is a
@@ -139,25 +136,17 @@ impl<'a> Pins<'a> {
             Location::Registry(reference) => match reference.version() {
                 Version::Digest(digest) => Some(digest),
                 Version::Tag(_) => {
-                    let resolve = |resolver: &dyn Resolve| resolver.resolve_tag(reference);
-                    let pinned = self.known(&oci::address(reference), &resolve)?;
-                    let digits = pinned.checksum.strip_prefix("sha256:").unwrap_or_default();
-                    match digits.parse() {
-                        Ok(digest) => Some(digest),
+                    let (checksum, _) = self.known(&oci::address(reference), |resolver| {
+                        let checksum = resolver.resolve_tag(reference)?;
+                        Ok((checksum, None))
+                    })?;
+                    match checksum.sha256() {
                         // Nobody is asked: that it is not locked is what will be told.
-                        Err(_) if self.resolver.is_none() => {
+                        None if self.resolver.is_none() => {
                             return Ok(Remote::Container(Container::default()));
                         }
-                        Err(_) => {
-                            return Err(PinError {
-                                message: format!(
-                                    "it is locked to \"{}\", which is not a SHA-256",
-                                    pinned.checksum
-                                ),
-                                help: Some("run \"vmfab update\"".to_owned()),
-                                outage: false,
-                            });
-                        }
+                        Some(digest) => Some(digest),
+                        None => return Err(not_a("SHA-256", &checksum)),
                     }
                 }
             },
@@ -167,36 +156,68 @@ impl<'a> Pins<'a> {
     }
 
     /// What an address stands for: as it was told, as it is locked, or as `resolve` finds out.
-    fn known(
+    fn known<T: Known>(
         &self,
         url: &str,
-        resolve: &dyn Fn(&dyn Resolve) -> Result<Pinned, PinError>,
-    ) -> Result<Pinned, PinError> {
+        resolve: impl Fn(&dyn Resolve) -> Result<(T, Option<u64>), PinError>,
+    ) -> Result<(T, Option<u64>), PinError> {
         let told = self.told.borrow().get(url).cloned();
         let locked = || self.lock?.sources.get(url).cloned();
         let source = match told.or_else(|| locked().filter(|_| !(self.afresh)(url))) {
             Some(source) => source,
             None => {
-                let pinned = match self.resolver {
+                let (known, size) = match self.resolver {
                     Some(resolver) => resolve(resolver)?,
                     // It is not fetched: any name of the content will do.
-                    None => Pinned {
-                        checksum: format!("unknown:{url}"),
-                        size: None,
-                    },
+                    None => (T::unknown(url), None),
                 };
                 Source {
-                    checksum: pinned.checksum,
-                    size: pinned.size,
+                    checksum: known.to_string(),
+                    size,
                     resolved: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
                 }
             }
         };
-        let pinned = Pinned {
-            checksum: source.checksum.clone(),
-            size: source.size,
-        };
+        let known = source.checksum.parse();
+        let known = known.map_err(|_| not_a(T::WHAT, &source.checksum))?;
+        let size = source.size;
         self.told.borrow_mut().insert(url.to_owned(), source);
-        Ok(pinned)
+        Ok((known, size))
+    }
+}
+
+/// What an address can stand for, as locks write it.
+trait Known: FromStr + Display {
+    const WHAT: &str;
+
+    /// Stands for what is not known of an address.
+    fn unknown(url: &str) -> Self;
+}
+
+impl Known for Checksum {
+    const WHAT: &str = "checksum";
+
+    /// No SHA-256 is equal to it.
+    fn unknown(url: &str) -> Self {
+        let mut hasher = ChecksumHasher::new(Algorithm::Blake3);
+        hasher.update(url.as_bytes());
+        hasher.finish()
+    }
+}
+
+impl Known for Commit {
+    const WHAT: &str = "commit";
+
+    fn unknown(url: &str) -> Self {
+        let digits = Checksum::unknown(url).hex();
+        Self::of(&digits).expect("it has the digits of a commit")
+    }
+}
+
+fn not_a(what: &str, locked: &impl Display) -> PinError {
+    PinError {
+        message: format!("it is locked to \"{locked}\", which is not a {what}"),
+        help: Some("run \"vmfab update\"".to_owned()),
+        outage: false,
     }
 }

@@ -17,7 +17,6 @@ use crate::derivation::step::{Copy, Guest, GuestAction, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
-use crate::image::Access;
 use crate::instruction::Packages;
 use crate::qemu::AccelChoice;
 use crate::sandbox::{Edit, Task};
@@ -200,14 +199,13 @@ fn tasks(action: GuestAction) -> Vec<Work> {
 }
 
 fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<SessionSpec, Failure> {
-    let access: Access = serde_json::from_value(guest.access.clone()).map_err(Failure::of_step)?;
     let disk = request.inputs_of("disk").next();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
     Ok(SessionSpec {
         disk: disk.ok_or_else(|| crate::builder::wrong_kind(request))?,
         kernel: request.inputs_of("kernel").next(),
         initrd: request.inputs_of("initrd").next(),
-        access,
+        access: guest.access.clone(),
         disk_size: None,
         memory_mib: MEMORY_MIB,
         cpus: u32::try_from(cpus).unwrap_or(1),

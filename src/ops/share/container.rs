@@ -66,8 +66,8 @@ pub fn push_container(context: &Context, options: &PushImage) -> Result<PushedIm
     Ok(PushedImage {
         image: found.image,
         reference: options.to.to_string(),
-        digest: format!("sha256:{digest}"),
-        manifest: format!("sha256:{}", manifest.digest),
+        digest: digest.into(),
+        manifest: manifest.digest.into(),
         present: sent == 0,
         sent,
         packs: 0,

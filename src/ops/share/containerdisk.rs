@@ -2,6 +2,7 @@
 
 use super::super::{Context, images};
 use super::push::{PushImage, PushedImage, is_index, tag};
+use crate::digest::Checksum;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
@@ -58,7 +59,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
     task.done();
     drop(task);
     repository.finish()?;
-    let digest = format!("sha256:{}", Blob::of(&bytes).digest);
+    let digest = Checksum::from(Blob::of(&bytes).digest);
     Ok(PushedImage {
         image: found.image,
         reference: options.to.to_string(),

@@ -69,7 +69,7 @@ pub(super) fn pull(
         image: found.image,
         name: own.to_owned(),
         reference: location.to_string(),
-        digest: format!("sha256:{digest}"),
+        digest: digest.into(),
         tags: built
             .tags
             .iter()

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::{Context, images};
 use super::{all_tags, foreign, pulled, sharing};
-use crate::digest::ObjectId;
+use crate::digest::{Checksum, ObjectId};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::image::ImageConfig;
@@ -38,7 +38,7 @@ pub struct PulledImage {
     /// Where it is from.
     pub reference: String,
     /// The digest of its manifest.
-    pub digest: String,
+    pub digest: Checksum,
     /// The tags that name it now, without `@`.
     pub tags: Vec<String>,
     /// Bytes that were fetched.
@@ -184,7 +184,7 @@ impl One<'_> {
             image,
             name: config.template.name.into(),
             reference: self.name.to_owned(),
-            digest: format!("sha256:{}", found.digest),
+            digest: found.digest.into(),
             tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
             fetched,
         })

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::sharing;
-use crate::digest::{ObjectId, ObjectRef};
+use crate::digest::{Checksum, ObjectId, ObjectRef};
 use crate::failure::Failure;
 use crate::image::ImageConfig;
 use crate::registry::{
@@ -52,9 +52,9 @@ pub struct PushedImage {
     /// Where it is.
     pub reference: String,
     /// The digest of what the tag names.
-    pub digest: String,
+    pub digest: Checksum,
     /// The digest of the image's manifest.
-    pub manifest: String,
+    pub manifest: Checksum,
     /// Whether it was there.
     pub present: bool,
     /// Bytes that were sent.
@@ -104,8 +104,8 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failu
     Ok(PushedImage {
         image: found.image,
         reference: options.to.to_string(),
-        digest: format!("sha256:{}", digest.digest),
-        manifest: format!("sha256:{}", pushed.manifest.digest),
+        digest: digest.digest.into(),
+        manifest: pushed.manifest.digest.into(),
         present: pushed.present,
         sent: pushed.sent,
         packs: pushed.packs,

@@ -5,7 +5,7 @@ use crate::derivation::Input;
 use crate::derivation::step::{self, GuestAction, Step};
 use crate::disk::NotADisk;
 use crate::host::Program;
-use crate::image::{DiskFormat, ImageConfig};
+use crate::image::{Access, DiskFormat, ImageConfig};
 use crate::plan::PlanError;
 use crate::plan::settings::Settings;
 use crate::recipe::{DiskFile, Fetched, Image, Kernel, Problem, Transform};
@@ -18,8 +18,8 @@ pub(super) struct Disk {
     initrd: Option<Input>,
     /// Paths of kernel and initrd inside the disk, when they are taken from there.
     inside: Option<(String, Option<String>)>,
-    /// How a machine with it is booted and entered, as JSON of `image::Access`.
-    access: serde_json::Value,
+    /// How a machine with it is booted and entered, once its image has said so.
+    access: Option<Access>,
     /// Whether a step changed it.
     changed: bool,
 }
@@ -31,9 +31,15 @@ impl Disk {
             kernel: None,
             initrd: None,
             inside: None,
-            access: serde_json::Value::Null,
+            access: None,
             changed: false,
         }
+    }
+
+    fn step(&self, action: GuestAction) -> Step {
+        let access = self.access.clone();
+        let access = access.expect("the settings of an image come before its steps");
+        Step::Guest(Box::new(step::Guest { access, action }))
     }
 
     /// What boots: disk, kernel and initrd.
@@ -132,8 +138,7 @@ impl Lowering<'_> {
             disk.disk = input("disk", node, "blob");
         }
         self.take_kernel(disk)?;
-        let access = settings.access(self.architecture)?;
-        disk.access = serde_json::to_value(access).map_err(PlanError::Template)?;
+        disk.access = Some(settings.access(self.architecture)?);
         Ok(())
     }
 
@@ -208,10 +213,7 @@ impl Lowering<'_> {
         more: Vec<Input>,
     ) -> Result<(), PlanError> {
         self.needs_machine();
-        let step = Step::Guest(Box::new(step::Guest {
-            access: disk.access.clone(),
-            action,
-        }));
+        let step = disk.step(action);
         let mut inputs = disk.inputs();
         inputs.extend(more);
         let node = self.graph.add_step(name, &step, inputs)?;
@@ -230,10 +232,7 @@ impl Lowering<'_> {
         let mut done = Vec::new();
         for (name, check) in checks {
             self.needs_machine();
-            let step = Step::Guest(Box::new(step::Guest {
-                access: disk.access.clone(),
-                action: GuestAction::Check(check),
-            }));
+            let step = disk.step(GuestAction::Check(check));
             let mut inputs = disk.inputs();
             // One after the other, in the one machine.
             inputs.extend(done.last().cloned());

@@ -30,7 +30,7 @@ use super::{BlobPlace, LocalFiles, Place, Plan, PlanError, World, WorldError, fi
 use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
-use crate::digest::{Digest, ObjectId};
+use crate::digest::{Checksum, Digest, ObjectId};
 use crate::host::Program;
 use crate::image::{
     ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
@@ -152,8 +152,8 @@ struct Lowering<'a> {
     images: BTreeMap<*const Image, (Arc<Image>, Lowered)>,
     locals: BTreeMap<Digest, LocalFiles>,
     local_nodes: BTreeMap<Digest, NodeId>,
-    places: BTreeMap<String, Place>,
-    blobs: BTreeMap<String, BlobPlace>,
+    places: BTreeMap<Checksum, Place>,
+    blobs: BTreeMap<Checksum, BlobPlace>,
     artifacts: BTreeMap<ObjectId, BlobPlace>,
     fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
@@ -476,7 +476,7 @@ impl Lowering<'_> {
             container: lowered.bare,
         };
         let step = Step::Image(Box::new(step::Image {
-            template: serde_json::to_value(&template).map_err(PlanError::Template)?,
+            template: template.clone(),
         }));
         let node = self
             .graph

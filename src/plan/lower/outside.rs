@@ -44,7 +44,8 @@ impl Lowering<'_> {
             exact: fetch.size.is_some(),
         };
         let name = place.name().to_owned();
-        let node = match self.fetch_nodes.get(&pinned.checksum) {
+        let known_as = pinned.checksum.to_string();
+        let node = match self.fetch_nodes.get(&known_as) {
             Some(node) => *node,
             None => {
                 let step = Step::Fetch(step::Fetch {
@@ -54,7 +55,7 @@ impl Lowering<'_> {
                     .add_step(format!("{own}: fetch {name}"), &step, Vec::new())?
             }
         };
-        self.fetch_nodes.insert(pinned.checksum.clone(), node);
+        self.fetch_nodes.insert(known_as, node);
         match self.places.entry(pinned.checksum) {
             Entry::Vacant(entry) => drop(entry.insert(place)),
             // Content that is fetched twice can be had at all of its addresses.

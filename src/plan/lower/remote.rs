@@ -4,6 +4,7 @@ use super::tree::Tree;
 use super::{Lowered, Lowering, Trunk, check_architecture, disk, input};
 use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
+use crate::digest::{Checksum, Sha256};
 use crate::image::HistoryEntry;
 use crate::plan::{
     BlobPlace, Container, ContainerLayer, PlanError, Remote, RemoteDisk, label, login_env,
@@ -12,9 +13,9 @@ use crate::recipe::{Problem, RegistryImage};
 
 impl Lowered {
     /// Remembers which image in a registry it starts from, for those who look at it there.
-    fn based_on(&mut self, digest: String) {
+    fn based_on(&mut self, digest: Sha256) {
         let name = "org.opencontainers.image.base.digest".to_owned();
-        self.labels.insert(name, digest);
+        self.labels.insert(name, Checksum::from(digest).to_string());
     }
 }
 
@@ -88,7 +89,9 @@ impl Lowering<'_> {
         let mut lowered = Lowered::tree(tree);
         lowered.labels.clone_from(&container.config.labels);
         lowered.container = Some(*container.config);
-        lowered.based_on(container.digest);
+        if let Some(digest) = container.digest {
+            lowered.based_on(digest);
+        }
         Ok(lowered)
     }
 
@@ -155,6 +158,7 @@ impl Lowering<'_> {
     /// The tar of a layer; the same one is fetched once.
     fn oci_layer(&mut self, name: String, layer: ContainerLayer) -> Result<Input, PlanError> {
         let ContainerLayer { diff_id, place } = layer;
+        let diff_id = Checksum::from(diff_id);
         let step = Step::OciLayer(step::OciLayer {
             diff_id: diff_id.clone(),
         });
@@ -162,11 +166,11 @@ impl Lowering<'_> {
     }
 
     fn blob(&mut self, name: String, place: BlobPlace) -> Result<Input, PlanError> {
-        let checksum = place.digest.clone();
+        let checksum = Checksum::from(place.digest);
         let step = Step::Fetch(step::Fetch {
             checksum: checksum.clone(),
         });
-        self.fetched_once(name, checksum.clone(), &step, checksum, place)
+        self.fetched_once(name, checksum.to_string(), &step, checksum, place)
     }
 
     fn fetched_once(
@@ -174,7 +178,7 @@ impl Lowering<'_> {
         name: String,
         known_as: String,
         step: &Step,
-        digest: String,
+        digest: Checksum,
         place: BlobPlace,
     ) -> Result<Input, PlanError> {
         let node = match self.fetch_nodes.get(&known_as) {

@@ -33,7 +33,7 @@ use super::{
     Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Progress, Reference,
     RegistryError, Repository, Version, media,
 };
-use crate::digest::Sha256;
+use crate::digest::{Checksum, Sha256};
 use crate::http::{HeaderName, Method, Response, StatusCode, header};
 
 /// The header with the digest of what is given or was taken.
@@ -130,7 +130,7 @@ impl Hosted {
             // A digest of another kind says nothing here.
             Version::Tag(_) => named
                 .as_deref()
-                .and_then(|named| named.strip_prefix("sha256:")?.parse().ok()),
+                .and_then(|named| named.parse::<Checksum>().ok()?.sha256()),
         };
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             let reason = format!("is sha256:{digest}, not sha256:{expected}");

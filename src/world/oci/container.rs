@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Identified, wrong};
 use crate::checked::Line;
-use crate::digest::Sha256;
+use crate::digest::Checksum;
 use crate::image::{ContainerConfig, HistoryEntry};
 use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
 use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
@@ -99,15 +99,14 @@ impl Config {
                     help: "layers are tar archives, uncompressed or compressed with gzip or zstd",
                 });
             }
-            let digits = diff_id.strip_prefix("sha256:");
-            let digest = digits.and_then(|digits| digits.parse::<Sha256>().ok());
-            let Some(digest) = digest else {
+            let checksum = diff_id.parse::<Checksum>().ok();
+            let Some(diff_id) = checksum.and_then(|checksum| checksum.sha256()) else {
                 return Err(Refused::Damaged(format!(
                     "its config has \"{diff_id}\" for layer {number}, which is not a SHA-256"
                 )));
             };
             container.layers.push(ContainerLayer {
-                diff_id: format!("sha256:{digest}"),
+                diff_id,
                 place: place(layer, &format!("layer {number} of {shown}"), repository)?,
             });
         }
@@ -194,7 +193,7 @@ pub(super) fn place(
     Ok(BlobPlace {
         name: name.to_owned(),
         repository: repository.to_owned(),
-        digest: format!("sha256:{}", blob.digest),
+        digest: blob.digest,
         size: blob.size,
     })
 }

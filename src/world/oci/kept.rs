@@ -55,7 +55,7 @@ impl Kept {
     }
 
     /// Whether the layer with this digest was found to begin with a disk.
-    pub(super) fn has_disk(&self, diff_id: &str) -> Option<bool> {
+    pub(super) fn has_disk(&self, diff_id: &Sha256) -> Option<bool> {
         match fs::read(self.disk_path(diff_id)).ok()?.as_slice() {
             b"disk" => Some(true),
             b"tree" => Some(false),
@@ -63,14 +63,13 @@ impl Kept {
         }
     }
 
-    pub(super) fn keep_has_disk(&self, diff_id: &str, has_disk: bool) -> io::Result<()> {
+    pub(super) fn keep_has_disk(&self, diff_id: &Sha256, has_disk: bool) -> io::Result<()> {
         let word = if has_disk { "disk" } else { "tree" };
         file::cache(&self.disk_path(diff_id), word.as_bytes())
     }
 
-    fn disk_path(&self, diff_id: &str) -> PathBuf {
-        let digits = diff_id.trim_start_matches("sha256:");
-        self.directory.join(format!("{digits}.is"))
+    fn disk_path(&self, diff_id: &Sha256) -> PathBuf {
+        self.directory.join(format!("{diff_id}.is"))
     }
 
     fn path(&self, digest: &Sha256) -> PathBuf {

@@ -219,7 +219,7 @@ impl<'a> Identified<'a> {
                 let place = BlobPlace {
                     name: self.shown.clone(),
                     repository: self.place(),
-                    digest: format!("sha256:{of}"),
+                    digest: *of,
                     size: 0,
                 };
                 return Ok(Remote::Image(place, Box::new(config)));
@@ -239,7 +239,7 @@ impl<'a> Identified<'a> {
         Ok(Remote::Disk(RemoteDisk::Blob(BlobPlace {
             name: self.shown.clone(),
             repository: self.place(),
-            digest: format!("sha256:{}", disk.blob.digest),
+            digest: disk.blob.digest,
             size: disk.blob.size,
         })))
     }
@@ -257,7 +257,7 @@ impl<'a> Identified<'a> {
         platform::check(&config.platform(), architecture)?;
         let container = config.container(manifest, &self.shown, &self.place());
         let mut container = container.map_err(|why| why.error(self))?;
-        container.digest = format!("sha256:{of}");
+        container.digest = Some(*of);
         let what = foreign::what(manifest, Some(&bytes));
         let perhaps = matches!(
             what,
@@ -287,10 +287,8 @@ impl<'a> Identified<'a> {
         if let Some(known) = kept.has_disk(&layer.diff_id) {
             return Ok(known);
         }
-        let digits = layer.place.digest.trim_start_matches("sha256:");
-        let digest = digits.parse::<Sha256>();
         let blob = Blob {
-            digest: digest.map_err(|why| self.damaged(&why.to_string()))?,
+            digest: layer.place.digest,
             size: layer.place.size,
         };
         let range = (blob.size > BEGINNING).then_some(0..BEGINNING);

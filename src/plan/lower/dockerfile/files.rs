@@ -6,6 +6,7 @@ use super::config::inside;
 use super::{Build, Origin, Stage};
 use crate::derivation::Input;
 use crate::derivation::step::Step;
+use crate::digest::{Algorithm, Checksum};
 use crate::dockerfile::{self, Files, Instruction, Word, is_mode};
 use crate::instruction::{Add, AddSource, Git};
 use crate::plan::lower::outside::not_pinned;
@@ -244,18 +245,12 @@ impl Build<'_> {
         Err(problem.with_help(help).into())
     }
 
-    fn checksum(&self, stage: &Stage, word: &Word) -> Result<String, PlanError> {
+    fn checksum(&self, stage: &Stage, word: &Word) -> Result<Checksum, PlanError> {
         let text = stage.variables.expand(&self.arguments, word)?;
-        let digits = |length: usize, digits: &str| {
-            digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        let right = match text.split_once(':') {
-            Some(("sha256", rest)) => digits(64, rest),
-            Some(("sha512", rest)) => digits(128, rest),
-            _ => false,
-        };
-        if right {
-            return Ok(text.to_lowercase());
+        if let Ok(checksum) = text.parse::<Checksum>()
+            && checksum.algorithm() != Algorithm::Blake3
+        {
+            return Ok(checksum);
         }
         let message = format!("\"{text}\" is not a checksum");
         let problem = Problem::new(&word.span, message, "not a checksum");
@@ -267,7 +262,7 @@ impl Build<'_> {
         &self,
         lowering: &mut Lowering<'_>,
         url: &Spanned<String>,
-        checksum: Option<String>,
+        checksum: Option<Checksum>,
         role: &str,
     ) -> Result<Input, PlanError> {
         let fetch = Fetch {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::digest::{Digest, Hasher, ObjectId, ObjectRef};
+use crate::digest::{Digest, Hasher, ObjectId, ObjectRef, Sha256};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::plan::{
     self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, PlanError,
@@ -60,9 +60,8 @@ impl World for Everything {
 
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
         assert_eq!(fetch.pin, Some(recipe::Pin::FirstUse));
-        let checksum = format!("sha256:{}", "9".repeat(64));
         Ok(Pinned {
-            checksum,
+            checksum: Sha256::from_bytes([0x99; 32]).into(),
             size: None,
         })
     }
@@ -87,12 +86,12 @@ impl World for Everything {
                 outage: false,
             });
         }
-        let digit = if architecture == "x86_64" { "1" } else { "2" };
-        let diff_id = format!("sha256:{}", digit.repeat(64));
+        let digit = if architecture == "x86_64" { 0x11 } else { 0x22 };
+        let diff_id = Sha256::from_bytes([digit; 32]);
         let place = BlobPlace {
             name: format!("layer of {location}"),
             repository: location.to_owned(),
-            digest: diff_id.clone(),
+            digest: diff_id,
             size: 1,
         };
         let config: ContainerConfig = serde_json::from_value(serde_json::json!({
@@ -107,7 +106,7 @@ impl World for Everything {
             layers: vec![ContainerLayer { diff_id, place }],
             config: Box::new(config),
             history: Vec::new(),
-            digest: format!("sha256:{}", "3".repeat(64)),
+            digest: Some(Sha256::from_bytes([0x33; 32])),
         }))
     }
 
