@@ -8,7 +8,7 @@ use crate::derivation::{BuildRequest, Builder, Outputs, Step, file_time};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
 use crate::instruction::{AddSource, Origin};
-use crate::sandbox::{AddFiles, Extra, Put, Sandbox, Task};
+use crate::sandbox::{AddFiles, Job, Lent, Put, Runner, Sandbox, Task};
 
 /// Permission bits of a file with content from a Dockerfile, and of one from a URL.
 const CONTENT_MODE: u32 = 0o644;
@@ -27,7 +27,8 @@ impl Builder for Add {
         let mut trees = Trees::new(request);
         let mut sources = Vec::new();
         for (index, source) in params.sources.iter().enumerate() {
-            let file = scratch.path().join(format!("source-{index}"));
+            let name_of_file = format!("source-{index}");
+            let file = scratch.path().join(&name_of_file);
             sources.push(match source {
                 AddSource::Path { from, path, unpack } => Put::Path {
                     tree: trees.shared(from)?,
@@ -38,7 +39,7 @@ impl Builder for Add {
                     fs::write(&file, content).map_err(Failure::step_io("write", &file))?;
                     let digest = local::hash(content.as_bytes()).map_err(Failure::of_step)?;
                     Put::File {
-                        file,
+                        file: name_of_file.into(),
                         name: name.clone(),
                         mode: CONTENT_MODE,
                         time: file_time(params.time, &digest),
@@ -57,7 +58,7 @@ impl Builder for Add {
                         .and_then(local::hash)
                         .map_err(Failure::step_io("read", &file))?;
                     Put::File {
-                        file,
+                        file: name_of_file.into(),
                         name: name.clone(),
                         mode: FETCHED_MODE,
                         time: file_time(params.time, &digest),
@@ -83,13 +84,13 @@ impl Builder for Add {
             parents: params.parents,
             exclude: params.exclude,
         });
-        let extra = Extra {
+        let job = Job {
             beside: trees.list,
-            ..Extra::default()
+            ..Job::layer(&layers, vec![task], false)
         };
         let layer = self
             .sandbox
-            .layer_in(&scratch, &layers, &extra, vec![task], false, request)?;
+            .layer(job, &Lent::default(), &scratch, request)?;
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
 }

@@ -43,10 +43,6 @@ impl Forwarded {
             thread: Some(thread),
         })
     }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for Forwarded {
@@ -110,7 +106,7 @@ mod tests {
         let path = long.join("socket");
         let forwarded = Forwarded::new(&agent, &path).unwrap();
         let mut client =
-            with_short_path(forwarded.path(), |path| UnixStream::connect(path)).unwrap();
+            with_short_path(&forwarded.path, |path| UnixStream::connect(path)).unwrap();
         client.write_all(b"sign").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();

@@ -4,7 +4,7 @@ use super::tree;
 use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
-use crate::sandbox::{Sandbox, Task};
+use crate::sandbox::{Job, Lent, Runner, Sandbox, Task};
 use crate::store::Store;
 
 pub(super) struct Check {
@@ -20,7 +20,8 @@ impl Builder for Check {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let scratch = self.sandbox.scratch()?;
         let task = Task::Command(tree::command(&params));
-        self.sandbox.run(&scratch, &layers, vec![task], request)?;
+        let job = Job::over(&layers, vec![task]);
+        self.sandbox.run(job, &Lent::default(), &scratch, request)?;
         let ok = self.store.put_bytes(b"").map_err(Failure::of_step)?;
         Ok(Outputs::from([("ok".to_owned(), ok)]))
     }

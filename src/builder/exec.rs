@@ -9,7 +9,9 @@ use crate::digest::ObjectRef;
 use crate::failure::Failure;
 use crate::host::{Secret, Secrets};
 use crate::instruction::{self, Mount, SecretMount, Sharing, SshMount};
-use crate::sandbox::{CacheMounts, Extra, HeldCache, Process, Sandbox, Scratch, Shown, Task, What};
+use crate::sandbox::{
+    CacheMounts, HeldCache, Job, Lent, Process, Runner, Sandbox, Scratch, Shown, Task, What,
+};
 
 pub(super) struct Exec {
     pub(super) sandbox: Sandbox,
@@ -25,7 +27,6 @@ impl Builder for Exec {
         let scratch = self.sandbox.scratch()?;
         let mut work = Work {
             exec: self,
-            request,
             scratch: &scratch,
             caches: self.caches(&params, request)?,
             trees: Trees::new(request),
@@ -47,15 +48,17 @@ impl Builder for Exec {
             work.mount(mount)?;
         }
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
-        let extra = Extra {
-            beside: work.trees.list,
+        let directory = |(id, held): (&String, &HeldCache)| (id.clone(), held.directory.clone());
+        let lent = Lent {
             secrets: work.secrets,
+            caches: work.caches.iter().map(directory).collect(),
         };
-        let task = Task::Process(work.process);
+        let job = Job {
+            beside: work.trees.list,
+            ..Job::layer(&layers, vec![Task::Process(work.process)], false)
+        };
         // As in docker's layers: what the process left behind, the next one finds.
-        let layer = self
-            .sandbox
-            .layer_in(&scratch, &layers, &extra, vec![task], false, request)?;
+        let layer = self.sandbox.layer(job, &lent, &scratch, request)?;
         drop((work.caches, work.agents));
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
@@ -93,7 +96,6 @@ impl Exec {
 /// A step while what its process sees is put together.
 struct Work<'a> {
     exec: &'a Exec,
-    request: &'a BuildRequest<'a>,
     scratch: &'a Scratch,
     caches: BTreeMap<String, HeldCache>,
     trees: Trees<'a>,
@@ -123,15 +125,12 @@ impl Work<'_> {
                 self.show(target, what);
             }
             Mount::Cache(cache) => {
-                let held = self.caches.get(&cache.id);
-                let held = held.ok_or_else(|| super::wrong_kind(self.request))?;
-                let directory = held.directory.clone();
                 let from = match &cache.from {
                     Some((origin, source)) => Some((self.trees.shared(origin)?, source.clone())),
                     None => None,
                 };
                 let what = What::Cache {
-                    directory,
+                    id: cache.id.clone(),
                     writable: cache.writable,
                     from,
                     mode: cache.mode,
@@ -209,13 +208,13 @@ impl Work<'_> {
             };
         };
         let name = format!("agent-{}", self.agents.len());
-        let forwarded = Forwarded::new(agent, &self.scratch.path().join(name))
+        let forwarded = Forwarded::new(agent, &self.scratch.path().join(&name))
             .map_err(Failure::step_io("forward the SSH agent", agent))?;
         let env = &mut self.process.env;
         env.entry("SSH_AUTH_SOCK".to_owned())
             .or_insert_with(|| mount.target.clone());
         let what = What::Socket {
-            path: forwarded.path().to_owned(),
+            path: name.into(),
             mode: mount.mode,
             owner: mount.owner,
         };

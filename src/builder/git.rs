@@ -9,13 +9,14 @@ use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::failure::Failure;
 use crate::host::find_program;
 use crate::plan::{LocalFiles, Selection};
-use crate::sandbox::{HostCommand, Sandbox, Task};
+use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Task};
 
-/// `$1` is the repository, `$2` the commit, `$3` the directory to make. Servers that do not give
+/// `$1` is the repository, `$2` the commit; it makes the directory `repository`. Servers that do not give
 /// single commits give all of them.
 const SCRIPT: &str = r#"
-git init --quiet -- "$3"
-cd -- "$3"
+export HOME="$VMFAB_JOB"
+git init --quiet -- "$HOME/repository"
+cd -- "$HOME/repository"
 git remote add origin "$1"
 git fetch --quiet --depth 1 origin "$2" 2>/dev/null ||
     git fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
@@ -41,7 +42,6 @@ impl Builder for Git {
         }
         let scratch = self.sandbox.scratch()?;
         let directory = scratch.path().join("repository");
-        let path = directory.to_string_lossy().into_owned();
         let argv = [
             "/bin/sh",
             "-euc",
@@ -49,22 +49,19 @@ impl Builder for Git {
             "git",
             &params.repository,
             &params.commit,
-            &path,
         ];
-        let home = scratch.path().to_string_lossy().into_owned();
         let command = HostCommand {
             argv: argv.map(str::to_owned).into(),
             env: BTreeMap::from([
                 ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
                 ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
-                ("HOME".to_owned(), home),
                 ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             ]),
-            writable: Vec::new(),
             network: true,
         };
+        let job = Job::over(&[], vec![Task::Host(command)]);
         self.sandbox
-            .run(&scratch, &[], vec![Task::Host(command)], request)
+            .run(job, &Lent::default(), &scratch, request)
             .map_err(|error| match error.is_command() {
                 true => {
                     error.with_command(format!("git fetch {} {}", params.repository, params.commit))

@@ -9,8 +9,11 @@ use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step}
 use crate::digest::{Digest, Hasher, ObjectRef};
 use crate::disk::{self, DiskError, DiskIds, Esp, Ext4, Layout, Target};
 use crate::failure::Failure;
-use crate::sandbox::{HostCommand, Sandbox, Scratch, Task};
+use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Scratch, Task};
 use crate::store::Store;
+
+/// The file of the job that becomes the disk.
+const DISK: &str = "disk";
 
 pub(super) struct MakeDisk {
     pub(super) sandbox: Sandbox,
@@ -25,7 +28,8 @@ impl Builder for MakeDisk {
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let boot = self.boot_files(&layers, request, &params)?;
 
-        let file = self.store.temporary().map_err(Failure::of_step)?;
+        let scratch = self.sandbox.scratch()?;
+        let file = scratch.file(DISK)?;
         let size = disk::disk_size(params.size);
         file.as_file()
             .set_len(size)
@@ -54,15 +58,12 @@ impl Builder for MakeDisk {
         let file_system = Ext4::new(&ids, &params.label, root.start, root.end - root.start, time)
             .map_err(failed(&params))?;
         let fill = Task::FileSystem {
-            file: file.path().to_owned(),
+            file: DISK.into(),
             offset: root.start,
             time,
         };
-        let make = make(&file_system, file.path());
-        let scratch = self.sandbox.scratch()?;
-        self.sandbox
-            .run(&scratch, &layers, vec![make, fill], request)?;
-        drop(scratch);
+        let job = Job::over(&layers, vec![make(&file_system), fill]);
+        self.sandbox.run(job, &Lent::default(), &scratch, request)?;
 
         let mut outputs = Outputs::new();
         outputs.insert(
@@ -118,20 +119,20 @@ impl MakeDisk {
         params: &Disk,
     ) -> Result<BootFiles, Failure> {
         let scratch: Scratch = self.sandbox.scratch()?;
-        let to = scratch.path().to_owned();
         let mut tasks = vec![Task::Kernel {
             kernel: params.kernel.clone(),
             initrd: params.initrd.clone(),
-            to: to.clone(),
         }];
         if params.uefi {
             let path = format!("/{}", target()?.loader_path());
             tasks.push(Task::Fetch {
                 path,
-                to: to.join("loader"),
+                to: "loader".into(),
             });
         }
-        self.sandbox.run(&scratch, layers, tasks, request)?;
+        let job = Job::over(layers, tasks);
+        self.sandbox.run(job, &Lent::default(), &scratch, request)?;
+        let to = scratch.path();
         let read = |name: &str| match fs::read(to.join(name)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -146,8 +147,8 @@ impl MakeDisk {
 }
 
 /// The task that makes the empty file system.
-fn make(file_system: &Ext4, file: &Path) -> Task {
-    let arguments = file_system.arguments(file);
+fn make(file_system: &Ext4) -> Task {
+    let arguments = file_system.arguments(&Path::new("{job}").join(DISK));
     let arguments = arguments
         .iter()
         .map(|argument| argument.to_string_lossy().into_owned());
@@ -157,7 +158,6 @@ fn make(file_system: &Ext4, file: &Path) -> Task {
         env: environment
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
-        writable: vec![file.to_owned()],
         network: false,
     })
 }

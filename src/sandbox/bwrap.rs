@@ -121,7 +121,7 @@ pub(super) struct HostSandbox<'a> {
     /// What it has of its own.
     pub(super) isolation: Isolation,
     /// Where it can write.
-    pub(super) writable: &'a [&'a Path],
+    pub(super) writable: &'a Path,
     /// Its whole environment.
     pub(super) env: &'a BTreeMap<String, String>,
     /// Whether it has the host's network.
@@ -152,9 +152,8 @@ pub(super) fn host_invocation(sandbox: &HostSandbox<'_>) -> Invocation {
     options.extend(words(&["--ro-bind", "/sys", "/sys"]));
     options.extend(words(&["--perms", "1777", "--tmpfs", "/tmp"]));
     options.extend(words(&["--ro-bind", &text(sandbox.vmfab), VMFAB]));
-    for path in sandbox.writable {
-        options.extend(words(&["--bind", &text(path), &text(path)]));
-    }
+    let writable = text(sandbox.writable);
+    options.extend(words(&["--bind", &writable, &writable]));
     options.extend(words(&["--chdir", "/"]));
     let mut argv = words(&[VMFAB, WORKER_ARGUMENT, NESTED_ARGUMENT]);
     argv.extend_from_slice(sandbox.argv);

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::request::JobPath;
 use crate::derivation::file_time;
 use crate::derivation::scripts::INIT;
 use crate::tarball::{Kind, Reader};
@@ -76,8 +77,8 @@ pub enum Edit {
     /// Files of a tar that `ops` made of local files. When the archive holds one file at its top
     /// that is named `.`, it is written to `destination`, else all is written below it.
     Extract {
-        /// The tar, on the host.
-        archive: PathBuf,
+        /// The tar.
+        archive: JobPath,
         /// A file or a directory of the tree. With a final `/` always a directory.
         destination: String,
         /// Permission bits of files, in place of the archive's.
@@ -87,13 +88,13 @@ pub enum Edit {
     },
 }
 
-/// Makes the tree the root directory of this process and does the edits. Archives are opened
-/// before.
-pub(super) fn apply(tree: &Path, edits: &[Edit]) -> io::Result<()> {
+/// Makes the tree the root directory of this process and does the edits. Archives, which are in the
+/// directory of the job, are opened before.
+pub(super) fn apply(job: &Path, tree: &Path, edits: &[Edit]) -> io::Result<()> {
     let mut archives = Vec::new();
     for edit in edits {
         archives.push(match edit {
-            Edit::Extract { archive, .. } => Some(File::open(archive)?),
+            Edit::Extract { archive, .. } => Some(File::open(archive.below(job))?),
             _ => None,
         });
     }

@@ -1,7 +1,9 @@
 //! Running a step over the layers below it, and packing what it changed into a layer.
 //!
-//! A step runs in a *worker*: this program again, with one hidden argument, so that all of the work
-//! happens in namespaces that die with it. The worker gets a `Request`, a plain value:
+//! What a step has to be done is a [`Job`]: a plain value with its inputs by digest. The sandbox is
+//! the [`Runner`] of this host. It runs a job in a *worker*: this program again, with one hidden
+//! argument, so that all of the work happens in namespaces that die with it. The worker gets a
+//! `Request`, in which inputs are directories:
 //!
 //! ```text
 //! vmfab ──spawns──► worker: user and mount namespace, ids mapped            (namespace)
@@ -33,6 +35,7 @@ mod confinement;
 mod edit;
 mod identity;
 mod ids;
+mod job;
 mod keeper;
 mod launch;
 mod layer;
@@ -62,11 +65,13 @@ pub use edit::{Edit, owner_ids};
 #[cfg(test)]
 pub(crate) use identity::{EMPTIED, REMOVED};
 pub use ids::{Ids, IdsError, Kind};
+pub use job::{Beside, Job, Lent, Packing, Runner};
 pub use layer::{AttributesLeftOut, Form};
 pub use limits::DEFAULT_SECONDS;
 pub use probe::{Refusal, probe};
 pub use request::{
-    AddFiles, Bind, Bootable, Command, HostCommand, Install, Process, Put, Shown, Task, What,
+    AddFiles, Bind, Bootable, Command, HostCommand, Install, JobPath, Process, Put, Shown, Task,
+    What,
 };
-pub use run::{Beside, Extra, Sandbox, Scratch};
+pub use run::{Sandbox, Scratch};
 pub use worker::{WORKER_ARGUMENT, attached, worker_main};

@@ -2,7 +2,6 @@
 
 use crate::instruction::Packages;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::request::{Bind, Command, Install};
 
@@ -44,10 +43,10 @@ impl PackageManager {
         places.any(|place| has(&place))
     }
 
-    /// The command that installs packages. Lists and downloads go below `directory` of the host,
-    /// not into the layer; what it leaves there, and takes from there,
+    /// The command that installs packages. Lists and downloads go below `packages` of the job, not
+    /// into the layer; what it leaves there, and takes from there,
     /// [`Task::Packages`](super::Task) says.
-    pub(super) fn install(self, install: &Install, directory: &Path) -> Command {
+    pub(super) fn install(self, install: &Install) -> Command {
         let Install {
             wanted,
             choices,
@@ -109,7 +108,7 @@ impl PackageManager {
             Self::Dnf => &["/var/cache/dnf"],
         };
         let binds = places.iter().map(|place| Bind {
-            from: directory.join(place.rsplit('/').next().unwrap_or_default()),
+            from: format!("packages/{}", place.rsplit('/').next().unwrap_or_default()).into(),
             to: (*place).to_owned(),
         });
         let mut argv: Vec<String> = ["/bin/sh", "-ec", &script.join("\n"), "packages"]
@@ -198,12 +197,12 @@ mod tests {
         ] {
             let mut install = Install::default();
             install.wanted.names = vec!["a; rm -rf /".to_owned(), "--evil".to_owned()];
-            let command = manager.install(&install, Path::new("/c"));
+            let command = manager.install(&install);
             assert_eq!(command.argv[command.argv.len() - 2..], install.wanted.names);
             assert!(command.argv[2].contains("-- \"$@\""), "{}", command.argv[2]);
             assert!(command.network);
             install.locked = true;
-            assert!(!manager.install(&install, Path::new("/c")).network);
+            assert!(!manager.install(&install).network);
         }
     }
 

@@ -64,7 +64,7 @@ impl Tasks<'_> {
                 .map_err(WorkerError::io("show the resolver's file"))?;
         }
         for shown in &process.shown {
-            mounted.show(shown, self.beside)?;
+            mounted.show(shown, self.request, self.beside)?;
         }
         let scripts = process
             .script

@@ -1,7 +1,7 @@
 //! What a worker is asked to do, and what it answers: plain values.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub(super) struct Request {
     pub(super) beside: Vec<BesideSource>,
     /// What to do with the tree, in order.
     pub(super) tasks: Vec<Task>,
+    /// Directories of this host that outlive the step, by the ids of caches.
+    pub(super) caches: BTreeMap<String, PathBuf>,
     /// What commands with network have in their environment to find the host's proxies. The worker
     /// has nothing of the caller's environment.
     pub(super) proxies: BTreeMap<String, String>,
@@ -62,6 +64,37 @@ pub(super) struct Pack {
     pub(super) epoch: i64,
 }
 
+impl Request {
+    /// Where a file of the job is.
+    pub(super) fn path(&self, of: &JobPath) -> PathBuf {
+        of.below(&self.scratch)
+    }
+}
+
+/// The path of a file or directory of a job, below its directory: a job knows no other paths of the
+/// host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPath(String);
+
+impl JobPath {
+    /// The path on a host where the job has this directory.
+    pub(super) fn below(&self, directory: &Path) -> PathBuf {
+        directory.join(&self.0)
+    }
+}
+
+impl From<String> for JobPath {
+    fn from(name: String) -> Self {
+        Self(name)
+    }
+}
+
+impl From<&str> for JobPath {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 /// Something to do with the tree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,26 +124,25 @@ pub enum Task {
     Edit(Vec<Edit>),
     /// The tree, put into the empty ext4 file system at `offset` in a file.
     FileSystem {
-        file: PathBuf,
+        file: JobPath,
         /// Where the file system begins.
         offset: u64,
         /// The time of what the tree does not have, in seconds since 1970.
         time: u32,
     },
-    /// A program of the host; `{tree}` in its arguments is the tree.
+    /// A program of the host; `{tree}` in its arguments is the tree, and `{job}` the directory of
+    /// the job, which is `VMFAB_JOB` in its environment.
     Host(HostCommand),
-    /// The kernel and the initrd of the tree, copied to files `kernel` and `initrd`.
+    /// The kernel and the initrd of the tree, copied to files `kernel` and `initrd` of the job.
     Kernel {
         /// Kernel in the tree; the newest of /boot when absent.
         kernel: Option<String>,
         /// Initrd in the tree; the kernel's own when absent.
         initrd: Option<String>,
-        /// Existing directory for the copies.
-        to: PathBuf,
     },
     /// A tar of others, put over the tree.
     Apply {
-        archive: PathBuf,
+        archive: JobPath,
         /// How it is meant.
         form: Form,
     },
@@ -118,7 +150,7 @@ pub enum Task {
     Fetch {
         /// Absolute path in the tree.
         path: String,
-        to: PathBuf,
+        to: JobPath,
     },
 }
 
@@ -156,16 +188,15 @@ pub struct Command {
     pub workdir: Option<String>,
     /// Whether the host's network is reachable.
     pub network: bool,
-    /// Directories of the host that are seen in the tree.
+    /// Directories of the job that are seen in the tree.
     pub binds: Vec<Bind>,
     pub limits: StepLimits,
 }
 
-/// A directory of the host that is seen, and can be written, in the tree.
+/// A directory of the job that is seen, and can be written, in the tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
-    /// Directory of the host.
-    pub from: PathBuf,
+    pub from: JobPath,
     /// Absolute path in the tree.
     pub to: String,
 }
@@ -211,8 +242,7 @@ pub enum What {
     },
     /// A directory of the host that outlives the step.
     Cache {
-        /// An existing directory, in which `content` is made if it does not exist.
-        directory: PathBuf,
+        id: String,
         writable: bool,
         /// The first content: a tree beside the own one, and an absolute path in it.
         from: Option<(usize, String)>,
@@ -227,9 +257,9 @@ pub enum What {
         mode: u32,
         owner: Ids,
     },
-    /// A socket of the host.
+    /// A socket of the job.
     Socket {
-        path: PathBuf,
+        path: JobPath,
         mode: u32,
         owner: Ids,
     },
@@ -260,9 +290,9 @@ pub enum Put {
         path: String,
         unpack: bool,
     },
-    /// A file of the host.
+    /// A file of the job.
     File {
-        file: PathBuf,
+        file: JobPath,
         name: String,
         mode: u32,
         /// In seconds since 1970.
@@ -271,15 +301,13 @@ pub enum Put {
     },
 }
 
-/// A program of the host that works on the tree.
+/// A program of the host that works on the tree. It can write to the directory of the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostCommand {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// The whole environment, beyond `PATH`.
     pub env: BTreeMap<String, String>,
-    /// Directories that it may write to, the scratch directory excepted, which it always may.
-    pub writable: Vec<PathBuf>,
     /// Whether the host's network is reachable.
     pub network: bool,
 }

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{debug, debug_span};
 
 use super::archives::{ArchiveWriter, Archives};
-use super::cache::LayerCache;
+use super::cache::{InUse, LayerCache};
 use super::confinement::Confinement;
+use super::job::{Beside, Job, Lent, Packing, Runner};
 use super::pipe;
 use super::probe::probe;
 use super::request::{BesideSource, LayerSource, Outcome, Pack, Request, Task};
@@ -50,24 +51,6 @@ pub struct Sandbox {
     archives: Arc<Archives>,
 }
 
-/// Files that tasks read beside their tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beside {
-    /// The layers of a tree, lowest first.
-    Layers(Vec<ObjectRef>),
-    /// A tar.
-    Files(ObjectRef),
-}
-
-/// What a step has beside layers and tasks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extra {
-    /// Trees and files, which tasks name by their places here.
-    pub beside: Vec<Beside>,
-    /// What no output of the step shows.
-    pub secrets: Vec<Secret>,
-}
-
 /// A directory for one step, removed when it is dropped.
 #[derive(Debug)]
 pub struct Scratch {
@@ -81,6 +64,18 @@ impl Scratch {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A new file of the job, which the store can adopt.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn file(&self, name: &str) -> Result<tempfile::NamedTempFile, Failure> {
+        tempfile::Builder::new()
+            .prefix(name)
+            .rand_bytes(0)
+            .tempfile_in(&self.path)
+            .map_err(Failure::step_io("create a file in", &self.path))
     }
 }
 
@@ -197,52 +192,109 @@ impl Sandbox {
         }
     }
 
-    /// Does `tasks` over `layers`, lowest first, and stores what they changed as a layer. `clean`
-    /// removes build identity from it.
+    /// Begins an archive that steps of this process read.
     ///
     /// # Errors
-    /// See [`Failure`].
-    pub fn layer(
-        &self,
-        layers: &[ObjectRef],
-        tasks: Vec<Task>,
-        clean: bool,
-        step: &BuildRequest<'_>,
-    ) -> Result<ObjectRef, Failure> {
-        self.layer_in(
-            &self.scratch()?,
-            layers,
-            &Extra::default(),
-            tasks,
-            clean,
-            step,
-        )
+    /// The store cannot be written to.
+    pub fn archive_writer(&self) -> Result<ArchiveWriter<'_>, Failure> {
+        self.archives.writer(&self.store)
     }
 
-    /// The same in a given scratch directory, which nothing ran in yet: tasks can take from it and
-    /// leave there what is not of the layer. They can read what is `extra`.
+    /// Writes an object of the store to a new file.
     ///
     /// # Errors
-    /// See [`Failure`].
-    pub fn layer_in(
+    /// It is not there or damaged, or cannot be written.
+    pub fn write_object(&self, object: &ObjectRef, path: &Path) -> Result<(), Failure> {
+        let file = File::create_new(path).map_err(Failure::step_io("create", path))?;
+        self.store
+            .write_to(&object.id, &file, path)
+            .map_err(Failure::of_step)
+    }
+
+    /// Inputs become directories and files.
+    fn prepare(
         &self,
+        job: Job,
+        lent: &Lent,
         scratch: &Scratch,
-        layers: &[ObjectRef],
-        extra: &Extra,
-        tasks: Vec<Task>,
-        clean: bool,
+        step: &BuildRequest<'_>,
+    ) -> Result<Prepared, Failure> {
+        let mut held = Vec::new();
+        let mut missing = Vec::new();
+        let mut sources = |layers: &[ObjectRef]| {
+            let sources = layers.iter().map(|layer| {
+                let directory = self.layer_cache.path(&layer.id);
+                let hold = self.layer_cache.hold(&layer.id);
+                held.push(hold.map_err(Failure::step_io("hold", &directory))?);
+                if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
+                    missing.push(*layer);
+                }
+                Ok(LayerSource {
+                    directory,
+                    archive: None,
+                })
+            });
+            sources.collect::<Result<Vec<_>, Failure>>()
+        };
+        let own = sources(&job.layers)?;
+        let mut beside = Vec::new();
+        for (index, source) in job.beside.iter().enumerate() {
+            beside.push(match source {
+                Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
+                Beside::Files(object) => {
+                    let path = match self.archives.path(object) {
+                        Some(path) => path,
+                        None => {
+                            let path = scratch.path().join(format!("beside-{index}.tar"));
+                            self.write_object(object, &path)?;
+                            path
+                        }
+                    };
+                    BesideSource::Files(path)
+                }
+            });
+        }
+        if !missing.is_empty() {
+            self.unpack(&missing, step)?;
+        }
+        for (name, object) in &job.files {
+            self.write_object(object, &scratch.path().join(name))?;
+        }
+        let request = Request {
+            scratch: scratch.path().to_owned(),
+            confinement: self.confinement()?,
+            layers: own,
+            beside,
+            tasks: job.tasks,
+            caches: lent.caches.clone(),
+            proxies: proxies(),
+            pack: None,
+        };
+        Ok(Prepared {
+            request,
+            _held: held,
+        })
+    }
+
+    /// Runs a job and stores the layer that it makes.
+    fn pack(
+        &self,
+        mut prepared: Prepared,
+        Packing { clean }: Packing,
+        lent: &Lent,
+        scratch: &Scratch,
         step: &BuildRequest<'_>,
     ) -> Result<ObjectRef, Failure> {
         let (pipe, mut reader, writer) = pipe::beside(scratch.path())?;
-        let pack = Pack {
+        prepared.request.pack = Some(Pack {
             archive: pipe,
             clean,
             epoch: SOURCE_DATE_EPOCH,
-        };
+        });
         // The store takes the layer while the worker packs it.
         let (done, taken) = std::thread::scope(|scope| {
             let taken = scope.spawn(move || self.store.take(&mut reader));
-            let done = self.work(scratch, layers, extra, tasks, Some(pack), step);
+            let done = self.request(&prepared.request, &lent.secrets, step);
             // The worker ended: now the stream does.
             drop(writer);
             let taken = taken.join();
@@ -268,98 +320,6 @@ impl Sandbox {
         Ok(layer)
     }
 
-    /// Does `tasks` over `layers`, lowest first, and forgets what they changed.
-    ///
-    /// # Errors
-    /// See [`Failure`].
-    pub fn run(
-        &self,
-        scratch: &Scratch,
-        layers: &[ObjectRef],
-        tasks: Vec<Task>,
-        step: &BuildRequest<'_>,
-    ) -> Result<(), Failure> {
-        self.work(scratch, layers, &Extra::default(), tasks, None, step)
-    }
-
-    /// Begins an archive that steps of this process read.
-    ///
-    /// # Errors
-    /// The store cannot be written to.
-    pub fn archive_writer(&self) -> Result<ArchiveWriter<'_>, Failure> {
-        self.archives.writer(&self.store)
-    }
-
-    /// Writes an object of the store to a new file.
-    ///
-    /// # Errors
-    /// It is not there or damaged, or cannot be written.
-    pub fn write_object(&self, object: &ObjectRef, path: &Path) -> Result<(), Failure> {
-        let file = File::create_new(path).map_err(Failure::step_io("create", path))?;
-        self.store
-            .write_to(&object.id, &file, path)
-            .map_err(Failure::of_step)
-    }
-
-    fn work(
-        &self,
-        scratch: &Scratch,
-        layers: &[ObjectRef],
-        extra: &Extra,
-        tasks: Vec<Task>,
-        pack: Option<Pack>,
-        step: &BuildRequest<'_>,
-    ) -> Result<(), Failure> {
-        let mut held = Vec::new();
-        let mut missing = Vec::new();
-        let mut sources = |layers: &[ObjectRef]| {
-            let sources = layers.iter().map(|layer| {
-                let directory = self.layer_cache.path(&layer.id);
-                let hold = self.layer_cache.hold(&layer.id);
-                held.push(hold.map_err(Failure::step_io("hold", &directory))?);
-                if !self.layer_cache.is_whole(&layer.id) && !missing.contains(layer) {
-                    missing.push(*layer);
-                }
-                Ok(LayerSource {
-                    directory,
-                    archive: None,
-                })
-            });
-            sources.collect::<Result<Vec<_>, Failure>>()
-        };
-        let own = sources(layers)?;
-        let mut beside = Vec::new();
-        for (index, source) in extra.beside.iter().enumerate() {
-            beside.push(match source {
-                Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
-                Beside::Files(object) => {
-                    let path = match self.archives.path(object) {
-                        Some(path) => path,
-                        None => {
-                            let path = scratch.path().join(format!("beside-{index}.tar"));
-                            self.write_object(object, &path)?;
-                            path
-                        }
-                    };
-                    BesideSource::Files(path)
-                }
-            });
-        }
-        if !missing.is_empty() {
-            self.unpack(&missing, step)?;
-        }
-        let request = Request {
-            scratch: scratch.path().to_owned(),
-            confinement: self.confinement()?,
-            layers: own,
-            beside,
-            tasks,
-            proxies: proxies(),
-            pack,
-        };
-        self.request(&request, &extra.secrets, step)
-    }
-
     /// Unpacks layers, which are held, into the cache.
     fn unpack(&self, layers: &[ObjectRef], step: &BuildRequest<'_>) -> Result<(), Failure> {
         let scratch = self.scratch()?;
@@ -378,6 +338,7 @@ impl Sandbox {
             layers: sources,
             beside: Vec::new(),
             tasks: Vec::new(),
+            caches: BTreeMap::new(),
             proxies: BTreeMap::new(),
             pack: None,
         };
@@ -438,6 +399,34 @@ impl Sandbox {
             done => done,
         }
     }
+}
+
+/// On this host, in a worker.
+impl Runner for Sandbox {
+    fn run(
+        &self,
+        job: Job,
+        lent: &Lent,
+        scratch: &Scratch,
+        step: &BuildRequest<'_>,
+    ) -> Result<Option<ObjectRef>, Failure> {
+        let packing = job.layer;
+        let prepared = self.prepare(job, lent, scratch, step)?;
+        match packing {
+            Some(packing) => (self.pack(prepared, packing, lent, scratch, step)).map(Some),
+            None => {
+                self.request(&prepared.request, &lent.secrets, step)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A job that can run.
+struct Prepared {
+    request: Request,
+    /// Layers that stay in the cache until the job is done.
+    _held: Vec<InUse>,
 }
 
 /// This program as a worker. Of the environment it has what finds programs, and the name that

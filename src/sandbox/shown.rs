@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 use super::add;
 use super::beside::Beside;
 use super::mounts::fd_path;
-use super::request::{Shown, What};
+use super::request::{Request, Shown, What};
 use super::root::Root;
 use super::worker::WorkerError;
 use crate::instruction::Ids;
@@ -63,7 +63,12 @@ impl<'a> Mounted<'a> {
         })
     }
 
-    pub(super) fn show(&mut self, shown: &Shown, beside: &[Beside]) -> Result<(), WorkerError> {
+    pub(super) fn show(
+        &mut self,
+        shown: &Shown,
+        request: &Request,
+        beside: &[Beside],
+    ) -> Result<(), WorkerError> {
         let target = Path::new(&shown.target);
         let failed = || WorkerError::io(format!("mount {}", shown.target));
         match &shown.what {
@@ -80,12 +85,15 @@ impl<'a> Mounted<'a> {
                 self.bind(&source, target, *writable).map_err(failed())
             }
             What::Cache {
-                directory,
+                id,
                 writable,
                 from,
                 mode,
                 owner,
             } => {
+                let directory = request.caches.get(id);
+                let directory =
+                    directory.ok_or_else(|| WorkerError::Plain(format!("no cache \"{id}\"")))?;
                 let content = directory.join(CONTENT);
                 if !content.exists() {
                     let first = from
@@ -106,11 +114,14 @@ impl<'a> Mounted<'a> {
             } => self
                 .file(target, content.bytes(), *mode, *owner)
                 .map_err(failed()),
-            What::Socket { path, mode, owner } => chown(path, Some(owner.uid), Some(owner.gid))
-                .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(*mode)))
-                .and_then(|()| self.root_of(path))
-                .and_then(|socket| self.bind(&socket, target, true))
-                .map_err(failed()),
+            What::Socket { path, mode, owner } => {
+                let path = &request.path(path);
+                chown(path, Some(owner.uid), Some(owner.gid))
+                    .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(*mode)))
+                    .and_then(|()| self.root_of(path))
+                    .and_then(|socket| self.bind(&socket, target, true))
+                    .map_err(failed())
+            }
         }
     }
 

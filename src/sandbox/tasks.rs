@@ -59,24 +59,26 @@ impl Tasks<'_> {
         tasks.iter().try_for_each(|task| match task {
             Task::Command(command) => self.command(command),
             Task::Process(process) => self.process(process),
-            Task::Add(files) => add::add(files, self.tree, self.beside),
+            Task::Add(files) => add::add(files, self.request, self.tree, self.beside),
             Task::Packages(install) => self.packages(install),
             Task::Bootable(wanted) => self.bootable(wanted),
             Task::Service { config, .. } if self.open(OWN_INIT).is_ok() => self.own_service(config),
             Task::Service { usual, .. } => self.run_all(usual),
             Task::Edit(edits) => self.edit(edits),
             Task::Host(command) => self.host(command),
-            Task::FileSystem { file, offset, time } => self.file_system(file, *offset, *time),
-            Task::Kernel { kernel, initrd, to } => {
-                self.kernel(kernel.as_deref(), initrd.as_deref(), to)
+            Task::FileSystem { file, offset, time } => {
+                self.file_system(&self.request.path(file), *offset, *time)
             }
-            Task::Apply { archive, form } => fs::File::open(archive)
+            Task::Kernel { kernel, initrd } => self.kernel(kernel.as_deref(), initrd.as_deref()),
+            Task::Apply { archive, form } => fs::File::open(self.request.path(archive))
                 .and_then(|mut archive| layer::apply(&mut archive, *form, self.tree))
                 .map_err(|error| not_unpacked(form.name(), error)),
             Task::Fetch { path, to } => match self.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 result => result
-                    .and_then(|mut file| io::copy(&mut file, &mut fs::File::create(to)?))
+                    .and_then(|mut file| {
+                        io::copy(&mut file, &mut fs::File::create(self.request.path(to))?)
+                    })
                     .map(drop)
                     .map_err(WorkerError::io(format!("copy {path}"))),
             },
@@ -150,7 +152,7 @@ impl Tasks<'_> {
     fn mounts(&self, command: &Command) -> Result<Mounts, WorkerError> {
         let mut mounts = Mounts::new(self.tree)?;
         for bind in &command.binds {
-            mounts.directory(&bind.from, &bind.to)?;
+            mounts.directory(&self.request.path(&bind.from), &bind.to)?;
         }
         if command.network
             && let Some((path, text)) = self.in_run
@@ -170,14 +172,11 @@ impl Tasks<'_> {
             .and_then(|tree| tree.set_modified(epoch))
             .map_err(WorkerError::io("set the time of the tree"))?;
         let tree = self.tree.to_string_lossy();
-        let argv: Vec<String> = command
-            .argv
-            .iter()
-            .map(|argument| argument.replace("{tree}", &tree))
-            .collect();
-        let mut writable: Vec<&Path> = vec![&self.request.scratch];
-        writable.extend(command.writable.iter().map(PathBuf::as_path));
+        let job = self.request.scratch.to_string_lossy();
+        let placed = |argument: &String| argument.replace("{tree}", &tree).replace("{job}", &job);
+        let argv: Vec<String> = command.argv.iter().map(placed).collect();
         let mut env = command.env.clone();
+        env.insert("VMFAB_JOB".into(), job.into_owned());
         env.insert(
             "PATH".into(),
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
@@ -189,7 +188,7 @@ impl Tasks<'_> {
         let invocation = bwrap::host_invocation(&HostSandbox {
             vmfab: &this_program()?,
             isolation,
-            writable: &writable,
+            writable: &self.request.scratch,
             env: &env,
             network: command.network,
             covers: &procfs::of_this_process()?,
@@ -236,7 +235,7 @@ impl Tasks<'_> {
 
     /// Edits the tree in a process of its own, whose root directory the tree becomes.
     pub(super) fn edit(&self, edits: &[Edit]) -> Result<(), WorkerError> {
-        let input = serde_json::to_vec(&(self.tree, edits))
+        let input = serde_json::to_vec(&(&self.request.scratch, self.tree, edits))
             .map_err(|error| WorkerError::Plain(error.to_string()))?;
         let mut child = bare_command("/proc/self/exe")
             .args([WORKER_ARGUMENT, EDIT_ARGUMENT])
@@ -284,10 +283,11 @@ impl Tasks<'_> {
                 .and_then(|()| fs::write(&targets, ""))
                 .map_err(WorkerError::io(format!("write {}", targets.display())));
         }
-        let command = manager.install(&install, &directory);
+        let command = manager.install(&install);
         for bind in &command.binds {
-            fs::create_dir_all(&bind.from)
-                .map_err(WorkerError::io(format!("create {}", bind.from.display())))?;
+            let from = self.request.path(&bind.from);
+            fs::create_dir_all(&from)
+                .map_err(WorkerError::io(format!("create {}", from.display())))?;
         }
         self.command(&command)
     }
@@ -304,12 +304,7 @@ impl Tasks<'_> {
             .unwrap_or_default()
     }
 
-    fn kernel(
-        &self,
-        kernel: Option<&str>,
-        initrd: Option<&str>,
-        to: &Path,
-    ) -> Result<(), WorkerError> {
+    fn kernel(&self, kernel: Option<&str>, initrd: Option<&str>) -> Result<(), WorkerError> {
         let names = self.names_in_boot();
         let kernel = match kernel {
             Some(path) => path.to_owned(),
@@ -326,7 +321,7 @@ impl Tasks<'_> {
                 }
                 io::copy(
                     &mut file.take(length),
-                    &mut fs::File::create(to.join(name))?,
+                    &mut fs::File::create(self.request.scratch.join(name))?,
                 )
             };
             self.file(path)

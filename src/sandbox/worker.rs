@@ -211,9 +211,9 @@ fn say(message: &str) {
 
 /// The process that edits the tree: what it has to say goes to standard error, into the step's log.
 fn edit_main(input: &[u8]) -> ExitCode {
-    let result = serde_json::from_slice::<(std::path::PathBuf, Vec<edit::Edit>)>(input)
+    let result = serde_json::from_slice::<(PathBuf, PathBuf, Vec<edit::Edit>)>(input)
         .map_err(io::Error::other)
-        .and_then(|(tree, edits)| edit::apply(&tree, &edits));
+        .and_then(|(job, tree, edits)| edit::apply(&job, &tree, &edits));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

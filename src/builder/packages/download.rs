@@ -14,7 +14,7 @@ use crate::digest::{ObjectRef, Sha256};
 use crate::failure::Failure;
 use crate::host::beneath;
 use crate::lock::{Package, PackageSet};
-use crate::sandbox::{Bind, Command, HostCommand, Sandbox, Task};
+use crate::sandbox::{Bind, Command, HostCommand, Job, Lent, Runner, Sandbox, Task};
 
 /// Whose apt and dpkg are used.
 #[derive(Clone, Copy)]
@@ -64,10 +64,10 @@ pub(super) fn download(
     let scratch = sandbox.scratch()?;
     let directory = scratch.path().join("files");
     super::directory(&directory)?;
-    let (layers, task) = task(from, DOWNLOAD, &directory, arguments, true);
-    let ran = sandbox.run(&scratch, layers, vec![task], request);
+    let job = job(from, DOWNLOAD, arguments, true);
+    let ran = sandbox.run(job, &Lent::default(), &scratch, request);
     let reason = match ran {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(error) if error.is_command() => (error.details().output.iter())
             .find(|line| line.starts_with("E: "))
             .or(error.details().output.last())
@@ -130,8 +130,8 @@ pub(super) fn controls(
         let link = directory.join(format!("{index}.deb"));
         fs::hard_link(file, &link).map_err(Failure::step_io("link", file))?;
     }
-    let (layers, task) = task(from, CONTROLS, &directory, Vec::new(), false);
-    sandbox.run(&scratch, layers, vec![task], request)?;
+    let job = job(from, CONTROLS, Vec::new(), false);
+    sandbox.run(job, &Lent::default(), &scratch, request)?;
     let read = |index: usize| {
         let path = directory.join(format!("{index}.deb.control"));
         beneath::read_unlinked(&path)
@@ -141,20 +141,14 @@ pub(super) fn controls(
     (0..files.len()).map(read).collect()
 }
 
-/// A script that works in `directory`, and the layers that it works over.
-fn task<'a>(
-    from: AptOf<'a>,
-    script: &str,
-    directory: &Path,
-    arguments: Vec<String>,
-    network: bool,
-) -> (&'a [ObjectRef], Task) {
+/// A script that works in the directory `files` of the job.
+fn job(from: AptOf<'_>, script: &str, arguments: Vec<String>, network: bool) -> Job {
     let seen = match from {
-        AptOf::Host(_) => directory.to_string_lossy().into_owned(),
-        AptOf::Tree(..) => IN_TREE.to_owned(),
+        AptOf::Host(_) => "{job}/files",
+        AptOf::Tree(..) => IN_TREE,
     };
     let label = if network { "apt-helper" } else { "dpkg-deb" };
-    let mut argv: Vec<String> = ["/bin/sh", "-euc", script, label, &seen]
+    let mut argv: Vec<String> = ["/bin/sh", "-euc", script, label, seen]
         .map(str::to_owned)
         .into();
     argv.extend(arguments);
@@ -163,10 +157,9 @@ fn task<'a>(
             let command = HostCommand {
                 argv,
                 env: BTreeMap::from([("LC_ALL".to_owned(), "C.UTF-8".to_owned())]),
-                writable: Vec::new(),
                 network,
             };
-            (&[], Task::Host(command))
+            Job::over(&[], vec![Task::Host(command)])
         }
         AptOf::Tree(layers, limits) => {
             let command = Command {
@@ -174,13 +167,13 @@ fn task<'a>(
                 argv,
                 network,
                 binds: vec![Bind {
-                    from: directory.to_owned(),
+                    from: "files".into(),
                     to: IN_TREE.to_owned(),
                 }],
                 limits: limits.clone(),
                 ..Command::default()
             };
-            (layers, Task::Command(command))
+            Job::over(layers, vec![Task::Command(command)])
         }
     }
 }

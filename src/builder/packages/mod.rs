@@ -170,11 +170,6 @@ impl<'a> Packages<'a> {
         Ok(packages)
     }
 
-    /// The directory that the step finds all of this in, and leaves what it downloaded in.
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Stores what the step installed: the output. Nothing when its package manager does not tell.
     ///
     /// # Errors

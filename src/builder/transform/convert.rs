@@ -4,6 +4,8 @@
 //! its own. It is told the format, and never guesses; and the header was looked at before, so that
 //! the file names no other.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{Work, bytes, unusable};
@@ -12,7 +14,7 @@ use crate::disk::Content;
 use crate::disk::foreign::{self, Footer, FooterKind, ForeignError};
 use crate::failure::Failure;
 use crate::image::DiskFormat;
-use crate::sandbox::{HostCommand, Task};
+use crate::sandbox::{HostCommand, Job, Lent, Runner, Task};
 
 impl Work<'_> {
     /// A fixed VHD without its footer. All chunks but the last are those of the VHD.
@@ -72,12 +74,10 @@ impl Work<'_> {
     fn qemu_img(&self, format: DiskFormat) -> Result<ObjectRef, Failure> {
         let sandbox = &self.transform.sandbox;
         let scratch = sandbox.scratch()?;
-        let source = scratch.path().join("source");
-        sandbox.write_object(&self.blob, &source)?;
-        let raw = self.store().temporary().map_err(Failure::of_step)?;
+        let raw = scratch.file("raw")?;
         let mut image = json!({
             "driver": format.qemu_name(),
-            "file": { "driver": "file", "filename": source.to_string_lossy() },
+            "file": { "driver": "file", "filename": "source" },
         });
         match format {
             // Whatever its header says.
@@ -92,27 +92,34 @@ impl Work<'_> {
             _ => {}
         }
         let argv = [
+            "/bin/sh".to_owned(),
+            "-euc".to_owned(),
+            "cd -- \"$VMFAB_JOB\"; exec qemu-img \"$@\"".to_owned(),
             "qemu-img".to_owned(),
             "convert".to_owned(),
             "-O".to_owned(),
             "raw".to_owned(),
             format!("json:{image}"),
-            raw.path().to_string_lossy().into_owned(),
+            "raw".to_owned(),
         ];
         let command = HostCommand {
             argv: argv.into(),
             env: Default::default(),
-            writable: vec![raw.path().to_owned()],
             network: false,
         };
         let task = Task::Host(command);
+        let job = Job {
+            files: BTreeMap::from([("source".to_owned(), self.blob)]),
+            ..Job::over(&[], vec![task])
+        };
         sandbox
-            .run(&scratch, &[], vec![task], self.request)
+            .run(job, &Lent::default(), &scratch, self.request)
             .map_err(|error| match error.is_command() {
                 true => error.with_command(format!("qemu-img convert from {}", format.name())),
                 false => error,
             })?;
-        drop(scratch);
+        // There may not be room for three of them.
+        let _ = std::fs::remove_file(scratch.path().join("source"));
         self.store().adopt_disk(raw).map_err(Failure::of_step)
     }
 

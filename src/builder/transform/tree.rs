@@ -8,8 +8,11 @@ use super::super::local;
 use super::{Work, bytes};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
-use crate::sandbox::{AttributesLeftOut, Form, Task};
+use crate::sandbox::{AttributesLeftOut, Form, Job, Lent, Runner, Task};
 use crate::tarball::{FileWithHoles, Kind, Member, Reader, Writer};
+
+/// The file of the job that holds the tar.
+const ARCHIVE: &str = "archive.tar";
 
 impl Work<'_> {
     /// The files of a tar, compressed or not, over the layers below: unpacked in a worker, and
@@ -39,14 +42,16 @@ impl Work<'_> {
         if self.blob.size == 0 {
             let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
             let sandbox = &self.transform.sandbox;
-            return sandbox.layer(&layers, Vec::new(), true, self.request);
+            let job = Job::layer(&layers, Vec::new(), true);
+            return sandbox.layer(job, &Lent::default(), &sandbox.scratch()?, self.request);
         }
         self.in_worker(true, Form::Layer)
     }
 
     fn in_worker(&self, clean: bool, form: Form) -> Result<ObjectRef, Failure> {
         let mut tar = self.tar()?;
-        let file = self.store().temporary().map_err(Failure::of_step)?;
+        let scratch = self.transform.sandbox.scratch()?;
+        let file = scratch.file(ARCHIVE)?;
         let path = file.path().to_owned();
         let mut out = FileWithHoles::new(file.as_file());
         let mut stream = std::mem::replace(&mut tar.stream, Box::new(std::io::empty()));
@@ -60,12 +65,12 @@ impl Work<'_> {
         self.say(&format!("a tar archive of {}", bytes(size)))?;
         let layers: Vec<ObjectRef> = self.request.inputs_of("layer").collect();
         let task = Task::Apply {
-            archive: path,
+            archive: ARCHIVE.into(),
             form,
         };
-        self.transform
-            .sandbox
-            .layer(&layers, vec![task], clean, self.request)
+        let job = Job::layer(&layers, vec![task], clean);
+        let sandbox = &self.transform.sandbox;
+        sandbox.layer(job, &Lent::default(), &scratch, self.request)
     }
 
     /// The input as a tar with one file, in the place of the root.

@@ -1,7 +1,6 @@
 //! A root filesystem from a distribution's archive, through mmdebstrap.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::derivation::step::Bootstrap;
@@ -13,24 +12,24 @@ const UBUNTU_MIRROR: &str = "http://archive.ubuntu.com/ubuntu";
 const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
 
 /// What apt downloaded and the lists that it chose from go where `sandbox::Task::Packages` leaves
-/// them. By `$VMFAB_PACKAGES`: the path may hold anything.
+/// them. By `$VMFAB_JOB`: the path may hold anything.
 const KEEP: &str = r#"
 set -e
 find "$1/var/cache/apt/archives" -maxdepth 1 -type f -name "*.deb" -exec \
-    mv -t "$VMFAB_PACKAGES/archives/kept" -- {} +
+    mv -t "$VMFAB_JOB/packages/archives/kept" -- {} +
 APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get indextargets \
-    --format '$(FILENAME)|$(METAKEY)|$(REPO_URI)' 'Created-By: Packages' > "$VMFAB_PACKAGES/archives/targets"
+    --format '$(FILENAME)|$(METAKEY)|$(REPO_URI)' 'Created-By: Packages' > "$VMFAB_JOB/packages/archives/targets"
 find "$1/var/lib/apt/lists" -maxdepth 1 -type f -name "*_*" -exec \
-    mv -t "$VMFAB_PACKAGES/lists" -- {} +
+    mv -t "$VMFAB_JOB/packages/lists" -- {} +
 "#;
 
 /// Locked packages come from the archives on disk; the tree keeps its own sources.
 const USE_LOCKED: &str = r#"
 set -e
-mv -- "$1/etc/apt/sources.list" "$VMFAB_PACKAGES/sources.list"
-cp -- "$VMFAB_PACKAGES/archives/vmfab/sources.list" "$1/etc/apt/sources.list"
+mv -- "$1/etc/apt/sources.list" "$VMFAB_JOB/packages/sources.list"
+cp -- "$VMFAB_JOB/packages/archives/vmfab/sources.list" "$1/etc/apt/sources.list"
 "#;
-const USE_OWN: &str = r#"mv -- "$VMFAB_PACKAGES/sources.list" "$1/etc/apt/sources.list""#;
+const USE_OWN: &str = r#"mv -- "$VMFAB_JOB/packages/sources.list" "$1/etc/apt/sources.list""#;
 
 /// Host keys are no part of an image: the package of the SSH server makes none where there are
 /// files of these names.
@@ -60,15 +59,10 @@ for kernel in "$1"/boot/vmlinu[xz]-*; do
 done
 "#;
 
-/// `packages` is the directory for packages, as [`Task::Packages`] has it.
-pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
+pub(super) fn tasks(params: &Bootstrap) -> Vec<Task> {
     let command = HostCommand {
         argv: arguments(params),
         env: BTreeMap::from([
-            (
-                "VMFAB_PACKAGES".to_owned(),
-                packages.to_string_lossy().into_owned(),
-            ),
             ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
             ("HOME".to_owned(), "/root".to_owned()),
             ("INITRD".to_owned(), "No".to_owned()),
@@ -79,7 +73,6 @@ pub(super) fn tasks(params: &Bootstrap, packages: &Path) -> Vec<Task> {
             ),
             ("TMPDIR".to_owned(), "/tmp".to_owned()),
         ]),
-        writable: Vec::new(),
         network: params.locked.is_none(),
     };
     // mmdebstrap copies two from the host, and the package systemd-resolved moves one of them away.
@@ -217,7 +210,7 @@ mod tests {
             format!("--customize-hook={USE_OWN}"),
         ];
         assert_eq!(hooks(&params), expected);
-        let tasks = tasks(&params, Path::new("/p"));
+        let tasks = tasks(&params);
         let Task::Host(command) = &tasks[0] else {
             panic!("{tasks:?}");
         };

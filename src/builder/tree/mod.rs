@@ -14,7 +14,7 @@ use crate::derivation::{BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
 use crate::failure::Failure;
 use crate::lock::PackageSet;
-use crate::sandbox::{Bootable, Command, Edit, Extra, Install, Sandbox, Task};
+use crate::sandbox::{Bootable, Command, Edit, Install, Job, Lent, Runner, Sandbox, Task};
 use crate::store::Store;
 
 /// Builds all kinds of steps whose output is a layer.
@@ -25,10 +25,13 @@ pub(super) struct Tree {
     pub(super) locked: BTreeMap<Digest, PackageSet>,
 }
 
+/// The file of the job that holds what is copied.
+const SOURCE: &str = "source.tar";
+
 impl Builder for Tree {
     fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let step = super::step(request)?;
-        let mut archive = None;
+        let mut files = BTreeMap::new();
         let tasks = match &step {
             Step::Bootstrap(_) | Step::Packages(_) | Step::Bootable(_) => {
                 return self.packages(&step, request);
@@ -36,18 +39,13 @@ impl Builder for Tree {
             Step::Copy(params) => {
                 let source = request.inputs_of("source").next();
                 let source = source.ok_or_else(|| super::wrong_kind(request))?;
-                let file = self.store.temporary().map_err(Failure::of_step)?;
-                self.store
-                    .write_to(&source.id, file.as_file(), file.path())
-                    .map_err(Failure::of_step)?;
+                files.insert(SOURCE.to_owned(), source);
                 let edit = Edit::Extract {
-                    archive: file.path().to_owned(),
+                    archive: SOURCE.into(),
                     destination: params.destination.clone(),
                     mode: params.mode,
                     owner: params.owner.clone(),
                 };
-                // Until the step is done.
-                archive = Some(file);
                 vec![Task::Edit(vec![edit])]
             }
             Step::System(params) => vec![Task::Edit(system::edits(params))],
@@ -57,8 +55,14 @@ impl Builder for Tree {
         // What a recipe writes itself is meant; what programs left behind may be of the build.
         let clean = matches!(step, Step::Run(_));
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
-        let layer = self.sandbox.layer(&layers, tasks, clean, request)?;
-        drop(archive);
+        let job = Job {
+            files,
+            ..Job::layer(&layers, tasks, clean)
+        };
+        let scratch = self.sandbox.scratch()?;
+        let layer = self
+            .sandbox
+            .layer(job, &Lent::default(), &scratch, request)?;
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
 }
@@ -114,10 +118,11 @@ impl Tree {
                 kernel: params.kernel,
                 locked: locked.is_some(),
             })],
-            Step::Bootstrap(params) => bootstrap::tasks(params, packages.directory()),
+            Step::Bootstrap(params) => bootstrap::tasks(params),
             _ => return Err(super::wrong_kind(request)),
         };
-        let layer = sandbox.layer_in(&scratch, &layers, &Extra::default(), tasks, true, request)?;
+        let job = Job::layer(&layers, tasks, true);
+        let layer = sandbox.layer(job, &Lent::default(), &scratch, request)?;
         let mut outputs = Outputs::from([("layer".to_owned(), layer)]);
         if let Some(installed) = packages.finish()? {
             outputs.insert(packages::OUTPUT.to_owned(), installed);

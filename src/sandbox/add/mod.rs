@@ -31,7 +31,7 @@ use self::source::{Archive, Source};
 use super::beside::Beside;
 use super::edit::owner_ids;
 use super::layer::{self, Form, set_metadata, set_time};
-use super::request::{AddFiles, Put};
+use super::request::{AddFiles, Put, Request};
 use super::root::Root;
 use super::worker::WorkerError;
 use crate::dockerfile::{Ignore, Ignored};
@@ -39,7 +39,12 @@ use crate::instruction::{ModeChange, SourcePath};
 use crate::tarball::{Compression, Kind, Member, Reader, Time};
 
 /// Puts files into `tree`.
-pub(super) fn add(files: &AddFiles, tree: &Path, beside: &[Beside]) -> Result<(), WorkerError> {
+pub(super) fn add(
+    files: &AddFiles,
+    request: &Request,
+    tree: &Path,
+    beside: &[Beside],
+) -> Result<(), WorkerError> {
     let owner = match &files.owner {
         Some(owner) => Some(owner_of(owner, files.names, tree, beside)?),
         None => None,
@@ -87,7 +92,7 @@ pub(super) fn add(files: &AddFiles, tree: &Path, beside: &[Beside]) -> Result<()
                     },
                     ..Member::default()
                 };
-                let path = file.clone();
+                let path = request.path(file);
                 (Source::File { path, member }, name, *unpack)
             }
         };
