@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod add;
 mod exec;
+mod glob;
 mod mode;
 mod pattern;
 
@@ -17,6 +18,7 @@ pub use exec::{
     CacheMount, Exec, Ids, Mount, Network, Origin, SCRIPTS, ScriptFile, SecretMount, Sharing,
     SshMount,
 };
+pub use glob::{Glob, Malformed};
 pub use mode::{BadMode, ModeChange};
 pub use pattern::{BadPattern, SourcePath};
 

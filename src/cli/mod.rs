@@ -44,7 +44,6 @@ use session::Session;
 /// How a command ended when nothing went wrong that needs a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
-    /// All done.
     Done,
     /// A code of its own: what a remote command returned, or "found something wrong".
     Code(u8),

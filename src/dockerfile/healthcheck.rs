@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::instruction::{Reading, Takes};
-use super::model::{Command, Healthcheck, Word};
+use super::model::{Command, Word};
 use super::words::first_word;
+use crate::image::Healthcheck;
 
 impl Reading<'_> {
     pub(super) fn healthcheck(&mut self) -> Option<Healthcheck> {
@@ -19,7 +20,10 @@ impl Reading<'_> {
                     let help = "leave it out, or write HEALTHCHECK CMD and a command";
                     return self.wrong(&span, "HEALTHCHECK NONE stands alone", "too much", help);
                 }
-                return Some(Healthcheck::None);
+                return Some(Healthcheck {
+                    test: vec!["NONE".to_owned()],
+                    ..Healthcheck::default()
+                });
             }
             "CMD" => {}
             _ => {
@@ -61,12 +65,18 @@ impl Reading<'_> {
         if self.args.is_empty() {
             return self.needs("a command", "HEALTHCHECK CMD curl -f http://localhost/");
         }
-        let command = self.command()?;
-        if matches!(&command, Command::Exec(words) if words.is_empty()) {
-            return self.needs("a command", "HEALTHCHECK CMD curl -f http://localhost/");
-        }
-        (self.problems.len() == before).then_some(Healthcheck::Check {
-            command,
+        let test = match self.command()? {
+            Command::Exec(words) if words.is_empty() => {
+                return self.needs("a command", "HEALTHCHECK CMD curl -f http://localhost/");
+            }
+            Command::Shell(script) => vec!["CMD-SHELL".to_owned(), script.value],
+            Command::Exec(words) => {
+                let words = words.into_iter().map(|word| word.value);
+                ["CMD".to_owned()].into_iter().chain(words).collect()
+            }
+        };
+        (self.problems.len() == before).then_some(Healthcheck {
+            test,
             interval,
             timeout,
             start_period,

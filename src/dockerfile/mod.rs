@@ -29,7 +29,7 @@ mod words;
 pub use arguments::{Platforms, is_proxy, predefined};
 pub use copy::is_mode;
 pub use expand::{Expander, Lookup, Unexpandable, expand};
-pub use ignore::{Glob, Ignore, Ignored, Malformed};
+pub use ignore::{Ignore, Ignored};
 pub use lint::{Facts, Linted, RULES, Rule, lint};
 pub use model::*;
 pub use parse::{parse, parse_trigger};

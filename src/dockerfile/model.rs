@@ -1,8 +1,7 @@
 //! What a Dockerfile says.
 
-use std::time::Duration;
-
 use super::instruction;
+use crate::image::Healthcheck;
 use crate::text::{Source, Span, Spanned};
 
 /// A text as it is written, with continuations joined: quotes, escapes and variables are in it.
@@ -398,20 +397,6 @@ pub struct Add {
     pub keep_git_dir: Option<bool>,
     /// Archives of the context are unpacked by default, those of URLs are not.
     pub unpack: Option<bool>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Healthcheck {
-    /// Takes the check of the base away.
-    None,
-    Check {
-        command: Command,
-        interval: Option<Duration>,
-        timeout: Option<Duration>,
-        start_period: Option<Duration>,
-        start_interval: Option<Duration>,
-        retries: Option<u32>,
-    },
 }
 
 /// An instruction for builds that start from the image.

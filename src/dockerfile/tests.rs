@@ -257,19 +257,9 @@ fn health_checks() {
     let Kind::Healthcheck(check) = instruction(text).kind else {
         panic!()
     };
-    let Healthcheck::Check {
-        interval,
-        timeout,
-        start_period,
-        retries,
-        ..
-    } = check
-    else {
-        panic!()
-    };
-    assert_eq!(interval, Some(Duration::from_secs(90)));
-    assert_eq!(timeout, Some(Duration::from_millis(1500)));
-    assert_eq!((start_period, retries), (None, None));
+    assert_eq!(check.interval, Some(Duration::from_secs(90)));
+    assert_eq!(check.timeout, Some(Duration::from_millis(1500)));
+    assert_eq!((check.start_period, check.retries), (None, None));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
-use std::str::Chars;
+
+use super::glob::Glob;
 
 /// A path below the root of a context or a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,18 +14,7 @@ pub struct SourcePath(Vec<Part>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Name(String),
-    Pattern(Vec<Token>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Exactly(char),
-    Any,
-    Many,
-    Class {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
+    Pattern(Glob),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +35,11 @@ impl SourcePath {
                 part => parts.push(part),
             }
         }
+        let bad = |part: &&str| BadPattern((*part).to_owned());
         let parse = |part: &&str| match part.contains(['*', '?', '[', '\\']) {
-            true => Ok(Part::Pattern(tokens(part)?)),
+            true => Glob::of_name(part)
+                .map(Part::Pattern)
+                .map_err(|_| bad(part)),
             false => Ok(Part::Name((*part).to_owned())),
         };
         Ok(Self(parts.iter().map(parse).collect::<Result<_, _>>()?))
@@ -83,12 +75,9 @@ impl SourcePath {
                         let found = names(&path)?.into_iter().find(|other| **other == **name);
                         next.extend(found.map(|name| path.join(name)));
                     }
-                    Part::Pattern(tokens) => {
+                    Part::Pattern(glob) => {
                         let mut found = names(&path)?;
-                        found.retain(|name| {
-                            let name: Vec<char> = name.to_string_lossy().chars().collect();
-                            matches(tokens, &name)
-                        });
+                        found.retain(|name| glob.matches(&name.to_string_lossy()));
                         found.sort();
                         next.extend(found.into_iter().map(|name| path.join(name)));
                     }
@@ -101,81 +90,6 @@ impl SourcePath {
     }
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, BadPattern> {
-    let bad = || BadPattern(text.to_owned());
-    let mut characters = text.chars().peekable();
-    let mut tokens = Vec::new();
-    while let Some(character) = characters.next() {
-        tokens.push(match character {
-            '*' => Token::Many,
-            '?' => Token::Any,
-            '\\' => Token::Exactly(characters.next().ok_or_else(bad)?),
-            '[' => {
-                let negated = characters.next_if_eq(&'^').is_some();
-                let mut ranges = Vec::new();
-                // `None` ends the class; an escaped character is no sign.
-                let character =
-                    |characters: &mut Peekable<Chars<'_>>, may_end: bool| match characters
-                        .next()
-                        .ok_or_else(bad)?
-                    {
-                        ']' if may_end => Ok(None),
-                        ']' | '-' => Err(bad()),
-                        '\\' => characters.next().ok_or_else(bad).map(Some),
-                        other => Ok(Some(other)),
-                    };
-                // Go wants at least one range.
-                while let Some(low) = character(&mut characters, !ranges.is_empty())? {
-                    let mut high = low;
-                    if characters.next_if_eq(&'-').is_some() {
-                        high = character(&mut characters, false)?.ok_or_else(bad)?;
-                    }
-                    ranges.push((low, high));
-                }
-                Token::Class { negated, ranges }
-            }
-            other => Token::Exactly(other),
-        });
-    }
-    Ok(tokens)
-}
-
-fn matches(tokens: &[Token], name: &[char]) -> bool {
-    // Where to go on when what follows the last `*` does not match: it takes one more.
-    let mut again: Option<(usize, usize)> = None;
-    let (mut token, mut at) = (0, 0);
-    loop {
-        let one = match (tokens.get(token), name.get(at)) {
-            (None, None) => return true,
-            (Some(Token::Many), _) => {
-                again = Some((token + 1, at));
-                token += 1;
-                continue;
-            }
-            (Some(_), None) | (None, Some(_)) => false,
-            (Some(Token::Any), Some(_)) => true,
-            (Some(Token::Exactly(wanted)), Some(found)) => wanted == found,
-            (Some(Token::Class { negated, ranges }), Some(found)) => {
-                let inside = ranges
-                    .iter()
-                    .any(|(low, high)| (low..=high).contains(&found));
-                inside != *negated
-            }
-        };
-        if one {
-            (token, at) = (token + 1, at + 1);
-            continue;
-        }
-        match again {
-            Some((behind, start)) if start < name.len() => {
-                again = Some((behind, start + 1));
-                (token, at) = (behind, start + 1);
-            }
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -184,10 +98,8 @@ mod tests {
 
     #[test]
     fn names_match_as_in_go() {
-        let matched = |pattern: &str, name: &str| {
-            let name: Vec<char> = name.chars().collect();
-            tokens(pattern).map(|tokens| matches(&tokens, &name)).ok()
-        };
+        let matched =
+            |pattern: &str, name: &str| Glob::of_name(pattern).map(|glob| glob.matches(name)).ok();
         // From the tests of Go's path/filepath.
         let cases = [
             ("abc", "abc", Some(true)),

@@ -20,7 +20,6 @@ use crate::store::records::table::Table;
 /// A target: its name, which is that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets.
 pub const TARGETS: [Target; 9] = [
     ("action", action),
     ("chunker", chunker),

@@ -1,11 +1,9 @@
 //! Instructions, one after the other, and what they change of a stage's config.
 
-use std::time::Duration;
-
 use super::{Build, Stage};
 use crate::derivation::step::{self, Step};
-use crate::dockerfile::{Command, Healthcheck, Instruction, Kind, Word};
-use crate::image::{self, ExposedPort, Signal};
+use crate::dockerfile::{Command, Instruction, Kind, Word};
+use crate::image::{ExposedPort, Signal};
 use crate::plan::PlanError;
 use crate::plan::lower::Lowering;
 use crate::recipe::Problem;
@@ -118,7 +116,7 @@ impl Build<'_> {
                 }
                 stage.config().stop_signal = Some(signal);
             }
-            Kind::Healthcheck(check) => stage.config().healthcheck = Some(health(check)),
+            Kind::Healthcheck(check) => stage.config().healthcheck = Some(check.clone()),
             Kind::Onbuild(onbuild) => {
                 stage.config().onbuild.push(onbuild.trigger.clone());
                 stage.triggers.push((*onbuild.instruction).clone());
@@ -176,40 +174,6 @@ fn expose(stage: &mut Stage, word: &Word, text: &str) -> Result<(), PlanError> {
         stage.config().exposed.insert(exposed);
     }
     Ok(())
-}
-
-fn health(check: &Healthcheck) -> image::Healthcheck {
-    let Healthcheck::Check {
-        command,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    } = check
-    else {
-        return image::Healthcheck {
-            test: vec!["NONE".to_owned()],
-            ..image::Healthcheck::default()
-        };
-    };
-    let test = match command {
-        Command::Shell(script) => vec!["CMD-SHELL".to_owned(), script.value.clone()],
-        Command::Exec(words) => {
-            let words = words.iter().map(|word| word.value.clone());
-            ["CMD".to_owned()].into_iter().chain(words).collect()
-        }
-    };
-    // Zero means what is usual.
-    let given = |time: &Option<Duration>| time.filter(|time| !time.is_zero());
-    image::Healthcheck {
-        test,
-        interval: given(interval),
-        timeout: given(timeout),
-        start_period: given(start_period),
-        start_interval: given(start_interval),
-        retries: retries.filter(|retries| *retries > 0),
-    }
 }
 
 #[cfg(test)]
