@@ -111,9 +111,13 @@ pub fn main() -> ExitCode {
         Ok(session) => session,
         Err(error) => return error::report(&error, &hints),
     };
+    let builds = root.command.builds();
     let result = root.command.run(&session);
     session.end_progress();
     session.record_end(&result);
+    if builds && result.is_ok() {
+        session.collect_garbage();
+    }
     match result {
         Ok(status) => ExitCode::from(status.code()),
         Err(error) => error::report(&error, &hints),

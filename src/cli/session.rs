@@ -14,7 +14,7 @@ use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
 use crate::config::{Config, ConfigError};
-use crate::event::{Event, Sink};
+use crate::event::{Event, Silent, Sink};
 use crate::failure::Failure;
 use crate::host::{Home, Interrupt};
 use crate::machine::Project;
@@ -175,6 +175,23 @@ impl Session {
     /// Removes bars from the terminal. Call it before anything else uses the terminal.
     pub(super) fn end_progress(&self) {
         self.reporter.end();
+    }
+
+    /// Collects garbage after a command that builds, when the configuration asks for it. The result
+    /// has been printed: with `--json` it is the last line.
+    pub(super) fn collect_garbage(mut self) {
+        let Some(context) = self.context.take() else {
+            return;
+        };
+        let sink: Arc<dyn Sink> = match self.json() || self.quiet() {
+            true => Arc::new(Silent),
+            false => self.reporter.clone(),
+        };
+        let anew = context.anew(sink);
+        // This process relies on nothing in the store any more.
+        drop(context);
+        ops::store::collect_if_due(&anew);
+        self.end_progress();
     }
 
     /// Writes the end of the command to the log file.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use miette::{NamedSource, SourceSpan};
 
-use super::{CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
+use super::{AutoCollect, CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
 use crate::limits::Limits;
 use crate::text::kdl::{self, Bounds, Document, Entry, Node, Value};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, size};
@@ -20,7 +20,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -68,6 +68,12 @@ const SHAPES: [Shape; 7] = [
             "least-speed",
         ],
         example: "limits recipe-size=\"8M\" image-steps=2000 image-size=\"16G\" least-speed=0",
+    },
+    Shape {
+        name: "gc",
+        arguments: &["\"auto\""],
+        properties: &["max-size", "cache-size", "older-than", "keep-last"],
+        example: "gc \"auto\" max-size=\"50G\"",
     },
 ];
 
@@ -120,7 +126,7 @@ impl Reader<'_> {
                 self.report(node.name().span(), message, "unknown", help);
                 continue;
             };
-            if ["downloads", "recipes", "limits"].contains(&name) && seen.contains(&name) {
+            if ["downloads", "recipes", "limits", "gc"].contains(&name) && seen.contains(&name) {
                 let message = format!("\"{name}\" is given twice");
                 let help = "remove one of them".to_owned();
                 self.report(node.name().span(), message, "set before", help);
@@ -153,6 +159,7 @@ impl Reader<'_> {
                 }
                 ("registry", [host]) => self.registry(node, host, config),
                 ("limits", []) => self.limits(node, &mut config.limits),
+                ("gc", [when]) => self.gc(node, when, config),
                 ("cache", [repository]) => self.cache(node, repository, config),
                 _ => {}
             }
@@ -172,6 +179,31 @@ impl Reader<'_> {
         limits.image_steps = steps.unwrap_or(limits.image_steps);
         let speed = self.number(node, "least-speed", 0, 1 << 30);
         limits.least_speed = speed.map_or(limits.least_speed, u64::from);
+    }
+
+    fn gc(&mut self, node: &Node, when: &str, config: &mut Config) {
+        if when != "auto" {
+            let message = format!("\"gc\" takes \"auto\", not \"{when}\"");
+            let help = "leave the node out if builds are not to collect garbage".to_owned();
+            self.report(node.span(), message, "wrong value", help);
+        }
+        let bytes = |value: &Value| size(value.as_string()?);
+        let wanted = "\"50G\" or another size";
+        let usual = AutoCollect::default();
+        config.gc = Some(AutoCollect {
+            max_size: self.property(node, "max-size", wanted, bytes),
+            cache_size: self
+                .property(node, "cache-size", wanted, bytes)
+                .unwrap_or(usual.cache_size),
+            older_than: self
+                .property(node, "older-than", "\"14d\" or another time", |value| {
+                    humantime::parse_duration(value.as_string()?).ok()
+                })
+                .unwrap_or(usual.older_than),
+            keep_last: self
+                .number(node, "keep-last", 0, 1_000_000)
+                .map_or(usual.keep_last, |number| number as usize),
+        });
     }
 
     fn registry(&mut self, node: &Node, host: &str, config: &mut Config) {
@@ -347,6 +379,8 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use miette::Diagnostic;
 
     use super::super::CacheSettings;
@@ -411,6 +445,7 @@ cache "a/b" "c/d" from=#true
             registry "registry.example:5000" insecure=#true ca="~/ca.pem"
             registry "localhost" plain-http=#true
             limits image-steps=5000 image-size="20G" step-log="1G" least-speed=0
+            gc auto max-size="50G" older-than="7d"
             "#,
         )
         .unwrap();
@@ -457,6 +492,11 @@ cache "a/b" "c/d" from=#true
                     step_log: 1 << 30,
                     ..Limits::default()
                 },
+                gc: Some(AutoCollect {
+                    max_size: Some(50 << 30),
+                    older_than: Duration::from_hours(7 * 24),
+                    ..AutoCollect::default()
+                }),
             }
         );
         assert_eq!(read("").unwrap(), Config::default());
@@ -491,6 +531,8 @@ registry "https://a.org" plain=#true
 registry "https://a.org"
 registry "a.org" insecure="yes" ca=#true
 registry "a.org"
+gc
+gc "always" max-size=50 older-than="soon" keep-last=-1
 nonsense
 "#;
         insta::assert_snapshot!(mistakes(text), @r#"
@@ -509,7 +551,13 @@ nonsense
         "insecure" must be #true or #false [insecure="yes"] write insecure=#true
         "ca" must be "FILE" in PEM format [ca=#true] write ca="FILE"
         the registry "a.org" is given twice [registry "a.org"] remove one of them
-        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, certificate-authority, registry, cache and limits
+        "gc" needs "auto" [gc] for example: gc "auto" max-size="50G"
+        "gc" is given twice [gc] remove one of them
+        "gc" takes "auto", not "always" [gc "always" max-size=50 older-than="soon" keep-last=-1] leave the node out if builds are not to collect garbage
+        "max-size" must be "50G" or another size [max-size=50] write max-size="50G"
+        "older-than" must be "14d" or another time [older-than="soon"] write older-than="14d"
+        "keep-last" must be 0 to 1000000 [keep-last=-1] write keep-last=0
+        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, certificate-authority, registry, cache, limits and gc
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 pub use mirror::{Mirror, ParseMirrorError};
@@ -43,6 +44,33 @@ pub struct Config {
     pub file_time: Option<i64>,
     /// How much recipes, images and servers may take.
     pub limits: Limits,
+    /// Garbage collection after builds; nothing when there is none.
+    pub gc: Option<AutoCollect>,
+}
+
+/// What garbage collection after builds keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoCollect {
+    /// Collect only when the store has more bytes, and until it has at most so many; when absent,
+    /// once a day.
+    pub max_size: Option<u64>,
+    /// Bytes that the caches may have.
+    pub cache_size: u64,
+    /// Results of steps that were used within this time stay.
+    pub older_than: Duration,
+    /// So many images that were built last stay.
+    pub keep_last: usize,
+}
+
+impl Default for AutoCollect {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            cache_size: 20 << 30,
+            older_than: Duration::from_hours(14 * 24),
+            keep_last: 3,
+        }
+    }
 }
 
 /// How a registry is reached.
@@ -71,6 +99,7 @@ impl Default for Config {
             cache: CacheSettings::default(),
             file_time: None,
             limits: Limits::default(),
+            gc: None,
         }
     }
 }

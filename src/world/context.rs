@@ -52,6 +52,13 @@ impl Context {
         }
     }
 
+    /// The same with nothing opened yet, which tells `sink` of its progress.
+    #[must_use]
+    pub fn anew(&self, sink: Arc<dyn Sink>) -> Self {
+        Self::new(self.home.clone(), sink, self.interrupt.clone())
+            .with_config(self.config.clone(), self.offline)
+    }
+
     /// The same with what the user set.
     #[must_use]
     pub fn with_config(self, config: Config, offline: bool) -> Self {

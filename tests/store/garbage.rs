@@ -126,3 +126,53 @@ fn what_a_machine_needs_stays_in_the_store_and_in_the_cache() {
     gc().ends_with(0);
     assert!(!cached.exists());
 }
+
+/// The configuration asks for it: a build that makes the store too large collects, and one that
+/// finds nothing to remove says why and does not try again before there is something new.
+#[test]
+fn builds_collect_when_the_configuration_says_so() {
+    let bench = Bench::new();
+    let path = |name: &str| bench.home.path().join(name);
+    fs::write(path("config.kdl"), "gc auto max-size=\"5M\" keep-last=1\n").unwrap();
+    let build = |name: &str, seed: u64| {
+        let mut disk = noise(seed, 2 << 20);
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(path("disk.raw"), disk).unwrap();
+        let recipe = format!("image \"{name}\" {{\n    from \"./disk.raw\"\n}}\n");
+        fs::write(path("test.kdl"), recipe).unwrap();
+        let mut command = bench.command(["build"]);
+        command
+            .arg(path("test.kdl"))
+            .env("VMFAB_CONFIG", path("config.kdl"));
+        crate::cli::Ran::from(command.output().unwrap()).ends_with(0)
+    };
+    let stored = || {
+        let stat = store(&bench, &[&"stat", &"--json"]).ends_with(0).json();
+        stat["stored"].as_u64().unwrap()
+    };
+    let collected = |ran: &crate::cli::Ran| ran.stderr.contains("collect garbage in");
+    assert!(!collected(&build("dev", 1)));
+    assert!(!collected(&build("dev", 2)));
+    let before = stored();
+    assert!((4 << 20..5 << 20).contains(&before), "{before}");
+    assert!(collected(&build("dev", 3)));
+    assert!(stored() < 5 << 20, "{}", stored());
+    store(&bench, &[&"verify"]).ends_with(0);
+
+    // Three names keep more than that.
+    build("second", 4);
+    let full = build("third", 5);
+    assert!(collected(&full));
+    let why =
+        "the store is larger than the configuration's max-size: tags, roots and machines need";
+    assert!(full.stderr.contains(why), "{}", full.stderr);
+    assert!(!collected(&build("third", 5)));
+    let kept: Vec<_> = store(&bench, &[&"verify"])
+        .ends_with(0)
+        .stdout
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert!(!kept.is_empty());
+    assert!(stored() > 6 << 20);
+}

@@ -134,6 +134,11 @@ impl Command {
         }
     }
 
+    /// Whether it may build images.
+    pub(super) const fn builds(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Boot(_) | Self::Up(_))
+    }
+
     /// Whether events belong to what the command prints with `--json`.
     pub(super) const fn streams_events(&self) -> bool {
         matches!(

@@ -1,7 +1,7 @@
 //! Garbage collection: of the store, then of the caches.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -151,6 +151,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> 
     let stale = super::stale::sweep(&context.home, dry_run);
     if !dry_run {
         image_record::sweep(context, |image| !store.knows(image));
+        super::auto::remember(context, collection.after);
     }
     let projects = Projects::new(&context.home);
     let absent_projects = projects.review(SystemTime::now(), !dry_run)?;
@@ -394,16 +395,4 @@ pub fn by_output(dropped: &[DroppedResult]) -> BTreeMap<String, usize> {
         *counts.entry(result.outputs.join("+")).or_default() += 1;
     }
     counts
-}
-
-/// The policy when nothing else is asked for: what was used within two weeks stays, and the last
-/// three images.
-#[must_use]
-pub const fn policy() -> CollectOptions {
-    CollectOptions {
-        older_than: Duration::from_secs(14 * 24 * 60 * 60),
-        keep_last: 3,
-        max_size: None,
-        dry_run: false,
-    }
 }

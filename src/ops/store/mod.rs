@@ -2,6 +2,7 @@
 //! it.
 
 mod add;
+mod auto;
 mod backup;
 mod gc;
 mod get;
@@ -15,8 +16,9 @@ mod trees;
 mod verify;
 
 pub use add::{AddOptions, Added, add};
+pub use auto::collect_if_due;
 pub use backup::{BackedUp, BackupOptions, Names, backup};
-pub use gc::{Collected, Count, DroppedResult, Freed, GcOptions, by_output, gc, policy};
+pub use gc::{Collected, Count, DroppedResult, Freed, GcOptions, by_output, gc};
 pub use get::{GetOptions, Got, get, open};
 pub use needs::{NeededBy, Part};
 pub use repair::{Repair, repair};

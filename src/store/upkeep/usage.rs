@@ -95,6 +95,15 @@ impl Store {
         Ok((usage, usages))
     }
 
+    /// Bytes of packs and journals. Nothing is read but the lengths of files.
+    ///
+    /// # Errors
+    /// A directory cannot be listed.
+    pub fn stored(&self) -> Result<u64, StoreError> {
+        let bytes = |name| files(&self.root().join(name)).map(|files| files.bytes);
+        Ok(bytes("packs")? + bytes("journals")?)
+    }
+
     /// Sums up all records; `wanted` is sorted as they come.
     fn walk_usage(
         &self,

@@ -8,6 +8,7 @@ use super::super::super::Status;
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::super::boot::parse_size;
+use crate::config::AutoCollect;
 use crate::failure::Failure;
 use crate::ops::store::{self, Collected, Freed, GcOptions};
 use crate::store::CollectOptions;
@@ -29,7 +30,7 @@ pub(super) struct Gc {
     older_than: Duration,
 
     /// Keep the last N images built, however old they are
-    #[arg(long, value_name = "N", default_value_t = store::policy().keep_last)]
+    #[arg(long, value_name = "N", default_value_t = AutoCollect::default().keep_last)]
     keep_last: usize,
 
     /// Then drop the least recently used results until the store fits into SIZE

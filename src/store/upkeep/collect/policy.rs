@@ -30,8 +30,10 @@ pub(super) fn decide(
     catalogs: &Catalogs,
     options: &CollectOptions,
 ) -> Result<Plan, StoreError> {
+    let running = |result: &Recorded| catalogs.all[result.catalog as usize].open;
     let mut results: Vec<&Recorded> = catalogs.results.iter().collect();
-    results.sort_by_key(|result| std::cmp::Reverse((result.time, result.key)));
+    // What stays in any case takes its room first.
+    results.sort_by_key(|result| std::cmp::Reverse((running(result), result.time, result.key)));
     let oldest = now().saturating_sub(options.older_than.as_secs());
     let mut room = match options.max_size {
         Some(most) => Some(Room::new(catalogs, mark, most)?),
@@ -55,7 +57,7 @@ pub(super) fn decide(
             .as_ref()
             .is_some_and(|needs| needs.iter().all(|key| catalogs.objects.contains_key(key)));
         let needs = needs.unwrap_or_default();
-        let running = catalogs.all[result.catalog as usize].open;
+        let running = running(result);
         let reason = if !complete {
             Some(Reason::Incomplete)
         } else if running {
