@@ -93,9 +93,12 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["up"], "build_args", Names::BuildArguments),
     (&["down"], "names", Names::Machines),
     (&["ssh"], "name", Names::Machines),
-    (&["start"], "name", Names::Machines),
+    (&["start"], "names", Names::Machines),
     (&["stop"], "names", Names::Machines),
+    (&["restart"], "names", Names::Machines),
+    (&["pause"], "names", Names::Machines),
     (&["resume"], "names", Names::Machines),
+    (&["rename"], "name", Names::Machines),
     (&["rm"], "names", Names::Machines),
     (&["inspect"], "name", Names::Machines),
     (&["logs"], "name", Names::Machines),
@@ -262,7 +265,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 23] = [
+    const FREE: [&str; 24] = [
         "COMMAND",
         "HOST:GUEST[/udp]",
         "ID[=SOCKET]",
@@ -283,6 +286,7 @@ mod tests {
         "explain IMAGE",
         "plan IMAGE",
         "lock IMAGE",
+        "rename NEW",
         "update NAME",
         "boot NAME",
         "login NAME",

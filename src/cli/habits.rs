@@ -51,8 +51,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab stop NAME\" shuts a machine down, \"vmfab stop --force NAME\" ends it at once",
     ),
     (
-        &["restart", "reboot", "reload", "reset"],
-        "\"vmfab stop NAME\", and then \"vmfab start NAME\"",
+        &["reboot", "reload", "reset"],
+        "\"vmfab restart NAME\" shuts a machine down and starts it again",
     ),
     (
         &["save", "export"],
@@ -115,8 +115,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" details of a machine",
     ),
     (
-        &["pause", "unpause", "suspend", "freeze"],
-        "\"vmfab stop NAME\" shuts a machine down, \"vmfab start NAME\" starts it again; \"vmfab resume NAME\" resumes one that is halted",
+        &["suspend", "freeze"],
+        "\"vmfab pause NAME\" pauses a machine, \"vmfab resume NAME\" continues it",
     ),
     (
         &["wait"],
@@ -125,10 +125,6 @@ const HABITS: &[(&[&str], &str)] = &[
     (
         &["port", "ports"],
         "\"vmfab inspect NAME\" shows the ports of a machine, \"vmfab boot @TAG --port HOST:GUEST\" forwards one",
-    ),
-    (
-        &["rename"],
-        "\"vmfab boot @TAG --name NAME\" names a machine when it is made",
     ),
     (
         &["clone", "snapshot", "fork"],

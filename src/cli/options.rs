@@ -16,7 +16,7 @@ const REGISTRIES: &str = "Registries";
 /// The options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GlobalOptions {
-    /// Print results as JSON (build, boot, up and start: also events)
+    /// Print results as JSON (build, boot, up, start and restart: also events)
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 

@@ -24,6 +24,13 @@ pub(super) fn write_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     ))
 }
 
+/// Writes `value` as one line of JSON, one of several.
+pub(super) fn write_json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
+    write_text(ascii_controls(
+        serde_json::to_string(value).map_err(not_json)?,
+    ))
+}
+
 /// Writes `value` as one line of JSON, the last one of a stream of events.
 pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     #[derive(Serialize)]

@@ -12,6 +12,7 @@ mod secrets;
 mod space;
 mod spawner;
 pub mod umask;
+mod usage;
 
 pub use home::Home;
 pub use inheritance::{
@@ -22,3 +23,4 @@ pub use programs::{MissingProgram, Program, apt_get, find_program, missing_progr
 pub use secrets::{Redactor, Secret, SecretSource, Secrets};
 pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;
+pub use usage::Usage;

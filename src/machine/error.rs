@@ -24,6 +24,9 @@ pub enum MachineError {
     /// The name is taken.
     #[error("machine \"{0}\" already exists")]
     Exists(MachineName),
+    /// Another machine has the name that one was to get.
+    #[error("machine \"{0}\" already exists")]
+    Taken(MachineName),
     /// The machine's config cannot be read.
     #[error("machine \"{name}\" is damaged: {}: {why}", path.display())]
     Damaged {
@@ -36,18 +39,25 @@ pub enum MachineError {
     #[error("machine \"{0}\" is running")]
     Running(MachineName),
     /// Its guest is halted because the host has no room for what it writes.
-    #[error("machine \"{name}\" is halted: no space left on {}", path.display())]
+    #[error("machine \"{name}\" is paused: no space left on {}", path.display())]
     DiskFull {
         name: MachineName,
         /// Where there is no room.
         path: PathBuf,
     },
     /// Its guest is halted.
-    #[error("machine \"{name}\" is halted ({})", status.name())]
+    #[error("machine \"{name}\" is {}", status.name())]
     Halted { name: MachineName, status: Status },
     /// Its guest has ended, and QEMU has not.
     #[error("cannot resume machine \"{name}\": its state is {}", status.name())]
     CannotGoOn {
+        name: MachineName,
+        /// What it does instead.
+        status: Status,
+    },
+    /// Its guest has ended, and QEMU has not.
+    #[error("cannot pause machine \"{name}\": its state is {}", status.name())]
+    CannotPause {
         name: MachineName,
         /// What it does instead.
         status: Status,

@@ -13,7 +13,7 @@
 //!                             stop: power button, QMP quit, SIGKILL
 //! ```
 //!
-//! A running guest may be halted: by someone at QMP, by itself (asleep), or by QEMU when the host
+//! A running guest may be halted: by [`Locked::pause`], by itself (asleep), or by QEMU when the host
 //! has no room for what it writes. [`Locked::resume`] lets it go on.
 //!
 //! No file says which state a machine is in. It is asked for when it is needed: whoever answers on
@@ -90,6 +90,8 @@ use directory::{Lock, Root, files};
 use crate::checked::AccountName;
 use crate::event::{Event, Sink};
 use crate::guest::{KNOWN_HOSTS, PRIVATE_KEY, Ssh};
+use crate::host::beneath::read_unlinked;
+use crate::host::file::{Durability, Replace};
 use crate::host::{Home, Interrupt};
 use crate::qemu::Accel;
 
@@ -248,6 +250,24 @@ impl Machine {
         }
     }
 
+    /// Lets the host keys that it has shown be known under another name, too.
+    fn know_host_keys_as(&self, name: &MachineName) -> Result<(), MachineError> {
+        let path = self.directory.join(KNOWN_HOSTS);
+        let text = match read_unlinked(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error::io_error("read", &path)(error)),
+        };
+        let of_name = |line: &str| {
+            let (alias, key) = line.split_once(' ')?;
+            (alias == self.name.as_str()).then(|| format!("{name} {key}\n"))
+        };
+        let more: String = text.lines().filter_map(of_name).collect();
+        Replace::new(&path, Durability::None)
+            .with((text + &more).as_bytes())
+            .map_err(error::io_error("write", &path))
+    }
+
     /// The file with what the guest wrote to its console since its start.
     #[must_use]
     pub fn console_log(&self) -> PathBuf {
@@ -327,6 +347,23 @@ impl Locked {
             return Ok(());
         }
         config.write(&self.machine.directory)
+    }
+
+    /// Gives the machine another name, which its guest hears of at the next start.
+    ///
+    /// # Errors
+    /// It runs, or the name is taken.
+    pub fn rename(self, name: &MachineName) -> Result<Machine, MachineError> {
+        let machine = self.machine;
+        if machine.state()? != State::Stopped {
+            return Err(MachineError::Running(machine.name));
+        }
+        // Before it has the name: a guest whose host keys are unknown is believed at once.
+        machine.know_host_keys_as(name)?;
+        match machine.machines.root.publish(&machine.directory, name)? {
+            true => Ok(machine.machines.at(name.clone())),
+            false => Err(MachineError::Taken(name.clone())),
+        }
     }
 
     /// Removes the machine with its disk and key. A running one is only removed by `force`, which

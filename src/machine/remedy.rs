@@ -16,6 +16,9 @@ impl From<MachineError> for Failure {
                 "choose another --name, enter it with vmfab ssh {name}, or remove it with \
                  vmfab rm --force {name}"
             )),
+            MachineError::Taken(name) => failed(format!(
+                "choose another name, or remove that machine with vmfab rm {name}"
+            )),
             MachineError::Damaged { name, .. } => failed(format!(
                 "remove the rest of it with vmfab rm --force {name}"
             )),
@@ -33,7 +36,7 @@ impl From<MachineError> for Failure {
             MachineError::Halted { name, .. } => {
                 failed(format!("resume it with vmfab resume {name}"))
             }
-            MachineError::CannotGoOn { name, .. } => failed(format!(
+            MachineError::CannotGoOn { name, .. } | MachineError::CannotPause { name, .. } => failed(format!(
                 "vmfab stop --force {name} ends it, and vmfab start {name} starts it again"
             )),
             MachineError::MissingProgram(missing) => missing.into(),

@@ -1,4 +1,4 @@
-//! Letting a halted guest go on.
+//! Halting a guest, and letting it go on.
 
 use std::time::Duration;
 
@@ -14,6 +14,26 @@ use crate::qemu::qmp::{Event, Listener, Qmp, Status};
 const RELAPSE: Duration = Duration::from_secs(1);
 
 impl Locked {
+    /// Halts the guest; tells whether it ran.
+    ///
+    /// # Errors
+    /// It has ended, QEMU does not answer, or there is none.
+    pub fn pause(&self) -> Result<bool, MachineError> {
+        let machine = &self.machine;
+        let mut qmp = machine.qmp()?;
+        match qmp.status()? {
+            Status::Running => {
+                qmp.halt()?;
+                Ok(true)
+            }
+            Status::Paused | Status::Suspended | Status::DiskFull => Ok(false),
+            status => Err(MachineError::CannotPause {
+                name: machine.name.clone(),
+                status,
+            }),
+        }
+    }
+
     /// Lets the guest go on when it is halted and can; tells whether it was halted.
     ///
     /// # Errors

@@ -51,6 +51,18 @@ impl State {
             Self::Running { status: None, .. } => "unresponsive",
         }
     }
+
+    /// Why it is paused, when nobody asked for it: `disk-full`.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Running {
+                status: Some(status),
+                ..
+            } => status.reason(),
+            _ => None,
+        }
+    }
 }
 
 /// What a machine does, and the connection to a QEMU that said so.

@@ -56,13 +56,21 @@ impl Status {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Paused => "paused",
+            Self::Paused | Self::DiskFull => "paused",
             Self::Shutdown => "shutting-down",
             Self::Suspended => "suspended",
             Self::Panicked => "panicked",
             Self::InternalError => "internal-error",
-            Self::DiskFull => "disk-full",
             Self::Other => "other",
+        }
+    }
+
+    /// Why the guest is paused, when nobody asked for it.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::DiskFull => Some("disk-full"),
+            _ => None,
         }
     }
 }
@@ -206,6 +214,14 @@ impl Qmp {
     /// See [`QmpError`].
     pub fn powerdown(&mut self) -> Result<(), QmpError> {
         self.execute(&qmp::system_powerdown {}).map(drop)
+    }
+
+    /// Halts the guest.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn halt(&mut self) -> Result<(), QmpError> {
+        self.execute(&qmp::stop {}).map(drop)
     }
 
     /// Lets a halted guest go on, with the write that failed when it was halted for one.

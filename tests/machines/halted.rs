@@ -15,10 +15,10 @@ fn a_full_disk_halts_the_guest_and_stops_no_reading() {
         run() { name=$1; shift; "$vmfab" "$@" > "$name.out" 2> "$name.err" </dev/null; echo "$name $?"; }
         wait_for() {
             for try in $(seq 600); do
-                "$vmfab" list --json | grep -q "\"state\": \"$1\"" && break
+                "$vmfab" list --json | grep -q "\"$1\"" && break
                 sleep 0.1
             done
-            echo "state $1 $("$vmfab" list --json | grep -c "\"state\": \"$1\"")"
+            echo "state $1 $("$vmfab" list --json | grep -c "\"$1\"")"
         }
         write() { (printf W; sleep 2) | timeout 2 "$vmfab" console tiny > /dev/null 2>&1; }
         vmfab=$2
@@ -96,7 +96,7 @@ fn a_full_disk_halts_the_guest_and_stops_no_reading() {
     for command in ["start", "resume", "ssh"] {
         let said = said(command, "err");
         assert!(
-            said.contains("machine \"tiny\" is halted: no space left on "),
+            said.contains("machine \"tiny\" is paused: no space left on "),
             "{said}"
         );
         assert!(
@@ -104,11 +104,11 @@ fn a_full_disk_halts_the_guest_and_stops_no_reading() {
             "{said}"
         );
     }
-    assert!(said("inspect", "out").contains("disk-full"));
+    assert!(said("inspect", "out").contains("paused until space is free"));
     assert!(said("doctor", "out").contains("no space left on "));
     assert!(said("image", "out").contains("tags:         @tiny"));
     assert!(said("stat", "out").contains("@tiny") && !said("stat", "out").contains("missing"));
-    assert_eq!(said("again", "out"), "tiny: goes on\n");
+    assert_eq!(said("again", "out"), "tiny: resumed\n");
     assert_eq!(said("twice", "out"), "tiny: was already running\n");
     assert_eq!(said("stop", "out"), "tiny: forced to stop\n");
     assert!(said("stopped", "err").contains("vmfab start tiny starts it"));
@@ -141,7 +141,7 @@ fn a_qemu_that_hangs_is_killed() {
 }
 
 /// Runs the program with an `ssh` that is a script.
-fn with_ssh<const N: usize>(bench: &Bench, script: &str, arguments: [&str; N]) -> Ran {
+pub(super) fn with_ssh<const N: usize>(bench: &Bench, script: &str, arguments: [&str; N]) -> Ran {
     let bin = bench.directory.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     write_program(&bin.join("ssh"), &format!("#!/bin/sh\n{script}\n"));

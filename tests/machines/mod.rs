@@ -34,6 +34,7 @@ mod origin;
 mod projects;
 mod requests;
 mod robust;
+mod several;
 mod tiny;
 
 use tiny::{tiny_disk, tiny_kernel};

@@ -185,7 +185,9 @@ impl Boot {
         };
         if rm {
             // The user may have removed it in the meantime.
-            match machine::remove(context, name, true) {
+            match machine::find_machine(context, name)
+                .and_then(|machine| machine::remove(context, &machine, true))
+            {
                 Err(error) if !error.is(Kind::NotFound) => return Err(error),
                 _ => {}
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 
 use super::super::Status;
-use super::super::output::size;
+use super::super::output::{duration, size};
 use super::super::session::Session;
 use super::list::ports;
 use crate::failure::Failure;
@@ -38,12 +38,12 @@ fn describe(details: &MachineDetails) -> String {
         ("name", entry.name.to_string()),
         (
             "state",
-            match entry.state {
-                "disk-full" => format!(
-                    "disk-full, halted until space is free: no space left on {}",
+            match entry.reason {
+                Some("disk-full") => format!(
+                    "paused until space is free: no space left on {}",
                     details.directory.display()
                 ),
-                state => state.to_owned(),
+                _ => entry.state.to_owned(),
             },
         ),
         (
@@ -51,6 +51,19 @@ fn describe(details: &MachineDetails) -> String {
             entry.pid.map_or_else(String::new, |pid| pid.to_string()),
         ),
     ];
+    if let Some(usage) = &entry.usage {
+        rows.extend([
+            ("uptime", duration(usage.uptime)),
+            (
+                "uses",
+                format!(
+                    "{} of memory, {:.0}% of a processor",
+                    size(usage.memory),
+                    usage.cpu * 100.0
+                ),
+            ),
+        ]);
+    }
     if let Some(project) = &entry.project {
         rows.push(("project", project.display().to_string()));
     }

@@ -1,21 +1,23 @@
 //! `vmfab list`
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
+use console::Term;
 
 use super::super::Status;
-use super::super::output::size;
+use super::super::output::{self, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::failure::Failure;
-use crate::ops::machine::{self, MachineEntry};
+use crate::ops::machine::{Lister, MachineEntry};
 
 /// List machines
 ///
 /// List the machines of the project first, then those that vmfab boot created. The states are
-/// current: vmfab asks each machine now, and saves nothing.
+/// current: vmfab asks all machines now, and saves nothing. CPU is the share of its processors that
+/// a machine uses at the moment, MEMORY what it takes from this host.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -24,35 +26,66 @@ Examples:
   vmfab list
   vmfab list --all
   vmfab list --json | jq -r '.[] | select(.state == \"running\").name'
+  vmfab list --watch
   vmfab list --quiet | xargs vmfab stop"
 )]
 pub(crate) struct List {
     /// Also list the machines of all other projects
     #[arg(short, long)]
     all: bool,
+
+    /// List again every SECONDS, until Ctrl-C; with --json one line each time
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    watch: Option<u64>,
 }
 
 impl List {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let entries = machine::list(session.reading_context()?, self.all)?;
-        session.print(&entries, |entries| {
-            if session.quiet() {
-                let names = entries.iter().map(|entry| format!("{}\n", entry.name));
-                names.collect()
-            } else if entries.is_empty() {
-                String::new()
+        let context = session.reading_context()?;
+        let mut lister = Lister::default();
+        let Some(seconds) = self.watch else {
+            return once(session, &lister.list(context, self.all)?);
+        };
+        let screen = Term::stdout().is_term() && !session.json();
+        loop {
+            let entries = lister.list(context, self.all)?;
+            if session.json() {
+                output::write_json_line(&entries)?;
             } else {
-                table(entries, SystemTime::now())
+                let clear = if screen { "\u{1b}[H\u{1b}[2J" } else { "" };
+                output::write(&format!("{clear}{}\n", table(&entries)))?;
             }
-        })?;
-        if entries.is_empty() {
-            session.note("no machines: vmfab boot IMAGE creates one");
+            std::thread::sleep(Duration::from_secs(seconds));
         }
-        Ok(Status::Done)
     }
 }
 
-fn table(entries: &[MachineEntry], now: SystemTime) -> String {
+fn once(session: &Session, entries: &[MachineEntry]) -> Result<Status, Failure> {
+    session.print(&entries, |entries| {
+        if session.quiet() {
+            let names = entries.iter().map(|entry| format!("{}\n", entry.name));
+            names.collect()
+        } else if entries.is_empty() {
+            String::new()
+        } else {
+            table(entries)
+        }
+    })?;
+    if entries.is_empty() {
+        session.note("no machines: vmfab boot IMAGE creates one");
+    }
+    Ok(Status::Done)
+}
+
+fn table(entries: &[MachineEntry]) -> String {
     // Without projects there is no column about them.
     let projects = entries.iter().any(|entry| entry.project.is_some());
     let mut columns = vec![("NAME", Align::Left)];
@@ -62,12 +95,11 @@ fn table(entries: &[MachineEntry], now: SystemTime) -> String {
     columns.extend([
         ("STATE", Align::Left),
         ("IMAGE", Align::Left),
-        ("CPUS", Align::Right),
+        ("CPU", Align::Right),
         ("MEMORY", Align::Right),
-        ("DISK", Align::Right),
         ("SSH", Align::Left),
         ("PORTS", Align::Left),
-        ("AGE", Align::Right),
+        ("UPTIME", Align::Right),
     ]);
     let mut table = Table::new(columns);
     for entry in entries {
@@ -76,21 +108,36 @@ fn table(entries: &[MachineEntry], now: SystemTime) -> String {
             let project = entry.project.as_deref().map(shown);
             row.push(project.unwrap_or_default());
         }
-        row.push(entry.state.to_owned());
+        row.push(state(entry));
         if let Some(settings) = &entry.settings {
+            let usage = entry.usage;
+            let cpu = usage.map(|usage| percent(usage.cpu / f64::from(settings.cpus.max(1))));
+            let memory = usage.map(|usage| format!("{} of ", size(usage.memory)));
             row.extend([
                 settings.image_name.to_string(),
-                settings.cpus.to_string(),
-                size(settings.memory),
-                size(settings.disk_size),
+                format!("{}{}", cpu.unwrap_or_default(), settings.cpus),
+                format!("{}{}", memory.unwrap_or_default(), size(settings.memory)),
                 format!("{}:{}", settings.ssh.host, settings.ssh.port),
                 ports(entry),
-                age(settings.created, now),
+                usage.map_or_else(String::new, |usage| span(usage.uptime as u64)),
             ]);
         }
         table.row(row);
     }
     table.to_string()
+}
+
+/// `12% of `, of all its processors.
+fn percent(share: f64) -> String {
+    format!("{:.0}% of ", share * 100.0)
+}
+
+/// What it does, and why.
+pub(super) fn state(entry: &MachineEntry) -> String {
+    match entry.reason {
+        Some(reason) => format!("{} ({})", entry.state, reason.replace('-', " ")),
+        None => entry.state.to_owned(),
+    }
 }
 
 /// A directory, with `~` for the user's own.
@@ -113,18 +160,13 @@ pub(super) fn ports(entry: &MachineEntry) -> String {
     texts.join(" ")
 }
 
-/// How long ago: whole units, the largest one that fits.
-fn age(created: u64, now: SystemTime) -> String {
-    let age = now
-        .duration_since(UNIX_EPOCH + Duration::from_secs(created))
-        .unwrap_or_default()
-        .as_secs();
-    match age {
-        0 => "now".to_owned(),
-        1..=59 => format!("{age} s"),
-        60..=3599 => format!("{} min", age / 60),
-        3600..=86_399 => format!("{} h", age / 3600),
-        _ => format!("{} d", age / 86_400),
+/// How long: whole units, the largest one that fits.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{} min", seconds / 60),
+        3600..=86_399 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -134,7 +176,7 @@ mod tests {
     use crate::digest::{Hasher, ObjectId};
     use crate::image::{Firmware, Seed};
     use crate::machine::Forwarded;
-    use crate::ops::machine::{Settings, SshAddress};
+    use crate::ops::machine::{MachineUsage, Settings, SshAddress};
     use crate::qemu::AccelChoice;
 
     #[test]
@@ -143,6 +185,8 @@ mod tests {
             name: name.parse().unwrap(),
             project: None,
             state,
+            reason: None,
+            usage: None,
             pid: None,
             settings,
         };
@@ -165,32 +209,39 @@ mod tests {
             isolated: false,
             remove_when_stopped: false,
         };
-        let entries = [
-            entry("docker", "running", Some(settings.clone())),
-            entry("old", "damaged", None),
-        ];
-        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 7300);
-        insta::assert_snapshot!(table(&entries, now), @r#"
-        NAME     STATE     IMAGE    CPUS    MEMORY     DISK   SSH               PORTS     AGE
-        docker   running   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
+        let running = MachineEntry {
+            usage: Some(MachineUsage {
+                uptime: 7300.0,
+                cpu: 0.25,
+                memory: 300 << 20,
+            }),
+            ..entry("docker", "running", Some(settings.clone()))
+        };
+        let full = MachineEntry {
+            reason: Some("disk-full"),
+            ..entry("full", "paused", Some(settings.clone()))
+        };
+        let entries = [running.clone(), full, entry("old", "damaged", None)];
+        insta::assert_snapshot!(table(&entries), @r#"
+        NAME     STATE                IMAGE         CPU               MEMORY   SSH               PORTS     UPTIME
+        docker   running              docker   12% of 2   300 MiB of 1.0 GiB   127.0.0.1:40001   8080:80      2 h
+        full     paused (disk full)   docker          2              1.0 GiB   127.0.0.1:40001   8080:80
         old      damaged
         "#);
         let of_project = MachineEntry {
             project: Some("/srv/shop".into()),
             ..entry("web", "stopped", Some(settings))
         };
-        let [docker, _] = entries;
-        insta::assert_snapshot!(table(&[of_project, docker], now), @r##"
-        NAME     PROJECT     STATE     IMAGE    CPUS    MEMORY     DISK   SSH               PORTS     AGE
-        web      /srv/shop   stopped   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
-        docker               running   docker      2   1.0 GiB   10 GiB   127.0.0.1:40001   8080:80   2 h
+        insta::assert_snapshot!(table(&[of_project, running]), @r##"
+        NAME     PROJECT     STATE     IMAGE         CPU               MEMORY   SSH               PORTS     UPTIME
+        web      /srv/shop   stopped   docker          2              1.0 GiB   127.0.0.1:40001   8080:80
+        docker               running   docker   12% of 2   300 MiB of 1.0 GiB   127.0.0.1:40001   8080:80      2 h
         "##);
     }
 
     #[test]
-    fn ages() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let ages = [1_000_000, 999_970, 999_000, 990_000, 0, 2_000_000].map(|made| age(made, now));
-        assert_eq!(ages, ["now", "30 s", "16 min", "2 h", "11 d", "now"]);
+    fn spans() {
+        let spans = [0, 30, 1000, 10_000, 1_000_000].map(span);
+        assert_eq!(spans, ["0 s", "30 s", "16 min", "2 h", "11 d"]);
     }
 }

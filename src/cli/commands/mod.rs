@@ -20,12 +20,16 @@ mod login;
 mod logout;
 mod logs;
 mod man;
+mod pause;
 mod plan;
 mod pull;
 mod push;
 mod recipe;
+mod rename;
+mod restart;
 mod resume;
 mod rm;
+mod several;
 mod ssh;
 mod start;
 mod stop;
@@ -83,7 +87,10 @@ pub(super) enum Command {
     List(list::List),
     Start(start::Start),
     Stop(stop::Stop),
+    Restart(restart::Restart),
+    Pause(pause::Pause),
     Resume(resume::Resume),
+    Rename(rename::Rename),
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
@@ -120,7 +127,10 @@ impl Command {
             Self::List(command) => command.run(session),
             Self::Start(command) => command.run(session),
             Self::Stop(command) => command.run(session),
+            Self::Restart(command) => command.run(session),
+            Self::Pause(command) => command.run(session),
             Self::Resume(command) => command.run(session),
+            Self::Rename(command) => command.run(session),
             Self::Rm(command) => command.run(session),
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
@@ -143,7 +153,7 @@ impl Command {
     pub(super) const fn streams_events(&self) -> bool {
         matches!(
             self,
-            Self::Build(_) | Self::Boot(_) | Self::Up(_) | Self::Start(_)
+            Self::Build(_) | Self::Boot(_) | Self::Up(_) | Self::Start(_) | Self::Restart(_)
         )
     }
 }
@@ -159,7 +169,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Run machines",
         &[
-            "boot", "up", "down", "compose", "ssh", "list", "start", "stop", "resume", "rm",
+            "boot", "up", "down", "compose", "ssh", "list", "start", "stop", "restart", "pause",
+            "resume", "rename", "rm",
         ],
     ),
     ("Inspect machines", &["inspect", "logs", "console"]),

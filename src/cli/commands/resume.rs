@@ -4,42 +4,43 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::session::Session;
-use super::stop::each;
+use super::several::{Named, finish};
 use crate::failure::Failure;
-use crate::ops::machine::{self, Resumed};
+use crate::ops::machine::{self, Affected, Resumed};
 
-/// Resume halted machines
+/// Resume paused machines
 ///
-/// QEMU halts a machine when the disk of this host is full, so that no write is lost. Free some
-/// space first. resume also continues machines that are paused or asleep. vmfab start does the
-/// same, and waits until the machine is ready.
+/// vmfab pause pauses machines, and QEMU pauses one when the disk of this host is full, so that no
+/// write is lost: free some space first. resume also wakes machines that are asleep. vmfab start
+/// does the same, and waits until the machine is ready.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    visible_alias = "unpause",
+    after_help = "\
 Examples:
   vmfab resume docker
-  vmfab list                         show which machines are halted, and why")]
+  vmfab resume --all
+  vmfab list                         show which machines are paused, and why"
+)]
 pub(crate) struct Resume {
-    /// Names of the machines
-    #[arg(value_name = "NAME", required = true)]
-    names: Vec<String>,
+    #[command(flatten)]
+    machines: Named,
 }
 
 impl Resume {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let context = session.reading_context()?;
-        let resumed = each(session, &self.names, "resumed", |name| {
-            machine::resume(context, name)
-        })?;
-        session.print(&resumed, |resumed| {
-            resumed.iter().map(describe).collect::<String>()
-        })?;
-        Ok(Status::Done)
+        let context = session.context()?;
+        let resumed = self
+            .machines
+            .targets(Affected::Halted)
+            .each(context, |machine| machine::resume(context, machine))?;
+        finish(session, resumed, "resumed", describe)
     }
 }
 
 fn describe(resumed: &Resumed) -> String {
     let how = match resumed.was_halted {
-        true => "goes on",
+        true => "resumed",
         false => "was already running",
     };
     format!("{}: {how}\n", resumed.name)

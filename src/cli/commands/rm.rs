@@ -1,27 +1,31 @@
 //! `vmfab rm`
 
+use std::io::IsTerminal;
+
 use clap::Args;
 
 use super::super::Status;
+use super::super::output::size;
 use super::super::session::Session;
-use super::stop::each;
+use super::several::{Named, finish};
 use crate::failure::Failure;
-use crate::ops::machine;
+use crate::machine::Machine;
+use crate::ops::machine::{self, Affected};
 
 /// Remove machines
 ///
-/// Remove their disks and keys, too; keep their images.
+/// Remove their disks and keys, too; keep their images. On a terminal, vmfab asks before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab rm docker
-  vmfab rm --force docker docker-2")]
+  vmfab rm --force docker docker-2
+  vmfab rm --all")]
 pub(crate) struct Rm {
-    /// Names of the machines
-    #[arg(value_name = "NAME", required = true)]
-    names: Vec<String>,
+    #[command(flatten)]
+    machines: Named,
 
-    /// Also remove running machines, without a shutdown
+    /// Do not ask, and also remove running machines, without a shutdown
     #[arg(short, long)]
     force: bool,
 }
@@ -29,13 +33,22 @@ pub(crate) struct Rm {
 impl Rm {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
-        let removed = each(session, &self.names, "removed", |name| {
-            machine::remove(context, name, self.force)
-        })?;
-        session.print(&removed, |removed| {
-            let lines = removed.iter().map(|one| format!("{}: removed\n", one.name));
-            lines.collect::<String>()
-        })?;
-        Ok(Status::Done)
+        let found = self.machines.targets(Affected::Any).find(context)?;
+        if !self.force && !found.done.is_empty() && std::io::stdin().is_terminal() {
+            let lost: Vec<String> = found.done.iter().map(loss).collect();
+            session.confirm(&lost.join("\n"), "--force")?;
+        }
+        let removed = found.and_then(|machine| machine::remove(context, machine, self.force));
+        finish(session, removed, "removed", |removed| {
+            format!("{}: removed\n", removed.name)
+        })
     }
+}
+
+fn loss(machine: &Machine) -> String {
+    format!(
+        "this removes machine \"{}\" and all data on its disk ({} of its own)",
+        machine.name(),
+        size(machine.stored_size())
+    )
 }

@@ -7,46 +7,67 @@ use clap::Args;
 use super::super::Status;
 use super::super::session::Session;
 use super::boot::TIMEOUT;
+use super::several::{self, Named};
 use crate::failure::Failure;
 use crate::machine::Until;
-use crate::ops::machine::{self, StartOptions};
+use crate::ops::machine::{self, Affected, Each, StartOptions, Started};
 
-/// Start a stopped machine
+/// Start stopped machines
 ///
-/// The machine keeps its disk, key and ports. vmfab start ends when a command over SSH has
-/// succeeded. It leaves a running machine alone.
+/// A machine keeps its disk, key and ports. vmfab start ends when a command over SSH has succeeded
+/// in each. It leaves running machines alone, and resumes paused ones. Several machines start at
+/// the same time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab start docker
-  vmfab start docker && vmfab ssh docker")]
+  vmfab start docker && vmfab ssh docker
+  vmfab start --all")]
 pub(crate) struct Start {
-    /// Name of the machine
-    name: String,
+    #[command(flatten)]
+    machines: Named,
 
-    /// Wait at most SECONDS until the machine is ready
+    /// Wait at most SECONDS until machines are ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
 }
 
 impl Start {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        let context = session.context()?;
         let options = StartOptions {
             until: Until::Ssh,
             timeout: Duration::from_secs(self.timeout),
         };
-        let started = machine::start(session.context()?, &self.name, options)?;
-        session.print_last(
-            &started,
-            |started| started.name.clone(),
-            |started| {
-                let name = &started.name;
-                match started.has_ssh {
-                    true => format!("{name}: enter it with: vmfab ssh {name}"),
-                    false => format!("{name}: started"),
-                }
-            },
-        )?;
-        Ok(Status::Done)
+        let started = self
+            .machines
+            .targets(Affected::Any)
+            .each(context, |machine| {
+                machine::start_machine(context, machine, options, |_| Ok(()))
+            })?;
+        finish(session, started, "started")
+    }
+}
+
+/// Prints which machines were started, and fails when it was not all.
+pub(super) fn finish(
+    session: &Session,
+    each: Each<Started>,
+    done: &str,
+) -> Result<Status, Failure> {
+    let names = |started: &Vec<Started>| {
+        let names = started.iter().map(|started| format!("{}\n", started.name));
+        names.collect::<String>()
+    };
+    let text = |started: &Vec<Started>| started.iter().map(describe).collect::<String>();
+    session.print_last(&each.done, names, text)?;
+    several::check(each, done)
+}
+
+fn describe(started: &Started) -> String {
+    let name = &started.name;
+    match started.has_ssh {
+        true => format!("{name}: enter it with: vmfab ssh {name}\n"),
+        false => format!("{name}: started\n"),
     }
 }

@@ -1,17 +1,25 @@
 //! What machines there are, and all about one of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde::Serialize;
 
 use super::super::Context;
 use super::find_machine;
+use super::targets::at_once;
 use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
+use crate::host::Usage;
 use crate::image::{Firmware, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::{Accel, AccelChoice};
+
+/// How long it is watched what a machine uses of the processors.
+const SAMPLE: Duration = Duration::from_millis(20);
 
 /// Where a machine's SSH server is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,11 +47,26 @@ pub struct MachineEntry {
     pub project: Option<PathBuf>,
     /// `stopped`, `starting`, `running`, `paused`, … or `damaged` when its config cannot be read.
     pub state: &'static str,
+    /// Why it is paused, when nobody asked for it: `disk-full`.
+    pub reason: Option<&'static str>,
+    /// What it uses while it runs.
+    pub usage: Option<MachineUsage>,
     /// The process of its QEMU.
     pub pid: Option<i32>,
     /// What was asked for; nothing when it is damaged.
     #[serde(flatten)]
     pub settings: Option<Settings>,
+}
+
+/// What a machine that runs uses of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MachineUsage {
+    /// Seconds since the start of its QEMU.
+    pub uptime: f64,
+    /// Processors that it keeps busy now: 0.5 is half of one.
+    pub cpu: f64,
+    /// Bytes of this host's memory.
+    pub memory: u64,
 }
 
 /// What was asked for when a machine was made.
@@ -89,27 +112,81 @@ pub struct MachineDetails {
     pub stored_size: u64,
 }
 
-/// The machines of the project that the user is in, and those of the home, each sorted by name.
-/// With `all` those of every project that the home knows and can reach.
-///
-/// # Errors
-/// A directory cannot be read.
-pub fn list(context: &Context, all: bool) -> Result<Vec<MachineEntry>, Failure> {
-    let mut entries = Vec::new();
-    let mut places = super::places(context)?;
-    if all {
-        let others = Projects::new(&context.home).list()?.into_iter();
-        let others = others.map(|other| other.project());
-        let others = others.filter(|other| context.project.as_ref() != Some(other));
-        let at = places.len() - 1;
-        places.splice(at..at, others.map(|other| other.machines(&context.home)));
+/// Lists machines, again and again. Processors in use are those since the list before, and in the
+/// first one those of a moment.
+#[derive(Debug, Default)]
+pub struct Lister {
+    /// What the QEMU of each process number had used, and when.
+    before: BTreeMap<i32, (Instant, Usage)>,
+}
+
+impl Lister {
+    /// The machines of the project that the user is in, and those of the home, each sorted by name.
+    /// With `all` those of every project that the home knows and can reach.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn list(&mut self, context: &Context, all: bool) -> Result<Vec<MachineEntry>, Failure> {
+        let mut places = super::places(context)?;
+        if all {
+            let others = Projects::new(&context.home).list()?.into_iter();
+            let others = others.map(|other| other.project());
+            let others = others.filter(|other| context.project.as_ref() != Some(other));
+            let at = places.len() - 1;
+            places.splice(at..at, others.map(|other| other.machines(&context.home)));
+        }
+        let mut machines = Vec::new();
+        for place in places {
+            machines.extend(place.list()?);
+        }
+        let asked = at_once(&machines, |machine| {
+            let entry = entry(machine)?;
+            let usage = entry.pid.and_then(usage_of);
+            Ok::<_, Failure>((entry, usage))
+        });
+        let mut entries = Vec::new();
+        let mut now = BTreeMap::new();
+        for asked in asked {
+            let (entry, usage) = asked?;
+            now.extend(entry.pid.zip(usage));
+            entries.push(entry);
+        }
+        let new = now.iter().filter(|(pid, _)| !self.before.contains_key(pid));
+        let newest = new.map(|(_, (taken, _))| *taken).max();
+        if let Some(newest) = newest {
+            std::thread::sleep(SAMPLE.saturating_sub(newest.elapsed()));
+        }
+        for (pid, first) in &now {
+            self.before.entry(*pid).or_insert(*first);
+        }
+        for entry in &mut entries {
+            let Some(pid) = entry.pid else { continue };
+            let before = self.before.get(&pid);
+            if let (Some(before), Some(after)) = (before, usage_of(pid)) {
+                entry.usage = Some(MachineUsage::between(before, &after));
+                now.insert(pid, after);
+            }
+        }
+        self.before = now;
+        Ok(entries)
     }
-    for machines in places {
-        for machine in machines.list()? {
-            entries.push(entry(&machine)?);
+}
+
+fn usage_of(pid: i32) -> Option<(Instant, Usage)> {
+    let usage = Usage::of(Pid::from_raw(pid)?)?;
+    Some((Instant::now(), usage))
+}
+
+impl MachineUsage {
+    fn between(before: &(Instant, Usage), after: &(Instant, Usage)) -> Self {
+        let passed = after.0.duration_since(before.0).as_secs_f64();
+        let used = after.1.cpu.saturating_sub(before.1.cpu).as_secs_f64();
+        Self {
+            uptime: after.1.age.as_secs_f64(),
+            cpu: if passed > 0.0 { used / passed } else { 0.0 },
+            memory: after.1.memory,
         }
     }
-    Ok(entries)
 }
 
 /// All about one machine.
@@ -120,8 +197,15 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Failure>
     let machine = find_machine(context, name)?;
     // A damaged machine is shown in a list; who asks for it wants to know why.
     machine.config()?;
+    let mut entry = entry(&machine)?;
+    if let Some(pid) = entry.pid
+        && let Some(before) = usage_of(pid)
+    {
+        std::thread::sleep(SAMPLE);
+        entry.usage = usage_of(pid).map(|after| MachineUsage::between(&before, &after));
+    }
     Ok(MachineDetails {
-        entry: entry(&machine)?,
+        entry,
         runs_under: machine.runs_under(),
         directory: machine.directory().to_owned(),
         console_log: machine.console_log(),
@@ -138,6 +222,8 @@ fn entry(machine: &Machine) -> Result<MachineEntry, Failure> {
         name: machine.name().clone(),
         project: machine.project().map(|project| project.root().to_owned()),
         state: if damaged { "damaged" } else { state.name() },
+        reason: state.reason(),
+        usage: None,
         pid: match state {
             State::Running { pid: Some(pid), .. } => Some(pid.as_raw_nonzero().get()),
             _ => None,

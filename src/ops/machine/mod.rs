@@ -6,14 +6,18 @@ mod list;
 mod session;
 mod start;
 mod stop;
+mod targets;
 
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use image::{BuiltImage, ImageOptions, build_image, image};
-pub use list::{MachineDetails, MachineEntry, Settings, SshAddress, inspect, list};
+pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
 pub use session::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
-pub use start::{Resumed, StartOptions, Started, resume, start, start_machine, wait_for};
-pub use stop::{Removed, Stopped, remove, stop, stop_machine};
+pub use start::{
+    Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
+};
+pub use stop::{Removed, Renamed, Stopped, remove, rename, stop_machine};
+pub use targets::{Affected, Each, Targets};
 
 use super::Context;
 use crate::failure::Failure;

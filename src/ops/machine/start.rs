@@ -137,12 +137,48 @@ pub struct Resumed {
 /// Lets a machine go on that is halted.
 ///
 /// # Errors
-/// There is no such machine, it is stopped, or it cannot go on.
-pub fn resume(context: &Context, name: &str) -> Result<Resumed, Failure> {
-    let machine = find_machine(context, name)?;
+/// It is stopped, or it cannot go on.
+pub fn resume(context: &Context, machine: &Machine) -> Result<Resumed, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     Ok(Resumed {
         name: machine.name().clone(),
         was_halted: locked.resume()?,
     })
+}
+
+/// A machine that is halted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Paused {
+    pub name: MachineName,
+    /// Whether it ran before; else it was halted already.
+    pub was_running: bool,
+}
+
+/// Halts a machine.
+///
+/// # Errors
+/// It is stopped, or its guest has ended.
+pub fn pause(context: &Context, machine: &Machine) -> Result<Paused, Failure> {
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    Ok(Paused {
+        name: machine.name().clone(),
+        was_running: locked.pause()?,
+    })
+}
+
+/// Stops a machine as [`stop_machine`](super::stop_machine) does, except that it stays, and starts
+/// it again. One that is stopped is only started.
+///
+/// # Errors
+/// See [`start`] and [`stop_machine`](super::stop_machine).
+pub fn restart(
+    context: &Context,
+    machine: &Machine,
+    timeout: Duration,
+    options: StartOptions,
+) -> Result<Started, Failure> {
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
+    drop(locked);
+    start_machine(context, machine, options, |_| Ok(()))
 }

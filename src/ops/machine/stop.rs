@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::Context;
 use super::find_machine;
 use crate::failure::Failure;
-use crate::machine::{Machine, MachineName, Projects, StoppedBy};
+use crate::machine::{Machine, MachineError, MachineName, Projects, StoppedBy};
 
 /// A machine that does not run any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,15 +23,7 @@ pub struct Stopped {
 /// a `timeout` of zero the guest is not asked.
 ///
 /// # Errors
-/// There is no such machine, or QEMU cannot be ended.
-pub fn stop(context: &Context, name: &str, timeout: Duration) -> Result<Stopped, Failure> {
-    stop_machine(context, &find_machine(context, name)?, timeout)
-}
-
-/// The same with a machine that was found.
-///
-/// # Errors
-/// See [`stop`].
+/// QEMU cannot be ended, or the user gave up.
 pub fn stop_machine(
     context: &Context,
     machine: &Machine,
@@ -61,9 +53,8 @@ pub struct Removed {
 /// Removes a machine with its disk and key; one that runs only by `force`.
 ///
 /// # Errors
-/// There is no such machine, or it runs.
-pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Failure> {
-    let machine = find_machine(context, name)?;
+/// It runs.
+pub fn remove(context: &Context, machine: &Machine, force: bool) -> Result<Removed, Failure> {
     machine
         .lock(context.sink.as_ref(), &context.interrupt)?
         .remove(force)?;
@@ -72,5 +63,38 @@ pub fn remove(context: &Context, name: &str, force: bool) -> Result<Removed, Fai
     }
     Ok(Removed {
         name: machine.name().clone(),
+    })
+}
+
+/// A machine that has another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Renamed {
+    pub name: MachineName,
+    /// Its name before.
+    pub before: MachineName,
+}
+
+/// Gives a stopped machine of the home another name.
+///
+/// # Errors
+/// There is no such machine, it runs, it is of a project, or the name is taken.
+pub fn rename(context: &Context, name: &str, new: &str) -> Result<Renamed, Failure> {
+    let machine = find_machine(context, name)?;
+    if let Some(project) = machine.project() {
+        return Err(Failure::usage(format!(
+            "machine \"{}\" belongs to the project {}",
+            machine.name(),
+            project.root().display()
+        ))
+        .with_help(
+            "its file names its machines: under another name, vmfab up creates another machine",
+        ));
+    }
+    let new: MachineName = new.parse().map_err(MachineError::from)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let renamed = locked.rename(&new)?;
+    Ok(Renamed {
+        name: renamed.name().clone(),
+        before: machine.name().clone(),
     })
 }

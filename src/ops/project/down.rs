@@ -198,6 +198,27 @@ fn find(
     Ok((found, after))
 }
 
+/// The machines that a node of the project's file stands for, of those that there are.
+///
+/// # Errors
+/// Machines cannot be listed.
+pub(in crate::ops) fn group(context: &Context, name: &str) -> Result<Vec<Machine>, Failure> {
+    let Some(project) = &context.project else {
+        return Ok(Vec::new());
+    };
+    let there = project.machines(&context.home).list()?;
+    if there.is_empty() {
+        return Ok(there);
+    }
+    let wanted = described(context, project, false);
+    let positions = select(&wanted, &[name.to_owned()]).unwrap_or_default();
+    let names: Vec<&MachineName> = positions.iter().map(|&at| &wanted[at].name).collect();
+    let chosen = there.into_iter();
+    Ok(chosen
+        .filter(|machine| names.contains(&machine.name()))
+        .collect())
+}
+
 /// What the file describes. One that cannot be read must not keep machines running: without it they
 /// are stopped in no order.
 fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {

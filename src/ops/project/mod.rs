@@ -9,6 +9,7 @@ mod up;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub(super) use down::group;
 pub use down::{Down, DownMachine, DownOptions, Outcome, down, targets};
 pub use foresee::{Foreseen, ForeseenMachine, foresee};
 pub use plan::{Action, Planned, plan};

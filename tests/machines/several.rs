@@ -1,0 +1,169 @@
+//! Commands that are about several machines, and what becomes of machines that are not stopped.
+
+use std::collections::BTreeSet;
+
+use super::halted::with_ssh;
+use super::projects::Scene;
+use super::*;
+
+/// Whom a name stands for, all at once, and what is refused.
+#[test]
+fn several_machines_at_once() {
+    let bench = Bench::new();
+    for name in ["tiny", "tiny-2"] {
+        assert_eq!(bench.boot(), name);
+    }
+    let paused = bench.run(["pause", "tiny", "tiny-2", "tiny"]).ends_with(0);
+    assert_eq!(paused.stdout, "tiny: paused\ntiny-2: paused\n");
+    assert_eq!(bench.entry("tiny")["state"], "paused");
+    assert_eq!(bench.entry("tiny")["reason"], Value::Null);
+    let again = bench.run(["pause", "--json", "tiny", "gone"]).ends_with(3);
+    let again = again.says("no machine \\\"gone\\\" found");
+    assert_eq!(again.json()[0]["was_running"], false);
+    bench.run(["ssh", "tiny", "true"]).says("vmfab resume tiny");
+    let resumed = bench.run(["resume", "--all"]).ends_with(0);
+    assert_eq!(resumed.stdout, "tiny: resumed\ntiny-2: resumed\n");
+    let resumed = bench.run(["resume", "--all"]).ends_with(0);
+    let resumed = resumed.says("no machine to be resumed");
+    assert_eq!(resumed.stdout, "");
+
+    let usage = &bench.entry("tiny")["usage"];
+    assert!(usage["memory"].as_u64().unwrap() > 10 << 20, "{usage}");
+    assert!(usage["uptime"].as_f64().unwrap() > 0.0, "{usage}");
+    assert!(usage["cpu"].is_number(), "{usage}");
+    let mut watch = Running(
+        bench
+            .command(["list", "--watch=1", "--json"])
+            .spawn()
+            .unwrap(),
+    );
+    let lines = std::io::BufReader::new(watch.0.stdout.take().unwrap());
+    for line in std::io::BufRead::lines(lines).take(2) {
+        let list: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(list[1]["name"], "tiny-2");
+        assert!(list[1]["usage"]["cpu"].is_number(), "{list}");
+    }
+    drop(watch);
+
+    let refused = bench.run(["rename", "tiny-2", "other"]).ends_with(1);
+    refused.says("vmfab stop tiny-2");
+    let pid = |name: &str| {
+        // With an `ssh` that is none, a start ends before QEMU listens.
+        wait_until(name, || bench.entry(name)["pid"].is_number());
+        bench.entry(name)["pid"].as_i64().unwrap()
+    };
+    let (first, second) = (pid("tiny"), pid("tiny-2"));
+    let restarted = with_ssh(&bench, "exit 0", ["restart", "--quiet", "--all"]).ends_with(0);
+    assert_eq!(restarted.stdout, "tiny\ntiny-2\n");
+    assert_ne!(pid("tiny"), first);
+    assert_ne!(pid("tiny-2"), second);
+
+    // Killed from outside, with its sockets left behind, as after a reboot of the host.
+    let victim = Pid::from_raw(i32::try_from(pid("tiny-2")).unwrap()).unwrap();
+    kill_process(victim, Signal::KILL).unwrap();
+    wait_until("the end of QEMU", || !bench.processes().contains(&victim));
+    let directory = bench.machines().join("tiny-2");
+    assert!(directory.join("qmp.sock").exists());
+    let entry = bench.entry("tiny-2");
+    assert_eq!(
+        (&entry["state"], &entry["pid"]),
+        (&Value::from("stopped"), &Value::Null)
+    );
+    let refused = bench.run(["pause", "tiny-2"]).ends_with(1);
+    refused.says("vmfab start tiny-2 starts it");
+
+    fs::write(directory.join("known_hosts"), "tiny-2 ssh-ed25519 AAAA\n").unwrap();
+    for (name, why) in [
+        ("tiny", "already exists"),
+        ("..", "cannot be a machine's name"),
+    ] {
+        assert_ne!(
+            bench.run(["rename", "tiny-2", name]).says(why).code,
+            Some(0)
+        );
+    }
+    let renamed = bench.run(["rename", "tiny-2", "other"]).ends_with(0);
+    assert_eq!(renamed.stdout, "tiny-2: renamed to other\n");
+    let known = fs::read_to_string(bench.machines().join("other/known_hosts")).unwrap();
+    assert!(known.contains("\nother ssh-ed25519 AAAA\n"), "{known}");
+    with_ssh(&bench, "exit 0", ["start", "--quiet", "other"]).ends_with(0);
+    pid("other");
+
+    let refused = bench.run(["rm", "--all"]).ends_with(1);
+    refused.says("2 machines could not be removed");
+    let stopped = bench.run(["stop", "--force", "--all"]).ends_with(0);
+    assert_eq!(
+        stopped.stdout,
+        "other: forced to stop\ntiny: forced to stop\n"
+    );
+    bench.run(["rm", "--all"]).ends_with(0);
+    assert_eq!(bench.directories(), [""; 0]);
+}
+
+#[test]
+fn the_name_of_a_node_stands_for_its_machines() {
+    let scene = Scene::new("machine \"worker\" image=\"@tiny\" memory=\"64M\" cpus=1 count=2\n");
+    scene.up(&[]);
+    let of_home = scene.bench.boot();
+    let paused = scene.run(["pause", "worker"]).ends_with(0);
+    assert_eq!(paused.stdout, "worker-1: paused\nworker-2: paused\n");
+    // All are those of the project.
+    let stopped = scene.run(["stop", "--force", "--all"]).ends_with(0);
+    assert_eq!(
+        stopped.stdout,
+        "worker-1: forced to stop\nworker-2: forced to stop\n"
+    );
+    assert_eq!(scene.bench.entry(&of_home)["state"], "running");
+    let refused = scene.run(["rename", "worker-1", "first"]).ends_with(2);
+    refused.says("belongs to the project");
+    let removed = scene.run(["rm", "worker"]).ends_with(0);
+    assert_eq!(removed.stdout, "worker-1: removed\nworker-2: removed\n");
+    // Of the home, where no file says so, a name stands for one machine.
+    assert_eq!(scene.bench.boot(), "tiny-2");
+    scene.bench.run(["rm", "--force", "tiny"]).ends_with(0);
+    scene.bench.run(["rm", "--force", "tiny"]).ends_with(3);
+    assert_eq!(scene.bench.entry("tiny-2")["state"], "running");
+}
+
+/// Twenty that are made and started in the same instant have names, ports and sockets of their own.
+#[test]
+fn twenty_machines_in_one_instant() {
+    let bench = Bench::new();
+    let bin = bench.directory.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    write_program(&bin.join("ssh"), "#!/bin/sh\nexit 0\n");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let boot = |_| {
+        let mut command = bench.command(["boot", "@tiny", "--accel", "tcg"]);
+        command.args(["--memory", "64M", "--cpus", "1", "--quiet"]);
+        Running(command.env("PATH", &path).spawn().unwrap())
+    };
+    let boots: Vec<Running> = (0..20).map(boot).collect();
+    let names: BTreeSet<String> = boots
+        .into_iter()
+        .map(|boot| boot.finish().ends_with(0).stdout.trim().to_owned())
+        .collect();
+    let expected = (1..=20).map(|number| match number {
+        1 => "tiny".to_owned(),
+        number => format!("tiny-{number}"),
+    });
+    assert_eq!(names, expected.collect());
+    let check = || {
+        for name in &names {
+            bench.wait_for_log(name, "tiny: up");
+        }
+        let list = bench.list();
+        assert!(list.iter().all(|entry| entry["state"] == "running"));
+        let ports = list.iter().map(|entry| entry["ssh"]["port"].as_u64());
+        assert_eq!(ports.collect::<BTreeSet<_>>().len(), 20);
+        assert_eq!(bench.processes().len(), 20);
+    };
+    check();
+    let stopped = bench.run(["stop", "--all"]).ends_with(0);
+    assert_eq!(stopped.stdout.matches(": stopped\n").count(), 20);
+    assert_eq!(bench.processes(), []);
+    with_ssh(&bench, "exit 0", ["start", "--all", "--quiet"]).ends_with(0);
+    check();
+    bench.run(["rm", "--force", "--all"]).ends_with(0);
+    assert_eq!(bench.processes(), []);
+}
