@@ -82,6 +82,7 @@ impl Builder for Add {
             names,
             mode: params.mode,
             parents: params.parents,
+            keep_paths: params.keep_paths,
             exclude: params.exclude,
         });
         let job = Job {

@@ -25,6 +25,10 @@ pub struct Add {
     /// Whether the directories above a source are kept; `/./` in a path says from where on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parents: bool,
+    /// Whether what a source stands for has the same path below the destination. Links in the path
+    /// are followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_paths: bool,
     /// Patterns of what is left out, as in `.dockerignore`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,

@@ -45,6 +45,12 @@ impl SourcePath {
         Ok(Self(parts.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
+    /// Whether it is the root itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The path, if no part is a pattern.
     #[must_use]
     pub fn plain(&self) -> Option<PathBuf> {

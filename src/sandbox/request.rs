@@ -278,6 +278,7 @@ pub struct AddFiles {
     /// Octal or symbolic.
     pub mode: Option<String>,
     pub parents: bool,
+    pub keep_paths: bool,
     pub exclude: Vec<String>,
 }
 

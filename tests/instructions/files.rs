@@ -195,6 +195,62 @@ RUN /list /got /links /chowned; stat -c '%h %Y' /got/d/file /links/link; stat -c
 }
 
 #[test]
+fn what_is_not_copied_from_a_stage_does_not_count() {
+    let kitchen = kitchen("");
+    let with = |number: u32| {
+        let text = format!(
+            r#"
+FROM base AS made
+RUN mkdir -p -m 700 /real/d/.cache && ln -s real /out && echo {number} >/real/noise \
+    && echo a >/real/d/a && echo b >/real/d/b.o && ln -s a /real/d/link && ln /real/d/a /real/d/hard \
+    && echo {number} >/real/d/.cache/x && chown 1:2 /real/d/a && touch -d @981173106 /real/d /real/d/*
+FROM base
+COPY --from=made --exclude=.cache /out/d /got
+COPY --from=made --parents --exclude=**/.cache /real/./d /real/d/* /parents/
+COPY --from=made --exclude=.cache /out/?/[a-h]* /out/../real/d/lin? /each/
+COPY list /
+RUN /list /got /parents /each && stat -c %h /got/a /each/a && stat -c %Y /got/a
+"#
+        );
+        kitchen.write(&text);
+    };
+    with(1);
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 0:0 /each
+    f 644 1:2 /each/a a
+    f 644 0:0 /each/b.o b
+    f 644 1:2 /each/hard a
+    f 644 1:2 /each/link a
+    d 755 0:0 /got
+    f 644 1:2 /got/a a
+    f 644 0:0 /got/b.o b
+    f 644 1:2 /got/hard a
+    l 777 0:0 /got/link a
+    d 755 0:0 /parents
+    d 755 0:0 /parents/d
+    f 644 1:2 /parents/d/a a
+    f 644 0:0 /parents/d/b.o b
+    f 644 1:2 /parents/d/hard a
+    l 777 0:0 /parents/d/link a
+    d 755 0:0 /parents/real
+    d 755 0:0 /parents/real/d
+    f 644 1:2 /parents/real/d/a a
+    f 644 0:0 /parents/real/d/b.o b
+    f 644 1:2 /parents/real/d/hard a
+    l 777 0:0 /parents/real/d/link a
+    2
+    1
+    981173106
+    "#);
+    with(2);
+    let again = kitchen.build().succeeds();
+    let started = again.started();
+    let ran = |text: &str| started.iter().any(|name| name.contains(text));
+    assert!(ran("read /out/d of made"), "{started:?}");
+    assert!(!ran("COPY") && !ran("RUN /list"), "{started:?}");
+}
+
+#[test]
 fn archives_are_unpacked_where_they_should_be() {
     let kitchen = kitchen(
         r#"

@@ -6,7 +6,7 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
 use crate::image::{ContainerConfig, ContainerTree, FilesystemRef, HistoryEntry, ImageConfig};
-use crate::instruction::{Packages, StepLimits};
+use crate::instruction::{Add, AddSource, Origin, Packages, StepLimits};
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, fit};
 use crate::recipe::{Base, Bootstrap, Fetched, Image, Instruction, Kernel, Problem};
@@ -117,6 +117,34 @@ impl Lowering<'_> {
         let node = self.graph.add_step(name, step, inputs)?;
         tree.layers.push((node, "layer"));
         Ok(())
+    }
+
+    /// What a path or pattern stands for in a tree, as a tree of one layer with the same paths:
+    /// who reads it does not depend on the rest. With `parents`, it is what `COPY --parents` puts.
+    pub(super) fn subtree(
+        &mut self,
+        name: String,
+        tree: &Tree,
+        path: &str,
+        parents: bool,
+        exclude: &[String],
+    ) -> Result<Tree, PlanError> {
+        let step = Step::Add(Add {
+            sources: vec![AddSource::Path {
+                from: Origin::Layers("source".to_owned()),
+                path: path.to_owned(),
+                unpack: false,
+            }],
+            destination: "/".to_owned(),
+            link: true,
+            parents,
+            keep_paths: !parents,
+            exclude: exclude.to_owned(),
+            ..Add::default()
+        });
+        let mut subtree = Tree::default();
+        self.layer_of(&mut subtree, name, &step, tree.inputs_as("source"))?;
+        Ok(subtree)
     }
 
     pub(super) fn bootstrap(

@@ -51,7 +51,8 @@ pub(super) fn add(
     };
     let mut adder = Adder {
         root: Root::new(tree).map_err(WorkerError::io("open the tree"))?,
-        destination: &files.destination,
+        destination: PathBuf::from(&files.destination),
+        is_directory: files.destination.ends_with('/'),
         owner,
         mode: files
             .mode
@@ -99,6 +100,7 @@ pub(super) fn add(
         let done = match (files.parents, put) {
             (true, Put::Path { .. }) => adder.with_parents(&source, path),
             (_, Put::File { .. }) => adder.matched(&source, Path::new(path), unpack),
+            _ if files.keep_paths => adder.in_place(&source, path, &files.destination),
             _ => adder.pattern(&source, path, unpack),
         };
         done.map_err(|error| failed(path, error))?;
@@ -114,7 +116,8 @@ pub(super) fn add(
 pub(super) fn copy_directory(tree: &Path, source: &Path, to: &Path) -> io::Result<()> {
     let mut adder = Adder {
         root: Root::new(to)?,
-        destination: "/",
+        destination: PathBuf::from("/"),
+        is_directory: true,
         owner: None,
         mode: None,
         exclude: Ignore::default(),
@@ -175,9 +178,11 @@ fn refused(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-struct Adder<'a> {
+struct Adder {
     root: Root,
-    destination: &'a str,
+    destination: PathBuf,
+    /// Whether the destination is a directory, whatever is there.
+    is_directory: bool,
     owner: Option<(u32, u32)>,
     mode: Option<ModeChange>,
     exclude: Ignore,
@@ -205,17 +210,22 @@ struct Place<'a> {
     included: Option<&'a Ignored>,
 }
 
-impl Adder<'_> {
+impl Adder {
     /// Everything that a path or pattern stands for.
     fn pattern(&mut self, source: &Source, path: &str, unpack: bool) -> io::Result<()> {
-        let pattern = SourcePath::parse(path).map_err(|error| refused(error.to_string()))?;
-        let paths = pattern.expand(&mut |directory| match source.resolve(directory)? {
-            Some(real) if is_directory(source, &real)? => source.names(&real),
-            _ => Ok(Vec::new()),
-        })?;
-        paths
+        expand(source, path)?
             .iter()
             .try_for_each(|path| self.matched(source, path, unpack))
+    }
+
+    /// Everything that a path or pattern stands for, under its own path below `base`.
+    fn in_place(&mut self, source: &Source, path: &str, base: &str) -> io::Result<()> {
+        self.is_directory = false;
+        for path in expand(source, path)? {
+            self.destination = Path::new(base).join(&path);
+            self.matched(source, &path, false)?;
+        }
+        Ok(())
     }
 
     fn matched(&mut self, source: &Source, path: &Path, unpack: bool) -> io::Result<()> {
@@ -225,7 +235,7 @@ impl Adder<'_> {
         // Each source is copied by itself: names of one file are links within a directory.
         self.links.clear();
         if member.kind == Kind::Directory {
-            let to = self.make(Path::new(self.destination))?;
+            let to = self.make(&self.destination)?;
             let excluded = self.exclude.root();
             let place = Place {
                 from: &real,
@@ -243,8 +253,8 @@ impl Adder<'_> {
         if unpack && member.is_file() && self.unpacked(source, &real)? {
             return Ok(());
         }
-        let destination = Path::new(self.destination);
-        match self.destination.ends_with('/') {
+        let destination = self.destination.as_path();
+        match self.is_directory {
             true => self.make(destination)?,
             false => self.make(destination.parent().unwrap_or(destination))?,
         };
@@ -267,15 +277,10 @@ impl Adder<'_> {
             false => pattern.join("/"),
         };
         let include = Ignore::of([pattern.as_str()]).map_err(|error| refused(error.to_string()))?;
-        let pivot = SourcePath::parse(pivot).map_err(|error| refused(error.to_string()))?;
-        let pivots = pivot.expand(&mut |directory| match source.resolve(directory)? {
-            Some(real) if is_directory(source, &real)? => source.names(&real),
-            _ => Ok(Vec::new()),
-        })?;
-        for pivot in pivots {
+        for pivot in expand(source, pivot)? {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "it does not exist");
             let real = source.resolve(&pivot)?.ok_or_else(missing)?;
-            let to = self.make(Path::new(self.destination))?;
+            let to = self.make(&self.destination)?;
             let (excluded, included) = (self.exclude.root(), include.root());
             let place = Place {
                 from: &real,
@@ -430,7 +435,7 @@ impl Adder<'_> {
         made.map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory => refused(format!(
                 "the destination {} goes through something that is no directory",
-                self.destination
+                self.destination.display()
             )),
             _ => error,
         })
@@ -442,7 +447,7 @@ impl Adder<'_> {
             .and_then(|stream| Reader::new(stream).member())
             .is_ok_and(|member| member.is_some());
         if is_tar {
-            let to = self.make(Path::new(self.destination))?;
+            let to = self.make(&self.destination)?;
             layer::apply(&mut decompressed(source.read(path)?)?, Form::Files, &to)?;
         }
         Ok(is_tar)
@@ -461,6 +466,15 @@ fn decompressed<'a>(stream: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>
         Some(compression) => compression.reader(stream),
         None => Ok(Box::new(stream)),
     }
+}
+
+/// The paths that a path or pattern stands for.
+fn expand(source: &Source, path: &str) -> io::Result<Vec<PathBuf>> {
+    let pattern = SourcePath::parse(path).map_err(|error| refused(error.to_string()))?;
+    pattern.expand(&mut |directory| match source.resolve(directory)? {
+        Some(real) if is_directory(source, &real)? => source.names(&real),
+        _ => Ok(Vec::new()),
+    })
 }
 
 fn is_directory(source: &Source, path: &Path) -> io::Result<bool> {

@@ -8,8 +8,9 @@ use crate::derivation::Input;
 use crate::derivation::step::Step;
 use crate::digest::{Algorithm, Checksum};
 use crate::dockerfile::{self, Files, Instruction, Word, is_mode};
-use crate::instruction::{Add, AddSource, Git};
+use crate::instruction::{Add, AddSource, Git, SourcePath};
 use crate::plan::lower::outside::not_pinned;
+use crate::plan::lower::tree::Tree;
 use crate::plan::lower::{Lowering, input};
 use crate::plan::{LocalFiles, PlanError, Selection};
 use crate::recipe::{Fetch, Pin, Problem, Spanned};
@@ -58,16 +59,27 @@ impl Build<'_> {
             Some(from) => self.origin(lowering, from, index)?,
             None => Origin::Directory(self.asked.context.clone()),
         };
-        if !put.paths.is_empty() {
-            let role = "source".to_owned();
-            let from = self.read(lowering, origin, &put.paths, role, &mut put.inputs)?;
-            let paths = put.paths.iter().map(|path| AddSource::Path {
-                from: from.clone(),
-                path: path.value.clone(),
-                unpack: false,
-            });
-            put.step.sources.splice(0..0, paths);
-        }
+        let paths = match origin {
+            Origin::Tree(tree) => {
+                let name = |path: &str| {
+                    let from = copy.from.as_ref().map_or("", |from| &from.value);
+                    self.name(index, &format!("read {path} of {from}"))
+                };
+                paths_of_tree(lowering, &mut put, &tree, &name)?
+            }
+            Origin::Directory(_) if put.paths.is_empty() => Vec::new(),
+            directory => {
+                let role = "source".to_owned();
+                let from = self.read(lowering, directory, &put.paths, role, &mut put.inputs)?;
+                let paths = put.paths.iter().map(|path| AddSource::Path {
+                    from: from.clone(),
+                    path: path.value.clone(),
+                    unpack: false,
+                });
+                paths.collect()
+            }
+        };
+        put.step.sources.splice(0..0, paths);
         let name = self.name(index, &instruction.text);
         put.layer(lowering, stage, name)
     }
@@ -186,9 +198,9 @@ impl Build<'_> {
             owner: optional(&files.chown)?.filter(|owner| !owner.is_empty()),
             mode,
             link: files.link,
-            parents: false,
             exclude,
             time: lowering.world.file_time(),
+            ..Add::default()
         };
         Ok(Put {
             paths,
@@ -340,6 +352,40 @@ impl Build<'_> {
             unpack: false,
         })
     }
+}
+
+/// Paths in another tree. A step of its own reads each, so that `COPY` does not depend on the rest
+/// of that tree.
+fn paths_of_tree(
+    lowering: &mut Lowering<'_>,
+    put: &mut Put,
+    tree: &Tree,
+    name: &dyn Fn(&str) -> String,
+) -> Result<Vec<AddSource>, PlanError> {
+    let mut sources = Vec::new();
+    for (number, path) in put.paths.iter().enumerate() {
+        let role = match put.paths.len() {
+            1 => "source".to_owned(),
+            _ => format!("source-{number}"),
+        };
+        let (parents, exclude) = (put.step.parents, &put.step.exclude);
+        let mut path = path.value.as_str();
+        if SourcePath::parse(path).is_ok_and(|path| path.is_root()) {
+            put.inputs.extend(tree.inputs_as(&role));
+        } else {
+            let part = lowering.subtree(name(path), tree, path, parents, exclude)?;
+            put.inputs.extend(part.inputs_as(&role));
+            if parents {
+                path = path.split_once("/./").map_or(path, |(_, below)| below);
+            }
+        }
+        sources.push(AddSource::Path {
+            from: crate::instruction::Origin::Layers(role),
+            path: path.to_owned(),
+            unpack: false,
+        });
+    }
+    Ok(sources)
 }
 
 /// An absolute destination. What can only be a directory ends with `/`.

@@ -59,18 +59,26 @@ fn stages_that_nothing_needs_are_not_lowered_and_others_once() {
         exec {"argv":["/bin/sh","-c","base"],"workdir":"/base"}
     3 web: one: RUN one [layer=1 layer=2]
         exec {"argv":["/bin/sh","-c","one"],"workdir":"/base"}
-    4 web: two: COPY --from=one /a /b [layer=1 layer=2 source=1 source=2 source=3]
+    4 web: two: read /a of one [source=1 source=2 source=3]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/a","unpack":false}]}
+    5 web: two: COPY --from=one /a /b [layer=1 layer=2 source=4]
         add {"destination":"/b","sources":[{"from":{"layers":"source"},"kind":"path","path":"/a","unpack":false}]}
-    5 web: two: RUN two [layer=1 layer=2 layer=4]
+    6 web: two: RUN two [layer=1 layer=2 layer=5]
         exec {"argv":["/bin/sh","-c","two"],"workdir":"/base"}
-    6 web: stage 4: COPY --from=1 /c /d/ [layer=1 layer=2 layer=4 layer=5 source=1 source=2 source=3]
+    7 web: stage 4: read /c of 1 [source=1 source=2 source=3]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/c","unpack":false}]}
+    8 web: stage 4: COPY --from=1 /c /d/ [layer=1 layer=2 layer=5 layer=6 source=7]
         add {"destination":"/d/","sources":[{"from":{"layers":"source"},"kind":"path","path":"/c","unpack":false}]}
-    7 web: layer 1 of 1 of busybox:1 [blob=0]
-    8 web: stage 4: COPY --from=busybox:1 /bin/busybox /bin/ [layer=1 layer=2 layer=4 layer=5 layer=6 source=7]
+    9 web: layer 1 of 1 of busybox:1 [blob=0]
+    10 web: stage 4: read /bin/busybox of busybox:1 [source=9]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/bin/busybox","unpack":false}]}
+    11 web: stage 4: COPY --from=busybox:1 /bin/busybox /bin/ [layer=1 layer=2 layer=5 layer=6 layer=8 source=10]
         add {"destination":"/bin/","sources":[{"from":{"layers":"source"},"kind":"path","path":"/bin/busybox","unpack":false}]}
-    9 web: stage 4: COPY --from=two /e /f [layer=1 layer=2 layer=4 layer=5 layer=6 layer=8 source=1 source=2 source=4 source=5]
+    12 web: stage 4: read /e of two [source=1 source=2 source=5 source=6]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/e","unpack":false}]}
+    13 web: stage 4: COPY --from=two /e /f [layer=1 layer=2 layer=5 layer=6 layer=8 layer=11 source=12]
         add {"destination":"/f","sources":[{"from":{"layers":"source"},"kind":"path","path":"/e","unpack":false}]}
-    10 web: env BASE PATH [layer=1 layer=2 layer=4 layer=5 layer=6 layer=8 layer=9]
+    14 web: env BASE PATH [layer=1 layer=2 layer=5 layer=6 layer=8 layer=11 layer=13]
         env {"variables":{"BASE":"1","PATH":"/base/bin:/bin"}}
     "#);
     let plan = planned(text, Some("one"), &[]).unwrap();
@@ -373,11 +381,15 @@ fn platforms() {
     4 web: layer 1 of 1 of golang [blob=0]
     5 web: build: RUN build for $TARGETPLATFORM [layer=4]
         exec {"argv":["/bin/sh","-c","build for $TARGETPLATFORM"],"env":{"TARGETPLATFORM":"linux/amd64"},"workdir":"/base"}
-    6 web: other: COPY --from=build /a /b [layer=3 source=4 source=5]
+    6 web: other: read /a of build [source=4 source=5]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/a","unpack":false}]}
+    7 web: other: COPY --from=build /a /b [layer=3 source=6]
         add {"destination":"/b","sources":[{"from":{"layers":"source"},"kind":"path","path":"/a","unpack":false}]}
-    7 web: stage 2: COPY --from=other /c /d [layer=1 source=3 source=6]
+    8 web: stage 2: read /c of other [source=3 source=7]
+        add {"destination":"/","keep-paths":true,"link":true,"sources":[{"from":{"layers":"source"},"kind":"path","path":"/c","unpack":false}]}
+    9 web: stage 2: COPY --from=other /c /d [layer=1 source=8]
         add {"destination":"/d","sources":[{"from":{"layers":"source"},"kind":"path","path":"/c","unpack":false}]}
-    8 web: env BASE PATH [layer=1 layer=7]
+    10 web: env BASE PATH [layer=1 layer=9]
         env {"variables":{"BASE":"1","PATH":"/base/bin:/bin"}}
     "#);
 }
