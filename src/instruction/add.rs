@@ -60,6 +60,18 @@ pub enum AddSource {
     },
 }
 
+impl AddSource {
+    /// A path or pattern in the tree of the layers that are the inputs of a role.
+    #[must_use]
+    pub fn layers(role: &str, path: &str) -> Self {
+        Self::Path {
+            from: Origin::Layers(role.to_owned()),
+            path: path.to_owned(),
+            unpack: false,
+        }
+    }
+}
+
 /// The files of a commit of a git repository, as a tar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -15,6 +15,7 @@ pub(super) fn instruction(instruction: &Instruction) -> String {
         Instruction::Run(run) => script("run", run),
         Instruction::File(file) => format!("file {}", file.path),
         Instruction::Copy(copy) => format!("copy to {}", copy.destination),
+        Instruction::CopyFrom(copy) => format!("copy to {}", copy.destination),
         Instruction::User(user) => format!("user {}", user.name),
         Instruction::Env(variables) => {
             let names: Vec<&str> = variables.keys().map(String::as_str).collect();

@@ -509,3 +509,48 @@ fn an_image_on_a_stored_one_has_the_kernel_that_its_base_names() {
         assert_eq!(read.inputs[0].node, disk.unwrap().node);
     }
 }
+
+#[test]
+fn copies_from_images_that_have_none_are_refused() {
+    for (base, copy, expected) in [
+        (
+            "bootstrap \"debian\" suite=\"bookworm\"",
+            "copy \"/a\" \"/b\" from=\"./disks/a.qcow2\"",
+            "only a disk cannot be copied",
+        ),
+        (
+            "from \"./disks/a.qcow2\"",
+            "copy \"/a\" \"/b\" from=\"other\"",
+            "starts from a disk cannot read",
+        ),
+        (
+            "from \"debian-12\"",
+            "copy \"/a\" \"/b\" from=\"other\" mode=\"0644\"",
+            "a copy from another image has no",
+        ),
+        (
+            "from \"debian-12\"",
+            "copy \"a\" \"/b\" from=\"other\"",
+            "a path in the image",
+        ),
+    ] {
+        let text = format!(
+            "image \"test\" {{\n{base}\n{copy}\n}}\nimage \"other\" {{ from \"debian-12\" }}"
+        );
+        let error =
+            match crate::recipe::load(Path::new("test.kdl"), &OneFile(text), &BTreeMap::new()) {
+                Err(error) => format!("{:?}", error.problems()),
+                Ok(loaded) => {
+                    let plan = plan(
+                        &loaded,
+                        Some("test"),
+                        &NoTags,
+                        "x86_64",
+                        &Process::default(),
+                    );
+                    format!("{:?}", plan.err())
+                }
+            };
+        assert!(error.contains(expected), "{copy}:\n{error}");
+    }
+}

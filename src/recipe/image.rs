@@ -15,13 +15,27 @@ use crate::instruction::Run;
 #[derive(Default)]
 pub(super) struct Draft {
     pub base: Option<DraftBase>,
-    pub instructions: Vec<Instruction>,
+    pub instructions: Vec<DraftInstruction>,
     pub disk: Disk,
     pub kernel: Option<Kernel>,
     pub initrd: Option<Fetched>,
     pub boot: Boot,
     pub ports: Vec<Spanned<Port>>,
     pub checks: Vec<Run>,
+}
+
+/// An instruction, as far as it can be read without other images.
+pub(super) enum DraftInstruction {
+    Whole(Instruction),
+    CopyFrom(DraftCopyFrom),
+}
+
+/// A copy from an image that is not resolved yet.
+pub(super) struct DraftCopyFrom {
+    pub reference: Spanned<String>,
+    pub path: String,
+    pub destination: String,
+    pub owner: Option<String>,
 }
 
 /// What an image says it starts from.
@@ -212,6 +226,11 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
         "packages" => instruction::packages(node).map(Instruction::Packages),
         "run" => instruction::run(node).map(Instruction::Run),
         "file" => instruction::file(node, files).map(Instruction::File),
+        "copy" if node.has("from") => {
+            let copy = instruction::copy_from(node).map(DraftInstruction::CopyFrom);
+            draft.instructions.extend(copy);
+            None
+        }
         "copy" => instruction::copy(node, files).map(Instruction::Copy),
         "user" => instruction::user(node).map(Instruction::User),
         "env" => Some(Instruction::Env(
@@ -251,7 +270,9 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
             None
         }
     };
-    draft.instructions.extend(instruction);
+    draft
+        .instructions
+        .extend(instruction.map(DraftInstruction::Whole));
 }
 
 fn kernel(node: &Reader<'_>) -> Option<Kernel> {

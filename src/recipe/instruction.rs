@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::fetched;
+use super::image::DraftCopyFrom;
 use super::model::{Content, Copy, File};
 use super::reader::Reader;
 use super::reference::normalise;
@@ -169,6 +170,32 @@ pub(super) fn copy(node: &Reader<'_>, files: &dyn Files) -> Option<Copy> {
         mode,
         owner: owner.map(|owner| owner.value),
         exclude,
+    })
+}
+
+/// A copy from another image. What only suits local files is refused.
+pub(super) fn copy_from(node: &Reader<'_>) -> Option<DraftCopyFrom> {
+    let reference = node.text("from");
+    let path = node.parsed_argument(0, value::image_path);
+    let destination = node.parsed_argument(1, value::image_path);
+    let owner = node.parsed("owner", value::owner);
+    let unfit = ["mode", "exclude"];
+    let mut unfit = unfit.into_iter().filter(|name| node.has(name));
+    if let Some(name) = unfit.next() {
+        let message = format!("a copy from another image has no \"{name}\"");
+        let help = match name {
+            "mode" => "files keep their modes; change them with run \"chmod …\"",
+            _ => "name what is copied, in several copy nodes or with a pattern",
+        };
+        let problem = Problem::new(&node.span(), message, "for local files only");
+        node.scope.report(problem.with_help(help));
+        return None;
+    }
+    Some(DraftCopyFrom {
+        reference: reference?,
+        path: path?.value,
+        destination: destination?.value,
+        owner: owner.map(|owner| owner.value),
     })
 }
 

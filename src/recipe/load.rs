@@ -1,5 +1,6 @@
 //! From a path to images with their bases: `from` is resolved here.
 
+mod copied;
 mod dockerfile;
 mod machines;
 mod naming;
@@ -333,8 +334,9 @@ impl Loader<'_> {
                 self.with_service(self.with_format(base, format), service)
             }
         };
+        let instructions = self.instructions(document, index, draft.instructions, around)?;
         let name = &document.images[index].name;
-        let own = draft.instructions.len() + draft.checks.len();
+        let own = instructions.len() + draft.checks.len();
         let (depth, steps) = weight(&base);
         let steps = steps + own;
         if depth >= Limits::BASES {
@@ -356,7 +358,7 @@ impl Loader<'_> {
             name: document.images[index].name.clone(),
             recipe: Arc::clone(&document.recipe),
             base,
-            instructions: draft.instructions,
+            instructions,
             disk: draft.disk,
             kernel: draft.kernel,
             initrd: draft.initrd,

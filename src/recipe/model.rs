@@ -298,6 +298,8 @@ pub enum Instruction {
     File(File),
     /// Copies local files.
     Copy(Copy),
+    /// Copies files of another image.
+    CopyFrom(Box<CopyFrom>),
     /// Makes a user, or adds to one that is there.
     User(User),
     /// Sets environment variables for later steps and all logins.
@@ -347,6 +349,18 @@ pub struct Copy {
     pub owner: Option<String>,
     /// What is left out of a directory, as lines of gitignore(5).
     pub exclude: Vec<String>,
+}
+
+/// Files of another image that are copied into the image, by the rules of `COPY --from`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyFrom {
+    pub from: Spanned<Base>,
+    /// An absolute path or pattern in the other image.
+    pub path: String,
+    /// Absolute path in the tree; with a final `/` always a directory.
+    pub destination: String,
+    /// `user[:group]`, by name or number; the owners of the files when absent.
+    pub owner: Option<String>,
 }
 
 /// What an image says about its disk. What it does not say comes from its base image.

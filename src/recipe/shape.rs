@@ -199,7 +199,7 @@ static FILE: Shape = shape("file", "file \"/etc/motd\" { content \"hello\\n\" }"
     .children(&[&CONTENT, &FETCH, &DECOMPRESS, &RENAME, &EXTRACT]);
 static COPY: Shape = shape("copy", "copy \"./site\" \"/srv/www\"")
     .takes(2, 2, "the local path and the path in the image")
-    .properties(&["mode", "owner", "exclude"])
+    .properties(&["from", "mode", "owner", "exclude"])
     .children(&[&EXCLUDE]);
 static EXCLUDE: Shape = shape("exclude", "exclude \"*.o\" \"/target/\"").takes(1, MANY, "patterns");
 static USER: Shape = shape("user", "user \"vm\" groups=\"docker\" sudo=#true")

@@ -251,6 +251,55 @@ RUN /list /got /parents /each && stat -c %h /got/a /each/a && stat -c %Y /got/a
 }
 
 #[test]
+fn a_recipe_copies_from_other_images() {
+    let kitchen = kitchen(
+        r#"
+FROM base AS made
+RUN mkdir -p /out/d && echo a >/out/d/a && echo b >/out/d/b.so && ln -s a /out/d/link && chown -R 1:2 /out/d
+FROM base
+COPY list /
+"#,
+    );
+    let rest = "file \"/boot/vmlinuz\" { content \"no kernel\" }\n    \
+                kernel \"/boot/vmlinuz\"\n    disk size=\"64M\"\n}\n";
+    let with = |noise: &str| {
+        let text = format!(
+            r##"image "test" {{
+    dockerfile "context/Dockerfile" service=#false
+    copy "/out/d" "/stage" from="context/Dockerfile#made"
+    copy "/out/d/*.so" "/sibling/" from="other" owner="node"
+    copy "/etc/os-release" "/tag" from="@noisy"
+    run "/list /stage /sibling /tag"
+    {rest}
+image "other" {{
+    dockerfile "context/Dockerfile" service=#false {{ target "made" }}
+    run "echo {noise} >/noise"
+    {rest}"##
+        );
+        std::fs::write(kitchen.path("test.kdl"), text).unwrap();
+    };
+    with("1");
+    kitchen
+        .run(&["build", "test.kdl", "other", "--tag", "@noisy"])
+        .ends_with(0);
+    insta::assert_snapshot!(kitchen.output(), @r#"
+    d 755 1000:1001 /sibling
+    f 644 1000:1001 /sibling/b.so b
+    d 755 0:0 /stage
+    f 644 1:2 /stage/a a
+    f 644 1:2 /stage/b.so b
+    l 777 1:2 /stage/link a
+    f 644 0:0 /tag ID=debian
+    "#);
+    with("2");
+    let again = kitchen.build().succeeds();
+    let started = again.started();
+    let ran = |text: &str| started.iter().any(|name| name.contains(text));
+    assert!(ran("read /out/d/*.so"), "{started:?}");
+    assert!(!ran("copy to") && !ran("run /list"), "{started:?}");
+}
+
+#[test]
 fn archives_are_unpacked_where_they_should_be() {
     let kitchen = kitchen(
         r#"

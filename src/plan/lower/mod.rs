@@ -36,9 +36,9 @@ use crate::image::{
     ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
     MadeFrom, Process, RecipeRef,
 };
-use crate::instruction::{Packages, Run};
+use crate::instruction::{Add, AddSource, Packages, Run};
 use crate::recipe::{
-    Base, Content, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
+    Base, Content, CopyFrom, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
 };
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives
@@ -248,6 +248,48 @@ impl Lowering<'_> {
         })
     }
 
+    /// An image whose files are wanted: it need not be a machine.
+    fn files_of(&mut self, own: &str, base: &Base) -> Result<Lowered, PlanError> {
+        match base {
+            Base::Dockerfile(asked) => self.dockerfile(own, asked),
+            Base::Registry(image) => self.registry(own, image, self.architecture),
+            base => self.base(own, base, &[]),
+        }
+    }
+
+    /// The step that puts files of another image.
+    fn copied(
+        &mut self,
+        lowered: &Lowered,
+        own: &str,
+        copy: &CopyFrom,
+        more: &mut Vec<Input>,
+    ) -> Result<Step, PlanError> {
+        let of_disk = |message: &str, help: &str| {
+            Problem::new(&copy.from.span, message, "without layers").with_help(help)
+        };
+        if matches!(lowered.trunk, Trunk::Disk(..)) {
+            let message = "an image that starts from a disk cannot read other images";
+            let help = "start from an image that is made of a tree, or fetch the files in a run";
+            return Err(of_disk(message, help).into());
+        }
+        let Trunk::Tree(other) = self.files_of(own, &copy.from.value)?.trunk else {
+            let message = "the files of an image that is only a disk cannot be copied";
+            let help = "copy from a container image, or from an image that is made of a tree";
+            return Err(of_disk(message, help).into());
+        };
+        let path = &copy.path;
+        let name = format!("{own}: read {path}");
+        let part = self.subtree(name, &other, path, false, &[])?;
+        more.extend(part.inputs_as("source"));
+        Ok(Step::Add(Add {
+            sources: vec![AddSource::layers("source", path)],
+            destination: copy.destination.clone(),
+            owner: copy.owner.clone(),
+            ..Add::default()
+        }))
+    }
+
     /// An image in the store, which `name` names for people.
     fn stored(&mut self, name: &str, config: &ImageConfig) -> Result<Lowered, PlanError> {
         let trunk = match config.made_from() {
@@ -358,6 +400,7 @@ impl Lowering<'_> {
                     owner: copy.owner.clone(),
                 })
             }
+            Instruction::CopyFrom(copy) => self.copied(lowered, own, copy, &mut more)?,
             Instruction::User(user) => Step::User(user.clone()),
             Instruction::Env(variables) => {
                 lowered.env.extend(variables.clone());

@@ -6,7 +6,7 @@ use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::host::Program;
 use crate::image::{ContainerConfig, ContainerTree, FilesystemRef, HistoryEntry, ImageConfig};
-use crate::instruction::{Add, AddSource, Origin, Packages, StepLimits};
+use crate::instruction::{Add, AddSource, Packages, StepLimits};
 use crate::plan::settings::Settings;
 use crate::plan::{PlanError, fit};
 use crate::recipe::{Base, Bootstrap, Fetched, Image, Instruction, Kernel, Problem};
@@ -130,11 +130,7 @@ impl Lowering<'_> {
         exclude: &[String],
     ) -> Result<Tree, PlanError> {
         let step = Step::Add(Add {
-            sources: vec![AddSource::Path {
-                from: Origin::Layers("source".to_owned()),
-                path: path.to_owned(),
-                unpack: false,
-            }],
+            sources: vec![AddSource::layers("source", path)],
             destination: "/".to_owned(),
             link: true,
             parents,

@@ -379,11 +379,7 @@ fn paths_of_tree(
                 path = path.split_once("/./").map_or(path, |(_, below)| below);
             }
         }
-        sources.push(AddSource::Path {
-            from: crate::instruction::Origin::Layers(role),
-            path: path.to_owned(),
-            unpack: false,
-        });
+        sources.push(AddSource::layers(&role, path));
     }
     Ok(sources)
 }

@@ -310,13 +310,7 @@ impl Build<'_> {
         span: &Span,
         base: &Base,
     ) -> Result<Stage, PlanError> {
-        let lowered = match base {
-            // It need not be a machine yet.
-            Base::Dockerfile(asked) => lowering.dockerfile(self.own, asked)?,
-            // As if FROM named it.
-            Base::Registry(image) => lowering.registry(self.own, image, lowering.architecture)?,
-            base => lowering.base(self.own, base, &[])?,
-        };
+        let lowered = lowering.files_of(self.own, base)?;
         self.of_lowered(span, lowered, &self.wanted)
     }
 
