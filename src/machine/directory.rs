@@ -98,7 +98,8 @@ impl Root {
         let making = self.0.join(MAKING);
         let making_lock = File::create(&making).map_err(io_error("create", &making))?;
         making_lock.lock().map_err(io_error("lock", &making))?;
-        self.sweep();
+        self.abandoned()
+            .for_each(|path| drop(fs::remove_dir_all(path)));
         let path = self.unused_name();
         fs::DirBuilder::new()
             .mode(0o700)
@@ -137,26 +138,40 @@ impl Root {
         }
     }
 
-    /// Removes what killed processes left: temporary directories without a lock that is held. What
-    /// cannot be removed is left to the next time. Only while no other process makes one.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.0) else {
-            return;
+    /// What killed processes left: how many temporary directories without a lock that is held.
+    /// `remove` removes them.
+    pub(super) fn leftovers(&self, remove: bool) -> Result<usize, MachineError> {
+        let making = self.0.join(MAKING);
+        let lock = match File::options().write(true).open(&making) {
+            Ok(lock) => lock,
+            // Nobody has ever made one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(io_error("open", &making)(error)),
         };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                continue;
-            }
-            // Opening does not make the file: a directory that is being removed may be without.
-            let abandoned = File::options()
-                .write(true)
-                .open(path.join(files::LOCK))
-                .map_or(true, |file| file.try_lock().is_ok());
-            if abandoned {
-                let _ = fs::remove_dir_all(&path);
+        lock.lock().map_err(io_error("lock", &making))?;
+        let mut number = 0;
+        for path in self.abandoned() {
+            number += 1;
+            if remove {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
             }
         }
+        Ok(number)
+    }
+
+    /// Temporary directories without a lock that is held. Only while no other process makes one.
+    fn abandoned(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY))
+            .map(|entry| entry.path())
+            .filter(|path| {
+                // Opening does not make the file: a directory that is being removed may be without.
+                File::options()
+                    .write(true)
+                    .open(path.join(files::LOCK))
+                    .map_or(true, |file| file.try_lock().is_ok())
+            })
     }
 
     fn unused_name(&self) -> PathBuf {

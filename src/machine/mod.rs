@@ -154,6 +154,15 @@ impl Machines {
         Ok(names.into_iter().map(|name| self.at(name)).collect())
     }
 
+    /// How many directories killed processes left, which the next machine that is made removes;
+    /// `remove` removes them now.
+    ///
+    /// # Errors
+    /// The directory cannot be locked, or one of them cannot be removed.
+    pub fn leftovers(&self, remove: bool) -> Result<usize, MachineError> {
+        self.root.leftovers(remove)
+    }
+
     /// The machine `name`.
     ///
     /// # Errors

@@ -126,6 +126,13 @@ impl ImageRecord {
     }
 }
 
+/// The images that have a record.
+pub(super) fn images(context: &Context) -> impl Iterator<Item = ObjectId> {
+    let entries = fs::read_dir(context.home.image_records());
+    let paths = entries.into_iter().flatten().flatten().map(|e| e.path());
+    paths.filter_map(|path| path.file_stem()?.to_str()?.parse().ok())
+}
+
 fn read(path: &Path) -> Option<ImageRecord> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -136,11 +143,7 @@ fn path(context: &Context, image: &ObjectId) -> PathBuf {
 
 /// Removes the records of images for which `gone` holds.
 pub(super) fn sweep(context: &Context, gone: impl Fn(&ObjectId) -> bool) {
-    let entries = fs::read_dir(context.home.image_records());
-    for path in entries.into_iter().flatten().flatten().map(|e| e.path()) {
-        let image = path.file_stem().and_then(|stem| stem.to_str());
-        if image.is_some_and(|image| image.parse().is_ok_and(|image| gone(&image))) {
-            let _ = fs::remove_file(path);
-        }
+    for image in images(context).filter(gone) {
+        let _ = fs::remove_file(path(context, &image));
     }
 }

@@ -1,6 +1,7 @@
 //! `vmfab store …` as a program.
 
 mod copies;
+mod doctor;
 mod files;
 mod garbage;
 mod stress;

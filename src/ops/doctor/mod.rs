@@ -1,7 +1,10 @@
 //! What this host has and lacks.
 
+mod home;
 mod machines;
 mod sandbox;
+
+pub use home::{Finding, FindingKind, HomeReport, NeededImage, fix, look};
 
 use std::path::{Path, PathBuf};
 

@@ -196,7 +196,7 @@ fn remember(context: &Context, dropped: &[Dropped]) {
 }
 
 /// All machines: those of the home, and those of projects that can be reached.
-pub(super) fn machines(context: &Context) -> Result<Vec<Machine>, Failure> {
+pub(in crate::ops) fn machines(context: &Context) -> Result<Vec<Machine>, Failure> {
     let mut all = Machines::new(&context.home).list()?;
     for entry in Projects::new(&context.home).list()? {
         // What they need, the entry says by itself.

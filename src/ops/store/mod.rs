@@ -18,6 +18,7 @@ mod verify;
 pub use add::{AddOptions, Added, add};
 pub use auto::collect_if_due;
 pub use backup::{BackedUp, BackupOptions, Names, backup};
+pub(in crate::ops) use gc::machines;
 pub use gc::{Collected, Count, DroppedResult, Freed, GcOptions, by_output, gc};
 pub use get::{GetOptions, Got, get, open};
 pub use needs::{NeededBy, Part};
