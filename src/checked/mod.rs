@@ -143,6 +143,11 @@ checked! {
     GuestPath, rules::guest_path, "a path in an image",
     "write an absolute path without \"..\" and control characters, such as \"/home/vm\"";
 
+    /// Where in a guest something is mounted: a path that needs no quotes in tables of mounts, such
+    /// as fstab(5), and in scripts.
+    MountPoint, rules::mount_point, "a path to mount something at",
+    "write an absolute path of letters, digits and \"_\", \".\", \"-\", \"+\", \"@\", such as \"/var/lib/data\"";
+
     KernelArguments, rules::kernel_arguments, "a kernel command line",
     "write one line of at most 4096 bytes, with spaces between the arguments";
 

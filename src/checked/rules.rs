@@ -40,6 +40,11 @@ pub(super) fn guest_path(text: &str) -> bool {
         && text.chars().all(is_in_line)
 }
 
+pub(super) fn mount_point(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-+@".contains(&byte);
+    guest_path(text) && text.bytes().all(plain) && !text.ends_with('/')
+}
+
 pub(super) fn kernel_arguments(text: &str) -> bool {
     line(text)
 }

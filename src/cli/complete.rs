@@ -36,6 +36,9 @@ const VARIABLE: &str = "COMPLETE";
 enum Names {
     Tags,
     Machines,
+    Volumes,
+    /// Volumes, before the path where they are mounted.
+    Mounts,
     /// Built-in recipes and files.
     Recipes,
     /// Tags, built-in recipes and files.
@@ -103,6 +106,9 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["inspect"], "name", Names::Machines),
     (&["logs"], "name", Names::Machines),
     (&["console"], "name", Names::Machines),
+    (&["volume", "inspect"], "name", Names::Volumes),
+    (&["volume", "rm"], "names", Names::Volumes),
+    (&["boot"], "mounts", Names::Mounts),
 ];
 
 /// Answers a shell that asks for completions; tells whether one did.
@@ -167,6 +173,8 @@ impl Names {
         let found = match self {
             Self::Tags => tags(),
             Self::Machines => machines(),
+            Self::Volumes => volumes(""),
+            Self::Mounts => volumes(":"),
             Self::Recipes => recipes(),
             Self::Bootable => tags().and_then(|mut found| {
                 found.extend(recipes()?);
@@ -243,6 +251,13 @@ fn dockerfile() -> Option<Dockerfile> {
     dockerfile::parse(&path.to_string_lossy(), &text, &limits).ok()
 }
 
+fn volumes(behind: &str) -> Result<Vec<CompletionCandidate>, Failure> {
+    let names = ops::volume::names(&context()?)?.into_iter();
+    Ok(names
+        .map(|name| CompletionCandidate::new(format!("{name}{behind}")))
+        .collect())
+}
+
 fn stages() -> Vec<CompletionCandidate> {
     let file = dockerfile();
     let stages = file.iter().flat_map(|file| &file.stages);
@@ -265,13 +280,14 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 24] = [
+    const FREE: [&str; 25] = [
         "COMMAND",
         "HOST:GUEST[/udp]",
         "ID[=SOCKET]",
         "N",
         "NAME=VALUE",
         "NAME=WHAT",
+        "NEW-VOLUME",
         "OS/ARCH",
         "REF",
         "REFERENCE",

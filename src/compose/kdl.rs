@@ -81,6 +81,11 @@ fn machine(out: &mut String, service: &Service) {
     for (host, guest) in &service.ports {
         let _ = writeln!(body, "    port {guest} host={host}");
     }
+    for (name, path, read_only) in &service.volumes {
+        let read_only = if *read_only { " read-only=#true" } else { "" };
+        let (name, path) = (quoted(name), quoted(path));
+        let _ = writeln!(body, "    volume {name} {path}{read_only}");
+    }
     for (name, value) in &service.env {
         let _ = writeln!(body, "    env {}={}", quoted(name), quoted(value));
     }

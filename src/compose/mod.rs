@@ -117,18 +117,21 @@ pub fn load(
         extended: BTreeMap::new(),
     };
     let services = project.services(&root);
+    let mut notes = project.notes;
     let names: Vec<String> = services
         .iter()
         .map(|(name, _)| name.value.clone())
         .collect();
+    let project = project_name(directory, &root, &variables);
+    let volume = |name: &str| volume_name(name, &project, &root);
     let around = Surroundings {
+        volume: &volume,
         directory,
         files,
         known: &known,
         names: &names,
     };
     let mut shared = Shared::default();
-    let mut notes = project.notes;
     let services: Vec<_> = services
         .iter()
         .map(|(name, node)| {
@@ -154,6 +157,45 @@ pub fn load(
         kdl: kdl::text(&services),
         warnings: notes.warnings,
     })
+}
+
+/// The name of the project, which its volumes' names begin with: as docker chooses it.
+fn project_name(directory: &Path, root: &Node, variables: &Variables<'_>) -> String {
+    let own = variables
+        .get("COMPOSE_PROJECT_NAME")
+        .or_else(|| scalar(root.get("name")));
+    let own = own.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let directory = directory.canonicalize().unwrap_or_default();
+        let name = directory.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    });
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
+    let name: String = own.to_lowercase().chars().filter(plain).collect();
+    let name = name.trim_start_matches(['_', '-']);
+    if name.is_empty() { "project" } else { name }.to_owned()
+}
+
+/// The name in the home of a volume: with the project's name in front, unless the file says which
+/// one it is.
+fn volume_name(name: &str, project: &str, root: &Node) -> String {
+    let said = root.get("volumes").and_then(|volumes| volumes.get(name));
+    if let Some(own) = said.and_then(|said| scalar(said.get("name"))) {
+        return own;
+    }
+    let external = said.and_then(|said| said.get("external"));
+    match external
+        .is_some_and(|node| !matches!(&node.value, Value::Scalar(text) if text == "false"))
+    {
+        true => name.to_owned(),
+        false => format!("{project}_{name}"),
+    }
+}
+
+fn scalar(node: Option<&Node>) -> Option<String> {
+    match &node?.value {
+        Value::Scalar(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// The variables of `.env`.

@@ -14,6 +14,8 @@ pub(super) struct Service {
     pub ports: Vec<(u16, u16)>,
     /// Directories that must exist.
     pub directories: Vec<String>,
+    /// Volumes, where they are mounted, and whether they are only read.
+    pub volumes: Vec<(String, String, bool)>,
     /// Local files and where they are in the guest.
     pub copies: Vec<(String, String)>,
     /// Names of services and of conditions.

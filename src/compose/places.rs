@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 use super::service::Reading;
 use super::units::range;
 use super::yaml::{Node, Value};
+use crate::checked::{MountPoint, Name};
 use crate::text::Span;
 
 /// What a port below 1024 becomes on the host when the file does not choose one.
@@ -130,8 +131,12 @@ impl Reading<'_> {
     }
 
     pub(super) fn volume(&mut self, node: &Node) {
+        let read_only;
         let (source, target, kind) = match &node.value {
             Value::Map(_) => {
+                read_only = node.get("read_only").is_some_and(
+                    |node| matches!(&node.value, Value::Scalar(text) if text == "true"),
+                );
                 let mut text = |name: &str| {
                     let node = node.get(name)?;
                     self.notes.text(node, name)
@@ -143,6 +148,7 @@ impl Reading<'_> {
                 let Some(text) = self.notes.text(node, "volumes") else {
                     return;
                 };
+                read_only = text.rsplit(':').next() == Some("ro");
                 let mut parts = text.split(':');
                 let first = parts.next().unwrap_or_default().to_owned();
                 match parts.next() {
@@ -163,20 +169,11 @@ impl Reading<'_> {
         }
         match (kind.as_str(), source) {
             ("bind", Some(source)) => self.bind(&source, target, &node.span),
-            ("volume", source) => {
-                if let Some(name) = source {
-                    let own = self.service.name.clone();
-                    let other = self.shared.volumes.insert(name.clone(), own);
-                    if other.is_some_and(|other| other != self.service.name) {
-                        let message = format!("two services share the volume \"{name}\"");
-                        let help =
-                            "machines share no directories yet: keep the data in one of them";
-                        self.notes.wrong(&node.span, message, help);
-                    }
-                }
+            ("volume", Some(name)) => self.named(&name, target, read_only, &node.span),
+            ("volume", None) => {
                 if self.shared.first("volume") {
-                    let message = "volumes are on the disk of their machine: vmfab rm and up \
-                                   --recreate discard them";
+                    let message = "volumes without a name are on the disk of their machine: vmfab rm \
+                                   and up --recreate discard them";
                     self.notes.warn(&node.span, message);
                 }
                 self.service.directories.push(target);
@@ -192,6 +189,27 @@ impl Reading<'_> {
                 "write a bind with a source, or a volume",
             ),
         }
+    }
+
+    fn named(&mut self, name: &str, target: String, read_only: bool, span: &Span) {
+        let own = self.service.name.clone();
+        let other = self.shared.volumes.insert(name.to_owned(), own);
+        if other.is_some_and(|other| other != self.service.name) {
+            let message = format!("two services share the volume \"{name}\"");
+            let help = "one machine at a time can use a volume: keep the data in one of them";
+            self.notes.wrong(span, message, help);
+            return;
+        }
+        let target = target.trim_end_matches('/').to_owned();
+        let whole = (self.around.volume)(name);
+        let fits = whole.parse::<Name>().is_ok() && target.parse::<MountPoint>().is_ok();
+        if !fits {
+            let message = format!("a machine cannot mount the volume \"{name}\" at \"{target}\"");
+            let help = "use letters, digits, \".\", \"_\" and \"-\" in both";
+            self.notes.wrong(span, message, help);
+            return;
+        }
+        self.service.volumes.push((whole, target, read_only));
     }
 
     fn bind(&mut self, source: &str, target: String, span: &Span) {

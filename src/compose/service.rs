@@ -20,6 +20,8 @@ pub(super) struct Surroundings<'a> {
     pub files: &'a dyn Files,
     /// Values of variables.
     pub known: &'a dyn Fn(&str) -> Option<String>,
+    /// The name in the home of a volume of the file.
+    pub volume: &'a dyn Fn(&str) -> String,
     /// The names of all services that are made.
     pub names: &'a [String],
 }
@@ -73,6 +75,11 @@ impl Reading<'_> {
         self.made(name, node);
         for (key, value) in map {
             self.key(key, value);
+        }
+        if self.service.count.is_some() && !self.service.volumes.is_empty() {
+            let (span, help) = (&name.span, "write a service for each");
+            let message = "several machines cannot have the same volumes";
+            self.notes.wrong(span, message, help);
         }
         if self.service.count.is_some() && !self.service.ports.is_empty() {
             let (span, help) = (&name.span, "remove \"ports\", or write a service for each");

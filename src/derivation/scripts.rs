@@ -12,6 +12,8 @@ pub const KERNEL: &str = include_str!("scripts/bootable/kernel.sh");
 /// Does in a guest what newer systemd does itself. Source of the addresses: smbios(8) of Linux'
 /// sysfs.
 pub const SEED: &str = include_str!("scripts/bootable/seed.sh");
+/// Mounts in a guest what its machine is given.
+pub const MOUNTS: &str = include_str!("scripts/mounts.sh");
 
 /// Enters the environment of a container's process.
 pub const ENTER: &str = include_str!("scripts/entrypoint/enter.sh");

@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::Account;
+use super::mounts::{self, GuestMount};
 use crate::checked::AccountName;
 
 /// A machine, as its guest gets to know it.
@@ -23,6 +24,8 @@ pub struct Identity {
     pub ssh_user: AccountName,
     /// Accounts that the key opens.
     pub accounts: Vec<Account>,
+    /// What it mounts at each boot.
+    pub mounts: Vec<GuestMount>,
 }
 
 impl Identity {
@@ -61,6 +64,11 @@ impl Identity {
             }
             text.push_str(&format!("    ssh_authorized_keys:\n      - {key}\n"));
         }
+        if !self.mounts.is_empty() {
+            // Unlike `mounts`, it runs at each boot, and leaves /etc/fstab alone.
+            let words = mounts::command(&self.mounts).map(|word| quoted(&word));
+            text.push_str(&format!("bootcmd:\n  - [{}]\n", words.join(", ")));
+        }
         text
     }
 }
@@ -84,6 +92,7 @@ pub(super) mod tests {
             public_key: "ssh-ed25519 AAAA vmfab \"machine\" of docker".into(),
             ssh_user: "vm".parse().unwrap(),
             accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
+            mounts: Vec::new(),
         }
     }
 

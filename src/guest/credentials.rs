@@ -6,6 +6,7 @@
 //! | credential | what it does |
 //! |---|---|
 //! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
+//! | `vmfab.mounts` | nothing by itself: images of vmfab have a unit that reads it |
 //! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
 //!
 //! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before
@@ -16,6 +17,8 @@
 
 use base64ct::{Base64, Encoding};
 
+use super::cloud::Identity;
+use super::mounts;
 use crate::checked::{AccountName, GuestPath};
 
 /// An account that the machine's key opens.
@@ -26,19 +29,29 @@ pub struct Account {
     pub home: GuestPath,
 }
 
-/// The strings for a machine called `hostname` whose key is `public_key`, a line of an
-/// `authorized_keys` file.
+/// The strings for a machine.
 #[must_use]
-pub fn oem_strings(hostname: &str, public_key: &str, accounts: &[Account]) -> Vec<String> {
-    [
-        ("system.hostname", hostname.to_owned()),
-        ("tmpfiles.extra", tmpfiles(hostname, public_key, accounts)),
-    ]
-    .map(|(name, value)| {
-        let value = Base64::encode_string(value.as_bytes());
-        format!("io.systemd.credential.binary:{name}={value}")
-    })
-    .into()
+pub fn oem_strings(identity: &Identity) -> Vec<String> {
+    let Identity {
+        hostname,
+        public_key,
+        accounts,
+        mounts,
+        ..
+    } = identity;
+    let encoded = |text: &str| Base64::encode_string(text.as_bytes());
+    let tmpfiles = tmpfiles(hostname, public_key, accounts);
+    let mut credentials = vec![
+        ("system.hostname", encoded(hostname)),
+        ("tmpfiles.extra", encoded(&tmpfiles)),
+    ];
+    if !mounts.is_empty() {
+        credentials.push(("vmfab.mounts", mounts::table(mounts)));
+    }
+    credentials
+        .iter()
+        .map(|(name, value)| format!("io.systemd.credential.binary:{name}={value}"))
+        .collect()
 }
 
 /// Lines of tmpfiles.d(5).
@@ -74,6 +87,7 @@ fn escaped(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cloud::tests::identity;
     use super::*;
 
     fn account(name: &str, home: &str) -> Account {
@@ -102,7 +116,11 @@ mod tests {
 
     #[test]
     fn strings_for_smbios() {
-        insta::assert_debug_snapshot!(oem_strings("docker", "ssh-ed25519 AAAA", &[]), @r#"
+        insta::assert_debug_snapshot!(oem_strings(&Identity {
+            public_key: "ssh-ed25519 AAAA".into(),
+            accounts: Vec::new(),
+            ..identity()
+        }), @r#"
         [
             "io.systemd.credential.binary:system.hostname=ZG9ja2Vy",
             "io.systemd.credential.binary:tmpfiles.extra=d34gL3Byb2Mvc3lzL2tlcm5lbC9ob3N0bmFtZSAtIC0gLSAtIFpHOWphMlZ5Cg==",

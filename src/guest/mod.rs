@@ -13,10 +13,12 @@ mod cloud;
 mod credentials;
 pub mod ec2;
 mod key;
+mod mounts;
 pub mod nocloud;
 mod ssh;
 
 pub use cloud::Identity;
 pub use credentials::{Account, oem_strings};
 pub use key::{KeyError, KeyPair};
+pub use mounts::GuestMount;
 pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh, host_key_changed};

@@ -15,6 +15,7 @@ use super::umask;
 ///             was seen there, results/ that caches elsewhere have
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
+/// volumes/    one directory for each volume
 /// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image,
 ///             images/ when and how each image came here
@@ -138,6 +139,11 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
     }
 
     /// What addresses without a checksum stood for when they were looked up.

@@ -6,6 +6,7 @@
 mod container;
 mod container_tree;
 mod format;
+mod hardware;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ pub use container::{
 };
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use format::{DiskFormat, ParseFormatError};
+pub use hardware::{Hardware, Mount, Mounted};
 pub use process::{Manner, Process, Restart};
 
 use serde::{Deserialize, Serialize};

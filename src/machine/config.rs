@@ -14,7 +14,7 @@ use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Firmware, Protocol, Seed};
+use crate::image::{Firmware, Hardware, Mount, Protocol, Seed};
 use crate::qemu::AccelChoice;
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -62,6 +62,9 @@ pub struct MachineConfig {
     /// Whether its guest reaches nothing over its network.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// What its guest mounts at each boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -166,6 +169,14 @@ impl MachineConfig {
         self.disks.first().map_or(0, |disk| disk.size)
     }
 
+    /// Takes over what can change between two starts.
+    pub fn follow(&mut self, hardware: &Hardware) {
+        self.memory_mib = hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB);
+        self.cpus = hardware.cpus.unwrap_or(Hardware::CPUS);
+        self.isolated = hardware.isolated;
+        self.mounts.clone_from(&hardware.mounts);
+    }
+
     /// The version to write.
     pub(super) const VERSION: u32 = VERSION;
 
@@ -232,6 +243,7 @@ pub(in crate::machine) mod tests {
             firmware: Firmware::Direct,
             seed: Seed::Nocloud,
             isolated: false,
+            mounts: Vec::new(),
             remove_when_stopped: false,
         }
     }

@@ -12,7 +12,7 @@ use super::{Locked, Machines};
 use crate::digest::ObjectId;
 use crate::disk::overlay::{self, OverlayError};
 use crate::guest::{KeyPair, PRIVATE_KEY};
-use crate::image::{Firmware, ImageConfig};
+use crate::image::{Firmware, Hardware, ImageConfig};
 use crate::qemu::AccelChoice;
 use crate::store::Store;
 
@@ -23,18 +23,10 @@ pub struct NewMachine<'a> {
     pub name: Option<MachineName>,
     pub image: ObjectId,
     pub config: &'a ImageConfig,
-    pub memory_mib: u32,
-    /// Virtual processors.
-    pub cpus: u32,
-    /// Size of the disk in bytes; the image's when absent, and never less.
-    pub disk_size: Option<u64>,
+    pub hardware: Hardware,
     /// Forwarded ports, besides the one for SSH.
     pub ports: Vec<Forwarded>,
     pub accel: AccelChoice,
-    /// What starts the operating system; as the image says when absent.
-    pub firmware: Option<Firmware>,
-    /// Whether its guest reaches nothing over its network.
-    pub isolated: bool,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -53,7 +45,7 @@ impl Machines {
             return Err(MachineError::Exists(name.clone()));
         }
         let disk = utf8(store.materialise(&new.config.disk.id)?)?;
-        let disk_size = new.disk_size.unwrap_or(new.config.disk.size);
+        let disk_size = new.hardware.disk_size.unwrap_or(new.config.disk.size);
         let ports: Vec<u16> = new.ports.iter().map(|port| port.host).collect();
         let config = MachineConfig {
             version: MachineConfig::VERSION,
@@ -63,8 +55,8 @@ impl Machines {
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
-            memory_mib: new.memory_mib,
-            cpus: new.cpus,
+            memory_mib: new.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB),
+            cpus: new.hardware.cpus.unwrap_or(Hardware::CPUS),
             disks: vec![MachineDisk { size: disk_size }],
             ssh_port: free_port(&ports)?,
             ssh_user: new.config.template.ssh_user.clone(),
@@ -72,7 +64,8 @@ impl Machines {
             accel: new.accel,
             firmware,
             seed: new.config.template.boot.seed,
-            isolated: new.isolated,
+            isolated: new.hardware.isolated,
+            mounts: new.hardware.mounts.clone(),
             remove_when_stopped: new.remove_when_stopped,
         };
 
@@ -145,7 +138,7 @@ fn bootable(new: &NewMachine<'_>) -> Result<Firmware, MachineError> {
             wanted: template.architecture.to_string(),
         });
     }
-    let firmware = new.firmware.unwrap_or(template.boot.firmware);
+    let firmware = new.hardware.firmware.unwrap_or(template.boot.firmware);
     let ways = ways(new.config);
     if ways.contains(&firmware) {
         return Ok(firmware);

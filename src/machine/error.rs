@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::name::{MachineName, NameError};
+use crate::checked::Name;
 use crate::disk::overlay::OverlayError;
 use crate::guest::KeyError;
 use crate::host::MissingProgram;
@@ -171,6 +172,23 @@ pub enum MachineError {
         /// What is wrong with it.
         why: String,
     },
+    /// There is no such volume.
+    #[error("no volume \"{0}\" found")]
+    UnknownVolume(Name),
+    /// The name is taken.
+    #[error("volume \"{0}\" already exists")]
+    VolumeExists(Name),
+    /// Another machine runs with it.
+    #[error("volume \"{volume}\" is in use: machine \"{holder}\" runs with it")]
+    VolumeInUse { volume: Name, holder: String },
+    /// What the home knows of a volume cannot be read.
+    #[error("volume \"{name}\" is damaged: {}: {why}", path.display())]
+    DamagedVolume {
+        name: Name,
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The overlay cannot be made.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
@@ -214,6 +232,9 @@ pub enum NotReady {
     /// Its process was to end with code 0.
     #[error("is up, but its process failed")]
     ProcessFailed,
+    /// It did not mount what it was to.
+    #[error("is up, but did not mount a volume or a shared directory")]
+    NotMounted,
     /// It has another host key than the one that is known.
     #[error("has a new host key")]
     HostKeyChanged,

@@ -14,11 +14,14 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use super::start::Startup;
+use super::volume::Volume;
 use super::{Locked, Machine, seed};
 use crate::disk::overlay;
 use crate::event::{Event, Sink};
+use crate::guest::GuestMount;
 use crate::host::{bare_command, spawn_lasting, total_memory};
-use crate::image::{Firmware, ImageConfig, Protocol};
+use crate::image::{Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware};
 use crate::sandbox;
 use crate::store::Store;
@@ -56,17 +59,19 @@ impl Locked {
         &self,
         program: &Path,
         accel: Accel,
-        image: &ImageConfig,
-        store: &Store,
-        sink: &dyn Sink,
+        startup: &Startup<'_>,
     ) -> Result<Qemu, MachineError> {
         let machine = &self.machine;
         let mut config = machine.config()?;
         check_memory(config.memory_mib)?;
-        check_ports(machine, &mut config, sink)?;
-        let spec = spec(machine, &config, accel, image, store)?;
+        check_ports(machine, &mut config, startup.sink)?;
+        let volumes = volumes(machine, &config)?;
+        let spec = spec(machine, &config, accel, startup, &volumes)?;
         let running = lock_for_qemu(&machine.directory)?
             .ok_or_else(|| MachineError::Running(machine.name.clone()))?;
+        for volume in &volumes {
+            volume.claim(machine, startup.interrupt)?;
+        }
 
         // QEMU truncates the console's log when it opens it; who reads it must not see the last
         // run's before that.
@@ -222,10 +227,18 @@ fn spec(
     machine: &Machine,
     config: &MachineConfig,
     accel: Accel,
-    image: &ImageConfig,
-    store: &Store,
+    startup: &Startup<'_>,
+    volumes: &[Volume],
 ) -> Result<MachineSpec, MachineError> {
-    let seeded = seed::prepare(machine, config, &image.template)?;
+    let (image, store) = (startup.image, startup.store);
+    let seeded = seed::prepare(machine, config, &image.template, mounts(config, volumes))?;
+    let mut disks = disks(machine, config, image, store)?;
+    for volume in volumes {
+        disks.push(Disk {
+            overlay: utf8(volume.disk())?,
+            backing: None,
+        });
+    }
     let mut forwards = vec![Forward {
         host: config.ssh_port,
         guest: SSH,
@@ -241,7 +254,7 @@ fn spec(
         accel,
         memory_mib: config.memory_mib,
         cpus: config.cpus,
-        disks: disks(machine, config, image, store)?,
+        disks,
         boot: boot(machine, config, image, store)?,
         forwards,
         isolated: config.isolated,
@@ -252,6 +265,32 @@ fn spec(
         console_socket: files::CONSOLE_SOCKET.to_owned(),
         console_log: files::CONSOLE_LOG.to_owned(),
     })
+}
+
+/// The volumes of a machine, in the order of its mounts. They are the last of its disks.
+fn volumes(machine: &Machine, config: &MachineConfig) -> Result<Vec<Volume>, MachineError> {
+    let volumes = &machine.machines.volumes;
+    config.volumes().map(|name| volumes.open(name)).collect()
+}
+
+/// What the guest is told to mount.
+fn mounts(config: &MachineConfig, volumes: &[Volume]) -> Vec<GuestMount> {
+    let mounts = config.mounts.iter().filter_map(|mount| {
+        let (what, kind) = match &mount.what {
+            Mounted::Volume(name) => {
+                let volume = volumes.iter().find(|volume| volume.name() == name)?;
+                (format!("UUID={}", volume.filesystem()), "ext4")
+            }
+            Mounted::Share(_) => return None,
+        };
+        Some(GuestMount {
+            what,
+            at: mount.at.clone(),
+            kind,
+            options: if mount.read_only { "ro" } else { "rw" }.to_owned(),
+        })
+    });
+    mounts.collect()
 }
 
 /// The first is over the image's; nothing is below the others.

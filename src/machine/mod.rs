@@ -67,6 +67,7 @@ mod stack;
 mod start;
 mod state;
 mod stop;
+mod volume;
 mod watch;
 
 use std::os::unix::fs::MetadataExt;
@@ -83,6 +84,7 @@ pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
+pub use volume::{Holder, Volume, Volumes};
 pub use watch::{Trouble, after_loss, watched};
 
 use directory::{Lock, Root, files};
@@ -100,6 +102,7 @@ use crate::qemu::Accel;
 pub struct Machines {
     root: Root,
     probes: PathBuf,
+    volumes: Volumes,
     project: Option<Project>,
     /// This program, when the machines are to end with this process.
     attached: Option<PathBuf>,
@@ -128,6 +131,7 @@ impl Machines {
         Self {
             root: Root(home.machines()),
             probes: home.probes(),
+            volumes: Volumes::new(home),
             project: None,
             attached: None,
         }
@@ -140,6 +144,7 @@ impl Machines {
         Self {
             root: Root(directory),
             probes: home.probes(),
+            volumes: Volumes::new(home),
             project: None,
             attached: Some(vmfab),
         }

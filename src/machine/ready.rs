@@ -11,11 +11,12 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Machine;
 use super::console::{Verdict, Watcher};
 use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
+use super::{Machine, MachineConfig};
+use crate::checked::MountPoint;
 use crate::guest::{Ssh, host_key_changed};
 use crate::host::bare_command;
 use crate::image::{HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING};
@@ -29,16 +30,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The same when the last one got in: it costs the guest something.
 const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the question exits with when something is not mounted: neither a code of `ssh` nor of a
+/// health check.
+const NOT_MOUNTED: i32 = 66;
+/// How often that may be before it counts: a guest may be entered before it has mounted everything.
+const MOUNT_TRIES: u32 = 5;
+
 /// Tells, as [`HEALTH_READY`] does, whether the process of a service has ended with code 0.
 const ENDED: &str = include_str!("ready/ended.sh");
 
 impl Startup<'_> {
     /// What the guest is asked once it can be entered.
-    pub(super) fn question(&self) -> Option<&'static str> {
-        match self.until {
+    pub(super) fn question(&self, config: &MachineConfig) -> Question {
+        let service = match self.until {
             Until::Ssh if self.image.template.health => Some(HEALTH_READY),
             Until::Completed => Some(ENDED),
             Until::Console | Until::Entered | Until::Ssh => None,
+        };
+        Question {
+            mounts: config.mounts.iter().map(|mount| mount.at.clone()).collect(),
+            service,
         }
     }
 
@@ -85,6 +96,9 @@ impl Startup<'_> {
                 Attempt::Entered => return Ok(()),
                 Attempt::Refused => return Err(machine.host_key_changed()),
                 Attempt::Unhealthy => return Err(not_ready(machine, self.refusal())?),
+                Attempt::NotMounted => {
+                    return Err(not_ready(machine, NotReady::NotMounted)?);
+                }
                 Attempt::Inside => self.waiting(machine, self.awaited()),
                 Attempt::NotYet => {}
             }
@@ -109,13 +123,39 @@ impl Startup<'_> {
     }
 }
 
+/// What a guest is asked.
+pub(super) struct Question {
+    /// Where something is to be mounted.
+    mounts: Vec<MountPoint>,
+    /// The command that tells how its service is.
+    service: Option<&'static str>,
+}
+
+impl Question {
+    /// A command for whatever shell the account has.
+    fn command(&self) -> String {
+        let service = self.service.unwrap_or("true");
+        if self.mounts.is_empty() {
+            return service.to_owned();
+        }
+        let checks = self.mounts.iter().map(|at| {
+            format!(
+                "grep -qF \" {at} \" /proc/mounts || {{ echo nothing is mounted at {at} >&2; exit {NOT_MOUNTED}; }}; "
+            )
+        });
+        let checks: String = checks.collect();
+        format!("sh -c '{checks}' && {service}")
+    }
+}
+
 /// Attempts to enter a machine.
 pub(super) struct Attempts {
     program: PathBuf,
     directory: PathBuf,
     ssh: Ssh,
-    /// The command that tells how its service is.
-    question: Option<&'static str>,
+    question: Question,
+    /// How often something was not mounted.
+    not_mounted: u32,
     /// Whether one got in.
     inside: bool,
     log: PathBuf,
@@ -138,6 +178,8 @@ pub(super) enum Attempt {
     Entered,
     /// None will succeed soon: the service is not healthy.
     Unhealthy,
+    /// None will succeed: the guest has not mounted what it was to.
+    NotMounted,
     /// None will succeed: it has another host key than the one that is known.
     Refused,
 }
@@ -147,7 +189,7 @@ impl Attempts {
         program: PathBuf,
         directory: PathBuf,
         ssh: Ssh,
-        question: Option<&'static str>,
+        question: Question,
         log: PathBuf,
     ) -> Result<Self, MachineError> {
         let said = File::options()
@@ -162,6 +204,7 @@ impl Attempts {
             directory,
             ssh,
             question,
+            not_mounted: 0,
             inside: false,
             log,
             said,
@@ -185,10 +228,10 @@ impl Attempts {
                 }
             }
             None if Instant::now() >= self.next => {
-                let command = self.question.unwrap_or("true");
+                let command = self.question.command();
                 let said = self.said.try_clone().map_err(io_error("open", &self.log))?;
                 let child = bare_command(&self.program)
-                    .args(self.ssh.check_arguments(PATIENCE, command))
+                    .args(self.ssh.check_arguments(PATIENCE, &command))
                     .current_dir(&self.directory)
                     .process_group(0)
                     .stdin(Stdio::null())
@@ -207,8 +250,18 @@ impl Attempts {
             return Ok(Attempt::Entered);
         }
         match status.code() {
-            Some(HEALTH_FAILED) if self.question.is_some() => return Ok(Attempt::Unhealthy),
-            Some(HEALTH_STARTING) if self.question.is_some() => {
+            Some(NOT_MOUNTED) if !self.question.mounts.is_empty() => {
+                self.not_mounted += 1;
+                self.next = Instant::now() + HEALTH_PAUSE;
+                return Ok(match self.not_mounted < MOUNT_TRIES {
+                    true => Attempt::NotYet,
+                    false => Attempt::NotMounted,
+                });
+            }
+            Some(HEALTH_FAILED) if self.question.service.is_some() => {
+                return Ok(Attempt::Unhealthy);
+            }
+            Some(HEALTH_STARTING) if self.question.service.is_some() => {
                 let first = !std::mem::replace(&mut self.inside, true);
                 self.next = Instant::now() + HEALTH_PAUSE;
                 return Ok(if first {

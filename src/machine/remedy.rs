@@ -91,7 +91,7 @@ impl From<MachineError> for Failure {
                     (Some(said), NotReady::TimedOut(_)) => {
                         format!("{message}; ssh said: {}", said.trim())
                     }
-                    (Some(said), NotReady::Unhealthy | NotReady::ProcessFailed) => format!("{message}: {}", said.trim()),
+                    (Some(said), NotReady::NotMounted | NotReady::Unhealthy | NotReady::ProcessFailed) => format!("{message}: {}", said.trim()),
                     _ => message,
                 };
                 Self::failed(message).with_help(if why == NotReady::HostKeyChanged {
@@ -99,6 +99,12 @@ impl From<MachineError> for Failure {
                             "the guest has made new keys (`ssh-keygen -A`, openssh-server installed again, a \
                              disk of another machine), or something else answers in its place; if you know \
                              which, accept the new key: vmfab ssh --accept-new-host-key {name}"
+                        )
+                    } else if why == NotReady::NotMounted {
+                        format!(
+                            "vmfab logs {name} shows why; images of vmfab mount volumes when they were \
+                             built by this version, and disks made elsewhere when cloud-init reads a \
+                             NoCloud seed"
                         )
                     } else if running {
                         format!(
@@ -141,6 +147,18 @@ impl From<MachineError> for Failure {
                  up in the project, before garbage is collected, to have it rewritten"
                     .to_owned(),
             ),
+            MachineError::UnknownVolume(name) => Self::unknown("volume", name)
+                .with_help("vmfab volume list shows the volumes"),
+            MachineError::VolumeExists(name) => failed(format!(
+                "choose another name, or use it: vmfab boot IMAGE --volume {name}:/PATH"
+            )),
+            MachineError::VolumeInUse { holder, .. } => failed(format!(
+                "one machine at a time has a volume: stop that one first, with vmfab stop {holder}"
+            )),
+            MachineError::DamagedVolume { path, .. } => failed(format!(
+                "its data is in {}; restore the other file from a backup",
+                path.with_file_name("disk.qcow2").display()
+            )),
             MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
                 Self::failed(message)
             }

@@ -14,7 +14,7 @@ use super::error::{MachineError, io_error};
 use super::launch::utf8;
 use crate::disk::write_volume;
 use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
-use crate::guest::{Account, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings};
+use crate::guest::{Account, GuestMount, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings};
 use crate::host::file::{Durability, Replace};
 use crate::image::{ImageTemplate, Seed};
 use crate::qemu::MetadataService;
@@ -33,6 +33,7 @@ pub(super) fn prepare(
     machine: &Machine,
     config: &MachineConfig,
     template: &ImageTemplate,
+    mounts: Vec<GuestMount>,
 ) -> Result<Seeded, MachineError> {
     let key_path = machine.directory.join(PRIVATE_KEY);
     let public_key = KeyPair::read(&key_path)?
@@ -51,12 +52,12 @@ pub(super) fn prepare(
         public_key,
         ssh_user: config.ssh_user.clone(),
         accounts: accounts.collect(),
+        mounts,
     };
     let mut seeded = Seeded::default();
     match config.seed {
         Seed::Credentials => {
-            seeded.oem_strings =
-                oem_strings(&identity.hostname, &identity.public_key, &identity.accounts);
+            seeded.oem_strings = oem_strings(&identity);
         }
         Seed::Nocloud => {
             let path = machine.directory.join(files::SEED);

@@ -108,7 +108,7 @@ impl Startup<'_> {
             };
             self.waiting(&machine, "qemu");
             let started = Instant::now();
-            let mut qemu = held.launch(&program, accel, self.image, self.store, self.sink)?;
+            let mut qemu = held.launch(&program, accel, self)?;
             drop(held);
             // A guest that speaks under TCG shows that it was not its fault. Without the memory the
             // next machine is only started later.
@@ -223,6 +223,7 @@ impl Startup<'_> {
                     Attempt::Entered => return Ok(Outcome::Ready),
                     Attempt::Refused => return Ok(Outcome::NotReady(NotReady::HostKeyChanged)),
                     Attempt::Unhealthy => return Ok(Outcome::NotReady(self.refusal())),
+                    Attempt::NotMounted => return Ok(Outcome::NotReady(NotReady::NotMounted)),
                     Attempt::Inside => self.waiting(machine, self.awaited()),
                     Attempt::NotYet => {}
                 }
@@ -239,7 +240,7 @@ impl Startup<'_> {
             require(Program::Ssh)?,
             machine.directory.clone(),
             machine.ssh(None)?,
-            self.question(),
+            self.question(&machine.config()?),
             machine.directory.join(files::SSH_LOG),
         )
     }

@@ -20,5 +20,6 @@ pub mod project;
 pub mod registries;
 pub mod share;
 pub mod store;
+pub mod volume;
 
 pub use crate::world::{Context, RecipeChoice, usual_recipe};

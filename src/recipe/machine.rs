@@ -8,7 +8,9 @@ use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
-use crate::image::{Firmware, Healthcheck, Port, Process, Protocol, Restart};
+use crate::image::{
+    Firmware, Hardware, Healthcheck, Mount, Mounted, Port, Process, Protocol, Restart,
+};
 
 /// The most machines that one node makes.
 const MOST: u32 = 64;
@@ -60,12 +62,15 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
             name: name?,
             image: None,
             count: count.map(|count| count.value),
-            memory_mib: memory_mib.map(|memory| memory.value),
-            cpus: cpus.map(|cpus| cpus.value),
-            disk_size: body.disk_size,
+            hardware: Hardware {
+                memory_mib: memory_mib.map(|memory| memory.value),
+                cpus: cpus.map(|cpus| cpus.value),
+                disk_size: body.disk_size,
+                firmware: firmware.map(|firmware| firmware.value),
+                isolated: isolated.is_some_and(|isolated| isolated.value),
+                mounts: body.mounts,
+            },
             accel: accel.map(|accel| accel.value),
-            isolated: isolated.is_some_and(|isolated| isolated.value),
-            firmware: firmware.map(|firmware| firmware.value),
             ports: body.ports,
             image_ports,
             settings,
@@ -81,6 +86,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
 #[derive(Default)]
 struct Body {
     disk_size: Option<u64>,
+    mounts: Vec<Mount>,
     ports: Vec<Spanned<Port>>,
     settings: Vec<(Spanned<String>, String)>,
     process: Process,
@@ -98,6 +104,7 @@ impl Body {
                     node.lacks("size");
                 }
             }
+            "volume" => self.volume(node, several),
             "set" => {
                 if let (Some(name), Some(value)) = (node.argument(0), node.argument(1)) {
                     self.settings.push((name, value.value));
@@ -120,6 +127,40 @@ impl Body {
                     .extend(names.map(|name| Dependency { name, condition }));
             }
         }
+    }
+
+    fn volume(&mut self, node: &Reader<'_>, several: bool) {
+        let name = node.parsed_argument(0, value::volume_name);
+        let at = node.parsed_argument(1, value::mount_point);
+        let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
+        let (Some(name), Some(at)) = (name, at) else {
+            return;
+        };
+        if several {
+            node.scope.report(
+                Problem::new(
+                    &name.span,
+                    format!("several machines cannot have the volume \"{}\"", name.value),
+                    "only one machine can use it at a time",
+                )
+                .with_help("leave out \"count\" and write a node for each machine"),
+            );
+        }
+        if self.mounts.iter().any(|other| other.at == at.value) {
+            node.scope.report(
+                Problem::new(
+                    &at.span,
+                    format!("two things are mounted at {}", at.value),
+                    "the second one",
+                )
+                .with_help("give one of them another path"),
+            );
+        }
+        self.mounts.push(Mount {
+            what: Mounted::Volume(name.value),
+            at: at.value,
+            read_only,
+        });
     }
 
     fn manner(&mut self, node: &Reader<'_>) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
 use crate::digest::Checksum;
-use crate::image::{DiskFormat, Firmware, Port, Process, Seed};
+use crate::image::{DiskFormat, Firmware, Hardware, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
 use crate::limits::Limits;
 
@@ -411,17 +411,9 @@ pub struct Machine {
     pub image: Option<MachineImage>,
     /// How many there are. They have numbers then, even when there is one.
     pub count: Option<u32>,
-    pub memory_mib: Option<u32>,
-    /// Virtual processors.
-    pub cpus: Option<u32>,
-    /// Size of its disk in bytes.
-    pub disk_size: Option<u64>,
+    pub hardware: Hardware,
     /// What runs its instructions.
     pub accel: Option<Accel>,
-    /// Whether it reaches nothing over its network.
-    pub isolated: bool,
-    /// What starts the operating system.
-    pub firmware: Option<Firmware>,
     /// Forwarded ports, each with one of the host.
     pub ports: Vec<Spanned<Port>>,
     /// Whether the ports that its image serves are forwarded, too.

@@ -241,6 +241,9 @@ static PORT: Shape = shape("port", "port 80 host=8080")
     .properties(&["host"]);
 
 static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"").properties(&["size"]);
+static VOLUME: Shape = shape("volume", "volume \"data\" \"/var/lib/postgresql\"")
+    .takes(2, 2, "the volume's name and the path in the guest")
+    .properties(&["read-only"]);
 static DEPENDS_ON: Shape = shape("depends-on", "depends-on \"control\"")
     .takes(1, MANY, "names of machines")
     .properties(&["condition"]);
@@ -281,6 +284,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
     .children(&[
         &PORT,
         &MACHINE_DISK,
+        &VOLUME,
         &SET,
         &ENV,
         &ENTRYPOINT,

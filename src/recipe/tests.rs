@@ -188,11 +188,11 @@ machine "other" image="./other.kdl#common"
             "{:?}: {:?} memory {:?} cpus {:?} disk {:?} {:?} {:?} {ports:?} {:?} after {after:?}\n",
             machine.names(),
             machine.image.as_ref().unwrap(),
-            machine.memory_mib,
-            machine.cpus,
-            machine.disk_size,
+            machine.hardware.memory_mib,
+            machine.hardware.cpus,
+            machine.hardware.disk_size,
             machine.accel,
-            machine.firmware,
+            machine.hardware.firmware,
             machine.settings,
         )
     });

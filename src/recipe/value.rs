@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::checked::{HostName, Label, Name, Unfit, VariableName};
+use crate::checked::{HostName, Label, MountPoint, Name, Unfit, VariableName};
 use crate::digest::{Algorithm, Checksum};
 
 /// A text that is not what it should be.
@@ -62,6 +62,18 @@ pub(super) fn disk_size(text: &str) -> Parsed<u64> {
         ));
     }
     Ok(bytes)
+}
+
+/// The name of a volume.
+pub(super) fn volume_name(text: &str) -> Parsed<Name> {
+    text.parse()
+        .map_err(|wrong: Unfit| Wrong::new(text, "a valid name of a volume", wrong.help()))
+}
+
+/// Where something is mounted.
+pub(super) fn mount_point(text: &str) -> Parsed<MountPoint> {
+    text.parse()
+        .map_err(|wrong: Unfit| Wrong::new(text, "a path to mount something at", wrong.help()))
 }
 
 /// A size that a machine's memory can have, in MiB.

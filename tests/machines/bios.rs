@@ -76,7 +76,10 @@ fn the_file_of_a_disk_is_booted() {
         (0, "mydisk")
     );
     let options = BootOptions {
-        firmware: Some(Firmware::Bios),
+        hardware: Hardware {
+            firmware: Some(Firmware::Bios),
+            ..Bench::options().hardware
+        },
         ..Bench::options()
     };
     let booted = machine::boot(&context, &image, &options).unwrap();

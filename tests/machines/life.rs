@@ -148,8 +148,11 @@ fn uefi_firmware_starts_and_has_its_own_variables() {
     let context = bench.context();
     let image = images::find(&context, "empty").unwrap();
     let options = BootOptions {
-        firmware: Some(Firmware::Uefi),
-        memory_mib: 128,
+        hardware: Hardware {
+            firmware: Some(Firmware::Uefi),
+            memory_mib: Some(128),
+            ..Hardware::default()
+        },
         ..Bench::options()
     };
     machine::boot(&context, &image, &options).unwrap();
@@ -180,8 +183,13 @@ fn a_real_machine() {
             "--isolated",
             "-p",
             &forward,
+            "--volume",
+            "data:/var/lib/data",
+            "--volume",
+            "homes:/home",
         ])
         .ends_with(0)
+        .says("created the volume \"data\"")
         .says("waiting for ssh");
     assert!(
         booted.stdout.contains(&format!("vmfab ssh {name}")),
@@ -210,6 +218,14 @@ fn a_real_machine() {
     std::io::Read::read_exact(&mut forwarded, &mut banner).unwrap();
     assert_eq!(&banner, b"SSH-");
 
+    // A volume is empty at first, or has what the image has there; nobody else gets it.
+    let write = "ls -A /var/lib/data; sudo sh -c 'echo outlives > /var/lib/data/file'";
+    assert_eq!(ssh(write).ends_with(0).stdout, "");
+    let refused = bench.run(["volume", "rm", "--force", "data"]).ends_with(1);
+    refused.says(&format!("machine \"{name}\" runs with it"));
+    let other = ["boot", &format!("@{name}"), "--volume", "data:/srv", "--rm"];
+    bench.run(other).ends_with(1).says("is in use");
+
     // A user's own key, and whatever is on the disk, is there after a restart.
     ssh("echo 'ssh-ed25519 AAAA mine' >> ~/.ssh/authorized_keys; echo kept > file").ends_with(0);
     ssh("sudo rm /etc/ssh/ssh_host_*; sudo ssh-keygen -A").ends_with(0);
@@ -228,11 +244,20 @@ fn a_real_machine() {
         .run(["ssh", "--accept-new-host-key", name, "true"])
         .ends_with(0);
     let known = keys();
+    assert_eq!(
+        ssh("cat /var/lib/data/file").ends_with(0).stdout,
+        "outlives\n"
+    );
     let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
     assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");
     assert_eq!(keys(), known);
     let log = bench.run(["logs", name]).ends_with(0).stdout;
     assert!(log.contains("Linux version"), "{log}");
+    let refused = bench.run(["volume", "rm", "data"]).ends_with(1);
+    refused.says(&format!("belongs to machine \"{name}\""));
     bench.run(["rm", "--force", name]).ends_with(0);
     assert_eq!(bench.directories(), [""; 0]);
+    let list = bench.run(["volume", "list", "--quiet"]).ends_with(0);
+    assert_eq!(list.stdout, "data\nhomes\n");
+    bench.run(["volume", "rm", "data", "homes"]).ends_with(0);
 }

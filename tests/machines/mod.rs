@@ -18,7 +18,8 @@ use serde_json::Value;
 use vmfab::event::Recorder;
 use vmfab::host::{Home, Interrupt};
 use vmfab::image::{
-    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, ImageConfig, ImageTemplate, RecipeRef,
+    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, Hardware, ImageConfig, ImageTemplate,
+    RecipeRef,
 };
 use vmfab::machine::Until;
 use vmfab::ops::machine::{self, BootOptions, ImageOptions, StartOptions};
@@ -153,13 +154,13 @@ impl Bench {
     fn options() -> BootOptions {
         BootOptions {
             name: None,
-            memory_mib: 64,
-            cpus: 1,
-            disk_size: None,
+            hardware: Hardware {
+                memory_mib: Some(64),
+                cpus: Some(1),
+                ..Hardware::default()
+            },
             ports: Vec::new(),
             accel: AccelChoice::Tcg,
-            firmware: None,
-            isolated: false,
             remove: false,
             until: Until::Console,
             timeout: MOMENT,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::checked::Line;
 use crate::digest::ObjectRef;
-use crate::image::{Access, CONFIG_VERSION, ImageConfig, ImageTemplate, RecipeRef};
+use crate::image::{Access, CONFIG_VERSION, Hardware, ImageConfig, ImageTemplate, RecipeRef};
 use crate::machine::NewMachine;
 use crate::qemu::AccelChoice;
 
@@ -37,13 +37,14 @@ impl SessionSpec {
             // There is no image yet; the disk is what the machine is of.
             image: self.disk.id,
             config: image,
-            memory_mib: self.memory_mib,
-            cpus: self.cpus,
-            disk_size: self.disk_size,
+            hardware: Hardware {
+                memory_mib: Some(self.memory_mib),
+                cpus: Some(self.cpus),
+                disk_size: self.disk_size,
+                ..Hardware::default()
+            },
             ports: Vec::new(),
             accel: self.accel,
-            firmware: None,
-            isolated: false,
             remove_when_stopped: false,
         }
     }

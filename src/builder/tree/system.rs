@@ -1,6 +1,7 @@
 //! What every guest needs and no recipe should have to say. What the recipe or the distribution has
 //! set up already stays.
 
+use crate::derivation::scripts;
 use crate::derivation::step::System;
 use crate::sandbox::Edit;
 
@@ -41,6 +42,22 @@ const GROW_PARTITION: &str = "\
 Type=root
 ";
 
+/// Where systemd is not the init, the seed runs the script.
+const MOUNTS: &str = "\
+[Unit]
+Description=Mount the volumes and shares of this machine
+ConditionCredential=vmfab.mounts
+DefaultDependencies=no
+After=local-fs.target systemd-udevd.service
+Before=sysinit.target systemd-tmpfiles-setup.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/vmfab/mounts
+";
+
 pub(super) fn edits(params: &System) -> Vec<Edit> {
     let default = |path: &str, content: String, replaces: &[&str]| Edit::WriteDefault {
         path: path.to_owned(),
@@ -75,6 +92,25 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
             &[],
         ),
     ];
+    let mounts = "/etc/systemd/system/vmfab-mounts.service";
+    for (path, content, mode) in [
+        ("/usr/lib/vmfab/mounts", scripts::MOUNTS, 0o755),
+        (mounts, MOUNTS, 0o644),
+    ] {
+        edits.push(Edit::Write {
+            path: path.to_owned(),
+            content: content.to_owned(),
+            mode,
+            owner: None,
+            time: None,
+        });
+    }
+    edits.push(wanted(
+        "sysinit.target",
+        "vmfab-mounts.service",
+        mounts,
+        "/usr/lib/systemd/system/sysinit.target",
+    ));
     if params.uefi {
         let partition = GROW_PARTITION.to_owned();
         edits.push(default("/etc/repart.d/50-root.conf", partition, &[]));
@@ -158,7 +194,14 @@ mod tests {
             name: "root".parse().unwrap(),
             home: at("root").parse().unwrap(),
         };
-        let strings = crate::guest::oem_strings("web", "ssh-ed25519 AAAA", &[account]);
+        let strings = crate::guest::oem_strings(&crate::guest::Identity {
+            instance: None,
+            hostname: "web".to_owned(),
+            public_key: "ssh-ed25519 AAAA".to_owned(),
+            ssh_user: "root".parse().unwrap(),
+            accounts: vec![account],
+            mounts: Vec::new(),
+        });
         let mut table = b"\x01\x1b\0\x01\x01\x02QEMU\0Standard PC\0\0\x0b\x05\0\x0b\x02".to_vec();
         for text in &strings {
             table.extend(text.as_bytes());

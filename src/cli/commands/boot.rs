@@ -8,10 +8,11 @@ use super::super::Status;
 use super::super::output::duration;
 use super::super::session::Session;
 use super::cache::CacheArgs;
+use super::hardware::HardwareArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
 use super::{console, ssh};
 use crate::failure::{Failure, Kind};
-use crate::image::{Firmware, Protocol};
+use crate::image::Protocol;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
 use crate::ops::RecipeChoice;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
@@ -30,6 +31,7 @@ use crate::qemu::AccelChoice;
 Examples:
   vmfab boot @docker
   vmfab boot @docker --memory 4G --cpus 4 --disk-size 40G -p 8080:80
+  vmfab boot @docker --volume data:/var/lib/postgresql
   vmfab boot @docker --ssh --rm
   vmfab boot docker --set base=debian-12 --ssh
   vmfab boot ./Dockerfile --build-arg NODE=22 --ssh
@@ -67,25 +69,12 @@ pub(crate) struct Boot {
     #[arg(long)]
     fallback: bool,
 
-    /// Set the memory
-    #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
-    memory: u32,
-
-    /// Set the number of virtual processors
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
-    cpus: u32,
-
-    /// Set the size of the disk [default: the image's]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    disk_size: Option<u64>,
+    #[command(flatten)]
+    hardware: HardwareArgs,
 
     /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
     #[arg(short, long = "port", value_name = "HOST:GUEST[/udp]", value_parser = parse_port)]
     ports: Vec<Forwarded>,
-
-    /// Cut the machine off from this host and the internet; forwarded ports still work
-    #[arg(long)]
-    isolated: bool,
 
     /// Open a session when the machine is ready, and pass on its exit code
     #[arg(long, conflicts_with = "console")]
@@ -111,10 +100,6 @@ pub(crate) struct Boot {
         hide_possible_values = true
     )]
     accel: Accel,
-
-    /// Choose how to start the system: direct, uefi or bios [default: as the image says]
-    #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
-    firmware: Option<BootFirmware>,
 
     /// Wait at most SECONDS until the machine is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
@@ -148,13 +133,6 @@ impl From<Accel> for AccelChoice {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum BootFirmware {
-    Direct,
-    Uefi,
-    Bios,
-}
-
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = &session.registry_context(self.cache.registries)?;
@@ -170,9 +148,10 @@ impl Boot {
             cache: self.cache.clone().options(context)?,
             fallback: self.fallback,
         };
-        let image = machine::image(context, options)?;
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
-        let booted = machine::boot(context, &image, &self.options())?;
+        let asked = self.options()?;
+        let image = machine::image(context, options)?;
+        let booted = machine::boot(context, &image, &asked)?;
         let name = booted.name.as_str();
         if !ssh && !console {
             session.print_last(&booted, |booted| booted.name.clone(), summary)?;
@@ -199,20 +178,12 @@ impl Boot {
         status
     }
 
-    fn options(self) -> BootOptions {
-        BootOptions {
+    fn options(self) -> Result<BootOptions, Failure> {
+        Ok(BootOptions {
             name: self.name,
-            memory_mib: self.memory,
-            cpus: self.cpus,
-            disk_size: self.disk_size,
+            hardware: self.hardware.hardware()?,
             ports: self.ports,
             accel: self.accel.into(),
-            firmware: self.firmware.map(|firmware| match firmware {
-                BootFirmware::Direct => Firmware::Direct,
-                BootFirmware::Uefi => Firmware::Uefi,
-                BootFirmware::Bios => Firmware::Bios,
-            }),
-            isolated: self.isolated,
             remove: self.rm,
             until: if self.console {
                 Until::Console
@@ -220,7 +191,7 @@ impl Boot {
                 Until::Ssh
             },
             timeout: Duration::from_secs(self.timeout),
-        }
+        })
     }
 }
 
@@ -246,35 +217,6 @@ fn parse_name(text: &str) -> Result<MachineName, NameError> {
     text.parse()
 }
 
-/// Bytes of `10G`, `512M`, `1T`, `4096K`: powers of 1024, with or without `iB` or `B`.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b'));
-    let shift = match unit.unwrap_or(&text[digits..].to_ascii_lowercase()) {
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => 64,
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .filter(|number| *number > 0 && shift < 64)
-        .and_then(|number| number.checked_mul(1 << (shift % 64)))
-        .ok_or_else(|| "write a number and K, M, G or T, such as 512M or 10G".to_owned())
-}
-
-/// MiB of a size that a machine's memory can have.
-fn parse_memory(text: &str) -> Result<u32, String> {
-    let bytes = parse_size(text)?;
-    let mib = u32::try_from(bytes >> 20).ok();
-    mib.filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)
-        .ok_or_else(|| "a machine needs at least 32M of memory, in whole M".to_owned())
-}
-
 fn parse_port(text: &str) -> Result<Forwarded, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     let (ports, protocol) = match text.strip_suffix("/udp") {
@@ -296,36 +238,6 @@ fn parse_port(text: &str) -> Result<Forwarded, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("10G", 10 << 30),
-            ("512m", 512 << 20),
-            ("1GiB", 1 << 30),
-            ("2tb", 2 << 40),
-            ("4K", 4096),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for bad in [
-            "",
-            "10",
-            "G",
-            "0G",
-            "1.5G",
-            "-1G",
-            "99999999999T",
-            "1X",
-            "1ib",
-        ] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse_memory("1G"), Ok(1024));
-        for bad in ["16M", "33000K", "9000000T"] {
-            assert!(parse_memory(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn ports() {

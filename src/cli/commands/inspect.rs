@@ -110,6 +110,9 @@ fn describe(details: &MachineDetails) -> String {
             ),
             ("ports", ports(entry)),
         ]);
+        for mount in &settings.mounts {
+            rows.push(("mounts", mount.to_string()));
+        }
         if settings.isolated {
             rows.push(("network", "isolated: no network".to_owned()));
         }

@@ -207,6 +207,7 @@ mod tests {
             firmware: Firmware::Direct,
             seed: Seed::Credentials,
             isolated: false,
+            mounts: Vec::new(),
             remove_when_stopped: false,
         };
         let running = MachineEntry {

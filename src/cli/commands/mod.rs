@@ -10,6 +10,7 @@ mod doctor;
 mod down;
 mod explain;
 mod fmt;
+mod hardware;
 mod image;
 mod images;
 mod inspect;
@@ -37,6 +38,7 @@ mod store;
 mod tags;
 mod up;
 mod update;
+mod volume;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -95,6 +97,7 @@ pub(super) enum Command {
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
     Console(console::Console),
+    Volume(volume::Volume),
     Tags(tags::Tags),
     Login(login::Login),
     Logout(logout::Logout),
@@ -135,6 +138,7 @@ impl Command {
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
             Self::Console(command) => command.run(session),
+            Self::Volume(command) => command.run(session),
             Self::Tags(command) => command.run(session),
             Self::Login(command) => command.run(session),
             Self::Logout(command) => command.run(session),
@@ -170,7 +174,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Run machines",
         &[
             "boot", "up", "down", "compose", "ssh", "list", "start", "stop", "restart", "pause",
-            "resume", "rename", "rm",
+            "resume", "rename", "rm", "volume",
         ],
     ),
     ("Inspect machines", &["inspect", "logs", "console"]),

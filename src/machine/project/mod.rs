@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 
 pub use registry::{Absent, Need, PATIENCE, Projects, Registered, Turn};
 
-use super::Machines;
 use super::directory::{MAKING, Root};
 use super::error::{MachineError, io_error};
+use super::{Machines, Volumes};
 use crate::compose;
 use crate::host::{Home, umask};
 
@@ -80,6 +80,7 @@ impl Project {
         Machines {
             root: Root(self.machines_directory()),
             probes: home.probes(),
+            volumes: Volumes::new(home),
             project: Some(self.clone()),
             attached: None,
         }

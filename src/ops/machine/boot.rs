@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::Context;
 use super::super::images::FoundImage;
+use super::super::{Context, volume};
 use super::list::{SshAddress, address};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::{Program, missing_programs, require};
-use crate::image::Firmware;
+use crate::image::Hardware;
 use crate::machine::{
     Forwarded, Locked, Machine, MachineError, MachineName, Machines, NewMachine, Startup, Until,
 };
@@ -21,18 +21,10 @@ use crate::qemu::AccelChoice;
 pub struct BootOptions {
     /// Its name; chosen after the image when absent.
     pub name: Option<MachineName>,
-    pub memory_mib: u32,
-    /// Virtual processors.
-    pub cpus: u32,
-    /// Size of the disk in bytes; the image's when absent.
-    pub disk_size: Option<u64>,
+    pub hardware: Hardware,
     /// Ports to forward. One for a guest's port that the image forwards, too, stands in its place.
     pub ports: Vec<Forwarded>,
     pub accel: AccelChoice,
-    /// What starts the operating system; as the image says when absent.
-    pub firmware: Option<Firmware>,
-    /// Whether it reaches nothing over its network.
-    pub isolated: bool,
     /// Whether the machine goes when it is stopped, and when it does not get so far.
     pub remove: bool,
     /// What is waited for.
@@ -112,15 +104,12 @@ pub fn boot_in(
         name: options.name.clone(),
         image: image.image,
         config: &image.config,
-        memory_mib: options.memory_mib,
-        cpus: options.cpus,
-        disk_size: options.disk_size,
+        hardware: options.hardware.clone(),
         ports,
         accel: options.accel,
-        firmware: options.firmware,
-        isolated: options.isolated,
         remove_when_stopped: options.remove,
     };
+    volume::make_missing(context, &options.hardware.mounts)?;
     let locked = machines.create(&new, &store)?;
     let machine = locked.machine().clone();
     let startup = Startup {

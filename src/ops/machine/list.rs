@@ -14,7 +14,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
-use crate::image::{Firmware, Seed};
+use crate::image::{Firmware, Mount, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -92,6 +92,8 @@ pub struct Settings {
     pub seed: Seed,
     /// Whether its guest reaches nothing over its network.
     pub isolated: bool,
+    /// What its guest mounts at each boot.
+    pub mounts: Vec<Mount>,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -246,6 +248,7 @@ fn settings(config: MachineConfig) -> Settings {
         firmware: config.firmware,
         seed: config.seed,
         isolated: config.isolated,
+        mounts: config.mounts,
         remove_when_stopped: config.remove_when_stopped,
     }
 }

@@ -12,7 +12,7 @@ use super::plan::{Action, Planned, plan};
 use super::up::forwarded;
 use super::{Source, UpOptions, project, tell};
 use crate::failure::Failure;
-use crate::image::Protocol;
+use crate::image::{Hardware, Protocol};
 use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
 use crate::world;
 
@@ -93,9 +93,9 @@ fn check(
     let Some(settings) = settings.filter(|_| planned.action != Action::Leave) else {
         return Ok(());
     };
-    check_memory(settings.memory_mib)?;
+    check_memory(settings.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB))?;
     if let (Some(size), Some(image), Action::Make | Action::Recreate) =
-        (settings.disk_size, &image, planned.action)
+        (settings.hardware.disk_size, &image, planned.action)
     {
         check_disk_size(size, image.config.disk.size)?;
     }

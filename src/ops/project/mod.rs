@@ -22,7 +22,7 @@ use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Secrets;
-use crate::image::Firmware;
+use crate::image::Hardware;
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Condition, Machine, MachineImage};
@@ -30,10 +30,6 @@ use crate::world::{recipes, usual_dockerfile};
 
 /// What a project without a file has a machine of.
 pub const DEFAULT_IMAGE: &str = "alpine";
-/// Memory of a machine that does not say, in MiB.
-pub const MEMORY_MIB: u32 = 1024;
-/// Processors of a machine that does not say.
-pub const CPUS: u32 = 2;
 
 /// What is to be up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,15 +83,11 @@ pub(super) struct Wanted {
 /// What the file says of a machine's QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Settings {
-    memory_mib: u32,
-    cpus: u32,
-    disk_size: Option<u64>,
+    hardware: Hardware,
     ports: Vec<Forwarded>,
     /// Whether the ports that the image forwards are forwarded, too.
     image_ports: bool,
     accel: AccelChoice,
-    firmware: Option<Firmware>,
-    isolated: bool,
 }
 
 /// The project that the user is in.
@@ -254,19 +246,15 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
         .iter()
         .filter_map(|port| Some(Forwarded::tcp(port.host?, port.guest)));
     Settings {
-        memory_mib: node.memory_mib.unwrap_or(MEMORY_MIB),
-        cpus: node.cpus.unwrap_or(CPUS),
-        disk_size: node.disk_size,
+        hardware: node.hardware.clone(),
         ports: ports.collect(),
         image_ports: node.image_ports,
-        isolated: node.isolated,
         accel: accel.unwrap_or(match node.accel {
             None | Some(recipe::Accel::Auto) => AccelChoice::Auto,
             Some(recipe::Accel::Kvm) => AccelChoice::Kvm,
             Some(recipe::Accel::Hvf) => AccelChoice::Hvf,
             Some(recipe::Accel::Tcg) => AccelChoice::Tcg,
         }),
-        firmware: node.firmware,
     }
 }
 

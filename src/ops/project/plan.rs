@@ -162,13 +162,14 @@ fn compare(
         return Ok(());
     };
     let mut fixed = Vec::new();
-    if settings
+    let hardware = &settings.hardware;
+    if hardware
         .disk_size
         .is_some_and(|size| size != config.disk_size())
     {
         fixed.push("disk");
     }
-    if settings
+    if hardware
         .firmware
         .is_some_and(|firmware| firmware != config.firmware)
     {
@@ -184,13 +185,12 @@ fn compare(
         .ports
         .iter()
         .all(|port| config.ports.contains(port));
-    let same = settings.memory_mib == config.memory_mib
-        && settings.cpus == config.cpus
-        && settings.isolated == config.isolated
-        && ports;
+    let mut followed = config.clone();
+    followed.follow(hardware);
+    let same = followed == *config && ports;
     if running && !same {
         planned.notes.push(format!(
-            "machine \"{name}\" runs with other memory, processors, ports or network than the file says: vmfab \
+            "machine \"{name}\" runs with other memory, processors, volumes, ports or network than the file says: vmfab \
              down {name}, and vmfab up starts it with those"
         ));
     }

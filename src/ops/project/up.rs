@@ -6,18 +6,19 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
     self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, start_machine,
     wait_for,
 };
+use super::super::{Context, volume};
 use super::order::in_order;
 use super::plan::{Action, Planned, plan};
-use super::{CPUS, MEMORY_MIB, Source, UpOptions, project, tell, wanted};
+use super::{Source, UpOptions, project, tell, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::image::Hardware;
 use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::Condition;
@@ -204,13 +205,9 @@ fn make(
     let accel = settings.map(|settings| settings.accel);
     let asked = BootOptions {
         name: Some(planned.name.clone()),
-        memory_mib: settings.map_or(MEMORY_MIB, |settings| settings.memory_mib),
-        cpus: settings.map_or(CPUS, |settings| settings.cpus),
-        disk_size: settings.and_then(|settings| settings.disk_size),
+        hardware: settings.map_or_else(Hardware::default, |settings| settings.hardware.clone()),
         ports: Vec::new(),
         accel: accel.or(options.accel).unwrap_or(AccelChoice::Auto),
-        firmware: settings.and_then(|settings| settings.firmware),
-        isolated: settings.is_some_and(|settings| settings.isolated),
         remove: false,
         until: stages.first(),
         timeout: options.timeout,
@@ -251,13 +248,14 @@ fn start_made(
             Some(_) => Some(forwarded(planned, &image)?),
             None => None,
         };
+        if let Some(settings) = &planned.wanted.settings {
+            volume::make_missing(context, &settings.hardware.mounts)?;
+        }
         locked.change(|config| {
             config.ports = ports.unwrap_or_else(|| config.ports.clone());
             config.accel = options.accel.unwrap_or(config.accel);
             if let Some(settings) = &planned.wanted.settings {
-                config.memory_mib = settings.memory_mib;
-                config.cpus = settings.cpus;
-                config.isolated = settings.isolated;
+                config.follow(&settings.hardware);
                 config.accel = settings.accel;
             }
         })?;

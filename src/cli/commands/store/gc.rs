@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::super::Status;
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
-use super::super::boot::parse_size;
+use super::super::hardware::parse_size;
 use crate::config::AutoCollect;
 use crate::failure::Failure;
 use crate::ops::store::{self, Collected, Freed, GcOptions};

@@ -24,6 +24,11 @@ start() {
     ebegin "Letting in who has the machine's key"
     /usr/lib/vmfab/seed
     eend $?
+    if grep -q 'vmfab\.mounts=' /sys/firmware/dmi/tables/DMI; then
+        ebegin "Mounting the volumes and shares of this machine"
+        /usr/lib/vmfab/mounts
+        eend $?
+    fi
     # Only the machine knows the names of its network cards.
     if ! grep -v '^iface lo ' /etc/network/interfaces | grep -q '^iface '; then
         for card in /sys/class/net/e*; do

@@ -1,0 +1,188 @@
+//! What a machine is to have, as options.
+
+use clap::{Args, ValueEnum};
+
+use crate::failure::Failure;
+use crate::image::{self, Hardware, Mount, Mounted};
+
+/// Heading of these options in help texts.
+const HEADING: &str = "Hardware";
+
+/// What a machine is to have.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct HardwareArgs {
+    /// Set the memory [default: 1G]
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_memory, help_heading = HEADING)]
+    memory: Option<u32>,
+
+    /// Set the number of virtual processors [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255), help_heading = HEADING)]
+    cpus: Option<u32>,
+
+    /// Set the size of the disk [default: the image's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING)]
+    disk_size: Option<u64>,
+
+    /// Mount a volume at PATH of the machine, at each boot (repeatable); :ro makes it read-only
+    ///
+    /// vmfab creates the volume NAME if it does not exist. It outlives the machine; one machine at a
+    /// time can use it.
+    #[arg(long = "volume", value_name = "NAME:PATH[:ro]", value_parser = parse_mount, help_heading = HEADING)]
+    mounts: Vec<Mount>,
+
+    /// Cut the machine off from this host and the internet; forwarded ports still work
+    #[arg(long, help_heading = HEADING)]
+    isolated: bool,
+
+    /// Choose how to start the system: direct, uefi or bios [default: as the image says]
+    #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true, help_heading = HEADING)]
+    firmware: Option<Firmware>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Firmware {
+    Direct,
+    Uefi,
+    Bios,
+}
+
+impl HardwareArgs {
+    pub(super) fn hardware(self) -> Result<Hardware, Failure> {
+        for (index, mount) in self.mounts.iter().enumerate() {
+            if self.mounts[..index]
+                .iter()
+                .any(|other| other.at == mount.at)
+            {
+                let message = format!("two things are to be mounted at {}", mount.at);
+                return Err(Failure::usage(message).with_help("give one of them another path"));
+            }
+            if self.mounts[..index]
+                .iter()
+                .any(|other| other.what == mount.what)
+            {
+                let message = format!("--volume {mount}: it is mounted elsewhere already");
+                return Err(Failure::usage(message).with_help("mount a volume once"));
+            }
+        }
+        Ok(Hardware {
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            disk_size: self.disk_size,
+            firmware: self.firmware.map(|firmware| match firmware {
+                Firmware::Direct => image::Firmware::Direct,
+                Firmware::Uefi => image::Firmware::Uefi,
+                Firmware::Bios => image::Firmware::Bios,
+            }),
+            isolated: self.isolated,
+            mounts: self.mounts,
+        })
+    }
+}
+
+/// `data:/var/lib/data`, `data:/srv:ro`.
+fn parse_mount(text: &str) -> Result<Mount, String> {
+    let (text, read_only) = match text.strip_suffix(":ro") {
+        Some(text) => (text, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    };
+    let (what, at) = text
+        .rsplit_once(':')
+        .ok_or("write NAME:PATH, such as data:/var/lib/postgresql")?;
+    let what = match what.starts_with(['.', '/', '~']) {
+        true => return Err("write the name of a volume in front, such as data:/srv".to_owned()),
+        false => Mounted::Volume(what.parse().map_err(told)?),
+    };
+    let at = at.parse().map_err(told)?;
+    Ok(Mount {
+        what,
+        at,
+        read_only,
+    })
+}
+
+fn told(wrong: crate::checked::Unfit) -> String {
+    format!("{wrong}: {}", wrong.help())
+}
+
+/// Bytes of `10G`, `512M`, `1T`, `4096K`: powers of 1024, with or without `iB` or `B`.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b'));
+    let shift = match unit.unwrap_or(&text[digits..].to_ascii_lowercase()) {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => 64,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|number| *number > 0 && shift < 64)
+        .and_then(|number| number.checked_mul(1 << (shift % 64)))
+        .ok_or_else(|| "write a number and K, M, G or T, such as 512M or 10G".to_owned())
+}
+
+/// MiB of a size that a machine's memory can have.
+fn parse_memory(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text)?;
+    let mib = u32::try_from(bytes >> 20).ok();
+    mib.filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)
+        .ok_or_else(|| "a machine needs at least 32M of memory, in whole M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("10G", 10 << 30),
+            ("512m", 512 << 20),
+            ("1GiB", 1 << 30),
+            ("2tb", 2 << 40),
+            ("4K", 4096),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "10",
+            "G",
+            "0G",
+            "1.5G",
+            "-1G",
+            "99999999999T",
+            "1X",
+            "1ib",
+        ] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_memory("1G"), Ok(1024));
+        for bad in ["16M", "33000K", "9000000T"] {
+            assert!(parse_memory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts() {
+        for text in ["data:/var/lib/data", "data:/srv:ro"] {
+            assert_eq!(parse_mount(text).unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "data",
+            "data:",
+            ":/srv",
+            "data:srv",
+            "data:/",
+            "a b:/srv",
+            "data:/a b",
+        ] {
+            assert!(parse_mount(bad).is_err(), "{bad}");
+        }
+    }
+}
