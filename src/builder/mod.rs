@@ -133,7 +133,7 @@ impl All {
                 blobs: blobs.clone(),
                 registries: registries.clone(),
             },
-            guest: guest::Steps::new(store.clone(), guest::Sessions::new(home, store)),
+            guest: guest::Steps::new(store.clone(), guest::BuildMachines::new(home, store)),
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),
                 store: store.clone(),

@@ -6,21 +6,21 @@
 //!  store ◄── packs, ranges ◄── objects ◄── artifact ◄── manifest ◄────────── Repository     pull.rs
 //! ```
 //!
-//! `find.rs` tells what is under a tag. `layout.rs` decides which chunks go into which packs,
+//! `find.rs` tells what is under a tag. `distribution.rs` decides which chunks go into which packs,
 //! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
-//! in which repository. `foreign/` tells what others publish, `container.rs` makes of an image
+//! in which repository. `published/` tells what others publish, `container.rs` makes of an image
 //! what container engines run, `containerdisk.rs` what KubeVirt runs.
 
 mod artifact;
 pub mod container;
 pub mod containerdisk;
+mod distribution;
 mod error;
 mod find;
-pub mod foreign;
 mod layer_file;
-mod layout;
 mod memory;
 mod objects;
+pub mod published;
 mod pull;
 mod push;
 mod results;

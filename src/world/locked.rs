@@ -38,7 +38,7 @@ pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Fai
     }
     let resolver = Remembered(context);
     let pins = Pins::new(lock.as_ref(), Some(&resolver));
-    let mut plan = recipes::plan(context, choice, &pins)?;
+    let mut plan = recipes::plan_with(context, choice, &pins)?;
     let Some(lock) = &lock else {
         return Ok(plan);
     };
@@ -89,7 +89,7 @@ pub(crate) fn needs(
     lock: &Lock,
 ) -> Result<Needs, Failure> {
     let pins = Pins::new(Some(lock), None);
-    let plan = recipes::plan(context, choice, &pins)?;
+    let plan = recipes::plan_with(context, choice, &pins)?;
     Ok(Needs {
         steps: package_steps(&plan, place),
         sources: pins.asked(),

@@ -284,7 +284,7 @@ impl compose::Files for HostFiles<'_> {
 ///
 /// # Errors
 /// There is no such recipe, or it is wrong.
-pub(crate) fn plan(
+pub(crate) fn plan_with(
     context: &Context,
     choice: &RecipeChoice,
     pins: &Pins<'_>,

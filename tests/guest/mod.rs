@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use vmfab::builder::guest::{Command, Report, Session, SessionSpec, Sessions};
+use vmfab::builder::guest::{BuildMachine, BuildMachineSpec, BuildMachines, Command, Report};
 use vmfab::digest::ObjectRef;
 use vmfab::event::Silent;
 use vmfab::failure::{Failure, Kind};
@@ -49,8 +49,8 @@ impl Bench {
         Home::at(self.directory.path())
     }
 
-    fn sessions(&self) -> Sessions {
-        Sessions::of_program(&self.home(), &self.store, program().into())
+    fn sessions(&self) -> BuildMachines {
+        BuildMachines::of_program(&self.home(), &self.store, program().into())
     }
 
     fn log(&self) -> PathBuf {
@@ -72,20 +72,24 @@ impl Bench {
     }
 
     /// Runs a script in a guest.
-    fn run(&self, session: &mut Session, script: &str) -> (Result<(), Failure>, Vec<String>) {
+    fn run(&self, session: &mut BuildMachine, script: &str) -> (Result<(), Failure>, Vec<String>) {
         self.reported(|report| session.run(shell(script), report))
     }
 
     /// What a script that must succeed prints.
     #[track_caller]
-    fn output(&self, session: &mut Session, script: &str) -> String {
+    fn output(&self, session: &mut BuildMachine, script: &str) -> String {
         let (result, lines) = self.run(session, script);
         result.unwrap_or_else(|error| panic!("{error:?}\n{}", lines.join("\n")));
         lines.join("\n")
     }
 
     #[track_caller]
-    fn take(&self, sessions: &Sessions, spec: &SessionSpec) -> (Session, Vec<String>) {
+    fn take(
+        &self,
+        sessions: &BuildMachines,
+        spec: &BuildMachineSpec,
+    ) -> (BuildMachine, Vec<String>) {
         let (session, lines) = self.reported(|report| sessions.take(spec.clone(), report));
         let log = || fs::read_to_string(self.log()).unwrap_or_default();
         let session = session.unwrap_or_else(|error| panic!("{error:?}\n{}", log()));
@@ -93,7 +97,7 @@ impl Bench {
     }
 
     #[track_caller]
-    fn commit(&self, session: &mut Session) -> ObjectRef {
+    fn commit(&self, session: &mut BuildMachine) -> ObjectRef {
         let (disk, _) = self.reported(|report| session.commit(report));
         disk.unwrap()
     }
@@ -142,14 +146,14 @@ fn shell(script: &str) -> Command<'_> {
 }
 
 /// A machine with the disk of the base image, or another.
-fn spec(disk: Option<ObjectRef>) -> SessionSpec {
+fn spec(disk: Option<ObjectRef>) -> BuildMachineSpec {
     let context = Context::new(
         Home::at(Lab::get().home()),
         std::sync::Arc::new(Silent),
         Interrupt::new().unwrap(),
     );
     let config = images::find(&context, &base()).unwrap().config;
-    SessionSpec {
+    BuildMachineSpec {
         disk: disk.unwrap_or(config.disk),
         kernel: config.kernel,
         initrd: config.initrd,
@@ -448,7 +452,7 @@ fn helper(home: &str) {
     let store = Store::open(Path::new(&lab).join("store")).unwrap();
     let spec = fs::read(Path::new(home).join("spec.json")).unwrap();
     let (disk, kernel, initrd, access): (_, _, _, Access) = serde_json::from_slice(&spec).unwrap();
-    let spec = SessionSpec {
+    let spec = BuildMachineSpec {
         disk,
         kernel,
         initrd,
@@ -459,7 +463,7 @@ fn helper(home: &str) {
         accel: AccelChoice::Tcg,
         boot_timeout: PATIENCE,
     };
-    let sessions = Sessions::of_program(&Home::at(home), &store, program().into());
+    let sessions = BuildMachines::of_program(&Home::at(home), &store, program().into());
     let interrupt = Interrupt::new().unwrap();
     let report = Report {
         log_limit: 1 << 20,

@@ -14,7 +14,7 @@ use vmfab::image::ImageConfig;
 use vmfab::registry::{Repository, media, sorted, to_bytes};
 use vmfab::share::LayerError;
 use vmfab::share::containerdisk::{ContainerDisk, containerdisk};
-use vmfab::share::foreign::{What, find_disk, what};
+use vmfab::share::published::{What, find_disk, what};
 use vmfab::store::Store;
 
 use super::local::{blob, check_whole, names, open, put, read, skopeo_copy, tag};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::build_machine::{BuildMachine, Report};
 use super::error::failed;
-use super::session::{Report, Session};
 use super::shell::CLEAN;
 use crate::digest::ObjectRef;
 use crate::event::Silent;
@@ -13,7 +13,7 @@ use crate::machine::{StoppedBy, last_lines};
 /// How long the guest may take to switch itself off, many times what it takes without KVM.
 const POWER_OFF: Duration = Duration::from_secs(90);
 
-impl Session {
+impl BuildMachine {
     /// Takes from the disk what is of this machine (its keys, ids, leases, logs and caches),
     /// switches it off and stores what is left. Later machines of the disk find it as before a
     /// first boot.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::build_machine::{BuildMachine, MOMENT, Report, open_log};
 use super::error::failed;
 use super::files::Looked;
-use super::session::{MOMENT, Report, Session, open_log};
 use super::shell::{LOOK, STOP, WRITE};
 use crate::derivation::{SOURCE_DATE_EPOCH, file_time};
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ pub struct Command<'a> {
     pub seconds: Option<u64>,
 }
 
-impl Session {
+impl BuildMachine {
     /// Runs a command to its end. Its output goes line by line to the log and to the step. When its
     /// time is over or the user gives up it is ended with all that it started in its session. A
     /// daemon that it starts in another session must not keep the output open, or the step waits
@@ -65,7 +65,7 @@ impl Session {
     ///
     /// # Errors
     /// The command fails, takes too long, or its guest is no more. Then the disk is in between, and
-    /// the session is good for nothing but looking.
+    /// the build machine is good for nothing but looking.
     pub fn run(&mut self, command: Command<'_>, report: &Report<'_>) -> Result<(), Failure> {
         self.touched = true;
         let last = || command.argv.last().cloned().unwrap_or_default();

@@ -22,18 +22,18 @@
 //! at the end: making new ones at the boot of a machine is the image's part. Images of vmfab have a
 //! unit for that, images with cloud-init do it, and so does OpenSSH's service on Alpine.
 
+mod build_machine;
+mod build_machines;
 mod clean;
 mod command;
 mod error;
 mod files;
-mod session;
-mod sessions;
 mod shell;
 mod spec;
 mod steps;
 
+pub use build_machine::{BuildMachine, Report};
+pub use build_machines::BuildMachines;
 pub use command::Command;
-pub use session::{Report, Session};
-pub use sessions::Sessions;
-pub use spec::SessionSpec;
+pub use spec::BuildMachineSpec;
 pub(super) use steps::Steps;

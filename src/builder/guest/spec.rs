@@ -11,7 +11,7 @@ use crate::qemu::AccelChoice;
 
 /// The machine that steps want.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SessionSpec {
+pub struct BuildMachineSpec {
     /// The disk, raw.
     pub disk: ObjectRef,
     /// The kernel for direct boot.
@@ -29,7 +29,7 @@ pub struct SessionSpec {
     pub boot_timeout: Duration,
 }
 
-impl SessionSpec {
+impl BuildMachineSpec {
     /// What is asked of `machine`.
     pub(super) fn machine<'a>(&self, image: &'a ImageConfig) -> NewMachine<'a> {
         NewMachine {

@@ -1,17 +1,17 @@
 //! Steps of a recipe on a disk: what the tree pipeline does in a sandbox, done in a machine.
 //!
 //! The tasks of a step are the same in both (`tree`); here each becomes commands and files for a
-//! session.
+//! build machine.
 
 use std::io;
 use std::time::Duration;
 
+use super::build_machine::{BuildMachine, Report};
+use super::build_machines::BuildMachines;
 use super::command::Command;
 use super::files::{self, Looked, Placing};
-use super::session::{Report, Session};
-use super::sessions::Sessions;
 use super::shell::SET_LINE;
-use super::spec::SessionSpec;
+use super::spec::BuildMachineSpec;
 use crate::builder::tree;
 use crate::derivation::step::{Copy, Guest, GuestAction, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
@@ -65,7 +65,7 @@ fi
 /// Builds all kinds of steps that are done in a machine.
 pub(in crate::builder) struct Steps {
     store: Store,
-    sessions: Sessions,
+    sessions: BuildMachines,
 }
 
 impl Builder for Steps {
@@ -74,51 +74,51 @@ impl Builder for Steps {
             return Err(crate::builder::wrong_kind(request));
         };
         let report = Report::from(request);
-        let mut session = self.sessions.take(spec(&guest, request)?, &report)?;
+        let mut booted = self.sessions.take(spec(&guest, request)?, &report)?;
         let source = request.inputs_of("source").next();
         if matches!(guest.action, GuestAction::Finish) {
-            let disk = session.shutdown(&report)?;
+            let disk = booted.shutdown(&report)?;
             return Ok(Outputs::from([("disk".to_owned(), disk)]));
         }
         let is_check = matches!(guest.action, GuestAction::Check(_));
         for task in tasks(guest.action) {
-            self.task(&mut session, task, source, &report)?;
+            self.task(&mut booted, task, source, &report)?;
         }
         if is_check {
             // What it changed stays for the next: a machine is not put back to where it was.
-            session.looked();
-            self.sessions.put_back(session);
+            booted.looked();
+            self.sessions.put_back(booted);
             let ok = self.store.put_bytes(b"").map_err(Failure::of_step)?;
             return Ok(Outputs::from([("ok".to_owned(), ok)]));
         }
-        let disk = session.commit(&report)?;
-        self.sessions.put_back(session);
+        let disk = booted.commit(&report)?;
+        self.sessions.put_back(booted);
         Ok(Outputs::from([("disk".to_owned(), disk)]))
     }
 }
 
 impl Steps {
     /// Builds with machines whose disks are in `store`.
-    pub(in crate::builder) fn new(store: Store, sessions: Sessions) -> Self {
+    pub(in crate::builder) fn new(store: Store, sessions: BuildMachines) -> Self {
         Self { store, sessions }
     }
 
     /// One task, in a machine. `source` are the files of a `copy`, or the layer to unpack.
     fn task(
         &self,
-        session: &mut Session,
+        booted: &mut BuildMachine,
         task: Work,
         source: Option<ObjectRef>,
         report: &Report<'_>,
     ) -> Result<(), Failure> {
         let lacks = || Failure::of_step(io::Error::other("the step's files are missing"));
         match task {
-            Work::Packages(params) => session.run(install(params), report),
+            Work::Packages(params) => booted.run(install(params), report),
             Work::Copy(copy) => {
                 let placing = Placing::Copied(&copy);
-                self.place(session, source.ok_or_else(lacks)?, placing, report)
+                self.place(booted, source.ok_or_else(lacks)?, placing, report)
             }
-            Work::Unpack => self.place(session, source.ok_or_else(lacks)?, Placing::Layer, report),
+            Work::Unpack => self.place(booted, source.ok_or_else(lacks)?, Placing::Layer, report),
             Work::Tree(Task::Command(command)) => {
                 let command = Command {
                     label: command.label,
@@ -128,11 +128,11 @@ impl Steps {
                     stdin: None,
                     seconds: command.limits.seconds,
                 };
-                session.run(command, report)
+                booted.run(command, report)
             }
             Work::Tree(Task::Edit(edits)) => edits
                 .into_iter()
-                .try_for_each(|edit| edit_in(session, edit, report)),
+                .try_for_each(|edit| edit_in(booted, edit, report)),
             Work::Tree(_) => Err(Failure::of_step(io::Error::other(
                 "this is a task for trees alone",
             ))),
@@ -142,16 +142,16 @@ impl Steps {
     /// Puts the files of an archive into the machine.
     fn place(
         &self,
-        session: &mut Session,
+        booted: &mut BuildMachine,
         source: ObjectRef,
         placing: Placing<'_>,
         report: &Report<'_>,
     ) -> Result<(), Failure> {
         let open = || self.store.open_object(&source.id).map_err(Failure::of_step);
         let file = self.store.temporary().map_err(Failure::of_step)?;
-        let read = || Failure::step_io("read files for", session.machine().directory());
+        let read = || Failure::step_io("read files for", booted.machine().directory());
         let questions = files::questions(open()?, placing).map_err(read())?;
-        let looked = session.look(&questions, report)?;
+        let looked = booted.look(&questions, report)?;
         let owner = match placing {
             Placing::Copied(copy) => owner(&looked, copy.owner.as_deref())?,
             Placing::Layer => (0, 0),
@@ -160,7 +160,7 @@ impl Steps {
             .map_err(Failure::step_io("write", file.path()))?;
         let mut file = file.into_file();
         io::Seek::rewind(&mut file).map_err(read())?;
-        session.extract(&mut file, "/", report)
+        booted.extract(&mut file, "/", report)
     }
 }
 
@@ -198,10 +198,10 @@ fn tasks(action: GuestAction) -> Vec<Work> {
     tasks.into_iter().map(Work::Tree).collect()
 }
 
-fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<SessionSpec, Failure> {
+fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<BuildMachineSpec, Failure> {
     let disk = request.inputs_of("disk").next();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
-    Ok(SessionSpec {
+    Ok(BuildMachineSpec {
         disk: disk.ok_or_else(|| crate::builder::wrong_kind(request))?,
         kernel: request.inputs_of("kernel").next(),
         initrd: request.inputs_of("initrd").next(),
@@ -243,7 +243,7 @@ fn install(params: Packages) -> Command<'static> {
     }
 }
 
-fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(), Failure> {
+fn edit_in(booted: &mut BuildMachine, edit: Edit, report: &Report<'_>) -> Result<(), Failure> {
     match edit {
         Edit::Write {
             path,
@@ -253,24 +253,24 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
             time,
         } => {
             let (user, group) = match named {
-                Some(_) => owner(&session.look(&[], report)?, named.as_deref())?,
+                Some(_) => owner(&booted.look(&[], report)?, named.as_deref())?,
                 None => (0, 0),
             };
             let owner = format!("{user}:{group}");
-            session.write(&path, content.as_bytes(), mode, &owner, time, report)
+            booted.write(&path, content.as_bytes(), mode, &owner, time, report)
         }
         Edit::WriteDefault {
             path,
             content,
             replaces,
         } if replaces.is_empty() => {
-            let there = session
+            let there = booted
                 .root
                 .script("test -e \"$1\" || test -L \"$1\"", &[&path]);
-            if session.quiet(&there, None, report)?.end.success() {
+            if booted.quiet(&there, None, report)?.end.success() {
                 return Ok(());
             }
-            session.write(&path, content.as_bytes(), 0o644, "0:0", None, report)
+            booted.write(&path, content.as_bytes(), 0o644, "0:0", None, report)
         }
         Edit::SetLine { path, prefix, line } => {
             let argv = ["/bin/sh", "-c", SET_LINE, "line", &path, &prefix, &line];
@@ -279,7 +279,7 @@ fn edit_in(session: &mut Session, edit: Edit, report: &Report<'_>) -> Result<(),
                 argv: argv.map(str::to_owned).into(),
                 ..Command::default()
             };
-            session.run(command, report)
+            booted.run(command, report)
         }
         other => Err(Failure::of_step(io::Error::other(format!(
             "{other:?} is an edit for trees alone"

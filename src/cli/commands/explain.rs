@@ -10,7 +10,7 @@ use super::super::session::Session;
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
 use crate::failure::Failure;
-use crate::ops::planning::{self, Plan, PlannedState, PlannedStep, Reason};
+use crate::ops::forecast::{self, Forecast, ForecastState, ForecastStep, Reason};
 
 /// Explain why steps of a build would run again
 ///
@@ -42,18 +42,18 @@ impl Explain {
         let choice = self
             .lock
             .apply(self.recipe.choice(self.dockerfile, session)?);
-        let planned = planning::plan(context, &choice, &self.cache.options(context)?)?;
+        let planned = forecast::forecast(context, &choice, &self.cache.options(context)?)?;
         session.print(&planned, text)?;
         Ok(Status::Done)
     }
 }
 
-fn text(planned: &Plan) -> String {
+fn text(planned: &Forecast) -> String {
     let mut text = String::new();
     let (named, after): (Vec<_>, Vec<_>) = planned
         .steps
         .iter()
-        .filter(|step| matches!(step.state, PlannedState::Build | PlannedState::Depends))
+        .filter(|step| matches!(step.state, ForecastState::Build | ForecastState::Depends))
         .partition(|step| changed_itself(step));
     for step in named {
         text += &format!("{}\n", step.name);
@@ -69,11 +69,11 @@ fn text(planned: &Plan) -> String {
     }
     if text.is_empty() {
         let steps = count(planned.steps.len(), "step");
-        let known = match planned.count(PlannedState::Remote) {
+        let known = match planned.count(ForecastState::Remote) {
             0 => format!("{steps}, all cached"),
             remote => format!(
                 "{steps}, {} cached, {remote} remote",
-                planned.count(PlannedState::Cached)
+                planned.count(ForecastState::Cached)
             ),
         };
         text = format!("{}: {known}; nothing would run\n", planned.name);
@@ -82,7 +82,7 @@ fn text(planned: &Plan) -> String {
 }
 
 /// Whether there is more to say of a step than that it reads others that run.
-fn changed_itself(step: &PlannedStep) -> bool {
+fn changed_itself(step: &ForecastStep) -> bool {
     let mut reasons = step.reasons.iter();
     reasons.any(|reason| !matches!(reason, Reason::Depends { .. }))
 }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn reasons_read_as_sentences() {
-        let step = |name: &str, state, reasons: Vec<Reason>| PlannedStep {
+        let step = |name: &str, state, reasons: Vec<Reason>| ForecastStep {
             name: name.into(),
             builder: "run".into(),
             inputs: Vec::new(),
@@ -162,18 +162,18 @@ mod tests {
             was: serde_json::Value::Null,
             is: "x".repeat(100).into(),
         };
-        let plan = Plan {
+        let plan = Forecast {
             name: "web".into(),
             steps: vec![
-                step("web: user vm", PlannedState::Cached, Vec::new()),
+                step("web: user vm", ForecastState::Cached, Vec::new()),
                 step(
                     "web: run x",
-                    PlannedState::Build,
+                    ForecastState::Build,
                     vec![parameter, Reason::Lost],
                 ),
                 step(
                     "web: disk",
-                    PlannedState::Depends,
+                    ForecastState::Depends,
                     vec![Reason::Depends {
                         step: "web: run x".into(),
                     }],
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn nothing_to_run_says_where_the_results_are() {
-        let step = |state| PlannedStep {
+        let step = |state| ForecastStep {
             name: "web: user vm".into(),
             builder: "run".into(),
             inputs: Vec::new(),
@@ -199,13 +199,13 @@ mod tests {
             from: None,
             reasons: Vec::new(),
         };
-        let said = |states: &[PlannedState]| {
-            text(&Plan {
+        let said = |states: &[ForecastState]| {
+            text(&Forecast {
                 name: "web".into(),
                 steps: states.iter().copied().map(step).collect(),
             })
         };
-        let (cached, remote) = (PlannedState::Cached, PlannedState::Remote);
+        let (cached, remote) = (ForecastState::Cached, ForecastState::Remote);
         insta::assert_snapshot!(said(&[cached, cached]), @"web: 2 steps, all cached; nothing would run");
         insta::assert_snapshot!(said(&[cached, remote]), @"web: 2 steps, 1 cached, 1 remote; nothing would run");
     }

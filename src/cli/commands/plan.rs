@@ -11,7 +11,7 @@ use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
 use crate::failure::Failure;
 use crate::ops::RecipeChoice;
-use crate::ops::planning::{self, Plan as Planned, PlannedState};
+use crate::ops::forecast::{self, Forecast, ForecastState};
 
 /// Show the steps of a build and which of them would run
 ///
@@ -56,12 +56,12 @@ pub(super) fn show(
 ) -> Result<Status, Failure> {
     let context = session.reading_context()?.clone();
     let context = &context.with_access(cache.registries.access());
-    let planned = planning::plan(context, &choice, &cache.options(context)?)?;
+    let planned = forecast::forecast(context, &choice, &cache.options(context)?)?;
     session.print(&planned, |planned| text(planned, session))?;
     Ok(Status::Done)
 }
 
-fn text(planned: &Planned, session: &Session) -> String {
+fn text(planned: &Forecast, session: &Session) -> String {
     let mut table = Table::new([
         ("STEP", Align::Right),
         ("STATE", Align::Left),
@@ -71,10 +71,10 @@ fn text(planned: &Planned, session: &Session) -> String {
     ]);
     for (index, step) in planned.steps.iter().enumerate() {
         let state = match step.state {
-            PlannedState::Cached => session.style(Style::new().dim()).apply_to("cached"),
-            PlannedState::Remote => session.style(Style::new().cyan()).apply_to("remote"),
-            PlannedState::Build => session.style(Style::new().green()).apply_to("build"),
-            PlannedState::Depends => session.style(Style::new().yellow()).apply_to("depends"),
+            ForecastState::Cached => session.style(Style::new().dim()).apply_to("cached"),
+            ForecastState::Remote => session.style(Style::new().cyan()).apply_to("remote"),
+            ForecastState::Build => session.style(Style::new().green()).apply_to("build"),
+            ForecastState::Depends => session.style(Style::new().yellow()).apply_to("depends"),
         };
         let inputs: Vec<_> = step.inputs.iter().map(|i| (i + 1).to_string()).collect();
         table.row([
@@ -85,8 +85,8 @@ fn text(planned: &Planned, session: &Session) -> String {
             step.key.map_or_else(String::new, |key| key.short()),
         ]);
     }
-    let cached = planned.count(PlannedState::Cached);
-    let remote = planned.count(PlannedState::Remote);
+    let cached = planned.count(ForecastState::Cached);
+    let remote = planned.count(ForecastState::Remote);
     let told = match remote {
         0 => String::new(),
         remote => format!(" {remote} remote,"),

@@ -13,7 +13,7 @@ use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, SecretArgs, parse_setting};
 use crate::failure::Failure;
 use crate::machine::{Project, Until};
-use crate::ops::project::{self, Action, ForeseenMachine, Planned, UpMachine, UpOptions};
+use crate::ops::project::{self, Action, Compared, ForeseenMachine, UpMachine, UpOptions};
 use crate::ops::{Context, RecipeChoice};
 use crate::world::usual_dockerfile;
 
@@ -118,8 +118,8 @@ impl Up {
             );
             return Err(Failure::several(errors, message));
         }
-        let up = project::up(context, &options, |planned| {
-            let lost: Vec<String> = planned.iter().filter_map(loss).collect();
+        let up = project::up(context, &options, |compared| {
+            let lost: Vec<String> = compared.iter().filter_map(loss).collect();
             match lost.is_empty() || yes {
                 true => Ok(()),
                 false => session.confirm(&lost.join("\n"), "--yes"),
@@ -187,22 +187,22 @@ impl Up {
     }
 }
 
-fn loss(planned: &Planned) -> Option<String> {
-    let lost = size(planned.lost?);
+fn loss(compared: &Compared) -> Option<String> {
+    let lost = size(compared.lost?);
     Some(format!(
         "this removes machine \"{}\" and all data on its disk ({lost} of its own)",
-        planned.name
+        compared.name
     ))
 }
 
 /// What would be done with a machine.
 fn foreseen_text(machine: &ForeseenMachine) -> String {
-    let planned = &machine.planned;
-    let what = match planned.action {
+    let compared = &machine.compared;
+    let what = match compared.action {
         Action::Make => "would be created and started".to_owned(),
         Action::Recreate => format!(
             "would be removed with its disk ({} of its own), created anew and started",
-            size(planned.lost.unwrap_or_default())
+            size(compared.lost.unwrap_or_default())
         ),
         Action::Start => "would be started".to_owned(),
         Action::Resume => "is halted, and would resume".to_owned(),
@@ -212,8 +212,8 @@ fn foreseen_text(machine: &ForeseenMachine) -> String {
         Some(error) => format!("would fail: {error}"),
         None => what,
     };
-    let mut text = format!("{}: {what}\n", planned.name);
-    for note in &planned.notes {
+    let mut text = format!("{}: {what}\n", compared.name);
+    for note in &compared.notes {
         text += &format!("  {note}\n");
     }
     text

@@ -14,15 +14,15 @@
 //! | `writer.rs` | files, links, directories |
 //! | `directory.rs`, `hash.rs` | blocks of directories, and their index |
 //! | `extents.rs`, `attributes.rs`, `inode.rs` | what belongs to a file |
-//! | `space.rs`, `layout.rs` | bitmaps, group descriptors, superblock |
+//! | `space.rs`, `geometry.rs` | bitmaps, group descriptors, superblock |
 
 mod attributes;
 mod crc;
 mod directory;
 mod extents;
+mod geometry;
 mod hash;
 mod inode;
-mod layout;
 mod space;
 mod tree;
 mod writer;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::super::{DiskError, io_error};
 use super::BLOCK;
-use super::layout::{Group, Layout};
+use super::geometry::{Geometry, Group};
 
 /// What blocks are taken for: each kind has a place of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum Use {
 pub(super) struct Space<'a> {
     file: &'a File,
     offset: u64,
-    pub(super) layout: Layout,
+    pub(super) layout: Geometry,
     groups: Vec<Group>,
     /// Free blocks of each group.
     free: Vec<u64>,
@@ -73,7 +73,7 @@ impl Batch {
 impl<'a> Space<'a> {
     /// The space of a file system that `mke2fs` made and that has no files.
     pub(super) fn open(file: &'a File, offset: u64) -> Result<Self, DiskError> {
-        let layout = Layout::read(file, offset)?;
+        let layout = Geometry::read(file, offset)?;
         let groups = layout.groups(file, offset)?;
         let reserved = layout.first_inode;
         if groups[0].free_inodes() != layout.inodes_per_group - reserved {

@@ -49,7 +49,7 @@ impl Pinning<'_> {
             afresh: &afresh,
             ..Pins::new(Some(lock), Some(self.resolver))
         };
-        let plan = recipes::plan(self.context, self.choice, &pins)?;
+        let plan = recipes::plan_with(self.context, self.choice, &pins)?;
         let all = package_steps(&plan, self.place);
         let mut kept = lock.clone();
         for step in all.iter().filter(|step| (self.afresh)(&Entry::Step(step))) {

@@ -1,18 +1,18 @@
 //! Operations on machines.
 
 mod boot;
-mod image;
+mod chosen;
+mod enter;
 mod list;
-mod session;
 mod start;
 mod stop;
 mod targets;
 
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
-pub use image::{BuiltImage, ImageOptions, build_image, image};
+pub use chosen::{BuiltImage, ImageOptions, build_image, image};
+pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
-pub use session::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
 };

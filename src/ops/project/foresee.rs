@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::plan::{Action, Planned, plan};
+use super::compare::{Action, Compared, compare};
 use super::up::forwarded;
 use super::{Source, UpOptions, project, tell};
 use crate::failure::Failure;
@@ -33,7 +33,7 @@ pub struct Foreseen {
 pub struct ForeseenMachine {
     /// What it would try.
     #[serde(flatten)]
-    pub planned: Planned,
+    pub compared: Compared,
     /// Why that would fail.
     pub error: Option<String>,
 }
@@ -49,12 +49,12 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
         failures: Vec::new(),
     };
     let mut ports = BTreeMap::new();
-    let all = plan(context, options)?;
+    let all = compare(context, options)?;
     tell(context, project(context)?)?;
-    for planned in all {
-        let failure = check(context, &planned, &mut ports).err();
+    for compared in all {
+        let failure = check(context, &compared, &mut ports).err();
         foreseen.machines.push(ForeseenMachine {
-            planned,
+            compared,
             error: failure.as_ref().map(ToString::to_string),
         });
         foreseen.failures.extend(failure);
@@ -65,37 +65,37 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
 /// Looks for what would keep a machine from starting. `taken` has the ports of those before it.
 fn check(
     context: &Context,
-    planned: &Planned,
+    compared: &Compared,
     taken: &mut BTreeMap<(u16, Protocol), MachineName>,
 ) -> Result<(), Failure> {
-    let image = image(context, planned)?;
-    let settings = planned.wanted.settings.as_ref();
+    let image = image(context, compared)?;
+    let settings = compared.wanted.settings.as_ref();
     let ports = match &image {
-        Some(image) => forwarded(planned, image)?,
+        Some(image) => forwarded(compared, image)?,
         None => settings.map_or_else(Vec::new, |settings| settings.ports.clone()),
     };
     // Those of the image move when they are taken.
     for Forwarded { host, protocol, .. } in ports.into_iter().filter(|port| !port.from_image) {
-        if let Some(other) = taken.insert((host, protocol), planned.name.clone()) {
+        if let Some(other) = taken.insert((host, protocol), compared.name.clone()) {
             return Err(Failure::usage(format!(
                 "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
-                planned.name
+                compared.name
             ))
             .with_help("give each machine ports of its own"));
         }
         if !matches!(
-            planned.action,
+            compared.action,
             Action::Leave | Action::Resume | Action::Recreate
         ) {
             check_port(host, protocol)?;
         }
     }
-    let Some(settings) = settings.filter(|_| planned.action != Action::Leave) else {
+    let Some(settings) = settings.filter(|_| compared.action != Action::Leave) else {
         return Ok(());
     };
     check_memory(settings.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB))?;
     if let (Some(size), Some(image), Action::Make | Action::Recreate) =
-        (settings.hardware.disk_size, &image, planned.action)
+        (settings.hardware.disk_size, &image, compared.action)
     {
         check_disk_size(size, image.config.disk.size)?;
     }
@@ -103,11 +103,11 @@ fn check(
 }
 
 /// The image that a machine has or would be made of; nothing when it would be built first.
-fn image(context: &Context, planned: &Planned) -> Result<Option<FoundImage>, Failure> {
-    if let Some(image) = planned.has {
+fn image(context: &Context, compared: &Compared) -> Result<Option<FoundImage>, Failure> {
+    if let Some(image) = compared.has {
         return images::find(context, &image.to_string()).map(Some);
     }
-    match &planned.wanted.source {
+    match &compared.wanted.source {
         Source::Named(name) => images::find(context, name).map(Some),
         Source::Recipe(options) | Source::Any(options) => {
             let known = world::known_image(context, &options.choice)?;

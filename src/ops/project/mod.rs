@@ -1,18 +1,18 @@
 //! Projects: what their machines are to be, and making that so.
 
+mod compare;
 mod down;
 mod foresee;
 mod order;
-mod plan;
 mod up;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use compare::{Action, Compared, compare};
 pub(super) use down::group;
 pub use down::{Down, DownMachine, DownOptions, Outcome, down, targets};
 pub use foresee::{Foreseen, ForeseenMachine, foresee};
-pub use plan::{Action, Planned, plan};
 pub use up::{Up, UpMachine, up};
 
 use super::build::BuildOptions;

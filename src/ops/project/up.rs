@@ -12,8 +12,8 @@ use super::super::machine::{
     wait_for,
 };
 use super::super::{Context, volume};
+use super::compare::{Action, Compared, compare};
 use super::order::in_order;
-use super::plan::{Action, Planned, plan};
 use super::{Source, UpOptions, project, tell, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
@@ -66,7 +66,7 @@ pub struct UpMachine {
 pub fn up<E: From<Failure>>(
     context: &Context,
     options: &UpOptions,
-    agree: impl FnOnce(&[Planned]) -> Result<(), E>,
+    agree: impl FnOnce(&[Compared]) -> Result<(), E>,
 ) -> Result<Up, E> {
     let project = project(context)?;
     // Mistakes in the file are told without waiting.
@@ -79,16 +79,16 @@ pub fn up<E: From<Failure>>(
     if !options.adopt {
         refuse_strangers(context, project, &projects)?;
     }
-    let planned = plan(context, options)?;
-    agree(&planned)?;
+    let compared = compare(context, options)?;
+    agree(&compared)?;
     machine::require_programs()?;
     project.prepare().map_err(Failure::from)?;
-    for note in planned.iter().flat_map(|planned| &planned.notes) {
+    for note in compared.iter().flat_map(|compared| &compared.notes) {
         context.emit(Event::Note {
             message: note.clone(),
         });
     }
-    let mut images = Images::get(context, &planned);
+    let mut images = Images::get(context, &compared);
     if context.interrupt.requested() {
         return Err(Failure::interrupted().into());
     }
@@ -99,7 +99,9 @@ pub fn up<E: From<Failure>>(
 
     // How far those that are to be started wait for it to come.
     let awaited = |position| {
-        let others = planned.iter().filter(|other| other.action != Action::Leave);
+        let others = compared
+            .iter()
+            .filter(|other| other.action != Action::Leave);
         let conditions = others.flat_map(|other| &other.after);
         let own = conditions.filter(|(other, _)| *other == position);
         own.map(|(_, condition)| *condition)
@@ -108,16 +110,16 @@ pub fn up<E: From<Failure>>(
     // Nothing for those that have no image: which of them tells why must not depend on who is
     // first.
     let results: Mutex<Vec<Option<Result<UpMachine, Failure>>>> =
-        Mutex::new(planned.iter().map(|_| None).collect());
-    let after: Vec<_> = planned.iter().map(|one| one.after.clone()).collect();
+        Mutex::new(compared.iter().map(|_| None).collect());
+    let after: Vec<_> = compared.iter().map(|one| one.after.clone()).collect();
     in_order(&after, |position, failed, reach| {
-        let one = &planned[position];
+        let one = &compared[position];
         let stages = Stages::new(options.until, awaited(position), reach);
         let result = match failed.first() {
             Some(&other) => Ok(UpMachine {
                 error: Some(format!(
                     "it depends on \"{}\", which is not up",
-                    planned[other].name
+                    compared[other].name
                 )),
                 ..UpMachine::new(one, "skipped")
             }),
@@ -139,7 +141,7 @@ pub fn up<E: From<Failure>>(
         failures: Vec::new(),
     };
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (position, (one, result)) in planned.iter().zip(results).enumerate() {
+    for (position, (one, result)) in compared.iter().zip(results).enumerate() {
         let result = result.or_else(|| images.take_error(position).map(Err));
         up.machines.push(match result {
             Some(Ok(machine)) => machine,
@@ -170,9 +172,9 @@ pub fn up<E: From<Failure>>(
 }
 
 impl UpMachine {
-    fn new(planned: &Planned, outcome: &'static str) -> Self {
+    fn new(compared: &Compared, outcome: &'static str) -> Self {
         Self {
-            name: planned.name.clone(),
+            name: compared.name.clone(),
             outcome,
             error: None,
             image: None,
@@ -187,16 +189,16 @@ impl UpMachine {
 fn make(
     context: &Context,
     project: &Project,
-    planned: &Planned,
+    compared: &Compared,
     image: &FoundImage,
     options: &UpOptions,
     stages: &Stages<'_>,
 ) -> Result<UpMachine, Failure> {
     let machines = project.machines(&context.home);
-    let settings = planned.wanted.settings.as_ref();
-    let forwarded = forwarded(planned, image)?;
-    if planned.action == Action::Recreate
-        && let Ok(machine) = machines.open(&planned.name)
+    let settings = compared.wanted.settings.as_ref();
+    let forwarded = forwarded(compared, image)?;
+    if compared.action == Action::Recreate
+        && let Ok(machine) = machines.open(&compared.name)
     {
         machine
             .lock(context.sink.as_ref(), &context.interrupt)?
@@ -204,7 +206,7 @@ fn make(
     }
     let accel = settings.map(|settings| settings.accel);
     let asked = BootOptions {
-        name: Some(planned.name.clone()),
+        name: Some(compared.name.clone()),
         hardware: settings.map_or_else(Hardware::default, |settings| settings.hardware.clone()),
         ports: Vec::new(),
         accel: accel.or(options.accel).unwrap_or(AccelChoice::Auto),
@@ -213,15 +215,15 @@ fn make(
         timeout: options.timeout,
     };
     let booted = boot_in(context, &machines, image, &asked, forwarded)?;
-    stages.pass(context, &machines.open(&planned.name)?, options, 1)?;
+    stages.pass(context, &machines.open(&compared.name)?, options, 1)?;
     Ok(UpMachine {
         image: Some(booted.image),
         ssh: booted.has_ssh.then_some(booted.ssh),
         ports: booted.ports,
         seconds: Some(booted.seconds),
         ..UpMachine::new(
-            planned,
-            match planned.action {
+            compared,
+            match compared.action {
                 Action::Recreate => "recreated",
                 _ => "made",
             },
@@ -233,28 +235,28 @@ fn make(
 fn start_made(
     context: &Context,
     project: &Project,
-    planned: &Planned,
+    compared: &Compared,
     options: &UpOptions,
     stages: &Stages<'_>,
 ) -> Result<UpMachine, Failure> {
-    let machine = &project.machines(&context.home).open(&planned.name)?;
+    let machine = &project.machines(&context.home).open(&compared.name)?;
     let asked = StartOptions {
         until: stages.first(),
         timeout: options.timeout,
     };
     let started = start_machine(context, machine, asked, |locked| {
         let image = images::find(context, &machine.config()?.image.to_string())?;
-        let ports = match planned.wanted.settings {
-            Some(_) => Some(forwarded(planned, &image)?),
+        let ports = match compared.wanted.settings {
+            Some(_) => Some(forwarded(compared, &image)?),
             None => None,
         };
-        if let Some(settings) = &planned.wanted.settings {
+        if let Some(settings) = &compared.wanted.settings {
             volume::make_missing(context, &settings.hardware.mounts)?;
         }
         locked.change(|config| {
             config.ports = ports.unwrap_or_else(|| config.ports.clone());
             config.accel = options.accel.unwrap_or(config.accel);
-            if let Some(settings) = &planned.wanted.settings {
+            if let Some(settings) = &compared.wanted.settings {
                 config.follow(&settings.hardware);
                 config.accel = settings.accel;
             }
@@ -274,7 +276,7 @@ fn start_made(
         ports: config.ports,
         seconds: started.seconds,
         ..UpMachine::new(
-            planned,
+            compared,
             match (started.resumed, started.was_running) {
                 (true, _) => "resumed",
                 (false, true) => "running",
@@ -343,8 +345,11 @@ impl<'a> Stages<'a> {
 }
 
 /// The ports to forward.
-pub(super) fn forwarded(planned: &Planned, image: &FoundImage) -> Result<Vec<Forwarded>, Failure> {
-    match &planned.wanted.settings {
+pub(super) fn forwarded(
+    compared: &Compared,
+    image: &FoundImage,
+) -> Result<Vec<Forwarded>, Failure> {
+    match &compared.wanted.settings {
         Some(settings) if !settings.image_ports => Ok(settings.ports.clone()),
         Some(settings) => ports(image, &settings.ports),
         None => ports(image, &[]),
@@ -362,13 +367,13 @@ struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    fn get(context: &Context, planned: &'a [Planned]) -> Self {
+    fn get(context: &Context, compared: &'a [Compared]) -> Self {
         let mut images = Self {
             got: Vec::new(),
             of: Vec::new(),
         };
         let mut told: Vec<&Source> = Vec::new();
-        for one in planned {
+        for one in compared {
             let source = &one.wanted.source;
             let tell = !told.contains(&source);
             if matches!(one.action, Action::Make | Action::Recreate) {

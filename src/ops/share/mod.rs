@@ -3,14 +3,14 @@
 mod all_tags;
 mod container;
 mod containerdisk;
-mod foreign;
+mod conversion;
 mod pull;
 mod pulled;
 mod push;
 
 pub use container::push_container;
 pub use containerdisk::push_containerdisk;
-pub use foreign::disk_file;
+pub use conversion::disk_file;
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::{Context, images};
-use super::{all_tags, foreign, pulled, sharing};
+use super::{all_tags, conversion, pulled, sharing};
 use crate::digest::{Checksum, ObjectId};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use crate::image::ImageConfig;
 use crate::registry::{
     Descriptor, Location, Manifest, Platform, Repository, ToldPlatform, Version,
 };
-use crate::share::foreign::{What, what};
+use crate::share::published::{What, what};
 use crate::share::{Artifact, IMAGE, Published, ShareError, Sharing};
 use crate::store::TagName;
 
@@ -197,7 +197,7 @@ impl One<'_> {
         found: &Published,
         service: bool,
     ) -> Result<PulledImage, Failure> {
-        let own = foreign::name(&last_part(self.repository));
+        let own = conversion::name(&last_part(self.repository));
         let size = found.manifest.layers().iter().map(Descriptor::size).sum();
         let tags = match self.tag {
             Some(tag) => vec![all_tags::name(&own, tag)?],
@@ -215,12 +215,12 @@ impl One<'_> {
             },
             (local, _) => local.clone(),
         };
-        let from = foreign::From {
+        let from = conversion::From {
             location: &location,
             digest: found.digest,
             service,
         };
-        foreign::pull(context, &from, &own, size, &tags)
+        conversion::pull(context, &from, &own, size, &tags)
     }
 
     /// The error for what no index names, and says that it is not for the platform that is asked

@@ -15,7 +15,7 @@ mod disk;
 mod dockerfile;
 mod machine;
 mod outside;
-mod remote;
+mod registry;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

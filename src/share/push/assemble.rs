@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::artifact::{Artifact, PackRef};
-use super::super::layout::{Known, Layout, Needed, distribute, places};
+use super::super::distribution::{Distribution, Known, Needed, distribute, places};
 use super::super::objects::{self, Content, Listed, runs_of};
 use super::super::work::{self, Task};
 use super::super::{ShareError, Sharing};
@@ -31,7 +31,7 @@ impl Sharing<'_> {
         repository: &dyn Repository,
         needed: &[Needed],
         known: &mut Vec<Known>,
-    ) -> Result<Layout, ShareError> {
+    ) -> Result<Distribution, ShareError> {
         loop {
             let layout = distribute(needed, known);
             let kept = layout.kept.iter().map(|&number| known[number].pack.blob);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::artifact::{Artifact, PackRef};
-use super::super::layout::Known;
+use super::super::distribution::Known;
 use super::super::{IMAGE, ShareError, Sharing, work};
 use super::{Bundle, RESULT_TAG};
 use crate::digest::Sha256;

@@ -22,7 +22,7 @@ use crate::registry::{
     Blob, Described, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
     RegistryError, Repository, ResolveError, Silent, Version, read_small, resolve,
 };
-use crate::share::foreign::{self, What};
+use crate::share::published::{self, What};
 use crate::share::{Artifact, IMAGE};
 
 /// Bytes at the beginning of a layer in which a containerdisk shows itself.
@@ -213,7 +213,7 @@ impl<'a> Identified<'a> {
         architecture: &str,
     ) -> Result<Remote, PinError> {
         // Whether it is a container image its config need not tell, only what it is for.
-        let disk = match foreign::what(manifest, None) {
+        let disk = match published::what(manifest, None) {
             What::Vmfab(_) => {
                 let config = self.own_artifact(manifest)?;
                 let place = BlobPlace {
@@ -258,7 +258,7 @@ impl<'a> Identified<'a> {
         let container = config.container(manifest, &self.shown, &self.place());
         let mut container = container.map_err(|why| why.error(self))?;
         container.digest = Some(*of);
-        let what = foreign::what(manifest, Some(&bytes));
+        let what = published::what(manifest, Some(&bytes));
         let perhaps = matches!(
             what,
             What::Container {

@@ -91,7 +91,7 @@ impl Store {
         if dry_run {
             // At most: what is whole in a file whose table is damaged is seen only when it was
             // copied.
-            self.plan(&bad, &keys(&damaged), &mut report)?;
+            self.rewrites(&bad, &keys(&damaged), &mut report)?;
             for id in damaged.into_keys() {
                 match self.cached_disk(&id) {
                     Some(_) => report.restored.push(id),
@@ -103,7 +103,7 @@ impl Store {
         // What this process read to verify it, it does not rely on.
         self.records.session.end(files);
         // First what is whole moves out of damaged files; then what lacks something now is dropped.
-        let salvage = self.plan(&bad, &HashSet::new(), &mut report)?;
+        let salvage = self.rewrites(&bad, &HashSet::new(), &mut report)?;
         self.rewrite(&salvage, &mut report)?;
         for path in &report.names {
             files.remove(path)?;
@@ -113,7 +113,7 @@ impl Store {
         self.restore_from_disks(incomplete.keys());
         let (_, bad, damaged) = self.examine(true, watch)?;
         self.records.session.end(files);
-        let drop = self.plan(&bad, &keys(&damaged), &mut report)?;
+        let drop = self.rewrites(&bad, &keys(&damaged), &mut report)?;
         self.rewrite(&drop, &mut report)?;
         remove_marks(files)?;
         index::rebuild(&self.records)?;
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// What is to be written anew, and without what.
-    fn plan(
+    fn rewrites(
         &self,
         bad: &BadRecords,
         absent: &HashSet<Digest>,

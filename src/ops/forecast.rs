@@ -19,16 +19,16 @@ use crate::{plan, world};
 
 /// What a build would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Plan {
+pub struct Forecast {
     /// The image's name in the recipe.
     pub name: String,
     /// Its steps, inputs before those that read them.
-    pub steps: Vec<PlannedStep>,
+    pub steps: Vec<ForecastStep>,
 }
 
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlannedStep {
+pub struct ForecastStep {
     pub name: String,
     pub builder: String,
     /// Positions, in the list of steps, of those that it reads.
@@ -36,7 +36,7 @@ pub struct PlannedStep {
     /// Its key; unknown while the content of an input is.
     pub key: Option<ActionKey>,
     /// Whether it would run.
-    pub state: PlannedState,
+    pub state: ForecastState,
     /// The cache that has its result, when it is remote.
     pub from: Option<String>,
     /// Why it would run, compared with the last build of this image; empty when it would not.
@@ -46,10 +46,10 @@ pub struct PlannedStep {
 /// Whether a step would run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PlannedState {
+pub enum ForecastState {
     /// Its result is in the store, or known without being needed.
     Cached,
-    /// A cache has its result: see [`PlannedStep::from`].
+    /// A cache has its result: see [`ForecastStep::from`].
     Remote,
     /// It would run.
     Build,
@@ -57,17 +57,17 @@ pub enum PlannedState {
     Depends,
 }
 
-impl PlannedState {
+impl ForecastState {
     /// Whether the step would run, or could.
     const fn runs(self) -> bool {
         matches!(self, Self::Build | Self::Depends)
     }
 }
 
-impl Plan {
+impl Forecast {
     /// How many steps are in a state.
     #[must_use]
-    pub fn count(&self, state: PlannedState) -> usize {
+    pub fn count(&self, state: ForecastState) -> usize {
         let steps = self.steps.iter();
         steps.filter(|step| step.state == state).count()
     }
@@ -108,11 +108,11 @@ pub enum Reason {
 ///
 /// # Errors
 /// The recipe is wrong.
-pub fn plan(
+pub fn forecast(
     context: &Context,
     choice: &RecipeChoice,
     caches: &CacheOptions,
-) -> Result<Plan, Failure> {
+) -> Result<Forecast, Failure> {
     let store = context.store()?;
     let plan = world::plan(context, choice)?;
     let last = Record::read(&record_path(context, choice, &plan))?;
@@ -126,12 +126,12 @@ pub fn plan(
         &plan.graph,
         plan.image,
     );
-    let mut steps: Vec<PlannedStep> = Vec::new();
+    let mut steps: Vec<ForecastStep> = Vec::new();
     for (derivation, step) in plan.graph.nodes().iter().zip(&surveyed) {
         let reads: BTreeSet<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
         let (state, reasons) = match (&step.inputs, &step.outputs) {
-            (_, Some(_)) if step.from.is_some() => (PlannedState::Remote, Vec::new()),
-            (_, Some(_)) => (PlannedState::Cached, Vec::new()),
+            (_, Some(_)) if step.from.is_some() => (ForecastState::Remote, Vec::new()),
+            (_, Some(_)) => (ForecastState::Cached, Vec::new()),
             (Some(inputs), None) => {
                 let makers = derivation
                     .inputs
@@ -141,7 +141,7 @@ pub fn plan(
                 let reasons = reasons(last.as_ref(), &now, &makers.collect::<Vec<_>>());
                 let files = |reason| files(&store, &plan, derivation, reason);
                 (
-                    PlannedState::Build,
+                    ForecastState::Build,
                     reasons.into_iter().map(files).collect(),
                 )
             }
@@ -151,10 +151,10 @@ pub fn plan(
                 reasons.extend(waits.map(|&input| Reason::Depends {
                     step: steps[input].name.clone(),
                 }));
-                (PlannedState::Depends, reasons)
+                (ForecastState::Depends, reasons)
             }
         };
-        steps.push(PlannedStep {
+        steps.push(ForecastStep {
             name: derivation.name.clone(),
             builder: derivation.builder.clone(),
             inputs: reads.into_iter().collect(),
@@ -164,7 +164,7 @@ pub fn plan(
             reasons,
         });
     }
-    Ok(Plan {
+    Ok(Forecast {
         name: plan.image_name,
         steps,
     })

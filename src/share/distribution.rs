@@ -32,7 +32,7 @@ pub(super) struct Known {
 
 /// What goes where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct Distribution {
     /// Known packs that are used, by number.
     pub(super) kept: Vec<usize>,
     /// The chunks of new ones.
@@ -40,13 +40,13 @@ pub(super) struct Layout {
 }
 
 /// Distributes chunks, each once and in the order in which they are needed.
-pub(super) fn distribute(needed: &[Needed], known: &[Known]) -> Layout {
+pub(super) fn distribute(needed: &[Needed], known: &[Known]) -> Distribution {
     let mut kept = choose(needed, known, MAX_PACKS);
     loop {
         let new = fill(needed, known, &kept);
         if kept.len() + new.len() <= MAX_PACKS || kept.is_empty() {
             kept.sort_unstable();
-            return Layout { kept, new };
+            return Distribution { kept, new };
         }
         // Too many small ones: half of them, the least useful, are made anew.
         kept.truncate(kept.len() / 2);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::session::{Report, Session};
-use super::spec::SessionSpec;
+use super::build_machine::{BuildMachine, Report};
+use super::spec::BuildMachineSpec;
 use crate::failure::Failure;
 use crate::host::Home;
 use crate::sandbox::Sandbox;
@@ -17,12 +17,12 @@ const COMMITS: u32 = 24;
 
 /// The machines of a build: those that have done a step and wait for one that goes on with their
 /// disk. All of them end when it is dropped.
-pub struct Sessions {
+pub struct BuildMachines {
     shared: Arc<Shared>,
-    waiting: Mutex<Vec<Session>>,
+    waiting: Mutex<Vec<BuildMachine>>,
 }
 
-/// What all sessions need.
+/// What all build machines need.
 pub(super) struct Shared {
     pub(super) home: Home,
     pub(super) store: Store,
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) vmfab: PathBuf,
 }
 
-impl Sessions {
+impl BuildMachines {
     /// Machines with disks of `store` and scratch directories below `home`.
     #[must_use]
     pub fn new(home: &Home, store: &Store) -> Self {
@@ -57,30 +57,34 @@ impl Sessions {
     ///
     /// # Errors
     /// A machine cannot be booted and entered, or the user gives up.
-    pub fn take(&self, spec: SessionSpec, report: &Report<'_>) -> Result<Session, Failure> {
+    pub fn take(
+        &self,
+        spec: BuildMachineSpec,
+        report: &Report<'_>,
+    ) -> Result<BuildMachine, Failure> {
         match self.waiting(&spec) {
-            Some(session) => Ok(session),
-            None => Session::start(self.shared.clone(), spec, report),
+            Some(booted) => Ok(booted),
+            None => BuildMachine::start(self.shared.clone(), spec, report),
         }
     }
 
     /// A machine that waits and has come to this disk.
-    pub fn waiting(&self, spec: &SessionSpec) -> Option<Session> {
+    pub fn waiting(&self, spec: &BuildMachineSpec) -> Option<BuildMachine> {
         let mut waiting = self.lock();
-        let wanted = |session: &Session| {
-            session.disk == spec.disk && session.spec.serves(spec) && session.is_alive()
+        let wanted = |booted: &BuildMachine| {
+            booted.disk == spec.disk && booted.spec.serves(spec) && booted.is_alive()
         };
         let number = waiting.iter().position(wanted)?;
         Some(waiting.remove(number))
     }
 
     /// Keeps a machine for the next step, when its disk is that of its last commit.
-    pub fn put_back(&self, session: Session) {
-        if session.touched || session.overlay >= COMMITS || !session.is_alive() {
+    pub fn put_back(&self, booted: BuildMachine) {
+        if booted.touched || booted.overlay >= COMMITS || !booted.is_alive() {
             return;
         }
         let mut waiting = self.lock();
-        waiting.push(session);
+        waiting.push(booted);
         if waiting.len() > WAITING {
             let oldest = waiting.remove(0);
             drop(waiting);
@@ -94,12 +98,12 @@ impl Sessions {
         drop(waiting);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BuildMachine>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl BuildMachine {
     fn is_alive(&self) -> bool {
         matches!(self.machine.has_qemu(), Ok(true))
     }

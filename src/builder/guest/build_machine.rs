@@ -7,10 +7,10 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::build_machines::Shared;
 use super::error::failed;
-use super::sessions::Shared;
 use super::shell::Root;
-use super::spec::SessionSpec;
+use super::spec::BuildMachineSpec;
 use crate::derivation::BuildRequest;
 use crate::digest::ObjectRef;
 use crate::event::{Event, Sink};
@@ -25,7 +25,7 @@ use crate::sandbox::Scratch;
 const CONNECT: Duration = Duration::from_secs(120);
 /// The most that is taken from the console's log at once, in bytes.
 const CONSOLE: u64 = 1 << 20;
-/// How long commands of the session's own may take that do next to nothing.
+/// How long commands of the build machine's own may take that do next to nothing.
 pub(super) const MOMENT: Duration = Duration::from_secs(300);
 
 /// Where a step's output goes, and who ends it.
@@ -64,9 +64,9 @@ impl<'a> From<&BuildRequest<'a>> for Report<'a> {
 
 /// A machine of this process, one step at a time. When it is dropped, QEMU is killed and everything
 /// of the machine removed.
-pub struct Session {
+pub struct BuildMachine {
     pub(super) shared: Arc<Shared>,
-    pub(super) spec: SessionSpec,
+    pub(super) spec: BuildMachineSpec,
     pub(super) machine: Machine,
     pub(super) ssh: Ssh,
     ssh_program: PathBuf,
@@ -85,11 +85,11 @@ pub struct Session {
     _scratch: Scratch,
 }
 
-impl Session {
+impl BuildMachine {
     /// Boots a machine and waits until it can be entered.
     pub(super) fn start(
         shared: Arc<Shared>,
-        spec: SessionSpec,
+        spec: BuildMachineSpec,
         report: &Report<'_>,
     ) -> Result<Self, Failure> {
         let ssh_program = require(Program::Ssh).map_err(Failure::of_step)?;
@@ -104,7 +104,7 @@ impl Session {
             .create(&spec.machine(&image), &shared.store)
             .map_err(failed)?;
         let machine = locked.machine().clone();
-        let mut session = Self {
+        let mut booted = Self {
             ssh: machine.ssh(None).map_err(failed)?,
             shared,
             disk: spec.disk,
@@ -120,16 +120,16 @@ impl Session {
         };
         let startup = Startup {
             image: &image,
-            store: &session.shared.store,
+            store: &booted.shared.store,
             sink: &Told(report),
             interrupt: report.interrupt,
             until: Until::Ssh,
-            timeout: session.spec.boot_timeout,
+            timeout: booted.spec.boot_timeout,
         };
         let started = startup.run(locked).map_err(failed);
-        let entered = started.and_then(|_| session.enter(report));
-        session.log_console(report)?;
-        entered.map(|()| session)
+        let entered = started.and_then(|_| booted.enter(report));
+        booted.log_console(report)?;
+        entered.map(|()| booted)
     }
 
     /// Opens the connection that commands share, and finds out how to be root.
@@ -247,7 +247,7 @@ impl Session {
         process
     }
 
-    /// Runs a command line, which is a matter of the session: its output goes to the log alone.
+    /// Runs a command line of the build machine itself: its output goes to the log alone.
     pub(super) fn quiet(
         &self,
         line: &str,
@@ -302,7 +302,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for BuildMachine {
     fn drop(&mut self) {
         // Not the user's: what follows is not to be given up.
         if let Ok(interrupt) = Interrupt::new()

@@ -31,7 +31,7 @@ pub enum Action {
 
 /// A machine and what has to be done with it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Planned {
+pub struct Compared {
     pub name: MachineName,
     /// What has to be done.
     pub action: Action,
@@ -56,7 +56,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// The project's file is wrong, or it does not describe a machine that is named.
-pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Failure> {
+pub fn compare(context: &Context, options: &UpOptions) -> Result<Vec<Compared>, Failure> {
     let project = project(context)?;
     let wanted = wanted(context, project, options)?;
     let named = match options.names.as_slice() {
@@ -71,7 +71,7 @@ pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Fail
         }
     }
     let positions: Vec<usize> = chosen.into_iter().collect();
-    let mut planned = Vec::new();
+    let mut compared = Vec::new();
     for &position in &positions {
         let wanted = wanted[position].clone();
         let places = wanted.after.iter();
@@ -82,9 +82,9 @@ pub fn plan(context: &Context, options: &UpOptions) -> Result<Vec<Planned>, Fail
             })
             .collect();
         let recreate = options.recreate && named.contains(&position);
-        planned.push(one(context, project, wanted, after, recreate)?);
+        compared.push(one(context, project, wanted, after, recreate)?);
     }
-    Ok(planned)
+    Ok(compared)
 }
 
 fn one(
@@ -93,8 +93,8 @@ fn one(
     wanted: Wanted,
     after: Vec<(usize, Condition)>,
     recreate: bool,
-) -> Result<Planned, Failure> {
-    let mut planned = Planned {
+) -> Result<Compared, Failure> {
+    let mut compared = Compared {
         name: wanted.name.clone(),
         action: Action::Make,
         lost: None,
@@ -104,61 +104,61 @@ fn one(
         after,
         up_to_date: false,
     };
-    let machine = match project.machines(&context.home).open(&planned.name) {
-        Err(MachineError::Unknown(_)) => return Ok(planned),
+    let machine = match project.machines(&context.home).open(&compared.name) {
+        Err(MachineError::Unknown(_)) => return Ok(compared),
         machine => machine?,
     };
     let state = machine.state()?;
     let running = state != State::Stopped;
     if recreate {
-        planned.action = Action::Recreate;
-        planned.lost = Some(machine.stored_size());
-        return Ok(planned);
+        compared.action = Action::Recreate;
+        compared.lost = Some(machine.stored_size());
+        return Ok(compared);
     }
-    planned.action = match state {
+    compared.action = match state {
         State::Stopped => Action::Start,
         state if state.is_halted() => Action::Resume,
         _ => Action::Leave,
     };
     // A damaged one fails when it is started.
     if let Ok(config) = machine.config() {
-        planned.has = Some(config.image);
-        compare(context, &mut planned, &machine, &config, running)?;
+        compared.has = Some(config.image);
+        note_differences(context, &mut compared, &machine, &config, running)?;
     }
-    Ok(planned)
+    Ok(compared)
 }
 
 /// Notes how a machine differs from what it is to be.
-fn compare(
+fn note_differences(
     context: &Context,
-    planned: &mut Planned,
+    compared: &mut Compared,
     machine: &Machine,
     config: &MachineConfig,
     running: bool,
 ) -> Result<(), Failure> {
     let name = machine.name();
     let recreate = format!("vmfab up --recreate {name} creates it anew");
-    match current(context, &planned.wanted.source)? {
+    match current(context, &compared.wanted.source)? {
         // It has an image that was not named here: whatever it is, it is in the store.
-        Current::Whatever => planned.up_to_date = true,
-        Current::Image(image) if image == config.image => planned.up_to_date = true,
-        Current::Image(image) => planned.notes.push(format!(
+        Current::Whatever => compared.up_to_date = true,
+        Current::Image(image) if image == config.image => compared.up_to_date = true,
+        Current::Image(image) => compared.notes.push(format!(
             "machine \"{name}\" stays on the image {} that it was made of, which is {} now: {recreate}",
             config.image.short(),
             image.short()
         )),
-        Current::NotBuilt => planned.notes.push(format!(
+        Current::NotBuilt => compared.notes.push(format!(
             "machine \"{name}\" stays on the image {} that it was made of; what its recipe gives now is \
              not built: {recreate}",
             config.image.short()
         )),
-        Current::Gone(tag) => planned.notes.push(format!(
+        Current::Gone(tag) => compared.notes.push(format!(
             "machine \"{name}\" stays on the image {} that it was made of; there is no image {tag} any \
              more",
             config.image.short()
         )),
     }
-    let Some(settings) = &planned.wanted.settings else {
+    let Some(settings) = &compared.wanted.settings else {
         return Ok(());
     };
     let mut fixed = Vec::new();
@@ -176,7 +176,7 @@ fn compare(
         fixed.push("firmware");
     }
     if !fixed.is_empty() {
-        planned.notes.push(format!(
+        compared.notes.push(format!(
             "machine \"{name}\" keeps its {}: {recreate}",
             fixed.join(" and ")
         ));
@@ -189,7 +189,7 @@ fn compare(
     followed.follow(hardware);
     let same = followed == *config && ports;
     if running && !same {
-        planned.notes.push(format!(
+        compared.notes.push(format!(
             "machine \"{name}\" runs with other memory, processors, volumes, ports or network than the file says: vmfab \
              down {name}, and vmfab up starts it with those"
         ));

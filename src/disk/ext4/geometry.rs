@@ -37,7 +37,7 @@ const BLOCKS_UNINITIALISED: u16 = 0x2;
 const DESCRIPTOR_CHECKSUM: usize = 0x1E;
 
 /// What the superblock says, as far as it is needed here.
-pub(super) struct Layout {
+pub(super) struct Geometry {
     pub(super) block_size: u64,
     pub(super) first_block: u64,
     pub(super) blocks_per_group: u64,
@@ -58,7 +58,7 @@ pub(super) struct Group {
     bytes: Vec<u8>,
 }
 
-impl Layout {
+impl Geometry {
     pub(super) fn read(file: &File, offset: u64) -> Result<Self, DiskError> {
         let other = |what: &str| DiskError::NotExt4(what.to_owned());
         let mut sb = [0; 1024];
