@@ -25,6 +25,7 @@ mod many_derivations;
 mod share_cache;
 mod share_upgrade;
 mod share_whole;
+mod snapshots;
 mod store_dedup;
 mod store_gc;
 mod store_ingest;
@@ -46,7 +47,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 18] = [
+const MEASUREMENTS: [Measurement; 19] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -70,6 +71,10 @@ const MEASUREMENTS: [Measurement; 18] = [
     Measurement {
         name: "up-warm",
         run: up_warm::run,
+    },
+    Measurement {
+        name: "snapshots",
+        run: snapshots::run,
     },
     Measurement {
         name: "disk-files",

@@ -43,6 +43,12 @@ enum Names {
     Recipes,
     /// Tags, built-in recipes and files.
     Bootable,
+    /// Snapshots of machines.
+    Snapshots,
+    /// Snapshots of machines, and tags.
+    Restorable,
+    /// Machines, and tags.
+    Cloneable,
     /// Roots of the store.
     Roots,
     Formats,
@@ -57,6 +63,7 @@ enum Names {
 /// Arguments with names that only the moment knows: the command, the argument's id, what it names.
 const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["boot"], "image", Names::Bootable),
+    (&["boot"], "save_base", Names::Tags),
     (&["boot"], "target", Names::Stages),
     (&["boot"], "build_args", Names::BuildArguments),
     (&["build"], "recipe", Names::Recipes),
@@ -95,6 +102,13 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["up"], "target", Names::Stages),
     (&["up"], "build_args", Names::BuildArguments),
     (&["down"], "names", Names::Machines),
+    (&["commit"], "machine", Names::Machines),
+    (&["commit"], "tag", Names::Tags),
+    (&["create"], "image", Names::Bootable),
+    (&["create"], "save_base", Names::Tags),
+    (&["create"], "target", Names::Stages),
+    (&["create"], "build_args", Names::BuildArguments),
+    (&["clone"], "source", Names::Cloneable),
     (&["ssh"], "name", Names::Machines),
     (&["start"], "names", Names::Machines),
     (&["stop"], "names", Names::Machines),
@@ -103,6 +117,13 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["resume"], "names", Names::Machines),
     (&["rename"], "name", Names::Machines),
     (&["rm"], "names", Names::Machines),
+    (&["snapshot", "create"], "machine", Names::Machines),
+    (&["snapshot", "inspect"], "name", Names::Snapshots),
+    (&["snapshot", "restore"], "name", Names::Restorable),
+    (&["snapshot", "restore"], "machine", Names::Machines),
+    (&["snapshot", "export"], "name", Names::Restorable),
+    (&["snapshot", "export"], "since", Names::Tags),
+    (&["snapshot", "delete"], "names", Names::Snapshots),
     (&["inspect"], "name", Names::Machines),
     (&["logs"], "name", Names::Machines),
     (&["console"], "name", Names::Machines),
@@ -180,6 +201,15 @@ impl Names {
                 found.extend(recipes()?);
                 Ok(found)
             }),
+            Self::Snapshots => snapshots(),
+            Self::Restorable => snapshots().and_then(|mut found| {
+                found.extend(tags()?);
+                Ok(found)
+            }),
+            Self::Cloneable => machines().and_then(|mut found| {
+                found.extend(tags()?);
+                Ok(found)
+            }),
             Self::Roots => roots(),
             Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
@@ -221,6 +251,11 @@ fn roots() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(roots
         .map(|root| CompletionCandidate::new(root.name))
         .collect())
+}
+
+fn snapshots() -> Result<Vec<CompletionCandidate>, Failure> {
+    let names = ops::snapshot::names(&context()?)?.into_iter();
+    Ok(names.map(CompletionCandidate::new).collect())
 }
 
 fn machines() -> Result<Vec<CompletionCandidate>, Failure> {
@@ -280,7 +315,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 25] = [
+    const FREE: [&str; 30] = [
         "COMMAND",
         "HOST:GUEST[/udp]",
         "ID[=SOCKET]",
@@ -295,6 +330,7 @@ mod tests {
         "REPOSITORY",
         "SECONDS",
         "SIZE",
+        "TEXT",
         "TIME",
         "id=NAME[,src=FILE]",
         // Of the recipe or the lock file that another argument names.
@@ -306,6 +342,10 @@ mod tests {
         "update NAME",
         "boot NAME",
         "login NAME",
+        "create NAME",
+        "clone NAME",
+        "snapshot create NAME",
+        "snapshot import NAME",
         "ssh USER",
     ];
 

@@ -15,6 +15,7 @@ use super::umask;
 ///             was seen there, results/ that caches elsewhere have
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
+/// snapshots/  one file for each snapshot of a machine, and their layers
 /// volumes/    one directory for each volume
 /// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image,

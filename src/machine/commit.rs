@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::process::Command;
 
-use super::{Machine, MachineError};
+use super::{Machine, MachineDisk, MachineError, Snapshots};
 use crate::digest::ObjectRef;
 use crate::disk::overlay::Overlay;
 use crate::host::Interrupt;
@@ -41,29 +41,81 @@ impl Machine {
         store: &Store,
     ) -> Result<ObjectRef, MachineError> {
         let overlay = Overlay::open(&self.overlay(number))?;
-        Ok(splice(store, base, &overlay)?)
+        Ok(splice(store, base, &[overlay])?)
     }
 }
 
-/// The object that equals `base` but in what the overlay holds.
-fn splice(store: &Store, base: &ObjectRef, overlay: &Overlay) -> Result<ObjectRef, StoreError> {
-    let below = store.open_object(&base.id)?;
-    let mut changed: Vec<Range<u64>> = Vec::new();
-    for extent in overlay.extents() {
-        match extent.at {
-            Some(_) => changed.push(extent.range.clone()),
-            // Free space that was free before is no change.
-            None => changed.extend(below.data_in(extent.range.clone())),
+impl Snapshots {
+    /// Stores the disk of a snapshot that is over `image`, the disk of its image. It costs what the
+    /// machine changed, and reads only that.
+    ///
+    /// # Errors
+    /// A layer is gone or damaged, or the store fails.
+    pub fn stored(
+        &self,
+        disk: &MachineDisk,
+        image: &ObjectRef,
+        store: &Store,
+    ) -> Result<ObjectRef, MachineError> {
+        let layers = disk
+            .layers
+            .iter()
+            .map(|layer| Overlay::open(&self.layer(layer)));
+        let layers: Vec<Overlay> = layers.collect::<Result<_, _>>()?;
+        match layers.is_empty() && disk.size == image.size {
+            true => Ok(*image),
+            false => Ok(splice(store, image, &layers)?),
         }
     }
+}
+
+/// The object that equals `base` but in what overlays hold, the lowest first.
+fn splice(store: &Store, base: &ObjectRef, overlays: &[Overlay]) -> Result<ObjectRef, StoreError> {
+    let below = store.open_object(&base.id)?;
+    let mut held: Vec<Range<u64>> = Vec::new();
+    for extent in overlays.iter().flat_map(Overlay::extents) {
+        match extent.at {
+            Some(_) => held.push(extent.range.clone()),
+            // Free space that was free before is no change; what an overlay below holds there is.
+            None => held.extend(below.data_in(extent.range.clone())),
+        }
+    }
+    held.sort_unstable_by_key(|range| range.start);
+    let mut changed: Vec<Range<u64>> = Vec::with_capacity(held.len());
+    for range in held {
+        match changed.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => changed.push(range),
+        }
+    }
+    let size = overlays.last().map_or(base.size, Overlay::size);
     let mut read_below = |offset: u64, buffer: &mut [u8]| -> io::Result<()> {
         let there = base.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         buffer[there..].fill(0);
         below.read_exact_at(&mut buffer[..there], offset)
     };
     let mut read =
-        |offset: u64, buffer: &mut [u8]| overlay.read_at(offset, buffer, &mut read_below);
-    store.splice(base, overlay.size(), &changed, &mut read)
+        |offset: u64, buffer: &mut [u8]| read_through(overlays, offset, buffer, &mut read_below);
+    store.splice(base, size, &changed, &mut read)
+}
+
+/// Reads what overlays hold, and `below` what none of them holds.
+fn read_through(
+    overlays: &[Overlay],
+    offset: u64,
+    buffer: &mut [u8],
+    below: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    match overlays.split_last() {
+        None => below(offset, buffer),
+        Some((top, rest)) => top.read_at(offset, buffer, &mut |offset, buffer| {
+            // A disk that was smaller ends with zeros.
+            let there = rest.last().map_or(u64::MAX, Overlay::size);
+            let there = there.saturating_sub(offset).min(buffer.len() as u64) as usize;
+            buffer[there..].fill(0);
+            read_through(rest, offset, &mut buffer[..there], below)
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +156,7 @@ mod tests {
         let output = output.expect("qemu-io runs (package qemu-utils)");
         assert!(output.status.success(), "{output:?}");
 
-        let spliced = splice(&store, &base, &Overlay::open(&path).unwrap()).unwrap();
+        let spliced = splice(&store, &base, &[Overlay::open(&path).unwrap()]).unwrap();
         let converted = directory.path().join("converted");
         let output = Command::new("qemu-img")
             .args(["convert", "-O", "raw"])

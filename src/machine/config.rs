@@ -8,18 +8,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::directory::check_entries;
+use super::directory::files::overlay_of;
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use super::snapshot::LayerId;
 use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
 use crate::image::{Firmware, Hardware, Mount, Protocol, Seed};
-use crate::qemu::AccelChoice;
+use crate::qemu::{AccelChoice, disk_node};
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
-/// the one disk (`disk-size`) in place of the list.
-const VERSION: u32 = 2;
+/// the one disk (`disk-size`) in place of the list; version 2 knows no layers.
+const VERSION: u32 = 3;
 /// Its file in the machine's directory.
 pub(super) const FILE: &str = "machine.json";
 
@@ -67,6 +69,9 @@ pub struct MachineConfig {
     pub mounts: Vec<Mount>,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
+    /// Whether its disk has the identity of another machine: the next start renews it first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renew_identity: bool,
 }
 
 /// A port of 127.0.0.1 that leads to a port of the guest.
@@ -120,6 +125,45 @@ impl fmt::Display for Forwarded {
 pub struct MachineDisk {
     /// Bytes.
     pub size: u64,
+    /// Frozen overlays that snapshots share, over the image's disk, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerId>,
+    /// The overlay that the guest writes to. Without one it is that of a machine that was never
+    /// frozen, or over layers none yet: the next start makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<LayerId>,
+}
+
+impl MachineDisk {
+    /// A disk of a machine that is made.
+    #[must_use]
+    pub const fn new(size: u64) -> Self {
+        Self {
+            size,
+            layers: Vec::new(),
+            top: None,
+        }
+    }
+
+    /// The file of the overlay that the guest of disk `number` writes to, in the machine's
+    /// directory; none when the next start makes it.
+    #[must_use]
+    pub fn overlay(&self, number: usize) -> Option<String> {
+        match &self.top {
+            Some(id) => Some(id.overlay()),
+            None if self.layers.is_empty() => Some(overlay_of(number)),
+            None => None,
+        }
+    }
+
+    /// The name of its node in a QEMU that was started with it, or that it was put into.
+    #[must_use]
+    pub fn node(&self, number: usize) -> String {
+        match &self.top {
+            Some(id) => format!("{}-{}", disk_node(number), id.short()),
+            None => disk_node(number),
+        }
+    }
 }
 
 /// The disks of a machine, or the size of the one that machines of version 1 have.
@@ -131,7 +175,7 @@ fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MachineDisk>,
         List(Vec<MachineDisk>),
     }
     match Stored::deserialize(deserializer)? {
-        Stored::Size(size) => Ok(vec![MachineDisk { size }]),
+        Stored::Size(size) => Ok(vec![MachineDisk::new(size)]),
         Stored::List(disks) if disks.is_empty() => Err(D::Error::custom("it has no disk")),
         Stored::List(disks) => Ok(disks),
     }
@@ -209,11 +253,20 @@ impl MachineConfig {
     /// Writes it to a machine's directory, in one piece. It is not forced to disk: a machine that a
     /// crash of the host tore is shown as damaged and can be removed.
     pub(in crate::machine) fn write(&self, directory: &Path) -> Result<(), MachineError> {
+        self.write_with(directory, Durability::None)
+    }
+
+    /// The same, for a config that names files that were made for it.
+    pub(in crate::machine) fn write_with(
+        &self,
+        directory: &Path,
+        durability: Durability,
+    ) -> Result<(), MachineError> {
         let path = directory.join(FILE);
         let write = || {
             let mut json = serde_json::to_vec_pretty(self)?;
             json.push(b'\n');
-            Replace::new(&path, Durability::None).with(&json)
+            Replace::new(&path, durability).with(&json)
         };
         write().map_err(io_error("write", &path))
     }
@@ -235,7 +288,7 @@ pub(in crate::machine) mod tests {
             created: 1_700_000_000,
             memory_mib: 1024,
             cpus: 2,
-            disks: vec![MachineDisk { size: 1 << 30 }],
+            disks: vec![MachineDisk::new(1 << 30)],
             ssh_port: 40001,
             ssh_user: "vm".parse().unwrap(),
             ports: vec![Forwarded::tcp(8080, 80)],
@@ -245,6 +298,7 @@ pub(in crate::machine) mod tests {
             isolated: false,
             mounts: Vec::new(),
             remove_when_stopped: false,
+            renew_identity: false,
         }
     }
 
@@ -275,14 +329,14 @@ pub(in crate::machine) mod tests {
         );
         fs::write(
             directory.path().join(FILE),
-            text.replace("\"version\": 2", "\"version\": 3"),
+            text.replace("\"version\": 3", "\"version\": 4"),
         )
         .unwrap();
         let error = MachineConfig::read(&name, directory.path()).unwrap_err();
         assert!(
             error
                 .to_string()
-                .ends_with("it has version 3, this vmfab supports up to 2"),
+                .ends_with("it has version 4, this vmfab supports up to 3"),
             "{error}"
         );
         fs::write(directory.path().join(FILE), &text[..20]).unwrap();

@@ -57,7 +57,7 @@ impl Machines {
                 .map_or(0, |age| age.as_secs()),
             memory_mib: new.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB),
             cpus: new.hardware.cpus.unwrap_or(Hardware::CPUS),
-            disks: vec![MachineDisk { size: disk_size }],
+            disks: vec![MachineDisk::new(disk_size)],
             ssh_port: free_port(&ports)?,
             ssh_user: new.config.template.ssh_user.clone(),
             ports: new.ports.clone(),
@@ -67,6 +67,7 @@ impl Machines {
             isolated: new.hardware.isolated,
             mounts: new.hardware.mounts.clone(),
             remove_when_stopped: new.remove_when_stopped,
+            renew_identity: false,
         };
 
         let (temporary, lock) = self.root.temporary()?;

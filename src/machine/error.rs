@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::name::{MachineName, NameError};
+use super::snapshot::SnapshotName;
 use crate::checked::Name;
 use crate::disk::overlay::OverlayError;
 use crate::guest::KeyError;
@@ -159,6 +160,20 @@ pub enum MachineError {
     /// The console has one user at a time.
     #[error("the console of machine \"{0}\" is in use")]
     ConsoleBusy(MachineName),
+    /// There is no such snapshot.
+    #[error("no snapshot \"{0}\" found")]
+    NoSnapshot(SnapshotName),
+    /// The name is taken.
+    #[error("snapshot \"{0}\" already exists")]
+    SnapshotExists(SnapshotName),
+    /// The file of a snapshot cannot be read.
+    #[error("snapshot \"{name}\" is damaged: {}: {why}", path.display())]
+    DamagedSnapshot {
+        name: SnapshotName,
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A path must be text for QEMU.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
-use super::config::{Forwarded, MachineConfig};
+use super::config::{Forwarded, MachineConfig, MachineDisk};
 use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
@@ -22,7 +22,9 @@ use crate::event::{Event, Sink};
 use crate::guest::GuestMount;
 use crate::host::{bare_command, spawn_lasting, total_memory};
 use crate::image::{Firmware, ImageConfig, Mounted, Protocol};
-use crate::qemu::{Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, find_firmware};
+use crate::qemu::{
+    Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, disk_node, find_firmware,
+};
 use crate::sandbox;
 use crate::store::Store;
 
@@ -65,6 +67,7 @@ impl Locked {
         let mut config = machine.config()?;
         check_memory(config.memory_mib)?;
         check_ports(machine, &mut config, startup.sink)?;
+        machine.make_overlays(&mut config)?;
         let volumes = volumes(machine, &config)?;
         let spec = spec(machine, &config, accel, startup, &volumes)?;
         let running = lock_for_qemu(&machine.directory)?
@@ -235,7 +238,9 @@ fn spec(
     let mut disks = disks(machine, config, image, store)?;
     for volume in volumes {
         disks.push(Disk {
+            node: disk_node(disks.len()),
             overlay: utf8(volume.disk())?,
+            layers: Vec::new(),
             backing: None,
         });
     }
@@ -257,7 +262,8 @@ fn spec(
         disks,
         boot: boot(machine, config, image, store)?,
         forwards,
-        isolated: config.isolated,
+        // A guest that is to lose the identity of another one meets nobody before.
+        isolated: config.isolated || config.renew_identity,
         seed: seeded.disk,
         metadata: seeded.metadata,
         oem_strings: seeded.oem_strings,
@@ -300,16 +306,21 @@ fn disks(
     image: &ImageConfig,
     store: &Store,
 ) -> Result<Vec<Disk>, MachineError> {
-    let of = |number| {
-        let overlay = files::overlay_of(number);
+    let of = |(number, disk): (usize, &MachineDisk)| {
+        let overlay = disk.overlay(number).unwrap_or_default();
         overlay::check(&machine.directory.join(&overlay))?;
         let backing = match number {
             0 => Some(Backing::File(utf8(store.materialise(&image.disk.id)?)?)),
             _ => None,
         };
-        Ok(Disk { overlay, backing })
+        Ok(Disk {
+            node: disk.node(number),
+            overlay,
+            layers: machine.machines.snapshots().checked(&disk.layers)?,
+            backing,
+        })
     };
-    (0..config.disks.len()).map(of).collect()
+    config.disks.iter().enumerate().map(of).collect()
 }
 
 fn boot(

@@ -30,7 +30,8 @@
 //! ```text
 //! machines/<name>/
 //!   machine.json       what was asked for
-//!   overlay.qcow2      its disk, over the image's
+//!   overlay.qcow2      its disk, over the image's; overlay-<id>.qcow2 after a snapshot, over
+//!                      layers that are beside the snapshots
 //!   disk-1.qcow2 …     its further disks, with nothing below
 //!   firmware-vars.fd   its UEFI variables, when it has UEFI
 //!   seed.img           what it is told by a NoCloud disk, when its image asks for one
@@ -63,6 +64,7 @@ mod ready;
 mod remedy;
 mod resume;
 mod seed;
+mod snapshot;
 mod stack;
 mod start;
 mod state;
@@ -81,6 +83,9 @@ pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
+pub use snapshot::{
+    Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, Snapshots, Wanted,
+};
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
@@ -106,6 +111,8 @@ pub struct Machines {
     project: Option<Project>,
     /// This program, when the machines are to end with this process.
     attached: Option<PathBuf>,
+    /// Where the layers of their disks are, when that is not beside them.
+    layers: Option<PathBuf>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -134,6 +141,7 @@ impl Machines {
             volumes: Volumes::new(home),
             project: None,
             attached: None,
+            layers: None,
         }
     }
 
@@ -147,6 +155,7 @@ impl Machines {
             volumes: Volumes::new(home),
             project: None,
             attached: Some(vmfab),
+            layers: None,
         }
     }
 
@@ -182,6 +191,12 @@ impl Machines {
         }
     }
 
+    /// The project that they are of; nothing when they are of the home.
+    #[must_use]
+    pub const fn project(&self) -> Option<&Project> {
+        self.project.as_ref()
+    }
+
     fn at(&self, name: MachineName) -> Machine {
         Machine {
             machines: self.clone(),
@@ -206,6 +221,12 @@ impl Machine {
     #[must_use]
     pub const fn project(&self) -> Option<&Project> {
         self.machines.project.as_ref()
+    }
+
+    /// Those that it is among.
+    #[must_use]
+    pub const fn machines(&self) -> &Machines {
+        &self.machines
     }
 
     /// What was asked for when it was made.
@@ -319,10 +340,17 @@ impl Machine {
         directory::held_by_qemu(&self.directory)
     }
 
-    /// Bytes that its disk takes on this host, over the image's.
+    /// Bytes that the overlays take on this host that only it has.
     #[must_use]
     pub fn stored_size(&self) -> u64 {
-        std::fs::metadata(self.directory.join(files::OVERLAY)).map_or(0, |meta| meta.blocks() * 512)
+        let Ok(config) = self.config() else { return 0 };
+        let disks = config.disks.iter().enumerate();
+        let overlays = disks.filter_map(|(number, disk)| disk.overlay(number));
+        let size = |overlay| std::fs::metadata(self.directory.join(overlay));
+        overlays
+            .filter_map(|overlay| size(overlay).ok())
+            .map(|meta| meta.blocks() * 512)
+            .sum()
     }
 
     /// Waits until no other vmfab changes its state.
@@ -392,9 +420,9 @@ impl Locked {
             }
             self.end_qemu()?;
         }
-        self.machine
-            .machines
-            .root
-            .remove(&self.machine.name, &self.lock)
+        let machines = &self.machine.machines;
+        machines.root.remove(&self.machine.name, &self.lock)?;
+        machines.snapshots().tidy();
+        Ok(())
     }
 }

@@ -12,6 +12,16 @@ impl From<MachineError> for Failure {
         match error {
             MachineError::Unknown(name) => Self::unknown("machine", name).with_help("vmfab list shows the machines"),
             MachineError::Name(_) => Self::usage(message),
+            MachineError::NoSnapshot(name) => Self::unknown("snapshot", name)
+                .with_help("vmfab snapshot list shows the snapshots"),
+            MachineError::SnapshotExists(name) => failed(format!(
+                "choose another name, or remove it with vmfab snapshot delete {name}"
+            )),
+            MachineError::DamagedSnapshot { .. } => failed(
+                "restore the file from a backup of the home, or remove it; vmfab removes no layers \
+                 as long as it is there"
+                    .to_owned(),
+            ),
             MachineError::Exists(name) => failed(format!(
                 "choose another --name, enter it with vmfab ssh {name}, or remove it with \
                  vmfab rm --force {name}"

@@ -7,6 +7,7 @@ use super::directory::files;
 use super::error::MachineError;
 use crate::disk::overlay::{self, Overlay};
 use crate::qemu::disk_node;
+use crate::qemu::qmp::NewLayer;
 
 impl Machine {
     /// The overlay of that number: 0 is the one that the machine was made with.
@@ -23,7 +24,13 @@ impl Machine {
         let next = file_name(number + 1);
         overlay::create_over(&self.directory.join(&next), &file_name(number), size)?;
         let mut qmp = self.qmp()?;
-        Ok(qmp.put_overlay(&node(number), &node(number + 1), &next)?)
+        let layer = NewLayer {
+            below: node(number),
+            node: node(number + 1),
+            file: next,
+        };
+        qmp.open_overlay(&layer)?;
+        Ok(qmp.put_overlays(&[layer])?)
     }
 }
 

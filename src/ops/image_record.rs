@@ -43,6 +43,13 @@ pub enum ImageSource {
         /// The registry, repository and tag or digest.
         reference: String,
     },
+    /// It was made of a machine.
+    Committed {
+        /// The machine's name.
+        machine: String,
+        /// The image that the machine was of.
+        base: ObjectId,
+    },
     /// It was pulled from a local layout or archive.
     Imported {
         /// The layout or archive.

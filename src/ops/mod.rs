@@ -19,6 +19,7 @@ pub mod machine;
 pub mod project;
 pub mod registries;
 pub mod share;
+pub mod snapshot;
 pub mod store;
 pub mod volume;
 

@@ -45,8 +45,12 @@ pub struct MachineSpec {
 /// A disk: an overlay that the machine writes to, over what it never writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
+    /// The name of the node that the guest writes to; at most 23 bytes.
+    pub node: String,
     /// The qcow2 file of the overlay.
     pub overlay: String,
+    /// qcow2 files between the overlay and the raw disk that are only read, the lowest first.
+    pub layers: Vec<String>,
     /// The raw disk below; without one, what was never written reads as zeros.
     pub backing: Option<Backing>,
 }
@@ -126,12 +130,12 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     args.pair("-m", format!("{}M", spec.memory_mib));
 
     for (number, disk) in spec.disks.iter().enumerate() {
-        let node = disk_node(number);
+        let node = &disk.node;
         let below = format!("{node}-backing");
         if let Some(Backing::Nbd { socket, export }) = &disk.backing {
             args.pair("-blockdev", nbd(&below, socket, export));
         }
-        args.pair("-blockdev", blockdev(&node, disk, &below));
+        args.pair("-blockdev", blockdev(disk, &below));
         let index = number + 1;
         args.pair(
             "-device",
@@ -240,8 +244,8 @@ pub fn disk_node(number: usize) -> String {
 /// The overlay over its backing. The backing is named here again although the overlay has its
 /// name, so that a store that was moved is found, and so that nothing that the guest could have a
 /// hand in decides which file of the host is opened.
-fn blockdev(node: &str, disk: &Disk, below: &str) -> String {
-    let backing = match &disk.backing {
+fn blockdev(disk: &Disk, below: &str) -> String {
+    let lowest = match &disk.backing {
         None => json!(null),
         Some(Backing::File(path)) => json!({
             "driver": "raw",
@@ -251,9 +255,17 @@ fn blockdev(node: &str, disk: &Disk, below: &str) -> String {
         // QEMU would add the name in the overlay to the address of a node that is made here.
         Some(Backing::Nbd { .. }) => json!(below),
     };
+    let backing = disk.layers.iter().fold(lowest, |below, layer| {
+        json!({
+            "driver": "qcow2",
+            "read-only": true,
+            "file": { "driver": "file", "filename": layer, "read-only": true },
+            "backing": below,
+        })
+    });
     json!({
         "driver": "qcow2",
-        "node-name": node,
+        "node-name": disk.node,
         "discard": "unmap",
         "file": { "driver": "file", "filename": disk.overlay, "discard": "unmap" },
         "backing": backing,
@@ -334,7 +346,9 @@ mod tests {
             memory_mib: 1024,
             cpus: 2,
             disks: vec![Disk {
+                node: disk_node(0),
                 overlay: "overlay.qcow2".into(),
+                layers: Vec::new(),
                 backing: Some(Backing::File("/home/a, b/\"c\"/disk".into())),
             }],
             boot,

@@ -121,6 +121,17 @@ impl qapi::Command for BlockdevAdd {
     const ALLOW_OOB: bool = false;
 }
 
+/// A qcow2 file that goes over what the guest writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLayer {
+    /// The node that the guest writes to now.
+    pub below: String,
+    /// The name that the new node gets; at most 31 bytes.
+    pub node: String,
+    /// Its file, relative to QEMU's working directory.
+    pub file: String,
+}
+
 /// A connection to a QEMU.
 pub struct Qmp {
     stream: BufReader<UnixStream>,
@@ -260,26 +271,58 @@ impl Qmp {
         }
     }
 
-    /// Puts the qcow2 file `file` over the node `node`, whose file must not be written to from then
-    /// on, while the guest runs. `overlay` names the node of the new file. QEMU has written all of
-    /// the old file when this returns.
+    /// The nodes that the guest writes to, one for each of its disks.
     ///
     /// # Errors
     /// See [`QmpError`].
-    pub fn put_overlay(&mut self, node: &str, overlay: &str, file: &str) -> Result<(), QmpError> {
+    pub fn written_nodes(&mut self) -> Result<Vec<String>, QmpError> {
+        let devices = self.execute(&qmp::query_block {})?;
+        let inserted = devices.into_iter().filter_map(|device| device.inserted);
+        Ok(inserted.filter_map(|medium| medium.node_name).collect())
+    }
+
+    /// Opens the qcow2 file of a layer that is to be put over another, as a node of its own. A node
+    /// that an earlier vmfab left is opened anew.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn open_overlay(&mut self, layer: &NewLayer) -> Result<(), QmpError> {
+        let NewLayer { node, file, .. } = layer;
+        let left = qmp::blockdev_del {
+            node_name: node.clone(),
+        };
+        // Most often there is none.
+        let _ = self.execute(&left);
         let add = BlockdevAdd(serde_json::json!({
             "driver": "qcow2",
-            "node-name": overlay,
+            "node-name": node,
             "discard": "unmap",
             "file": { "driver": "file", "filename": file, "discard": "unmap" },
             "backing": null,
         }));
-        self.execute(&add)?;
-        let snapshot = qmp::blockdev_snapshot(qmp::BlockdevSnapshot {
-            node: node.to_owned(),
-            overlay: overlay.to_owned(),
-        });
-        self.execute(&snapshot).map(drop)
+        self.execute(&add).map(drop)
+    }
+
+    /// Puts opened layers over what the guest writes to, all of them at one moment, while it runs.
+    /// What is below must not be written to from then on, and QEMU has written all of it when this
+    /// returns.
+    ///
+    /// # Errors
+    /// See [`QmpError`]; none of them was put in place when QEMU refuses.
+    pub fn put_overlays(&mut self, layers: &[NewLayer]) -> Result<(), QmpError> {
+        let action = |layer: &NewLayer| {
+            qmp::TransactionAction::blockdev_snapshot(qmp::BlockdevSnapshotWrapper {
+                data: qmp::BlockdevSnapshot {
+                    node: layer.below.clone(),
+                    overlay: layer.node.clone(),
+                },
+            })
+        };
+        let transaction = qmp::transaction {
+            actions: layers.iter().map(action).collect(),
+            properties: None,
+        };
+        self.execute(&transaction).map(drop)
     }
 
     /// Waits at most `patience` for an event that is `wanted`, and gives it. Those before it are

@@ -24,6 +24,7 @@ pub mod published;
 mod pull;
 mod push;
 mod results;
+mod snapshot_file;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,9 @@ pub use memory::Memory;
 pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};
 pub use results::{Results, ResultsOptions};
+pub use snapshot_file::{
+    SnapshotContent, SnapshotFile, SnapshotKind, SnapshotManifest, read_snapshot,
+};
 pub use work::Task;
 
 use crate::event::Sink;

@@ -33,6 +33,8 @@ fn a_disk_may_be_on_an_nbd_server() {
         cpus: 1,
         disks: vec![
             Disk {
+                node: "disk".into(),
+                layers: Vec::new(),
                 overlay: "overlay.qcow2".into(),
                 backing: Some(Backing::Nbd {
                     socket: "nbd.sock".into(),
@@ -40,6 +42,8 @@ fn a_disk_may_be_on_an_nbd_server() {
                 }),
             },
             Disk {
+                node: "disk1".into(),
+                layers: Vec::new(),
                 overlay: "disk-1.qcow2".into(),
                 backing: Some(Backing::File("other".into())),
             },

@@ -36,6 +36,8 @@ mod projects;
 mod requests;
 mod robust;
 mod several;
+mod snapshot_files;
+mod snapshots;
 mod tiny;
 
 use tiny::{tiny_disk, tiny_kernel};

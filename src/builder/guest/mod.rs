@@ -35,5 +35,6 @@ mod steps;
 pub use build_machine::{BuildMachine, Report};
 pub use build_machines::BuildMachines;
 pub use command::Command;
+pub use shell::{CLEAN, as_root};
 pub use spec::BuildMachineSpec;
 pub(super) use steps::Steps;

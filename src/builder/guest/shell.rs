@@ -11,8 +11,8 @@ pub(super) const WRITE: &str = include_str!("write.sh");
 pub(super) const SET_LINE: &str = include_str!("line.sh");
 /// Says which directories are there, and the accounts.
 pub(super) const LOOK: &str = include_str!("look.sh");
-/// Takes away what is of the machine.
-pub(super) const CLEAN: &str = include_str!("clean.sh");
+/// Takes away what is of the machine: the list of what its identity is.
+pub const CLEAN: &str = include_str!("clean.sh");
 
 /// The longest command line: Linux takes no longer argument (`MAX_ARG_STRLEN`, 128 KiB with its
 /// end), and the remote shell gets all of it as one.
@@ -49,6 +49,16 @@ impl Root {
         arguments.extend(command.iter().map(String::as_str));
         Some(self.script(RUN, &arguments)).filter(|line| line.len() < LONGEST)
     }
+}
+
+/// A command line that runs a script as root, by whichever way there is.
+#[must_use]
+pub fn as_root(script: &str) -> String {
+    let way = |root: Root| root.script(script, &[]);
+    let [is, sudo, doas] = Root::WAYS.map(way);
+    format!(
+        "if [ \"$(id -u)\" = 0 ]; then {is}; fi; if sudo -n true 2>/dev/null; then {sudo}; fi; {doas}"
+    )
 }
 
 /// A word as a POSIX shell reads it back.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::super::Status;
 use super::super::output::duration;
 use super::super::session::Session;
+use super::build::parse_tag;
 use super::cache::CacheArgs;
 use super::hardware::HardwareArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
@@ -16,7 +17,9 @@ use crate::image::Protocol;
 use crate::machine::{Forwarded, MachineName, NameError, Until};
 use crate::ops::RecipeChoice;
 use crate::ops::machine::{self, BootOptions, Booted, ImageOptions, SshOptions};
+use crate::ops::snapshot;
 use crate::qemu::AccelChoice;
+use crate::store::TagName;
 
 /// Create a machine from an image and start it
 ///
@@ -75,6 +78,14 @@ pub(crate) struct Boot {
     /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
     #[arg(short, long = "port", value_name = "HOST:GUEST[/udp]", value_parser = parse_port)]
     ports: Vec<Forwarded>,
+
+    /// Tag the image as well, with the disk as it was before the boot
+    #[arg(long, value_name = "@TAG", value_parser = parse_tag)]
+    save_base: Option<TagName>,
+
+    /// Let --save-base replace a tag of another image
+    #[arg(long, requires = "save_base")]
+    force: bool,
 
     /// Open a session when the machine is ready, and pass on its exit code
     #[arg(long, conflicts_with = "console")]
@@ -149,8 +160,15 @@ impl Boot {
             fallback: self.fallback,
         };
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
+        let (base, force) = (self.save_base.clone(), self.force);
+        if let Some(tag) = &base {
+            snapshot::check_base(context, tag, force)?;
+        }
         let asked = self.options()?;
         let image = machine::image(context, options)?;
+        if let Some(tag) = &base {
+            snapshot::save_base(context, &image.image, tag, force)?;
+        }
         let booted = machine::boot(context, &image, &asked)?;
         let name = booted.name.as_str();
         if !ssh && !console {
@@ -213,11 +231,11 @@ fn summary(booted: &Booted) -> String {
     text
 }
 
-fn parse_name(text: &str) -> Result<MachineName, NameError> {
+pub(super) fn parse_name(text: &str) -> Result<MachineName, NameError> {
     text.parse()
 }
 
-fn parse_port(text: &str) -> Result<Forwarded, String> {
+pub(super) fn parse_port(text: &str) -> Result<Forwarded, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     let (ports, protocol) = match text.strip_suffix("/udp") {
         Some(ports) => (ports, Protocol::Udp),

@@ -126,7 +126,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// MiB of a size that a machine's memory can have.
-fn parse_memory(text: &str) -> Result<u32, String> {
+pub(super) fn parse_memory(text: &str) -> Result<u32, String> {
     let bytes = parse_size(text)?;
     let mib = u32::try_from(bytes >> 20).ok();
     mib.filter(|mib| *mib >= 32 && bytes % (1 << 20) == 0)

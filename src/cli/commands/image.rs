@@ -103,6 +103,9 @@ fn describe(found: &FoundImage) -> String {
                 ImageSource::Built { recipe } => format!("built from {recipe}"),
                 ImageSource::Pulled { reference } => format!("pulled from {reference}"),
                 ImageSource::Imported { from } => format!("imported from {from}"),
+                ImageSource::Committed { machine, base } => {
+                    format!("made of the machine {machine}, over image {}", base.short())
+                }
             },
         ));
     }

@@ -3,9 +3,12 @@
 mod boot;
 mod build;
 mod cache;
+mod clone;
+mod commit;
 mod completions;
 mod compose;
 mod console;
+mod create;
 mod doctor;
 mod down;
 mod explain;
@@ -31,6 +34,7 @@ mod restart;
 mod resume;
 mod rm;
 mod several;
+mod snapshot;
 mod ssh;
 mod start;
 mod stop;
@@ -82,6 +86,8 @@ pub(super) enum Command {
     Pull(pull::Pull),
     Store(store::Store),
     Boot(boot::Boot),
+    Create(create::Create),
+    Clone(clone::Clone),
     Up(up::Up),
     Down(down::Down),
     Compose(compose::Compose),
@@ -94,6 +100,8 @@ pub(super) enum Command {
     Resume(resume::Resume),
     Rename(rename::Rename),
     Rm(rm::Rm),
+    Snapshot(snapshot::Snapshot),
+    Commit(commit::Commit),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
     Console(console::Console),
@@ -123,6 +131,8 @@ impl Command {
             Self::Pull(command) => command.run(session),
             Self::Store(command) => command.run(session),
             Self::Boot(command) => command.run(session),
+            Self::Create(command) => command.run(session),
+            Self::Clone(command) => command.run(session),
             Self::Up(command) => command.run(session),
             Self::Down(command) => command.run(session),
             Self::Compose(command) => command.run(session),
@@ -135,6 +145,8 @@ impl Command {
             Self::Resume(command) => command.run(session),
             Self::Rename(command) => command.run(session),
             Self::Rm(command) => command.run(session),
+            Self::Snapshot(command) => command.run(session),
+            Self::Commit(command) => command.run(session),
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
             Self::Console(command) => command.run(session),
@@ -157,7 +169,12 @@ impl Command {
     pub(super) const fn streams_events(&self) -> bool {
         matches!(
             self,
-            Self::Build(_) | Self::Boot(_) | Self::Up(_) | Self::Start(_) | Self::Restart(_)
+            Self::Build(_)
+                | Self::Boot(_)
+                | Self::Create(_)
+                | Self::Up(_)
+                | Self::Start(_)
+                | Self::Restart(_)
         )
     }
 }
@@ -173,10 +190,11 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Run machines",
         &[
-            "boot", "up", "down", "compose", "ssh", "list", "start", "stop", "restart", "pause",
-            "resume", "rename", "rm", "volume",
+            "boot", "create", "clone", "up", "down", "compose", "ssh", "list", "start", "stop",
+            "restart", "pause", "resume", "rename", "rm", "volume",
         ],
     ),
+    ("Save machines", &["snapshot", "commit"]),
     ("Inspect machines", &["inspect", "logs", "console"]),
     ("Manage the store", &["store"]),
     ("Use registries", &["tags", "login", "logout"]),

@@ -52,6 +52,32 @@ impl<'a> Qcow2<'a> {
                 }
             }
         }
+        Ok(Self::placed(disk, size, data, count))
+    }
+
+    /// The clusters of `parts` of a disk, zeros or not, and nothing else: what is to lie over another
+    /// disk. `parts` are in order.
+    ///
+    /// # Errors
+    /// The size of the disk cannot be told.
+    pub fn of_parts(disk: &'a dyn ReadAt, parts: &[Range<u64>]) -> io::Result<Self> {
+        let size = disk.size()?;
+        let clusters = size.div_ceil(CLUSTER);
+        let words = usize::try_from(clusters.div_ceil(64)).unwrap_or(usize::MAX);
+        let (mut data, mut count, mut next) = (vec![0_u64; words], 0, 0);
+        for part in parts {
+            let first = (part.start / CLUSTER).max(next);
+            next = part.end.min(size).div_ceil(CLUSTER).max(first);
+            for cluster in first..next {
+                data[(cluster / 64) as usize] |= 1 << (cluster % 64);
+                count += 1;
+            }
+        }
+        Ok(Self::placed(disk, size, data, count))
+    }
+
+    /// Finds out where everything goes.
+    fn placed(disk: &'a dyn ReadAt, size: u64, data: Vec<u64>, count: u64) -> Self {
         let mut scanned = Self {
             disk,
             size,
@@ -61,7 +87,7 @@ impl<'a> Qcow2<'a> {
         let entries = l1_entries(size);
         let l2_tables = (0..entries).filter(|table| scanned.has_table(*table));
         scanned.places = Places::new(entries, l2_tables.count() as u64, count);
-        Ok(scanned)
+        scanned
     }
 
     /// How many bytes [`write`](Self::write) gives.

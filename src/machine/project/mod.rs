@@ -83,6 +83,7 @@ impl Project {
             volumes: Volumes::new(home),
             project: Some(self.clone()),
             attached: None,
+            layers: None,
         }
     }
 

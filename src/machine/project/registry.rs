@@ -283,11 +283,18 @@ impl Turn {
         if !self.project.is_there().unwrap_or(false) {
             return Ok(());
         }
-        let machines = self.project.machines(&self.projects.home).list()?;
-        if machines.is_empty() {
+        let machines = self.project.machines(&self.projects.home);
+        let snapshots = machines.snapshots().list();
+        let machines = machines.list()?;
+        // One that cannot be read may need anything.
+        let Ok(snapshots) = snapshots else {
+            return Ok(());
+        };
+        if machines.is_empty() && snapshots.is_empty() {
             return self.forget();
         }
-        let mut images = Vec::new();
+        let snapshots = snapshots.into_iter();
+        let mut images: Vec<_> = snapshots.map(|one| one.settings.image).collect();
         for machine in machines {
             match machine.config() {
                 Ok(config) => images.push(config.image),

@@ -213,6 +213,7 @@ fn image_gone(context: &Context, machine: MachineName, image: &ObjectId) -> Find
         ImageSource::Pulled { reference } => format!("vmfab pull {reference}"),
         ImageSource::Imported { from } => format!("vmfab pull {from}"),
         ImageSource::Built { recipe } => format!("vmfab build {recipe}"),
+        ImageSource::Committed { machine, .. } => format!("vmfab commit {machine} @TAG"),
     });
     let restore = "vmfab store restore DIR, if you have a backup".to_owned();
     Finding {
@@ -238,6 +239,8 @@ fn unreached(
     let store = context.store()?;
     let mut reached: BTreeSet<ObjectId> = needed.keys().copied().collect();
     reached.extend(store.tags()?.into_iter().map(|(_, image)| image));
+    let snapshots = store::snapshots(context)?.into_iter();
+    reached.extend(snapshots.map(|(_, snapshot)| snapshot.settings.image));
     for entry in Projects::new(&context.home).list()? {
         reached.extend(entry.needs.iter().map(|need| need.image));
     }

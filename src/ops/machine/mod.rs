@@ -2,6 +2,7 @@
 
 mod boot;
 mod chosen;
+mod clone;
 mod enter;
 mod list;
 mod start;
@@ -11,6 +12,8 @@ mod targets;
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};
+pub use clone::{CreateOptions, Created, clone, create};
+pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
 pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
 pub use start::{

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::{Context, images};
+use super::clone::renew_identity;
 use super::find_machine;
 use super::list::{SshAddress, address};
 use crate::event::Event;
@@ -105,7 +106,12 @@ pub fn start_machine(
     }
     prepare(&locked)?;
     let store = context.store()?;
-    let image = images::find(context, &machine.config()?.image.to_string())?;
+    let config = machine.config()?;
+    let image = images::find(context, &config.image.to_string())?;
+    let locked = match config.renew_identity {
+        true => renew_identity(context, machine, locked, &store, &image.config, options)?,
+        false => locked,
+    };
     let ready = Startup {
         image: &image.config,
         store: &store,

@@ -102,6 +102,8 @@ pub fn backup(context: &Context, options: &BackupOptions) -> Result<BackedUp, Fa
     let directory = options.directory.as_path();
     check_target(&source, directory)?;
     let target = Store::open(directory)?;
+    // Before what is in the store is looked at; they stay until it was copied.
+    let _snapshots = super::super::snapshot::store_all(context, &source)?;
     let task = format!("back up to {}", directory.display());
     let ((transferred, settled), seconds) = watched(context, &task, |watch| {
         let read = || -> Result<[Named; 2], StoreError> {

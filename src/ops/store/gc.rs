@@ -1,6 +1,7 @@
 //! Garbage collection: of the store, then of the caches.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::image::ImageConfig;
-use crate::machine::{Absent, Machine, Machines, Projects};
+use crate::machine::{Absent, Machine, Machines, Projects, Snapshot};
 use crate::sandbox::{CacheMount, CacheMounts, CachedLayer, LayerCache};
 use crate::store::{Cached, CollectOptions, Dropped, FILE_OUTPUT, Reason, Roots, Store, Tally};
 use crate::world::image_config;
@@ -211,6 +212,28 @@ pub(in crate::ops) fn machines(context: &Context) -> Result<Vec<Machine>, Failur
     Ok(all)
 }
 
+/// All snapshots of machines: those of the home, and those of projects that can be reached.
+pub(in crate::ops) fn snapshots(
+    context: &Context,
+) -> Result<Vec<(Option<PathBuf>, Snapshot)>, Failure> {
+    let of_home = Machines::new(&context.home).snapshots().list()?;
+    let mut all: Vec<_> = of_home.into_iter().map(|one| (None, one)).collect();
+    for entry in Projects::new(&context.home).list()? {
+        let snapshots = entry.project().machines(&context.home).snapshots();
+        let listed = match entry.project().is_there() {
+            Ok(true) => snapshots.list()?,
+            // What they need, the entry says by itself.
+            _ => Vec::new(),
+        };
+        all.extend(
+            listed
+                .into_iter()
+                .map(|one| (Some(entry.path.clone()), one)),
+        );
+    }
+    Ok(all)
+}
+
 /// The images of machines of projects by the home's list, as far as the store has it: projects may
 /// be on disks that are not there now.
 fn images_of_projects(context: &Context, store: &Store) -> Result<Vec<ObjectId>, Failure> {
@@ -252,6 +275,9 @@ impl Roots for Needed<'_> {
                 .into());
             }
             images.push(config.image);
+        }
+        for (_, snapshot) in snapshots(self.context)? {
+            images.extend(snapshot.objects());
         }
         Ok(images)
     }
@@ -348,6 +374,11 @@ fn caches(context: &Context, store: &Store, limits: &CacheLimits) -> Result<Cach
         if let Ok(machine) = machine.config()
             && let Ok(image) = image_config(store, &machine.image)
         {
+            used.insert(image.disk.id);
+        }
+    }
+    for (_, snapshot) in snapshots(context)? {
+        if let Ok(image) = image_config(store, &snapshot.settings.image) {
             used.insert(image.disk.id);
         }
     }

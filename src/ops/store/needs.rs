@@ -37,6 +37,15 @@ pub enum NeededBy {
         /// What the object is to the image.
         part: Part,
     },
+    /// A snapshot of a machine, for the image below it.
+    Snapshot {
+        name: String,
+        /// The directory of the project that it is of; nothing when it is of the home.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        project: Option<PathBuf>,
+        /// What the object is to the image.
+        part: Part,
+    },
     /// Machines of a project, by the home's list: the project may be out of reach.
     Project {
         path: PathBuf,
@@ -123,6 +132,13 @@ impl Needs {
                 });
             }
         }
+        for (project, snapshot) in super::gc::snapshots(context)? {
+            needs.image(store, snapshot.settings.image, |part| NeededBy::Snapshot {
+                name: snapshot.name.to_string(),
+                project: project.clone(),
+                part,
+            });
+        }
         Ok(needs)
     }
 
@@ -148,6 +164,7 @@ impl Needs {
             let part = match by {
                 NeededBy::Tag { part, .. }
                 | NeededBy::Machine { part, .. }
+                | NeededBy::Snapshot { part, .. }
                 | NeededBy::Project { part, .. } => Some(*part),
                 NeededBy::Root { .. } | NeededBy::Result { .. } => None,
             };

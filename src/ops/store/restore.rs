@@ -33,6 +33,8 @@ pub struct Restored {
     pub transferred: Transferred,
     pub tags: Names,
     pub roots: Names,
+    /// Snapshots of machines that are there again.
+    pub snapshots: Vec<String>,
     /// Wall time in seconds.
     pub seconds: f64,
 }
@@ -81,11 +83,17 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
             write_names(kind, &target, named, &transferred, options.force, |_| true)
         }
     };
+    let (tags, roots) = (write(Kind::Tags, &tags)?, write(Kind::Roots, &roots)?);
+    let snapshots = match options.dry_run {
+        true => Vec::new(),
+        false => super::super::snapshot::adopt_all(context, &target)?,
+    };
     Ok(Restored {
         directory: directory.to_owned(),
         dry_run: options.dry_run,
-        tags: write(Kind::Tags, &tags)?,
-        roots: write(Kind::Roots, &roots)?,
+        tags,
+        roots,
+        snapshots,
         transferred,
         seconds,
     })

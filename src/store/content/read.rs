@@ -1,11 +1,11 @@
 //! Reading objects: whole and small, or at any offset without materialising them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use crate::digest::{ObjectId, ObjectRef};
+use crate::digest::{Digest, ObjectId, ObjectRef};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::format::{Chunk, ChunkList, Kind};
@@ -232,7 +232,7 @@ impl Store {
             .ok_or(StoreError::NoObject(*id))?;
         let mut size = location.entry.record.length();
         if let Content::Chunks(list) = content(&self.records, id)? {
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             for chunk in list.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
                 let locations = self.records.locate(&chunk.id, &[Kind::Chunk])?;
                 size += locations
@@ -241,6 +241,75 @@ impl Store {
             }
         }
         Ok(size)
+    }
+
+    /// Bytes of the records of an object's chunks that another object does not have.
+    ///
+    /// # Errors
+    /// One of them is not there, or damaged.
+    pub fn own_size(&self, id: &ObjectId, other: &ObjectId) -> Result<u64, StoreError> {
+        let mut seen: HashSet<_> = self.chunks(other)?.iter().map(|chunk| chunk.id).collect();
+        let mut size = 0;
+        for chunk in self.chunks(id)? {
+            if seen.insert(chunk.id) {
+                let locations = self.records.locate(&chunk.id, &[Kind::Chunk])?;
+                let first = locations.first();
+                size += first.map_or(0, |location| location.entry.record.length());
+            }
+        }
+        Ok(size)
+    }
+
+    /// The parts in which an object may differ from `base`, in order, as far as their lists tell.
+    /// Nothing is read.
+    ///
+    /// # Errors
+    /// One of them is not there, or damaged.
+    pub fn difference(
+        &self,
+        id: &ObjectId,
+        base: &ObjectId,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
+        let (new, old) = (self.chunks(id)?, self.chunks(base)?);
+        let known: HashSet<(u64, u32, Digest)> = old
+            .iter()
+            .map(|chunk| (chunk.offset, chunk.length, chunk.id))
+            .collect();
+        let mut kept = HashSet::new();
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        let range = |chunk: &Chunk| chunk.offset..chunk.offset + u64::from(chunk.length);
+        for chunk in &new {
+            match known.contains(&(chunk.offset, chunk.length, chunk.id)) {
+                true => _ = kept.insert(chunk.offset),
+                false => parts.push(range(chunk)),
+            }
+        }
+        // What is zeros now.
+        let gone = old.iter().filter(|chunk| !kept.contains(&chunk.offset));
+        parts.extend(gone.map(range));
+        parts.sort_unstable_by_key(|part| part.start);
+        let mut merged: Vec<Range<u64>> = Vec::with_capacity(parts.len());
+        for part in parts {
+            match merged.last_mut() {
+                Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
+                _ => merged.push(part),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// The chunks of an object; those of a small one are one, whose id is that of its bytes.
+    fn chunks(&self, id: &ObjectId) -> Result<Vec<Chunk>, StoreError> {
+        self.records.rely_to_read(id.digest(), &OBJECTS)?;
+        Ok(match content(&self.records, id)? {
+            Content::Chunks(list) => list.chunks,
+            Content::Blob(bytes) if bytes.is_empty() => Vec::new(),
+            Content::Blob(bytes) => vec![Chunk {
+                offset: 0,
+                length: bytes.len() as u32,
+                id: *id.digest(),
+            }],
+        })
     }
 
     /// Opens an object.

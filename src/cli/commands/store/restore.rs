@@ -74,6 +74,9 @@ fn text(done: &Restored) -> String {
     };
     let mut text = damaged_files(&transferred.damaged);
     text += &names(&done.tags, &done.roots, written);
+    if !done.snapshots.is_empty() {
+        text += &format!("snapshots restored: {}\n", done.snapshots.join(", "));
+    }
     text + &format!(
         "{}: {} {copied} ({}), {} already there, in {}\n",
         done.directory.display(),

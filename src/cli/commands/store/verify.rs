@@ -99,6 +99,16 @@ fn needed_by(by: &NeededBy) -> String {
             project: Some(project),
             part,
         } => format!("machine {name} of {} ({})", project.display(), part.name()),
+        NeededBy::Snapshot {
+            name,
+            project: None,
+            part,
+        } => format!("snapshot {name} ({})", part.name()),
+        NeededBy::Snapshot {
+            name,
+            project: Some(project),
+            part,
+        } => format!("snapshot {name} of {} ({})", project.display(), part.name()),
         NeededBy::Project { path, part } => {
             format!("project {} ({})", path.display(), part.name())
         }

@@ -1,0 +1,284 @@
+//! Snapshots of machines: what their disks held at one moment, with the settings that they had.
+//!
+//! ```text
+//! snapshots/                 beside machines/, in the home or in a project's .vmfab
+//!   <name>.json              a snapshot: settings, and the layers of each disk, the lowest first
+//!   layers/<id>.qcow2        a layer: an overlay that was frozen. Nothing writes to it again
+//!   lock                     held by the vmfab that makes or removes layers
+//!
+//!    image's disk ◄── layer ◄── layer ◄── overlay of a machine
+//!                       ▲         ▲
+//!                   snapshot a  snapshot b
+//! ```
+//!
+//! A snapshot copies nothing: the overlay that the machine wrote to becomes a layer, by a second
+//! name for the same file, and the machine goes on in a new overlay above. So the hundredth snapshot
+//! takes what changed since the one before. Layers belong to nobody: one goes when neither a machine
+//! nor a snapshot names it any more.
+//!
+//! The order makes every moment safe to be killed in:
+//!
+//! 1. the layer has its name below `layers/`;
+//! 2. the machine's config names it as a layer. From now on the next start writes to an overlay
+//!    above it. A QEMU that still runs may write to it: nobody counts on it yet;
+//! 3. a QEMU that runs has switched to the new overlay;
+//! 4. the snapshot has its file, which is forced to disk.
+//!
+//! A vmfab that is killed after 2 leaves a machine with one layer more and no snapshot. One that is
+//! killed between 2 and 3 leaves a QEMU that writes below what the config names; the next snapshot
+//! sees that by the names of QEMU's nodes, and switches it first.
+
+mod freeze;
+mod layer;
+mod name;
+mod portable;
+mod put_back;
+mod record;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use freeze::{Quiesce, Wanted};
+pub use layer::LayerId;
+pub use name::SnapshotName;
+pub use portable::PortableSnapshot;
+pub use put_back::Derived;
+pub use record::{Frozen, Snapshot};
+
+use super::Machines;
+use super::config::MachineConfig;
+use super::directory::{Root, lock_soon};
+use super::error::{MachineError, io_error};
+use super::launch::utf8;
+use crate::disk::overlay;
+use crate::host::beneath::read_unlinked;
+use crate::host::file::{self, Durability, Replace};
+use crate::host::{Interrupt, umask};
+
+/// The snapshots of a home, or of a project.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    directory: PathBuf,
+    machines: Root,
+}
+
+/// The right to make and remove layers.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Held(#[expect(dead_code, reason = "it is held")] File);
+
+impl Machines {
+    /// The snapshots of these machines.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        let beside = || self.root.0.with_file_name("snapshots");
+        Snapshots {
+            directory: self.layers.clone().unwrap_or_else(beside),
+            machines: self.root.clone(),
+        }
+    }
+}
+
+impl Snapshots {
+    /// All of them, the oldest first.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn list(&self) -> Result<Vec<Snapshot>, MachineError> {
+        let mut all = Vec::new();
+        for name in self.names()? {
+            match self.open(&name) {
+                Err(MachineError::NoSnapshot(_)) => {}
+                result => all.push(result?),
+            }
+        }
+        all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        Ok(all)
+    }
+
+    /// Their names, sorted. None of them is read.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> Result<Vec<SnapshotName>, MachineError> {
+        let mut names = Vec::new();
+        for path in entries(&self.directory)? {
+            let stem = path.file_name().and_then(|name| name.to_str());
+            let stem = stem.and_then(|name| name.strip_suffix(".json"));
+            names.extend(stem.and_then(|stem| stem.parse().ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The snapshot `name`.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn open(&self, name: &SnapshotName) -> Result<Snapshot, MachineError> {
+        let path = self.file(name);
+        let bytes = match read_unlinked(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(MachineError::NoSnapshot(name.clone()));
+            }
+            result => result.map_err(io_error("read", &path))?,
+        };
+        Snapshot::from_bytes(&bytes).map_err(|why| MachineError::DamagedSnapshot {
+            name: name.clone(),
+            path,
+            why,
+        })
+    }
+
+    /// Removes snapshots, and the layers that nothing needs any more.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn remove(
+        &self,
+        names: &[SnapshotName],
+        interrupt: &Interrupt,
+    ) -> Result<(), MachineError> {
+        let held = self.hold(interrupt)?;
+        for name in names {
+            let path = self.file(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(MachineError::NoSnapshot(name.clone()));
+                }
+                result => result.map_err(io_error("remove", &path))?,
+            }
+        }
+        self.sweep(&held);
+        Ok(())
+    }
+
+    /// Removes layers that nothing needs any more, unless another vmfab makes some just now: a
+    /// later call does it then.
+    pub fn tidy(&self) {
+        if !self.directory.is_dir() {
+            return;
+        }
+        let file = file::open_lock(&self.directory.join("lock"), 0);
+        if let Ok(file) = file
+            && lock_soon(&file).unwrap_or(false)
+        {
+            self.sweep(&Held(file));
+        }
+    }
+
+    /// Bytes that layers take on this host.
+    #[must_use]
+    pub fn stored_size(&self, layers: &[LayerId]) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let sizes = layers.iter().map(|layer| fs::metadata(self.layer(layer)));
+        sizes.flatten().map(|meta| meta.blocks() * 512).sum()
+    }
+
+    /// The file of a layer.
+    #[must_use]
+    pub fn layer(&self, id: &LayerId) -> PathBuf {
+        self.directory.join("layers").join(format!("{id}.qcow2"))
+    }
+
+    /// The files of layers, for QEMU; each is one of those that this program makes.
+    pub(super) fn checked(&self, layers: &[LayerId]) -> Result<Vec<String>, MachineError> {
+        let checked = layers.iter().map(|layer| {
+            let path = self.layer(layer);
+            overlay::check(&path)?;
+            utf8(path)
+        });
+        checked.collect()
+    }
+
+    /// Waits until no other vmfab makes or removes layers.
+    pub(super) fn hold(&self, interrupt: &Interrupt) -> Result<Held, MachineError> {
+        let layers = self.directory.join("layers");
+        // A link would let a project that came from elsewhere choose what is written to.
+        for directory in [&self.directory, &layers] {
+            if fs::symlink_metadata(directory).is_ok_and(|meta| meta.is_symlink()) {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "it is a link");
+                return Err(io_error("use", directory)(error));
+            }
+        }
+        if !layers.is_dir() {
+            fs::create_dir_all(&layers).map_err(io_error("create", &layers))?;
+            umask::close(&self.directory);
+        }
+        let path = self.directory.join("lock");
+        let file = file::open_lock(&path, 0).map_err(io_error("open", &path))?;
+        while !lock_soon(&file).map_err(io_error("lock", &path))? {
+            if interrupt.requested() {
+                return Err(MachineError::Interrupted { running: None });
+            }
+        }
+        Ok(Held(file))
+    }
+
+    /// Gives a snapshot its file, which is on disk then.
+    pub(super) fn publish(&self, snapshot: &Snapshot, _held: &Held) -> Result<(), MachineError> {
+        let path = self.file(&snapshot.name);
+        Replace::new(&path, Durability::Lasting)
+            .with(&snapshot.to_bytes())
+            .map_err(io_error("write", &path))
+    }
+
+    /// The error when the name is taken.
+    pub(super) fn check_free(&self, name: &SnapshotName) -> Result<(), MachineError> {
+        match fs::symlink_metadata(self.file(name)) {
+            Ok(_) => Err(MachineError::SnapshotExists(name.clone())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn file(&self, name: &SnapshotName) -> PathBuf {
+        self.directory.join(format!("{name}.json"))
+    }
+
+    /// Removes layers that neither a machine nor a snapshot names. When one of them cannot be read,
+    /// it may need any layer, and all stay.
+    fn sweep(&self, _held: &Held) {
+        let Ok(needed) = self.needed() else { return };
+        for path in entries(&self.directory.join("layers")).unwrap_or_default() {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if let Some(Ok(id)) = stem.map(str::parse::<LayerId>)
+                && !needed.contains(&id)
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+
+    fn needed(&self) -> Result<HashSet<LayerId>, MachineError> {
+        // A machine that is renamed meanwhile has its layers under either name: the names before
+        // and after must be the same.
+        let names = self.machines.names()?;
+        let configs = names.iter().map(|name| {
+            let directory = self.machines.directory(name);
+            MachineConfig::read(name, &directory)
+        });
+        let mut configs: Vec<MachineConfig> = configs.collect::<Result<_, _>>()?;
+        if self.machines.names()? != names {
+            return Err(MachineError::Interrupted { running: None });
+        }
+        configs.extend(self.list()?.into_iter().map(|snapshot| snapshot.settings));
+        let disks = configs.into_iter().flat_map(|config| config.disks);
+        Ok(disks.flat_map(|disk| disk.layers).collect())
+    }
+}
+
+/// What is in a directory; nothing when there is none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, MachineError> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => {
+            let entries = result.map_err(io_error("list", directory))?;
+            let paths = entries.map(|entry| Ok(entry?.path()));
+            paths
+                .collect::<io::Result<_>>()
+                .map_err(io_error("list", directory))
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Snapshots without their layers: what travels, and what a backup has.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::LayerId;
+use super::name::SnapshotName;
+use super::record::Snapshot;
+use super::{Held, Snapshots};
+use crate::digest::{ObjectId, ObjectRef};
+use crate::disk::Qcow2;
+use crate::host::Interrupt;
+use crate::image::ImageConfig;
+use crate::machine::error::{MachineError, io_error};
+use crate::store::Store;
+
+/// A snapshot whose disks are objects of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PortableSnapshot {
+    /// Without layers.
+    pub snapshot: Snapshot,
+    /// The whole disks; the first shares chunks with the image's.
+    pub disks: Vec<ObjectRef>,
+}
+
+impl PortableSnapshot {
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("snapshots serialise to JSON")
+    }
+
+    /// # Errors
+    /// It is none that this program reads; a phrase.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Stored {
+            snapshot: serde_json::Value,
+            disks: Vec<ObjectRef>,
+        }
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let mut snapshot = Snapshot::from_value(stored.snapshot)?;
+        // Layers are names of files on the host that wrote it.
+        without_layers(&mut snapshot);
+        if snapshot.settings.disks.len() != stored.disks.len() {
+            return Err("it has another number of disks than its settings say".to_owned());
+        }
+        for (settings, disk) in snapshot.settings.disks.iter().zip(&stored.disks) {
+            if settings.size.next_multiple_of(512) != disk.size.next_multiple_of(512) {
+                return Err("a disk has another size than its settings say".to_owned());
+            }
+        }
+        Ok(Self {
+            snapshot,
+            disks: stored.disks,
+        })
+    }
+
+    /// The objects of the store that it needs, but for those of the image.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectRef> {
+        let mut objects = self.disks.clone();
+        objects.extend(self.snapshot.firmware_vars);
+        objects
+    }
+
+    /// The image that its machine is of.
+    #[must_use]
+    pub const fn image(&self) -> ObjectId {
+        self.snapshot.settings.image
+    }
+}
+
+fn without_layers(snapshot: &mut Snapshot) {
+    snapshot.own.clear();
+    // A host elsewhere learns them anew.
+    snapshot.known_hosts.clear();
+    // Volumes and directories are those of a host, and a file must not ask for any.
+    snapshot.settings.mounts.clear();
+    for disk in &mut snapshot.settings.disks {
+        disk.layers.clear();
+        disk.top = None;
+    }
+}
+
+impl Snapshots {
+    /// Stores the disks of a snapshot. It costs what the machine changed.
+    ///
+    /// # Errors
+    /// A layer is gone or damaged, or the store fails.
+    pub fn portable(
+        &self,
+        snapshot: &Snapshot,
+        image: &ImageConfig,
+        store: &Store,
+    ) -> Result<PortableSnapshot, MachineError> {
+        let mut disks = Vec::new();
+        for (number, disk) in snapshot.settings.disks.iter().enumerate() {
+            let below = match number {
+                0 => image.disk,
+                _ => store.put_bytes(&[])?,
+            };
+            let mut stored = self.stored(disk, &below, store)?;
+            if stored.size < disk.size {
+                stored = store.resize(&stored.id, disk.size)?;
+            }
+            disks.push(stored);
+        }
+        let mut portable = PortableSnapshot {
+            snapshot: snapshot.clone(),
+            disks,
+        };
+        without_layers(&mut portable.snapshot);
+        Ok(portable)
+    }
+
+    /// Makes a snapshot of one that came from elsewhere, whose objects are in the store, with layers
+    /// of what differs from the image.
+    ///
+    /// # Errors
+    /// The name is taken, an object is damaged, or files cannot be written.
+    pub fn adopt(
+        &self,
+        portable: &PortableSnapshot,
+        name: &SnapshotName,
+        image: &ImageConfig,
+        store: &Store,
+        interrupt: &Interrupt,
+    ) -> Result<Snapshot, MachineError> {
+        let held = self.hold(interrupt)?;
+        self.check_free(name)?;
+        let mut snapshot = portable.snapshot.clone();
+        snapshot.name = name.clone();
+        let disks = snapshot.settings.disks.iter_mut().zip(&portable.disks);
+        for (number, (disk, object)) in disks.enumerate() {
+            let parts = match number {
+                0 => store.difference(&object.id, &image.disk.id)?,
+                _ => store.open_object(&object.id)?.data_in(0..object.size),
+            };
+            if parts.is_empty() {
+                continue;
+            }
+            let layer = self.write_layer(object, &parts, store, interrupt, &held)?;
+            disk.layers.push(layer);
+            snapshot.own.push(layer);
+        }
+        self.publish(&snapshot, &held)?;
+        Ok(snapshot)
+    }
+
+    /// A layer with these parts of a disk. It is on disk when this returns.
+    fn write_layer(
+        &self,
+        object: &ObjectRef,
+        parts: &[Range<u64>],
+        store: &Store,
+        interrupt: &Interrupt,
+        _held: &Held,
+    ) -> Result<LayerId, MachineError> {
+        let layer = LayerId::random();
+        let path = self.layer(&layer);
+        let write = || -> std::io::Result<()> {
+            let disk = store
+                .open_object(&object.id)
+                .map_err(std::io::Error::other)?;
+            let go = || match interrupt.requested() {
+                true => Err(std::io::ErrorKind::Interrupted.into()),
+                false => Ok(()),
+            };
+            let file = File::create_new(&path)?;
+            let mut out = BufWriter::with_capacity(1 << 20, &file);
+            Qcow2::of_parts(&disk, parts)?.write(&mut out, &go)?;
+            std::io::Write::flush(&mut out)?;
+            drop(out);
+            file.sync_all()
+        };
+        let written = write();
+        match written {
+            Ok(()) => Ok(layer),
+            Err(_) if interrupt.requested() => {
+                let _ = fs::remove_file(&path);
+                Err(MachineError::Interrupted { running: None })
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                Err(io_error("write", &path)(error))
+            }
+        }
+    }
+}

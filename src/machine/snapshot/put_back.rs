@@ -1,0 +1,293 @@
+//! From a snapshot, or what a machine has just now, to a machine.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use super::freeze::Wanted;
+use super::record::Snapshot;
+use super::{Held, Snapshots};
+use crate::digest::ObjectId;
+use crate::disk::overlay;
+use crate::guest::{KNOWN_HOSTS, KeyPair, PRIVATE_KEY};
+use crate::host::Interrupt;
+use crate::host::file::{Durability, Replace};
+use crate::image::{ImageConfig, Mounted};
+use crate::machine::config::{MachineConfig, MachineDisk};
+use crate::machine::directory::files;
+use crate::machine::error::{MachineError, io_error};
+use crate::machine::launch::free_port;
+use crate::machine::state::State;
+use crate::machine::{Locked, MachineName, Machines};
+use crate::store::Store;
+
+/// What a machine that is made of another one, or of a snapshot, is to have besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Derived {
+    pub memory_mib: Option<u32>,
+    pub cpus: Option<u32>,
+    /// Whether its disk has the identity of a machine that goes on: the first start renews it.
+    pub renew_identity: bool,
+}
+
+impl Locked {
+    /// Sets the stopped machine back to a snapshot. `keep` names the snapshot of its present state
+    /// that is made first. Its name, its ports for SSH and its identity stay as they are.
+    ///
+    /// # Errors
+    /// It runs, a name is taken, the snapshot is gone or its layers are, or files cannot be written.
+    /// The machine is as it was then.
+    pub fn put_back(
+        &self,
+        snapshot: &Snapshot,
+        keep: Option<&Wanted>,
+        store: &Store,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Snapshot>, MachineError> {
+        let snapshots = self.machine.machines.snapshots();
+        let held = snapshots.hold(interrupt)?;
+        // It may have been removed or replaced meanwhile, and its layers with it.
+        let snapshot = snapshots.open(&snapshot.name)?;
+        for disk in &snapshot.settings.disks {
+            snapshots.checked(&disk.layers)?;
+        }
+        let vars = snapshot.firmware_vars;
+        let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
+        let kept = self.keep(keep, &snapshots, &held, store)?;
+        let present = self.machine.config()?;
+        let mut config = MachineConfig {
+            instance: present.instance,
+            created: present.created,
+            ssh_port: present.ssh_port,
+            remove_when_stopped: present.remove_when_stopped,
+            renew_identity: snapshot.settings.renew_identity,
+            ..snapshot.settings.clone()
+        };
+        self.replace_disks(&mut config)?;
+        let directory = &self.machine.directory;
+        let path = directory.join(KNOWN_HOSTS);
+        let hosts = snapshot.known_hosts.as_bytes();
+        Replace::new(&path, Durability::None)
+            .with(hosts)
+            .map_err(io_error("write", &path))?;
+        let path = directory.join(files::FIRMWARE_VARS);
+        let written = match vars {
+            Some(vars) => Replace::new(&path, Durability::Whole).with(&vars),
+            None => remove(&path),
+        };
+        written.map_err(io_error("write", &path))?;
+        self.settle(&config, &present)?;
+        snapshots.sweep(&held);
+        Ok(kept)
+    }
+
+    /// Sets the stopped machine to an image, as [`put_back`](Self::put_back) does. Its further disks
+    /// stay.
+    ///
+    /// # Errors
+    /// See [`put_back`](Self::put_back).
+    pub fn put_image(
+        &self,
+        id: ObjectId,
+        image: &ImageConfig,
+        keep: Option<&Wanted>,
+        store: &Store,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Snapshot>, MachineError> {
+        let snapshots = self.machine.machines.snapshots();
+        let held = snapshots.hold(interrupt)?;
+        store.materialise(&image.disk.id)?;
+        let kept = self.keep(keep, &snapshots, &held, store)?;
+        let present = self.machine.config()?;
+        let mut config = present.clone();
+        config.image = id;
+        config.image_name = image.template.name.clone();
+        config.ssh_user = image.template.ssh_user.clone();
+        config.seed = image.template.boot.seed;
+        config.firmware = image.template.boot.firmware;
+        // The guest of another disk is a new one.
+        config.instance = Some(Uuid::new_v4());
+        config.renew_identity = false;
+        if let Some(first) = config.disks.first_mut() {
+            *first = MachineDisk::new(first.size.max(image.disk.size));
+        }
+        let further = config.disks.split_off(1);
+        self.replace_disks(&mut config)?;
+        config.disks.extend(further);
+        self.settle(&config, &present)?;
+        self.machine.forget_host_keys()?;
+        let vars = self.machine.directory.join(files::FIRMWARE_VARS);
+        remove(&vars).map_err(io_error("remove", &vars))?;
+        snapshots.sweep(&held);
+        Ok(kept)
+    }
+
+    /// Makes a machine with what this one's disks hold now, and a key and address of its own. This
+    /// one goes on.
+    ///
+    /// # Errors
+    /// The name is taken, this machine's disks cannot be frozen, or files cannot be written.
+    pub fn derive(
+        &self,
+        name: &MachineName,
+        derived: &Derived,
+        interrupt: &Interrupt,
+    ) -> Result<Locked, MachineError> {
+        let machines = &self.machine.machines;
+        machines.check_free(name)?;
+        let snapshots = machines.snapshots();
+        let held = snapshots.hold(interrupt)?;
+        let disks = self.freeze_disks(&snapshots, &held, None, interrupt)?;
+        machines.of_settings(&disks.config, name, derived, &held)
+    }
+
+    fn keep(
+        &self,
+        keep: Option<&Wanted>,
+        snapshots: &Snapshots,
+        held: &Held,
+        store: &Store,
+    ) -> Result<Option<Snapshot>, MachineError> {
+        if self.machine.state()? != State::Stopped {
+            return Err(MachineError::Running(self.machine.name.clone()));
+        }
+        let Some(wanted) = keep else { return Ok(None) };
+        snapshots.check_free(&wanted.name)?;
+        let disks = self.freeze_stopped(snapshots, held)?;
+        let snapshot = self.record(wanted, disks, store)?;
+        snapshots.publish(&snapshot, held)?;
+        Ok(Some(snapshot))
+    }
+
+    /// Gives disks overlays of their own, beside those that the machine has. Over layers the next
+    /// start makes them.
+    fn replace_disks(&self, config: &mut MachineConfig) -> Result<(), MachineError> {
+        for disk in &mut config.disks {
+            disk.top = None;
+            if disk.layers.is_empty() {
+                self.machine.make_overlay(disk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the config, and removes the overlays that it no longer names.
+    fn settle(&self, config: &MachineConfig, present: &MachineConfig) -> Result<(), MachineError> {
+        let directory = &self.machine.directory;
+        config.write_with(directory, Durability::Lasting)?;
+        let overlays = |config: &MachineConfig| -> Vec<String> {
+            let disks = config.disks.iter().enumerate();
+            disks.filter_map(|(n, disk)| disk.overlay(n)).collect()
+        };
+        let named = overlays(config);
+        for overlay in overlays(present) {
+            if !named.contains(&overlay) {
+                let _ = fs::remove_file(directory.join(overlay));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machines {
+    /// Makes a machine of a snapshot, stopped.
+    ///
+    /// # Errors
+    /// The name is taken, the snapshot or its layers are gone, or files cannot be written.
+    pub fn create_from(
+        &self,
+        snapshot: &Snapshot,
+        name: &MachineName,
+        derived: &Derived,
+        store: &Store,
+        interrupt: &Interrupt,
+    ) -> Result<Locked, MachineError> {
+        self.check_free(name)?;
+        let snapshots = self.snapshots();
+        let held = snapshots.hold(interrupt)?;
+        let snapshot = snapshots.open(&snapshot.name)?;
+        let vars = snapshot.firmware_vars;
+        let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
+        let locked = self.of_settings(&snapshot.settings, name, derived, &held)?;
+        if let Some(vars) = vars {
+            let path = locked.machine.directory.join(files::FIRMWARE_VARS);
+            let written = Replace::new(&path, Durability::Whole).with(&vars);
+            written.map_err(io_error("write", &path))?;
+        }
+        Ok(locked)
+    }
+
+    fn check_free(&self, name: &MachineName) -> Result<(), MachineError> {
+        match self.root.directory(name).exists() {
+            true => Err(MachineError::Exists(name.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn of_settings(
+        &self,
+        settings: &MachineConfig,
+        name: &MachineName,
+        derived: &Derived,
+        _held: &Held,
+    ) -> Result<Locked, MachineError> {
+        for disk in &settings.disks {
+            self.snapshots().checked(&disk.layers)?;
+        }
+        let taken: Vec<u16> = settings.ports.iter().map(|port| port.host).collect();
+        let age = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut config = MachineConfig {
+            instance: Some(Uuid::new_v4()),
+            created: age.map_or(0, |age| age.as_secs()),
+            ssh_port: free_port(&taken)?,
+            memory_mib: derived.memory_mib.unwrap_or(settings.memory_mib),
+            cpus: derived.cpus.unwrap_or(settings.cpus),
+            remove_when_stopped: false,
+            renew_identity: derived.renew_identity,
+            ..settings.clone()
+        };
+        // One machine at a time has a volume.
+        config
+            .mounts
+            .retain(|mount| !matches!(mount.what, Mounted::Volume(_)));
+        for port in &mut config.ports {
+            // The other one may have them: any port of the host does then.
+            port.from_image = true;
+        }
+        let (temporary, lock) = self.root.temporary()?;
+        let mut fill = || -> Result<(), MachineError> {
+            for (number, disk) in config.disks.iter_mut().enumerate() {
+                disk.top = None;
+                if let Some(overlay) = disk.overlay(number) {
+                    overlay::create(&temporary.join(overlay), "image", 0, disk.size)?;
+                }
+            }
+            let comment = format!("vmfab machine of {}", config.image_name);
+            KeyPair::create(&temporary.join(PRIVATE_KEY), &comment)?;
+            config.write(&temporary)?;
+            match self.root.publish(&temporary, name)? {
+                true => Ok(()),
+                false => Err(MachineError::Exists(name.clone())),
+            }
+        };
+        match fill() {
+            Ok(()) => Ok(Locked {
+                machine: self.at(name.clone()),
+                lock,
+            }),
+            Err(error) => {
+                let _ = fs::remove_dir_all(&temporary);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &std::path::Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
