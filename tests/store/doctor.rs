@@ -64,7 +64,17 @@ fn what_does_not_fit_is_told_and_mended() {
     bench.run(["build", recipe.to_str().unwrap()]).ends_with(0);
     bench.run(["image", "rm", "@old"]).ends_with(0);
 
-    let all = ["image-gone", "incomplete", "leftovers", "unreached"];
+    bench
+        .run(["volume", "create", "data", "--size", "64M"])
+        .ends_with(0);
+
+    let all = [
+        "image-gone",
+        "incomplete",
+        "leftovers",
+        "unused-volume",
+        "unreached",
+    ];
     let report = doctor(&bench, &["--json"]).ends_with(1).json();
     assert_eq!(kinds(&report), all, "{report:#}");
     assert_eq!(report["ok"], false);
@@ -75,6 +85,8 @@ fn what_does_not_fit_is_told_and_mended() {
         "broken: machine half cannot be used",
         "half and the disk in it, 3 MiB",
         "note: 1 directory in ",
+        "note: volume data belongs to no machine",
+        "vmfab volume rm data removes it and its data",
         "note: 1 image that no tag and no machine needs",
         "would: ",
     ] {
@@ -89,7 +101,11 @@ fn what_does_not_fit_is_told_and_mended() {
         .ends_with(1)
         .json();
     // What was used lately stays, and a machine's loss is for its user to mend.
-    assert_eq!(kinds(&report), ["image-gone", "unreached"], "{report:#}");
+    assert_eq!(
+        kinds(&report),
+        ["image-gone", "unused-volume", "unreached"],
+        "{report:#}"
+    );
     assert!(!path("machines/half").exists() && !path("machines/.tmp-killed").exists());
     assert!(path("machines/lost").exists());
     doctor(&bench, &["--yes"]).ends_with(2);

@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::super::Context;
 use super::super::image_record::{self, ImageRecord, ImageSource};
 use super::super::store::{self, GcOptions};
+use super::super::volume;
+use crate::checked::Name;
 use crate::config::AutoCollect;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
@@ -60,6 +62,8 @@ pub enum FindingKind {
     Leftovers,
     /// Machines of a project whose directory is not there.
     ProjectGone { path: std::path::PathBuf },
+    /// A volume that no machine mounts.
+    UnusedVolume { volume: Name },
     /// Images that neither a tag nor a machine needs.
     Unreached,
 }
@@ -134,6 +138,17 @@ pub fn look(context: &Context) -> Result<HomeReport, Failure> {
             kind: FindingKind::ProjectGone { path },
         });
     }
+    for volume in volume::list(context)? {
+        if volume.machines.is_empty() {
+            let (name, size) = (volume.name, mib(volume.stored_size));
+            findings.push(Finding {
+                message: format!("volume {name} belongs to no machine and takes {size}"),
+                fix: None,
+                help: Some(format!("vmfab volume rm {name} removes it and its data")),
+                kind: FindingKind::UnusedVolume { volume: name },
+            });
+        }
+    }
     // Nothing is collected while a machine has lost its image.
     let collects = images.values().all(|image| image.stored);
     findings.extend(unreached(context, &images, collects)?);
@@ -178,7 +193,9 @@ pub fn fix(context: &Context, report: &HomeReport) -> Result<(), Failure> {
                 };
                 store::gc(&context.anew(context.sink.clone()), &options)?;
             }
-            FindingKind::ImageGone { .. } | FindingKind::ProjectGone { .. } => {}
+            FindingKind::ImageGone { .. }
+            | FindingKind::ProjectGone { .. }
+            | FindingKind::UnusedVolume { .. } => {}
         }
     }
     Ok(())
