@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use vmfab::derivation::Input;
 use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
+use vmfab::failure::{Failure, Kind};
 use vmfab::image::DiskFormat;
 use vmfab::image::{
     BootProfile, CONFIG_VERSION, ContainerConfig, FilesystemRef, Firmware, ImageConfig,
     ImageTemplate, Process, RecipeRef,
 };
 use vmfab::plan::{
-    self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, Remote,
-    RemoteDisk, World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, Remote, RemoteDisk,
+    World, WorldError,
 };
 use vmfab::recipe::{self, Fetch, Files};
 
@@ -111,16 +112,12 @@ fn layer(location: &str, number: usize) -> ContainerLayer {
 }
 
 impl World for Fake {
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
-        let failed = |message: &str, help: &str, outage: bool| PinError {
-            message: message.to_owned(),
-            help: Some(help.to_owned()),
-            outage,
-        };
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
+        let failed = |kind, message: &str, help: &str| Failure::new(kind, message).with_help(help);
         let name = location.split([':', '@']).next().unwrap_or_default();
         Ok(match name.rsplit('/').next().unwrap_or_default() {
             "own" => Remote::Image(
@@ -136,14 +133,14 @@ impl World for Fake {
             "missing" => {
                 let message = format!("{name} has no tag");
                 return Err(failed(
+                    Kind::Recipe,
                     &message,
                     "\"vmfab tags\" lists what is there",
-                    false,
                 ));
             }
             "down" => {
                 let message = format!("cannot ask {name} for linux/{architecture}");
-                return Err(failed(&message, "look at the network", true));
+                return Err(failed(Kind::Unavailable, &message, "look at the network"));
             }
             _ => Remote::Container(Container {
                 layers: (1..=2).map(|number| layer(location, number)).collect(),
@@ -185,17 +182,13 @@ impl World for Fake {
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
     }
 
-    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         match fetch.pin {
             Some(_) => Ok(Pinned {
                 checksum: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
                 size: None,
             }),
-            None => Err(PinError {
-                message: "nothing is pinned".to_owned(),
-                help: None,
-                outage: false,
-            }),
+            None => Err(Failure::new(Kind::Recipe, "nothing is pinned")),
         }
     }
 }

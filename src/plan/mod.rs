@@ -21,10 +21,11 @@ pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login
 use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId, ObjectRef};
+use crate::failure::{Failure, Kind};
 use crate::host::Program;
 use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
 use crate::lock::PackageSet;
-use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError};
+use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError, Span};
 
 /// A value of the recipe, or of the image that it starts from, as images have it.
 fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
@@ -87,21 +88,22 @@ pub trait World {
     /// The content that an address stands for when the recipe has no checksum of it.
     ///
     /// # Errors
-    /// Neither a lock nor the network tells.
-    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+    /// Neither a lock nor the network tells. Those of kind [`Recipe`](Kind::Recipe) are the recipe's
+    /// fault, here and below.
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure>;
 
     /// What an image in a registry or a layout is, for an architecture: `HOST/NAME:TAG`,
     /// `HOST/NAME@sha256:…`, `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
     ///
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError>;
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure>;
 
     /// The commit of a git repository that a branch, a tag or `HEAD` stands for; all of its digits.
     ///
     /// # Errors
     /// Neither a lock nor the network tells.
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError>;
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure>;
 
     /// The architecture of this host, as `uname -m` has it.
     fn architecture(&self) -> &str {
@@ -125,17 +127,6 @@ pub struct Pinned {
     pub checksum: Checksum,
     /// Its size in bytes, when that is known.
     pub size: Option<u64>,
-}
-
-/// Why nothing tells which content an address stands for.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct PinError {
-    pub message: String,
-    /// What to do; the usual advice when absent.
-    pub help: Option<String>,
-    /// Whether the recipe could do nothing about it: a network or a server fails.
-    pub outage: bool,
 }
 
 /// Where content from outside can be had.
@@ -222,12 +213,36 @@ pub enum PlanError {
     #[diagnostic(transparent)]
     Mistakes(Box<RecipeError>),
     /// What an address stands for could not be found out, and the recipe is not to blame.
-    #[error("{message}")]
-    #[diagnostic(help("{help}"))]
-    Outage { message: String, help: String },
+    #[error("{0}")]
+    #[diagnostic(help("{}", .0.help().join("; ")))]
+    Outside(Failure),
     /// The graph is not in order: a mistake in this program.
     #[error(transparent)]
     Graph(#[from] GraphError),
+}
+
+impl PlanError {
+    /// What was asked about a place of the recipe failed. The recipe may be to blame: then `usual`
+    /// is the advice where there is none.
+    fn asked(
+        failure: Failure,
+        span: &Span,
+        message: String,
+        label: &str,
+        usual: Option<&str>,
+    ) -> Self {
+        match failure.kind() {
+            Kind::Recipe => {}
+            Kind::Interrupted => return Self::Outside(failure),
+            _ => return Self::Outside(failure.with_message(message)),
+        }
+        let problem = Problem::new(span, message, label);
+        match (failure.help(), usual) {
+            ([], None) => problem.into(),
+            ([], Some(usual)) => problem.with_help(usual).into(),
+            (help, _) => problem.with_help(help.join("; ")).into(),
+        }
+    }
 }
 
 impl From<RecipeError> for PlanError {

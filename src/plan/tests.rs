@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::derivation::{ResolvedInput, action_key};
 use crate::digest::{Hasher, ObjectRef, Sha256};
+use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, Process};
 use crate::recipe::Files;
 
@@ -53,19 +54,15 @@ impl World for NoTags {
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Qcow2))
     }
 
-    fn pin(&self, _: &Fetch) -> Result<Pinned, PinError> {
-        Err(PinError {
-            message: "nothing is pinned".to_owned(),
-            help: None,
-            outage: false,
-        })
+    fn pin(&self, _: &Fetch) -> Result<Pinned, Failure> {
+        Err(Failure::new(Kind::Recipe, "nothing is pinned"))
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, _: &str) -> Result<Remote, PinError> {
+    fn remote(&self, location: &str, _: &str) -> Result<Remote, Failure> {
         let layer = |number: usize| {
             // The second and the third layer are the same.
             let digit = if number == 1 { 0x11 } else { 0x22 };
@@ -416,15 +413,15 @@ impl World for Base {
         NoTags.disk(path, format)
     }
 
-    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         NoTags.pin(fetch)
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
         NoTags.remote(location, architecture)
     }
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use crate::failure::{Failure, Kind};
 use crate::host::find_program;
 use crate::host::process::{self, Bounds};
-use crate::plan::PinError;
 
 /// The longest list of references that is read.
 const MOST_OUTPUT: u64 = 64 << 20;
@@ -86,12 +86,8 @@ pub(crate) fn look_up(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<Commit, PinError> {
-    let failed = |message: String, help: &str| PinError {
-        message,
-        help: Some(help.to_owned()),
-        outage: true,
-    };
+) -> Result<Commit, Failure> {
+    let failed = |message: String, help: &str| Failure::failed(message).with_help(help);
     if context.offline {
         return Err(failed(
             "--offline forbids to ask the repository".to_owned(),
@@ -145,10 +141,9 @@ pub(crate) fn look_up(
         let message = format!("git ls-remote {}{said}", ran.end.describe());
         return Err(failed(message, check));
     }
-    choose(&references, reference).map_err(|message| PinError {
-        message,
-        help: Some("name a branch, a tag, or a commit with all its digits".to_owned()),
-        outage: false,
+    choose(&references, reference).map_err(|message| {
+        Failure::new(Kind::Recipe, message)
+            .with_help("name a branch, a tag, or a commit with all its digits")
     })
 }
 

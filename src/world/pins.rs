@@ -11,9 +11,9 @@ use super::git::{self, Commit};
 use super::{Context, oci};
 use crate::builder;
 use crate::digest::{Checksum, Hasher};
-use crate::failure::Kind;
+use crate::failure::{Failure, Kind};
 use crate::host::file::{Durability, Replace};
-use crate::plan::{PinError, Pinned};
+use crate::plan::Pinned;
 use crate::recipe::{Fetch, Pin, Spanned};
 use crate::registry::Reference;
 use crate::source::{ChecksumsRequest, FetchError, Fetcher, Signature, Source};
@@ -34,15 +34,14 @@ pub(crate) struct Remembered<T = Checksum> {
 ///
 /// # Errors
 /// Nothing is remembered, and it cannot be looked up.
-pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
+pub(crate) fn pin(context: &Context, fetch: &Fetch) -> Result<Pinned, Failure> {
     let known = read(&path(context, fetch), &fetch.url.value);
     let remembered = match known {
         _ if matches!(fetch.pin, None | Some(Pin::Checksum(_))) => {
-            return Err(PinError {
-                message: "the recipe gives no checksum for it".to_owned(),
-                help: None,
-                outage: false,
-            });
+            return Err(Failure::new(
+                Kind::Recipe,
+                "the recipe gives no checksum for it",
+            ));
         }
         Some(remembered) => remembered,
         None => look_up(context, fetch)?,
@@ -67,7 +66,7 @@ pub(crate) fn pin_commit(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<Commit, PinError> {
+) -> Result<Commit, Failure> {
     match recall(context, &git::address(repository, reference)) {
         Some(commit) => Ok(commit),
         None => look_up_commit(context, repository, reference),
@@ -82,7 +81,7 @@ pub(crate) fn look_up_commit(
     context: &Context,
     repository: &str,
     reference: &str,
-) -> Result<Commit, PinError> {
+) -> Result<Commit, Failure> {
     let commit = git::look_up(context, repository, reference)?;
     let address = git::address(repository, reference);
     Ok(remember(context, &address, commit))
@@ -110,7 +109,7 @@ fn remember<T: Serialize>(context: &Context, address: &str, checksum: T) -> T {
 ///
 /// # Errors
 /// Nothing is remembered, and the registry cannot be asked.
-pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Checksum, PinError> {
+pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Checksum, Failure> {
     match recall(context, &oci::address(reference)) {
         Some(checksum) => Ok(checksum),
         None => look_up_tag(context, reference),
@@ -121,7 +120,7 @@ pub(crate) fn pin_tag(context: &Context, reference: &Reference) -> Result<Checks
 ///
 /// # Errors
 /// There is no such tag, or the registry cannot be asked.
-pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Checksum, PinError> {
+pub(crate) fn look_up_tag(context: &Context, reference: &Reference) -> Result<Checksum, Failure> {
     let digest = oci::look_up(context, reference)?;
     let address = oci::address(reference);
     Ok(remember(context, &address, Checksum::from(digest)))
@@ -145,7 +144,7 @@ fn now() -> u64 {
 ///
 /// # Errors
 /// The list of checksums cannot be had, is not to be trusted, or says nothing of the address.
-pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, PinError> {
+pub(crate) fn look_up(context: &Context, fetch: &Fetch) -> Result<Remembered, Failure> {
     let pinned = match &fetch.pin {
         Some(Pin::Checksums {
             url,
@@ -174,13 +173,10 @@ fn listed(
     fetch: &Fetch,
     list: &str,
     signature: Option<(&Spanned<String>, &Path)>,
-) -> Result<Pinned, PinError> {
+) -> Result<Pinned, Failure> {
     let place = |text: &str| {
-        Source::new(&beside(&fetch.url.value, text)).map_err(|error| PinError {
-            message: error.to_string(),
-            help: None,
-            outage: false,
-        })
+        Source::new(&beside(&fetch.url.value, text))
+            .map_err(|error| Failure::new(Kind::Recipe, error.to_string()))
     };
     let signed = match signature {
         Some((signature, keyring)) => Some((place(&signature.value)?, keyring)),
@@ -213,14 +209,9 @@ pub(crate) fn forget(context: &Context, looked: bool) -> usize {
 ///
 /// # Errors
 /// It cannot be fetched or stored.
-pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinError> {
-    let failed = |message: String| PinError {
-        message,
-        help: None,
-        outage: true,
-    };
-    let source = Source::new(&fetch.url.value).map_err(|error| failed(error.to_string()))?;
-    let store = context.store().map_err(|error| failed(error.to_string()))?;
+pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, Failure> {
+    let source = Source::new(&fetch.url.value).map_err(Failure::other)?;
+    let store = context.store()?;
     let fetched = builder::fetch_unknown(&context.fetcher(), &store, &source, fetch.size);
     let fetched = fetched.map_err(unresolved)?;
     Ok(Pinned {
@@ -231,11 +222,11 @@ pub(crate) fn download(context: &Context, fetch: &Fetch) -> Result<Pinned, PinEr
 
 /// The network, a server or a signature fails: no mistake of the recipe, unless it names the wrong
 /// list.
-fn unresolved(error: FetchError) -> PinError {
-    PinError {
-        message: error.to_string(),
-        help: Some(error.remedy().join("; ")),
-        outage: !matches!(error.kind(), Kind::Verification | Kind::Interrupted),
+fn unresolved(error: FetchError) -> Failure {
+    let failure = Failure::from(error);
+    match failure.kind() {
+        Kind::Verification => failure.with_kind(Kind::Recipe),
+        _ => failure,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::limits::Limits;
 use crate::plan::LocalFiles;
-use crate::plan::{self, PinError, Pinned, Plan, PlanError, Remote, World, WorldError};
+use crate::plan::{self, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::recipe::{self, Base, Fetch, Files, Given, Loaded};
 use crate::store::{Store, TagName};
 
@@ -199,15 +199,15 @@ impl World for HostWorld<'_> {
         Ok((added.object, format))
     }
 
-    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         self.pins.pin(fetch)
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         self.pins.commit(repository, reference)
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
         self.pins.remote(self.context, location, architecture)
     }
 }
@@ -334,9 +334,7 @@ pub(crate) fn plan_with(
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);
     plan::plan(&loaded, image, &world, architecture, &choice.process).map_err(|error| match error {
         // The recipe is not to blame.
-        PlanError::Outage { message, help } => {
-            Failure::failed(message).and_help(Some(help).filter(|help| !help.is_empty()))
-        }
+        PlanError::Outside(failure) => failure,
         error => Failure::recipe(error),
     })
 }

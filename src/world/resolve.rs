@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use super::git::{self, Commit};
 use super::{Context, oci, pins};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
+use crate::failure::{Failure, Kind};
 use crate::lock::{Lock, Source};
-use crate::plan::{Container, PinError, Pinned, Remote};
+use crate::plan::{Container, Pinned, Remote};
 use crate::recipe::{Fetch, Pin};
 use crate::registry::{Location, Reference, Version};
 
@@ -20,34 +21,34 @@ pub(crate) trait Resolve {
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError>;
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, Failure>;
 
     /// What a tag of a registry stands for.
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError>;
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, Failure>;
 
     /// The commit of a reference of a git repository.
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError>;
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure>;
 }
 
 /// Takes what this host found out before; asks the network about the rest.
 pub(crate) struct Remembered<'a>(pub(crate) &'a Context);
 
 impl Resolve for Remembered<'_> {
-    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         pins::pin(self.0, fetch)
     }
 
-    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError> {
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, Failure> {
         pins::pin_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError> {
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure> {
         pins::pin_commit(self.0, repository, reference)
     }
 }
@@ -56,7 +57,7 @@ impl Resolve for Remembered<'_> {
 pub(crate) struct Today<'a>(pub(crate) &'a Context);
 
 impl Resolve for Today<'_> {
-    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn resolve(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         let Some(Pin::Checksums { .. }) = &fetch.pin else {
             return pins::download(self.0, fetch);
         };
@@ -67,11 +68,11 @@ impl Resolve for Today<'_> {
         })
     }
 
-    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, PinError> {
+    fn resolve_tag(&self, reference: &Reference) -> Result<Checksum, Failure> {
         pins::look_up_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, PinError> {
+    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure> {
         pins::look_up_commit(self.0, repository, reference)
     }
 }
@@ -103,7 +104,7 @@ impl<'a> Pins<'a> {
         self.told.borrow().keys().cloned().collect()
     }
 
-    pub(crate) fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    pub(crate) fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         let (checksum, size) = self.known(&fetch.url.value, |resolver| {
             let pinned = resolver.resolve(fetch)?;
             Ok((pinned.checksum, pinned.size))
@@ -112,7 +113,7 @@ impl<'a> Pins<'a> {
     }
 
     /// The commit of a reference of a git repository.
-    pub(crate) fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    pub(crate) fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         if let Some(commit) = Commit::of(reference) {
             return Ok(commit.into_digits());
         }
@@ -130,7 +131,7 @@ impl<'a> Pins<'a> {
         context: &Context,
         location: &str,
         architecture: &str,
-    ) -> Result<Remote, PinError> {
+    ) -> Result<Remote, Failure> {
         let location = oci::parse(location)?;
         let digest = match &location {
             Location::Registry(reference) => match reference.version() {
@@ -159,8 +160,8 @@ impl<'a> Pins<'a> {
     fn known<T: Known>(
         &self,
         url: &str,
-        resolve: impl Fn(&dyn Resolve) -> Result<(T, Option<u64>), PinError>,
-    ) -> Result<(T, Option<u64>), PinError> {
+        resolve: impl Fn(&dyn Resolve) -> Result<(T, Option<u64>), Failure>,
+    ) -> Result<(T, Option<u64>), Failure> {
         let told = self.told.borrow().get(url).cloned();
         let locked = || self.lock?.sources.get(url).cloned();
         let source = match told.or_else(|| locked().filter(|_| !(self.afresh)(url))) {
@@ -214,10 +215,7 @@ impl Known for Commit {
     }
 }
 
-fn not_a(what: &str, locked: &impl Display) -> PinError {
-    PinError {
-        message: format!("it is locked to \"{locked}\", which is not a {what}"),
-        help: Some("run \"vmfab update\"".to_owned()),
-        outage: false,
-    }
+fn not_a(what: &str, locked: &impl Display) -> Failure {
+    let message = format!("it is locked to \"{locked}\", which is not a {what}");
+    Failure::new(Kind::Recipe, message).with_help("run \"vmfab update\"")
 }

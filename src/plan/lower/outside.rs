@@ -6,10 +6,11 @@ use super::{Lowering, input};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, NodeId};
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 use crate::host::Program;
 use crate::image::DiskFormat;
-use crate::plan::{PinError, Pinned, Place, PlanError};
-use crate::recipe::{Fetch, Fetched, Pin, Problem, Spanned, Transform};
+use crate::plan::{Pinned, Place, PlanError};
+use crate::recipe::{Fetch, Fetched, Pin, Spanned, Transform};
 
 impl Lowering<'_> {
     /// Content from outside after all that is done to it. Unpacking is left to the tree that it is
@@ -157,14 +158,8 @@ impl Lowering<'_> {
 }
 
 /// Why it is not known what an address stands for.
-pub(super) fn not_pinned(url: &Spanned<String>, what: &str, error: PinError) -> PlanError {
-    let message = format!("cannot find out which {what} {} has: {error}", url.value);
-    if error.outage {
-        let help = error.help.unwrap_or_default();
-        return PlanError::Outage { message, help };
-    }
+pub(super) fn not_pinned(url: &Spanned<String>, what: &str, failure: Failure) -> PlanError {
+    let message = format!("cannot find out which {what} {} has: {failure}", url.value);
     let usual = "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"";
-    let help = error.help.unwrap_or_else(|| usual.to_owned());
-    let problem = Problem::new(&url.span, message, "not pinned");
-    problem.with_help(help).into()
+    PlanError::asked(failure, &url.span, message, "not pinned", Some(usual))
 }

@@ -29,17 +29,9 @@ impl Lowering<'_> {
     ) -> Result<Lowered, PlanError> {
         let shown = &image.shown.value;
         let remote = self.world.remote(&image.location, architecture);
-        let remote = remote.map_err(|error| {
-            let message = format!("cannot start from {shown}: {error}");
-            if error.outage {
-                let help = error.help.unwrap_or_default();
-                return PlanError::Outage { message, help };
-            }
-            let problem = Problem::new(&image.shown.span, message, "named here");
-            match error.help {
-                Some(help) => problem.with_help(help).into(),
-                None => problem.into(),
-            }
+        let remote = remote.map_err(|failure| {
+            let message = format!("cannot start from {shown}: {failure}");
+            PlanError::asked(failure, &image.shown.span, message, "named here", None)
         })?;
         let shown = &label::remote(shown);
         if image.service && !matches!(remote, Remote::Container(_)) {

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::{Identified, wrong};
 use crate::checked::Line;
 use crate::digest::Checksum;
+use crate::failure::Failure;
 use crate::image::{ContainerConfig, HistoryEntry};
-use crate::plan::{BlobPlace, Container, ContainerLayer, PinError};
+use crate::plan::{BlobPlace, Container, ContainerLayer};
 use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
 use crate::tarball::Reader;
 
@@ -48,7 +49,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) fn error(self, image: &Identified<'_>) -> PinError {
+    pub(super) fn error(self, image: &Identified<'_>) -> Failure {
         match self {
             Self::Damaged(why) => image.damaged(&why),
             Self::Unusable { message, help } => wrong(message, help),

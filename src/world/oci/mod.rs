@@ -16,8 +16,9 @@ use kept::Kept;
 
 use super::Context;
 use crate::digest::Sha256;
+use crate::failure::{Failure, Kind};
 use crate::image::ImageConfig;
-use crate::plan::{BlobPlace, ContainerLayer, PinError, Remote, RemoteDisk};
+use crate::plan::{BlobPlace, ContainerLayer, Remote, RemoteDisk};
 use crate::registry::{
     Blob, Described, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
     RegistryError, Repository, ResolveError, Silent, Version, read_small, resolve,
@@ -41,13 +42,12 @@ pub(crate) struct Identified<'a> {
 ///
 /// # Errors
 /// It is no name of an image.
-pub(crate) fn parse(text: &str) -> Result<Location, PinError> {
-    text.parse().map_err(|error| PinError {
-        message: format!("{error}"),
-        help: Some(
-            "names are written as in registry.example/name:tag, oci:DIR:TAG is a layout".to_owned(),
-        ),
-        outage: false,
+pub(crate) fn parse(text: &str) -> Result<Location, Failure> {
+    text.parse().map_err(|error| {
+        wrong(
+            format!("{error}"),
+            "names are written as in registry.example/name:tag, oci:DIR:TAG is a layout",
+        )
     })
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn address(reference: &Reference) -> String {
 ///
 /// # Errors
 /// There is no such tag, or the registry cannot be asked.
-pub(crate) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, PinError> {
+pub(crate) fn look_up(context: &Context, reference: &Reference) -> Result<Sha256, Failure> {
     let location = Location::Registry(reference.clone());
     let found = Identified::new(context, &location);
     let fetched = found.fetch(&reference.version())?;
@@ -76,7 +76,7 @@ pub(crate) fn find(
     location: &Location,
     digest: Option<Sha256>,
     architecture: &str,
-) -> Result<Remote, PinError> {
+) -> Result<Remote, Failure> {
     if let Location::Layout { path, .. } | Location::Archive { path, .. } = location
         && !path.exists()
     {
@@ -107,9 +107,9 @@ impl<'a> Identified<'a> {
         }
     }
 
-    fn repository(&self) -> Result<Arc<dyn Repository>, PinError> {
+    fn repository(&self) -> Result<Arc<dyn Repository>, Failure> {
         let repository = self.context.registries().open(self.location);
-        repository.map_err(|error| outage(&error))
+        repository.map_err(outage)
     }
 
     /// The repository without tag and digest, as places of blobs name it.
@@ -122,9 +122,9 @@ impl<'a> Identified<'a> {
     }
 
     /// The only image of a layout.
-    fn only_version(&self) -> Result<Version, PinError> {
+    fn only_version(&self) -> Result<Version, Failure> {
         let version = self.repository()?.only_version();
-        version.map_err(|error| outage(&error))
+        version.map_err(outage)
     }
 
     /// The manifest of a version for an architecture, through indexes.
@@ -132,7 +132,7 @@ impl<'a> Identified<'a> {
         &self,
         version: &Version,
         architecture: &str,
-    ) -> Result<(Manifest, Sha256), PinError> {
+    ) -> Result<(Manifest, Sha256), Failure> {
         let wanted = Platform::linux(architecture);
         let fetch = |version: &Version| self.fetch(version).map(Some);
         let resolved = resolve(version, &wanted, Silent::Taken, fetch);
@@ -146,7 +146,7 @@ impl<'a> Identified<'a> {
     }
 
     /// A manifest or index; what is known by its digest and was had before is not asked for.
-    fn fetch(&self, version: &Version) -> Result<Fetched, PinError> {
+    fn fetch(&self, version: &Version) -> Result<Fetched, Failure> {
         let kept = Kept::new(self.context);
         if let Version::Digest(digest) = version
             && let Some(fetched) = kept.manifest(digest)
@@ -154,7 +154,7 @@ impl<'a> Identified<'a> {
             return Ok(fetched);
         }
         let fetched = self.repository()?.manifest(version);
-        let Some(fetched) = fetched.map_err(|error| outage(&error))? else {
+        let Some(fetched) = fetched.map_err(outage)? else {
             return Err(self.unknown(version));
         };
         // What cannot be kept is asked for again.
@@ -162,7 +162,7 @@ impl<'a> Identified<'a> {
         Ok(fetched)
     }
 
-    fn unknown(&self, version: &Version) -> PinError {
+    fn unknown(&self, version: &Version) -> Failure {
         let place = self.place();
         if let (Version::Digest(digest), Location::Registry(reference)) = (version, self.location)
             && reference.digest.is_none()
@@ -176,15 +176,11 @@ impl<'a> Identified<'a> {
             Version::Tag(tag) => format!("{place} has no tag \"{tag}\""),
             Version::Digest(digest) => format!("{place} has no manifest sha256:{digest}"),
         };
-        PinError {
-            message,
-            help: Some(format!("\"vmfab tags {place}\" lists the tags")),
-            outage: false,
-        }
+        wrong(message, &format!("\"vmfab tags {place}\" lists the tags"))
     }
 
     /// A small blob as a whole.
-    fn small(&self, blob: &Blob, what: &str) -> Result<Vec<u8>, PinError> {
+    fn small(&self, blob: &Blob, what: &str) -> Result<Vec<u8>, Failure> {
         if blob.size > MAX_MANIFEST as u64 {
             return Err(self.damaged(&format!("{what} has {} bytes", blob.size)));
         }
@@ -199,9 +195,9 @@ impl<'a> Identified<'a> {
     }
 
     /// A blob could not be read.
-    fn unread(&self, what: &str, error: ReadBlobError) -> PinError {
+    fn unread(&self, what: &str, error: ReadBlobError) -> Failure {
         match error {
-            ReadBlobError::Registry(error) => outage(&error),
+            ReadBlobError::Registry(error) => outage(error),
             ReadBlobError::Wrong(reason) => self.damaged(&format!("{what} {reason}")),
         }
     }
@@ -211,7 +207,7 @@ impl<'a> Identified<'a> {
         manifest: &Manifest,
         of: &Sha256,
         architecture: &str,
-    ) -> Result<Remote, PinError> {
+    ) -> Result<Remote, Failure> {
         // Whether it is a container image its config need not tell, only what it is for.
         let disk = match published::what(manifest, None) {
             What::Vmfab(_) => {
@@ -249,7 +245,7 @@ impl<'a> Identified<'a> {
         manifest: &Manifest,
         of: &Sha256,
         architecture: &str,
-    ) -> Result<Remote, PinError> {
+    ) -> Result<Remote, Failure> {
         let blob = manifest.config().blob();
         let blob = blob.map_err(|why| self.damaged(&format!("its config {why}")))?;
         let bytes = self.small(&blob, "its config")?;
@@ -282,7 +278,7 @@ impl<'a> Identified<'a> {
 
     /// Whether a layer begins with the disk of a containerdisk. Only its beginning is fetched, and
     /// only once.
-    fn has_disk(&self, layer: &ContainerLayer) -> Result<bool, PinError> {
+    fn has_disk(&self, layer: &ContainerLayer) -> Result<bool, Failure> {
         let kept = Kept::new(self.context);
         if let Some(known) = kept.has_disk(&layer.diff_id) {
             return Ok(known);
@@ -293,7 +289,7 @@ impl<'a> Identified<'a> {
         };
         let range = (blob.size > BEGINNING).then_some(0..BEGINNING);
         let reader = self.repository()?.read_blob(&blob, range);
-        let reader = reader.map_err(|error| outage(&error))?;
+        let reader = reader.map_err(outage)?;
         // What is wrong about the blob is told when it is fetched as a whole.
         let head = reader.up_to(BEGINNING);
         let head = head.map_err(|error| self.unread("its layer", error))?;
@@ -303,7 +299,7 @@ impl<'a> Identified<'a> {
     }
 
     /// The config of an image of vmfab's own. Its objects are brought when they are needed.
-    fn own_artifact(&self, manifest: &Manifest) -> Result<ImageConfig, PinError> {
+    fn own_artifact(&self, manifest: &Manifest) -> Result<ImageConfig, Failure> {
         let artifact = Artifact::of_manifest(manifest);
         let artifact = artifact.map_err(|why| self.damaged(&format!("the manifest {why}")))?;
         let artifact = artifact.filter(|artifact| artifact.kind == IMAGE);
@@ -327,14 +323,9 @@ impl<'a> Identified<'a> {
     }
 
     /// What was pushed is not in order.
-    fn damaged(&self, why: &str) -> PinError {
-        PinError {
-            message: format!("{}: {why}", self.place()),
-            help: Some(
-                "the image was pushed wrongly: push it again, or use another version".to_owned(),
-            ),
-            outage: true,
-        }
+    fn damaged(&self, why: &str) -> Failure {
+        Failure::failed(format!("{}: {why}", self.place()))
+            .with_help("the image was pushed wrongly: push it again, or use another version")
     }
 }
 
@@ -350,29 +341,24 @@ fn familiar(reference: &Reference) -> String {
 }
 
 /// The recipe asks for what it should not.
-fn wrong(message: String, help: &str) -> PinError {
-    PinError {
-        message,
-        help: Some(help.to_owned()),
-        outage: false,
-    }
+fn wrong(message: String, help: &str) -> Failure {
+    Failure::new(Kind::Recipe, message).with_help(help)
 }
 
 /// A registry fails, or this host.
-fn outage(error: &RegistryError) -> PinError {
-    PinError {
-        message: error.to_string(),
-        help: error.remedy().or_else(|| match error {
-            RegistryError::Http { .. } => {
-                Some("check the network, and the name of the registry".to_owned())
-            }
-            _ => None,
-        }),
-        // What is not there, and what is not said, the recipe asks for.
-        outage: !matches!(
-            error,
-            RegistryError::Missing { .. } | RegistryError::Several { .. }
-        ),
+fn outage(error: RegistryError) -> Failure {
+    // What is not there, and what is not said, the recipe asks for.
+    let of_recipe = matches!(
+        error,
+        RegistryError::Missing { .. } | RegistryError::Several { .. }
+    );
+    let network = matches!(error, RegistryError::Http { .. });
+    let failure = Failure::from(error);
+    match failure.kind() {
+        Kind::Interrupted => failure,
+        _ if of_recipe => failure.with_kind(Kind::Recipe),
+        _ if network => failure.or_help("check the network, and the name of the registry"),
+        _ => failure,
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::digest::{Digest, Hasher, ObjectId, ObjectRef, Sha256};
+use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::plan::{
-    self, BlobPlace, Container, ContainerLayer, LocalFiles, PinError, Pinned, Plan, PlanError,
-    Remote, World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, PlanError, Remote, World,
+    WorldError,
 };
 use crate::recipe::{self, Fetch, Files, Loaded};
 
@@ -58,7 +59,7 @@ impl World for Everything {
         Ok((ObjectRef { id, size: 1 << 30 }, DiskFormat::Raw))
     }
 
-    fn pin(&self, fetch: &Fetch) -> Result<Pinned, PinError> {
+    fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure> {
         assert_eq!(fetch.pin, Some(recipe::Pin::FirstUse));
         Ok(Pinned {
             checksum: Sha256::from_bytes([0x99; 32]).into(),
@@ -66,25 +67,20 @@ impl World for Everything {
         })
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, PinError> {
+    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
         match reference {
-            "none" => Err(PinError {
-                message: format!("it has no branch or tag \"none\" ({repository})"),
-                help: None,
-                outage: false,
-            }),
+            "none" => Err(Failure::new(
+                Kind::Recipe,
+                format!("it has no branch or tag \"none\" ({repository})"),
+            )),
             "main" => Ok("c".repeat(40)),
             commit => Ok(commit.to_owned()),
         }
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, PinError> {
+    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
         if location.contains("nothing") {
-            return Err(PinError {
-                message: "no such image".to_owned(),
-                help: None,
-                outage: false,
-            });
+            return Err(Failure::new(Kind::Recipe, "no such image"));
         }
         let digit = if architecture == "x86_64" { 0x11 } else { 0x22 };
         let diff_id = Sha256::from_bytes([digit; 32]);
