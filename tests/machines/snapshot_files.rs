@@ -177,27 +177,18 @@ fn hostile_files_are_refused() {
     }
     let manifest: Value =
         serde_json::from_slice(&fs::read(path("manifest.json")).unwrap()).unwrap();
-    let changed = |change: &dyn Fn(&mut Value)| {
-        let mut manifest = manifest.clone();
-        change(&mut manifest);
-        manifest.to_string().into_bytes()
-    };
-    let cases: [(&str, &dyn Fn(&mut Value)); 6] = [
-        ("another architecture", &|m| {
-            m["architecture"] = "m68k".into()
-        }),
-        ("a newer version", &|m| m["version"] = 2.into()),
-        ("another format", &|m| m["format"] = "zip".into()),
-        ("a name that climbs", &|m| m["name"] = "../../x".into()),
-        ("another root", &|m| {
-            m["root"] = m["objects"][1]["id"].clone()
-        }),
-        ("a bomb", &|m| {
-            m["packs"][0]["length"] = (1_u64 << 60).into()
-        }),
-    ];
-    for (what, change) in cases {
-        with(what, "manifest.json", &changed(change));
+    let other_root = manifest["objects"][1]["id"].clone();
+    for (what, at, value) in [
+        ("another architecture", "/architecture", "m68k".into()),
+        ("a newer version", "/version", 2.into()),
+        ("another format", "/format", "zip".into()),
+        ("a name that climbs", "/name", "../../x".into()),
+        ("another root", "/root", other_root),
+        ("a bomb", "/packs/0/length", (1_u64 << 60).into()),
+    ] {
+        let mut changed = manifest.clone();
+        *changed.pointer_mut(at).unwrap() = value;
+        with(what, "manifest.json", changed.to_string().as_bytes());
     }
     fs::remove_file(path(first)).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", path(first)).unwrap();
