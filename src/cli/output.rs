@@ -38,9 +38,15 @@ pub(super) fn write_result_line<T: Serialize>(value: &T) -> Result<(), Failure> 
     enum Last<'a, T> {
         Result(&'a T),
     }
-    write_text(ascii_controls(
-        serde_json::to_string(&Last::Result(value)).map_err(not_json)?,
-    ))
+    /// A list has no fields among which the event could be.
+    #[derive(Serialize)]
+    #[serde(tag = "event", rename_all = "kebab-case")]
+    enum LastOfSeveral<'a, T> {
+        Result { results: &'a T },
+    }
+    let line = serde_json::to_string(&Last::Result(value));
+    let line = line.or_else(|_| serde_json::to_string(&LastOfSeveral::Result { results: value }));
+    write_text(ascii_controls(line.map_err(not_json)?))
 }
 
 fn not_json(error: serde_json::Error) -> Failure {
