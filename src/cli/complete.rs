@@ -124,6 +124,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["snapshot", "export"], "name", Names::Restorable),
     (&["snapshot", "export"], "since", Names::Tags),
     (&["snapshot", "delete"], "names", Names::Snapshots),
+    (&["set"], "name", Names::Machines),
     (&["inspect"], "name", Names::Machines),
     (&["logs"], "name", Names::Machines),
     (&["console"], "name", Names::Machines),
@@ -315,10 +316,11 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 30] = [
+    const FREE: [&str; 31] = [
         "COMMAND",
-        "HOST:GUEST[/udp]",
+        "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",
+        "KEY=VALUE",
         "N",
         "NAME=VALUE",
         "NAME=WHAT",

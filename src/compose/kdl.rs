@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::image::Protocol;
+
 use super::model::{Build, Made, Service};
 
 /// The text of all services. It has no parameters: every `${` is escaped.
@@ -78,8 +80,16 @@ fn machine(out: &mut String, service: &Service) {
     }
     out.push_str(" image-ports=#false");
     let mut body = String::new();
-    for (host, guest) in &service.ports {
-        let _ = writeln!(body, "    port {guest} host={host}");
+    for port in &service.ports {
+        let host = port.host.unwrap_or(port.guest);
+        let _ = write!(body, "    port {} host={host}", port.guest);
+        if port.protocol != Protocol::Tcp {
+            let _ = write!(body, " protocol=\"{}\"", port.protocol.name());
+        }
+        if let Some(address) = port.address {
+            let _ = write!(body, " address=\"{address}\"");
+        }
+        body.push('\n');
     }
     for (name, path, read_only) in &service.volumes {
         let read_only = if *read_only { " read-only=#true" } else { "" };

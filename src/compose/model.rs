@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::image::Port;
+
 /// A service: a machine, or several alike, with an image of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Service {
@@ -10,8 +12,7 @@ pub(super) struct Service {
     pub command: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub env: BTreeMap<String, String>,
-    /// Ports of the host and of the guest.
-    pub ports: Vec<(u16, u16)>,
+    pub ports: Vec<Port>,
     /// Directories that must exist.
     pub directories: Vec<String>,
     /// Volumes, where they are mounted, and whether they are only read.

@@ -1,13 +1,17 @@
 //! Ports and volumes of a service.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Component, Path};
 
 use super::service::Reading;
 use super::units::range;
 use super::yaml::{Node, Value};
 use crate::checked::{MountPoint, Name};
+use crate::image::{Port, Protocol};
 use crate::text::Span;
+
+/// The protocol of a port, and the address of the host when it is not 127.0.0.1.
+type Way = (Protocol, Option<Ipv4Addr>);
 
 /// What a port below 1024 becomes on the host when the file does not choose one.
 const ABOVE_PRIVILEGED: u16 = 8000;
@@ -53,28 +57,26 @@ impl Reading<'_> {
                 (host, guest.to_owned(), protocol, ip)
             }
         };
-        if protocol
-            .as_deref()
-            .is_some_and(|protocol| protocol != "tcp")
-        {
-            let message = "vmfab forwards no UDP ports of services yet";
-            let help = "remove the port, or let the service speak TCP";
-            self.notes.wrong(&node.span, message, help);
-            return;
-        }
-        let address = ip.as_deref().map(|ip| match ip {
-            "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            ip => ip.trim_matches(['[', ']']).parse::<IpAddr>(),
-        });
-        match address {
-            Some(Err(_)) => return self.no_port(&node.span),
-            Some(Ok(ip)) if !ip.is_loopback() && self.shared.first("address") => {
-                let message =
-                    "ports of machines listen on 127.0.0.1 only, whatever address is given";
-                self.notes.warn(&node.span, message);
+        let protocol = match protocol.as_deref() {
+            None | Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some(other) => {
+                let message = format!("vmfab forwards TCP and UDP, and not {other}");
+                let help = "remove the port, or let the service speak TCP";
+                self.notes.wrong(&node.span, message, help);
+                return;
             }
-            _ => {}
-        }
+        };
+        // Where the file gives none, docker listens on all: that is not for a development machine.
+        let address = match ip.as_deref() {
+            None | Some("localhost" | "::1" | "[::1]") => None,
+            Some("::" | "[::]") => Some(Ipv4Addr::UNSPECIFIED),
+            Some(ip) => match ip.parse::<Ipv4Addr>() {
+                Ok(address) => Some(address).filter(|address| !address.is_loopback()),
+                Err(_) => return self.no_port(&node.span),
+            },
+        };
+        let way = (protocol, address);
         let host = host.filter(|host| !host.is_empty());
         let parts = (range(&guest), host.as_deref().map(range));
         let (Some((first, last)), host) = parts else {
@@ -83,18 +85,19 @@ impl Reading<'_> {
         match host {
             None => {
                 for guest in first..=last {
-                    self.chosen(guest, &node.span);
+                    self.chosen(guest, way, &node.span);
                 }
             }
             Some(Some((from, to))) if to - from == last - first => {
                 for (host, guest) in (from..=to).zip(first..=last) {
-                    self.take(host, guest, &node.span);
+                    self.take(host, guest, way, &node.span);
                 }
             }
             // One port of the guest, and a range to choose from.
             Some(Some((from, to))) if first == last => {
-                let free = (from..=to).find(|port| !self.shared.ports.contains_key(port));
-                self.take(free.unwrap_or(from), first, &node.span);
+                let free = (from..=to)
+                    .find(|port| !self.shared.ports.contains_key(&(protocol.name(), *port)));
+                self.take(free.unwrap_or(from), first, way, &node.span);
             }
             Some(_) => self.no_port(&node.span),
         }
@@ -106,28 +109,33 @@ impl Reading<'_> {
     }
 
     /// A port of the host for one that the file leaves to docker.
-    fn chosen(&mut self, guest: u16, span: &Span) {
+    fn chosen(&mut self, guest: u16, way: Way, span: &Span) {
         let start = match guest {
             0..1024 => guest + ABOVE_PRIVILEGED,
             guest => guest,
         };
         let mut free = start..=u16::MAX;
-        let host = free.find(|port| !self.shared.ports.contains_key(port));
+        let host = free.find(|port| !self.shared.ports.contains_key(&(way.0.name(), *port)));
         let host = host.unwrap_or(start);
         let message = format!("vmfab forwards port {host} of the host to port {guest}");
         self.notes.warn(span, message);
-        self.take(host, guest, span);
+        self.take(host, guest, way, span);
     }
 
-    fn take(&mut self, host: u16, guest: u16, span: &Span) {
+    fn take(&mut self, host: u16, guest: u16, (protocol, address): Way, span: &Span) {
         let name = self.service.name.clone();
-        if let Some(other) = self.shared.ports.insert(host, name) {
+        if let Some(other) = self.shared.ports.insert((protocol.name(), host), name) {
             let message = format!("port {host} of the host is given twice");
             let help = format!("use another port of the host: \"{other}\" has this one");
             self.notes.wrong(span, message, help);
             return;
         }
-        self.service.ports.push((host, guest));
+        self.service.ports.push(Port {
+            guest,
+            host: Some(host),
+            protocol,
+            address,
+        });
     }
 
     pub(super) fn volume(&mut self, node: &Node) {

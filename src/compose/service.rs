@@ -30,7 +30,7 @@ pub(super) struct Surroundings<'a> {
 #[derive(Default)]
 pub(super) struct Shared {
     /// Ports of the host, and who has them.
-    pub ports: BTreeMap<u16, String>,
+    pub ports: BTreeMap<(&'static str, u16), String>,
     /// Named volumes, and who has them.
     pub volumes: BTreeMap<String, String>,
     told: BTreeMap<&'static str, ()>,

@@ -10,6 +10,7 @@ mod hardware;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
@@ -300,11 +301,14 @@ pub struct Port {
     /// Port in the guest.
     #[serde(deserialize_with = "checked::port")]
     pub guest: u16,
-    /// Port on 127.0.0.1 of the host that is forwarded to it.
+    /// Port of the host that is forwarded to it.
     #[serde(default, deserialize_with = "checked::optional_port")]
     pub host: Option<u16>,
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
+    /// The address of the host that it listens on; 127.0.0.1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `machine.json`: what was asked for. What is running is never in a file.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::de::Error;
@@ -16,7 +17,7 @@ use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Firmware, Hardware, Mount, Protocol, Seed};
+use crate::image::{Firmware, Hardware, Mount, Port, Protocol, Seed};
 use crate::qemu::{AccelChoice, disk_node};
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -74,7 +75,7 @@ pub struct MachineConfig {
     pub renew_identity: bool,
 }
 
-/// A port of 127.0.0.1 that leads to a port of the guest.
+/// A port of the host that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
     /// Port on the host.
@@ -85,6 +86,9 @@ pub struct Forwarded {
     pub guest: u16,
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
+    /// The address of the host that it listens on.
+    #[serde(default = "localhost", skip_serializing_if = "Ipv4Addr::is_loopback")]
+    pub address: Ipv4Addr,
     /// Whether the image asks for it and not the user: another port of the host does as well.
     #[serde(
         default,
@@ -102,19 +106,47 @@ impl Forwarded {
             host,
             guest,
             protocol: Protocol::Tcp,
+            address: Ipv4Addr::LOCALHOST,
             from_image: false,
         }
     }
+
+    /// A port that the user asked for.
+    #[must_use]
+    pub fn asked(port: &Port) -> Option<Self> {
+        Some(Self {
+            protocol: port.protocol,
+            address: port.address.unwrap_or(Ipv4Addr::LOCALHOST),
+            ..Self::tcp(port.host?, port.guest)
+        })
+    }
+
+    /// Whether both cannot listen at once.
+    #[must_use]
+    pub fn clashes(&self, other: &Self) -> bool {
+        let everywhere = |one: &Self| one.address.is_unspecified();
+        (self.host, self.protocol) == (other.host, other.protocol)
+            && (self.address == other.address || everywhere(self) || everywhere(other))
+    }
+}
+
+const fn localhost() -> Ipv4Addr {
+    Ipv4Addr::LOCALHOST
 }
 
 impl fmt::Display for Forwarded {
     /// `forwards 127.0.0.1:8080 to port 80`
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, guest, .. } = self;
+        let Self {
+            host,
+            guest,
+            address,
+            ..
+        } = self;
         let protocol = self.protocol.suffix();
         write!(
             formatter,
-            "forwards 127.0.0.1:{host} to port {guest}{protocol}"
+            "forwards {address}:{host} to port {guest}{protocol}"
         )
     }
 }

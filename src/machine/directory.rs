@@ -34,6 +34,16 @@ pub(super) mod files {
     /// Locked by QEMU, from the moment of its start to that of its end.
     pub(crate) const RUNNING: &str = "running";
 
+    /// Where the virtiofsd of a shared directory listens.
+    pub(crate) fn share_socket(share: usize) -> String {
+        format!("share-{share}.sock")
+    }
+
+    /// What it writes to its standard error.
+    pub(crate) fn share_log(share: usize) -> String {
+        format!("share-{share}.log")
+    }
+
     /// The overlay of a machine's disk.
     pub(crate) fn overlay_of(disk: usize) -> String {
         match disk {

@@ -1,6 +1,7 @@
 //! What can go wrong with a machine.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::name::{MachineName, NameError};
@@ -13,6 +14,7 @@ use crate::image::Firmware;
 use crate::qemu::qmp::{QmpError, Status};
 use crate::qemu::{Accel, AccelError, FirmwareMissing};
 use crate::store::StoreError;
+use crate::text::shown_size;
 
 /// An operation on a machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +106,12 @@ pub enum MachineError {
         wanted: String,
     },
     /// A port of the host cannot be listened on.
-    #[error("cannot forward port {port} of 127.0.0.1: {}", source.kind())]
-    Port { port: u16, source: io::Error },
+    #[error("cannot forward port {port} of {address}: {}", source.kind())]
+    Port {
+        address: Ipv4Addr,
+        port: u16,
+        source: io::Error,
+    },
     /// Another machine has the port.
     #[error("cannot forward port {port} of 127.0.0.1: machine \"{holder}\" has it")]
     PortOf { port: u16, holder: MachineName },
@@ -203,6 +209,28 @@ pub enum MachineError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// Its disk would lose its end.
+    #[error(
+        "cannot shrink the disk from {} to {}",
+        shown_size(*has),
+        shown_size(*asked)
+    )]
+    Shrink {
+        /// In bytes.
+        asked: u64,
+        /// In bytes.
+        has: u64,
+    },
+    /// A directory that it shares is not there any more.
+    #[error("cannot share {}: it is not a directory", .0.display())]
+    ShareGone(PathBuf),
+    /// virtiofsd does not serve a directory.
+    #[error("cannot share {}: virtiofsd ended", path.display())]
+    Share {
+        path: PathBuf,
+        /// Its last lines.
+        tail: Vec<String>,
     },
     /// The overlay cannot be made.
     #[error(transparent)]

@@ -14,6 +14,7 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use super::share::{self, Shared};
 use super::start::Startup;
 use super::volume::Volume;
 use super::{Locked, Machine, seed};
@@ -38,8 +39,24 @@ pub(super) struct Qemu {
     pub(super) pidfd: OwnedFd,
     pub(super) accel: Accel,
     pub(super) ssh_port: u16,
+    /// The virtiofsd of each directory that it shares.
+    shares: Vec<Child>,
     /// Whether it ends with this process.
     attached: bool,
+}
+
+impl Qemu {
+    /// Ends what serves it: a QEMU that failed may never have connected.
+    pub(super) fn end_shares(&mut self) {
+        end_all(std::mem::take(&mut self.shares));
+    }
+}
+
+fn end_all(children: Vec<Child>) {
+    for mut child in children {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 impl Drop for Qemu {
@@ -75,6 +92,7 @@ impl Locked {
         for volume in &volumes {
             volume.claim(machine, startup.interrupt)?;
         }
+        let shares = shares(machine, &config)?;
 
         // QEMU truncates the console's log when it opens it; who reads it must not see the last
         // run's before that.
@@ -100,7 +118,13 @@ impl Locked {
             Some(_) => spawn_lasting(command),
             None => command.spawn(),
         };
-        let mut child = spawned.map_err(io_error("start", program))?;
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                end_all(shares);
+                return Err(io_error("start", program)(error));
+            }
+        };
         let pidfd = Pid::from_raw(child.id().cast_signed())
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
@@ -110,9 +134,11 @@ impl Locked {
                 pidfd,
                 accel,
                 ssh_port: config.ssh_port,
+                shares,
                 attached: attached.is_some(),
             }),
             Err(error) => {
+                end_all(shares);
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(io_error("watch", program)(error.into()))
@@ -131,7 +157,7 @@ fn check_ports(
     let mut taken: Vec<u16> = config.ports.iter().map(|port| port.host).collect();
     let mut changed = false;
     for forwarded in &mut config.ports {
-        let Err(error) = check_port(forwarded.host, forwarded.protocol) else {
+        let Err(error) = check_port(forwarded) else {
             continue;
         };
         if !forwarded.from_image {
@@ -165,7 +191,7 @@ fn holder(machine: &Machine, port: &Forwarded) -> Result<Option<MachineName>, Ma
     for other in machine.machines.list()? {
         let has = |config: MachineConfig| {
             let mut ports = config.ports.iter();
-            ports.any(|other| (other.host, other.protocol) == (port.host, port.protocol))
+            ports.any(|other| other.clashes(port))
         };
         if other.name != machine.name && other.config().is_ok_and(has) && other.has_qemu()? {
             return Ok(Some(other.name));
@@ -174,17 +200,22 @@ fn holder(machine: &Machine, port: &Forwarded) -> Result<Option<MachineName>, Ma
     Ok(None)
 }
 
-/// Makes sure that a port of 127.0.0.1 is free.
+/// Makes sure that a port of the host is free.
 ///
 /// # Errors
 /// It is not.
-pub fn check_port(port: u16, protocol: Protocol) -> Result<(), MachineError> {
-    match protocol {
-        Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
-            .map(drop)
-            .map_err(|source| MachineError::Port { port, source }),
-        Protocol::Tcp | Protocol::Sctp => probe(port).map(drop),
+pub fn check_port(forwarded: &Forwarded) -> Result<(), MachineError> {
+    let port = forwarded.host;
+    let place = (forwarded.address, port);
+    match forwarded.protocol {
+        Protocol::Udp => UdpSocket::bind(place).map(drop),
+        Protocol::Tcp | Protocol::Sctp => TcpListener::bind(place).map(drop),
     }
+    .map_err(|source| MachineError::Port {
+        address: forwarded.address,
+        port,
+        source,
+    })
 }
 
 /// Makes sure that this host has the memory for a machine: the kernel refuses to give one program
@@ -206,7 +237,11 @@ fn probe(port: u16) -> Result<u16, MachineError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(|source| MachineError::Port { port, source })
+        .map_err(|source| MachineError::Port {
+            address: Ipv4Addr::LOCALHOST,
+            port,
+            source,
+        })
 }
 
 /// A port of 127.0.0.1 that is free now and none of `taken`.
@@ -248,12 +283,21 @@ fn spec(
         host: config.ssh_port,
         guest: SSH,
         udp: false,
+        address: Ipv4Addr::LOCALHOST,
     }];
     forwards.extend(config.ports.iter().map(|port| Forward {
         host: port.host,
         guest: port.guest,
         udp: port.protocol == Protocol::Udp,
+        address: port.address,
     }));
+    let virtiofs = share::virtiofsd().is_some();
+    let shared = share::of(config);
+    let shared = shared
+        .iter()
+        .map(|shared| share::device(shared, virtiofs))
+        .collect();
+    let shared: Result<Vec<_>, MachineError> = shared;
     Ok(MachineSpec {
         name: machine.name.to_string(),
         accel,
@@ -262,6 +306,7 @@ fn spec(
         disks,
         boot: boot(machine, config, image, store)?,
         forwards,
+        shares: shared?,
         // A guest that is to lose the identity of another one meets nobody before.
         isolated: config.isolated || config.renew_identity,
         seed: seeded.disk,
@@ -273,6 +318,18 @@ fn spec(
     })
 }
 
+/// Starts the virtiofsd of each directory that a machine shares.
+fn shares(machine: &Machine, config: &MachineConfig) -> Result<Vec<Child>, MachineError> {
+    let Some(program) = share::virtiofsd() else {
+        return Ok(Vec::new());
+    };
+    let shared = share::of(config);
+    let served = shared
+        .iter()
+        .map(|shared| share::serve(machine, shared, &program));
+    served.collect()
+}
+
 /// The volumes of a machine, in the order of its mounts. They are the last of its disks.
 fn volumes(machine: &Machine, config: &MachineConfig) -> Result<Vec<Volume>, MachineError> {
     let volumes = &machine.machines.volumes;
@@ -281,19 +338,29 @@ fn volumes(machine: &Machine, config: &MachineConfig) -> Result<Vec<Volume>, Mac
 
 /// What the guest is told to mount.
 fn mounts(config: &MachineConfig, volumes: &[Volume]) -> Vec<GuestMount> {
+    let virtiofs = share::virtiofsd().is_some();
+    let mut number = 0;
     let mounts = config.mounts.iter().filter_map(|mount| {
         let (what, kind) = match &mount.what {
             Mounted::Volume(name) => {
                 let volume = volumes.iter().find(|volume| volume.name() == name)?;
                 (format!("UUID={}", volume.filesystem()), "ext4")
             }
-            Mounted::Share(_) => return None,
+            Mounted::Share(_) => {
+                number += 1;
+                let kind = if virtiofs { "virtiofs" } else { "9p" };
+                (Shared::tag(number - 1), kind)
+            }
         };
+        let mut options = if mount.read_only { "ro" } else { "rw" }.to_owned();
+        if kind == "9p" {
+            options.push_str(",trans=virtio,version=9p2000.L,msize=512000");
+        }
         Some(GuestMount {
             what,
             at: mount.at.clone(),
             kind,
-            options: if mount.read_only { "ro" } else { "rw" }.to_owned(),
+            options,
         })
     });
     mounts.collect()

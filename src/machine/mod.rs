@@ -43,6 +43,8 @@
 //!   console.log        what it wrote there since it was started
 //!   qemu.log           what QEMU wrote to its standard error since it was started
 //!   ssh.log            what each `ssh` said that tried whether it can be entered, since the start
+//!   share-0.sock …     the sockets of virtiofsd, one for each shared directory
+//!   share-0.log …      what virtiofsd wrote since the start
 //!   lock, running, console.lock
 //! ```
 //!
@@ -64,6 +66,8 @@ mod ready;
 mod remedy;
 mod resume;
 mod seed;
+mod set;
+mod share;
 mod snapshot;
 mod stack;
 mod start;

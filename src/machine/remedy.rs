@@ -80,13 +80,26 @@ impl From<MachineError> for Failure {
                 "forward another one with -p HOST:GUEST or in vmfab.kdl, or stop that machine: \
                  vmfab stop {holder}"
             )),
-            MachineError::Port { port, ref source } => failed(match source.kind() {
+            MachineError::Port { port, ref source, .. } => failed(match source.kind() {
                 std::io::ErrorKind::AddrInUse => format!(
                     "another program or machine listens there: forward another one with -p \
                      HOST:GUEST or in vmfab.kdl, or see who it is with ss -ltnp 'sport = {port}'"
                 ),
+                std::io::ErrorKind::AddrNotAvailable => {
+                    "that is no address of this host: ip address shows them".to_owned()
+                }
                 _ => "forward another one with -p HOST:GUEST".to_owned(),
             }),
+            MachineError::Shrink { .. } => failed(
+                "a smaller disk would lose what is at its end: create a machine, and copy the data"
+                    .to_owned(),
+            ),
+            MachineError::ShareGone(_) => failed(
+                "create it again, or share another one: vmfab rm removes the machine".to_owned(),
+            ),
+            MachineError::Share { tail, .. } => Self::failed(message)
+                .with_help("it needs user namespaces; without virtiofsd, vmfab shares by 9p")
+                .with_output(tail),
             MachineError::Qemu { tail, .. } | MachineError::Command { tail, .. } => {
                 Self::failed(message).with_output(tail)
             }

@@ -219,6 +219,7 @@ impl Settings {
                 guest,
                 host: None,
                 protocol: Protocol::Tcp,
+                address: None,
             });
         }
     }

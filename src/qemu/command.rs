@@ -1,6 +1,7 @@
 //! From a typed machine to QEMU's arguments. Pure.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -26,6 +27,8 @@ pub struct MachineSpec {
     pub boot: Boot,
     /// Ports of 127.0.0.1 that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// Directories of the host that the guest can mount.
+    pub shares: Vec<Share>,
     /// Whether the guest reaches neither the host nor what the host reaches.
     pub isolated: bool,
     /// A raw disk with what the guest's cloud-init wants to know; never written to.
@@ -53,6 +56,23 @@ pub struct Disk {
     pub layers: Vec<String>,
     /// The raw disk below; without one, what was never written reads as zeros.
     pub backing: Option<Backing>,
+}
+
+/// A directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// What the guest calls it; letters, digits and `-`.
+    pub tag: String,
+    pub server: ShareServer,
+}
+
+/// Who serves a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareServer {
+    /// virtiofsd, which listens on a unix socket.
+    Virtiofs { socket: String },
+    /// QEMU itself, by the protocol 9p.
+    NineP { path: String, read_only: bool },
 }
 
 /// Where a raw disk is that is only read.
@@ -104,7 +124,7 @@ pub struct MetadataService {
     pub system_uuid: String,
 }
 
-/// A port of 127.0.0.1 that leads to a port of the guest.
+/// A port of the host that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
     /// Port on the host.
@@ -113,6 +133,8 @@ pub struct Forward {
     pub guest: u16,
     /// Whether it is one of UDP and not of TCP.
     pub udp: bool,
+    /// The address of the host that it listens on.
+    pub address: Ipv4Addr,
 }
 
 /// QEMU's arguments, without its own name.
@@ -123,11 +145,22 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     args.flag("-nodefaults");
     args.pair("-display", "none");
     args.pair("-name", quoted(&spec.name));
-    args.pair("-machine", machine(&spec.boot));
+    let virtiofs = |share: &Share| matches!(share.server, ShareServer::Virtiofs { .. });
+    let shared_memory = spec.shares.iter().any(virtiofs);
+    let mut machine = machine(&spec.boot).to_owned();
+    if shared_memory {
+        machine.push_str(",memory-backend=memory");
+    }
+    args.pair("-machine", machine);
     args.pair("-accel", spec.accel.name());
     args.pair("-cpu", spec.accel.cpu_model());
     args.pair("-smp", spec.cpus.to_string());
     args.pair("-m", format!("{}M", spec.memory_mib));
+    if shared_memory {
+        let size = spec.memory_mib;
+        let backend = format!("memory-backend-memfd,id=memory,share=on,size={size}M");
+        args.pair("-object", backend);
+    }
 
     for (number, disk) in spec.disks.iter().enumerate() {
         let node = &disk.node;
@@ -161,6 +194,33 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     if let Some(seed) = &spec.seed {
         args.pair("-blockdev", read_only("seed", seed));
         args.pair("-device", "virtio-blk-pci,drive=seed");
+    }
+
+    for Share { tag, server } in &spec.shares {
+        match server {
+            ShareServer::Virtiofs { socket } => {
+                args.pair(
+                    "-chardev",
+                    format!("socket,id={tag},path={}", quoted(socket)),
+                );
+                args.pair(
+                    "-device",
+                    format!("vhost-user-fs-pci,chardev={tag},tag={tag}"),
+                );
+            }
+            ShareServer::NineP { path, read_only } => {
+                let read_only = if *read_only { ",readonly=on" } else { "" };
+                let path = quoted(path);
+                args.pair(
+                    "-fsdev",
+                    format!("local,id={tag},path={path},security_model=none{read_only}"),
+                );
+                args.pair(
+                    "-device",
+                    format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+                );
+            }
+        }
     }
 
     args.pair(
@@ -323,9 +383,14 @@ fn network(spec: &MachineSpec) -> String {
         ));
     }
     for forward in &spec.forwards {
-        let Forward { host, guest, udp } = forward;
+        let Forward {
+            host,
+            guest,
+            udp,
+            address,
+        } = forward;
         let protocol = if *udp { "udp" } else { "tcp" };
-        text.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
+        text.push_str(&format!(",hostfwd={protocol}:{address}:{host}-:{guest}"));
     }
     text
 }
@@ -357,13 +422,16 @@ mod tests {
                     host: 40001,
                     guest: 22,
                     udp: false,
+                    address: Ipv4Addr::LOCALHOST,
                 },
                 Forward {
                     host: 8080,
                     guest: 80,
                     udp: true,
+                    address: Ipv4Addr::LOCALHOST,
                 },
             ],
+            shares: Vec::new(),
             isolated: false,
             seed: None,
             metadata: None,
@@ -428,6 +496,41 @@ mod tests {
             system_uuid: "ec21ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
         });
         insta::assert_snapshot!(text(&spec));
+    }
+
+    #[test]
+    fn shared_directories() {
+        let mut spec = spec(Boot::Bios);
+        let nine_p = Share {
+            tag: "share-0".into(),
+            server: ShareServer::NineP {
+                path: "/srv/a,b".into(),
+                read_only: true,
+            },
+        };
+        spec.shares = vec![nine_p];
+        let shown = text(&spec);
+        assert!(
+            shown.contains(
+                "-fsdev local,id=share-0,path=/srv/a,,b,security_model=none,readonly=on\n"
+            )
+        );
+        assert!(shown.contains("-device virtio-9p-pci,fsdev=share-0,mount_tag=share-0\n"));
+        assert!(!shown.contains("memory-backend"));
+
+        spec.shares.push(Share {
+            tag: "share-1".into(),
+            server: ShareServer::Virtiofs {
+                socket: "share-1.sock".into(),
+            },
+        });
+        let shown = text(&spec);
+        assert!(
+            shown.contains("-machine q35,memory-backend=memory\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("-object memory-backend-memfd,id=memory,share=on,size=1024M\n"));
+        assert!(shown.contains("-device vhost-user-fs-pci,chardev=share-1,tag=share-1\n"));
     }
 
     #[test]

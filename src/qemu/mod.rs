@@ -12,6 +12,7 @@ pub mod socket;
 
 pub use accel::{Accel, AccelChoice, AccelError, ProbeFile, kvm_failed};
 pub use command::{
-    Backing, Boot, Disk, Forward, MachineSpec, MetadataService, arguments, disk_node,
+    Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer, arguments,
+    disk_node,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

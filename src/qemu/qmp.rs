@@ -219,6 +219,19 @@ impl Qmp {
         Ok(self.execute(&qmp::query_kvm {})?.enabled)
     }
 
+    /// Gives a disk another size, in bytes; the guest is told.
+    ///
+    /// # Errors
+    /// QEMU refuses, or does not answer.
+    pub fn resize(&mut self, node: &str, bytes: u64) -> Result<(), QmpError> {
+        self.execute(&qmp::block_resize {
+            device: None,
+            node_name: Some(node.to_owned()),
+            size: i64::try_from(bytes).unwrap_or(i64::MAX),
+        })
+        .map(drop)
+    }
+
     /// Presses the power button (ACPI). The guest decides what that means.
     ///
     /// # Errors

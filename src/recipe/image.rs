@@ -343,6 +343,7 @@ fn port(node: &Reader<'_>, draft: &mut Draft) {
         guest: guest.value,
         host: host.map(|host| host.value),
         protocol: Protocol::Tcp,
+        address: None,
     };
     let twin = |other: &&Spanned<Port>| {
         other.guest == port.guest || (port.host.is_some() && other.host == port.host)

@@ -8,6 +8,7 @@ use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
+use crate::checked::MountPoint;
 use crate::image::{
     Firmware, Hardware, Healthcheck, Mount, Mounted, Port, Process, Protocol, Restart,
 };
@@ -105,6 +106,7 @@ impl Body {
                 }
             }
             "volume" => self.volume(node, several),
+            "share" => self.share(node),
             "set" => {
                 if let (Some(name), Some(value)) = (node.argument(0), node.argument(1)) {
                     self.settings.push((name, value.value));
@@ -146,6 +148,30 @@ impl Body {
                 .with_help("leave out \"count\" and write a node for each machine"),
             );
         }
+        self.mount(node, Mounted::Volume(name.value), at, read_only);
+    }
+
+    fn share(&mut self, node: &Reader<'_>) {
+        for name in ["host", "guest"] {
+            if !node.has(name) {
+                node.lacks(name);
+            }
+        }
+        let host = node.parsed("host", value::shared_directory);
+        let at = node.parsed("guest", value::mount_point);
+        let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
+        if let (Some(host), Some(at)) = (host, at) {
+            self.mount(node, Mounted::Share(host.value), at, read_only);
+        }
+    }
+
+    fn mount(
+        &mut self,
+        node: &Reader<'_>,
+        what: Mounted,
+        at: Spanned<MountPoint>,
+        read_only: bool,
+    ) {
         if self.mounts.iter().any(|other| other.at == at.value) {
             node.scope.report(
                 Problem::new(
@@ -157,7 +183,7 @@ impl Body {
             );
         }
         self.mounts.push(Mount {
-            what: Mounted::Volume(name.value),
+            what,
             at: at.value,
             read_only,
         });
@@ -195,13 +221,35 @@ impl Body {
                 ),
             );
         }
-        if let (Some(guest), Some(host)) = (guest, host) {
+        let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+        let protocol = node.choice("protocol", &protocols);
+        let protocol = protocol.map_or(Protocol::Tcp, |protocol| protocol.value);
+        let address = node.parsed("address", value::ipv4_address);
+        let last = node.number("last", value::port);
+        let (Some(guest), Some(host)) = (guest, host) else {
+            return;
+        };
+        let more = match &last {
+            None => Some(0),
+            Some(last) => last.value.checked_sub(guest.value),
+        };
+        let Some(more) = more.filter(|more| host.value.checked_add(*more).is_some()) else {
+            if let Some(last) = last {
+                node.scope.report(
+                    Problem::new(&last.span, "this is no range of ports", "its last port")
+                        .with_help("write port 8000 host=9000 last=8010 for eleven ports"),
+                );
+            }
+            return;
+        };
+        for number in 0..=more {
             let port = Port {
-                guest: guest.value,
-                host: Some(host.value),
-                protocol: Protocol::Tcp,
+                guest: guest.value + number,
+                host: Some(host.value + number),
+                protocol,
+                address: address.as_ref().map(|address| address.value),
             };
-            self.ports.push(Spanned::new(port, host.span));
+            self.ports.push(Spanned::new(port, host.span.clone()));
         }
     }
 }
@@ -275,11 +323,12 @@ fn names(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
 }
 
 fn ports(machines: &[Machine], report: &mut dyn FnMut(Problem)) {
-    let mut taken: BTreeMap<u16, (&str, &Span)> = BTreeMap::new();
+    let mut taken: BTreeMap<(&str, u16), (&str, &Span)> = BTreeMap::new();
     for machine in machines.iter().filter(|machine| machine.count.is_none()) {
         for port in &machine.ports {
             let Some(host) = port.host else { continue };
-            if let Some((other, first)) = taken.insert(host, (&machine.name.value, &port.span)) {
+            let key = (port.protocol.name(), host);
+            if let Some((other, first)) = taken.insert(key, (&machine.name.value, &port.span)) {
                 report(
                     Problem::new(
                         &port.span,

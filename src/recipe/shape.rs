@@ -240,10 +240,16 @@ static PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
     .properties(&["host"]);
 
+static MACHINE_PORT: Shape = shape("port", "port 80 host=8080")
+    .takes(1, 1, "the port in the guest")
+    .properties(&["host", "protocol", "address", "last"]);
 static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"").properties(&["size"]);
 static VOLUME: Shape = shape("volume", "volume \"data\" \"/var/lib/postgresql\"")
     .takes(2, 2, "the volume's name and the path in the guest")
     .properties(&["read-only"]);
+static SHARE: Shape = shape("share", "share \"code\" host=\"./src\" guest=\"/src\"")
+    .takes(0, 1, "a name")
+    .properties(&["host", "guest", "read-only"]);
 static DEPENDS_ON: Shape = shape("depends-on", "depends-on \"control\"")
     .takes(1, MANY, "names of machines")
     .properties(&["condition"]);
@@ -282,9 +288,10 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "image-ports",
     ])
     .children(&[
-        &PORT,
+        &MACHINE_PORT,
         &MACHINE_DISK,
         &VOLUME,
+        &SHARE,
         &SET,
         &ENV,
         &ENTRYPOINT,

@@ -1,6 +1,8 @@
 //! The small languages inside strings: sizes, modes, times, names, paths. Pure text to values.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::checked::{HostName, Label, MountPoint, Name, Unfit, VariableName};
@@ -64,10 +66,32 @@ pub(super) fn disk_size(text: &str) -> Parsed<u64> {
     Ok(bytes)
 }
 
+/// An address of the host.
+pub(super) fn ipv4_address(text: &str) -> Parsed<Ipv4Addr> {
+    let help = "write an IPv4 address of this host, or \"0.0.0.0\" for all of them";
+    text.parse()
+        .map_err(|_| Wrong::new(text, "an address", help))
+}
+
 /// The name of a volume.
 pub(super) fn volume_name(text: &str) -> Parsed<Name> {
     text.parse()
         .map_err(|wrong: Unfit| Wrong::new(text, "a valid name of a volume", wrong.help()))
+}
+
+/// A directory below that of the file.
+pub(super) fn shared_directory(text: &str) -> Parsed<PathBuf> {
+    let path = Path::new(text);
+    let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
+    match !text.is_empty() && path.components().all(below) {
+        true => Ok(path.to_owned()),
+        false => Err(Wrong::new(
+            text,
+            "a directory that this file can share",
+            "write one below the directory of this file, such as \"./src\"; others are shared by hand: \
+             vmfab boot IMAGE --volume DIRECTORY:PATH",
+        )),
+    }
 }
 
 /// Where something is mounted.

@@ -112,6 +112,7 @@ impl Bench {
                     guest: 80,
                     host: Some(8080),
                     protocol: Default::default(),
+                    address: None,
                 }],
                 env: BTreeMap::new(),
                 hostname: None,

@@ -50,6 +50,7 @@ fn a_disk_may_be_on_an_nbd_server() {
         ],
         boot: Boot::Bios,
         forwards: Vec::new(),
+        shares: Vec::new(),
         isolated: true,
         seed: None,
         metadata: None,

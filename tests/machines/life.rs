@@ -233,6 +233,17 @@ fn a_real_machine() {
     let known = keys();
     let stopped = bench.run(["stop", name]).ends_with(0);
     assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
+    let changed = bench
+        .run(["set", name, "memory=640M", "disk-size=12G"])
+        .ends_with(0);
+    assert_eq!(
+        changed.stdout,
+        format!("{name}: memory 640 MiB, processors 2, disk 12 GiB\n")
+    );
+    bench
+        .run(["set", name, "disk-size=1G"])
+        .ends_with(1)
+        .says("cannot shrink the disk from 12G to 1G");
     let started = bench.run(["start", name]).ends_with(1);
     started.says("has a new host key");
     assert_eq!(keys(), known);
@@ -244,6 +255,11 @@ fn a_real_machine() {
         .run(["ssh", "--accept-new-host-key", name, "true"])
         .ends_with(0);
     let known = keys();
+    let live = bench.run(["set", name, "disk-size=13G", "cpus=1"]);
+    live.ends_with(0).says("at its next start");
+    let sizes = "cat /sys/block/vda/size; df --output=size -BG / | tail -n 1 | tr -d ' '";
+    let grown = ssh(sizes).ends_with(0).stdout;
+    assert!(grown.starts_with("27262976\n1"), "{grown}");
     assert_eq!(
         ssh("cat /var/lib/data/file").ends_with(0).stdout,
         "outlives\n"

@@ -322,6 +322,7 @@ machine "taken" image="@tiny" memory="64M" {{ port 80 host={taken} }}
             guest: 80,
             host: Some(port),
             protocol: Default::default(),
+            address: None,
         }];
     });
     let store = Store::open(scene.bench.home.join("store")).unwrap();

@@ -49,11 +49,13 @@ fn ports_of_the_image_are_forwarded_unless_told_otherwise() {
                 guest: 80,
                 host: Some(one),
                 protocol: Default::default(),
+                address: None,
             },
             vmfab::image::Port {
                 guest: 443,
                 host: None,
                 protocol: Default::default(),
+                address: None,
             },
         ];
     });

@@ -1,5 +1,7 @@
 //! `vmfab boot`
 
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -25,7 +27,7 @@ use crate::store::TagName;
 ///
 /// The machine writes to its own overlay; the image does not change. vmfab boot ends when a command
 /// over SSH has succeeded. The machine keeps running until vmfab stop, or until it shuts down.
-/// Forwarded ports listen on 127.0.0.1 only.
+/// Forwarded ports listen on 127.0.0.1 unless another address is given.
 ///
 /// If the machine is not ready in time, vmfab shows the last lines of its console and keeps the
 /// machine. Ctrl-C ends the waiting, not the machine (with --rm, both).
@@ -75,9 +77,12 @@ pub(crate) struct Boot {
     #[command(flatten)]
     hardware: HardwareArgs,
 
-    /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
-    #[arg(short, long = "port", value_name = "HOST:GUEST[/udp]", value_parser = parse_port)]
-    ports: Vec<Forwarded>,
+    /// Forward port HOST of this host to port GUEST of the machine (repeatable)
+    ///
+    /// It listens on 127.0.0.1, or on ADDRESS; 0.0.0.0 stands for all addresses of this host. HOST and
+    /// GUEST can be ranges of the same length, such as 8000-8010:8000-8010.
+    #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
+    ports: Vec<Ports>,
 
     /// Tag the image as well, with the disk as it was before the boot
     #[arg(long, value_name = "@TAG", value_parser = parse_tag)]
@@ -200,7 +205,7 @@ impl Boot {
         Ok(BootOptions {
             name: self.name,
             hardware: self.hardware.hardware()?,
-            ports: self.ports,
+            ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
             accel: self.accel.into(),
             remove: self.rm,
             until: if self.console {
@@ -235,22 +240,46 @@ pub(super) fn parse_name(text: &str) -> Result<MachineName, NameError> {
     text.parse()
 }
 
-pub(super) fn parse_port(text: &str) -> Result<Forwarded, String> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+/// The ports that one option forwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ports(pub(super) Vec<Forwarded>);
+
+pub(super) fn parse_ports(text: &str) -> Result<Ports, String> {
+    ports(text).map(Ports).ok_or_else(|| {
+        "write [ADDRESS:]HOST:GUEST, with numbers from 1 to 65535 or two ranges of one length, such as \
+         8080:80, 5353:53/udp or 0.0.0.0:8000-8010:8000-8010"
+            .to_owned()
+    })
+}
+
+fn ports(text: &str) -> Option<Vec<Forwarded>> {
     let (ports, protocol) = match text.strip_suffix("/udp") {
         Some(ports) => (ports, Protocol::Udp),
         None => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
     };
-    ports
-        .split_once(':')
-        .and_then(|(host, guest)| {
-            let tcp = Forwarded::tcp(port(host)?, port(guest)?);
-            Some(Forwarded { protocol, ..tcp })
-        })
-        .ok_or_else(|| {
-            "write HOST:GUEST, two numbers from 1 to 65535, such as 8080:80 or 5353:53/udp"
-                .to_owned()
-        })
+    let (front, guest) = ports.rsplit_once(':')?;
+    let (address, host) = match front.rsplit_once(':') {
+        Some((address, host)) => (address.parse().ok()?, host),
+        None => (Ipv4Addr::LOCALHOST, front),
+    };
+    let (host, guest) = (range(host)?, range(guest)?);
+    (host.len() == guest.len()).then(|| {
+        let pairs = host.zip(guest);
+        let forwarded = pairs.map(|(host, guest)| Forwarded {
+            protocol,
+            address,
+            ..Forwarded::tcp(host, guest)
+        });
+        forwarded.collect()
+    })
+}
+
+/// `80`, `8000-8010`.
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    (first <= last).then_some(first..=last)
 }
 
 #[cfg(test)]
@@ -259,16 +288,25 @@ mod tests {
 
     #[test]
     fn ports() {
-        assert_eq!(parse_port("8080:80"), Ok(Forwarded::tcp(8080, 80)));
-        let udp = parse_port("5353:53/udp").unwrap();
+        let shown = |text: &str| {
+            let ports = parse_ports(text).unwrap().0;
+            let shown: Vec<_> = ports.iter().map(ToString::to_string).collect();
+            shown.join(", ")
+        };
+        assert_eq!(shown("8080:80"), "forwards 127.0.0.1:8080 to port 80");
         assert_eq!(
-            (udp.host, udp.guest, udp.protocol),
-            (5353, 53, Protocol::Udp)
+            shown("5353:53/udp"),
+            "forwards 127.0.0.1:5353 to port 53/udp"
+        );
+        assert_eq!(
+            shown("0.0.0.0:80-81:8080-8081/tcp"),
+            "forwards 0.0.0.0:80 to port 8080, forwards 0.0.0.0:81 to port 8081"
         );
         for bad in [
-            "", "80", "80:", ":80", "0:80", "80:65536", "a:b", "1:2:3", "1:2/sctp",
+            "", "80", "80:", ":80", "0:80", "80:65536", "a:b", "1:2:3", "1:2/sctp", "x:1:2",
+            "1-2:3", "2-1:2-1", "1-:1-",
         ] {
-            assert!(parse_port(bad).is_err(), "{bad}");
+            assert!(parse_ports(bad).is_err(), "{bad}");
         }
     }
 }

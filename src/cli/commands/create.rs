@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::session::Session;
-use super::boot::{TIMEOUT, parse_name, parse_port};
+use super::boot::{Ports, TIMEOUT, parse_name, parse_ports};
 use super::build::parse_tag;
 use super::cache::CacheArgs;
 use super::hardware::HardwareArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
 use crate::failure::Failure;
-use crate::machine::{Forwarded, MachineName, Until};
+use crate::machine::{MachineName, Until};
 use crate::ops::RecipeChoice;
 use crate::ops::machine::{self, CreateOptions, Created, ImageOptions, StartOptions};
 use crate::ops::snapshot;
@@ -58,8 +58,8 @@ pub(crate) struct Create {
     hardware: HardwareArgs,
 
     /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
-    #[arg(short, long = "port", value_name = "HOST:GUEST[/udp]", value_parser = parse_port)]
-    ports: Vec<Forwarded>,
+    #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
+    ports: Vec<Ports>,
 
     /// Tag the image as well
     #[arg(long, value_name = "@TAG", value_parser = parse_tag)]
@@ -103,7 +103,7 @@ impl Create {
         let options = CreateOptions {
             name: self.name,
             hardware,
-            ports: self.ports,
+            ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
         };
         let created = machine::create(context, &image, &options)?;
         if self.start {

@@ -1,5 +1,8 @@
 //! What a machine is to have, as options.
 
+use std::fs;
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use crate::failure::Failure;
@@ -23,11 +26,12 @@ pub(super) struct HardwareArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING)]
     disk_size: Option<u64>,
 
-    /// Mount a volume at PATH of the machine, at each boot (repeatable); :ro makes it read-only
+    /// Mount a volume, or share a directory of this host, at PATH of the machine (repeatable)
     ///
-    /// vmfab creates the volume NAME if it does not exist. It outlives the machine; one machine at a
-    /// time can use it.
-    #[arg(long = "volume", value_name = "NAME:PATH[:ro]", value_parser = parse_mount, help_heading = HEADING)]
+    /// The guest mounts it at each boot; :ro makes it read-only. vmfab creates the volume NAME if it
+    /// does not exist. It outlives the machine; one machine at a time can use it. A directory begins
+    /// with ".", "/" or "~"; the guest can do in it what you can do.
+    #[arg(long = "volume", value_name = "NAME|DIRECTORY:PATH[:ro]", value_parser = parse_mount, help_heading = HEADING)]
     mounts: Vec<Mount>,
 
     /// Cut the machine off from this host and the internet; forwarded ports still work
@@ -56,10 +60,11 @@ impl HardwareArgs {
                 let message = format!("two things are to be mounted at {}", mount.at);
                 return Err(Failure::usage(message).with_help("give one of them another path"));
             }
-            if self.mounts[..index]
-                .iter()
-                .any(|other| other.what == mount.what)
-            {
+            let twice = |other: &Mount| match &mount.what {
+                Mounted::Volume(_) => other.what == mount.what,
+                Mounted::Share(_) => false,
+            };
+            if self.mounts[..index].iter().any(twice) {
                 let message = format!("--volume {mount}: it is mounted elsewhere already");
                 return Err(Failure::usage(message).with_help("mount a volume once"));
             }
@@ -79,7 +84,18 @@ impl HardwareArgs {
     }
 }
 
-/// `data:/var/lib/data`, `data:/srv:ro`.
+/// The absolute path of a directory of this host.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = fs::canonicalize(text).map_err(|error| format!("{text}: {error}"))?;
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err(format!(
+            "{text} is not a directory: name the one that it is in"
+        )),
+    }
+}
+
+/// `data:/var/lib/data`, `./src:/src:ro`: what begins with `.`, `/` or `~` is a directory.
 fn parse_mount(text: &str) -> Result<Mount, String> {
     let (text, read_only) = match text.strip_suffix(":ro") {
         Some(text) => (text, true),
@@ -89,7 +105,7 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
         .rsplit_once(':')
         .ok_or("write NAME:PATH, such as data:/var/lib/postgresql")?;
     let what = match what.starts_with(['.', '/', '~']) {
-        true => return Err("write the name of a volume in front, such as data:/srv".to_owned()),
+        true => Mounted::Share(directory(what)?),
         false => Mounted::Volume(what.parse().map_err(told)?),
     };
     let at = at.parse().map_err(told)?;
@@ -169,7 +185,7 @@ mod tests {
 
     #[test]
     fn mounts() {
-        for text in ["data:/var/lib/data", "data:/srv:ro"] {
+        for text in ["data:/var/lib/data", "data:/srv:ro", "/usr:/src:ro"] {
             assert_eq!(parse_mount(text).unwrap().to_string(), text);
         }
         for bad in [
@@ -181,6 +197,8 @@ mod tests {
             "data:/",
             "a b:/srv",
             "data:/a b",
+            "/gone:/x",
+            "/etc/hostname:/x",
         ] {
             assert!(parse_mount(bad).is_err(), "{bad}");
         }

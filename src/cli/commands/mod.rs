@@ -33,6 +33,7 @@ mod rename;
 mod restart;
 mod resume;
 mod rm;
+mod set;
 mod several;
 mod snapshot;
 mod ssh;
@@ -102,6 +103,7 @@ pub(super) enum Command {
     Rm(rm::Rm),
     Snapshot(snapshot::Snapshot),
     Commit(commit::Commit),
+    Set(set::Set),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
     Console(console::Console),
@@ -147,6 +149,7 @@ impl Command {
             Self::Rm(command) => command.run(session),
             Self::Snapshot(command) => command.run(session),
             Self::Commit(command) => command.run(session),
+            Self::Set(command) => command.run(session),
             Self::Inspect(command) => command.run(session),
             Self::Logs(command) => command.run(session),
             Self::Console(command) => command.run(session),
@@ -191,7 +194,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Run machines",
         &[
             "boot", "create", "clone", "up", "down", "compose", "ssh", "list", "start", "stop",
-            "restart", "pause", "resume", "rename", "rm", "volume",
+            "restart", "pause", "resume", "rename", "set", "rm", "volume",
         ],
     ),
     ("Save machines", &["snapshot", "commit"]),

@@ -1,5 +1,6 @@
 //! Making a machine of an image and starting it.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -196,14 +197,14 @@ pub(in crate::ops) fn ports(
                 host,
                 guest: port.guest,
                 protocol: port.protocol,
+                address: port.address.unwrap_or(Ipv4Addr::LOCALHOST),
                 from_image: true,
             })
         })
         .collect();
     ports.extend(asked);
     for (index, port) in ports.iter().enumerate() {
-        let twin = |other: &Forwarded| (other.host, other.protocol) == (port.host, port.protocol);
-        if ports[..index].iter().any(twin) {
+        if ports[..index].iter().any(|other| other.clashes(port)) {
             return Err(
                 Failure::usage(format!("two forwards use port {} of the host", port.host))
                     .with_help("forward each port of the host once"),

@@ -5,6 +5,7 @@ mod chosen;
 mod clone;
 mod enter;
 mod list;
+mod set;
 mod start;
 mod stop;
 mod targets;
@@ -16,6 +17,7 @@ pub use clone::{CreateOptions, Created, clone, create};
 pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
 pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
+pub use set::{Changed, set};
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
 };

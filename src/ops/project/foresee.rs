@@ -75,7 +75,8 @@ fn check(
         None => settings.map_or_else(Vec::new, |settings| settings.ports.clone()),
     };
     // Those of the image move when they are taken.
-    for Forwarded { host, protocol, .. } in ports.into_iter().filter(|port| !port.from_image) {
+    for port in ports.into_iter().filter(|port| !port.from_image) {
+        let Forwarded { host, protocol, .. } = port;
         if let Some(other) = taken.insert((host, protocol), compared.name.clone()) {
             return Err(Failure::usage(format!(
                 "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
@@ -87,7 +88,7 @@ fn check(
             compared.action,
             Action::Leave | Action::Resume | Action::Recreate
         ) {
-            check_port(host, protocol)?;
+            check_port(&port)?;
         }
     }
     let Some(settings) = settings.filter(|_| compared.action != Action::Leave) else {

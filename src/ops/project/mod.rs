@@ -22,7 +22,7 @@ use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Secrets;
-use crate::image::Hardware;
+use crate::image::{Hardware, Mounted};
 use crate::machine::{Forwarded, MachineName, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Condition, Machine, MachineImage};
@@ -203,7 +203,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
             positions.map(|position| (*position, on.condition))
         });
         let after: Vec<_> = after.collect();
-        let settings = settings(node, options.accel);
+        let settings = settings(node, file, options.accel)?;
         for name in node.names() {
             wanted.push(Wanted {
                 name: name.parse().map_err(|error: crate::machine::NameError| {
@@ -240,13 +240,19 @@ fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
     })
 }
 
-fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
+fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<Settings, Failure> {
     let ports = node
         .ports
         .iter()
-        .filter_map(|port| Some(Forwarded::tcp(port.host?, port.guest)));
-    Settings {
-        hardware: node.hardware.clone(),
+        .filter_map(|port| Forwarded::asked(&port.value));
+    let mut hardware = node.hardware.clone();
+    for mount in &mut hardware.mounts {
+        if let Mounted::Share(path) = &mut mount.what {
+            *path = shared(path, file)?;
+        }
+    }
+    Ok(Settings {
+        hardware,
         ports: ports.collect(),
         image_ports: node.image_ports,
         accel: accel.unwrap_or(match node.accel {
@@ -255,7 +261,27 @@ fn settings(node: &Machine, accel: Option<AccelChoice>) -> Settings {
             Some(recipe::Accel::Hvf) => AccelChoice::Hvf,
             Some(recipe::Accel::Tcg) => AccelChoice::Tcg,
         }),
-    }
+    })
+}
+
+/// A directory below that of the file, wherever links in it lead: a file that came from elsewhere is
+/// not to choose what machines see of the host.
+fn shared(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
+    let directory = file.parent().filter(|parent| *parent != Path::new(""));
+    let directory = directory.unwrap_or(Path::new("."));
+    let whole = directory.join(path);
+    let real = |path: &Path| path.canonicalize().map_err(Failure::io("open", path));
+    let (directory, real) = (real(directory)?, real(&whole)?);
+    let failure = match (real.starts_with(&directory), real.is_dir()) {
+        (true, true) => return Ok(real),
+        (false, _) => Failure::usage(format!(
+            "{} leads out of the project, to {}",
+            whole.display(),
+            real.display()
+        )),
+        (true, false) => Failure::usage(format!("{} is not a directory", whole.display())),
+    };
+    Err(failure.with_help("a machine shares directories below that of its vmfab.kdl"))
 }
 
 /// Positions of the machines that names stand for. The name of a node with a count stands for all

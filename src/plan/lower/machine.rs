@@ -195,6 +195,7 @@ fn ports(config: &ContainerConfig) -> Vec<Port> {
             guest,
             host: host.filter(|_| index < MOST_FORWARDED),
             protocol: port.protocol,
+            address: None,
         });
     }
     ports
