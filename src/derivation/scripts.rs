@@ -21,6 +21,8 @@ pub const ENTER: &str = include_str!("scripts/entrypoint/enter.sh");
 pub const START: &str = include_str!("scripts/entrypoint/start.sh");
 /// Waits until all of its output was read.
 pub const DRAIN: &str = include_str!("scripts/entrypoint/drain.sh");
+/// Writes that output where the system has its log.
+pub const LOG: &str = include_str!("scripts/entrypoint/log.sh");
 /// Checks its health, again and again.
 pub const HEALTH: &str = include_str!("scripts/entrypoint/health.sh");
 /// Tells how that is.
@@ -50,7 +52,7 @@ pub fn bootable() -> Digest {
 /// The same of an `entrypoint` step.
 #[must_use]
 pub fn entrypoint() -> Digest {
-    digest(&[ENTER, START, DRAIN, HEALTH, READY, SET_UP])
+    digest(&[ENTER, START, DRAIN, LOG, HEALTH, READY, SET_UP])
 }
 
 fn digest(scripts: &[&str]) -> Digest {

@@ -5,6 +5,7 @@
 //! | `/usr/lib/vmfab/container/enter` | runs a command with the image's `ENV` and `WORKDIR`, and no other variables |
 //! | `/usr/lib/vmfab/container/start` | `ENTRYPOINT` and `CMD`, entered so; output goes through a pipe |
 //! | `/usr/lib/vmfab/container/drain` | waits until all of that output was read |
+//! | `/usr/lib/vmfab/container/log` | writes that output to the system log, with OpenRC |
 //! | `/usr/lib/vmfab/container/health` | `HEALTHCHECK`, again and again; writes the state to a file |
 //! | `/usr/lib/vmfab/container/ready` | tells the state, to vmfab |
 //! | `container.service`, `container-health.service` | who runs these with systemd |
@@ -20,7 +21,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::derivation::scripts::{DRAIN, ENTER, HEALTH, READY, SET_UP, START};
+use crate::derivation::scripts::{DRAIN, ENTER, HEALTH, LOG, READY, SET_UP, START};
 use crate::derivation::step::Entrypoint;
 use crate::image::{ContainerConfig, HEALTH_READY, Healthcheck, Restart, Signal};
 use crate::sandbox::{Command, Edit, Task};
@@ -44,6 +45,7 @@ pub(super) fn tasks(params: &Entrypoint) -> Vec<Task> {
         program("enter", enter(config)),
         program("start", start(&config.command())),
         program("drain", DRAIN.to_owned()),
+        program("log", LOG.to_owned()),
     ];
     let health = health(config);
     if let Some(health) = &health {
@@ -475,14 +477,15 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_again_and_again_is_not_healthy() {
+    fn a_process_that_ends_is_not_healthy() {
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path();
         install(here, &config(&[], &[]));
-        let ready = |restarts: u32| {
+        let ready = |restarts: u32, active: &str, ended: u32| {
             let systemctl = format!(
-                "#!/bin/sh\n[ \"$*\" = \"show --value --property NRestarts container.service\" ] || exit 1\n\
-                 echo {restarts}\n"
+                "#!/bin/sh\n[ \"$1 $2 $3 $5\" = 'show --value --property container.service' ] || exit 1\n\
+                 case $4 in NRestarts) echo {restarts} ;; ActiveState) echo {active} ;;\n\
+                 ExecMainExitTimestampMonotonic) echo {ended} ;; esac\n"
             );
             fs::write(here.join("systemctl"), systemctl).unwrap();
             let mode = fs::Permissions::from_mode(0o755);
@@ -495,10 +498,16 @@ mod tests {
                 String::from_utf8(output.stderr).unwrap(),
             )
         };
-        assert_eq!(ready(2).0, 81);
-        let (code, said) = ready(3);
+        assert_eq!(ready(2, "active", 7).0, 81);
+        let (code, said) = ready(3, "active", 7);
         assert_eq!(code, 82);
         assert!(said.contains("its process ended 3 times"), "{said}");
+        // It was not started yet, it waits for its next start, it ended for good.
+        assert_eq!(ready(0, "inactive", 0).0, 81);
+        assert_eq!(ready(1, "activating", 7).0, 81);
+        let (code, said) = ready(0, "failed", 7);
+        assert_eq!(code, 82);
+        assert!(said.contains("is not started again"), "{said}");
     }
 
     #[test]

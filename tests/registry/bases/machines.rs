@@ -177,6 +177,9 @@ fn a_containers_process_is_a_service_of_the_machine() {
         machine.ssh("systemctl is-active container-health").code,
         Some(3)
     );
+    // Nobody waits for the health of a process that is not started again.
+    let ready = machine.ssh("/usr/lib/vmfab/container/ready").ends_with(82);
+    assert!(ready.stderr.contains("its process ended"), "{ready:?}");
 
     // A machine whose service is not healthy is not ready.
     machine.output("rm /srv/fine; sync");
@@ -280,9 +283,9 @@ fn a_tree_with_openrc_has_a_service_of_openrc() {
         "--quiet add container-health default",
         "/dev/root / ext4 rw,relatime 0 0",
         "root:*::0:::::",
-        r#"/etc/init.d/container:command_user="100:7""#,
+        r#"/etc/init.d/container:command_user="web:data""#,
         r#"/etc/init.d/container:retry="SIGINT/10/SIGKILL/5""#,
-        r#"/etc/init.d/container-health:command_user="100:7""#,
+        r#"/etc/init.d/container-health:command_user="web:data""#,
     ] {
         assert!(output.contains(&line), "{line}: {output:#?}");
     }

@@ -7,6 +7,7 @@ mod machines;
 mod own_init;
 mod registries;
 mod trees;
+mod vibe;
 mod wrong;
 
 use std::fs;

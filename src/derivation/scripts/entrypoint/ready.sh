@@ -15,5 +15,15 @@ if [ "${ended:-0}" -ge 3 ]; then
     echo "its process ended $ended times: see journalctl -u container.service" >&2
     exit 82
 fi
+# One that nobody starts again never becomes healthy.
+property() { systemctl show --value --property "$1" container.service 2>/dev/null; }
+case $(property ActiveState) in
+inactive | failed)
+    if [ "$(property ExecMainExitTimestampMonotonic)" != 0 ]; then
+        echo "its process ended, and is not started again: see journalctl -u container.service" >&2
+        exit 82
+    fi
+    ;;
+esac
 echo "its health check has not succeeded yet" >&2
 exit 81

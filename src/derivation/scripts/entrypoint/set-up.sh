@@ -13,6 +13,17 @@ look_up() {
         fi
     done <"$1"
 }
+# The name that the file $1 has for the number $2; if it has none, it gets a line with one.
+name_of() {
+    while IFS=: read -r name _ number _; do
+        if test "$number" = "$2"; then
+            echo "$name"
+            return
+        fi
+    done <"$1"
+    echo "container$2:*:$2:$3" >>"$1"
+    echo "container$2"
+}
 is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 
 uid=0 gid=0
@@ -90,23 +101,28 @@ elif command -v rc-update >/dev/null; then
     case $SIGNAL in
     [0-9]*) fail "STOPSIGNAL is $SIGNAL, and OpenRC cannot stop a service with that signal" ;;
     esac
+    # OpenRC finds no account by a number where it uses PAM.
+    user=$(name_of /etc/passwd "$uid" "$gid::/:/bin/sh")
+    group=$(name_of /etc/group "$gid" "")
     cat >/etc/init.d/container <<SERVICE
 #!/sbin/openrc-run
 description="The process of the container image"
 supervisor=supervise-daemon
 command=/usr/lib/vmfab/container/start
-command_args="logger -t container"
-command_user="$uid:$gid"
+command_args="/usr/lib/vmfab/container/log container"
+command_user="$user:$group"
 respawn_delay=1
 respawn_max=0
 retry="$SIGNAL/$STOP_TIMEOUT/SIGKILL/5"
 
 depend() {
+    use logger
     after localmount net firewall
 }
 
 start_pre() {
-    checkpath --directory --owner "$uid:$gid" --mode 0755 /run/container
+    checkpath --directory --owner "$user:$group" --mode 0755 /run/container
+    checkpath --file --owner "$user:$group" --mode 0640 /var/log/container.log
 }
 SERVICE
     chmod 0755 /etc/init.d/container
@@ -117,7 +133,7 @@ SERVICE
 description="The health check of the container image"
 supervisor=supervise-daemon
 command=/usr/lib/vmfab/container/health
-command_user="$uid:$gid"
+command_user="$user:$group"
 respawn_delay=1
 respawn_max=0
 
@@ -126,7 +142,7 @@ depend() {
 }
 
 start_pre() {
-    checkpath --directory --owner "$uid:$gid" --mode 0755 /run/container-health
+    checkpath --directory --owner "$user:$group" --mode 0755 /run/container-health
 }
 SERVICE
     chmod 0755 /etc/init.d/container-health
