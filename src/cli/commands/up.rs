@@ -1,6 +1,7 @@
 //! `vmfab up`
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -139,9 +140,12 @@ impl Up {
                 several => several.iter().map(describe).collect(),
             },
         )?;
+        let file = context.project.as_ref().and_then(Project::file);
+        let file = file.as_deref().and_then(Path::file_name);
+        let file = file.map_or("the project".into(), OsStr::to_string_lossy);
         for name in &up.left {
             session.note(&format!(
-                "machine \"{name}\" is not in vmfab.kdl any more, and is left as it is: vmfab rm --force \
+                "machine \"{name}\" is not in {file} any more, and is left as it is: vmfab rm --force \
                  {name} removes it"
             ));
         }
