@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use ::gpt::disk::LogicalBlockSize;
-use ::gpt::mbr::{MBRError, ProtectiveMBR};
+use ::gpt::mbr::ProtectiveMBR;
 use ::gpt::partition::Partition;
 use ::gpt::{GptConfig, partition_types};
 
@@ -20,17 +20,6 @@ const SECTOR: u64 = 512;
 const GROW_FILE_SYSTEM: u64 = 1 << 59;
 /// Less than this makes no sense for a root partition.
 const LEAST_ROOT: u64 = 16 * MEBIBYTE;
-
-/// A partition table could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum GptError {
-    /// The protective MBR.
-    #[error("cannot write the protective MBR: {0}")]
-    Mbr(#[from] MBRError),
-    /// The GPT itself.
-    #[error("cannot write the partition table: {0}")]
-    Table(#[from] ::gpt::GptError),
-}
 
 /// Where the partitions of a UEFI disk lie, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +51,7 @@ impl Layout {
     /// Writes the protective MBR and both copies of the table. The file has its final length.
     ///
     /// # Errors
-    /// [`DiskError::Gpt`].
+    /// [`DiskError::Mbr`] or [`DiskError::Gpt`].
     pub fn write(&self, file: &File, ids: &DiskIds, target: Target) -> Result<(), DiskError> {
         let partition = |kind, guid, range: &Range<u64>, flags, name: &str| Partition {
             part_type_guid: kind,
@@ -88,7 +77,7 @@ impl Layout {
         ]);
         let sectors = (self.root.end + MEBIBYTE) / SECTOR;
         let mut device = file;
-        write_tables(&mut device, ids, partitions, sectors).map_err(DiskError::from)
+        write_tables(&mut device, ids, partitions, sectors)
     }
 }
 
@@ -97,7 +86,7 @@ fn write_tables(
     ids: &DiskIds,
     partitions: BTreeMap<u32, Partition>,
     sectors: u64,
-) -> Result<(), GptError> {
+) -> Result<(), DiskError> {
     // A larger disk than the field can tell has the largest value there, as the specification says.
     let protected = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
     ProtectiveMBR::with_lb_size(protected).overwrite_lba0(device)?;

@@ -30,7 +30,7 @@ use std::io;
 pub use content::{Content, NotADisk};
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
-pub use gpt::{GptError, Layout};
+pub use gpt::Layout;
 pub use ids::DiskIds;
 pub use places::ext4_places;
 pub use qcow2::{Qcow2, overlay};
@@ -85,9 +85,10 @@ pub enum DiskError {
         path: String,
         source: Box<DiskError>,
     },
-    /// The partition table could not be written.
-    #[error(transparent)]
-    Gpt(#[from] GptError),
+    #[error("cannot write the protective MBR: {0}")]
+    Mbr(#[from] ::gpt::mbr::MBRError),
+    #[error("cannot write the partition table: {0}")]
+    Gpt(#[from] ::gpt::GptError),
     /// The disk has no room for its partitions.
     #[error(
         "a disk of {size} bytes is too small: boot files and partition tables alone need {needed}"

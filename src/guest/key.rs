@@ -1,76 +1,47 @@
 //! A machine's key pair: Ed25519, in OpenSSH's own format, made in this process because starting
 //! `ssh-keygen` would cost more than all the rest of preparing a machine.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
-pub struct KeyPair(PrivateKey);
+use crate::failure::Failure;
+use crate::host::beneath::read_unlinked;
 
-/// A key could not be made, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// No random numbers, or no key in the file.
-    #[error("SSH key {}: {source}", path.display())]
-    Key {
-        /// The file of the key.
-        path: PathBuf,
-        source: ssh_key::Error,
-    },
-    /// The file failed.
-    #[error("SSH key {}: {source}", path.display())]
-    Io {
-        /// The file of the key.
-        path: PathBuf,
-        source: io::Error,
-    },
-}
+pub struct KeyPair(PrivateKey);
 
 impl KeyPair {
     /// Makes a pair and writes its private half to a new file that only the owner can read.
     /// `comment` tells people what the key is for.
     ///
     /// # Errors
-    /// See [`KeyError`].
-    pub fn create(path: &Path, comment: &str) -> Result<Self, KeyError> {
-        let key_failed = |source| KeyError::Key {
-            path: path.to_owned(),
-            source,
-        };
-        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(key_failed)?;
+    /// The file cannot be written, or there are no random numbers.
+    pub fn create(path: &Path, comment: &str) -> Result<Self, Failure> {
+        let random = PrivateKey::random(&mut OsRng, Algorithm::Ed25519);
+        let mut key = random.map_err(unusable(path))?;
         key.set_comment(comment);
-        let text = key.to_openssh(LineEnding::LF).map_err(key_failed)?;
+        let text = key.to_openssh(LineEnding::LF).map_err(unusable(path))?;
         std::fs::File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| KeyError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(Failure::io("SSH key", path))?;
         Ok(Self(key))
     }
 
     /// Reads the private half of a pair.
     ///
     /// # Errors
-    /// See [`KeyError`].
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = crate::host::beneath::read_unlinked(path).map_err(|source| KeyError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        PrivateKey::from_openssh(text)
-            .map(Self)
-            .map_err(|source| KeyError::Key {
-                path: path.to_owned(),
-                source,
-            })
+    /// The file cannot be read, or holds no key.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = read_unlinked(path).map_err(Failure::io("SSH key", path))?;
+        let key = PrivateKey::from_openssh(text);
+        key.map(Self).map_err(unusable(path))
     }
 
     /// The public half as a line of an `authorized_keys` file.
@@ -80,6 +51,10 @@ impl KeyPair {
     pub fn public_line(&self) -> Result<String, ssh_key::Error> {
         self.0.public_key().to_openssh()
     }
+}
+
+fn unusable(path: &Path) -> impl FnOnce(ssh_key::Error) -> Failure {
+    move |error| Failure::failed(format!("SSH key {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,6 @@ mod ssh;
 
 pub use cloud::Identity;
 pub use credentials::{Account, oem_strings};
-pub use key::{KeyError, KeyPair};
+pub use key::KeyPair;
 pub use mounts::GuestMount;
 pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh, host_key_changed};

@@ -10,7 +10,7 @@ use super::launch::{free_port, utf8};
 use super::name::MachineName;
 use super::{Locked, Machines};
 use crate::digest::ObjectId;
-use crate::disk::overlay::{self, OverlayError};
+use crate::disk::overlay;
 use crate::guest::{KeyPair, PRIVATE_KEY};
 use crate::image::{Firmware, Hardware, ImageConfig};
 use crate::qemu::AccelChoice;
@@ -107,14 +107,7 @@ impl Machines {
 /// # Errors
 /// It is.
 pub fn check_disk_size(asked: u64, image: u64) -> Result<(), MachineError> {
-    match asked < image {
-        true => Err(OverlayError::Smaller {
-            asked,
-            backing: image,
-        }
-        .into()),
-        false => Ok(()),
-    }
+    Ok(overlay::check_size(asked, image)?)
 }
 
 fn fill(

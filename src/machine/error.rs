@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use super::name::{MachineName, NameError};
 use super::snapshot::SnapshotName;
 use crate::checked::Name;
-use crate::disk::overlay::OverlayError;
-use crate::guest::KeyError;
+use crate::failure::Failure;
 use crate::host::MissingProgram;
 use crate::image::Firmware;
 use crate::qemu::qmp::{QmpError, Status};
-use crate::qemu::{Accel, AccelError, FirmwareMissing};
+use crate::qemu::{Accel, FirmwareMissing};
 use crate::store::StoreError;
 use crate::text::shown_size;
 
@@ -75,9 +74,6 @@ pub enum MachineError {
     /// UEFI firmware is missing on this host.
     #[error(transparent)]
     MissingFirmware(#[from] FirmwareMissing),
-    /// The acceleration that was asked for is not there.
-    #[error(transparent)]
-    Accel(#[from] AccelError),
     /// The acceleration that was asked for does not work.
     #[error("{} does not work on this host: {why}", accel.name().to_uppercase())]
     AccelFailed {
@@ -232,15 +228,12 @@ pub enum MachineError {
         /// Its last lines.
         tail: Vec<String>,
     },
-    /// The overlay cannot be made.
+    /// Something below machines failed: a disk, a key pair, the acceleration that was asked for.
     #[error(transparent)]
-    Overlay(#[from] OverlayError),
+    Below(#[from] Failure),
     /// QEMU refused what was asked of it, or did not answer.
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    /// The key pair failed.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// The store failed, or the image is gone from it.
     #[error(transparent)]
     Store(#[from] StoreError),

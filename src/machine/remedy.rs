@@ -3,7 +3,7 @@
 use super::error::{MachineError, NotReady};
 use crate::failure::Failure;
 use crate::image::Firmware;
-use crate::qemu::{AccelError, FirmwareMissing};
+use crate::qemu::FirmwareMissing;
 
 impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
@@ -54,10 +54,6 @@ impl From<MachineError> for Failure {
                     "install what is missing: sudo apt-get install {}",
                     FirmwareMissing::PACKAGE
                 )),
-            MachineError::Accel(AccelError::Kvm(_)) => Self::missing(message).with_help("your user needs read and write access to /dev/kvm (sudo adduser $USER kvm, \
-                       and log in again); --accel tcg does without, and is slower"
-                    ),
-            MachineError::Accel(AccelError::Hvf) => Self::missing(message).with_help("leave out --accel: vmfab then uses the fastest that works"),
             MachineError::AccelFailed { .. } => {
                 failed("leave out --accel, or use --accel tcg, which is slower".to_owned())
             }
@@ -182,9 +178,8 @@ impl From<MachineError> for Failure {
                 "its data is in {}; restore the other file from a backup",
                 path.with_file_name("disk.qcow2").display()
             )),
-            MachineError::Overlay(_) | MachineError::Key(_) | MachineError::Qmp(_) => {
-                Self::failed(message)
-            }
+            MachineError::Below(failure) => failure,
+            MachineError::Qmp(_) => Self::failed(message),
         }
     }
 }

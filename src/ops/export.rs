@@ -17,12 +17,11 @@ use super::Context;
 use super::hypervisor::{self, Hypervisor};
 use crate::digest::ObjectId;
 use crate::event::Event;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::host::process::{self, End};
-use crate::host::{Interrupt, MissingProgram, Program, bare_command, require, umask};
+use crate::host::{Interrupt, Program, bare_command, require, umask};
 use crate::image::DiskFormat;
 use crate::image::ImageConfig;
-use crate::store::StoreError;
 
 /// Bytes copied between two looks at the interrupt.
 const PIECE: u64 = 32 << 20;
@@ -50,76 +49,6 @@ pub struct Exported {
     pub disk_size: u64,
     /// Bytes that the file takes on the host's disk.
     pub allocated: u64,
-}
-
-/// A disk could not be written to a file.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The file is there.
-    #[error("{} already exists", .0.display())]
-    Exists(PathBuf),
-    /// Something is there that is not a file: a directory, a device.
-    #[error("{} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// The path names no file in a directory, such as `/` or `..`.
-    #[error("{} is not a file name", .0.display())]
-    NoName(PathBuf),
-    /// The directory of the file is not there.
-    #[error("the directory {} does not exist", .0.display())]
-    NoDirectory(PathBuf),
-    /// qemu-img is needed and missing.
-    #[error(transparent)]
-    Missing(#[from] MissingProgram),
-    /// The target's file system is full.
-    #[error("no space left for {}", .0.display())]
-    NoSpace(PathBuf),
-    /// qemu-img failed.
-    #[error("qemu-img {how}")]
-    Convert {
-        /// `exited with code 1`, …
-        how: String,
-        /// Its last lines of output.
-        tail: Vec<String>,
-    },
-    /// The user gave up.
-    #[error("interrupted")]
-    Interrupted,
-    /// The disk cannot be had from the store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        source: io::Error,
-    },
-}
-
-impl From<ExportError> for Failure {
-    fn from(error: ExportError) -> Self {
-        let message = error.to_string();
-        let usage = |help: &str| Failure::usage(message.clone()).with_help(help.to_owned());
-        match error {
-            ExportError::Exists(_) => usage("add --force to replace it"),
-            ExportError::NotAFile(_) | ExportError::NoName(_) => {
-                usage("give the path of a new file")
-            }
-            ExportError::NoDirectory(_) => usage("create it first"),
-            ExportError::Missing(missing) => missing.into(),
-            ExportError::NoSpace(_) => Failure::failed(message)
-                .with_help("free some space, or write to another file system"),
-            ExportError::Convert { tail, .. } => Failure::failed(message).with_output(tail),
-            ExportError::Interrupted => Self::interrupted(),
-            ExportError::Store(error) => error.into(),
-            ExportError::Io {
-                action,
-                path,
-                source,
-            } => Self::of_io(action, &path, &source),
-        }
-    }
 }
 
 /// The format of a file: what is said, what the program takes that it is for, or what its name ends
@@ -203,19 +132,20 @@ pub fn advise(
 ///
 /// # Errors
 /// The target exists and is not to be replaced, cannot be a file, or a program is missing.
-pub fn check(target: &Path, format: DiskFormat, force: bool) -> Result<(), ExportError> {
+pub fn check(target: &Path, format: DiskFormat, force: bool) -> Result<(), Failure> {
     let (directory, _) = split(target)?;
     if format != DiskFormat::Raw {
         require(Program::QemuImg)?;
     }
     if !directory.is_dir() {
-        return Err(ExportError::NoDirectory(directory.to_owned()));
+        let message = format!("the directory {} does not exist", directory.display());
+        return Err(Failure::usage(message).with_help("create it first"));
     }
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("look at", target)(error)),
-        Ok(meta) if !meta.is_file() => Err(ExportError::NotAFile(target.to_owned())),
-        Ok(_) if !force => Err(ExportError::Exists(target.to_owned())),
+        Err(error) => Err(Failure::io("look at", target)(error)),
+        Ok(meta) if !meta.is_file() => Err(no_target(target, "is not a regular file")),
+        Ok(_) if !force => Err(exists(target)),
         Ok(_) => Ok(()),
     }
 }
@@ -244,8 +174,8 @@ const fn target_options(options: &ExportOptions) -> Option<&'static str> {
 /// Writes the disk. Nothing is left behind when it fails or is interrupted.
 ///
 /// # Errors
-/// See [`ExportError`].
-pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, ExportError> {
+/// See [`Failure`].
+pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Failure> {
     let target = options.target.as_path();
     check(target, options.format, options.force)?;
     let store = context.store()?;
@@ -258,7 +188,7 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
     let scratch = tempfile::Builder::new()
         .prefix(".vmfab-")
         .tempdir_in(directory)
-        .map_err(failed("create a directory in", directory))?;
+        .map_err(Failure::io("create a directory in", directory))?;
     let partial = scratch.path().join(name);
     match target_options(options) {
         None => copy(&source, &partial, &context.interrupt),
@@ -266,13 +196,13 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
     }
     .map_err(|error| full(error, target))?;
     if context.interrupt.requested() {
-        return Err(ExportError::Interrupted);
+        return Err(Failure::interrupted());
     }
     publish(&partial, target, options.force)?;
 
-    let meta = fs::metadata(target).map_err(failed("look at", target))?;
+    let meta = fs::metadata(target).map_err(Failure::io("look at", target))?;
     let disk_size = fs::metadata(&source)
-        .map_err(failed("look at", &source))?
+        .map_err(Failure::io("look at", &source))?
         .len();
     context.emit(Event::TaskFinished {
         name: task,
@@ -286,10 +216,10 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Ex
 }
 
 /// The directory and the name of a file.
-pub(super) fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
+pub(super) fn split(target: &Path) -> Result<(&Path, &Path), Failure> {
     let name = target
         .file_name()
-        .ok_or_else(|| ExportError::NoName(target.to_owned()))?;
+        .ok_or_else(|| no_target(target, "is not a file name"))?;
     let directory = match target.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -297,60 +227,59 @@ pub(super) fn split(target: &Path) -> Result<(&Path, &Path), ExportError> {
     Ok((directory, Path::new(name)))
 }
 
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
-    let path = path.to_owned();
-    move |source| ExportError::Io {
-        action,
-        path,
-        source,
-    }
+fn no_target(target: &Path, why: &str) -> Failure {
+    let message = format!("{} {why}", target.display());
+    Failure::usage(message).with_help("give the path of a new file")
 }
 
-/// A full disk has an error of its own, whoever found it.
-pub(super) fn full(error: ExportError, target: &Path) -> ExportError {
-    let is_full = match &error {
-        ExportError::Io { source, .. } => matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ),
-        ExportError::Convert { tail, .. } => tail.iter().any(|line| {
-            line.contains("No space left on device") || line.contains("Disk quota exceeded")
-        }),
-        _ => false,
+fn exists(target: &Path) -> Failure {
+    let message = format!("{} already exists", target.display());
+    Failure::usage(message).with_help("add --force to replace it")
+}
+
+/// A full disk has a failure of its own, whoever found it.
+pub(super) fn full(failure: Failure, target: &Path) -> Failure {
+    let says_full = |line: &String| {
+        line.contains("No space left on device") || line.contains("Disk quota exceeded")
     };
-    if is_full {
-        ExportError::NoSpace(target.to_owned())
-    } else {
-        error
+    if !failure.is(Kind::Unwritable) && !failure.details().output.iter().any(says_full) {
+        return failure;
     }
+    let message = format!("no space left for {}", target.display());
+    Failure::new(Kind::Unwritable, message)
+        .with_help("free some space, or write to another file system")
 }
 
 /// A copy that shares its blocks with the source where the file system can, and has holes where
 /// the source has them.
-fn copy(source: &Path, target: &Path, interrupt: &Interrupt) -> Result<(), ExportError> {
-    let from = File::open(source).map_err(failed("open", source))?;
-    let to = File::create(target).map_err(failed("create", target))?;
+fn copy(source: &Path, target: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+    let from = File::open(source).map_err(Failure::io("open", source))?;
+    let to = File::create(target).map_err(Failure::io("create", target))?;
     if ioctl_ficlone(&to, &from).is_ok() {
         return Ok(());
     }
-    let size = from.metadata().map_err(failed("look at", source))?.len();
-    to.set_len(size).map_err(failed("write", target))?;
+    let size = from
+        .metadata()
+        .map_err(Failure::io("look at", source))?
+        .len();
+    to.set_len(size).map_err(Failure::io("write", target))?;
     let mut position = 0;
     loop {
         let start = match seek(&from, SeekFrom::Data(position)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(()),
-            Err(error) => return Err(failed("read", source)(error.into())),
+            Err(error) => return Err(Failure::io("read", source)(error.into())),
         };
         let end = seek(&from, SeekFrom::Hole(start))
-            .map_err(|error| failed("read", source)(error.into()))?;
+            .map_err(|error| Failure::io("read", source)(error.into()))?;
         position = start;
         while position < end {
             if interrupt.requested() {
-                return Err(ExportError::Interrupted);
+                return Err(Failure::interrupted());
             }
             let count = PIECE.min(end - position);
-            position += copy_piece(&from, &to, position, count).map_err(failed("write", target))?;
+            position +=
+                copy_piece(&from, &to, position, count).map_err(Failure::io("write", target))?;
         }
     }
 }
@@ -385,7 +314,7 @@ fn convert(
     options: &ExportOptions,
     settings: &str,
     context: &Context,
-) -> Result<(), ExportError> {
+) -> Result<(), Failure> {
     let mut command = bare_command(require(Program::QemuImg)?);
     command
         .arg("convert")
@@ -394,9 +323,9 @@ fn convert(
         .args((!settings.is_empty()).then(|| format!("-o{settings}")))
         .arg(source)
         // qemu-img takes what begins with "nbd:" or "json:" for no path.
-        .arg(std::path::absolute(target).map_err(failed("find", target))?);
+        .arg(std::path::absolute(target).map_err(Failure::io("find", target))?);
     let mut log =
-        tempfile::tempfile().map_err(failed("create a file in", &std::env::temp_dir()))?;
+        tempfile::tempfile().map_err(Failure::io("create a file in", &std::env::temp_dir()))?;
     let finished = process::run(
         &mut command,
         &[],
@@ -405,31 +334,31 @@ fn convert(
         process::Bounds::default(),
         &context.interrupt,
     )
-    .map_err(failed("run", Path::new("qemu-img")))?;
+    .map_err(Failure::io("run", Path::new("qemu-img")))?;
     match finished.end {
-        End::Interrupted => Err(ExportError::Interrupted),
+        End::Interrupted => Err(Failure::interrupted()),
         end if end.success() => Ok(()),
-        end => Err(ExportError::Convert {
-            how: end.describe(),
-            tail: finished.tail,
-        }),
+        end => {
+            let message = format!("qemu-img {}", end.describe());
+            Err(Failure::failed(message).with_output(finished.tail))
+        }
     }
 }
 
 /// Gives the finished file its name. A file that appeared there meanwhile stays unless `force`.
-pub(super) fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), ExportError> {
+pub(super) fn publish(partial: &Path, target: &Path, force: bool) -> Result<(), Failure> {
     fs::set_permissions(partial, umask::users(0o666))
-        .map_err(failed("set the mode of", partial))?;
+        .map_err(Failure::io("set the mode of", partial))?;
     if !force {
         match renameat_with(CWD, partial, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => return Err(ExportError::Exists(target.to_owned())),
+            Err(Errno::EXIST) => return Err(exists(target)),
             // The file system cannot; the check at the beginning has to do.
             Err(Errno::INVAL | Errno::NOSYS) => {}
-            Err(error) => return Err(failed("write", target)(error.into())),
+            Err(error) => return Err(Failure::io("write", target)(error.into())),
         }
     }
-    fs::rename(partial, target).map_err(failed("write", target))
+    fs::rename(partial, target).map_err(Failure::io("write", target))
 }
 
 #[cfg(test)]
@@ -440,20 +369,21 @@ mod tests {
     fn a_full_disk_is_told_as_such() {
         let target = Path::new("disk.qcow2");
         let found = [
-            failed("write", target)(io::Error::from(io::ErrorKind::StorageFull)),
-            ExportError::Convert {
-                how: "exited with code 1".into(),
-                tail: vec![
-                    "qemu-img: error while writing at byte 0: No space left on device".into(),
-                ],
-            },
+            Failure::io("write", target)(io::Error::from(io::ErrorKind::StorageFull)),
+            Failure::failed("qemu-img exited with code 1").with_output(vec![
+                "qemu-img: error while writing at byte 0: No space left on device".into(),
+            ]),
         ];
         for error in found {
             let error = full(error, target);
-            assert!(matches!(error, ExportError::NoSpace(_)), "{error}");
+            assert_eq!(error.to_string(), "no space left for disk.qcow2");
         }
-        let other = failed("write", target)(io::Error::from(io::ErrorKind::PermissionDenied));
-        assert!(matches!(full(other, target), ExportError::Io { .. }));
+        let other = Failure::io("write", target)(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(
+            full(other, target)
+                .to_string()
+                .starts_with("write disk.qcow2: ")
+        );
     }
 
     #[test]
@@ -462,24 +392,24 @@ mod tests {
         let file = directory.path().join("disk.raw");
         fs::write(&file, "mine").unwrap();
         let check = |path: &Path, force| super::check(path, DiskFormat::Raw, force);
-        assert!(matches!(check(&file, false), Err(ExportError::Exists(_))));
         assert!(check(&file, true).is_ok());
-        assert!(matches!(
-            check(directory.path(), true),
-            Err(ExportError::NotAFile(_))
-        ));
-        assert!(matches!(
-            check(&directory.path().join("no/disk.raw"), false),
-            Err(ExportError::NoDirectory(_))
-        ));
-        assert!(matches!(
-            check(Path::new("/"), false),
-            Err(ExportError::NoName(_))
-        ));
-        assert!(matches!(
-            check(Path::new("/dev/null"), true),
-            Err(ExportError::NotAFile(_))
-        ));
+        for (path, force, why) in [
+            (&*file, false, "already exists"),
+            (directory.path(), true, "is not a regular file"),
+            (
+                &directory.path().join("no/disk.raw"),
+                false,
+                "does not exist",
+            ),
+            (Path::new("/"), false, "is not a file name"),
+            (Path::new("/dev/null"), true, "is not a regular file"),
+        ] {
+            let error = check(path, force).unwrap_err();
+            assert!(
+                error.is(Kind::Usage) && error.message().ends_with(why),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -489,7 +419,7 @@ mod tests {
         fs::write(&partial, "new").unwrap();
         fs::write(&target, "old").unwrap();
         let error = publish(&partial, &target, false).unwrap_err();
-        assert!(matches!(error, ExportError::Exists(_)), "{error}");
+        assert!(error.message().ends_with("already exists"), "{error}");
         assert_eq!(fs::read(&target).unwrap(), b"old");
         publish(&partial, &target, true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");

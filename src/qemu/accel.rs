@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
+
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,17 +59,6 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// The acceleration that was asked for cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AccelError {
-    /// `/dev/kvm` is not there or may not be opened.
-    #[error("cannot use KVM: open /dev/kvm: {0}")]
-    Kvm(io::Error),
-    /// HVF is of macOS.
-    #[error("cannot use HVF: it exists only on macOS")]
-    Hvf,
-}
-
 impl AccelChoice {
     /// As options and files say it.
     #[must_use]
@@ -84,12 +75,18 @@ impl AccelChoice {
     ///
     /// # Errors
     /// What was asked for by name cannot even be opened.
-    pub fn first(self, known_bad: bool) -> Result<Accel, AccelError> {
+    pub fn first(self, known_bad: bool) -> Result<Accel, Failure> {
         match self {
             Self::Tcg => Ok(Accel::Tcg),
-            Self::Kvm => open_kvm().map(|()| Accel::Kvm).map_err(AccelError::Kvm),
+            Self::Kvm => open_kvm().map(|()| Accel::Kvm).map_err(|error| {
+                Failure::missing(format!("cannot use KVM: open /dev/kvm: {error}")).with_help(
+                    "your user needs read and write access to /dev/kvm (sudo adduser $USER kvm, \
+                     and log in again); --accel tcg does without, and is slower",
+                )
+            }),
             Self::Hvf if cfg!(target_os = "macos") => Ok(Accel::Hvf),
-            Self::Hvf => Err(AccelError::Hvf),
+            Self::Hvf => Err(Failure::missing("cannot use HVF: it exists only on macOS")
+                .with_help("leave out --accel: vmfab then uses the fastest that works")),
             Self::Auto if known_bad => Ok(Accel::Tcg),
             Self::Auto if cfg!(target_os = "macos") => Ok(Accel::Hvf),
             Self::Auto => Ok(open_kvm().map_or(Accel::Tcg, |()| Accel::Kvm)),

@@ -10,7 +10,7 @@ mod firmware;
 pub mod qmp;
 pub mod socket;
 
-pub use accel::{Accel, AccelChoice, AccelError, ProbeFile, kvm_failed};
+pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
     Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer, arguments,
     disk_node,

@@ -14,7 +14,7 @@ use vmfab::image::ImageConfig;
 use vmfab::registry::{Repository, media, sorted, to_bytes};
 use vmfab::share::LayerError;
 use vmfab::share::containerdisk::{ContainerDisk, containerdisk};
-use vmfab::share::published::{What, find_disk, what};
+use vmfab::share::published::{What, what};
 use vmfab::store::Store;
 
 use super::local::{blob, check_whole, names, open, put, read, skopeo_copy, tag};
@@ -228,11 +228,9 @@ fn a_disk_without_a_boot_loader_has_its_kernel_beside_it() {
             looks_like_disk: true
         }
     );
-    let mut disk = Vec::new();
-    let found = find_disk(&tar[..], &mut disk).unwrap().unwrap();
-    assert_eq!(found.name, "disk.qcow2");
-    assert_eq!(found.size, disk.len() as u64);
-    assert!(disk.starts_with(b"QFI\xfb"));
+    let (name, head) = &found[1];
+    assert_eq!(name, "disk/disk.qcow2");
+    assert!(head.starts_with(b"QFI\xfb"));
 }
 
 #[test]

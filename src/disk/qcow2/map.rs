@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::overlay::{OverlayError, SIZE_MAX};
+use super::overlay::SIZE_MAX;
 use super::{
     CLUSTER, CLUSTER_BITS, COMPRESSED, FEATURES, HEADER, MAGIC, OFFSET, TABLE, ZERO, l1_entries,
 };
 use crate::disk::foreign::array;
+use crate::failure::Failure;
 use crate::host::beneath::open_unlinked;
 
 /// A part of the disk that does not read from below the overlay.
@@ -36,11 +37,8 @@ impl Overlay {
     ///
     /// # Errors
     /// It cannot be read, or uses what overlays of this program do not.
-    pub fn open(path: &Path) -> Result<Self, OverlayError> {
-        let failed = |source| OverlayError::Read {
-            path: path.to_owned(),
-            source,
-        };
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let failed = |source| Failure::of_io("read the overlay", path, &source);
         let file = open_unlinked(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut header = [0; HEADER as usize];
@@ -162,15 +160,13 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn damaged(&self, why: &'static str) -> OverlayError {
-        OverlayError::Damaged {
-            path: PathBuf::from(self.path),
-            why,
-        }
+    fn damaged(&self, why: &'static str) -> Failure {
+        let path = self.path.display();
+        Failure::failed(format!("the overlay {path} cannot be read: {why}"))
     }
 
     /// Reads `entries` numbers.
-    fn read(&self, at: u64, entries: u64) -> Result<Vec<u64>, OverlayError> {
+    fn read(&self, at: u64, entries: u64) -> Result<Vec<u64>, Failure> {
         let end = at.checked_add(entries * 8);
         if end.is_none_or(|end| end > self.length) {
             return Err(self.damaged("a table is behind its end"));
@@ -178,15 +174,12 @@ impl Tables<'_> {
         let mut bytes = vec![0; entries as usize * 8];
         self.file
             .read_exact_at(&mut bytes, at)
-            .map_err(|source| OverlayError::Read {
-                path: self.path.to_owned(),
-                source,
-            })?;
+            .map_err(Failure::io("read the overlay", self.path))?;
         let (numbers, _) = bytes.as_chunks::<8>();
         Ok(numbers.iter().map(|n| u64::from_be_bytes(*n)).collect())
     }
 
-    fn extents(&self, l1_at: u64, size: u64) -> Result<Vec<Extent>, OverlayError> {
+    fn extents(&self, l1_at: u64, size: u64) -> Result<Vec<Extent>, Failure> {
         let mut extents: Vec<Extent> = Vec::new();
         let l1 = self.read(l1_at, size.div_ceil(TABLE * CLUSTER))?;
         for (number, entry) in l1.into_iter().enumerate() {
@@ -357,6 +350,6 @@ mod tests {
             .unwrap();
         file.set_len(3 * CLUSTER).unwrap();
         let error = Overlay::open(&path.with_extension("cut")).unwrap_err();
-        assert!(matches!(error, OverlayError::Damaged { .. }), "{error}");
+        assert!(error.message().contains("cannot be read"), "{error}");
     }
 }

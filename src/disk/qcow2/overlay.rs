@@ -4,11 +4,11 @@
 //! has written to one, [`Overlay`] reads.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{CLUSTER, DATA_FILE, FEATURES, Places, l1_entries};
+use crate::failure::Failure;
 use crate::host::beneath::open_unlinked;
 use crate::text::shown_size;
 
@@ -19,89 +19,49 @@ const BACKING_NAME_MAX: usize = 1023;
 /// Largest disk, so that the tables fit the one refcount block: far above what file systems do.
 pub(super) const SIZE_MAX: u64 = 1 << 50;
 
-/// An overlay cannot be made or read.
-#[derive(Debug, thiserror::Error)]
-pub enum OverlayError {
-    /// The overlay would hide the end of the disk below it.
-    #[error(
-        "a disk of {} is smaller than the image's disk of {}: machines' disks can only be larger",
-        shown_size(*asked),
-        shown_size(*backing)
-    )]
-    Smaller {
-        /// Asked size in bytes.
-        asked: u64,
-        /// Size of the backing disk in bytes.
-        backing: u64,
-    },
-    /// No qcow2 of this program gets as large.
-    #[error("a disk of {0} bytes is too large; the maximum is {SIZE_MAX}")]
-    TooLarge(u64),
-    /// The format has no room for the name.
-    #[error("the path of the image's disk is longer than {BACKING_NAME_MAX} bytes")]
-    BackingName,
-    /// The header of the overlay is not one of this program.
-    #[error("the overlay {} names a separate data file", .0.display())]
-    DataFile(std::path::PathBuf),
-    /// It is not one of those that this program makes and QEMU writes to.
-    #[error("the overlay {} cannot be read: {why}", path.display())]
-    Damaged {
-        path: std::path::PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Reading failed.
-    #[error("read the overlay {}: {source}", path.display())]
-    Read {
-        path: std::path::PathBuf,
-        source: io::Error,
-    },
-    /// Writing failed.
-    #[error("write the overlay {}: {source}", path.display())]
-    Io {
-        path: std::path::PathBuf,
-        source: io::Error,
-    },
-}
-
 /// Writes an overlay of `size` bytes over the raw file `backing` of `backing_size` bytes. The path
 /// of the backing file is absolute. An odd size is rounded up to a sector.
 ///
 /// # Errors
-/// See [`OverlayError`].
-pub fn create(
-    path: &Path,
-    backing: &str,
-    backing_size: u64,
-    size: u64,
-) -> Result<(), OverlayError> {
-    if size < backing_size {
-        return Err(OverlayError::Smaller {
-            asked: size,
-            backing: backing_size,
-        });
-    }
+/// It is too large or too small, or cannot be written.
+pub fn create(path: &Path, backing: &str, backing_size: u64, size: u64) -> Result<(), Failure> {
+    check_size(size, backing_size)?;
     write(path, ("raw", backing), size)
+}
+
+/// Makes sure that an overlay does not hide the end of the disk below it.
+///
+/// # Errors
+/// It does.
+pub fn check_size(size: u64, backing_size: u64) -> Result<(), Failure> {
+    if size >= backing_size {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "a disk of {} is smaller than the image's disk of {}: machines' disks can only be larger",
+        shown_size(size),
+        shown_size(backing_size)
+    )))
 }
 
 /// Writes an overlay of `size` bytes over another one, which is named relative to its directory.
 ///
 /// # Errors
-/// See [`OverlayError`].
-pub fn create_over(path: &Path, below: &str, size: u64) -> Result<(), OverlayError> {
+/// It is too large or too small, or cannot be written.
+pub fn create_over(path: &Path, below: &str, size: u64) -> Result<(), Failure> {
     write(path, ("qcow2", below), size)
 }
 
-fn write(path: &Path, backing: (&str, &str), size: u64) -> Result<(), OverlayError> {
-    let failed = |source| OverlayError::Io {
-        path: path.to_owned(),
-        source,
-    };
+fn write(path: &Path, backing: (&str, &str), size: u64) -> Result<(), Failure> {
+    let failed = |source| Failure::of_io("write the overlay", path, &source);
     if size > SIZE_MAX {
-        return Err(OverlayError::TooLarge(size));
+        let message = format!("a disk of {size} bytes is too large; the maximum is {SIZE_MAX}");
+        return Err(Failure::failed(message));
     }
     if backing.1.len() > BACKING_NAME_MAX {
-        return Err(OverlayError::BackingName);
+        return Err(Failure::failed(format!(
+            "the path of the image's disk is longer than {BACKING_NAME_MAX} bytes"
+        )));
     }
     let places = Places::new(l1_entries(size), 0, 0);
     let mut file = File::options()
@@ -122,16 +82,15 @@ fn write(path: &Path, backing: (&str, &str), size: u64) -> Result<(), OverlayErr
 ///
 /// # Errors
 /// It does, or the header cannot be read.
-pub fn check(path: &Path) -> Result<(), OverlayError> {
+pub fn check(path: &Path) -> Result<(), Failure> {
     let mut features = [0; 8];
     let read =
         open_unlinked(path).and_then(|file| file.read_exact_at(&mut features, FEATURES as u64));
-    read.map_err(|source| OverlayError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    read.map_err(Failure::io("read the overlay", path))?;
     if u64::from_be_bytes(features) & DATA_FILE != 0 {
-        return Err(OverlayError::DataFile(path.to_owned()));
+        let path = path.display();
+        let message = format!("the overlay {path} names a separate data file");
+        return Err(Failure::failed(message));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::export::{self, ExportError};
+use super::super::export;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::image::DiskFormat;
@@ -50,15 +50,15 @@ pub fn get(context: &Context, options: &GetOptions) -> Result<Got, Failure> {
     let scratch = tempfile::Builder::new()
         .prefix(".vmfab-")
         .tempdir_in(directory)
-        .map_err(export::failed("create a directory in", directory))?;
+        .map_err(Failure::io("create a directory in", directory))?;
     let partial = scratch.path().join(name);
-    let file = File::create(&partial).map_err(export::failed("create", &partial))?;
+    let file = File::create(&partial).map_err(Failure::io("create", &partial))?;
     store.write_to(&object, &file, &partial)?;
     if context.interrupt.requested() {
         return Err(Failure::interrupted());
     }
     export::publish(&partial, target, options.force)
-        .map_err(|error: ExportError| export::full(error, target))?;
+        .map_err(|failure| export::full(failure, target))?;
     let meta = file.metadata().map_err(Failure::io("look at", target))?;
     Ok(Got {
         object,

@@ -8,11 +8,8 @@
 //! | podman machine | by platform (`x86_64`) and the annotation `disktype` | an empty config | one `application/zstd` with a title |
 //! | `oras push disk.qcow2` | | an empty config | one, of any type, with a title |
 //!
-//! Whether an ordinary image is a containerDisk only its layer tells: [`find_disk`].
+//! Whether an ordinary image is a containerDisk only its layer tells.
 
-mod find;
-
-pub use find::{FindDiskError, FoundDisk, find_disk};
 use serde::Deserialize;
 
 use crate::image::DiskFormat;
