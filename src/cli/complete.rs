@@ -39,6 +39,8 @@ enum Names {
     Volumes,
     /// Volumes, before the path where they are mounted.
     Mounts,
+    /// `MACHINE:` and files.
+    InMachines,
     /// Built-in recipes and files.
     Recipes,
     /// Tags, built-in recipes and files.
@@ -116,6 +118,13 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["pause"], "names", Names::Machines),
     (&["resume"], "names", Names::Machines),
     (&["rename"], "name", Names::Machines),
+    (&["ssh-config"], "names", Names::Machines),
+    (&["exec"], "name", Names::Machines),
+    (&["wait"], "names", Names::Machines),
+    (&["port"], "name", Names::Machines),
+    (&["screenshot"], "name", Names::Machines),
+    (&["cp"], "source", Names::InMachines),
+    (&["cp"], "destination", Names::InMachines),
     (&["rm"], "names", Names::Machines),
     (&["snapshot", "create"], "machine", Names::Machines),
     (&["snapshot", "inspect"], "name", Names::Snapshots),
@@ -177,7 +186,7 @@ fn add(command: clap::Command, path: &[&str], argument: &str, names: Names) -> c
 impl Names {
     fn add_to(self, arg: Arg) -> Arg {
         match self {
-            Self::Recipes | Self::Bootable => {
+            Self::Recipes | Self::Bootable | Self::InMachines => {
                 arg.add(ArgValueCompleter::new(move |typed: &std::ffi::OsStr| {
                     let begins = typed.to_string_lossy();
                     let mut found = self.candidates();
@@ -194,7 +203,8 @@ impl Names {
     fn candidates(self) -> Vec<CompletionCandidate> {
         let found = match self {
             Self::Tags => tags(),
-            Self::Machines => machines(),
+            Self::Machines => machines(""),
+            Self::InMachines => machines(":"),
             Self::Volumes => volumes(""),
             Self::Mounts => volumes(":"),
             Self::Recipes => recipes(),
@@ -207,7 +217,7 @@ impl Names {
                 found.extend(tags()?);
                 Ok(found)
             }),
-            Self::Cloneable => machines().and_then(|mut found| {
+            Self::Cloneable => machines("").and_then(|mut found| {
                 found.extend(tags()?);
                 Ok(found)
             }),
@@ -259,9 +269,12 @@ fn snapshots() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(names.map(CompletionCandidate::new).collect())
 }
 
-fn machines() -> Result<Vec<CompletionCandidate>, Failure> {
+/// The names of machines, with what is to follow.
+fn machines(end: &str) -> Result<Vec<CompletionCandidate>, Failure> {
     let names = ops::machine::names(&context()?)?.into_iter();
-    Ok(names.map(CompletionCandidate::new).collect())
+    Ok(names
+        .map(|name| CompletionCandidate::new(name + end))
+        .collect())
 }
 
 fn recipes() -> Result<Vec<CompletionCandidate>, Failure> {
@@ -316,7 +329,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 31] = [
+    const FREE: [&str; 36] = [
         "COMMAND",
         "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",
@@ -349,6 +362,11 @@ mod tests {
         "snapshot create NAME",
         "snapshot import NAME",
         "ssh USER",
+        "exec USER",
+        "cp USER",
+        "HOST[/udp]",
+        "PORT",
+        "SERVICE",
     ];
 
     /// Arguments of a command and of those below it that a shell gets nothing for.

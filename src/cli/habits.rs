@@ -35,16 +35,16 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab boot @TAG\" creates a machine from an image and starts it",
     ),
     (
-        &["exec", "shell", "enter"],
-        "\"vmfab ssh NAME -- COMMAND\" runs a command in a machine, \"vmfab ssh NAME\" opens a session",
+        &["shell", "enter"],
+        "\"vmfab exec NAME -- COMMAND\" runs a command in a machine, \"vmfab ssh NAME\" opens a session",
     ),
     (
         &["attach"],
         "\"vmfab console NAME\" attaches to the console of a machine, \"vmfab ssh NAME\" opens a session",
     ),
     (
-        &["cp", "copy", "scp"],
-        "copy files through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
+        &["copy", "scp", "rsync"],
+        "\"vmfab cp FILE NAME:PATH\" copies files into a machine, \"vmfab cp NAME:PATH .\" out of it",
     ),
     (
         &["kill", "poweroff", "halt", "shutdown"],
@@ -119,14 +119,6 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab pause NAME\" pauses a machine, \"vmfab resume NAME\" continues it",
     ),
     (
-        &["wait"],
-        "\"vmfab start NAME\" ends when the machine can be entered",
-    ),
-    (
-        &["port", "ports"],
-        "\"vmfab inspect NAME\" shows the ports of a machine, \"vmfab boot @TAG --port HOST:GUEST\" forwards one",
-    ),
-    (
         &["clone", "snapshot", "fork"],
         "machines are not copied: put what they need into a recipe, and \"vmfab boot RECIPE\" makes as many as you like",
     ),
@@ -136,7 +128,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["mount", "volume"],
-        "directories of the host are not mounted; files go through a session: tar c DIRECTORY | vmfab ssh NAME -- tar x",
+        "directories of the host are not mounted; \"vmfab cp DIRECTORY NAME:PATH\" copies files",
     ),
     (
         &["diff"],

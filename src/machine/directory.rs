@@ -26,6 +26,8 @@ pub(super) mod files {
     pub(crate) const CONSOLE_LOG: &str = "console.log";
     pub(crate) const CONSOLE_SOCKET: &str = "console.sock";
     pub(crate) const CONSOLE_LOCK: &str = "console.lock";
+    pub(crate) const AGENT_SOCKET: &str = "agent.sock";
+    pub(crate) const SCREENSHOT: &str = "screenshot.png";
     pub(crate) const QMP_SOCKET: &str = "qmp.sock";
     pub(crate) const QEMU_LOG: &str = "qemu.log";
     pub(crate) const SSH_LOG: &str = "ssh.log";

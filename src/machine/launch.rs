@@ -261,6 +261,16 @@ pub(super) fn utf8(path: PathBuf) -> Result<String, MachineError> {
         .map_err(|path| MachineError::NotUtf8(path.into()))
 }
 
+/// A forwarded port, as QEMU knows it.
+pub(super) fn forward(port: &Forwarded) -> Forward {
+    Forward {
+        host: port.host,
+        guest: port.guest,
+        udp: port.protocol == Protocol::Udp,
+        address: port.address,
+    }
+}
+
 fn spec(
     machine: &Machine,
     config: &MachineConfig,
@@ -285,12 +295,7 @@ fn spec(
         udp: false,
         address: Ipv4Addr::LOCALHOST,
     }];
-    forwards.extend(config.ports.iter().map(|port| Forward {
-        host: port.host,
-        guest: port.guest,
-        udp: port.protocol == Protocol::Udp,
-        address: port.address,
-    }));
+    forwards.extend(config.ports.iter().map(forward));
     let virtiofs = share::virtiofsd().is_some();
     let shared = share::of(config);
     let shared = shared
@@ -312,6 +317,7 @@ fn spec(
         seed: seeded.disk,
         metadata: seeded.metadata,
         oem_strings: seeded.oem_strings,
+        agent_socket: files::AGENT_SOCKET.to_owned(),
         qmp_socket: files::QMP_SOCKET.to_owned(),
         console_socket: files::CONSOLE_SOCKET.to_owned(),
         console_log: files::CONSOLE_LOG.to_owned(),

@@ -40,6 +40,7 @@
 //!   known_hosts        the host keys that it has shown
 //!   qmp.sock           QEMU's control socket
 //!   console.sock       its serial console
+//!   agent.sock         the port of the guest's agent
 //!   console.log        what it wrote there since it was started
 //!   qemu.log           what QEMU wrote to its standard error since it was started
 //!   ssh.log            what each `ssh` said that tried whether it can be entered, since the start
@@ -60,6 +61,7 @@ mod directory;
 mod error;
 mod freeze;
 mod launch;
+mod live;
 mod name;
 mod project;
 mod ready;

@@ -39,6 +39,8 @@ pub struct MachineSpec {
     pub oem_strings: Vec<String>,
     /// Where QEMU listens for QMP.
     pub qmp_socket: String,
+    /// Where QEMU listens for someone who talks to the guest's agent.
+    pub agent_socket: String,
     /// Where QEMU listens for someone at the console.
     pub console_socket: String,
     /// What the guest writes to its console, from the start of this QEMU on.
@@ -137,6 +139,24 @@ pub struct Forward {
     pub address: Ipv4Addr,
 }
 
+impl Forward {
+    /// Where it listens, as QEMU names it.
+    pub(super) fn listener(&self) -> String {
+        let protocol = if self.udp { "udp" } else { "tcp" };
+        format!("{protocol}:{}:{}", self.address, self.host)
+    }
+
+    /// The rule, as QEMU takes it.
+    pub(super) fn rule(&self) -> String {
+        format!("{}-:{}", self.listener(), self.guest)
+    }
+}
+
+/// The network that ports are forwarded into.
+pub(super) const NETWORK: &str = "net";
+/// The character device of the guest's agent.
+pub const AGENT: &str = "agent";
+
 /// QEMU's arguments, without its own name.
 #[must_use]
 pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
@@ -190,11 +210,24 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     }
     args.pair("-device", card);
     args.pair("-device", "virtio-rng-pci");
-    // Last, so that the other devices keep their places.
+    // From here on last, so that the other devices keep their places.
     if let Some(seed) = &spec.seed {
         args.pair("-blockdev", read_only("seed", seed));
         args.pair("-device", "virtio-blk-pci,drive=seed");
     }
+    args.pair(
+        "-chardev",
+        format!(
+            "socket,id={AGENT},path={},server=on,wait=off",
+            quoted(&spec.agent_socket)
+        ),
+    );
+    args.pair("-device", "virtio-serial-pci");
+    args.pair(
+        "-device",
+        format!("virtserialport,chardev={AGENT},name=org.qemu.guest_agent.0"),
+    );
+    args.pair("-device", "VGA");
 
     for Share { tag, server } in &spec.shares {
         match server {
@@ -359,7 +392,7 @@ fn raw(node: &str, file: &str, read_only: bool) -> String {
 }
 
 fn network(spec: &MachineSpec) -> String {
-    let mut text = "user,id=net".to_owned();
+    let mut text = format!("user,id={NETWORK}");
     if spec.isolated {
         text.push_str(",restrict=on");
     }
@@ -383,14 +416,7 @@ fn network(spec: &MachineSpec) -> String {
         ));
     }
     for forward in &spec.forwards {
-        let Forward {
-            host,
-            guest,
-            udp,
-            address,
-        } = forward;
-        let protocol = if *udp { "udp" } else { "tcp" };
-        text.push_str(&format!(",hostfwd={protocol}:{address}:{host}-:{guest}"));
+        text.push_str(&format!(",hostfwd={}", forward.rule()));
     }
     text
 }
@@ -436,6 +462,7 @@ mod tests {
             seed: None,
             metadata: None,
             oem_strings: vec!["io.systemd.credential:a=b,c".into()],
+            agent_socket: "agent.sock".into(),
             qmp_socket: "qmp.sock".into(),
             console_socket: "console.sock".into(),
             console_log: "console.log".into(),

@@ -5,6 +5,7 @@
 //! `-drive`, which has its own quoting and stops migration from working.
 
 mod accel;
+pub mod agent;
 mod command;
 mod firmware;
 pub mod qmp;
@@ -12,7 +13,7 @@ pub mod socket;
 
 pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
-    Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer, arguments,
+    AGENT, Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer, arguments,
     disk_node,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

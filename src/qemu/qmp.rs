@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::debug_span;
 
+use super::command::{Forward, NETWORK};
 use super::socket::{self, Peer};
 
 /// How long QEMU may take for an answer. It answers in microseconds unless the host swaps.
@@ -130,6 +131,19 @@ pub struct NewLayer {
     pub node: String,
     /// Its file, relative to QEMU's working directory.
     pub file: String,
+}
+
+/// The arguments of `screendump`; the crate's type does not know the format, which QEMU 7.1 added.
+#[derive(Debug, serde::Serialize)]
+struct Screendump<'a> {
+    filename: &'a str,
+    format: &'static str,
+}
+
+impl qapi::Command for Screendump<'_> {
+    type Ok = qapi::Empty;
+    const NAME: &'static str = "screendump";
+    const ALLOW_OOB: bool = false;
 }
 
 /// A connection to a QEMU.
@@ -336,6 +350,68 @@ impl Qmp {
             properties: None,
         };
         self.execute(&transaction).map(drop)
+    }
+
+    /// Writes what the guest's screen shows to a file, as PNG. QEMU writes it.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn screenshot(&mut self, file: &str) -> Result<(), QmpError> {
+        let command = Screendump {
+            filename: file,
+            format: "png",
+        };
+        self.execute(&command).map(drop)
+    }
+
+    /// Forwards one more port into the guest.
+    ///
+    /// # Errors
+    /// See [`QmpError`]; one is that the port of the host is taken.
+    pub fn add_forward(&mut self, forward: &Forward) -> Result<(), QmpError> {
+        let said = self.monitor(format!("hostfwd_add {NETWORK} {}", forward.rule()))?;
+        Self::nothing_said(&said)
+    }
+
+    /// Forwards a port no longer. Connections through it stay.
+    ///
+    /// # Errors
+    /// See [`QmpError`]; one is that it was not forwarded.
+    pub fn remove_forward(&mut self, forward: &Forward) -> Result<(), QmpError> {
+        let said = self.monitor(format!("hostfwd_remove {NETWORK} {}", forward.listener()))?;
+        match said.contains(" removed") {
+            true => Ok(()),
+            false => Self::nothing_said(&said),
+        }
+    }
+
+    /// Whether a program in the guest has opened the port of a character device.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub fn is_open(&mut self, device: &str) -> Result<bool, QmpError> {
+        let devices = self.execute(&qmp::query_chardev {})?;
+        let mut devices = devices.iter();
+        Ok(devices.any(|one| one.label == device && one.frontend_open))
+    }
+
+    /// A command of the monitor for people, for what QMP has none; gives what QEMU says.
+    fn monitor(&mut self, line: String) -> Result<String, QmpError> {
+        self.execute(&qmp::human_monitor_command {
+            command_line: line,
+            cpu_index: None,
+        })
+    }
+
+    /// That monitor says nothing when a command succeeded.
+    fn nothing_said(said: &str) -> Result<(), QmpError> {
+        match said.trim() {
+            "" => Ok(()),
+            answer => Err(QmpError::Refused {
+                command: "human-monitor-command",
+                answer: answer.to_owned(),
+            }),
+        }
     }
 
     /// Waits at most `patience` for an event that is `wanted`, and gives it. Those before it are

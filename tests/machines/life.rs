@@ -225,6 +225,7 @@ fn a_real_machine() {
     refused.says(&format!("machine \"{name}\" runs with it"));
     let other = ["boot", &format!("@{name}"), "--volume", "data:/srv", "--rm"];
     bench.run(other).ends_with(1).says("is in use");
+    daily::work(&bench, name);
 
     // A user's own key, and whatever is on the disk, is there after a restart.
     ssh("echo 'ssh-ed25519 AAAA mine' >> ~/.ssh/authorized_keys; echo kept > file").ends_with(0);

@@ -89,6 +89,7 @@ fn several_machines_at_once() {
     with_ssh(&bench, "exit 0", ["start", "--quiet", "other"]).ends_with(0);
     pid("other");
 
+    ssh_config(&bench);
     let refused = bench.run(["rm", "--all"]).ends_with(1);
     refused.says("2 machines could not be removed");
     let stopped = bench.run(["stop", "--force", "--all"]).ends_with(0);
@@ -166,4 +167,49 @@ fn twenty_machines_in_one_instant() {
     check();
     bench.run(["rm", "--force", "--all"]).ends_with(0);
     assert_eq!(bench.processes(), []);
+}
+
+/// The real `ssh` finds what it needs in the user's configuration, which otherwise stays as it is.
+fn ssh_config(bench: &Bench) {
+    let user = bench.directory.path().join("user");
+    let config = user.join(".ssh/config");
+    fs::create_dir_all(&user).unwrap();
+    let run = |option: &str| {
+        let mut command = bench.command(["ssh-config", option]);
+        Ran::from(command.env("HOME", &user).output().unwrap()).ends_with(0)
+    };
+    run("--install");
+    let before = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{before}Host x\n    Port 7\n")).unwrap();
+    assert!(run("--install").stdout.contains("already includes it"));
+    let mut ssh = support::tool("ssh", "openssh-client");
+    let seen = ssh
+        .arg("-F")
+        .arg(&config)
+        .args(["-G", "tiny"])
+        .output()
+        .unwrap();
+    let seen = Ran::from(seen).ends_with(0).stdout;
+    let port = bench.entry("tiny")["ssh"]["port"].to_string();
+    let key = bench.machines().join("tiny/id_ed25519");
+    for line in [
+        format!("port {port}"),
+        "hostname 127.0.0.1".to_owned(),
+        "hostkeyalias tiny".to_owned(),
+        format!("identityfile {}", key.display()),
+    ] {
+        assert!(
+            seen.lines().any(|other| other == line),
+            "{line} is not in {seen}"
+        );
+    }
+    run("--uninstall");
+    assert_eq!(fs::read_to_string(&config).unwrap(), "Host x\n    Port 7\n");
+    run("--uninstall");
+    let block = bench.run(["ssh-config", "tiny"]).ends_with(0).stdout;
+    assert!(
+        block.starts_with("Host tiny\n    HostName 127.0.0.1\n"),
+        "{block}"
+    );
+    bench.run(["ssh-config", "gone"]).ends_with(3);
 }

@@ -9,8 +9,10 @@ mod completions;
 mod compose;
 mod console;
 mod create;
+mod cp;
 mod doctor;
 mod down;
+mod exec;
 mod explain;
 mod fmt;
 mod hardware;
@@ -26,6 +28,7 @@ mod logs;
 mod man;
 mod pause;
 mod plan;
+mod port;
 mod pull;
 mod push;
 mod recipe;
@@ -34,9 +37,11 @@ mod restart;
 mod resume;
 mod rm;
 mod set;
+mod screenshot;
 mod several;
 mod snapshot;
 mod ssh;
+mod ssh_config;
 mod start;
 mod stop;
 mod store;
@@ -44,6 +49,7 @@ mod tags;
 mod up;
 mod update;
 mod volume;
+mod wait;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -93,12 +99,17 @@ pub(super) enum Command {
     Down(down::Down),
     Compose(compose::Compose),
     Ssh(ssh::Ssh),
+    SshConfig(ssh_config::SshConfig),
+    Exec(exec::Exec),
+    Cp(cp::Cp),
     List(list::List),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
     Pause(pause::Pause),
     Resume(resume::Resume),
+    Port(port::Port),
+    Wait(wait::Wait),
     Rename(rename::Rename),
     Rm(rm::Rm),
     Snapshot(snapshot::Snapshot),
@@ -108,6 +119,7 @@ pub(super) enum Command {
     Logs(logs::Logs),
     Console(console::Console),
     Volume(volume::Volume),
+    Screenshot(screenshot::Screenshot),
     Tags(tags::Tags),
     Login(login::Login),
     Logout(logout::Logout),
@@ -139,12 +151,17 @@ impl Command {
             Self::Down(command) => command.run(session),
             Self::Compose(command) => command.run(session),
             Self::Ssh(command) => command.run(session),
+            Self::SshConfig(command) => command.run(session),
+            Self::Exec(command) => command.run(session),
+            Self::Cp(command) => command.run(session),
             Self::List(command) => command.run(session),
             Self::Start(command) => command.run(session),
             Self::Stop(command) => command.run(session),
             Self::Restart(command) => command.run(session),
             Self::Pause(command) => command.run(session),
             Self::Resume(command) => command.run(session),
+            Self::Port(command) => command.run(session),
+            Self::Wait(command) => command.run(session),
             Self::Rename(command) => command.run(session),
             Self::Rm(command) => command.run(session),
             Self::Snapshot(command) => command.run(session),
@@ -154,6 +171,7 @@ impl Command {
             Self::Logs(command) => command.run(session),
             Self::Console(command) => command.run(session),
             Self::Volume(command) => command.run(session),
+            Self::Screenshot(command) => command.run(session),
             Self::Tags(command) => command.run(session),
             Self::Login(command) => command.run(session),
             Self::Logout(command) => command.run(session),
@@ -193,12 +211,35 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Run machines",
         &[
-            "boot", "create", "clone", "up", "down", "compose", "ssh", "list", "start", "stop",
-            "restart", "pause", "resume", "rename", "set", "rm", "volume",
+            "boot",
+            "create",
+            "clone",
+            "up",
+            "down",
+            "compose",
+            "ssh",
+            "ssh-config",
+            "exec",
+            "cp",
+            "list",
+            "start",
+            "stop",
+            "restart",
+            "pause",
+            "resume",
+            "wait",
+            "port",
+            "rename",
+            "set",
+            "rm",
+            "volume",
         ],
     ),
     ("Save machines", &["snapshot", "commit"]),
-    ("Inspect machines", &["inspect", "logs", "console"]),
+    (
+        "Inspect machines",
+        &["inspect", "logs", "console", "screenshot"],
+    ),
     ("Manage the store", &["store"]),
     ("Use registries", &["tags", "login", "logout"]),
     ("Manage vmfab", &["doctor", "completions", "man", "help"]),

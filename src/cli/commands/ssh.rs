@@ -1,6 +1,7 @@
 //! `vmfab ssh`
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use clap::Args;
 
@@ -90,9 +91,19 @@ pub(super) fn enter(
     options: &SshOptions,
     command: &[String],
 ) -> Result<Status, Failure> {
+    let ssh = machine::ssh(context, name, options, command)?;
+    run_session(session, context, name, ssh)
+}
+
+/// Runs a session with a machine that is ready to be started. The exit code is its own.
+pub(super) fn run_session(
+    session: &Session,
+    context: &Context,
+    name: &str,
+    mut ssh: Command,
+) -> Result<Status, Failure> {
     const NOT_OPENED: u8 = 255;
     let not_started = |error: std::io::Error| Failure::failed(format!("cannot start ssh: {error}"));
-    let mut ssh = machine::ssh(context, name, options, command)?;
     session.end_progress();
     let status = ssh
         .spawn()

@@ -38,7 +38,15 @@ pub fn ssh(
     options: &SshOptions,
     command: &[String],
 ) -> Result<Command, Failure> {
-    let machine = find_machine(context, name)?;
+    session(&find_machine(context, name)?, options, command)
+}
+
+/// The same with a machine that was found.
+pub(super) fn session(
+    machine: &Machine,
+    options: &SshOptions,
+    command: &[String],
+) -> Result<Command, Failure> {
     let program = require(Program::Ssh)?;
     let session = machine.ssh(options.user.clone())?;
     if machine.state()? == State::Stopped {
@@ -82,6 +90,14 @@ pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Failure>, 
         .map_err(Failure::io("start", &program))?;
     let changed = host_key_changed(&String::from_utf8_lossy(&tried.stderr));
     Ok(changed.then(|| machine.host_key_changed().into()))
+}
+
+/// Words as a shell takes them, each as it is.
+pub(super) fn shell_words(words: &[String]) -> String {
+    let quoted = words
+        .iter()
+        .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Connects to the console of a running machine.

@@ -3,12 +3,17 @@
 mod boot;
 mod chosen;
 mod clone;
+mod copy;
 mod enter;
+mod exec;
 mod list;
+mod live;
 mod set;
+mod ssh_config;
 mod start;
 mod stop;
 mod targets;
+mod wait;
 
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
@@ -18,11 +23,16 @@ pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
 pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
 pub use set::{Changed, set};
+pub use copy::{Copied, CopyOptions, Place, copy};
+pub use exec::{Exec, ExecOptions, Way, exec};
+pub use live::{Port, add_port, ports_of, remove_port, screenshot};
+pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_config};
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
 };
 pub use stop::{Removed, Renamed, Stopped, remove, rename, stop_machine};
 pub use targets::{Affected, Each, Targets};
+pub use wait::{Awaited, WaitOptions, Waited, wait};
 
 use super::Context;
 use crate::failure::Failure;
