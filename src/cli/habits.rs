@@ -279,7 +279,7 @@ mod tests {
             "system prune",
             "save x",
             "run -it x",
-            "exec x sh",
+            "enter x",
             "search x",
             "version",
             "halt x",
