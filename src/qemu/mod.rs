@@ -13,7 +13,7 @@ pub mod socket;
 
 pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
-    AGENT, Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer, arguments,
-    disk_node,
+    AGENT, Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer,
+    arguments, disk_node,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};

@@ -14,8 +14,8 @@ use crate::ops::machine::{self, Port as Listed};
 /// List, add and remove the forwarded ports of a machine
 ///
 /// Changes take effect at once, also in a running machine, and stay after its next start. Ports
-/// listen on 127.0.0.1 unless an address is given. vmfab up sets the ports of a project's machine to those of its
-/// vmfab.kdl when it starts it.
+/// listen on 127.0.0.1 unless an address is given. vmfab up sets the ports of a project's machine to
+/// those of its vmfab.kdl when it starts it.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ports",

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use serde::Serialize;
 
 use super::super::Context;
-use super::find_machine;
 use super::enter::{SshOptions, session, shell_words};
+use super::find_machine;
 use crate::checked::AccountName;
 use crate::failure::{Failure, Kind};
 use crate::host::{Interrupt, bare_command, process};

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::process::Command;
 
 use super::super::Context;
-use super::find_machine;
 use super::enter::{SshOptions, session, shell_words};
+use super::find_machine;
 use crate::checked::AccountName;
 use crate::failure::Failure;
 use crate::machine::{Machine, MachineError, State};

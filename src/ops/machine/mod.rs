@@ -20,12 +20,12 @@ pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};
 pub use clone::{CreateOptions, Created, clone, create};
 pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
-pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
-pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
-pub use set::{Changed, set};
 pub use copy::{Copied, CopyOptions, Place, copy};
+pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use exec::{Exec, ExecOptions, Way, exec};
+pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
 pub use live::{Port, add_port, ports_of, remove_port, screenshot};
+pub use set::{Changed, set};
 pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_config};
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
