@@ -12,7 +12,7 @@ use super::umask;
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
 ///             downloads/ that are not finished, manifests/ of images in registries, registries/ what
-///             was seen there, results/ that caches elsewhere have
+///             was seen there, results/ that caches elsewhere have, repositories/ that were built
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
 /// snapshots/  one file for each snapshot of a machine, and their layers
@@ -87,6 +87,12 @@ impl Home {
     #[must_use]
     pub fn cache_mounts(&self) -> PathBuf {
         self.0.join("cache/mounts")
+    }
+
+    /// Git repositories that were built, one directory for each commit.
+    #[must_use]
+    pub fn repositories(&self) -> PathBuf {
+        self.0.join("cache/repositories")
     }
 
     /// Digests of local files that did not change.

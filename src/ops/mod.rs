@@ -23,4 +23,4 @@ pub mod snapshot;
 pub mod store;
 pub mod volume;
 
-pub use crate::world::{Context, RecipeChoice, usual_recipe};
+pub use crate::world::{CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -87,13 +88,71 @@ pub(crate) fn look_up(
     repository: &str,
     reference: &str,
 ) -> Result<Commit, Failure> {
-    let failed = |message: String, help: &str| Failure::failed(message).with_help(help);
     if context.offline {
         return Err(failed(
             "--offline forbids to ask the repository".to_owned(),
             "give a commit with all its digits, or run \"vmfab lock\" online",
         ));
     }
+    let lines: Mutex<Vec<(Commit, String)>> = Mutex::default();
+    let output = |line: &str| {
+        let reference = line.split_once('\t');
+        let reference = reference.and_then(|(commit, name)| Some((Commit::of(commit)?, name)));
+        let is_one = reference.is_some();
+        let mut lines = lines.lock().expect("nothing panics with it");
+        lines.extend(reference.map(|(commit, name)| (commit, name.to_owned())));
+        is_one
+    };
+    git(
+        context,
+        Path::new("/"),
+        &["ls-remote", "--quiet", "--", repository],
+        &output,
+    )?;
+    let references = lines.into_inner().expect("nothing panics with it");
+    choose(&references, reference).map_err(|message| {
+        Failure::new(Kind::Recipe, message)
+            .with_help("name a branch, a tag, or a commit with all its digits")
+    })
+}
+
+/// Puts the files of a commit into an empty directory. Servers that do not give single commits give
+/// all of them.
+///
+/// # Errors
+/// The repository cannot be read, or does not have the commit.
+pub(crate) fn check_out(
+    context: &Context,
+    repository: &str,
+    commit: &str,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let git = |words: &[&str]| git(context, directory, words, &|_| false);
+    git(&["init", "--quiet", "--template="])?;
+    git(&["remote", "add", "origin", repository])?;
+    if git(&["fetch", "--quiet", "--depth=1", "origin", commit]).is_err() {
+        let all = "+refs/heads/*:refs/remotes/origin/*";
+        git(&["fetch", "--quiet", "--tags", "origin", all])?;
+    }
+    git(&["checkout", "--quiet", "--detach", commit])?;
+    if directory.join(".gitmodules").is_file() {
+        let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+        git(&[&update[..], &["--depth=1"]].concat())?;
+    }
+    Ok(())
+}
+
+fn failed(message: String, help: &str) -> Failure {
+    Failure::failed(message).with_help(help)
+}
+
+/// Runs git in a directory. What `output` does not take of its lines is shown if it fails.
+fn git(
+    context: &Context,
+    directory: &Path,
+    words: &[&str],
+    output: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<(), Failure> {
     let Some(git) = find_program("git") else {
         let message = "git is not installed".to_owned();
         return Err(failed(message, "install the package git"));
@@ -101,23 +160,24 @@ pub(crate) fn look_up(
     let mut command = Command::new(git);
     command
         .args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"])
-        .args(["ls-remote", "--quiet", "--", repository])
+        .args(words)
         // No configuration of the user, nor of a repository around this directory.
-        .current_dir("/")
+        .current_dir(directory)
         .env("HOME", "/nonexistent")
+        .env(
+            "GIT_CEILING_DIRECTORIES",
+            directory.parent().unwrap_or(directory),
+        )
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ALLOW_PROTOCOL", "http:https:git")
         .env("LC_ALL", "C.UTF-8");
-    let lines: Mutex<(Vec<(Commit, String)>, String)> = Mutex::default();
+    let last: Mutex<String> = Mutex::default();
     let output = |line: &str| {
-        let mut lines = lines.lock().expect("nothing panics with it");
-        let reference = line.split_once('\t');
-        match reference.and_then(|(commit, name)| Some((Commit::of(commit)?, name))) {
-            Some((commit, name)) => lines.0.push((commit, name.to_owned())),
-            None if line.trim().is_empty() => {}
-            None => lines.1 = line.trim().to_owned(),
+        if !output(line) && !line.trim().is_empty() {
+            line.trim()
+                .clone_into(&mut last.lock().expect("nothing panics with it"));
         }
     };
     let bounds = Bounds {
@@ -132,19 +192,17 @@ pub(crate) fn look_up(
     let interrupt = &context.interrupt;
     let ran = process::run(&mut command, &[], &mut log, &output, bounds, interrupt);
     let ran = ran.map_err(|error| failed(format!("cannot run git: {error}"), check))?;
-    let (references, last) = lines.into_inner().expect("nothing panics with it");
+    let last = last.into_inner().expect("nothing panics with it");
     if !ran.end.success() {
         let said = match last.is_empty() {
             true => String::new(),
             false => format!(": {last}"),
         };
-        let message = format!("git ls-remote {}{said}", ran.end.describe());
+        let word = words.first().unwrap_or(&"");
+        let message = format!("git {word} {}{said}", ran.end.describe());
         return Err(failed(message, check));
     }
-    choose(&references, reference).map_err(|message| {
-        Failure::new(Kind::Recipe, message)
-            .with_help("name a branch, a tag, or a commit with all its digits")
-    })
+    Ok(())
 }
 
 /// The commit that is meant, as `git checkout` and BuildKit choose: branches come before tags. The

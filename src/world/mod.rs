@@ -17,11 +17,13 @@ mod oci;
 pub(crate) mod offline;
 pub(crate) mod pins;
 pub(crate) mod recipes;
+mod repository;
 mod resolve;
 mod usual;
 
 pub use context::Context;
 pub use recipes::RecipeChoice;
+pub use repository::{CheckedOut, checked_out};
 pub(crate) use usual::usual_dockerfile;
 pub use usual::usual_recipe;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Kitchen;
 use crate::support::http::Server;
-use crate::support::{Ran, tool};
+use crate::support::{Build, Ran, tool};
 
 /// Every file below a directory, under its path on the server.
 fn serve(server: &Server, directory: &Path, path: &str) {
@@ -102,6 +102,50 @@ fn files_of_repositories_and_servers() {
     assert!(said.contains("git fetch"), "{said}");
     let said = kitchen.refused(&format!("ADD {repository}#{commit}:none /x"));
     assert!(said.contains("no directory \"none\""), "{said}");
+}
+
+#[test]
+fn a_repository_is_what_is_built() {
+    let kitchen = Kitchen::new("COPY page /\nRUN cp /page /boot/vmlinuz && cat /page\n");
+    let server = Server::start();
+    let repository = Repository::new(&kitchen);
+    let first = repository.commit(
+        "mkdir vm && cp ../context/busybox ../context/base.sh vm/ && echo 1 >vm/page && \
+         cp ../context/Dockerfile vm/Dockerfile.vibe && ln -s / root",
+    );
+    repository.serve(&server);
+    let url = server.url("/repo.git");
+    let build = |rest: &str| {
+        let address = format!("{url}{rest}");
+        Build::of(&mut kitchen.command(&["build", &address, "--json", "--no-service"]))
+    };
+    let built = build("#main:vm").succeeds();
+    assert!(built.output().contains(&"1"), "{:?}", built.output());
+    kitchen.run(&["image", "inspect", "@vibe"]).ends_with(0);
+
+    // What a branch says is asked each time, and a commit stays what it is.
+    repository.commit("echo 2 >vm/page");
+    repository.serve(&server);
+    let built = build("?branch=main&subdir=vm/Dockerfile.vibe").succeeds();
+    assert!(built.output().contains(&"2"), "{:?}", built.output());
+    let again = build(&format!("?commit={first}#:vm")).succeeds();
+    assert!(again.started().is_empty(), "{:?}", again.started());
+
+    for (rest, code, expected) in [
+        ("#main:none", 3, "Dockerfile in the repository at \"none\""),
+        (
+            "#main:root/etc",
+            3,
+            "Dockerfile in the repository at \"root/etc\"",
+        ),
+        ("#none", 1, "no branch or tag \"none\""),
+        ("?depth=1", 2, "\"depth\" is unknown"),
+        (&format!("?commit={}#main", &first[..9]), 6, "not at"),
+    ] {
+        let said = kitchen.run(&["build", &format!("{url}{rest}")]);
+        assert!(said.stderr.contains(expected), "{rest}: {}", said.stderr);
+        said.ends_with(code);
+    }
 }
 
 #[test]

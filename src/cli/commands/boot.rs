@@ -153,7 +153,7 @@ impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = &session.registry_context(self.cache.registries)?;
         let choice = RecipeChoice {
-            recipe: self.image.clone(),
+            recipe: super::recipe::local(session, self.image.clone())?,
             settings: self.settings.iter().cloned().collect(),
             ..RecipeChoice::default()
         };

@@ -19,8 +19,8 @@ const HEADING: &str = "Dockerfiles";
 /// Which image of which recipe, with which parameters.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RecipeArgs {
-    /// Recipe file, Dockerfile, directory with one of them, - for a recipe on standard input, or
-    /// name of a recipe that comes with vmfab
+    /// Recipe file, Dockerfile, directory with one of them, git repository with a Dockerfile, - for
+    /// a recipe on standard input, or name of a recipe that comes with vmfab
     #[arg(value_name = "RECIPE")]
     recipe: Option<String>,
 
@@ -122,11 +122,12 @@ impl RecipeArgs {
         dockerfile: DockerfileArgs,
         session: &Session,
     ) -> Result<RecipeChoice, Failure> {
-        let directory = match &self.recipe {
+        let given = self.recipe.map(|text| local(session, text)).transpose()?;
+        let directory = match &given {
             None => Some(Path::new(".")),
             Some(recipe) => Some(Path::new(recipe)).filter(|path| path.is_dir()),
         };
-        let recipe = match (directory, self.recipe.as_deref()) {
+        let recipe = match (directory, given.as_deref()) {
             (Some(directory), _) => {
                 let found = crate::ops::usual_recipe(directory)?;
                 let shown = found.display().to_string();
@@ -144,6 +145,16 @@ impl RecipeArgs {
         };
         dockerfile.apply(choice)
     }
+}
+
+/// A recipe as it is given; of a git repository, its Dockerfile on this host.
+pub(super) fn local(session: &Session, text: String) -> Result<String, Failure> {
+    let Some(found) = crate::ops::checked_out(session.context()?, &text)? else {
+        return Ok(text);
+    };
+    let commit: String = found.commit.chars().take(12).collect();
+    session.note(&format!("using the commit {commit}"));
+    Ok(found.dockerfile.to_string_lossy().into_owned())
 }
 
 /// Each name with one value.

@@ -27,7 +27,38 @@ pub(super) fn sweep(home: &Home, dry_run: bool) -> u64 {
     ]
     .iter()
     .map(|(directory, age)| sweep_directory(directory, *age, dry_run))
-    .sum()
+    .sum::<u64>()
+        + sweep_repositories(&home.repositories(), dry_run)
+}
+
+/// Removes what was checked out long ago: it can be had again.
+fn sweep_repositories(directory: &Path, dry_run: bool) -> u64 {
+    let mut freed = 0;
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let cached = entry.metadata().ok().map(|meta| Cached {
+            path: entry.path(),
+            meta,
+        });
+        if let Some(old) = cached.filter(|cached| cached.is_stale(MANIFESTS)) {
+            let bytes = below(&old.path);
+            if dry_run || fs::remove_dir_all(&old.path).is_ok() {
+                freed += bytes;
+            }
+        }
+    }
+    freed
+}
+
+/// How many bytes the files below a directory have.
+fn below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, meta)| match meta.is_dir() {
+            true => below(&path),
+            false => allocated(&meta),
+        })
+        .sum()
 }
 
 /// What lies among the downloads. What another process just began has nothing in it.

@@ -7,13 +7,13 @@ use super::{Build, Origin, Stage};
 use crate::derivation::Input;
 use crate::derivation::step::Step;
 use crate::digest::{Algorithm, Checksum};
-use crate::dockerfile::{self, Files, Instruction, Word, is_mode};
+use crate::dockerfile::{self, Files, Instruction, Repository, Word, is_mode, is_url};
 use crate::instruction::{Add, AddSource, Git, SourcePath};
 use crate::plan::lower::outside::not_pinned;
 use crate::plan::lower::tree::Tree;
 use crate::plan::lower::{Lowering, input};
 use crate::plan::{LocalFiles, PlanError, Selection};
-use crate::recipe::{Fetch, Pin, Problem, Spanned};
+use crate::recipe::{Fetch, Pin, Problem, Span, Spanned};
 
 /// What `COPY` and `ADD` put, before it is known where it comes from.
 struct Put {
@@ -95,7 +95,7 @@ impl Build<'_> {
         let mut put = self.put(lowering, stage, &add.files)?;
         let (outside, local): (Vec<_>, Vec<_>) = std::mem::take(&mut put.paths)
             .into_iter()
-            .partition(|path| is_url(&path.value) || git(&path.value).is_some());
+            .partition(|path| is_url(&path.value) || Repository::parse(&path.value).is_some());
         if let Some(word) = &add.checksum
             && (outside.len() != 1 || !local.is_empty() || !put.step.sources.is_empty())
         {
@@ -118,15 +118,21 @@ impl Build<'_> {
         }
         for (number, url) in outside.iter().enumerate() {
             let role = format!("source-{number}");
-            let source = match git(&url.value) {
-                Some(git) => {
-                    let keep = add.keep_git_dir.unwrap_or(false);
-                    let wanted = match &add.checksum {
-                        Some(word) => Some((word, self.commit(stage, word)?)),
-                        None => None,
+            let source = match Repository::parse(&url.value) {
+                Some(parsed) => {
+                    let mut git = parsed.map_err(|message| {
+                        let problem = Problem::new(&url.span, message, "not such an address");
+                        problem
+                            .with_help("write ADDRESS#REF:DIRECTORY, or ?ref=REF&subdir=DIRECTORY")
+                    })?;
+                    git.keep_git_dir = add.keep_git_dir.or(git.keep_git_dir);
+                    let wanted = match (&add.checksum, &git.commit) {
+                        (Some(word), _) => Some((&word.span, self.commit(stage, word)?)),
+                        (None, Some(commit)) => Some((&url.span, commit.clone())),
+                        (None, None) => None,
                     };
                     let commit = self.pinned(lowering, url, &git, wanted)?;
-                    self.git(lowering, git, commit, keep, role, &mut put.inputs)?
+                    self.git(lowering, git, commit, role, &mut put.inputs)?
                 }
                 None => {
                     let checksum = match &add.checksum {
@@ -295,19 +301,21 @@ impl Build<'_> {
         &self,
         lowering: &Lowering<'_>,
         url: &Spanned<String>,
-        git: &Repository<'_>,
-        wanted: Option<(&Word, String)>,
+        git: &Repository,
+        wanted: Option<(&Span, String)>,
     ) -> Result<String, PlanError> {
-        let reference = git.reference.unwrap_or("HEAD");
-        let commit = lowering.world.commit(git.address, reference);
+        // A commit with all its digits need not be asked for.
+        let whole = git.commit.as_deref().filter(|commit| commit.len() >= 40);
+        let reference = git.reference.as_deref().or(whole).unwrap_or("HEAD");
+        let commit = lowering.world.commit(&git.address, reference);
         let commit = commit.map_err(|error| not_pinned(url, "commit", error))?;
         // Where nobody is asked, it is no commit that is told.
         let told = commit.bytes().all(|byte| byte.is_ascii_hexdigit());
         match wanted {
-            Some((word, start)) if told && !commit.starts_with(&start) => {
+            Some((span, start)) if told && !commit.starts_with(&start) => {
                 let message = format!("{reference} of {} is the commit {commit}", git.address);
-                let problem = Problem::new(&word.span, message, "another commit");
-                let help = "correct --checksum, or name the commit after the # of the address";
+                let problem = Problem::new(span, message, "another commit");
+                let help = "correct the checksum, or name the commit after the # of the address";
                 Err(problem.with_help(help).into())
             }
             _ => Ok(commit),
@@ -317,11 +325,10 @@ impl Build<'_> {
     /// The first digits of a commit, or all.
     fn commit(&self, stage: &Stage, word: &Word) -> Result<String, PlanError> {
         let text = stage.variables.expand(&self.arguments, word)?;
-        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if digits && (7..=64).contains(&text.len()) {
-            return Ok(text.to_lowercase());
-        }
-        let message = format!("\"{text}\" is not a commit");
+        let message = match dockerfile::commit(&text) {
+            Ok(commit) => return Ok(commit),
+            Err(message) => message,
+        };
         let problem = Problem::new(&word.span, message, "not a commit");
         let help = "for a git repository, write the commit: at least 7 digits";
         Err(problem.with_help(help).into())
@@ -331,17 +338,16 @@ impl Build<'_> {
     fn git(
         &self,
         lowering: &mut Lowering<'_>,
-        git: Repository<'_>,
+        git: Repository,
         commit: String,
-        keep_git_dir: bool,
         role: String,
         inputs: &mut Vec<Input>,
     ) -> Result<AddSource, PlanError> {
         let step = Step::Git(Git {
-            repository: git.address.to_owned(),
+            repository: git.address.clone(),
             commit,
-            directory: git.directory.map(|path| path.trim_matches('/').to_owned()),
-            keep_git_dir,
+            directory: git.directory,
+            keep_git_dir: git.keep_git_dir.unwrap_or(false),
         });
         let name = format!("{}: git {}", self.own, git.address);
         let node = lowering.graph.add_step(name, &step, Vec::new())?;
@@ -395,42 +401,6 @@ fn destination(workdir: &str, path: &str) -> String {
     }
 }
 
-fn is_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
-}
-
-/// A git repository with the part of it that is meant.
-struct Repository<'a> {
-    address: &'a str,
-    /// A branch, a tag or a commit.
-    reference: Option<&'a str>,
-    directory: Option<&'a str>,
-}
-
-/// Whether a source is a git repository: by its scheme, or by `.git` at the end of its path.
-fn git(text: &str) -> Option<Repository<'_>> {
-    let (address, fragment) = match text.split_once('#') {
-        Some((address, fragment)) => (address, Some(fragment)),
-        None => (text, None),
-    };
-    let by_scheme = ["git://", "ssh://", "git@"]
-        .iter()
-        .any(|scheme| address.starts_with(scheme));
-    let by_path = is_url(address) && address.ends_with(".git");
-    if !by_scheme && !by_path {
-        return None;
-    }
-    let (reference, directory) = match fragment.unwrap_or_default().split_once(':') {
-        Some((reference, directory)) => (reference, Some(directory)),
-        None => (fragment.unwrap_or_default(), None),
-    };
-    Some(Repository {
-        address,
-        reference: Some(reference).filter(|reference| !reference.is_empty()),
-        directory: directory.filter(|directory| !directory.is_empty()),
-    })
-}
-
 /// What a file from an address is called in a directory.
 fn name_of(url: &Spanned<String>, destination: &str) -> Result<String, PlanError> {
     let path = url.value.split(['?', '#']).next().unwrap_or_default();
@@ -463,21 +433,5 @@ mod tests {
         ] {
             assert_eq!(destination("/w", path), is, "{path}");
         }
-    }
-
-    #[test]
-    fn repositories() {
-        let parts = |text| git(text).map(|git| (git.address, git.reference, git.directory));
-        let address = "https://example.org/a.git";
-        assert_eq!(parts(address), Some((address, None, None)));
-        let text = "https://example.org/a.git#v1:docs";
-        assert_eq!(parts(text), Some((address, Some("v1"), Some("docs"))));
-        let text = "git@example.org:a/b#:docs";
-        assert_eq!(
-            parts(text),
-            Some(("git@example.org:a/b", None, Some("docs")))
-        );
-        assert_eq!(parts("https://example.org/a.tar.gz"), None);
-        assert_eq!(parts("a.git"), None);
     }
 }

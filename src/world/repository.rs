@@ -1,0 +1,107 @@
+//! Git repositories that are built: their files at a commit, kept in the home.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::{Context, git, pins, usual_dockerfile};
+use crate::digest::Hasher;
+use crate::dockerfile::Repository;
+use crate::failure::{Failure, Kind};
+use crate::recipe::is_dockerfile;
+
+/// A Dockerfile of a git repository, and the commit that it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedOut {
+    pub dockerfile: PathBuf,
+    pub commit: String,
+}
+
+/// The Dockerfile of the git repository that a text names; `None` when it names none. A branch or
+/// tag stands for what the repository says now; offline, for what it said last.
+///
+/// # Errors
+/// The repository cannot be read, or has no Dockerfile there.
+pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, Failure> {
+    let Some(repository) = Repository::parse(text) else {
+        return Ok(None);
+    };
+    let repository = repository.map_err(|message| {
+        Failure::usage(format!("{text}: {message}"))
+            .with_help("write ADDRESS#REF:DIRECTORY, or ADDRESS?ref=REF&subdir=DIRECTORY")
+    })?;
+    let address = &repository.address;
+    let unread = |error: Failure| {
+        let message = format!("cannot read {address}: {}", error.message());
+        error.with_kind(Kind::Failed).with_message(message)
+    };
+    let commit = commit_of(context, &repository).map_err(unread)?;
+    if let Some(wanted) = repository.commit.filter(|start| !commit.starts_with(start)) {
+        let message = format!("{address} is at the commit {commit}, not at {wanted}");
+        return Err(Failure::verification(message).with_help("name the commit after the #"));
+    }
+    let mut hasher = Hasher::new("vmfab repository v1");
+    hasher.update_field(address.as_bytes());
+    hasher.update_field(commit.as_bytes());
+    let place = context
+        .home
+        .repositories()
+        .join(hasher.finish().to_string());
+    // The image is called as its directory.
+    let name = address.trim_end_matches('/').rsplit(['/', ':']).next();
+    let name = name.map(|name| name.trim_end_matches(".git"));
+    let name = name.filter(|name| !name.is_empty() && !name.starts_with('.'));
+    let root = place.join(name.unwrap_or("repository"));
+    if !root.is_dir() {
+        let failed = |error: &io::Error| Failure::of_io("cannot write", &root, error);
+        let new = context.home.repositories();
+        fs::create_dir_all(&place).map_err(|error| failed(&error))?;
+        let new = tempfile::tempdir_in(new).map_err(|error| failed(&error))?;
+        git::check_out(context, address, &commit, new.path()).map_err(unread)?;
+        let new = new.keep();
+        if let Err(error) = fs::rename(&new, &root) {
+            // Another process was faster.
+            let _ = fs::remove_dir_all(&new);
+            if !root.is_dir() {
+                return Err(failed(&error));
+            }
+        }
+    }
+    let dockerfile = dockerfile(&root, repository.directory.as_deref())?;
+    Ok(Some(CheckedOut { dockerfile, commit }))
+}
+
+fn commit_of(context: &Context, repository: &Repository) -> Result<String, Failure> {
+    let whole = repository
+        .commit
+        .as_deref()
+        .filter(|commit| commit.len() >= 40);
+    let reference = repository.reference.as_deref().or(whole).unwrap_or("HEAD");
+    if let Some(commit) = git::Commit::of(reference) {
+        return Ok(commit.into_digits());
+    }
+    let commit = match context.offline {
+        true => pins::pin_commit(context, &repository.address, reference),
+        false => pins::look_up_commit(context, &repository.address, reference),
+    };
+    commit.map(git::Commit::into_digits)
+}
+
+/// The Dockerfile that is meant, which no link leads out of the repository to.
+fn dockerfile(root: &Path, below: Option<&str>) -> Result<PathBuf, Failure> {
+    let below = below.unwrap_or(".");
+    let lacking = || {
+        Failure::unknown("Dockerfile in the repository at", below)
+            .with_help("name its directory or itself: ADDRESS#REF:DIRECTORY")
+    };
+    let root = root.canonicalize().map_err(|_| lacking())?;
+    let path = root.join(below).canonicalize().map_err(|_| lacking())?;
+    if !path.starts_with(&root) {
+        return Err(lacking());
+    }
+    match path.is_dir() {
+        true => usual_dockerfile(&path).ok_or_else(lacking),
+        false => Some(path)
+            .filter(|path| is_dockerfile(path))
+            .ok_or_else(lacking),
+    }
+}
