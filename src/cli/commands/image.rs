@@ -253,7 +253,7 @@ impl Export {
             compress,
             force,
         };
-        let exported = export::export(context, &options).map_err(Failure::from)?;
+        let exported = export::export(context, &options)?;
         export::advise(context, &found.config, &options)?;
         session.print_last(
             &exported,

@@ -118,7 +118,7 @@ fn as_user(
         Some(user) => user.clone(),
         None => machine.config()?.ssh_user,
     };
-    if user.to_string() == "root" {
+    if *user == *"root" {
         return Ok(command.to_vec());
     }
     let su = ["su", "-", &user, "-c", &shell_words(command)];

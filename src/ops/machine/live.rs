@@ -100,7 +100,7 @@ pub fn remove_port(
     match locked.remove_port(port) {
         // A QEMU that was started with another config does not know it.
         Err(MachineError::Qmp(_)) => {
-            locked.change(|config| config.ports.retain(|one| one != port))?
+            locked.change(|config| config.ports.retain(|one| one != port))?;
         }
         result => result?,
     }
