@@ -140,6 +140,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["volume", "inspect"], "name", Names::Volumes),
     (&["volume", "rm"], "names", Names::Volumes),
     (&["boot"], "mounts", Names::Mounts),
+    (&["create"], "mounts", Names::Mounts),
 ];
 
 /// Answers a shell that asks for completions; tells whether one did.
@@ -329,7 +330,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 36] = [
+    const FREE: [&str; 37] = [
         "COMMAND",
         "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",
@@ -347,6 +348,7 @@ mod tests {
         "SIZE",
         "TEXT",
         "TIME",
+        "TYPE",
         "id=NAME[,src=FILE]",
         // Of the recipe or the lock file that another argument names.
         "build IMAGE",

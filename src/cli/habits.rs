@@ -31,7 +31,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab rm NAME\" removes a machine, \"vmfab image rm @TAG\" a tag of an image",
     ),
     (
-        &["run", "create", "launch"],
+        &["run", "launch"],
         "\"vmfab boot @TAG\" creates a machine from an image and starts it",
     ),
     (
@@ -55,7 +55,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab restart NAME\" shuts a machine down and starts it again",
     ),
     (
-        &["save", "export"],
+        &["save"],
         "\"vmfab push @TAG oci-archive:FILE:TAG\" writes an image to a file, \"vmfab build RECIPE --output FILE\" its disk",
     ),
     (
@@ -87,12 +87,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab images --available\" lists the recipes that come with vmfab; \"vmfab build RECIPE\" builds one, or your own file",
     ),
     (
-        &["commit"],
-        "add steps to the recipe instead: \"vmfab build RECIPE\" runs only the new ones",
-    ),
-    (
         &["resize", "grow"],
-        "set `disk size=` in the recipe, or \"vmfab boot @TAG --disk-size SIZE\" for one machine",
+        "\"vmfab set NAME disk-size=SIZE\" grows the disk of a machine, `disk size=` in the recipe that of an image",
     ),
     (
         &["validate", "check"],
@@ -104,7 +100,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["top", "stats"],
-        "\"vmfab inspect NAME\" shows a machine, \"vmfab ssh NAME -- top\" its processes",
+        "\"vmfab list --watch\" shows what machines use, \"vmfab exec NAME -- top\" their processes",
     ),
     (
         &["container", "machine", "vm"],
@@ -119,16 +115,16 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab pause NAME\" pauses a machine, \"vmfab resume NAME\" continues it",
     ),
     (
-        &["clone", "snapshot", "fork"],
-        "machines are not copied: put what they need into a recipe, and \"vmfab boot RECIPE\" makes as many as you like",
+        &["fork"],
+        "\"vmfab clone NAME NEW\" makes a machine like another one, \"vmfab snapshot create NAME\" saves one",
     ),
     (
-        &["edit", "set"],
-        "\"vmfab boot @TAG --memory SIZE --cpus N\" makes a machine of that size; in a project, change vmfab.kdl and run \"vmfab up\"",
+        &["edit"],
+        "\"vmfab set NAME memory=SIZE cpus=N\" changes a machine; in a project, change vmfab.kdl and run \"vmfab up\"",
     ),
     (
-        &["mount", "volume"],
-        "directories of the host are not mounted; \"vmfab cp DIRECTORY NAME:PATH\" copies files",
+        &["mount"],
+        "\"vmfab boot @TAG --volume DIRECTORY:PATH\" shares a directory of this host, \"vmfab cp DIRECTORY NAME:PATH\" copies one",
     ),
     (
         &["diff"],
@@ -284,7 +280,6 @@ mod tests {
             "version",
             "halt x",
             "init",
-            "commit x",
             "resize x 20G",
             // What nobody calls anything is answered by clap.
             "pul x",

@@ -197,7 +197,7 @@ machine "other" image="./other.kdl#common"
         )
     });
     insta::assert_snapshot!(shown.collect::<String>(), @r##"
-    ["control"]: Own("web") memory Some(2048) cpus Some(2) disk Some(21474836480) Some(Tcg) Some(Uefi) [Port { guest: 80, host: Some(8080), protocol: Tcp }] {} after []
+    ["control"]: Own("web") memory Some(2048) cpus Some(2) disk Some(21474836480) Some(Tcg) Some(Uefi) [Port { guest: 80, host: Some(8080), protocol: Tcp, address: None }] {} after []
     ["worker-1", "worker-2"]: Recipe { recipe: "debian-12", image: None } memory None cpus None disk None None None [] {"size": "20G"} after ["control", "cache"]
     ["cache"]: Tag("redis") memory None cpus None disk None None None [] {} after []
     ["other"]: Recipe { recipe: "other.kdl", image: Some("common") } memory None cpus None disk None None None [] {} after []
