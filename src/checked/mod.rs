@@ -148,6 +148,10 @@ checked! {
     MountPoint, rules::mount_point, "a path to mount something at",
     "write an absolute path of letters, digits and \"_\", \".\", \"-\", \"+\", \"@\", such as \"/var/lib/data\"";
 
+    /// What QEMU calls a kind of machine.
+    MachineType, rules::machine_type, "a type of machine",
+    "write a name that qemu-system-x86_64 -machine help lists, such as q35 or pc";
+
     KernelArguments, rules::kernel_arguments, "a kernel command line",
     "write one line of at most 4096 bytes, with spaces between the arguments";
 

@@ -45,6 +45,10 @@ pub(super) fn mount_point(text: &str) -> bool {
     guest_path(text) && text.bytes().all(plain) && !text.ends_with('/')
 }
 
+pub(super) fn machine_type(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(is_inner)
+}
+
 pub(super) fn kernel_arguments(text: &str) -> bool {
     line(text)
 }

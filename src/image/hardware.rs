@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Firmware;
-use crate::checked::{MountPoint, Name};
+use crate::checked::{MachineType, MountPoint, Name};
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,90 @@ pub struct Hardware {
     pub isolated: bool,
     /// What is mounted in the guest at each boot.
     pub mounts: Vec<Mount>,
+    pub devices: Devices,
+}
+
+/// Devices that differ from the usual: for guests that lack drivers of virtio, and for people who
+/// install by hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Devices {
+    /// What QEMU calls the machine; `q35` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_type: Option<MachineType>,
+    pub disk_bus: DiskBus,
+    pub nic: Nic,
+    /// An image of a CD in its drive, by its absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdrom: Option<PathBuf>,
+    pub display: Display,
+}
+
+impl Devices {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a guest reaches its disks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBus {
+    #[default]
+    Virtio,
+    /// By a virtio controller.
+    Scsi,
+    /// IDE where the machine type has no SATA.
+    Sata,
+    Nvme,
+}
+
+impl DiskBus {
+    /// Each by its name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("virtio", Self::Virtio),
+        ("scsi", Self::Scsi),
+        ("sata", Self::Sata),
+        ("nvme", Self::Nvme),
+    ];
+}
+
+/// A guest's network card.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nic {
+    #[default]
+    Virtio,
+    E1000,
+    E1000e,
+    Rtl8139,
+}
+
+impl Nic {
+    /// Each by its name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("virtio", Self::Virtio),
+        ("e1000", Self::E1000),
+        ("e1000e", Self::E1000e),
+        ("rtl8139", Self::Rtl8139),
+    ];
+}
+
+/// Where a guest's screen is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Display {
+    #[default]
+    None,
+    /// To a viewer that connects to a unix socket.
+    Vnc,
+}
+
+impl Display {
+    /// Each by its name.
+    pub const NAMES: [(&'static str, Self); 2] = [("none", Self::None), ("vnc", Self::Vnc)];
 }
 
 impl Hardware {

@@ -18,7 +18,7 @@ pub use container::{
 };
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use format::{DiskFormat, ParseFormatError};
-pub use hardware::{Hardware, Mount, Mounted};
+pub use hardware::{Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
 pub use process::{Manner, Process, Restart};
 
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ use crate::checked::{self, AccountName, Name};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Firmware, Hardware, Mount, Port, Protocol, Seed};
+use crate::image::{Devices, Firmware, Hardware, Mount, Port, Protocol, Seed};
 use crate::qemu::{AccelChoice, disk_node};
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -68,6 +68,9 @@ pub struct MachineConfig {
     /// What its guest mounts at each boot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Devices that differ from the usual.
+    #[serde(default, skip_serializing_if = "Devices::are_usual")]
+    pub devices: Devices,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
     /// Whether its disk has the identity of another machine: the next start renews it first.
@@ -251,6 +254,7 @@ impl MachineConfig {
         self.cpus = hardware.cpus.unwrap_or(Hardware::CPUS);
         self.isolated = hardware.isolated;
         self.mounts.clone_from(&hardware.mounts);
+        self.devices.clone_from(&hardware.devices);
     }
 
     /// The version to write.
@@ -329,6 +333,7 @@ pub(in crate::machine) mod tests {
             seed: Seed::Nocloud,
             isolated: false,
             mounts: Vec::new(),
+            devices: Devices::default(),
             remove_when_stopped: false,
             renew_identity: false,
         }

@@ -66,6 +66,7 @@ impl Machines {
             seed: new.config.template.boot.seed,
             isolated: new.hardware.isolated,
             mounts: new.hardware.mounts.clone(),
+            devices: new.hardware.devices.clone(),
             remove_when_stopped: new.remove_when_stopped,
             renew_identity: false,
         };

@@ -24,6 +24,7 @@ pub(super) mod files {
     pub(crate) const SEED: &str = "seed.img";
     pub(crate) const METADATA: &str = "metadata.json";
     pub(crate) const CONSOLE_LOG: &str = "console.log";
+    pub(crate) const VNC_SOCKET: &str = "vnc.sock";
     pub(crate) const CONSOLE_SOCKET: &str = "console.sock";
     pub(crate) const CONSOLE_LOCK: &str = "console.lock";
     pub(crate) const AGENT_SOCKET: &str = "agent.sock";

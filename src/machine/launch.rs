@@ -312,6 +312,8 @@ fn spec(
         boot: boot(machine, config, image, store)?,
         forwards,
         shares: shared?,
+        devices: config.devices.clone(),
+        vnc_socket: files::VNC_SOCKET.to_owned(),
         // A guest that is to lose the identity of another one meets nobody before.
         isolated: config.isolated || config.renew_identity,
         seed: seeded.disk,

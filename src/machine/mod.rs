@@ -39,6 +39,7 @@
 //!   id_ed25519         its private key
 //!   known_hosts        the host keys that it has shown
 //!   qmp.sock           QEMU's control socket
+//!   vnc.sock           for a viewer of its screen, when it is shown by VNC
 //!   console.sock       its serial console
 //!   agent.sock         the port of the guest's agent
 //!   console.log        what it wrote there since it was started
@@ -106,6 +107,7 @@ use crate::guest::{KNOWN_HOSTS, PRIVATE_KEY, Ssh};
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
 use crate::host::{Home, Interrupt};
+use crate::image::Display;
 use crate::qemu::Accel;
 
 /// All machines of a home, or of a project.
@@ -313,6 +315,15 @@ impl Machine {
     #[must_use]
     pub fn console_log(&self) -> PathBuf {
         self.directory.join(files::CONSOLE_LOG)
+    }
+
+    /// The socket for a viewer of its screen, if it is shown.
+    #[must_use]
+    pub fn vnc_socket(&self) -> Option<PathBuf> {
+        let shown = self
+            .config()
+            .is_ok_and(|config| config.devices.display == Display::Vnc);
+        shown.then(|| self.directory.join(files::VNC_SOCKET))
     }
 
     /// The file with what QEMU wrote to its standard error since its start.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Accel;
+use crate::image::{Devices, DiskBus, Display, Nic};
 
 /// All that QEMU needs to know to run a machine.
 ///
@@ -29,6 +30,9 @@ pub struct MachineSpec {
     pub forwards: Vec<Forward>,
     /// Directories of the host that the guest can mount.
     pub shares: Vec<Share>,
+    pub devices: Devices,
+    /// Where QEMU listens for a viewer of the screen, if it is shown by VNC.
+    pub vnc_socket: String,
     /// Whether the guest reaches neither the host nor what the host reaches.
     pub isolated: bool,
     /// A raw disk with what the guest's cloud-init wants to know; never written to.
@@ -163,11 +167,18 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     let mut args = Arguments(Vec::new());
     args.flag("-no-user-config");
     args.flag("-nodefaults");
-    args.pair("-display", "none");
+    let devices = &spec.devices;
+    match devices.display {
+        Display::None => args.pair("-display", "none"),
+        Display::Vnc => {
+            let socket = quoted(&spec.vnc_socket);
+            args.pair("-display", format!("vnc=unix:{socket}"));
+        }
+    }
     args.pair("-name", quoted(&spec.name));
     let virtiofs = |share: &Share| matches!(share.server, ShareServer::Virtiofs { .. });
     let shared_memory = spec.shares.iter().any(virtiofs);
-    let mut machine = machine(&spec.boot).to_owned();
+    let mut machine = machine(devices, &spec.boot);
     if shared_memory {
         machine.push_str(",memory-backend=memory");
     }
@@ -182,6 +193,9 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         args.pair("-object", backend);
     }
 
+    if devices.disk_bus == DiskBus::Scsi {
+        args.pair("-device", "virtio-scsi-pci,id=scsi");
+    }
     for (number, disk) in spec.disks.iter().enumerate() {
         let node = &disk.node;
         let below = format!("{node}-backing");
@@ -190,14 +204,23 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         }
         args.pair("-blockdev", blockdev(disk, &below));
         let index = number + 1;
-        args.pair(
-            "-device",
-            format!("virtio-blk-pci,drive={node},bootindex={index}"),
-        );
+        let device = disk_device(devices.disk_bus, node);
+        args.pair("-device", format!("{device},bootindex={index}"));
+    }
+    if let Some(file) = &devices.cdrom {
+        let index = spec.disks.len() + 1;
+        args.pair("-blockdev", read_only("cdrom", &file.to_string_lossy()));
+        args.pair("-device", format!("ide-cd,drive=cdrom,bootindex={index}"));
     }
     args.pair("-netdev", network(spec));
     // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
-    let mut card = "virtio-net-pci,netdev=net,romfile=".to_owned();
+    let model = match devices.nic {
+        Nic::Virtio => "virtio-net-pci",
+        Nic::E1000 => "e1000",
+        Nic::E1000e => "e1000e",
+        Nic::Rtl8139 => "rtl8139",
+    };
+    let mut card = format!("{model},netdev={NETWORK},romfile=");
     if let Some(service) = &spec.metadata {
         card.push_str(&format!(",mac={}", service.mac));
         args.pair(
@@ -213,7 +236,7 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     // From here on last, so that the other devices keep their places.
     if let Some(seed) = &spec.seed {
         args.pair("-blockdev", read_only("seed", seed));
-        args.pair("-device", "virtio-blk-pci,drive=seed");
+        args.pair("-device", disk_device(devices.disk_bus, "seed"));
     }
     args.pair(
         "-chardev",
@@ -318,10 +341,22 @@ fn quoted(value: &str) -> String {
     value.replace(',', ",,")
 }
 
-fn machine(boot: &Boot) -> &'static str {
-    match boot {
-        Boot::Direct { .. } | Boot::Bios => "q35",
-        Boot::Uefi { .. } => "q35,pflash0=firmware-code,pflash1=firmware-vars",
+fn machine(devices: &Devices, boot: &Boot) -> String {
+    let kind = devices.machine_type.as_ref().map_or("q35", |kind| kind);
+    let flash = match boot {
+        Boot::Direct { .. } | Boot::Bios => "",
+        Boot::Uefi { .. } => ",pflash0=firmware-code,pflash1=firmware-vars",
+    };
+    format!("{kind}{flash}")
+}
+
+/// A device for a node, without its place in the order of booting.
+fn disk_device(bus: DiskBus, node: &str) -> String {
+    match bus {
+        DiskBus::Virtio => format!("virtio-blk-pci,drive={node}"),
+        DiskBus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node}"),
+        DiskBus::Sata => format!("ide-hd,drive={node}"),
+        DiskBus::Nvme => format!("nvme,drive={node},serial={node}"),
     }
 }
 
@@ -458,6 +493,8 @@ mod tests {
                 },
             ],
             shares: Vec::new(),
+            devices: Devices::default(),
+            vnc_socket: "vnc.sock".into(),
             isolated: false,
             seed: None,
             metadata: None,
@@ -504,6 +541,52 @@ mod tests {
         spec.forwards.clear();
         spec.oem_strings.clear();
         insta::assert_snapshot!(text(&spec));
+    }
+
+    #[test]
+    fn other_devices() {
+        let devices = |disk_bus, nic| {
+            let mut spec = spec(Boot::Bios);
+            spec.forwards.clear();
+            spec.oem_strings.clear();
+            spec.devices = Devices {
+                machine_type: Some("pc-i440fx-7.2".parse().unwrap()),
+                disk_bus,
+                nic,
+                cdrom: Some("/srv/a, b.iso".into()),
+                display: Display::Vnc,
+            };
+            let text = text(&spec);
+            let lines = text.lines().filter(|line| {
+                let of = ["-machine", "-display", "-device", "cdrom"];
+                of.iter().any(|part| line.contains(part))
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(devices(DiskBus::Sata, Nic::E1000), @r#"
+        -display vnc=unix:vnc.sock
+        -machine pc-i440fx-7.2
+        -device ide-hd,drive=disk,bootindex=1
+        -blockdev {"driver":"raw","file":{"driver":"file","filename":"/srv/a, b.iso","read-only":true},"node-name":"cdrom","read-only":true}
+        -device ide-cd,drive=cdrom,bootindex=2
+        -device e1000,netdev=net,romfile=
+        -device virtio-rng-pci
+        -device virtio-serial-pci
+        -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0
+        -device VGA
+        "#);
+        let scsi = devices(DiskBus::Scsi, Nic::Rtl8139);
+        assert!(scsi.contains("virtio-scsi-pci,id=scsi\n"), "{scsi}");
+        assert!(
+            scsi.contains("scsi-hd,bus=scsi.0,drive=disk,bootindex=1"),
+            "{scsi}"
+        );
+        assert!(scsi.contains("rtl8139,netdev=net,romfile="), "{scsi}");
+        let nvme = devices(DiskBus::Nvme, Nic::E1000e);
+        assert!(
+            nvme.contains("nvme,drive=disk,serial=disk,bootindex=1"),
+            "{nvme}"
+        );
     }
 
     #[test]

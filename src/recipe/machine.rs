@@ -10,7 +10,8 @@ use super::source::{Span, Spanned};
 use super::value;
 use crate::checked::MountPoint;
 use crate::image::{
-    Firmware, Hardware, Healthcheck, Mount, Mounted, Port, Process, Protocol, Restart,
+    Devices, DiskBus, Display, Firmware, Hardware, Healthcheck, Mount, Mounted, Nic, Port, Process,
+    Protocol, Restart,
 };
 
 /// The most machines that one node makes.
@@ -44,6 +45,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let accel = node.choice("accel", &Accel::NAMES);
     let isolated = node.flag("isolated");
     let firmware = node.choice("firmware", &Firmware::NAMES);
+    let devices = devices(node);
     // Several machines alike cannot have the same ports of the host.
     let image_ports = match node.flag("image-ports") {
         Some(ports) => ports.value,
@@ -70,6 +72,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
                 firmware: firmware.map(|firmware| firmware.value),
                 isolated: isolated.is_some_and(|isolated| isolated.value),
                 mounts: body.mounts,
+                devices,
             },
             accel: accel.map(|accel| accel.value),
             ports: body.ports,
@@ -81,6 +84,21 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
         image,
         settings: body.settings,
     })
+}
+
+fn devices(node: &Reader<'_>) -> Devices {
+    let disk_bus = node.choice("disk-bus", &DiskBus::NAMES);
+    let nic = node.choice("nic", &Nic::NAMES);
+    let display = node.choice("display", &Display::NAMES);
+    let machine_type = node.parsed("machine-type", value::machine_type);
+    let cdrom = node.parsed("cdrom", value::shared_file);
+    Devices {
+        machine_type: machine_type.map(|kind| kind.value),
+        disk_bus: disk_bus.map_or(DiskBus::default(), |bus| bus.value),
+        nic: nic.map_or(Nic::default(), |nic| nic.value),
+        cdrom: cdrom.map(|file| file.value),
+        display: display.map_or(Display::default(), |display| display.value),
+    }
 }
 
 /// What is between the braces.

@@ -286,6 +286,11 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "firmware",
         "isolated",
         "image-ports",
+        "disk-bus",
+        "nic",
+        "machine-type",
+        "cdrom",
+        "display",
     ])
     .children(&[
         &MACHINE_PORT,

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use crate::checked::{HostName, Label, MountPoint, Name, Unfit, VariableName};
+use crate::checked::{HostName, Label, MachineType, MountPoint, Name, Unfit, VariableName};
 use crate::digest::{Algorithm, Checksum};
 
 /// A text that is not what it should be.
@@ -81,17 +81,39 @@ pub(super) fn volume_name(text: &str) -> Parsed<Name> {
 
 /// A directory below that of the file.
 pub(super) fn shared_directory(text: &str) -> Parsed<PathBuf> {
-    let path = Path::new(text);
-    let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
-    match !text.is_empty() && path.components().all(below) {
-        true => Ok(path.to_owned()),
-        false => Err(Wrong::new(
+    below(text).ok_or_else(|| {
+        Wrong::new(
             text,
             "a directory that this file can share",
             "write one below the directory of this file, such as \"./src\"; others are shared by hand: \
              vmfab boot IMAGE --volume DIRECTORY:PATH",
-        )),
-    }
+        )
+    })
+}
+
+/// A file below the directory of the file.
+pub(super) fn shared_file(text: &str) -> Parsed<PathBuf> {
+    below(text).ok_or_else(|| {
+        Wrong::new(
+            text,
+            "a file that this file can give to a machine",
+            "write one below the directory of this file, such as \"./install.iso\"; others are given by \
+             hand: vmfab boot IMAGE --cdrom FILE",
+        )
+    })
+}
+
+/// A relative path that does not lead upwards.
+fn below(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
+    (!text.is_empty() && path.components().all(below)).then(|| path.to_owned())
+}
+
+/// What QEMU calls a kind of machine.
+pub(super) fn machine_type(text: &str) -> Parsed<MachineType> {
+    text.parse()
+        .map_err(|wrong: Unfit| Wrong::new(text, "a type of machine", wrong.help()))
 }
 
 /// Where something is mounted.

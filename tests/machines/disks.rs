@@ -51,6 +51,8 @@ fn a_disk_may_be_on_an_nbd_server() {
         boot: Boot::Bios,
         forwards: Vec::new(),
         shares: Vec::new(),
+        devices: vmfab::image::Devices::default(),
+        vnc_socket: "vnc.sock".into(),
         isolated: true,
         seed: None,
         metadata: None,

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use crate::checked::MachineType;
 use crate::failure::Failure;
-use crate::image::{self, Hardware, Mount, Mounted};
+use crate::image::{self, Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
 
 /// Heading of these options in help texts.
 const HEADING: &str = "Hardware";
@@ -41,6 +43,53 @@ pub(super) struct HardwareArgs {
     /// Choose how to start the system: direct, uefi or bios [default: as the image says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true, help_heading = HEADING)]
     firmware: Option<Firmware>,
+
+    /// Attach disks by another bus than virtio: scsi, sata or nvme
+    #[arg(long, value_name = "BUS", value_parser = choice(&DiskBus::NAMES), hide_possible_values = true, help_heading = HEADING)]
+    disk_bus: Option<DiskBus>,
+
+    /// Use another network card than virtio: e1000, e1000e or rtl8139
+    #[arg(long, value_name = "MODEL", value_parser = choice(&Nic::NAMES), hide_possible_values = true, help_heading = HEADING)]
+    nic: Option<Nic>,
+
+    /// Use another type of machine, such as pc [default: q35]
+    #[arg(long, value_name = "TYPE", value_parser = parse_machine_type, help_heading = HEADING)]
+    machine_type: Option<MachineType>,
+
+    /// Put FILE, an image of a CD or DVD, into the machine's drive
+    #[arg(long, value_name = "FILE", value_parser = parse_cdrom, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
+    cdrom: Option<PathBuf>,
+
+    /// Show the screen: vnc listens on a unix socket that vmfab inspect shows; none does not
+    #[arg(long, value_name = "WHERE", value_parser = choice(&Display::NAMES), hide_possible_values = true, help_heading = HEADING)]
+    display: Option<Display>,
+}
+
+/// A parser of names that stand for values.
+fn choice<T: Copy + Send + Sync>(
+    names: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T>
+where
+    T: 'static,
+{
+    let known = names.iter().map(|(name, _)| *name);
+    PossibleValuesParser::new(known).try_map(move |chosen| {
+        let found = names.iter().find(|(name, _)| *name == chosen);
+        found.map(|(_, value)| *value).ok_or("unknown")
+    })
+}
+
+fn parse_machine_type(text: &str) -> Result<MachineType, String> {
+    text.parse().map_err(told)
+}
+
+/// The absolute path of a file.
+fn parse_cdrom(text: &str) -> Result<PathBuf, String> {
+    let path = fs::canonicalize(text).map_err(|error| format!("{text}: {error}"))?;
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(format!("{text} is not a file")),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -80,6 +129,13 @@ impl HardwareArgs {
             }),
             isolated: self.isolated,
             mounts: self.mounts,
+            devices: Devices {
+                machine_type: self.machine_type,
+                disk_bus: self.disk_bus.unwrap_or_default(),
+                nic: self.nic.unwrap_or_default(),
+                cdrom: self.cdrom,
+                display: self.display.unwrap_or_default(),
+            },
         })
     }
 }

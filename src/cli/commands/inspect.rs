@@ -9,7 +9,7 @@ use super::super::output::{duration, size};
 use super::super::session::Session;
 use super::list::ports;
 use crate::failure::Failure;
-use crate::image::Firmware;
+use crate::image::{Devices, DiskBus, Firmware, Nic};
 use crate::ops::machine::{self, MachineDetails};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -113,6 +113,7 @@ fn describe(details: &MachineDetails) -> String {
         for mount in &settings.mounts {
             rows.push(("mounts", mount.to_string()));
         }
+        rows.extend(devices(&settings.devices));
         if settings.isolated {
             rows.push(("network", "isolated: no network".to_owned()));
         }
@@ -123,6 +124,13 @@ fn describe(details: &MachineDetails) -> String {
     rows.extend([
         ("key", details.private_key.display().to_string()),
         ("console", details.console_log.display().to_string()),
+        (
+            "vnc",
+            details
+                .vnc_socket
+                .as_ref()
+                .map_or_else(String::new, |socket| format!("unix:{}", socket.display())),
+        ),
         ("directory", details.directory.display().to_string()),
     ]);
     rows.iter()
@@ -139,4 +147,28 @@ fn acceleration(asked: AccelChoice, runs_under: Option<Accel>) -> String {
         Some(accel) => format!("{asked}, running under {}", accel.name()),
         None => asked.to_owned(),
     }
+}
+
+/// What differs from the usual devices.
+fn devices(devices: &Devices) -> Vec<(&'static str, String)> {
+    let name = |names: &[(&'static str, bool)]| {
+        let found = names.iter().find(|(_, own)| *own);
+        found.map_or("", |(name, _)| *name).to_owned()
+    };
+    let mut rows = Vec::new();
+    if let Some(kind) = &devices.machine_type {
+        rows.push(("machine type", kind.to_string()));
+    }
+    if devices.disk_bus != DiskBus::default() {
+        let bus = DiskBus::NAMES.map(|(name, bus)| (name, bus == devices.disk_bus));
+        rows.push(("disk bus", name(&bus)));
+    }
+    if devices.nic != Nic::default() {
+        let nic = Nic::NAMES.map(|(name, nic)| (name, nic == devices.nic));
+        rows.push(("network card", name(&nic)));
+    }
+    if let Some(file) = &devices.cdrom {
+        rows.push(("cdrom", file.display().to_string()));
+    }
+    rows
 }

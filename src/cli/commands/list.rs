@@ -174,7 +174,7 @@ fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::digest::{Hasher, ObjectId};
-    use crate::image::{Firmware, Seed};
+    use crate::image::{Devices, Firmware, Seed};
     use crate::machine::Forwarded;
     use crate::ops::machine::{MachineUsage, Settings, SshAddress};
     use crate::qemu::AccelChoice;
@@ -208,6 +208,7 @@ mod tests {
             seed: Seed::Credentials,
             isolated: false,
             mounts: Vec::new(),
+            devices: Devices::default(),
             remove_when_stopped: false,
         };
         let running = MachineEntry {

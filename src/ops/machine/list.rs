@@ -14,7 +14,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
-use crate::image::{Firmware, Mount, Seed};
+use crate::image::{Devices, Firmware, Mount, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -94,6 +94,8 @@ pub struct Settings {
     pub isolated: bool,
     /// What its guest mounts at each boot.
     pub mounts: Vec<Mount>,
+    /// Devices that differ from the usual.
+    pub devices: Devices,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
 }
@@ -109,6 +111,8 @@ pub struct MachineDetails {
     pub directory: PathBuf,
     /// What its guest wrote to the console since the last start.
     pub console_log: PathBuf,
+    /// The unix socket for a VNC viewer of its screen.
+    pub vnc_socket: Option<PathBuf>,
     pub private_key: PathBuf,
     /// Bytes that its disk takes on this host, over the image's.
     pub stored_size: u64,
@@ -211,6 +215,7 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Failure>
         runs_under: machine.runs_under(),
         directory: machine.directory().to_owned(),
         console_log: machine.console_log(),
+        vnc_socket: machine.vnc_socket(),
         private_key: machine.private_key(),
         stored_size: machine.stored_size(),
     })
@@ -249,6 +254,7 @@ fn settings(config: MachineConfig) -> Settings {
         seed: config.seed,
         isolated: config.isolated,
         mounts: config.mounts,
+        devices: config.devices,
         remove_when_stopped: config.remove_when_stopped,
     }
 }

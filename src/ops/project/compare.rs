@@ -190,7 +190,7 @@ fn note_differences(
     let same = followed == *config && ports;
     if running && !same {
         compared.notes.push(format!(
-            "machine \"{name}\" runs with other memory, processors, volumes, ports or network than the file says: vmfab \
+            "machine \"{name}\" runs with other memory, processors, volumes, devices, ports or network than the file says: vmfab \
              down {name}, and vmfab up starts it with those"
         ));
     }

@@ -248,8 +248,11 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
     let mut hardware = node.hardware.clone();
     for mount in &mut hardware.mounts {
         if let Mounted::Share(path) = &mut mount.what {
-            *path = shared(path, file)?;
+            *path = shared(path, file, Shared::Directory)?;
         }
+    }
+    if let Some(path) = &mut hardware.devices.cdrom {
+        *path = shared(path, file, Shared::File)?;
     }
     Ok(Settings {
         hardware,
@@ -264,24 +267,37 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
     })
 }
 
-/// A directory below that of the file, wherever links in it lead: a file that came from elsewhere is
-/// not to choose what machines see of the host.
-fn shared(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
+/// What a project gives to its machines.
+#[derive(Clone, Copy)]
+enum Shared {
+    Directory,
+    File,
+}
+
+/// What is below the directory of the file, wherever links in it lead: a file that came from
+/// elsewhere is not to choose what machines see of the host.
+fn shared(path: &Path, file: &Path, what: Shared) -> Result<PathBuf, Failure> {
     let directory = file.parent().filter(|parent| *parent != Path::new(""));
     let directory = directory.unwrap_or(Path::new("."));
     let whole = directory.join(path);
     let real = |path: &Path| path.canonicalize().map_err(Failure::io("open", path));
     let (directory, real) = (real(directory)?, real(&whole)?);
-    let failure = match (real.starts_with(&directory), real.is_dir()) {
+    let (fits, noun, nouns) = match what {
+        Shared::Directory => (real.is_dir(), "directory", "directories"),
+        Shared::File => (real.is_file(), "file", "files"),
+    };
+    let failure = match (real.starts_with(&directory), fits) {
         (true, true) => return Ok(real),
         (false, _) => Failure::usage(format!(
             "{} leads out of the project, to {}",
             whole.display(),
             real.display()
         )),
-        (true, false) => Failure::usage(format!("{} is not a directory", whole.display())),
+        (true, false) => Failure::usage(format!("{} is not a {noun}", whole.display())),
     };
-    Err(failure.with_help("a machine shares directories below that of its vmfab.kdl"))
+    Err(failure.with_help(format!(
+        "a machine can have {nouns} below the directory of its vmfab.kdl"
+    )))
 }
 
 /// Positions of the machines that names stand for. The name of a node with a count stands for all
