@@ -148,6 +148,10 @@ checked! {
     MountPoint, rules::mount_point, "a path to mount something at",
     "write an absolute path of letters, digits and \"_\", \".\", \"-\", \"+\", \"@\", such as \"/var/lib/data\"";
 
+    /// A public key of SSH, as a line of `authorized_keys` without options (sshd(8)).
+    PublicKey, rules::public_key, "an SSH public key",
+    "write a line such as that in ~/.ssh/id_ed25519.pub: a type, the key and a comment";
+
     /// What QEMU calls a kind of machine.
     MachineType, rules::machine_type, "a type of machine",
     "write a name that qemu-system-x86_64 -machine help lists, such as q35 or pc";

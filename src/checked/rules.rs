@@ -1,5 +1,7 @@
 //! Which texts fit which type.
 
+use base64ct::{Base64, Encoding};
+
 /// The most bytes of a line.
 pub(super) const LONGEST_LINE: usize = 4096;
 /// The most bytes of a text.
@@ -43,6 +45,22 @@ pub(super) fn guest_path(text: &str) -> bool {
 pub(super) fn mount_point(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-+@".contains(&byte);
     guest_path(text) && text.bytes().all(plain) && !text.ends_with('/')
+}
+
+/// The key begins with the length and the name of its type (RFC 4253, 6.6).
+pub(super) fn public_key(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let (Some(kind), Some(key)) = (words.next(), words.next()) else {
+        return false;
+    };
+    let length = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
+    let decoded = Base64::decode_vec(key).unwrap_or_default();
+    let rest = decoded.strip_prefix(&length[..]);
+    line(text)
+        && ["ssh-", "ecdsa-", "sk-"]
+            .iter()
+            .any(|start| kind.starts_with(start))
+        && rest.is_some_and(|rest| rest.len() > kind.len() && rest.starts_with(kind.as_bytes()))
 }
 
 pub(super) fn machine_type(text: &str) -> bool {

@@ -18,8 +18,8 @@ pub struct Identity {
     pub instance: Option<Uuid>,
     /// The host name.
     pub hostname: String,
-    /// A line of an `authorized_keys` file.
-    pub public_key: String,
+    /// Lines of an `authorized_keys` file; the machine's own key is the first.
+    pub public_keys: Vec<String>,
     /// The account that is entered.
     pub ssh_user: AccountName,
     /// Accounts that the key opens.
@@ -43,12 +43,17 @@ impl Identity {
     /// be entered.
     #[must_use]
     pub fn user_data(&self) -> String {
-        let key = quoted(self.public_key.trim_end());
+        let list = |indent: &str| {
+            let keys = self.public_keys.iter().map(|key| quoted(key.trim_end()));
+            keys.map(|key| format!("{indent}- {key}\n"))
+                .collect::<String>()
+        };
         let mut text = format!(
             "#cloud-config\n\
              disable_root: false\n\
-             ssh_authorized_keys:\n  - {key}\n\
-             users:\n  - default\n"
+             ssh_authorized_keys:\n{}\
+             users:\n  - default\n",
+            list("  ")
         );
         for Account { name, .. } in self
             .accounts
@@ -62,7 +67,7 @@ impl Identity {
             if *name == self.ssh_user {
                 text.push_str("    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n");
             }
-            text.push_str(&format!("    ssh_authorized_keys:\n      - {key}\n"));
+            text.push_str(&format!("    ssh_authorized_keys:\n{}", list("      ")));
         }
         if !self.mounts.is_empty() {
             // Unlike `mounts`, it runs at each boot, and leaves /etc/fstab alone.
@@ -89,7 +94,7 @@ pub(super) mod tests {
         Identity {
             instance: Some(uuid::uuid!("0b61ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55")),
             hostname: "docker".into(),
-            public_key: "ssh-ed25519 AAAA vmfab \"machine\" of docker".into(),
+            public_keys: vec!["ssh-ed25519 AAAA vmfab \"machine\" of docker".into()],
             ssh_user: "vm".parse().unwrap(),
             accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
             mounts: Vec::new(),

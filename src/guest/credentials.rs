@@ -34,13 +34,13 @@ pub struct Account {
 pub fn oem_strings(identity: &Identity) -> Vec<String> {
     let Identity {
         hostname,
-        public_key,
+        public_keys,
         accounts,
         mounts,
         ..
     } = identity;
     let encoded = |text: &str| Base64::encode_string(text.as_bytes());
-    let tmpfiles = tmpfiles(hostname, public_key, accounts);
+    let tmpfiles = tmpfiles(hostname, public_keys, accounts);
     let mut credentials = vec![
         ("system.hostname", encoded(hostname)),
         ("tmpfiles.extra", encoded(&tmpfiles)),
@@ -63,8 +63,10 @@ pub fn oem_strings(identity: &Identity) -> Vec<String> {
 ///
 /// The group is left to the default, root's: an account's own group need not have its name, and a
 /// line with an unknown group does nothing at all.
-fn tmpfiles(hostname: &str, public_key: &str, accounts: &[Account]) -> String {
-    let key = Base64::encode_string(format!("{}\n", public_key.trim_end()).as_bytes());
+fn tmpfiles(hostname: &str, public_keys: &[String], accounts: &[Account]) -> String {
+    let lines = public_keys.iter();
+    let lines: String = lines.map(|key| format!("{}\n", key.trim_end())).collect();
+    let key = Base64::encode_string(lines.as_bytes());
     let hostname = Base64::encode_string(hostname.as_bytes());
     let mut lines = format!("w~ /proc/sys/kernel/hostname - - - - {hostname}\n");
     for Account { name, home } in accounts {
@@ -103,7 +105,7 @@ mod tests {
             account("root", "/root"),
             account("vm", "/home/100% \"vm\"/"),
         ];
-        insta::assert_snapshot!(tmpfiles("web", "ssh-ed25519 AAAA", &accounts), @r#"
+        insta::assert_snapshot!(tmpfiles("web", &["ssh-ed25519 AAAA".to_owned()], &accounts), @r#"
         w~ /proc/sys/kernel/hostname - - - - d2Vi
         d "/root/.ssh" 0700 root - -
         f~ "/root/.ssh/authorized_keys" 0600 root - - c3NoLWVkMjU1MTkgQUFBQQo=
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn strings_for_smbios() {
         insta::assert_debug_snapshot!(oem_strings(&Identity {
-            public_key: "ssh-ed25519 AAAA".into(),
+            public_keys: vec!["ssh-ed25519 AAAA".into()],
             accounts: Vec::new(),
             ..identity()
         }), @r#"

@@ -78,10 +78,6 @@ impl Metadata {
             ("meta-data/mac", MAC),
             ("meta-data/placement/availability-zone", "local-1a"),
             ("meta-data/placement/region", "local-1"),
-            (
-                "meta-data/public-keys/0/openssh-key",
-                identity.public_key.trim_end(),
-            ),
             (&format!("{card}/device-number"), "0"),
             (&format!("{card}/interface-id"), "eni-00000000"),
             (&format!("{card}/local-ipv4s"), GUEST_ADDRESS),
@@ -91,7 +87,15 @@ impl Metadata {
             ("user-data", &identity.user_data()),
         ];
         let owned = |(path, value): (&str, &str)| (path.to_owned(), value.to_owned());
-        Self(values.into_iter().map(owned).collect())
+        let keys = identity
+            .public_keys
+            .iter()
+            .enumerate()
+            .map(|(number, key)| {
+                let path = format!("meta-data/public-keys/{number}/openssh-key");
+                (path, key.trim_end().to_owned())
+            });
+        Self(values.into_iter().map(owned).chain(keys).collect())
     }
 
     /// The answer to a request, of which `head` is the beginning up to the empty line.
@@ -141,7 +145,15 @@ impl Metadata {
         }
         let directory = path.trim_end_matches('/');
         if directory == "meta-data/public-keys" {
-            return Some(format!("0={KEY_NAME}"));
+            let keys = self
+                .0
+                .keys()
+                .filter(|key| key.starts_with("meta-data/public-keys/"));
+            let names = keys.enumerate().map(|(number, _)| match number {
+                0 => format!("0={KEY_NAME}"),
+                number => format!("{number}={KEY_NAME}-{number}"),
+            });
+            return Some(names.collect::<Vec<_>>().join("\n"));
         }
         let prefix = match directory {
             "" => String::new(),
@@ -281,6 +293,22 @@ mod tests {
         HTTP/1.1 200 OK
         52:54:00:12:34:56/
         ");
+        let more = Identity {
+            public_keys: vec!["ssh-ed25519 AAAA".into(), "ssh-rsa BBBB".into()],
+            ..identity()
+        };
+        assert_eq!(
+            Metadata::new(&more)
+                .content("latest/meta-data/public-keys/")
+                .as_deref(),
+            Some("0=vmfab\n1=vmfab-1")
+        );
+        assert_eq!(
+            Metadata::new(&more)
+                .content("latest/meta-data/public-keys/1/openssh-key")
+                .as_deref(),
+            Some("ssh-rsa BBBB")
+        );
         assert!(get("/latest/user-data").starts_with("HTTP/1.1 200 OK\n#cloud-config\n"));
         assert_eq!(
             get("/latest/"),

@@ -15,10 +15,12 @@ pub const LABEL: &str = "cidata";
 /// The files of the seed: names and contents.
 #[must_use]
 pub fn files(identity: &Identity) -> [(&'static str, String); 2] {
+    let keys = identity.public_keys.iter();
+    let keys = keys.map(|key| format!("  - {}\n", quoted(key.trim_end())));
     let meta_data = format!(
-        "instance-id: {}\nlocal-hostname: {hostname}\nhostname: {hostname}\npublic-keys:\n  - {}\n",
+        "instance-id: {}\nlocal-hostname: {hostname}\nhostname: {hostname}\npublic-keys:\n{}",
         quoted(&identity.instance_text()),
-        quoted(identity.public_key.trim_end()),
+        keys.collect::<String>(),
         hostname = quoted(&identity.hostname),
     );
     [

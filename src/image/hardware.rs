@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Firmware;
-use crate::checked::{MachineType, MountPoint, Name};
+use crate::checked::{MachineType, MountPoint, Name, PublicKey};
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Hardware {
     /// What is mounted in the guest at each boot.
     pub mounts: Vec<Mount>,
     pub devices: Devices,
+    /// Keys that open it, beside its own.
+    pub ssh_keys: Vec<PublicKey>,
 }
 
 /// Devices that differ from the usual: for guests that lack drivers of virtio, and for people who

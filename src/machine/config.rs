@@ -13,7 +13,7 @@ use super::directory::files::overlay_of;
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use super::snapshot::LayerId;
-use crate::checked::{self, AccountName, Name};
+use crate::checked::{self, AccountName, Name, PublicKey};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
@@ -68,6 +68,9 @@ pub struct MachineConfig {
     /// What its guest mounts at each boot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Keys that open it, beside its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<PublicKey>,
     /// Devices that differ from the usual.
     #[serde(default, skip_serializing_if = "Devices::are_usual")]
     pub devices: Devices,
@@ -255,6 +258,7 @@ impl MachineConfig {
         self.isolated = hardware.isolated;
         self.mounts.clone_from(&hardware.mounts);
         self.devices.clone_from(&hardware.devices);
+        self.ssh_keys.clone_from(&hardware.ssh_keys);
     }
 
     /// The version to write.
@@ -334,6 +338,7 @@ pub(in crate::machine) mod tests {
             isolated: false,
             mounts: Vec::new(),
             devices: Devices::default(),
+            ssh_keys: Vec::new(),
             remove_when_stopped: false,
             renew_identity: false,
         }

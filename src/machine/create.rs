@@ -67,6 +67,7 @@ impl Machines {
             isolated: new.hardware.isolated,
             mounts: new.hardware.mounts.clone(),
             devices: new.hardware.devices.clone(),
+            ssh_keys: new.hardware.ssh_keys.clone(),
             remove_when_stopped: new.remove_when_stopped,
             renew_identity: false,
         };

@@ -36,9 +36,11 @@ pub(super) fn prepare(
     mounts: Vec<GuestMount>,
 ) -> Result<Seeded, MachineError> {
     let key_path = machine.directory.join(PRIVATE_KEY);
-    let public_key = KeyPair::read(&key_path)?
+    let own = KeyPair::read(&key_path)?
         .public_line()
         .map_err(|error| io_error("encode", &key_path)(std::io::Error::other(error)))?;
+    let more = config.ssh_keys.iter().map(ToString::to_string);
+    let public_keys = std::iter::once(own).chain(more).collect();
     let accounts = template.users.iter().map(|(name, home)| Account {
         name: name.clone(),
         home: home.clone(),
@@ -49,7 +51,7 @@ pub(super) fn prepare(
             Some(name) => name.to_string(),
             None => machine.name.hostname(),
         },
-        public_key,
+        public_keys,
         ssh_user: config.ssh_user.clone(),
         accounts: accounts.collect(),
         mounts,

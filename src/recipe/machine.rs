@@ -8,7 +8,7 @@ use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
-use crate::checked::MountPoint;
+use crate::checked::{MountPoint, PublicKey};
 use crate::image::{
     Devices, DiskBus, Display, Firmware, Hardware, Healthcheck, Mount, Mounted, Nic, Port, Process,
     Protocol, Restart,
@@ -73,6 +73,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
                 isolated: isolated.is_some_and(|isolated| isolated.value),
                 mounts: body.mounts,
                 devices,
+                ssh_keys: body.ssh_keys,
             },
             accel: accel.map(|accel| accel.value),
             ports: body.ports,
@@ -106,6 +107,7 @@ fn devices(node: &Reader<'_>) -> Devices {
 struct Body {
     disk_size: Option<u64>,
     mounts: Vec<Mount>,
+    ssh_keys: Vec<PublicKey>,
     ports: Vec<Spanned<Port>>,
     settings: Vec<(Spanned<String>, String)>,
     process: Process,
@@ -125,6 +127,10 @@ impl Body {
             }
             "volume" => self.volume(node, several),
             "share" => self.share(node),
+            "ssh-key" => {
+                let key = node.parsed_argument(0, value::public_key);
+                self.ssh_keys.extend(key.map(|key| key.value));
+            }
             "set" => {
                 if let (Some(name), Some(value)) = (node.argument(0), node.argument(1)) {
                     self.settings.push((name, value.value));

@@ -273,6 +273,11 @@ static HEALTH: Shape = shape(
     "retries",
     "enable",
 ]);
+static SSH_KEY: Shape =
+    shape(
+    "ssh-key",
+    "ssh-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me@laptop\"",
+).takes(1, 1, "a public key");
 static PROCESS: Shape = shape("process", "process user=\"www-data\" restart=\"always\"")
     .properties(&["user", "workdir", "stop-signal", "stop-timeout", "restart"]);
 pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"debian-12\"")
@@ -297,6 +302,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         &MACHINE_DISK,
         &VOLUME,
         &SHARE,
+        &SSH_KEY,
         &SET,
         &ENV,
         &ENTRYPOINT,

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use crate::checked::{HostName, Label, MachineType, MountPoint, Name, Unfit, VariableName};
+use crate::checked::{
+    HostName, Label, MachineType, MountPoint, Name, PublicKey, Unfit, VariableName,
+};
 use crate::digest::{Algorithm, Checksum};
 
 /// A text that is not what it should be.
@@ -108,6 +110,11 @@ fn below(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
     (!text.is_empty() && path.components().all(below)).then(|| path.to_owned())
+}
+
+pub(super) fn public_key(text: &str) -> Parsed<PublicKey> {
+    text.parse()
+        .map_err(|wrong: Unfit| Wrong::new(text, "an SSH public key", wrong.help()))
 }
 
 /// What QEMU calls a kind of machine.

@@ -174,6 +174,12 @@ fn a_real_machine() {
     let name = support::base();
     let name = name.as_str();
     let forward = format!("{}:22", free_port());
+    let at = |name: &str| bench.home.join(name).display().to_string();
+    fs::write(at("cd.iso"), format!("{:2048}", "read from the drive")).unwrap();
+    let mut keygen = support::tool("ssh-keygen", "openssh-client");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &at("id")]);
+    support::Ran::of(&mut keygen).ends_with(0);
+    let (cd, key) = (at("cd.iso"), at("id.pub"));
     let booted = bench
         .run([
             "boot",
@@ -187,6 +193,12 @@ fn a_real_machine() {
             "data:/var/lib/data",
             "--volume",
             "homes:/home",
+            "--cdrom",
+            &cd,
+            "--ssh-key",
+            &key,
+            "--display",
+            "vnc",
         ])
         .ends_with(0)
         .says("created the volume \"data\"")
@@ -217,6 +229,31 @@ fn a_real_machine() {
     let mut banner = [0; 4];
     std::io::Read::read_exact(&mut forwarded, &mut banner).unwrap();
     assert_eq!(&banner, b"SSH-");
+
+    // Another key opens it, the CD is in its drive, and its screen can be seen.
+    let mut other = support::tool("ssh", "openssh-client");
+    other.args(["-i", &at("id"), "-p", port, "-o", "IdentitiesOnly=yes"]);
+    other.args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]);
+    other.args([
+        "-o",
+        "BatchMode=yes",
+        "vm@127.0.0.1",
+        "sudo head -c 19 /dev/sr0",
+    ]);
+    let other = support::Ran::of(&mut other).ends_with(0);
+    assert_eq!(other.stdout, "read from the drive");
+    let details = bench.run(["inspect", name, "--json"]).ends_with(0).json();
+    let socket = details["vnc_socket"].as_str().unwrap();
+    let mut viewer = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let mut version = [0; 4];
+    std::io::Read::read_exact(&mut viewer, &mut version).unwrap();
+    assert_eq!(&version, b"RFB ");
+    drop(viewer);
 
     // A volume is empty at first, or has what the image has there; nobody else gets it.
     let write = "ls -A /var/lib/data; sudo sh -c 'echo outlives > /var/lib/data/file'";

@@ -123,7 +123,11 @@ fn wrong_requests() {
         ),
         (2, &["boot", "@tiny", "--name", ".x"], "--name"),
         (2, &["boot", "@tiny", "--memory", "1"], "such as 512M"),
-        (2, &["boot", "@tiny", "-p", "80"], "write HOST:GUEST"),
+        (
+            2,
+            &["boot", "@tiny", "-p", "80"],
+            "write [ADDRESS:]HOST:GUEST",
+        ),
         (
             5,
             &["boot", "@tiny", "--accel", "hvf"],

@@ -302,6 +302,9 @@ fn a_head_that_drips() {
     let url = format!("http://{}/a", listener.local_addr().unwrap());
     let drip = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // An answer that comes before its request is another fault.
+        let mut request = [0; 1];
+        std::io::Read::read_exact(&mut stream, &mut request).unwrap();
         let head = b"HTTP/1.1 200 OK\r\nx-a: "
             .iter()
             .chain(std::iter::repeat(&b'a'));

@@ -83,7 +83,7 @@ fn what_does_not_fit_is_told_and_mended() {
         "broken: machine lost has lost its image: the store has no 000000000000",
         "vmfab store restore DIR, if you have a backup",
         "broken: machine half cannot be used",
-        "half and the disk in it, 3 MiB",
+        "half and what is in it, 3 MiB",
         "note: 1 directory in ",
         "note: volume data belongs to no machine",
         "vmfab volume rm data removes it and its data",

@@ -197,7 +197,7 @@ mod tests {
         let strings = crate::guest::oem_strings(&crate::guest::Identity {
             instance: None,
             hostname: "web".to_owned(),
-            public_key: "ssh-ed25519 AAAA".to_owned(),
+            public_keys: vec!["ssh-ed25519 AAAA".to_owned()],
             ssh_user: "root".parse().unwrap(),
             accounts: vec![account],
             mounts: Vec::new(),

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::checked::MachineType;
+use crate::checked::{MachineType, PublicKey};
 use crate::failure::Failure;
+use crate::host::file::read_text;
 use crate::image::{self, Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
 
+/// A file of public keys has at most so many bytes.
+const MOST: u64 = 1 << 20;
 /// Heading of these options in help texts.
 const HEADING: &str = "Hardware";
 
@@ -60,9 +63,36 @@ pub(super) struct HardwareArgs {
     #[arg(long, value_name = "FILE", value_parser = parse_cdrom, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
     cdrom: Option<PathBuf>,
 
+    /// Let the SSH key of FILE in, too: a public key, such as ~/.ssh/id_ed25519.pub (repeatable)
+    #[arg(long = "ssh-key", value_name = "FILE", value_parser = parse_public_keys, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
+    ssh_keys: Vec<PublicKeys>,
+
     /// Show the screen: vnc listens on a unix socket that vmfab inspect shows; none does not
     #[arg(long, value_name = "WHERE", value_parser = choice(&Display::NAMES), hide_possible_values = true, help_heading = HEADING)]
     display: Option<Display>,
+}
+
+/// The keys of a file.
+#[derive(Debug, Clone)]
+struct PublicKeys(Vec<PublicKey>);
+
+/// The lines of a file, but for empty ones and comments.
+fn parse_public_keys(path: &str) -> Result<PublicKeys, String> {
+    let text = read_text(path.as_ref(), MOST).map_err(|error| format!("{path}: {error}"))?;
+    if text.contains("PRIVATE KEY") {
+        return Err(format!(
+            "{path} is a private key: name its public half, {path}.pub"
+        ));
+    }
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<PublicKey> = lines
+        .map(|line| line.parse().map_err(told))
+        .collect::<Result<_, _>>()?;
+    match keys.is_empty() {
+        true => Err(format!("{path} has no public key")),
+        false => Ok(PublicKeys(keys)),
+    }
 }
 
 /// A parser of names that stand for values.
@@ -129,6 +159,7 @@ impl HardwareArgs {
             }),
             isolated: self.isolated,
             mounts: self.mounts,
+            ssh_keys: self.ssh_keys.into_iter().flat_map(|keys| keys.0).collect(),
             devices: Devices {
                 machine_type: self.machine_type,
                 disk_bus: self.disk_bus.unwrap_or_default(),
@@ -237,6 +268,31 @@ mod tests {
         for bad in ["16M", "33000K", "9000000T"] {
             assert!(parse_memory(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn public_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let said = |text: &str| {
+            fs::write(&path, text).unwrap();
+            parse_public_keys(path.to_str().unwrap()).map(|keys| keys.0.len())
+        };
+        // ssh-keygen made it.
+        let ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me@laptop";
+        assert_eq!(said(&format!("# mine\n{ed25519}\n\n{ed25519}\n")), Ok(2));
+        for bad in [
+            "",
+            "# nothing",
+            "ssh-ed25519",
+            "ssh-ed25519 AAAA me",
+            "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ",
+            "command=\"x\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0v",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        ] {
+            assert!(said(bad).is_err(), "{bad}");
+        }
+        assert!(parse_public_keys("/gone").is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! or lost files left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -208,16 +210,12 @@ fn incomplete(machine: &Machine) -> Option<Finding> {
     // A config that is there may be mended by its user.
     let config_is_gone = !machine.directory().join("machine.json").exists();
     let removable = config_is_gone && machine.project().is_none() && !machine.has_qemu().ok()?;
-    let bytes = machine.stored_size();
+    let bytes = allocated(machine.directory());
     Some(Finding {
         message: format!("machine {name} cannot be used: {error}"),
-        fix: removable.then(|| match bytes {
-            0 => format!("remove {}", machine.directory().display()),
-            bytes => format!(
-                "remove {} and the disk in it, {}",
-                machine.directory().display(),
-                mib(bytes)
-            ),
+        fix: removable.then(|| {
+            let directory = machine.directory().display();
+            format!("remove {directory} and what is in it, {}", mib(bytes))
         }),
         help: (!removable)
             .then(|| format!("mend the file, or remove the machine: vmfab rm {name}")),
@@ -286,6 +284,16 @@ fn count(number: usize, one: &str, several: &str) -> String {
         1 => format!("1 {one}"),
         number => format!("{number} {several}"),
     }
+}
+
+/// Bytes that the files in a directory take on this host.
+fn allocated(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory);
+    let files = entries.into_iter().flatten().flatten();
+    files
+        .filter_map(|file| file.metadata().ok())
+        .map(|meta| meta.blocks() * 512)
+        .sum()
 }
 
 fn mib(bytes: u64) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::machine::stop_machine;
+use super::super::machine::{places, stop_machine};
 use super::order::{in_order, reversed, to_the_end};
 use super::{UpOptions, Wanted, project, select, wanted};
 use crate::event::Event;
@@ -198,7 +198,8 @@ fn find(
     Ok((found, after))
 }
 
-/// The machines that a node of the project's file stands for, of those that there are.
+/// The machines that a node of the project's file stands for, of those that there are. A project
+/// that the home does not know has none, as for [`places`].
 ///
 /// # Errors
 /// Machines cannot be listed.
@@ -206,7 +207,11 @@ pub(in crate::ops) fn group(context: &Context, name: &str) -> Result<Vec<Machine
     let Some(project) = &context.project else {
         return Ok(Vec::new());
     };
-    let there = project.machines(&context.home).list()?;
+    let places = places(context)?;
+    let [machines, _] = places.as_slice() else {
+        return Ok(Vec::new());
+    };
+    let there = machines.list()?;
     if there.is_empty() {
         return Ok(there);
     }
