@@ -193,7 +193,9 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         args.pair("-object", backend);
     }
 
-    if devices.disk_bus == DiskBus::Scsi {
+    // Who has drivers of virtio may have none for SATA.
+    let cd_by_scsi = matches!(devices.disk_bus, DiskBus::Virtio | DiskBus::Scsi);
+    if devices.disk_bus == DiskBus::Scsi || (devices.cdrom.is_some() && cd_by_scsi) {
         args.pair("-device", "virtio-scsi-pci,id=scsi");
     }
     for (number, disk) in spec.disks.iter().enumerate() {
@@ -210,7 +212,12 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     if let Some(file) = &devices.cdrom {
         let index = spec.disks.len() + 1;
         args.pair("-blockdev", read_only("cdrom", &file.to_string_lossy()));
-        args.pair("-device", format!("ide-cd,drive=cdrom,bootindex={index}"));
+        let drive = if cd_by_scsi {
+            "scsi-cd,bus=scsi.0"
+        } else {
+            "ide-cd"
+        };
+        args.pair("-device", format!("{drive},drive=cdrom,bootindex={index}"));
     }
     args.pair("-netdev", network(spec));
     // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
@@ -577,6 +584,10 @@ mod tests {
         "#);
         let scsi = devices(DiskBus::Scsi, Nic::Rtl8139);
         assert!(scsi.contains("virtio-scsi-pci,id=scsi\n"), "{scsi}");
+        assert!(
+            scsi.contains("scsi-cd,bus=scsi.0,drive=cdrom,bootindex=2"),
+            "{scsi}"
+        );
         assert!(
             scsi.contains("scsi-hd,bus=scsi.0,drive=disk,bootindex=1"),
             "{scsi}"
