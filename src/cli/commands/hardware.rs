@@ -96,12 +96,9 @@ fn parse_public_keys(path: &str) -> Result<PublicKeys, String> {
 }
 
 /// A parser of names that stand for values.
-fn choice<T: Copy + Send + Sync>(
+fn choice<T: Copy + Send + Sync + 'static>(
     names: &'static [(&'static str, T)],
-) -> impl TypedValueParser<Value = T>
-where
-    T: 'static,
-{
+) -> impl TypedValueParser<Value = T> {
     let known = names.iter().map(|(name, _)| *name);
     PossibleValuesParser::new(known).try_map(move |chosen| {
         let found = names.iter().find(|(name, _)| *name == chosen);
