@@ -261,6 +261,25 @@ impl MachineConfig {
         self.ssh_keys.clone_from(&hardware.ssh_keys);
     }
 
+    /// Gives up what only this host's user may give: directories, volumes and files of the host,
+    /// keys, and addresses that others reach. For a config that came from elsewhere.
+    pub fn forget_grants(&mut self) {
+        self.mounts.clear();
+        self.devices.cdrom = None;
+        self.ssh_keys.clear();
+        for port in &mut self.ports {
+            port.address = Ipv4Addr::LOCALHOST;
+        }
+    }
+
+    /// Takes over what the user of this host gave to a machine.
+    pub(super) fn take_grants(&mut self, given: &Self) {
+        self.mounts.clone_from(&given.mounts);
+        self.devices.cdrom.clone_from(&given.devices.cdrom);
+        self.ssh_keys.clone_from(&given.ssh_keys);
+        self.ports.clone_from(&given.ports);
+    }
+
     /// The version to write.
     pub(super) const VERSION: u32 = VERSION;
 
@@ -318,6 +337,7 @@ pub(in crate::machine) mod tests {
 
     use super::*;
     use crate::digest::Hasher;
+    use crate::image::Mounted;
 
     pub(crate) fn sample() -> MachineConfig {
         MachineConfig {
@@ -356,6 +376,35 @@ pub(in crate::machine) mod tests {
         let name: MachineName = "docker".parse().unwrap();
         let read = MachineConfig::read(&name, directory.path()).unwrap();
         assert_eq!(read, sample());
+    }
+
+    #[test]
+    fn a_config_from_elsewhere_has_nothing_of_this_host() {
+        let mut config = sample();
+        config.ports = vec![Forwarded::tcp(8080, 80)];
+        let plain = config.clone();
+        config.mounts = ["data:/srv", "/:/host"]
+            .iter()
+            .map(|text| {
+                let (what, at) = text.split_once(':').unwrap();
+                Mount {
+                    what: match what.parse() {
+                        Ok(name) => Mounted::Volume(name),
+                        Err(_) => Mounted::Share(what.into()),
+                    },
+                    at: at.parse().unwrap(),
+                    read_only: false,
+                }
+            })
+            .collect();
+        config.devices.cdrom = Some("/etc/shadow".into());
+        config.ports[0].address = Ipv4Addr::UNSPECIFIED;
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me";
+        config.ssh_keys = vec![key.parse().unwrap()];
+        assert_ne!(config, plain);
+        config.forget_grants();
+        assert_eq!(config, plain);
     }
 
     #[test]

@@ -491,11 +491,19 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
         bench: scene.bench,
     };
     scene.run(["up"]).ends_with(2).says("was not made here");
+    let config = scene.project.join(".vmfab/machines/web/machine.json");
+    let read =
+        || -> serde_json::Value { serde_json::from_slice(&fs::read(&config).unwrap()).unwrap() };
+    let mut asking = read();
+    asking["mounts"] = serde_json::json!([{ "share": "/", "at": "/host" }]);
+    asking["devices"] = serde_json::json!({ "cdrom": "/etc/passwd" });
+    fs::write(&config, asking.to_string()).unwrap();
     let adopting = UpOptions {
         adopt: true,
         ..Scene::options(&[])
     };
     assert_eq!(outcomes(&scene.up_as(&adopting)), [("web", "started")]);
+    assert!(read().get("mounts").is_none() && read().get("devices").is_none());
     scene.run(["stop", "--force", "web"]).ends_with(0);
     // An overlay that names a file of the host for its data.
     let overlay = scene.machines().join("web/overlay.qcow2");

@@ -78,8 +78,7 @@ fn without_layers(snapshot: &mut Snapshot) {
     snapshot.own.clear();
     // A host elsewhere learns them anew.
     snapshot.known_hosts.clear();
-    // Volumes and directories are those of a host, and a file must not ask for any.
-    snapshot.settings.mounts.clear();
+    snapshot.settings.forget_grants();
     for disk in &mut snapshot.settings.disks {
         disk.layers.clear();
         disk.top = None;

@@ -64,6 +64,10 @@ impl Locked {
             renew_identity: snapshot.settings.renew_identity,
             ..snapshot.settings.clone()
         };
+        if self.machine.project().is_some() {
+            // The snapshots of a project may have come with it from elsewhere.
+            config.take_grants(&present);
+        }
         self.replace_disks(&mut config)?;
         let directory = &self.machine.directory;
         let path = directory.join(KNOWN_HOSTS);
@@ -206,7 +210,10 @@ impl Machines {
         self.check_free(name)?;
         let snapshots = self.snapshots();
         let held = snapshots.hold(interrupt)?;
-        let snapshot = snapshots.open(&snapshot.name)?;
+        let mut snapshot = snapshots.open(&snapshot.name)?;
+        if self.project.is_some() {
+            snapshot.settings.forget_grants();
+        }
         let vars = snapshot.firmware_vars;
         let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
         let locked = self.of_settings(&snapshot.settings, name, derived, &held)?;

@@ -79,6 +79,7 @@ pub fn up<E: From<Failure>>(
     if !options.adopt {
         refuse_strangers(context, project, &projects)?;
     }
+    let is_new = projects.find(project).map_err(Failure::from)?.is_none();
     let compared = compare(context, options)?;
     agree(&compared)?;
     machine::require_programs()?;
@@ -91,6 +92,9 @@ pub fn up<E: From<Failure>>(
     let mut images = Images::get(context, &compared);
     if context.interrupt.requested() {
         return Err(Failure::interrupted().into());
+    }
+    if is_new {
+        forget_grants(context, project)?;
     }
     // Before there is a machine that needs it.
     let mut needs = adopted(context, project)?;
@@ -481,6 +485,20 @@ fn refuse_strangers(
         "if the project is yours and was moved, take its machines over with: vmfab up --adopt; \
              else remove its directory .vmfab, and up makes new ones",
     ))
+}
+
+/// Machines that are taken over get what the project's file says, and nothing that their own configs
+/// say of a host.
+fn forget_grants(context: &Context, project: &Project) -> Result<(), Failure> {
+    for machine in project.machines(&context.home).list()? {
+        // One that cannot be read cannot be started.
+        if machine.config().is_ok() {
+            machine
+                .lock(context.sink.as_ref(), &context.interrupt)?
+                .change(crate::machine::MachineConfig::forget_grants)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the machines that are there need, unless the home knows it: of a project that was moved, or
