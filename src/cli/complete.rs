@@ -110,6 +110,8 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["create"], "save_base", Names::Tags),
     (&["create"], "target", Names::Stages),
     (&["create"], "build_args", Names::BuildArguments),
+    (&["create"], "target", Names::Stages),
+    (&["create"], "build_args", Names::BuildArguments),
     (&["clone"], "source", Names::Cloneable),
     (&["ssh"], "name", Names::Machines),
     (&["start"], "names", Names::Machines),

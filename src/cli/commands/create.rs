@@ -6,17 +6,11 @@ use clap::Args;
 
 use super::super::Status;
 use super::super::session::Session;
-use super::boot::{Ports, TIMEOUT, parse_name, parse_ports};
-use super::build::parse_tag;
-use super::cache::CacheArgs;
-use super::hardware::HardwareArgs;
-use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, parse_setting};
+use super::boot::{TIMEOUT, parse_name};
+use super::new_machine::NewMachineArgs;
 use crate::failure::Failure;
 use crate::machine::{MachineName, Until};
-use crate::ops::RecipeChoice;
-use crate::ops::machine::{self, CreateOptions, Created, ImageOptions, StartOptions};
-use crate::ops::snapshot;
-use crate::store::TagName;
+use crate::ops::machine::{self, CreateOptions, Created, StartOptions};
 
 /// Create a machine without starting it
 ///
@@ -41,71 +35,24 @@ pub(crate) struct Create {
     )]
     image: String,
 
-    /// Set a parameter of the recipe (repeatable)
-    #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-
     #[command(flatten)]
-    dockerfile: DockerfileArgs,
-
-    #[command(flatten)]
-    secrets: SecretArgs,
-
-    #[command(flatten)]
-    lock: LockArgs,
-
-    #[command(flatten)]
-    hardware: HardwareArgs,
-
-    /// Forward port HOST of 127.0.0.1 to port GUEST of the machine (repeatable)
-    #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
-    ports: Vec<Ports>,
-
-    /// Tag the image as well
-    #[arg(long, value_name = "@TAG", value_parser = parse_tag)]
-    save_base: Option<TagName>,
-
-    /// Let --save-base replace a tag of another image
-    #[arg(long, requires = "save_base")]
-    force: bool,
+    new: NewMachineArgs,
 
     /// Start the machine, and wait until it is ready
     #[arg(long)]
     start: bool,
-
-    #[command(flatten)]
-    cache: CacheArgs,
 }
 
 impl Create {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let context = &session.registry_context(self.cache.registries)?;
-        if let Some(tag) = &self.save_base {
-            snapshot::check_base(context, tag, self.force)?;
-        }
-        let choice = RecipeChoice {
-            recipe: self.image,
-            settings: self.settings.into_iter().collect(),
-            ..RecipeChoice::default()
-        };
-        let choice = self.dockerfile.apply(choice)?;
-        let options = ImageOptions {
-            choice: self.lock.apply(choice),
-            secrets: self.secrets.read()?,
-            cache: self.cache.options(context)?,
-            fallback: false,
-        };
-        let hardware = self.hardware.hardware()?;
-        let image = machine::image(context, options)?;
-        if let Some(tag) = &self.save_base {
-            snapshot::save_base(context, &image.image, tag, self.force)?;
-        }
+        let ingredients = self.new.prepare(session, self.image, false)?;
+        let context = &ingredients.context;
         let options = CreateOptions {
             name: self.name,
-            hardware,
-            ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
+            hardware: ingredients.hardware,
+            ports: ingredients.ports,
         };
-        let created = machine::create(context, &image, &options)?;
+        let created = machine::create(context, &ingredients.image, &options)?;
         if self.start {
             let options = StartOptions {
                 until: Until::Ssh,

@@ -26,6 +26,7 @@ mod login;
 mod logout;
 mod logs;
 mod man;
+mod new_machine;
 mod pause;
 mod plan;
 mod port;

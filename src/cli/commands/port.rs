@@ -5,7 +5,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::boot::{Ports, parse_ports};
+use super::new_machine::{Ports, parse_ports};
 use crate::failure::Failure;
 use crate::image::Protocol;
 use crate::machine::Forwarded;
