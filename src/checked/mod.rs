@@ -123,6 +123,10 @@ checked! {
     HostName, rules::host_name, "a host name",
     "a host name has letters, digits, \"-\" and \".\", and at most 64 characters";
 
+    /// The name of a network interface of this host, in a form that needs no quotes.
+    InterfaceName, rules::interface_name, "the name of a network interface",
+    "write a name that ip link lists: at most 15 letters, digits, \"_\", \".\" and \"-\"";
+
     /// The name of an image, a recipe or a parameter.
     Name, rules::name, "a name",
     "a name begins with a letter or digit and has letters, digits, \"_\", \".\" and \"-\"";
@@ -244,6 +248,7 @@ mod tests {
         for text in HOSTILE {
             assert!(text.parse::<AccountName>().is_err(), "{text:?}");
             assert!(text.parse::<HostName>().is_err(), "{text:?}");
+            assert!(text.parse::<InterfaceName>().is_err(), "{text:?}");
             assert!(text.parse::<Name>().is_err(), "{text:?}");
             assert!(text.parse::<Word>().is_err(), "{text:?}");
             assert!(text.parse::<GuestPath>().is_err(), "{text:?}");

@@ -24,6 +24,11 @@ pub(super) fn host_name(text: &str) -> bool {
     text.len() <= 64 && text.split('.').all(label)
 }
 
+/// Linux has room for 15 bytes (`IFNAMSIZ`).
+pub(super) fn interface_name(text: &str) -> bool {
+    name(text) && text.len() <= 15
+}
+
 pub(super) fn name(text: &str) -> bool {
     begins(text, |b| b.is_ascii_alphanumeric()) && text.len() <= 128 && text.bytes().all(is_inner)
 }

@@ -20,7 +20,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::event::Silent;
 use crate::failure::Failure;
 use crate::host::{Home, Interrupt, file};
-use crate::image::DiskFormat;
+use crate::image::{DiskFormat, Network};
 use crate::limits::Limits;
 use crate::machine::Project;
 use crate::ops::hypervisor::Hypervisor;
@@ -55,6 +55,7 @@ enum Names {
     Roots,
     Formats,
     Hypervisors,
+    Networks,
     CacheModes,
     /// Stages of the Dockerfile.
     Stages,
@@ -66,6 +67,7 @@ enum Names {
 const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["boot"], "image", Names::Bootable),
     (&["boot"], "save_base", Names::Tags),
+    (&["boot"], "network", Names::Networks),
     (&["boot"], "target", Names::Stages),
     (&["boot"], "build_args", Names::BuildArguments),
     (&["build"], "recipe", Names::Recipes),
@@ -108,6 +110,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["commit"], "tag", Names::Tags),
     (&["create"], "image", Names::Bootable),
     (&["create"], "save_base", Names::Tags),
+    (&["create"], "network", Names::Networks),
     (&["create"], "target", Names::Stages),
     (&["create"], "build_args", Names::BuildArguments),
     (&["create"], "target", Names::Stages),
@@ -226,6 +229,7 @@ impl Names {
             }),
             Self::Roots => roots(),
             Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
+            Self::Networks => Ok(Network::EXAMPLES.map(Into::into).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
             Self::CacheModes => Ok(CacheMode::NAMES.map(|(name, _)| name.into()).into()),
             Self::Stages => Ok(stages()),

@@ -37,6 +37,7 @@ use clap::FromArgMatches;
 
 use crate::guest::ec2::{METADATA_ARGUMENT, metadata_main};
 use crate::host::umask;
+use crate::machine::{NETWORK_ARGUMENT, network_main};
 use crate::sandbox;
 use options::Hints;
 use session::Session;
@@ -85,6 +86,12 @@ pub fn main() -> ExitCode {
         .is_some_and(|first| first == METADATA_ARGUMENT)
     {
         return metadata_main(arguments.get(2).map(OsString::as_os_str));
+    }
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == NETWORK_ARGUMENT)
+    {
+        return network_main(&arguments[2..]);
     }
     umask::make_files_private();
     let hints = Hints::of(&arguments);

@@ -76,7 +76,7 @@ fn machine(out: &mut String, service: &Service) {
         let _ = write!(out, " count={count}");
     }
     if service.isolated {
-        out.push_str(" isolated=#true");
+        out.push_str(" network=\"none\"");
     }
     out.push_str(" image-ports=#false");
     let mut body = String::new();

@@ -14,6 +14,8 @@ pub const KERNEL: &str = include_str!("scripts/bootable/kernel.sh");
 pub const SEED: &str = include_str!("scripts/bootable/seed.sh");
 /// Mounts in a guest what its machine is given.
 pub const MOUNTS: &str = include_str!("scripts/mounts.sh");
+/// Sets up in a guest the private network of its machine.
+pub const NETWORK: &str = include_str!("scripts/network.sh");
 
 /// Enters the environment of a container's process.
 pub const ENTER: &str = include_str!("scripts/entrypoint/enter.sh");

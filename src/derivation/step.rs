@@ -123,8 +123,8 @@ impl Step {
             // 2: they have a second output, the packages that they installed. 3: layers as above.
             Self::Bootstrap(_) | Self::Packages(_) => 3,
             // 2: the root partition of a disk for UEFI grows. 3: times follow from the content. 4:
-            // layers as above. 5: volumes and shares are mounted.
-            Self::System(_) => 5,
+            // layers as above. 5: volumes and shares are mounted. 6: machines have a private network.
+            Self::System(_) => 6,
             // 2: versions of an image share the id of their file system. 3: directories are side by
             // side. 4: how much mke2fs wrote is forgotten. 5: vmfab puts the files in, and large
             // directories have an index.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Account;
 use super::mounts::{self, GuestMount};
+use super::network::GuestNetwork;
 use crate::checked::AccountName;
 
 /// A machine, as its guest gets to know it.
@@ -26,6 +27,8 @@ pub struct Identity {
     pub accounts: Vec<Account>,
     /// What it mounts at each boot.
     pub mounts: Vec<GuestMount>,
+    /// The private network that it is in.
+    pub network: Option<GuestNetwork>,
 }
 
 impl Identity {
@@ -69,10 +72,16 @@ impl Identity {
             }
             text.push_str(&format!("    ssh_authorized_keys:\n{}", list("      ")));
         }
-        if !self.mounts.is_empty() {
+        let mounts = (!self.mounts.is_empty()).then(|| mounts::command(&self.mounts));
+        let network = self.network.as_ref().map(GuestNetwork::command);
+        let commands: Vec<_> = mounts.into_iter().chain(network).collect();
+        if !commands.is_empty() {
             // Unlike `mounts`, it runs at each boot, and leaves /etc/fstab alone.
-            let words = mounts::command(&self.mounts).map(|word| quoted(&word));
-            text.push_str(&format!("bootcmd:\n  - [{}]\n", words.join(", ")));
+            text.push_str("bootcmd:\n");
+            for words in commands {
+                let words = words.map(|word| quoted(&word));
+                text.push_str(&format!("  - [{}]\n", words.join(", ")));
+            }
         }
         text
     }
@@ -98,7 +107,21 @@ pub(super) mod tests {
             ssh_user: "vm".parse().unwrap(),
             accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
             mounts: Vec::new(),
+            network: None,
         }
+    }
+
+    #[test]
+    fn commands_of_each_boot() {
+        let identity = Identity {
+            network: Some(super::super::network::tests::network()),
+            ..identity()
+        };
+        let text = identity.user_data();
+        let (_, commands) = text.split_once("bootcmd:\n").unwrap();
+        assert_eq!(commands.lines().count(), 1);
+        assert!(commands.starts_with(r#"  - ["sh", "-c", ""#), "{commands}");
+        assert!(commands.contains(r#""network", "NTI6"#), "{commands}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | credential | what it does |
 //! |---|---|
 //! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
-//! | `vmfab.mounts` | nothing by itself: images of vmfab have a unit that reads it |
+//! | `vmfab.mounts`, `vmfab.network` | nothing by themselves: images of vmfab have units that read them |
 //! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
 //!
 //! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before
@@ -37,6 +37,7 @@ pub fn oem_strings(identity: &Identity) -> Vec<String> {
         public_keys,
         accounts,
         mounts,
+        network,
         ..
     } = identity;
     let encoded = |text: &str| Base64::encode_string(text.as_bytes());
@@ -47,6 +48,9 @@ pub fn oem_strings(identity: &Identity) -> Vec<String> {
     ];
     if !mounts.is_empty() {
         credentials.push(("vmfab.mounts", mounts::table(mounts)));
+    }
+    if let Some(network) = network {
+        credentials.push(("vmfab.network", network.table()));
     }
     credentials
         .iter()

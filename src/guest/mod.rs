@@ -14,6 +14,7 @@ mod credentials;
 pub mod ec2;
 mod key;
 mod mounts;
+mod network;
 pub mod nocloud;
 mod ssh;
 
@@ -21,4 +22,5 @@ pub use cloud::Identity;
 pub use credentials::{Account, oem_strings};
 pub use key::KeyPair;
 pub use mounts::GuestMount;
+pub use network::GuestNetwork;
 pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh, host_key_changed};

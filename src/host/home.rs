@@ -17,6 +17,7 @@ use super::umask;
 /// machines/   one directory for each machine
 /// snapshots/  one file for each snapshot of a machine, and their layers
 /// volumes/    one directory for each volume
+/// network/    the private network of machines that are of no project
 /// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image,
 ///             images/ when and how each image came here

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Firmware;
+use super::{Firmware, Network};
 use crate::checked::{MachineType, MountPoint, Name, PublicKey};
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
@@ -18,8 +18,8 @@ pub struct Hardware {
     pub disk_size: Option<u64>,
     /// What starts the operating system.
     pub firmware: Option<Firmware>,
-    /// Whether it reaches nothing over its network.
-    pub isolated: bool,
+    /// What it is connected to.
+    pub network: Option<Network>,
     /// What is mounted in the guest at each boot.
     pub mounts: Vec<Mount>,
     pub devices: Devices,

@@ -7,6 +7,7 @@ mod container;
 mod container_tree;
 mod format;
 mod hardware;
+mod network;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ pub use container::{
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
+pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
 
 use serde::{Deserialize, Serialize};

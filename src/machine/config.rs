@@ -17,7 +17,7 @@ use crate::checked::{self, AccountName, Name, PublicKey};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Devices, Firmware, Hardware, Mount, Port, Protocol, Seed};
+use crate::image::{Devices, Firmware, Hardware, Mount, Network, Port, Protocol, Seed, Uplink};
 use crate::qemu::{AccelChoice, disk_node};
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -62,9 +62,9 @@ pub struct MachineConfig {
     /// How its guest learns its name and whose key to let in.
     #[serde(default, skip_serializing_if = "Seed::is_usual")]
     pub seed: Seed,
-    /// Whether its guest reaches nothing over its network.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub isolated: bool,
+    /// What it is connected to.
+    #[serde(default, skip_serializing_if = "Network::is_usual")]
+    pub network: Network,
     /// What its guest mounts at each boot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
@@ -255,18 +255,22 @@ impl MachineConfig {
     pub fn follow(&mut self, hardware: &Hardware) {
         self.memory_mib = hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB);
         self.cpus = hardware.cpus.unwrap_or(Hardware::CPUS);
-        self.isolated = hardware.isolated;
+        self.network = hardware.network.clone().unwrap_or_default();
         self.mounts.clone_from(&hardware.mounts);
         self.devices.clone_from(&hardware.devices);
         self.ssh_keys.clone_from(&hardware.ssh_keys);
     }
 
     /// Gives up what only this host's user may give: directories, volumes and files of the host,
-    /// keys, and addresses that others reach. For a config that came from elsewhere.
+    /// keys, networks, and addresses that others reach. For a config that came from elsewhere.
     pub fn forget_grants(&mut self) {
         self.mounts.clear();
         self.devices.cdrom = None;
         self.ssh_keys.clear();
+        self.network.group = false;
+        if self.network.uplink != Uplink::None {
+            self.network.uplink = Uplink::User;
+        }
         for port in &mut self.ports {
             port.address = Ipv4Addr::LOCALHOST;
         }
@@ -277,6 +281,7 @@ impl MachineConfig {
         self.mounts.clone_from(&given.mounts);
         self.devices.cdrom.clone_from(&given.devices.cdrom);
         self.ssh_keys.clone_from(&given.ssh_keys);
+        self.network.clone_from(&given.network);
         self.ports.clone_from(&given.ports);
     }
 
@@ -294,7 +299,7 @@ impl MachineConfig {
         check_entries(directory).map_err(damaged)?;
         let bytes = read_unlinked(&path).map_err(|error| damaged(error.to_string()))?;
         // The version first: what is in a newer one may not be what is read here.
-        let stored: serde_json::Value =
+        let mut stored: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if let Some(version) = stored["version"].as_u64()
             && version > u64::from(VERSION)
@@ -302,6 +307,10 @@ impl MachineConfig {
             return Err(damaged(format!(
                 "it has version {version}, this vmfab supports up to {VERSION}"
             )));
+        }
+        // Earlier versions knew the usual network and none.
+        if stored["isolated"] == true {
+            stored["network"] = "none".into();
         }
         let mut config: Self =
             serde_json::from_value(stored).map_err(|error| damaged(error.to_string()))?;
@@ -355,7 +364,7 @@ pub(in crate::machine) mod tests {
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Nocloud,
-            isolated: false,
+            network: Network::default(),
             mounts: Vec::new(),
             devices: Devices::default(),
             ssh_keys: Vec::new(),
@@ -376,6 +385,19 @@ pub(in crate::machine) mod tests {
         let name: MachineName = "docker".parse().unwrap();
         let read = MachineConfig::read(&name, directory.path()).unwrap();
         assert_eq!(read, sample());
+    }
+
+    #[test]
+    fn machines_of_earlier_versions_are_isolated_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stored = serde_json::to_value(sample()).unwrap();
+        let name: MachineName = "docker".parse().unwrap();
+        for (isolated, network) in [(false, "user"), (true, "none")] {
+            stored["isolated"] = isolated.into();
+            fs::write(directory.path().join(FILE), stored.to_string()).unwrap();
+            let read = MachineConfig::read(&name, directory.path()).unwrap();
+            assert_eq!(read.network.to_string(), network);
+        }
     }
 
     #[test]
@@ -402,6 +424,7 @@ pub(in crate::machine) mod tests {
         let key =
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me";
         config.ssh_keys = vec![key.parse().unwrap()];
+        config.network = "bridge,group".parse().unwrap();
         assert_ne!(config, plain);
         config.forget_grants();
         assert_eq!(config, plain);

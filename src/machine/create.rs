@@ -64,7 +64,7 @@ impl Machines {
             accel: new.accel,
             firmware,
             seed: new.config.template.boot.seed,
-            isolated: new.hardware.isolated,
+            network: new.hardware.network.clone().unwrap_or_default(),
             mounts: new.hardware.mounts.clone(),
             devices: new.hardware.devices.clone(),
             ssh_keys: new.hardware.ssh_keys.clone(),

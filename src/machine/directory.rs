@@ -31,6 +31,10 @@ pub(super) mod files {
     pub(crate) const SCREENSHOT: &str = "screenshot.png";
     pub(crate) const QMP_SOCKET: &str = "qmp.sock";
     pub(crate) const QEMU_LOG: &str = "qemu.log";
+    /// Where passt listens.
+    pub(crate) const PASST_SOCKET: &str = "passt.sock";
+    /// Where the switch of a private network listens.
+    pub(crate) const GROUP_SOCKET: &str = "group.sock";
     pub(crate) const SSH_LOG: &str = "ssh.log";
     /// Locked by a vmfab that changes the machine's state.
     pub(crate) const LOCK: &str = "lock";
@@ -65,7 +69,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// How files are opened that a machine's directory has: it may have come from elsewhere, with links
 /// and pipes in it.
-const OWN: i32 = OFlags::NOFOLLOW
+pub(super) const OWN: i32 = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .bits()
     .cast_signed();

@@ -14,6 +14,7 @@ use super::create::ways;
 use super::directory::{files, lock_for_qemu};
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use super::network;
 use super::share::{self, Shared};
 use super::start::Startup;
 use super::volume::Volume;
@@ -22,9 +23,10 @@ use crate::disk::overlay;
 use crate::event::{Event, Sink};
 use crate::guest::GuestMount;
 use crate::host::{bare_command, spawn_lasting, total_memory};
-use crate::image::{Firmware, ImageConfig, Mounted, Protocol};
+use crate::image::{self, Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{
-    Accel, Backing, Boot, Disk, Forward, MachineSpec, arguments, disk_node, find_firmware,
+    Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments, disk_node,
+    find_firmware,
 };
 use crate::sandbox;
 use crate::store::Store;
@@ -39,16 +41,16 @@ pub(super) struct Qemu {
     pub(super) pidfd: OwnedFd,
     pub(super) accel: Accel,
     pub(super) ssh_port: u16,
-    /// The virtiofsd of each directory that it shares.
-    shares: Vec<Child>,
+    /// Processes that serve it: virtiofsd, and those of its network cards.
+    servers: Vec<Child>,
     /// Whether it ends with this process.
     attached: bool,
 }
 
 impl Qemu {
     /// Ends what serves it: a QEMU that failed may never have connected.
-    pub(super) fn end_shares(&mut self) {
-        end_all(std::mem::take(&mut self.shares));
+    pub(super) fn end_servers(&mut self) {
+        end_all(std::mem::take(&mut self.servers));
     }
 }
 
@@ -92,7 +94,7 @@ impl Locked {
         for volume in &volumes {
             volume.claim(machine, startup.interrupt)?;
         }
-        let shares = shares(machine, &config)?;
+        let servers = servers(machine, &config, &spec)?;
 
         // QEMU truncates the console's log when it opens it; who reads it must not see the last
         // run's before that.
@@ -121,7 +123,7 @@ impl Locked {
         let mut child = match spawned {
             Ok(child) => child,
             Err(error) => {
-                end_all(shares);
+                end_all(servers);
                 return Err(io_error("start", program)(error));
             }
         };
@@ -134,11 +136,11 @@ impl Locked {
                 pidfd,
                 accel,
                 ssh_port: config.ssh_port,
-                shares,
+                servers,
                 attached: attached.is_some(),
             }),
             Err(error) => {
-                end_all(shares);
+                end_all(servers);
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(io_error("watch", program)(error.into()))
@@ -279,7 +281,19 @@ fn spec(
     volumes: &[Volume],
 ) -> Result<MachineSpec, MachineError> {
     let (image, store) = (startup.image, startup.store);
-    let seeded = seed::prepare(machine, config, &image.template, mounts(config, volumes))?;
+    let network = machine.network()?;
+    let mut cards = Vec::new();
+    if let (image::Uplink::Bridge(name), false) = (&config.network.uplink, config.renew_identity) {
+        cards.push(network::bridge(config, name)?);
+    }
+    cards.extend(network.as_ref().map(|network| Card {
+        mac: network.mac.clone(),
+        other_end: OtherEnd::Switch {
+            socket: files::GROUP_SOCKET.to_owned(),
+        },
+    }));
+    let mounts = mounts(config, volumes);
+    let seeded = seed::prepare(machine, config, &image.template, mounts, network)?;
     let mut disks = disks(machine, config, image, store)?;
     for volume in volumes {
         disks.push(Disk {
@@ -310,12 +324,12 @@ fn spec(
         cpus: config.cpus,
         disks,
         boot: boot(machine, config, image, store)?,
+        uplink: uplink(config),
         forwards,
+        cards,
         shares: shared?,
         devices: config.devices.clone(),
         vnc_socket: files::VNC_SOCKET.to_owned(),
-        // A guest that is to lose the identity of another one meets nobody before.
-        isolated: config.isolated || config.renew_identity,
         seed: seeded.disk,
         metadata: seeded.metadata,
         oem_strings: seeded.oem_strings,
@@ -326,16 +340,49 @@ fn spec(
     })
 }
 
-/// Starts the virtiofsd of each directory that a machine shares.
-fn shares(machine: &Machine, config: &MachineConfig) -> Result<Vec<Child>, MachineError> {
-    let Some(program) = share::virtiofsd() else {
-        return Ok(Vec::new());
+/// What is at the other end of a machine's first card.
+fn uplink(config: &MachineConfig) -> Uplink {
+    // A guest that is to lose the identity of another one meets nobody before.
+    match (&config.network.uplink, config.renew_identity) {
+        (image::Uplink::User, false) => Uplink::User { restricted: false },
+        (image::Uplink::Passt, false) => Uplink::Passt {
+            socket: files::PASST_SOCKET.to_owned(),
+        },
+        // It leads nowhere, so that the guest goes by the bridge, and forwarded ports work.
+        (image::Uplink::None | image::Uplink::Bridge(_), _) | (_, true) => {
+            Uplink::User { restricted: true }
+        }
+    }
+}
+
+/// Starts the processes that serve a machine. When one fails, those before it end.
+fn servers(
+    machine: &Machine,
+    config: &MachineConfig,
+    spec: &MachineSpec,
+) -> Result<Vec<Child>, MachineError> {
+    let mut servers = Vec::new();
+    let mut start = || -> Result<(), MachineError> {
+        if let Some(program) = share::virtiofsd() {
+            for shared in &share::of(config) {
+                servers.push(share::serve(machine, shared, &program)?);
+            }
+        }
+        if let Uplink::Passt { .. } = spec.uplink {
+            servers.push(network::passt(machine, config, &spec.forwards)?);
+        }
+        if let Some(number) = machine.network_number()? {
+            servers.push(network::switch(machine, number)?);
+        }
+        Ok(())
     };
-    let shared = share::of(config);
-    let served = shared
-        .iter()
-        .map(|shared| share::serve(machine, shared, &program));
-    served.collect()
+    match start() {
+        Ok(()) => Ok(servers),
+        Err(error) => {
+            end_all(servers);
+            Err(error)
+        }
+    }
 }
 
 /// The volumes of a machine, in the order of its mounts. They are the last of its disks.

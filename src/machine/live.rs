@@ -8,7 +8,9 @@ use super::error::{MachineError, io_error};
 use super::launch::{check_port, forward};
 use super::state::State;
 use super::{Locked, Machine};
+use crate::failure::Failure;
 use crate::host::beneath::read_unlinked;
+use crate::image::Uplink;
 use crate::qemu::AGENT;
 use crate::qemu::agent::Agent;
 
@@ -38,7 +40,18 @@ impl Locked {
     /// The port of the host is taken, or QEMU does not answer.
     pub fn add_port(&self, port: Forwarded) -> Result<(), MachineError> {
         check_port(&port)?;
+        let uplink = self.machine.config()?.network.uplink;
         if self.machine.state()? != State::Stopped {
+            if uplink == Uplink::Passt {
+                let name = self.machine.name();
+                return Err(Failure::failed(format!(
+                    "machine \"{name}\" runs with passt, which forwards ports from its start on"
+                ))
+                .with_help(format!(
+                    "stop it first: vmfab stop {name}; or use QEMU's network, vmfab set {name} network=user"
+                ))
+                .into());
+            }
             self.machine.qmp()?.add_forward(&forward(&port))?;
         }
         self.change(|config| config.ports.push(port))

@@ -47,6 +47,7 @@
 //!   ssh.log            what each `ssh` said that tried whether it can be entered, since the start
 //!   share-0.sock …     the sockets of virtiofsd, one for each shared directory
 //!   share-0.log …      what virtiofsd wrote since the start
+//!   group.sock, passt.sock, and .log: the processes at the other ends of its network cards
 //!   lock, running, console.lock
 //! ```
 //!
@@ -64,11 +65,13 @@ mod freeze;
 mod launch;
 mod live;
 mod name;
+mod network;
 mod project;
 mod ready;
 mod remedy;
 mod resume;
 mod seed;
+mod server;
 mod set;
 mod share;
 mod snapshot;
@@ -89,6 +92,7 @@ pub use error::{MachineError, NotReady};
 pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
+pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use snapshot::{
     Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, Snapshots, Wanted,

@@ -14,7 +14,9 @@ use super::error::{MachineError, io_error};
 use super::launch::utf8;
 use crate::disk::write_volume;
 use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
-use crate::guest::{Account, GuestMount, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings};
+use crate::guest::{
+    Account, GuestMount, GuestNetwork, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings,
+};
 use crate::host::file::{Durability, Replace};
 use crate::image::{ImageTemplate, Seed};
 use crate::qemu::MetadataService;
@@ -34,6 +36,7 @@ pub(super) fn prepare(
     config: &MachineConfig,
     template: &ImageTemplate,
     mounts: Vec<GuestMount>,
+    network: Option<GuestNetwork>,
 ) -> Result<Seeded, MachineError> {
     let key_path = machine.directory.join(PRIVATE_KEY);
     let own = KeyPair::read(&key_path)?
@@ -55,6 +58,7 @@ pub(super) fn prepare(
         ssh_user: config.ssh_user.clone(),
         accounts: accounts.collect(),
         mounts,
+        network,
     };
     let mut seeded = Seeded::default();
     match config.seed {

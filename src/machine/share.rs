@@ -2,24 +2,19 @@
 //!
 //! virtiofsd (the one in Rust) runs without root, in namespaces of its own, and ends when QEMU does.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
 
 use super::Machine;
 use super::config::MachineConfig;
-use super::console::last_lines;
 use super::directory::files;
-use super::error::{MachineError, io_error};
+use super::error::MachineError;
 use super::launch::utf8;
-use crate::host::{bare_command, find_program};
+use super::server::Server;
+use crate::host::find_program;
 use crate::image::Mounted;
 use crate::qemu::{Share, ShareServer};
 
-/// How long virtiofsd may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Where distributions put it besides the directories of programs. `/usr/lib/qemu` has an old one
 /// in C, which needs root.
 const PLACES: [&str; 3] = [
@@ -90,43 +85,25 @@ pub(super) fn serve(
     program: &Path,
 ) -> Result<Child, MachineError> {
     let socket = files::share_socket(shared.number);
-    let at = machine.directory.join(&socket);
-    match fs::remove_file(&at) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &at)(error));
-        }
-        _ => {}
-    }
-    let log_path = machine.directory.join(files::share_log(shared.number));
-    let log = File::create(&log_path).map_err(io_error("create", &log_path))?;
-    let mut command = bare_command(program);
-    command
-        .arg(format!("--socket-path={socket}"))
-        .arg(format!("--shared-dir={}", utf8(shared.path.to_owned())?))
-        .args(["--sandbox=namespace", "--cache=auto", "--log-level=warn"])
-        .current_dir(&machine.directory)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
+    let log = files::share_log(shared.number);
+    let server = Server {
+        program,
+        socket: &socket,
+        log: &log,
+    };
+    let mut arguments = vec![
+        format!("--socket-path={socket}"),
+        format!("--shared-dir={}", utf8(shared.path.to_owned())?),
+        "--sandbox=namespace".to_owned(),
+        "--cache=auto".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
     if shared.read_only {
-        command.arg("--readonly");
+        arguments.push("--readonly".to_owned());
     }
-    let mut child = command.spawn().map_err(io_error("start", program))?;
-    let began = Instant::now();
-    loop {
-        if at.exists() {
-            return Ok(child);
-        }
-        let ended = child.try_wait().map_err(io_error("wait for", program))?;
-        if ended.is_some() || began.elapsed() > PATIENCE {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(MachineError::Share {
-                path: shared.path.to_owned(),
-                tail: last_lines(&log_path, 10),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let arguments = arguments.into_iter().map(Into::into);
+    server.start(machine, arguments, |tail| MachineError::Share {
+        path: shared.path.to_owned(),
+        tail,
+    })
 }

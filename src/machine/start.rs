@@ -263,7 +263,7 @@ impl Startup<'_> {
 fn end(qemu: &mut Qemu) {
     let _ = qemu.child.kill();
     let _ = qemu.child.wait();
-    qemu.end_shares();
+    qemu.end_servers();
 }
 
 /// What a running QEMU shows of a failure of its acceleration.
@@ -319,7 +319,7 @@ fn after_the_end(machine: &Machine, qemu: &mut Qemu, spoke: bool) -> Result<Outc
 }
 
 fn reap(machine: &Machine, qemu: &mut Qemu) -> Result<ExitStatus, MachineError> {
-    qemu.end_shares();
+    qemu.end_servers();
     qemu.child
         .wait()
         .map_err(io_error("wait for QEMU of", &machine.directory))

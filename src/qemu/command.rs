@@ -1,13 +1,13 @@
 //! From a typed machine to QEMU's arguments. Pure.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::Accel;
-use crate::image::{Devices, DiskBus, Display, Nic};
+use super::network::{self, Card, Forward, MetadataService, NETWORK, Uplink};
+use crate::image::{Devices, DiskBus, Display};
 
 /// All that QEMU needs to know to run a machine.
 ///
@@ -26,15 +26,17 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// What starts the operating system.
     pub boot: Boot,
-    /// Ports of 127.0.0.1 that lead into the guest.
+    /// Its first network card.
+    pub uplink: Uplink,
+    /// Ports of 127.0.0.1 that lead into the guest, unless passt forwards them.
     pub forwards: Vec<Forward>,
+    /// Its other network cards.
+    pub cards: Vec<Card>,
     /// Directories of the host that the guest can mount.
     pub shares: Vec<Share>,
     pub devices: Devices,
     /// Where QEMU listens for a viewer of the screen, if it is shown by VNC.
     pub vnc_socket: String,
-    /// Whether the guest reaches neither the host nor what the host reaches.
-    pub isolated: bool,
     /// A raw disk with what the guest's cloud-init wants to know; never written to.
     pub seed: Option<String>,
     /// A metadata service in the guest's network.
@@ -112,52 +114,6 @@ pub enum Boot {
     Bios,
 }
 
-/// A web server at an address of the guest's network: a program that answers a connection on its
-/// standard input and output. The guest is told by its hardware that it is one of Amazon's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetadataService {
-    /// The network, as `ADDRESS/BITS`; addresses in it with the last number 2 and 3 are the host's.
-    pub network: String,
-    /// The server's address, in that network.
-    pub address: String,
-    /// The guest's address, in that network.
-    pub guest: String,
-    /// The address of the guest's network card.
-    pub mac: String,
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// The UUID of the hardware.
-    pub system_uuid: String,
-}
-
-/// A port of the host that leads to a port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forward {
-    /// Port on the host.
-    pub host: u16,
-    /// Port in the guest.
-    pub guest: u16,
-    /// Whether it is one of UDP and not of TCP.
-    pub udp: bool,
-    /// The address of the host that it listens on.
-    pub address: Ipv4Addr,
-}
-
-impl Forward {
-    /// Where it listens, as QEMU names it.
-    pub(super) fn listener(&self) -> String {
-        let protocol = if self.udp { "udp" } else { "tcp" };
-        format!("{protocol}:{}:{}", self.address, self.host)
-    }
-
-    /// The rule, as QEMU takes it.
-    pub(super) fn rule(&self) -> String {
-        format!("{}-:{}", self.listener(), self.guest)
-    }
-}
-
-/// The network that ports are forwarded into.
-pub(super) const NETWORK: &str = "net";
 /// The character device of the guest's agent.
 pub const AGENT: &str = "agent";
 
@@ -219,17 +175,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         };
         args.pair("-device", format!("{drive},drive=cdrom,bootindex={index}"));
     }
-    args.pair("-netdev", network(spec));
-    // An empty ROM: no boot from the network, and no file of the package ipxe-qemu.
-    let model = match devices.nic {
-        Nic::Virtio => "virtio-net-pci",
-        Nic::E1000 => "e1000",
-        Nic::E1000e => "e1000e",
-        Nic::Rtl8139 => "rtl8139",
-    };
-    let mut card = format!("{model},netdev={NETWORK},romfile=");
+    args.pair("-netdev", network::netdev(spec));
     if let Some(service) = &spec.metadata {
-        card.push_str(&format!(",mac={}", service.mac));
         args.pair(
             "-smbios",
             format!(
@@ -238,7 +185,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
             ),
         );
     }
-    args.pair("-device", card);
+    let mac = spec.metadata.as_ref().map(|service| service.mac.as_str());
+    args.pair("-device", network::device(devices.nic, NETWORK, mac));
     args.pair("-device", "virtio-rng-pci");
     // From here on last, so that the other devices keep their places.
     if let Some(seed) = &spec.seed {
@@ -258,6 +206,11 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         format!("virtserialport,chardev={AGENT},name=org.qemu.guest_agent.0"),
     );
     args.pair("-device", "VGA");
+    for card in &spec.cards {
+        args.pair("-netdev", card.netdev());
+        let device = network::device(devices.nic, card.id(), Some(&card.mac));
+        args.pair("-device", device);
+    }
 
     for Share { tag, server } in &spec.shares {
         match server {
@@ -344,7 +297,7 @@ impl Arguments {
 }
 
 /// A value inside QEMU's `key=value,…` syntax, where a comma is written twice.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     value.replace(',', ",,")
 }
 
@@ -431,41 +384,6 @@ fn raw(node: &str, file: &str, read_only: bool) -> String {
         "file": { "driver": "file", "filename": file, "read-only": read_only },
     })
     .to_string()
-}
-
-fn network(spec: &MachineSpec) -> String {
-    let mut text = format!("user,id={NETWORK}");
-    if spec.isolated {
-        text.push_str(",restrict=on");
-    }
-    if let Some(service) = &spec.metadata {
-        let first = service
-            .network
-            .rsplit_once('.')
-            .map_or("", |(first, _)| first);
-        // QEMU splits the command into words as a shell does.
-        let words: Vec<String> = service
-            .command
-            .iter()
-            .map(|word| shell_word(word))
-            .collect();
-        text.push_str(&format!(
-            ",net={},host={first}.2,dns={first}.3,dhcpstart={},guestfwd=tcp:{}:80-cmd:{}",
-            service.network,
-            service.guest,
-            service.address,
-            quoted(&words.join(" ")),
-        ));
-    }
-    for forward in &spec.forwards {
-        text.push_str(&format!(",hostfwd={}", forward.rule()));
-    }
-    text
-}
-
-/// A word that a shell takes as it is.
-fn shell_word(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ mod accel;
 pub mod agent;
 mod command;
 mod firmware;
+mod network;
 pub mod qmp;
 pub mod socket;
 
 pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
-    AGENT, Backing, Boot, Disk, Forward, MachineSpec, MetadataService, Share, ShareServer,
-    arguments, disk_node,
+    AGENT, Backing, Boot, Disk, MachineSpec, Share, ShareServer, arguments, disk_node,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};
+pub use network::{Card, Forward, MetadataService, OtherEnd, Uplink};

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::debug_span;
 
-use super::command::{Forward, NETWORK};
+use super::network::{Forward, NETWORK};
 use super::socket::{self, Peer};
 
 /// How long QEMU may take for an answer. It answers in microseconds unless the host swaps.

@@ -8,7 +8,7 @@ use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
-use crate::checked::{MountPoint, PublicKey};
+use crate::checked::{HostName, MountPoint, PublicKey};
 use crate::image::{
     Devices, DiskBus, Display, Firmware, Hardware, Healthcheck, Mount, Mounted, Nic, Port, Process,
     Protocol, Restart,
@@ -43,7 +43,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
         value::range(text, "a number of processors", 1..=255)
     });
     let accel = node.choice("accel", &Accel::NAMES);
-    let isolated = node.flag("isolated");
+    let network = node.parsed("network", value::network);
     let firmware = node.choice("firmware", &Firmware::NAMES);
     let devices = devices(node);
     // Several machines alike cannot have the same ports of the host.
@@ -70,7 +70,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
                 cpus: cpus.map(|cpus| cpus.value),
                 disk_size: body.disk_size,
                 firmware: firmware.map(|firmware| firmware.value),
-                isolated: isolated.is_some_and(|isolated| isolated.value),
+                network: network.map(|network| network.value),
                 mounts: body.mounts,
                 devices,
                 ssh_keys: body.ssh_keys,
@@ -80,6 +80,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
             image_ports,
             settings,
             process: body.process,
+            aliases: body.aliases,
             depends_on: body.depends_on,
         },
         image,
@@ -111,6 +112,7 @@ struct Body {
     ports: Vec<Spanned<Port>>,
     settings: Vec<(Spanned<String>, String)>,
     process: Process,
+    aliases: Vec<HostName>,
     depends_on: Vec<Dependency>,
 }
 
@@ -130,6 +132,11 @@ impl Body {
             "ssh-key" => {
                 let key = node.parsed_argument(0, value::public_key);
                 self.ssh_keys.extend(key.map(|key| key.value));
+            }
+            "alias" => {
+                let count = node.positional().count();
+                let names = (0..count).filter_map(|at| node.parsed_argument(at, value::alias));
+                self.aliases.extend(names.map(|name| name.value));
             }
             "set" => {
                 if let (Some(name), Some(value)) = (node.argument(0), node.argument(1)) {

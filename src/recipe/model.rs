@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
+use crate::checked::HostName;
 use crate::digest::Checksum;
 use crate::image::{DiskFormat, Firmware, Hardware, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
@@ -422,6 +423,8 @@ pub struct Machine {
     pub settings: BTreeMap<String, String>,
     /// What it runs otherwise than its image says.
     pub process: Process,
+    /// What it is called besides in the private network of its project.
+    pub aliases: Vec<HostName>,
     /// The machines that it waits for before it starts.
     pub depends_on: Vec<Dependency>,
 }

@@ -278,6 +278,7 @@ static SSH_KEY: Shape =
     "ssh-key",
     "ssh-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me@laptop\"",
 ).takes(1, 1, "a public key");
+static ALIAS: Shape = shape("alias", "alias \"database\"").takes(1, MANY, "further names");
 static PROCESS: Shape = shape("process", "process user=\"www-data\" restart=\"always\"")
     .properties(&["user", "workdir", "stop-signal", "stop-timeout", "restart"]);
 pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"debian-12\"")
@@ -289,7 +290,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "count",
         "accel",
         "firmware",
-        "isolated",
+        "network",
         "image-ports",
         "disk-bus",
         "nic",
@@ -303,6 +304,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         &VOLUME,
         &SHARE,
         &SSH_KEY,
+        &ALIAS,
         &SET,
         &ENV,
         &ENTRYPOINT,

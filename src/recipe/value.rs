@@ -9,6 +9,7 @@ use crate::checked::{
     HostName, Label, MachineType, MountPoint, Name, PublicKey, Unfit, VariableName,
 };
 use crate::digest::{Algorithm, Checksum};
+use crate::image::{Network, ParseNetworkError};
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +116,12 @@ fn below(text: &str) -> Option<PathBuf> {
 pub(super) fn public_key(text: &str) -> Parsed<PublicKey> {
     text.parse()
         .map_err(|wrong: Unfit| Wrong::new(text, "an SSH public key", wrong.help()))
+}
+
+/// What a machine is connected to.
+pub(super) fn network(text: &str) -> Parsed<Network> {
+    text.parse()
+        .map_err(|_| Wrong::new(text, "a network", ParseNetworkError::HELP))
 }
 
 /// What QEMU calls a kind of machine.
@@ -380,6 +387,11 @@ pub(super) fn service(text: &str) -> Parsed<String> {
 /// A host name (RFC 1123), at most 64 bytes as Linux has it.
 pub(super) fn hostname(text: &str) -> Parsed<String> {
     checked::<HostName>(text)
+}
+
+/// A further name of a machine.
+pub(super) fn alias(text: &str) -> Parsed<HostName> {
+    Ok(text.parse()?)
 }
 
 /// The label of an ext4 file system.

@@ -142,12 +142,22 @@ fn a_qemu_that_hangs_is_killed() {
 
 /// Runs the program with an `ssh` that is a script.
 pub(super) fn with_ssh<const N: usize>(bench: &Bench, script: &str, arguments: [&str; N]) -> Ran {
+    with_ssh_in(bench, bench.directory.path(), script, arguments)
+}
+
+/// The same in a directory.
+pub(super) fn with_ssh_in<const N: usize>(
+    bench: &Bench,
+    directory: &Path,
+    script: &str,
+    arguments: [&str; N],
+) -> Ran {
     let bin = bench.directory.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     write_program(&bin.join("ssh"), &format!("#!/bin/sh\n{script}\n"));
     let mut command = bench.command(arguments);
     command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
-    Ran::from(command.output().unwrap())
+    Ran::from(command.current_dir(directory).output().unwrap())
 }
 
 #[test]

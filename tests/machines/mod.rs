@@ -32,6 +32,7 @@ mod daily;
 mod disks;
 mod halted;
 mod life;
+mod network;
 mod origin;
 mod projects;
 mod requests;

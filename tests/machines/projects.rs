@@ -10,6 +10,7 @@ use vmfab::machine::{PATIENCE, Project, Projects};
 use vmfab::ops::project::{self, DownOptions, Up, UpOptions};
 use vmfab::ops::{RecipeChoice, store};
 
+use super::network::find_each_other;
 use super::*;
 
 const CONTROL_AND_WORKERS: &str = "\
@@ -523,8 +524,10 @@ fn a_real_project() {
     fs::create_dir(&project).unwrap();
     let base = support::base();
     let file = format!(
-        "machine \"control\" image=\"{base}\" memory=\"512M\"\n\
-         machine \"worker\" image=\"@{base}\" memory=\"512M\" {{ depends-on \"control\" }}\n"
+        "machine \"control\" image=\"{base}\" memory=\"512M\" {{ alias \"hub.internal\"; }}\n\
+         machine \"worker\" image=\"@{base}\" memory=\"512M\" network=\"none,group\" {{\n\
+         depends-on \"control\"\n\
+         }}\n"
     );
     fs::write(project.join(Project::FILE), file).unwrap();
     let run = |arguments: &[&str]| {
@@ -538,6 +541,7 @@ fn a_real_project() {
         up.stdout.contains("enter it with: vmfab ssh worker"),
         "{up:#?}"
     );
+    find_each_other(&project, &run);
     run(&["ssh", "control", "--", "echo kept > file && sync"]).ends_with(0);
     let down = run(&["down", "--timeout", "300"]).ends_with(0);
     let lines: Vec<_> = down.stdout.lines().collect();

@@ -58,6 +58,23 @@ RemainAfterExit=yes
 ExecStart=/usr/lib/vmfab/mounts
 ";
 
+/// Also where a machine is in no network any more: then the names of the others go.
+const PRIVATE_NETWORK: &str = "\
+[Unit]
+Description=Set up the private network of this machine
+ConditionCredential=|vmfab.network
+ConditionPathExists=|/etc/vmfab-network
+DefaultDependencies=no
+After=local-fs.target systemd-udevd.service systemd-remount-fs.service
+Before=sysinit.target network-pre.target systemd-networkd.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/vmfab/network
+";
+
 pub(super) fn edits(params: &System) -> Vec<Edit> {
     let default = |path: &str, content: String, replaces: &[&str]| Edit::WriteDefault {
         path: path.to_owned(),
@@ -93,9 +110,12 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
         ),
     ];
     let mounts = "/etc/systemd/system/vmfab-mounts.service";
+    let network = "/etc/systemd/system/vmfab-network.service";
     for (path, content, mode) in [
         ("/usr/lib/vmfab/mounts", scripts::MOUNTS, 0o755),
         (mounts, MOUNTS, 0o644),
+        ("/usr/lib/vmfab/network", scripts::NETWORK, 0o755),
+        (network, PRIVATE_NETWORK, 0o644),
     ] {
         edits.push(Edit::Write {
             path: path.to_owned(),
@@ -105,12 +125,13 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
             time: None,
         });
     }
-    edits.push(wanted(
-        "sysinit.target",
-        "vmfab-mounts.service",
-        mounts,
-        "/usr/lib/systemd/system/sysinit.target",
-    ));
+    for (unit, file) in [
+        ("vmfab-mounts.service", mounts),
+        ("vmfab-network.service", network),
+    ] {
+        let needs = "/usr/lib/systemd/system/sysinit.target";
+        edits.push(wanted("sysinit.target", unit, file, needs));
+    }
     if params.uefi {
         let partition = GROW_PARTITION.to_owned();
         edits.push(default("/etc/repart.d/50-root.conf", partition, &[]));
@@ -201,6 +222,7 @@ mod tests {
             ssh_user: "root".parse().unwrap(),
             accounts: vec![account],
             mounts: Vec::new(),
+            network: None,
         });
         let mut table = b"\x01\x1b\0\x01\x01\x02QEMU\0Standard PC\0\0\x0b\x05\0\x0b\x02".to_vec();
         for text in &strings {

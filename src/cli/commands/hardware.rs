@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use crate::checked::{MachineType, PublicKey};
 use crate::failure::Failure;
 use crate::host::file::read_text;
-use crate::image::{self, Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
+use crate::image::{
+    self, Devices, DiskBus, Display, Hardware, Mount, Mounted, Network, Nic, ParseNetworkError,
+};
 
 /// A file of public keys has at most so many bytes.
 const MOST: u64 = 1 << 20;
@@ -39,9 +41,13 @@ pub(super) struct HardwareArgs {
     #[arg(long = "volume", value_name = "NAME|DIRECTORY:PATH[:ro]", value_parser = parse_mount, help_heading = HEADING)]
     mounts: Vec<Mount>,
 
-    /// Cut the machine off from this host and the internet; forwarded ports still work
-    #[arg(long, help_heading = HEADING)]
-    isolated: bool,
+    /// Connect the machine: user, passt, none, bridge[:NAME], and group [default: user]
+    ///
+    /// With none, the guest reaches neither this host nor the internet; forwarded ports still work. group
+    /// adds a private network, in which the machines of a project (or those outside of projects) find each
+    /// other by name: --network none,group is that network alone.
+    #[arg(long, value_name = "NETWORK", value_parser = parse_network, help_heading = HEADING)]
+    network: Option<Network>,
 
     /// Choose how to start the system: direct, uefi or bios [default: as the image says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true, help_heading = HEADING)]
@@ -110,6 +116,10 @@ fn parse_machine_type(text: &str) -> Result<MachineType, String> {
     text.parse().map_err(told)
 }
 
+pub(super) fn parse_network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|_| ParseNetworkError::HELP.to_owned())
+}
+
 /// The absolute path of a file.
 fn parse_cdrom(text: &str) -> Result<PathBuf, String> {
     let path = fs::canonicalize(text).map_err(|error| format!("{text}: {error}"))?;
@@ -154,7 +164,7 @@ impl HardwareArgs {
                 Firmware::Uefi => image::Firmware::Uefi,
                 Firmware::Bios => image::Firmware::Bios,
             }),
-            isolated: self.isolated,
+            network: self.network,
             mounts: self.mounts,
             ssh_keys: self.ssh_keys.into_iter().flat_map(|keys| keys.0).collect(),
             devices: Devices {

@@ -114,9 +114,7 @@ fn describe(details: &MachineDetails) -> String {
             rows.push(("mounts", mount.to_string()));
         }
         rows.extend(devices(&settings.devices));
-        if settings.isolated {
-            rows.push(("network", "isolated: no network".to_owned()));
-        }
+        rows.push(("network", settings.network.to_string()));
         if settings.remove_when_stopped {
             rows.push(("goes", "when it is stopped".to_owned()));
         }

@@ -174,7 +174,7 @@ fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::digest::{Hasher, ObjectId};
-    use crate::image::{Devices, Firmware, Seed};
+    use crate::image::{Devices, Firmware, Network, Seed};
     use crate::machine::Forwarded;
     use crate::ops::machine::{MachineUsage, Settings, SshAddress};
     use crate::qemu::AccelChoice;
@@ -206,7 +206,7 @@ mod tests {
             accel: AccelChoice::Auto,
             firmware: Firmware::Direct,
             seed: Seed::Credentials,
-            isolated: false,
+            network: Network::default(),
             mounts: Vec::new(),
             devices: Devices::default(),
             remove_when_stopped: false,

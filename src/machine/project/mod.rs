@@ -5,6 +5,7 @@
 //!   vmfab.kdl            what its machines are to be
 //!   .vmfab/.gitignore    keeps what follows out of version control
 //!   .vmfab/machines/     one directory for each machine, as in the home
+//!   .vmfab/network/      their private network
 //! ```
 //!
 //! What a project's machines need is in the home's store. So the home has a list of its projects:
@@ -141,7 +142,12 @@ impl Project {
         }
         let above = self.root.join(".vmfab");
         let _ = fs::remove_file(machines.join(MAKING));
-        if fs::remove_dir(&machines).is_ok() && holds_only(&above, ".gitignore") {
+        if fs::remove_dir(&machines).is_err() {
+            return;
+        }
+        // Nobody has an address any more.
+        let _ = fs::remove_dir_all(above.join("network"));
+        if holds_only(&above, ".gitignore") {
             let _ = fs::remove_file(above.join(".gitignore"));
             let _ = fs::remove_dir(&above);
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::images::FoundImage;
 use super::super::{Context, volume};
 use super::list::{SshAddress, address};
+use super::network::join_network;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::{Program, missing_programs, require};
@@ -113,6 +114,7 @@ pub fn boot_in(
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = machines.create(&new, &store)?;
     let machine = locked.machine().clone();
+    join_network(context, &machine)?;
     let startup = Startup {
         image: &image.config,
         store: &store,

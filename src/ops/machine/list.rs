@@ -14,7 +14,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
-use crate::image::{Devices, Firmware, Mount, Seed};
+use crate::image::{Devices, Firmware, Mount, Network, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -90,8 +90,8 @@ pub struct Settings {
     pub firmware: Firmware,
     /// How its guest learns its name and whose key to let in.
     pub seed: Seed,
-    /// Whether its guest reaches nothing over its network.
-    pub isolated: bool,
+    /// What it is connected to.
+    pub network: Network,
     /// What its guest mounts at each boot.
     pub mounts: Vec<Mount>,
     /// Devices that differ from the usual.
@@ -252,7 +252,7 @@ fn settings(config: MachineConfig) -> Settings {
         accel: config.accel,
         firmware: config.firmware,
         seed: config.seed,
-        isolated: config.isolated,
+        network: config.network.clone(),
         mounts: config.mounts,
         devices: config.devices,
         remove_when_stopped: config.remove_when_stopped,

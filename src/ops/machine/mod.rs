@@ -8,6 +8,7 @@ mod enter;
 mod exec;
 mod list;
 mod live;
+mod network;
 mod set;
 mod ssh_config;
 mod start;
@@ -25,6 +26,7 @@ pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use exec::{Exec, ExecOptions, Way, exec};
 pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
 pub use live::{Port, add_port, ports_of, remove_port, screenshot};
+pub(super) use network::tell_network;
 pub use set::{Changed, set};
 pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_config};
 pub use start::{

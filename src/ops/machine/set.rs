@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::super::Context;
 use super::find_machine;
 use crate::failure::Failure;
-use crate::image::Hardware;
+use crate::image::{Hardware, Network};
 use crate::machine::{MachineName, State, check_memory};
 
 /// What a machine has now.
@@ -16,15 +16,17 @@ pub struct Changed {
     pub memory: u64,
     /// Virtual processors.
     pub cpus: u32,
+    /// What it is connected to.
+    pub network: Network,
     /// In bytes.
     pub disk_size: u64,
-    /// Whether it runs, and so has memory and processors of before until its next start.
+    /// Whether it runs, and so has what it had before until its next start.
     pub after_next_start: bool,
     /// Whether its guest runs and sees a larger disk.
     pub disk_grew_live: bool,
 }
 
-/// Changes memory, processors and the size of the disk, as far as they are said.
+/// Changes memory, processors, network and the size of the disk, as far as they are said.
 ///
 /// # Errors
 /// There is no such machine, this host has less memory, or the disk would shrink.
@@ -41,13 +43,18 @@ pub fn set(context: &Context, name: &str, hardware: &Hardware) -> Result<Changed
     locked.change(|config| {
         config.memory_mib = hardware.memory_mib.unwrap_or(config.memory_mib);
         config.cpus = hardware.cpus.unwrap_or(config.cpus);
+        if let Some(network) = &hardware.network {
+            config.network.clone_from(network);
+        }
     })?;
-    let later = hardware.memory_mib.is_some() || hardware.cpus.is_some();
+    let later =
+        hardware.memory_mib.is_some() || hardware.cpus.is_some() || hardware.network.is_some();
     let config = machine.config()?;
     Ok(Changed {
         name: machine.name().clone(),
         memory: u64::from(config.memory_mib) << 20,
         cpus: config.cpus,
+        network: config.network.clone(),
         disk_size: config.disk_size(),
         after_next_start: later && machine.state()? != State::Stopped,
         disk_grew_live,

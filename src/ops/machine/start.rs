@@ -8,6 +8,7 @@ use super::super::{Context, images};
 use super::clone::renew_identity;
 use super::find_machine;
 use super::list::{SshAddress, address};
+use super::network::join_network;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::machine::{Locked, Machine, MachineName, Startup, State, Until};
@@ -105,6 +106,7 @@ pub fn start_machine(
         });
     }
     prepare(&locked)?;
+    join_network(context, machine)?;
     let store = context.store()?;
     let config = machine.config()?;
     let image = images::find(context, &config.image.to_string())?;

@@ -18,12 +18,13 @@ pub use up::{Up, UpMachine, up};
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
 use super::{Context, RecipeChoice};
+use crate::checked::HostName;
 use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Secrets;
-use crate::image::{Hardware, Mounted};
-use crate::machine::{Forwarded, MachineName, Project, Until};
+use crate::image::{Hardware, Mounted, Network};
+use crate::machine::{Forwarded, MachineName, NewHost, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Condition, Machine, MachineImage};
 use crate::world::{recipes, usual_dockerfile};
@@ -74,6 +75,8 @@ pub(super) enum Source {
 pub(super) struct Wanted {
     name: MachineName,
     source: Source,
+    /// What it is called besides in the private network.
+    aliases: Vec<HostName>,
     /// Positions of those that it waits for, and until when.
     after: Vec<(usize, Condition)>,
     /// What the file says; nothing without a file.
@@ -181,8 +184,20 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
             Some(image) if recipes::names_recipe(context, image) => Source::Recipe(build(image)),
             Some(image) => Source::Named(image.clone()),
         },
+        aliases: Vec::new(),
         after: Vec::new(),
         settings: None,
+    }
+}
+
+impl Wanted {
+    /// The machine in the private network, if it is to be in that.
+    fn host(&self) -> Option<NewHost> {
+        let network = self.settings.as_ref()?.hardware.network.as_ref()?;
+        network.group.then(|| NewHost {
+            name: self.name.clone(),
+            aliases: self.aliases.clone(),
+        })
     }
 }
 
@@ -203,13 +218,23 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
             positions.map(|position| (*position, on.condition))
         });
         let after: Vec<_> = after.collect();
-        let settings = settings(node, file, options.accel)?;
+        let mut settings = settings(node, file, options.accel)?;
+        // As with containers: those of one file find each other.
+        settings.hardware.network.get_or_insert(Network {
+            group: next > 1,
+            ..Network::default()
+        });
+        let mut aliases = node.aliases.clone();
+        if node.count.is_some() {
+            aliases.extend(node.name.value.parse::<HostName>().ok());
+        }
         for name in node.names() {
             wanted.push(Wanted {
                 name: name.parse().map_err(|error: crate::machine::NameError| {
                     Failure::from(crate::machine::MachineError::from(error))
                 })?,
                 source: source(node, file, options),
+                aliases: aliases.clone(),
                 after: after.clone(),
                 settings: Some(settings.clone()),
             });

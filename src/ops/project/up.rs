@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
     self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, start_machine,
-    wait_for,
+    tell_network, wait_for,
 };
 use super::super::{Context, volume};
 use super::compare::{Action, Compared, compare};
 use super::order::in_order;
-use super::{Source, UpOptions, project, tell, wanted};
+use super::{Source, UpOptions, Wanted, project, tell, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
@@ -70,7 +70,7 @@ pub fn up<E: From<Failure>>(
 ) -> Result<Up, E> {
     let project = project(context)?;
     // Mistakes in the file are told without waiting.
-    wanted(context, project, options)?;
+    let all = wanted(context, project, options)?;
     tell(context, project)?;
     let projects = Projects::new(&context.home);
     let turn = projects
@@ -100,6 +100,13 @@ pub fn up<E: From<Failure>>(
     let mut needs = adopted(context, project)?;
     needs.extend(images.needs());
     turn.need(&needs).map_err(Failure::from)?;
+
+    // All of the file, also those that are not started now: they may be later.
+    let hosts: Vec<_> = all.iter().filter_map(Wanted::host).collect();
+    let machines = project.machines(&context.home);
+    if machines.declare_hosts(&hosts).map_err(Failure::from)? {
+        tell_network(context, &machines)?;
+    }
 
     // How far those that are to be started wait for it to come.
     let awaited = |position| {

@@ -1,6 +1,10 @@
 //! QEMU's arguments as they are.
 
+use std::net::Ipv4Addr;
+
+use super::super::network::OtherEnd;
 use super::*;
+use crate::image::Nic;
 
 fn spec(boot: Boot) -> MachineSpec {
     MachineSpec {
@@ -15,6 +19,8 @@ fn spec(boot: Boot) -> MachineSpec {
             backing: Some(Backing::File("/home/a, b/\"c\"/disk".into())),
         }],
         boot,
+        uplink: Uplink::User { restricted: false },
+        cards: Vec::new(),
         forwards: vec![
             Forward {
                 host: 40001,
@@ -32,7 +38,6 @@ fn spec(boot: Boot) -> MachineSpec {
         shares: Vec::new(),
         devices: Devices::default(),
         vnc_socket: "vnc.sock".into(),
-        isolated: false,
         seed: None,
         metadata: None,
         oem_strings: vec!["io.systemd.credential:a=b,c".into()],
@@ -135,7 +140,7 @@ fn seeds() {
     let mut spec = spec(Boot::Bios);
     spec.oem_strings.clear();
     spec.seed = Some("seed.img".into());
-    spec.isolated = true;
+    spec.uplink = Uplink::User { restricted: true };
     spec.metadata = Some(MetadataService {
         network: "169.254.169.0/24".into(),
         address: "169.254.169.254".into(),
@@ -147,6 +152,41 @@ fn seeds() {
         system_uuid: "ec21ac6a-4a4e-4b62-ae8a-7b1f4e0c2d55".into(),
     });
     insta::assert_snapshot!(text(&spec));
+}
+
+#[test]
+fn networks() {
+    let mut spec = spec(Boot::Bios);
+    spec.devices.nic = Nic::E1000;
+    spec.uplink = Uplink::Passt {
+        socket: "passt.sock".into(),
+    };
+    spec.cards = vec![
+        Card {
+            mac: "52:54:01:02:03:04".into(),
+            other_end: OtherEnd::Bridge {
+                name: "br0".parse().unwrap(),
+                helper: "/a,b/qemu-bridge-helper".into(),
+            },
+        },
+        Card {
+            mac: "52:54:0a:d5:00:02".into(),
+            other_end: OtherEnd::Switch {
+                socket: "group.sock".into(),
+            },
+        },
+    ];
+    let shown = text(&spec);
+    let lines = shown.lines();
+    let lines = lines.filter(|line| line.contains("netdev"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+    -netdev stream,id=net,server=off,addr.type=unix,addr.path=passt.sock
+    -device e1000,netdev=net,romfile=
+    -netdev bridge,id=bridge,br=br0,helper=/a,,b/qemu-bridge-helper
+    -device e1000,netdev=bridge,romfile=,mac=52:54:01:02:03:04
+    -netdev stream,id=group,server=off,addr.type=unix,addr.path=group.sock
+    -device e1000,netdev=group,romfile=,mac=52:54:0a:d5:00:02
+    ");
 }
 
 #[test]

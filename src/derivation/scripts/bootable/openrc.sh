@@ -29,9 +29,16 @@ start() {
         /usr/lib/vmfab/mounts
         eend $?
     fi
+    if grep -q 'vmfab\.network=' /sys/firmware/dmi/tables/DMI || test -e /etc/vmfab-network; then
+        ebegin "Setting up the private network of this machine"
+        /usr/lib/vmfab/network
+        eend $?
+    fi
     # Only the machine knows the names of its network cards.
     if ! grep -v '^iface lo ' /etc/network/interfaces | grep -q '^iface '; then
         for card in /sys/class/net/e*; do
+            # The card of a private network has its address by now.
+            case $(cat "$card/address") in 52:54:0a:d5:*) continue ;; esac
             card=${card##*/}
             printf '\nauto %s\niface %s inet dhcp\n' "$card" "$card"
         done >>/etc/network/interfaces
