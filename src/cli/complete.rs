@@ -133,6 +133,8 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["rm"], "names", Names::Machines),
     (&["snapshot", "create"], "machine", Names::Machines),
     (&["snapshot", "inspect"], "name", Names::Snapshots),
+    (&["snapshot", "diff"], "before", Names::Restorable),
+    (&["snapshot", "diff"], "after", Names::Restorable),
     (&["snapshot", "restore"], "name", Names::Restorable),
     (&["snapshot", "restore"], "machine", Names::Machines),
     (&["snapshot", "export"], "name", Names::Restorable),

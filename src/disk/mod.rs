@@ -13,6 +13,7 @@
 //! equal bytes.
 
 mod content;
+mod differences;
 mod esp;
 pub mod ext4;
 mod fat;
@@ -28,6 +29,7 @@ mod volume;
 use std::io;
 
 pub use content::{Content, NotADisk};
+pub use differences::{Difference, Entry, differences};
 pub use esp::{Esp, Target};
 pub use ext4::Ext4;
 pub use gpt::Layout;
@@ -35,7 +37,7 @@ pub use ids::DiskIds;
 pub use places::ext4_places;
 pub use qcow2::{Qcow2, overlay};
 pub use read_at::ReadAt;
-pub use reading::open_ext4;
+pub use reading::{open_ext4, open_root};
 pub use volume::write_volume;
 
 const MEBIBYTE: u64 = 1 << 20;

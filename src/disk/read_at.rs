@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 /// Bytes that are read at any offset: a file, or an object of the store.
 pub trait ReadAt {
@@ -36,6 +37,16 @@ impl ReadAt for File {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for Rc<T> {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
     }
 }
 

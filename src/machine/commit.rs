@@ -1,4 +1,4 @@
-//! What a machine changed on its disk, as a disk of its own.
+//! Disks of machines and snapshots as a whole, and what a machine changed as a disk of its own.
 
 use std::fs::File;
 use std::io;
@@ -7,9 +7,10 @@ use std::process::Command;
 
 use super::{Machine, MachineDisk, MachineError, Snapshots};
 use crate::digest::ObjectRef;
+use crate::disk::ReadAt;
 use crate::disk::overlay::Overlay;
 use crate::host::Interrupt;
-use crate::store::{Store, StoreError};
+use crate::store::{ObjectReader, Store, StoreError};
 
 impl Machine {
     /// Lets the guest write to a further overlay, number `number` + 1. It goes on; its file systems
@@ -41,7 +42,27 @@ impl Machine {
         store: &Store,
     ) -> Result<ObjectRef, MachineError> {
         let overlay = Overlay::open(&self.overlay(number))?;
-        Ok(splice(store, base, &[overlay])?)
+        Ok(LayeredDisk::new(base, vec![overlay], store)?.store(base, store)?)
+    }
+}
+
+impl Machine {
+    /// The first disk of a machine that is stopped, as it is now, over `image`, the disk of its
+    /// image.
+    ///
+    /// # Errors
+    /// A layer is gone or damaged, or the store fails.
+    pub fn disk(&self, image: &ObjectRef, store: &Store) -> Result<LayeredDisk, MachineError> {
+        let config = self.config()?;
+        let snapshots = self.machines().snapshots();
+        let mut overlays = Vec::new();
+        if let Some(disk) = config.disks.first() {
+            overlays = snapshots.overlays(disk)?;
+            if let Some(top) = disk.overlay(0) {
+                overlays.push(Overlay::open(&self.directory().join(top))?);
+            }
+        }
+        Ok(LayeredDisk::new(image, overlays, store)?)
     }
 }
 
@@ -57,64 +78,106 @@ impl Snapshots {
         image: &ObjectRef,
         store: &Store,
     ) -> Result<ObjectRef, MachineError> {
-        let layers = disk
-            .layers
-            .iter()
-            .map(|layer| Overlay::open(&self.layer(layer)));
-        let layers: Vec<Overlay> = layers.collect::<Result<_, _>>()?;
-        match layers.is_empty() && disk.size == image.size {
+        match disk.layers.is_empty() && disk.size == image.size {
             true => Ok(*image),
-            false => Ok(splice(store, image, &layers)?),
+            false => Ok(self.disk(disk, image, store)?.store(image, store)?),
         }
+    }
+
+    /// The disk of a snapshot that is over `image`, the disk of its image.
+    ///
+    /// # Errors
+    /// A layer is gone or damaged, or the store fails.
+    pub fn disk(
+        &self,
+        disk: &MachineDisk,
+        image: &ObjectRef,
+        store: &Store,
+    ) -> Result<LayeredDisk, MachineError> {
+        Ok(LayeredDisk::new(image, self.overlays(disk)?, store)?)
+    }
+
+    fn overlays(&self, disk: &MachineDisk) -> Result<Vec<Overlay>, MachineError> {
+        let layers = disk.layers.iter();
+        let overlays = layers.map(|layer| Ok(Overlay::open(&self.layer(layer))?));
+        overlays.collect()
     }
 }
 
-/// The object that equals `base` but in what overlays hold, the lowest first.
-fn splice(store: &Store, base: &ObjectRef, overlays: &[Overlay]) -> Result<ObjectRef, StoreError> {
-    let below = store.open_object(&base.id)?;
-    let mut held: Vec<Range<u64>> = Vec::new();
-    for extent in overlays.iter().flat_map(Overlay::extents) {
-        match extent.at {
-            Some(_) => held.push(extent.range.clone()),
-            // Free space that was free before is no change; what an overlay below holds there is.
-            None => held.extend(below.data_in(extent.range.clone())),
-        }
+/// A disk of the store below overlays that nobody writes to.
+#[derive(Debug)]
+pub struct LayeredDisk {
+    below: ObjectReader,
+    /// The lowest first.
+    overlays: Vec<Overlay>,
+}
+
+impl LayeredDisk {
+    fn new(below: &ObjectRef, overlays: Vec<Overlay>, store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            below: store.open_object(&below.id)?,
+            overlays,
+        })
     }
-    held.sort_unstable_by_key(|range| range.start);
-    let mut changed: Vec<Range<u64>> = Vec::with_capacity(held.len());
-    for range in held {
-        match changed.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => changed.push(range),
+
+    /// Stores the disk, which is over `base`.
+    fn store(&self, base: &ObjectRef, store: &Store) -> Result<ObjectRef, StoreError> {
+        let mut held: Vec<Range<u64>> = Vec::new();
+        for extent in self.overlays.iter().flat_map(Overlay::extents) {
+            match extent.at {
+                Some(_) => held.push(extent.range.clone()),
+                // Free space that was free before is no change; what an overlay below holds there is.
+                None => held.extend(self.below.data_in(extent.range.clone())),
+            }
         }
+        held.sort_unstable_by_key(|range| range.start);
+        let mut changed: Vec<Range<u64>> = Vec::with_capacity(held.len());
+        for range in held {
+            match changed.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => changed.push(range),
+            }
+        }
+        let levels = self.overlays.len();
+        let mut read = |offset: u64, buffer: &mut [u8]| self.read(levels, offset, buffer);
+        store.splice(base, self.size_of(levels), &changed, &mut read)
     }
-    let size = overlays.last().map_or(base.size, Overlay::size);
-    let mut read_below = |offset: u64, buffer: &mut [u8]| -> io::Result<()> {
-        let there = base.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
+
+    /// How large the disk is with so many overlays.
+    fn size_of(&self, levels: usize) -> u64 {
+        let top = levels.checked_sub(1).and_then(|top| self.overlays.get(top));
+        top.map_or_else(|| self.below.size(), Overlay::size)
+    }
+
+    /// Reads the disk with so many overlays. One that was smaller ends with zeros.
+    fn read(&self, levels: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let there = self.size_of(levels).saturating_sub(offset);
+        let there = there.min(buffer.len() as u64) as usize;
         buffer[there..].fill(0);
-        below.read_exact_at(&mut buffer[..there], offset)
-    };
-    let mut read =
-        |offset: u64, buffer: &mut [u8]| read_through(overlays, offset, buffer, &mut read_below);
-    store.splice(base, size, &changed, &mut read)
+        let buffer = &mut buffer[..there];
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        match levels.checked_sub(1) {
+            None => self.below.read_exact_at(buffer, offset),
+            Some(below) => self.overlays[below].read_at(offset, buffer, &mut |offset, buffer| {
+                self.read(below, offset, buffer)
+            }),
+        }
+    }
 }
 
-/// Reads what overlays hold, and `below` what none of them holds.
-fn read_through(
-    overlays: &[Overlay],
-    offset: u64,
-    buffer: &mut [u8],
-    below: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    match overlays.split_last() {
-        None => below(offset, buffer),
-        Some((top, rest)) => top.read_at(offset, buffer, &mut |offset, buffer| {
-            // A disk that was smaller ends with zeros.
-            let there = rest.last().map_or(u64::MAX, Overlay::size);
-            let there = there.saturating_sub(offset).min(buffer.len() as u64) as usize;
-            buffer[there..].fill(0);
-            read_through(rest, offset, &mut buffer[..there], below)
-        }),
+impl ReadAt for LayeredDisk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size_of(self.overlays.len()))
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.size_of(self.overlays.len())) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.read(self.overlays.len(), offset, buffer)
     }
 }
 
@@ -156,7 +219,9 @@ mod tests {
         let output = output.expect("qemu-io runs (package qemu-utils)");
         assert!(output.status.success(), "{output:?}");
 
-        let spliced = splice(&store, &base, &[Overlay::open(&path).unwrap()]).unwrap();
+        let overlays = vec![Overlay::open(&path).unwrap()];
+        let disk = LayeredDisk::new(&base, overlays, &store).unwrap();
+        let spliced = disk.store(&base, &store).unwrap();
         let converted = directory.path().join("converted");
         let output = Command::new("qemu-img")
             .args(["convert", "-O", "raw"])
@@ -165,6 +230,7 @@ mod tests {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let converted = std::fs::read(converted).unwrap();
+        assert_eq!(disk.bytes_at(0, converted.len()).unwrap(), converted);
         assert_eq!(spliced, store.put(&mut converted.as_slice()).unwrap());
     }
 }

@@ -85,6 +85,7 @@ mod watch;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use commit::LayeredDisk;
 pub use config::{Forwarded, MachineConfig, MachineDisk};
 pub use console::{Console, Watcher, last_lines, text_of};
 pub use create::{NewMachine, check_disk_size};

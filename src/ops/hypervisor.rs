@@ -9,7 +9,7 @@ use std::str::FromStr;
 use ext4_view::Ext4;
 use serde::Serialize;
 
-use crate::disk::{ext4_places, open_ext4};
+use crate::disk::open_root;
 use crate::image::{DiskFormat, ImageConfig, MadeFrom};
 
 /// A program that runs machines.
@@ -169,7 +169,7 @@ pub(super) fn lacks(
             ));
         }
     }
-    let Some(root) = root_of(disk) else {
+    let Some(root) = File::open(disk).and_then(open_root).ok().flatten() else {
         if let Some(hypervisor) = hypervisor {
             told.push(format!(
                 "whether the kernel has the drivers for {} is not known: the disk has no ext4 file \
@@ -184,17 +184,6 @@ pub(super) fn lacks(
     }
     told.extend(lacks_login(&root));
     told
-}
-
-/// The file system of the disk that has an operating system.
-fn root_of(disk: &Path) -> Option<Ext4> {
-    let places = ext4_places(&File::open(disk).ok()?).ok()?;
-    places.into_iter().find_map(|place| {
-        let root = open_ext4(File::open(disk).ok()?, place).ok()?;
-        let has = |path: &str| root.exists(path).unwrap_or(false);
-        (has("/etc/os-release") || has("/usr/lib/os-release") || has("/lib/modules"))
-            .then_some(root)
-    })
 }
 
 fn lacks_drivers(

@@ -199,8 +199,14 @@ fn machines_of_one_image_live_their_own_lives() {
     machine.output("echo lost > kept; sync");
     assert_eq!(machine.stop()[0]["by"], "guest");
     assert_eq!(machine.entry().unwrap()["state"], "stopped");
+    let changes = lab.run(["snapshot", "diff", "kept"]).ends_with(0).stdout;
+    let is = |change: &str, path: &str| changes.contains(&format!("{change} {path}\n"));
+    assert!(is("C", "/home/vm/kept"), "{changes}");
+    assert!(!changes.contains("/usr/bin"), "{changes}");
     lab.run(["snapshot", "restore", "kept", "--discard"])
         .ends_with(0);
+    let changes = lab.run(["snapshot", "diff", "@lives", "kept"]).stdout;
+    assert!(changes.contains("A /home/vm/kept\n"), "{changes}");
     machine.start();
     assert_eq!(Identity::of(&machine), identity);
     assert_eq!(machine.output("cat kept"), "kept");

@@ -165,10 +165,12 @@ fn machines_are_saved_and_set_back() {
         .run(["snapshot", "restore", "tiny"])
         .ends_with(3)
         .says("@tiny");
-    bench
-        .run(["snapshot", "restore", "@tiny"])
-        .ends_with(2)
-        .says("vmfab boot @tiny");
+    let made = bench.run(["snapshot", "restore", "@tiny", "--json"]);
+    let made = made.ends_with(0).json();
+    assert_eq!(made["created"], true);
+    let made = made["machine"].as_str().unwrap();
+    assert_ne!(made, name);
+    bench.run(["rm", made]).ends_with(0);
     bench
         .run(["snapshot", "restore", "@two", "--machine", "tiny"])
         .ends_with(3)

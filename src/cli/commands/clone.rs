@@ -60,7 +60,7 @@ impl Clone {
                 }
                 let image = images::find(context, &self.source)?;
                 let options = CreateOptions {
-                    name: self.name,
+                    name: Some(self.name),
                     hardware: Hardware {
                         memory_mib: self.memory,
                         cpus: self.cpus,

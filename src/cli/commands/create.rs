@@ -48,7 +48,7 @@ impl Create {
         let ingredients = self.new.prepare(session, self.image, false)?;
         let context = &ingredients.context;
         let options = CreateOptions {
-            name: self.name,
+            name: Some(self.name),
             hardware: ingredients.hardware,
             ports: ingredients.ports,
         };

@@ -1,4 +1,4 @@
-//! `vmfab snapshot create|list|inspect|restore|delete|export|import`
+//! `vmfab snapshot create|list|inspect|diff|restore|delete|export|import`
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -13,8 +13,8 @@ use super::several::Shutdown;
 use crate::failure::Failure;
 use crate::ops::machine;
 use crate::ops::snapshot::{
-    self, CreateOptions, Entry, ExportOptions, ImportOptions, Kind, RestoreOptions, Restored,
-    SnapshotDetails,
+    self, Change, CreateOptions, Entry, ExportOptions, ImportOptions, Kind, RestoreOptions,
+    Restored, SnapshotDetails,
 };
 use crate::share::SnapshotKind;
 
@@ -30,6 +30,7 @@ use crate::share::SnapshotKind;
 Examples:
   vmfab snapshot create before-upgrade --machine web
   vmfab snapshot list
+  vmfab snapshot diff before-upgrade
   vmfab snapshot restore before-upgrade
   vmfab snapshot delete before-upgrade
   vmfab snapshot export @docker && scp docker.snapshot.tar.gz other-host:"
@@ -44,6 +45,7 @@ enum SnapshotCommand {
     Create(Create),
     List(List),
     Inspect(Inspect),
+    Diff(Diff),
     Restore(Restore),
     Delete(Delete),
     Export(Export),
@@ -56,6 +58,7 @@ impl Snapshot {
             SnapshotCommand::Create(command) => command.run(session),
             SnapshotCommand::List(command) => command.run(session),
             SnapshotCommand::Inspect(command) => command.run(session),
+            SnapshotCommand::Diff(command) => command.run(session),
             SnapshotCommand::Restore(command) => command.run(session),
             SnapshotCommand::Delete(command) => command.run(session),
             SnapshotCommand::Export(command) => command.run(session),
@@ -253,6 +256,48 @@ fn describe(details: &SnapshotDetails) -> String {
     lines.collect()
 }
 
+/// List the files in which two snapshots differ
+///
+/// A: added, C: content, type, mode or owner changed, D: deleted; --json says which. Times do not
+/// count. vmfab compares the root file systems, in place, if they are ext4.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab snapshot diff before-upgrade             # with what the stopped machine has now
+  vmfab snapshot diff monday tuesday
+  vmfab snapshot diff @debian-12 before-upgrade
+  vmfab snapshot diff @v1 @v2 --json | jq -r '.[] | select(.change == \"added\").path'")]
+struct Diff {
+    /// Name of the snapshot before, or @tag of an image
+    before: String,
+
+    /// Name of the snapshot after, or @tag of an image [default: the machine as it is now]
+    after: Option<String>,
+}
+
+impl Diff {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
+        let context = session.reading_context()?;
+        let changes = snapshot::diff(context, &self.before, self.after.as_deref())?;
+        session.print(&changes, |changes| {
+            let lines = changes.iter().map(|one| {
+                // A path is one line.
+                let path = one.path.replace('\n', "\\n");
+                format!("{} {path}\n", one.change.letter())
+            });
+            lines.collect::<String>()
+        })?;
+        let count = |change| changes.iter().filter(|one| one.change == change).count();
+        session.note(&format!(
+            "{} added, {} changed, {} deleted",
+            count(Change::Added),
+            count(Change::Changed),
+            count(Change::Deleted)
+        ));
+        Ok(Status::Done)
+    }
+}
+
 /// Set a machine back to a snapshot
 ///
 /// A running machine is stopped. Its present state becomes an automatic snapshot first, so nothing
@@ -262,12 +307,13 @@ fn describe(details: &SnapshotDetails) -> String {
 Examples:
   vmfab snapshot restore before-upgrade
   vmfab snapshot restore before-upgrade --machine web-2
-  vmfab snapshot restore @debian-12 --machine web")]
+  vmfab snapshot restore @debian-12 --machine web
+  vmfab snapshot restore @debian-12               # makes a machine")]
 struct Restore {
     /// Name of the snapshot, or @tag of an image
     name: String,
 
-    /// Name of the machine [default: the one that the snapshot is of]
+    /// Name of the machine [default: the one that the snapshot is of; of an image a new one]
     #[arg(short, long, value_name = "MACHINE")]
     machine: Option<String>,
 

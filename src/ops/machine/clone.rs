@@ -31,7 +31,8 @@ const POWER_OFF: Duration = Duration::from_secs(90);
 /// A machine to be made of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateOptions {
-    pub name: MachineName,
+    /// Nothing for a name that is free, after the image.
+    pub name: Option<MachineName>,
     pub hardware: Hardware,
     pub ports: Vec<Forwarded>,
 }
@@ -56,7 +57,7 @@ pub fn create(
     options: &CreateOptions,
 ) -> Result<Created, Failure> {
     let new = NewMachine {
-        name: Some(options.name.clone()),
+        name: options.name.clone(),
         image: image.image,
         config: &image.config,
         hardware: options.hardware.clone(),

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::super::machine::{find_machine, keep_need, stop_with_patience};
+use super::super::machine::{CreateOptions, create, find_machine, keep_need, stop_with_patience};
 use super::super::{Context, images};
 use super::{find, parse, tag};
 use crate::failure::Failure;
+use crate::image::Hardware;
 use crate::machine::{Derived, Machine, MachineError, MachineName, SnapshotName, Wanted};
 
 /// What to set back, and how.
@@ -15,7 +16,7 @@ use crate::machine::{Derived, Machine, MachineError, MachineName, SnapshotName, 
 pub struct RestoreOptions {
     /// A project snapshot, or `@name` for a base one.
     pub name: String,
-    /// The machine; for a project snapshot its own when absent.
+    /// The machine. When absent, that of the project snapshot, or a new one of the base snapshot.
     pub machine: Option<String>,
     /// Whether a snapshot of the present state is made first.
     pub keep: bool,
@@ -79,17 +80,6 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
 }
 
 fn restore_base(context: &Context, options: &RestoreOptions) -> Result<Restored, Failure> {
-    let Some(name) = &options.machine else {
-        return Err(
-            Failure::usage(format!("{} is an image: name the machine", options.name)).with_help(
-                format!(
-                    "vmfab snapshot restore {0} --machine NAME sets one back to it; vmfab boot {0} \
-                     makes a new one",
-                    options.name
-                ),
-            ),
-        );
-    };
     if tag(context, &options.name)?.is_none() {
         let bare = options.name.trim_start_matches('@');
         if super::names(context)?.iter().any(|name| name == bare) {
@@ -98,8 +88,23 @@ fn restore_base(context: &Context, options: &RestoreOptions) -> Result<Restored,
             )));
         }
     }
-    let machine = find_machine(context, name)?;
     let image = images::find(context, &options.name)?;
+    let Some(name) = &options.machine else {
+        let new = CreateOptions {
+            name: None,
+            hardware: Hardware::default(),
+            ports: Vec::new(),
+        };
+        let created = create(context, &image, &new)?;
+        return Ok(Restored {
+            machine: created.name,
+            name: options.name.clone(),
+            kept: None,
+            created: true,
+            was_running: false,
+        });
+    };
+    let machine = find_machine(context, name)?;
     let store = context.store()?;
     keep_need(context, machine.machines(), image.image)?;
     back(context, &machine, options, |locked, keep| {

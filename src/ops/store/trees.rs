@@ -8,7 +8,7 @@ use std::io::{self, BufReader};
 use ext4_view::PathBuf;
 
 use crate::digest::{ObjectId, ObjectRef};
-use crate::disk::{ext4_places, open_ext4};
+use crate::disk::open_root;
 use crate::image::{ImageConfig, MadeFrom};
 use crate::store::Store;
 use crate::tarball::{Kind, Reader};
@@ -125,11 +125,9 @@ fn remove(tree: &mut Tree, path: &[u8]) {
     }
 }
 
-/// The files of the last file system of a disk: before the root there may be others.
+/// The files of a disk's root.
 fn found(store: &Store, disk: &ObjectId) -> Result<Tree, Box<dyn Error>> {
-    let open = || store.open_object(disk);
-    let offset = ext4_places(&open()?)?.into_iter().next_back();
-    let ext4 = open_ext4(open()?, offset.ok_or("no file system")?)?;
+    let ext4 = open_root(store.open_object(disk)?)?.ok_or("no file system")?;
     let mut tree = Tree::new();
     let mut pending = vec![PathBuf::new(b"/")];
     while let Some(directory) = pending.pop() {

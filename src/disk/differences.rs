@@ -1,0 +1,244 @@
+//! Which files differ between two ext4 file systems.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use ext4_view::{Ext4, Ext4Error, File, FileType, Metadata, PathBuf};
+
+/// How much of a file is compared at once.
+const BLOCK: usize = 1 << 20;
+
+/// A file that is not the same in both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Absolute, as the file system has it.
+    pub path: Vec<u8>,
+    /// What it is before; nothing when it is added.
+    pub before: Option<Entry>,
+    /// What it is after; nothing when it is deleted.
+    pub after: Option<Entry>,
+    /// Whether two regular files or links of one size hold different bytes.
+    pub other_bytes: bool,
+}
+
+/// What a directory says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: FileType,
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bytes of a regular file or link, else 0: what a directory takes says nothing of it.
+    pub size: u64,
+}
+
+impl From<&Metadata> for Entry {
+    fn from(metadata: &Metadata) -> Self {
+        let kind = metadata.file_type();
+        let has_bytes = kind.is_regular_file() || kind.is_symlink();
+        Self {
+            kind,
+            mode: metadata.mode(),
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            size: if has_bytes { metadata.len() } else { 0 },
+        }
+    }
+}
+
+/// Calls `found` with each file that differs, in the order of a listing: a directory before what is
+/// in it. Content, type, mode and owner count; times do not. Extended attributes and the numbers of
+/// devices are not compared.
+///
+/// # Errors
+/// One of the file systems is damaged or cannot be read, or `found` fails.
+pub fn differences(
+    before: &Ext4,
+    after: &Ext4,
+    found: &mut dyn FnMut(Difference) -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut buffers = (vec![0; BLOCK], vec![0; BLOCK]);
+    // The stack holds what is left to compare, the next one last.
+    let mut pending = vec![(PathBuf::new(b"/"), true, true)];
+    while let Some((path, in_before, in_after)) = pending.pop() {
+        let of = |side: &Ext4, there: bool| match there {
+            true => side.symlink_metadata(&path).map(Some),
+            false => Ok(None),
+        };
+        let (old, new) = (of(before, in_before)?, of(after, in_after)?);
+        let (old, new) = (old.as_ref().map(Entry::from), new.as_ref().map(Entry::from));
+        let other_bytes = match (old, new) {
+            (Some(old), Some(new)) if old.kind == new.kind && old.size == new.size => {
+                if old.kind.is_symlink() {
+                    before.read_link(&path)? != after.read_link(&path)?
+                } else {
+                    old.size > 0
+                        && !same_bytes(before.open(&path)?, after.open(&path)?, &mut buffers)?
+                }
+            }
+            _ => false,
+        };
+        let is_dir = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind.is_dir());
+        let mut names: BTreeMap<Vec<u8>, (bool, bool)> = BTreeMap::new();
+        if is_dir(old) {
+            for name in names_in(before, &path)? {
+                names.entry(name).or_default().0 = true;
+            }
+        }
+        if is_dir(new) {
+            for name in names_in(after, &path)? {
+                names.entry(name).or_default().1 = true;
+            }
+        }
+        if old != new || other_bytes {
+            found(Difference {
+                path: <PathBuf as AsRef<[u8]>>::as_ref(&path).to_vec(),
+                before: old,
+                after: new,
+                other_bytes,
+            })?;
+        }
+        let below = names.into_iter().rev();
+        pending.extend(below.map(|(name, (old, new))| (path.join(&name), old, new)));
+    }
+    Ok(())
+}
+
+fn names_in(side: &Ext4, directory: &PathBuf) -> Result<Vec<Vec<u8>>, Ext4Error> {
+    let mut names = Vec::new();
+    for entry in side.read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name: &[u8] = name.as_ref();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
+
+fn same_bytes(
+    mut one: File,
+    mut other: File,
+    buffers: &mut (Vec<u8>, Vec<u8>),
+) -> Result<bool, Ext4Error> {
+    loop {
+        let read = fill(&mut one, &mut buffers.0)?;
+        if read != fill(&mut other, &mut buffers.1)? || buffers.0[..read] != buffers.1[..read] {
+            return Ok(false);
+        }
+        if read < BLOCK {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends: one call gives no more than a block.
+fn fill(file: &mut File, buffer: &mut [u8]) -> Result<usize, Ext4Error> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_bytes(&mut buffer[done..])? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::super::open_ext4;
+    use super::*;
+
+    /// An ext4 file system with what `fill` puts into a directory.
+    fn made(fill: impl FnOnce(&Path)) -> Ext4 {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fill(&root);
+        let disk = directory.path().join("disk");
+        let output = Command::new("mke2fs")
+            .args(["-q", "-t", "ext4", "-d"])
+            .args([&root, &disk])
+            .arg("16M")
+            .output()
+            .expect("mke2fs runs (package e2fsprogs)");
+        assert!(output.status.success(), "{output:?}");
+        open_ext4(fs::File::open(&disk).unwrap(), 0).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_found_and_nothing_else() {
+        let common = |root: &Path| {
+            fs::create_dir_all(root.join("etc/deep/er")).unwrap();
+            fs::write(root.join("etc/same"), vec![7; 3 << 20]).unwrap();
+            fs::write(root.join("etc/deep/er/file"), "kept").unwrap();
+            symlink("same", root.join("etc/link")).unwrap();
+        };
+        let before = made(|root| {
+            common(root);
+            fs::create_dir_all(root.join("gone/below")).unwrap();
+            fs::write(root.join("gone/below/file"), "x").unwrap();
+            fs::write(root.join("a\nb"), "one").unwrap();
+            fs::write(root.join("grown"), "short").unwrap();
+            fs::write(root.join("mode"), "").unwrap();
+            let mut large = vec![1; (2 << 20) + 5];
+            fs::write(root.join("large"), &large).unwrap();
+            large.clear();
+            symlink("aa", root.join("turned")).unwrap();
+            fs::write(root.join("becomes"), "").unwrap();
+        });
+        let after = made(|root| {
+            common(root);
+            fs::write(root.join("a\nb"), "two").unwrap();
+            fs::write(root.join("grown"), "longer").unwrap();
+            fs::write(root.join("mode"), "").unwrap();
+            fs::set_permissions(root.join("mode"), fs::Permissions::from_mode(0o4755)).unwrap();
+            let mut large = vec![1; (2 << 20) + 5];
+            *large.last_mut().unwrap() = 2;
+            fs::write(root.join("large"), &large).unwrap();
+            symlink("bb", root.join("turned")).unwrap();
+            fs::create_dir(root.join("becomes")).unwrap();
+            fs::write(root.join("becomes/file"), "").unwrap();
+            fs::write(root.join("new"), "").unwrap();
+        });
+        let all = |before: &Ext4, after: &Ext4| {
+            let mut all = Vec::new();
+            let mut keep = |one: Difference| {
+                let path = String::from_utf8(one.path).unwrap();
+                let sign = match (one.before, one.after) {
+                    (None, _) => '+',
+                    (_, None) => '-',
+                    _ if one.other_bytes => '=',
+                    _ => '~',
+                };
+                all.push(format!("{sign}{path}"));
+                Ok(())
+            };
+            differences(before, after, &mut keep).unwrap();
+            all
+        };
+        assert_eq!(
+            all(&before, &after),
+            [
+                "=/a\nb",
+                "~/becomes",
+                "+/becomes/file",
+                "-/gone",
+                "-/gone/below",
+                "-/gone/below/file",
+                "~/grown",
+                "=/large",
+                "~/mode",
+                "+/new",
+                "=/turned",
+            ]
+        );
+        assert_eq!(all(&after, &after), [""; 0]);
+    }
+}

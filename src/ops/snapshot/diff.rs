@@ -1,0 +1,167 @@
+//! Which files two snapshots differ in.
+
+use std::error::Error;
+use std::io;
+
+use ext4_view::Ext4;
+use serde::Serialize;
+
+use super::super::machine::find_machine;
+use super::super::{Context, images};
+use super::find;
+use crate::disk::{Difference, ReadAt, differences, open_root};
+use crate::failure::Failure;
+use crate::machine::State;
+use crate::world::image_config;
+
+/// A file that is not the same in both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    pub path: String,
+    pub change: Change,
+    /// What differs, when it is in both: `content`, `type`, `mode`, `owner`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub what: Vec<&'static str>,
+    /// Bytes before, of a file or link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_before: Option<u64>,
+    /// Bytes after, of a file or link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    Added,
+    Changed,
+    Deleted,
+}
+
+impl Change {
+    /// The letter that `docker diff` shows.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Added => 'A',
+            Self::Changed => 'C',
+            Self::Deleted => 'D',
+        }
+    }
+}
+
+/// The files that differ between the roots of two snapshots, `@name` for images. Without a second
+/// one, the first is compared with what its machine has now.
+///
+/// # Errors
+/// One of them does not exist, its root is no ext4 file system, the machine runs, or a disk cannot
+/// be read.
+pub fn diff(
+    context: &Context,
+    before: &str,
+    after: Option<&str>,
+) -> Result<Vec<FileChange>, Failure> {
+    let old = root(context, before)?;
+    let (after, new) = match after {
+        Some(after) => (after.to_owned(), root(context, after)?),
+        None => present(context, before)?,
+    };
+    let mut changes = Vec::new();
+    let mut keep = |difference: Difference| -> Result<(), Box<dyn Error + Send + Sync>> {
+        if context.interrupt.requested() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+        }
+        changes.push(change(&difference));
+        Ok(())
+    };
+    match differences(&old, &new, &mut keep) {
+        Ok(()) => Ok(changes),
+        Err(_) if context.interrupt.requested() => Err(Failure::interrupted()),
+        Err(error) => Err(Failure::failed(format!(
+            "compare the files of {before} and {after}: {error}"
+        ))),
+    }
+}
+
+fn change(difference: &Difference) -> FileChange {
+    let size = |entry: Option<crate::disk::Entry>| {
+        let entry = entry.filter(|entry| entry.kind.is_regular_file() || entry.kind.is_symlink());
+        entry.map(|entry| entry.size)
+    };
+    let mut what = Vec::new();
+    let change = match (difference.before, difference.after) {
+        (None, _) => Change::Added,
+        (_, None) => Change::Deleted,
+        (Some(old), Some(new)) => {
+            if old.kind != new.kind {
+                what.push("type");
+            } else if difference.other_bytes || old.size != new.size {
+                what.push("content");
+            }
+            if old.mode != new.mode {
+                what.push("mode");
+            }
+            if (old.uid, old.gid) != (new.uid, new.gid) {
+                what.push("owner");
+            }
+            Change::Changed
+        }
+    };
+    FileChange {
+        path: String::from_utf8_lossy(&difference.path).into_owned(),
+        change,
+        what,
+        size_before: size(difference.before),
+        size: size(difference.after),
+    }
+}
+
+/// The root of a snapshot or image.
+fn root(context: &Context, name: &str) -> Result<Ext4, Failure> {
+    let store = context.store()?;
+    if name.starts_with('@') {
+        let image = images::find(context, name)?;
+        return open(name, store.open_object(&image.config.disk.id)?);
+    }
+    let found = find(context, name)?;
+    let settings = &found.snapshot.settings;
+    let image = image_config(&store, &settings.image)?;
+    let disk = settings.disks.first();
+    let disk = disk.ok_or_else(|| Failure::failed(format!("{name} has no disk")))?;
+    let disk = found.machines.snapshots().disk(disk, &image.disk, &store)?;
+    open(name, disk)
+}
+
+/// The machine that a snapshot is of, and its root now.
+fn present(context: &Context, snapshot: &str) -> Result<(String, Ext4), Failure> {
+    if snapshot.starts_with('@') {
+        return Err(Failure::usage(format!(
+            "{snapshot} is an image: name what to compare it with"
+        ))
+        .with_help(format!("vmfab snapshot diff {snapshot} NAME|@TAG")));
+    }
+    let name = find(context, snapshot)?.snapshot.machine.to_string();
+    let machine = find_machine(context, &name)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    if machine.state()? != State::Stopped {
+        return Err(Failure::failed(format!("machine \"{name}\" runs: its disk changes"))
+            .with_help(format!(
+                "vmfab snapshot create NOW --machine {name} && vmfab snapshot diff {snapshot} NOW"
+            )));
+    }
+    let store = context.store()?;
+    let image = image_config(&store, &machine.config()?.image)?;
+    let root = open(&name, machine.disk(&image.disk, &store)?);
+    drop(locked);
+    Ok((name, root?))
+}
+
+fn open(name: &str, disk: impl ReadAt + 'static) -> Result<Ext4, Failure> {
+    let root = open_root(disk)
+        .map_err(|error| Failure::failed(format!("read the disk of {name}: {error}")))?;
+    root.ok_or_else(|| {
+        Failure::failed(format!("the disk of {name} has no ext4 file system"))
+            .with_help("vmfab compares the files of ext2, ext3 and ext4")
+    })
+}
