@@ -50,24 +50,26 @@ impl From<&Metadata> for Entry {
 /// in it. Content, type, mode and owner count; times do not. Extended attributes and the numbers of
 /// devices are not compared.
 ///
+/// Where both were `one` file system before, a file whose times are all the same, that of the last
+/// change of its inode included, has not changed, and is not read.
+///
 /// # Errors
 /// One of the file systems is damaged or cannot be read, or `found` fails.
 pub fn differences(
     before: &Ext4,
     after: &Ext4,
+    one: bool,
     found: &mut dyn FnMut(Difference) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut buffers = (vec![0; BLOCK], vec![0; BLOCK]);
-    // The stack holds what is left to compare, the next one last.
-    let mut pending = vec![(PathBuf::new(b"/"), true, true)];
-    while let Some((path, in_before, in_after)) = pending.pop() {
-        let of = |side: &Ext4, there: bool| match there {
-            true => side.symlink_metadata(&path).map(Some),
-            false => Ok(None),
-        };
-        let (old, new) = (of(before, in_before)?, of(after, in_after)?);
-        let (old, new) = (old.as_ref().map(Entry::from), new.as_ref().map(Entry::from));
-        let other_bytes = match (old, new) {
+    let root = PathBuf::new(b"/");
+    let roots = (before.metadata(&root)?, after.metadata(&root)?);
+    // What is left to compare, the next one last.
+    let mut pending = vec![(root, (Some(roots.0), Some(roots.1)))];
+    while let Some((path, (old, new))) = pending.pop() {
+        let entries = (old.as_ref().map(Entry::from), new.as_ref().map(Entry::from));
+        let other_bytes = match entries {
+            (Some(_), Some(_)) if one && old == new => false,
             (Some(old), Some(new)) if old.kind == new.kind && old.size == new.size => {
                 if old.kind.is_symlink() {
                     before.read_link(&path)? != after.read_link(&path)?
@@ -78,43 +80,42 @@ pub fn differences(
             }
             _ => false,
         };
-        let is_dir = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind.is_dir());
-        let mut names: BTreeMap<Vec<u8>, (bool, bool)> = BTreeMap::new();
-        if is_dir(old) {
-            for name in names_in(before, &path)? {
-                names.entry(name).or_default().0 = true;
+        let mut below: BTreeMap<Vec<u8>, (Option<Metadata>, Option<Metadata>)> = BTreeMap::new();
+        if old.is_some_and(|old| old.is_dir()) {
+            for (name, metadata) in entries_of(before, &path)? {
+                below.entry(name).or_default().0 = Some(metadata);
             }
         }
-        if is_dir(new) {
-            for name in names_in(after, &path)? {
-                names.entry(name).or_default().1 = true;
+        if new.is_some_and(|new| new.is_dir()) {
+            for (name, metadata) in entries_of(after, &path)? {
+                below.entry(name).or_default().1 = Some(metadata);
             }
         }
-        if old != new || other_bytes {
+        let below = below.into_iter().rev();
+        pending.extend(below.map(|(name, sides)| (path.join(&name), sides)));
+        if entries.0 != entries.1 || other_bytes {
             found(Difference {
                 path: <PathBuf as AsRef<[u8]>>::as_ref(&path).to_vec(),
-                before: old,
-                after: new,
+                before: entries.0,
+                after: entries.1,
                 other_bytes,
             })?;
         }
-        let below = names.into_iter().rev();
-        pending.extend(below.map(|(name, (old, new))| (path.join(&name), old, new)));
     }
     Ok(())
 }
 
-fn names_in(side: &Ext4, directory: &PathBuf) -> Result<Vec<Vec<u8>>, Ext4Error> {
-    let mut names = Vec::new();
+fn entries_of(side: &Ext4, directory: &PathBuf) -> Result<Vec<(Vec<u8>, Metadata)>, Ext4Error> {
+    let mut entries = Vec::new();
     for entry in side.read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name: &[u8] = name.as_ref();
         if name != b"." && name != b".." {
-            names.push(name.to_vec());
+            entries.push((name.to_vec(), entry.metadata()?));
         }
     }
-    Ok(names)
+    Ok(entries)
 }
 
 fn same_bytes(
@@ -220,7 +221,7 @@ mod tests {
                 all.push(format!("{sign}{path}"));
                 Ok(())
             };
-            differences(before, after, &mut keep).unwrap();
+            differences(before, after, false, &mut keep).unwrap();
             all
         };
         assert_eq!(

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::super::machine::find_machine;
 use super::super::{Context, images};
 use super::find;
+use crate::digest::ObjectId;
 use crate::disk::{Difference, ReadAt, differences, open_root};
 use crate::failure::Failure;
 use crate::machine::State;
@@ -62,9 +63,9 @@ pub fn diff(
     before: &str,
     after: Option<&str>,
 ) -> Result<Vec<FileChange>, Failure> {
-    let old = root(context, before)?;
+    let old = side(context, before)?;
     let (after, new) = match after {
-        Some(after) => (after.to_owned(), root(context, after)?),
+        Some(after) => (after.to_owned(), side(context, after)?),
         None => present(context, before)?,
     };
     let mut changes = Vec::new();
@@ -75,7 +76,8 @@ pub fn diff(
         changes.push(change(&difference));
         Ok(())
     };
-    match differences(&old, &new, &mut keep) {
+    let one = old.image == new.image;
+    match differences(&old.root, &new.root, one, &mut keep) {
         Ok(()) => Ok(changes),
         Err(_) if context.interrupt.requested() => Err(Failure::interrupted()),
         Err(error) => Err(Failure::failed(format!(
@@ -117,24 +119,45 @@ fn change(difference: &Difference) -> FileChange {
     }
 }
 
-/// The root of a snapshot or image.
-fn root(context: &Context, name: &str) -> Result<Ext4, Failure> {
+/// A side of a comparison.
+struct Side {
+    root: Ext4,
+    /// What its disk came from.
+    image: ObjectId,
+}
+
+impl Side {
+    fn open(name: &str, image: ObjectId, disk: impl ReadAt + 'static) -> Result<Self, Failure> {
+        let root = open_root(disk)
+            .map_err(|error| Failure::failed(format!("read the disk of {name}: {error}")))?;
+        let root = root.ok_or_else(|| {
+            Failure::failed(format!("the disk of {name} has no ext4 file system"))
+                .with_help("vmfab compares the files of ext2, ext3 and ext4")
+        })?;
+        Ok(Self { root, image })
+    }
+}
+
+/// A snapshot or image.
+fn side(context: &Context, name: &str) -> Result<Side, Failure> {
     let store = context.store()?;
     if name.starts_with('@') {
-        let image = images::find(context, name)?;
-        return open(name, store.open_object(&image.config.disk.id)?);
+        let found = images::find(context, name)?;
+        let disk = store.open_object(&found.config.disk.id)?;
+        return Side::open(name, found.image, disk);
     }
     let found = find(context, name)?;
     let settings = &found.snapshot.settings;
     let image = image_config(&store, &settings.image)?;
     let disk = settings.disks.first();
     let disk = disk.ok_or_else(|| Failure::failed(format!("{name} has no disk")))?;
-    let disk = found.machines.snapshots().disk(disk, &image.disk, &store)?;
-    open(name, disk)
+    let snapshots = found.machines.snapshots();
+    let disk = snapshots.disk(disk, &image.disk, &store)?;
+    Side::open(name, settings.image, disk)
 }
 
-/// The machine that a snapshot is of, and its root now.
-fn present(context: &Context, snapshot: &str) -> Result<(String, Ext4), Failure> {
+/// The machine that a snapshot is of, as it is now.
+fn present(context: &Context, snapshot: &str) -> Result<(String, Side), Failure> {
     if snapshot.starts_with('@') {
         return Err(Failure::usage(format!(
             "{snapshot} is an image: name what to compare it with"
@@ -143,25 +166,19 @@ fn present(context: &Context, snapshot: &str) -> Result<(String, Ext4), Failure>
     }
     let name = find(context, snapshot)?.snapshot.machine.to_string();
     let machine = find_machine(context, &name)?;
-    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let _locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     if machine.state()? != State::Stopped {
-        return Err(Failure::failed(format!("machine \"{name}\" runs: its disk changes"))
-            .with_help(format!(
-                "vmfab snapshot create NOW --machine {name} && vmfab snapshot diff {snapshot} NOW"
-            )));
+        return Err(
+            Failure::failed(format!("machine \"{name}\" runs: its disk changes")).with_help(
+                format!(
+                    "vmfab snapshot create NOW --machine {name} && vmfab snapshot diff {snapshot} NOW"
+                ),
+            ),
+        );
     }
     let store = context.store()?;
-    let image = image_config(&store, &machine.config()?.image)?;
-    let root = open(&name, machine.disk(&image.disk, &store)?);
-    drop(locked);
-    Ok((name, root?))
-}
-
-fn open(name: &str, disk: impl ReadAt + 'static) -> Result<Ext4, Failure> {
-    let root = open_root(disk)
-        .map_err(|error| Failure::failed(format!("read the disk of {name}: {error}")))?;
-    root.ok_or_else(|| {
-        Failure::failed(format!("the disk of {name} has no ext4 file system"))
-            .with_help("vmfab compares the files of ext2, ext3 and ext4")
-    })
+    let id = machine.config()?.image;
+    let image = image_config(&store, &id)?;
+    let side = Side::open(&name, id, machine.disk(&image.disk, &store)?)?;
+    Ok((name, side))
 }
