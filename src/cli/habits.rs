@@ -99,10 +99,6 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab build RECIPE --output FILE --format FORMAT\" writes a disk in another format",
     ),
     (
-        &["top", "stats"],
-        "\"vmfab list --watch\" shows what machines use, \"vmfab exec NAME -- top\" their processes",
-    ),
-    (
         &["container", "machine", "vm"],
         "\"vmfab list\", \"vmfab start\", \"vmfab stop\" and \"vmfab rm\" manage machines",
     ),

@@ -18,6 +18,7 @@ use super::umask;
 /// snapshots/  one file for each snapshot of a machine, and their layers
 /// volumes/    one directory for each volume
 /// network/    the private network of machines that are of no project
+/// promises/   what machines that are being started will have of this host
 /// projects/   one small file for each project with machines: where it is, what they need
 /// log/        one file for each build step; builds/ what went into the last build of each image,
 ///             images/ when and how each image came here
@@ -147,6 +148,12 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.0.join("machines")
+    }
+
+    /// What machines that are being started will have of this host.
+    #[must_use]
+    pub fn promises(&self) -> PathBuf {
+        self.0.join("promises")
     }
 
     #[must_use]

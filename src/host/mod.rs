@@ -2,6 +2,7 @@
 //! Ctrl-C.
 
 pub mod beneath;
+mod capacity;
 pub mod file;
 mod home;
 mod inheritance;
@@ -14,6 +15,7 @@ mod spawner;
 pub mod umask;
 mod usage;
 
+pub use capacity::{available_memory, load, usable_cpus, usable_memory};
 pub use home::Home;
 pub use inheritance::{
     bare_command, keep_files_from_children, leave_abstract_sockets, leave_session_keyring,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use super::capacity::meminfo;
+
 /// A file system with less room than this counts as full: programs fail a little before the last
 /// block is taken, and what failed may have given some back.
 const FULL: u64 = 16 << 20;
@@ -29,9 +31,5 @@ pub fn is_full(path: &Path) -> bool {
 #[must_use]
 pub fn total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some((kib("MemTotal:")? + kib("SwapTotal:").unwrap_or(0)) << 10)
+    Some(meminfo(&text, "MemTotal:")? + meminfo(&text, "SwapTotal:").unwrap_or(0))
 }

@@ -1,5 +1,6 @@
 //! The directory of a machine: its files, its two locks, and how it comes and goes in one step.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -291,22 +292,44 @@ pub(super) fn check_entries(directory: &Path) -> Result<(), String> {
 /// The process that has the file of [`lock_for_qemu`] as its standard input, whether it answers or
 /// not. The kernel's list of locks names the process that took the lock, which is not QEMU.
 pub(super) fn holder(directory: &Path) -> Option<OwnedFd> {
-    let running = fs::metadata(directory.join(files::RUNNING)).ok()?;
-    let holds = |pid: Pid| {
-        let input = fs::metadata(format!("/proc/{pid}/fd/0"));
-        input.is_ok_and(|input| input.ino() == running.ino() && input.dev() == running.dev())
-    };
-    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let running = inode(&directory.join(files::RUNNING))?;
+    let mut found = pids().into_iter().filter_map(|pid| {
+        (input_of(pid)? == running).then_some(())?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Until it was opened, another process may have got the number.
+        (input_of(pid)? == running).then_some(pidfd)
+    });
+    found.next()
+}
+
+/// The same for several machines: the number of the process that has each.
+pub(super) fn holders<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Vec<Option<Pid>> {
+    let inputs: HashMap<_, _> = pids()
+        .into_iter()
+        .filter_map(|pid| Some((input_of(pid)?, pid)))
+        .collect();
+    let directories = directories.into_iter();
+    let running = directories.map(|directory| inode(&directory.join(files::RUNNING)));
+    running.map(|file| inputs.get(&file?).copied()).collect()
+}
+
+/// Device and inode.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+fn input_of(pid: Pid) -> Option<(u64, u64)> {
+    inode(Path::new(&format!("/proc/{pid}/fd/0")))
+}
+
+fn pids() -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|process| {
         let number = process.file_name().to_str()?.parse().ok()?;
         Pid::from_raw(number)
     });
-    let mut found = pids.filter(|pid| holds(*pid)).filter_map(|pid| {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Until it was opened, another process may have got the number.
-        holds(pid).then_some(pidfd)
-    });
-    found.next()
+    pids.collect()
 }
 
 /// Whether a QEMU holds the machine.

@@ -67,6 +67,7 @@ mod live;
 mod name;
 mod network;
 mod project;
+mod promise;
 mod ready;
 mod remedy;
 mod resume;
@@ -95,6 +96,7 @@ pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
+pub use promise::Promise;
 pub use snapshot::{
     Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, Snapshots, Wanted,
 };

@@ -117,6 +117,23 @@ pub enum Boot {
 /// The character device of the guest's agent.
 pub const AGENT: &str = "agent";
 
+/// The memory in MiB and the processors that a QEMU was started with, from its arguments.
+#[must_use]
+pub fn promised<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Option<(u32, u32)> {
+    let (mut memory, mut cpus) = (None, None);
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let slot = match argument {
+            b"-m" => &mut memory,
+            b"-smp" => &mut cpus,
+            _ => continue,
+        };
+        let value = std::str::from_utf8(arguments.next()?).ok()?;
+        *slot = value.trim_end_matches('M').parse().ok();
+    }
+    memory.zip(cpus)
+}
+
 /// QEMU's arguments, without its own name.
 #[must_use]
 pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {

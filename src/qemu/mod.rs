@@ -14,7 +14,7 @@ pub mod socket;
 
 pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
-    AGENT, Backing, Boot, Disk, MachineSpec, Share, ShareServer, arguments, disk_node,
+    AGENT, Backing, Boot, Disk, MachineSpec, Share, ShareServer, arguments, disk_node, promised,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};
 pub use network::{Card, Forward, MetadataService, OtherEnd, Uplink};

@@ -27,6 +27,8 @@ pub struct Context {
     pub offline: bool,
     /// How registries are reached in this run.
     pub access: Access,
+    /// Whether machines start even when this host has no room for them.
+    pub overcommit: bool,
     /// The project that the user is in; nothing for who only deals with the home.
     pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
@@ -45,6 +47,7 @@ impl Context {
             config: Config::default(),
             offline: false,
             access: Access::default(),
+            overcommit: false,
             project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
@@ -93,6 +96,12 @@ impl Context {
             registries: Arc::default(),
             ..self
         }
+    }
+
+    /// The same, with machines starting even where there is no room for them.
+    #[must_use]
+    pub fn with_overcommit(self, overcommit: bool) -> Self {
+        Self { overcommit, ..self }
     }
 
     /// Who opens repositories of registries, layouts and archives. It is one for all operations:

@@ -22,7 +22,7 @@ fn a_full_disk_halts_the_guest_and_stops_no_reading() {
         }
         write() { (printf W; sleep 2) | timeout 2 "$vmfab" console tiny > /dev/null 2>&1; }
         vmfab=$2
-        run boot boot @tiny --accel tcg --memory 64M --cpus 1 --timeout 3
+        run boot boot @tiny --overcommit --accel tcg --memory 64M --cpus 1 --timeout 3
         dd if=/dev/zero of=small/filler bs=4k 2> /dev/null
         write
         wait_for disk-full

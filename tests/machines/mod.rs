@@ -37,6 +37,7 @@ mod origin;
 mod projects;
 mod requests;
 mod robust;
+mod room;
 mod several;
 mod snapshot_files;
 mod snapshots;

@@ -85,7 +85,7 @@ fn describe(details: &MachineDetails) -> String {
                 format!(
                     "{}, {} of its own on this host",
                     size(settings.disk_size),
-                    size(details.stored_size)
+                    size(details.entry.stored_size)
                 ),
             ),
             (

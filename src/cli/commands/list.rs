@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use console::Term;
 
 use super::super::Status;
-use super::super::output::{self, size};
+use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
+use super::watch::watch;
 use crate::failure::Failure;
 use crate::ops::machine::{Lister, MachineEntry};
 
@@ -54,17 +54,12 @@ impl List {
         let Some(seconds) = self.watch else {
             return once(session, &lister.list(context, self.all)?);
         };
-        let screen = Term::stdout().is_term() && !session.json();
-        loop {
-            let entries = lister.list(context, self.all)?;
-            if session.json() {
-                output::write_json_line(&entries)?;
-            } else {
-                let clear = if screen { "\u{1b}[H\u{1b}[2J" } else { "" };
-                output::write(&format!("{clear}{}\n", table(&entries)))?;
-            }
-            std::thread::sleep(Duration::from_secs(seconds));
-        }
+        watch(
+            session,
+            Duration::from_secs(seconds),
+            || lister.list(context, self.all),
+            |entries| table(entries),
+        )
     }
 }
 
@@ -128,7 +123,7 @@ fn table(entries: &[MachineEntry]) -> String {
 }
 
 /// `12% of `, of all its processors.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.0}% of ", share * 100.0)
 }
 
@@ -141,7 +136,7 @@ pub(super) fn state(entry: &MachineEntry) -> String {
 }
 
 /// A directory, with `~` for the user's own.
-fn shown(directory: &Path) -> String {
+pub(super) fn shown(directory: &Path) -> String {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let below = home.and_then(|home| directory.strip_prefix(home).ok().map(Path::to_owned));
     match below {
@@ -188,6 +183,7 @@ mod tests {
             reason: None,
             usage: None,
             pid: None,
+            stored_size: 0,
             settings,
         };
         let settings = Settings {

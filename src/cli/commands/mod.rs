@@ -47,10 +47,12 @@ mod start;
 mod stop;
 mod store;
 mod tags;
+mod top;
 mod up;
 mod update;
 mod volume;
 mod wait;
+mod watch;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -104,6 +106,7 @@ pub(super) enum Command {
     Exec(exec::Exec),
     Cp(cp::Cp),
     List(list::List),
+    Top(top::Top),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -156,6 +159,7 @@ impl Command {
             Self::Exec(command) => command.run(session),
             Self::Cp(command) => command.run(session),
             Self::List(command) => command.run(session),
+            Self::Top(command) => command.run(session),
             Self::Start(command) => command.run(session),
             Self::Stop(command) => command.run(session),
             Self::Restart(command) => command.run(session),
@@ -223,6 +227,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "exec",
             "cp",
             "list",
+            "top",
             "start",
             "stop",
             "restart",

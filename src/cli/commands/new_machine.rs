@@ -10,6 +10,7 @@ use super::build::parse_tag;
 use super::cache::CacheArgs;
 use super::hardware::HardwareArgs;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, local, parse_setting};
+use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
 use crate::machine::Forwarded;
@@ -44,6 +45,9 @@ pub(super) struct NewMachineArgs {
     #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
     ports: Vec<Ports>,
 
+    #[command(flatten)]
+    room: OvercommitArgs,
+
     /// Tag the image as well, with the disk as it was before the boot
     #[arg(long, value_name = "@TAG", value_parser = parse_tag)]
     save_base: Option<TagName>,
@@ -74,6 +78,7 @@ impl NewMachineArgs {
         fallback: bool,
     ) -> Result<Ingredients, Failure> {
         let context = session.registry_context(self.cache.registries)?;
+        let context = context.with_overcommit(self.room.overcommit);
         let choice = RecipeChoice {
             recipe: local(session, name)?,
             settings: self.settings.into_iter().collect(),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::session::Session;
 use super::boot::TIMEOUT;
-use super::several::{Named, Shutdown};
+use super::several::{Named, OvercommitArgs, Shutdown};
 use super::start;
 use crate::failure::Failure;
 use crate::machine::Until;
@@ -29,6 +29,9 @@ pub(crate) struct Restart {
     machines: Named,
 
     #[command(flatten)]
+    room: OvercommitArgs,
+
+    #[command(flatten)]
     shutdown: Shutdown,
 
     /// Wait at most SECONDS until machines are ready again
@@ -38,7 +41,8 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let context = session.context()?;
+        let context = session.context()?.clone();
+        let context = &context.with_overcommit(self.room.overcommit);
         let timeout = self.shutdown.timeout();
         let options = StartOptions {
             until: Until::Ssh,

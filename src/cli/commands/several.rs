@@ -33,6 +33,14 @@ impl Named {
     }
 }
 
+/// Whether this host may promise more than it has.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct OvercommitArgs {
+    /// Start machines even if this host has no room for them
+    #[arg(long)]
+    pub(super) overcommit: bool,
+}
+
 /// How machines are shut down.
 #[derive(Debug, Args)]
 pub(super) struct Shutdown {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::session::Session;
 use super::boot::TIMEOUT;
-use super::several::{self, Named};
+use super::several::{self, Named, OvercommitArgs};
 use crate::failure::Failure;
 use crate::machine::Until;
 use crate::ops::machine::{self, Affected, Each, StartOptions, Started};
@@ -27,6 +27,9 @@ pub(crate) struct Start {
     #[command(flatten)]
     machines: Named,
 
+    #[command(flatten)]
+    room: OvercommitArgs,
+
     /// Wait at most SECONDS until machines are ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
@@ -34,7 +37,8 @@ pub(crate) struct Start {
 
 impl Start {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let context = session.context()?;
+        let context = session.context()?.clone();
+        let context = &context.with_overcommit(self.room.overcommit);
         let options = StartOptions {
             until: Until::Ssh,
             timeout: Duration::from_secs(self.timeout),

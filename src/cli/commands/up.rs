@@ -12,6 +12,7 @@ use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, SecretArgs, parse_setting};
+use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::machine::{Project, Until};
 use crate::ops::project::{self, Action, Compared, ForeseenMachine, UpMachine, UpOptions};
@@ -71,6 +72,9 @@ pub(crate) struct Up {
     #[arg(long)]
     adopt: bool,
 
+    #[command(flatten)]
+    room: OvercommitArgs,
+
     /// Do not ask before discarding data
     #[arg(short, long)]
     yes: bool,
@@ -92,7 +96,8 @@ pub(crate) struct Up {
 impl Up {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let (yes, dry_run) = (self.yes, self.dry_run);
-        let context = &session.registry_context(self.cache.registries)?;
+        let context = session.registry_context(self.cache.registries)?;
+        let context = &context.with_overcommit(self.room.overcommit);
         let options = self.options(context)?;
         if dry_run {
             let foreseen = project::foresee(context, &options)?;

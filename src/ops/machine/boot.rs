@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::images::FoundImage;
 use super::super::{Context, volume};
+use super::admission::admit;
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use crate::digest::ObjectId;
@@ -123,7 +124,16 @@ pub fn boot_in(
         until: options.until,
         timeout: options.timeout,
     };
-    match startup.run(locked) {
+    let admission = match admit(context, &machine) {
+        Ok(admission) => admission,
+        Err(refusal) => {
+            locked.remove(true)?;
+            return Err(refusal);
+        }
+    };
+    let run = startup.run(locked);
+    drop(admission);
+    match run {
         Ok(ready) => {
             let config = machine.config()?;
             Ok(Booted {

@@ -15,7 +15,7 @@ use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
 use crate::image::{Devices, Firmware, Mount, Network, Seed};
-use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Projects, State};
+use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, State};
 use crate::qemu::{Accel, AccelChoice};
 
 /// How long it is watched what a machine uses of the processors.
@@ -53,6 +53,8 @@ pub struct MachineEntry {
     pub usage: Option<MachineUsage>,
     /// The process of its QEMU.
     pub pid: Option<i32>,
+    /// Bytes that its disk takes on this host, over the image's.
+    pub stored_size: u64,
     /// What was asked for; nothing when it is damaged.
     #[serde(flatten)]
     pub settings: Option<Settings>,
@@ -114,8 +116,6 @@ pub struct MachineDetails {
     /// The unix socket for a VNC viewer of its screen.
     pub vnc_socket: Option<PathBuf>,
     pub private_key: PathBuf,
-    /// Bytes that its disk takes on this host, over the image's.
-    pub stored_size: u64,
 }
 
 /// Lists machines, again and again. Processors in use are those since the list before, and in the
@@ -133,14 +133,10 @@ impl Lister {
     /// # Errors
     /// A directory cannot be read.
     pub fn list(&mut self, context: &Context, all: bool) -> Result<Vec<MachineEntry>, Failure> {
-        let mut places = super::places(context)?;
-        if all {
-            let others = Projects::new(&context.home).list()?.into_iter();
-            let others = others.map(|other| other.project());
-            let others = others.filter(|other| context.project.as_ref() != Some(other));
-            let at = places.len() - 1;
-            places.splice(at..at, others.map(|other| other.machines(&context.home)));
-        }
+        let places = match all {
+            true => super::all_places(context)?,
+            false => super::places(context)?,
+        };
         let mut machines = Vec::new();
         for place in places {
             machines.extend(place.list()?);
@@ -217,7 +213,6 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Failure>
         console_log: machine.console_log(),
         vnc_socket: machine.vnc_socket(),
         private_key: machine.private_key(),
-        stored_size: machine.stored_size(),
     })
 }
 
@@ -226,6 +221,7 @@ fn entry(machine: &Machine) -> Result<MachineEntry, Failure> {
     let settings = machine.config().ok().map(settings);
     let damaged = settings.is_none() && state == State::Stopped;
     Ok(MachineEntry {
+        stored_size: machine.stored_size(),
         name: machine.name().clone(),
         project: machine.project().map(|project| project.root().to_owned()),
         state: if damaged { "damaged" } else { state.name() },

@@ -1,5 +1,6 @@
 //! Operations on machines.
 
+mod admission;
 mod boot;
 mod chosen;
 mod clone;
@@ -14,8 +15,10 @@ mod ssh_config;
 mod start;
 mod stop;
 mod targets;
+mod top;
 mod wait;
 
+pub use admission::HostRoom;
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};
@@ -34,6 +37,7 @@ pub use start::{
 };
 pub use stop::{Removed, Renamed, Stopped, remove, rename, stop_machine};
 pub use targets::{Affected, Each, Targets};
+pub use top::{HostUse, Top, top};
 pub use wait::{Awaited, WaitOptions, Waited, wait};
 
 use super::Context;
@@ -53,6 +57,17 @@ pub(super) fn places(context: &Context) -> Result<Vec<Machines>, Failure> {
         places.push(project.machines(&context.home));
     }
     places.push(Machines::new(&context.home));
+    Ok(places)
+}
+
+/// The same with those of every project that the home knows and can reach.
+fn all_places(context: &Context) -> Result<Vec<Machines>, Failure> {
+    let mut places = places(context)?;
+    let others = Projects::new(&context.home).list()?.into_iter();
+    let others = others.map(|other| other.project());
+    let others = others.filter(|other| context.project.as_ref() != Some(other));
+    let at = places.len() - 1;
+    places.splice(at..at, others.map(|other| other.machines(&context.home)));
     Ok(places)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::{Context, images};
+use super::admission::admit;
 use super::clone::renew_identity;
 use super::find_machine;
 use super::list::{SshAddress, address};
@@ -107,6 +108,7 @@ pub fn start_machine(
     }
     prepare(&locked)?;
     join_network(context, machine)?;
+    let _admission = admit(context, machine)?;
     let store = context.store()?;
     let config = machine.config()?;
     let image = images::find(context, &config.image.to_string())?;
@@ -186,7 +188,11 @@ pub fn restart(
     options: StartOptions,
 ) -> Result<Started, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let ran = machine.state()? != State::Stopped;
     locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
     drop(locked);
+    // What it had, it may have again.
+    let overcommit = context.overcommit || ran;
+    let context = &context.clone().with_overcommit(overcommit);
     start_machine(context, machine, options, |_| Ok(()))
 }

@@ -232,3 +232,12 @@ fn nothing_is_a_legacy_drive() {
         assert!(!arguments(&spec).contains(&legacy.into()), "{legacy}");
     }
 }
+
+#[test]
+fn a_process_says_what_it_was_promised() {
+    let all = arguments(&spec(Boot::Bios));
+    let bytes = || all.iter().map(|argument| argument.as_encoded_bytes());
+    assert_eq!(promised(bytes()), Some((1024, 2)));
+    assert_eq!(promised(bytes().take(4)), None);
+    assert_eq!(promised([&b"-smp"[..]]), None);
+}

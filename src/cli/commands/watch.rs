@@ -1,0 +1,32 @@
+//! Showing something again and again.
+
+use std::time::Duration;
+
+use console::Term;
+use serde::Serialize;
+
+use super::super::Status;
+use super::super::output;
+use super::super::session::Session;
+use crate::failure::Failure;
+
+/// Shows what `ask` finds every so often, until Ctrl-C or an error: on a terminal in place of what
+/// it showed before, with `--json` as one line each time.
+pub(super) fn watch<T: Serialize>(
+    session: &Session,
+    every: Duration,
+    mut ask: impl FnMut() -> Result<T, Failure>,
+    draw: impl Fn(&T) -> String,
+) -> Result<Status, Failure> {
+    let screen = Term::stdout().is_term() && !session.json();
+    loop {
+        let found = ask()?;
+        if session.json() {
+            output::write_json_line(&found)?;
+        } else {
+            let clear = if screen { "\u{1b}[H\u{1b}[2J" } else { "" };
+            output::write(&format!("{clear}{}\n", draw(&found)))?;
+        }
+        std::thread::sleep(every);
+    }
+}
