@@ -58,17 +58,10 @@ fn the_private_network_comes_and_goes_with_its_machines() {
 #[test]
 fn passt_serves_one_machine() {
     let bench = Bench::new();
-    let boot = [
-        "boot",
-        "@tiny",
-        "--memory",
-        "64M",
-        "--network",
-        "passt",
-        "--json",
-    ];
-    let booted = with_ssh(&bench, "exit 0", boot).ends_with(0).json();
-    let port = u16::try_from(booted["ssh"]["port"].as_u64().unwrap()).unwrap();
+    let boot = ["boot", "@tiny", "--memory", "64M", "--network", "passt"];
+    with_ssh(&bench, "exit 0", boot).ends_with(0);
+    let inspected = bench.run(["inspect", "tiny", "--json"]).ends_with(0).json();
+    let port = u16::try_from(inspected["ssh"]["port"].as_u64().unwrap()).unwrap();
     wait_until("passt to listen (package passt)", || {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
     });
