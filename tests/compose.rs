@@ -396,7 +396,7 @@ services:
     environment: {{ GREETING: \"hello, ${{WHO:-nobody}}\" }}
     user: nobody
     ports: [\"{port}:8000\"]
-    networks: [front]
+    networks: {{ front: {{ aliases: [greeter] }} }}
     depends_on: {{ served-data: {{ condition: service_healthy }} }}
   served-data:
     <<: *machine
@@ -428,11 +428,7 @@ services:
     );
     let warnings = message("warning");
     assert!(
-        warnings.contains("compose.yaml:9: networks have no effect"),
-        "{warnings}"
-    );
-    assert!(
-        warnings.contains("do not find each other by name"),
+        warnings.contains("compose.yaml:9: all services of the file are in one network"),
         "{warnings}"
     );
     // The one waited for the check of the other.
@@ -461,6 +457,10 @@ services:
         ),
         "nobody"
     );
+
+    let greeting = "bash -c 'exec 3<>/dev/tcp/greeter/8000; echo >&3 hi; echo >&3; tail -n 1 <&3'";
+    assert_eq!(ssh("served-data", greeting), "hello, compose");
+    assert!(ssh("served-web", "getent hosts served-data").starts_with("10.213."));
 
     // Nothing to do, and nothing is built again.
     let again = Build::of(&mut command(&["up", "--json"])).succeeds();

@@ -125,6 +125,9 @@ fn machine(out: &mut String, service: &Service) {
         let _ = write!(body, " stop-timeout=\"{seconds}s\"");
     }
     let _ = writeln!(body, " restart=\"{}\"", service.restart);
+    for alias in &service.aliases {
+        let _ = writeln!(body, "    alias {}", quoted(alias));
+    }
     if let Some(health) = &service.health {
         health_node(&mut body, health);
     }

@@ -1,7 +1,7 @@
 //! What Compose files may say that machines are not.
 
 /// Keys of a service that are read.
-pub(super) const READ: [&str; 27] = [
+pub(super) const READ: [&str; 28] = [
     "build",
     "command",
     "cpus",
@@ -15,6 +15,7 @@ pub(super) const READ: [&str; 27] = [
     "healthcheck",
     "hostname",
     "image",
+    "links",
     "mem_limit",
     "mem_reservation",
     "network_mode",
@@ -98,7 +99,7 @@ pub(super) const HARMLESS: [(&str, &str); 31] = [
 ];
 
 /// Keys that would make something else of the service, and what to do.
-pub(super) const WRONG: [(&str, &str); 19] = [
+pub(super) const WRONG: [(&str, &str); 18] = [
     ("cgroup", "remove it: a machine has a kernel of its own"),
     (
         "cgroup_parent",
@@ -128,7 +129,6 @@ pub(super) const WRONG: [(&str, &str); 19] = [
     ("gpus", "remove it: machines see no devices of the host"),
     ("ipc", "remove it: a machine shares no memory with others"),
     ("isolation", "remove it: there are no Windows machines"),
-    ("links", "publish a port, and use 10.0.2.2 and that port"),
     ("models", "remove it: vmfab runs no models"),
     ("pid", "remove it: a machine has processes of its own"),
     ("provider", "remove it: vmfab runs services itself"),

@@ -145,11 +145,6 @@ pub fn load(
         })
         .collect();
     circles(&services, &root, &mut notes);
-    if services.len() > 1 && notes.problems.is_empty() {
-        let message = "services do not find each other by name yet: from a machine, 10.0.2.2 is \
-                       this host, with the ports that others publish";
-        notes.warnings.push(Problem::without_place(message));
-    }
     if !notes.problems.is_empty() {
         return Err(failed(notes.problems));
     }

@@ -27,6 +27,8 @@ pub(super) struct Service {
     pub count: Option<u64>,
     pub isolated: bool,
     pub hostname: Option<String>,
+    /// What others call it besides.
+    pub aliases: Vec<String>,
     pub user: Option<String>,
     pub workdir: Option<String>,
     pub stop_signal: Option<String>,

@@ -9,6 +9,7 @@ use super::reader::Notes;
 use super::units::{bytes, seconds};
 use super::yaml::{Map, Node, Value};
 use super::{Files, interpolate};
+use crate::checked::HostName;
 use crate::text::{Spanned, closest};
 
 /// The least memory that a machine of a container image starts in.
@@ -167,7 +168,17 @@ impl Reading<'_> {
             "mem_reservation" if self.service.memory_mib.is_none() => self.memory(node, name),
             "cpus" => self.cpus(node),
             "scale" => self.replicas(node, name),
-            "hostname" => self.service.hostname = self.notes.text(node, name),
+            "hostname" => {
+                self.service.hostname = self.notes.text(node, name);
+                if let Some(hostname) = self.service.hostname.clone() {
+                    self.alias(node, hostname);
+                }
+            }
+            "links" => {
+                for link in self.notes.list(node, name) {
+                    self.link(link);
+                }
+            }
             "working_dir" => self.service.workdir = self.notes.text(node, name),
             "user" => self.service.user = self.notes.text(node, name),
             "stop_signal" => self.service.stop_signal = self.notes.text(node, name),
@@ -177,12 +188,7 @@ impl Reading<'_> {
             }
             "restart" => self.restart(node),
             "platform" => self.platform(node),
-            "networks" => {
-                let message = "networks have no effect: machines have no network of their own yet";
-                if !matches!(node.value, Value::Null) && self.shared.first("networks") {
-                    self.notes.warn(&key.span, message);
-                }
-            }
+            "networks" => self.networks(key, node),
             "network_mode" => match self.notes.text(node, name).as_deref() {
                 Some("none") => self.service.isolated = true,
                 None | Some("bridge") => {}
@@ -193,6 +199,61 @@ impl Reading<'_> {
                 ),
             },
             _ => {}
+        }
+    }
+
+    /// All are in one network, in which each is found by its names.
+    fn networks(&mut self, key: &Spanned<String>, node: &Node) {
+        let node = super::merge::names(node.clone());
+        for (network, value) in self.notes.map(&node, "networks") {
+            if network.value != "default" && self.shared.first("networks") {
+                let message = "all services of the file are in one network";
+                self.notes.warn(&key.span, message);
+            }
+            let aliases = value.get("aliases");
+            for alias in
+                aliases.map_or_else(Vec::new, |list| self.notes.list(list, "aliases").to_vec())
+            {
+                if let Some(name) = self.notes.text(&alias, "aliases") {
+                    self.alias(&alias, name);
+                }
+            }
+        }
+    }
+
+    fn alias(&mut self, node: &Node, name: String) {
+        if name.parse::<HostName>().is_err() {
+            let message = format!("\"{name}\" is not a host name");
+            let help = "use letters, digits, \"-\" and \".\"";
+            self.notes.wrong(&node.span, message, help);
+        } else if name != self.service.name && !self.service.aliases.contains(&name) {
+            self.service.aliases.push(name);
+        }
+    }
+
+    /// A service that is found by its name, and started before.
+    fn link(&mut self, node: &Node) {
+        let Some(text) = self.notes.text(node, "links") else {
+            return;
+        };
+        let (name, alias) = text.split_once(':').unwrap_or((&text, &text));
+        if !self.around.names.iter().any(|known| known == name) {
+            let message = format!("no service \"{name}\" found");
+            self.notes
+                .wrong(&node.span, message, "name a service of this file");
+        } else if alias != name {
+            self.notes.wrong(
+                &node.span,
+                "vmfab gives names to services, and not to links",
+                format!("write at {name}: networks: {{ default: {{ aliases: [{alias}] }} }}"),
+            );
+        } else if !self
+            .service
+            .depends_on
+            .iter()
+            .any(|(other, _)| other == name)
+        {
+            self.service.depends_on.push((name.to_owned(), "started"));
         }
     }
 
@@ -267,7 +328,10 @@ impl Reading<'_> {
                     })
             });
             let condition = condition.unwrap_or("started");
-            self.service.depends_on.push((key.value.clone(), condition));
+            // "links" may have said less of it.
+            let depends_on = &mut self.service.depends_on;
+            depends_on.retain(|(other, _)| *other != key.value);
+            depends_on.push((key.value.clone(), condition));
         }
     }
 
