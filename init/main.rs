@@ -12,6 +12,7 @@
 
 mod config;
 mod dhcp;
+mod group;
 mod network;
 mod setup;
 mod sys;

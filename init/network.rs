@@ -1,6 +1,7 @@
 //! Addresses of the network cards, by DHCP.
 
 use crate::dhcp::{self, Lease};
+use crate::group::Card;
 use crate::say;
 use crate::sys::sys;
 
@@ -59,8 +60,9 @@ pub fn listens(port: u16) -> bool {
     connected
 }
 
-/// Sets up all network cards; tells whether there is one.
-pub fn set_up() -> bool {
+/// Sets up all network cards; tells whether there is one. One of a private network has its address
+/// already.
+pub fn set_up(private: Option<Card>) -> bool {
     let socket = sys!(SOCKET, AF_INET, DATAGRAM | 0o2000000, 0);
     let mut found = false;
     for index in 1..32u32 {
@@ -91,7 +93,13 @@ pub fn set_up() -> bool {
         found = true;
         let mut hardware = [0; 6];
         hardware.copy_from_slice(&card.value[2..8]);
-        match lease(&card.name, hardware) {
+        let known = private.filter(|private| private.hardware == hardware);
+        let known = known.map(|private| Lease {
+            address: private.address,
+            mask: [255, 255, 0, 0],
+            ..Lease::default()
+        });
+        match known.or_else(|| lease(&card.name, hardware)) {
             Some(lease) => configure(socket, &mut card, &lease),
             None => say(&[b"no answer by DHCP on ", &card.name]),
         }

@@ -1,7 +1,7 @@
 //! What is set up before the process runs.
 
 use crate::sys::sys;
-use crate::{network, say, wait, write_file};
+use crate::{group, network, say, wait, write_file};
 
 /// Directories and links that processes expect.
 pub fn mounts() {
@@ -85,45 +85,58 @@ fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window == text)
 }
 
-/// Gives the machine the name that vmfab tells by SMBIOS, else that of the image, and leaves it as
-/// the variable `HOSTNAME`.
+/// Room for a text, which the kernel only provides where it is written to.
+fn room() -> &'static mut [u8] {
+    const MOST: usize = 1 << 20;
+    let memory = sys!(MMAP, 0, MOST, 3, 0x22, -1isize, 0);
+    if memory < 0 {
+        return &mut [];
+    }
+    // SAFETY: nobody else has it.
+    unsafe { core::slice::from_raw_parts_mut(memory as *mut u8, MOST) }
+}
+
+/// Puts what vmfab tells by SMBIOS under a name into `place`; gives its length.
+fn told(name: &[u8], place: &mut [u8]) -> Option<usize> {
+    let table = map(b"/sys/firmware/dmi/tables/DMI\0")?;
+    let at = find(table, name)?;
+    Some(group::decode(&table[at + name.len()..], place))
+}
+
+/// Gives the machine the name that vmfab tells, else that of the image, and leaves it as the
+/// variable `HOSTNAME`.
 pub fn hostname(variable: &mut [u8; 96]) {
-    const TELLS: &[u8] = b"io.systemd.credential.binary:system.hostname=";
     const VARIABLE: &[u8] = b"HOSTNAME=";
     variable[..VARIABLE.len()].copy_from_slice(VARIABLE);
     let place = &mut variable[VARIABLE.len()..];
     let room = place.len() - 1;
-    let mut length = 0;
-    let table = map(b"/sys/firmware/dmi/tables/DMI\0").unwrap_or_default();
-    if let Some(at) = find(table, TELLS) {
-        let (mut bits, mut count) = (0u32, 0);
-        for &byte in &table[at + TELLS.len()..] {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => break,
-            };
-            bits = bits << 6 | u32::from(value);
-            count += 6;
-            if count >= 8 && length < room {
-                count -= 8;
-                place[length] = (bits >> count) as u8;
-                length += 1;
-            }
-        }
-    } else {
-        for &byte in map(b"/etc/hostname\0").unwrap_or_default() {
-            if byte <= b' ' || length == room {
-                break;
-            }
-            place[length] = byte;
+    let name = b"io.systemd.credential.binary:system.hostname=";
+    let length = told(name, &mut place[..room]).unwrap_or_else(|| {
+        let text = map(b"/etc/hostname\0").unwrap_or_default();
+        let name = text.iter().take_while(|byte| **byte > b' ');
+        let mut length = 0;
+        for (place, &byte) in place[..room].iter_mut().zip(name) {
+            *place = byte;
             length += 1;
         }
-    }
+        length
+    });
     sys!(SETHOSTNAME, place.as_ptr(), length);
+}
+
+/// Writes the names of the machines of the private network to `/etc/hosts`; gives this machine's card
+/// in it. One that is in none has no such names any more.
+fn private_network() -> Option<group::Card> {
+    let table = room();
+    let length = told(b"io.systemd.credential.binary:vmfab.network=", table);
+    let table = &table[..length.unwrap_or(0)];
+    let old = map(b"/etc/hosts\0").unwrap_or_default();
+    let new = room();
+    let length = group::hosts(old, table, new);
+    if new[..length] != *old {
+        write_file(b"/etc/hosts\0", &[&new[..length]]);
+    }
+    group::card(table)
 }
 
 /// Loads the modules of network card and power button, where they are no part of the kernel and the
@@ -163,8 +176,9 @@ pub fn modules() {
 
 /// Sets up the network. A card may come a moment later.
 pub fn network() {
+    let private = private_network();
     for _ in 0..20 {
-        if network::set_up() {
+        if network::set_up(private) {
             return;
         }
         wait(&[], 100);

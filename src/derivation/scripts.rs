@@ -35,10 +35,11 @@ pub const SET_UP: &str = include_str!("scripts/entrypoint/set-up.sh");
 /// The init of images that have none: a static program without a libc, built from the directory
 /// `init`. Its text counts and not its bytes, which differ with the compiler.
 pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
-const INIT_TEXTS: [&str; 6] = [
+const INIT_TEXTS: [&str; 7] = [
     include_str!("../../init/main.rs"),
     include_str!("../../init/config.rs"),
     include_str!("../../init/dhcp.rs"),
+    include_str!("../../init/group.rs"),
     include_str!("../../init/network.rs"),
     include_str!("../../init/setup.rs"),
     include_str!("../../init/sys.rs"),

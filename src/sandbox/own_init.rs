@@ -18,6 +18,9 @@ mod config;
 #[cfg(test)]
 #[path = "../../init/dhcp.rs"]
 mod dhcp;
+#[cfg(test)]
+#[path = "../../init/group.rs"]
+mod group;
 
 /// Where the init looks for it.
 const CONFIG: &str = "/usr/lib/vmfab/init.conf";
@@ -127,7 +130,8 @@ fn text(config: &ContainerConfig, account: &Account) -> String {
 #[cfg(test)]
 mod tests {
     use super::config::{Entry, entries};
-    use super::dhcp;
+    use super::{dhcp, group};
+    use base64ct::Encoding;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -198,6 +202,44 @@ mod tests {
         assert_eq!(dhcp::answer(&request, id), None);
         let acknowledges = (dhcp::ACK, dhcp::LENGTH);
         assert_eq!(acknowledges, (5, 300));
+    }
+
+    #[test]
+    fn the_init_knows_the_machines_of_its_network() {
+        let table = "52:54:0a:d5:00:02 10.213.0.2 16\n10.213.0.2 db\n10.213.0.3 web site\n";
+        let encoded = base64ct::Base64::encode_string(table.as_bytes());
+        let mut buffer = [0; 400];
+        let length = group::decode(format!("{encoded}\0more").as_bytes(), &mut buffer);
+        assert_eq!(&buffer[..length], table.as_bytes());
+        let card = group::card(table.as_bytes()).unwrap();
+        assert_eq!(card.hardware, [0x52, 0x54, 0x0a, 0xd5, 0, 2]);
+        assert_eq!(card.address, [10, 213, 0, 2]);
+        for wrong in [
+            "",
+            "52:54 10.213.0.2",
+            "1:2:3:4:5:6 1.2.3",
+            "1:2:3:4:5:fff 1.2.3.4",
+        ] {
+            assert_eq!(group::card(wrong.as_bytes()), None, "{wrong}");
+        }
+
+        let old = "127.0.0.1 localhost\n10.213.0.9 old # vmfab\n192.0.2.1 mine # vmfab's";
+        let mut hosts = |old: &str, table: &str| {
+            let length = group::hosts(old.as_bytes(), table.as_bytes(), &mut buffer);
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        let new = hosts(old, table);
+        insta::assert_snapshot!(new, @r"
+        127.0.0.1 localhost
+        192.0.2.1 mine # vmfab's
+        10.213.0.2 db # vmfab
+        10.213.0.3 web site # vmfab
+        ");
+        assert_eq!(hosts(&new, table), new);
+        assert_eq!(
+            hosts(&new, ""),
+            "127.0.0.1 localhost\n192.0.2.1 mine # vmfab's\n"
+        );
     }
 
     proptest! {

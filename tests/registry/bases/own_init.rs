@@ -53,6 +53,11 @@ echo killed
 server=$(cut -d' ' -f4 /proc/$PPID/stat)
 (sleep 1; kill -KILL $server) >/dev/null 2>&1 &
 ";
+/// The machines that it knows by name.
+const HOSTS: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+cat /etc/hosts
+";
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:34:\nmedia:x:44:web\n";
 
@@ -72,6 +77,8 @@ fn an_image_without_an_init_system_serves() {
         ("srv/hello", "hello from PID 2\n"),
         ("srv/cgi-bin/who", WHO),
         ("srv/cgi-bin/kill", KILL),
+        ("srv/cgi-bin/hosts", HOSTS),
+        ("etc/hosts", "127.0.0.1 localhost"),
     ]);
     // Nothing needs a shell to start: as distroless images.
     let port_text = port.to_string();
@@ -119,13 +126,26 @@ fn an_image_without_an_init_system_serves() {
     }
 
     // A second machine of the image has another port of the host, as the first one has that.
-    let second = boot_beside(Lab::get().command(), recipes.directory(), &[]);
+    let network = ["--network", "group"];
+    let second = boot_beside(Lab::get().command(), recipes.directory(), &network);
     let other = second.succeeds().result()["ports"][0]["host"]
         .as_u64()
         .unwrap();
     assert_ne!(other, u64::from(port));
     let other = u16::try_from(other).unwrap();
     assert_eq!(get(other, "hello").unwrap(), "hello from PID 2\n");
+    // It has a place in the private network, too.
+    let hosts = get(other, "cgi-bin/hosts").unwrap();
+    assert!(hosts.starts_with("127.0.0.1 localhost\n"), "{hosts}");
+    let line = hosts
+        .lines()
+        .find_map(|line| line.strip_suffix(" beside # vmfab"));
+    let address = line.unwrap_or_else(|| panic!("{hosts}"));
+    let said = Lab::get().run(["logs", "beside"]).stdout;
+    assert!(
+        said.contains(&format!("eth1 has the address {address}")),
+        "{said}"
+    );
     // A port that the user asks for is that one or none.
     Lab::get().run(["rm", "--force", "beside"]).ends_with(0);
     let asked = format!("{port}:{port}");
