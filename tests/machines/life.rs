@@ -277,7 +277,7 @@ fn a_real_machine() {
         .ends_with(0);
     assert_eq!(
         changed.stdout,
-        format!("{name}: memory 640 MiB, processors 2, disk 12 GiB\n")
+        format!("{name}: memory 640 MiB, processors 2, disk 12 GiB, network none\n")
     );
     bench
         .run(["set", name, "disk-size=1G"])
