@@ -103,7 +103,9 @@ fn several_machines_at_once() {
 
 #[test]
 fn the_name_of_a_node_stands_for_its_machines() {
-    let scene = Scene::new("machine \"worker\" image=\"@tiny\" memory=\"64M\" cpus=1 count=2\n");
+    let scene = Scene::new(
+        "machine \"worker\" image=\"@tiny\" memory=\"64M\" cpus=1 network=\"user\" count=2\n",
+    );
     scene.up(&[]);
     let of_home = scene.bench.boot();
     let paused = scene.run(["pause", "worker"]).ends_with(0);
