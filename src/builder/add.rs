@@ -83,6 +83,7 @@ impl Builder for Add {
             mode: params.mode,
             parents: params.parents,
             keep_paths: params.keep_paths,
+            whole: params.whole,
             exclude: params.exclude,
         });
         let job = Job {

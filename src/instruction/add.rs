@@ -29,6 +29,9 @@ pub struct Add {
     /// are followed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_paths: bool,
+    /// With `keep_paths`, whether a directory also has its own owner, mode and time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// Patterns of what is left out, as in `.dockerignore`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,

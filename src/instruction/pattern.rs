@@ -45,6 +45,19 @@ impl SourcePath {
         Ok(Self(parts.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
+    /// The pattern that stands for one path only.
+    #[must_use]
+    pub fn literal(path: &str) -> String {
+        let mut pattern = String::with_capacity(path.len());
+        for character in path.chars() {
+            if matches!(character, '*' | '?' | '[' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern
+    }
+
     /// Whether it is the root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -177,5 +190,13 @@ mod tests {
         assert_eq!(plain("/a/b/"), Some(PathBuf::from("a/b")));
         assert_eq!(plain("a*"), None);
         assert!(SourcePath::parse("a/[").is_err());
+    }
+
+    #[test]
+    fn a_literal_stands_for_one_path() {
+        let parsed = SourcePath::parse(&SourcePath::literal("/b[1]*?\\")).unwrap();
+        let mut names = |_: &Path| Ok(["b[1]*?\\", "b1", "b1x?\\"].map(OsString::from).into());
+        let found = parsed.expand(&mut names).unwrap();
+        assert_eq!(found, [Path::new("b[1]*?\\")]);
     }
 }

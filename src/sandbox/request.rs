@@ -279,6 +279,7 @@ pub struct AddFiles {
     pub mode: Option<String>,
     pub parents: bool,
     pub keep_paths: bool,
+    pub whole: bool,
     pub exclude: Vec<String>,
 }
 

@@ -204,12 +204,16 @@ FROM base AS made
 RUN mkdir -p -m 700 /real/d/.cache && ln -s real /out && echo {number} >/real/noise \
     && echo a >/real/d/a && echo b >/real/d/b.o && ln -s a /real/d/link && ln /real/d/a /real/d/hard \
     && echo {number} >/real/d/.cache/x && chown 1:2 /real/d/a && touch -d @981173106 /real/d /real/d/*
+RUN mkdir -m 750 '/real/m[1]' && echo m >'/real/m[1]/m' && chown 1:2 '/real/m[1]' \
+    && touch -d @981173106 '/real/m[1]'
 FROM base
+RUN --mount=type=bind,from=made,source=/out/m[1],target=/m \
+    stat -c '%a %u:%g %Y' /m >/mounted && cat /m/m >>/mounted
 COPY --from=made --exclude=.cache /out/d /got
 COPY --from=made --parents --exclude=**/.cache /real/./d /real/d/* /parents/
 COPY --from=made --exclude=.cache /out/?/[a-h]* /out/../real/d/lin? /each/
 COPY list /
-RUN /list /got /parents /each && stat -c %h /got/a /each/a && stat -c %Y /got/a
+RUN /list /got /parents /each && stat -c %h /got/a /each/a && stat -c %Y /got/a && cat /mounted
 "#
         );
         kitchen.write(&text);
@@ -241,13 +245,19 @@ RUN /list /got /parents /each && stat -c %h /got/a /each/a && stat -c %Y /got/a
     2
     1
     981173106
+    750 1:2 981173106
+    m
     "#);
     with(2);
     let again = kitchen.build().succeeds();
     let started = again.started();
     let ran = |text: &str| started.iter().any(|name| name.contains(text));
     assert!(ran("read /out/d of made"), "{started:?}");
-    assert!(!ran("COPY") && !ran("RUN /list"), "{started:?}");
+    assert!(ran("read /out/m[1] of made"), "{started:?}");
+    assert!(
+        !ran("COPY") && !ran("RUN /list") && !ran("RUN --mount"),
+        "{started:?}"
+    );
 }
 
 #[test]

@@ -280,7 +280,7 @@ impl Lowering<'_> {
         };
         let path = &copy.path;
         let name = format!("{own}: read {path}");
-        let part = self.subtree(name, &other, path, false, &[])?;
+        let part = self.subtree(name, &other, path, Add::default())?;
         more.extend(part.inputs_as("source"));
         Ok(Step::Add(Add {
             sources: vec![AddSource::layers("source", path)],

@@ -120,23 +120,20 @@ impl Lowering<'_> {
     }
 
     /// What a path or pattern stands for in a tree, as a tree of one layer with the same paths:
-    /// who reads it does not depend on the rest. With `parents`, it is what `COPY --parents` puts.
+    /// who reads it does not depend on the rest. `part` says which of it, and how.
     pub(super) fn subtree(
         &mut self,
         name: String,
         tree: &Tree,
         path: &str,
-        parents: bool,
-        exclude: &[String],
+        part: Add,
     ) -> Result<Tree, PlanError> {
         let step = Step::Add(Add {
             sources: vec![AddSource::layers("source", path)],
             destination: "/".to_owned(),
             link: true,
-            parents,
-            keep_paths: !parents,
-            exclude: exclude.to_owned(),
-            ..Add::default()
+            keep_paths: !part.parents,
+            ..part
         });
         let mut subtree = Tree::default();
         self.layer_of(&mut subtree, name, &step, tree.inputs_as("source"))?;

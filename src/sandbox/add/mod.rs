@@ -53,6 +53,7 @@ pub(super) fn add(
         root: Root::new(tree).map_err(WorkerError::io("open the tree"))?,
         destination: PathBuf::from(&files.destination),
         is_directory: files.destination.ends_with('/'),
+        whole: files.whole,
         owner,
         mode: files
             .mode
@@ -118,6 +119,7 @@ pub(super) fn copy_directory(tree: &Path, source: &Path, to: &Path) -> io::Resul
         root: Root::new(to)?,
         destination: PathBuf::from("/"),
         is_directory: true,
+        whole: false,
         owner: None,
         mode: None,
         exclude: Ignore::default(),
@@ -183,6 +185,8 @@ struct Adder {
     destination: PathBuf,
     /// Whether the destination is a directory, whatever is there.
     is_directory: bool,
+    /// Whether a directory gives its metadata to the destination.
+    whole: bool,
     owner: Option<(u32, u32)>,
     mode: Option<ModeChange>,
     exclude: Ignore,
@@ -236,6 +240,10 @@ impl Adder {
         self.links.clear();
         if member.kind == Kind::Directory {
             let to = self.make(&self.destination)?;
+            if self.whole {
+                self.finish(&member, &to)?;
+                self.times.push((to.clone(), member.time));
+            }
             let excluded = self.exclude.root();
             let place = Place {
                 from: &real,

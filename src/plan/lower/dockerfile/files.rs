@@ -68,15 +68,9 @@ impl Build<'_> {
                 paths_of_tree(lowering, &mut put, &tree, &name)?
             }
             Origin::Directory(_) if put.paths.is_empty() => Vec::new(),
-            directory => {
-                let role = "source".to_owned();
-                let from = self.read(lowering, directory, &put.paths, role, &mut put.inputs)?;
-                let paths = put.paths.iter().map(|path| AddSource::Path {
-                    from: from.clone(),
-                    path: path.value.clone(),
-                    unpack: false,
-                });
-                paths.collect()
+            Origin::Directory(directory) => {
+                let paths = std::mem::take(&mut put.paths);
+                self.of_directory(lowering, &directory, &paths, false, &mut put.inputs)?
             }
         };
         put.step.sources.splice(0..0, paths);
@@ -107,14 +101,9 @@ impl Build<'_> {
         }
         let mut sources = Vec::new();
         if !local.is_empty() {
-            let origin = Origin::Directory(self.asked.context.clone());
-            let role = "source".to_owned();
-            let from = self.read(lowering, origin, &local, role, &mut put.inputs)?;
-            sources.extend(local.iter().map(|path| AddSource::Path {
-                from: from.clone(),
-                path: path.value.clone(),
-                unpack: add.unpack.unwrap_or(true),
-            }));
+            let unpack = add.unpack.unwrap_or(true);
+            let context = &self.asked.context;
+            sources = self.of_directory(lowering, context, &local, unpack, &mut put.inputs)?;
         }
         for (number, url) in outside.iter().enumerate() {
             let role = format!("source-{number}");
@@ -213,6 +202,25 @@ impl Build<'_> {
             step,
             inputs: Vec::new(),
         })
+    }
+
+    /// Paths of a directory of this host.
+    fn of_directory(
+        &self,
+        lowering: &mut Lowering<'_>,
+        directory: &Path,
+        paths: &[Spanned<String>],
+        unpack: bool,
+        inputs: &mut Vec<Input>,
+    ) -> Result<Vec<AddSource>, PlanError> {
+        let role = "source".to_owned();
+        inputs.push(self.local(lowering, directory, paths, &role)?);
+        let paths = paths.iter().map(|path| AddSource::Path {
+            from: crate::instruction::Origin::Files(role.clone()),
+            path: path.value.clone(),
+            unpack,
+        });
+        Ok(paths.collect())
     }
 
     /// Files of a directory of this host, as an input. Only those that one of `paths` names are
@@ -374,12 +382,17 @@ fn paths_of_tree(
             1 => "source".to_owned(),
             _ => format!("source-{number}"),
         };
-        let (parents, exclude) = (put.step.parents, &put.step.exclude);
+        let parents = put.step.parents;
         let mut path = path.value.as_str();
         if SourcePath::parse(path).is_ok_and(|path| path.is_root()) {
             put.inputs.extend(tree.inputs_as(&role));
         } else {
-            let part = lowering.subtree(name(path), tree, path, parents, exclude)?;
+            let part = Add {
+                parents,
+                exclude: put.step.exclude.clone(),
+                ..Add::default()
+            };
+            let part = lowering.subtree(name(path), tree, path, part)?;
             put.inputs.extend(part.inputs_as(&role));
             if parents {
                 path = path.split_once("/./").map_or(path, |(_, below)| below);

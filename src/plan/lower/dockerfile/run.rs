@@ -6,8 +6,8 @@ use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
 use crate::dockerfile::{self, Instruction, MountKind, Owner, Script};
 use crate::instruction::{
-    CacheMount, Exec, Ids, Mount, Network, Origin as Role, SCRIPTS, ScriptFile, SecretMount,
-    Sharing, SshMount,
+    Add, CacheMount, Exec, Ids, Mount, Network, Origin as Role, SCRIPTS, ScriptFile, SecretMount,
+    Sharing, SourcePath, SshMount,
 };
 use crate::plan::PlanError;
 use crate::plan::lower::Lowering;
@@ -86,17 +86,11 @@ impl Build<'_> {
         let role = format!("mount-{number}");
         Ok(match kind {
             MountKind::Bind(bind) => {
-                let origin = match mount.from().zip(bind.from) {
-                    Some((word, from)) => {
-                        let name = Spanned::new(from, word.span.clone());
-                        self.origin(lowering, &name, index)?
-                    }
-                    None => Origin::Directory(self.asked.context.clone()),
-                };
+                let from = mount.from().zip(bind.from);
+                let from = from.map(|(word, from)| Spanned::new(from, word.span.clone()));
                 let source = inside("/", &bind.source);
-                let span = &mount.span;
-                let path = Spanned::new(source.clone(), span.clone());
-                let from = self.read(lowering, origin, &[path], role, inputs)?;
+                let path = Spanned::new(source.clone(), mount.span.clone());
+                let from = self.mounted(lowering, index, from, path, role, inputs)?;
                 Mount::Bind {
                     from,
                     source,
@@ -107,11 +101,10 @@ impl Build<'_> {
             MountKind::Cache(cache) => {
                 let from = match mount.from().zip(cache.from) {
                     Some((word, from)) => {
-                        let name = Spanned::new(from, word.span.clone());
-                        let origin = self.origin(lowering, &name, index)?;
+                        let name = Some(Spanned::new(from, word.span.clone()));
                         let source = inside("/", &cache.source);
                         let path = Spanned::new(source.clone(), mount.span.clone());
-                        let from = self.read(lowering, origin, &[path], role, inputs)?;
+                        let from = self.mounted(lowering, index, name, path, role, inputs)?;
                         Some((from, source))
                     }
                     None => None,
@@ -155,22 +148,40 @@ impl Build<'_> {
         })
     }
 
-    /// Where a step reads files: the inputs of a role.
-    pub(super) fn read(
+    /// Where a mount finds what is at `path`: in the context, or in what `from` names. A step of its
+    /// own reads it from a tree, so that the process does not depend on the rest of that.
+    fn mounted(
         &mut self,
         lowering: &mut Lowering<'_>,
-        origin: Origin,
-        paths: &[Spanned<String>],
+        index: usize,
+        from: Option<Spanned<String>>,
+        path: Spanned<String>,
         role: String,
         inputs: &mut Vec<Input>,
     ) -> Result<Role, PlanError> {
+        let origin = match &from {
+            Some(name) => self.origin(lowering, name, index)?,
+            None => Origin::Directory(self.asked.context.clone()),
+        };
         Ok(match origin {
             Origin::Tree(tree) => {
-                inputs.extend(tree.inputs_as(&role));
+                let part = match path.value.as_str() {
+                    "/" => tree,
+                    source => {
+                        let from = from.as_ref().map_or("", |from| &from.value);
+                        let name = self.name(index, &format!("read {source} of {from}"));
+                        let whole = Add {
+                            whole: true,
+                            ..Add::default()
+                        };
+                        lowering.subtree(name, &tree, &SourcePath::literal(source), whole)?
+                    }
+                };
+                inputs.extend(part.inputs_as(&role));
                 Role::Layers(role)
             }
             Origin::Directory(directory) => {
-                inputs.push(self.local(lowering, &directory, paths, &role)?);
+                inputs.push(self.local(lowering, &directory, &[path], &role)?);
                 Role::Files(role)
             }
         })
