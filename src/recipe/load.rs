@@ -572,7 +572,7 @@ impl Loader<'_> {
             self.report(
                 Problem::new(
                     &reference.span,
-                    format!("the image \"{}\" starts from itself", entry.1),
+                    format!("the image \"{}\" needs itself", entry.1),
                     "this closes the loop",
                 )
                 .with_help(format!("the loop is {}", names.join(" → "))),
