@@ -3,7 +3,6 @@
 use std::process::Stdio;
 
 use super::Locked;
-use super::directory::files;
 use super::error::{MachineError, io_error};
 use super::state::{self, State};
 use crate::disk::{self, overlay};
@@ -18,18 +17,26 @@ impl Locked {
     pub fn grow(&self, bytes: u64) -> Result<bool, MachineError> {
         let machine = &self.machine;
         let bytes = disk::disk_size(bytes);
-        let has = machine.config()?.disk_size();
+        let config = machine.config()?;
+        let has = config.disk_size();
         if bytes < has {
             return Err(MachineError::Shrink { asked: bytes, has });
         }
         let (state, qmp) = state::observe(&machine.directory)?;
         let live = match (state, qmp) {
             (State::Stopped, _) => {
-                self.grow_file(bytes)?;
+                // Over layers without an overlay, the next start makes one of the new size.
+                if let Some(file) = config.disks.first().and_then(|disk| disk.overlay(0)) {
+                    self.grow_file(&file, bytes)?;
+                }
                 false
             }
             (_, Some(mut qmp)) => {
-                qmp.resize(&disk_node(0), bytes)?;
+                let node = config
+                    .disks
+                    .first()
+                    .map_or(disk_node(0), |disk| disk.node(0));
+                qmp.resize(&node, bytes)?;
                 true
             }
             (_, None) => return Err(MachineError::Running(machine.name.clone())),
@@ -42,12 +49,19 @@ impl Locked {
         Ok(live)
     }
 
-    fn grow_file(&self, bytes: u64) -> Result<(), MachineError> {
+    fn grow_file(&self, file: &str, bytes: u64) -> Result<(), MachineError> {
         let directory = &self.machine.directory;
-        overlay::check(&directory.join(files::OVERLAY))?;
+        overlay::check(&directory.join(file))?;
         let program = require(Program::QemuImg)?;
+        // Where the layers below it are, the file does not say: vmfab tells QEMU at each start.
+        let alone = serde_json::json!({
+            "driver": "qcow2",
+            "backing": null,
+            "file": { "driver": "file", "filename": file },
+        });
         let ran = bare_command(&program)
-            .args(["resize", "-q", "-f", "qcow2", files::OVERLAY])
+            .args(["resize", "-q"])
+            .arg(format!("json:{alone}"))
             .arg(bytes.to_string())
             .current_dir(directory)
             .stdin(Stdio::null())
@@ -57,7 +71,7 @@ impl Locked {
             true => Ok(()),
             false => {
                 let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
-                let path = directory.join(files::OVERLAY);
+                let path = directory.join(file);
                 Err(io_error("resize", &path)(std::io::Error::other(said)))
             }
         }

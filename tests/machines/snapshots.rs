@@ -366,10 +366,21 @@ fn a_snapshot_costs_what_changed() {
         .run(["snapshot", "create", "last", "--machine", &name])
         .ends_with(0);
     assert!(used() - before < 1 << 20, "{} bytes", used() - before);
+    // The disk grows above its layers: of a machine that runs, that stopped, and that has no overlay.
+    let grow = |size: &str| {
+        let size = format!("disk-size={size}");
+        bench.run(["set", &name, &size]).ends_with(0);
+    };
+    grow("4200M");
     bench.run(["stop", &name]).ends_with(0);
+    grow("4300M");
     start(&bench, &name);
     write(&bench, &name, 1);
     bench.run(["stop", &name]).ends_with(0);
     bench.run(["snapshot", "restore", "n9"]).ends_with(0);
     assert_eq!(written(&of_machine(&bench, &name)), 10);
+    grow("4400M");
+    start(&bench, &name);
+    bench.run(["stop", &name]).ends_with(0);
+    assert_eq!(of_machine(&bench, &name).len(), 4400 << 20);
 }
