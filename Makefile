@@ -62,6 +62,11 @@ test-alpine: ## The way to a shell with Alpine's own ROOTFS=alpine-minirootfs-â€
 	@.ci/packages $(TEST_PACKAGES)
 	VMFAB_TEST_ALPINE=$(abspath $(ROOTFS)) cargo test --locked --test all upstream
 
+.PHONY: test-database
+test-database: ## Save a database under load fifty times, and set it back to each; takes an hour
+	@.ci/packages $(TEST_PACKAGES)
+	VMFAB_TEST_SNAPSHOTS=50 cargo test --locked --test all no_transaction
+
 .PHONY: bench
 bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)

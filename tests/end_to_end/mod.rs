@@ -5,6 +5,7 @@
 //! base image than `debian-12`.
 
 mod confinement;
+mod database;
 mod failure;
 mod files;
 mod full;
