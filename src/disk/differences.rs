@@ -174,6 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn directories_in_a_loop_have_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            let output = command.args(arguments).arg(&disk).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+        run(
+            "mke2fs",
+            &["-q", "-t", "ext4", "-d", root.to_str().unwrap()],
+        );
+        run("debugfs", &["-w", "-R", "link /a /a/b/loop"]);
+        let side = || open_ext4(fs::File::open(&disk).unwrap(), 0).unwrap();
+        let error = differences(&side(), &side(), false, &mut |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("path is too long"), "{error}");
+    }
+
+    #[test]
     fn each_kind_of_difference_is_found_and_nothing_else() {
         let common = |root: &Path| {
             fs::create_dir_all(root.join("etc/deep/er")).unwrap();

@@ -26,7 +26,7 @@ pub(super) use outside::{bridge, passt};
 pub(super) use serve::switch;
 pub use serve::{NETWORK_ARGUMENT, network_main};
 
-use super::directory::OWN;
+use super::directory::{OWN, check_entries};
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use super::{Machine, Machines};
@@ -35,6 +35,7 @@ use crate::failure::Failure;
 use crate::guest::GuestNetwork;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{self, Durability, Replace};
+use crate::host::umask;
 
 /// The version of the list.
 const VERSION: u32 = 1;
@@ -197,6 +198,12 @@ impl Machines {
             let why = std::io::Error::new(ErrorKind::InvalidInput, "it is a link");
             return Err(io_error("use", &directory)(why));
         }
+        // Frames of guests go to each socket in it: nobody else opens one, and none is a link.
+        umask::close(&directory);
+        check_entries(&directory).map_err(|why| {
+            let why = std::io::Error::new(ErrorKind::InvalidInput, why);
+            io_error("use", &directory.join("hosts.json"))(why)
+        })?;
         let lock = directory.join("lock");
         let held = file::open_lock(&lock, OWN).map_err(io_error("open", &lock))?;
         held.lock().map_err(io_error("lock", &lock))?;
@@ -289,6 +296,8 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn hosts(names: &[&str]) -> Hosts {
@@ -366,5 +375,19 @@ mod tests {
             fs::write(&path, bad).unwrap();
             assert!(machines.declare_hosts(&[new("a", &[])]).is_err(), "{bad}");
         }
+        fs::remove_file(&path).unwrap();
+
+        // A directory that came from elsewhere.
+        let network = directory.path().join("network");
+        fs::set_permissions(&network, fs::Permissions::from_mode(0o777)).unwrap();
+        machines.declare_hosts(&[new("a", &[])]).unwrap();
+        let mode = fs::metadata(&network).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        std::os::unix::fs::symlink("/run/systemd/journal/socket", network.join("5")).unwrap();
+        let refused = machines.declare_hosts(&[new("a", &[])]).unwrap_err();
+        assert!(
+            refused.to_string().contains("5 beside it is a link"),
+            "{refused}"
+        );
     }
 }
