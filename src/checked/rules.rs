@@ -14,6 +14,11 @@ pub(super) fn account_name(text: &str) -> bool {
     begins(text, first) && text.len() <= 64 && text.bytes().all(is_inner)
 }
 
+pub(super) fn build_id(text: &str) -> bool {
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 12 && text.bytes().all(digit)
+}
+
 pub(super) fn host_name(text: &str) -> bool {
     let label = |part: &str| {
         (1..=63).contains(&part.len())

@@ -53,6 +53,10 @@ enum Names {
     Cloneable,
     /// Roots of the store.
     Roots,
+    /// Builds, those that ended too.
+    Builds,
+    /// Builds that run.
+    RunningBuilds,
     Formats,
     Hypervisors,
     Networks,
@@ -77,6 +81,9 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["build"], "format", Names::Formats),
     (&["build"], "hypervisor", Names::Hypervisors),
     (&["build"], "mode", Names::CacheModes),
+    (&["builds", "logs"], "id", Names::Builds),
+    (&["builds", "follow"], "id", Names::RunningBuilds),
+    (&["builds", "cancel"], "ids", Names::RunningBuilds),
     (&["plan"], "recipe", Names::Recipes),
     (&["plan"], "target", Names::Stages),
     (&["plan"], "build_args", Names::BuildArguments),
@@ -230,6 +237,8 @@ impl Names {
                 Ok(found)
             }),
             Self::Roots => roots(),
+            Self::Builds => builds(true),
+            Self::RunningBuilds => builds(false),
             Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
             Self::Networks => Ok(Network::EXAMPLES.map(Into::into).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
@@ -271,6 +280,15 @@ fn roots() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(roots
         .map(|root| CompletionCandidate::new(root.name))
         .collect())
+}
+
+fn builds(all: bool) -> Result<Vec<CompletionCandidate>, Failure> {
+    let candidate = |build: ops::builds::BuildState| {
+        let what = build.image.unwrap_or(build.command);
+        CompletionCandidate::new(build.id.to_string()).help(Some(what.into()))
+    };
+    let builds = ops::builds::list(&context()?, all).into_iter();
+    Ok(builds.map(candidate).collect())
 }
 
 fn snapshots() -> Result<Vec<CompletionCandidate>, Failure> {
@@ -393,7 +411,8 @@ mod tests {
                 .iter()
                 .any(|(at, id, _)| *at == path && argument.get_id() == *id);
             let listed = !argument.get_possible_values().is_empty();
-            if !argument.get_action().takes_values() || of_files || known || listed {
+            let free = argument.is_hide_set() || of_files || known || listed;
+            if !argument.get_action().takes_values() || free {
                 continue;
             }
             let name = argument.get_value_names().and_then(|names| names.first());

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `commands/` | one file for each command |
 //! | `complete.rs` | what shells ask to complete a word |
+//! | `detach.rs` | a command that goes on without its terminal |
 //! | `error/` | every error to its kind, message, help and exit code |
 //! | `habits.rs` | what other tools call commands |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
@@ -20,6 +21,7 @@
 
 mod commands;
 mod complete;
+mod detach;
 mod error;
 mod habits;
 mod options;
@@ -114,15 +116,16 @@ pub fn main() -> ExitCode {
     if let Err(error) = trace::begin(root.options.trace.as_deref()) {
         return error::report(&error, &hints);
     }
-    let session = match Session::new(root.options, root.command.streams_events()) {
+    let builds = root.command.builds();
+    let streams = root.command.streams_events();
+    let session = match Session::new(root.options, streams, builds) {
         Ok(session) => session,
         Err(error) => return error::report(&error, &hints),
     };
-    let builds = root.command.builds();
     let result = root.command.run(&session);
     session.end_progress();
     session.record_end(&result);
-    if builds && result.is_ok() {
+    if builds.is_some() && result.is_ok() {
         session.collect_garbage();
     }
     match result {

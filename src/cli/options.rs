@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use console::Term;
 
+use crate::checked::BuildId;
 use crate::registry::Access;
 
 /// Heading of these options in help texts.
@@ -39,6 +40,10 @@ pub(super) struct GlobalOptions {
     /// Append diagnostics of vmfab itself to FILE, as JSON lines (see VMFAB_LOG)
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub(super) trace: Option<PathBuf>,
+
+    /// Keep the record of the build under this id, which another vmfab made
+    #[arg(long, global = true, hide = true, value_name = "ID")]
+    pub(super) as_build: Option<BuildId>,
 
     /// Use colours and bars: auto, always or never
     #[arg(

@@ -18,22 +18,37 @@ use crate::event::{Event, Silent, Sink};
 use crate::failure::Failure;
 use crate::host::{Home, Interrupt};
 use crate::machine::Project;
+use crate::ops::builds::Recorder;
 use crate::ops::{self, Context};
 
 /// What a command gets besides its arguments. Nothing is opened before a command asks for it.
 pub(super) struct Session {
     options: GlobalOptions,
     reporter: Arc<Reporter>,
+    /// The command, when it may build images.
+    builds: Option<&'static str>,
+    recorder: OnceCell<Arc<Recorder>>,
     context: OnceCell<Context>,
 }
 
 impl Session {
-    /// `streams_events` says that events are part of the command's JSON result.
-    pub(super) fn new(options: GlobalOptions, streams_events: bool) -> Result<Self, Failure> {
+    /// `streams_events` says that events are part of the command's JSON result; `builds` is the
+    /// command, when it may build images.
+    pub(super) fn new(
+        options: GlobalOptions,
+        streams_events: bool,
+        builds: Option<&'static str>,
+    ) -> Result<Self, Failure> {
+        if options.as_build.is_some() {
+            // Without it the end of the terminal would be the end of the build.
+            let _ = rustix::process::setsid();
+        }
         let reporter = Arc::new(Reporter::new(&options, streams_events)?);
         Ok(Self {
             options,
             reporter,
+            builds,
+            recorder: OnceCell::new(),
             context: OnceCell::new(),
         })
     }
@@ -68,17 +83,33 @@ impl Session {
             .map_err(|error| Failure::failed(format!("signals cannot be handled: {error}")))?;
         let check = |text: &str| ops::cache::repository(text).map(drop);
         let config = Config::from_env(&check).map_err(config_error)?;
-        let mut context = Context::new(home, self.reporter.clone(), interrupt)
-            .with_config(config, self.options.offline);
+        let sink = self.sink(&home)?;
+        let mut context =
+            Context::new(home, sink, interrupt).with_config(config, self.options.offline);
         // Who is in a directory that is gone is in no project.
         let directory = std::env::current_dir().ok();
         context.project = directory.and_then(|directory| Project::around(&directory).ok());
         Ok(self.context.get_or_init(|| context))
     }
 
+    /// Where progress goes: to the user, and for builds into their record.
+    fn sink(&self, home: &Home) -> Result<Arc<dyn Sink>, Failure> {
+        let Some(command) = self.builds else {
+            return Ok(self.reporter.clone());
+        };
+        let id = self.options.as_build.clone();
+        let recorder = Recorder::new(home.clone(), self.reporter.clone(), command, id)?;
+        Ok(self.recorder.get_or_init(|| Arc::new(recorder)).clone())
+    }
+
     /// Whether results are to be JSON.
     pub(super) fn json(&self) -> bool {
         self.options.json
+    }
+
+    /// Whether this process is the one in the background.
+    pub(super) fn is_detached(&self) -> bool {
+        self.options.as_build.is_some()
     }
 
     /// Whether only results are wanted.
@@ -197,6 +228,9 @@ impl Session {
     /// Writes the end of the command to the log file.
     pub(super) fn record_end(&self, result: &Result<Status, Failure>) {
         self.reporter.record_end(result);
+        if let Some(recorder) = self.recorder.get() {
+            recorder.end(result.as_ref().err());
+        }
     }
 }
 

@@ -4,11 +4,12 @@
 //! plain lines or as JSON, one object a line, with the field `event` naming the variant.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened. The serialised form is the public `--json` stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A graph is about to be executed; `steps` counts its derivations.
@@ -17,6 +18,9 @@ pub enum Event {
         name: String,
         /// Number of derivations.
         steps: usize,
+        /// What they are.
+        #[serde(skip)]
+        plan: Arc<[PlannedStep]>,
     },
     /// A step was not in the store and starts to run.
     StepStarted {
@@ -209,8 +213,17 @@ pub enum Event {
     },
 }
 
+/// A step that a build may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStep {
+    /// Label for people.
+    pub name: String,
+    /// Indices in the graph of those that it reads.
+    pub inputs: Vec<usize>,
+}
+
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepOutcome {
     /// It ran and its outputs are in the store.

@@ -38,7 +38,7 @@ mod survey;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use failed::{FailedStep, steps};
@@ -50,9 +50,9 @@ use known::{Known, Origin};
 use pass::Pass;
 use report::Report;
 
-use crate::derivation::{Builders, Cache, Graph, NodeId, Outputs};
+use crate::derivation::{Builders, Cache, Derivation, Graph, NodeId, Outputs};
 use crate::digest::ActionKey;
-use crate::event::{Event, Sink, StepOutcome};
+use crate::event::{Event, PlannedStep, Sink, StepOutcome};
 use crate::failure::Failure;
 use crate::host::{Interrupt, Program};
 use crate::store::{ActionResult, Store};
@@ -153,6 +153,7 @@ impl Executor<'_> {
         self.sink.emit(Event::BuildStarted {
             name: name.to_owned(),
             steps: graph.len(),
+            plan: planned(graph),
         });
         let sources = Sources {
             store: self.store,
@@ -282,6 +283,15 @@ pub fn offer(cache: &dyn Cache, offers: &[Offer], interrupt: &Interrupt) {
         }
     }
     cache.finish();
+}
+
+fn planned(graph: &Graph) -> Arc<[PlannedStep]> {
+    let nodes = graph.nodes().iter();
+    let step = |derivation: &Derivation| PlannedStep {
+        name: derivation.name.clone(),
+        inputs: derivation.inputs.iter().map(|i| i.node.index()).collect(),
+    };
+    nodes.map(step).collect()
 }
 
 fn outputs(known: Vec<Option<Known>>) -> Vec<Option<Outputs>> {

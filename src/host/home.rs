@@ -20,8 +20,9 @@ use super::umask;
 /// network/    the private network of machines that are of no project
 /// promises/   what machines that are being started will have of this host
 /// projects/   one small file for each project with machines: where it is, what they need
+/// builds/     small files for each build that runs, and for the last that ended
 /// log/        one file for each build step; builds/ what went into the last build of each image,
-///             images/ when and how each image came here
+///             images/ when and how each image came here, times.json what steps took
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -177,6 +178,18 @@ impl Home {
     #[must_use]
     pub fn build_records(&self) -> PathBuf {
         self.0.join("log/builds")
+    }
+
+    /// Builds that run, and the last that ended.
+    #[must_use]
+    pub fn builds(&self) -> PathBuf {
+        self.0.join("builds")
+    }
+
+    /// What steps took in earlier builds.
+    #[must_use]
+    pub fn step_times(&self) -> PathBuf {
+        self.0.join("log/times.json")
     }
 
     /// When and how each image came here.

@@ -4,6 +4,7 @@
 pub mod available;
 pub mod build;
 mod build_record;
+pub mod builds;
 pub mod cache;
 pub mod compose;
 pub mod doctor;

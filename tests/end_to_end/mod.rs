@@ -4,6 +4,7 @@
 //! build starts from it. They assert on events, never on time. `VMFAB_TEST_BASE` names another
 //! base image than `debian-12`.
 
+mod builds;
 mod confinement;
 mod database;
 mod failure;

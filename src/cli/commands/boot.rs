@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::super::Status;
 use super::super::output::duration;
 use super::super::session::Session;
+use super::build::detach;
 use super::new_machine::NewMachineArgs;
 use super::{console, ssh};
 use crate::failure::{Failure, Kind};
@@ -63,6 +64,10 @@ pub(crate) struct Boot {
     #[arg(long)]
     console: bool,
 
+    /// Return at once with the id of the build, and go on in the background (see vmfab builds)
+    #[arg(long, conflicts_with_all = ["ssh", "console"])]
+    detach: bool,
+
     /// Remove the machine after the session, or when it stops
     #[arg(long)]
     rm: bool,
@@ -111,6 +116,9 @@ impl From<Accel> for AccelChoice {
 
 impl Boot {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        if self.detach && !session.is_detached() {
+            return detach(session);
+        }
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
         let ingredients = self.new.prepare(session, self.image, self.fallback)?;
         let context = &ingredients.context;

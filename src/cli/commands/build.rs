@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::Status;
 use super::super::output::{count, duration};
 use super::super::session::Session;
+use super::super::{Status, detach};
 use super::cache::{CacheArgs, PushArgs};
 use super::plan;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
+use crate::checked::BuildId;
 use crate::failure::Failure;
 use crate::image::{DiskFormat, ParseFormatError};
 use crate::ops::build::{BuildOptions, Built, StepCounts};
@@ -77,8 +78,12 @@ pub(crate) struct Build {
     #[arg(long, visible_alias = "no-cache")]
     rebuild: bool,
 
+    /// Return at once with the id of the build, and go on in the background (see vmfab builds)
+    #[arg(long)]
+    detach: bool,
+
     /// Only show what would run, like vmfab plan
-    #[arg(short = 'n', long, conflicts_with_all = ["output", "check"])]
+    #[arg(short = 'n', long, conflicts_with_all = ["output", "check", "detach"])]
     dry_run: bool,
 
     #[command(flatten)]
@@ -122,6 +127,9 @@ impl Build {
         if self.dry_run {
             return plan::show(session, choice, self.cache);
         }
+        if self.detach && !session.is_detached() {
+            return detach(session);
+        }
         let context = &session.registry_context(self.cache.registries)?;
         let options = BuildOptions {
             tags: self.tags,
@@ -143,6 +151,21 @@ impl Build {
         session.print_last(&built, |built| built.image, summary)?;
         Ok(Status::Done)
     }
+}
+
+/// Goes on in the background, and prints the id to ask for it.
+pub(super) fn detach(session: &Session) -> Result<Status, Failure> {
+    #[derive(serde::Serialize)]
+    struct Detached {
+        build: BuildId,
+    }
+    let build = detach::detach(session)?;
+    session.print_last(
+        &Detached { build },
+        |one| one.build.clone(),
+        |one| one.build.clone(),
+    )?;
+    Ok(Status::Done)
 }
 
 /// One line on what a build did.

@@ -2,6 +2,7 @@
 
 mod boot;
 mod build;
+mod builds;
 mod cache;
 mod clone;
 mod commit;
@@ -84,6 +85,7 @@ pub(super) struct Root {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Build(build::Build),
+    Builds(builds::Builds),
     Plan(plan::Plan),
     Explain(explain::Explain),
     Fmt(fmt::Fmt),
@@ -137,6 +139,7 @@ impl Command {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self {
             Self::Build(command) => command.run(session),
+            Self::Builds(command) => command.run(session),
             Self::Plan(command) => command.run(session),
             Self::Explain(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
@@ -186,9 +189,15 @@ impl Command {
         }
     }
 
-    /// Whether it may build images.
-    pub(super) const fn builds(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Boot(_) | Self::Up(_))
+    /// Its name, when it may build images.
+    pub(super) const fn builds(&self) -> Option<&'static str> {
+        match self {
+            Self::Build(_) => Some("build"),
+            Self::Boot(_) => Some("boot"),
+            Self::Create(_) => Some("create"),
+            Self::Up(_) => Some("up"),
+            _ => None,
+        }
     }
 
     /// Whether events belong to what the command prints with `--json`.
@@ -209,7 +218,9 @@ impl Command {
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Build images",
-        &["build", "plan", "explain", "lock", "update", "fmt", "lint"],
+        &[
+            "build", "builds", "plan", "explain", "lock", "update", "fmt", "lint",
+        ],
     ),
     ("Inspect images", &["images", "image"]),
     ("Share images", &["push", "pull"]),

@@ -76,7 +76,7 @@ impl Narrator {
     pub(super) fn lines(&mut self, event: &Event) -> Vec<String> {
         let mut lines = Vec::new();
         match event {
-            Event::BuildStarted { name, steps } => {
+            Event::BuildStarted { name, steps, .. } => {
                 self.build.clone_from(name);
                 self.steps = *steps;
                 self.done.clear();

@@ -1,0 +1,217 @@
+//! The record of a build: `ID.json` says how far it is, `ID.lock` is locked as long as its process
+//! lives, `ID.log` has its events, and `ID.out` what a detached one printed.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checked::BuildId;
+use crate::digest::Hasher;
+use crate::failure::Failure;
+use crate::host::Home;
+use crate::host::file::{self, Lock};
+
+/// So many builds that ended are kept.
+pub(super) const KEPT: usize = 20;
+
+/// How far a build is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildState {
+    pub id: BuildId,
+    pub pid: i32,
+    /// The command: `build`, `boot`, …
+    pub command: String,
+    /// The image that is built now, once it is known.
+    pub image: Option<String>,
+    /// When it was started, in seconds since 1970.
+    pub started: f64,
+    /// When this was written.
+    pub updated: f64,
+    /// How and when it ended; nothing while it runs.
+    pub ended: Option<Ended>,
+    pub steps: usize,
+    /// Steps that are over.
+    pub done: usize,
+    /// Steps that run or wait.
+    pub running: Vec<RunningStep>,
+    /// Seconds until it is done, learnt from earlier builds; nothing when nothing is known.
+    pub seconds_left: Option<f64>,
+}
+
+/// A step that runs or waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunningStep {
+    pub name: String,
+    /// In seconds since 1970.
+    pub since: f64,
+    pub doing: Doing,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doing {
+    Runs,
+    /// Another vmfab runs the same step, and this one waits for its result.
+    Waits,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub time: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    Failed,
+    Cancelled,
+    /// Its process did not live to say how it ended.
+    Killed,
+}
+
+impl BuildState {
+    pub(super) fn new(id: BuildId, command: &str) -> Self {
+        Self {
+            id,
+            pid: std::process::id().cast_signed(),
+            command: command.to_owned(),
+            image: None,
+            started: now(),
+            updated: now(),
+            ended: None,
+            steps: 0,
+            done: 0,
+            running: Vec::new(),
+            seconds_left: None,
+        }
+    }
+
+    /// `running`, `waiting`, or how it ended.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let waits = |step: &RunningStep| step.doing == Doing::Waits;
+        match self.ended.as_ref().map(|ended| ended.outcome) {
+            None if !self.running.is_empty() && self.running.iter().all(waits) => "waiting",
+            None => "running",
+            Some(Outcome::Done) => "done",
+            Some(Outcome::Failed) => "failed",
+            Some(Outcome::Cancelled) => "cancelled",
+            Some(Outcome::Killed) => "killed",
+        }
+    }
+}
+
+pub(super) fn now() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0.0, |now| now.as_secs_f64())
+}
+
+/// An id that no build has.
+pub(super) fn new_id() -> BuildId {
+    let mut hasher = Hasher::new("vmfab build id");
+    hasher.update_field(&std::process::id().to_le_bytes());
+    hasher.update_field(&now().to_bits().to_le_bytes());
+    let id = hasher.finish().short();
+    id.try_into().expect("12 hexadecimal digits")
+}
+
+/// The files of a build.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    directory: PathBuf,
+    pub(super) id: BuildId,
+}
+
+impl Record {
+    pub(super) fn of(home: &Home, id: BuildId) -> Self {
+        Self {
+            directory: home.builds(),
+            id,
+        }
+    }
+
+    /// Those of all builds of a home.
+    pub(super) fn all(home: &Home) -> Vec<Self> {
+        let entries = fs::read_dir(home.builds()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let ids = names.filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        ids.map(|id| Self::of(home, id)).collect()
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}.{ending}", self.id))
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.file("log")
+    }
+
+    pub(super) fn out(&self) -> PathBuf {
+        self.file("out")
+    }
+
+    /// Begins it: the lock and the log.
+    pub(super) fn begin(&self, home: &Home) -> Result<(Lock, File), Failure> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory).map_err(Failure::io("create", directory))?;
+        sweep(home);
+        let path = self.file("lock");
+        let lock = Lock::try_take(&path).map_err(Failure::io("lock", &path))?;
+        let lock =
+            lock.ok_or_else(|| Failure::failed(format!("build {} runs already", self.id)))?;
+        let log = File::create(self.log()).map_err(Failure::io("create", &self.log()))?;
+        Ok((lock, log))
+    }
+
+    /// Whether its process lives.
+    pub(super) fn is_alive(&self) -> bool {
+        let lock = file::open_regular(&self.file("lock"));
+        lock.is_ok_and(|lock| file::try_lock_shared(&lock).is_ok_and(|free| !free))
+    }
+
+    pub(super) fn state(&self) -> Option<BuildState> {
+        // It may end between the two questions: then its record says so.
+        let alive = self.is_alive();
+        let bytes = fs::read(self.file("json")).ok()?;
+        let mut state: BuildState = serde_json::from_slice(&bytes).ok()?;
+        if state.ended.is_none() && !alive {
+            state.running.clear();
+            state.ended = Some(Ended {
+                outcome: Outcome::Killed,
+                time: state.updated,
+                error: None,
+            });
+        }
+        let passed = now() - state.updated;
+        let left = state.seconds_left.filter(|_| state.ended.is_none());
+        state.seconds_left = left.map(|left| (left - passed).max(0.0));
+        Some(state)
+    }
+
+    pub(super) fn write(&self, state: &BuildState) {
+        // A build whose record cannot be written is built all the same.
+        let bytes = serde_json::to_vec(state).unwrap_or_default();
+        let _ = file::cache(&self.file("json"), &bytes);
+    }
+}
+
+/// Removes the records of builds that ended, but for the last ones.
+fn sweep(home: &Home) {
+    let all = Record::all(home).into_iter();
+    let ended = all.filter_map(|record| Some((record.state()?.ended?.time, record)));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    for (_, record) in ended.into_iter().skip(KEPT - 1) {
+        for ending in ["json", "log", "out", "lock"] {
+            let _ = fs::remove_file(record.file(ending));
+        }
+    }
+}

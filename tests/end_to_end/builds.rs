@@ -1,0 +1,164 @@
+//! Builds as other terminals see them.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::super::support::{Lab, Ran, Recipes};
+
+fn builds<const N: usize>(arguments: [&str; N]) -> Ran {
+    Ran::of(Lab::get().command().arg("builds").args(arguments))
+}
+
+/// The builds of an image in the home of the run, those that ended too.
+fn of_image(image: &str) -> Vec<Value> {
+    let all = builds(["--all", "--json"]).ends_with(0).json();
+    let all = all.as_array().unwrap().iter();
+    all.filter(|one| one["image"] == image).cloned().collect()
+}
+
+/// The only build of an image, once it has come so far.
+#[track_caller]
+fn once(image: &str, far: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        if let [build] = &of_image(image)[..]
+            && far(build)
+        {
+            return build.clone();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{:?}", of_image(image));
+}
+
+fn runs(build: &Value, step: &str) -> bool {
+    build["running"][0]["name"] == step
+}
+
+/// Starts a build in the background.
+#[track_caller]
+fn detach(recipes: &Recipes, name: &str) -> String {
+    let mut command = Lab::get().command();
+    let words = ["build", "--detach", "--quiet", &format!("{name}.kdl")];
+    command.args(words).current_dir(recipes.directory());
+    Ran::of(&mut command).ends_with(0).stdout.trim().to_owned()
+}
+
+#[test]
+fn a_detached_build_is_listed_followed_and_cancelled() {
+    let recipes = Recipes::new();
+    let script = "echo first line && sleep 1000.1";
+    recipes.image("away", &format!("        run \"{script}\""));
+    let id = detach(&recipes, "away");
+    let step = format!("away: run {script}");
+    let build = once("away", |build| runs(build, &step));
+    assert_eq!(build["id"], id.as_str());
+    assert_eq!(build["command"], "build");
+    assert_eq!(build["ended"], Value::Null);
+    assert_eq!(build["running"][0]["doing"], "runs");
+    let (done, steps) = (&build["done"], &build["steps"]);
+    assert!(done.as_u64().unwrap() < steps.as_u64().unwrap(), "{build}");
+    let shown = builds([]).ends_with(0).stdout;
+    let line = shown.lines().find(|line| line.starts_with(&id)).unwrap();
+    assert!(line.contains("running") && line.contains(&step), "{line}");
+
+    // From another terminal, until it ends.
+    let follow = std::thread::spawn({
+        let id = id[..8].to_owned();
+        move || builds(["follow", "-v", &id])
+    });
+    let said = builds(["logs", "-v", &id]).ends_with(0).stderr;
+    assert!(said.contains(&format!("start {step}")), "{said}");
+    let cancelled = builds(["cancel", &id]).ends_with(0).stdout;
+    assert_eq!(cancelled, format!("{id}: cancelled\n"));
+    let followed = follow.join().unwrap().ends_with(1).stderr;
+    assert!(followed.contains("first line"), "{followed}");
+    assert!(
+        followed.contains(&format!("build {id} was cancelled")),
+        "{followed}"
+    );
+    let build = once("away", |build| build["ended"] != Value::Null);
+    assert_eq!(build["ended"]["outcome"], "cancelled");
+
+    let again = builds(["cancel", &id]).ends_with(2).stderr;
+    assert!(again.contains("has ended"), "{again}");
+    let unknown = builds(["follow", "0x"]).ends_with(3).stderr;
+    assert!(unknown.contains("vmfab builds --all"), "{unknown}");
+}
+
+#[test]
+fn a_build_that_was_killed_is_no_build_that_runs() {
+    let recipes = Recipes::new();
+    recipes.image("shot", "        run \"echo asleep; sleep 1000.2\"");
+    let mut build = recipes.start("shot");
+    build.until_line("asleep");
+    let id = once("shot", |_| true)["id"].as_str().unwrap().to_owned();
+    build.signal(Signal::KILL);
+    build.finish();
+    let listed = builds(["--quiet"]).ends_with(0).stdout;
+    assert!(!listed.contains(&id), "{listed}");
+    assert_eq!(of_image("shot")[0]["ended"]["outcome"], "killed");
+    let said = builds(["follow", &id]).ends_with(1).stderr;
+    assert!(said.contains("was killed"), "{said}");
+}
+
+/// What a step took in one build is how long it takes in the next.
+#[test]
+fn the_time_left_is_learnt() {
+    let recipes = Recipes::new();
+    let step = "        run \"sleep 2; test ! -e /flag || sleep 1000.3\"\n";
+    recipes.image("slow", step);
+    recipes.build("slow").succeeds();
+    // The same step, on another tree.
+    recipes.image(
+        "slow",
+        &format!("        file \"/flag\" {{ content \"x\"; }}\n{step}"),
+    );
+    let id = detach(&recipes, "slow");
+    let seen = |build: &Value| build["id"] == id.as_str() && build["running"][0].is_object();
+    let mut build = Value::Null;
+    for _ in 0..600 {
+        let all = of_image("slow");
+        if let Some(one) = all
+            .into_iter()
+            .find(|one| seen(one) && !one["seconds_left"].is_null())
+        {
+            build = one;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    builds(["cancel", &id]).ends_with(0);
+    assert!(build["seconds_left"].is_number(), "{build}");
+}
+
+/// A mistake is told in the record, and where it began.
+#[test]
+fn a_detached_build_that_fails_says_why() {
+    let recipes = Recipes::new();
+    recipes.image("broken", "        run \"exit 3\"");
+    let id = detach(&recipes, "broken");
+    let build = once("broken", |build| build["ended"] != Value::Null);
+    assert_eq!(build["ended"]["outcome"], "failed");
+    let said = builds(["follow", &id]).ends_with(1).stderr;
+    assert!(said.contains("failed: "), "{said}");
+}
+
+/// The hidden option names files: it takes nothing but an id.
+#[test]
+fn what_is_no_id_of_a_build_is_refused() {
+    for id in [
+        "../../x",
+        "0123456789ABC",
+        "",
+        "0123456789a",
+        "0123456789a/",
+    ] {
+        let words = ["build", "x", &format!("--as-build={id}")];
+        let said = Ran::of(Lab::get().command().args(words))
+            .ends_with(2)
+            .stderr;
+        assert!(said.contains("is not the id of a build"), "{said}");
+    }
+}
