@@ -356,7 +356,8 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 37] = [
+    const FREE: [&str; 38] = [
+        "CMD",
         "COMMAND",
         "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",

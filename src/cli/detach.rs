@@ -18,6 +18,7 @@ const AS_BUILD: &str = "--as-build";
 /// # Errors
 /// The program cannot be started, or ended before its record began.
 pub(super) fn detach(session: &Session) -> Result<BuildId, Failure> {
+    session.leave_notifying();
     let context = session.context()?;
     let (id, path, out) = builds::prepare(context)?;
     let error = out.try_clone().map_err(Failure::io("open", &path))?;

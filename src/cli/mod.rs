@@ -13,6 +13,7 @@
 //! | `detach.rs` | a command that goes on without its terminal |
 //! | `error/` | every error to its kind, message, help and exit code |
 //! | `habits.rs` | what other tools call commands |
+//! | `notify.rs` | telling somebody else how a command goes |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
@@ -24,6 +25,7 @@ mod complete;
 mod detach;
 mod error;
 mod habits;
+mod notify;
 mod options;
 mod output;
 mod prompt;
@@ -103,11 +105,12 @@ pub fn main() -> ExitCode {
         Err(error) => return error::usage(&error, &hints),
     }
     let command = commands::root().color(hints.color.into());
-    let parsed = command
-        .try_get_matches_from(arguments)
-        .and_then(|matches| commands::Root::from_arg_matches(&matches));
-    let root = match parsed {
-        Ok(root) => root,
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
+        let name = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((name, commands::Root::from_arg_matches(&matches)?))
+    });
+    let (name, root) = match parsed {
+        Ok(parsed) => parsed,
         Err(mut error) => {
             habits::advise(&mut error, &commands::root());
             return error::usage(&error, &hints);
@@ -118,14 +121,14 @@ pub fn main() -> ExitCode {
     }
     let builds = root.command.builds();
     let streams = root.command.streams_events();
-    let session = match Session::new(root.options, streams, builds) {
+    let session = match Session::new(root.options, name, streams, builds) {
         Ok(session) => session,
         Err(error) => return error::report(&error, &hints),
     };
     let result = root.command.run(&session);
     session.end_progress();
     session.record_end(&result);
-    if builds.is_some() && result.is_ok() {
+    if builds && result.is_ok() {
         session.collect_garbage();
     }
     match result {

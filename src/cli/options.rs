@@ -45,6 +45,11 @@ pub(super) struct GlobalOptions {
     #[arg(long, global = true, hide = true, value_name = "ID")]
     pub(super) as_build: Option<BuildId>,
 
+    /// Run CMD in a shell when the command ends, and when a build takes twice the learnt time or
+    /// shows no sign of life for ten minutes
+    #[arg(long, global = true, value_name = "CMD", help_heading = HEADING)]
+    pub(super) notify: Option<String>,
+
     /// Use colours and bars: auto, always or never
     #[arg(
         long,

@@ -1,6 +1,6 @@
 //! What a command gets besides its arguments.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use miette::Diagnostic;
 use serde::Serialize;
 
 use super::error;
+use super::notify::Notifier;
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
@@ -25,28 +26,36 @@ use crate::ops::{self, Context};
 pub(super) struct Session {
     options: GlobalOptions,
     reporter: Arc<Reporter>,
-    /// The command, when it may build images.
-    builds: Option<&'static str>,
+    /// The name of the command.
+    command: String,
+    /// Whether it may build images.
+    builds: bool,
+    notifier: RefCell<Option<Notifier>>,
     recorder: OnceCell<Arc<Recorder>>,
     context: OnceCell<Context>,
 }
 
 impl Session {
-    /// `streams_events` says that events are part of the command's JSON result; `builds` is the
-    /// command, when it may build images.
+    /// `streams_events` says that events are part of the command's JSON result, `builds` that it may
+    /// build images.
     pub(super) fn new(
         options: GlobalOptions,
+        command: String,
         streams_events: bool,
-        builds: Option<&'static str>,
+        builds: bool,
     ) -> Result<Self, Failure> {
         if options.as_build.is_some() {
             // Without it the end of the terminal would be the end of the build.
             let _ = rustix::process::setsid();
         }
         let reporter = Arc::new(Reporter::new(&options, streams_events)?);
+        let told = options.notify.clone();
+        let notifier = told.map(|told| Notifier::new(told, command.clone(), reporter.clone()));
         Ok(Self {
+            notifier: RefCell::new(notifier.transpose()?),
             options,
             reporter,
+            command,
             builds,
             recorder: OnceCell::new(),
             context: OnceCell::new(),
@@ -94,12 +103,21 @@ impl Session {
 
     /// Where progress goes: to the user, and for builds into their record.
     fn sink(&self, home: &Home) -> Result<Arc<dyn Sink>, Failure> {
-        let Some(command) = self.builds else {
+        if !self.builds {
             return Ok(self.reporter.clone());
-        };
+        }
         let id = self.options.as_build.clone();
-        let recorder = Recorder::new(home.clone(), self.reporter.clone(), command, id)?;
-        Ok(self.recorder.get_or_init(|| Arc::new(recorder)).clone())
+        let recorder = Recorder::new(home.clone(), self.reporter.clone(), &self.command, id)?;
+        let recorder = self.recorder.get_or_init(|| Arc::new(recorder));
+        if let Some(notifier) = &*self.notifier.borrow() {
+            notifier.watch(recorder.clone());
+        }
+        Ok(recorder.clone())
+    }
+
+    /// Leaves it to the process in the background to tell how the command goes.
+    pub(super) fn leave_notifying(&self) {
+        self.notifier.take();
     }
 
     /// Whether results are to be JSON.
@@ -230,6 +248,10 @@ impl Session {
         self.reporter.record_end(result);
         if let Some(recorder) = self.recorder.get() {
             recorder.end(result.as_ref().err());
+        }
+        if let Some(notifier) = self.notifier.take() {
+            let recorder = self.recorder.get().map(Arc::as_ref);
+            notifier.end(result.as_ref().err(), recorder);
         }
     }
 }

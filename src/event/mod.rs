@@ -45,6 +45,13 @@ pub enum Event {
         /// Label for people.
         name: String,
     },
+    /// A step waits until fewer steps run in this home, those of other processes included.
+    StepQueued {
+        /// Index in the graph.
+        step: usize,
+        /// Label for people.
+        name: String,
+    },
     /// A cache elsewhere has the result of a step, or had it in an earlier build. It will be
     /// finished in the end; or it starts all the same, when its content is needed and cannot be
     /// had.

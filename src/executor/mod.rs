@@ -13,7 +13,7 @@
 //!                                      │
 //!                              lock the key ──► in the store now? ──yes──► outputs
 //!                                                     │no
-//!                                                   build ──► record ──► outputs
+//!                                          wait for a slot ──► build ──► record ──► outputs
 //! ```
 //!
 //! Because a key is made from the contents of inputs, a step that is rebuilt to the same output

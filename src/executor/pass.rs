@@ -167,7 +167,7 @@ impl<'p> Pass<'p> {
         (options.rebuild || options.afresh.contains(&node)) && !self.report.has_run(key)
     }
 
-    fn waits(&self, node: NodeId) -> bool {
+    pub(super) fn waits(&self, node: NodeId) -> bool {
         self.executor.builders.waits(&self.graph.get(node).builder)
     }
 
@@ -242,9 +242,9 @@ impl<'p> Pass<'p> {
         let Derivation { name, builder, .. } = self.graph.get(node);
         let _span =
             info_span!(parent: &self.span, "step", name, builder, key = %key.short()).entered();
-        let started = Instant::now();
+        let mut started = Instant::now();
         let log = self.executor.log.join(format!("{}.log", key.short()));
-        let realised = self.realise(node, key, &log);
+        let realised = self.realise(node, key, &log, &mut started);
         drop(permit);
         let seconds = started.elapsed().as_secs_f64();
         match realised {

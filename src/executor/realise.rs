@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use super::known::{Known, Origin};
 use super::pass::Pass;
@@ -17,11 +18,13 @@ use crate::host::process::pause;
 use crate::store::{ActionResult, Lock};
 
 impl Pass<'_> {
+    /// `started` is set to when it began to run: it may have waited.
     pub(super) fn realise(
         &self,
         node: NodeId,
         key: ActionKey,
         log: &Path,
+        started: &mut Instant,
     ) -> Result<Known, Failure> {
         let check = self.executor.options.check;
         let known = |outputs, origin| Known {
@@ -38,6 +41,8 @@ impl Pass<'_> {
             // Another process built it while this one waited.
             return Ok(known(result.outputs.clone(), Origin::Store));
         }
+        let _slot = self.slot(node, derivation)?;
+        *started = Instant::now();
         let outputs = self.build(node, key, log)?;
         match stored {
             Some(first) => {
@@ -132,6 +137,33 @@ impl Pass<'_> {
                 told = true;
                 let (step, name) = (node.index(), derivation.name.clone());
                 executor.sink.emit(Event::StepWaiting { step, name });
+            }
+            if !pause(executor.interrupt) {
+                return Err(Failure::interrupted());
+            }
+        }
+    }
+
+    /// One of the places for steps that use the processors, of which a home has as many as there are
+    /// jobs. It is taken under the key's lock: of several processes that wait for one step, one waits
+    /// here, and the others for its result.
+    fn slot(&self, node: NodeId, derivation: &Derivation) -> Result<Option<Lock>, Failure> {
+        if self.waits(node) {
+            return Ok(None);
+        }
+        let executor = self.executor;
+        let mut told = false;
+        loop {
+            for number in 0..executor.jobs() {
+                let slot = executor.store.try_lock(&format!("slot-{number}"));
+                if let Some(slot) = slot.map_err(Failure::of_step)? {
+                    return Ok(Some(slot));
+                }
+            }
+            if !told {
+                told = true;
+                let (step, name) = (node.index(), derivation.name.clone());
+                executor.sink.emit(Event::StepQueued { step, name });
             }
             if !pause(executor.interrupt) {
                 return Err(Failure::interrupted());

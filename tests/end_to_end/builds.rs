@@ -1,11 +1,12 @@
 //! Builds as other terminals see them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::super::support::{Lab, Ran, Recipes};
+use super::super::support::{Build, Lab, Ran, Recipes, Running};
 
 fn builds<const N: usize>(arguments: [&str; N]) -> Ran {
     Ran::of(Lab::get().command().arg("builds").args(arguments))
@@ -161,4 +162,136 @@ fn what_is_no_id_of_a_build_is_refused() {
             .stderr;
         assert!(said.contains("is not the id of a build"), "{said}");
     }
+}
+
+/// Two processes that need one image build it once.
+#[test]
+fn two_that_build_one_image_run_each_step_once() {
+    let recipes = Recipes::new();
+    let steps = "        run \"echo once > /once\"\n        run \"sleep 1; cat /once\"";
+    recipes.image("once", steps);
+    let both = [recipes.start("once"), recipes.start("once")];
+    let both = both.map(|build| build.finish().succeeds());
+    assert_eq!(both[0].image(), both[1].image());
+    let mut counts = BTreeMap::new();
+    for build in &both {
+        build.count_started(&mut counts);
+    }
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+    assert!(
+        counts.contains_key("once: run sleep 1; cat /once"),
+        "{counts:?}"
+    );
+}
+
+/// What is more than --jobs waits in a queue that other terminals see.
+#[test]
+fn builds_beyond_the_jobs_wait_in_a_queue() {
+    let recipes = Recipes::new();
+    recipes.image("ahead", "        run \"echo asleep; sleep 1000.4\"");
+    recipes.image("behind", "        run \"echo behind\"");
+    let start = |name: &str| Running::start(recipes.command(name).args(["--jobs", "1"]));
+    let mut ahead = start("ahead");
+    ahead.until_line("asleep");
+    let behind = start("behind");
+    let queued = once("behind", |build| build["running"][0]["doing"] == "queued");
+    assert_eq!(queued["running"][0]["name"], "behind: run echo behind");
+    let id = queued["id"].as_str().unwrap();
+    let shown = builds([]).ends_with(0).stdout;
+    let line = shown.lines().find(|line| line.starts_with(id)).unwrap();
+    assert!(line.contains("queued"), "{line}");
+    let listed = Lab::get().run(["list"]).ends_with(0).stdout;
+    let line = listed.lines().find(|line| line.contains(id)).unwrap();
+    assert!(
+        line.contains("behind: ") && line.contains("queued"),
+        "{line}"
+    );
+    // Who may run two at a time need not wait.
+    recipes.image("beside", "        run \"echo beside\"");
+    recipes.build_with("beside", ["--jobs", "8"]).succeeds();
+    assert_eq!(of_image("behind")[0]["running"][0]["doing"], "queued");
+
+    ahead.signal(Signal::INT);
+    ahead.finish().ends_with(130);
+    let behind = behind.finish().succeeds();
+    assert_eq!(behind.events("step-queued").count(), 1);
+    assert!(behind.started().contains(&"behind: run echo behind"));
+}
+
+#[test]
+fn somebody_else_hears_how_a_build_goes() {
+    let recipes = Recipes::new();
+    let heard = recipes.path("heard");
+    let tell = format!(
+        "echo \"$VMFAB_EVENT $VMFAB_COMMAND $VMFAB_IMAGE\" >> '{}'",
+        heard.display()
+    );
+    let command = |more: &[&str]| {
+        let mut command = recipes.command("told");
+        command.args(["--notify", &tell]).args(more);
+        command.env("VMFAB_NOTIFY_SILENCE", "1");
+        command
+    };
+    let build = |more: &[&str]| Build::of(&mut command(more));
+    let news = || std::fs::read_to_string(&heard).unwrap_or_default();
+    let until = |wanted: &str| {
+        let wanted = format!("{wanted} build told\n");
+        for _ in 0..2400 {
+            if news().contains(&wanted) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("no {wanted:?} in {:?}", news());
+    };
+    let step = "        run \"sleep 0.1; test ! -e /flag || sleep 1000.5\"\n";
+    recipes.image("told", step);
+    build(&[]).succeeds();
+    assert!(news().ends_with("done build told\n"), "{}", news());
+    assert!(!news().contains("slow"), "{}", news());
+    // The same step takes longer, and is silent meanwhile.
+    let flag = "        file \"/flag\" { content \"told\"; }\n";
+    recipes.image("told", &format!("{flag}{step}"));
+    let slow = Running::start(&mut command(&[]));
+    until("slow");
+    until("silent");
+    slow.signal(Signal::INT);
+    slow.finish().ends_with(130);
+    assert!(news().ends_with("cancelled build told\n"), "{}", news());
+    recipes.image("told", "        run \"exit 3\"");
+    build(&[]).ends_with(1);
+    assert!(news().ends_with("failed build told\n"), "{}", news());
+
+    // One in the background tells by itself, once.
+    std::fs::remove_file(&heard).unwrap();
+    recipes.image("told", "        run \"sleep 0.2 # told\"");
+    build(&["--detach"]).succeeds();
+    until("done");
+    assert_eq!(news().matches("done").count(), 1, "{}", news());
+}
+
+/// A command that fails to tell is no failure.
+#[test]
+fn a_failing_notify_command_is_a_warning() {
+    let run = |tell: &str| {
+        Lab::get()
+            .run(["list", "--notify", tell])
+            .ends_with(0)
+            .stderr
+    };
+    let said = run("echo no way; exit 7");
+    assert!(
+        said.contains("warning: the command of --notify exited with code 7: no way"),
+        "{said}"
+    );
+    assert_eq!(run("test $VMFAB_EVENT-$VMFAB_COMMAND = done-list"), "");
+    let mut command = Lab::get().command();
+    command
+        .args(["list", "--notify", "true"])
+        .env("VMFAB_NOTIFY_SILENCE", "soon");
+    let wrong = Ran::of(&mut command).ends_with(2).stderr;
+    assert!(
+        wrong.contains("VMFAB_NOTIFY_SILENCE is \"soon\""),
+        "{wrong}"
+    );
 }

@@ -163,6 +163,27 @@ fn ended(state: &BuildState) -> Result<Status, Failure> {
     Err(Failure::failed(message))
 }
 
+/// A line for each build.
+pub(super) fn brief(found: &[BuildState]) -> String {
+    let line = |state: &BuildState| {
+        let left = match left(state.seconds_left) {
+            unknown if unknown.is_empty() => unknown,
+            known => format!(", {known} left"),
+        };
+        format!(
+            "{}: {} of {} steps for vmfab {}, {}{} (build {})\n",
+            state.image.as_deref().unwrap_or("?"),
+            state.done,
+            state.steps,
+            state.command,
+            state.word(),
+            left,
+            state.id,
+        )
+    };
+    found.iter().map(line).collect()
+}
+
 /// How long something still takes, as far as known.
 fn left(seconds: Option<f64>) -> String {
     match seconds.map(f64::ceil) {

@@ -9,15 +9,18 @@ use super::super::Status;
 use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
+use super::builds::brief;
 use super::watch::watch;
 use crate::failure::Failure;
+use crate::ops::builds;
 use crate::ops::machine::{Lister, MachineEntry};
 
 /// List machines
 ///
 /// List the machines of the project first, then those that vmfab boot created. The states are
 /// current: vmfab asks all machines now, and saves nothing. CPU is the share of its processors that
-/// a machine uses at the moment, MEMORY what it takes from this host.
+/// a machine uses at the moment, MEMORY what it takes from this host. A line for each build that
+/// runs follows: see vmfab builds.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -51,30 +54,31 @@ impl List {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?;
         let mut lister = Lister::default();
+        let builds = || brief(&builds::list(context, false));
         let Some(seconds) = self.watch else {
-            return once(session, &lister.list(context, self.all)?);
+            return once(session, &lister.list(context, self.all)?, &builds());
         };
         watch(
             session,
             Duration::from_secs(seconds),
             || lister.list(context, self.all),
-            |entries| table(entries),
+            |entries| table(entries) + &builds(),
         )
     }
 }
 
-fn once(session: &Session, entries: &[MachineEntry]) -> Result<Status, Failure> {
+fn once(session: &Session, entries: &[MachineEntry], builds: &str) -> Result<Status, Failure> {
     session.print(&entries, |entries| {
         if session.quiet() {
             let names = entries.iter().map(|entry| format!("{}\n", entry.name));
             names.collect()
         } else if entries.is_empty() {
-            String::new()
+            builds.to_owned()
         } else {
-            table(entries)
+            table(entries) + builds
         }
     })?;
-    if entries.is_empty() {
+    if entries.is_empty() && builds.is_empty() {
         session.note("no machines: vmfab boot IMAGE creates one");
     }
     Ok(Status::Done)

@@ -189,15 +189,12 @@ impl Command {
         }
     }
 
-    /// Its name, when it may build images.
-    pub(super) const fn builds(&self) -> Option<&'static str> {
-        match self {
-            Self::Build(_) => Some("build"),
-            Self::Boot(_) => Some("boot"),
-            Self::Create(_) => Some("create"),
-            Self::Up(_) => Some("up"),
-            _ => None,
-        }
+    /// Whether it may build images.
+    pub(super) const fn builds(&self) -> bool {
+        matches!(
+            self,
+            Self::Build(_) | Self::Boot(_) | Self::Create(_) | Self::Up(_)
+        )
     }
 
     /// Whether events belong to what the command prints with `--json`.

@@ -188,6 +188,11 @@ impl Screen {
                 format!("{name} (waiting for another vmfab that runs it)"),
                 now,
             ),
+            Event::StepQueued { step, name } => self.begin(
+                Thing::Step(step),
+                format!("{name} (waiting until other builds run fewer steps)"),
+                now,
+            ),
             Event::StepFinished { step, .. } => self.finish(&Thing::Step(step)),
             Event::BuildFinished { .. } => self.clear(),
             Event::TaskStarted { name } => self.begin(Thing::Task(name.clone()), name, now),

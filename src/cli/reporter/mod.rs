@@ -86,6 +86,17 @@ impl Reporter {
         }
     }
 
+    /// Tells something after the result, which stays the last line of a JSON stream.
+    pub(super) fn warn_after(&self, message: String) {
+        match &self.view {
+            View::Json => {
+                let line = format!("warning: {message}\n");
+                let _ = io::stderr().write_all(printable(&line, false).as_bytes());
+            }
+            _ => self.emit(Event::Warning { message }),
+        }
+    }
+
     /// Logs how the command ended.
     pub(super) fn record_end(&self, result: &Result<Status, Failure>) {
         if let Some(log) = &self.log {

@@ -109,6 +109,14 @@ impl Narrator {
                     )),
                 );
             }
+            Event::StepQueued { name, .. } => {
+                self.push(
+                    &mut lines,
+                    self.faint(&format!(
+                        "{name}: waiting until other builds run fewer steps"
+                    )),
+                );
+            }
             Event::StepFound { step, name, from } => {
                 self.done.insert(*step);
                 self.found.insert(*step);

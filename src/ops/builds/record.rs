@@ -50,12 +50,14 @@ pub struct RunningStep {
 }
 
 /// What a step does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Doing {
     Runs,
     /// Another vmfab runs the same step, and this one waits for its result.
     Waits,
+    /// It waits until fewer steps run in this home.
+    Queued,
 }
 
 /// How a build ended.
@@ -94,13 +96,17 @@ impl BuildState {
         }
     }
 
-    /// `running`, `waiting`, or how it ended.
+    /// `running`, `waiting`, `queued`, or how it ended.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        let waits = |step: &RunningStep| step.doing == Doing::Waits;
+        let doing = self.running.iter().map(|step| step.doing);
         match self.ended.as_ref().map(|ended| ended.outcome) {
-            None if !self.running.is_empty() && self.running.iter().all(waits) => "waiting",
-            None => "running",
+            // The busiest one counts.
+            None => match doing.min() {
+                Some(Doing::Waits) => "waiting",
+                Some(Doing::Queued) => "queued",
+                Some(Doing::Runs) | None => "running",
+            },
             Some(Outcome::Done) => "done",
             Some(Outcome::Failed) => "failed",
             Some(Outcome::Cancelled) => "cancelled",

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::estimate::{Times, seconds_left};
 use super::record::{BuildState, Doing, Ended, Outcome, Record, RunningStep, new_id, now};
@@ -36,6 +37,17 @@ struct Inner {
     over: BTreeSet<usize>,
     running: BTreeMap<usize, RunningStep>,
     times: Times,
+    pace: Option<Pace>,
+}
+
+/// How a build goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub began: Instant,
+    /// When the last event was.
+    pub heard: Instant,
+    /// How long it was to take when it began, as far as known.
+    pub expected: Option<Duration>,
 }
 
 struct Open {
@@ -65,6 +77,7 @@ impl Recorder {
             over: BTreeSet::new(),
             running: BTreeMap::new(),
             times: Times::default(),
+            pace: None,
         };
         if at_once {
             inner.begin(&home)?;
@@ -76,9 +89,29 @@ impl Recorder {
         })
     }
 
+    /// How a build goes, while there is one.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        self.inner().pace
+    }
+
+    /// The id of the build, once it has a record, and the image.
+    #[must_use]
+    pub fn names(&self) -> (Option<BuildId>, Option<String>) {
+        let inner = self.inner();
+        let begun = inner.open.is_some() || inner.state.ended.is_some();
+        let id = begun.then(|| inner.state.id.clone());
+        (id, inner.state.image.clone())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes the record, and learns from it.
     pub fn end(&self, error: Option<&Failure>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
+        inner.pace = None;
         let Some(open) = inner.open.take() else {
             return;
         };
@@ -100,7 +133,7 @@ impl Recorder {
 impl Sink for Recorder {
     fn emit(&self, event: Event) {
         self.next.emit(event.clone());
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
         inner.note(&self.home, &event);
     }
 }
@@ -122,6 +155,9 @@ impl Inner {
 
     fn note(&mut self, home: &Home, event: &Event) {
         let mut tells = true;
+        if let Some(pace) = &mut self.pace {
+            pace.heard = Instant::now();
+        }
         match event {
             Event::BuildStarted { name, steps, plan } => {
                 self.state.image = Some(name.clone());
@@ -129,9 +165,21 @@ impl Inner {
                 self.plan = plan.clone();
                 self.over.clear();
                 self.running.clear();
+                let now = Instant::now();
+                self.pace = Some(Pace {
+                    began: now,
+                    heard: now,
+                    expected: None,
+                });
+                tells = false;
+            }
+            Event::BuildFinished { .. } => {
+                self.pace = None;
+                tells = false;
             }
             Event::StepStarted { step, name, .. } => self.begins(*step, name, Doing::Runs),
             Event::StepWaiting { step, name } => self.begins(*step, name, Doing::Waits),
+            Event::StepQueued { step, name } => self.begins(*step, name, Doing::Queued),
             // There may be hundreds: what runs next tells of them.
             Event::StepFound { step, .. } => {
                 self.over.insert(*step);
@@ -212,11 +260,14 @@ impl Inner {
             let running = self.running.get(&index);
             let passed = running.map_or(0.0, |step| match step.doing {
                 Doing::Runs => state.updated - step.since,
-                Doing::Waits => 0.0,
+                Doing::Waits | Doing::Queued => 0.0,
             });
             Some((before - passed).max(0.0))
         };
         state.seconds_left = seconds_left(&self.plan, left, usable_cpus() as usize);
+        if let (Some(pace), Some(left)) = (&mut self.pace, state.seconds_left) {
+            pace.expected.get_or_insert(Duration::from_secs_f64(left));
+        }
         open.record.write(state);
     }
 }
