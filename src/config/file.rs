@@ -20,7 +20,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 8] = [
+const SHAPES: [Shape; 9] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -38,6 +38,12 @@ const SHAPES: [Shape; 8] = [
         arguments: &["a directory"],
         properties: &[],
         example: "recipes \"~/recipes\"",
+    },
+    Shape {
+        name: "roles",
+        arguments: &["where they are"],
+        properties: &[],
+        example: "roles \"ghcr.io/me\"",
     },
     Shape {
         name: "certificate-authority",
@@ -126,7 +132,9 @@ impl Reader<'_> {
                 self.report(node.name().span(), message, "unknown", help);
                 continue;
             };
-            if ["downloads", "recipes", "limits", "gc"].contains(&name) && seen.contains(&name) {
+            if ["downloads", "recipes", "roles", "limits", "gc"].contains(&name)
+                && seen.contains(&name)
+            {
                 let message = format!("\"{name}\" is given twice");
                 let help = "remove one of them".to_owned();
                 self.report(node.name().span(), message, "set before", help);
@@ -153,6 +161,13 @@ impl Reader<'_> {
                     config.retries = retries.unwrap_or(config.retries);
                 }
                 ("recipes", [directory]) => config.recipes = Some(self.path(directory)),
+                ("roles", [repository]) => {
+                    if let Err(reason) = (self.check)(repository) {
+                        let help = format!("for example: {}", shape.example);
+                        self.report(node.span(), reason, "wrong value", help);
+                    }
+                    config.roles = Some(repository.clone());
+                }
                 ("certificate-authority", [file]) => {
                     let file = self.path(file);
                     config.certificate_authorities.push(file);
@@ -440,6 +455,7 @@ cache "a/b" "c/d" from=#true
             mirror "*" "http://127.0.0.1:8080/" only=#true
             downloads parallel=2 retries=0
             recipes "~/recipes"
+            roles "ghcr.io/me"
             certificate-authority "company.pem"
             certificate-authority "/ca.pem"
             registry "registry.example:5000" insecure=#true ca="~/ca.pem"
@@ -464,6 +480,7 @@ cache "a/b" "c/d" from=#true
                 parallel: 2,
                 retries: 0,
                 recipes: Some("/home/me/recipes".into()),
+                roles: Some("ghcr.io/me".to_owned()),
                 certificate_authorities: vec!["/etc/vmfab/company.pem".into(), "/ca.pem".into()],
                 registries: [
                     (
@@ -526,6 +543,7 @@ mirror "https://a/" "https://b/" only="yes"
 downloads parallel=0 retrys=4
 downloads "4"
 recipes 3
+roles "ghcr.io/me/docker:1"
 certificate-authority "a" "b" { x; }
 registry "https://a.org" plain=#true
 registry "https://a.org"
@@ -544,6 +562,7 @@ nonsense
         "downloads" is given twice [downloads] remove one of them
         "downloads" has an argument too many ["4"] for example: downloads parallel=4 retries=4
         an argument of "recipes" must be a string [3] for example: recipes "~/recipes"
+        ghcr.io/me/docker:1 has a tag [roles "ghcr.io/me/docker:1"] for example: roles "ghcr.io/me"
         "certificate-authority" has an argument too many ["b"] for example: certificate-authority "company.pem"
         "certificate-authority" takes no block [x] for example: certificate-authority "company.pem"
         "registry" takes no property "plain" [plain] did you mean "plain-http"?
@@ -557,7 +576,7 @@ nonsense
         "max-size" must be "50G" or another size [max-size=50] write max-size="50G"
         "older-than" must be "14d" or another time [older-than="soon"] write older-than="14d"
         "keep-last" must be 0 to 1000000 [keep-last=-1] write keep-last=0
-        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, certificate-authority, registry, cache, limits and gc
+        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, roles, certificate-authority, registry, cache, limits and gc
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

@@ -34,6 +34,8 @@ pub struct Config {
     pub retries: u32,
     /// A directory of recipes that goes before the built-in catalogue.
     pub recipes: Option<PathBuf>,
+    /// Where images of roles are in a registry, without the names of the roles.
+    pub roles: Option<String>,
     /// PEM files of certificate authorities, beside the system's.
     pub certificate_authorities: Vec<PathBuf>,
     /// How registries are reached, by host and port.
@@ -94,6 +96,7 @@ impl Default for Config {
             parallel: 4,
             retries: 4,
             recipes: None,
+            roles: None,
             certificate_authorities: Vec::new(),
             registries: BTreeMap::new(),
             cache: CacheSettings::default(),

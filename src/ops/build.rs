@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::{Program, Secrets};
 use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
+use crate::world::recipes::base_of_role;
 use crate::{plan, world};
 
 /// What to build, and how.
@@ -143,7 +144,8 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
     };
 
     record.keep(context, &image);
-    let (tags, tags_moved) = tag(&store, options, &plan, &image)?;
+    let tags = tags(context, options, &plan)?;
+    let tags_moved = tag(&store, &tags, &image)?;
     context.emit(Event::ImageReady {
         image: image.to_string(),
         tag: tags.first().map(|tag| tag.as_str().to_owned()),
@@ -295,26 +297,36 @@ fn finished_image(plan: &plan::Plan, execution: Execution) -> Result<ObjectId, F
         .ok_or_else(|| Failure::failed("the build produced no image"))
 }
 
-/// Makes the tags name the image; tells whether one of them did not before.
-fn tag(
-    store: &Store,
+/// The tags that are to name the image. Without any that the user chose, that of a role on
+/// `ubuntu-24.04` also has the tag `@ubuntu-24.04-ROLE`.
+fn tags(
+    context: &Context,
     options: &BuildOptions,
     plan: &plan::Plan,
-    image: &ObjectId,
-) -> Result<(Vec<TagName>, bool), Failure> {
-    let tags = if options.untagged {
-        Vec::new()
-    } else if options.tags.is_empty() {
-        vec![plan.image_name.parse()?]
-    } else {
-        options.tags.clone()
-    };
+) -> Result<Vec<TagName>, Failure> {
+    if options.untagged || !options.tags.is_empty() {
+        return Ok(options.tags.clone());
+    }
+    let mut tags = vec![plan.image_name.parse()?];
+    // A base that is a file gives no tag.
+    let base = base_of_role(context, &options.choice);
+    tags.extend(base.and_then(|base| role_tag(&base, &plan.image_name)));
+    Ok(tags)
+}
+
+/// The tag of a role on a base.
+pub(super) fn role_tag(base: &str, role: &str) -> Option<TagName> {
+    format!("{base}-{role}").parse().ok()
+}
+
+/// Makes the tags name the image; tells whether one of them did not before.
+fn tag(store: &Store, tags: &[TagName], image: &ObjectId) -> Result<bool, Failure> {
     let mut moved = false;
-    for tag in &tags {
+    for tag in tags {
         if store.tag(tag)? != Some(*image) {
             store.put_tag(tag, image)?;
             moved = true;
         }
     }
-    Ok((tags, moved))
+    Ok(moved)
 }

@@ -384,6 +384,19 @@ pub(crate) fn names_recipe(context: &Context, name: &str) -> bool {
         && (is_path(name) || catalogue(context).iter().any(|other| other == name))
 }
 
+/// The base that the image of a role starts from, without `@`. A role is a recipe that needs no path
+/// and has the parameter `base`.
+#[must_use]
+pub(crate) fn base_of_role(context: &Context, choice: &RecipeChoice) -> Option<String> {
+    if choice.generic || is_path(&choice.recipe) {
+        return None;
+    }
+    let loaded = load(context, Path::new(&choice.recipe), &choice.settings).ok()?;
+    let mut parameters = loaded.parameters.into_iter();
+    let base = parameters.find(|parameter| parameter.name.value == "base")?;
+    Some(base.value.trim_start_matches('@').to_owned())
+}
+
 /// The names of all recipes that need no path, sorted.
 fn catalogue(context: &Context) -> Vec<String> {
     let own = host_files(context)

@@ -21,6 +21,7 @@ mod manifests;
 mod platforms;
 mod pull;
 mod push;
+mod roles;
 mod shelf;
 mod uploads;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::super::build::{self, BuildOptions};
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
-use super::super::{Context, RecipeChoice, share};
+use super::super::share::{self, PullOptions};
+use super::super::{Context, RecipeChoice};
 use super::require_programs;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
@@ -57,7 +58,11 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
     }
     if !recipes::is_path(name) && !has_settings {
         match images::find(context, name) {
-            Err(error) if error.is(Kind::NotFound) && recipes::names_recipe(context, name) => {}
+            Err(error) if error.is(Kind::NotFound) && recipes::names_recipe(context, name) => {
+                if let Some(found) = made_role(context, &choice)? {
+                    return Ok(found);
+                }
+            }
             result => return result,
         }
     }
@@ -89,6 +94,50 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
             Ok(built.image)
         }
         result => Ok(result?.image),
+    }
+}
+
+/// The image of a role on its usual base: that of the store, or of the registry that the
+/// configuration names. Nothing when it has to be built.
+///
+/// # Errors
+/// The store fails, or the user gives up.
+fn made_role(context: &Context, choice: &RecipeChoice) -> Result<Option<FoundImage>, Failure> {
+    let role = &choice.recipe;
+    let Some(base) = recipes::base_of_role(context, choice) else {
+        return Ok(None);
+    };
+    let Some(tag) = build::role_tag(&base, role) else {
+        return Ok(None);
+    };
+    if context.store()?.tag(&tag)?.is_some() {
+        return images::find(context, &tag.to_string()).map(Some);
+    }
+    let Some(place) = context.config.roles.as_ref().filter(|_| !context.offline) else {
+        return Ok(None);
+    };
+    require_programs()?;
+    let place = format!("{place}/{role}:{base}");
+    let Ok(from) = place.parse() else {
+        return Ok(None);
+    };
+    let options = PullOptions {
+        from,
+        tags: vec![role.parse()?, tag],
+        all_tags: false,
+        platform: None,
+        containers: false,
+    };
+    match share::pull(context, &options) {
+        Ok(_) => images::find(context, role).map(Some),
+        Err(error) if error.is(Kind::Interrupted) => Err(error),
+        Err(error) => {
+            if !error.is(Kind::NotFound) {
+                let message = format!("{error}; building {role} instead");
+                context.emit(Event::Warning { message });
+            }
+            Ok(None)
+        }
     }
 }
 
