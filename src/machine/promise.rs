@@ -20,7 +20,9 @@ pub struct Promise {
 }
 
 impl Promise {
-    fn new(memory_mib: u32, cpus: u32) -> Self {
+    /// What a machine of these settings will have.
+    #[must_use]
+    pub fn new(memory_mib: u32, cpus: u32) -> Self {
         Self {
             memory: u64::from(memory_mib) << 20,
             cpus,
@@ -31,6 +33,12 @@ impl Promise {
     #[must_use]
     pub fn of(config: &MachineConfig) -> Self {
         Self::new(config.memory_mib, config.cpus)
+    }
+
+    /// Whether another promise asks for nothing beyond this one.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        other.memory <= self.memory && other.cpus <= self.cpus
     }
 
     /// What each of several machines has; nothing for those that do not run. A QEMU that is about to

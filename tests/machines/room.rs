@@ -1,6 +1,7 @@
 //! What this host has room for.
 
 use super::halted::with_ssh;
+use super::projects::Scene;
 use super::*;
 
 /// MiB of memory of which this host has room for one machine and not for two.
@@ -56,7 +57,13 @@ fn memory_is_promised_once() {
         .ends_with(0)
         .says("starting it because of --overcommit");
     // What a machine had it may have again.
-    with_ssh(&bench, "exit 0", ["restart", "--force", "tiny-2"]).ends_with(0);
+    let restarted = with_ssh(&bench, "exit 0", ["restart", "--force", "tiny-2"]).ends_with(0);
+    assert!(!restarted.stderr.contains("warning"), "{restarted:#?}");
+    let more = format!("memory={}M", half + 1);
+    bench.run(["set", "tiny-2", &more]).ends_with(0);
+    with_ssh(&bench, "exit 0", ["restart", "--force", "tiny-2"])
+        .ends_with(0)
+        .says("starting it because it ran before");
     bench.run(["stop", "--force", "--all"]).ends_with(0);
     let top = bench.run(["top", "--json"]).ends_with(0).json();
     assert_eq!(top["host"]["memory_promised"], 0);
@@ -84,4 +91,29 @@ fn two_starts_in_one_instant_count_each_other() {
     let left = fs::read_dir(bench.home.join("promises")).unwrap().flatten();
     let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["lock"]);
+}
+
+/// What `up` would be refused, a dry run foresees: with all machines before it, and with those that
+/// would be removed first.
+#[test]
+fn a_dry_run_foresees_what_has_no_room() {
+    let half = more_than_half(&Bench::new());
+    let machine = |name: &str| {
+        format!("machine \"{name}\" image=\"@tiny\" network=\"user\" memory=\"{half}M\"\n")
+    };
+    let scene = Scene::new(&(machine("one") + &machine("two")));
+    let dry = scene.run(["up", "--dry-run"]).ends_with(5);
+    let lines: Vec<&str> = dry.stdout.lines().collect();
+    assert_eq!(lines[0], "one: would be created and started");
+    let refused = format!("two: would fail: machine \"two\": no room for {half} MiB of memory");
+    assert!(lines[1].starts_with(&refused), "{lines:?}");
+    scene.run(["up", "--dry-run", "--overcommit"]).ends_with(0);
+
+    scene.up(&["one"]);
+    scene.run(["up", "--dry-run", "one"]).ends_with(0);
+    scene
+        .run(["up", "--dry-run", "--recreate", "one"])
+        .ends_with(0);
+    scene.run(["up", "--dry-run", "two"]).ends_with(5);
+    scene.run(["down", "--rm", "--yes"]).ends_with(0);
 }

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::host::file::Lock;
 use crate::host::{free_space, usable_cpus, usable_memory};
-use crate::machine::{Machine, Promise};
+use crate::machine::{Machine, MachineName, Promise};
 
 /// Virtual processors that machines may have for each processor. They seldom compute at once; it is
 /// what OpenStack allows (`cpu_allocation_ratio`).
@@ -88,6 +88,45 @@ pub(super) fn room(context: &Context) -> Result<HostRoom, Failure> {
     Ok(room)
 }
 
+/// What this host has left for machines that are to be started, one after the other.
+pub struct Forecast {
+    room: HostRoom,
+    overcommit: bool,
+}
+
+impl Forecast {
+    /// # Errors
+    /// See [`room`].
+    pub fn new(context: &Context) -> Result<Self, Failure> {
+        Ok(Self {
+            room: room(context)?,
+            overcommit: context.overcommit,
+        })
+    }
+
+    /// A machine that runs ends first.
+    pub fn without(&mut self, machine: &Machine) {
+        let has = Promise::running(std::slice::from_ref(machine));
+        if let Some(has) = has.into_iter().flatten().next() {
+            self.room.remove(has);
+        }
+    }
+
+    /// Promises a machine what it will have.
+    ///
+    /// # Errors
+    /// The host has no room, and nobody insists.
+    pub fn admit(&mut self, name: &MachineName, promise: Promise) -> Result<(), Failure> {
+        match self.room.refuses(name.as_str(), promise) {
+            Some(refusal) if !self.overcommit => Err(refusal),
+            _ => {
+                self.room.add(promise);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Those that were admitted and may not run yet. Files of processes that ended are removed.
 fn waiting(directory: &Path) -> Vec<Admitted> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -105,11 +144,15 @@ fn waiting(directory: &Path) -> Vec<Admitted> {
 }
 
 /// Admits a machine that is about to be started, or says why this host has no room for it. With
-/// `overcommit` of the context it only warns.
+/// `overcommit` of the context it only warns. What it `had` until now it may have again.
 ///
 /// # Errors
 /// The host has no room.
-pub(super) fn admit(context: &Context, machine: &Machine) -> Result<Admission, Failure> {
+pub(super) fn admit(
+    context: &Context,
+    machine: &Machine,
+    had: Option<Promise>,
+) -> Result<Admission, Failure> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let promise = Promise::of(&machine.config()?);
     let directory = context.home.promises();
@@ -120,11 +163,16 @@ pub(super) fn admit(context: &Context, machine: &Machine) -> Result<Admission, F
     let turn = turn.map_err(told("lock"))?;
     let _turn = turn.ok_or_else(Failure::interrupted)?;
     let room = room(context)?;
-    if let Some(refusal) = room.refuses(machine.name().as_str(), promise) {
-        if !context.overcommit {
-            return Err(refusal);
-        }
-        let message = format!("{refusal}; starting it because of --overcommit");
+    if let Some(refusal) = room.refuses(machine.name().as_str(), promise)
+        && had.is_none_or(|had| !had.covers(promise))
+    {
+        let why = match (context.overcommit, had) {
+            (true, _) => "because of --overcommit",
+            // It would be stopped for good.
+            (false, Some(_)) => "because it ran before",
+            (false, None) => return Err(refusal),
+        };
+        let message = format!("{refusal}; starting it {why}");
         context.emit(Event::Warning { message });
     }
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +194,12 @@ impl HostRoom {
         self.machines += 1;
         self.memory_promised += promise.memory;
         self.cpus_promised += promise.cpus;
+    }
+
+    fn remove(&mut self, promise: Promise) {
+        self.machines = self.machines.saturating_sub(1);
+        self.memory_promised = self.memory_promised.saturating_sub(promise.memory);
+        self.cpus_promised = self.cpus_promised.saturating_sub(promise.cpus);
     }
 
     /// Why one more machine has no room.

@@ -124,7 +124,7 @@ pub fn boot_in(
         until: options.until,
         timeout: options.timeout,
     };
-    let admission = match admit(context, &machine) {
+    let admission = match admit(context, &machine, None) {
         Ok(admission) => admission,
         Err(refusal) => {
             locked.remove(true)?;

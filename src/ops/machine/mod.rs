@@ -18,7 +18,7 @@ mod targets;
 mod top;
 mod wait;
 
-pub use admission::HostRoom;
+pub use admission::{Forecast, HostRoom};
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};

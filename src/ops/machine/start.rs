@@ -12,7 +12,7 @@ use super::list::{SshAddress, address};
 use super::network::join_network;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::machine::{Locked, Machine, MachineName, Startup, State, Until};
+use crate::machine::{Locked, Machine, MachineName, Promise, Startup, State, Until};
 
 /// How to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,17 @@ pub fn start_machine(
     options: StartOptions,
     prepare: impl FnOnce(&Locked) -> Result<(), Failure>,
 ) -> Result<Started, Failure> {
+    start_again(context, machine, options, None, prepare)
+}
+
+/// The same for a machine that `had` this until now.
+fn start_again(
+    context: &Context,
+    machine: &Machine,
+    options: StartOptions,
+    had: Option<Promise>,
+    prepare: impl FnOnce(&Locked) -> Result<(), Failure>,
+) -> Result<Started, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     if machine.state()? != State::Stopped {
         let resumed = locked.resume()?;
@@ -108,7 +119,7 @@ pub fn start_machine(
     }
     prepare(&locked)?;
     join_network(context, machine)?;
-    let _admission = admit(context, machine)?;
+    let _admission = admit(context, machine, had)?;
     let store = context.store()?;
     let config = machine.config()?;
     let image = images::find(context, &config.image.to_string())?;
@@ -188,11 +199,9 @@ pub fn restart(
     options: StartOptions,
 ) -> Result<Started, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
-    let ran = machine.state()? != State::Stopped;
+    let had = Promise::running(std::slice::from_ref(machine));
+    let had = had.into_iter().flatten().next();
     locked.stop(timeout, context.sink.as_ref(), &context.interrupt)?;
     drop(locked);
-    // What it had, it may have again.
-    let overcommit = context.overcommit || ran;
-    let context = &context.clone().with_overcommit(overcommit);
-    start_machine(context, machine, options, |_| Ok(()))
+    start_again(context, machine, options, had, |_| Ok(()))
 }

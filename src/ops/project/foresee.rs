@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::images::{self, FoundImage};
+use super::super::machine::Forecast;
 use super::compare::{Action, Compared, compare};
 use super::up::forwarded;
 use super::{Source, UpOptions, project, tell};
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
-use crate::machine::{Forwarded, MachineName, check_disk_size, check_memory, check_port};
+use crate::machine::{Forwarded, MachineName, Promise, check_disk_size, check_memory, check_port};
 use crate::world;
 
 /// What `up` would do.
@@ -48,11 +49,14 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
         machines: Vec::new(),
         failures: Vec::new(),
     };
-    let mut ports = BTreeMap::new();
+    let mut taken = Taken {
+        ports: BTreeMap::new(),
+        room: Forecast::new(context)?,
+    };
     let all = compare(context, options)?;
     tell(context, project(context)?)?;
     for compared in all {
-        let failure = check(context, &compared, &mut ports).err();
+        let failure = check(context, &compared, &mut taken).err();
         foreseen.machines.push(ForeseenMachine {
             compared,
             error: failure.as_ref().map(ToString::to_string),
@@ -62,12 +66,14 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
     Ok(foreseen)
 }
 
-/// Looks for what would keep a machine from starting. `taken` has the ports of those before it.
-fn check(
-    context: &Context,
-    compared: &Compared,
-    taken: &mut BTreeMap<(u16, Protocol), MachineName>,
-) -> Result<(), Failure> {
+/// What machines have that come first.
+struct Taken {
+    ports: BTreeMap<(u16, Protocol), MachineName>,
+    room: Forecast,
+}
+
+/// Looks for what would keep a machine from starting.
+fn check(context: &Context, compared: &Compared, taken: &mut Taken) -> Result<(), Failure> {
     let image = image(context, compared)?;
     let settings = compared.wanted.settings.as_ref();
     let ports = match &image {
@@ -77,7 +83,7 @@ fn check(
     // Those of the image move when they are taken.
     for port in ports.into_iter().filter(|port| !port.from_image) {
         let Forwarded { host, protocol, .. } = port;
-        if let Some(other) = taken.insert((host, protocol), compared.name.clone()) {
+        if let Some(other) = taken.ports.insert((host, protocol), compared.name.clone()) {
             return Err(Failure::usage(format!(
                 "machine \"{}\" cannot listen on port {host} of the host: \"{other}\" does",
                 compared.name
@@ -91,16 +97,38 @@ fn check(
             check_port(&port)?;
         }
     }
-    let Some(settings) = settings.filter(|_| compared.action != Action::Leave) else {
-        return Ok(());
-    };
-    check_memory(settings.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB))?;
-    if let (Some(size), Some(image), Action::Make | Action::Recreate) =
-        (settings.hardware.disk_size, &image, compared.action)
-    {
-        check_disk_size(size, image.config.disk.size)?;
+    if let Some(settings) = settings.filter(|_| compared.action != Action::Leave) {
+        check_memory(settings.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB))?;
+        if let (Some(size), Some(image), Action::Make | Action::Recreate) =
+            (settings.hardware.disk_size, &image, compared.action)
+        {
+            check_disk_size(size, image.config.disk.size)?;
+        }
     }
-    Ok(())
+    admit(context, compared, &mut taken.room)
+}
+
+/// Whether the host has room for a machine that would be started.
+fn admit(context: &Context, compared: &Compared, room: &mut Forecast) -> Result<(), Failure> {
+    let machines = project(context)?.machines(&context.home);
+    let made = machines.open(&compared.name);
+    let hardware = compared.wanted.settings.as_ref().map(|one| &one.hardware);
+    let promise = match (compared.action, hardware, &made) {
+        (Action::Leave | Action::Resume, ..) => return Ok(()),
+        (Action::Start, None, Ok(machine)) => Promise::of(&machine.config()?),
+        (_, hardware, _) => {
+            let memory = hardware.and_then(|hardware| hardware.memory_mib);
+            let cpus = hardware.and_then(|hardware| hardware.cpus);
+            Promise::new(
+                memory.unwrap_or(Hardware::MEMORY_MIB),
+                cpus.unwrap_or(Hardware::CPUS),
+            )
+        }
+    };
+    if let (Action::Recreate, Ok(machine)) = (compared.action, &made) {
+        room.without(machine);
+    }
+    room.admit(&compared.name, promise)
 }
 
 /// The image that a machine has or would be made of; nothing when it would be built first.
