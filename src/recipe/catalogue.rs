@@ -28,7 +28,7 @@ const CATALOGUE: [BuiltIn; 9] = [
     },
     BuiltIn {
         name: "kata",
-        description: "Kata Containers with containerd, on Ubuntu or Debian",
+        description: "Kata Containers with containerd or Docker, on Ubuntu or Debian",
         text: include_str!("../../recipes/kata.kdl"),
     },
     BuiltIn {

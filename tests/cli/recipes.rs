@@ -1,5 +1,10 @@
 //! `build` and `plan`, as far as they go without building.
 
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
 use super::{Bench, Ran};
 
 #[test]
@@ -300,4 +305,69 @@ fn the_name_of_an_image_is_a_string() {
             "{stderr}"
         );
     }
+}
+
+/// Kata's recipe plans the engine that is chosen, and no other.
+#[test]
+fn kata_runs_under_containerd_or_docker() {
+    let bench = Bench::new();
+    let plan = |engine: &str| {
+        let set = format!("engine={engine}");
+        bench.run(["plan", "kata", "--json", "--set", &set])
+    };
+    let names = |engine: &str| {
+        let plan = plan(engine).ends_with(0).json();
+        let steps = plan["steps"].as_array().unwrap().iter();
+        let names = steps.map(|step| step["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join("\n")
+    };
+    for (engine, other) in [("containerd", "docker"), ("docker", "containerd")] {
+        let names = names(engine);
+        let enabled = format!("kata-{engine}: service enable {engine}");
+        assert!(names.contains(&enabled), "{names}");
+        assert!(names.contains("kata: fetch kata-static-"), "{names}");
+        assert!(!names.contains(&format!("kata-{other}: ")), "{names}");
+    }
+    let wrong = plan("podman").ends_with(4).stderr;
+    assert!(
+        wrong.contains("choices are containerd and docker"),
+        "{wrong}"
+    );
+}
+
+/// The example of a cluster is well written: three machines, and workers that wait.
+#[test]
+fn the_example_of_a_kubernetes_cluster_holds() {
+    let bench = Bench::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes");
+    let run = |arguments: &[&str]| {
+        let mut command = bench.command(arguments);
+        Ran::from(command.current_dir(&example).output().unwrap()).ends_with(0)
+    };
+    run(&["lint", "--error", "vmfab.kdl"]);
+    run(&["fmt", "--check", "vmfab.kdl"]);
+    // This host need not have the memory of three machines.
+    let dry = run(&["up", "--dry-run", "--overcommit", "--json"]).json();
+    let machines = dry["machines"].as_array().unwrap();
+    let names: Vec<_> = machines
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["control", "worker-1", "worker-2"]);
+    assert!(machines.iter().all(|one| one["error"].is_null()), "{dry}");
+    let plan = run(&["plan", "vmfab.kdl", "--json"]).json();
+    let steps = plan["steps"].as_array().unwrap();
+    let script = |step: &&Value| step["name"] == "cluster-node: file /usr/local/sbin/cluster-node";
+    assert!(steps.iter().any(|step| script(&step)), "{plan}");
+
+    let text = std::fs::read_to_string(example.join("vmfab.kdl")).unwrap();
+    assert!(text.contains("depends-on \"control\" condition=\"healthy\""));
+    // The script as the guest gets it.
+    let (_, script) = text.split_once("content \"\"\"\n").unwrap();
+    let (script, _) = script.split_once("\"\"\"").unwrap();
+    let script = script.replace("\\\\", "\\").replace("$${", "${");
+    let mut shell = Command::new("sh");
+    shell.args(["-n", "-c", &script]);
+    assert!(shell.status().unwrap().success());
+    assert!(script.contains("kubeadm join control:6443"));
 }
