@@ -160,6 +160,10 @@ checked! {
     PublicKey, rules::public_key, "an SSH public key",
     "write a line such as that in ~/.ssh/id_ed25519.pub: a type, the key and a comment";
 
+    /// A password as crypt(5) hashes it.
+    PasswordHash, rules::password_hash, "the hash of a password",
+    "write what openssl passwd -6 prints";
+
     /// What QEMU calls a kind of machine.
     MachineType, rules::machine_type, "a type of machine",
     "write a name that qemu-system-x86_64 -machine help lists, such as q35 or pc";

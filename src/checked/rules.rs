@@ -73,6 +73,11 @@ pub(super) fn public_key(text: &str) -> bool {
         && rest.is_some_and(|rest| rest.len() > kind.len() && rest.starts_with(kind.as_bytes()))
 }
 
+pub(super) fn password_hash(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"$./=".contains(&b);
+    text.starts_with('$') && text.len() <= 256 && text.bytes().all(fits)
+}
+
 pub(super) fn machine_type(text: &str) -> bool {
     (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(is_inner)
 }

@@ -16,6 +16,8 @@ pub const SEED: &str = include_str!("scripts/bootable/seed.sh");
 pub const MOUNTS: &str = include_str!("scripts/mounts.sh");
 /// Sets up in a guest the private network of its machine.
 pub const NETWORK: &str = include_str!("scripts/network.sh");
+/// Gives an account its password: what machines with systemd and OpenRC run.
+pub const PASSWORD: &str = include_str!("scripts/password.sh");
 
 /// Enters the environment of a container's process.
 pub const ENTER: &str = include_str!("scripts/entrypoint/enter.sh");

@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use super::Account;
 use super::mounts::{self, GuestMount};
+use super::multipart;
 use super::network::GuestNetwork;
 use crate::checked::AccountName;
+use crate::image::FirstBoot;
 
 /// A machine, as its guest gets to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub struct Identity {
     pub mounts: Vec<GuestMount>,
     /// The private network that it is in.
     pub network: Option<GuestNetwork>,
+    pub first_boot: FirstBoot,
 }
 
 impl Identity {
@@ -38,14 +41,24 @@ impl Identity {
         text.unwrap_or_default()
     }
 
-    /// The user data: whom to let in. The image's default user and root get the key like all
+    /// The user data: vmfab's own, merged with the user's.
+    #[must_use]
+    pub fn user_data(&self) -> String {
+        let own = self.own_user_data();
+        let user = self.first_boot.cloud_init.as_ref();
+        match user.and_then(|user| user.user_data.as_ref()) {
+            Some(user) => multipart::merged(user, &own),
+            None => own,
+        }
+    }
+
+    /// Whom to let in. The image's default user and root get the key like all
     /// others; an account that the image does not have is made, without a password and with the
     /// right to sudo when it is the one that is entered.
     ///
     /// `ssh_pwauth` is not said: cloud-init would start sshd anew for it, after the machine could
     /// be entered.
-    #[must_use]
-    pub fn user_data(&self) -> String {
+    fn own_user_data(&self) -> String {
         let list = |indent: &str| {
             let keys = self.public_keys.iter().map(|key| quoted(key.trim_end()));
             keys.map(|key| format!("{indent}- {key}\n"))
@@ -66,11 +79,23 @@ impl Identity {
             text.push_str(&format!("  - name: {}\n", quoted(name)));
             // No password fits "*". A locked account could not be entered with a key either, where
             // sshd does not use PAM.
-            text.push_str("    lock_passwd: false\n    hashed_passwd: \"*\"\n");
+            let password = self.first_boot.password.as_deref();
+            let password = password.filter(|_| *name == self.ssh_user).unwrap_or("*");
+            text.push_str("    lock_passwd: false\n    hashed_passwd: ");
+            text.push_str(&format!("{}\n", quoted(password)));
             if *name == self.ssh_user {
                 text.push_str("    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n");
             }
             text.push_str(&format!("    ssh_authorized_keys:\n{}", list("      ")));
+        }
+        if let Some(password) = &self.first_boot.password
+            && self.ssh_user == "root"
+        {
+            text.push_str(&format!(
+                "chpasswd:\n  expire: false\n  users:\n    - name: root\n      password: {}\n      \
+                 type: hash\n",
+                quoted(password)
+            ));
         }
         let mounts = (!self.mounts.is_empty()).then(|| mounts::command(&self.mounts));
         let network = self.network.as_ref().map(GuestNetwork::command);
@@ -108,6 +133,7 @@ pub(super) mod tests {
             accounts: vec![account("root", "/root"), account("vm", "/home/vm")],
             mounts: Vec::new(),
             network: None,
+            first_boot: FirstBoot::default(),
         }
     }
 
@@ -122,6 +148,20 @@ pub(super) mod tests {
         assert_eq!(commands.lines().count(), 1);
         assert!(commands.starts_with(r#"  - ["sh", "-c", ""#), "{commands}");
         assert!(commands.contains(r#""network", "NTI6"#), "{commands}");
+    }
+
+    #[test]
+    fn passwords() {
+        let of = |user: &str| {
+            let mut identity = identity();
+            identity.ssh_user = user.parse().unwrap();
+            identity.first_boot.password = Some("$6$salt$hash".parse().unwrap());
+            identity.user_data()
+        };
+        assert!(of("vm").contains("    hashed_passwd: \"$6$salt$hash\"\n"));
+        assert!(!of("vm").contains("chpasswd"));
+        assert!(of("root").contains("      password: \"$6$salt$hash\"\n"));
+        assert!(of("root").contains("    hashed_passwd: \"*\"\n"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
 //! | `vmfab.mounts`, `vmfab.network` | nothing by themselves: images of vmfab have units that read them |
+//! | `vmfab.password` | the same: a name and the hash of its password |
 //! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
 //!
 //! Images have an `/etc/hostname`, which the machine's own name replaces early in each boot, before
@@ -56,6 +57,18 @@ pub fn oem_strings(identity: &Identity) -> Vec<String> {
         .iter()
         .map(|(name, value)| format!("io.systemd.credential.binary:{name}={value}"))
         .collect()
+}
+
+/// The string with the password of the account that is entered, for a file and not for the command
+/// line, which everybody on the host can read.
+#[must_use]
+pub fn password_string(identity: &Identity) -> Option<String> {
+    let password = identity.first_boot.password.as_ref()?;
+    let line = format!("{}:{password}", identity.ssh_user);
+    let line = Base64::encode_string(line.as_bytes());
+    Some(format!(
+        "io.systemd.credential.binary:vmfab.password={line}"
+    ))
 }
 
 /// Lines of tmpfiles.d(5).

@@ -14,13 +14,17 @@ mod credentials;
 pub mod ec2;
 mod key;
 mod mounts;
+mod multipart;
 mod network;
 pub mod nocloud;
+mod password;
 mod ssh;
 
 pub use cloud::Identity;
-pub use credentials::{Account, oem_strings};
+pub use credentials::{Account, oem_strings, password_string};
 pub use key::KeyPair;
 pub use mounts::GuestMount;
 pub use network::GuestNetwork;
+pub use nocloud::{check_meta_data, check_user_data};
+pub use password::hash_password;
 pub use ssh::{CONTROL_SOCKET, KNOWN_HOSTS, PRIVATE_KEY, Ssh, host_key_changed};

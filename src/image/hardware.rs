@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Firmware, Network};
+use super::{Firmware, FirstBoot, Network};
 use crate::checked::{MachineType, MountPoint, Name, PublicKey};
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
@@ -25,6 +25,7 @@ pub struct Hardware {
     pub devices: Devices,
     /// Keys that open it, beside its own.
     pub ssh_keys: Vec<PublicKey>,
+    pub first_boot: FirstBoot,
 }
 
 /// Devices that differ from the usual: for guests that lack drivers of virtio, and for people who

@@ -5,6 +5,7 @@
 
 mod container;
 mod container_tree;
+mod first_boot;
 mod format;
 mod hardware;
 mod network;
@@ -18,6 +19,7 @@ pub use container::{
     INIT_READY, INIT_UNHEALTHY, ParsePortError, ParseSignalError, Protocol, Signal,
 };
 pub use container_tree::{ContainerTree, HistoryEntry};
+pub use first_boot::{CloudInit, FirstBoot};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
 pub use network::{Network, ParseNetworkError, Uplink};
@@ -230,6 +232,13 @@ impl Seed {
         ("ec2", Self::Ec2),
         ("none", Self::None),
     ];
+
+    /// Its name in recipes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(_, seed)| *seed == self);
+        found.map_or("", |(name, _)| name)
+    }
 
     /// Whether it is the one that images have unless told otherwise.
     #[allow(

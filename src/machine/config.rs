@@ -17,7 +17,9 @@ use crate::checked::{self, AccountName, Name, PublicKey};
 use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
-use crate::image::{Devices, Firmware, Hardware, Mount, Network, Port, Protocol, Seed, Uplink};
+use crate::image::{
+    Devices, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol, Seed, Uplink,
+};
 use crate::qemu::{AccelChoice, disk_node};
 
 /// The version that this program writes, and the newest that it reads. Version 1 has the size of
@@ -71,6 +73,8 @@ pub struct MachineConfig {
     /// Keys that open it, beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_keys: Vec<PublicKey>,
+    #[serde(default, skip_serializing_if = "FirstBoot::is_empty")]
+    pub first_boot: FirstBoot,
     /// Devices that differ from the usual.
     #[serde(default, skip_serializing_if = "Devices::are_usual")]
     pub devices: Devices,
@@ -259,6 +263,7 @@ impl MachineConfig {
         self.mounts.clone_from(&hardware.mounts);
         self.devices.clone_from(&hardware.devices);
         self.ssh_keys.clone_from(&hardware.ssh_keys);
+        self.first_boot.clone_from(&hardware.first_boot);
     }
 
     /// Gives up what only this host's user may give: directories, volumes and files of the host,
@@ -271,6 +276,7 @@ impl MachineConfig {
         if self.network.uplink != Uplink::None {
             self.network.uplink = Uplink::User;
         }
+        self.first_boot = FirstBoot::default();
         for port in &mut self.ports {
             port.address = Ipv4Addr::LOCALHOST;
         }
@@ -282,6 +288,7 @@ impl MachineConfig {
         self.devices.cdrom.clone_from(&given.devices.cdrom);
         self.ssh_keys.clone_from(&given.ssh_keys);
         self.network.clone_from(&given.network);
+        self.first_boot.clone_from(&given.first_boot);
         self.ports.clone_from(&given.ports);
     }
 
@@ -368,6 +375,7 @@ pub(in crate::machine) mod tests {
             mounts: Vec::new(),
             devices: Devices::default(),
             ssh_keys: Vec::new(),
+            first_boot: FirstBoot::default(),
             remove_when_stopped: false,
             renew_identity: false,
         }
@@ -425,6 +433,7 @@ pub(in crate::machine) mod tests {
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me";
         config.ssh_keys = vec![key.parse().unwrap()];
         config.network = "bridge,group".parse().unwrap();
+        config.first_boot.password = Some("$6$salt$hash".parse().unwrap());
         assert_ne!(config, plain);
         config.forget_grants();
         assert_eq!(config, plain);

@@ -12,7 +12,7 @@ use super::{Locked, Machines};
 use crate::digest::ObjectId;
 use crate::disk::overlay;
 use crate::guest::{KeyPair, PRIVATE_KEY};
-use crate::image::{Firmware, Hardware, ImageConfig};
+use crate::image::{Firmware, FirstBoot, Hardware, ImageConfig, Seed};
 use crate::qemu::AccelChoice;
 use crate::store::Store;
 
@@ -39,6 +39,8 @@ impl Machines {
     /// in the store, or files cannot be made.
     pub fn create(&self, new: &NewMachine<'_>, store: &Store) -> Result<Locked, MachineError> {
         let firmware = bootable(new)?;
+        let template = &new.config.template;
+        check_first_boot(&template.name, template.boot.seed, &new.hardware.first_boot)?;
         if let Some(name) = &new.name
             && self.root.directory(name).exists()
         {
@@ -68,6 +70,7 @@ impl Machines {
             mounts: new.hardware.mounts.clone(),
             devices: new.hardware.devices.clone(),
             ssh_keys: new.hardware.ssh_keys.clone(),
+            first_boot: new.hardware.first_boot.clone(),
             remove_when_stopped: new.remove_when_stopped,
             renew_identity: false,
         };
@@ -123,6 +126,20 @@ fn fill(
     let comment = format!("vmfab machine of {}", config.image_name);
     KeyPair::create(&directory.join(PRIVATE_KEY), &comment)?;
     config.write(directory)
+}
+
+/// Makes sure that a guest gets to know what it is to take over.
+pub(super) fn check_first_boot(
+    image: &str,
+    seed: Seed,
+    given: &FirstBoot,
+) -> Result<(), MachineError> {
+    let refused = given.beyond(seed).map(|what| MachineError::Seed {
+        image: image.to_owned(),
+        what,
+        seed,
+    });
+    refused.map_or(Ok(()), Err)
 }
 
 /// How the image is booted; an error when it cannot be, here or in this way.

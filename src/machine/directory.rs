@@ -23,6 +23,7 @@ pub(super) mod files {
     pub(crate) const OVERLAY: &str = "overlay.qcow2";
     pub(crate) const FIRMWARE_VARS: &str = "firmware-vars.fd";
     pub(crate) const SEED: &str = "seed.img";
+    pub(crate) const PASSWORD: &str = "password.smbios";
     pub(crate) const METADATA: &str = "metadata.json";
     pub(crate) const CONSOLE_LOG: &str = "console.log";
     pub(crate) const VNC_SOCKET: &str = "vnc.sock";

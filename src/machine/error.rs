@@ -9,7 +9,7 @@ use super::snapshot::SnapshotName;
 use crate::checked::Name;
 use crate::failure::Failure;
 use crate::host::MissingProgram;
-use crate::image::Firmware;
+use crate::image::{Firmware, Seed};
 use crate::qemu::qmp::{QmpError, Status};
 use crate::qemu::{Accel, FirmwareMissing};
 use crate::store::StoreError;
@@ -90,6 +90,14 @@ pub enum MachineError {
         missing: &'static str,
         /// In which ways it can be booted.
         ways: Vec<Firmware>,
+    },
+    /// Its guest cannot be told.
+    #[error("image \"{image}\" takes no {what}: its seed is \"{}\"", seed.name())]
+    Seed {
+        /// The image's name.
+        image: String,
+        what: &'static str,
+        seed: Seed,
     },
     /// The image is for other processors.
     #[error(
@@ -268,9 +276,12 @@ pub enum NotReady {
     /// Its process was to end with code 0.
     #[error("is up, but its process failed")]
     ProcessFailed,
-    /// It did not mount what it was to.
-    #[error("is up, but did not mount a volume or a shared directory")]
-    NotMounted,
+    /// It has not done all that it was told.
+    #[error("is up, but lacks what it was given")]
+    Lacks,
+    /// It has the init of vmfab's own.
+    #[error("is up, but its init sets no password and runs no cloud-init")]
+    OwnInit,
     /// It has another host key than the one that is known.
     #[error("has a new host key")]
     HostKeyChanged,

@@ -333,6 +333,7 @@ fn spec(
         seed: seeded.disk,
         metadata: seeded.metadata,
         oem_strings: seeded.oem_strings,
+        oem_files: seeded.oem_files,
         agent_socket: files::AGENT_SOCKET.to_owned(),
         qmp_socket: files::QMP_SOCKET.to_owned(),
         console_socket: files::CONSOLE_SOCKET.to_owned(),

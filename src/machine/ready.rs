@@ -16,10 +16,9 @@ use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
 use super::{Machine, MachineConfig};
-use crate::checked::MountPoint;
 use crate::guest::{Ssh, host_key_changed};
 use crate::host::bare_command;
-use crate::image::{HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING};
+use crate::image::{FirstBoot, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Seed};
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
@@ -30,11 +29,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The same when the last one got in: it costs the guest something.
 const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the question exits with when something is not mounted: neither a code of `ssh` nor of a
-/// health check.
-const NOT_MOUNTED: i32 = 66;
+/// What the question exits with when the guest lacks something that it was given: neither a code of
+/// `ssh` nor of a health check.
+const LACKS: i32 = 66;
 /// How often that may be before it counts: a guest may be entered before it has mounted everything.
-const MOUNT_TRIES: u32 = 5;
+const LACKS_TRIES: u32 = 5;
 
 /// Tells, as [`HEALTH_READY`] does, whether the process of a service has ended with code 0.
 const ENDED: &str = include_str!("ready/ended.sh");
@@ -47,10 +46,27 @@ impl Startup<'_> {
             Until::Completed => Some(ENDED),
             Until::Console | Until::Entered | Until::Ssh => None,
         };
-        Question {
-            mounts: config.mounts.iter().map(|mount| mount.at.clone()).collect(),
-            service,
+        let mounts = config.mounts.iter().map(|mount| Check {
+            test: format!("grep -qF \" {} \" /proc/mounts", mount.at),
+            otherwise: format!("nothing is mounted at {}", mount.at),
+        });
+        let mut checks: Vec<Check> = mounts.collect();
+        // With other seeds, cloud-init alone lets anybody in.
+        if config.seed == Seed::Credentials {
+            let FirstBoot {
+                password,
+                cloud_init,
+            } = &config.first_boot;
+            checks.extend(password.iter().map(|_| Check {
+                test: "test -e /var/lib/vmfab/password".to_owned(),
+                otherwise: "the password is not set".to_owned(),
+            }));
+            checks.extend(cloud_init.iter().map(|_| Check {
+                test: "test -e /usr/bin/cloud-init || test -e /usr/sbin/tiny-cloud".to_owned(),
+                otherwise: "cloud-init is not installed".to_owned(),
+            }));
         }
+        Question { checks, service }
     }
 
     /// What is waited for while the answer is not known.
@@ -96,8 +112,8 @@ impl Startup<'_> {
                 Attempt::Entered => return Ok(()),
                 Attempt::Refused => return Err(machine.host_key_changed()),
                 Attempt::Unhealthy => return Err(not_ready(machine, self.refusal())?),
-                Attempt::NotMounted => {
-                    return Err(not_ready(machine, NotReady::NotMounted)?);
+                Attempt::Lacks => {
+                    return Err(not_ready(machine, NotReady::Lacks)?);
                 }
                 Attempt::Inside => self.waiting(machine, self.awaited()),
                 Attempt::NotYet => {}
@@ -123,10 +139,17 @@ impl Startup<'_> {
     }
 }
 
+/// Something that a guest was given and must have.
+struct Check {
+    /// A command of the shell, without single quotes.
+    test: String,
+    /// What it says when that fails.
+    otherwise: String,
+}
+
 /// What a guest is asked.
 pub(super) struct Question {
-    /// Where something is to be mounted.
-    mounts: Vec<MountPoint>,
+    checks: Vec<Check>,
     /// The command that tells how its service is.
     service: Option<&'static str>,
 }
@@ -135,13 +158,11 @@ impl Question {
     /// A command for whatever shell the account has.
     fn command(&self) -> String {
         let service = self.service.unwrap_or("true");
-        if self.mounts.is_empty() {
+        if self.checks.is_empty() {
             return service.to_owned();
         }
-        let checks = self.mounts.iter().map(|at| {
-            format!(
-                "grep -qF \" {at} \" /proc/mounts || {{ echo nothing is mounted at {at} >&2; exit {NOT_MOUNTED}; }}; "
-            )
+        let checks = self.checks.iter().map(|Check { test, otherwise }| {
+            format!("{test} || {{ echo {otherwise} >&2; exit {LACKS}; }}; ")
         });
         let checks: String = checks.collect();
         format!("sh -c '{checks}' && {service}")
@@ -154,8 +175,8 @@ pub(super) struct Attempts {
     directory: PathBuf,
     ssh: Ssh,
     question: Question,
-    /// How often something was not mounted.
-    not_mounted: u32,
+    /// How often it lacked something.
+    lacks: u32,
     /// Whether one got in.
     inside: bool,
     log: PathBuf,
@@ -178,8 +199,8 @@ pub(super) enum Attempt {
     Entered,
     /// None will succeed soon: the service is not healthy.
     Unhealthy,
-    /// None will succeed: the guest has not mounted what it was to.
-    NotMounted,
+    /// None will succeed: the guest has not done what it was told.
+    Lacks,
     /// None will succeed: it has another host key than the one that is known.
     Refused,
 }
@@ -204,7 +225,7 @@ impl Attempts {
             directory,
             ssh,
             question,
-            not_mounted: 0,
+            lacks: 0,
             inside: false,
             log,
             said,
@@ -250,12 +271,12 @@ impl Attempts {
             return Ok(Attempt::Entered);
         }
         match status.code() {
-            Some(NOT_MOUNTED) if !self.question.mounts.is_empty() => {
-                self.not_mounted += 1;
+            Some(LACKS) if !self.question.checks.is_empty() => {
+                self.lacks += 1;
                 self.next = Instant::now() + HEALTH_PAUSE;
-                return Ok(match self.not_mounted < MOUNT_TRIES {
+                return Ok(match self.lacks < LACKS_TRIES {
                     true => Attempt::NotYet,
-                    false => Attempt::NotMounted,
+                    false => Attempt::Lacks,
                 });
             }
             Some(HEALTH_FAILED) if self.question.service.is_some() => {

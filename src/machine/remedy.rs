@@ -68,6 +68,11 @@ impl From<MachineError> for Failure {
                 ),
                 None => "add one to its recipe".to_owned(),
             }),
+            MachineError::Seed { .. } => failed(
+                "leave it out, or give the recipe of the image another seed, such as boot \
+                 seed=\"nocloud\""
+                    .to_owned(),
+            ),
             MachineError::Architecture { .. } => failed("build the image on this host".to_owned()),
             MachineError::Memory { .. } => {
                 failed("give it less memory: --memory, or memory=\"…\" in vmfab.kdl".to_owned())
@@ -110,7 +115,7 @@ impl From<MachineError> for Failure {
                     (Some(said), NotReady::TimedOut(_)) => {
                         format!("{message}; ssh said: {}", said.trim())
                     }
-                    (Some(said), NotReady::NotMounted | NotReady::Unhealthy | NotReady::ProcessFailed) => format!("{message}: {}", said.trim()),
+                    (Some(said), NotReady::Lacks | NotReady::Unhealthy | NotReady::ProcessFailed) => format!("{message}: {}", said.trim()),
                     _ => message,
                 };
                 Self::failed(message).with_help(if why == NotReady::HostKeyChanged {
@@ -119,11 +124,16 @@ impl From<MachineError> for Failure {
                              disk of another machine), or something else answers in its place; if you know \
                              which, accept the new key: vmfab ssh --accept-new-host-key {name}"
                         )
-                    } else if why == NotReady::NotMounted {
+                    } else if why == NotReady::Lacks {
                         format!(
-                            "vmfab logs {name} shows why; images of vmfab mount volumes when they were \
-                             built by this version, and disks made elsewhere when cloud-init reads a \
+                            "vmfab logs {name} shows why; images of vmfab mount volumes and set passwords \
+                             if this version built them, and disks made elsewhere if cloud-init reads a \
                              NoCloud seed"
+                        )
+                    } else if why == NotReady::OwnInit {
+                        format!(
+                            "remove it with vmfab rm --force {name}; an image with systemd, OpenRC or \
+                             cloud-init takes both"
                         )
                     } else if running {
                         format!(

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::Machine;
 use super::config::MachineConfig;
+use super::create::check_first_boot;
 use super::directory::files;
 use super::error::{MachineError, io_error};
 use super::launch::utf8;
@@ -16,17 +17,20 @@ use crate::disk::write_volume;
 use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
 use crate::guest::{
     Account, GuestMount, GuestNetwork, Identity, KeyPair, PRIVATE_KEY, nocloud, oem_strings,
+    password_string,
 };
 use crate::host::file::{Durability, Replace};
 use crate::image::{ImageTemplate, Seed};
 use crate::qemu::MetadataService;
 
-/// What QEMU gets for the guest to read. At most one of them.
+/// What QEMU gets for the guest to read.
 #[derive(Debug, Default)]
 pub(super) struct Seeded {
     pub(super) disk: Option<String>,
     pub(super) metadata: Option<MetadataService>,
     pub(super) oem_strings: Vec<String>,
+    /// Files with one such string each.
+    pub(super) oem_files: Vec<String>,
 }
 
 /// Makes the seed that the image of a machine asks for. It gets in this way and no other: so a
@@ -38,6 +42,8 @@ pub(super) fn prepare(
     mounts: Vec<GuestMount>,
     network: Option<GuestNetwork>,
 ) -> Result<Seeded, MachineError> {
+    // A project's file may have changed since the machine was made.
+    check_first_boot(&config.image_name, config.seed, &config.first_boot)?;
     let key_path = machine.directory.join(PRIVATE_KEY);
     let own = KeyPair::read(&key_path)?
         .public_line()
@@ -59,23 +65,23 @@ pub(super) fn prepare(
         accounts: accounts.collect(),
         mounts,
         network,
+        first_boot: config.first_boot.clone(),
     };
     let mut seeded = Seeded::default();
     match config.seed {
         Seed::Credentials => {
             seeded.oem_strings = oem_strings(&identity);
+            if let Some(password) = password_string(&identity) {
+                let path = machine.directory.join(files::PASSWORD);
+                write(&path, |mut file| file.write_all(password.as_bytes()))?;
+                seeded.oem_files.push(files::PASSWORD.to_owned());
+            }
+            if config.first_boot.cloud_init.is_some() {
+                seeded.disk = Some(nocloud_disk(machine, &identity)?);
+            }
         }
         Seed::Nocloud => {
-            let path = machine.directory.join(files::SEED);
-            write(&path, |file| {
-                let seed = nocloud::files(&identity);
-                let seed = seed.each_ref().map(|(name, text)| (*name, text.as_bytes()));
-                let id = identity
-                    .instance
-                    .map_or(0, |instance| instance.as_fields().0);
-                write_volume(file, nocloud::LABEL, id, &seed).map_err(std::io::Error::other)
-            })?;
-            seeded.disk = Some(files::SEED.to_owned());
+            seeded.disk = Some(nocloud_disk(machine, &identity)?);
         }
         Seed::Ec2 => {
             let path = machine.directory.join(files::METADATA);
@@ -100,6 +106,21 @@ pub(super) fn prepare(
         Seed::None => {}
     }
     Ok(seeded)
+}
+
+/// Makes the small disk of NoCloud.
+fn nocloud_disk(machine: &Machine, identity: &Identity) -> Result<String, MachineError> {
+    let path = machine.directory.join(files::SEED);
+    write(&path, |file| {
+        let seed = nocloud::files(identity);
+        let seed = seed.iter().map(|(name, text)| (*name, text.as_bytes()));
+        let id = identity
+            .instance
+            .map_or(0, |instance| instance.as_fields().0);
+        let seed: Vec<_> = seed.collect();
+        write_volume(file, nocloud::LABEL, id, &seed).map_err(std::io::Error::other)
+    })?;
+    Ok(files::SEED.to_owned())
 }
 
 /// Writes a file that only the owner can read, in one piece.

@@ -187,7 +187,9 @@ impl Startup<'_> {
             }
             if let (Some(verdict), Until::Ssh) = (console.verdict(), self.until) {
                 at_first_byte();
+                let given = !machine.config()?.first_boot.is_empty();
                 return Ok(match verdict {
+                    Verdict::Ready if given => Outcome::NotReady(NotReady::OwnInit),
                     Verdict::Ready => Outcome::Ready,
                     Verdict::Unhealthy => Outcome::NotReady(NotReady::Unhealthy),
                 });
@@ -223,7 +225,7 @@ impl Startup<'_> {
                     Attempt::Entered => return Ok(Outcome::Ready),
                     Attempt::Refused => return Ok(Outcome::NotReady(NotReady::HostKeyChanged)),
                     Attempt::Unhealthy => return Ok(Outcome::NotReady(self.refusal())),
-                    Attempt::NotMounted => return Ok(Outcome::NotReady(NotReady::NotMounted)),
+                    Attempt::Lacks => return Ok(Outcome::NotReady(NotReady::Lacks)),
                     Attempt::Inside => self.waiting(machine, self.awaited()),
                     Attempt::NotYet => {}
                 }

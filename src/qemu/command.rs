@@ -43,6 +43,8 @@ pub struct MachineSpec {
     pub metadata: Option<MetadataService>,
     /// SMBIOS type 11 ("OEM") strings, which carry systemd's credentials.
     pub oem_strings: Vec<String>,
+    /// Files that hold one such string each, which is not to be on the command line.
+    pub oem_files: Vec<String>,
     /// Where QEMU listens for QMP.
     pub qmp_socket: String,
     /// Where QEMU listens for someone who talks to the guest's agent.
@@ -276,6 +278,9 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
 
     for text in &spec.oem_strings {
         args.pair("-smbios", format!("type=11,value={}", quoted(text)));
+    }
+    for file in &spec.oem_files {
+        args.pair("-smbios", format!("type=11,path={}", quoted(file)));
     }
     match &spec.boot {
         Boot::Direct {

@@ -10,8 +10,8 @@ use super::source::{Span, Spanned};
 use super::value;
 use crate::checked::{HostName, MountPoint, PublicKey};
 use crate::image::{
-    Devices, DiskBus, Display, Firmware, Hardware, Healthcheck, Mount, Mounted, Nic, Port, Process,
-    Protocol, Restart,
+    Devices, DiskBus, Display, Firmware, FirstBoot, Hardware, Healthcheck, Mount, Mounted, Nic,
+    Port, Process, Protocol, Restart,
 };
 
 /// The most machines that one node makes.
@@ -46,6 +46,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let network = node.parsed("network", value::network);
     let firmware = node.choice("firmware", &Firmware::NAMES);
     let devices = devices(node);
+    let cloud_init = node.parsed("cloud-init", value::cloud_init);
     // Several machines alike cannot have the same ports of the host.
     let image_ports = match node.flag("image-ports") {
         Some(ports) => ports.value,
@@ -74,7 +75,9 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
                 mounts: body.mounts,
                 devices,
                 ssh_keys: body.ssh_keys,
+                first_boot: FirstBoot::default(),
             },
+            cloud_init: cloud_init.map(|path| path.value),
             accel: accel.map(|accel| accel.value),
             ports: body.ports,
             image_ports,

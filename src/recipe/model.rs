@@ -413,6 +413,8 @@ pub struct Machine {
     /// How many there are. They have numbers then, even when there is one.
     pub count: Option<u32>,
     pub hardware: Hardware,
+    /// A file or a directory for cloud-init, below the directory of the file.
+    pub cloud_init: Option<PathBuf>,
     /// What runs its instructions.
     pub accel: Option<Accel>,
     /// Forwarded ports, each with one of the host.

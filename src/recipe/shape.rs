@@ -297,6 +297,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "machine-type",
         "cdrom",
         "display",
+        "cloud-init",
     ])
     .children(&[
         &MACHINE_PORT,

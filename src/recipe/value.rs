@@ -106,6 +106,18 @@ pub(super) fn shared_file(text: &str) -> Parsed<PathBuf> {
     })
 }
 
+/// What cloud-init gets.
+pub(super) fn cloud_init(text: &str) -> Parsed<PathBuf> {
+    below(text).ok_or_else(|| {
+        Wrong::new(
+            text,
+            "a file that this file can give to a machine",
+            "write one below the directory of this file, such as \"./user-data\"; others are given by \
+             hand: vmfab boot IMAGE --cloud-init FILE",
+        )
+    })
+}
+
 /// A relative path that does not lead upwards.
 fn below(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);

@@ -1,7 +1,13 @@
 //! Images that were just built, booted and entered over SSH.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+
+use vmfab::image::ImageConfig;
+use vmfab::store::Store;
 
 use super::super::support::{Build, Lab, Machine, Ran, Recipes, base, tool};
 
@@ -152,10 +158,25 @@ fn machines_of_one_image_live_their_own_lives() {
         "5G",
         "-p",
         &forward,
+        "--password-stdin",
     ];
-    let machine = Machine::boot("first", recipes.directory(), arguments);
+    recipes.write("password", "correct horse\n");
+    let password = File::open(recipes.path("password")).unwrap();
+    let machine = Machine::boot_with("first", recipes.directory(), arguments, password);
     assert!(machine.boot.ended("built").contains(&"lives: image"));
     let image = machine.boot.result()["image"].clone();
+
+    // The password opens the account, and QEMU's command line does not show its hash.
+    let entered = machine.output("echo correct horse | su vm -c 'id -un'");
+    assert_eq!(entered, "vm");
+    assert_ne!(machine.ssh("echo wrong | su vm -c true").code, Some(0));
+    let shadow = machine.output("sudo -n getent shadow vm");
+    let hash = shadow.split(':').nth(1).unwrap().to_owned();
+    assert!(hash.starts_with("$6$rounds="), "{shadow}");
+    let pid = machine.entry().unwrap()["pid"].to_string();
+    let line = std::fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap();
+    let line = String::from_utf8_lossy(&line);
+    assert!(line.contains("type=11,path=") && !line.contains(&hash));
 
     assert_eq!(machine.output("serve"), "served");
     assert_eq!(machine.output("hostname"), "first");
@@ -217,6 +238,8 @@ fn machines_of_one_image_live_their_own_lives() {
     assert_eq!(committed["base"], image);
     let own = committed["own_size"].as_u64().unwrap();
     assert!(own < 64 << 20, "{own} bytes are not in the base");
+    let committed_image = committed["image"].as_str().unwrap();
+    assert_disk_lacks(committed_image, &hash);
     lab.run(["snapshot", "delete", "kept"]).ends_with(0);
     assert_eq!(machine.remove(false).code, Some(1));
     machine.remove(true).ends_with(0);
@@ -237,9 +260,38 @@ fn machines_of_one_image_live_their_own_lives() {
         "second"
     );
     assert_eq!(other.output("cat kept"), "kept");
+    let shadow = other.output("sudo -n getent shadow vm; ls -A /var/lib/vmfab");
+    assert!(
+        shadow.starts_with("vm:*:") && shadow.lines().count() == 1,
+        "{shadow}"
+    );
     let other = Identity::of(&other);
     assert_ne!(other.machine_id, identity.machine_id);
     for key in &other.host_keys {
         assert!(!identity.host_keys.contains(key), "{key} is of both");
     }
+}
+
+/// Searches all that the disk of an image holds, whether in a file or where one was.
+#[track_caller]
+fn assert_disk_lacks(image: &str, text: &str) {
+    let store = Store::open(Lab::get().home().join("store")).unwrap();
+    let config = store.read_object(&image.parse().unwrap()).unwrap();
+    let disk = ImageConfig::from_bytes(&config).unwrap().disk;
+    let reader = store.open_object(&disk.id).unwrap();
+    let mut grep = tool("grep", "grep");
+    grep.args(["-aoF", text]).stdin(Stdio::piped());
+    let mut grep = grep.stdout(Stdio::piped()).spawn().unwrap();
+    let mut searched = 0;
+    {
+        let mut input = grep.stdin.take().unwrap();
+        for part in reader.data_in(0..reader.size()) {
+            let mut content = vec![0; usize::try_from(part.end - part.start).unwrap()];
+            reader.read_exact_at(&mut content, part.start).unwrap();
+            input.write_all(&content).unwrap();
+            searched += content.len();
+        }
+    }
+    assert_eq!(grep.wait_with_output().unwrap().stdout, b"");
+    assert!(searched > 64 << 20, "{searched} bytes");
 }

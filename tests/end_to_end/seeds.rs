@@ -1,6 +1,8 @@
 //! Disks that vmfab did not make, with the real cloud-init in them: it alone lets the machine's key
 //! in.
 
+use std::fs::File;
+
 use super::super::support::{Machine, Recipes, base};
 
 #[test]
@@ -29,7 +31,27 @@ fn cloud_init_lets_in_who_the_seed_says() {
         recipes.write(&format!("{name}.kdl"), &image(&name, seed));
         recipes.build(&name).succeeds();
 
-        let machine = Machine::boot(&name, recipes.directory(), [&format!("@{name}")]);
+        let user_data = "#cloud-config\ndisable_root: true\nwrite_files:\n  - path: /etc/of-the-user\n    \
+                         content: mine\nusers:\n  - name: guest\n    gecos: of the user\n";
+        recipes.write("user-data", user_data);
+        recipes.write("password", "correct horse");
+        let tag = format!("@{name}");
+        let arguments = [&tag, "--password-stdin", "--cloud-init", "user-data"];
+        let password = File::open(recipes.path("password")).unwrap();
+        let machine = Machine::boot_with(&name, recipes.directory(), arguments, password);
+        // The user's values win, the lists of both count, and the account has its password.
+        assert_eq!(
+            machine.output("cat /etc/of-the-user; echo; getent passwd guest | cut -d: -f5"),
+            "mine\nof the user",
+            "{seed}"
+        );
+        let root = machine.output("sudo -n tail -n 1 /root/.ssh/authorized_keys");
+        assert!(root.contains("Please login as"), "{seed}: {root}");
+        assert_eq!(
+            machine.output("echo correct horse | su visitor -c 'id -un'"),
+            "visitor",
+            "{seed}"
+        );
         assert_eq!(
             machine.output("id -un; sudo -n id -un"),
             "visitor\nroot",

@@ -58,6 +58,7 @@ fn a_disk_may_be_on_an_nbd_server() {
         seed: None,
         metadata: None,
         oem_strings: Vec::new(),
+        oem_files: Vec::new(),
         agent_socket: "agent.sock".into(),
         qmp_socket: "qmp.sock".into(),
         console_socket: "console.sock".into(),

@@ -1,7 +1,7 @@
 //! Machines of the home of the run.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -32,11 +32,23 @@ impl Machine {
     /// `vmfab boot ARGUMENTS --name NAME`, in `directory`.
     #[track_caller]
     pub(crate) fn boot<const N: usize>(name: &str, directory: &Path, arguments: [&str; N]) -> Self {
+        Self::boot_with(name, directory, arguments, Stdio::null())
+    }
+
+    /// The same with a standard input.
+    #[track_caller]
+    pub(crate) fn boot_with<const N: usize>(
+        name: &str,
+        directory: &Path,
+        arguments: [&str; N],
+        input: impl Into<Stdio>,
+    ) -> Self {
         let turn = Self::turn();
         let mut command = Lab::get().command();
         command
             .args(["boot", "--json", "--timeout", PATIENCE, "--name", name])
             .args(arguments)
+            .stdin(input)
             .current_dir(directory);
         let boot = Build::of(&mut command);
         let machine = Self {

@@ -13,7 +13,7 @@ mod recipes;
 pub(crate) mod registry;
 mod workshop;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 pub(crate) use archive::Archive;
 pub(crate) use build::{Build, Running};
@@ -52,10 +52,10 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// Runs a command to its end, without input.
+    /// Runs a command to its end, without input unless it was given one.
     #[track_caller]
     pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output();
+        let output = command.output();
         Self::from(output.unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 

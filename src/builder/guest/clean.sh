@@ -4,6 +4,15 @@ export LC_ALL=C
 
 have() { command -v "$1" >/dev/null 2>&1; }
 gone() { rm -rf -- "$@"; }
+# Removes secrets: what is overwritten cannot be read from the free blocks of the disk.
+wipe() {
+    for file; do
+        if [ -f "$file" ] && [ ! -L "$file" ]; then
+            dd if=/dev/zero of="$file" bs="$(stat -c %s -- "$file")" count=1 conv=notrunc,fsync 2>/dev/null
+        fi
+        gone "$file"
+    done
+}
 empty() {
     for file; do
         if [ -f "$file" ] && [ ! -L "$file" ]; then : >"$file"; fi
@@ -22,6 +31,30 @@ elif have rc-service; then
     # The seed of the random numbers is saved when this service stops, and here it does not run again.
     rc-service --ifstarted seedrng stop >/dev/null 2>&1
 fi
+
+# Passwords that the machine was given, and that were not changed in it: vmfab's script noted a sum, and
+# cloud-init keeps what it was told. "*" fits no password, and keys still open the account.
+with_given_password() {
+    while IFS=: read -r name hash _; do
+        case $hash in '$'*) ;; *) continue ;; esac
+        sum=$(printf '%s:%s' "$name" "$hash" | cksum)
+        if [ "$(cat /var/lib/vmfab/password 2>/dev/null)" = "$sum" ] ||
+            grep -rqsF -e "$hash" /var/lib/cloud/instances; then
+            echo "$name"
+        fi
+    done </etc/shadow
+}
+for name in $(with_given_password); do
+    # A link keeps the file that is replaced.
+    ln -f /etc/shadow /etc/shadow.vmfab-old || exit
+    wipe /etc/shadow-
+    usermod -p '*' "$name" 2>/dev/null || printf '%s:*\n' "$name" | chpasswd -e || exit
+    wipe /etc/shadow- /etc/shadow.vmfab-old
+    if [ -d /var/lib/cloud/instances ]; then
+        find /var/lib/cloud/instances -type f | while read -r file; do wipe "$file"; done
+    fi
+done
+gone /var/lib/vmfab/password
 
 # First boot. cloud-init removes what it knows of; without the program what it keeps goes.
 if have cloud-init; then
@@ -49,9 +82,10 @@ cut -d : -f 6 /etc/passwd | sort -u | while read -r home; do
 done
 
 # Identity.
-gone /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /etc/dropbear/dropbear_*_host_key
-gone /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret \
-    /var/lib/systemd/timesync/* /var/lib/seedrng /var/lib/misc/random-seed
+wipe /etc/ssh/ssh_host_*_key /etc/dropbear/dropbear_*_host_key /var/lib/systemd/random-seed \
+    /var/lib/systemd/credential.secret
+gone /etc/ssh/ssh_host_*_key.pub /var/lib/dbus/machine-id /var/lib/systemd/timesync/* /var/lib/seedrng \
+    /var/lib/misc/random-seed
 gone /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/udhcpc/* /var/lib/NetworkManager/*
 if [ -f /etc/machine-id ]; then : >/etc/machine-id; fi
 

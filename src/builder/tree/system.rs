@@ -75,6 +75,21 @@ RemainAfterExit=yes
 ExecStart=/usr/lib/vmfab/network
 ";
 
+const PASSWORD: &str = "\
+[Unit]
+Description=Set the password that was chosen for this machine
+ConditionCredential=vmfab.password
+DefaultDependencies=no
+After=local-fs.target
+Before=sysinit.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/vmfab/password
+";
+
 pub(super) fn edits(params: &System) -> Vec<Edit> {
     let default = |path: &str, content: String, replaces: &[&str]| Edit::WriteDefault {
         path: path.to_owned(),
@@ -109,28 +124,32 @@ pub(super) fn edits(params: &System) -> Vec<Edit> {
             &[],
         ),
     ];
-    let mounts = "/etc/systemd/system/vmfab-mounts.service";
-    let network = "/etc/systemd/system/vmfab-network.service";
-    for (path, content, mode) in [
-        ("/usr/lib/vmfab/mounts", scripts::MOUNTS, 0o755),
-        (mounts, MOUNTS, 0o644),
-        ("/usr/lib/vmfab/network", scripts::NETWORK, 0o755),
-        (network, PRIVATE_NETWORK, 0o644),
-    ] {
-        edits.push(Edit::Write {
-            path: path.to_owned(),
-            content: content.to_owned(),
-            mode,
-            owner: None,
-            time: None,
-        });
-    }
-    for (unit, file) in [
-        ("vmfab-mounts.service", mounts),
-        ("vmfab-network.service", network),
-    ] {
-        let needs = "/usr/lib/systemd/system/sysinit.target";
-        edits.push(wanted("sysinit.target", unit, file, needs));
+    let services = [
+        ("mounts", scripts::MOUNTS, MOUNTS),
+        ("network", scripts::NETWORK, PRIVATE_NETWORK),
+        ("password", scripts::PASSWORD, PASSWORD),
+    ];
+    for (name, script, unit) in services {
+        let service = format!("vmfab-{name}.service");
+        let unit_file = format!("/etc/systemd/system/{service}");
+        for (path, content, mode) in [
+            (format!("/usr/lib/vmfab/{name}"), script, 0o755),
+            (unit_file.clone(), unit, 0o644),
+        ] {
+            edits.push(Edit::Write {
+                path,
+                content: content.to_owned(),
+                mode,
+                owner: None,
+                time: None,
+            });
+        }
+        edits.push(wanted(
+            "sysinit.target",
+            &service,
+            &unit_file,
+            "/usr/lib/systemd/system/sysinit.target",
+        ));
     }
     if params.uefi {
         let partition = GROW_PARTITION.to_owned();
@@ -223,6 +242,7 @@ mod tests {
             accounts: vec![account],
             mounts: Vec::new(),
             network: None,
+            first_boot: crate::image::FirstBoot::default(),
         });
         let mut table = b"\x01\x1b\0\x01\x01\x02QEMU\0Standard PC\0\0\x0b\x05\0\x0b\x02".to_vec();
         for text in &strings {

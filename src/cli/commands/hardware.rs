@@ -1,17 +1,23 @@
 //! What a machine is to have, as options.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::super::prompt;
 use crate::checked::{MachineType, PublicKey};
 use crate::failure::Failure;
+use crate::guest::hash_password;
+use crate::host::Interrupt;
 use crate::host::file::read_text;
 use crate::image::{
-    self, Devices, DiskBus, Display, Hardware, Mount, Mounted, Network, Nic, ParseNetworkError,
+    self, Devices, DiskBus, Display, FirstBoot, Hardware, Mount, Mounted, Network, Nic,
+    ParseNetworkError,
 };
+
+use crate::ops::machine::cloud_init;
 
 /// A file of public keys has at most so many bytes.
 const MOST: u64 = 1 << 20;
@@ -72,6 +78,21 @@ pub(super) struct HardwareArgs {
     /// Let the SSH key of FILE in, too: a public key, such as ~/.ssh/id_ed25519.pub (repeatable)
     #[arg(long = "ssh-key", value_name = "FILE", value_parser = parse_public_keys, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
     ssh_keys: Vec<PublicKeys>,
+
+    /// Read a password for the account of vmfab ssh from standard input
+    ///
+    /// It opens the console and the screen; whether SSH takes it is up to the guest. vmfab keeps only a hash
+    /// of it (SHA-512), which the guest takes over at its first boot.
+    #[arg(long, help_heading = HEADING)]
+    password_stdin: bool,
+
+    /// Give cloud-init a file with user data, or a directory with user-data, meta-data, network-config and
+    /// vendor-data
+    ///
+    /// vmfab merges them with its own: your settings win, and vmfab adds its accounts and keys to yours. The
+    /// machine keeps a copy.
+    #[arg(long, value_name = "FILE|DIRECTORY", value_hint = clap::ValueHint::AnyPath, help_heading = HEADING)]
+    cloud_init: Option<PathBuf>,
 
     /// Show the screen: vnc listens on a unix socket that vmfab inspect shows; none does not
     #[arg(long, value_name = "WHERE", value_parser = choice(&Display::NAMES), hide_possible_values = true, help_heading = HEADING)]
@@ -137,7 +158,7 @@ enum Firmware {
 }
 
 impl HardwareArgs {
-    pub(super) fn hardware(self) -> Result<Hardware, Failure> {
+    pub(super) fn hardware(self, interrupt: &Interrupt) -> Result<Hardware, Failure> {
         for (index, mount) in self.mounts.iter().enumerate() {
             if self.mounts[..index]
                 .iter()
@@ -155,6 +176,12 @@ impl HardwareArgs {
                 return Err(Failure::usage(message).with_help("mount a volume once"));
             }
         }
+        let password = match self.password_stdin {
+            true => Some(hash_password(&prompt::standard_input(interrupt)?)?),
+            false => None,
+        };
+        let real = |path: &Path| path.canonicalize().map_err(Failure::io("open", path));
+        let cloud_init = self.cloud_init.map(|path| cloud_init(&path, &real));
         Ok(Hardware {
             memory_mib: self.memory,
             cpus: self.cpus,
@@ -167,6 +194,10 @@ impl HardwareArgs {
             network: self.network,
             mounts: self.mounts,
             ssh_keys: self.ssh_keys.into_iter().flat_map(|keys| keys.0).collect(),
+            first_boot: FirstBoot {
+                password,
+                cloud_init: cloud_init.transpose()?,
+            },
             devices: Devices {
                 machine_type: self.machine_type,
                 disk_bus: self.disk_bus.unwrap_or_default(),

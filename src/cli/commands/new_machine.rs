@@ -94,7 +94,7 @@ impl NewMachineArgs {
         if let Some(tag) = &self.save_base {
             snapshot::check_base(&context, tag, self.force)?;
         }
-        let hardware = self.hardware.hardware()?;
+        let hardware = self.hardware.hardware(&context.interrupt)?;
         let image = machine::image(&context, options)?;
         if let Some(tag) = &self.save_base {
             snapshot::save_base(&context, &image.image, tag, self.force)?;

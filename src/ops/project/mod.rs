@@ -17,6 +17,7 @@ pub use up::{Up, UpMachine, up};
 
 use super::build::BuildOptions;
 use super::cache::CacheOptions;
+use super::machine::cloud_init;
 use super::{Context, RecipeChoice};
 use crate::checked::HostName;
 use crate::compose;
@@ -279,6 +280,10 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
     if let Some(path) = &mut hardware.devices.cdrom {
         *path = shared(path, file, Shared::File)?;
     }
+    if let Some(path) = &node.cloud_init {
+        let files = cloud_init(path, &|path| shared(path, file, Shared::Any))?;
+        hardware.first_boot.cloud_init = Some(files);
+    }
     Ok(Settings {
         hardware,
         ports: ports.collect(),
@@ -297,6 +302,7 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
 enum Shared {
     Directory,
     File,
+    Any,
 }
 
 /// What is below the directory of the file, wherever links in it lead: a file that came from
@@ -310,6 +316,7 @@ fn shared(path: &Path, file: &Path, what: Shared) -> Result<PathBuf, Failure> {
     let (fits, noun, nouns) = match what {
         Shared::Directory => (real.is_dir(), "directory", "directories"),
         Shared::File => (real.is_file(), "file", "files"),
+        Shared::Any => (true, "file", "files"),
     };
     let failure = match (real.starts_with(&directory), fits) {
         (true, true) => return Ok(real),

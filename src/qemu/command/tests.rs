@@ -40,6 +40,7 @@ fn spec(boot: Boot) -> MachineSpec {
         vnc_socket: "vnc.sock".into(),
         seed: None,
         metadata: None,
+        oem_files: Vec::new(),
         oem_strings: vec!["io.systemd.credential:a=b,c".into()],
         agent_socket: "agent.sock".into(),
         qmp_socket: "qmp.sock".into(),

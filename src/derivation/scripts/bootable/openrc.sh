@@ -34,6 +34,11 @@ start() {
         /usr/lib/vmfab/network
         eend $?
     fi
+    if grep -q 'vmfab\.password=' /sys/firmware/dmi/tables/DMI; then
+        ebegin "Setting the password that was chosen for this machine"
+        /usr/lib/vmfab/password
+        eend $?
+    fi
     # Only the machine knows the names of its network cards.
     if ! grep -v '^iface lo ' /etc/network/interfaces | grep -q '^iface '; then
         for card in /sys/class/net/e*; do
