@@ -140,6 +140,17 @@ pub enum Mounted {
     Share(PathBuf),
 }
 
+impl Mount {
+    /// The volume that is mounted.
+    #[must_use]
+    pub const fn volume(&self) -> Option<&Name> {
+        match &self.what {
+            Mounted::Volume(name) => Some(name),
+            Mounted::Share(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Mount {
     /// `data:/var/lib/data:ro`, as the option `--volume` takes it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

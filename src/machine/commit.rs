@@ -5,7 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::process::Command;
 
-use super::{Machine, MachineDisk, MachineError, Snapshots};
+use super::snapshot::Layers;
+use super::{Machine, MachineDisk, MachineError, SnapshotVolume, Snapshots, Volume};
 use crate::digest::ObjectRef;
 use crate::disk::ReadAt;
 use crate::disk::overlay::Overlay;
@@ -97,17 +98,44 @@ impl Snapshots {
         Ok(LayeredDisk::new(image, self.overlays(disk)?, store)?)
     }
 
+    /// What a volume held.
+    ///
+    /// # Errors
+    /// A layer is gone or damaged.
+    pub fn volume(&self, volume: &SnapshotVolume) -> Result<LayeredDisk, MachineError> {
+        Ok(LayeredDisk::alone(self.overlays(&volume.disk)?))
+    }
+
     fn overlays(&self, disk: &MachineDisk) -> Result<Vec<Overlay>, MachineError> {
-        let layers = disk.layers.iter();
-        let overlays = layers.map(|layer| Ok(Overlay::open(&self.layer(layer))?));
-        overlays.collect()
+        opened(&self.layers(), disk)
     }
 }
 
-/// A disk of the store below overlays that nobody writes to.
+impl Volume {
+    /// What it holds, while no machine runs with it.
+    ///
+    /// # Errors
+    /// A machine runs with it, or a file is gone or damaged.
+    pub fn content(&self) -> Result<LayeredDisk, MachineError> {
+        self.check_free()?;
+        let mut overlays = opened(&self.layers(), self.disk())?;
+        if let Some(top) = self.overlay() {
+            overlays.push(Overlay::open(&top)?);
+        }
+        Ok(LayeredDisk::alone(overlays))
+    }
+}
+
+fn opened(layers: &Layers, disk: &MachineDisk) -> Result<Vec<Overlay>, MachineError> {
+    let ids = disk.layers.iter();
+    let overlays = ids.map(|id| Ok(Overlay::open(&layers.file(id))?));
+    overlays.collect()
+}
+
+/// Overlays that nobody writes to, over a disk of the store or over nothing.
 #[derive(Debug)]
 pub struct LayeredDisk {
-    below: ObjectReader,
+    below: Option<ObjectReader>,
     /// The lowest first.
     overlays: Vec<Overlay>,
 }
@@ -115,9 +143,14 @@ pub struct LayeredDisk {
 impl LayeredDisk {
     fn new(below: &ObjectRef, overlays: Vec<Overlay>, store: &Store) -> Result<Self, StoreError> {
         Ok(Self {
-            below: store.open_object(&below.id)?,
+            below: Some(store.open_object(&below.id)?),
             overlays,
         })
+    }
+
+    const fn alone(overlays: Vec<Overlay>) -> Self {
+        let below = None;
+        Self { below, overlays }
     }
 
     /// Stores the disk, which is over `base`.
@@ -127,7 +160,10 @@ impl LayeredDisk {
             match extent.at {
                 Some(_) => held.push(extent.range.clone()),
                 // Free space that was free before is no change; what an overlay below holds there is.
-                None => held.extend(self.below.data_in(extent.range.clone())),
+                None => {
+                    let below = self.below.iter();
+                    held.extend(below.flat_map(|below| below.data_in(extent.range.clone())));
+                }
             }
         }
         held.sort_unstable_by_key(|range| range.start);
@@ -146,7 +182,8 @@ impl LayeredDisk {
     /// How large the disk is with so many overlays.
     fn size_of(&self, levels: usize) -> u64 {
         let top = levels.checked_sub(1).and_then(|top| self.overlays.get(top));
-        top.map_or_else(|| self.below.size(), Overlay::size)
+        let below = || self.below.as_ref().map_or(0, ObjectReader::size);
+        top.map_or_else(below, Overlay::size)
     }
 
     /// Reads the disk with so many overlays. One that was smaller ends with zeros.
@@ -159,7 +196,10 @@ impl LayeredDisk {
             return Ok(());
         }
         match levels.checked_sub(1) {
-            None => self.below.read_exact_at(buffer, offset),
+            None => match &self.below {
+                Some(below) => below.read_exact_at(buffer, offset),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            },
             Some(below) => self.overlays[below].read_at(offset, buffer, &mut |offset, buffer| {
                 self.read(below, offset, buffer)
             }),

@@ -191,9 +191,14 @@ impl MachineDisk {
     /// directory; none when the next start makes it.
     #[must_use]
     pub fn overlay(&self, number: usize) -> Option<String> {
+        self.overlay_after(&overlay_of(number))
+    }
+
+    /// The same for one whose file is `first` before it was ever frozen.
+    pub(in crate::machine) fn overlay_after(&self, first: &str) -> Option<String> {
         match &self.top {
             Some(id) => Some(id.overlay()),
-            None if self.layers.is_empty() => Some(overlay_of(number)),
+            None if self.layers.is_empty() => Some(first.to_owned()),
             None => None,
         }
     }
@@ -201,9 +206,22 @@ impl MachineDisk {
     /// The name of its node in a QEMU that was started with it, or that it was put into.
     #[must_use]
     pub fn node(&self, number: usize) -> String {
+        self.node_of(&disk_node(number))
+    }
+
+    /// The same for one whose node is `first` before it was ever frozen.
+    pub(in crate::machine) fn node_of(&self, first: &str) -> String {
         match &self.top {
-            Some(id) => format!("{}-{}", disk_node(number), id.short()),
-            None => disk_node(number),
+            Some(id) => format!("{first}-{}", id.short()),
+            None => first.to_owned(),
+        }
+    }
+
+    /// The disk as it is without what was written since it was frozen.
+    pub(in crate::machine) fn frozen(&self) -> Self {
+        Self {
+            top: None,
+            ..self.clone()
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) mod files {
     /// Where the switch of a private network listens.
     pub(crate) const GROUP_SOCKET: &str = "group.sock";
     pub(crate) const SSH_LOG: &str = "ssh.log";
+    /// The snapshot that the machine is being set back to.
+    pub(crate) const RESTORING: &str = "restoring";
     /// Locked by a vmfab that changes the machine's state.
     pub(crate) const LOCK: &str = "lock";
     /// Locked by QEMU, from the moment of its start to that of its end.

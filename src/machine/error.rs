@@ -206,6 +206,19 @@ pub enum MachineError {
     /// Another machine runs with it.
     #[error("volume \"{volume}\" is in use: machine \"{holder}\" runs with it")]
     VolumeInUse { volume: Name, holder: String },
+    /// The volume of that name is another one than that of the snapshot.
+    #[error("volume \"{volume}\" is not the one that snapshot \"{snapshot}\" holds")]
+    OtherVolume {
+        volume: Name,
+        snapshot: SnapshotName,
+    },
+    /// A vmfab that set it back was killed.
+    #[error("machine \"{name}\" is restored in part only: vmfab was interrupted")]
+    HalfRestored {
+        name: MachineName,
+        /// What it was set back to.
+        snapshot: Option<SnapshotName>,
+    },
     /// What the home knows of a volume cannot be read.
     #[error("volume \"{name}\" is damaged: {}: {why}", path.display())]
     DamagedVolume {

@@ -22,10 +22,10 @@ use super::{Locked, Machine, seed};
 use crate::disk::overlay;
 use crate::event::{Event, Sink};
 use crate::guest::GuestMount;
-use crate::host::{bare_command, spawn_lasting, total_memory};
+use crate::host::{Interrupt, bare_command, spawn_lasting, total_memory};
 use crate::image::{self, Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{
-    Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments, disk_node,
+    Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments,
     find_firmware,
 };
 use crate::sandbox;
@@ -83,17 +83,15 @@ impl Locked {
         startup: &Startup<'_>,
     ) -> Result<Qemu, MachineError> {
         let machine = &self.machine;
+        machine.check_restored()?;
         let mut config = machine.config()?;
         check_memory(config.memory_mib)?;
         check_ports(machine, &mut config, startup.sink)?;
         machine.make_overlays(&mut config)?;
-        let volumes = volumes(machine, &config)?;
-        let spec = spec(machine, &config, accel, startup, &volumes)?;
         let running = lock_for_qemu(&machine.directory)?
             .ok_or_else(|| MachineError::Running(machine.name.clone()))?;
-        for volume in &volumes {
-            volume.claim(machine, startup.interrupt)?;
-        }
+        let volumes = volumes(machine, &config, startup.interrupt)?;
+        let spec = spec(machine, &config, accel, startup, &volumes)?;
         let servers = servers(machine, &config, &spec)?;
 
         // QEMU truncates the console's log when it opens it; who reads it must not see the last
@@ -296,10 +294,12 @@ fn spec(
     let seeded = seed::prepare(machine, config, &image.template, mounts, network)?;
     let mut disks = disks(machine, config, image, store)?;
     for volume in volumes {
+        let overlay = volume.path();
+        overlay::check(&overlay)?;
         disks.push(Disk {
-            node: disk_node(disks.len()),
-            overlay: utf8(volume.disk())?,
-            layers: Vec::new(),
+            node: volume.disk().node_of(&volume.first_node()),
+            overlay: utf8(overlay)?,
+            layers: volume.layers().checked(&volume.disk().layers)?,
             backing: None,
         });
     }
@@ -386,10 +386,15 @@ fn servers(
     }
 }
 
-/// The volumes of a machine, in the order of its mounts. They are the last of its disks.
-fn volumes(machine: &Machine, config: &MachineConfig) -> Result<Vec<Volume>, MachineError> {
+/// Gives a machine its volumes, in the order of its mounts. They are the last of its disks.
+fn volumes(
+    machine: &Machine,
+    config: &MachineConfig,
+    interrupt: &Interrupt,
+) -> Result<Vec<Volume>, MachineError> {
     let volumes = &machine.machines.volumes;
-    config.volumes().map(|name| volumes.open(name)).collect()
+    let claim = |name| volumes.hold(name, interrupt)?.claim(machine);
+    config.volumes().map(claim).collect()
 }
 
 /// What the guest is told to mount.
@@ -439,7 +444,11 @@ fn disks(
         Ok(Disk {
             node: disk.node(number),
             overlay,
-            layers: machine.machines.snapshots().checked(&disk.layers)?,
+            layers: machine
+                .machines
+                .snapshots()
+                .layers()
+                .checked(&disk.layers)?,
             backing,
         })
     };

@@ -98,12 +98,13 @@ pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use promise::Promise;
 pub use snapshot::{
-    Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, Snapshots, Wanted,
+    Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, SnapshotVolume,
+    Snapshots, Wanted,
 };
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
-pub use volume::{Holder, Volume, Volumes};
+pub use volume::{FileSystemId, Holder, Volume, Volumes};
 pub use watch::{Trouble, after_loss, watched};
 
 use directory::{Lock, Root, files};

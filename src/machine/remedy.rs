@@ -184,9 +184,19 @@ impl From<MachineError> for Failure {
             MachineError::VolumeInUse { holder, .. } => failed(format!(
                 "one machine at a time has a volume: stop that one first, with vmfab stop {holder}"
             )),
+            MachineError::OtherVolume { volume, snapshot } => failed(format!(
+                "vmfab snapshot restore --keep-volumes {snapshot} leaves volumes as they are; to have \
+                 the volume of the snapshot, remove this one first: vmfab volume rm --force {volume}"
+            )),
+            MachineError::HalfRestored { name, snapshot } => failed(match snapshot {
+                Some(snapshot) => format!(
+                    "complete it: vmfab snapshot restore {snapshot} --machine {name}"
+                ),
+                None => format!("restore a snapshot: vmfab snapshot restore NAME --machine {name}"),
+            }),
             MachineError::DamagedVolume { path, .. } => failed(format!(
-                "its data is in {}; restore the other file from a backup",
-                path.with_file_name("disk.qcow2").display()
+                "its data is in the qcow2 files beside it: restore {} from a backup",
+                path.display()
             )),
             MachineError::Below(failure) => failure,
             MachineError::Qmp(_) => Self::failed(message),

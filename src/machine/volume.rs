@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! volumes/<name>/
-//!   volume.json    its size, and the id of its file system
-//!   disk.qcow2     its content; QEMU writes to it
-//!   holder         the machine that was last started with it
-//!   lock           held while a machine is started with it, or while it is removed
+//!   volume.json          its size, the id of its file system, and its layers
+//!   disk.qcow2           its content, before the first snapshot; QEMU writes to it
+//!   layers/<id>.qcow2    what snapshots froze of it, as with disks of machines (`snapshot`)
+//!   overlay-<id>.qcow2   what was written since then; QEMU writes to it
+//!   holder               the machine that was last started with it
+//!   lock                 held while a machine is started with it, and while it is removed, saved or
+//!                        set back
 //! ```
+//!
+//! A volume and each snapshot have names of their own for the layers: neither needs the other.
 //!
 //! One machine at a time has a volume. Which one is decided by two things that the kernel keeps: the
 //! lock `running` of the machine in `holder` ([`directory`](super::directory)), and at last QEMU's
 //! own lock on the image.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::ops::Range;
@@ -24,20 +30,22 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::config::MachineDisk;
 use super::directory::held_by_qemu;
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
+use super::snapshot::{Layers, make_overlay};
 use super::{Machine, MachineConfig};
-use crate::checked::{Line, Name};
-use crate::disk::{DiskIds, Ext4, Qcow2, overlay};
+use crate::checked::Name;
+use crate::disk::{DiskIds, Ext4, Qcow2};
 use crate::host::file::{Durability, Lock, Replace};
 use crate::host::{Home, Interrupt, Program, bare_command, require};
-use crate::image::Mounted;
 
-/// The version that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+/// The newest version that this program reads. A volume without layers has version 1, which earlier
+/// programs read, too.
+const VERSION: u32 = 2;
 const RECORD: &str = "volume.json";
-const DISK: &str = "disk.qcow2";
+const DISK: &str = Volume::DISK;
 const HOLDER: &str = "holder";
 const LOCK: &str = "lock";
 /// Volumes that are being made or removed begin with this, which no name does.
@@ -57,16 +65,50 @@ pub struct Volume {
     record: Record,
 }
 
+/// The UUID of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileSystemId(Uuid);
+
+impl fmt::Display for FileSystemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<String> for FileSystemId {
+    type Error = uuid::Error;
+
+    fn try_from(text: String) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(&text).map(Self)
+    }
+}
+
+impl From<FileSystemId> for String {
+    fn from(id: FileSystemId) -> Self {
+        id.to_string()
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Record {
     version: u32,
-    /// The UUID of the file system, by which guests find it.
-    filesystem: Line,
-    /// In bytes.
-    size: u64,
+    /// By which guests find it.
+    filesystem: FileSystemId,
+    /// Its size, and its layers over nothing.
+    #[serde(flatten)]
+    disk: MachineDisk,
     /// In seconds since 1970.
     created: u64,
+}
+
+/// A volume that nobody else changes.
+#[derive(Debug)]
+pub(super) struct HeldVolume {
+    pub(super) volume: Volume,
+    #[expect(dead_code, reason = "it is held")]
+    lock: Lock,
 }
 
 /// The machine that was last started with a volume.
@@ -134,8 +176,6 @@ impl Volumes {
                 record.version
             )));
         }
-        // It is a word of a table.
-        Uuid::try_parse(&record.filesystem).map_err(|error| damaged(error.to_string()))?;
         Ok(Volume {
             name: name.clone(),
             directory,
@@ -153,10 +193,43 @@ impl Volumes {
         size: u64,
         interrupt: &Interrupt,
     ) -> Result<Volume, MachineError> {
+        let program = require(Program::Mke2fs)?;
+        let fill = |directory: &Path| fill(directory, name, size, &program, interrupt);
+        self.make(name, interrupt, &fill)
+    }
+
+    /// Makes a volume of layers, which `fill` puts into its directory.
+    ///
+    /// # Errors
+    /// The name is taken, or files cannot be written.
+    pub(super) fn create_of(
+        &self,
+        name: &Name,
+        filesystem: FileSystemId,
+        disk: &MachineDisk,
+        interrupt: &Interrupt,
+        fill: &dyn Fn(&Layers) -> Result<(), MachineError>,
+    ) -> Result<Volume, MachineError> {
+        self.make(name, interrupt, &|directory| {
+            let layers = Layers::of(directory);
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            let made = builder.create(layers.directory());
+            made.map_err(io_error("create", layers.directory()))?;
+            fill(&layers)?;
+            Record::new(filesystem, disk.frozen(), now()).write(directory)
+        })
+    }
+
+    fn make(
+        &self,
+        name: &Name,
+        interrupt: &Interrupt,
+        fill: &dyn Fn(&Path) -> Result<(), MachineError>,
+    ) -> Result<Volume, MachineError> {
         if self.0.join(&**name).exists() {
             return Err(MachineError::VolumeExists(name.clone()));
         }
-        let program = require(Program::Mke2fs)?;
         self.make_root()?;
         let making = self.0.join(MAKING);
         let lock = Lock::wait(&making, interrupt, || {}).map_err(io_error("lock", &making))?;
@@ -165,7 +238,7 @@ impl Volumes {
         let temporary = self
             .0
             .join(format!("{TEMPORARY}{}", Uuid::new_v4().simple()));
-        let made = fill(&temporary, name, size, &program, interrupt).and_then(|()| {
+        let made = fill(&temporary).and_then(|()| {
             let target = self.0.join(&**name);
             match renameat_with(CWD, &temporary, CWD, &target, RenameFlags::NOREPLACE) {
                 Ok(()) => self.open(name),
@@ -185,17 +258,28 @@ impl Volumes {
     /// A machine runs with it, or its files cannot be removed.
     pub fn remove(&self, volume: &Volume, interrupt: &Interrupt) -> Result<(), MachineError> {
         let _lock = volume.lock(interrupt)?;
-        if let Some(holder) = volume.holder()? {
-            return Err(MachineError::VolumeInUse {
-                volume: volume.name.clone(),
-                holder: holder.machine.to_string(),
-            });
-        }
+        volume.check_free()?;
         let doomed = self
             .0
             .join(format!("{TEMPORARY}{}", Uuid::new_v4().simple()));
         fs::rename(&volume.directory, &doomed).map_err(io_error("remove", &volume.directory))?;
         fs::remove_dir_all(&doomed).map_err(io_error("remove", &doomed))
+    }
+
+    /// Takes a volume, so that nobody else starts, saves, sets back or removes it. It may run with
+    /// a machine.
+    ///
+    /// # Errors
+    /// There is none of that name, or the user gave up.
+    pub(super) fn hold(
+        &self,
+        name: &Name,
+        interrupt: &Interrupt,
+    ) -> Result<HeldVolume, MachineError> {
+        let lock = self.open(name)?.lock(interrupt)?;
+        // While it was waited for, it may have been changed.
+        let volume = self.open(name)?;
+        Ok(HeldVolume { volume, lock })
     }
 
     fn make_root(&self) -> Result<(), MachineError> {
@@ -216,7 +300,26 @@ impl Volumes {
     }
 }
 
+impl HeldVolume {
+    /// Gives it to a machine whose lock `running` is held already, and that has no QEMU yet.
+    pub(super) fn claim(mut self, machine: &Machine) -> Result<Volume, MachineError> {
+        let volume = &mut self.volume;
+        volume.check_not_held(machine)?;
+        volume.tidy();
+        if volume.overlay().is_none() {
+            let mut disk = volume.disk().clone();
+            make_overlay(&volume.directory, &mut disk)?;
+            volume.change(volume.filesystem(), disk)?;
+        }
+        volume.give(machine)?;
+        Ok(self.volume)
+    }
+}
+
 impl Volume {
+    /// Its file before it was ever frozen.
+    pub(super) const DISK: &'static str = "disk.qcow2";
+
     #[must_use]
     pub const fn name(&self) -> &Name {
         &self.name
@@ -227,16 +330,44 @@ impl Volume {
         &self.directory
     }
 
-    /// Its qcow2 file.
+    /// Its uppermost qcow2 file.
     #[must_use]
-    pub fn disk(&self) -> PathBuf {
-        self.directory.join(DISK)
+    pub fn path(&self) -> PathBuf {
+        let layer = self.disk().layers.last();
+        match (self.overlay(), layer) {
+            (None, Some(layer)) => self.layers().file(layer),
+            (overlay, _) => overlay.unwrap_or_else(|| self.directory.join(DISK)),
+        }
+    }
+
+    /// Its size and its layers.
+    pub(super) const fn disk(&self) -> &MachineDisk {
+        &self.record.disk
+    }
+
+    /// The file that a guest writes to; none when the next start makes it.
+    pub(super) fn overlay(&self) -> Option<PathBuf> {
+        let file = self.disk().overlay_after(DISK)?;
+        Some(self.directory.join(file))
+    }
+
+    /// The name of its node in a QEMU before it was ever frozen. It follows from the volume alone:
+    /// QEMU's disks are found by it, whatever place they have.
+    pub(super) fn first_node(&self) -> String {
+        format!(
+            "vol-{}",
+            &self.record.filesystem.0.simple().to_string()[..12]
+        )
+    }
+
+    pub(super) fn layers(&self) -> Layers {
+        Layers::of(&self.directory)
     }
 
     /// In bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
-        self.record.size
+        self.record.disk.size
     }
 
     /// When it was made, in seconds since 1970.
@@ -247,14 +378,16 @@ impl Volume {
 
     /// The UUID of its file system.
     #[must_use]
-    pub fn filesystem(&self) -> &str {
-        &self.record.filesystem
+    pub const fn filesystem(&self) -> FileSystemId {
+        self.record.filesystem
     }
 
-    /// Bytes that it takes on this host.
+    /// Bytes that it takes on this host; snapshots may share some.
     #[must_use]
     pub fn stored_size(&self) -> u64 {
-        fs::metadata(self.disk()).map_or(0, |meta| meta.blocks() * 512)
+        let overlay = self.overlay().and_then(|path| fs::metadata(path).ok());
+        overlay.map_or(0, |meta| meta.blocks() * 512)
+            + self.layers().stored_size(&self.disk().layers)
     }
 
     /// The running machine that has it.
@@ -280,22 +413,28 @@ impl Volume {
         Ok((has && held_by_qemu(&holder.directory)?).then_some(holder))
     }
 
-    /// Gives it to a machine whose lock `running` is held already.
-    pub(super) fn claim(
-        &self,
-        machine: &Machine,
-        interrupt: &Interrupt,
-    ) -> Result<(), MachineError> {
-        let _lock = self.lock(interrupt)?;
-        if let Some(holder) = self.holder()?
-            && holder.directory != machine.directory
-        {
-            return Err(MachineError::VolumeInUse {
+    /// Sees to it that no other machine runs with it.
+    pub(super) fn check_not_held(&self, machine: &Machine) -> Result<(), MachineError> {
+        self.check_holder(|holder| holder.directory == machine.directory)
+    }
+
+    /// Sees to it that no machine runs with it.
+    pub(super) fn check_free(&self) -> Result<(), MachineError> {
+        self.check_holder(|_| false)
+    }
+
+    fn check_holder(&self, may: impl Fn(&Holder) -> bool) -> Result<(), MachineError> {
+        match self.holder()? {
+            Some(holder) if !may(&holder) => Err(MachineError::VolumeInUse {
                 volume: self.name.clone(),
                 holder: holder.machine.to_string(),
-            });
+            }),
+            _ => Ok(()),
         }
-        overlay::check(&self.disk())?;
+    }
+
+    /// Notes the machine that runs with it from now on. Only by who [holds](Volumes::hold) it.
+    fn give(&self, machine: &Machine) -> Result<(), MachineError> {
         let holder = Holder {
             machine: Name::try_from(machine.name.to_string())
                 .map_err(|_| MachineError::Unknown(machine.name.clone()))?,
@@ -307,6 +446,43 @@ impl Volume {
         Replace::new(&path, Durability::None)
             .with(&bytes)
             .map_err(io_error("write", &path))
+    }
+
+    /// Has it consist of other layers. The record is on disk then. Only by who
+    /// [holds](Volumes::hold) it.
+    pub(super) fn change(
+        &mut self,
+        filesystem: FileSystemId,
+        disk: MachineDisk,
+    ) -> Result<(), MachineError> {
+        let record = Record::new(filesystem, disk, self.record.created);
+        record.write(&self.directory)?;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Removes the files that it no longer needs: what was written before it was set back, and what
+    /// killed processes left. Only by who [holds](Volumes::hold) it, while no machine runs with it.
+    pub(super) fn tidy(&self) {
+        let disk = self.disk();
+        if disk.layers.is_empty() {
+            return;
+        }
+        self.layers().retain(&disk.layers.iter().copied().collect());
+        let overlay = self.overlay();
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_overlay =
+                name == DISK || name.starts_with("overlay-") && name.ends_with(".qcow2");
+            if is_overlay && overlay.as_ref() != Some(&entry.path()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn lock(&self, interrupt: &Interrupt) -> Result<Lock, MachineError> {
@@ -322,11 +498,35 @@ impl Volume {
 impl MachineConfig {
     /// The volumes that its guest mounts.
     pub fn volumes(&self) -> impl Iterator<Item = &Name> {
-        self.mounts.iter().filter_map(|mount| match &mount.what {
-            Mounted::Volume(name) => Some(name),
-            Mounted::Share(_) => None,
-        })
+        self.mounts.iter().filter_map(|mount| mount.volume())
     }
+}
+
+impl Record {
+    const fn new(filesystem: FileSystemId, disk: MachineDisk, created: u64) -> Self {
+        Self {
+            version: if disk.layers.is_empty() { 1 } else { VERSION },
+            filesystem,
+            disk,
+            created,
+        }
+    }
+
+    fn write(&self, directory: &Path) -> Result<(), MachineError> {
+        let path = directory.join(RECORD);
+        let write = || {
+            let mut json = serde_json::to_vec_pretty(self)?;
+            json.push(b'\n');
+            Replace::new(&path, Durability::Lasting).with(&json)
+        };
+        write().map_err(io_error("write", &path))
+    }
+}
+
+/// In seconds since 1970.
+fn now() -> u64 {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH);
+    age.map_or(0, |age| age.as_secs())
 }
 
 /// Makes the files of a volume: `mke2fs` writes to a sparse file, which becomes a qcow2.
@@ -341,9 +541,7 @@ fn fill(
         .mode(0o700)
         .create(directory)
         .map_err(io_error("create", directory))?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs());
+    let now = now();
     let random = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()];
     let mut seed = [0; 32];
     seed.copy_from_slice(random.as_flattened());
@@ -390,19 +588,8 @@ fn fill(
         _ => io_error("write", &path)(error),
     })?;
     fs::remove_file(&raw).map_err(io_error("remove", &raw))?;
-    let record = Record {
-        version: VERSION,
-        filesystem: Line::like(&ids.filesystem.to_string()),
-        size,
-        created: now,
-    };
-    let path = directory.join(RECORD);
-    let mut json = serde_json::to_vec_pretty(&record)
-        .map_err(|error| io_error("write", &path)(error.into()))?;
-    json.push(b'\n');
-    Replace::new(&path, Durability::Whole)
-        .with(&json)
-        .map_err(io_error("write", &path))
+    let disk = MachineDisk::new(size);
+    Record::new(FileSystemId(ids.filesystem), disk, now).write(directory)
 }
 
 /// The parts of a sparse file that are no holes.
@@ -443,7 +630,7 @@ mod tests {
             assert!(ran.status.success(), "{ran:?}");
             String::from_utf8_lossy(&ran.stdout).into_owned()
         };
-        let disk = volume.disk();
+        let disk = volume.path();
         run("qemu-img", &["check".as_ref(), disk.as_ref()]);
         run(
             "qemu-img",
@@ -459,7 +646,7 @@ mod tests {
         run(e2fsck.to_str().unwrap(), &["-fn".as_ref(), raw.as_ref()]);
         let dumpe2fs = require(Program::Mke2fs).unwrap().with_file_name("dumpe2fs");
         let shown = run(dumpe2fs.to_str().unwrap(), &["-h".as_ref(), raw.as_ref()]);
-        assert!(shown.contains(volume.filesystem()), "{shown}");
+        assert!(shown.contains(&volume.filesystem().to_string()), "{shown}");
 
         assert_eq!(volumes.list().unwrap().len(), 1);
         volumes.remove(&volume, &interrupt).unwrap();

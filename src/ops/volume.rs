@@ -157,7 +157,7 @@ fn of(volume: &Volume, users: &[(Name, String)]) -> Result<VolumeEntry, Failure>
         created: volume.created(),
         in_use_by: volume.holder()?.map(|holder| holder.machine.to_string()),
         machines: own.map(|(_, machine)| machine.clone()).collect(),
-        path: volume.disk(),
+        path: volume.path(),
     })
 }
 

@@ -270,8 +270,20 @@ fn a_real_machine() {
     ssh("sudo rm /etc/ssh/ssh_host_*; sudo ssh-keygen -A").ends_with(0);
     let keys = || fs::read_to_string(bench.machines().join(name).join("known_hosts")).unwrap();
     let known = keys();
+    // A snapshot has its volumes, too.
+    bench
+        .run(["snapshot", "create", "held", "--machine", name, "--quiesce"])
+        .ends_with(0);
+    ssh("sudo sh -c 'echo later > /var/lib/data/file'").ends_with(0);
     let stopped = bench.run(["stop", name]).ends_with(0);
     assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
+    let changes = bench.run(["snapshot", "diff", "held"]).ends_with(0).stdout;
+    assert!(changes.contains("C /var/lib/data/file\n"), "{changes}");
+    bench
+        .run(["snapshot", "restore", "held", "--discard"])
+        .ends_with(0);
+    let changes = bench.run(["snapshot", "diff", "held"]).ends_with(0).stdout;
+    assert_eq!(changes, "");
     let changed = bench
         .run(["set", name, "memory=640M", "disk-size=12G"])
         .ends_with(0);

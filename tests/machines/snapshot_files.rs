@@ -1,13 +1,16 @@
 //! Snapshots as files and in backups, and files that are none.
 
-use super::snapshots::{killed, layers, of_machine, of_snapshot, random, start, write};
+use super::snapshots::{
+    boot_with_volume, killed, layers, of_machine, of_snapshot, random, start, write, write_to,
+};
 use super::*;
 
-/// Two homes with the same image; the first has a machine with a snapshot.
+/// Two homes with the same image; the first has a machine with a volume and a snapshot.
 fn two_homes() -> (Bench, Bench) {
     let (from, to) = (Bench::new(), Bench::new());
-    let name = from.boot();
+    let name = boot_with_volume(&from);
     write(&from, &name, 3);
+    write_to(&from, &name, b"V", 2);
     from.run([
         "snapshot",
         "create",
@@ -19,6 +22,7 @@ fn two_homes() -> (Bench, Bench) {
     ])
     .ends_with(0);
     write(&from, &name, 1);
+    write_to(&from, &name, b"V", 1);
     (from, to)
 }
 

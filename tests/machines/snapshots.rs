@@ -4,20 +4,19 @@ use vmfab::disk::overlay::Overlay;
 
 use super::*;
 
-/// What the first disk of a machine or snapshot holds: `machine.json` or the file of a snapshot.
-fn content(bench: &Bench, config: &Value, directory: &Path) -> Vec<u8> {
-    let disk = &config["disks"][0];
+/// What a disk holds: its layers, and above them what was written since.
+fn content(disk: &Value, below: &Path, directory: &Path, first: &str) -> Vec<u8> {
     let layers = disk["layers"].as_array().cloned().unwrap_or_default();
     let mut files: Vec<PathBuf> = layers
         .iter()
         .map(|id| {
             let name = format!("{}.qcow2", id.as_str().unwrap());
-            bench.home.join("snapshots/layers").join(name)
+            below.join("layers").join(name)
         })
         .collect();
     files.extend(match disk["top"].as_str() {
         Some(id) => Some(directory.join(format!("overlay-{id}.qcow2"))),
-        None => layers.is_empty().then(|| directory.join("overlay.qcow2")),
+        None => layers.is_empty().then(|| directory.join(first)),
     });
     // The image's disk is zeros.
     let mut bytes = vec![0; disk["size"].as_u64().unwrap() as usize];
@@ -36,23 +35,45 @@ fn content(bench: &Bench, config: &Value, directory: &Path) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn of_machine(bench: &Bench, name: &str) -> Vec<u8> {
-    let directory = bench.machines().join(name);
-    let config = fs::read(directory.join("machine.json")).unwrap();
-    content(bench, &serde_json::from_slice(&config).unwrap(), &directory)
+fn json(path: PathBuf) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// What a snapshot holds: nothing that a machine writes now.
-pub(super) fn of_snapshot(bench: &Bench, name: &str) -> Vec<u8> {
-    let file = bench.home.join(format!("snapshots/{name}.json"));
-    let stored: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let mut settings = stored["settings"].clone();
-    let disk = settings["disks"][0].as_object_mut().unwrap();
-    disk.remove("top");
-    if disk.get("layers").is_none() {
-        return vec![0; disk["size"].as_u64().unwrap() as usize];
+/// What the first disk of a machine holds, and then its volumes.
+pub(super) fn of_machine(bench: &Bench, name: &str) -> Vec<u8> {
+    let directory = bench.machines().join(name);
+    let config = json(directory.join("machine.json"));
+    let snapshots = bench.home.join("snapshots");
+    let mut bytes = content(&config["disks"][0], &snapshots, &directory, "overlay.qcow2");
+    for mount in config["mounts"].as_array().into_iter().flatten() {
+        bytes.extend(of_volume(bench, mount["volume"].as_str().unwrap()));
     }
-    content(bench, &settings, Path::new("/nowhere"))
+    bytes
+}
+
+/// What a volume holds.
+pub(super) fn of_volume(bench: &Bench, name: &str) -> Vec<u8> {
+    let directory = bench.home.join("volumes").join(name);
+    let record = json(directory.join("volume.json"));
+    content(&record, &directory, &directory, "disk.qcow2")
+}
+
+/// What a snapshot holds, its volumes last: nothing that a machine writes now.
+pub(super) fn of_snapshot(bench: &Bench, name: &str) -> Vec<u8> {
+    let snapshots = bench.home.join("snapshots");
+    let mut stored = json(snapshots.join(format!("{name}.json")));
+    let volumes = stored["volumes"].as_array().cloned().unwrap_or_default();
+    let disk = stored["settings"]["disks"][0].take();
+    let mut bytes = Vec::new();
+    for mut disk in std::iter::once(disk).chain(volumes) {
+        let fields = disk.as_object_mut().unwrap();
+        fields.remove("top");
+        bytes.extend(match fields.contains_key("layers") {
+            true => content(&disk, &snapshots, Path::new("/nowhere"), "none"),
+            false => vec![0; fields["size"].as_u64().unwrap() as usize],
+        });
+    }
+    bytes
 }
 
 /// How many sectors the guest has written.
@@ -67,6 +88,11 @@ pub(super) fn layers(bench: &Bench) -> usize {
 
 /// Has the guest write to the next place of its disk, `count` times.
 pub(super) fn write(bench: &Bench, name: &str, count: usize) {
+    write_to(bench, name, b"W", count);
+}
+
+/// Has the guest write to its disk (`W`) or its volume (`V`).
+pub(super) fn write_to(bench: &Bench, name: &str, which: &[u8], count: usize) {
     let said = || {
         let log = bench.machines().join(name).join("console.log");
         let log = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
@@ -82,7 +108,7 @@ pub(super) fn write(bench: &Bench, name: &str, count: usize) {
                 .unwrap(),
         );
         let mut stdin = console.0.stdin.take().unwrap();
-        stdin.write_all(b"W").unwrap();
+        stdin.write_all(which).unwrap();
         wait_until("a write", || said() > before);
     }
 }
@@ -212,6 +238,141 @@ fn machines_are_saved_and_set_back() {
         .says("no snapshot \"two\" found");
 }
 
+/// Boots `@tiny` with a volume.
+pub(super) fn boot_with_volume(bench: &Bench) -> String {
+    bench
+        .run(["volume", "create", "data", "--size", "16M"])
+        .ends_with(0);
+    boot_named(bench, "tiny").unwrap()
+}
+
+fn boot_named(bench: &Bench, name: &str) -> Result<String, vmfab::failure::Failure> {
+    let context = bench.context();
+    let image = images::find(&context, "tiny").unwrap();
+    let options = BootOptions {
+        name: Some(name.parse().unwrap()),
+        hardware: Hardware {
+            mounts: vec![vmfab::image::Mount {
+                what: vmfab::image::Mounted::Volume("data".parse().unwrap()),
+                at: "/data".parse().unwrap(),
+                read_only: false,
+            }],
+            ..Bench::options().hardware
+        },
+        ..Bench::options()
+    };
+    let booted = machine::boot(&context, &image, &options)?;
+    bench.wait_for_log(name, "tiny: up");
+    Ok(booted.name.to_string())
+}
+
+#[test]
+fn volumes_are_saved_and_set_back_with_their_machine() {
+    let bench = Bench::new();
+    let name = boot_with_volume(&bench);
+    let create = |snapshot: &str| bench.run(["snapshot", "create", snapshot, "--machine", &name]);
+    let restore = |snapshot: &str| bench.run(["snapshot", "restore", snapshot, "--json"]);
+    let holds = |snapshot: &str| of_snapshot(&bench, snapshot);
+    let fresh = of_volume(&bench, "data");
+    write_to(&bench, &name, b"V", 1);
+    create("one").ends_with(0);
+    write_to(&bench, &name, b"V", 2);
+    write(&bench, &name, 1);
+    create("two").ends_with(0);
+    write_to(&bench, &name, b"V", 1);
+    bench.run(["stop", &name]).ends_with(0);
+    create("three").ends_with(0);
+    let known = ["one", "two", "three"].map(holds);
+    for (snapshot, count) in known.iter().zip([1, 3, 4]) {
+        let volume = &snapshot[1 << 20..];
+        let changed = volume.chunks(512).zip(fresh.chunks(512));
+        assert_eq!(changed.filter(|(now, before)| now != before).count(), count);
+    }
+    assert_eq!(of_machine(&bench, &name), known[2]);
+    let shown = bench.run(["snapshot", "inspect", "two"]).ends_with(0);
+    assert!(
+        shown.stdout.contains("volume       data, 16 MiB, 2 layers"),
+        "{shown:?}"
+    );
+
+    // Back and forth, running and stopped.
+    let restored = restore("one").ends_with(0).json();
+    assert_eq!(of_machine(&bench, &name), known[0]);
+    let kept = restored["kept"].as_str().unwrap().to_owned();
+    assert_eq!(holds(&kept), known[2]);
+    start(&bench, &name);
+    write_to(&bench, &name, b"V", 3);
+    restore("two").ends_with(0);
+    assert_eq!(of_machine(&bench, &name), known[1]);
+    bench
+        .run(["snapshot", "restore", "one", "--discard", "--keep-volumes"])
+        .ends_with(0);
+    let (disk, volume) = (&known[0][..1 << 20], &known[1][1 << 20..]);
+    assert_eq!(of_machine(&bench, &name), [disk, volume].concat());
+
+    // Another machine runs with it.
+    boot_named(&bench, "other").unwrap();
+    for refused in [create("refused"), restore("one")] {
+        refused
+            .ends_with(1)
+            .says("is in use: machine")
+            .says("vmfab stop other");
+    }
+    // An image has none.
+    bench.run(["clone", &name, "twin"]).ends_with(0);
+    write_to(&bench, "other", b"V", 1);
+    bench.run(["rm", "--force", "other", "twin"]).ends_with(0);
+    let present = of_machine(&bench, &name);
+    let kept = restore(&kept).ends_with(0).json();
+    assert_eq!(holds(kept["kept"].as_str().unwrap()), present);
+    assert_eq!(of_machine(&bench, &name), known[2]);
+
+    // One that is gone comes again; another one of its name stays as it is.
+    bench.run(["volume", "rm", "--force", "data"]).ends_with(0);
+    restore("one").ends_with(0);
+    assert_eq!(of_machine(&bench, &name), known[0]);
+    bench.run(["volume", "rm", "--force", "data"]).ends_with(0);
+    bench
+        .run(["volume", "create", "data", "--size", "16M"])
+        .ends_with(0);
+    let another = of_volume(&bench, "data");
+    restore("one")
+        .ends_with(1)
+        .says("is not the one that snapshot")
+        .says("--keep-volumes");
+    bench
+        .run(["snapshot", "restore", "one", "--keep-volumes"])
+        .ends_with(0);
+    assert_eq!(of_volume(&bench, "data"), another);
+    bench.run(["volume", "rm", "--force", "data"]).ends_with(0);
+
+    // With its machine.
+    restore("two").ends_with(0);
+    bench.run(["rm", &name]).ends_with(0);
+    let made = restore("three").ends_with(0).json();
+    assert_eq!(made["created"], true);
+    assert_eq!(
+        holds(made["kept"].as_str().unwrap())[1 << 20..],
+        known[1][1 << 20..]
+    );
+    assert_eq!(of_machine(&bench, &name), known[2]);
+    start(&bench, &name);
+    write_to(&bench, &name, b"V", 1);
+    bench.run(["stop", &name]).ends_with(0);
+    assert_eq!(["one", "two", "three"].map(holds), known);
+
+    // What nothing needs any more goes, and the volume keeps what it has.
+    let present = of_machine(&bench, &name);
+    let names = bench.run(["snapshot", "list", "--type", "project", "--quiet"]);
+    for snapshot in names.stdout.lines() {
+        bench.run(["snapshot", "delete", snapshot]).ends_with(0);
+    }
+    assert_eq!(of_machine(&bench, &name), present);
+    bench.run(["rm", &name]).ends_with(0);
+    assert_eq!(layers(&bench), 0);
+    assert_eq!(of_volume(&bench, "data"), present[1 << 20..]);
+}
+
 #[test]
 fn a_clone_goes_its_own_way() {
     let bench = Bench::new();
@@ -257,21 +418,32 @@ pub(super) fn killed<const N: usize>(bench: &Bench, arguments: [&str; N], most: 
 #[test]
 fn killed_at_any_moment_no_snapshot_changes() {
     let bench = Bench::new();
-    let name = bench.boot();
+    let name = boot_with_volume(&bench);
+    let restoring = bench.machines().join(&name).join("restoring");
     write(&bench, &name, 1);
+    write_to(&bench, &name, b"V", 1);
     bench
         .run(["snapshot", "create", "first", "--machine", &name])
         .ends_with(0);
     let mut known = BTreeMap::from([("first".to_owned(), of_snapshot(&bench, "first"))]);
-    let mut count = 1;
+    let (mut count, mut halves) = (1, 0);
     for round in 0..40 {
         let is_running =
             bench.machines().join(&name).join("qmp.sock").exists() && !bench.processes().is_empty();
         if !is_running && round % 2 == 0 {
+            if restoring.exists() {
+                bench
+                    .run(["start", &name])
+                    .ends_with(1)
+                    .says("complete it: vmfab snapshot restore first --machine tiny");
+                bench.run(["snapshot", "restore", "first"]).ends_with(0);
+                halves += 1;
+            }
             start(&bench, &name);
         }
         if !bench.processes().is_empty() {
             write(&bench, &name, 1);
+            write_to(&bench, &name, b"V", 1);
             count += 1;
         }
         let snapshot = format!("s{round}");
@@ -295,7 +467,16 @@ fn killed_at_any_moment_no_snapshot_changes() {
                 let _ = create.finish();
             }
             _ => {
+                // All of it is set back, or nothing, or the machine does not start.
+                let before = (round % 8 == 3).then(|| {
+                    bench.run(["stop", &name, "--force"]).ends_with(0);
+                    of_machine(&bench, &name)
+                });
                 killed(&bench, ["snapshot", "restore", "first", "--force"], 60_000);
+                if let (Some(before), false) = (before, restoring.exists()) {
+                    let now = of_machine(&bench, &name);
+                    assert!(now == before || now == known["first"], "round {round}");
+                }
                 killed(&bench, ["clone", &name, &format!("c{round}")], 30_000);
             }
         }
@@ -310,6 +491,7 @@ fn killed_at_any_moment_no_snapshot_changes() {
         }
     }
     assert!(count > 10, "the guest wrote {count} times only");
+    println!("{halves} restores were completed by hand");
     bench.run(["stop", &name, "--force"]).ends_with(0);
     for (snapshot, bytes) in &known {
         bench

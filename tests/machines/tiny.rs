@@ -2,8 +2,8 @@
 
 /// A Linux kernel as far as QEMU can tell, that says "tiny: up" on the serial port and then answers
 /// there: `P` makes it say that it panicked, `Q` makes it switch itself off, `W` makes it write a
-/// sector to each 64 KiB of its disk in turn and say "tiny: written", and everything else comes
-/// back. When the power button is pressed it switches itself off, unless `D` (for deaf) was sent
+/// sector to each 64 KiB of its disk in turn and say "tiny: written", `V` the same with its second
+/// disk, and everything else comes back. When the power button is pressed it switches itself off, unless `D` (for deaf) was sent
 /// before.
 ///
 /// It is the real-mode part of a bzImage (Linux, `Documentation/arch/x86/boot.rst`): QEMU jumps to
@@ -92,19 +92,27 @@ fn put_code(segment: &mut [u8]) {
     #[rustfmt::skip]
     const MORE: &[u8] = &[
         // more:
-        /* 140 */ 0x3c, b'W', 0x74, 0x04,             // cmp al, 'W'; je write
-        /* 144 */ 0xee,                               // out dx, al
-        /* 145 */ 0xe9, 0x37, 0xff,                   // jmp next
+        /* 140 */ 0x3c, b'W', 0x74, 0x0f,             // cmp al, 'W'; je write
+        /* 144 */ 0x3c, b'V', 0x74, 0x04,             // cmp al, 'V'; je volume
+        /* 148 */ 0xee,                               // out dx, al
+        /* 149 */ 0xe9, 0x33, 0xff,                   // jmp next
+        // volume:
+        /* 14c */ 0xbe, 0xa0, 0x01,                   // mov si, 0x1a0: the second WRITE
+        /* 14f */ 0xb2, 0x81,                         // mov dl, 0x81: the second disk
+        /* 151 */ 0xeb, 0x05,                         // jmp both
         // write:
-        /* 148 */ 0x8c, 0x0e, 0x76, 0x01,             // mov [0x176], cs: the segment of WRITE
-        /* 14c */ 0xbe, 0x70, 0x01,                   // mov si, 0x170: WRITE
-        /* 14f */ 0xb2, 0x80,                         // mov dl, 0x80: the first disk
-        /* 151 */ 0xb8, 0x00, 0x43,                   // mov ax, 0x4300
-        /* 154 */ 0xcd, 0x13,                         // int 0x13: extended write
-        /* 156 */ 0x81, 0x06, 0x78, 0x01, 0x80, 0x00, // add word [0x178], 128: the next 64 KiB
-        /* 15c */ 0xbe, 0x80, 0x01,                   // mov si, 0x180: WRITTEN
-        /* 15f */ 0xe8, 0x5c, 0xff,                   // call print
-        /* 162 */ 0xe9, 0x1a, 0xff,                   // jmp next
+        /* 153 */ 0xbe, 0x90, 0x01,                   // mov si, 0x190: WRITE
+        /* 156 */ 0xb2, 0x80,                         // mov dl, 0x80: the first disk
+        // both:
+        /* 158 */ 0x8c, 0x4c, 0x06,                   // mov [si+6], cs: the segment
+        /* 15b */ 0x56,                               // push si
+        /* 15c */ 0xb8, 0x00, 0x43,                   // mov ax, 0x4300
+        /* 15f */ 0xcd, 0x13,                         // int 0x13: extended write
+        /* 161 */ 0x5e,                               // pop si
+        /* 162 */ 0x81, 0x44, 0x08, 0x80, 0x00,       // add word [si+8], 128: the next 64 KiB
+        /* 167 */ 0xbe, 0x80, 0x01,                   // mov si, 0x180: WRITTEN
+        /* 16a */ 0xe8, 0x51, 0xff,                   // call print
+        /* 16d */ 0xe9, 0x0f, 0xff,                   // jmp next
     ];
     // Its size, one sector, from offset 0 of a segment, to sector 0.
     const WRITE: &[u8] = &[0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -114,6 +122,7 @@ fn put_code(segment: &mut [u8]) {
     put(0x100, UP);
     put(0x100 + UP.len(), PANIC);
     put(0x140, MORE);
-    put(0x170, WRITE);
     put(0x180, WRITTEN);
+    put(0x190, WRITE);
+    put(0x1a0, WRITE);
 }

@@ -69,8 +69,8 @@ impl Snapshot {
 
 /// Make a snapshot of a machine
 ///
-/// The machine goes on. A stopped machine is saved as it is. The disks of a running one are saved
-/// as after a power failure; --quiesce has the guest write its file systems back first.
+/// The machine goes on. A stopped machine is saved as it is. The disks and volumes of a running one
+/// are saved as after a power failure; --quiesce has the guest write its file systems back first.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -244,6 +244,11 @@ fn describe(details: &SnapshotDetails) -> String {
             format!("{}, {} layers", size(disk.size), disk.layers.len()),
         ));
     }
+    for volume in &one.volumes {
+        let (name, disk) = (&volume.name, &volume.disk);
+        let of = format!("{name}, {}, {} layers", size(disk.size), disk.layers.len());
+        rows.push(("volume", of));
+    }
     if let Some(description) = &one.description {
         rows.push(("description", description.to_string()));
     }
@@ -259,7 +264,8 @@ fn describe(details: &SnapshotDetails) -> String {
 /// List the files in which two snapshots differ
 ///
 /// A: added, C: content, type, mode or owner changed, D: deleted; --json says which. Times do not
-/// count. vmfab compares the root file systems, in place, if they are ext4.
+/// count. vmfab compares the root file systems, and the volumes that both mount, in place, if they
+/// are ext4.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -301,7 +307,7 @@ impl Diff {
 /// Set a machine back to a snapshot
 ///
 /// A running machine is stopped. Its present state becomes an automatic snapshot first, so nothing
-/// is lost. A machine that was removed is made again.
+/// is lost. Its volumes are set back with it. A machine that was removed is made again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -321,6 +327,10 @@ struct Restore {
     #[arg(long)]
     discard: bool,
 
+    /// Leave the volumes of the machine as they are
+    #[arg(long)]
+    keep_volumes: bool,
+
     #[command(flatten)]
     shutdown: Shutdown,
 }
@@ -331,6 +341,7 @@ impl Restore {
             name: self.name,
             machine: self.machine,
             keep: !self.discard,
+            volumes: !self.keep_volumes,
             timeout: self.shutdown.timeout(),
         };
         let restored = snapshot::restore(session.context()?, &options)?;

@@ -1,24 +1,23 @@
 //! Freezing what a machine writes to.
 
 use std::fs::{self, File};
-use std::path::Path;
 use std::process::Command;
 
 use super::layer::LayerId;
 use super::name::SnapshotName;
-use super::record::{Frozen, Snapshot};
+use super::record::{Frozen, Snapshot, SnapshotVolume};
+use super::slots::{Slots, make_overlay};
 use super::{Held, Snapshots};
 use crate::checked::Text;
-use crate::disk::overlay::{self, Overlay};
+use crate::disk::overlay::Overlay;
 use crate::guest::KNOWN_HOSTS;
 use crate::host::Interrupt;
-use crate::host::file::{Durability, is_at};
-use crate::machine::config::{MachineConfig, MachineDisk};
+use crate::host::file::Durability;
+use crate::machine::config::MachineConfig;
 use crate::machine::directory::files;
-use crate::machine::error::{MachineError, io_error};
+use crate::machine::error::MachineError;
 use crate::machine::state::State;
 use crate::machine::{Locked, Machine};
-use crate::qemu::disk_node;
 use crate::qemu::qmp::{NewLayer, QmpError};
 use crate::store::Store;
 
@@ -29,6 +28,8 @@ pub struct Wanted {
     pub description: Option<Text>,
     /// Whether vmfab makes it by itself.
     pub automatic: bool,
+    /// Whether it holds the machine's volumes, too.
+    pub volumes: bool,
 }
 
 /// How the guest's file systems are frozen.
@@ -43,6 +44,7 @@ pub struct Quiesce<'a> {
 pub(super) struct FrozenDisks {
     /// What its config says.
     pub(super) config: MachineConfig,
+    volumes: Vec<SnapshotVolume>,
     /// The layers that were made.
     own: Vec<LayerId>,
     how: Frozen,
@@ -65,7 +67,15 @@ impl Locked {
         let snapshots = self.machine.machines.snapshots();
         let held = snapshots.hold(interrupt)?;
         snapshots.check_free(&wanted.name)?;
-        let disks = self.freeze_disks(&snapshots, &held, quiesce, interrupt)?;
+        let volumes = match wanted.volumes {
+            true => {
+                let config = self.machine.config()?;
+                self.machine.hold_volumes(config.volumes(), interrupt)?
+            }
+            false => Vec::new(),
+        };
+        let mut slots = Slots::of(&self.machine, &snapshots, volumes)?;
+        let disks = self.freeze_disks(&snapshots, &held, &mut slots, quiesce, interrupt)?;
         let snapshot = self.record(wanted, disks, store)?;
         snapshots.publish(&snapshot, &held)?;
         Ok(snapshot)
@@ -84,29 +94,41 @@ impl Locked {
             Ok(bytes) => Some(store.put_bytes(&bytes)?),
             Err(_) => None,
         };
-        let FrozenDisks { config, own, how } = disks;
+        let FrozenDisks {
+            config,
+            volumes,
+            own,
+            how,
+        } = disks;
         Ok(Snapshot {
             description: wanted.description.clone(),
             automatic: wanted.automatic,
             own,
             known_hosts: String::from_utf8_lossy(&hosts).into_owned(),
             firmware_vars: vars,
-            ..Snapshot::of(wanted.name.clone(), machine.name.clone(), config, how)
+            ..Snapshot::of(
+                wanted.name.clone(),
+                machine.name.clone(),
+                config,
+                volumes,
+                how,
+            )
         })
     }
 
-    /// Makes layers of what the machine wrote; its config names them then.
+    /// Makes layers of what the machine wrote; its config and its volumes name them then.
     pub(super) fn freeze_disks(
         &self,
         snapshots: &Snapshots,
         held: &Held,
+        slots: &mut Slots,
         quiesce: Option<Quiesce<'_>>,
         interrupt: &Interrupt,
     ) -> Result<FrozenDisks, MachineError> {
         match self.machine.state()? {
-            State::Stopped => self.freeze_stopped(snapshots, held),
+            State::Stopped => self.freeze_stopped(snapshots, held, slots),
             State::Starting => Err(MachineError::Stuck(self.machine.name.clone())),
-            State::Running { .. } => self.freeze_running(snapshots, quiesce, interrupt),
+            State::Running { .. } => self.freeze_running(snapshots, slots, quiesce, interrupt),
         }
     }
 
@@ -115,30 +137,28 @@ impl Locked {
         &self,
         snapshots: &Snapshots,
         _held: &Held,
+        slots: &mut Slots,
     ) -> Result<FrozenDisks, MachineError> {
-        let machine = &self.machine;
-        let mut config = machine.config()?;
+        let mut disks = slots.disks();
         let (mut frozen, mut own) = (Vec::new(), Vec::new());
-        for (number, disk) in config.disks.iter_mut().enumerate() {
-            let Some(file) = disk.overlay(number) else {
+        for (slot, disk) in slots.all.iter().zip(&mut disks) {
+            let Some(path) = slot.overlay(disk) else {
                 continue;
             };
-            let path = machine.directory.join(file);
             if Overlay::open(&path)?.extents().is_empty() {
                 continue;
             }
             let layer = disk.top.take().unwrap_or_else(LayerId::random);
-            link(&path, &snapshots.layer(&layer))?;
+            slot.layers.add(&path, &layer)?;
             disk.layers.push(layer);
             own.push(layer);
             frozen.push(path);
         }
-        if !frozen.is_empty() {
-            config.write(&machine.directory)?;
-            forget(&frozen);
-        }
+        slots.write(&disks, Durability::None)?;
+        forget(&frozen);
         Ok(FrozenDisks {
-            config,
+            config: slots.config().clone(),
+            volumes: slots.save_volumes(snapshots)?,
             own,
             how: Frozen::Stopped,
         })
@@ -147,6 +167,7 @@ impl Locked {
     fn freeze_running(
         &self,
         snapshots: &Snapshots,
+        slots: &mut Slots,
         quiesce: Option<Quiesce<'_>>,
         interrupt: &Interrupt,
     ) -> Result<FrozenDisks, MachineError> {
@@ -155,32 +176,30 @@ impl Locked {
             Some(_) => Frozen::Quiesced,
             None => Frozen::Running,
         };
-        let before = machine.config()?;
-        let mut config = before.clone();
+        let before = slots.disks();
+        let mut disks = before.clone();
         let nodes = machine.qmp()?.written_nodes()?;
         let (mut layers, mut frozen) = (Vec::new(), Vec::new());
-        for (number, disk) in config.disks.iter_mut().enumerate() {
-            let below = written(&nodes, number).ok_or_else(|| unknown_node(number))?;
-            if below == disk.node(number) {
-                let file = disk.overlay(number).ok_or_else(|| unknown_node(number))?;
-                let path = machine.directory.join(file);
+        for (slot, disk) in slots.all.iter().zip(&mut disks) {
+            let unknown = || unknown_node(&slot.first_node);
+            let below = written(&nodes, &slot.first_node).ok_or_else(unknown)?;
+            if below == disk.node_of(&slot.first_node) {
+                let path = slot.overlay(disk).ok_or_else(unknown)?;
                 let layer = disk.top.unwrap_or_else(LayerId::random);
-                link(&path, &snapshots.layer(&layer))?;
+                slot.layers.add(&path, &layer)?;
                 disk.layers.push(layer);
-                machine.make_overlay(disk)?;
+                slot.make_overlay(disk)?;
                 frozen.push(path);
             }
             // Otherwise a vmfab was killed before QEMU switched: the config is ahead of it.
             layers.push(NewLayer {
                 below: below.to_owned(),
-                node: disk.node(number),
-                file: disk.overlay(number).unwrap_or_default(),
+                node: disk.node_of(&slot.first_node),
+                file: slot.shown(disk)?,
             });
         }
-        if config != before {
-            // What the guest writes from now on is in files that the disk must know.
-            config.write_with(&machine.directory, Durability::Lasting)?;
-        }
+        // What the guest writes from now on is in files that the disk must know.
+        slots.write(&disks, Durability::Lasting)?;
         let switch = || -> Result<(), MachineError> {
             let mut qmp = machine.qmp()?;
             for layer in &layers {
@@ -206,23 +225,20 @@ impl Locked {
                 .ok()
                 .and_then(|mut qmp| qmp.written_nodes().ok());
             let still = |layer: &NewLayer| nodes.iter().flatten().any(|node| *node == layer.below);
-            if layers.iter().all(still) && before.write(&machine.directory).is_ok() {
-                let tops = config.disks.iter().enumerate();
-                let tops = tops.filter(|(number, disk)| before.disks[*number] != **disk);
-                let tops = tops.filter_map(|(number, disk)| disk.overlay(number));
-                forget(
-                    &tops
-                        .map(|top| machine.directory.join(top))
-                        .collect::<Vec<_>>(),
-                );
+            if layers.iter().all(still) && slots.write(&before, Durability::None).is_ok() {
+                let made = slots.all.iter().zip(disks.iter().zip(&before));
+                let made = made.filter(|(_, (disk, before))| disk != before);
+                let tops = made.filter_map(|(slot, (disk, _))| slot.overlay(disk));
+                forget(&tops.collect::<Vec<_>>());
             }
             return Err(error);
         }
         forget(&frozen);
-        let own = config.disks.iter().filter_map(|disk| disk.layers.last());
+        let own = disks.iter().filter_map(|disk| disk.layers.last());
         Ok(FrozenDisks {
             own: own.copied().collect(),
-            config,
+            volumes: slots.save_volumes(snapshots)?,
+            config: slots.config().clone(),
             how,
         })
     }
@@ -241,7 +257,7 @@ impl Machine {
         let mut made = false;
         for (number, disk) in config.disks.iter_mut().enumerate() {
             if disk.overlay(number).is_none() {
-                self.make_overlay(disk)?;
+                make_overlay(&self.directory, disk)?;
                 made = true;
             }
         }
@@ -264,48 +280,23 @@ impl Machine {
         }
         Ok(())
     }
-
-    /// A new overlay over the layers of a disk. Its file is on disk.
-    pub(super) fn make_overlay(&self, disk: &mut MachineDisk) -> Result<(), MachineError> {
-        let id = LayerId::random();
-        let path = self.directory.join(id.overlay());
-        // QEMU is told where the layers are; the name is for people.
-        match disk.layers.last() {
-            Some(layer) => overlay::create_over(&path, &format!("{layer}.qcow2"), disk.size)?,
-            None => overlay::create(&path, "image", 0, disk.size)?,
-        }
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        synced.map_err(io_error("write", &path))?;
-        disk.top = Some(id);
-        Ok(())
-    }
 }
 
-/// The node of disk `number` that QEMU writes to.
-fn written(nodes: &[String], number: usize) -> Option<&str> {
-    let first = disk_node(number);
+/// The node that QEMU writes to of the disk whose first one is that.
+fn written<'a>(nodes: &'a [String], first: &str) -> Option<&'a str> {
     let is_of = |node: &&String| {
-        let rest = node.strip_prefix(&first);
+        let rest = node.strip_prefix(first);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
     nodes.iter().find(is_of).map(String::as_str)
 }
 
-fn unknown_node(number: usize) -> MachineError {
+fn unknown_node(first: &str) -> MachineError {
     QmpError::Refused {
         command: "query-block",
-        answer: format!("no disk {number}"),
+        answer: format!("no {first}"),
     }
     .into()
-}
-
-/// A second name for a file.
-fn link(path: &Path, layer: &Path) -> Result<(), MachineError> {
-    match fs::hard_link(path, layer) {
-        // A vmfab was killed after that.
-        Err(_) if File::open(path).is_ok_and(|file| is_at(&file, layer)) => Ok(()),
-        result => result.map_err(io_error("link", path)),
-    }
 }
 
 /// Removes names of files that have another one, or that nobody needs. One that stays does no harm.

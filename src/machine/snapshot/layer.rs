@@ -1,10 +1,23 @@
-//! Ids of layers.
+//! Layers: their ids, and the directories that hold them.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::disk::overlay;
+use crate::host::file::is_at;
+use crate::machine::error::{MachineError, io_error};
+use crate::machine::launch::utf8;
+
+/// Copies of layers that are being made begin with this.
+const TEMPORARY: &str = ".new-";
 
 /// A layer, or the overlay that becomes one: 32 hexadecimal digits, drawn at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,5 +70,103 @@ impl TryFrom<String> for LayerId {
 impl From<LayerId> for String {
     fn from(id: LayerId) -> Self {
         id.to_string()
+    }
+}
+
+/// A directory with layers: that of the snapshots of a home or project, or that of a volume. What
+/// is in it belongs to its owner alone; others have names of their own for the same files.
+#[derive(Debug, Clone)]
+pub(in crate::machine) struct Layers(PathBuf);
+
+impl Layers {
+    /// Those below a directory.
+    pub(in crate::machine) fn of(directory: &Path) -> Self {
+        Self(directory.join("layers"))
+    }
+
+    pub(in crate::machine) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of a layer.
+    pub(in crate::machine) fn file(&self, id: &LayerId) -> PathBuf {
+        self.0.join(format!("{id}.qcow2"))
+    }
+
+    /// The files of layers, for QEMU; each is one of those that this program makes.
+    pub(in crate::machine) fn checked(&self, ids: &[LayerId]) -> Result<Vec<String>, MachineError> {
+        let checked = ids.iter().map(|id| {
+            let path = self.file(id);
+            overlay::check(&path)?;
+            utf8(path)
+        });
+        checked.collect()
+    }
+
+    /// Bytes that layers take on this host.
+    pub(in crate::machine) fn stored_size(&self, ids: &[LayerId]) -> u64 {
+        let sizes = ids.iter().map(|id| fs::metadata(self.file(id)));
+        sizes.flatten().map(|meta| meta.blocks() * 512).sum()
+    }
+
+    /// Makes the overlay at `path` a layer, by a second name.
+    pub(super) fn add(&self, path: &Path, id: &LayerId) -> Result<(), MachineError> {
+        let layer = self.file(id);
+        match fs::hard_link(path, &layer) {
+            // A vmfab was killed after that.
+            Err(_) if File::open(path).is_ok_and(|file| is_at(&file, &layer)) => Ok(()),
+            result => result.map_err(io_error("link", path)),
+        }
+    }
+
+    /// Takes layers from another directory, those that are not here yet: by second names, or as
+    /// copies from another file system. They are on disk then.
+    pub(super) fn take(&self, from: &Self, ids: &[LayerId]) -> Result<(), MachineError> {
+        for id in ids {
+            let (theirs, own) = (from.file(id), self.file(id));
+            if own.exists() {
+                continue;
+            }
+            // Not the name of a link.
+            overlay::check(&theirs)?;
+            match fs::hard_link(&theirs, &own) {
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    self.copy(&theirs, &own)?;
+                }
+                result => result.map_err(io_error("link", &theirs))?,
+            }
+        }
+        let synced = File::open(&self.0).and_then(|directory| directory.sync_all());
+        synced.map_err(io_error("write", &self.0))
+    }
+
+    /// Removes all layers but these, and what killed processes left of copies. Only while nobody
+    /// adds one.
+    pub(in crate::machine) fn retain(&self, needed: &HashSet<LayerId>) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let id = name.strip_suffix(".qcow2").map(str::parse::<LayerId>);
+            let is_needless = match id {
+                Some(Ok(id)) => !needed.contains(&id),
+                _ => name.starts_with(TEMPORARY),
+            };
+            if is_needless {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), MachineError> {
+        let copy = || -> io::Result<()> {
+            let temporary = tempfile::Builder::new()
+                .prefix(TEMPORARY)
+                .tempfile_in(&self.0)?;
+            io::copy(&mut File::open(from)?, &mut temporary.as_file())?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(to).map_err(|error| error.error)?;
+            Ok(())
+        };
+        copy().map_err(io_error("copy", from))
     }
 }

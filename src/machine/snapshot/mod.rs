@@ -11,6 +11,10 @@
 //!                   snapshot a  snapshot b
 //! ```
 //!
+//! The volumes of a machine are frozen with its disks, into layers of their own directories
+//! ([`volume`](super::volume)). The snapshot has names of its own for these, so that it needs no
+//! volume, and no volume a snapshot.
+//!
 //! A snapshot copies nothing: the overlay that the machine wrote to becomes a layer, by a second
 //! name for the same file, and the machine goes on in a new overlay above. So the hundredth snapshot
 //! takes what changed since the one before. Layers belong to nobody: one goes when neither a machine
@@ -19,10 +23,12 @@
 //! The order makes every moment safe to be killed in:
 //!
 //! 1. the layer has its name below `layers/`;
-//! 2. the machine's config names it as a layer. From now on the next start writes to an overlay
-//!    above it. A QEMU that still runs may write to it: nobody counts on it yet;
-//! 3. a QEMU that runs has switched to the new overlay;
-//! 4. the snapshot has its file, which is forced to disk.
+//! 2. the machine's config, or the record of the volume, names it as a layer. From now on the next
+//!    start writes to an overlay above it. A QEMU that still runs may write to it: nobody counts on
+//!    it yet;
+//! 3. a QEMU that runs has switched to the new overlays, of all disks at one moment;
+//! 4. the layers of volumes have names among the snapshots;
+//! 5. the snapshot has its file, which is forced to disk.
 //!
 //! A vmfab that is killed after 2 leaves a machine with one layer more and no snapshot. One that is
 //! killed between 2 and 3 leaves a QEMU that writes below what the config names; the next snapshot
@@ -34,6 +40,8 @@ mod name;
 mod portable;
 mod put_back;
 mod record;
+mod slots;
+mod volumes;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -42,17 +50,17 @@ use std::path::{Path, PathBuf};
 
 pub use freeze::{Quiesce, Wanted};
 pub use layer::LayerId;
+pub(super) use layer::Layers;
 pub use name::SnapshotName;
 pub use portable::PortableSnapshot;
 pub use put_back::Derived;
-pub use record::{Frozen, Snapshot};
+pub use record::{Frozen, Snapshot, SnapshotVolume};
+pub(super) use slots::make_overlay;
 
 use super::Machines;
 use super::config::MachineConfig;
 use super::directory::{Root, lock_soon};
 use super::error::{MachineError, io_error};
-use super::launch::utf8;
-use crate::disk::overlay;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{self, Durability, Replace};
 use crate::host::{Interrupt, umask};
@@ -172,30 +180,16 @@ impl Snapshots {
     /// Bytes that layers take on this host.
     #[must_use]
     pub fn stored_size(&self, layers: &[LayerId]) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        let sizes = layers.iter().map(|layer| fs::metadata(self.layer(layer)));
-        sizes.flatten().map(|meta| meta.blocks() * 512).sum()
+        self.layers().stored_size(layers)
     }
 
-    /// The file of a layer.
-    #[must_use]
-    pub fn layer(&self, id: &LayerId) -> PathBuf {
-        self.directory.join("layers").join(format!("{id}.qcow2"))
-    }
-
-    /// The files of layers, for QEMU; each is one of those that this program makes.
-    pub(super) fn checked(&self, layers: &[LayerId]) -> Result<Vec<String>, MachineError> {
-        let checked = layers.iter().map(|layer| {
-            let path = self.layer(layer);
-            overlay::check(&path)?;
-            utf8(path)
-        });
-        checked.collect()
+    pub(super) fn layers(&self) -> Layers {
+        Layers::of(&self.directory)
     }
 
     /// Waits until no other vmfab makes or removes layers.
     pub(super) fn hold(&self, interrupt: &Interrupt) -> Result<Held, MachineError> {
-        let layers = self.directory.join("layers");
+        let layers = self.layers().directory().to_owned();
         // A link would let a project that came from elsewhere choose what is written to.
         for directory in [&self.directory, &layers] {
             if fs::symlink_metadata(directory).is_ok_and(|meta| meta.is_symlink()) {
@@ -241,14 +235,7 @@ impl Snapshots {
     /// it may need any layer, and all stay.
     fn sweep(&self, _held: &Held) {
         let Ok(needed) = self.needed() else { return };
-        for path in entries(&self.directory.join("layers")).unwrap_or_default() {
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if let Some(Ok(id)) = stem.map(str::parse::<LayerId>)
-                && !needed.contains(&id)
-            {
-                let _ = fs::remove_file(&path);
-            }
-        }
+        self.layers().retain(&needed);
     }
 
     fn needed(&self) -> Result<HashSet<LayerId>, MachineError> {
@@ -259,13 +246,16 @@ impl Snapshots {
             let directory = self.machines.directory(name);
             MachineConfig::read(name, &directory)
         });
-        let mut configs: Vec<MachineConfig> = configs.collect::<Result<_, _>>()?;
+        let configs: Vec<MachineConfig> = configs.collect::<Result<_, _>>()?;
         if self.machines.names()? != names {
             return Err(MachineError::Interrupted { running: None });
         }
-        configs.extend(self.list()?.into_iter().map(|snapshot| snapshot.settings));
         let disks = configs.into_iter().flat_map(|config| config.disks);
-        Ok(disks.flat_map(|disk| disk.layers).collect())
+        let mut needed: HashSet<LayerId> = disks.flat_map(|disk| disk.layers).collect();
+        for snapshot in self.list()? {
+            needed.extend(snapshot.layers());
+        }
+        Ok(needed)
     }
 }
 

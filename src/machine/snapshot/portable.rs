@@ -25,6 +25,9 @@ pub struct PortableSnapshot {
     pub snapshot: Snapshot,
     /// The whole disks; the first shares chunks with the image's.
     pub disks: Vec<ObjectRef>,
+    /// The whole volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<ObjectRef>,
 }
 
 impl PortableSnapshot {
@@ -40,15 +43,20 @@ impl PortableSnapshot {
         struct Stored {
             snapshot: serde_json::Value,
             disks: Vec<ObjectRef>,
+            #[serde(default)]
+            volumes: Vec<ObjectRef>,
         }
         let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let mut snapshot = Snapshot::from_value(stored.snapshot)?;
         // Layers are names of files on the host that wrote it.
         without_layers(&mut snapshot);
-        if snapshot.settings.disks.len() != stored.disks.len() {
+        let volumes: Vec<_> = snapshot.volumes.iter().map(|one| &one.disk).collect();
+        let disks = &snapshot.settings.disks;
+        if (disks.len(), volumes.len()) != (stored.disks.len(), stored.volumes.len()) {
             return Err("it has another number of disks than its settings say".to_owned());
         }
-        for (settings, disk) in snapshot.settings.disks.iter().zip(&stored.disks) {
+        let settings = disks.iter().chain(volumes);
+        for (settings, disk) in settings.zip(stored.disks.iter().chain(&stored.volumes)) {
             if settings.size.next_multiple_of(512) != disk.size.next_multiple_of(512) {
                 return Err("a disk has another size than its settings say".to_owned());
             }
@@ -56,6 +64,7 @@ impl PortableSnapshot {
         Ok(Self {
             snapshot,
             disks: stored.disks,
+            volumes: stored.volumes,
         })
     }
 
@@ -63,8 +72,16 @@ impl PortableSnapshot {
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectRef> {
         let mut objects = self.disks.clone();
+        objects.extend(&self.volumes);
         objects.extend(self.snapshot.firmware_vars);
         objects
+    }
+
+    /// Bytes of its disks and volumes, as the guest sees them.
+    #[must_use]
+    pub fn disk_size(&self) -> u64 {
+        let disks = self.disks.iter().chain(&self.volumes);
+        disks.map(|disk| disk.size).sum()
     }
 
     /// The image that its machine is of.
@@ -78,8 +95,13 @@ fn without_layers(snapshot: &mut Snapshot) {
     snapshot.own.clear();
     // A host elsewhere learns them anew.
     snapshot.known_hosts.clear();
+    // The volumes in the snapshot are its own: restoring it refuses others of the same names.
+    let mut mounts = std::mem::take(&mut snapshot.settings.mounts);
+    mounts.retain(|mount| snapshot.holds(mount));
     snapshot.settings.forget_grants();
-    for disk in &mut snapshot.settings.disks {
+    snapshot.settings.mounts = mounts;
+    let volumes = snapshot.volumes.iter_mut().map(|volume| &mut volume.disk);
+    for disk in snapshot.settings.disks.iter_mut().chain(volumes) {
         disk.layers.clear();
         disk.top = None;
     }
@@ -96,21 +118,22 @@ impl Snapshots {
         image: &ImageConfig,
         store: &Store,
     ) -> Result<PortableSnapshot, MachineError> {
-        let mut disks = Vec::new();
-        for (number, disk) in snapshot.settings.disks.iter().enumerate() {
-            let below = match number {
-                0 => image.disk,
-                _ => store.put_bytes(&[])?,
-            };
+        let nothing = store.put_bytes(&[])?;
+        let mut objects = Vec::new();
+        let volumes = snapshot.volumes.iter().map(|volume| &volume.disk);
+        for (number, disk) in snapshot.settings.disks.iter().chain(volumes).enumerate() {
+            let below = if number == 0 { image.disk } else { nothing };
             let mut stored = self.stored(disk, &below, store)?;
             if stored.size < disk.size {
                 stored = store.resize(&stored.id, disk.size)?;
             }
-            disks.push(stored);
+            objects.push(stored);
         }
+        let volumes = objects.split_off(snapshot.settings.disks.len());
         let mut portable = PortableSnapshot {
             snapshot: snapshot.clone(),
-            disks,
+            disks: objects,
+            volumes,
         };
         without_layers(&mut portable.snapshot);
         Ok(portable)
@@ -146,6 +169,12 @@ impl Snapshots {
             disk.layers.push(layer);
             snapshot.own.push(layer);
         }
+        for (volume, object) in snapshot.volumes.iter_mut().zip(&portable.volumes) {
+            let parts = store.open_object(&object.id)?.data_in(0..object.size);
+            let layer = self.write_layer(object, &parts, store, interrupt, &held)?;
+            volume.disk.layers.push(layer);
+            snapshot.own.push(layer);
+        }
         self.publish(&snapshot, &held)?;
         Ok(snapshot)
     }
@@ -160,7 +189,7 @@ impl Snapshots {
         _held: &Held,
     ) -> Result<LayerId, MachineError> {
         let layer = LayerId::random();
-        let path = self.layer(&layer);
+        let path = self.layers().file(&layer);
         let write = || -> std::io::Result<()> {
             let disk = store
                 .open_object(&object.id)

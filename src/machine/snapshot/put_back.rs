@@ -6,14 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use super::freeze::Wanted;
-use super::record::Snapshot;
+use super::name::SnapshotName;
+use super::record::{Snapshot, SnapshotVolume};
+use super::slots::{Slots, make_overlay};
+use super::volumes::begin_restore;
 use super::{Held, Snapshots};
+use crate::checked::Name;
 use crate::digest::ObjectId;
 use crate::disk::overlay;
 use crate::guest::{KNOWN_HOSTS, KeyPair, PRIVATE_KEY};
 use crate::host::Interrupt;
 use crate::host::file::{Durability, Replace};
-use crate::image::{ImageConfig, Mounted};
+use crate::image::ImageConfig;
 use crate::machine::config::{MachineConfig, MachineDisk};
 use crate::machine::directory::files;
 use crate::machine::error::{MachineError, io_error};
@@ -32,15 +36,17 @@ pub struct Derived {
 }
 
 impl Locked {
-    /// Sets the stopped machine back to a snapshot. `keep` names the snapshot of its present state
-    /// that is made first. Its name, its ports for SSH and its identity stay as they are.
+    /// Sets the stopped machine back to a snapshot, with its `volumes` if it is the machine that the
+    /// snapshot is of. `keep` names the snapshot of its present state that is made first. Its name,
+    /// its ports for SSH and its identity stay as they are.
     ///
     /// # Errors
-    /// It runs, a name is taken, the snapshot is gone or its layers are, or files cannot be written.
-    /// The machine is as it was then.
+    /// It runs, a name is taken, the snapshot is gone or its layers are, another machine runs with a
+    /// volume, or files cannot be written. The machine is as it was then, but for the last case.
     pub fn put_back(
         &self,
         snapshot: &Snapshot,
+        volumes: bool,
         keep: Option<&Wanted>,
         store: &Store,
         interrupt: &Interrupt,
@@ -49,12 +55,20 @@ impl Locked {
         let held = snapshots.hold(interrupt)?;
         // It may have been removed or replaced meanwhile, and its layers with it.
         let snapshot = snapshots.open(&snapshot.name)?;
-        for disk in &snapshot.settings.disks {
-            snapshots.checked(&disk.layers)?;
-        }
+        snapshots.layers().checked(&snapshot.layers())?;
         let vars = snapshot.firmware_vars;
         let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
-        let kept = self.keep(keep, &snapshots, &held, store)?;
+        let present = self.machine.config()?;
+        let saved = match volumes {
+            true => self.saved_volumes(&snapshot, &present),
+            false => Vec::new(),
+        };
+        // What stays as it is need not be kept.
+        let names = present.volumes().filter(|_| volumes);
+        let names = names.chain(saved.iter().map(|volume| &volume.name));
+        let mut slots = self.slots(names, &snapshots, interrupt)?;
+        snapshot.check_volumes(&saved, slots.volumes())?;
+        let kept = self.keep(keep, &snapshots, &held, &mut slots, store)?;
         let present = self.machine.config()?;
         let mut config = MachineConfig {
             instance: present.instance,
@@ -67,6 +81,21 @@ impl Locked {
         if self.machine.project().is_some() {
             // The snapshots of a project may have come with it from elsewhere.
             config.take_grants(&present);
+        } else if volumes && !self.is_of(&snapshot, &present) {
+            let others = present
+                .mounts
+                .iter()
+                .filter(|mount| mount.volume().is_some());
+            config.mounts.retain(|mount| mount.volume().is_none());
+            config.mounts.extend(others.cloned());
+        }
+        if !saved.is_empty() {
+            begin_restore(&self.machine.directory, &snapshot.name)?;
+        }
+        let mut present_volumes = slots.into_volumes();
+        for saved in saved {
+            let volumes = &self.machine.machines.volumes;
+            snapshots.put_volume(saved, volumes, &mut present_volumes, interrupt)?;
         }
         self.replace_disks(&mut config)?;
         let directory = &self.machine.directory;
@@ -82,6 +111,7 @@ impl Locked {
         };
         written.map_err(io_error("write", &path))?;
         self.settle(&config, &present)?;
+        self.machine.end_restore()?;
         snapshots.sweep(&held);
         Ok(kept)
     }
@@ -102,7 +132,10 @@ impl Locked {
         let snapshots = self.machine.machines.snapshots();
         let held = snapshots.hold(interrupt)?;
         store.materialise(&image.disk.id)?;
-        let kept = self.keep(keep, &snapshots, &held, store)?;
+        let present = self.machine.config()?;
+        let mut slots = self.slots(present.volumes(), &snapshots, interrupt)?;
+        let kept = self.keep(keep, &snapshots, &held, &mut slots, store)?;
+        drop(slots);
         let present = self.machine.config()?;
         let mut config = present.clone();
         config.image = id;
@@ -120,6 +153,7 @@ impl Locked {
         self.replace_disks(&mut config)?;
         config.disks.extend(further);
         self.settle(&config, &present)?;
+        self.machine.end_restore()?;
         self.machine.forget_host_keys()?;
         let vars = self.machine.directory.join(files::FIRMWARE_VARS);
         remove(&vars).map_err(io_error("remove", &vars))?;
@@ -142,8 +176,49 @@ impl Locked {
         machines.check_free(name)?;
         let snapshots = machines.snapshots();
         let held = snapshots.hold(interrupt)?;
-        let disks = self.freeze_disks(&snapshots, &held, None, interrupt)?;
-        machines.of_settings(&disks.config, name, derived, &held)
+        let mut slots = Slots::of(&self.machine, &snapshots, Vec::new())?;
+        let mut settings = self
+            .freeze_disks(&snapshots, &held, &mut slots, None, interrupt)?
+            .config;
+        // One machine at a time has a volume.
+        settings.mounts.retain(|mount| mount.volume().is_none());
+        machines.of_settings(&settings, name, derived, None, &held)
+    }
+
+    /// The disks of the stopped machine, and these volumes.
+    fn slots<'a>(
+        &self,
+        volumes: impl Iterator<Item = &'a Name>,
+        snapshots: &Snapshots,
+        interrupt: &Interrupt,
+    ) -> Result<Slots, MachineError> {
+        if self.machine.state()? != State::Stopped {
+            return Err(MachineError::Running(self.machine.name.clone()));
+        }
+        let volumes = self.machine.hold_volumes(volumes, interrupt)?;
+        Slots::of(&self.machine, snapshots, volumes)
+    }
+
+    /// Whether a snapshot is of this machine, which may have another name now.
+    fn is_of(&self, snapshot: &Snapshot, present: &MachineConfig) -> bool {
+        let is_one = present.instance.is_some() && present.instance == snapshot.settings.instance;
+        is_one || snapshot.machine == self.machine.name
+    }
+
+    /// The volumes of a snapshot that are set back with the machine.
+    fn saved_volumes<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        present: &MachineConfig,
+    ) -> Vec<&'a SnapshotVolume> {
+        if !self.is_of(snapshot, present) {
+            return Vec::new();
+        }
+        // The snapshots of a project may have come with it from elsewhere.
+        let may = |saved: &&SnapshotVolume| {
+            self.machine.project().is_none() || present.volumes().any(|name| *name == saved.name)
+        };
+        snapshot.volumes.iter().filter(may).collect()
     }
 
     fn keep(
@@ -151,14 +226,12 @@ impl Locked {
         keep: Option<&Wanted>,
         snapshots: &Snapshots,
         held: &Held,
+        slots: &mut Slots,
         store: &Store,
     ) -> Result<Option<Snapshot>, MachineError> {
-        if self.machine.state()? != State::Stopped {
-            return Err(MachineError::Running(self.machine.name.clone()));
-        }
         let Some(wanted) = keep else { return Ok(None) };
         snapshots.check_free(&wanted.name)?;
-        let disks = self.freeze_stopped(snapshots, held)?;
+        let disks = self.freeze_stopped(snapshots, held, slots)?;
         let snapshot = self.record(wanted, disks, store)?;
         snapshots.publish(&snapshot, held)?;
         Ok(Some(snapshot))
@@ -170,7 +243,7 @@ impl Locked {
         for disk in &mut config.disks {
             disk.top = None;
             if disk.layers.is_empty() {
-                self.machine.make_overlay(disk)?;
+                make_overlay(&self.machine.directory, disk)?;
             }
         }
         Ok(())
@@ -195,34 +268,59 @@ impl Locked {
 }
 
 impl Machines {
-    /// Makes a machine of a snapshot, stopped.
+    /// Makes a machine of a snapshot, stopped. With its own name and `volumes`, its volumes are set
+    /// back, too; `keep` names the snapshot of their present state that is made first.
     ///
     /// # Errors
-    /// The name is taken, the snapshot or its layers are gone, or files cannot be written.
+    /// The name is taken, the snapshot or its layers are gone, a machine runs with a volume, or files
+    /// cannot be written.
     pub fn create_from(
         &self,
         snapshot: &Snapshot,
         name: &MachineName,
-        derived: &Derived,
+        volumes: bool,
+        keep: Option<&Wanted>,
         store: &Store,
         interrupt: &Interrupt,
-    ) -> Result<Locked, MachineError> {
+    ) -> Result<(Locked, Option<Snapshot>), MachineError> {
         self.check_free(name)?;
         let snapshots = self.snapshots();
         let held = snapshots.hold(interrupt)?;
         let mut snapshot = snapshots.open(&snapshot.name)?;
+        let machine = self.at(name.clone());
+        let with_volumes = volumes && *name == snapshot.machine && !snapshot.volumes.is_empty();
+        let mut present = Vec::new();
+        if with_volumes {
+            let names = snapshot.volumes.iter().map(|volume| &volume.name);
+            present = machine.hold_volumes(names, interrupt)?;
+            let saved: Vec<_> = snapshot.volumes.iter().collect();
+            snapshot.check_volumes(&saved, &present)?;
+        }
+        let mut mounts = snapshot.settings.mounts.clone();
+        mounts.retain(|mount| with_volumes && snapshot.holds(mount));
         if self.project.is_some() {
             snapshot.settings.forget_grants();
         }
+        let settings = &mut snapshot.settings;
+        settings.mounts.retain(|mount| mount.volume().is_none());
+        settings.mounts.extend(mounts);
         let vars = snapshot.firmware_vars;
         let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
-        let locked = self.of_settings(&snapshot.settings, name, derived, &held)?;
+        let restoring = with_volumes.then_some(&snapshot.name);
+        let derived = Derived::default();
+        let locked = self.of_settings(&snapshot.settings, name, &derived, restoring, &held)?;
         if let Some(vars) = vars {
             let path = locked.machine.directory.join(files::FIRMWARE_VARS);
             let written = Replace::new(&path, Durability::Whole).with(&vars);
             written.map_err(io_error("write", &path))?;
         }
-        Ok(locked)
+        let keep = keep.filter(|_| !present.is_empty());
+        drop((held, present));
+        let kept = match with_volumes {
+            true => locked.put_back(&snapshot, true, keep, store, interrupt)?,
+            false => None,
+        };
+        Ok((locked, kept))
     }
 
     fn check_free(&self, name: &MachineName) -> Result<(), MachineError> {
@@ -237,10 +335,11 @@ impl Machines {
         settings: &MachineConfig,
         name: &MachineName,
         derived: &Derived,
+        restoring: Option<&SnapshotName>,
         _held: &Held,
     ) -> Result<Locked, MachineError> {
         for disk in &settings.disks {
-            self.snapshots().checked(&disk.layers)?;
+            self.snapshots().layers().checked(&disk.layers)?;
         }
         let taken: Vec<u16> = settings.ports.iter().map(|port| port.host).collect();
         let age = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -254,10 +353,6 @@ impl Machines {
             renew_identity: derived.renew_identity,
             ..settings.clone()
         };
-        // One machine at a time has a volume.
-        config
-            .mounts
-            .retain(|mount| !matches!(mount.what, Mounted::Volume(_)));
         for port in &mut config.ports {
             // The other one may have them: any port of the host does then.
             port.from_image = true;
@@ -273,6 +368,9 @@ impl Machines {
             let comment = format!("vmfab machine of {}", config.image_name);
             KeyPair::create(&temporary.join(PRIVATE_KEY), &comment)?;
             config.write(&temporary)?;
+            if let Some(snapshot) = restoring {
+                begin_restore(&temporary, snapshot)?;
+            }
             match self.root.publish(&temporary, name)? {
                 true => Ok(()),
                 false => Err(MachineError::Exists(name.clone())),

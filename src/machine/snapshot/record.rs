@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::LayerId;
 use super::name::SnapshotName;
-use crate::checked::Text;
+use crate::checked::{Name, Text};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::machine::MachineName;
-use crate::machine::config::MachineConfig;
+use crate::machine::config::{MachineConfig, MachineDisk};
+use crate::machine::volume::FileSystemId;
 
-/// The version that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+/// The newest version that this program reads. A snapshot without volumes has version 1, which
+/// earlier programs read, too.
+const VERSION: u32 = 2;
 
 /// A machine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Snapshot {
     pub machine: MachineName,
     /// What was asked for then. The overlay that its disks name is not part of the snapshot.
     pub settings: MachineConfig,
+    /// The volumes that its machine had, as they were at that moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<SnapshotVolume>,
     /// The layers that were frozen for it.
     pub own: Vec<LayerId>,
     /// The host keys that the guest had shown.
@@ -40,6 +45,18 @@ pub struct Snapshot {
     /// The UEFI variables, when it had some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware_vars: Option<ObjectRef>,
+}
+
+/// A volume at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotVolume {
+    pub name: Name,
+    /// The UUID of its file system: another volume of that name has another one.
+    pub filesystem: FileSystemId,
+    /// Its size and layers.
+    #[serde(flatten)]
+    pub disk: MachineDisk,
 }
 
 /// What the machine did at the moment.
@@ -72,11 +89,12 @@ impl Snapshot {
         name: SnapshotName,
         machine: MachineName,
         settings: MachineConfig,
+        volumes: Vec<SnapshotVolume>,
         frozen: Frozen,
     ) -> Self {
         let age = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
-            version: VERSION,
+            version: if volumes.is_empty() { 1 } else { VERSION },
             name,
             created: age.map_or(0, |age| age.as_secs()),
             description: None,
@@ -84,6 +102,7 @@ impl Snapshot {
             frozen,
             machine,
             settings,
+            volumes,
             own: Vec::new(),
             known_hosts: String::new(),
             firmware_vars: None,
@@ -97,6 +116,14 @@ impl Snapshot {
         [self.settings.image].into_iter().chain(vars).collect()
     }
 
+    /// All layers of its disks and volumes.
+    #[must_use]
+    pub fn layers(&self) -> Vec<LayerId> {
+        let volumes = self.volumes.iter().map(|volume| &volume.disk);
+        let disks = self.settings.disks.iter().chain(volumes);
+        disks.flat_map(|disk| disk.layers.iter().copied()).collect()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).expect("snapshots serialise to JSON");
         json.push(b'\n');
@@ -106,7 +133,13 @@ impl Snapshot {
     /// # Errors
     /// It is none of this version; a phrase.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        Self::from_value(serde_json::from_slice(bytes).map_err(|error| error.to_string())?)
+        let stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let snapshot = Self::from_value(stored)?;
+        let mut volumes = snapshot.volumes.iter();
+        match volumes.find(|volume| volume.disk.layers.is_empty()) {
+            Some(volume) => Err(format!("volume \"{}\" has no layer", volume.name)),
+            None => Ok(snapshot),
+        }
     }
 
     /// # Errors

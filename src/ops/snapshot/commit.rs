@@ -76,6 +76,7 @@ fn freeze(context: &Context, machine: &Machine, store: &Store) -> Result<Snapsho
             machine.name()
         ))?),
         automatic: true,
+        volumes: false,
     };
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let log_path = machine.directory().join("quiesce.log");

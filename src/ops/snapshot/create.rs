@@ -42,6 +42,7 @@ pub fn create(context: &Context, options: &CreateOptions) -> Result<SnapshotDeta
         name: parse(&options.name)?,
         description: options.description.as_deref().map(text).transpose()?,
         automatic: false,
+        volumes: true,
     };
     let machine = find_machine(context, &options.machine)?;
     let machines = machine.machines().clone();

@@ -9,10 +9,12 @@ use serde::Serialize;
 use super::super::machine::find_machine;
 use super::super::{Context, images};
 use super::find;
+use crate::checked::Name;
 use crate::digest::ObjectId;
 use crate::disk::{Difference, ReadAt, differences, open_root};
 use crate::failure::Failure;
-use crate::machine::State;
+use crate::image::Mount;
+use crate::machine::{FileSystemId, LayeredDisk, MachineError, State, Volumes};
 use crate::world::image_config;
 
 /// A file that is not the same in both.
@@ -52,8 +54,8 @@ impl Change {
     }
 }
 
-/// The files that differ between the roots of two snapshots, `@name` for images. Without a second
-/// one, the first is compared with what its machine has now.
+/// The files that differ between two snapshots, in their roots and in the volumes that both mount;
+/// `@name` for images. Without a second one, the first is compared with what its machine has now.
 ///
 /// # Errors
 /// One of them does not exist, its root is no ext4 file system, the machine runs, or a disk cannot
@@ -69,24 +71,34 @@ pub fn diff(
         None => present(context, before)?,
     };
     let mut changes = Vec::new();
-    let mut keep = |difference: Difference| -> Result<(), Box<dyn Error + Send + Sync>> {
-        if context.interrupt.requested() {
-            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+    let mut compare = |at: &str, old: &Ext4, new: &Ext4, one: bool| {
+        let mut keep = |difference: Difference| -> Result<(), Box<dyn Error + Send + Sync>> {
+            if context.interrupt.requested() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            }
+            changes.push(change(at, &difference));
+            Ok(())
+        };
+        match differences(old, new, one, &mut keep) {
+            Ok(()) => Ok(()),
+            Err(_) if context.interrupt.requested() => Err(Failure::interrupted()),
+            Err(error) => Err(Failure::failed(format!(
+                "compare the files of {before} and {after}: {error}"
+            ))),
         }
-        changes.push(change(&difference));
-        Ok(())
     };
-    let one = old.image == new.image;
-    match differences(&old.root, &new.root, one, &mut keep) {
-        Ok(()) => Ok(changes),
-        Err(_) if context.interrupt.requested() => Err(Failure::interrupted()),
-        Err(error) => Err(Failure::failed(format!(
-            "compare the files of {before} and {after}: {error}"
-        ))),
+    compare("", &old.root, &new.root, old.image == new.image)?;
+    for volume in &new.volumes {
+        let mut others = old.volumes.iter();
+        if let Some(other) = others.find(|other| other.at == volume.at) {
+            let one = other.filesystem == volume.filesystem;
+            compare(&volume.at, &other.root, &volume.root, one)?;
+        }
     }
+    Ok(changes)
 }
 
-fn change(difference: &Difference) -> FileChange {
+fn change(at: &str, difference: &Difference) -> FileChange {
     let size = |entry: Option<crate::disk::Entry>| {
         let entry = entry.filter(|entry| entry.kind.is_regular_file() || entry.kind.is_symlink());
         entry.map(|entry| entry.size)
@@ -111,7 +123,7 @@ fn change(difference: &Difference) -> FileChange {
         }
     };
     FileChange {
-        path: String::from_utf8_lossy(&difference.path).into_owned(),
+        path: format!("{at}{}", String::from_utf8_lossy(&difference.path)),
         change,
         what,
         size_before: size(difference.before),
@@ -124,18 +136,53 @@ struct Side {
     root: Ext4,
     /// What its disk came from.
     image: ObjectId,
+    volumes: Vec<VolumeSide>,
+}
+
+/// A volume of a side.
+struct VolumeSide {
+    /// Where it is mounted.
+    at: String,
+    filesystem: FileSystemId,
+    root: Ext4,
 }
 
 impl Side {
     fn open(name: &str, image: ObjectId, disk: impl ReadAt + 'static) -> Result<Self, Failure> {
-        let root = open_root(disk)
-            .map_err(|error| Failure::failed(format!("read the disk of {name}: {error}")))?;
-        let root = root.ok_or_else(|| {
-            Failure::failed(format!("the disk of {name} has no ext4 file system"))
-                .with_help("vmfab compares the files of ext2, ext3 and ext4")
-        })?;
-        Ok(Self { root, image })
+        Ok(Self {
+            root: open(&format!("disk of {name}"), disk)?,
+            image,
+            volumes: Vec::new(),
+        })
     }
+
+    /// Adds the volumes that are mounted, if `find` knows what they hold.
+    fn with_volumes(
+        mut self,
+        mounts: &[Mount],
+        find: impl Fn(&Name) -> Result<Option<(FileSystemId, LayeredDisk)>, Failure>,
+    ) -> Result<Self, Failure> {
+        for mount in mounts {
+            let Some(name) = mount.volume() else { continue };
+            if let Some((filesystem, disk)) = find(name)? {
+                self.volumes.push(VolumeSide {
+                    at: mount.at.to_string(),
+                    filesystem,
+                    root: open(&format!("volume {name}"), disk)?,
+                });
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn open(what: &str, disk: impl ReadAt + 'static) -> Result<Ext4, Failure> {
+    let root =
+        open_root(disk).map_err(|error| Failure::failed(format!("read the {what}: {error}")))?;
+    root.ok_or_else(|| {
+        Failure::failed(format!("the {what} has no ext4 file system"))
+            .with_help("vmfab compares the files of ext2, ext3 and ext4")
+    })
 }
 
 /// A snapshot or image.
@@ -153,7 +200,14 @@ fn side(context: &Context, name: &str) -> Result<Side, Failure> {
     let disk = disk.ok_or_else(|| Failure::failed(format!("{name} has no disk")))?;
     let snapshots = found.machines.snapshots();
     let disk = snapshots.disk(disk, &image.disk, &store)?;
-    Side::open(name, settings.image, disk)
+    let side = Side::open(name, settings.image, disk)?;
+    side.with_volumes(&settings.mounts, |name| {
+        let mut saved = found.snapshot.volumes.iter();
+        match saved.find(|saved| saved.name == *name) {
+            Some(saved) => Ok(Some((saved.filesystem, snapshots.volume(saved)?))),
+            None => Ok(None),
+        }
+    })
 }
 
 /// The machine that a snapshot is of, as it is now.
@@ -177,8 +231,17 @@ fn present(context: &Context, snapshot: &str) -> Result<(String, Side), Failure>
         );
     }
     let store = context.store()?;
-    let id = machine.config()?.image;
+    let config = machine.config()?;
+    let id = config.image;
     let image = image_config(&store, &id)?;
     let side = Side::open(&name, id, machine.disk(&image.disk, &store)?)?;
+    let volumes = Volumes::new(&context.home);
+    let side = side.with_volumes(&config.mounts, |name| match volumes.open(name) {
+        Err(MachineError::UnknownVolume(_)) => Ok(None),
+        volume => {
+            let volume = volume?;
+            Ok(Some((volume.filesystem(), volume.content()?)))
+        }
+    })?;
     Ok((name, side))
 }

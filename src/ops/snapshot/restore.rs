@@ -9,7 +9,7 @@ use super::super::{Context, images};
 use super::{find, parse, tag};
 use crate::failure::Failure;
 use crate::image::Hardware;
-use crate::machine::{Derived, Machine, MachineError, MachineName, SnapshotName, Wanted};
+use crate::machine::{Machine, MachineError, MachineName, SnapshotName, Wanted};
 
 /// What to set back, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct RestoreOptions {
     pub machine: Option<String>,
     /// Whether a snapshot of the present state is made first.
     pub keep: bool,
+    /// Whether volumes are set back, too.
+    pub volumes: bool,
     /// How long the guest may take to shut down; zero ends it at once.
     pub timeout: Duration,
 }
@@ -51,20 +53,23 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
         Some(name) => name.clone(),
         None => found.snapshot.machine.to_string(),
     };
-    let machine = match found.machines.open(&machine_name(&name)?) {
+    let name = machine_name(&name)?;
+    let machine = match found.machines.open(&name) {
         Err(MachineError::Unknown(_)) => {
             keep_need(context, &found.machines, found.snapshot.settings.image)?;
-            let created = found.machines.create_from(
+            let keep = options.keep.then(|| automatic(&name, &options.name));
+            let (created, kept) = found.machines.create_from(
                 &found.snapshot,
-                &machine_name(&name)?,
-                &Derived::default(),
+                &name,
+                options.volumes,
+                keep.transpose()?.as_ref(),
                 &context.store()?,
                 &context.interrupt,
             )?;
             return Ok(Restored {
                 machine: created.machine().name().clone(),
                 name: options.name.clone(),
-                kept: None,
+                kept: kept.map(|kept| kept.name),
                 created: true,
                 was_running: false,
             });
@@ -74,7 +79,8 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
     let store = context.store()?;
     keep_need(context, &found.machines, found.snapshot.settings.image)?;
     back(context, &machine, options, |locked, keep| {
-        let kept = locked.put_back(&found.snapshot, keep, &store, &context.interrupt)?;
+        let (snapshot, volumes) = (&found.snapshot, options.volumes);
+        let kept = locked.put_back(snapshot, volumes, keep, &store, &context.interrupt)?;
         Ok(kept.map(|kept| kept.name))
     })
 }
@@ -124,7 +130,9 @@ fn back(
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let was_running = machine.has_qemu()?;
     stop_with_patience(context, &locked, options.timeout)?;
-    let keep = options.keep.then(|| automatic(machine, &options.name));
+    let keep = options
+        .keep
+        .then(|| automatic(machine.name(), &options.name));
     let kept = put(&locked, keep.transpose()?.as_ref())?;
     Ok(Restored {
         machine: machine.name().clone(),
@@ -136,19 +144,19 @@ fn back(
 }
 
 /// The snapshot of the state before: `auto-web-20261130-011502-417`.
-fn automatic(machine: &Machine, target: &str) -> Result<Wanted, Failure> {
+fn automatic(machine: &MachineName, target: &str) -> Result<Wanted, Failure> {
     let now = SystemTime::now();
     let time = humantime::format_rfc3339_millis(now).to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).collect();
     let (day, rest) = digits.split_at_checked(8).unwrap_or((&digits, ""));
     let (second, millis) = rest.split_at_checked(6).unwrap_or((rest, ""));
     Ok(Wanted {
-        name: parse(&format!("auto-{}-{day}-{second}-{millis}", machine.name()))?,
+        name: parse(&format!("auto-{machine}-{day}-{second}-{millis}"))?,
         description: Some(super::text(&format!(
-            "{} before it was restored to {target}",
-            machine.name()
+            "{machine} before it was restored to {target}"
         ))?),
         automatic: true,
+        volumes: true,
     })
 }
 

@@ -138,7 +138,7 @@ fn project_content(
         architecture: config.template.architecture.clone(),
         created: snapshot.created,
         description: snapshot.description,
-        disk_size: portable.disks.iter().map(|disk| disk.size).sum(),
+        disk_size: portable.disk_size(),
         root: root.id,
         objects: all,
         parent,
