@@ -127,11 +127,20 @@ const MEASUREMENTS: [Measurement; 19] = [
 ];
 
 fn main() -> ExitCode {
-    // Cargo adds options such as --bench.
+    // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args()
         .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
+        .filter(|argument| argument != "--bench")
         .collect();
+    if wanted.iter().any(|name| name.starts_with('-')) {
+        eprintln!(
+            "cargo bench --bench speed -- [NAME]…   measures all, or those whose names contain one:"
+        );
+        for measurement in MEASUREMENTS {
+            eprintln!("  {}", measurement.name);
+        }
+        return ExitCode::from(2);
+    }
     let chosen: Vec<&Measurement> = MEASUREMENTS
         .iter()
         .filter(|one| wanted.is_empty() || wanted.iter().any(|name| one.name.contains(name)))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use vmfab::derivation::Input;
-use vmfab::digest::{Digest, Hasher, ObjectId, ObjectRef};
+use vmfab::digest::{Hasher, ObjectId, ObjectRef};
 use vmfab::failure::{Failure, Kind};
 use vmfab::image::DiskFormat;
 use vmfab::image::{
@@ -16,8 +16,8 @@ use vmfab::image::{
     ImageTemplate, Process, RecipeRef,
 };
 use vmfab::plan::{
-    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, Remote, RemoteDisk,
-    World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
+    RemoteDisk, World, WorldError,
 };
 use vmfab::recipe::{self, Fetch, Files};
 
@@ -155,11 +155,13 @@ impl World for Fake {
         })
     }
 
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
         if self.unreadable {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
         }
-        Ok(*object(&files.path.display().to_string()).id.digest())
+        let mut listing = Listing::new(None);
+        listing.add(&files.path, Listed::Directory(0o755));
+        Ok(listing)
     }
 
     fn tag(&self, name: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {

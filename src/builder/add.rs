@@ -4,6 +4,7 @@ use std::fs::{self, File};
 
 use super::beside::Trees;
 use super::local;
+use super::sources::Sources;
 use crate::derivation::{BuildRequest, Builder, Outputs, Step, file_time};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ const FETCHED_MODE: u32 = 0o600;
 
 pub(super) struct Add {
     pub(super) sandbox: Sandbox,
+    pub(super) sources: Sources,
 }
 
 impl Builder for Add {
@@ -24,7 +26,7 @@ impl Builder for Add {
             return Err(super::wrong_kind(request));
         };
         let scratch = self.sandbox.scratch()?;
-        let mut trees = Trees::new(request);
+        let mut trees = Trees::new(request, &self.sources, &scratch);
         let mut sources = Vec::new();
         for (index, source) in params.sources.iter().enumerate() {
             let name_of_file = format!("source-{index}");

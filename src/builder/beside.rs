@@ -2,21 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use super::sources::Sources;
 use crate::derivation::BuildRequest;
 use crate::failure::Failure;
 use crate::instruction::Origin;
-use crate::sandbox::Beside;
+use crate::sandbox::{Beside, Scratch};
 
 pub(super) struct Trees<'a> {
     request: &'a BuildRequest<'a>,
+    sources: &'a Sources,
+    scratch: &'a Scratch,
     pub(super) list: Vec<Beside>,
     known: BTreeMap<Origin, usize>,
 }
 
 impl<'a> Trees<'a> {
-    pub(super) fn new(request: &'a BuildRequest<'a>) -> Self {
+    /// Files become tars in `scratch`, the directory of the job.
+    pub(super) const fn new(
+        request: &'a BuildRequest<'a>,
+        sources: &'a Sources,
+        scratch: &'a Scratch,
+    ) -> Self {
         Self {
             request,
+            sources,
+            scratch,
             list: Vec::new(),
             known: BTreeMap::new(),
         }
@@ -37,8 +47,10 @@ impl<'a> Trees<'a> {
         self.list.push(match origin {
             Origin::Layers(role) => Beside::Layers(self.request.inputs_of(role).collect()),
             Origin::Files(role) => {
-                let object = self.request.inputs_of(role).next();
-                Beside::Files(object.ok_or_else(|| super::wrong_kind(self.request))?)
+                let name = format!("beside-{}.tar", self.list.len());
+                let source = self.sources.of(self.request, role)?;
+                source.write(&self.scratch.path().join(&name))?;
+                Beside::Files(name.into())
             }
         });
         Ok(self.list.len() - 1)

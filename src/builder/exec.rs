@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::agent::Forwarded;
 use super::beside::Trees;
+use super::sources::Sources;
 use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::digest::ObjectRef;
 use crate::failure::Failure;
@@ -15,6 +16,7 @@ use crate::sandbox::{
 
 pub(super) struct Exec {
     pub(super) sandbox: Sandbox,
+    pub(super) sources: Sources,
     pub(super) caches: CacheMounts,
     pub(super) secrets: Secrets,
 }
@@ -29,7 +31,7 @@ impl Builder for Exec {
             exec: self,
             scratch: &scratch,
             caches: self.caches(&params, request)?,
-            trees: Trees::new(request),
+            trees: Trees::new(request, &self.sources, &scratch),
             secrets: Vec::new(),
             agents: Vec::new(),
             process: Process {

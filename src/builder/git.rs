@@ -23,9 +23,11 @@ git fetch --quiet --depth 1 origin "$2" 2>/dev/null ||
 git -c advice.detachedHead=false checkout --quiet "$2"
 if test -e .gitmodules; then git submodule --quiet update --init --recursive --depth 1; fi
 "#;
+use crate::store::Store;
 
 pub(super) struct Git {
     pub(super) sandbox: Sandbox,
+    pub(super) store: Store,
 }
 
 impl Builder for Git {
@@ -83,9 +85,11 @@ impl Builder for Git {
                 },
             }),
         };
-        let mut archive = self.sandbox.archive_writer()?;
-        local::pack(&files, None, &mut archive).map_err(Failure::step_io("read", &files.path))?;
-        let source = archive.finish()?;
+        let mut archive = self.store.writer().map_err(Failure::of_step)?;
+        local::list(&files, None, None)
+            .and_then(|listing| local::pack(&files, &listing, &mut archive))
+            .map_err(Failure::step_io("read", &files.path))?;
+        let source = archive.finish().map_err(Failure::of_step)?;
         Ok(Outputs::from([("source".to_owned(), source)]))
     }
 }

@@ -1,18 +1,18 @@
-//! Local files: their digest, and their tar.
+//! Local files: the list of them, which a step gives, and their tar, which steps that read them make.
 //!
 //! A file counts by its content ([`ContentHasher`]) and its permission bits, a directory by its
 //! permission bits and what is in it, a link by its target. All twelve permission bits count:
 //! set-user-id, set-group-id and the sticky bit too. Owners and times belong to the machine that
 //! the recipe lies on. Files that are left out do not count. In the tar everything belongs to root,
 //! the time of a file follows from its content, and large holes stay holes.
+//!
+//! The files themselves do not go into the store: what a step makes of them does.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 mod known;
 mod walk;
@@ -20,16 +20,18 @@ mod walk;
 pub use known::KnownFiles;
 use walk::{Entry, Kind, walk};
 
+use super::sources::Sources;
+use crate::derivation::step::LISTING;
 use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time};
-use crate::digest::{ContentHasher, Digest, Hasher};
+use crate::digest::ContentHasher;
 use crate::failure::Failure;
-use crate::plan::LocalFiles;
-use crate::sandbox::Sandbox;
-use crate::tarball::{self, Member, Reader, StoredFile, Time, Writer, data_of, extent};
+use crate::plan::{Listed, Listing, LocalFiles};
+use crate::store::Store;
+use crate::tarball::{self, Member, StoredFile, Time, Writer, data_of, extent};
 
 pub(super) struct Local {
-    pub(super) sandbox: Sandbox,
-    pub(super) locals: BTreeMap<Digest, LocalFiles>,
+    pub(super) store: Store,
+    pub(super) sources: Sources,
 }
 
 impl Builder for Local {
@@ -37,31 +39,25 @@ impl Builder for Local {
         let Step::Local(params) = super::step(request)? else {
             return Err(super::wrong_kind(request));
         };
-        let files = self
-            .locals
-            .get(&params.tree)
-            .ok_or_else(|| super::wrong_kind(request))?;
-        let mut archive = self.sandbox.archive_writer()?;
-        let packed = pack(files, params.time, &mut archive);
-        // The key names what was packed.
-        if packed.map_err(Failure::step_io("read", &files.path))? != Some(params.tree) {
-            return Err(Failure::failed(format!(
-                "{} changed while it was read",
-                files.path.display()
-            ))
-            .with_help("build again"));
-        }
-        let source = archive.finish()?;
-        Ok(Outputs::from([("source".to_owned(), source)]))
+        let tree = self.sources.local(&params.tree);
+        let tree = tree.ok_or_else(|| super::wrong_kind(request))?;
+        let listing = self.store.put_bytes(tree.listing.as_bytes());
+        let listing = listing.map_err(Failure::of_step)?;
+        Ok(Outputs::from([(LISTING.to_owned(), listing)]))
     }
 }
 
-/// The digest of a file or a directory tree. Files whose digests are known are not read.
+/// The list of a file, or of a directory and what is in it. Files whose digests are known are not
+/// read.
 ///
 /// # Errors
 /// Something cannot be read, or is neither file, directory nor link.
-pub fn digest(files: &LocalFiles, known: Option<&KnownFiles>) -> io::Result<Digest> {
-    let mut record = Record::new();
+pub fn list(
+    files: &LocalFiles,
+    time: Option<i64>,
+    known: Option<&KnownFiles>,
+) -> io::Result<Listing> {
+    let mut listing = Listing::new(time);
     walk(files, &mut |entry| {
         let content = match &entry.kind {
             Kind::File(_) => match known {
@@ -70,22 +66,17 @@ pub fn digest(files: &LocalFiles, known: Option<&KnownFiles>) -> io::Result<Dige
             },
             _ => NO_CONTENT,
         };
-        record.add(&entry, content);
+        add(&mut listing, &entry, &content);
         Ok(())
     })?;
-    Ok(record.0.finish())
+    Ok(listing)
 }
 
-/// Packs a file or a directory tree, and returns the digest of what was packed; `None` when a file
-/// changed meanwhile. `time` is that of all files; without it, each one's follows from its content.
-pub(super) fn pack(
-    files: &LocalFiles,
-    time: Option<i64>,
-    archive: impl Write,
-) -> io::Result<Option<Digest>> {
+/// Packs local files, and says whether they are as they were listed.
+pub(super) fn pack(files: &LocalFiles, listing: &Listing, archive: impl Write) -> io::Result<bool> {
     let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, archive));
-    let mut record = Record::new();
-    let mut changed = false;
+    let (time, contents) = (listing.time(), listing.contents());
+    let mut packed = Listing::new(time);
     let mut small = Vec::new();
     walk(files, &mut |entry| {
         let mut content = NO_CONTENT;
@@ -100,68 +91,45 @@ pub(super) fn pack(
                 member.link = target.as_os_str().as_bytes().to_vec();
                 tar.add(&member)?;
             }
+            Kind::File(size) if *size <= SMALL => {
+                // Read once: what is hashed is what is packed.
+                small.clear();
+                File::open(entry.path)?
+                    .take(SMALL + 1)
+                    .read_to_end(&mut small)?;
+                content = hash_bytes(&small);
+                let size = small.len() as u64;
+                member = file_member(entry.inside, size, entry.mode, time, &content);
+                tar.add_file(&member, &mut small.as_slice())?;
+            }
             Kind::File(size) => {
-                let mut file = File::open(entry.path)?;
-                if *size <= SMALL {
-                    // Read once: what is hashed is what is packed.
-                    small.clear();
-                    (&mut file).take(SMALL + 1).read_to_end(&mut small)?;
-                    content = hash_bytes(&small);
-                    let size = small.len() as u64;
-                    member = file_member(entry.inside, size, entry.mode, time, &content);
-                    tar.add_file(&member, &mut small.as_slice())?;
-                    record.add(&entry, content);
-                    return Ok(());
-                }
-                content = hash_file(&file)?;
-                member = file_member(entry.inside, *size, entry.mode, time, &content);
+                let file = File::open(entry.path)?;
+                let listed = contents.get(entry.inside).unwrap_or(&NO_CONTENT);
+                member = file_member(entry.inside, *size, entry.mode, time, listed);
                 member.data = data_of(&file, *size)?;
                 let mut hashed = Hashed(StoredFile::new(&file, &member), ContentHasher::default());
                 tar.add_file(&member, &mut hashed)?;
-                let packed = match member.data {
+                content = match member.data {
                     None => hashed.1.finish(),
                     // Its holes were not packed.
                     Some(_) => hash_file(&file)?,
                 };
-                changed |= content != packed;
             }
         }
-        record.add(&entry, content);
+        add(&mut packed, &entry, &content);
         Ok(())
     })?;
     tar.finish()?.flush()?;
-    Ok(Some(record.0.finish()).filter(|_| !changed))
+    Ok(packed == *listing)
 }
 
-/// The paths in a tree that are not what they are in a tar that a `local` step made of it before,
-/// sorted.
-///
-/// # Errors
-/// One of them cannot be read.
-pub fn differences(before: impl Read, files: &LocalFiles) -> io::Result<Vec<PathBuf>> {
-    let mut packed = BTreeMap::new();
-    let mut reader = Reader::new(before);
-    while let Some(member) = reader.member()? {
-        let target = Some(member.link).filter(|link| !link.is_empty());
-        let inside = PathBuf::from(OsString::from_vec(member.path));
-        packed.insert(inside, (member.mode, target, hash_member(&mut reader)?));
-    }
-    let mut changed = Vec::new();
-    let nothing = hash(io::empty())?;
-    walk(files, &mut |entry| {
-        let (target, content) = match entry.kind {
-            Kind::Directory => (None, nothing),
-            Kind::Link(target) => (Some(target.into_os_string().into_encoded_bytes()), nothing),
-            Kind::File(_) => (None, hash_file(&File::open(entry.path)?)?),
-        };
-        if packed.remove(entry.inside) != Some((entry.mode, target, content)) {
-            changed.push(entry.inside.to_owned());
-        }
-        Ok(())
-    })?;
-    changed.extend(packed.into_keys());
-    changed.sort();
-    Ok(changed)
+fn add(listing: &mut Listing, entry: &Entry<'_>, content: &[u8; 32]) {
+    let listed = match &entry.kind {
+        Kind::Directory => Listed::Directory(entry.mode),
+        Kind::Link(target) => Listed::Link(target),
+        Kind::File(_) => Listed::File(entry.mode, content),
+    };
+    listing.add(entry.inside, listed);
 }
 
 /// A member that belongs to root.
@@ -191,9 +159,6 @@ pub(super) fn file_member(
     member
 }
 
-/// The digest of a tree while it is walked.
-struct Record(Hasher);
-
 /// Bytes that are hashed at once.
 const BUFFER: usize = 256 << 10;
 /// The size of a file that is read as a whole. A file with holes that are kept has more.
@@ -201,27 +166,6 @@ const SMALL: u64 = 64 << 10;
 
 /// Stands for the content of what has none.
 const NO_CONTENT: [u8; 32] = [0; 32];
-
-impl Record {
-    fn new() -> Self {
-        Self(Hasher::new("vmfab local files v2"))
-    }
-
-    fn add(&mut self, entry: &Entry<'_>, content: [u8; 32]) {
-        let hasher = &mut self.0;
-        hasher.update_field(entry.inside.as_os_str().as_bytes());
-        match &entry.kind {
-            Kind::Directory => hasher.update(b"d").update(&entry.mode.to_le_bytes()),
-            Kind::Link(target) => hasher
-                .update(b"l")
-                .update_field(target.as_os_str().as_bytes()),
-            Kind::File(_) => hasher
-                .update(b"f")
-                .update(&entry.mode.to_le_bytes())
-                .update(&content),
-        };
-    }
-}
 
 /// The digest of a file's content.
 pub(super) fn hash(reader: impl Read) -> io::Result<[u8; 32]> {
@@ -260,19 +204,6 @@ fn hash_file(file: &File) -> io::Result<[u8; 32]> {
     Ok(hasher.finish())
 }
 
-/// The same of a member of an archive.
-fn hash_member(reader: &mut Reader<impl Read>) -> io::Result<[u8; 32]> {
-    let mut hasher = ContentHasher::default();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        hasher.add_zeros(reader.hole());
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
 /// Hashes what is read.
 struct Hashed<R>(R, ContentHasher);
 
@@ -292,6 +223,8 @@ mod tests {
 
     use super::walk::IGNORE_FILE;
     use super::*;
+    use crate::digest::Digest;
+    use crate::tarball::Reader;
 
     fn all(path: &Path) -> LocalFiles {
         LocalFiles {
@@ -301,7 +234,11 @@ mod tests {
     }
 
     fn digest(path: &Path) -> io::Result<Digest> {
-        super::digest(&all(path), None)
+        Ok(listed(&all(path))?.digest())
+    }
+
+    fn listed(files: &LocalFiles) -> io::Result<Listing> {
+        list(files, None, None)
     }
 
     #[test]
@@ -330,9 +267,8 @@ mod tests {
             ..all(directory.path())
         };
         let mut archive = tempfile::tempfile().unwrap();
-        let packed = pack(&files, None, &mut archive).unwrap();
-        let before = super::digest(&files, None).unwrap();
-        assert_eq!(packed, Some(before));
+        let before = listed(&files).unwrap();
+        assert!(pack(&files, &before, &mut archive).unwrap());
         archive.rewind().unwrap();
         let mut tar = Reader::new(archive);
         let members = std::iter::from_fn(|| tar.member().unwrap());
@@ -346,11 +282,11 @@ mod tests {
             write(name, "second");
         }
         write(IGNORE_FILE, "*.o\n!keep.o\n/target/\n# the same\n");
-        assert_eq!(super::digest(&files, None).unwrap(), before);
+        assert_eq!(listed(&files).unwrap(), before);
         write("keep.o", "second");
-        assert_ne!(super::digest(&files, None).unwrap(), before);
+        assert_ne!(listed(&files).unwrap(), before);
         write(IGNORE_FILE, "{a\n");
-        let error = super::digest(&files, None).unwrap_err().to_string();
+        let error = listed(&files).unwrap_err().to_string();
         assert!(error.contains(IGNORE_FILE), "{error}");
     }
 
@@ -392,21 +328,22 @@ mod tests {
 
     fn packed(directory: &Path) -> Vec<Member> {
         let mut archive = tempfile::tempfile().unwrap();
-        let found = pack(&all(directory), None, &mut archive).unwrap();
-        assert_eq!(found, Some(digest(directory).unwrap()));
+        let files = all(directory);
+        let listing = listed(&files).unwrap();
+        assert!(pack(&files, &listing, &mut archive).unwrap());
         archive.rewind().unwrap();
         let mut tar = Reader::new(archive);
         std::iter::from_fn(|| tar.member().unwrap()).collect()
     }
 
     #[test]
-    fn what_changed_since_a_tar_was_packed_is_named() {
+    fn what_changed_since_is_named() {
         let directory = tree();
-        let mut archive = tempfile::tempfile().unwrap();
-        pack(&all(directory.path()), None, &mut archive).unwrap();
-        let mut changed = || {
-            archive.rewind().unwrap();
-            let paths = differences(&archive, &all(directory.path())).unwrap();
+        let files = all(directory.path());
+        let before = listed(&files).unwrap();
+        let before = Listing::from_bytes(before.as_bytes().to_vec()).unwrap();
+        let changed = || {
+            let paths = before.differences(&listed(&files).unwrap());
             paths
                 .iter()
                 .map(|path| path.display().to_string())
@@ -419,6 +356,21 @@ mod tests {
         let mode = fs::Permissions::from_mode(0o600);
         fs::set_permissions(directory.path().join("a"), mode).unwrap();
         assert_eq!(changed(), ["a", "b/c/file", "b/new", "link"]);
+    }
+
+    #[test]
+    fn what_changed_after_it_was_listed_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = all(directory.path());
+        let path = directory.path().join("file");
+        for size in [10, SMALL as usize + 1] {
+            fs::write(&path, vec![1; size]).unwrap();
+            let listing = listed(&files).unwrap();
+            fs::write(&path, vec![2; size]).unwrap();
+            assert!(!pack(&files, &listing, io::sink()).unwrap());
+            fs::remove_file(&path).unwrap();
+            assert!(!pack(&files, &listing, io::sink()).unwrap());
+        }
     }
 
     #[test]
@@ -477,12 +429,10 @@ mod tests {
         file.set_len(1 << 40).unwrap();
         file.write_all_at(b"data", 32 << 20).unwrap();
         let mut archive = tempfile::tempfile().unwrap();
-        let found = pack(&all(directory.path()), None, &mut archive).unwrap();
-        assert_eq!(found, Some(digest(directory.path()).unwrap()));
+        let files = all(directory.path());
+        let listing = listed(&files).unwrap();
+        assert!(pack(&files, &listing, &mut archive).unwrap());
         assert!(archive.metadata().unwrap().len() < 1 << 20);
-        archive.rewind().unwrap();
-        let unchanged = differences(&archive, &all(directory.path())).unwrap();
-        assert!(unchanged.is_empty(), "{unchanged:?}");
         // The content counts, not whether its zeros are written.
         file.set_len(64 << 20).unwrap();
         let sparse = digest(directory.path()).unwrap();

@@ -11,7 +11,7 @@
 //! | `image` | `image.rs` | the image config |
 //! | `fetch` | `fetch.rs`, blobs of registries with `blob.rs` | content from outside |
 //! | `oci-layer` | `oci_layer.rs` | a layer of a container image as a tar |
-//! | `local` | `local.rs` | local files as a tar |
+//! | `local` | `local.rs` | the list of local files; steps that read them take them from the host |
 //! | `guest` | [`guest`] | commands in a machine; what they changed as a disk |
 //! | `object` | `object.rs` | what is in the store already |
 //! | `transform` | `transform/` | content from outside: decompressed, converted, unpacked |
@@ -34,6 +34,7 @@ mod make_disk;
 mod object;
 mod oci_layer;
 pub mod packages;
+mod sources;
 mod transform;
 mod tree;
 
@@ -48,8 +49,7 @@ use crate::event::Sink;
 use crate::failure::Failure;
 use crate::host::{Home, Secrets};
 use crate::lock::PackageSet;
-use crate::plan::LocalFiles;
-use crate::plan::{BlobPlace, Place};
+use crate::plan::{BlobPlace, LocalTree, Place};
 use crate::registry::Registries;
 use crate::sandbox::{CacheMounts, Ids, IdsError, Sandbox};
 use crate::share::Memory;
@@ -58,7 +58,7 @@ use crate::store::Store;
 
 /// Where that comes from which is in no store yet.
 pub struct Origins {
-    pub locals: BTreeMap<Digest, LocalFiles>,
+    pub locals: BTreeMap<Digest, Arc<LocalTree>>,
     /// Content from outside, by checksum.
     pub places: BTreeMap<Checksum, Place>,
     /// Blobs of registries, by checksum.
@@ -109,18 +109,22 @@ impl All {
             secrets,
         } = origins;
         let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
+        let sources = sources::Sources::new(store.clone(), locals);
         let image_size = registries.limits().image_size;
         Self {
             add: add::Add {
                 sandbox: sandbox.clone(),
+                sources: sources.clone(),
             },
             exec: exec::Exec {
                 sandbox: sandbox.clone(),
+                sources: sources.clone(),
                 caches: CacheMounts::new(home),
                 secrets,
             },
             git: git::Git {
                 sandbox: sandbox.clone(),
+                store: store.clone(),
             },
             check: check::Check {
                 sandbox: sandbox.clone(),
@@ -133,7 +137,11 @@ impl All {
                 blobs: blobs.clone(),
                 registries: registries.clone(),
             },
-            guest: guest::Steps::new(store.clone(), guest::BuildMachines::new(home, store)),
+            guest: guest::Steps::new(
+                store.clone(),
+                sources.clone(),
+                guest::BuildMachines::new(home, store),
+            ),
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
@@ -142,8 +150,8 @@ impl All {
                 store: store.clone(),
             },
             local: local::Local {
-                sandbox: sandbox.clone(),
-                locals,
+                store: store.clone(),
+                sources: sources.clone(),
             },
             object: object::Object {
                 store: store.clone(),
@@ -168,6 +176,7 @@ impl All {
             tree: tree::Tree {
                 sandbox,
                 store: store.clone(),
+                sources,
                 locked,
             },
         }

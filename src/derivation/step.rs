@@ -59,7 +59,7 @@ pub enum Step {
     /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`, `check`…, the last of which
     /// only make it wait; output `config`.
     Image(Box<Image>),
-    /// Local files as a tar. Output `source`.
+    /// The list of local files. Output `listing`.
     Local(Local),
     /// Files of a git repository as a tar. Output `source`.
     Git(Git),
@@ -313,16 +313,16 @@ pub struct Image {
     pub template: ImageTemplate,
 }
 
+/// The output of a step that stands for local files. Steps that read them take them from the host,
+/// if they are as it says.
+pub const LISTING: &str = "listing";
+
 /// Parameters of local files. The path is not here: it is looked up by the digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Local {
-    /// Digest over the sorted list of relative paths, types, permission bits and contents.
+    /// Digest of the list of paths, types, permission bits and contents.
     pub tree: Digest,
-    /// The time of files that the user chose, in seconds since 1970; it follows from their content
-    /// when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<i64>,
 }
 
 /// Parameters of an object that is in the store already.

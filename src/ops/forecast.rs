@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::build_record::{Record, RecordedStep, record_path};
 use super::cache::{self, CacheOptions};
 use super::{Context, RecipeChoice};
-use crate::builder::local;
-use crate::derivation::{Derivation, action_key};
+use crate::derivation::{Derivation, action_key, step};
 use crate::digest::{ActionKey, Digest};
 use crate::executor::{Sources, survey};
 use crate::failure::Failure;
+use crate::plan::Listing;
 use crate::store::Store;
 use crate::{plan, world};
 
@@ -176,18 +176,19 @@ fn files(store: &Store, plan: &plan::Plan, derivation: &Derivation, reason: Reas
         return reason;
     };
     let local = |tree: &Value| serde_json::from_value::<Digest>(tree.clone()).ok();
-    let local_files = local(is).and_then(|tree| plan.locals.get(&tree));
-    let (Some(local_files), "tree") = (local_files, name.as_str()) else {
+    let now = local(is).and_then(|tree| plan.locals.get(&tree));
+    let (Some(now), "tree") = (now, name.as_str()) else {
         return reason;
     };
     let mut before = derivation.clone();
     before.params[name] = was.clone();
-    let packed = store.action(&action_key(&before, &[]));
-    let packed =
-        packed.and_then(|result| store.open_object(&result.outputs.get("source")?.id).ok());
-    let changed = packed.and_then(|packed| local::differences(packed, local_files).ok());
+    let listed = store.action(&action_key(&before, &[])).and_then(|result| {
+        let listing = result.outputs.get(step::LISTING)?;
+        Listing::from_bytes(store.read_object(&listing.id).ok()?)
+    });
+    let changed = listed.map(|listed| listed.differences(&now.listing));
     Reason::Files {
-        path: local_files.path.clone(),
+        path: now.files.path.clone(),
         changed: changed.unwrap_or_default(),
     }
 }

@@ -43,7 +43,10 @@ impl Plan {
     fn leaf(&self, derivation: &Derivation, name: &dyn Fn(&Path) -> String) -> Option<String> {
         let step = Step::from_parts(&derivation.builder, &derivation.params).ok()?;
         match step {
-            Step::Local(local) => self.locals.get(&local.tree).map(|files| name(&files.path)),
+            Step::Local(local) => {
+                let local = self.locals.get(&local.tree)?;
+                Some(name(&local.files.path))
+            }
             Step::Fetch(fetch) => match self.places.get(&fetch.checksum) {
                 Some(place) => place.urls.first().cloned(),
                 None => self

@@ -2,6 +2,7 @@
 //! outside it asks a [`World`].
 
 mod label;
+mod local;
 mod locking;
 mod lower;
 mod remote;
@@ -10,9 +11,11 @@ mod settings;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
+pub use local::{Listed, Listing, LocalFiles, LocalTree, Selection};
 pub use locking::PackageStep;
 use miette::Diagnostic;
 use remote::USUAL_PATH;
@@ -38,34 +41,13 @@ fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
 /// Why the world could not answer.
 pub type WorldError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Local files that a recipe brings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LocalFiles {
-    /// The file or directory.
-    pub path: PathBuf,
-    /// What is left out of a directory, as lines of gitignore(5).
-    pub exclude: Vec<String>,
-    /// The part of the context of a Dockerfile that is meant.
-    pub selection: Option<Selection>,
-}
-
-/// The files of a directory that a Dockerfile names. The others are not read, and do not count.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection {
-    /// Paths and patterns, as `COPY` has them. Directories above them count by their names only.
-    pub include: Vec<String>,
-    /// The text of `.dockerignore`.
-    pub ignore: String,
-}
-
 /// What planning must know from outside.
 pub trait World {
-    /// The digest of a local file or directory tree (see
-    /// [`Local`](crate::derivation::step::Local)).
+    /// The list of local files.
     ///
     /// # Errors
-    /// It cannot be read.
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError>;
+    /// They cannot be read.
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError>;
 
     /// The image under a tag, without `@`; `None` when there is no such tag.
     ///
@@ -164,7 +146,7 @@ pub struct Plan {
     /// The image config as far as it is known before anything is built.
     pub template: ImageTemplate,
     /// Where the local files of `local` steps are, by the digest in their parameters.
-    pub locals: BTreeMap<Digest, LocalFiles>,
+    pub locals: BTreeMap<Digest, Arc<LocalTree>>,
     /// Where content from outside can be had, by the checksum in the parameters of `fetch` steps.
     pub places: BTreeMap<Checksum, Place>,
     /// Where blobs of registries can be had, by the checksum in the parameters of `fetch` steps and

@@ -35,9 +35,10 @@ impl Files for OneFile {
 pub(super) struct NoTags;
 
 impl World for NoTags {
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
-        let path = files.path.display().to_string();
-        Ok(Hasher::new("test").update(path.as_bytes()).finish())
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
+        let mut listing = Listing::new(None);
+        listing.add(&files.path, Listed::Directory(0o755));
+        Ok(listing)
     }
 
     fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {
@@ -394,7 +395,7 @@ fn what_cannot_be_planned_says_why() {
 struct Base(ImageConfig);
 
 impl World for Base {
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
         NoTags.local(files)
     }
 

@@ -36,8 +36,8 @@ pub struct Job {
 pub enum Beside {
     /// The layers of a tree, lowest first.
     Layers(Vec<ObjectRef>),
-    /// A tar.
-    Files(ObjectRef),
+    /// A tar below the directory of the job.
+    Files(PathBuf),
 }
 
 /// How changes become a layer.

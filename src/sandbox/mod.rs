@@ -24,7 +24,6 @@
 
 mod accounts;
 mod add;
-mod archives;
 mod beside;
 mod bootable;
 mod borrowed;
@@ -57,7 +56,6 @@ mod shown;
 mod tasks;
 mod worker;
 
-pub use archives::ArchiveWriter;
 pub use cache::{CachedLayer, LayerCache};
 pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, debug_span};
 
-use super::archives::{ArchiveWriter, Archives};
 use super::cache::{InUse, LayerCache};
 use super::confinement::Confinement;
 use super::job::{Beside, Job, Lent, Packing, Runner};
@@ -48,7 +47,6 @@ pub struct Sandbox {
     sink: Option<Arc<dyn Sink>>,
     /// What this host allows, once it was tried.
     confinement: Arc<Mutex<Option<Confinement>>>,
-    archives: Arc<Archives>,
 }
 
 /// A directory for one step, removed when it is dropped.
@@ -95,7 +93,6 @@ impl Sandbox {
             work: home.work(),
             sink: None,
             confinement: Arc::default(),
-            archives: Arc::default(),
         }
     }
 
@@ -192,14 +189,6 @@ impl Sandbox {
         }
     }
 
-    /// Begins an archive that steps of this process read.
-    ///
-    /// # Errors
-    /// The store cannot be written to.
-    pub fn archive_writer(&self) -> Result<ArchiveWriter<'_>, Failure> {
-        self.archives.writer(&self.store)
-    }
-
     /// Writes an object of the store to a new file.
     ///
     /// # Errors
@@ -238,20 +227,10 @@ impl Sandbox {
         };
         let own = sources(&job.layers)?;
         let mut beside = Vec::new();
-        for (index, source) in job.beside.iter().enumerate() {
+        for source in &job.beside {
             beside.push(match source {
                 Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
-                Beside::Files(object) => {
-                    let path = match self.archives.path(object) {
-                        Some(path) => path,
-                        None => {
-                            let path = scratch.path().join(format!("beside-{index}.tar"));
-                            self.write_object(object, &path)?;
-                            path
-                        }
-                    };
-                    BesideSource::Files(path)
-                }
+                Beside::Files(name) => BesideSource::Files(scratch.path().join(name)),
             });
         }
         if !missing.is_empty() {

@@ -8,14 +8,14 @@ use std::{fs, io};
 use super::{Context, Pins, image_config};
 use crate::builder::local::{self, KnownFiles};
 use crate::compose::{self, Converted};
-use crate::digest::{Digest, ObjectId, ObjectRef};
+use crate::digest::{ObjectId, ObjectRef};
 use crate::disk::Content;
 use crate::failure::Failure;
 use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::limits::Limits;
-use crate::plan::LocalFiles;
 use crate::plan::{self, Pinned, Plan, PlanError, Remote, World, WorldError};
+use crate::plan::{Listing, LocalFiles};
 use crate::recipe::{self, Base, Fetch, Files, Given, Loaded};
 use crate::store::{Store, TagName};
 
@@ -138,8 +138,9 @@ impl World for HostWorld<'_> {
         self.context.config.file_time
     }
 
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
-        Ok(local::digest(files, Some(&self.known_files))?)
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
+        let known = Some(&self.known_files);
+        Ok(local::list(files, self.file_time(), known)?)
     }
 
     fn runs(&self, architecture: &str) -> bool {

@@ -12,10 +12,10 @@ use super::command::Command;
 use super::files::{self, Looked, Placing};
 use super::shell::SET_LINE;
 use super::spec::BuildMachineSpec;
+use crate::builder::sources::{Source, Sources};
 use crate::builder::tree;
 use crate::derivation::step::{Copy, Guest, GuestAction, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
-use crate::digest::ObjectRef;
 use crate::failure::Failure;
 use crate::instruction::Packages;
 use crate::qemu::AccelChoice;
@@ -65,6 +65,7 @@ fi
 /// Builds all kinds of steps that are done in a machine.
 pub(in crate::builder) struct Steps {
     store: Store,
+    sources: Sources,
     sessions: BuildMachines,
 }
 
@@ -75,14 +76,13 @@ impl Builder for Steps {
         };
         let report = Report::from(request);
         let mut booted = self.sessions.take(spec(&guest, request)?, &report)?;
-        let source = request.inputs_of("source").next();
         if matches!(guest.action, GuestAction::Finish) {
             let disk = booted.shutdown(&report)?;
             return Ok(Outputs::from([("disk".to_owned(), disk)]));
         }
         let is_check = matches!(guest.action, GuestAction::Check(_));
         for task in tasks(guest.action) {
-            self.task(&mut booted, task, source, &report)?;
+            self.task(&mut booted, task, request, &report)?;
         }
         if is_check {
             // What it changed stays for the next: a machine is not put back to where it was.
@@ -99,26 +99,34 @@ impl Builder for Steps {
 
 impl Steps {
     /// Builds with machines whose disks are in `store`.
-    pub(in crate::builder) fn new(store: Store, sessions: BuildMachines) -> Self {
-        Self { store, sessions }
+    pub(in crate::builder) const fn new(
+        store: Store,
+        sources: Sources,
+        sessions: BuildMachines,
+    ) -> Self {
+        Self {
+            store,
+            sources,
+            sessions,
+        }
     }
 
-    /// One task, in a machine. `source` are the files of a `copy`, or the layer to unpack.
+    /// One task, in a machine.
     fn task(
         &self,
         booted: &mut BuildMachine,
         task: Work,
-        source: Option<ObjectRef>,
+        request: &BuildRequest<'_>,
         report: &Report<'_>,
     ) -> Result<(), Failure> {
-        let lacks = || Failure::of_step(io::Error::other("the step's files are missing"));
+        let source = || self.sources.of(request, "source");
         match task {
             Work::Packages(params) => booted.run(install(params), report),
             Work::Copy(copy) => {
                 let placing = Placing::Copied(&copy);
-                self.place(booted, source.ok_or_else(lacks)?, placing, report)
+                self.place(booted, &source()?, placing, report)
             }
-            Work::Unpack => self.place(booted, source.ok_or_else(lacks)?, Placing::Layer, report),
+            Work::Unpack => self.place(booted, &source()?, Placing::Layer, report),
             Work::Tree(Task::Command(command)) => {
                 let command = Command {
                     label: command.label,
@@ -143,20 +151,24 @@ impl Steps {
     fn place(
         &self,
         booted: &mut BuildMachine,
-        source: ObjectRef,
+        source: &Source,
         placing: Placing<'_>,
         report: &Report<'_>,
     ) -> Result<(), Failure> {
-        let open = || self.store.open_object(&source.id).map_err(Failure::of_step);
+        let tar = self.store.temporary().map_err(Failure::of_step)?;
+        source.write_to(tar.as_file(), tar.path())?;
+        let mut tar = tar.into_file();
         let file = self.store.temporary().map_err(Failure::of_step)?;
         let read = || Failure::step_io("read files for", booted.machine().directory());
-        let questions = files::questions(open()?, placing).map_err(read())?;
+        io::Seek::rewind(&mut tar).map_err(read())?;
+        let questions = files::questions(&tar, placing).map_err(read())?;
+        io::Seek::rewind(&mut tar).map_err(read())?;
         let looked = booted.look(&questions, report)?;
         let owner = match placing {
             Placing::Copied(copy) => owner(&looked, copy.owner.as_deref())?,
             Placing::Layer => (0, 0),
         };
-        files::repack(open()?, file.as_file(), placing, owner, &looked)
+        files::repack(&tar, file.as_file(), placing, owner, &looked)
             .map_err(Failure::step_io("write", file.path()))?;
         let mut file = file.into_file();
         io::Seek::rewind(&mut file).map_err(read())?;

@@ -371,7 +371,8 @@ fn a_packed_file_is_what_copy_takes() {
         path: file.clone(),
         ..Default::default()
     };
-    local::pack(&files, None, &mut expected).unwrap();
+    let listing = local::list(&files, None, None).unwrap();
+    assert!(local::pack(&files, &listing, &mut expected).unwrap());
     let expected = bench.transform.store.put_file(&expected, &file).unwrap();
     assert_eq!(packed, expected);
 }

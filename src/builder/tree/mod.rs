@@ -9,6 +9,7 @@ mod user;
 use std::collections::BTreeMap;
 
 use super::packages::{self, AptOf, Packages};
+use super::sources::Sources;
 use crate::derivation::step::{File, Run, Step, StepLimits};
 use crate::derivation::{BuildRequest, Builder, Derivation, Outputs};
 use crate::digest::{Digest, ObjectRef};
@@ -21,6 +22,7 @@ use crate::store::Store;
 pub(super) struct Tree {
     pub(super) sandbox: Sandbox,
     pub(super) store: Store,
+    pub(super) sources: Sources,
     /// The packages of locked steps, by the digest in their parameters.
     pub(super) locked: BTreeMap<Digest, PackageSet>,
 }
@@ -31,15 +33,14 @@ const SOURCE: &str = "source.tar";
 impl Builder for Tree {
     fn build(&self, request: &BuildRequest<'_>) -> Result<Outputs, Failure> {
         let step = super::step(request)?;
-        let mut files = BTreeMap::new();
+        let scratch = self.sandbox.scratch()?;
         let tasks = match &step {
             Step::Bootstrap(_) | Step::Packages(_) | Step::Bootable(_) => {
                 return self.packages(&step, request);
             }
             Step::Copy(params) => {
-                let source = request.inputs_of("source").next();
-                let source = source.ok_or_else(|| super::wrong_kind(request))?;
-                files.insert(SOURCE.to_owned(), source);
+                let source = self.sources.of(request, "source")?;
+                source.write(&scratch.path().join(SOURCE))?;
                 let edit = Edit::Extract {
                     archive: SOURCE.into(),
                     destination: params.destination.clone(),
@@ -55,11 +56,7 @@ impl Builder for Tree {
         // What a recipe writes itself is meant; what programs left behind may be of the build.
         let clean = matches!(step, Step::Run(_));
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
-        let job = Job {
-            files,
-            ..Job::layer(&layers, tasks, clean)
-        };
-        let scratch = self.sandbox.scratch()?;
+        let job = Job::layer(&layers, tasks, clean);
         let layer = self
             .sandbox
             .layer(job, &Lent::default(), &scratch, request)?;

@@ -26,7 +26,9 @@ use disk::Disk;
 use tree::Tree;
 
 use super::settings::Settings;
-use super::{BlobPlace, LocalFiles, Place, Plan, PlanError, World, WorldError, fit, label};
+use super::{
+    BlobPlace, LocalFiles, LocalTree, Place, Plan, PlanError, World, WorldError, fit, label,
+};
 use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
@@ -150,7 +152,7 @@ struct Lowering<'a> {
     /// The images that were lowered, by where they are in memory: they are kept, so that no other
     /// is there.
     images: BTreeMap<*const Image, (Arc<Image>, Lowered)>,
-    locals: BTreeMap<Digest, LocalFiles>,
+    locals: BTreeMap<Digest, Arc<LocalTree>>,
     local_nodes: BTreeMap<Digest, NodeId>,
     places: BTreeMap<Checksum, Place>,
     blobs: BTreeMap<Checksum, BlobPlace>,
@@ -434,25 +436,24 @@ impl Lowering<'_> {
             Problem::new(&source.span, message, "not readable")
                 .with_help("check that you can read it and everything in it")
         })?;
-        Ok(input("source", node, "source"))
+        Ok(input("source", node, step::LISTING))
     }
 
     /// Local files; the same content is one step.
     fn local(&mut self, own: &str, files: LocalFiles) -> Result<NodeId, WorldError> {
-        let tree = self.world.local(&files)?;
+        let listing = self.world.local(&files)?;
+        let tree = listing.digest();
         let node = match self.local_nodes.get(&tree) {
             Some(node) => *node,
             None => {
                 let name = format!("{own}: local {}", files.path.display());
-                let step = Step::Local(step::Local {
-                    tree,
-                    time: self.world.file_time(),
-                });
+                let step = Step::Local(step::Local { tree });
                 self.graph.add_step(name, &step, Vec::new())?
             }
         };
         self.local_nodes.insert(tree, node);
-        self.locals.insert(tree, files);
+        self.locals
+            .insert(tree, Arc::new(LocalTree { files, listing }));
         Ok(node)
     }
 

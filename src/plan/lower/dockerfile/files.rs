@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::inside;
 use super::{Build, Origin, Stage};
 use crate::derivation::Input;
-use crate::derivation::step::Step;
+use crate::derivation::step::{self, Step};
 use crate::digest::{Algorithm, Checksum};
 use crate::dockerfile::{self, Files, Instruction, Repository, Word, is_mode, is_url};
 use crate::instruction::{Add, AddSource, Git, SourcePath};
@@ -257,7 +257,7 @@ impl Build<'_> {
         let (path, error) = match wrong {
             Some(wrong) => wrong,
             None => match lowering.local(self.own, files(paths)) {
-                Ok(node) => return Ok(input(role, node, "source")),
+                Ok(node) => return Ok(input(role, node, step::LISTING)),
                 Err(error) => (&paths[0], error),
             },
         };

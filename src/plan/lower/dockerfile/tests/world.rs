@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::digest::{Digest, Hasher, ObjectId, ObjectRef, Sha256};
+use crate::digest::{Hasher, ObjectId, ObjectRef, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::plan::{
-    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, PlanError, Remote, World,
-    WorldError,
+    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan,
+    PlanError, Remote, World, WorldError,
 };
 use crate::recipe::{self, Fetch, Files, Loaded};
 
@@ -37,17 +37,18 @@ impl Files for Given {
 pub(super) struct Everything;
 
 impl World for Everything {
-    fn local(&self, files: &LocalFiles) -> Result<Digest, WorldError> {
+    fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
         let selection = files.selection.as_ref().unwrap();
-        let mut hasher = Hasher::new("test");
-        hasher.update_field(files.path.as_os_str().as_encoded_bytes());
+        let mut listing = Listing::new(None);
+        listing.add(&files.path, Listed::Directory(0o755));
         for path in &selection.include {
             if path.contains("missing") {
                 return Err(io::Error::from(io::ErrorKind::NotFound).into());
             }
-            hasher.update_field(path.as_bytes());
+            listing.add(Path::new(path), Listed::Directory(0o755));
         }
-        Ok(hasher.update_field(selection.ignore.as_bytes()).finish())
+        listing.add(Path::new(&selection.ignore), Listed::Directory(0o755));
+        Ok(listing)
     }
 
     fn tag(&self, _: &str) -> Result<Option<(ObjectId, ImageConfig)>, WorldError> {

@@ -1,0 +1,93 @@
+//! The files that steps read, as tars: of this host, or out of the store.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::local;
+use crate::derivation::BuildRequest;
+use crate::derivation::step::LISTING;
+use crate::digest::{Digest, ObjectRef};
+use crate::failure::Failure;
+use crate::plan::{Listing, LocalTree};
+use crate::store::Store;
+
+/// Gives them.
+#[derive(Clone)]
+pub(super) struct Sources {
+    store: Store,
+    locals: Arc<BTreeMap<Digest, Arc<LocalTree>>>,
+}
+
+/// A tar that a step reads.
+pub(super) enum Source {
+    Local(Arc<LocalTree>),
+    Stored(Store, ObjectRef),
+}
+
+impl Sources {
+    pub(super) fn new(store: Store, locals: BTreeMap<Digest, Arc<LocalTree>>) -> Self {
+        let locals = Arc::new(locals);
+        Self { store, locals }
+    }
+
+    /// The local files of a digest, which the plan names.
+    pub(super) fn local(&self, tree: &Digest) -> Option<Arc<LocalTree>> {
+        self.locals.get(tree).cloned()
+    }
+
+    /// The tar of a role of a step.
+    pub(super) fn of(&self, request: &BuildRequest<'_>, role: &str) -> Result<Source, Failure> {
+        let wrong = || super::wrong_kind(request);
+        let object = request.inputs_of(role).next().ok_or_else(wrong)?;
+        let inputs = &request.derivation.inputs;
+        let is_listing =
+            |input: &crate::derivation::Input| input.role == role && input.output == LISTING;
+        if !inputs.iter().any(is_listing) {
+            return Ok(Source::Stored(self.store.clone(), object));
+        }
+        let mut listing = Vec::new();
+        let mut stored = self
+            .store
+            .open_object(&object.id)
+            .map_err(Failure::of_step)?;
+        stored.read_to_end(&mut listing).map_err(Failure::of_step)?;
+        let listing = Listing::from_bytes(listing).ok_or_else(wrong)?;
+        let local = self.local(&listing.digest()).ok_or_else(wrong)?;
+        Ok(Source::Local(local))
+    }
+}
+
+impl Source {
+    /// Writes it to a new file.
+    ///
+    /// # Errors
+    /// The local files are not as they were when they were planned, or cannot be read.
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let file = File::create_new(path).map_err(Failure::step_io("create", path))?;
+        self.write_to(&file, path)
+    }
+
+    /// Writes it to an empty file, which is at `path`.
+    pub(super) fn write_to(&self, file: &File, path: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Local(tree) => pack(tree, file),
+            Self::Stored(store, object) => store
+                .write_to(&object.id, file, path)
+                .map_err(Failure::of_step),
+        }
+    }
+}
+
+fn pack(LocalTree { files, listing }: &LocalTree, file: &File) -> Result<(), Failure> {
+    match local::pack(files, listing, file).map_err(Failure::step_io("read", &files.path))? {
+        true => Ok(()),
+        false => {
+            let path = files.path.display();
+            let message = format!("{path} changed while it was read");
+            Err(Failure::failed(message).with_help("build again"))
+        }
+    }
+}
