@@ -21,7 +21,9 @@ pub use inheritance::{
     bare_command, keep_files_from_children, leave_abstract_sockets, leave_session_keyring,
 };
 pub use interrupt::Interrupt;
-pub use programs::{MissingProgram, Program, apt_get, find_program, missing_programs, require};
+pub use programs::{
+    MissingProgram, Program, apt_get, find_program, missing_programs, require, this_program,
+};
 pub use secrets::{Redactor, Secret, SecretSource, Secrets};
 pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;

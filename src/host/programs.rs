@@ -4,6 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
+/// The file of this vmfab, which runs as a helper, too.
+///
+/// # Errors
+/// It was replaced or removed.
+pub fn this_program() -> Result<PathBuf, Failure> {
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    path.ok_or_else(|| {
+        Failure::missing("the file of the running vmfab is gone")
+            .with_help("something replaced vmfab while it ran: run the command again")
+    })
+}
+
 /// A program that vmfab calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {

@@ -20,6 +20,7 @@ use crate::guest::{
     password_string,
 };
 use crate::host::file::{Durability, Replace};
+use crate::host::this_program;
 use crate::image::{ImageTemplate, Seed};
 use crate::qemu::MetadataService;
 
@@ -88,7 +89,7 @@ pub(super) fn prepare(
             write(&path, |mut file| {
                 file.write_all(&serde_json::to_vec_pretty(&Metadata::new(&identity))?)
             })?;
-            let program = std::env::current_exe().map_err(io_error("find", Path::new("vmfab")))?;
+            let program = this_program()?;
             seeded.metadata = Some(MetadataService {
                 network: ec2::NETWORK.to_owned(),
                 address: ec2::ADDRESS.to_owned(),

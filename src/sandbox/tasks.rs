@@ -23,9 +23,9 @@ use super::{add, launch, layer};
 use crate::derivation::SOURCE_DATE_EPOCH;
 use crate::disk::DiskError;
 use crate::disk::ext4::{self, Filling};
-use crate::host::bare_command;
 use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
+use crate::host::{bare_command, this_program};
 use crate::instruction::StepLimits;
 
 /// What the sandbox puts into every environment; a command's own variables win.
@@ -186,7 +186,10 @@ impl Tasks<'_> {
         }
         let isolation = self.request.confinement.isolation;
         let invocation = bwrap::host_invocation(&HostSandbox {
-            vmfab: &this_program()?,
+            vmfab: &this_program().map_err(|gone| WorkerError::Helped {
+                message: gone.message().to_owned(),
+                help: gone.help().concat(),
+            })?,
             isolation,
             writable: &self.request.scratch,
             env: &env,
@@ -418,16 +421,6 @@ fn package_manager(os_release: &str) -> Result<PackageManager, WorkerError> {
         help: "vmfab knows Debian, Ubuntu, Alpine, Fedora, CentOS and similar systems; elsewhere install with a `run` step"
             .to_owned(),
     })
-}
-
-fn this_program() -> Result<PathBuf, WorkerError> {
-    std::env::current_exe()
-        .ok()
-        .filter(|path| path.exists())
-        .ok_or_else(|| WorkerError::Helped {
-            message: "the file of the running vmfab is gone".to_owned(),
-            help: "something replaced vmfab while it ran: build again".to_owned(),
-        })
 }
 
 /// The newest of the kernels among the names in /boot, by version.

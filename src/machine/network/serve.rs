@@ -17,7 +17,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use super::super::server::Server;
 use super::super::{Machine, MachineError};
 use super::NETWORK;
 use crate::failure::Failure;
+use crate::host::this_program;
 
 /// The first argument of the process.
 pub const NETWORK_ARGUMENT: &str = "__network";
@@ -56,8 +56,7 @@ pub(super) fn serve(
     words: &[OsString],
     what: &str,
 ) -> Result<Child, MachineError> {
-    let program = std::env::current_exe();
-    let program = program.map_err(super::io_error("find", Path::new("vmfab")))?;
+    let program = this_program()?;
     let log = socket.replace(".sock", ".log");
     let server = Server {
         program: &program,

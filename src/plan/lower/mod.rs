@@ -13,22 +13,20 @@
 
 mod disk;
 mod dockerfile;
+mod local;
 mod machine;
 mod outside;
 mod registry;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use disk::Disk;
 use tree::Tree;
 
 use super::settings::Settings;
-use super::{
-    BlobPlace, LocalFiles, LocalTree, Place, Plan, PlanError, World, WorldError, fit, label,
-};
+use super::{BlobPlace, LocalTree, Place, Plan, PlanError, World, fit, label};
 use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
@@ -417,44 +415,6 @@ impl Lowering<'_> {
             Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
-    }
-
-    /// A local file or directory as an input.
-    fn source(
-        &mut self,
-        image: &Image,
-        source: &Spanned<PathBuf>,
-        exclude: &[String],
-    ) -> Result<Input, PlanError> {
-        let files = LocalFiles {
-            path: source.value.clone(),
-            exclude: exclude.to_owned(),
-            selection: None,
-        };
-        let node = self.local(&image.name.value, files).map_err(|error| {
-            let message = format!("cannot read {}: {error}", source.value.display());
-            Problem::new(&source.span, message, "not readable")
-                .with_help("check that you can read it and everything in it")
-        })?;
-        Ok(input("source", node, step::LISTING))
-    }
-
-    /// Local files; the same content is one step.
-    fn local(&mut self, own: &str, files: LocalFiles) -> Result<NodeId, WorldError> {
-        let listing = self.world.local(&files)?;
-        let tree = listing.digest();
-        let node = match self.local_nodes.get(&tree) {
-            Some(node) => *node,
-            None => {
-                let name = format!("{own}: local {}", files.path.display());
-                let step = Step::Local(step::Local { tree });
-                self.graph.add_step(name, &step, Vec::new())?
-            }
-        };
-        self.local_nodes.insert(tree, node);
-        self.locals
-            .insert(tree, Arc::new(LocalTree { files, listing }));
-        Ok(node)
     }
 
     /// The plan of an image that was lowered.

@@ -9,7 +9,7 @@ use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::call::{Failure, said};
+use super::call::{CallError, said};
 use super::challenge::Challenge;
 use super::host::{Host, is_loopback};
 use crate::http::{Method, Request, Response, Scheme, Url, escape, header};
@@ -155,7 +155,7 @@ impl Auth {
         host: &Host,
         scopes: &[String],
         identity: &Identity,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<String>, CallError> {
         let header = self.header(host, scopes, identity)?;
         header.iter().for_each(|header| identity.tells(header));
         Ok(header)
@@ -166,7 +166,7 @@ impl Auth {
         host: &Host,
         scopes: &[String],
         identity: &Identity,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<String>, CallError> {
         let challenge = lock(&self.challenge).clone();
         match challenge {
             None => Ok(None),
@@ -236,7 +236,7 @@ struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
-    fn fetch(&self, credential: Option<&Credential>) -> Result<Token, Failure> {
+    fn fetch(&self, credential: Option<&Credential>) -> Result<Token, CallError> {
         let realm: Url = self
             .realm
             .parse()
@@ -263,7 +263,7 @@ impl TokenRequest<'_> {
         self.read(response)
     }
 
-    fn get(&self, realm: Url, credential: Option<&Credential>) -> Result<Response, Failure> {
+    fn get(&self, realm: Url, credential: Option<&Credential>) -> Result<Response, CallError> {
         let mut url = realm;
         if let Some(service) = self.service {
             url = url.with_parameter("service", service);
@@ -281,7 +281,7 @@ impl TokenRequest<'_> {
     }
 
     /// As OAuth 2 has it (RFC 6749, section 6).
-    fn post(&self, realm: Url, token: &str) -> Result<Response, Failure> {
+    fn post(&self, realm: Url, token: &str) -> Result<Response, CallError> {
         let mut form = format!(
             "grant_type=refresh_token&client_id={CLIENT}&refresh_token={}",
             escape(token)
@@ -299,7 +299,7 @@ impl TokenRequest<'_> {
         Ok(self.host.client().send(request)?)
     }
 
-    fn read(&self, response: Response) -> Result<Token, Failure> {
+    fn read(&self, response: Response) -> Result<Token, CallError> {
         if let Some(error) = response
             .failure()
             .filter(crate::http::HttpError::is_transient)
@@ -320,7 +320,7 @@ impl TokenRequest<'_> {
         let mut bytes = Vec::new();
         let mut body = response.body.take(LONGEST_ANSWER);
         let read = body.read_to_end(&mut bytes);
-        read.map_err(Failure::of_reading)?;
+        read.map_err(CallError::of_reading)?;
         // What the server says may hold the token, so the cause is not told.
         let unusable = || self.wrong("of its tokens", "gave something that is no token");
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| unusable())?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::call::{Call, Failure, Target, drain, of_http};
+use super::call::{Call, CallError, Target, drain, of_http};
 use super::{Hosted, what_blob};
 use crate::http::{Backoff, Body, HttpError, Method, Response, StatusCode, header, sleep};
 use crate::registry::{Blob, BlobReader, RegistryError};
@@ -129,7 +129,7 @@ impl Read for Reader {
 
 impl Reader {
     /// Asks for what is missing. The answer begins there, or at 0.
-    fn ask(&self, ranged: bool) -> Result<Opened, Failure> {
+    fn ask(&self, ranged: bool) -> Result<Opened, CallError> {
         let hosted = &self.hosted;
         let what = what_blob(&self.blob);
         let path = format!("{}/blobs/sha256:{}", hosted.repository, self.blob.digest);
@@ -173,7 +173,7 @@ impl Reader {
         }
     }
 
-    fn whole(&self, response: Response) -> Result<Opened, Failure> {
+    fn whole(&self, response: Response) -> Result<Opened, CallError> {
         let told = response.header(header::CONTENT_LENGTH);
         let told: Option<u64> = told.and_then(|told| told.parse().ok());
         if let Some(told) = told.filter(|told| *told != self.blob.size) {
@@ -202,8 +202,8 @@ impl Reader {
                     return Ok(Some(bytes));
                 }
                 Ok(None) => return Ok(None),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Http(error)) => {
+                Err(CallError::Final(error)) => return Err(error),
+                Err(CallError::Http(error)) => {
                     self.body = None;
                     let Some(pause) = self.backoff.pause(&error) else {
                         return Err(of_http(&self.hosted.name, error));
@@ -219,7 +219,7 @@ impl Reader {
     }
 
     /// One try to get the next bytes.
-    fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+    fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
         if self.body.is_none() {
             if self.position == self.end {
                 return Ok(None);
@@ -259,9 +259,9 @@ impl Reader {
 }
 
 /// Drops the first bytes of an answer with all of them.
-fn skip(body: &mut Body, count: u64) -> Result<(), Failure> {
+fn skip(body: &mut Body, count: u64) -> Result<(), CallError> {
     let mut first = body.take(count);
-    let skipped = io::copy(&mut first, &mut io::sink()).map_err(Failure::of_reading)?;
+    let skipped = io::copy(&mut first, &mut io::sink()).map_err(CallError::of_reading)?;
     match skipped == count {
         true => Ok(()),
         false => Err(HttpError::Cut {

@@ -54,12 +54,12 @@ impl<'a> Call<'a> {
 }
 
 /// Why a request failed: a try later may succeed, or not.
-pub(super) enum Failure {
+pub(super) enum CallError {
     Http(HttpError),
     Final(RegistryError),
 }
 
-impl Failure {
+impl CallError {
     /// The body of an answer could not be read.
     pub(super) fn of_reading(error: io::Error) -> Self {
         let host = String::new();
@@ -74,13 +74,13 @@ impl Failure {
     }
 }
 
-impl From<HttpError> for Failure {
+impl From<HttpError> for CallError {
     fn from(error: HttpError) -> Self {
         Self::Http(error)
     }
 }
 
-impl From<RegistryError> for Failure {
+impl From<RegistryError> for CallError {
     fn from(error: RegistryError) -> Self {
         Self::Final(error)
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::auth::{Auth, Identity};
-use super::call::{Call, Failure, Target, drain, of_http, what_of};
+use super::call::{Call, CallError, Target, drain, of_http, what_of};
 use super::certificates;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
@@ -118,7 +118,7 @@ impl Host {
     }
 
     /// Its root. A registry on this host is tried with TLS first, and without when it has none.
-    pub(super) fn base(&self) -> Result<Url, Failure> {
+    pub(super) fn base(&self) -> Result<Url, CallError> {
         if let Some(scheme) = self.scheme.get() {
             return self.root(*scheme);
         }
@@ -126,8 +126,8 @@ impl Host {
         self.root(*self.scheme.get_or_init(|| found))
     }
 
-    fn probe(&self) -> Result<Scheme, Failure> {
-        let ask = |scheme| -> Result<(), Failure> {
+    fn probe(&self) -> Result<Scheme, CallError> {
+        let ask = |scheme| -> Result<(), CallError> {
             let url = self
                 .root(scheme)?
                 .join("/v2/")
@@ -138,14 +138,14 @@ impl Host {
         };
         match ask(Scheme::Https) {
             Ok(()) => Ok(Scheme::Https),
-            Err(Failure::Http(error)) if error.may_lack_tls() => {
+            Err(CallError::Http(error)) if error.may_lack_tls() => {
                 ask(Scheme::Http).map(|()| Scheme::Http)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn root(&self, scheme: Scheme) -> Result<Url, Failure> {
+    fn root(&self, scheme: Scheme) -> Result<Url, CallError> {
         let scheme = match scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -166,13 +166,13 @@ impl Host {
     pub(super) fn retry<T>(
         &self,
         place: &str,
-        mut work: impl FnMut() -> Result<T, Failure>,
+        mut work: impl FnMut() -> Result<T, CallError>,
     ) -> Result<T, RegistryError> {
         let told = |error: &HttpError, pause: Duration| self.told(error, pause);
         let done = http::retry(self.retry, &self.interrupt, &told, || match work() {
             Ok(done) => Ok(Ok(done)),
-            Err(Failure::Final(error)) => Ok(Err(error)),
-            Err(Failure::Http(error)) => Err(error),
+            Err(CallError::Final(error)) => Ok(Err(error)),
+            Err(CallError::Http(error)) => Err(error),
         });
         done.unwrap_or_else(|error| Err(of_http(place, error)))
     }
@@ -198,7 +198,7 @@ impl Host {
     }
 
     /// The same without other tries, but with the credentials that the registry asks for.
-    pub(super) fn once(&self, call: &Call<'_>, identity: &Identity) -> Result<Response, Failure> {
+    pub(super) fn once(&self, call: &Call<'_>, identity: &Identity) -> Result<Response, CallError> {
         let base = self.base()?;
         let mut url = match call.target {
             Target::Path(path) => base
@@ -253,7 +253,7 @@ impl Host {
         call: &Call<'_>,
         url: &Url,
         authorization: Option<&str>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, CallError> {
         let mut request = Request::new(call.method.clone(), url.without_user());
         for (name, value) in &call.headers {
             request = request.header(name.clone(), value);
@@ -293,7 +293,7 @@ impl Host {
 
     /// The URL that a `Location` means. What a registry behind a proxy that adds TLS says of itself
     /// may lack the `s`; anything else that is not secure is refused when the registry is.
-    pub(super) fn place_of(&self, asked: &Url, location: &str) -> Result<Url, Failure> {
+    pub(super) fn place_of(&self, asked: &Url, location: &str) -> Result<Url, CallError> {
         let wrong = |reason: String| RegistryError::Invalid {
             place: self.name.clone(),
             what: "the place that it refers to".to_owned(),

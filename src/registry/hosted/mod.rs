@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use self::auth::Identity;
-use self::call::{Call, Failure, Target, drain};
+use self::call::{Call, CallError, Target, drain};
 pub(super) use self::host::Host;
 use self::sending::Sending;
 use super::credentials::{Credential, Credentials};
@@ -91,7 +91,7 @@ impl Hosted {
     }
 
     /// One try to get a manifest.
-    fn fetch_manifest(&self, version: &Version) -> Result<Option<Fetched>, Failure> {
+    fn fetch_manifest(&self, version: &Version) -> Result<Option<Fetched>, CallError> {
         let what = what_manifest(version);
         let path = format!("{}/manifests/{version}", self.repository);
         let call = Call::new(Method::GET, Target::Path(&path), &self.reading)
@@ -120,7 +120,8 @@ impl Hosted {
         let named = response.header(CONTENT_DIGEST).map(str::to_owned);
         let mut bytes = Vec::new();
         let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
-        body.read_to_end(&mut bytes).map_err(Failure::of_reading)?;
+        body.read_to_end(&mut bytes)
+            .map_err(CallError::of_reading)?;
         if bytes.len() > MAX_MANIFEST {
             return Err(too_long().into());
         }

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde::Deserialize;
 
 use super::Hosted;
-use super::call::{Call, Failure, Target, drain};
+use super::call::{Call, CallError, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
 use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version};
 
@@ -45,7 +45,7 @@ pub(super) fn list(hosted: &Hosted) -> Result<Vec<String>, RegistryError> {
 }
 
 /// One try to get a page.
-fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, Failure> {
+fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, CallError> {
     #[derive(Deserialize)]
     struct Answer {
         tags: Option<Vec<String>>,
@@ -68,7 +68,8 @@ fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, Failure> {
     let next = next_page(hosted, &response)?;
     let mut bytes = Vec::new();
     let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
-    body.read_to_end(&mut bytes).map_err(Failure::of_reading)?;
+    body.read_to_end(&mut bytes)
+        .map_err(CallError::of_reading)?;
     if bytes.len() > MAX_MANIFEST {
         return Err(hosted.invalid("list of tags", "is too long").into());
     }
@@ -81,7 +82,7 @@ fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, Failure> {
 }
 
 /// The `Link` to the next page (RFC 8288). It must stay at the registry.
-fn next_page(hosted: &Hosted, response: &Response) -> Result<Option<Url>, Failure> {
+fn next_page(hosted: &Hosted, response: &Response) -> Result<Option<Url>, CallError> {
     let links = response.headers.get_all(header::LINK).iter();
     let links: Vec<&str> = links.filter_map(|link| link.to_str().ok()).collect();
     let Some(target) = links.iter().find_map(|link| next_link(link)) else {

@@ -11,7 +11,7 @@
 //!
 //! A session that is not finished is cancelled, also when the user gave up.
 
-use super::call::{Call, Failure, Target, drain, of_http};
+use super::call::{Call, CallError, Target, drain, of_http};
 use super::sending::{Meter, Sending};
 use super::{Hosted, what_blob};
 use crate::http::{
@@ -101,8 +101,8 @@ impl Upload<'_> {
                     self.meter.at(self.blob.size);
                     return Ok(Delivered::Uploaded);
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Http(error)) => {
+                Err(CallError::Final(error)) => return Err(error),
+                Err(CallError::Http(error)) => {
                     let Some(pause) = self.backoff.pause(&error) else {
                         return Err(of_http(&self.hosted.name, error));
                     };
@@ -143,8 +143,8 @@ impl Upload<'_> {
             }
             StatusCode::ACCEPTED => match self.begun(response) {
                 Ok(()) => Ok(false),
-                Err(Failure::Final(error)) => Err(error),
-                Err(Failure::Http(error)) => Err(of_http(&hosted.name, error)),
+                Err(CallError::Final(error)) => Err(error),
+                Err(CallError::Http(error)) => Err(of_http(&hosted.name, error)),
             },
             _ => {
                 drain(response);
@@ -154,7 +154,7 @@ impl Upload<'_> {
     }
 
     /// What is to be done next; whether that was the end.
-    fn step(&mut self) -> Result<bool, Failure> {
+    fn step(&mut self) -> Result<bool, CallError> {
         if self.session.is_none() {
             return self.begin().map(|()| false);
         }
@@ -170,7 +170,7 @@ impl Upload<'_> {
         self.finish()
     }
 
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> Result<(), CallError> {
         let path = format!("{}/blobs/uploads/", self.hosted.repository);
         let call = Call::new(Method::POST, Target::Path(&path), &self.hosted.writing);
         let response = self.once(&call)?;
@@ -180,7 +180,7 @@ impl Upload<'_> {
         self.begun(response)
     }
 
-    fn begun(&mut self, response: Response) -> Result<(), Failure> {
+    fn begun(&mut self, response: Response) -> Result<(), CallError> {
         let least = response.header(CHUNK_MIN_LENGTH);
         if let Some(least) = least.and_then(|least| least.parse().ok()) {
             self.least = self.least.max(least);
@@ -199,7 +199,7 @@ impl Upload<'_> {
     }
 
     /// Asks how many bytes the registry has of what was cut.
-    fn look(&mut self) -> Result<(), Failure> {
+    fn look(&mut self) -> Result<(), CallError> {
         let Some(session) = self.session.clone() else {
             return Ok(());
         };
@@ -221,7 +221,7 @@ impl Upload<'_> {
         }
     }
 
-    fn send_whole(&mut self) -> Result<bool, Failure> {
+    fn send_whole(&mut self) -> Result<bool, CallError> {
         let Some(session) = &self.session else {
             return Ok(false);
         };
@@ -247,7 +247,7 @@ impl Upload<'_> {
         }
     }
 
-    fn send_chunk(&mut self) -> Result<(), Failure> {
+    fn send_chunk(&mut self) -> Result<(), CallError> {
         let Some(session) = self.session.clone() else {
             return Ok(());
         };
@@ -295,7 +295,7 @@ impl Upload<'_> {
         }
     }
 
-    fn finish(&mut self) -> Result<bool, Failure> {
+    fn finish(&mut self) -> Result<bool, CallError> {
         let Some(session) = &self.session else {
             return Ok(false);
         };
@@ -326,13 +326,13 @@ impl Upload<'_> {
     }
 
     /// Begins anew. Nothing that was sent counts.
-    fn restart(&mut self, status: Option<StatusCode>) -> Result<(), Failure> {
+    fn restart(&mut self, status: Option<StatusCode>) -> Result<(), CallError> {
         self.cancel();
         self.meter.at(0);
         self.count_restart(status)
     }
 
-    fn count_restart(&mut self, status: Option<StatusCode>) -> Result<(), Failure> {
+    fn count_restart(&mut self, status: Option<StatusCode>) -> Result<(), CallError> {
         self.restarts += 1;
         if self.restarts <= RESTARTS {
             return Ok(());
@@ -373,23 +373,23 @@ impl Upload<'_> {
     }
 
     /// The registry says with each answer where it wants to be asked next.
-    fn moves(&mut self, response: &Response) -> Result<(), Failure> {
+    fn moves(&mut self, response: &Response) -> Result<(), CallError> {
         if let Some(to) = response.header(header::LOCATION) {
             self.session = Some(self.hosted.host.place_of(&response.url, to)?);
         }
         Ok(())
     }
 
-    fn once(&self, call: &Call<'_>) -> Result<Response, Failure> {
+    fn once(&self, call: &Call<'_>) -> Result<Response, CallError> {
         match self.hosted.host.once(call, &self.hosted.identity) {
-            Err(Failure::Http(HttpError::Interrupted)) => Err(RegistryError::Interrupted.into()),
+            Err(CallError::Http(HttpError::Interrupted)) => Err(RegistryError::Interrupted.into()),
             other => other,
         }
     }
 
-    fn refusal(&self, response: Response) -> Failure {
+    fn refusal(&self, response: Response) -> CallError {
         let refused = self.hosted.refusal(&what_blob(self.blob), response);
-        Failure::Final(match refused {
+        CallError::Final(match refused {
             // What is missing is the place to put it.
             RegistryError::Missing { place, what } => RegistryError::Refused {
                 place,
