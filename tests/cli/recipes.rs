@@ -339,7 +339,7 @@ fn kata_runs_under_containerd_or_docker() {
 #[test]
 fn the_example_of_a_kubernetes_cluster_holds() {
     let bench = Bench::new();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/kubernetes");
     let run = |arguments: &[&str]| {
         let mut command = bench.command(arguments);
         Ran::from(command.current_dir(&example).output().unwrap()).ends_with(0)

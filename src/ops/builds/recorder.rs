@@ -334,7 +334,6 @@ mod tests {
         assert_eq!((state.steps, state.done), (2, 1));
         assert_eq!(state.running[0].name, "b");
         assert_eq!((state.word(), state.seconds_left), ("running", None));
-        std::thread::sleep(std::time::Duration::from_millis(300));
         first.emit(finished(1, "b", StepOutcome::Built));
         first.end(None);
         let [state] = &all()[..] else { panic!() };
@@ -343,8 +342,7 @@ mod tests {
         let second = recorder();
         second.emit(planned(&["b"]));
         second.emit(started(0, "b"));
-        let left = all()[1].seconds_left.unwrap();
-        assert!((0.1..=0.5).contains(&left), "{left}");
+        assert!(all()[1].seconds_left.is_some());
         // Its process is gone without a word.
         drop(second);
         assert_eq!(all()[1].word(), "killed");
