@@ -1,6 +1,7 @@
 //! Starting this program once more, to build while the user does something else.
 
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::process::{Command, Stdio};
 
 use super::session::Session;
@@ -23,10 +24,15 @@ pub(super) fn detach(session: &Session) -> Result<BuildId, Failure> {
     let (id, path, out) = builds::prepare(context)?;
     let error = out.try_clone().map_err(Failure::io("open", &path))?;
     let program = std::env::current_exe().map_err(Failure::io("find", "vmfab".as_ref()))?;
+    // A recipe can come from it; the terminal stays with who has it.
+    let input = match io::stdin().is_terminal() {
+        true => Stdio::null(),
+        false => Stdio::inherit(),
+    };
     let mut child = Command::new(&program)
         .args(std::env::args_os().skip(1))
         .args([AS_BUILD, &id])
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(out)
         .stderr(error)
         .spawn()

@@ -10,6 +10,7 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::watch::watch;
 use crate::failure::Failure;
+use crate::ops::Context;
 use crate::ops::builds::{self, BuildState, Outcome};
 
 /// Show builds, those of other terminals too
@@ -108,9 +109,10 @@ impl Builds {
                 return Ok(Status::Done);
             }
             Some(Which::Follow(follow)) => {
-                let state = builds::replay(session.context()?, &follow.id, true)?;
+                let context = session.context()?;
+                let state = builds::replay(context, &follow.id, true)?;
                 session.end_progress();
-                return ended(&state);
+                return ended(context, &state);
             }
             Some(Which::Cancel(cancel)) => {
                 let context = session.context()?;
@@ -149,7 +151,7 @@ impl Builds {
 }
 
 /// What became of a build that was followed.
-fn ended(state: &BuildState) -> Result<Status, Failure> {
+fn ended(context: &Context, state: &BuildState) -> Result<Status, Failure> {
     let Some(ended) = state.ended.as_ref() else {
         return Ok(Status::Done);
     };
@@ -160,7 +162,7 @@ fn ended(state: &BuildState) -> Result<Status, Failure> {
     let (id, how) = (&state.id, state.word());
     let verb = if how == "failed" { "" } else { "was " };
     let message = format!("build {id} {verb}{how}{}", why.unwrap_or_default());
-    Err(Failure::failed(message))
+    Err(Failure::failed(message).with_output(builds::printed(context, id)))
 }
 
 /// A line for each build.

@@ -25,6 +25,8 @@ use crate::host::process::pause;
 
 /// How long a build may take to end that was told to.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So many lines of what a build printed say why it failed.
+const LAST: usize = 20;
 
 /// The builds of the home, the oldest first: those that run, and with `all` those that ended.
 #[must_use]
@@ -46,6 +48,16 @@ pub fn prepare(context: &Context) -> Result<(BuildId, PathBuf, File), Failure> {
     fs::create_dir_all(&directory).map_err(Failure::io("create", &directory))?;
     let out = File::create(&path).map_err(Failure::io("create", &path))?;
     Ok((record.id, path, out))
+}
+
+/// The last lines that a build in the background printed.
+#[must_use]
+pub fn printed(context: &Context, id: &BuildId) -> Vec<String> {
+    let record = Record::of(&context.home, id.clone());
+    let text = fs::read_to_string(record.out()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST)..].iter();
+    last.map(|line| (*line).to_owned()).collect()
 }
 
 /// The build whose id begins so.

@@ -47,6 +47,8 @@ pub struct RunningStep {
     /// In seconds since 1970.
     pub since: f64,
     pub doing: Doing,
+    /// Seconds until it is over, as far as known.
+    pub seconds_left: Option<f64>,
 }
 
 /// What a step does.
@@ -94,6 +96,22 @@ impl BuildState {
             running: Vec::new(),
             seconds_left: None,
         }
+    }
+
+    /// So many seconds passed since it was written. What runs longer than before shortens nothing of
+    /// what comes after it.
+    fn pass(&mut self, seconds: f64) {
+        let mut passed: f64 = 0.0;
+        for left in self
+            .running
+            .iter_mut()
+            .filter_map(|step| step.seconds_left.as_mut())
+        {
+            passed = passed.max(left.min(seconds));
+            *left = (*left - seconds).max(0.0);
+        }
+        let left = self.seconds_left.filter(|_| self.ended.is_none());
+        self.seconds_left = left.map(|left| (left - passed).max(0.0));
     }
 
     /// `running`, `waiting`, `queued`, or how it ended.
@@ -196,9 +214,7 @@ impl Record {
                 error: None,
             });
         }
-        let passed = now() - state.updated;
-        let left = state.seconds_left.filter(|_| state.ended.is_none());
-        state.seconds_left = left.map(|left| (left - passed).max(0.0));
+        state.pass(now() - state.updated);
         Some(state)
     }
 
@@ -219,5 +235,31 @@ fn sweep(home: &Home) {
         for ending in ["json", "log", "out", "lock"] {
             let _ = fs::remove_file(record.file(ending));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_runs_makes_time_pass() {
+        let after = |running: &[Option<f64>], seconds| {
+            let mut state = BuildState::new(new_id(), "build");
+            state.seconds_left = Some(10.0);
+            let steps = running.iter().map(|seconds_left| RunningStep {
+                name: String::new(),
+                since: 0.0,
+                doing: Doing::Runs,
+                seconds_left: *seconds_left,
+            });
+            state.running = steps.collect();
+            state.pass(seconds);
+            state.seconds_left.unwrap()
+        };
+        assert_eq!(after(&[Some(2.0), Some(4.0)], 3.0), 7.0);
+        // It is late, and what follows takes as long as before.
+        assert_eq!(after(&[Some(2.0), Some(4.0)], 9.0), 6.0);
+        assert_eq!(after(&[None], 9.0), 10.0);
     }
 }

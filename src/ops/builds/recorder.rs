@@ -219,6 +219,7 @@ impl Inner {
             name: name.to_owned(),
             since: now(),
             doing,
+            seconds_left: None,
         };
         self.running.insert(step, running);
     }
@@ -251,7 +252,6 @@ impl Inner {
         let state = &mut self.state;
         state.updated = now();
         state.done = self.over.len();
-        state.running = self.running.values().cloned().collect();
         let left = |index: usize| {
             if self.over.contains(&index) {
                 return Some(0.0);
@@ -265,6 +265,11 @@ impl Inner {
             Some((before - passed).max(0.0))
         };
         state.seconds_left = seconds_left(&self.plan, left, usable_cpus() as usize);
+        let running = self.running.iter().map(|(index, step)| RunningStep {
+            seconds_left: left(*index).filter(|_| step.doing == Doing::Runs),
+            ..step.clone()
+        });
+        state.running = running.collect();
         if let (Some(pace), Some(left)) = (&mut self.pace, state.seconds_left) {
             pace.expected.get_or_insert(Duration::from_secs_f64(left));
         }
