@@ -19,7 +19,7 @@ use vmfab::plan::{
     self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
     RemoteDisk, World, WorldError,
 };
-use vmfab::recipe::{self, Fetch, Files};
+use vmfab::recipe::{self, Fetch, Files, RegistryImage};
 
 /// The files of this machine.
 struct Disk;
@@ -116,7 +116,8 @@ impl World for Fake {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
+    fn remote(&self, image: &RegistryImage, architecture: &str) -> Result<Remote, Failure> {
+        let location = &image.location;
         let failed = |kind, message: &str, help: &str| Failure::new(kind, message).with_help(help);
         let name = location.split([':', '@']).next().unwrap_or_default();
         Ok(match name.rsplit('/').next().unwrap_or_default() {

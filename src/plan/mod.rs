@@ -28,7 +28,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::Program;
 use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
 use crate::lock::PackageSet;
-use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError, Span};
+use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError, RegistryImage, Span};
 
 /// A value of the recipe, or of the image that it starts from, as images have it.
 fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
@@ -74,12 +74,12 @@ pub trait World {
     /// fault, here and below.
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure>;
 
-    /// What an image in a registry or a layout is, for an architecture: `HOST/NAME:TAG`,
-    /// `HOST/NAME@sha256:…`, `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
+    /// What an image in a registry or a layout is, for an architecture. Its location is
+    /// `HOST/NAME:TAG`, `HOST/NAME@sha256:…`, `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
     ///
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure>;
+    fn remote(&self, image: &RegistryImage, architecture: &str) -> Result<Remote, Failure>;
 
     /// The commit of a git repository that a branch, a tag or `HEAD` stands for; all of its digits.
     ///

@@ -63,14 +63,14 @@ impl World for NoTags {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, _: &str) -> Result<Remote, Failure> {
+    fn remote(&self, image: &RegistryImage, _: &str) -> Result<Remote, Failure> {
         let layer = |number: usize| {
             // The second and the third layer are the same.
             let digit = if number == 1 { 0x11 } else { 0x22 };
             let diff_id = Sha256::from_bytes([digit; 32]);
             let place = BlobPlace {
                 name: format!("layer {number}"),
-                repository: location.to_owned(),
+                repository: image.location.clone(),
                 digest: diff_id,
                 size: 1,
             };
@@ -422,8 +422,8 @@ impl World for Base {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
-        NoTags.remote(location, architecture)
+    fn remote(&self, image: &RegistryImage, architecture: &str) -> Result<Remote, Failure> {
+        NoTags.remote(image, architecture)
     }
 }
 

@@ -510,6 +510,7 @@ impl Loader<'_> {
                 Some(Target::Registry(RegistryImage {
                     shown: Spanned::new(name.clone(), reference.span.clone()),
                     location: name,
+                    context: None,
                     service: false,
                 }))
             }
@@ -519,6 +520,7 @@ impl Loader<'_> {
                 Some(Target::Registry(RegistryImage {
                     shown: reference.clone(),
                     location: format!("{scheme}:{}", inside.display()),
+                    context: None,
                     service: false,
                 }))
             }

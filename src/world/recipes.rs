@@ -16,7 +16,7 @@ use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::limits::Limits;
 use crate::plan::{self, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::plan::{Listing, LocalFiles};
-use crate::recipe::{self, Base, Fetch, Files, Given, Loaded};
+use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage};
 use crate::store::{Store, TagName};
 
 /// The path that stands for standard input.
@@ -208,8 +208,8 @@ impl World for HostWorld<'_> {
         self.pins.commit(repository, reference)
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
-        self.pins.remote(self.context, location, architecture)
+    fn remote(&self, image: &RegistryImage, architecture: &str) -> Result<Remote, Failure> {
+        self.pins.remote(self.context, image, architecture)
     }
 }
 

@@ -98,10 +98,24 @@ fn dockerfile(root: &Path, below: Option<&str>) -> Result<PathBuf, Failure> {
     if !path.starts_with(&root) {
         return Err(lacking());
     }
-    match path.is_dir() {
-        true => usual_dockerfile(&path).ok_or_else(lacking),
-        false => Some(path)
-            .filter(|path| is_dockerfile(path))
-            .ok_or_else(lacking),
+    let found = match path.is_dir() {
+        true => usual_dockerfile(&path),
+        false => Some(path).filter(|path| is_dockerfile(path)),
+    };
+    let found = found.ok_or_else(lacking)?;
+    // With what leaves files out of its context. Files that do not exist lead nowhere.
+    let own = PathBuf::from(format!("{}.dockerignore", found.display()));
+    let read = [found.clone(), own, found.with_file_name(".dockerignore")];
+    let leads_out = |path: &&PathBuf| {
+        path.canonicalize()
+            .is_ok_and(|path| !path.starts_with(&root))
+    };
+    match read.iter().find(leads_out) {
+        Some(path) => {
+            let below = path.strip_prefix(&root).unwrap_or(path).display();
+            let message = format!("{below} is a link that leads out of the repository");
+            Err(Failure::failed(message).with_help("the repository must have the file itself"))
+        }
+        None => Ok(found),
     }
 }

@@ -12,7 +12,7 @@ use crate::digest::{Algorithm, Checksum, ChecksumHasher};
 use crate::failure::{Failure, Kind};
 use crate::lock::{Lock, Source};
 use crate::plan::{Container, Pinned, Remote};
-use crate::recipe::{Fetch, Pin};
+use crate::recipe::{Fetch, Pin, RegistryImage};
 use crate::registry::{Location, Reference, Version};
 
 /// Finds out which content an address stands for today.
@@ -129,10 +129,13 @@ impl<'a> Pins<'a> {
     pub(crate) fn remote(
         &self,
         context: &Context,
-        location: &str,
+        image: &RegistryImage,
         architecture: &str,
     ) -> Result<Remote, Failure> {
-        let location = oci::parse(location)?;
+        let location = oci::parse(&image.location)?;
+        if let Some(directory) = &image.context {
+            oci::check_within(&location, directory)?;
+        }
         let digest = match &location {
             Location::Registry(reference) => match reference.version() {
                 Version::Digest(digest) => Some(digest),

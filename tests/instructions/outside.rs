@@ -111,7 +111,9 @@ fn a_repository_is_what_is_built() {
     let repository = Repository::new(&kitchen);
     let first = repository.commit(
         "mkdir vm && cp ../context/busybox ../context/base.sh vm/ && echo 1 >vm/page && \
-         cp ../context/Dockerfile vm/Dockerfile.vibe && ln -s / root",
+         cp ../context/Dockerfile vm/Dockerfile.vibe && ln -s / root && mkdir linked ignoring && \
+         ln -s /etc/passwd linked/Dockerfile && cp ../context/Dockerfile ignoring/ && \
+         ln -s /etc/passwd ignoring/.dockerignore",
     );
     repository.serve(&server);
     let url = server.url("/repo.git");
@@ -138,6 +140,12 @@ fn a_repository_is_what_is_built() {
             3,
             "Dockerfile in the repository at \"root/etc\"",
         ),
+        (
+            "#main:linked",
+            1,
+            "linked/Dockerfile is a link that leads out",
+        ),
+        ("#main:ignoring", 1, "ignoring/.dockerignore is a link"),
         ("#none", 1, "no branch or tag \"none\""),
         ("?depth=1", 2, "\"depth\" is unknown"),
         (&format!("?commit={}#main", &first[..9]), 6, "not at"),

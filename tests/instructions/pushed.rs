@@ -142,7 +142,11 @@ fn others_read_what_a_dockerfile_says() {
     Ran::of(skopeo.current_dir(kitchen.path(""))).ends_with(0);
 
     // It is a base as others are: with its files, and what it says.
-    kitchen.write("FROM oci:../out:1\nUSER root\nRUN echo \"$GREETING $(pwd)\"; /list /srv\n");
+    let layout = kitchen.path("context/out");
+    let mut copy = tool("cp", "coreutils");
+    copy.arg("-r").args([kitchen.path("out"), layout]);
+    Ran::of(&mut copy).ends_with(0);
+    kitchen.write("FROM oci:out:1\nUSER root\nRUN echo \"$GREETING $(pwd)\"; /list /srv\n");
     let output = kitchen.output();
     let of_run = output
         .lines()
@@ -154,6 +158,19 @@ fn others_read_what_a_dockerfile_says() {
     f 644 0:0 /srv/kept/new 3
     l 777 0:0 /srv/link kept
     ");
+
+    // Layouts beyond the context need a name that the user gives.
+    std::os::unix::fs::symlink("../out", kitchen.path("context/link")).unwrap();
+    for base in ["../out", "link", kitchen.path("out").to_str().unwrap()] {
+        for instructions in [
+            format!("FROM oci:{base}:1\n"),
+            format!("COPY --from=oci:{base}:1 /srv /srv\n"),
+        ] {
+            kitchen.write(&instructions);
+            let said = kitchen.fails(4);
+            assert!(said.contains("outside of the build context"), "{said}");
+        }
+    }
 }
 
 #[test]

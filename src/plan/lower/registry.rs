@@ -28,7 +28,7 @@ impl Lowering<'_> {
         architecture: &str,
     ) -> Result<Lowered, PlanError> {
         let shown = &image.shown.value;
-        let remote = self.world.remote(&image.location, architecture);
+        let remote = self.world.remote(image, architecture);
         let remote = remote.map_err(|failure| {
             let message = format!("cannot start from {shown}: {failure}");
             PlanError::asked(failure, &image.shown.span, message, "named here", None)

@@ -10,6 +10,7 @@ mod container;
 mod kept;
 mod platform;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kept::Kept;
@@ -49,6 +50,26 @@ pub(crate) fn parse(text: &str) -> Result<Location, Failure> {
             "names are written as in registry.example/name:tag, oci:DIR:TAG is a layout",
         )
     })
+}
+
+/// A Dockerfile may come from anywhere, and reads nothing of this host beyond its context: not by
+/// links either.
+///
+/// # Errors
+/// The layout or archive lies elsewhere.
+pub(crate) fn check_within(location: &Location, context: &Path) -> Result<(), Failure> {
+    let (Location::Layout { path, .. } | Location::Archive { path, .. }) = location else {
+        return Ok(());
+    };
+    match (path.canonicalize(), context.canonicalize()) {
+        (Ok(path), Ok(context)) if !path.starts_with(&context) => Err(wrong(
+            format!("{} lies outside of the build context", path.display()),
+            "give it a name: --build-context NAME=oci-layout://DIRECTORY, or a context node in \
+             the recipe; then write NAME",
+        )),
+        // That it is missing is said later.
+        _ => Ok(()),
+    }
 }
 
 /// What the lock and the pins call a tag.

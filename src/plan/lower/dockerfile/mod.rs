@@ -384,6 +384,7 @@ impl Build<'_> {
         Ok(Base::Registry(RegistryImage {
             shown: name.clone(),
             location,
+            context: Some(self.asked.context.clone()),
             service: false,
         }))
     }

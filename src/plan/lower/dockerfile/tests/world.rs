@@ -13,7 +13,7 @@ use crate::plan::{
     self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan,
     PlanError, Remote, World, WorldError,
 };
-use crate::recipe::{self, Fetch, Files, Loaded};
+use crate::recipe::{self, Fetch, Files, Loaded, RegistryImage};
 
 /// Files by their paths.
 struct Given(BTreeMap<&'static str, String>);
@@ -79,7 +79,8 @@ impl World for Everything {
         }
     }
 
-    fn remote(&self, location: &str, architecture: &str) -> Result<Remote, Failure> {
+    fn remote(&self, image: &RegistryImage, architecture: &str) -> Result<Remote, Failure> {
+        let location = &image.location;
         if location.contains("nothing") {
             return Err(Failure::new(Kind::Recipe, "no such image"));
         }
@@ -87,7 +88,7 @@ impl World for Everything {
         let diff_id = Sha256::from_bytes([digit; 32]);
         let place = BlobPlace {
             name: format!("layer of {location}"),
-            repository: location.to_owned(),
+            repository: location.clone(),
             digest: diff_id,
             size: 1,
         };
