@@ -151,6 +151,7 @@ impl World for Fake {
                     ..ContainerConfig::default()
                 }),
                 history: Vec::new(),
+                author: None,
                 digest: Some(format!("{:064}", 7).parse().unwrap()),
             }),
         })

@@ -9,6 +9,8 @@ use crate::checked::Line;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerTree {
     pub config: ContainerConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Line>,
     /// How many of the image's layers are the container's, from the lowest one.
     pub layers: usize,
     /// What made it, in order. One entry of each layer has `empty_layer` unset.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::checked::Line;
 use crate::digest::{Checksum, Sha256};
 use crate::image::{ContainerConfig, HistoryEntry, ImageConfig};
 use crate::recipe::unfit_for_logins;
@@ -27,6 +28,7 @@ pub struct Container {
     pub layers: Vec<ContainerLayer>,
     /// What it runs, and how.
     pub config: Box<ContainerConfig>,
+    pub author: Option<Line>,
     /// What made it, as far as it says.
     pub history: Vec<HistoryEntry>,
     /// The digest of its manifest; nothing while it is not locked.

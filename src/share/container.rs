@@ -75,7 +75,7 @@ impl<'a> Container<'a> {
             entry["created"] = CREATED.into();
             entry
         });
-        let config = json!({
+        let mut config = json!({
             "created": CREATED,
             "architecture": platform.architecture,
             "os": platform.os,
@@ -83,6 +83,9 @@ impl<'a> Container<'a> {
             "rootfs": { "type": "layers", "diff_ids": self.diff_ids },
             "history": history.collect::<Vec<_>>(),
         });
+        if let Some(author) = &self.tree.author {
+            config["author"] = author.to_string().into();
+        }
         let config = config.to_string().into_bytes();
         let mut about = about(self.image);
         about.extend(annotations.clone());
@@ -100,6 +103,7 @@ fn whole_tree(image: &ImageConfig) -> ContainerTree {
     }
     ContainerTree {
         config,
+        author: None,
         layers: image.layers.len() - 1,
         history: Vec::new(),
     }

@@ -82,6 +82,8 @@ struct Lowered {
     labels: BTreeMap<String, String>,
     /// What it runs, when it is a container's tree.
     container: Option<ContainerConfig>,
+    /// Who made that container, as it says.
+    author: Option<Line>,
     /// That container without what makes a machine of it.
     bare: Option<ContainerTree>,
     /// Scripts that must succeed in the finished image, with what they are called.
@@ -106,6 +108,7 @@ impl Lowered {
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
             container: None,
+            author: None,
             bare: None,
             checks: Vec::new(),
         }
@@ -124,7 +127,10 @@ impl Lowered {
     /// Notes that so far it is a container's tree, and nothing more.
     fn is_container(&mut self) {
         if let (Trunk::Tree(tree), Some(config)) = (&self.trunk, &self.container) {
-            self.bare = Some(tree.container(config));
+            self.bare = Some(ContainerTree {
+                author: self.author.clone(),
+                ..tree.container(config)
+            });
         }
     }
 

@@ -81,6 +81,7 @@ impl Lowering<'_> {
         let mut lowered = Lowered::tree(tree);
         lowered.labels.clone_from(&container.config.labels);
         lowered.container = Some(*container.config);
+        lowered.author = container.author;
         if let Some(digest) = container.digest {
             lowered.based_on(digest);
         }

@@ -83,6 +83,7 @@ impl Tree {
     pub(super) fn container(&self, config: &ContainerConfig) -> ContainerTree {
         ContainerTree {
             config: config.clone(),
+            author: None,
             layers: self.layers.len(),
             history: self.history.clone(),
         }

@@ -20,6 +20,8 @@ pub(super) struct Config {
     platform: ToldPlatform,
     #[serde(default)]
     config: Option<ContainerConfig>,
+    #[serde(default)]
+    author: Option<String>,
     rootfs: RootFs,
     #[serde(default)]
     history: Option<Vec<Entry>>,
@@ -112,6 +114,7 @@ impl Config {
             });
         }
         *container.config = self.config.clone().unwrap_or_default();
+        container.author = self.author.as_deref().map(Line::like);
         let history = self.history.iter().flatten();
         let history = history.map(|entry| HistoryEntry {
             created_by: Line::like(entry.created_by.as_deref().unwrap_or_default()),

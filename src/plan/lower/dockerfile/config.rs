@@ -1,6 +1,7 @@
 //! Instructions, one after the other, and what they change of a stage's config.
 
 use super::{Build, Stage};
+use crate::checked::Line;
 use crate::derivation::step::{self, Step};
 use crate::dockerfile::{Command, Instruction, Kind, Word};
 use crate::image::{ExposedPort, Signal};
@@ -34,6 +35,7 @@ impl Build<'_> {
             }
             Kind::Maintainer(author) => {
                 let author = expand(stage, author)?;
+                stage.lowered.author = Some(Line::like(&author));
                 let name = "org.opencontainers.image.authors".to_owned();
                 stage.lowered.labels.insert(name, author);
             }

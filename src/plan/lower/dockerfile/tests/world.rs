@@ -104,6 +104,7 @@ impl World for Everything {
             layers: vec![ContainerLayer { diff_id, place }],
             config: Box::new(config),
             history: Vec::new(),
+            author: None,
             digest: Some(Sha256::from_bytes([0x33; 32])),
         }))
     }
