@@ -16,6 +16,8 @@ mod group;
 mod network;
 mod setup;
 mod sys;
+mod table;
+mod volumes;
 
 use core::panic::PanicInfo;
 
@@ -461,6 +463,10 @@ extern "C" fn main() -> ! {
     let mut hostname = [0u8; 96];
     setup::hostname(&mut hostname);
     setup::modules();
+    if !volumes::mount() {
+        // Without its data, the process must not begin anew.
+        end(POWER_OFF);
+    }
     setup::network();
 
     let mut service = Service {

@@ -86,7 +86,7 @@ fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
 }
 
 /// Room for a text, which the kernel only provides where it is written to.
-fn room() -> &'static mut [u8] {
+pub fn room() -> &'static mut [u8] {
     const MOST: usize = 1 << 20;
     let memory = sys!(MMAP, 0, MOST, 3, 0x22, -1isize, 0);
     if memory < 0 {
@@ -97,7 +97,7 @@ fn room() -> &'static mut [u8] {
 }
 
 /// Puts what vmfab tells by SMBIOS under a name into `place`; gives its length.
-fn told(name: &[u8], place: &mut [u8]) -> Option<usize> {
+pub fn told(name: &[u8], place: &mut [u8]) -> Option<usize> {
     let table = map(b"/sys/firmware/dmi/tables/DMI\0")?;
     let at = find(table, name)?;
     Some(group::decode(&table[at + name.len()..], place))

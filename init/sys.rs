@@ -10,6 +10,7 @@ pub mod number {
     pub const CLOSE: usize = 3;
     pub const MMAP: usize = 9;
     pub const SIGPROCMASK: usize = 14;
+    pub const PREAD64: usize = 17;
     pub const IOCTL: usize = 16;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
@@ -35,12 +36,16 @@ pub mod number {
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
+    pub const FCHOWNAT: usize = 260;
+    pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
+    pub const FCHMODAT: usize = 268;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
     pub const FINIT_MODULE: usize = 313;
+    pub const STATX: usize = 332;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -50,6 +55,7 @@ pub mod number {
     pub const CLOSE: usize = 57;
     pub const MMAP: usize = 222;
     pub const SIGPROCMASK: usize = 135;
+    pub const PREAD64: usize = 67;
     pub const IOCTL: usize = 29;
     pub const SOCKET: usize = 198;
     pub const CONNECT: usize = 203;
@@ -75,12 +81,16 @@ pub mod number {
     pub const EXIT_GROUP: usize = 94;
     pub const OPENAT: usize = 56;
     pub const MKDIRAT: usize = 34;
+    pub const UNLINKAT: usize = 35;
+    pub const FCHMODAT: usize = 53;
+    pub const FCHOWNAT: usize = 54;
     pub const SYMLINKAT: usize = 36;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
     pub const DUP3: usize = 24;
     pub const PIPE2: usize = 59;
     pub const FINIT_MODULE: usize = 273;
+    pub const STATX: usize = 291;
 }
 
 /// Makes a system call; a negative result is an error.

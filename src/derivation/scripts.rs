@@ -37,7 +37,7 @@ pub const SET_UP: &str = include_str!("scripts/entrypoint/set-up.sh");
 /// The init of images that have none: a static program without a libc, built from the directory
 /// `init`. Its text counts and not its bytes, which differ with the compiler.
 pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
-const INIT_TEXTS: [&str; 7] = [
+const INIT_TEXTS: [&str; 9] = [
     include_str!("../../init/main.rs"),
     include_str!("../../init/config.rs"),
     include_str!("../../init/dhcp.rs"),
@@ -45,6 +45,8 @@ const INIT_TEXTS: [&str; 7] = [
     include_str!("../../init/network.rs"),
     include_str!("../../init/setup.rs"),
     include_str!("../../init/sys.rs"),
+    include_str!("../../init/table.rs"),
+    include_str!("../../init/volumes.rs"),
 ];
 
 /// What a `bootable` step does, whatever its other parameters are.

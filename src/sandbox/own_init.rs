@@ -21,6 +21,9 @@ mod dhcp;
 #[cfg(test)]
 #[path = "../../init/group.rs"]
 mod group;
+#[cfg(test)]
+#[path = "../../init/table.rs"]
+mod table;
 
 /// Where the init looks for it.
 const CONFIG: &str = "/usr/lib/vmfab/init.conf";
@@ -130,7 +133,7 @@ fn text(config: &ContainerConfig, account: &Account) -> String {
 #[cfg(test)]
 mod tests {
     use super::config::{Entry, entries};
-    use super::{dhcp, group};
+    use super::{dhcp, group, table};
     use base64ct::Encoding;
     use proptest::prelude::*;
     use serde_json::json;
@@ -240,6 +243,33 @@ mod tests {
             hosts(&new, ""),
             "127.0.0.1 localhost\n192.0.2.1 mine # vmfab's\n"
         );
+    }
+
+    #[test]
+    fn the_init_knows_what_to_mount() {
+        let uuid = "UUID=01234567-89ab-cdef-0123-456789abcdef";
+        let text = format!("{uuid} /srv/data ext4 ro\nshare0 /src 9p rw,trans=virtio,msize=5\n");
+        let read: Vec<_> = table::mounts(text.as_bytes()).collect();
+        let [volume, share] = read[..] else {
+            panic!("{read:?}");
+        };
+        assert_eq!((volume.at, volume.kind), (&b"/srv/data"[..], &b"ext4"[..]));
+        assert_eq!((volume.read_only, volume.options), (true, &b""[..]));
+        let bytes = *b"\x01\x23\x45\x67\x89\xab\xcd\xef";
+        let expected = [bytes, bytes].concat();
+        assert_eq!(table::uuid(volume.what).unwrap().to_vec(), expected);
+        assert_eq!(
+            (share.read_only, share.options),
+            (false, &b"trans=virtio,msize=5"[..])
+        );
+        for wrong in [
+            share.what,
+            b"UUID=0",
+            &uuid.as_bytes()[..40],
+            &[uuid, "0"].concat().into_bytes(),
+        ] {
+            assert_eq!(table::uuid(wrong), None);
+        }
     }
 
     proptest! {

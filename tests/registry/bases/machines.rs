@@ -211,7 +211,9 @@ pub(super) fn tree(files: &[(&str, &str)]) -> Vec<u8> {
         .iter()
         .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
     for (path, text) in applets.into_iter().chain(own) {
-        if text.is_empty() {
+        if let Some(path) = path.strip_suffix('/') {
+            tar.add(&member(path, Kind::Directory, 0o777)).unwrap();
+        } else if text.is_empty() {
             let mut link = member(&path, Kind::Symlink, 0o777);
             link.link = b"/bin/busybox".to_vec();
             tar.add(&link).unwrap();

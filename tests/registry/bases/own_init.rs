@@ -58,6 +58,13 @@ const HOSTS: &str = "#!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 cat /etc/hosts
 ";
+/// Writes a file of the volume, and shows what was in it.
+const KEEP: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+grep -c ' /srv/data ext4 rw' /proc/mounts
+cat /srv/data/kept 2>/dev/null
+echo kept >/srv/data/kept
+";
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:34:\nmedia:x:44:web\n";
 
@@ -79,6 +86,8 @@ fn an_image_without_an_init_system_serves() {
         ("srv/cgi-bin/kill", KILL),
         ("srv/cgi-bin/hosts", HOSTS),
         ("etc/hosts", "127.0.0.1 localhost"),
+        ("srv/cgi-bin/keep", KEEP),
+        ("srv/data/", ""),
     ]);
     // Nothing needs a shell to start: as distroless images.
     let port_text = port.to_string();
@@ -126,8 +135,8 @@ fn an_image_without_an_init_system_serves() {
     }
 
     // A second machine of the image has another port of the host, as the first one has that.
-    let network = ["--network", "group"];
-    let second = boot_beside(Lab::get().command(), recipes.directory(), &network);
+    let own = ["--network", "group", "--volume", "bare-data:/srv/data"];
+    let second = boot_beside(Lab::get().command(), recipes.directory(), &own);
     let other = second.succeeds().result()["ports"][0]["host"]
         .as_u64()
         .unwrap();
@@ -147,6 +156,16 @@ fn an_image_without_an_init_system_serves() {
         "{said}"
     );
     // A port that the user asks for is that one or none.
+    // Its volume outlives it, and belongs to whom its directory in the image belongs to.
+    assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\n");
+    Lab::get().run(["stop", "beside"]).ends_with(0);
+    Lab::get().run(["rm", "beside"]).ends_with(0);
+    let third = boot_beside(Lab::get().command(), recipes.directory(), &own[2..]);
+    let other = third.succeeds().result()["ports"][0]["host"]
+        .as_u64()
+        .unwrap();
+    let other = u16::try_from(other).unwrap();
+    assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\nkept\n");
     Lab::get().run(["rm", "--force", "beside"]).ends_with(0);
     let asked = format!("{port}:{port}");
     let refused = boot_beside(Lab::get().command(), recipes.directory(), &["-p", &asked]);
