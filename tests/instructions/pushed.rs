@@ -159,6 +159,19 @@ fn others_read_what_a_dockerfile_says() {
     l 777 0:0 /srv/link kept
     ");
 
+    // So is the image under its tag.
+    kitchen.write("FROM @web\nRUN echo \"$GREETING $(pwd) $(id -un)\"\n");
+    assert_eq!(kitchen.output(), "hello /work node");
+    let words = ["push", "@test", "oci:again:1", "--layout", "container"];
+    kitchen.run(&words).ends_with(0);
+    let mut skopeo = tool("skopeo", "skopeo");
+    let said = Ran::of(
+        skopeo
+            .args(["inspect", "--config", "--raw", "oci:again:1"])
+            .current_dir(kitchen.path("")),
+    );
+    assert_eq!(said.ends_with(0).json()["config"], config["config"]);
+
     // Layouts beyond the context need a name that the user gives.
     std::os::unix::fs::symlink("../out", kitchen.path("context/link")).unwrap();
     for base in ["../out", "link", kitchen.path("out").to_str().unwrap()] {

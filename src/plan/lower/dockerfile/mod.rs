@@ -327,6 +327,11 @@ impl Build<'_> {
             let help = "start from a container image, or from an image that is made of a tree";
             return Err(problem.with_help(help).into());
         }
+        // An image of vmfab that was a container still is one for a stage.
+        if let (None, Some(bare)) = (&lowered.container, &lowered.bare) {
+            lowered.container = Some(bare.config.clone());
+            lowered.author.clone_from(&bare.author);
+        }
         let env = lowered.env.clone();
         let config = lowered.container.get_or_insert_default();
         for (name, value) in env {
