@@ -148,7 +148,7 @@ impl LayeredDisk {
         })
     }
 
-    const fn alone(overlays: Vec<Overlay>) -> Self {
+    pub(super) const fn alone(overlays: Vec<Overlay>) -> Self {
         let below = None;
         Self { below, overlays }
     }

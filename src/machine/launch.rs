@@ -87,9 +87,9 @@ impl Locked {
         let mut config = machine.config()?;
         check_memory(config.memory_mib)?;
         check_ports(machine, &mut config, startup.sink)?;
-        machine.make_overlays(&mut config)?;
         let running = lock_for_qemu(&machine.directory)?
             .ok_or_else(|| MachineError::Running(machine.name.clone()))?;
+        machine.make_overlays(&mut config, startup.interrupt)?;
         let volumes = volumes(machine, &config, startup.interrupt)?;
         let spec = spec(machine, &config, accel, startup, &volumes)?;
         let servers = servers(machine, &config, &spec)?;
@@ -393,7 +393,7 @@ fn volumes(
     interrupt: &Interrupt,
 ) -> Result<Vec<Volume>, MachineError> {
     let volumes = &machine.machines.volumes;
-    let claim = |name| volumes.hold(name, interrupt)?.claim(machine);
+    let claim = |name| volumes.hold(name, interrupt)?.claim(machine, interrupt);
     config.volumes().map(claim).collect()
 }
 

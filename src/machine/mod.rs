@@ -127,8 +127,6 @@ pub struct Machines {
     project: Option<Project>,
     /// This program, when the machines are to end with this process.
     attached: Option<PathBuf>,
-    /// Where the layers of their disks are, when that is not beside them.
-    layers: Option<PathBuf>,
 }
 
 /// A machine that is there, or was when it was opened.
@@ -157,7 +155,6 @@ impl Machines {
             volumes: Volumes::new(home),
             project: None,
             attached: None,
-            layers: None,
         }
     }
 
@@ -171,7 +168,6 @@ impl Machines {
             volumes: Volumes::new(home),
             project: None,
             attached: Some(vmfab),
-            layers: None,
         }
     }
 

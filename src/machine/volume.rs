@@ -302,15 +302,22 @@ impl Volumes {
 
 impl HeldVolume {
     /// Gives it to a machine whose lock `running` is held already, and that has no QEMU yet.
-    pub(super) fn claim(mut self, machine: &Machine) -> Result<Volume, MachineError> {
+    pub(super) fn claim(
+        mut self,
+        machine: &Machine,
+        interrupt: &Interrupt,
+    ) -> Result<Volume, MachineError> {
         let volume = &mut self.volume;
         volume.check_not_held(machine)?;
-        volume.tidy();
+        let mut disk = volume.disk().clone();
+        volume.layers().merge(&mut disk, interrupt)?;
         if volume.overlay().is_none() {
-            let mut disk = volume.disk().clone();
             make_overlay(&volume.directory, &mut disk)?;
+        }
+        if disk != *volume.disk() {
             volume.change(volume.filesystem(), disk)?;
         }
+        volume.tidy();
         volume.give(machine)?;
         Ok(self.volume)
     }

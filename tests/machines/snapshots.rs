@@ -373,6 +373,51 @@ fn volumes_are_saved_and_set_back_with_their_machine() {
     assert_eq!(of_volume(&bench, "data"), present[1 << 20..]);
 }
 
+/// Each layer costs a start and every read a little: a machine with many gets fewer.
+#[test]
+fn many_layers_become_few_at_a_start() {
+    let bench = Bench::new();
+    let name = boot_with_volume(&bench);
+    let names: Vec<String> = (0..34).map(|number| format!("n{number}")).collect();
+    for snapshot in &names {
+        write(&bench, &name, 1);
+        write_to(&bench, &name, b"V", 1);
+        bench
+            .run(["snapshot", "create", snapshot, "--machine", &name])
+            .ends_with(0);
+    }
+    bench.run(["stop", &name]).ends_with(0);
+    let state = of_machine(&bench, &name);
+    let saved: Vec<_> = names.iter().map(|one| of_snapshot(&bench, one)).collect();
+    let counts = || {
+        let directory = bench.machines().join(&name);
+        let disk = json(directory.join("machine.json"))["disks"][0].take();
+        let volume = json(bench.home.join("volumes/data/volume.json"));
+        [disk, volume].map(|disk| disk["layers"].as_array().unwrap().len())
+    };
+    assert_eq!(counts(), [34, 34]);
+    start(&bench, &name);
+    assert_eq!(counts(), [19, 19]);
+    write(&bench, &name, 1);
+    bench.run(["stop", &name, "--force"]).ends_with(0);
+    assert_eq!(of_machine(&bench, &name).len(), state.len());
+    for (snapshot, state) in names.iter().zip(&saved) {
+        assert!(of_snapshot(&bench, snapshot) == *state, "{snapshot}");
+    }
+    bench
+        .run(["snapshot", "restore", "n33", "--discard"])
+        .ends_with(0);
+    assert!(of_machine(&bench, &name) == state);
+    start(&bench, &name);
+    bench.run(["stop", &name]).ends_with(0);
+    assert!(of_machine(&bench, &name) == state);
+    for snapshot in &names {
+        bench.run(["snapshot", "delete", snapshot]).ends_with(0);
+    }
+    assert_eq!(layers(&bench), 19);
+    assert!(of_machine(&bench, &name) == state);
+}
+
 #[test]
 fn a_clone_goes_its_own_way() {
     let bench = Bench::new();

@@ -11,6 +11,8 @@ use crate::disk::ReadAt;
 
 /// Says in an entry that the cluster has no other user.
 const COPIED: u64 = 1 << 63;
+/// An entry of an L2 table: zeros, which take no place.
+const ZEROS: u64 = 1;
 
 /// A disk that was looked through, and where everything is in its qcow2.
 pub struct Qcow2<'a> {
@@ -18,6 +20,8 @@ pub struct Qcow2<'a> {
     size: u64,
     /// A bit for each cluster of the disk: whether it has data.
     data: Vec<u64>,
+    /// The same for clusters that are zeros whatever lies below.
+    zeros: Vec<u64>,
     places: Places,
 }
 
@@ -76,12 +80,51 @@ impl<'a> Qcow2<'a> {
         Ok(Self::placed(disk, size, data, count))
     }
 
+    /// What overlays hold together, to be in their place: `extents` of each, the lowest first, and
+    /// whether it has data or hides with zeros what lies below.
+    ///
+    /// # Errors
+    /// The size of the disk cannot be told.
+    pub fn of_overlays(
+        disk: &'a dyn ReadAt,
+        extents: impl Iterator<Item = (Range<u64>, bool)>,
+    ) -> io::Result<Self> {
+        let mut made = Self::of_parts(disk, &[])?;
+        made.zeros = vec![0; made.data.len()];
+        for (range, has_data) in extents {
+            for cluster in range.start / CLUSTER..range.end.min(made.size).div_ceil(CLUSTER) {
+                let (word, bit) = ((cluster / 64) as usize, 1 << (cluster % 64));
+                made.data[word] &= !bit;
+                made.zeros[word] &= !bit;
+                match has_data {
+                    true => made.data[word] |= bit,
+                    false => made.zeros[word] |= bit,
+                }
+            }
+        }
+        let count = made.data.iter().map(|word| u64::from(word.count_ones()));
+        let count = count.sum();
+        let placed = Self::placed_over(disk, made.size, made.data, made.zeros, count);
+        Ok(placed)
+    }
+
     /// Finds out where everything goes.
     fn placed(disk: &'a dyn ReadAt, size: u64, data: Vec<u64>, count: u64) -> Self {
+        Self::placed_over(disk, size, data, Vec::new(), count)
+    }
+
+    fn placed_over(
+        disk: &'a dyn ReadAt,
+        size: u64,
+        data: Vec<u64>,
+        zeros: Vec<u64>,
+        count: u64,
+    ) -> Self {
         let mut scanned = Self {
             disk,
             size,
             data,
+            zeros,
             places: Places::new(1, 0, count),
         };
         let entries = l1_entries(size);
@@ -97,15 +140,17 @@ impl<'a> Qcow2<'a> {
     }
 
     fn has_data(&self, cluster: u64) -> bool {
-        let word = self.data.get((cluster / 64) as usize);
-        word.is_some_and(|word| word >> (cluster % 64) & 1 == 1)
+        has(&self.data, cluster)
     }
 
     /// Whether an L2 table has entries: one is for a whole number of words.
     fn has_table(&self, table: u64) -> bool {
         let first = (table * TABLE / 64) as usize;
-        let words = self.data.iter().skip(first).take((TABLE / 64) as usize);
-        words.into_iter().any(|word| *word != 0)
+        let has = |bits: &[u64]| {
+            let mut words = bits.iter().skip(first).take((TABLE / 64) as usize);
+            words.any(|word| *word != 0)
+        };
+        has(&self.data) || has(&self.zeros)
     }
 
     /// Writes the qcow2.
@@ -129,6 +174,7 @@ impl<'a> Qcow2<'a> {
         for number in (0..l1_entries(self.size)).filter(|number| self.has_table(*number)) {
             let clusters = number * TABLE..(number + 1) * TABLE;
             let entries = clusters.map(|cluster| match self.has_data(cluster) {
+                false if has(&self.zeros, cluster) => ZEROS,
                 false => 0,
                 true => {
                     place += 1;
@@ -144,6 +190,11 @@ impl<'a> Qcow2<'a> {
         }
         Ok(())
     }
+}
+
+fn has(bits: &[u64], cluster: u64) -> bool {
+    let word = bits.get((cluster / 64) as usize);
+    word.is_some_and(|word| word >> (cluster % 64) & 1 == 1)
 }
 
 /// A cluster of a disk; what is beyond its end is zeros.

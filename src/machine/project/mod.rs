@@ -84,7 +84,6 @@ impl Project {
             volumes: Volumes::new(home),
             project: Some(self.clone()),
             attached: None,
-            layers: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use super::layer::LayerId;
+use super::merge::has_many;
 use super::name::SnapshotName;
 use super::record::{Frozen, Snapshot, SnapshotVolume};
 use super::slots::{Slots, make_overlay};
@@ -250,11 +251,23 @@ impl Machine {
     pub(in crate::machine) fn make_overlays(
         &self,
         config: &mut MachineConfig,
+        interrupt: &Interrupt,
     ) -> Result<(), MachineError> {
         if config.disks.iter().all(|disk| disk.layers.is_empty()) {
             return Ok(());
         }
         let mut made = false;
+        // Nobody removes the new layers before the config names them.
+        let held = match config.disks.iter().any(has_many) {
+            true => Some(self.machines.snapshots().hold(interrupt)?),
+            false => None,
+        };
+        for disk in &mut config.disks {
+            if has_many(disk) {
+                self.machines.snapshots().layers().merge(disk, interrupt)?;
+                made = true;
+            }
+        }
         for (number, disk) in config.disks.iter_mut().enumerate() {
             if disk.overlay(number).is_none() {
                 make_overlay(&self.directory, disk)?;
@@ -263,6 +276,9 @@ impl Machine {
         }
         if made {
             config.write_with(&self.directory, Durability::Lasting)?;
+        }
+        if let Some(held) = held {
+            self.machines.snapshots().sweep(&held);
         }
         let disks = config.disks.iter().enumerate();
         let named: Vec<String> = disks.filter_map(|(n, disk)| disk.overlay(n)).collect();

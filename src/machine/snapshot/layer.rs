@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::disk::overlay;
+use crate::disk::{Qcow2, overlay};
+use crate::host::Interrupt;
 use crate::host::file::is_at;
 use crate::machine::error::{MachineError, io_error};
 use crate::machine::launch::utf8;
@@ -136,6 +137,11 @@ impl Layers {
                 result => result.map_err(io_error("link", &theirs))?,
             }
         }
+        self.sync()
+    }
+
+    /// Has the names of the layers on disk.
+    pub(super) fn sync(&self) -> Result<(), MachineError> {
         let synced = File::open(&self.0).and_then(|directory| directory.sync_all());
         synced.map_err(io_error("write", &self.0))
     }
@@ -154,6 +160,37 @@ impl Layers {
             if is_needless {
                 let _ = fs::remove_file(entry.path());
             }
+        }
+    }
+
+    /// Makes a layer. It is on disk when this returns.
+    pub(super) fn write(
+        &self,
+        qcow2: Qcow2<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<LayerId, MachineError> {
+        let layer = LayerId::random();
+        let path = self.file(&layer);
+        let write = || -> io::Result<()> {
+            let go = || match interrupt.requested() {
+                true => Err(io::ErrorKind::Interrupted.into()),
+                false => Ok(()),
+            };
+            let file = File::create_new(&path)?;
+            let mut out = BufWriter::with_capacity(1 << 20, &file);
+            qcow2.write(&mut out, &go)?;
+            io::Write::flush(&mut out)?;
+            drop(out);
+            file.sync_all()
+        };
+        let written = write();
+        if written.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        match written {
+            Ok(()) => self.sync().map(|()| layer),
+            Err(_) if interrupt.requested() => Err(MachineError::Interrupted { running: None }),
+            Err(error) => Err(io_error("write", &path)(error)),
         }
     }
 

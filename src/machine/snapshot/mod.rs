@@ -36,6 +36,7 @@
 
 mod freeze;
 mod layer;
+mod merge;
 mod name;
 mod portable;
 mod put_back;
@@ -81,9 +82,8 @@ impl Machines {
     /// The snapshots of these machines.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        let beside = || self.root.0.with_file_name("snapshots");
         Snapshots {
-            directory: self.layers.clone().unwrap_or_else(beside),
+            directory: self.root.0.with_file_name("snapshots"),
             machines: self.root.clone(),
         }
     }

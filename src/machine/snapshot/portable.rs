@@ -1,15 +1,13 @@
 //! Snapshots without their layers: what travels, and what a backup has.
 
-use std::fs::{self, File};
-use std::io::BufWriter;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::Snapshots;
 use super::layer::LayerId;
 use super::name::SnapshotName;
 use super::record::Snapshot;
-use super::{Held, Snapshots};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::disk::Qcow2;
 use crate::host::Interrupt;
@@ -165,13 +163,13 @@ impl Snapshots {
             if parts.is_empty() {
                 continue;
             }
-            let layer = self.write_layer(object, &parts, store, interrupt, &held)?;
+            let layer = self.write_layer(object, &parts, store, interrupt)?;
             disk.layers.push(layer);
             snapshot.own.push(layer);
         }
         for (volume, object) in snapshot.volumes.iter_mut().zip(&portable.volumes) {
             let parts = store.open_object(&object.id)?.data_in(0..object.size);
-            let layer = self.write_layer(object, &parts, store, interrupt, &held)?;
+            let layer = self.write_layer(object, &parts, store, interrupt)?;
             volume.disk.layers.push(layer);
             snapshot.own.push(layer);
         }
@@ -179,43 +177,20 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// A layer with these parts of a disk. It is on disk when this returns.
+    /// A layer with these parts of a disk.
     fn write_layer(
         &self,
         object: &ObjectRef,
         parts: &[Range<u64>],
         store: &Store,
         interrupt: &Interrupt,
-        _held: &Held,
     ) -> Result<LayerId, MachineError> {
-        let layer = LayerId::random();
-        let path = self.layers().file(&layer);
-        let write = || -> std::io::Result<()> {
-            let disk = store
-                .open_object(&object.id)
-                .map_err(std::io::Error::other)?;
-            let go = || match interrupt.requested() {
-                true => Err(std::io::ErrorKind::Interrupted.into()),
-                false => Ok(()),
-            };
-            let file = File::create_new(&path)?;
-            let mut out = BufWriter::with_capacity(1 << 20, &file);
-            Qcow2::of_parts(&disk, parts)?.write(&mut out, &go)?;
-            std::io::Write::flush(&mut out)?;
-            drop(out);
-            file.sync_all()
-        };
-        let written = write();
-        match written {
-            Ok(()) => Ok(layer),
-            Err(_) if interrupt.requested() => {
-                let _ = fs::remove_file(&path);
-                Err(MachineError::Interrupted { running: None })
-            }
-            Err(error) => {
-                let _ = fs::remove_file(&path);
-                Err(io_error("write", &path)(error))
-            }
-        }
+        let disk = store.open_object(&object.id)?;
+        let layers = self.layers();
+        let qcow2 = Qcow2::of_parts(&disk, parts);
+        layers.write(
+            qcow2.map_err(io_error("write", layers.directory()))?,
+            interrupt,
+        )
     }
 }

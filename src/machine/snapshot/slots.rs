@@ -119,6 +119,7 @@ impl Slots {
         }
         for (held, disk) in self.volumes.iter_mut().zip(of_volumes) {
             if held.volume.disk() != disk {
+                held.volume.layers().sync()?;
                 held.volume.change(held.volume.filesystem(), disk.clone())?;
             }
         }
