@@ -28,6 +28,7 @@ use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
 mod bios;
+mod commits;
 mod daily;
 mod disks;
 mod halted;

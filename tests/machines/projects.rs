@@ -561,3 +561,24 @@ fn a_real_project() {
     run(&["down", "--rm", "--yes", "--force"]).ends_with(0);
     assert_eq!(bench.processes(), []);
 }
+
+/// A base snapshot that `create` saved is an image like any other.
+#[test]
+fn a_machine_of_the_file_is_of_a_saved_base() {
+    let scene = Scene::new("machine \"x\" image=\"@vibe-base\" memory=\"64M\" cpus=1\n");
+    scene
+        .bench
+        .run([
+            "create",
+            "first",
+            "--from",
+            "@tiny",
+            "--save-base",
+            "@vibe-base",
+        ])
+        .ends_with(0);
+    let up = scene.up(&[]);
+    let tiny = images::find(&scene.bench.context(), "tiny").unwrap().image;
+    assert_eq!(up.machines[0].image, Some(tiny));
+    assert_eq!(up.machines[0].name.as_str(), "x");
+}

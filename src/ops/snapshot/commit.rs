@@ -14,11 +14,15 @@ use crate::builder::guest::{BuildMachineSpec, BuildMachines, Report, as_root};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::host::file::Lock;
 use crate::image::{Access, ImageConfig};
 use crate::limits::Limits;
-use crate::machine::{FREEZE, Machine, Quiesce, Snapshot, State, Wanted};
+use crate::machine::{FREEZE, Machine, Quiesce, Snapshot, SnapshotName, State, Wanted};
 use crate::store::{Store, TagName};
 use crate::world::image_config;
+
+/// What snapshots are called that are there while an image is made.
+const PREFIX: &str = "commit-";
 
 /// The image to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,20 +61,35 @@ pub fn commit(context: &Context, options: &CommitOptions) -> Result<Committed, F
     let machine = find_machine(context, &options.machine)?;
     let store = context.store()?;
     require_programs()?;
+    let path = machine.directory().join("committing");
+    let turn = Lock::wait(&path, &context.interrupt, || {});
+    let turn = turn.map_err(Failure::io("lock", &path))?;
+    let _turn = turn.ok_or_else(Failure::interrupted)?;
+    let snapshots = machine.machines().snapshots();
+    let left = left_behind(&machine)?;
+    snapshots.remove(&left, &context.interrupt)?;
     let snapshot = freeze(context, &machine, &store)?;
     let made = of_snapshot(context, &machine, &snapshot, &store, options);
     // Until then it kept the layers.
-    let snapshots = machine.machines().snapshots();
     let removed = snapshots.remove(&[snapshot.name], &context.interrupt);
     let made = made?;
     removed?;
     Ok(made)
 }
 
+/// Snapshots that killed commits of the machine left.
+fn left_behind(machine: &Machine) -> Result<Vec<SnapshotName>, Failure> {
+    let snapshots = machine.machines().snapshots().list()?.into_iter();
+    let left = snapshots.filter(|one| {
+        one.automatic && one.machine == *machine.name() && one.name.as_str().starts_with(PREFIX)
+    });
+    Ok(left.map(|one| one.name).collect())
+}
+
 /// A snapshot of the machine that goes when its image is made.
 fn freeze(context: &Context, machine: &Machine, store: &Store) -> Result<Snapshot, Failure> {
     let wanted = Wanted {
-        name: parse(&format!("commit-{}", uuid::Uuid::new_v4().simple()))?,
+        name: parse(&format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()))?,
         description: Some(text(&format!(
             "{} while it becomes an image",
             machine.name()
