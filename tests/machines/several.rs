@@ -82,6 +82,10 @@ fn several_machines_at_once() {
             Some(0)
         );
     }
+    bench
+        .run(["rename", "tiny", "running"])
+        .ends_with(1)
+        .says("vmfab stop tiny");
     let renamed = bench.run(["rename", "tiny-2", "other"]).ends_with(0);
     assert_eq!(renamed.stdout, "tiny-2: renamed to other\n");
     let known = fs::read_to_string(bench.machines().join("other/known_hosts")).unwrap();
@@ -205,7 +209,22 @@ fn ssh_config(bench: &Bench) {
             "{line} is not in {seen}"
         );
     }
+    // Machines that come, go, or get another name.
+    let hosts = || {
+        let blocks = fs::read_to_string(bench.home.join("ssh_config")).unwrap();
+        let lines = blocks.lines().filter_map(|line| line.strip_prefix("Host "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    bench
+        .run(["create", "third", "--from", "@tiny"])
+        .ends_with(0);
+    assert_eq!(hosts(), ["other", "third", "tiny"]);
+    bench.run(["rename", "third", "fourth"]).ends_with(0);
+    assert_eq!(hosts(), ["fourth", "other", "tiny"]);
+    bench.run(["rm", "fourth"]).ends_with(0);
+    assert_eq!(hosts(), ["other", "tiny"]);
     run("--uninstall");
+    assert!(!bench.home.join("ssh_config").exists());
     assert_eq!(fs::read_to_string(&config).unwrap(), "Host x\n    Port 7\n");
     run("--uninstall");
     let block = bench.run(["ssh-config", "tiny"]).ends_with(0).stdout;

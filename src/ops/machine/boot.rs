@@ -10,6 +10,7 @@ use super::super::{Context, volume};
 use super::admission::admit;
 use super::list::{SshAddress, address};
 use super::network::join_network;
+use super::ssh_config::refresh_ssh_config;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::{Program, missing_programs, require};
@@ -133,6 +134,7 @@ pub fn boot_in(
     };
     let run = startup.run(locked);
     drop(admission);
+    refresh_ssh_config(context);
     match run {
         Ok(ready) => {
             let config = machine.config()?;

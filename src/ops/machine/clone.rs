@@ -10,6 +10,7 @@ use super::super::{Context, volume};
 use super::boot::ports;
 use super::find_machine;
 use super::list::{SshAddress, address};
+use super::ssh_config::refresh_ssh_config;
 use super::start::StartOptions;
 use crate::builder::guest::{CLEAN, as_root};
 use crate::digest::ObjectId;
@@ -67,7 +68,7 @@ pub fn create(
     };
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = Machines::new(&context.home).create(&new, &context.store()?)?;
-    created(locked.machine())
+    created(context, locked.machine())
 }
 
 /// Makes a machine of another one, with what its disks hold now and an identity of its own: a key,
@@ -91,10 +92,11 @@ pub fn clone(
         renew_identity: true,
     };
     let made = locked.derive(name, &derived, &context.interrupt)?;
-    created(made.machine())
+    created(context, made.machine())
 }
 
-fn created(machine: &Machine) -> Result<Created, Failure> {
+fn created(context: &Context, machine: &Machine) -> Result<Created, Failure> {
+    refresh_ssh_config(context);
     let config = machine.config()?;
     Ok(Created {
         name: machine.name().clone(),

@@ -33,6 +33,7 @@ pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, Ssh
 pub use live::{Port, add_port, ports_of, remove_port, screenshot};
 pub(super) use network::tell_network;
 pub use set::{Changed, set};
+pub(in crate::ops) use ssh_config::refresh_ssh_config;
 pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_config};
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,

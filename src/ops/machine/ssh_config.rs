@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::Context;
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::guest::KNOWN_HOSTS;
-use crate::host::file::{Durability, Replace};
+use crate::host::file::{Durability, Lock, Replace};
 use crate::machine::{Machine, Machines, Projects};
 
 /// The file with the blocks of all machines, in the home.
@@ -60,6 +61,36 @@ pub fn ssh_block(machine: &Machine) -> Result<String, Failure> {
 /// # Errors
 /// A file cannot be read or written.
 pub fn install_ssh_config(context: &Context) -> Result<Installed, Failure> {
+    let included = write_blocks(context)?;
+    change(included, |text, line| {
+        let there = text.lines().any(|other| other.trim() == line);
+        // At the beginning: behind a `Host` it would be of that block.
+        (!there).then(|| format!("{line}\n{text}"))
+    })
+}
+
+/// Writes the blocks anew, if they are installed: after a machine came, went, or got another name
+/// or port.
+pub(in crate::ops) fn refresh_ssh_config(context: &Context) {
+    if !context.home.root().join(FILE).exists() {
+        return;
+    }
+    // What the user asked for is done.
+    if let Err(error) = write_blocks(context) {
+        context.emit(Event::Warning {
+            message: format!("the blocks for ssh are as they were: {error}"),
+        });
+    }
+}
+
+/// Writes the file with the blocks.
+fn write_blocks(context: &Context) -> Result<PathBuf, Failure> {
+    let included = context.home.root().join(FILE);
+    // What others change meanwhile, they write after this.
+    let path = included.with_extension("lock");
+    let lock = Lock::wait(&path, &context.interrupt, || {});
+    let lock = lock.map_err(Failure::io("lock", &path))?;
+    let _lock = lock.ok_or_else(Failure::interrupted)?;
     let mut machines = Machines::new(&context.home).list()?;
     for project in Projects::new(&context.home).list()? {
         machines.extend(project.project().machines(&context.home).list()?);
@@ -67,7 +98,6 @@ pub fn install_ssh_config(context: &Context) -> Result<Installed, Failure> {
     let blocks = machines.iter().map(ssh_block);
     // One that is damaged keeps none of the others out.
     let blocks: Vec<String> = blocks.filter_map(Result::ok).collect();
-    let included = context.home.root().join(FILE);
     let text = format!(
         "# Written by vmfab ssh-config --install\n{}",
         blocks.join("\n")
@@ -75,11 +105,7 @@ pub fn install_ssh_config(context: &Context) -> Result<Installed, Failure> {
     Replace::new(&included, Durability::None)
         .with(text.as_bytes())
         .map_err(Failure::io("write", &included))?;
-    change(included, |text, line| {
-        let there = text.lines().any(|other| other.trim() == line);
-        // At the beginning: behind a `Host` it would be of that block.
-        (!there).then(|| format!("{line}\n{text}"))
-    })
+    Ok(included)
 }
 
 /// Undoes [`install_ssh_config`].

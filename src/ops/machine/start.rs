@@ -10,6 +10,7 @@ use super::clone::renew_identity;
 use super::find_machine;
 use super::list::{SshAddress, address};
 use super::network::join_network;
+use super::ssh_config::refresh_ssh_config;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::machine::{Locked, Machine, MachineName, Promise, Startup, State, Until};
@@ -135,7 +136,10 @@ fn start_again(
         until: options.until,
         timeout: options.timeout,
     }
-    .run(locked)?;
+    .run(locked);
+    // The port may be another one.
+    refresh_ssh_config(context);
+    let ready = ready?;
     Ok(Started {
         name: machine.name().clone(),
         // The port may have been chosen anew.

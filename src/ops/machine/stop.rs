@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::find_machine;
+use super::ssh_config::refresh_ssh_config;
 use crate::failure::Failure;
 use crate::machine::{Machine, MachineError, MachineName, Projects, StoppedBy};
 
@@ -61,6 +62,7 @@ pub fn remove(context: &Context, machine: &Machine, force: bool) -> Result<Remov
     if let Some(project) = machine.project() {
         Projects::new(&context.home).tidy(project)?;
     }
+    refresh_ssh_config(context);
     Ok(Removed {
         name: machine.name().clone(),
     })
@@ -93,6 +95,7 @@ pub fn rename(context: &Context, name: &str, new: &str) -> Result<Renamed, Failu
     let new: MachineName = new.parse().map_err(MachineError::from)?;
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let renamed = locked.rename(&new)?;
+    refresh_ssh_config(context);
     Ok(Renamed {
         name: renamed.name().clone(),
         before: machine.name().clone(),

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::super::machine::{CreateOptions, create, find_machine, keep_need, stop_with_patience};
+use super::super::machine::{
+    CreateOptions, create, find_machine, keep_need, refresh_ssh_config, stop_with_patience,
+};
 use super::super::{Context, images};
 use super::{find, parse, tag};
 use crate::failure::Failure;
@@ -66,6 +68,7 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
                 &context.store()?,
                 &context.interrupt,
             )?;
+            refresh_ssh_config(context);
             return Ok(Restored {
                 machine: created.machine().name().clone(),
                 name: options.name.clone(),
