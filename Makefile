@@ -5,7 +5,7 @@ SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
 
-RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client gpgv
+RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client gpgv swtpm
 TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace gnupg gzip \
 	xz-utils zstd bzip2 zip dropbear-bin cpio kmod docker-registry skopeo \
 	apache2-utils curl docker.io busybox-static attr rpm createrepo-c passt

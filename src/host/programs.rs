@@ -36,11 +36,13 @@ pub enum Program {
     Ssh,
     /// Verifies OpenPGP signatures.
     Gpgv,
+    /// Is a TPM.
+    Swtpm,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -50,6 +52,7 @@ impl Program {
         Self::QemuSystem,
         Self::Ssh,
         Self::Gpgv,
+        Self::Swtpm,
     ];
 
     /// The file name to look for.
@@ -68,6 +71,7 @@ impl Program {
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
             Self::Gpgv => "gpgv",
+            Self::Swtpm => "swtpm",
         }
     }
 
@@ -86,6 +90,7 @@ impl Program {
             Self::QemuSystem => "qemu-system-arm",
             Self::Ssh => "openssh-client",
             Self::Gpgv => "gpgv",
+            Self::Swtpm => "swtpm",
         }
     }
 
@@ -101,6 +106,7 @@ impl Program {
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
             Self::Gpgv => "signatures of checksum lists",
+            Self::Swtpm => "machines with a TPM",
         }
     }
 }

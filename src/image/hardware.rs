@@ -42,6 +42,9 @@ pub struct Devices {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<PathBuf>,
     pub display: Display,
+    /// Whether it has a TPM.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tpm: bool,
 }
 
 impl Devices {

@@ -37,6 +37,10 @@ pub(super) mod files {
     pub(crate) const PASST_SOCKET: &str = "passt.sock";
     /// Where the switch of a private network listens.
     pub(crate) const GROUP_SOCKET: &str = "group.sock";
+    /// Where swtpm listens.
+    pub(crate) const TPM_SOCKET: &str = "tpm.sock";
+    pub(crate) const TPM_LOG: &str = "tpm.log";
+    pub(crate) const TPM_STATE: &str = "tpm.state";
     pub(crate) const SSH_LOG: &str = "ssh.log";
     /// The snapshot that the machine is being set back to.
     pub(crate) const RESTORING: &str = "restoring";

@@ -18,7 +18,7 @@ use super::network;
 use super::share::{self, Shared};
 use super::start::Startup;
 use super::volume::Volume;
-use super::{Locked, Machine, seed};
+use super::{Locked, Machine, seed, tpm};
 use crate::disk::overlay;
 use crate::event::{Event, Sink};
 use crate::guest::GuestMount;
@@ -329,6 +329,7 @@ fn spec(
         cards,
         shares: shared?,
         devices: config.devices.clone(),
+        tpm_socket: files::TPM_SOCKET.to_owned(),
         vnc_socket: files::VNC_SOCKET.to_owned(),
         seed: seeded.disk,
         metadata: seeded.metadata,
@@ -371,6 +372,9 @@ fn servers(
         }
         if let Uplink::Passt { .. } = spec.uplink {
             servers.push(network::passt(machine, config, &spec.forwards)?);
+        }
+        if config.devices.tpm {
+            servers.push(tpm::serve(machine)?);
         }
         if let Some(number) = machine.network_number()? {
             servers.push(network::switch(machine, number)?);

@@ -80,6 +80,7 @@ mod stack;
 mod start;
 mod state;
 mod stop;
+mod tpm;
 mod volume;
 mod watch;
 

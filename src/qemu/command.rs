@@ -35,6 +35,8 @@ pub struct MachineSpec {
     /// Directories of the host that the guest can mount.
     pub shares: Vec<Share>,
     pub devices: Devices,
+    /// Where the TPM listens, if it has one.
+    pub tpm_socket: String,
     /// Where QEMU listens for a viewer of the screen, if it is shown by VNC.
     pub vnc_socket: String,
     /// A raw disk with what the guest's cloud-init wants to know; never written to.
@@ -231,6 +233,16 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         args.pair("-device", device);
     }
 
+    if devices.tpm {
+        let socket = quoted(&spec.tpm_socket);
+        args.pair("-chardev", format!("socket,id=swtpm,path={socket}"));
+        args.pair("-tpmdev", "emulator,id=tpm,chardev=swtpm");
+        let device = match cfg!(target_arch = "aarch64") {
+            true => "tpm-tis-device",
+            false => "tpm-crb",
+        };
+        args.pair("-device", format!("{device},tpmdev=tpm"));
+    }
     for Share { tag, server } in &spec.shares {
         match server {
             ShareServer::Virtiofs { socket } => {

@@ -96,6 +96,7 @@ fn devices(node: &Reader<'_>) -> Devices {
     let nic = node.choice("nic", &Nic::NAMES);
     let display = node.choice("display", &Display::NAMES);
     let machine_type = node.parsed("machine-type", value::machine_type);
+    let tpm = node.flag("tpm");
     let cdrom = node.parsed("cdrom", value::shared_file);
     Devices {
         machine_type: machine_type.map(|kind| kind.value),
@@ -103,6 +104,7 @@ fn devices(node: &Reader<'_>) -> Devices {
         nic: nic.map_or(Nic::default(), |nic| nic.value),
         cdrom: cdrom.map(|file| file.value),
         display: display.map_or(Display::default(), |display| display.value),
+        tpm: tpm.is_some_and(|tpm| tpm.value),
     }
 }
 

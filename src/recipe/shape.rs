@@ -298,6 +298,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "cdrom",
         "display",
         "cloud-init",
+        "tpm",
     ])
     .children(&[
         &MACHINE_PORT,

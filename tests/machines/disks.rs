@@ -54,6 +54,7 @@ fn a_disk_may_be_on_an_nbd_server() {
         forwards: Vec::new(),
         shares: Vec::new(),
         devices: vmfab::image::Devices::default(),
+        tpm_socket: "tpm.sock".into(),
         vnc_socket: "vnc.sock".into(),
         seed: None,
         metadata: None,

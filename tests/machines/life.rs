@@ -200,6 +200,7 @@ fn a_real_machine() {
             &key,
             "--display",
             "vnc",
+            "--tpm",
         ])
         .ends_with(0)
         .says("created the volume \"data\"")
@@ -230,6 +231,12 @@ fn a_real_machine() {
     let mut banner = [0; 4];
     std::io::Read::read_exact(&mut forwarded, &mut banner).unwrap();
     assert_eq!(&banner, b"SSH-");
+
+    // The TPM, with a key that it has made for itself.
+    let tpm = "sudo udevadm settle; cat /sys/class/tpm/tpm0/tpm_version_major; test -c /dev/tpm0";
+    assert_eq!(ssh(tpm).ends_with(0).stdout, "2\n");
+    let state = || fs::read(bench.machines().join(name).join("tpm.state")).unwrap();
+    assert!(state().len() > 1000);
 
     // Another key opens it, the CD is in its drive, and its screen can be seen.
     let mut other = support::tool("ssh", "openssh-client");

@@ -94,6 +94,10 @@ pub(super) struct HardwareArgs {
     #[arg(long, value_name = "FILE|DIRECTORY", value_hint = clap::ValueHint::AnyPath, help_heading = HEADING)]
     cloud_init: Option<PathBuf>,
 
+    /// Give the machine a TPM 2.0, which keeps its state (needs swtpm)
+    #[arg(long, help_heading = HEADING)]
+    tpm: bool,
+
     /// Show the screen: vnc listens on a unix socket that vmfab inspect shows; none does not
     #[arg(long, value_name = "WHERE", value_parser = choice(&Display::NAMES), hide_possible_values = true, help_heading = HEADING)]
     display: Option<Display>,
@@ -204,6 +208,7 @@ impl HardwareArgs {
                 nic: self.nic.unwrap_or_default(),
                 cdrom: self.cdrom,
                 display: self.display.unwrap_or_default(),
+                tpm: self.tpm,
             },
         })
     }

@@ -168,5 +168,8 @@ fn devices(devices: &Devices) -> Vec<(&'static str, String)> {
     if let Some(file) = &devices.cdrom {
         rows.push(("cdrom", file.display().to_string()));
     }
+    if devices.tpm {
+        rows.push(("tpm", "2.0".to_owned()));
+    }
     rows
 }

@@ -155,8 +155,10 @@ impl Locked {
         self.settle(&config, &present)?;
         self.machine.end_restore()?;
         self.machine.forget_host_keys()?;
-        let vars = self.machine.directory.join(files::FIRMWARE_VARS);
-        remove(&vars).map_err(io_error("remove", &vars))?;
+        for file in [files::FIRMWARE_VARS, files::TPM_STATE] {
+            let path = self.machine.directory.join(file);
+            remove(&path).map_err(io_error("remove", &path))?;
+        }
         snapshots.sweep(&held);
         Ok(kept)
     }

@@ -117,14 +117,18 @@ fn program(program: Program, root: bool) -> Check {
     let check = |state, detail| {
         Check::new(program.file_name(), program.purpose(), state, detail).package(program.package())
     };
-    let only_without_root = matches!(program, Program::Newuidmap | Program::Newgidmap);
+    let optional = match program {
+        Program::Newuidmap | Program::Newgidmap => root,
+        Program::Swtpm => true,
+        _ => false,
+    };
     match find_program(program.file_name()) {
         Some(path) => {
             let version =
                 version(program, &path).map_or_else(String::new, |text| format!(" ({text})"));
             check(State::Ok, format!("{}{version}", path.display()))
         }
-        None if only_without_root && root => check(State::Optional, "not installed".to_owned()),
+        None if optional => check(State::Optional, "not installed".to_owned()),
         None => check(State::Missing, "not installed".to_owned()),
     }
 }

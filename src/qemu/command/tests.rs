@@ -37,6 +37,7 @@ fn spec(boot: Boot) -> MachineSpec {
         ],
         shares: Vec::new(),
         devices: Devices::default(),
+        tpm_socket: "tpm.sock".into(),
         vnc_socket: "vnc.sock".into(),
         seed: None,
         metadata: None,
@@ -98,10 +99,11 @@ fn other_devices() {
             nic,
             cdrom: Some("/srv/a, b.iso".into()),
             display: Display::Vnc,
+            tpm: true,
         };
         let text = text(&spec);
         let lines = text.lines().filter(|line| {
-            let of = ["-machine", "-display", "-device", "cdrom"];
+            let of = ["-machine", "-display", "-device", "cdrom", "tpm"];
             of.iter().any(|part| line.contains(part))
         });
         lines.collect::<Vec<_>>().join("\n")
@@ -117,6 +119,9 @@ fn other_devices() {
     -device virtio-serial-pci
     -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0
     -device VGA
+    -chardev socket,id=swtpm,path=tpm.sock
+    -tpmdev emulator,id=tpm,chardev=swtpm
+    -device tpm-crb,tpmdev=tpm
     "#);
     let scsi = devices(DiskBus::Scsi, Nic::Rtl8139);
     assert!(scsi.contains("virtio-scsi-pci,id=scsi\n"), "{scsi}");
