@@ -18,6 +18,7 @@ mod boot_first_byte;
 mod build_changed;
 mod build_cold;
 mod build_unchanged;
+mod daily;
 mod disk_files;
 mod disk_step;
 mod dockerfile;
@@ -47,7 +48,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 19] = [
+const MEASUREMENTS: [Measurement; 20] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -75,6 +76,10 @@ const MEASUREMENTS: [Measurement; 19] = [
     Measurement {
         name: "snapshots",
         run: snapshots::run,
+    },
+    Measurement {
+        name: "snapshot-running",
+        run: daily::snapshot_running,
     },
     Measurement {
         name: "disk-files",

@@ -17,15 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const DISK: &str = "disk.vhd";
 
 pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
-    let files = lab.path("upstream");
-    std::fs::create_dir_all(&files).unwrap();
-    time(
-        Command::new("bash")
-            .arg("tests/support/alpine-disk.sh")
-            .arg(files.join(DISK))
-            .arg(lab.path("packages")),
-    );
-    let project = Project::new(lab, &files);
+    let project = Project::with_image(lab);
     // What this host can do is found out by the first machine, and remembered; the image is built.
     time(&mut project.vmfab(&["up"]));
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
@@ -49,13 +41,28 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
 }
 
 /// A folder without a file, where `up` is Alpine.
-struct Project<'a> {
+pub(crate) struct Project<'a> {
     lab: &'a Lab,
     directory: PathBuf,
     settings: [String; 2],
 }
 
 impl<'a> Project<'a> {
+    /// Makes the disk, unless another measurement has.
+    pub(crate) fn with_image(lab: &'a Lab) -> Self {
+        let files = lab.path("upstream");
+        std::fs::create_dir_all(&files).unwrap();
+        if !files.join(DISK).exists() {
+            time(
+                Command::new("bash")
+                    .arg("tests/support/alpine-disk.sh")
+                    .arg(files.join(DISK))
+                    .arg(lab.path("packages")),
+            );
+        }
+        Self::new(lab, &files)
+    }
+
     fn new(lab: &'a Lab, files: &Path) -> Self {
         let directory = lab.path("project");
         std::fs::create_dir_all(&directory).unwrap();
@@ -74,7 +81,7 @@ impl<'a> Project<'a> {
         }
     }
 
-    fn vmfab(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn vmfab(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.vmfab();
         command.args(arguments).current_dir(&self.directory);
         if arguments == ["up"] {
