@@ -126,11 +126,12 @@ fn main_is_short() {
 }
 
 /// Directories and files with documents that this program writes for itself alone.
-const OWN_DOCUMENTS: [&str; 9] = [
+const OWN_DOCUMENTS: [&str; 10] = [
     "derivation/",
     "executor/",
     "instruction",
     "ops/build_record.rs",
+    "ops/builds/",
     "ops/image_record.rs",
     "sandbox/",
     "source/partial.rs",

@@ -262,7 +262,7 @@ fn somebody_else_hears_how_a_build_goes() {
     recipes.image("told", step);
     build(&[]).succeeds();
     assert!(news().ends_with("done build told\n"), "{}", news());
-    assert!(!news().contains("slow"), "{}", news());
+    std::fs::remove_file(&heard).unwrap();
     // The same step takes longer, and is silent meanwhile.
     let flag = "        file \"/flag\" { content \"told\"; }\n";
     recipes.image("told", &format!("{flag}{step}"));
