@@ -9,7 +9,7 @@ fn usage_errors() {
     insta::assert_snapshot!(ran.stderr, @r#"
     error: unrecognized subcommand 'biuld'
 
-      tip: a similar subcommand exists: 'build'
+      tip: some similar subcommands exist: 'builds', 'build'
 
     Usage: vmfab [OPTIONS] <COMMAND>
 
@@ -65,7 +65,7 @@ fn usage_errors_as_json() {
     {
       "exit_code": 2,
       "help": [
-        "a similar subcommand exists: 'build'"
+        "some similar subcommands exist: 'builds', 'build'"
       ],
       "kind": "usage",
       "message": "unrecognized subcommand 'biuld'"

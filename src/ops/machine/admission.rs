@@ -95,8 +95,10 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// What there is room for now.
+    ///
     /// # Errors
-    /// See [`room`].
+    /// The machines of the home cannot be listed.
     pub fn new(context: &Context) -> Result<Self, Failure> {
         Ok(Self {
             room: room(context)?,
