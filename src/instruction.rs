@@ -12,6 +12,7 @@ mod exec;
 mod glob;
 mod mode;
 mod pattern;
+mod repository;
 
 pub use add::{Add, AddSource, Git};
 pub use exec::{
@@ -21,6 +22,7 @@ pub use exec::{
 pub use glob::{Glob, Malformed};
 pub use mode::{BadMode, ModeChange};
 pub use pattern::{BadPattern, SourcePath};
+pub use repository::{Address, Repository, commit, is_url};
 
 /// Packages, to be installed with the image's own package manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

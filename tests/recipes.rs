@@ -15,6 +15,7 @@ use vmfab::image::{
     BootProfile, CONFIG_VERSION, ContainerConfig, FilesystemRef, Firmware, ImageConfig,
     ImageTemplate, Process, RecipeRef,
 };
+use vmfab::instruction::Address;
 use vmfab::plan::{
     self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
     RemoteDisk, World, WorldError,
@@ -112,7 +113,7 @@ fn layer(location: &str, number: usize) -> ContainerLayer {
 }
 
 impl World for Fake {
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
@@ -150,8 +151,8 @@ impl World for Fake {
                     labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
                     ..ContainerConfig::default()
                 }),
-                history: Vec::new(),
                 author: None,
+                history: Vec::new(),
                 digest: Some(format!("{:064}", 7).parse().unwrap()),
             }),
         })

@@ -4,17 +4,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::agent::Forwarded;
 use super::local;
 use crate::derivation::{BuildRequest, Builder, Outputs, Step};
 use crate::failure::Failure;
-use crate::host::find_program;
+use crate::host::git::Access;
+use crate::host::{Login, Secret, Secrets, find_program};
+use crate::instruction::Address;
 use crate::plan::{LocalFiles, Selection};
 use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Task};
 
 /// `$1` is the repository, `$2` the commit; it makes the directory `repository`. Servers that do not give
-/// single commits give all of them.
+/// single commits give all of them. Addresses of sockets are short.
 const SCRIPT: &str = r#"
-export HOME="$VMFAB_JOB"
+export HOME="$VMFAB_JOB" GIT_CONFIG_GLOBAL="$VMFAB_JOB/gitconfig"
+export VMFAB_KNOWN_HOSTS="$VMFAB_JOB/known_hosts" SSH_AUTH_SOCK=/tmp/agent
+ln -s "$VMFAB_JOB/agent" /tmp/agent
 git init --quiet -- "$HOME/repository"
 cd -- "$HOME/repository"
 git remote add origin "$1"
@@ -28,6 +33,91 @@ use crate::store::Store;
 pub(super) struct Git {
     pub(super) sandbox: Sandbox,
     pub(super) store: Store,
+    pub(super) secrets: Secrets,
+    /// By addresses of repositories.
+    pub(super) logins: BTreeMap<String, Login>,
+}
+
+/// What the user gives for a repository.
+pub(crate) struct Reach<'a> {
+    login: Option<Login>,
+    pub(crate) agent: Option<&'a Path>,
+}
+
+impl<'a> Reach<'a> {
+    /// `login` is that of its address, if it has one.
+    ///
+    /// # Errors
+    /// A secret cannot be read, or there is no agent for SSH.
+    pub(crate) fn new(
+        address: &Address,
+        secrets: &'a Secrets,
+        login: Option<&Login>,
+    ) -> Result<Self, Failure> {
+        let unread = |error| {
+            let message = format!("cannot read the secret for {}: {error}", address.host());
+            Failure::failed(message).with_help("check the option --secret")
+        };
+        if !address.is_ssh() {
+            let login = match login {
+                Some(login) => Some(login.clone()),
+                None => secrets.login(address.host()).map_err(unread)?,
+            };
+            return Ok(Self { login, agent: None });
+        }
+        if find_program("ssh").is_none() {
+            let message = format!("ssh is not installed, and {address} needs it");
+            return Err(Failure::missing(message)
+                .and_help(vec!["install the package openssh-client".to_owned()]));
+        }
+        let agent = secrets.agents.get("default").ok_or_else(|| {
+            Failure::failed("reading over SSH needs an agent with a key").with_help(
+                "start one and add the key: eval $(ssh-agent) && ssh-add; then give --ssh-agent",
+            )
+        })?;
+        Ok(Self {
+            login: None,
+            agent: Some(agent),
+        })
+    }
+
+    pub(crate) fn access<'b>(&'b self, address: &'b Address) -> Access<'b> {
+        Access {
+            server: address.server(),
+            login: self.login.as_ref(),
+            ssh: self.agent.is_some(),
+        }
+    }
+
+    /// What to do when the repository cannot be read.
+    pub(crate) fn advice(&self, address: &Address) -> String {
+        match (address.is_ssh(), &self.login) {
+            (true, _) => "check the address; vmfab asks no questions: ssh must know the host \
+                          (~/.ssh/known_hosts, which connecting once with ssh adds it to), and \
+                          the agent must have a key for it (ssh-add -l)"
+                .to_owned(),
+            (false, Some(_)) => {
+                "check the address, and the user name and password or token for it".to_owned()
+            }
+            (false, None) => "check the address; a private repository needs a token: --secret \
+                              id=GIT_AUTH_TOKEN,env=VARIABLE"
+                .to_owned(),
+        }
+    }
+
+    /// What must not be shown.
+    fn hidden(&self) -> Vec<Secret> {
+        let texts = self
+            .login
+            .iter()
+            .map(|login| match login.password.is_empty() {
+                true => &login.name,
+                false => &login.password,
+            });
+        texts
+            .map(|text| Secret::new(text.clone().into_bytes()))
+            .collect()
+    }
 }
 
 impl Builder for Git {
@@ -42,6 +132,12 @@ impl Builder for Git {
             ))
             .and_help(vec!["install the package git".to_owned()]));
         }
+        let address = Address {
+            url: params.repository.clone(),
+            login: None,
+        };
+        let login = self.logins.get(&params.repository);
+        let reach = Reach::new(&address, &self.secrets, login)?;
         let scratch = self.sandbox.scratch()?;
         let directory = scratch.path().join("repository");
         let argv = [
@@ -52,24 +148,35 @@ impl Builder for Git {
             &params.repository,
             &params.commit,
         ];
+        let access = reach.access(&address);
+        access
+            .write(scratch.path())
+            .map_err(Failure::step_io("write", scratch.path()))?;
+        let socket = scratch.path().join("agent");
+        let agent = reach.agent.map(|agent| Forwarded::new(agent, &socket));
+        let agent = agent.transpose().map_err(|error| {
+            Failure::failed(format!("cannot reach the SSH agent: {error}"))
+                .with_help("check the option --ssh-agent")
+        })?;
         let command = HostCommand {
             argv: argv.map(str::to_owned).into(),
-            env: BTreeMap::from([
-                ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
-                ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
-                ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
-            ]),
+            env: access.env(),
             network: true,
         };
         let job = Job::over(&[], vec![Task::Host(command)]);
+        let lent = Lent {
+            secrets: reach.hidden(),
+            ..Lent::default()
+        };
         self.sandbox
-            .run(job, &Lent::default(), &scratch, request)
+            .run(job, &lent, &scratch, request)
             .map_err(|error| match error.is_command() {
-                true => {
-                    error.with_command(format!("git fetch {} {}", params.repository, params.commit))
-                }
+                true => error
+                    .with_command(format!("git fetch {} {}", params.repository, params.commit))
+                    .with_help(reach.advice(&address)),
                 false => error,
             })?;
+        drop(agent);
         let path = match &params.directory {
             Some(below) => inside(&directory, below)?,
             None => directory,

@@ -26,7 +26,7 @@ mod blob;
 mod check;
 mod exec;
 mod fetch;
-mod git;
+pub(crate) mod git;
 pub mod guest;
 mod image;
 pub mod local;
@@ -47,7 +47,7 @@ use crate::derivation::{BuildRequest, Builder, Builders, Derivation, Step};
 use crate::digest::{Checksum, Digest, ObjectId};
 use crate::event::Sink;
 use crate::failure::Failure;
-use crate::host::{Home, Secrets};
+use crate::host::{Home, Login, Secrets};
 use crate::lock::PackageSet;
 use crate::plan::{BlobPlace, LocalTree, Place};
 use crate::registry::Registries;
@@ -75,6 +75,8 @@ pub struct Origins {
     pub locked: BTreeMap<Digest, PackageSet>,
     /// What steps may know and nothing may keep.
     pub secrets: Secrets,
+    /// What git servers get, by addresses of repositories.
+    pub logins: BTreeMap<String, Login>,
 }
 
 pub struct All {
@@ -107,6 +109,7 @@ impl All {
             fetcher,
             locked,
             secrets,
+            logins,
         } = origins;
         let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
         let sources = sources::Sources::new(store.clone(), locals);
@@ -120,11 +123,13 @@ impl All {
                 sandbox: sandbox.clone(),
                 sources: sources.clone(),
                 caches: CacheMounts::new(home),
-                secrets,
+                secrets: secrets.clone(),
             },
             git: git::Git {
                 sandbox: sandbox.clone(),
                 store: store.clone(),
+                secrets,
+                logins,
             },
             check: check::Check {
                 sandbox: sandbox.clone(),

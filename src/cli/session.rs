@@ -17,7 +17,7 @@ use super::{Status, output};
 use crate::config::{Config, ConfigError};
 use crate::event::{Event, Silent, Sink};
 use crate::failure::Failure;
-use crate::host::{Home, Interrupt};
+use crate::host::{Home, Interrupt, Secrets};
 use crate::machine::Project;
 use crate::ops::builds::Recorder;
 use crate::ops::{self, Context};
@@ -33,6 +33,7 @@ pub(super) struct Session {
     notifier: RefCell<Option<Notifier>>,
     recorder: OnceCell<Arc<Recorder>>,
     context: OnceCell<Context>,
+    secrets: OnceCell<Secrets>,
 }
 
 impl Session {
@@ -59,7 +60,17 @@ impl Session {
             builds,
             recorder: OnceCell::new(),
             context: OnceCell::new(),
+            secrets: OnceCell::new(),
         })
+    }
+
+    /// What contexts made later hand on to steps and git servers.
+    pub(super) fn lend(&self, secrets: Secrets) {
+        debug_assert!(
+            self.context.get().is_none(),
+            "there is a context without them"
+        );
+        let _ = self.secrets.set(secrets);
     }
 
     /// For operations that take long: Ctrl-C goes to them, so that they can clean up.
@@ -93,8 +104,9 @@ impl Session {
         let check = |text: &str| ops::cache::repository(text).map(drop);
         let config = Config::from_env(&check).map_err(config_error)?;
         let sink = self.sink(&home)?;
-        let mut context =
-            Context::new(home, sink, interrupt).with_config(config, self.options.offline);
+        let mut context = Context::new(home, sink, interrupt)
+            .with_config(config, self.options.offline)
+            .with_secrets(self.secrets.get().cloned().unwrap_or_default());
         // Who is in a directory that is gone is in no project.
         let directory = std::env::current_dir().ok();
         context.project = directory.and_then(|directory| Project::around(&directory).ok());

@@ -11,7 +11,7 @@ use super::model::{
 use super::mount;
 use super::parse::{Parsed, unknown};
 use super::words::{Piece, first_word, split_blank, split_flags, split_quoted, trimmed};
-use crate::text::{Problem, Span, Spanned, closest, enumerate};
+use crate::text::{Problem, Span, Spanned, closest, enumerate, without_logins};
 
 /// A list of texts in JSON: the exec form. `None` if it is something else.
 pub(super) fn json(args: &str) -> Option<Result<Vec<String>, ()>> {
@@ -97,7 +97,7 @@ pub(super) fn parse(
         } else {
             Vec::new()
         },
-        text: line.text[whole].to_owned(),
+        text: without_logins(&line.text[whole]),
         kind,
     }))
 }

@@ -12,7 +12,6 @@
 mod arguments;
 mod copy;
 mod expand;
-mod git;
 mod healthcheck;
 mod heredoc;
 mod ignore;
@@ -30,8 +29,6 @@ mod words;
 pub use arguments::{Platforms, is_proxy, predefined};
 pub use copy::is_mode;
 pub use expand::{Expander, Lookup, Unexpandable, expand};
-pub(crate) use git::is_url;
-pub use git::{Repository, commit};
 pub use ignore::{Ignore, Ignored};
 pub use lint::{Facts, Linted, RULES, Rule, lint};
 pub use model::*;

@@ -4,6 +4,7 @@
 pub mod beneath;
 mod capacity;
 pub mod file;
+pub mod git;
 mod home;
 mod inheritance;
 mod interrupt;
@@ -24,7 +25,7 @@ pub use interrupt::Interrupt;
 pub use programs::{
     MissingProgram, Program, apt_get, find_program, missing_programs, require, this_program,
 };
-pub use secrets::{Redactor, Secret, SecretSource, Secrets};
+pub use secrets::{Login, Redactor, Secret, SecretSource, Secrets};
 pub use space::{free_space, is_full, total_memory};
 pub use spawner::spawn_lasting;
 pub use usage::Usage;

@@ -39,6 +39,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A user name and a password for a server, which are not shown: tokens are given as either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub name: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
 /// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
@@ -77,6 +90,27 @@ pub struct Secrets {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Sockets of SSH agents, by id.
     pub agents: BTreeMap<String, PathBuf>,
+}
+
+impl Secrets {
+    /// What a git server of this name gets, as BuildKit has it: the secret `GIT_AUTH_TOKEN.HOST`,
+    /// else `GIT_AUTH_TOKEN`. Source: <https://docs.docker.com/build/building/secrets/>.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn login(&self, host: &str) -> io::Result<Option<Login>> {
+        let names = [&format!("GIT_AUTH_TOKEN.{host}"), "GIT_AUTH_TOKEN"];
+        let Some(source) = names.into_iter().find_map(|name| self.secrets.get(name)) else {
+            return Ok(None);
+        };
+        let token = String::from_utf8(source.read()?.0);
+        let token =
+            token.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
+        Ok(Some(Login {
+            name: "x-access-token".to_owned(),
+            password: token.trim().to_owned(),
+        }))
+    }
 }
 
 /// Takes secrets out of a stream, wherever it is cut.

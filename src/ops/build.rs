@@ -17,7 +17,7 @@ use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::executor::{self, Execution, Executor};
 use crate::failure::{Failure, Kind};
-use crate::host::{Program, Secrets};
+use crate::host::Program;
 use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
 use crate::world::recipes::base_of_role;
@@ -52,8 +52,6 @@ pub struct BuildOptions {
     pub rebuild: bool,
     /// Caches to ask, and the one that gets what is built.
     pub cache: CacheOptions,
-    /// What steps may know and nothing may keep.
-    pub secrets: Secrets,
 }
 
 /// A finished build.
@@ -206,7 +204,8 @@ pub(super) fn execute(
         registries: context.registries(),
         fetcher: context.fetcher(),
         locked: plan.locked.clone(),
-        secrets: options.secrets.clone(),
+        secrets: context.secrets.clone(),
+        logins: plan.logins.clone(),
     };
     let builders = builder::All::new(&context.home, store, origins);
     let executor = Executor {

@@ -25,8 +25,9 @@ use crate::checked::Unfit;
 use crate::derivation::{Graph, GraphError, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId, ObjectRef};
 use crate::failure::{Failure, Kind};
-use crate::host::Program;
+use crate::host::{Login, Program};
 use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
+use crate::instruction::Address;
 use crate::lock::PackageSet;
 use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError, RegistryImage, Span};
 
@@ -85,7 +86,7 @@ pub trait World {
     ///
     /// # Errors
     /// Neither a lock nor the network tells.
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure>;
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure>;
 
     /// The architecture of this host, as `uname -m` has it.
     fn architecture(&self) -> &str {
@@ -154,6 +155,8 @@ pub struct Plan {
     pub blobs: BTreeMap<Checksum, BlobPlace>,
     /// The manifests of images in registries that have objects of `object` steps.
     pub artifacts: BTreeMap<ObjectId, BlobPlace>,
+    /// What git servers get, by the address in the parameters of `git` steps.
+    pub logins: BTreeMap<String, Login>,
     /// The packages of locked steps, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,
     /// The programs of this host that the steps call.

@@ -59,7 +59,7 @@ impl World for NoTags {
         Err(Failure::new(Kind::Recipe, "nothing is pinned"))
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 
@@ -418,7 +418,7 @@ impl World for Base {
         NoTags.pin(fetch)
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         unreachable!("nobody asks for {reference} of {repository}")
     }
 

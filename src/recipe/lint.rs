@@ -16,7 +16,7 @@ fn finding(rule: &'static str, span: &Span, message: String, help: &'static str)
     Finding {
         rule,
         message,
-        span: span.clone(),
+        span: span.shown(),
         help,
         url: None,
     }

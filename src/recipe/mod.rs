@@ -38,5 +38,5 @@ pub use lint::lint;
 pub(crate) use load::default_image;
 pub use load::{Given, load, load_dockerfile};
 pub use model::*;
-pub use source::{Files, Source, Span, Spanned};
+pub use source::{Files, Source, Span, Spanned, Wanted};
 pub use value::unfit_for_logins;

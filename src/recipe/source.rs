@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::failure::Failure;
+use crate::instruction::Repository;
 use crate::limits::Limits;
 
 pub use crate::text::{Source, Span, Spanned};
@@ -30,4 +32,23 @@ pub trait Files {
 
     /// Whether there is a directory.
     fn is_directory(&self, path: &Path) -> bool;
+
+    /// What is wanted of a git repository, as a path of this host.
+    ///
+    /// # Errors
+    /// It cannot be read, or does not have that.
+    fn repository(&self, repository: &Repository, _: Wanted) -> Result<PathBuf, Failure> {
+        Err(Failure::failed(format!(
+            "cannot read {} here",
+            repository.address
+        )))
+    }
+}
+
+/// What is wanted of a git repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Directory,
+    /// The one that is named, or the usual one of the directory.
+    Dockerfile,
 }

@@ -2,6 +2,7 @@
 
 mod finding;
 pub(crate) mod kdl;
+mod login;
 mod problem;
 mod size;
 mod source;
@@ -9,6 +10,7 @@ mod source;
 pub(crate) use crate::failure::closest;
 pub use finding::Finding;
 pub(crate) use finding::looks_like_secret;
+pub(crate) use login::{hide_logins, logins, without_logins};
 pub(crate) use problem::enumerate;
 pub use problem::{Problem, Problems};
 pub(crate) use size::{shown_size, size};

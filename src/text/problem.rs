@@ -25,7 +25,7 @@ impl Problem {
     pub fn new(span: &Span, message: impl Into<String>, label: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             message: message.into(),
-            span: Some(span.clone()),
+            span: Some(span.shown()),
             label: label.into(),
             other: None,
             help: None,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use miette::{NamedSource, SourceSpan};
 
+use super::{hide_logins, logins};
+
 /// A text with the name that it is shown under.
 pub type Source = Arc<NamedSource<String>>;
 
@@ -15,6 +17,22 @@ pub struct Span {
     pub source: Source,
     /// Offset and length in bytes.
     pub range: SourceSpan,
+}
+
+impl Span {
+    /// The same place in the text as it may be shown: without passwords.
+    #[must_use]
+    pub(crate) fn shown(&self) -> Self {
+        let text = self.source.inner();
+        let source = match logins(text).is_empty() {
+            true => self.source.clone(),
+            false => Arc::new(NamedSource::new(self.source.name(), hide_logins(text))),
+        };
+        Self {
+            source,
+            range: self.range,
+        }
+    }
 }
 
 impl PartialEq for Span {

@@ -1,12 +1,13 @@
 //! What every operation, and what planning asks about the world, needs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::executor::Remembered;
-use crate::host::{Home, Interrupt};
+use crate::host::{Home, Interrupt, Secrets};
 use crate::machine::{MachineError, Project};
 use crate::registry::{Access, Registries, RegistriesOptions};
 use crate::source::{Fetcher, FetcherOptions};
@@ -27,6 +28,8 @@ pub struct Context {
     pub offline: bool,
     /// How registries are reached in this run.
     pub access: Access,
+    /// What steps and git servers may know, and nothing keeps.
+    pub secrets: Secrets,
     /// Whether machines start even when this host has no room for them.
     pub overcommit: bool,
     /// The project that the user is in; nothing for who only deals with the home.
@@ -34,6 +37,7 @@ pub struct Context {
     store: Arc<OnceLock<Store>>,
     fetcher: Arc<OnceLock<Arc<Fetcher>>>,
     registries: Arc<OnceLock<Registries>>,
+    commits: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Context {
@@ -47,11 +51,13 @@ impl Context {
             config: Config::default(),
             offline: false,
             access: Access::default(),
+            secrets: Secrets::default(),
             overcommit: false,
             project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
             registries: Arc::default(),
+            commits: Arc::default(),
         }
     }
 
@@ -60,6 +66,7 @@ impl Context {
     pub fn anew(&self, sink: Arc<dyn Sink>) -> Self {
         Self::new(self.home.clone(), sink, self.interrupt.clone())
             .with_config(self.config.clone(), self.offline)
+            .with_secrets(self.secrets.clone())
     }
 
     /// The same with what the user set.
@@ -70,6 +77,12 @@ impl Context {
             offline,
             ..self
         }
+    }
+
+    /// The same with what steps and git servers may know.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Who brings content from outside. It is one for all operations: it limits how much is fetched
@@ -144,6 +157,11 @@ impl Context {
         }
         let store = Store::open(self.home.store())?;
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// The commits of repositories that are built, by address: one run sees one state of each.
+    pub(super) fn commits(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.commits.lock().expect("nothing panics with it")
     }
 
     /// What earlier builds took from caches.

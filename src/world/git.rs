@@ -2,6 +2,7 @@
 //! what it has, by the host's git.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -13,9 +14,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use crate::builder::git::Reach;
 use crate::failure::{Failure, Kind};
 use crate::host::find_program;
+use crate::host::git::{CONFIG, KNOWN_HOSTS, KNOWN_HOSTS_VARIABLE};
 use crate::host::process::{self, Bounds};
+use crate::instruction::Address;
 
 /// The longest list of references that is read.
 const MOST_OUTPUT: u64 = 64 << 20;
@@ -85,7 +89,7 @@ fn is_hexadecimal(text: &str) -> bool {
 /// The repository cannot be asked, or has no such reference.
 pub(crate) fn look_up(
     context: &Context,
-    repository: &str,
+    repository: &Address,
     reference: &str,
 ) -> Result<Commit, Failure> {
     if context.offline {
@@ -103,12 +107,8 @@ pub(crate) fn look_up(
         lines.extend(reference.map(|(commit, name)| (commit, name.to_owned())));
         is_one
     };
-    git(
-        context,
-        Path::new("/"),
-        &["ls-remote", "--quiet", "--", repository],
-        &output,
-    )?;
+    let words = ["ls-remote", "--quiet", "--", &repository.url];
+    git(context, repository, Path::new("/"), &words, &output)?;
     let references = lines.into_inner().expect("nothing panics with it");
     choose(&references, reference).map_err(|message| {
         Failure::new(Kind::Recipe, message)
@@ -123,13 +123,13 @@ pub(crate) fn look_up(
 /// The repository cannot be read, or does not have the commit.
 pub(crate) fn check_out(
     context: &Context,
-    repository: &str,
+    repository: &Address,
     commit: &str,
     directory: &Path,
 ) -> Result<(), Failure> {
-    let git = |words: &[&str]| git(context, directory, words, &|_| false);
+    let git = |words: &[&str]| git(context, repository, directory, words, &|_| false);
     git(&["init", "--quiet", "--template="])?;
-    git(&["remote", "add", "origin", repository])?;
+    git(&["remote", "add", "origin", &repository.url])?;
     if git(&["fetch", "--quiet", "--depth=1", "origin", commit]).is_err() {
         let all = "+refs/heads/*:refs/remotes/origin/*";
         git(&["fetch", "--quiet", "--tags", "origin", all])?;
@@ -149,6 +149,7 @@ fn failed(message: String, help: &str) -> Failure {
 /// Runs git in a directory. What `output` does not take of its lines is shown if it fails.
 fn git(
     context: &Context,
+    repository: &Address,
     directory: &Path,
     words: &[&str],
     output: &(dyn Fn(&str) -> bool + Sync),
@@ -157,50 +158,58 @@ fn git(
         let message = "git is not installed".to_owned();
         return Err(failed(message, "install the package git"));
     };
+    let reach = Reach::new(repository, &context.secrets, repository.login.as_ref())?;
+    let unwritten = |error| Failure::of_io("cannot write", &env::temp_dir(), &error);
+    let files = tempfile::tempdir().map_err(unwritten)?;
+    let access = reach.access(repository);
+    access.write(files.path()).map_err(unwritten)?;
     let mut command = Command::new(git);
     command
         .args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"])
         .args(words)
         // No configuration of the user, nor of a repository around this directory.
         .current_dir(directory)
+        .envs(access.env())
         .env("HOME", "/nonexistent")
         .env(
             "GIT_CEILING_DIRECTORIES",
             directory.parent().unwrap_or(directory),
         )
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ALLOW_PROTOCOL", "http:https:git")
-        .env("LC_ALL", "C.UTF-8");
-    let last: Mutex<String> = Mutex::default();
+        .env("GIT_CONFIG_GLOBAL", files.path().join(CONFIG))
+        .env(KNOWN_HOSTS_VARIABLE, files.path().join(KNOWN_HOSTS));
+    if let Some(agent) = reach.agent {
+        command.env("SSH_AUTH_SOCK", agent);
+    }
+    let said: Mutex<Vec<String>> = Mutex::default();
     let output = |line: &str| {
         if !output(line) && !line.trim().is_empty() {
-            line.trim()
-                .clone_into(&mut last.lock().expect("nothing panics with it"));
+            let mut said = said.lock().expect("nothing panics with it");
+            said.push(line.trim().to_owned());
         }
     };
     let bounds = Bounds {
         time: Some(LONGEST),
         output: Some(MOST_OUTPUT),
     };
-    let check = "check the address, and that the repository can be read without a password";
+    let check = reach.advice(repository);
     let mut log = File::options()
         .write(true)
         .open("/dev/null")
-        .map_err(|error| failed(format!("cannot open /dev/null: {error}"), check))?;
+        .map_err(|error| failed(format!("cannot open /dev/null: {error}"), &check))?;
     let interrupt = &context.interrupt;
     let ran = process::run(&mut command, &[], &mut log, &output, bounds, interrupt);
-    let ran = ran.map_err(|error| failed(format!("cannot run git: {error}"), check))?;
-    let last = last.into_inner().expect("nothing panics with it");
+    let ran = ran.map_err(|error| failed(format!("cannot run git: {error}"), &check))?;
+    let said = said.into_inner().expect("nothing panics with it");
     if !ran.end.success() {
-        let said = match last.is_empty() {
-            true => String::new(),
-            false => format!(": {last}"),
+        // Of SSH, the first line says what is wrong, and the last one does not.
+        let line = match repository.is_ssh() {
+            true => said.first(),
+            false => said.last(),
         };
+        let said = line.map_or_else(String::new, |line| format!(": {line}"));
         let word = words.first().unwrap_or(&"");
         let message = format!("git {word} {}{said}", ran.end.describe());
-        return Err(failed(message, check));
+        return Err(failed(message, &check));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::builder;
 use crate::digest::{Checksum, Hasher};
 use crate::failure::{Failure, Kind};
 use crate::host::file::{Durability, Replace};
+use crate::instruction::Address;
 use crate::plan::Pinned;
 use crate::recipe::{Fetch, Pin, Spanned};
 use crate::registry::Reference;
@@ -64,10 +65,10 @@ fn read<T: DeserializeOwned>(path: &Path, url: &str) -> Option<Remembered<T>> {
 /// Nothing is remembered, and the repository cannot be asked.
 pub(crate) fn pin_commit(
     context: &Context,
-    repository: &str,
+    repository: &Address,
     reference: &str,
 ) -> Result<Commit, Failure> {
-    match recall(context, &git::address(repository, reference)) {
+    match recall(context, &git::address(&repository.url, reference)) {
         Some(commit) => Ok(commit),
         None => look_up_commit(context, repository, reference),
     }
@@ -79,11 +80,11 @@ pub(crate) fn pin_commit(
 /// There is no such reference, or the repository cannot be asked.
 pub(crate) fn look_up_commit(
     context: &Context,
-    repository: &str,
+    repository: &Address,
     reference: &str,
 ) -> Result<Commit, Failure> {
     let commit = git::look_up(context, repository, reference)?;
-    let address = git::address(repository, reference);
+    let address = git::address(&repository.url, reference);
     Ok(remember(context, &address, commit))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
-use super::{Context, Pins, image_config};
+use super::{Context, Pins, image_config, repository};
 use crate::builder::local::{self, KnownFiles};
 use crate::compose::{self, Converted};
 use crate::digest::{ObjectId, ObjectRef};
@@ -13,10 +13,11 @@ use crate::disk::Content;
 use crate::failure::Failure;
 use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig, Process};
+use crate::instruction::{Address, Repository};
 use crate::limits::Limits;
 use crate::plan::{self, Pinned, Plan, PlanError, Remote, World, WorldError};
 use crate::plan::{Listing, LocalFiles};
-use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage};
+use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage, Wanted};
 use crate::store::{Store, TagName};
 
 /// The path that stands for standard input.
@@ -59,6 +60,7 @@ pub(crate) struct HostFiles<'a> {
     limits: Limits,
     /// The recipe that the Compose file stands for that is read.
     converted: Option<String>,
+    context: &'a Context,
 }
 
 impl Files for HostFiles<'_> {
@@ -86,6 +88,11 @@ impl Files for HostFiles<'_> {
 
     fn is_directory(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn repository(&self, repository: &Repository, wanted: Wanted) -> Result<PathBuf, Failure> {
+        let checked_out = repository::check_out(self.context, repository, wanted)?;
+        Ok(checked_out.path)
     }
 
     fn catalogue(&self) -> Vec<(String, PathBuf)> {
@@ -204,7 +211,7 @@ impl World for HostWorld<'_> {
         self.pins.pin(fetch)
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         self.pins.commit(repository, reference)
     }
 
@@ -415,6 +422,7 @@ pub(crate) fn host_files(context: &Context) -> HostFiles<'_> {
         catalogue: context.config.recipes.as_deref(),
         limits: context.config.limits,
         converted: None,
+        context,
     }
 }
 

@@ -5,49 +5,64 @@ use std::{fs, io};
 
 use super::{Context, git, pins, usual_dockerfile};
 use crate::digest::Hasher;
-use crate::dockerfile::Repository;
 use crate::failure::{Failure, Kind};
-use crate::recipe::is_dockerfile;
+use crate::instruction::Repository;
+use crate::recipe::{Wanted, is_dockerfile};
+use crate::text::without_logins;
 
-/// A Dockerfile of a git repository, and the commit that it is of.
+/// What is wanted of a git repository, on this host, and the commit that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedOut {
-    pub dockerfile: PathBuf,
+    pub path: PathBuf,
     pub commit: String,
 }
 
-/// The Dockerfile of the git repository that a text names; `None` when it names none. A branch or
-/// tag stands for what the repository says now; offline, for what it said last.
+/// The Dockerfile of the git repository that a text names; `None` when it names none.
 ///
 /// # Errors
-/// The repository cannot be read, or has no Dockerfile there.
+/// See [`check_out`].
 pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, Failure> {
     let Some(repository) = Repository::parse(text) else {
         return Ok(None);
     };
     let repository = repository.map_err(|message| {
-        Failure::usage(format!("{text}: {message}"))
+        Failure::usage(format!("{}: {message}", without_logins(text)))
             .with_help("write ADDRESS#REF:DIRECTORY, or ADDRESS?ref=REF&subdir=DIRECTORY")
     })?;
+    check_out(context, &repository, Wanted::Dockerfile).map(Some)
+}
+
+/// A Dockerfile or directory of a git repository. A branch or tag stands for what the repository
+/// says now; offline, for what it said last.
+///
+/// # Errors
+/// The repository cannot be read, or does not have that.
+pub(crate) fn check_out(
+    context: &Context,
+    repository: &Repository,
+    wanted: Wanted,
+) -> Result<CheckedOut, Failure> {
     let address = &repository.address;
     let unread = |error: Failure| {
         let message = format!("cannot read {address}: {}", error.message());
         error.with_kind(Kind::Failed).with_message(message)
     };
-    let commit = commit_of(context, &repository).map_err(unread)?;
-    if let Some(wanted) = repository.commit.filter(|start| !commit.starts_with(start)) {
-        let message = format!("{address} is at the commit {commit}, not at {wanted}");
+    let commit = commit_of(context, repository).map_err(unread)?;
+    if let Some(start) = &repository.commit
+        && !commit.starts_with(start)
+    {
+        let message = format!("{address} is at the commit {commit}, not at {start}");
         return Err(Failure::verification(message).with_help("name the commit after the #"));
     }
     let mut hasher = Hasher::new("vmfab repository v1");
-    hasher.update_field(address.as_bytes());
+    hasher.update_field(address.url.as_bytes());
     hasher.update_field(commit.as_bytes());
     let place = context
         .home
         .repositories()
         .join(hasher.finish().to_string());
     // The image is called as its directory.
-    let name = address.trim_end_matches('/').rsplit(['/', ':']).next();
+    let name = address.url.trim_end_matches('/').rsplit(['/', ':']).next();
     let name = name.map(|name| name.trim_end_matches(".git"));
     let name = name.filter(|name| !name.is_empty() && !name.starts_with('.'));
     let root = place.join(name.unwrap_or("repository"));
@@ -66,8 +81,8 @@ pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, 
             }
         }
     }
-    let dockerfile = dockerfile(&root, repository.directory.as_deref())?;
-    Ok(Some(CheckedOut { dockerfile, commit }))
+    let path = inside(&root, repository.directory.as_deref(), wanted)?;
+    Ok(CheckedOut { path, commit })
 }
 
 fn commit_of(context: &Context, repository: &Repository) -> Result<String, Failure> {
@@ -79,28 +94,41 @@ fn commit_of(context: &Context, repository: &Repository) -> Result<String, Failu
     if let Some(commit) = git::Commit::of(reference) {
         return Ok(commit.into_digits());
     }
+    let address = git::address(&repository.address.url, reference);
+    if let Some(known) = context.commits().get(&address) {
+        return Ok(known.clone());
+    }
     let commit = match context.offline {
         true => pins::pin_commit(context, &repository.address, reference),
         false => pins::look_up_commit(context, &repository.address, reference),
     };
-    commit.map(git::Commit::into_digits)
+    let commit = commit?.into_digits();
+    context.commits().insert(address, commit.clone());
+    Ok(commit)
 }
 
-/// The Dockerfile that is meant, which no link leads out of the repository to.
-fn dockerfile(root: &Path, below: Option<&str>) -> Result<PathBuf, Failure> {
+/// What is meant, which no link leads out of the repository to.
+fn inside(root: &Path, below: Option<&str>, wanted: Wanted) -> Result<PathBuf, Failure> {
     let below = below.unwrap_or(".");
-    let lacking = || {
-        Failure::unknown("Dockerfile in the repository at", below)
-            .with_help("name its directory or itself: ADDRESS#REF:DIRECTORY")
+    let (noun, help) = match wanted {
+        Wanted::Directory => ("directory", "name it: ADDRESS#REF:DIRECTORY"),
+        Wanted::Dockerfile => (
+            "Dockerfile",
+            "name its directory or itself: ADDRESS#REF:DIRECTORY",
+        ),
     };
+    let lacking =
+        || Failure::unknown(&format!("{noun} in the repository at"), below).with_help(help);
     let root = root.canonicalize().map_err(|_| lacking())?;
     let path = root.join(below).canonicalize().map_err(|_| lacking())?;
     if !path.starts_with(&root) {
         return Err(lacking());
     }
-    let found = match path.is_dir() {
-        true => usual_dockerfile(&path),
-        false => Some(path).filter(|path| is_dockerfile(path)),
+    let found = match (wanted, path.is_dir()) {
+        (Wanted::Directory, true) => return Ok(path),
+        (Wanted::Directory, false) => None,
+        (Wanted::Dockerfile, true) => usual_dockerfile(&path),
+        (Wanted::Dockerfile, false) => Some(path).filter(|path| is_dockerfile(path)),
     };
     let found = found.ok_or_else(lacking)?;
     // With what leaves files out of its context. Files that do not exist lead nowhere.

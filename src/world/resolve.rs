@@ -10,6 +10,7 @@ use super::git::{self, Commit};
 use super::{Context, oci, pins};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
 use crate::failure::{Failure, Kind};
+use crate::instruction::Address;
 use crate::lock::{Lock, Source};
 use crate::plan::{Container, Pinned, Remote};
 use crate::recipe::{Fetch, Pin, RegistryImage};
@@ -33,7 +34,7 @@ pub(crate) trait Resolve {
     ///
     /// # Errors
     /// It cannot be found out.
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure>;
+    fn resolve_commit(&self, repository: &Address, reference: &str) -> Result<Commit, Failure>;
 }
 
 /// Takes what this host found out before; asks the network about the rest.
@@ -48,7 +49,7 @@ impl Resolve for Remembered<'_> {
         pins::pin_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure> {
+    fn resolve_commit(&self, repository: &Address, reference: &str) -> Result<Commit, Failure> {
         pins::pin_commit(self.0, repository, reference)
     }
 }
@@ -72,7 +73,7 @@ impl Resolve for Today<'_> {
         pins::look_up_tag(self.0, reference)
     }
 
-    fn resolve_commit(&self, repository: &str, reference: &str) -> Result<Commit, Failure> {
+    fn resolve_commit(&self, repository: &Address, reference: &str) -> Result<Commit, Failure> {
         pins::look_up_commit(self.0, repository, reference)
     }
 }
@@ -113,11 +114,11 @@ impl<'a> Pins<'a> {
     }
 
     /// The commit of a reference of a git repository.
-    pub(crate) fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    pub(crate) fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         if let Some(commit) = Commit::of(reference) {
             return Ok(commit.into_digits());
         }
-        let (commit, _) = self.known(&git::address(repository, reference), |resolver| {
+        let (commit, _) = self.known(&git::address(&repository.url, reference), |resolver| {
             let commit = resolver.resolve_commit(repository, reference)?;
             Ok((commit, None))
         })?;

@@ -5,6 +5,7 @@ mod mounts;
 mod outside;
 mod processes;
 mod pushed;
+mod repositories;
 mod secrets;
 
 use std::fs;

@@ -18,10 +18,10 @@ fn serve(server: &Server, directory: &Path, path: &str) {
 }
 
 /// A git repository, and what a server has of it.
-struct Repository<'a>(&'a Kitchen);
+pub(super) struct Repository<'a>(&'a Kitchen);
 
 impl<'a> Repository<'a> {
-    fn new(kitchen: &'a Kitchen) -> Self {
+    pub(super) fn new(kitchen: &'a Kitchen) -> Self {
         std::fs::create_dir(kitchen.path("work")).unwrap();
         let repository = Self(kitchen);
         repository.git("git init --quiet --initial-branch=main");
@@ -29,7 +29,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Runs a script in it.
-    fn git(&self, script: &str) -> String {
+    pub(super) fn git(&self, script: &str) -> String {
         tool("git", "git");
         let mut shell = tool("sh", "dash");
         for who in ["AUTHOR", "COMMITTER"] {
@@ -41,13 +41,13 @@ impl<'a> Repository<'a> {
     }
 
     /// Commits what a script changes.
-    fn commit(&self, script: &str) -> String {
+    pub(super) fn commit(&self, script: &str) -> String {
         let rest = "git add . && git commit --quiet --message=one && git rev-parse HEAD";
         self.git(&format!("{script}\n{rest}"))
     }
 
     /// Serves it at `/repo.git`.
-    fn serve(&self, server: &Server) {
+    pub(super) fn serve(&self, server: &Server) {
         let bare = self.0.path("repo.git");
         if bare.exists() {
             std::fs::remove_dir_all(&bare).unwrap();
@@ -75,7 +75,8 @@ fn files_of_repositories_and_servers() {
     kitchen.write(&format!(
         "ADD {repository} /all\nADD {repository}#v1:docs /docs/\n\
          ADD --keep-git-dir=true {repository}#{commit} /kept\nADD {file} /files/\nADD --chmod=644 {file} /named\n\
-         COPY list /\nRUN /list /all /docs /files /named; cat /kept/.git/HEAD; ls -A /kept\n"
+         ADD --checksum=sha256:30bb0dffd46bfdebb63e98b2fe08e4afb03b9aa47e97c8011227278e89846573 {file} /summed\n\
+         COPY list /\nRUN /list /all /docs /files /named /summed; cat /kept/.git/HEAD; ls -A /kept\n"
     ));
     let output = kitchen.output().replace(&commit, "COMMIT");
     insta::assert_snapshot!(output, @r#"
@@ -90,6 +91,7 @@ fn files_of_repositories_and_servers() {
     d 755 0:0 /files
     f 600 0:0 /files/file.txt from a server
     f 644 0:0 /named from a server
+    f 600 0:0 /summed from a server
     COMMIT
     .git
     .vmfabignore
@@ -97,6 +99,10 @@ fn files_of_repositories_and_servers() {
     link
     top
     "#);
+    let wrong = "0".repeat(64);
+    kitchen.write(&format!("ADD --checksum=sha256:{wrong} {file} /x"));
+    let said = kitchen.fails(6);
+    assert!(said.contains(&wrong), "{said}");
     let none = "0".repeat(40);
     let said = kitchen.refused(&format!("ADD {repository}#{none} /x"));
     assert!(said.contains("git fetch"), "{said}");

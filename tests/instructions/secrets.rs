@@ -12,28 +12,45 @@ use crate::support::Running;
 const SECRET: &str = "correct-horse-battery-staple";
 
 /// The files below a directory that hold the secret.
-fn holding(directory: &Path, found: &mut Vec<String>) {
+pub(super) fn holding(directory: &Path, secret: &str, found: &mut Vec<String>) {
     for entry in fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            holding(&path, found);
-        } else if kind.is_file() && has(&fs::read(&path).unwrap()) {
+            holding(&path, secret, found);
+        } else if kind.is_file() && has(&fs::read(&path).unwrap(), secret) {
             found.push(path.display().to_string());
         }
     }
 }
 
-fn has(bytes: &[u8]) -> bool {
-    let secret = SECRET.as_bytes();
+pub(super) fn has(bytes: &[u8], secret: &str) -> bool {
+    let secret = secret.as_bytes();
     bytes.windows(secret.len()).any(|window| window == secret)
 }
 
+/// Looks for the secret in all that a home keeps, and in the content of all objects.
+#[track_caller]
+pub(super) fn is_nowhere_in(home: &Path, secret: &str) {
+    let mut found = Vec::new();
+    holding(home, secret, &mut found);
+    assert_eq!(found, [""; 0]);
+    let store = Store::open(home.join("store")).unwrap();
+    let objects = store.objects_beginning("", usize::MAX).unwrap();
+    assert!(objects.len() > 5, "{}", objects.len());
+    for object in objects {
+        assert!(
+            !has(&store.read_object(&object).unwrap(), secret),
+            "{object}"
+        );
+    }
+}
+
 /// The processes whose arguments hold the secret.
-fn in_arguments() -> Vec<String> {
+pub(super) fn in_arguments(secret: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let found = lines.filter(|line| has(line));
+    let found = lines.filter(|line| has(line, secret));
     found
         .map(|line| String::from_utf8_lossy(&line).into_owned())
         .collect()
@@ -63,9 +80,9 @@ RUN ls /run /root 2>&1; env | grep TOKEN || echo none
     ];
     let mut running = Running::start(&mut kitchen.command(&words));
     running.until_line("waiting");
-    assert_eq!(in_arguments(), [""; 0]);
+    assert_eq!(in_arguments(SECRET), [""; 0]);
     let mut found = Vec::new();
-    holding(&kitchen.path("home"), &mut found);
+    holding(&kitchen.path("home"), SECRET, &mut found);
     assert_eq!(found, [""; 0]);
     for mount in fs::read_dir(kitchen.path("home/cache/mounts"))
         .unwrap()
@@ -94,16 +111,12 @@ RUN ls /run /root 2>&1; env | grep TOKEN || echo none
     assert!(!built.stderr.contains(SECRET), "{}", built.stderr);
     // All events, and what is known of the build and its steps (`holding`): no key has it.
     let events = fs::read(kitchen.path("events")).unwrap();
-    assert!(events.len() > 1000 && !has(&events), "{}", events.len());
-    holding(&kitchen.path("home"), &mut found);
-    assert_eq!(found, [""; 0]);
-    let store = Store::open(kitchen.path("home/store")).unwrap();
-    let objects = store.objects_beginning("", usize::MAX).unwrap();
-    assert!(objects.len() > 5, "{}", objects.len());
-    for object in objects {
-        assert!(!has(&store.read_object(&object).unwrap()), "{object}");
-    }
-    drop(store);
+    assert!(
+        events.len() > 1000 && !has(&events, SECRET),
+        "{}",
+        events.len()
+    );
+    is_nowhere_in(&kitchen.path("home"), SECRET);
 
     // Another secret is no other step.
     fs::write(kitchen.path("secret"), "other").unwrap();

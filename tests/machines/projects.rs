@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use vmfab::event::Event;
 use vmfab::failure::Failure;
-use vmfab::host::Secrets;
 use vmfab::machine::{PATIENCE, Project, Projects};
 use vmfab::ops::project::{self, DownOptions, Up, UpOptions};
 use vmfab::ops::{RecipeChoice, store};
@@ -55,7 +54,6 @@ impl Scene {
             image: None,
             settings: BTreeMap::new(),
             dockerfile: RecipeChoice::default(),
-            secrets: Secrets::default(),
             accel: Some(AccelChoice::Tcg),
             recreate: false,
             adopt: false,

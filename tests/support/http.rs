@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding as _};
 use vmfab::http::{Url, unescape};
 
 /// What goes wrong with an answer.
@@ -77,6 +78,8 @@ struct State {
     /// For all others of a path.
     always: Mutex<BTreeMap<String, Fault>>,
     seen: Mutex<Vec<Seen>>,
+    /// What requests must have as `Authorization`.
+    wanted: Mutex<Option<String>>,
     connections: AtomicUsize,
     over: AtomicBool,
 }
@@ -139,6 +142,12 @@ impl Server {
             "127.0.0.1"
         };
         format!("{}://{host}:{}{path}", self.scheme, self.address.port())
+    }
+
+    /// Answers only those who give this user name and password from now on.
+    pub(crate) fn demand(&self, name: &str, password: &str) {
+        let word = Base64::encode_string(format!("{name}:{password}").as_bytes());
+        *self.state.wanted.lock().unwrap() = Some(format!("Basic {word}"));
     }
 
     /// Serves a file, with an `ETag` that follows from its bytes.
@@ -275,6 +284,11 @@ impl State {
                 .write_all(head.as_bytes())
                 .and_then(|()| stream.flush())
         };
+        let wanted = self.wanted.lock().unwrap().clone();
+        if wanted.is_some_and(|wanted| seen.header("authorization") != wanted) {
+            empty(stream, 401, "www-authenticate: Basic realm=\"git\"\r\n")?;
+            return Ok(true);
+        }
         match &fault {
             Some(Fault::NoAnswer) => return Ok(false),
             Some(Fault::Status(status, retry_after)) => {

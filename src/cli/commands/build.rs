@@ -122,6 +122,7 @@ pub(super) struct OutputArgs {
 
 impl Build {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        session.lend(self.secrets.read()?);
         let choice = self.recipe.choice(self.dockerfile, session)?;
         let choice = self.lock.apply(choice);
         if self.dry_run {
@@ -144,7 +145,6 @@ impl Build {
             rebuild: self.rebuild,
             cache: self.cache.with(self.push, context)?,
             choice,
-            secrets: self.secrets.read()?,
             ..BuildOptions::default()
         };
         let built = crate::ops::build::build(context, &options)?;

@@ -8,7 +8,7 @@ use super::super::Status;
 use super::super::output::count;
 use super::super::session::Session;
 use super::cache::CacheArgs;
-use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
+use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
 use crate::failure::Failure;
 use crate::ops::forecast::{self, Forecast, ForecastState, ForecastStep, Reason};
 
@@ -32,11 +32,15 @@ pub(crate) struct Explain {
     lock: LockArgs,
 
     #[command(flatten)]
+    secrets: SecretArgs,
+
+    #[command(flatten)]
     cache: CacheArgs,
 }
 
 impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        session.lend(self.secrets.read()?);
         let context = session.reading_context()?.clone();
         let context = &context.with_access(self.cache.registries.access());
         let choice = self

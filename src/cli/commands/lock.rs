@@ -6,7 +6,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::output::count;
 use super::super::session::Session;
-use super::recipe::{DockerfileArgs, RecipeArgs};
+use super::recipe::{DockerfileArgs, RecipeArgs, SecretArgs};
 use crate::failure::Failure;
 use crate::ops::lock::{self, Locked};
 
@@ -40,11 +40,15 @@ pub(crate) struct Lock {
     check: bool,
 
     #[command(flatten)]
+    secrets: SecretArgs,
+
+    #[command(flatten)]
     registries: RegistryOptions,
 }
 
 impl Lock {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        session.lend(self.secrets.read()?);
         let choice = self.recipe.choice(self.dockerfile, session)?;
         let access = self.registries.access();
         let locked = if self.check {

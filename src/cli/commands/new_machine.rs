@@ -77,6 +77,7 @@ impl NewMachineArgs {
         name: String,
         fallback: bool,
     ) -> Result<Ingredients, Failure> {
+        session.lend(self.secrets.read()?);
         let context = session.registry_context(self.cache.registries)?;
         let context = context.with_overcommit(self.room.overcommit);
         let choice = RecipeChoice {
@@ -87,7 +88,6 @@ impl NewMachineArgs {
         let choice = self.dockerfile.apply(choice)?;
         let options = ImageOptions {
             choice: self.lock.apply(choice),
-            secrets: self.secrets.read()?,
             cache: self.cache.options(&context)?,
             fallback,
         };

@@ -8,7 +8,7 @@ use super::super::output::count;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::cache::CacheArgs;
-use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs};
+use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
 use crate::failure::Failure;
 use crate::ops::RecipeChoice;
 use crate::ops::forecast::{self, Forecast, ForecastState};
@@ -34,11 +34,15 @@ pub(crate) struct Plan {
     lock: LockArgs,
 
     #[command(flatten)]
+    secrets: SecretArgs,
+
+    #[command(flatten)]
     cache: CacheArgs,
 }
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        session.lend(self.secrets.read()?);
         show(
             session,
             self.lock

@@ -72,7 +72,8 @@ pub(crate) struct DockerfileArgs {
 pub(crate) struct SecretArgs {
     /// Give a secret to RUN --mount=type=secret (repeatable)
     ///
-    /// id=NAME,src=FILE or id=NAME,env=VARIABLE; with id=NAME alone, the variable of that name if
+    /// id=NAME,src=FILE or id=NAME,env=VARIABLE. GIT_AUTH_TOKEN, and GIT_AUTH_TOKEN.HOST for one
+    /// host, are for git repositories over HTTP. With id=NAME alone, the variable of that name if
     /// it is set, else the file.
     #[arg(
         long = "secret",
@@ -82,10 +83,10 @@ pub(crate) struct SecretArgs {
     )]
     secrets: Vec<(String, SecretSource)>,
 
-    /// Give an SSH agent to RUN --mount=type=ssh (repeatable)
+    /// Give an SSH agent to RUN --mount=type=ssh and to git (repeatable)
     ///
-    /// ID is that of the mount [default: default], SOCKET that of the agent [default:
-    /// $SSH_AUTH_SOCK].
+    /// git repositories over SSH are read with the one of the ID "default". ID is that of the mount
+    /// [default: default], SOCKET that of the agent [default: $SSH_AUTH_SOCK].
     #[arg(
         long = "ssh-agent",
         value_name = "ID[=SOCKET]",
@@ -154,7 +155,7 @@ pub(super) fn local(session: &Session, text: String) -> Result<String, Failure> 
     };
     let commit: String = found.commit.chars().take(12).collect();
     session.note(&format!("using the commit {commit}"));
-    Ok(found.dockerfile.to_string_lossy().into_owned())
+    Ok(found.path.to_string_lossy().into_owned())
 }
 
 /// Each name with one value.

@@ -96,6 +96,7 @@ pub(crate) struct Up {
 impl Up {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let (yes, dry_run) = (self.yes, self.dry_run);
+        session.lend(self.secrets.clone().read()?);
         let context = session.registry_context(self.cache.registries)?;
         let context = &context.with_overcommit(self.room.overcommit);
         let options = self.options(context)?;
@@ -182,7 +183,6 @@ impl Up {
         })?;
         Ok(UpOptions {
             cache: self.cache.options(context)?,
-            secrets: self.secrets.read()?,
             names: self.names,
             image: self.image,
             settings: std::mem::take(&mut dockerfile.settings),

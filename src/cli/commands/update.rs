@@ -8,6 +8,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use super::recipe::SecretArgs;
 use crate::failure::Failure;
 use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
 
@@ -37,11 +38,15 @@ pub(crate) struct Update {
     dry_run: bool,
 
     #[command(flatten)]
+    secrets: SecretArgs,
+
+    #[command(flatten)]
     registries: RegistryOptions,
 }
 
 impl Update {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        session.lend(self.secrets.read()?);
         let options = UpdateOptions {
             directory: self.directory.unwrap_or_default(),
             names: self.names,

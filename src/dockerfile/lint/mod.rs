@@ -102,7 +102,7 @@ impl Findings {
             self.found.push(Finding {
                 rule: rule.name,
                 message: message.into(),
-                span: span.clone(),
+                span: span.shown(),
                 help: rule.help,
                 url: rule.url(),
             });

@@ -10,7 +10,6 @@ use super::super::{Context, RecipeChoice};
 use super::require_programs;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
-use crate::host::Secrets;
 use crate::recipe::is_dockerfile;
 use crate::world::recipes;
 
@@ -19,7 +18,6 @@ use crate::world::recipes;
 pub struct ImageOptions {
     /// The name is that of a recipe, or of an image.
     pub choice: RecipeChoice,
-    pub secrets: Secrets,
     /// Caches of builds.
     pub cache: CacheOptions,
     /// Whether to take what the image starts from when it cannot be built.
@@ -33,7 +31,6 @@ pub struct ImageOptions {
 pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Failure> {
     let ImageOptions {
         choice,
-        secrets,
         cache,
         fallback,
     } = options;
@@ -68,7 +65,6 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
     }
     let options = BuildOptions {
         choice,
-        secrets,
         cache,
         ..BuildOptions::default()
     };

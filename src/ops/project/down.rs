@@ -233,7 +233,6 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         image: None,
         settings: std::collections::BTreeMap::new(),
         dockerfile: super::RecipeChoice::default(),
-        secrets: crate::host::Secrets::default(),
         accel: None,
         recreate: false,
         adopt: false,

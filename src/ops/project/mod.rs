@@ -23,7 +23,6 @@ use crate::checked::HostName;
 use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::host::Secrets;
 use crate::image::{Hardware, Mounted, Network};
 use crate::machine::{Forwarded, MachineName, NewHost, Project, Until};
 use crate::qemu::AccelChoice;
@@ -45,8 +44,6 @@ pub struct UpOptions {
     pub settings: BTreeMap<String, String>,
     /// What else the Dockerfile of a project without a file is given.
     pub dockerfile: RecipeChoice,
-    /// What steps may know.
-    pub secrets: Secrets,
     /// Caches of builds.
     pub cache: CacheOptions,
     /// Acceleration, in place of what the file says.
@@ -123,6 +120,18 @@ fn tell(context: &Context, project: &Project) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The context with what the builds of a Compose file may know. What the user gives takes
+/// precedence.
+fn lent(context: &Context, project: &Project) -> Result<Context, Failure> {
+    let mut secrets = context.secrets.clone();
+    if let Some(file) = project.file().filter(|file| compose::is_compose(file)) {
+        for (id, source) in recipes::convert(context, &shortest(&file))?.secrets {
+            secrets.secrets.entry(id).or_insert(source);
+        }
+    }
+    Ok(context.clone().with_secrets(secrets))
+}
+
 /// All machines that the project is to have.
 fn wanted(
     context: &Context,
@@ -172,7 +181,6 @@ fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wa
             ..options.dockerfile.clone()
         },
         cache: options.cache.clone(),
-        secrets: options.secrets.clone(),
         ..BuildOptions::default()
     };
     Wanted {
@@ -261,7 +269,6 @@ fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
             ..RecipeChoice::default()
         },
         cache: options.cache.clone(),
-        secrets: options.secrets.clone(),
         ..BuildOptions::default()
     })
 }

@@ -31,7 +31,7 @@ use crate::checked::{Line, Text};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId};
-use crate::host::Program;
+use crate::host::{Login, Program};
 use crate::image::{
     ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
     MadeFrom, Process, RecipeRef,
@@ -161,6 +161,7 @@ struct Lowering<'a> {
     places: BTreeMap<Checksum, Place>,
     blobs: BTreeMap<Checksum, BlobPlace>,
     artifacts: BTreeMap<ObjectId, BlobPlace>,
+    logins: BTreeMap<String, Login>,
     fetch_nodes: BTreeMap<String, NodeId>,
     programs: BTreeSet<Program>,
     /// Whether the recipe names the kernel.
@@ -181,6 +182,7 @@ impl<'a> Lowering<'a> {
             places: BTreeMap::new(),
             blobs: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            logins: BTreeMap::new(),
             fetch_nodes: BTreeMap::new(),
             programs: BTreeSet::new(),
             own_kernel: false,
@@ -500,6 +502,7 @@ impl Lowering<'_> {
             places: self.places,
             blobs: self.blobs,
             artifacts: self.artifacts,
+            logins: self.logins,
             locked: BTreeMap::new(),
             programs: self.programs,
         })

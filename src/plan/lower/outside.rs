@@ -11,6 +11,7 @@ use crate::host::Program;
 use crate::image::DiskFormat;
 use crate::plan::{Pinned, Place, PlanError};
 use crate::recipe::{Fetch, Fetched, Pin, Spanned, Transform};
+use crate::text::without_logins;
 
 impl Lowering<'_> {
     /// Content from outside after all that is done to it. Unpacking is left to the tree that it is
@@ -159,7 +160,8 @@ impl Lowering<'_> {
 
 /// Why it is not known what an address stands for.
 pub(super) fn not_pinned(url: &Spanned<String>, what: &str, failure: Failure) -> PlanError {
-    let message = format!("cannot find out which {what} {} has: {failure}", url.value);
+    let address = without_logins(&url.value);
+    let message = format!("cannot find out which {what} {address} has: {failure}");
     let usual = "give its checksum (sha256=\"…\"), or pin it with \"vmfab lock\"";
     PlanError::asked(failure, &url.span, message, "not pinned", Some(usual))
 }

@@ -7,13 +7,14 @@ use super::{Build, Origin, Stage};
 use crate::derivation::Input;
 use crate::derivation::step::{self, Step};
 use crate::digest::{Algorithm, Checksum};
-use crate::dockerfile::{self, Files, Instruction, Repository, Word, is_mode, is_url};
-use crate::instruction::{Add, AddSource, Git, SourcePath};
+use crate::dockerfile::{self, Files, Instruction, Word, is_mode};
+use crate::instruction::{self, Add, AddSource, Git, Repository, SourcePath, is_url};
 use crate::plan::lower::outside::not_pinned;
 use crate::plan::lower::tree::Tree;
 use crate::plan::lower::{Lowering, input};
 use crate::plan::{LocalFiles, PlanError, Selection};
 use crate::recipe::{Fetch, Pin, Problem, Span, Spanned};
+use crate::text::without_logins;
 
 /// What `COPY` and `ADD` put, before it is known where it comes from.
 struct Put {
@@ -291,6 +292,13 @@ impl Build<'_> {
         checksum: Option<Checksum>,
         role: &str,
     ) -> Result<Input, PlanError> {
+        if without_logins(&url.value) != url.value {
+            let message = "the address of a file has a user name or a password in it";
+            let problem = Problem::new(&url.span, message, "would stay in the lock");
+            let help = "put it into a mirror of the configuration (docs/config.md), or download \
+                        the file in a RUN with --mount=type=secret";
+            return Err(problem.with_help(help).into());
+        }
         let fetch = Fetch {
             url: url.clone(),
             mirrors: Vec::new(),
@@ -333,7 +341,7 @@ impl Build<'_> {
     /// The first digits of a commit, or all.
     fn commit(&self, stage: &Stage, word: &Word) -> Result<String, PlanError> {
         let text = stage.variables.expand(&self.arguments, word)?;
-        let message = match dockerfile::commit(&text) {
+        let message = match instruction::commit(&text) {
             Ok(commit) => return Ok(commit),
             Err(message) => message,
         };
@@ -352,12 +360,15 @@ impl Build<'_> {
         inputs: &mut Vec<Input>,
     ) -> Result<AddSource, PlanError> {
         let step = Step::Git(Git {
-            repository: git.address.clone(),
+            repository: git.address.url.clone(),
             commit,
             directory: git.directory,
             keep_git_dir: git.keep_git_dir.unwrap_or(false),
         });
         let name = format!("{}: git {}", self.own, git.address);
+        if let Some(login) = git.address.login {
+            lowering.logins.insert(git.address.url, login);
+        }
         let node = lowering.graph.add_step(name, &step, Vec::new())?;
         inputs.push(input(&role, node, "source"));
         Ok(AddSource::Path {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::digest::{Hasher, ObjectId, ObjectRef, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
+use crate::instruction::Address;
 use crate::plan::{
     self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan,
     PlanError, Remote, World, WorldError,
@@ -68,7 +69,7 @@ impl World for Everything {
         })
     }
 
-    fn commit(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+    fn commit(&self, repository: &Address, reference: &str) -> Result<String, Failure> {
         match reference {
             "none" => Err(Failure::new(
                 Kind::Recipe,
@@ -103,8 +104,8 @@ impl World for Everything {
         Ok(Remote::Container(Container {
             layers: vec![ContainerLayer { diff_id, place }],
             config: Box::new(config),
-            history: Vec::new(),
             author: None,
+            history: Vec::new(),
             digest: Some(Sha256::from_bytes([0x33; 32])),
         }))
     }
