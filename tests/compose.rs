@@ -10,6 +10,8 @@ use std::{fs, io};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use vmfab::compose::{self, Converted};
+use vmfab::failure::Failure;
+use vmfab::instruction::Repository;
 use vmfab::recipe;
 use vmfab::text::Problems;
 
@@ -59,6 +61,14 @@ impl recipe::Files for Disk<'_> {
 
     fn is_directory(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    /// All of them are there.
+    fn repository(&self, _: &Repository, wanted: recipe::Wanted) -> Result<PathBuf, Failure> {
+        Ok(fixture(match wanted {
+            recipe::Wanted::Directory => "app",
+            recipe::Wanted::Dockerfile => "app/Dockerfile",
+        }))
     }
 }
 
@@ -199,7 +209,20 @@ fn mistakes() {
         (
             "builds",
             "services:\n  a: { build: ./gone }\n  b: { build: { context: app, dockerfile: Gone } }\n  \
-             c: { build: \"https://example.org/x.git\" }\n  d: { build: { context: app, secrets: [t], dockerfile_inline: \"FROM x\" } }\n",
+             c: { build: \"https://example.org/x.tar\" }\n  d: { build: { context: app, secrets: [t, up, none], dockerfile: Dockerfile, \
+             dockerfile_inline: \"FROM x\" } }\n  e: { build: \"ssh://me:pw@example.org/x\" }\n  \
+             f: { build: { context: \"https://example.org/x.git\", dockerfile: a/b } }\n\
+             secrets: { up: { file: ../up }, none: { external: true } }\n",
+        ),
+        (
+            "include",
+            "include: [../up.yaml, gone.yaml, { path: base.yaml, env_file: x }, base.yaml, { paths: x }]\n\
+             services: { base: { image: \"a:1\" } }\n",
+        ),
+        (
+            "networks",
+            "services:\n  a: { image: \"a:1\", networks: { fron: , front: { aliases: [x], ipv4_address: 10.0.0.2 } } }\n  \
+             b: { image: \"a:1\", networks: { back: { aliases: [x], alias: y } } }\nnetworks: { front: , back: }\n",
         ),
         (
             "values",
@@ -396,12 +419,20 @@ services:
     environment: {{ GREETING: \"hello, ${{WHO:-nobody}}\" }}
     user: nobody
     ports: [\"{port}:8000\"]
-    networks: {{ front: {{ aliases: [greeter] }} }}
+    networks: {{ front: {{ aliases: [greeter] }}, back: }}
     depends_on: {{ served-data: {{ condition: service_healthy }} }}
   served-data:
     <<: *machine
+    build:
+      dockerfile_inline: |
+        FROM @{base}
+        RUN --mount=type=secret,id=word,env=WORD test \"$$WORD\" = open-sesame && echo built >/etc/told
+      secrets: [word]
     command: sh -c 'sleep 3; touch /run/filled; exec sleep infinity'
     healthcheck: {{ test: test -e /run/filled, interval: 1s, retries: 60 }}
+networks: {{ front: , back: {{ internal: true }} }}
+secrets:
+  word: {{ environment: WORD }}
 "
     );
     project.write("compose.yaml", &file);
@@ -410,6 +441,7 @@ services:
     let command = |arguments: &[&str]| {
         let mut command = Lab::get().command();
         command.args(arguments).current_dir(project.directory());
+        command.env("WORD", "open-sesame");
         command
     };
 
@@ -427,10 +459,12 @@ services:
         message("note")
     );
     let warnings = message("warning");
-    assert!(
-        warnings.contains("compose.yaml:9: all services of the file are in one network"),
-        "{warnings}"
-    );
+    for warning in [
+        "compose.yaml:9: all services of the file are in one network",
+        "compose.yaml:20: machines of the network \\\"back\\\" reach the outside",
+    ] {
+        assert!(warnings.contains(warning), "{warnings}");
+    }
     // The one waited for the check of the other.
     let ready: Vec<_> = up
         .events("machine-ready")
@@ -441,6 +475,7 @@ services:
         let ran = Ran::of(&mut command(&["ssh", name, "--", script])).ends_with(0);
         ran.stdout.trim().to_owned()
     };
+    assert_eq!(ssh("served-data", "cat /etc/told"), "built");
     let filled =
         "cat /run/container-health/state; systemctl show --value --property Restart container";
     assert_eq!(ssh("served-data", filled), "healthy\nno");

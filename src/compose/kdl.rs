@@ -44,13 +44,15 @@ fn image(out: &mut String, service: &Service) {
 }
 
 fn dockerfile(out: &mut String, build: &Build) {
-    let _ = write!(
-        out,
-        "    dockerfile {} context={}",
-        quoted(&build.dockerfile),
-        quoted(&build.context)
-    );
     let mut body = String::new();
+    out.push_str("    dockerfile");
+    match &build.inline {
+        Some(text) => drop(writeln!(body, "        content {}", quoted(text))),
+        None => drop(write!(out, " {}", quoted(&build.dockerfile))),
+    }
+    if !build.context.is_empty() {
+        let _ = write!(out, " context={}", quoted(&build.context));
+    }
     for (name, value) in &build.args {
         let _ = writeln!(body, "        arg {} {}", quoted(name), quoted(value));
     }

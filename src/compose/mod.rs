@@ -9,11 +9,13 @@
 //! Source: the Compose Specification, <https://github.com/compose-spec/compose-spec>.
 
 mod build;
+mod include;
 mod interpolate;
 mod kdl;
 mod known;
 mod merge;
 mod model;
+mod network;
 mod places;
 mod reader;
 mod service;
@@ -31,6 +33,7 @@ use reader::Notes;
 use service::{Reading, Shared, Surroundings};
 use yaml::{Node, Value};
 
+use crate::host::SecretSource;
 use crate::text::{Problem, Problems, Span, Spanned, closest};
 
 /// The names that Compose files have, the first one first.
@@ -64,6 +67,8 @@ pub struct Converted {
     pub kdl: String,
     /// What has no effect, or another one than with docker.
     pub warnings: Vec<Problem>,
+    /// What its builds may know, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// Whether a path is that of a Compose file, by its ending.
@@ -116,6 +121,7 @@ pub fn load(
         notes,
         extended: BTreeMap::new(),
     };
+    let root = project.included(root, Path::new(""), 0);
     let services = project.services(&root);
     let mut notes = project.notes;
     let names: Vec<String> = services
@@ -130,6 +136,7 @@ pub fn load(
         files,
         known: &known,
         names: &names,
+        root: &root,
     };
     let mut shared = Shared::default();
     let services: Vec<_> = services
@@ -144,6 +151,7 @@ pub fn load(
             reading.read(name, node)
         })
         .collect();
+    network::check(&root, &mut notes);
     circles(&services, &root, &mut notes);
     if !notes.problems.is_empty() {
         return Err(failed(notes.problems));
@@ -151,6 +159,7 @@ pub fn load(
     Ok(Converted {
         kdl: kdl::text(&services),
         warnings: notes.warnings,
+        secrets: shared.secrets,
     })
 }
 
@@ -160,6 +169,10 @@ fn project_name(directory: &Path, root: &Node, variables: &Variables<'_>) -> Str
         .get("COMPOSE_PROJECT_NAME")
         .or_else(|| scalar(root.get("name")));
     let own = own.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let directory = match directory == Path::new("") {
+            true => Path::new("."),
+            false => directory,
+        };
         let directory = directory.canonicalize().unwrap_or_default();
         let name = directory.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -249,18 +262,13 @@ struct Project<'a> {
 impl Project<'_> {
     /// The services that are made, each with what it extends.
     fn services(&mut self, root: &Node) -> Vec<(Spanned<String>, Node)> {
-        const KNOWN: [&str; 8] = [
-            "configs", "include", "models", "name", "networks", "secrets", "services", "volumes",
+        const KNOWN: [&str; 7] = [
+            "configs", "models", "name", "networks", "secrets", "services", "volumes",
         ];
         if let Value::Map(map) = &root.value {
             let mut known = KNOWN.to_vec();
             known.push("version");
             self.notes.unknown(map, &known, "a Compose file");
-            if let Some((key, _)) = map.iter().find(|(key, _)| key.value == "include") {
-                let help = "write the services into this file, or use extends";
-                self.notes
-                    .wrong(&key.span, "vmfab does not read included files", help);
-            }
         }
         let Some(services) = root.get("services") else {
             let help = "for example: services: { web: { image: nginx:1 } }";

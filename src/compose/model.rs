@@ -55,6 +55,9 @@ impl Default for Made {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Build {
     pub dockerfile: String,
+    /// The Dockerfile itself, instead.
+    pub inline: Option<String>,
+    /// Empty when it is that of the Dockerfile.
     pub context: String,
     pub target: Option<String>,
     pub args: BTreeMap<String, String>,

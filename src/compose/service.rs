@@ -9,7 +9,7 @@ use super::reader::Notes;
 use super::units::{bytes, seconds};
 use super::yaml::{Map, Node, Value};
 use super::{Files, interpolate};
-use crate::checked::HostName;
+use crate::host::SecretSource;
 use crate::text::{Spanned, closest};
 
 /// The least memory that a machine of a container image starts in.
@@ -25,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub volume: &'a dyn Fn(&str) -> String,
     /// The names of all services that are made.
     pub names: &'a [String],
+    /// The whole file.
+    pub root: &'a Node,
 }
 
 /// What all services share.
@@ -34,6 +36,10 @@ pub(super) struct Shared {
     pub ports: BTreeMap<(&'static str, u16), String>,
     /// Named volumes, and who has them.
     pub volumes: BTreeMap<String, String>,
+    /// Names that services have in networks, and who has them where.
+    pub aliases: BTreeMap<String, (String, String)>,
+    /// What builds may know, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
     told: BTreeMap<&'static str, ()>,
 }
 
@@ -203,34 +209,6 @@ impl Reading<'_> {
     }
 
     /// All are in one network, in which each is found by its names.
-    fn networks(&mut self, key: &Spanned<String>, node: &Node) {
-        let node = super::merge::names(node.clone());
-        for (network, value) in self.notes.map(&node, "networks") {
-            if network.value != "default" && self.shared.first("networks") {
-                let message = "all services of the file are in one network";
-                self.notes.warn(&key.span, message);
-            }
-            let aliases = value.get("aliases");
-            for alias in
-                aliases.map_or_else(Vec::new, |list| self.notes.list(list, "aliases").to_vec())
-            {
-                if let Some(name) = self.notes.text(&alias, "aliases") {
-                    self.alias(&alias, name);
-                }
-            }
-        }
-    }
-
-    fn alias(&mut self, node: &Node, name: String) {
-        if name.parse::<HostName>().is_err() {
-            let message = format!("\"{name}\" is not a host name");
-            let help = "use letters, digits, \"-\" and \".\"";
-            self.notes.wrong(&node.span, message, help);
-        } else if name != self.service.name && !self.service.aliases.contains(&name) {
-            self.service.aliases.push(name);
-        }
-    }
-
     /// A service that is found by its name, and started before.
     fn link(&mut self, node: &Node) {
         let Some(text) = self.notes.text(node, "links") else {

@@ -9,12 +9,19 @@ use super::value;
 
 /// A Dockerfile that was not looked for yet.
 pub(super) struct DraftDockerfile {
-    pub path: Spanned<String>,
+    pub text: DraftText,
     pub context: Option<Spanned<String>>,
     pub service: bool,
     pub args: Vec<(Spanned<String>, String)>,
     pub target: Option<Spanned<String>>,
     pub contexts: Vec<(Spanned<String>, Spanned<String>)>,
+}
+
+/// Where the text of a Dockerfile is.
+pub(super) enum DraftText {
+    /// In a file.
+    Path(Spanned<String>),
+    Inline(Spanned<String>),
 }
 
 /// Whether a path is that of a Dockerfile, by its name: `Dockerfile`, `Dockerfile.dev`,
@@ -66,8 +73,24 @@ fn fitting(text: &str) -> String {
 
 /// Reads a `dockerfile` node.
 pub(super) fn read(node: &Reader<'_>) -> Option<DraftDockerfile> {
+    let content = node.children().find(|child| child.shape.name == "content");
+    let text = match (node.argument(0), content) {
+        (Some(path), None) => DraftText::Path(path),
+        (None, Some(content)) => DraftText::Inline(content.argument(0)?),
+        (Some(_), Some(content)) => {
+            let message = "the Dockerfile is both a file and text";
+            let problem = Problem::new(&content.span(), message, "its text");
+            let problem = problem.with_help("keep one of the path and \"content\"");
+            node.scope.report(problem);
+            return None;
+        }
+        (None, None) => {
+            node.lacks("the path of a Dockerfile");
+            return None;
+        }
+    };
     let mut draft = DraftDockerfile {
-        path: node.argument(0)?,
+        text,
         context: node.text("context"),
         service: node.flag("service").is_none_or(|service| service.value),
         args: Vec::new(),
@@ -93,6 +116,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<DraftDockerfile> {
         };
         let same = |other: &&Spanned<String>| other.value == name.value;
         match child.shape.name {
+            "content" => {}
             "target" => {
                 if !twice(&name, draft.target.as_ref()) {
                     draft.target = Some(name);

@@ -122,9 +122,9 @@ static CONTEXT: Shape = shape("context", "context \"base\" \"debian-12\"").takes
     "a name, and the image or directory that it stands for",
 );
 static DOCKERFILE: Shape = shape("dockerfile", "dockerfile \"./Dockerfile\"")
-    .takes(1, 1, "the path of a Dockerfile")
+    .takes(0, 1, "the path of a Dockerfile")
     .properties(&["context", "service"])
-    .children(&[&ARG, &TARGET, &CONTEXT]);
+    .children(&[&ARG, &CONTENT, &TARGET, &CONTEXT]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")
     .properties(&["suite", "components", "mirror", "keyring"]);

@@ -67,6 +67,9 @@ fn surround(example: &str, around: &[&str]) -> String {
         ["image", "copy"] => {
             format!("image \"test\" {{ from \"debian-12\"\ncopy \"x\" \"/x\" {{ {example} }} }}")
         }
+        ["image", "dockerfile"] if example.starts_with("content") => {
+            format!("image \"test\" {{ dockerfile {{ {example} }} }}")
+        }
         ["image", "dockerfile"] => {
             format!("image \"test\" {{ dockerfile \"./Dockerfile\" {{ {example} }} }}")
         }

@@ -239,7 +239,9 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         until: Until::Ssh,
         timeout: Duration::ZERO,
     };
-    wanted(context, project, &options).unwrap_or_else(|error| {
+    // Nor must a repository that is not to be reached: what it said last is enough.
+    let offline = context.clone().with_config(context.config.clone(), true);
+    wanted(&offline, project, &options).unwrap_or_else(|error| {
         if tell {
             context.emit(Event::Warning {
                 message: format!("cannot order the machines: {error}"),

@@ -14,7 +14,7 @@ use super::super::machine::{
 use super::super::{Context, volume};
 use super::compare::{Action, Compared, compare};
 use super::order::in_order;
-use super::{Source, UpOptions, Wanted, project, tell, wanted};
+use super::{Source, UpOptions, Wanted, lent, project, tell, wanted};
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
@@ -72,6 +72,7 @@ pub fn up<E: From<Failure>>(
     // Mistakes in the file are told without waiting.
     let all = wanted(context, project, options)?;
     tell(context, project)?;
+    let context = &lent(context, project)?;
     let projects = Projects::new(&context.home);
     let turn = projects
         .turn(project, context.sink.as_ref(), &context.interrupt)

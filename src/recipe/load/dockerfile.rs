@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::super::dockerfile::{DraftDockerfile, image_name};
+use super::super::dockerfile::{DraftDockerfile, DraftText, image_name};
 use super::super::document::{Document, Place};
 use super::super::error::{Problem, RecipeError};
 use super::super::model::{Base, Boot, Context, Disk, Dockerfile, Image, Loaded, Recipe};
 use super::super::reference::normalise;
-use super::super::source::{Files, Source, Span, Spanned};
+use super::super::source::{Files, Source, Span, Spanned, Wanted};
 use super::{Around, Loader, Read};
+use crate::failure::Failure;
+use crate::instruction::Repository;
 
 /// What the build of a Dockerfile is given.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +110,7 @@ impl Loader<'_> {
         };
         let own = path.display().to_string();
         let mut draft = DraftDockerfile {
-            path: Spanned::new(own, nowhere.clone()),
+            text: DraftText::Path(Spanned::new(own, nowhere.clone())),
             context: None,
             service: true,
             args: Vec::new(),
@@ -170,14 +172,40 @@ impl Loader<'_> {
         around: &mut Around,
     ) -> Option<Dockerfile> {
         let inside = directory.clone().unwrap_or_default();
-        let path = normalise(&inside.join(&draft.path.value));
         let context = match &draft.context {
             Some(context) => Some(self.directory(&inside, context)?),
             None => None,
         };
-        let mut dockerfile = self.dockerfile_at(&path, &draft.path.span, context)?;
+        let mut dockerfile = match &draft.text {
+            DraftText::Path(own) => {
+                let path = match self.repository(own, Wanted::Dockerfile) {
+                    Some(found) => found?,
+                    None => normalise(&inside.join(&own.value)),
+                };
+                self.dockerfile_at(&path, &own.span, context)?
+            }
+            DraftText::Inline(text) => {
+                let context = context.unwrap_or_else(|| joined(&inside, "."));
+                let shown = format!("a Dockerfile in {}", document.place.shown());
+                Dockerfile {
+                    span: text.span.clone(),
+                    name: image_name(&context.join("Dockerfile"), None),
+                    source: Arc::new(NamedSource::new(shown, text.value.clone())),
+                    ignore: self.ignore_file(&[context.join(".dockerignore")], &text.span)?,
+                    context,
+                    args: Vec::new(),
+                    target: None,
+                    service: true,
+                    limits: self.files.limits(),
+                    contexts: Vec::new(),
+                }
+            }
+        };
         for (name, value) in draft.contexts {
-            let path = joined(&inside, &value.value);
+            let path = match self.repository(&value, Wanted::Directory) {
+                Some(found) => found?,
+                None => joined(&inside, &value.value),
+            };
             let context = if self.files.is_directory(&path) {
                 Context::Directory(Spanned::new(path, value.span))
             } else {
@@ -264,6 +292,22 @@ impl Loader<'_> {
                 None
             }
         }
+    }
+
+    /// What is wanted of the git repository that a text names; `None` when it names none. The
+    /// inner one is none when that was reported.
+    fn repository(&self, text: &Spanned<String>, wanted: Wanted) -> Option<Option<PathBuf>> {
+        let repository = Repository::parse(&text.value)?;
+        let found = match repository {
+            Ok(repository) => self.files.repository(&repository, wanted),
+            Err(message) => Err(Failure::usage(message)
+                .with_help("write ADDRESS#REF:DIRECTORY, or ADDRESS?ref=REF&subdir=DIRECTORY")),
+        };
+        let wrong = |error: Failure| {
+            let problem = Problem::new(&text.span, error.message(), "named here");
+            self.report(problem.with_help(error.help().join("; ")));
+        };
+        Some(found.map_err(wrong).ok())
     }
 
     fn directory(&self, inside: &Path, path: &Spanned<String>) -> Option<PathBuf> {
