@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Kitchen;
 use super::outside::Repository;
@@ -253,6 +254,7 @@ fn a_password_in_an_address_is_nowhere() {
             while !over.load(Ordering::Acquire) {
                 assert_eq!(in_arguments(SECRET), [""; 0]);
                 seen |= !in_arguments(&url).is_empty();
+                std::thread::sleep(Duration::from_millis(5));
             }
             seen
         });
