@@ -66,7 +66,7 @@ impl Reading<'_> {
                     }
                     _ => Vec::new(),
                 };
-                let help = match closest(&network.value, all.into_iter()) {
+                let help = match closest(&network.value, all) {
                     Some(other) => format!("did you mean \"{other}\"?"),
                     None => format!("add it to the file: networks: {{ {}: }}", network.value),
                 };

@@ -20,7 +20,7 @@ pub struct CheckedOut {
 /// The Dockerfile of the git repository that a text names; `None` when it names none.
 ///
 /// # Errors
-/// See [`check_out`].
+/// It is no address, or the repository cannot be read, or does not have that.
 pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, Failure> {
     let Some(repository) = Repository::parse(text) else {
         return Ok(None);
