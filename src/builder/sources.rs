@@ -48,14 +48,19 @@ impl Sources {
         if !inputs.iter().any(is_listing) {
             return Ok(Source::Stored(self.store.clone(), object));
         }
+        // A shared cache may have given it: it counts only if the plan has the same.
+        let known = self.locals.values().map(|tree| tree.listing.as_bytes());
+        let longest = known.map(<[u8]>::len).max().unwrap_or(0) as u64;
+        let stored = self.store.open_object(&object.id);
+        let mut stored = stored.map_err(Failure::of_step)?.take(longest + 1);
         let mut listing = Vec::new();
-        let mut stored = self
-            .store
-            .open_object(&object.id)
-            .map_err(Failure::of_step)?;
         stored.read_to_end(&mut listing).map_err(Failure::of_step)?;
-        let listing = Listing::from_bytes(listing).ok_or_else(wrong)?;
-        let local = self.local(&listing.digest()).ok_or_else(wrong)?;
+        let listing = Listing::from_bytes(listing);
+        let local = listing.and_then(|listing| self.local(&listing.digest()));
+        let local = local.ok_or_else(|| {
+            Failure::verification("the list of local files in the store is not that of these files")
+                .with_help("a cache gave a wrong result: build again with --rebuild")
+        })?;
         Ok(Source::Local(local))
     }
 }

@@ -4,6 +4,7 @@ mod copied;
 mod dockerfile;
 mod machines;
 mod naming;
+mod settings;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::catalogue;
 use super::dockerfile::is_dockerfile;
 use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError};
-use super::header::{Settings, known_parameters};
+use super::header::Settings;
 use super::image::{self, Draft, DraftBase};
 use super::model::{Base, DiskFile, Image, Loaded, RegistryImage};
 use super::reader::Reader;
@@ -582,40 +583,5 @@ impl Loader<'_> {
             return None;
         }
         self.image(document, index, around).map(Base::Image)
-    }
-
-    fn refuse_settings(&self, set: &[(Spanned<String>, String)], what: &str) {
-        if let Some((name, _)) = set.first() {
-            self.report(
-                Problem::new(
-                    &name.span,
-                    format!("{what} has no parameters to set"),
-                    "no recipe takes this",
-                )
-                .with_help("\"set\" is for the parameters of another recipe"),
-            );
-        }
-    }
-
-    /// Values for parameters that no recipe on the way has.
-    fn check_settings(&self) {
-        let read = || self.documents.values().flatten();
-        let names: Vec<&String> = read()
-            .flat_map(|read| &read.parameters)
-            .map(|parameter| &parameter.name.value)
-            .collect();
-        for name in self.settings.keys() {
-            if !names.contains(&name) {
-                let mut unique = names.clone();
-                unique.sort();
-                unique.dedup();
-                self.report(
-                    Problem::without_place(format!(
-                        "--set {name}: the recipe has no parameter \"{name}\""
-                    ))
-                    .with_help(known_parameters(name, unique.into_iter())),
-                );
-            }
-        }
     }
 }

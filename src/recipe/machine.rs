@@ -95,7 +95,7 @@ fn devices(node: &Reader<'_>) -> Devices {
     let disk_bus = node.choice("disk-bus", &DiskBus::NAMES);
     let nic = node.choice("nic", &Nic::NAMES);
     let display = node.choice("display", &Display::NAMES);
-    let machine_type = node.parsed("machine-type", value::machine_type);
+    let machine_type = node.parsed("machine-type", value::fitting("a type of machine"));
     let tpm = node.flag("tpm");
     let cdrom = node.parsed("cdrom", value::shared_file);
     Devices {
@@ -135,7 +135,7 @@ impl Body {
             "volume" => self.volume(node, several),
             "share" => self.share(node),
             "ssh-key" => {
-                let key = node.parsed_argument(0, value::public_key);
+                let key = node.parsed_argument(0, value::fitting("an SSH public key"));
                 self.ssh_keys.extend(key.map(|key| key.value));
             }
             "alias" => {
@@ -168,8 +168,8 @@ impl Body {
     }
 
     fn volume(&mut self, node: &Reader<'_>, several: bool) {
-        let name = node.parsed_argument(0, value::volume_name);
-        let at = node.parsed_argument(1, value::mount_point);
+        let name = node.parsed_argument(0, value::fitting("a valid name of a volume"));
+        let at = node.parsed_argument(1, value::fitting("a path to mount something at"));
         let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
         let (Some(name), Some(at)) = (name, at) else {
             return;
@@ -194,7 +194,7 @@ impl Body {
             }
         }
         let host = node.parsed("host", value::shared_directory);
-        let at = node.parsed("guest", value::mount_point);
+        let at = node.parsed("guest", value::fitting("a path to mount something at"));
         let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
         if let (Some(host), Some(at)) = (host, at) {
             self.mount(node, Mounted::Share(host.value), at, read_only);

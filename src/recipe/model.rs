@@ -154,6 +154,31 @@ pub struct Dockerfile {
     pub contexts: Vec<(Spanned<String>, Context)>,
 }
 
+impl Dockerfile {
+    /// A file that is given nothing.
+    pub(super) const fn new(
+        span: Span,
+        name: String,
+        source: Source,
+        ignore: Option<Source>,
+        context: PathBuf,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            span,
+            name,
+            source,
+            ignore,
+            context,
+            args: Vec::new(),
+            target: None,
+            service: true,
+            limits,
+            contexts: Vec::new(),
+        }
+    }
+}
+
 /// What a name in a Dockerfile stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Context {

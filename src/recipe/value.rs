@@ -1,15 +1,18 @@
 //! The small languages inside strings: sizes, modes, times, names, paths. Pure text to values.
 
+mod path;
+
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use crate::checked::{
-    HostName, Label, MachineType, MountPoint, Name, PublicKey, Unfit, VariableName,
-};
+use crate::checked::{HostName, Label, Name, Unfit, VariableName};
 use crate::digest::{Algorithm, Checksum};
 use crate::image::{Network, ParseNetworkError};
+
+pub(super) use path::{
+    cloud_init, host_path, image_file, image_path, shared_directory, shared_file,
+};
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,76 +79,18 @@ pub(super) fn ipv4_address(text: &str) -> Parsed<Ipv4Addr> {
         .map_err(|_| Wrong::new(text, "an address", help))
 }
 
-/// The name of a volume.
-pub(super) fn volume_name(text: &str) -> Parsed<Name> {
-    text.parse()
-        .map_err(|wrong: Unfit| Wrong::new(text, "a valid name of a volume", wrong.help()))
-}
-
-/// A directory below that of the file.
-pub(super) fn shared_directory(text: &str) -> Parsed<PathBuf> {
-    below(text).ok_or_else(|| {
-        Wrong::new(
-            text,
-            "a directory that this file can share",
-            "write one below the directory of this file, such as \"./src\"; others are shared by hand: \
-             vmfab boot IMAGE --volume DIRECTORY:PATH",
-        )
-    })
-}
-
-/// A file below the directory of the file.
-pub(super) fn shared_file(text: &str) -> Parsed<PathBuf> {
-    below(text).ok_or_else(|| {
-        Wrong::new(
-            text,
-            "a file that this file can give to a machine",
-            "write one below the directory of this file, such as \"./install.iso\"; others are given by \
-             hand: vmfab boot IMAGE --cdrom FILE",
-        )
-    })
-}
-
-/// What cloud-init gets.
-pub(super) fn cloud_init(text: &str) -> Parsed<PathBuf> {
-    below(text).ok_or_else(|| {
-        Wrong::new(
-            text,
-            "a file that this file can give to a machine",
-            "write one below the directory of this file, such as \"./user-data\"; others are given by \
-             hand: vmfab boot IMAGE --cloud-init FILE",
-        )
-    })
-}
-
-/// A relative path that does not lead upwards.
-fn below(text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
-    (!text.is_empty() && path.components().all(below)).then(|| path.to_owned())
-}
-
-pub(super) fn public_key(text: &str) -> Parsed<PublicKey> {
-    text.parse()
-        .map_err(|wrong: Unfit| Wrong::new(text, "an SSH public key", wrong.help()))
-}
-
 /// What a machine is connected to.
 pub(super) fn network(text: &str) -> Parsed<Network> {
     text.parse()
         .map_err(|_| Wrong::new(text, "a network", ParseNetworkError::HELP))
 }
 
-/// What QEMU calls a kind of machine.
-pub(super) fn machine_type(text: &str) -> Parsed<MachineType> {
-    text.parse()
-        .map_err(|wrong: Unfit| Wrong::new(text, "a type of machine", wrong.help()))
-}
-
-/// Where something is mounted.
-pub(super) fn mount_point(text: &str) -> Parsed<MountPoint> {
-    text.parse()
-        .map_err(|wrong: Unfit| Wrong::new(text, "a path to mount something at", wrong.help()))
+/// What a type takes that images and machines have. `what` says it in an error.
+pub(super) fn fitting<T: FromStr<Err = Unfit>>(what: &str) -> impl Fn(&str) -> Parsed<T> {
+    move |text| {
+        text.parse()
+            .map_err(|wrong: Unfit| Wrong::new(text, what, wrong.help()))
+    }
 }
 
 /// A size that a machine's memory can have, in MiB.
@@ -257,51 +202,6 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
             "write #true or #false; true or false after --set",
         )
     })
-}
-
-/// An absolute path in the image, without `.`, `..` and doubled slashes.
-pub(super) fn image_path(text: &str) -> Parsed<String> {
-    let parts = || text.split('/').skip(1);
-    let plain = text.starts_with('/')
-        && !text.contains('\0')
-        && parts().all(|part| !matches!(part, "." | ".."))
-        && !text.contains("//");
-    if plain {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "a path in the image",
-            "write an absolute path without \"..\", such as \"/etc/motd\"",
-        ))
-    }
-}
-
-/// An absolute path on the host.
-pub(super) fn host_path(text: &str) -> Parsed<String> {
-    if text.starts_with('/') && !text.contains(char::is_control) {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(
-            text,
-            "an absolute path",
-            "write its path on this host, such as \
-             \"/usr/share/keyrings/debian-archive-keyring.gpg\"",
-        ))
-    }
-}
-
-/// An absolute path of a file in the image: not the root, no slash at the end.
-pub(super) fn image_file(text: &str) -> Parsed<String> {
-    match image_path(text) {
-        Ok(path) if !path.ends_with('/') => Ok(path),
-        Ok(_) => Err(Wrong::new(
-            text,
-            "the path of a file",
-            "name the file, such as \"/etc/motd\"",
-        )),
-        Err(wrong) => Err(wrong),
-    }
 }
 
 /// A line of gitignore(5).

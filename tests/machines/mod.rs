@@ -39,6 +39,7 @@ mod projects;
 mod requests;
 mod robust;
 mod room;
+mod saved_volumes;
 mod several;
 mod snapshot_files;
 mod snapshots;

@@ -1,8 +1,7 @@
 //! Snapshots as files and in backups, and files that are none.
 
-use super::snapshots::{
-    boot_with_volume, killed, layers, of_machine, of_snapshot, random, start, write, write_to,
-};
+use super::saved_volumes::boot_with_volume;
+use super::snapshots::{killed, layers, of_machine, of_snapshot, random, start, write, write_to};
 use super::*;
 
 /// Two homes with the same image; the first has a machine with a volume and a snapshot.

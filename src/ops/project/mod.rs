@@ -7,6 +7,7 @@ mod order;
 mod up;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 pub use compare::{Action, Compared, compare};
@@ -23,6 +24,7 @@ use crate::checked::HostName;
 use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::host::SecretSource;
 use crate::image::{Hardware, Mounted, Network};
 use crate::machine::{Forwarded, MachineName, NewHost, Project, Until};
 use crate::qemu::AccelChoice;
@@ -126,7 +128,16 @@ fn lent(context: &Context, project: &Project) -> Result<Context, Failure> {
     let mut secrets = context.secrets.clone();
     if let Some(file) = project.file().filter(|file| compose::is_compose(file)) {
         for (id, source) in recipes::convert(context, &shortest(&file))?.secrets {
-            secrets.secrets.entry(id).or_insert(source);
+            let Entry::Vacant(entry) = secrets.secrets.entry(id) else {
+                continue;
+            };
+            let source = match source {
+                SecretSource::File(path) => {
+                    SecretSource::File(secret_file(&path, &file, entry.key())?)
+                }
+                variable => variable,
+            };
+            entry.insert(source);
         }
     }
     Ok(context.clone().with_secrets(secrets))
@@ -315,28 +326,44 @@ enum Shared {
 /// What is below the directory of the file, wherever links in it lead: a file that came from
 /// elsewhere is not to choose what machines see of the host.
 fn shared(path: &Path, file: &Path, what: Shared) -> Result<PathBuf, Failure> {
-    let directory = file.parent().filter(|parent| *parent != Path::new(""));
-    let directory = directory.unwrap_or(Path::new("."));
+    let nouns = match what {
+        Shared::Directory => "directories",
+        Shared::File | Shared::Any => "files",
+    };
+    let help = format!("a machine can have {nouns} below the directory of its vmfab.kdl");
+    let directory = directory_of(file);
     let whole = directory.join(path);
+    let real = real_below(&whole, directory, &help)?;
+    let noun = match what {
+        Shared::Directory if !real.is_dir() => "directory",
+        Shared::File if !real.is_file() => "file",
+        _ => return Ok(real),
+    };
+    let message = format!("{} is not a {noun}", whole.display());
+    Err(Failure::usage(message).with_help(help))
+}
+
+/// The file of a secret that a Compose file names: one below its directory, wherever links lead.
+fn secret_file(path: &Path, file: &Path, id: &str) -> Result<PathBuf, Failure> {
+    let help = format!("give it yourself: vmfab up --secret id={id},src=FILE");
+    real_below(path, directory_of(file), &help)
+}
+
+fn directory_of(file: &Path) -> &Path {
+    let directory = file.parent().filter(|parent| *parent != Path::new(""));
+    directory.unwrap_or(Path::new("."))
+}
+
+/// Where a path leads to, which must be below a directory.
+fn real_below(path: &Path, directory: &Path, help: &str) -> Result<PathBuf, Failure> {
     let real = |path: &Path| path.canonicalize().map_err(Failure::io("open", path));
-    let (directory, real) = (real(directory)?, real(&whole)?);
-    let (fits, noun, nouns) = match what {
-        Shared::Directory => (real.is_dir(), "directory", "directories"),
-        Shared::File => (real.is_file(), "file", "files"),
-        Shared::Any => (true, "file", "files"),
-    };
-    let failure = match (real.starts_with(&directory), fits) {
-        (true, true) => return Ok(real),
-        (false, _) => Failure::usage(format!(
-            "{} leads out of the project, to {}",
-            whole.display(),
-            real.display()
-        )),
-        (true, false) => Failure::usage(format!("{} is not a {noun}", whole.display())),
-    };
-    Err(failure.with_help(format!(
-        "a machine can have {nouns} below the directory of its vmfab.kdl"
-    )))
+    let (directory, real) = (real(directory)?, real(path)?);
+    if real.starts_with(&directory) {
+        return Ok(real);
+    }
+    let (path, real) = (path.display(), real.display());
+    let message = format!("{path} leads out of the project, to {real}");
+    Err(Failure::usage(message).with_help(help))
 }
 
 /// Positions of the machines that names stand for. The name of a node with a count stands for all

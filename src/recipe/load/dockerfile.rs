@@ -187,18 +187,14 @@ impl Loader<'_> {
             DraftText::Inline(text) => {
                 let context = context.unwrap_or_else(|| joined(&inside, "."));
                 let shown = format!("a Dockerfile in {}", document.place.shown());
-                Dockerfile {
-                    span: text.span.clone(),
-                    name: image_name(&context.join("Dockerfile"), None),
-                    source: Arc::new(NamedSource::new(shown, text.value.clone())),
-                    ignore: self.ignore_file(&[context.join(".dockerignore")], &text.span)?,
+                Dockerfile::new(
+                    text.span.clone(),
+                    image_name(&context.join("Dockerfile"), None),
+                    Arc::new(NamedSource::new(shown, text.value.clone())),
+                    self.ignore_file(&[context.join(".dockerignore")], &text.span)?,
                     context,
-                    args: Vec::new(),
-                    target: None,
-                    service: true,
-                    limits: self.files.limits(),
-                    contexts: Vec::new(),
-                }
+                    self.files.limits(),
+                )
             }
         };
         for (name, value) in draft.contexts {
@@ -246,18 +242,14 @@ impl Loader<'_> {
                     });
                     let own = PathBuf::from(format!("{shown}.dockerignore"));
                     let usual = context.join(".dockerignore");
-                    return Some(Dockerfile {
-                        span: span.clone(),
-                        name: image_name(path, None),
-                        source: Arc::new(NamedSource::new(shown, text)),
-                        ignore: self.ignore_file(&[own, usual], span)?,
+                    return Some(Dockerfile::new(
+                        span.clone(),
+                        image_name(path, None),
+                        Arc::new(NamedSource::new(shown, text)),
+                        self.ignore_file(&[own, usual], span)?,
                         context,
-                        args: Vec::new(),
-                        target: None,
-                        service: true,
-                        limits: self.files.limits(),
-                        contexts: Vec::new(),
-                    });
+                        self.files.limits(),
+                    ));
                 }
                 Err(error) => {
                     let message = format!("cannot read {shown}: {error}");
