@@ -63,7 +63,7 @@ test-alpine: ## The way to a shell with Alpine's own ROOTFS=alpine-minirootfs-â€
 	VMFAB_TEST_ALPINE=$(abspath $(ROOTFS)) cargo test --locked --test all upstream
 
 .PHONY: test-database
-test-database: ## Save a database under load fifty times, and set it back to each; takes an hour
+test-database: ## Take fifty snapshots of a database under load, and restore each; takes an hour
 	@.ci/packages $(TEST_PACKAGES)
 	VMFAB_TEST_SNAPSHOTS=50 cargo test --locked --test all no_transaction
 
