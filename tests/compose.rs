@@ -461,7 +461,7 @@ secrets:
     let warnings = message("warning");
     for warning in [
         "compose.yaml:9: all services of the file are in one network",
-        "compose.yaml:20: machines of the network \\\"back\\\" reach the outside",
+        "compose.yaml:20: machines of the internal network \\\"back\\\" reach the outside",
     ] {
         assert!(warnings.contains(warning), "{warnings}");
     }

@@ -15,7 +15,8 @@ use crate::plan::{LocalFiles, Selection};
 use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Task};
 
 /// `$1` is the repository, `$2` the commit; it makes the directory `repository`. Servers that do not give
-/// single commits give all of them. Addresses of sockets are short.
+/// single commits give all of them. The link `/tmp/agent` is there because the path of a socket has room
+/// for 107 bytes only.
 const SCRIPT: &str = r#"
 export HOME="$VMFAB_JOB" GIT_CONFIG_GLOBAL="$VMFAB_JOB/gitconfig"
 export VMFAB_KNOWN_HOSTS="$VMFAB_JOB/known_hosts" SSH_AUTH_SOCK=/tmp/agent
@@ -38,7 +39,7 @@ pub(super) struct Git {
     pub(super) logins: BTreeMap<String, Login>,
 }
 
-/// What the user gives for a repository.
+/// How to reach a repository: with a login or an SSH agent that the user gives.
 pub(crate) struct Reach<'a> {
     login: Option<Login>,
     pub(crate) agent: Option<&'a Path>,
@@ -92,9 +93,9 @@ impl<'a> Reach<'a> {
     /// What to do when the repository cannot be read.
     pub(crate) fn advice(&self, address: &Address) -> String {
         match (address.is_ssh(), &self.login) {
-            (true, _) => "check the address; vmfab asks no questions: ssh must know the host \
-                          (~/.ssh/known_hosts, which connecting once with ssh adds it to), and \
-                          the agent must have a key for it (ssh-add -l)"
+            (true, _) => "check the address; ssh must know the host (connect to it once, and ssh \
+                          adds it to ~/.ssh/known_hosts), and the agent must have a key for it \
+                          (ssh-add -l)"
                 .to_owned(),
             (false, Some(_)) => {
                 "check the address, and the user name and password or token for it".to_owned()

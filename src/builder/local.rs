@@ -1,4 +1,4 @@
-//! Local files: the list of them, which a step gives, and their tar, which steps that read them make.
+//! Local files: the step `local` lists them, and the steps that read them pack them into a tar.
 //!
 //! A file counts by its content ([`ContentHasher`]) and its permission bits, a directory by its
 //! permission bits and what is in it, a link by its target. All twelve permission bits count:
@@ -6,7 +6,7 @@
 //! the recipe lies on. Files that are left out do not count. In the tar everything belongs to root,
 //! the time of a file follows from its content, and large holes stay holes.
 //!
-//! The files themselves do not go into the store: what a step makes of them does.
+//! The files themselves do not go into the store, only what a step makes of them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -72,7 +72,7 @@ pub fn list(
     Ok(listing)
 }
 
-/// Packs local files, and says whether they are as they were listed.
+/// Packs local files, and returns whether they are still as they were listed.
 pub(super) fn pack(files: &LocalFiles, listing: &Listing, archive: impl Write) -> io::Result<bool> {
     let mut tar = Writer::new(BufWriter::with_capacity(1 << 20, archive));
     let (time, contents) = (listing.time(), listing.contents());

@@ -75,7 +75,7 @@ pub struct Origins {
     pub locked: BTreeMap<Digest, PackageSet>,
     /// What steps may know and nothing may keep.
     pub secrets: Secrets,
-    /// What git servers get, by addresses of repositories.
+    /// User names and passwords for git servers, by the addresses of repositories.
     pub logins: BTreeMap<String, Login>,
 }
 

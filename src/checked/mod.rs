@@ -117,7 +117,7 @@ macro_rules! checked {
 checked! {
     /// Names a build of a home.
     BuildId, rules::build_id, "the id of a build",
-    "an id has 12 hexadecimal digits in small letters; vmfab builds lists those of builds";
+    "an id has 12 lowercase hexadecimal digits; vmfab builds lists the ids of builds";
 
     /// A login name. Guests may have names that `useradd` refuses, such as `John.Doe`.
     AccountName, rules::account_name, "the name of an account",

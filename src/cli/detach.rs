@@ -1,4 +1,4 @@
-//! Starting this program once more, to build while the user does something else.
+//! Runs a command in the background: starts this program once more.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::host::process::pause;
 use crate::ops::builds;
 
-/// The hidden option that the second process has beside those of the first.
+/// The hidden option that the second process gets in addition to those of the first.
 const AS_BUILD: &str = "--as-build";
 
 /// Runs this command line in a session of its own, and returns the id of its build once its record
@@ -24,7 +24,7 @@ pub(super) fn detach(session: &Session) -> Result<BuildId, Failure> {
     let (id, path, out) = builds::prepare(context)?;
     let error = out.try_clone().map_err(Failure::io("open", &path))?;
     let program = std::env::current_exe().map_err(Failure::io("find", "vmfab".as_ref()))?;
-    // A recipe can come from it; the terminal stays with who has it.
+    // A recipe can come from a pipe. A terminal stays with the first process.
     let input = match io::stdin().is_terminal() {
         true => Stdio::null(),
         false => Stdio::inherit(),
@@ -44,15 +44,15 @@ pub(super) fn detach(session: &Session) -> Result<BuildId, Failure> {
         }
         if ended.is_some() {
             let said = fs::read_to_string(&path).unwrap_or_default();
-            // Without a record, nobody else will.
+            // Without a record, no other process will.
             let _ = fs::remove_file(&path);
             let lines = said.lines().map(str::to_owned).collect();
-            let message = "the build ended before it began";
+            let message = "vmfab ended before the build started";
             return Err(Failure::failed(message).with_output(lines));
         }
         if !pause(&context.interrupt) {
             return Err(Failure::interrupted_with(format!(
-                "vmfab builds cancel {id} ends the build, if it has begun"
+                "vmfab builds cancel {id} cancels the build, if it has started"
             )));
         }
     }

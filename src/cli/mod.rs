@@ -10,10 +10,10 @@
 //! |---|---|
 //! | `commands/` | one file for each command |
 //! | `complete.rs` | what shells ask to complete a word |
-//! | `detach.rs` | a command that goes on without its terminal |
+//! | `detach.rs` | `--detach`: runs a command in the background |
 //! | `error/` | every error to its kind, message, help and exit code |
 //! | `habits.rs` | what other tools call commands |
-//! | `notify.rs` | telling somebody else how a command goes |
+//! | `notify.rs` | `--notify`: runs the user's program when a command ends |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |

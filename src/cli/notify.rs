@@ -1,4 +1,4 @@
-//! `--notify CMD`: a command that hears how another one goes.
+//! `--notify CMD`: runs `CMD` when a vmfab command ends, and when a build is slow or silent.
 
 use std::fs::File;
 use std::process::Command;
@@ -13,29 +13,30 @@ use crate::host::Interrupt;
 use crate::host::process::{self, Bounds};
 use crate::ops::builds::Recorder;
 
-/// Seconds without a sign of a build, after which the command hears of it.
+/// Sets after how many seconds without an event a build counts as silent.
 const SILENCE_VARIABLE: &str = "VMFAB_NOTIFY_SILENCE";
 const SILENCE: Duration = Duration::from_mins(10);
-/// How long the command may take.
+/// How long `CMD` may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the command hears.
+/// What `CMD` reports.
 #[derive(Debug, Clone, Copy)]
 enum News {
     Done,
     Failed,
     Cancelled,
-    /// It takes twice the time that was learnt.
+    /// The build takes more than twice the estimated time.
     Slow,
-    /// Nothing was heard of it.
+    /// The build had no event for a while.
     Silent,
 }
 
-/// Who is told of a vmfab command.
+/// Runs `CMD`.
 #[derive(Clone)]
 pub(super) struct Notifier {
+    /// `CMD`.
     told: String,
-    /// The name of the command.
+    /// The name of the vmfab command.
     of: String,
     began: Instant,
     silence: Duration,
@@ -44,7 +45,7 @@ pub(super) struct Notifier {
 
 impl Notifier {
     /// # Errors
-    /// The variable for the silence is no number.
+    /// `VMFAB_NOTIFY_SILENCE` is not a number of seconds.
     pub(super) fn new(told: String, of: String, reporter: Arc<Reporter>) -> Result<Self, Failure> {
         let silence = match std::env::var(SILENCE_VARIABLE) {
             Err(_) => SILENCE,
@@ -78,7 +79,7 @@ impl Notifier {
                 if silence > this.silence && silent.replace(pace.heard) != Some(pace.heard) {
                     this.tell(News::Silent, silence, Some(&build));
                 }
-                // What takes a moment may take two.
+                // Short builds vary: one that takes two seconds instead of one is not slow.
                 let least = this.silence / 10;
                 let late = |expected: Duration| time > (expected * 2).max(least);
                 if pace.expected.is_some_and(late) && slow.replace(pace.began) != Some(pace.began) {
@@ -130,7 +131,7 @@ impl Notifier {
     }
 }
 
-/// Runs a command, whatever the user gave up; says what was wrong with it.
+/// Runs a command, even after Ctrl-C; the error says how it failed.
 fn run(command: &mut Command) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot be run: {error}");
     let mut log = File::options()

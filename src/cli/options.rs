@@ -41,11 +41,11 @@ pub(super) struct GlobalOptions {
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub(super) trace: Option<PathBuf>,
 
-    /// Keep the record of the build under this id, which another vmfab made
+    /// Keep the record of the build under this id, which the vmfab in the foreground chose
     #[arg(long, global = true, hide = true, value_name = "ID")]
     pub(super) as_build: Option<BuildId>,
 
-    /// Run CMD in a shell when the command ends, and when a build takes twice the learnt time or
+    /// Run CMD in a shell when the command ends, and when a build takes twice as long as before or
     /// shows no sign of life for ten minutes
     #[arg(long, global = true, value_name = "CMD", help_heading = HEADING)]
     pub(super) notify: Option<String>,

@@ -46,7 +46,7 @@ impl Session {
         builds: bool,
     ) -> Result<Self, Failure> {
         if options.as_build.is_some() {
-            // Without it the end of the terminal would be the end of the build.
+            // Otherwise the build would end with its terminal.
             let _ = rustix::process::setsid();
         }
         let reporter = Arc::new(Reporter::new(&options, streams_events)?);
@@ -64,11 +64,11 @@ impl Session {
         })
     }
 
-    /// What contexts made later hand on to steps and git servers.
+    /// Sets the secrets for steps and git servers. Call it before the context is made.
     pub(super) fn lend(&self, secrets: Secrets) {
         debug_assert!(
             self.context.get().is_none(),
-            "there is a context without them"
+            "the context was made without the secrets"
         );
         let _ = self.secrets.set(secrets);
     }
@@ -127,7 +127,7 @@ impl Session {
         Ok(recorder.clone())
     }
 
-    /// Leaves it to the process in the background to tell how the command goes.
+    /// Leaves `--notify` to the process in the background.
     pub(super) fn leave_notifying(&self) {
         self.notifier.take();
     }

@@ -140,7 +140,7 @@ impl Reading<'_> {
         build
     }
 
-    /// What the build may know.
+    /// The secrets of the build.
     fn build_secrets(&mut self, node: &Node) {
         for item in self.notes.list(node, "secrets").to_vec() {
             let name = item.get("source").unwrap_or(&item);

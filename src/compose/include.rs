@@ -1,5 +1,5 @@
-//! Files that a Compose file includes. What they say is put beside what the file itself says, with
-//! their paths as they count from the directory of that.
+//! Files that a Compose file includes. Their entries are added to those of the file, with paths
+//! relative to the directory of the file.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,11 +8,11 @@ use super::yaml::{Map, Node, Value};
 use super::{DEEPEST, Project, document};
 use crate::instruction::Repository;
 
-/// The parts of a file whose entries are put together.
+/// The parts of a file whose entries are merged.
 const PARTS: [&str; 5] = ["services", "volumes", "networks", "secrets", "configs"];
 
 impl Project<'_> {
-    /// The file with all that it includes. `below` is where it lies, from the first one.
+    /// The file with all that it includes. `below` is its directory, relative to that of the first file.
     pub(super) fn included(&mut self, mut root: Node, below: &Path, depth: usize) -> Node {
         let Value::Map(map) = &mut root.value else {
             return root;
@@ -22,7 +22,7 @@ impl Project<'_> {
         };
         let (key, list) = map.remove(at);
         if depth >= DEEPEST {
-            let message = "the file includes itself, or too many others";
+            let message = "the file includes itself, or \"include\" is nested too deeply";
             self.notes
                 .wrong(&key.span, message, "remove one of the \"include\"");
             return root;
@@ -90,7 +90,7 @@ fn paths(item: &Node, notes: &mut Notes) -> Vec<Node> {
     }
 }
 
-/// Whether a path leads down only.
+/// Whether a path is relative and never leads upwards.
 pub(super) fn is_below(path: &str) -> bool {
     let is_down = |part| matches!(part, Component::CurDir | Component::Normal(_));
     !path.starts_with('~') && Path::new(path).components().all(is_down)
@@ -119,7 +119,7 @@ fn add(root: &mut Node, other: Node, notes: &mut Notes) {
         for (name, node) in entries {
             let is_there = own.iter().any(|(known, _)| known.value == name.value);
             if is_there && key.value == "services" {
-                let message = format!("service \"{}\" is there twice", name.value);
+                let message = format!("service \"{}\" is defined twice", name.value);
                 let help = "rename one of them, or use extends";
                 notes.wrong(&name.span, message, help);
             } else if !is_there {
@@ -129,7 +129,7 @@ fn add(root: &mut Node, other: Node, notes: &mut Notes) {
     }
 }
 
-/// Has the paths of a file count from a directory above its own.
+/// Makes the paths of a file relative to a directory above its own.
 fn rebase(root: &mut Node, below: &Path) {
     if below.as_os_str().is_empty() {
         return;

@@ -67,7 +67,7 @@ pub struct Converted {
     pub kdl: String,
     /// What has no effect, or another one than with docker.
     pub warnings: Vec<Problem>,
-    /// What its builds may know, by id.
+    /// The secrets of its builds, by id.
     pub secrets: BTreeMap<String, SecretSource>,
 }
 

@@ -18,7 +18,7 @@ const KNOWN: [&str; 6] = [
 ];
 const ADDRESSES: [&str; 3] = ["ipv4_address", "ipv6_address", "link_local_ips"];
 
-/// Says what of the networks of a file is not honoured.
+/// Warns about settings of networks that have no effect.
 pub(super) fn check(root: &Node, notes: &mut Notes) {
     let Some(networks) = root.get("networks") else {
         return;
@@ -32,14 +32,14 @@ pub(super) fn check(root: &Node, notes: &mut Notes) {
         let (internal, external) = (is("internal"), is("external"));
         if internal {
             let message = format!(
-                "machines of the network \"{}\" reach the outside, too",
+                "machines of the internal network \"{}\" reach the outside, too",
                 name.value
             );
             notes.warn(&name.span, message);
         }
         if external {
             let message = format!(
-                "the network \"{}\" has the machines of this file only",
+                "the external network \"{}\" connects the machines of this file only",
                 name.value
             );
             notes.warn(&name.span, message);

@@ -36,9 +36,9 @@ pub(super) struct Shared {
     pub ports: BTreeMap<(&'static str, u16), String>,
     /// Named volumes, and who has them.
     pub volumes: BTreeMap<String, String>,
-    /// Names that services have in networks, and who has them where.
+    /// Aliases, each with its service and the network that it is in.
     pub aliases: BTreeMap<String, (String, String)>,
-    /// What builds may know, by id.
+    /// The secrets of builds, by id.
     pub secrets: BTreeMap<String, SecretSource>,
     told: BTreeMap<&'static str, ()>,
 }
@@ -208,7 +208,6 @@ impl Reading<'_> {
         }
     }
 
-    /// All are in one network, in which each is found by its names.
     /// A service that is found by its name, and started before.
     fn link(&mut self, node: &Node) {
         let Some(text) = self.notes.text(node, "links") else {

@@ -41,7 +41,7 @@ const SHAPES: [Shape; 9] = [
     },
     Shape {
         name: "roles",
-        arguments: &["where they are"],
+        arguments: &["a repository"],
         properties: &[],
         example: "roles \"ghcr.io/me\"",
     },

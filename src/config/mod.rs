@@ -34,7 +34,7 @@ pub struct Config {
     pub retries: u32,
     /// A directory of recipes that goes before the built-in catalogue.
     pub recipes: Option<PathBuf>,
-    /// Where images of roles are in a registry, without the names of the roles.
+    /// The repository with images of roles: that of the role `docker` is `REPOSITORY/docker`.
     pub roles: Option<String>,
     /// PEM files of certificate authorities, beside the system's.
     pub certificate_authorities: Vec<PathBuf>,

@@ -313,8 +313,8 @@ pub struct Image {
     pub template: ImageTemplate,
 }
 
-/// The output of a step that stands for local files. Steps that read them take them from the host,
-/// if they are as it says.
+/// The output of a `local` step. Steps that read local files take them from the host, and fail if
+/// they are not as listed.
 pub const LISTING: &str = "listing";
 
 /// Parameters of local files. The path is not here: it is looked up by the digest.

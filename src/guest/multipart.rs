@@ -1,8 +1,8 @@
 //! User data of several parts, which cloud-init merges. Pure.
 //!
 //! Source: <https://docs.cloud-init.io/en/latest/reference/merging.html>. The user's part comes
-//! first, and the merge type of vmfab's own says that what is there stays: single values are the
-//! user's, lists are the user's with vmfab's behind.
+//! first. The merge type of vmfab's part keeps what exists: single values stay the user's, and lists
+//! have the user's entries first.
 
 use base64ct::{Base64, Encoding};
 
@@ -20,8 +20,8 @@ pub(super) fn merged(user: &str, own: &str) -> String {
         "Content-Type: text/cloud-config; charset=\"utf-8\"\nX-Merge-Type: {MERGE_TYPE}\n{}",
         encoded(own)
     );
-    // One that has parts already says so in its first line; of another, cloud-init reads the kind
-    // from how it begins.
+    // Data with parts of its own has its headers already. Of other data, cloud-init reads the kind
+    // from the first line.
     let user = match user.starts_with("Content-Type:") || user.starts_with("MIME-Version:") {
         true => format!("{}\n", user.trim_end()),
         false => format!(
@@ -35,7 +35,7 @@ pub(super) fn merged(user: &str, own: &str) -> String {
     )
 }
 
-/// The rest of a part.
+/// The end of a part's headers, and its content.
 fn encoded(text: &str) -> String {
     let mut part = "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n".to_owned();
     let base64 = Base64::encode_string(text.as_bytes());

@@ -46,7 +46,7 @@ pub fn files(identity: &Identity) -> Vec<(&'static str, String)> {
 /// Checks that meta data is a mapping that can be merged.
 ///
 /// # Errors
-/// It is not; a phrase.
+/// A line is no part of such a mapping. The error is a phrase that says what to write.
 pub fn check_meta_data(text: &str) -> Result<(), &'static str> {
     let fits = |line: &str| {
         let continues = line.trim().is_empty() || line.starts_with([' ', '#', '-']);
@@ -63,7 +63,7 @@ pub fn check_meta_data(text: &str) -> Result<(), &'static str> {
 /// Source: <https://docs.cloud-init.io/en/latest/explanation/format.html>.
 ///
 /// # Errors
-/// It is not; a phrase.
+/// It begins otherwise. The error is a phrase that says what to write.
 pub fn check_user_data(text: &str) -> Result<(), &'static str> {
     const BEGINNINGS: [&str; 9] = [
         "#!",

@@ -1,4 +1,4 @@
-//! Passwords of accounts, hashed so that every guest knows them.
+//! Hashes passwords in a format that every guest understands.
 
 use sha_crypt::{Algorithm, Params, PasswordHasher, ShaCrypt};
 use uuid::Uuid;
@@ -6,8 +6,8 @@ use uuid::Uuid;
 use crate::checked::PasswordHash;
 use crate::failure::Failure;
 
-/// Twenty times the usual: some hundredths of a second, also where a processor is emulated less
-/// than one.
+/// Twenty times the default of crypt(5). A login then takes some hundredths of a second, and less
+/// than a second on an emulated processor.
 const ROUNDS: u32 = 100_000;
 /// Bytes whose base64 is the longest salt that the C libraries take.
 const SALT: usize = 12;
@@ -24,7 +24,9 @@ pub fn hash_password(password: &str) -> Result<PasswordHash, Failure> {
         return Err(Failure::usage("the password has control characters")
             .with_help("write one line of text to standard input"));
     }
-    let impossible = |error: &dyn std::fmt::Display| Failure::failed(format!("hash: {error}"));
+    let impossible = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!("cannot hash the password: {error}"))
+    };
     let params = Params::new(ROUNDS).map_err(|error| impossible(&error))?;
     let salt = Uuid::new_v4().into_bytes();
     let hash = ShaCrypt::new(Algorithm::Sha512Crypt, params)

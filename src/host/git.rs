@@ -1,6 +1,6 @@
-//! How the host's git is run: with nothing of the user's configuration, and without questions. A
-//! password reaches it through variables and a credential helper for one server, so it stands in no
-//! arguments and no file. SSH takes the keys of an agent, and knows the hosts that the user knows.
+//! How vmfab runs the host's git: without the user's configuration, and without questions. git gets a
+//! password through variables and a credential helper for one server, so no argument and no file
+//! contains it. SSH takes the keys of an agent, and knows the hosts that the user knows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,13 +14,13 @@ pub const CONFIG: &str = "gitconfig";
 pub const KNOWN_HOSTS: &str = "known_hosts";
 pub const KNOWN_HOSTS_VARIABLE: &str = "VMFAB_KNOWN_HOSTS";
 
-/// As a value of git's configuration. Source: gitcredentials(7).
+/// A value of `credential.helper`. Source: gitcredentials(7).
 const HELPER: &str = concat!(
     r#""!f() { printf 'username=%s\\npassword=%s\\n' "#,
     r#"\"$VMFAB_GIT_NAME\" \"$VMFAB_GIT_PASSWORD\"; }; f""#
 );
 
-/// For a shell, as git takes it. Source: ssh_config(5).
+/// A value of `GIT_SSH_COMMAND`, which git gives to a shell. Source: ssh_config(5).
 const SSH: &str = "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no \
                    -o IdentityFile=none -o ConnectTimeout=60 \
                    -o \"UserKnownHostsFile=\\\"$VMFAB_KNOWN_HOSTS\\\"\"";
@@ -31,7 +31,7 @@ pub struct Access<'a> {
     /// `https://HOST:PORT`, which gets the user name and password.
     pub server: &'a str,
     pub login: Option<&'a Login>,
-    /// Whether SSH is spoken. Then `SSH_AUTH_SOCK` names the agent.
+    /// Whether git connects over SSH. Then `SSH_AUTH_SOCK` names the agent.
     pub ssh: bool,
 }
 

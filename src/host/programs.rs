@@ -36,7 +36,7 @@ pub enum Program {
     Ssh,
     /// Verifies OpenPGP signatures.
     Gpgv,
-    /// Is a TPM.
+    /// Emulates a TPM.
     Swtpm,
 }
 

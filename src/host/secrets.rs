@@ -93,19 +93,19 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// What a git server of this name gets, as BuildKit has it: the secret `GIT_AUTH_TOKEN.HOST`,
-    /// else `GIT_AUTH_TOKEN`. Source: <https://docs.docker.com/build/building/secrets/>.
+    /// The login for a git server, as with BuildKit: the secret `GIT_AUTH_TOKEN.HOST`, else
+    /// `GIT_AUTH_TOKEN`. Source: <https://docs.docker.com/build/building/secrets/>.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The secret cannot be read, or is not text.
     pub fn login(&self, host: &str) -> io::Result<Option<Login>> {
         let names = [&format!("GIT_AUTH_TOKEN.{host}"), "GIT_AUTH_TOKEN"];
         let Some(source) = names.into_iter().find_map(|name| self.secrets.get(name)) else {
             return Ok(None);
         };
         let token = String::from_utf8(source.read()?.0);
-        let token =
-            token.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
+        let token = token
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))?;
         Ok(Some(Login {
             name: "x-access-token".to_owned(),
             password: token.trim().to_owned(),

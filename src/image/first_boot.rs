@@ -22,7 +22,7 @@ impl FirstBoot {
         *self == Self::default()
     }
 
-    /// What of it a guest with this seed would never get to know.
+    /// The part of it that a seed cannot pass on to the guest.
     #[must_use]
     pub fn beyond(&self, seed: Seed) -> Option<&'static str> {
         let more = |files: &CloudInit| {

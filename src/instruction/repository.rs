@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use crate::host::Login;
 use crate::text::{logins, without_logins};
 
-/// What a host in the scp form of SSH is not: these are digests of images.
+/// Never hosts in the scp form of SSH: in `web@sha256:…`, they begin digests of images.
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
 /// Where a git repository is.
@@ -19,7 +19,7 @@ pub struct Address {
 
 impl Address {
     /// # Errors
-    /// It is none: the text says why, without repeating it.
+    /// The text is not an address. The error says why, and quotes nothing of it.
     fn parse(text: &str) -> Result<Self, String> {
         if text.contains(|c: char| c.is_ascii_control() || matches!(c, ' ' | '"' | '\\')) {
             return Err("the address has characters that addresses cannot have".to_owned());
@@ -35,7 +35,7 @@ impl Address {
         if address.is_ssh() {
             return match password {
                 "" => Ok(address),
-                _ => Err("an address of SSH has no password".to_owned()),
+                _ => Err("an SSH address cannot have a password".to_owned()),
             };
         }
         let decoded = |text: &str| {
@@ -44,7 +44,7 @@ impl Address {
             is_line.then(|| text.into_owned())
         };
         let (Some(name), Some(password)) = (decoded(name), decoded(password)) else {
-            return Err("its user name and password are no text of one line".to_owned());
+            return Err("its user name or password is not one line of text".to_owned());
         };
         address.login = Some(Login { name, password });
         Ok(address)

@@ -91,7 +91,7 @@ pub enum MachineError {
         /// In which ways it can be booted.
         ways: Vec<Firmware>,
     },
-    /// Its guest cannot be told.
+    /// Its seed cannot pass on what the user gave.
     #[error("image \"{image}\" takes no {what}: its seed is \"{}\"", seed.name())]
     Seed {
         /// The image's name.
@@ -213,7 +213,7 @@ pub enum MachineError {
         snapshot: SnapshotName,
     },
     /// A vmfab that set it back was killed.
-    #[error("machine \"{name}\" is restored in part only: vmfab was interrupted")]
+    #[error("machine \"{name}\" is only partly restored: vmfab was interrupted")]
     HalfRestored {
         name: MachineName,
         /// What it was set back to.
@@ -289,10 +289,10 @@ pub enum NotReady {
     /// Its process was to end with code 0.
     #[error("is up, but its process failed")]
     ProcessFailed,
-    /// It has not done all that it was told.
-    #[error("is up, but lacks what it was given")]
+    /// It lacks a mount, the password or cloud-init.
+    #[error("is up, but not set up as requested")]
     Lacks,
-    /// It has the init of vmfab's own.
+    /// vmfab's own init runs it, and takes no password and no cloud-init.
     #[error("is up, but its init sets no password and runs no cloud-init")]
     OwnInit,
     /// It has another host key than the one that is known.

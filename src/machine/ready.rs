@@ -51,7 +51,7 @@ impl Startup<'_> {
             otherwise: format!("nothing is mounted at {}", mount.at),
         });
         let mut checks: Vec<Check> = mounts.collect();
-        // With other seeds, cloud-init alone lets anybody in.
+        // With other seeds, a login alone shows that cloud-init ran: it installs the key.
         if config.seed == Seed::Credentials {
             let FirstBoot {
                 password,
@@ -143,7 +143,7 @@ impl Startup<'_> {
 struct Check {
     /// A command of the shell, without single quotes.
     test: String,
-    /// What it says when that fails.
+    /// The message when it fails.
     otherwise: String,
 }
 
@@ -199,7 +199,7 @@ pub(super) enum Attempt {
     Entered,
     /// None will succeed soon: the service is not healthy.
     Unhealthy,
-    /// None will succeed: the guest has not done what it was told.
+    /// None will succeed: the guest lacks something that it was given.
     Lacks,
     /// None will succeed: it has another host key than the one that is known.
     Refused,

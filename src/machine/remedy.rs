@@ -185,7 +185,7 @@ impl From<MachineError> for Failure {
                 "one machine at a time has a volume: stop that one first, with vmfab stop {holder}"
             )),
             MachineError::OtherVolume { volume, snapshot } => failed(format!(
-                "vmfab snapshot restore --keep-volumes {snapshot} leaves volumes as they are; to have \
+                "vmfab snapshot restore --keep-volumes {snapshot} leaves volumes as they are; to restore \
                  the volume of the snapshot, remove this one first: vmfab volume rm --force {volume}"
             )),
             MachineError::HalfRestored { name, snapshot } => failed(match snapshot {

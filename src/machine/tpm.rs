@@ -1,4 +1,4 @@
-//! The TPM of a machine: swtpm is one, with its state in a file beside the machine's disks, and ends
+//! The TPM of a machine: a swtpm, which keeps its state in a file beside the machine's disks and ends
 //! when QEMU does.
 
 use std::process::Child;

@@ -53,8 +53,8 @@ pub enum Listed<'a> {
 ///
 /// It is a text. The first line is `vmfab local files 3`, with ` time=SECONDS` when the user chose
 /// the times of files. Then there is a line for each file, sorted by path: the path and what
-/// [`Listed`] says, separated by spaces. `%` and two digits stand for bytes of paths that are no
-/// printable ASCII.
+/// [`Listed`] says, separated by spaces. In paths, `%` and two digits stand for a space, a `%`, and
+/// each byte that is not printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(String);
 
@@ -72,28 +72,27 @@ impl Listing {
         })
     }
 
-    /// A list that was written before; `None` if this is none.
+    /// A list that was written before; `None` if it is not one.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         let text = String::from_utf8(bytes).ok()?;
         text.starts_with(MARK).then_some(Self(text))
     }
 
-    /// Adds a file; its path comes after those before.
+    /// Adds a file. The caller adds them sorted by path.
     pub fn add(&mut self, path: &Path, listed: Listed<'_>) {
         let path = escaped(path);
         let line = line(listed);
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{path} {line}");
     }
 
-    /// It as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// What the key of its step says.
+    /// The digest in the parameters of its step.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("vmfab local files v3");

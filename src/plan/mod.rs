@@ -155,7 +155,7 @@ pub struct Plan {
     pub blobs: BTreeMap<Checksum, BlobPlace>,
     /// The manifests of images in registries that have objects of `object` steps.
     pub artifacts: BTreeMap<ObjectId, BlobPlace>,
-    /// What git servers get, by the address in the parameters of `git` steps.
+    /// User names and passwords for git servers, by the address in the parameters of `git` steps.
     pub logins: BTreeMap<String, Login>,
     /// The packages of locked steps, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,

@@ -201,7 +201,7 @@ pub struct RegistryImage {
     pub shown: Spanned<String>,
     /// Where it is: `HOST/NAME:TAG`, or `oci:DIR:TAG` with the path from where the recipe is read.
     pub location: String,
-    /// The context of the Dockerfile that names it: a layout or archive must lie in it.
+    /// The build context of the Dockerfile that names it. A layout or archive must lie in it.
     pub context: Option<PathBuf>,
     /// Whether a machine is made of it that runs its process.
     pub service: bool,

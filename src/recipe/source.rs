@@ -33,10 +33,10 @@ pub trait Files {
     /// Whether there is a directory.
     fn is_directory(&self, path: &Path) -> bool;
 
-    /// What is wanted of a git repository, as a path of this host.
+    /// The path on this host of a file or directory of a git repository.
     ///
     /// # Errors
-    /// It cannot be read, or does not have that.
+    /// The repository cannot be read, or lacks the file or directory.
     fn repository(&self, repository: &Repository, _: Wanted) -> Result<PathBuf, Failure> {
         Err(Failure::failed(format!(
             "cannot read {} here",
@@ -49,6 +49,6 @@ pub trait Files {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     Directory,
-    /// The one that is named, or the usual one of the directory.
+    /// The file that is named, or the usual one of the directory that is named.
     Dockerfile,
 }

@@ -1,9 +1,9 @@
-//! User names and passwords in addresses, which nothing shows.
+//! User names and passwords in addresses, which vmfab must not show.
 
 use std::ops::Range;
 
-/// Where texts have a user name or password, before the `@` of an address. The user name of SSH is
-/// none.
+/// Where a text has user names and passwords, before the `@` of addresses. The user name of an SSH
+/// address does not count.
 pub(crate) fn logins(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices("://") {
@@ -23,7 +23,7 @@ pub(crate) fn logins(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The text with each address without user name and password.
+/// The text without the user names and passwords of its addresses.
 #[must_use]
 pub(crate) fn without_logins(text: &str) -> String {
     let mut text = text.to_owned();
@@ -35,8 +35,8 @@ pub(crate) fn without_logins(text: &str) -> String {
     text
 }
 
-/// The text with `*` in place of user names and passwords in addresses; it stays as long as it is.
-/// Variables stay: they say what is to be mended.
+/// The text with `*` in place of each character of user names and passwords, so that spans still fit.
+/// Variables stay: they show what to correct.
 #[must_use]
 pub(crate) fn hide_logins(text: &str) -> String {
     let mut hidden = text.to_owned();

@@ -28,7 +28,7 @@ pub struct Context {
     pub offline: bool,
     /// How registries are reached in this run.
     pub access: Access,
-    /// What steps and git servers may know, and nothing keeps.
+    /// Secrets for steps and git servers. Nothing stores them.
     pub secrets: Secrets,
     /// Whether machines start even when this host has no room for them.
     pub overcommit: bool,
@@ -79,7 +79,7 @@ impl Context {
         }
     }
 
-    /// The same with what steps and git servers may know.
+    /// The same with secrets for steps and git servers.
     #[must_use]
     pub fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }

@@ -201,7 +201,7 @@ fn git(
     let ran = ran.map_err(|error| failed(format!("cannot run git: {error}"), &check))?;
     let said = said.into_inner().expect("nothing panics with it");
     if !ran.end.success() {
-        // Of SSH, the first line says what is wrong, and the last one does not.
+        // ssh says in its first line what is wrong, other programs in their last one.
         let line = match repository.is_ssh() {
             true => said.first(),
             false => said.last(),

@@ -10,7 +10,7 @@ use crate::instruction::Repository;
 use crate::recipe::{Wanted, is_dockerfile};
 use crate::text::without_logins;
 
-/// What is wanted of a git repository, on this host, and the commit that it is of.
+/// A file or directory of a git repository on this host, and its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedOut {
     pub path: PathBuf,
@@ -20,7 +20,7 @@ pub struct CheckedOut {
 /// The Dockerfile of the git repository that a text names; `None` when it names none.
 ///
 /// # Errors
-/// It is no address, or the repository cannot be read, or does not have that.
+/// The text is not an address, the repository cannot be read, or it has no Dockerfile there.
 pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, Failure> {
     let Some(repository) = Repository::parse(text) else {
         return Ok(None);
@@ -36,7 +36,7 @@ pub fn checked_out(context: &Context, text: &str) -> Result<Option<CheckedOut>, 
 /// says now; offline, for what it said last.
 ///
 /// # Errors
-/// The repository cannot be read, or does not have that.
+/// The repository cannot be read, or lacks the file or directory.
 pub(crate) fn check_out(
     context: &Context,
     repository: &Repository,
@@ -107,7 +107,7 @@ fn commit_of(context: &Context, repository: &Repository) -> Result<String, Failu
     Ok(commit)
 }
 
-/// What is meant, which no link leads out of the repository to.
+/// The file or directory that is meant. It must lie in the repository, also if it is a link.
 fn inside(root: &Path, below: Option<&str>, wanted: Wanted) -> Result<PathBuf, Failure> {
     let below = below.unwrap_or(".");
     let (noun, help) = match wanted {
@@ -131,7 +131,7 @@ fn inside(root: &Path, below: Option<&str>, wanted: Wanted) -> Result<PathBuf, F
         (Wanted::Dockerfile, false) => Some(path).filter(|path| is_dockerfile(path)),
     };
     let found = found.ok_or_else(lacking)?;
-    // With what leaves files out of its context. Files that do not exist lead nowhere.
+    // The build also reads these ignore files, if they exist.
     let own = PathBuf::from(format!("{}.dockerignore", found.display()));
     let read = [found.clone(), own, found.with_file_name(".dockerignore")];
     let leads_out = |path: &&PathBuf| {

@@ -198,7 +198,7 @@ fn two_that_build_one_image_run_each_step_once() {
     );
 }
 
-/// What is more than --jobs waits in a queue that other terminals see.
+/// Steps beyond --jobs wait in a queue that other terminals see.
 #[test]
 fn builds_beyond_the_jobs_wait_in_a_queue() {
     let recipes = Recipes::new();
@@ -220,7 +220,7 @@ fn builds_beyond_the_jobs_wait_in_a_queue() {
         line.contains("behind: ") && line.contains("queued"),
         "{line}"
     );
-    // Who may run two at a time need not wait.
+    // A build that may run two steps at a time need not wait.
     recipes.image("beside", "        run \"echo beside\"");
     recipes.build_with("beside", ["--jobs", "8"]).succeeds();
     assert_eq!(of_image("behind")[0]["running"][0]["doing"], "queued");
@@ -276,7 +276,7 @@ fn somebody_else_hears_how_a_build_goes() {
     build(&[]).ends_with(1);
     assert!(news().ends_with("failed build told\n"), "{}", news());
 
-    // One in the background tells by itself, once.
+    // A detached build runs the command itself, once.
     std::fs::remove_file(&heard).unwrap();
     recipes.image("told", "        run \"sleep 0.2 # told\"");
     build(&["--detach"]).succeeds();
@@ -284,7 +284,7 @@ fn somebody_else_hears_how_a_build_goes() {
     assert_eq!(news().matches("done").count(), 1, "{}", news());
 }
 
-/// A command that fails to tell is no failure.
+/// If the command of --notify fails, the build does not.
 #[test]
 fn a_failing_notify_command_is_a_warning() {
     let run = |tell: &str| {

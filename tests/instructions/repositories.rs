@@ -108,7 +108,7 @@ impl<'a> Shell<'a> {
         }
     }
 
-    /// Has the user know the server.
+    /// Adds the server to the user's known hosts.
     fn is_known(&self) {
         let mut keygen = tool("dropbearkey", "dropbear-bin");
         keygen.args(["-y", "-f"]).arg(self.kitchen.path("git/host"));
@@ -164,7 +164,7 @@ fn repositories_are_read_over_ssh_with_an_agent() {
         "ADD {url}#main:docs /docs/\nADD {url}#{commit} /all/\nRUN cat /docs/page /all/vm/page\n"
     ));
 
-    // Nobody is asked anything: each time what is missing is said.
+    // No question is asked: each error says what is missing.
     let build = ["build", "test.kdl", "--ssh-agent"];
     let said = shell.fails(&build[..2]);
     assert!(
@@ -227,7 +227,7 @@ fn a_password_in_an_address_is_nowhere() {
     );
     repository.serve(&server);
     server.demand("me", SECRET);
-    // So that git is there for a while.
+    // So that git runs long enough to be seen.
     for entry in fs::read_dir(kitchen.path("repo.git/objects"))
         .unwrap()
         .flatten()

@@ -93,7 +93,7 @@ fn two_starts_in_one_instant_count_each_other() {
     assert_eq!(left, ["lock"]);
 }
 
-/// What `up` would be refused, a dry run foresees: with all machines before it, and with those that
+/// A dry run foresees which machines `up` would refuse: with all machines before it, and with those that
 /// would be removed first.
 #[test]
 fn a_dry_run_foresees_what_has_no_room() {

@@ -64,7 +64,7 @@ pub(crate) struct Boot {
     #[arg(long)]
     console: bool,
 
-    /// Return at once with the id of the build, and go on in the background (see vmfab builds)
+    /// Run in the background, and print the id of the build at once (see vmfab builds)
     #[arg(long, conflicts_with_all = ["ssh", "console"])]
     detach: bool,
 

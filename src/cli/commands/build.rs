@@ -78,7 +78,7 @@ pub(crate) struct Build {
     #[arg(long, visible_alias = "no-cache")]
     rebuild: bool,
 
-    /// Return at once with the id of the build, and go on in the background (see vmfab builds)
+    /// Run in the background, and print the id of the build at once (see vmfab builds)
     #[arg(long)]
     detach: bool,
 
@@ -153,7 +153,7 @@ impl Build {
     }
 }
 
-/// Goes on in the background, and prints the id to ask for it.
+/// Starts the command in the background, and prints the id of its build.
 pub(super) fn detach(session: &Session) -> Result<Status, Failure> {
     #[derive(serde::Serialize)]
     struct Detached {

@@ -13,11 +13,11 @@ use crate::failure::Failure;
 use crate::ops::Context;
 use crate::ops::builds::{self, BuildState, Outcome};
 
-/// Show builds, those of other terminals too
+/// Show builds, including those of other terminals
 ///
-/// List the builds that run in this home: how many of their steps are over, what runs now, and how
-/// long the rest took in earlier builds. A build whose steps are all in the store runs none, and is
-/// not listed. vmfab keeps the last 20 builds that ended.
+/// List the builds that run in this home: how many of their steps are done, what runs now, and how
+/// long the rest took in earlier builds. A build whose steps are all in the store is not listed.
+/// vmfab keeps the last 20 builds that ended.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -59,7 +59,7 @@ enum Which {
 
 /// Show what a build did so far
 ///
-/// Show it as the build itself did; with -v also what its steps printed.
+/// Print the same lines as the build itself; with -v also the output of its steps.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,7 +73,7 @@ struct Logs {
 
 /// Show what a build does until it ends
 ///
-/// End with code 1 if the build fails or is cancelled. Ctrl-C ends the showing, not the build.
+/// Exit with code 1 if the build fails or is cancelled. Ctrl-C stops following, not the build.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

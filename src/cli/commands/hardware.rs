@@ -81,8 +81,8 @@ pub(super) struct HardwareArgs {
 
     /// Read a password for the account of vmfab ssh from standard input
     ///
-    /// It opens the console and the screen; whether SSH takes it is up to the guest. vmfab keeps only a hash
-    /// of it (SHA-512), which the guest takes over at its first boot.
+    /// The password is for logins at the console and the screen. The guest's SSH server decides whether it
+    /// accepts passwords. vmfab keeps only a hash (SHA-512), which the guest takes over at its first boot.
     #[arg(long, help_heading = HEADING)]
     password_stdin: bool,
 

@@ -70,11 +70,11 @@ pub(crate) struct DockerfileArgs {
 /// What steps may know and nothing keeps.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SecretArgs {
-    /// Give a secret to RUN --mount=type=secret (repeatable)
+    /// Give a secret to RUN --mount=type=secret and to git (repeatable)
     ///
-    /// id=NAME,src=FILE or id=NAME,env=VARIABLE. GIT_AUTH_TOKEN, and GIT_AUTH_TOKEN.HOST for one
-    /// host, are for git repositories over HTTP. With id=NAME alone, the variable of that name if
-    /// it is set, else the file.
+    /// id=NAME,src=FILE or id=NAME,env=VARIABLE; with id=NAME alone, the variable of that name if
+    /// it is set, else the file. The secret GIT_AUTH_TOKEN.HOST, or GIT_AUTH_TOKEN for all hosts,
+    /// is the token for git repositories over HTTP.
     #[arg(
         long = "secret",
         value_name = "id=NAME[,src=FILE]",
@@ -85,8 +85,8 @@ pub(crate) struct SecretArgs {
 
     /// Give an SSH agent to RUN --mount=type=ssh and to git (repeatable)
     ///
-    /// git repositories over SSH are read with the one of the ID "default". ID is that of the mount
-    /// [default: default], SOCKET that of the agent [default: $SSH_AUTH_SOCK].
+    /// ID is that of the mount [default: default], SOCKET that of the agent [default:
+    /// $SSH_AUTH_SOCK]. For git repositories over SSH, git uses the agent with the ID "default".
     #[arg(
         long = "ssh-agent",
         value_name = "ID[=SOCKET]",

@@ -86,7 +86,8 @@ impl Reporter {
         }
     }
 
-    /// Tells something after the result, which stays the last line of a JSON stream.
+    /// Warns after the result is printed. With JSON the warning goes to standard error, so that the
+    /// result stays the last line.
     pub(super) fn warn_after(&self, message: String) {
         match &self.view {
             View::Json => {

@@ -11,7 +11,7 @@ use crate::disk::ReadAt;
 
 /// Says in an entry that the cluster has no other user.
 const COPIED: u64 = 1 << 63;
-/// An entry of an L2 table: zeros, which take no place.
+/// An entry of an L2 table: zeros, which take no space.
 const ZEROS: u64 = 1;
 
 /// A disk that was looked through, and where everything is in its qcow2.
@@ -80,11 +80,11 @@ impl<'a> Qcow2<'a> {
         Ok(Self::placed(disk, size, data, count))
     }
 
-    /// What overlays hold together, to be in their place: `extents` of each, the lowest first, and
-    /// whether it has data or hides with zeros what lies below.
+    /// One overlay in place of several. `extents` are those of all of them, the lowest overlay first,
+    /// each with whether it has data; one without data is zeros, which hide what lies below.
     ///
     /// # Errors
-    /// The size of the disk cannot be told.
+    /// The size of the disk cannot be read.
     pub fn of_overlays(
         disk: &'a dyn ReadAt,
         extents: impl Iterator<Item = (Range<u64>, bool)>,

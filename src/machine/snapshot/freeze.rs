@@ -298,7 +298,7 @@ impl Machine {
     }
 }
 
-/// The node that QEMU writes to of the disk whose first one is that.
+/// The node that QEMU writes to, of the disk whose first node is `first`.
 fn written<'a>(nodes: &'a [String], first: &str) -> Option<&'a str> {
     let is_of = |node: &&String| {
         let rest = node.strip_prefix(first);

@@ -17,7 +17,7 @@ use crate::host::file::is_at;
 use crate::machine::error::{MachineError, io_error};
 use crate::machine::launch::utf8;
 
-/// Copies of layers that are being made begin with this.
+/// The names of unfinished copies of layers begin with this.
 const TEMPORARY: &str = ".new-";
 
 /// A layer, or the overlay that becomes one: 32 hexadecimal digits, drawn at random.
@@ -74,8 +74,8 @@ impl From<LayerId> for String {
     }
 }
 
-/// A directory with layers: that of the snapshots of a home or project, or that of a volume. What
-/// is in it belongs to its owner alone; others have names of their own for the same files.
+/// A directory with layers: that of the snapshots of a home or project, or that of a volume. Each
+/// directory has hard links of its own, so its owner alone decides when to remove them.
 #[derive(Debug, Clone)]
 pub(in crate::machine) struct Layers(PathBuf);
 
@@ -110,7 +110,7 @@ impl Layers {
         sizes.flatten().map(|meta| meta.blocks() * 512).sum()
     }
 
-    /// Makes the overlay at `path` a layer, by a second name.
+    /// Makes the overlay at `path` a layer, by a hard link.
     pub(super) fn add(&self, path: &Path, id: &LayerId) -> Result<(), MachineError> {
         let layer = self.file(id);
         match fs::hard_link(path, &layer) {
@@ -120,15 +120,15 @@ impl Layers {
         }
     }
 
-    /// Takes layers from another directory, those that are not here yet: by second names, or as
-    /// copies from another file system. They are on disk then.
+    /// Adds the layers of another directory that are missing here: as hard links, or as copies from
+    /// another file system. They are on disk when this returns.
     pub(super) fn take(&self, from: &Self, ids: &[LayerId]) -> Result<(), MachineError> {
         for id in ids {
             let (theirs, own) = (from.file(id), self.file(id));
             if own.exists() {
                 continue;
             }
-            // Not the name of a link.
+            // A hard link to a symbolic link would lead elsewhere.
             overlay::check(&theirs)?;
             match fs::hard_link(&theirs, &own) {
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -140,14 +140,14 @@ impl Layers {
         self.sync()
     }
 
-    /// Has the names of the layers on disk.
+    /// Forces the names of the layers to disk.
     pub(super) fn sync(&self) -> Result<(), MachineError> {
         let synced = File::open(&self.0).and_then(|directory| directory.sync_all());
         synced.map_err(io_error("write", &self.0))
     }
 
-    /// Removes all layers but these, and what killed processes left of copies. Only while nobody
-    /// adds one.
+    /// Removes all layers but these, and unfinished copies of killed processes. Only call it while
+    /// nobody adds a layer.
     pub(in crate::machine) fn retain(&self, needed: &HashSet<LayerId>) {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let name = entry.file_name();

@@ -1,10 +1,10 @@
 //! Merging layers.
 //!
-//! A guest reads what no layer holds through all of them, and QEMU opens each of them at its start:
-//! with a hundred layers, reads take four times as long as with one. So a disk that has many gets one
-//! in place of several neighbours when its machine starts. Snapshots keep those that they name. What
-//! is merged is copied: the neighbours that take the least go first, so that large ones are copied
-//! seldom.
+//! A read of what no layer holds goes through all of them, and QEMU opens each of them at its start:
+//! with a hundred layers, reads take four times as long as with one. So if a disk has many layers when
+//! its machine starts, vmfab puts one layer in place of several neighbours. Snapshots keep the layers
+//! that they name. Merging copies, so the neighbours that take the least space go first: large layers
+//! are copied seldom.
 
 use super::layer::{LayerId, Layers};
 use crate::disk::Qcow2;
@@ -16,7 +16,7 @@ use crate::machine::error::{MachineError, io_error};
 
 /// The most layers that a disk has when its machine starts.
 const MOST: usize = 32;
-/// How many become one.
+/// How many are merged into one.
 const RUN: usize = 16;
 
 /// Whether a disk has more layers than it should.
@@ -25,8 +25,8 @@ pub(in crate::machine) const fn has_many(disk: &MachineDisk) -> bool {
 }
 
 impl Layers {
-    /// Has a disk consist of no more layers than it should; the caller writes down which. Only by
-    /// who has the right to add layers.
+    /// Merges layers of a disk until it has at most [`MOST`]. The caller must hold the lock of the
+    /// directory, and records the new list.
     pub(in crate::machine) fn merge(
         &self,
         disk: &mut MachineDisk,

@@ -18,9 +18,9 @@ use crate::machine::volume::HeldVolume;
 use crate::machine::{Machine, Volume};
 use crate::qemu::disk_node;
 
-/// One of them: where its files are, and how QEMU calls it.
+/// One of them: where its files are, and what QEMU calls it.
 pub(super) struct Slot {
-    /// Of its overlay.
+    /// Where its overlay is.
     directory: PathBuf,
     /// The name of its file before it was ever frozen.
     first: String,
@@ -47,7 +47,7 @@ impl Slot {
         Some(self.directory.join(file))
     }
 
-    /// The same, as QEMU is told.
+    /// The same, as the path that QEMU gets: relative if QEMU runs in the directory.
     pub(super) fn shown(&self, disk: &MachineDisk) -> Result<String, MachineError> {
         match disk.overlay_after(&self.first) {
             None => Ok(String::new()),
@@ -102,7 +102,7 @@ impl Slots {
         self.config.disks.iter().chain(volumes).cloned().collect()
     }
 
-    /// Has the machine and its volumes consist of `disks`, one file after the other.
+    /// Records `disks` as those of the machine and its volumes, one file after the other.
     pub(super) fn write(
         &mut self,
         disks: &[MachineDisk],
@@ -126,8 +126,8 @@ impl Slots {
         Ok(())
     }
 
-    /// What the volumes hold now, which are frozen; the snapshots have names of their own for it
-    /// then.
+    /// Adds the layers of the frozen volumes to those of the snapshots, and returns what the volumes
+    /// hold.
     pub(super) fn save_volumes(
         &self,
         snapshots: &Snapshots,
@@ -155,14 +155,14 @@ impl Slots {
 }
 
 impl Machine {
-    /// Takes volumes, those that there are. No other machine runs with them.
+    /// Locks those of the volumes that exist. Fails if another machine runs with one.
     pub(super) fn hold_volumes<'a>(
         &self,
         names: impl Iterator<Item = &'a Name>,
         interrupt: &Interrupt,
     ) -> Result<Vec<HeldVolume>, MachineError> {
         let mut names: Vec<&Name> = names.collect();
-        // In one order, so that no two wait for each other.
+        // Everybody locks in this order, so that no two wait for each other.
         names.sort();
         names.dedup();
         let mut volumes = Vec::new();
@@ -181,7 +181,8 @@ impl Machine {
     }
 }
 
-/// Makes an overlay over the layers of a disk, which names it then. Its file is on disk.
+/// Makes an overlay over the layers of a disk, and records it in `disk`. Its file is on disk when this
+/// returns.
 pub(in crate::machine) fn make_overlay(
     directory: &Path,
     disk: &mut MachineDisk,

@@ -27,8 +27,7 @@ impl Snapshot {
         volumes.any(|volume| mount.volume() == Some(&volume.name))
     }
 
-    /// Makes sure that volumes may be set back: another one that got a name since is somebody
-    /// else's.
+    /// Makes sure that volumes may be set back: a newer volume of the same name must stay as it is.
     pub(super) fn check_volumes(
         &self,
         saved: &[&SnapshotVolume],
@@ -51,7 +50,7 @@ impl Snapshot {
 }
 
 impl Snapshots {
-    /// Has a volume hold what it held; one that is gone is made anew.
+    /// Sets a volume back, or creates it again if it was removed.
     pub(super) fn put_volume(
         &self,
         saved: &SnapshotVolume,
@@ -84,7 +83,7 @@ pub(super) fn begin_restore(directory: &Path, snapshot: &SnapshotName) -> Result
 }
 
 impl Machine {
-    /// Notes that it is set back.
+    /// Notes that the restore is complete.
     pub(super) fn end_restore(&self) -> Result<(), MachineError> {
         let path = self.directory.join(files::RESTORING);
         match fs::remove_file(&path) {

@@ -7,7 +7,7 @@ use crate::digest::Hasher;
 use crate::event::PlannedStep;
 use crate::host::{Home, file};
 
-/// So many steps are remembered.
+/// The most steps that are remembered.
 const REMEMBERED: usize = 5000;
 
 /// What steps took, by their labels, which are made from their parameters.
@@ -36,7 +36,7 @@ impl Times {
         self.new.insert(key(name), seconds);
     }
 
-    /// Remembers what was learnt. Two that do so at once forget what one of them learnt.
+    /// Saves what was learnt. If two processes save at once, what one of them learnt is lost.
     pub(super) fn save(&mut self, home: &Home) {
         if self.new.is_empty() {
             return;
@@ -62,12 +62,12 @@ fn key(name: &str) -> String {
     hasher.finish().short()
 }
 
-/// Seconds until a build is done that runs `parallel` steps at once. `left` gives what a step still
-/// takes: zero when it is over, nothing when no build is known that ran it. Such steps take as long
-/// as the others of the build that have yet to end do on average; without any that is known, nothing
-/// is.
+/// Seconds until a build is done that runs `parallel` steps at once. `left` gives the seconds that a
+/// step still takes: zero when it has ended, `None` when no earlier build ran it. A step that never
+/// ran counts as the average of the known steps that have yet to end. Without any, the result is
+/// `None`.
 ///
-/// It is what no schedule can beat: the longest chain of steps, or all of them shared among
+/// No schedule can be faster: it is the longest chain of steps, or all of them shared among the
 /// processors.
 pub(super) fn seconds_left(
     plan: &[PlannedStep],

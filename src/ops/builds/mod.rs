@@ -1,5 +1,6 @@
-//! Builds of this home, those of other terminals too. There is no daemon: each vmfab that builds
-//! keeps a record in the home (`record`) and holds its lock, so that one that was killed is seen.
+//! Builds of this home, including those of other terminals. There is no daemon: each vmfab that
+//! builds keeps a record in the home (`record`) and holds its lock, so that others see if it was
+//! killed.
 
 mod estimate;
 mod record;
@@ -23,9 +24,9 @@ use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::host::process::pause;
 
-/// How long a build may take to end that was told to.
+/// How long a cancelled build may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So many lines of what a build printed say why it failed.
+/// How many of the last lines that a build printed an error shows.
 const LAST: usize = 20;
 
 /// The builds of the home, the oldest first: those that run, and with `all` those that ended.
@@ -38,7 +39,7 @@ pub fn list(context: &Context, all: bool) -> Vec<BuildState> {
     found
 }
 
-/// The id of a build that another process is to begin, and the file for what it prints.
+/// The id of a build that another process will begin, and the file for what it prints.
 ///
 /// # Errors
 /// The file cannot be made.
@@ -60,7 +61,7 @@ pub fn printed(context: &Context, id: &BuildId) -> Vec<String> {
     last.map(|line| (*line).to_owned()).collect()
 }
 
-/// The build whose id begins so.
+/// The build whose id begins with `id`.
 fn find(context: &Context, id: &str) -> Result<Record, Failure> {
     let mut found = Record::all(&context.home);
     found.retain(|record| !id.is_empty() && record.id.starts_with(id));

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::host::Home;
 use crate::host::file::{self, Lock};
 
-/// So many builds that ended are kept.
+/// How many builds that ended are kept.
 pub(super) const KEPT: usize = 20;
 
 /// How far a build is.
@@ -77,7 +77,7 @@ pub enum Outcome {
     Done,
     Failed,
     Cancelled,
-    /// Its process did not live to say how it ended.
+    /// Its process ended without saying how.
     Killed,
 }
 
@@ -98,8 +98,8 @@ impl BuildState {
         }
     }
 
-    /// So many seconds passed since it was written. What runs longer than before shortens nothing of
-    /// what comes after it.
+    /// Counts down the seconds that passed since it was written. A step that takes longer than before
+    /// takes no time from those after it.
     fn pass(&mut self, seconds: f64) {
         let mut passed: f64 = 0.0;
         for left in self
@@ -202,7 +202,7 @@ impl Record {
     }
 
     pub(super) fn state(&self) -> Option<BuildState> {
-        // It may end between the two questions: then its record says so.
+        // If it ends after this, its record says how.
         let alive = self.is_alive();
         let bytes = fs::read(self.file("json")).ok()?;
         let mut state: BuildState = serde_json::from_slice(&bytes).ok()?;

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::file::Lock;
 use crate::host::{Home, usable_cpus};
 
-/// The log of a build has at most so many bytes of what its steps print, whose own logs have all.
+/// The most bytes of its steps' output in the log of a build. The logs of the steps have all of it.
 const OUTPUT: usize = 16 << 20;
 
 /// A sink that keeps the record of a build, and hands everything on. The record begins with the
@@ -46,7 +46,7 @@ pub struct Pace {
     pub began: Instant,
     /// When the last event was.
     pub heard: Instant,
-    /// How long it was to take when it began, as far as known.
+    /// The estimate when it began, if there was one.
     pub expected: Option<Duration>,
 }
 
@@ -180,7 +180,7 @@ impl Inner {
             Event::StepStarted { step, name, .. } => self.begins(*step, name, Doing::Runs),
             Event::StepWaiting { step, name } => self.begins(*step, name, Doing::Waits),
             Event::StepQueued { step, name } => self.begins(*step, name, Doing::Queued),
-            // There may be hundreds: what runs next tells of them.
+            // There may be hundreds: the next step that runs writes them down, too.
             Event::StepFound { step, .. } => {
                 self.over.insert(*step);
                 tells = false;
@@ -213,7 +213,7 @@ impl Inner {
     }
 
     fn begins(&mut self, step: usize, name: &str, doing: Doing) {
-        // What was found elsewhere can be needed all the same, and be gone.
+        // A step that was found in a cache runs all the same if its content is needed and gone.
         self.over.remove(&step);
         let running = RunningStep {
             name: name.to_owned(),

@@ -106,7 +106,7 @@ impl Forecast {
         })
     }
 
-    /// A machine that runs ends first.
+    /// Counts a running machine as ended.
     pub fn without(&mut self, machine: &Machine) {
         let has = Promise::running(std::slice::from_ref(machine));
         if let Some(has) = has.into_iter().flatten().next() {
@@ -117,7 +117,7 @@ impl Forecast {
     /// Promises a machine what it will have.
     ///
     /// # Errors
-    /// The host has no room, and nobody insists.
+    /// The host has no room, and `overcommit` is off.
     pub fn admit(&mut self, name: &MachineName, promise: Promise) -> Result<(), Failure> {
         match self.room.refuses(name.as_str(), promise) {
             Some(refusal) if !self.overcommit => Err(refusal),
@@ -146,7 +146,8 @@ fn waiting(directory: &Path) -> Vec<Admitted> {
 }
 
 /// Admits a machine that is about to be started, or says why this host has no room for it. With
-/// `overcommit` of the context it only warns. What it `had` until now it may have again.
+/// `overcommit` of the context it only warns. A machine that restarts may have again
+/// what it `had`.
 ///
 /// # Errors
 /// The host has no room.
@@ -170,7 +171,7 @@ pub(super) fn admit(
     {
         let why = match (context.overcommit, had) {
             (true, _) => "because of --overcommit",
-            // It would be stopped for good.
+            // Otherwise a restart would stop it for good.
             (false, Some(_)) => "because it ran before",
             (false, None) => return Err(refusal),
         };

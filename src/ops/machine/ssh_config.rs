@@ -69,16 +69,16 @@ pub fn install_ssh_config(context: &Context) -> Result<Installed, Failure> {
     })
 }
 
-/// Writes the blocks anew, if they are installed: after a machine came, went, or got another name
-/// or port.
+/// Rewrites the blocks, if they are installed. Call it after a machine was created, removed or
+/// renamed, or got another port.
 pub(in crate::ops) fn refresh_ssh_config(context: &Context) {
     if !context.home.root().join(FILE).exists() {
         return;
     }
-    // What the user asked for is done.
+    // The command itself succeeded: a warning is enough.
     if let Err(error) = write_blocks(context) {
         context.emit(Event::Warning {
-            message: format!("the blocks for ssh are as they were: {error}"),
+            message: format!("cannot update the blocks of vmfab ssh-config: {error}"),
         });
     }
 }
@@ -86,7 +86,7 @@ pub(in crate::ops) fn refresh_ssh_config(context: &Context) {
 /// Writes the file with the blocks.
 fn write_blocks(context: &Context) -> Result<PathBuf, Failure> {
     let included = context.home.root().join(FILE);
-    // What others change meanwhile, they write after this.
+    // Whoever changes a machine meanwhile writes the blocks after this.
     let path = included.with_extension("lock");
     let lock = Lock::wait(&path, &context.interrupt, || {});
     let lock = lock.map_err(Failure::io("lock", &path))?;

@@ -239,7 +239,7 @@ fn described(context: &Context, project: &Project, tell: bool) -> Vec<Wanted> {
         until: Until::Ssh,
         timeout: Duration::ZERO,
     };
-    // Nor must a repository that is not to be reached: what it said last is enough.
+    // Nor must a repository that cannot be reached: the commit that it named last is enough.
     let offline = context.clone().with_config(context.config.clone(), true);
     wanted(&offline, project, &options).unwrap_or_else(|error| {
         if tell {

@@ -66,7 +66,7 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
     Ok(foreseen)
 }
 
-/// What machines have that come first.
+/// What the machines before this one take.
 struct Taken {
     ports: BTreeMap<(u16, Protocol), MachineName>,
     room: Forecast,

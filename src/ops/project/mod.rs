@@ -122,8 +122,7 @@ fn tell(context: &Context, project: &Project) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The context with what the builds of a Compose file may know. What the user gives takes
-/// precedence.
+/// The context with the secrets of a Compose file. Those that the user gives take precedence.
 fn lent(context: &Context, project: &Project) -> Result<Context, Failure> {
     let mut secrets = context.secrets.clone();
     if let Some(file) = project.file().filter(|file| compose::is_compose(file)) {

@@ -21,7 +21,7 @@ use crate::machine::{FREEZE, Machine, Quiesce, Snapshot, SnapshotName, State, Wa
 use crate::store::{Store, TagName};
 use crate::world::image_config;
 
-/// What snapshots are called that are there while an image is made.
+/// The names of the snapshots that exist while an image is made begin with this.
 const PREFIX: &str = "commit-";
 
 /// The image to make.

@@ -52,8 +52,8 @@ pub(crate) fn parse(text: &str) -> Result<Location, Failure> {
     })
 }
 
-/// A Dockerfile may come from anywhere, and reads nothing of this host beyond its context: not by
-/// links either.
+/// Makes sure that a layout or archive lies in the build context, also if it is a link. A Dockerfile
+/// may come from anywhere, and must read nothing else of this host.
 ///
 /// # Errors
 /// The layout or archive lies elsewhere.
@@ -67,7 +67,7 @@ pub(crate) fn check_within(location: &Location, context: &Path) -> Result<(), Fa
             "give it a name: --build-context NAME=oci-layout://DIRECTORY, or a context node in \
              the recipe; then write NAME",
         )),
-        // That it is missing is said later.
+        // If it is missing, reading it fails later.
         _ => Ok(()),
     }
 }
