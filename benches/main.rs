@@ -22,6 +22,7 @@ mod daily;
 mod disk_files;
 mod disk_step;
 mod dockerfile;
+mod dockerfile_boots;
 mod many_derivations;
 mod share_cache;
 mod share_upgrade;
@@ -48,7 +49,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 20] = [
+const MEASUREMENTS: [Measurement; 21] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -88,6 +89,10 @@ const MEASUREMENTS: [Measurement; 20] = [
     Measurement {
         name: "dockerfile",
         run: dockerfile::run,
+    },
+    Measurement {
+        name: "dockerfile-boots",
+        run: dockerfile_boots::run,
     },
     Measurement {
         name: "disk-step",

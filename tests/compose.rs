@@ -402,6 +402,31 @@ impl Drop for Removed<'_> {
 }
 
 #[test]
+fn a_secret_of_a_build_lies_in_the_project() {
+    let project = Recipes::new();
+    project.write(
+        "compose.yaml",
+        "services: { a: { build: { dockerfile_inline: \"FROM scratch\", secrets: [t] } } }
+secrets: { t: { file: ./link } }
+",
+    );
+    std::os::unix::fs::symlink("/etc/passwd", project.directory().join("link")).unwrap();
+    let up = |more: &[&str]| {
+        let mut command = Lab::get().command();
+        command.args(["up", "--dry-run"]).args(more);
+        Ran::of(command.current_dir(project.directory()))
+    };
+    let said = up(&[]).ends_with(2).stderr;
+    assert!(
+        said.contains("link leads out of the project, to /etc/passwd"),
+        "{said}"
+    );
+    assert!(said.contains("vmfab up --secret id=t,src=FILE"), "{said}");
+    let said = up(&["--secret", "id=t,src=/etc/hostname"]).stderr;
+    assert!(!said.contains("leads out"), "{said}");
+}
+
+#[test]
 fn services_become_machines_that_wait_for_each_other() {
     let _turn = Machine::turn();
     let project = Recipes::new();

@@ -13,6 +13,7 @@ use crate::host::{Login, Secret, Secrets, find_program};
 use crate::instruction::Address;
 use crate::plan::{LocalFiles, Selection};
 use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Task};
+use crate::store::Store;
 
 /// `$1` is the repository, `$2` the commit; it makes the directory `repository`. Servers that do not give
 /// single commits give all of them. The link `/tmp/agent` is there because the path of a socket has room
@@ -29,7 +30,6 @@ git fetch --quiet --depth 1 origin "$2" 2>/dev/null ||
 git -c advice.detachedHead=false checkout --quiet "$2"
 if test -e .gitmodules; then git submodule --quiet update --init --recursive --depth 1; fi
 "#;
-use crate::store::Store;
 
 pub(super) struct Git {
     pub(super) sandbox: Sandbox,

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::plan::{Listing, LocalTree};
 use crate::store::Store;
 
-/// Gives them.
+/// Finds the files that a step reads.
 #[derive(Clone)]
 pub(super) struct Sources {
     store: Store,
@@ -38,7 +38,7 @@ impl Sources {
         self.locals.get(tree).cloned()
     }
 
-    /// The tar of a role of a step.
+    /// The tar that a step reads under a role.
     pub(super) fn of(&self, request: &BuildRequest<'_>, role: &str) -> Result<Source, Failure> {
         let wrong = || super::wrong_kind(request);
         let object = request.inputs_of(role).next().ok_or_else(wrong)?;
@@ -76,6 +76,9 @@ impl Source {
     }
 
     /// Writes it to an empty file, which is at `path`.
+    ///
+    /// # Errors
+    /// See [`write`](Self::write).
     pub(super) fn write_to(&self, file: &File, path: &Path) -> Result<(), Failure> {
         match self {
             Self::Local(tree) => pack(tree, file),

@@ -11,9 +11,9 @@
 //!                        set back
 //! ```
 //!
-//! A volume and each snapshot have names of their own for the layers: neither needs the other.
+//! The volume and each snapshot have hard links of their own to the layers: neither needs the other.
 //!
-//! One machine at a time has a volume. Which one is decided by two things that the kernel keeps: the
+//! Only one machine at a time can use a volume. Two things that the kernel keeps decide which: the
 //! lock `running` of the machine in `holder` ([`directory`](super::directory)), and at last QEMU's
 //! own lock on the image.
 
@@ -420,12 +420,12 @@ impl Volume {
         Ok((has && held_by_qemu(&holder.directory)?).then_some(holder))
     }
 
-    /// Sees to it that no other machine runs with it.
+    /// Fails if another machine runs with it.
     pub(super) fn check_not_held(&self, machine: &Machine) -> Result<(), MachineError> {
         self.check_holder(|holder| holder.directory == machine.directory)
     }
 
-    /// Sees to it that no machine runs with it.
+    /// Fails if a machine runs with it.
     pub(super) fn check_free(&self) -> Result<(), MachineError> {
         self.check_holder(|_| false)
     }
@@ -455,7 +455,7 @@ impl Volume {
             .map_err(io_error("write", &path))
     }
 
-    /// Has it consist of other layers. The record is on disk then. Only by who
+    /// Records other layers, durably. Only by who
     /// [holds](Volumes::hold) it.
     pub(super) fn change(
         &mut self,
