@@ -49,7 +49,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 21] = [
+const MEASUREMENTS: [Measurement; 24] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -79,8 +79,20 @@ const MEASUREMENTS: [Measurement; 21] = [
         run: snapshots::run,
     },
     Measurement {
+        name: "list",
+        run: daily::list,
+    },
+    Measurement {
         name: "snapshot-running",
         run: daily::snapshot_running,
+    },
+    Measurement {
+        name: "snapshot-quiesced",
+        run: daily::snapshot_quiesced,
+    },
+    Measurement {
+        name: "commit-sizes",
+        run: daily::commit_sizes,
     },
     Measurement {
         name: "disk-files",
