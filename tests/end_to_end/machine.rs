@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
 use vmfab::image::ImageConfig;
 use vmfab::store::Store;
@@ -138,6 +139,7 @@ fn machines_of_one_image_live_their_own_lives() {
     let recipe = r##"
         image "lives" {
             from "BASE"
+            packages "qemu-guest-agent"
             disk size="2G" firmware="uefi"
             env QUOTED="say \"it's\" $HOME \\" EQUALS="a=b; c"
             file "/usr/local/bin/serve" mode="0755" {
@@ -191,6 +193,7 @@ fn machines_of_one_image_live_their_own_lives() {
     assert_eq!((failed.stdout.as_str(), failed.code), ("out\n", Some(1)));
     assert!(failed.stderr.contains("err"), "{}", failed.stderr);
 
+    commands_by_the_agent("first");
     let size: u64 = machine
         .output("df --output=size -B 1 / | tail -n 1")
         .trim()
@@ -231,6 +234,7 @@ fn machines_of_one_image_live_their_own_lives() {
     machine.start();
     assert_eq!(Identity::of(&machine), identity);
     assert_eq!(machine.output("cat kept"), "kept");
+    a_killed_commit_leaves_the_guest_as_it_was(&machine);
     // While it runs.
     let mut commit = lab.command();
     commit.args(["commit", "first", "@lives-on", "--timeout", "900", "--json"]);
@@ -240,6 +244,10 @@ fn machines_of_one_image_live_their_own_lives() {
     assert!(own < 64 << 20, "{own} bytes are not in the base");
     let committed_image = committed["image"].as_str().unwrap();
     assert_disk_lacks(committed_image, &hash);
+    // What the killed one left is gone.
+    let snapshots = lab.run(["snapshot", "list", "--type", "project", "--quiet"]);
+    let snapshots = snapshots.ends_with(0).stdout;
+    assert!(!snapshots.contains("commit-"), "{snapshots}");
     lab.run(["snapshot", "delete", "kept"]).ends_with(0);
     assert_eq!(machine.remove(false).code, Some(1));
     machine.remove(true).ends_with(0);
@@ -270,6 +278,77 @@ fn machines_of_one_image_live_their_own_lives() {
     for key in &other.host_keys {
         assert!(!identity.host_keys.contains(key), "{key} is of both");
     }
+}
+
+/// The guest agent of Debian's package runs commands, with no shell and no SSH session in between.
+#[track_caller]
+fn commands_by_the_agent(name: &str) {
+    let exec = |words: &[&str]| {
+        let mut command = Lab::get().command();
+        command.args(["exec", "--agent"]).args(words);
+        command
+    };
+    let run = |words: &[&str]| Ran::of(&mut exec(words));
+    // Without SSH, nothing says that the agent runs already.
+    for _ in 0..120 {
+        if run(&[name, "--", "true"]).code == Some(0) {
+            break;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let words = run(&[name, "--", "printf", "%s|", "a b", "$HOME", "it's"]);
+    assert_eq!(words.ends_with(0).stdout, "a b|$HOME|it's|");
+    let who = ["sh", "-c", "id -un; echo aside >&2; exit 7"];
+    let ran = run(&[&[name, "--"][..], &who].concat()).ends_with(7);
+    assert_eq!((&*ran.stdout, &*ran.stderr), ("vm\n", "aside\n"));
+    let ran = run(&[&["--user", "root", name, "--"][..], &who].concat());
+    assert_eq!(ran.ends_with(7).stdout, "root\n");
+    run(&["--user", "root", name, "--", "sh", "-c", "kill -9 $$"]).ends_with(128 + 9);
+    let missing = run(&["--user", "root", name, "--", "no-such-program"]).ends_with(1);
+    assert!(missing.stderr.contains("no-such-program"), "{missing:?}");
+    let mut cat = exec(&["--interactive", name, "--", "cat"]);
+    let mut cat = cat
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    cat.stdin.take().unwrap().write_all(b"typed\0\xff").unwrap();
+    let cat = cat.wait_with_output().unwrap();
+    assert!(
+        cat.status.success() && cat.stdout == b"typed\0\xff",
+        "{cat:?}"
+    );
+    // Sessions use the agent by themselves where there is one.
+    let parent = [
+        "exec",
+        "--user",
+        "root",
+        name,
+        "--",
+        "cat",
+        "/proc/self/cgroup",
+    ];
+    let parent = Lab::get().run(parent).ends_with(0).stdout;
+    assert!(parent.contains("qemu-guest-agent"), "{parent}");
+}
+
+/// Killed at any moment, a commit leaves no tag, and the guest goes on.
+#[track_caller]
+fn a_killed_commit_leaves_the_guest_as_it_was(machine: &Machine) {
+    let lab = Lab::get();
+    let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let moment = Duration::from_millis(u64::from(moment.unwrap().subsec_nanos()) % 20_000);
+    let mut commit = lab.command();
+    commit.args(["commit", "first", "@lives-on", "--timeout", "900"]);
+    let mut commit = commit.stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(moment);
+    commit.kill().unwrap();
+    commit.wait().unwrap();
+    println!("the commit was killed after {moment:?}");
+    lab.run(["image", "inspect", "@lives-on"]).ends_with(3);
+    // Its file systems are thawed.
+    machine.output("echo goes on > file; sync");
+    assert_eq!(machine.output("cat kept file"), "kept\ngoes on");
 }
 
 /// Searches all that the disk of an image holds, whether in a file or where one was.
