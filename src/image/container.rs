@@ -17,6 +17,8 @@ pub const HEALTH_STARTING: i32 = 81;
 /// How it ends when the service is not healthy.
 pub const HEALTH_FAILED: i32 = 82;
 
+/// The init of vmfab's own, in guests.
+pub const OWN_INIT: &str = "/usr/lib/vmfab/init";
 /// What the init of vmfab's own says on the console when its process is ready.
 pub const INIT_READY: &str = "vmfab-init: ready";
 /// What it says when its process will not be ready soon, before the reason.

@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 
 pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
-    INIT_READY, INIT_UNHEALTHY, ParsePortError, ParseSignalError, Protocol, Signal,
+    INIT_READY, INIT_UNHEALTHY, OWN_INIT, ParsePortError, ParseSignalError, Protocol, Signal,
 };
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use first_boot::{CloudInit, FirstBoot};

@@ -36,11 +36,12 @@ impl Console {
 }
 
 impl Machine {
-    /// Whether it runs the init of vmfab's own, and so no SSH server.
+    /// Whether its console says that the init of vmfab's own runs it, and so no SSH server. The guest
+    /// may say anything there.
     ///
     /// # Errors
     /// The console's log cannot be read.
-    pub fn runs_own_init(&self) -> Result<bool, MachineError> {
+    pub fn claims_own_init(&self) -> Result<bool, MachineError> {
         let log = self.console_log();
         let read = |mut watcher: Watcher| watcher.look().map(|()| watcher.verdict().is_some());
         match Watcher::new(&log).and_then(read) {

@@ -44,6 +44,8 @@ pub(super) mod files {
     pub(crate) const SSH_LOG: &str = "ssh.log";
     /// The snapshot that the machine is being set back to.
     pub(crate) const RESTORING: &str = "restoring";
+    /// Locked by a vmfab that makes an image of the machine.
+    pub(crate) const COMMITTING: &str = "committing";
     /// Locked by a vmfab that changes the machine's state.
     pub(crate) const LOCK: &str = "lock";
     /// Locked by QEMU, from the moment of its start to that of its end.

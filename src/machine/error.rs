@@ -203,6 +203,9 @@ pub enum MachineError {
     /// The name is taken.
     #[error("volume \"{0}\" already exists")]
     VolumeExists(Name),
+    /// QEMU has no disk of the name that this vmfab gives it.
+    #[error("QEMU of machine \"{name}\" has no disk {node}: an earlier vmfab started it")]
+    OtherDisks { name: MachineName, node: String },
     /// Another machine runs with it.
     #[error("volume \"{volume}\" is in use: machine \"{holder}\" runs with it")]
     VolumeInUse { volume: Name, holder: String },

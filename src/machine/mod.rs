@@ -422,6 +422,7 @@ impl Locked {
         if machine.state()? != State::Stopped {
             return Err(MachineError::Running(machine.name));
         }
+        machine.forget_commits();
         // Before it has the name: a guest whose host keys are unknown is believed at once.
         machine.know_host_keys_as(name)?;
         match machine.machines.root.publish(&machine.directory, name)? {
@@ -442,6 +443,7 @@ impl Locked {
             }
             self.end_qemu()?;
         }
+        self.machine.forget_commits();
         let machines = &self.machine.machines;
         machines.root.remove(&self.machine.name, &self.lock)?;
         machines.snapshots().tidy();

@@ -198,6 +198,9 @@ impl From<MachineError> for Failure {
                 "its data is in the qcow2 files beside it: restore {} from a backup",
                 path.display()
             )),
+            MachineError::OtherDisks { name, .. } => failed(format!(
+                "vmfab restart {name} starts it again, as this vmfab does"
+            )),
             MachineError::Below(failure) => failure,
             MachineError::Qmp(_) => Self::failed(message),
         }

@@ -17,6 +17,7 @@ pub mod images;
 pub mod lint;
 pub mod lock;
 pub mod machine;
+mod own_init;
 pub mod project;
 pub mod registries;
 pub mod share;

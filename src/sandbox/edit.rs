@@ -15,13 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::request::JobPath;
 use crate::derivation::file_time;
 use crate::derivation::scripts::INIT;
+use crate::image::OWN_INIT;
 use crate::tarball::{Kind, Reader};
 
 /// The most that is read of a file of the tree, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// Where the init of vmfab's own is in trees.
-pub(super) const OWN_INIT: &str = "/usr/lib/vmfab/init";
 /// Where kernels look for an init.
 const INIT_LINK: &str = "/sbin/init";
 

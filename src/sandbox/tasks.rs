@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::beside::Beside;
 use super::bwrap::{self, HostSandbox, Sandbox};
-use super::edit::{Edit, OWN_INIT};
+use super::edit::Edit;
 use super::keeper::end_descendants;
 use super::limits;
 use super::mounts::Mounts;
@@ -26,6 +26,7 @@ use crate::disk::ext4::{self, Filling};
 use crate::host::beneath::{SMALL, read_to_limit, regular};
 use crate::host::process::End;
 use crate::host::{bare_command, this_program};
+use crate::image::OWN_INIT;
 use crate::instruction::StepLimits;
 
 /// What the sandbox puts into every environment; a command's own variables win.

@@ -4,8 +4,18 @@ use super::snapshots::{killed, layers, of_machine, start, write};
 use super::*;
 use crate::support::registry::Registry;
 
-/// A stopped machine whose guest says that vmfab's init runs it: nobody enters it, and it has no
+/// A home whose image says that vmfab's init runs its guests: nobody enters them, and they have no
 /// identity to take out.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.image("tiny", &tiny_kernel(), |config| {
+        let note = ("vmfab.init".parse().unwrap(), "own".parse().unwrap());
+        config.template.metadata.extend([note]);
+    });
+    bench
+}
+
+/// A stopped machine whose guest says so, too.
 fn machine(bench: &Bench) -> String {
     let name = bench.boot();
     bench.say(&name, vmfab::image::INIT_READY, vmfab::image::INIT_READY);
@@ -24,7 +34,7 @@ fn of_image(bench: &Bench, tag: &str) -> Vec<u8> {
 
 #[test]
 fn a_killed_commit_changes_nothing_that_has_a_name() {
-    let bench = Bench::new();
+    let bench = bench();
     let name = machine(&bench);
     let state = of_machine(&bench, &name);
     let before = of_image(&bench, "tiny");
@@ -60,13 +70,35 @@ fn a_killed_commit_changes_nothing_that_has_a_name() {
     // What killed ones left of snapshots goes with the next one.
     let left = bench.run(["snapshot", "list", "--type", "project", "--quiet"]);
     assert_eq!(left.ends_with(0).stdout, "");
+    // And with the machine.
+    while bench
+        .run(["snapshot", "list", "--type", "project", "--quiet"])
+        .stdout
+        .is_empty()
+    {
+        killed(&bench, ["commit", &name, "@made"], 60_000);
+    }
     bench.run(["rm", &name]).ends_with(0);
+    let left = bench.run(["snapshot", "list", "--type", "project", "--quiet"]);
+    assert_eq!(left.ends_with(0).stdout, "");
     assert_eq!(layers(&bench), 0);
+}
+
+/// What a guest writes to its console does not spare it the removal of its identity.
+#[test]
+fn a_guest_cannot_say_that_it_has_no_identity() {
+    let bench = Bench::new();
+    let name = machine(&bench);
+    let refused = bench.run(["commit", &name, "@made", "--timeout", "2"]);
+    refused.ends_with(1).says("was not ready within 2 s");
+    bench.run(["image", "inspect", "@made"]).ends_with(3);
+    let left = bench.run(["snapshot", "list", "--type", "project", "--quiet"]);
+    assert_eq!(left.ends_with(0).stdout, "");
 }
 
 #[test]
 fn a_committed_image_travels_through_a_registry() {
-    let (from, to) = (Bench::new(), Bench::new());
+    let (from, to) = (bench(), Bench::new());
     let registry = Registry::start();
     let name = machine(&from);
     let state = of_machine(&from, &name);

@@ -182,3 +182,24 @@ fn many_layers_become_few_at_a_start() {
     assert_eq!(layers(&bench), 19);
     assert!(of_machine(&bench, &name) == state);
 }
+
+/// The disks of a running QEMU have the names that the vmfab gave them that started it.
+#[test]
+fn a_machine_that_an_earlier_vmfab_started_is_to_be_restarted() {
+    let bench = Bench::new();
+    let name = boot_with_volume(&bench);
+    let record = bench.home.join("volumes/data/volume.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let filesystem = json(record.clone())["filesystem"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = "00000000-0000-4000-8000-000000000001";
+    fs::write(&record, text.replace(&filesystem, other)).unwrap();
+    bench
+        .run(["snapshot", "create", "one", "--machine", &name])
+        .ends_with(1)
+        .says("an earlier vmfab started it")
+        .says(&format!("vmfab restart {name}"));
+    bench.run(["snapshot", "inspect", "one"]).ends_with(3);
+}

@@ -19,7 +19,7 @@ use crate::machine::directory::files;
 use crate::machine::error::MachineError;
 use crate::machine::state::State;
 use crate::machine::{Locked, Machine};
-use crate::qemu::qmp::{NewLayer, QmpError};
+use crate::qemu::qmp::NewLayer;
 use crate::store::Store;
 
 /// The snapshot to make.
@@ -182,7 +182,10 @@ impl Locked {
         let nodes = machine.qmp()?.written_nodes()?;
         let (mut layers, mut frozen) = (Vec::new(), Vec::new());
         for (slot, disk) in slots.all.iter().zip(&mut disks) {
-            let unknown = || unknown_node(&slot.first_node);
+            let unknown = || MachineError::OtherDisks {
+                name: machine.name.clone(),
+                node: slot.first_node.clone(),
+            };
             let below = written(&nodes, &slot.first_node).ok_or_else(unknown)?;
             if below == disk.node_of(&slot.first_node) {
                 let path = slot.overlay(disk).ok_or_else(unknown)?;
@@ -305,14 +308,6 @@ fn written<'a>(nodes: &'a [String], first: &str) -> Option<&'a str> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
     nodes.iter().find(is_of).map(String::as_str)
-}
-
-fn unknown_node(first: &str) -> MachineError {
-    QmpError::Refused {
-        command: "query-block",
-        answer: format!("no {first}"),
-    }
-    .into()
 }
 
 /// Removes names of files that have another one, or that nobody needs. One that stays does no harm.

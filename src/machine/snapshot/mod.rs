@@ -58,12 +58,12 @@ pub use put_back::Derived;
 pub use record::{Frozen, Snapshot, SnapshotVolume};
 pub(super) use slots::make_overlay;
 
-use super::Machines;
 use super::config::MachineConfig;
-use super::directory::{Root, lock_soon};
+use super::directory::{Root, files, lock_soon};
 use super::error::{MachineError, io_error};
+use super::{Machine, MachineName, Machines};
 use crate::host::beneath::read_unlinked;
-use crate::host::file::{self, Durability, Replace};
+use crate::host::file::{self, Durability, Lock, Replace};
 use crate::host::{Interrupt, umask};
 
 /// The snapshots of a home, or of a project.
@@ -163,6 +163,20 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Removes the snapshots that killed commits of a machine left. `_turn` is that of the machine:
+    /// no commit of it needs one now. What cannot be removed stays for a later call.
+    fn forget_commits(&self, machine: &MachineName, _turn: &Lock) {
+        let left = self
+            .list()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|one| one.automatic && one.machine == *machine && one.name.is_for_commit());
+        for one in left {
+            let _ = fs::remove_file(self.file(&one.name));
+        }
+        self.tidy();
+    }
+
     /// Removes layers that nothing needs any more, unless another vmfab makes some just now: a
     /// later call does it then.
     pub fn tidy(&self) {
@@ -256,6 +270,30 @@ impl Snapshots {
             needed.extend(snapshot.layers());
         }
         Ok(needed)
+    }
+}
+
+impl Machine {
+    /// Waits until no other vmfab makes an image of the machine, and removes what killed ones left.
+    /// Nothing when the user gave up.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn turn_to_commit(&self, interrupt: &Interrupt) -> Result<Option<Lock>, MachineError> {
+        let path = self.directory.join(files::COMMITTING);
+        let turn = Lock::wait(&path, interrupt, || {}).map_err(io_error("lock", &path))?;
+        if let Some(turn) = &turn {
+            self.machines.snapshots().forget_commits(&self.name, turn);
+        }
+        Ok(turn)
+    }
+
+    /// The same unless an image is being made: whoever makes it removes what it needs.
+    pub(super) fn forget_commits(&self) {
+        let turn = Lock::try_take(&self.directory.join(files::COMMITTING));
+        if let Ok(Some(turn)) = turn {
+            self.machines.snapshots().forget_commits(&self.name, &turn);
+        }
     }
 }
 

@@ -12,7 +12,20 @@ use crate::store::TagName;
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotName(String);
 
+/// The names of snapshots that exist while an image is made of their machine begin with this.
+const COMMIT: &str = "commit-";
+
 impl SnapshotName {
+    /// A new name for the snapshot of a commit.
+    #[must_use]
+    pub fn for_commit() -> Self {
+        Self(format!("{COMMIT}{}", uuid::Uuid::new_v4().simple()))
+    }
+
+    pub(super) fn is_for_commit(&self) -> bool {
+        self.0.starts_with(COMMIT)
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -145,7 +145,7 @@ pub fn boot_in(
                 ports: config.ports,
                 accel: ready.accel,
                 seconds: ready.seconds,
-                has_ssh: !machine.runs_own_init()?,
+                has_ssh: !machine.claims_own_init()?,
             })
         }
         Err(error) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::images::FoundImage;
+use super::super::own_init::runs_own_init;
 use super::super::{Context, volume};
 use super::boot::ports;
 use super::find_machine;
@@ -149,7 +150,7 @@ pub(super) fn renew_identity(
     image: &ImageConfig,
     options: StartOptions,
 ) -> Result<Locked, Failure> {
-    if !machine.runs_own_init()? {
+    if !runs_own_init(store, image)? {
         context.emit(Event::Note {
             message: format!(
                 "machine \"{}\" gets an identity of its own: this first start takes two boots",

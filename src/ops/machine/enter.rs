@@ -53,7 +53,7 @@ pub(super) fn session(
         return Err(MachineError::Stopped(machine.name().clone()).into());
     }
     machine.check_goes_on()?;
-    if machine.runs_own_init()? {
+    if machine.claims_own_init()? {
         return Err(MachineError::NoSsh(machine.name().clone()).into());
     }
     if options.accept_new_host_key {

@@ -41,7 +41,7 @@ pub(in crate::ops) fn tell_network(context: &Context, machines: &Machines) -> Re
 fn tell(machine: &Machine) -> Result<(), Failure> {
     // One whose config is damaged is nobody's concern here.
     let is_in = machine.config().is_ok_and(|config| config.network.group);
-    if !is_in || !machine.has_qemu()? || machine.runs_own_init()? {
+    if !is_in || !machine.has_qemu()? || machine.claims_own_init()? {
         return Ok(());
     }
     let Some(network) = machine.network()? else {

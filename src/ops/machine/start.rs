@@ -115,7 +115,7 @@ fn start_again(
             was_running: true,
             resumed,
             seconds: None,
-            has_ssh: !machine.runs_own_init()?,
+            has_ssh: !machine.claims_own_init()?,
         });
     }
     prepare(&locked)?;
@@ -147,7 +147,7 @@ fn start_again(
         was_running: false,
         resumed: false,
         seconds: Some(ready.seconds),
-        has_ssh: !machine.runs_own_init()?,
+        has_ssh: !machine.claims_own_init()?,
     })
 }
 

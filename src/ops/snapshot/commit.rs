@@ -9,20 +9,17 @@ use serde::Serialize;
 use super::super::Context;
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::machine::{find_machine, remote_shell, require_programs};
-use super::{parse, text};
+use super::super::own_init::{note_own_init, runs_own_init};
+use super::text;
 use crate::builder::guest::{BuildMachineSpec, BuildMachines, Report, as_root};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::host::file::Lock;
 use crate::image::{Access, ImageConfig};
 use crate::limits::Limits;
 use crate::machine::{FREEZE, Machine, Quiesce, Snapshot, SnapshotName, State, Wanted};
 use crate::store::{Store, TagName};
 use crate::world::image_config;
-
-/// The names of the snapshots that exist while an image is made begin with this.
-const PREFIX: &str = "commit-";
 
 /// The image to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +58,12 @@ pub fn commit(context: &Context, options: &CommitOptions) -> Result<Committed, F
     let machine = find_machine(context, &options.machine)?;
     let store = context.store()?;
     require_programs()?;
-    let path = machine.directory().join("committing");
-    let turn = Lock::wait(&path, &context.interrupt, || {});
-    let turn = turn.map_err(Failure::io("lock", &path))?;
+    let turn = machine.turn_to_commit(&context.interrupt)?;
     let _turn = turn.ok_or_else(Failure::interrupted)?;
     let snapshots = machine.machines().snapshots();
-    let left = left_behind(&machine)?;
-    snapshots.remove(&left, &context.interrupt)?;
-    let snapshot = freeze(context, &machine, &store)?;
+    let image = image_config(&store, &machine.config()?.image)?;
+    let can_be_entered = !runs_own_init(&store, &image)?;
+    let snapshot = freeze(context, &machine, &store, can_be_entered)?;
     let made = of_snapshot(context, &machine, &snapshot, &store, options);
     // Until then it kept the layers.
     let removed = snapshots.remove(&[snapshot.name], &context.interrupt);
@@ -77,19 +72,15 @@ pub fn commit(context: &Context, options: &CommitOptions) -> Result<Committed, F
     Ok(made)
 }
 
-/// Snapshots that killed commits of the machine left.
-fn left_behind(machine: &Machine) -> Result<Vec<SnapshotName>, Failure> {
-    let snapshots = machine.machines().snapshots().list()?.into_iter();
-    let left = snapshots.filter(|one| {
-        one.automatic && one.machine == *machine.name() && one.name.as_str().starts_with(PREFIX)
-    });
-    Ok(left.map(|one| one.name).collect())
-}
-
 /// A snapshot of the machine that goes when its image is made.
-fn freeze(context: &Context, machine: &Machine, store: &Store) -> Result<Snapshot, Failure> {
+fn freeze(
+    context: &Context,
+    machine: &Machine,
+    store: &Store,
+    can_be_entered: bool,
+) -> Result<Snapshot, Failure> {
     let wanted = Wanted {
-        name: parse(&format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()))?,
+        name: SnapshotName::for_commit(),
         description: Some(text(&format!(
             "{} while it becomes an image",
             machine.name()
@@ -102,7 +93,7 @@ fn freeze(context: &Context, machine: &Machine, store: &Store) -> Result<Snapsho
     let log;
     let quiesce = match machine.state()? {
         State::Stopped => None,
-        _ if machine.runs_own_init()? => {
+        _ if !can_be_entered => {
             return Err(Failure::failed(format!(
                 "machine \"{}\" runs, and nothing in it writes its file systems back",
                 machine.name()
@@ -137,7 +128,8 @@ fn of_snapshot(
     let disk = snapshot.settings.disks.first();
     let disk = disk.ok_or_else(|| Failure::failed("the machine has no disk"))?;
     let disk = snapshots.stored(disk, &image.disk, store)?;
-    let disk = match machine.runs_own_init()? {
+    let runs_own_init = runs_own_init(store, &image)?;
+    let disk = match runs_own_init {
         // Nobody can enter it, and it has no identity.
         true => disk,
         false => without_identity(context, snapshot, &image, disk, store, options)?,
@@ -163,6 +155,9 @@ fn of_snapshot(
             template.metadata.insert(key, value);
         }
     };
+    if runs_own_init {
+        note_own_init(template);
+    }
     note(template, "vmfab.base", base.to_string());
     note(template, "vmfab.machine", machine.name().to_string());
     let id = store.put_bytes(&config.to_bytes())?.id;

@@ -179,4 +179,18 @@ fn an_image_without_an_init_system_serves() {
     assert_eq!(machine.stop()[0]["by"], "guest");
     let said = log();
     assert!(said.contains("vmfab-init: stopping"), "{said}");
+
+    // It has no identity that would have to go: neither from an image of it nor from a clone.
+    let run = |words: &[&str]| {
+        let mut command = Lab::get().command();
+        Ran::of(command.args(words)).ends_with(0)
+    };
+    run(&["commit", "bare", "@bare-on"]);
+    run(&["create", "bare-on", "--from", "@bare-on"]);
+    run(&["commit", "bare-on", "@bare-on", "--quiet"]);
+    run(&["rm", "bare-on"]);
+    run(&["clone", "bare", "bare-too"]);
+    let started = run(&["start", "bare-too", "--timeout", "900"]);
+    assert!(!started.stderr.contains("two boots"), "{started:?}");
+    run(&["rm", "--force", "bare-too"]);
 }
