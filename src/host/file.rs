@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,28 @@ fn held(locked: Result<(), TryLockError>) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether another open file has locked the byte at `place`, whatever process it belongs to: as QEMU
+/// locks bytes of its disks.
+///
+/// # Errors
+/// The file system has no such locks.
+#[allow(unsafe_code)]
+pub fn is_byte_locked(file: &File, place: i64) -> io::Result<bool> {
+    let mut asked = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place,
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open, and the kernel fills in a value of its own type.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut asked) };
+    match result {
+        0 => Ok(asked.l_type != libc::F_UNLCK as libc::c_short),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

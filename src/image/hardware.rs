@@ -16,6 +16,8 @@ pub struct Hardware {
     pub cpus: Option<u32>,
     /// Size of the disk in bytes; the image's when absent, and never less.
     pub disk_size: Option<u64>,
+    /// Its disks besides the first.
+    pub disks: Vec<FurtherDisk>,
     /// What starts the operating system.
     pub firmware: Option<Firmware>,
     /// What it is connected to.
@@ -119,6 +121,31 @@ impl Hardware {
     pub const MEMORY_MIB: u32 = 1024;
     /// The processors of a machine when nobody says.
     pub const CPUS: u32 = 2;
+}
+
+/// A disk besides the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FurtherDisk {
+    /// An empty one, the machine's own, of so many bytes.
+    Empty(u64),
+    /// A file of the host.
+    File {
+        path: PathBuf,
+        /// Whether the guest may write to it.
+        writable: bool,
+    },
+}
+
+/// A file of the host that is a disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Whether it is a qcow2, and not the bytes of the disk.
+    pub qcow2: bool,
+    /// Whether the guest may write to it.
+    pub writable: bool,
 }
 
 /// Something that a guest mounts at each boot.

@@ -21,7 +21,9 @@ pub use container::{
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use first_boot::{CloudInit, FirstBoot};
 pub use format::{DiskFormat, ParseFormatError};
-pub use hardware::{Devices, DiskBus, Display, Hardware, Mount, Mounted, Nic};
+pub use hardware::{
+    Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic,
+};
 pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
 

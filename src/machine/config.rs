@@ -18,7 +18,7 @@ use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
 use crate::image::{
-    Devices, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol, Seed, Uplink,
+    Devices, DiskFile, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol, Seed, Uplink,
 };
 use crate::qemu::{AccelChoice, disk_node};
 
@@ -75,6 +75,9 @@ pub struct MachineConfig {
     pub ssh_keys: Vec<PublicKey>,
     #[serde(default, skip_serializing_if = "FirstBoot::is_empty")]
     pub first_boot: FirstBoot,
+    /// Files of the host that are further disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk_files: Vec<DiskFile>,
     /// Devices that differ from the usual.
     #[serde(default, skip_serializing_if = "Devices::are_usual")]
     pub devices: Devices,
@@ -288,6 +291,7 @@ impl MachineConfig {
     /// keys, networks, and addresses that others reach. For a config that came from elsewhere.
     pub fn forget_grants(&mut self) {
         self.mounts.clear();
+        self.disk_files.clear();
         self.devices.cdrom = None;
         self.ssh_keys.clear();
         self.network.group = false;
@@ -303,6 +307,7 @@ impl MachineConfig {
     /// Takes over what the user of this host gave to a machine.
     pub(super) fn take_grants(&mut self, given: &Self) {
         self.mounts.clone_from(&given.mounts);
+        self.disk_files.clone_from(&given.disk_files);
         self.devices.cdrom.clone_from(&given.devices.cdrom);
         self.ssh_keys.clone_from(&given.ssh_keys);
         self.network.clone_from(&given.network);
@@ -394,6 +399,7 @@ pub(in crate::machine) mod tests {
             devices: Devices::default(),
             ssh_keys: Vec::new(),
             first_boot: FirstBoot::default(),
+            disk_files: Vec::new(),
             remove_when_stopped: false,
             renew_identity: false,
         }
@@ -451,6 +457,11 @@ pub(in crate::machine) mod tests {
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ40bVItbth04dBcCmp7Xiupg9mfyiA3cj7aNgv1hOVQ me";
         config.ssh_keys = vec![key.parse().unwrap()];
         config.network = "bridge,group".parse().unwrap();
+        config.disk_files = vec![DiskFile {
+            path: "/etc/shadow".into(),
+            qcow2: false,
+            writable: true,
+        }];
         config.first_boot.password = Some("$6$salt$hash".parse().unwrap());
         assert_ne!(config, plain);
         config.forget_grants();

@@ -5,16 +5,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::config::{Forwarded, MachineConfig, MachineDisk};
 use super::directory::files;
+use super::disk_file;
 use super::error::MachineError;
 use super::launch::{free_port, utf8};
 use super::name::MachineName;
 use super::{Locked, Machines};
 use crate::digest::ObjectId;
 use crate::disk::overlay;
+use crate::failure::Failure;
 use crate::guest::{KeyPair, PRIVATE_KEY};
-use crate::image::{Firmware, FirstBoot, Hardware, ImageConfig, Seed};
+use crate::image::{
+    DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig, Seed,
+};
 use crate::qemu::AccelChoice;
 use crate::store::Store;
+
+/// There is room for so many beside the other devices.
+const MOST_DISKS: usize = 12;
 
 /// What a machine is to be.
 #[derive(Debug, Clone)]
@@ -48,6 +55,7 @@ impl Machines {
         }
         let disk = utf8(store.materialise(&new.config.disk.id)?)?;
         let disk_size = new.hardware.disk_size.unwrap_or(new.config.disk.size);
+        let (disks, disk_files) = disks(disk_size, &new.hardware)?;
         let ports: Vec<u16> = new.ports.iter().map(|port| port.host).collect();
         let config = MachineConfig {
             version: MachineConfig::VERSION,
@@ -59,7 +67,7 @@ impl Machines {
                 .map_or(0, |age| age.as_secs()),
             memory_mib: new.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB),
             cpus: new.hardware.cpus.unwrap_or(Hardware::CPUS),
-            disks: vec![MachineDisk::new(disk_size)],
+            disks,
             ssh_port: free_port(&ports)?,
             ssh_user: new.config.template.ssh_user.clone(),
             ports: new.ports.clone(),
@@ -71,6 +79,7 @@ impl Machines {
             devices: new.hardware.devices.clone(),
             ssh_keys: new.hardware.ssh_keys.clone(),
             first_boot: new.hardware.first_boot.clone(),
+            disk_files,
             remove_when_stopped: new.remove_when_stopped,
             renew_identity: false,
         };
@@ -115,6 +124,42 @@ pub fn check_disk_size(asked: u64, image: u64) -> Result<(), MachineError> {
     Ok(overlay::check_size(asked, image)?)
 }
 
+/// The disks of a machine: its own, and files of the host.
+fn disks(
+    first: u64,
+    hardware: &Hardware,
+) -> Result<(Vec<MachineDisk>, Vec<DiskFile>), MachineError> {
+    if hardware.disks.len() > MOST_DISKS {
+        return Err(Failure::usage(format!(
+            "a machine can have {MOST_DISKS} further disks, not {}",
+            hardware.disks.len()
+        ))
+        .into());
+    }
+    let mut own = vec![MachineDisk::new(first)];
+    let mut files: Vec<DiskFile> = Vec::new();
+    for disk in &hardware.disks {
+        match disk {
+            FurtherDisk::Empty(size) => own.push(MachineDisk::new(*size)),
+            FurtherDisk::File { path, writable } => {
+                let file = disk_file::examine(path, *writable)?;
+                if files.iter().any(|other| other.path == *path) {
+                    let message = format!("{} is to be two disks", path.display());
+                    return Err(Failure::usage(message).with_help("attach it once").into());
+                }
+                // QEMU's are always writable there.
+                if hardware.devices.disk_bus == DiskBus::Sata && !writable {
+                    let message = format!("{} cannot be read-only on SATA", path.display());
+                    let help = "let the guest write to it, or use another bus";
+                    return Err(Failure::usage(message).with_help(help).into());
+                }
+                files.push(file);
+            }
+        }
+    }
+    Ok((own, files))
+}
+
 fn fill(
     directory: &Path,
     config: &MachineConfig,
@@ -123,6 +168,10 @@ fn fill(
 ) -> Result<(), MachineError> {
     let overlay = directory.join(files::OVERLAY);
     overlay::create(&overlay, disk, image_size, config.disk_size())?;
+    for (number, disk) in config.disks.iter().enumerate().skip(1) {
+        let overlay = directory.join(files::overlay_of(number));
+        overlay::create(&overlay, "image", 0, disk.size)?;
+    }
     let comment = format!("vmfab machine of {}", config.image_name);
     KeyPair::create(&directory.join(PRIVATE_KEY), &comment)?;
     config.write(directory)

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 use super::config::{Forwarded, MachineConfig, MachineDisk};
 use super::create::ways;
 use super::directory::{files, lock_for_qemu};
+use super::disk_file;
 use super::error::{MachineError, io_error};
 use super::name::MachineName;
 use super::network;
@@ -303,6 +304,9 @@ fn spec(
             backing: None,
         });
     }
+    for file in &config.disk_files {
+        disk_file::claim(file)?;
+    }
     let mut forwards = vec![Forward {
         host: config.ssh_port,
         guest: SSH,
@@ -323,6 +327,7 @@ fn spec(
         memory_mib: config.memory_mib,
         cpus: config.cpus,
         disks,
+        disk_files: config.disk_files.clone(),
         boot: boot(machine, config, image, store)?,
         uplink: uplink(config),
         forwards,

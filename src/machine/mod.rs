@@ -60,6 +60,7 @@ mod config;
 mod console;
 mod create;
 mod directory;
+mod disk_file;
 mod error;
 mod freeze;
 mod launch;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Accel;
 use super::network::{self, Card, Forward, MetadataService, NETWORK, Uplink};
-use crate::image::{Devices, DiskBus, Display};
+use crate::image::{Devices, DiskBus, DiskFile, Display};
 
 /// All that QEMU needs to know to run a machine.
 ///
@@ -24,6 +24,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Its disks; one that a firmware starts is the first.
     pub disks: Vec<Disk>,
+    /// Files of the host that are disks, too.
+    pub disk_files: Vec<DiskFile>,
     /// What starts the operating system.
     pub boot: Boot,
     /// Its first network card.
@@ -233,6 +235,11 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         args.pair("-device", device);
     }
 
+    for (number, file) in spec.disk_files.iter().enumerate() {
+        let node = format!("file{}", number + 1);
+        args.pair("-blockdev", disk_file(&node, file));
+        args.pair("-device", disk_device(devices.disk_bus, &node));
+    }
     if devices.tpm {
         let socket = quoted(&spec.tpm_socket);
         args.pair("-chardev", format!("socket,id=swtpm,path={socket}"));
@@ -393,6 +400,23 @@ fn blockdev(disk: &Disk, below: &str) -> String {
         "backing": backing,
     })
     .to_string()
+}
+
+/// Its format is named, and nothing is below it: the guest has no hand in which files are opened.
+fn disk_file(node: &str, file: &DiskFile) -> String {
+    let path = file.path.to_string_lossy();
+    let read_only = !file.writable;
+    match file.qcow2 {
+        false => raw(node, &path, read_only),
+        true => json!({
+            "driver": "qcow2",
+            "node-name": node,
+            "read-only": read_only,
+            "file": { "driver": "file", "filename": path, "read-only": read_only },
+            "backing": null,
+        })
+        .to_string(),
+    }
 }
 
 fn nbd(node: &str, socket: &str, export: &str) -> String {

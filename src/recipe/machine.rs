@@ -10,8 +10,8 @@ use super::source::{Span, Spanned};
 use super::value;
 use crate::checked::{HostName, MountPoint, PublicKey};
 use crate::image::{
-    Devices, DiskBus, Display, Firmware, FirstBoot, Hardware, Healthcheck, Mount, Mounted, Nic,
-    Port, Process, Protocol, Restart,
+    Devices, DiskBus, Display, Firmware, FirstBoot, FurtherDisk, Hardware, Healthcheck, Mount,
+    Mounted, Nic, Port, Process, Protocol, Restart,
 };
 
 /// The most machines that one node makes.
@@ -46,7 +46,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let network = node.parsed("network", value::network);
     let firmware = node.choice("firmware", &Firmware::NAMES);
     let devices = devices(node);
-    let cloud_init = node.parsed("cloud-init", value::cloud_init);
+    let cloud_init = node.parsed("cloud-init", value::shared_file);
     // Several machines alike cannot have the same ports of the host.
     let image_ports = match node.flag("image-ports") {
         Some(ports) => ports.value,
@@ -70,6 +70,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
                 memory_mib: memory_mib.map(|memory| memory.value),
                 cpus: cpus.map(|cpus| cpus.value),
                 disk_size: body.disk_size,
+                disks: body.disks,
                 firmware: firmware.map(|firmware| firmware.value),
                 network: network.map(|network| network.value),
                 mounts: body.mounts,
@@ -112,6 +113,7 @@ fn devices(node: &Reader<'_>) -> Devices {
 #[derive(Default)]
 struct Body {
     disk_size: Option<u64>,
+    disks: Vec<FurtherDisk>,
     mounts: Vec<Mount>,
     ssh_keys: Vec<PublicKey>,
     ports: Vec<Spanned<Port>>,
@@ -125,7 +127,9 @@ impl Body {
     fn read(&mut self, node: &Reader<'_>, several: bool) {
         match node.shape.name {
             "port" => self.port(node, several),
+            "disk" if node.positional().next().is_some() => self.further_disk(node, several),
             "disk" => {
+                misplaced(node, "read-only", "the first disk");
                 if let Some(size) = node.parsed("size", value::disk_size) {
                     self.disk_size = Some(size.value);
                 } else if !node.has("size") {
@@ -165,6 +169,24 @@ impl Body {
                     .extend(names.map(|name| Dependency { name, condition }));
             }
         }
+    }
+
+    fn further_disk(&mut self, node: &Reader<'_>, several: bool) {
+        misplaced(node, "size", "a further disk");
+        let writable = node.flag("read-only").is_some_and(|flag| !flag.value);
+        let disk = node.parsed_argument(0, |text| value::further_disk(text, writable));
+        let Some(disk) = disk else { return };
+        if several && matches!(disk.value, FurtherDisk::File { writable: true, .. }) {
+            node.scope.report(
+                Problem::new(
+                    &disk.span,
+                    "several machines cannot write to one file",
+                    "only one machine can use it at a time",
+                )
+                .with_help("leave out \"count\" and write a node for each machine"),
+            );
+        }
+        self.disks.push(disk.value);
     }
 
     fn volume(&mut self, node: &Reader<'_>, several: bool) {
@@ -287,6 +309,23 @@ impl Body {
             };
             self.ports.push(Spanned::new(port, host.span.clone()));
         }
+    }
+}
+
+/// Reports a property that a disk does not take.
+fn misplaced(node: &Reader<'_>, property: &str, what: &str) {
+    if node.has(property) {
+        node.scope.report(
+            Problem::new(
+                &node.span_of_all(),
+                format!("{what} takes no \"{property}\""),
+                "not of this disk",
+            )
+            .with_help(
+                "write disk size=\"40G\" for the first disk; disk \"20G\" or disk \"./data.img\" for \
+                 further ones",
+            ),
+        );
     }
 }
 

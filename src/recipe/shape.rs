@@ -243,7 +243,9 @@ static PORT: Shape = shape("port", "port 80 host=8080")
 static MACHINE_PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
     .properties(&["host", "protocol", "address", "last"]);
-static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"").properties(&["size"]);
+static MACHINE_DISK: Shape = shape("disk", "disk size=\"20G\"")
+    .takes(0, 1, "the size or the file of a further disk")
+    .properties(&["size", "read-only"]);
 static VOLUME: Shape = shape("volume", "volume \"data\" \"/var/lib/postgresql\"")
     .takes(2, 2, "the volume's name and the path in the guest")
     .properties(&["read-only"]);

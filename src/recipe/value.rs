@@ -8,11 +8,9 @@ use std::str::FromStr;
 
 use crate::checked::{HostName, Label, Name, Unfit, VariableName};
 use crate::digest::{Algorithm, Checksum};
-use crate::image::{Network, ParseNetworkError};
+use crate::image::{FurtherDisk, Network, ParseNetworkError};
 
-pub(super) use path::{
-    cloud_init, host_path, image_file, image_path, shared_directory, shared_file,
-};
+pub(super) use path::{host_path, image_file, image_path, shared_directory, shared_file};
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +68,15 @@ pub(super) fn disk_size(text: &str) -> Parsed<u64> {
         ));
     }
     Ok(bytes)
+}
+
+/// A disk besides the first: a size, or a file below the directory of the file.
+pub(super) fn further_disk(text: &str, writable: bool) -> Parsed<FurtherDisk> {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(FurtherDisk::Empty(disk_size(text)?));
+    }
+    let path = shared_file(text)?;
+    Ok(FurtherDisk::File { path, writable })
 }
 
 /// An address of the host.

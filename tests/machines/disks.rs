@@ -56,6 +56,7 @@ fn a_disk_may_be_on_an_nbd_server() {
         devices: vmfab::image::Devices::default(),
         tpm_socket: "tpm.sock".into(),
         vnc_socket: "vnc.sock".into(),
+        disk_files: Vec::new(),
         seed: None,
         metadata: None,
         oem_strings: Vec::new(),

@@ -167,6 +167,101 @@ fn uefi_firmware_starts_and_has_its_own_variables() {
     assert!(vars.metadata().unwrap().len() > 100_000);
 }
 
+#[test]
+fn a_tpm_lives_as_long_as_its_machine() {
+    let bench = Bench::new();
+    let context = bench.context();
+    let image = images::find(&context, "tiny").unwrap();
+    let mut options = Bench::options();
+    options.hardware.devices.tpm = true;
+    machine::boot(&context, &image, &options).unwrap();
+    bench.wait_for_log("tiny", "tiny: up");
+    let at = |name: &str| bench.machines().join(name);
+    let log = || fs::read_to_string(at("tiny/tpm.log")).unwrap();
+    assert!(log().contains("new linear NVRAM store"), "{}", log());
+    assert!(at("tiny/tpm.state").metadata().unwrap().len() > 1000);
+    bench.run(["stop", "tiny"]).ends_with(0);
+    wait_until("the end of swtpm", || bench.processes().is_empty());
+
+    // A start without swtpm says which package is missing. The others are there.
+    let bin = bench.directory.path().join("without-swtpm");
+    fs::create_dir(&bin).unwrap();
+    for program in ["qemu-system-x86_64", "qemu-img", "ssh"] {
+        let place = Path::new("/usr/bin").join(program);
+        std::os::unix::fs::symlink(place, bin.join(program)).unwrap();
+    }
+    let mut start = bench.command(["start", "tiny"]);
+    Ran::from(start.env("PATH", &bin).output().unwrap())
+        .ends_with(5)
+        .says("swtpm is not installed (needed for machines with a TPM)")
+        .says("sudo apt-get install swtpm");
+
+    bench.run(["clone", "tiny", "twin"]).ends_with(0);
+    let twin = bench.run(["inspect", "twin"]).ends_with(0).stdout;
+    assert!(twin.contains("tpm:          2.0"), "{twin}");
+    assert!(!at("twin/tpm.state").exists());
+
+    let start = bench.run(["start", "tiny", "--timeout", "1"]).ends_with(1);
+    start.says("was not ready");
+    assert!(!log().contains("new linear NVRAM store"), "{}", log());
+}
+
+#[test]
+fn a_file_is_a_disk_of_one_machine_that_writes_to_it() {
+    let bench = Bench::new();
+    let context = bench.context();
+    let image = images::find(&context, "tiny").unwrap();
+    let at = |name: &str| bench.directory.path().join(name).canonicalize().unwrap();
+    for name in ["written", "read"] {
+        fs::write(bench.directory.path().join(name), vec![0; 1 << 20]).unwrap();
+    }
+    let boot = |name: &str, disks: &[FurtherDisk]| {
+        let mut options = Bench::options();
+        options.name = Some(name.parse().unwrap());
+        options.hardware.disks = disks.to_vec();
+        let booted = machine::boot(&context, &image, &options);
+        booted.map_err(|failure| failure.message().to_owned())
+    };
+    let file = |name: &str, writable| FurtherDisk::File {
+        path: at(name),
+        writable,
+    };
+    let own = FurtherDisk::Empty(1 << 30);
+    boot("one", &[own, file("written", true), file("read", false)]).unwrap();
+    boot("two", &[file("read", false)]).unwrap();
+    for (name, writable) in [("written", true), ("written", false), ("read", true)] {
+        let refused = boot("three", &[file(name, writable)]).unwrap_err();
+        assert!(refused.ends_with("another machine has it"), "{refused}");
+    }
+    let shown = bench.run(["inspect", "one"]).ends_with(0).stdout;
+    let disks: Vec<&str> = shown
+        .lines()
+        .filter(|l| l.contains("further disk"))
+        .collect();
+    assert_eq!(disks.len(), 3, "{shown}");
+    assert!(disks[0].ends_with(" 1.0 GiB") && disks[2].ends_with("read, read-only"));
+
+    // What is of the machine comes along; a file that it writes to does not.
+    let snapshot = ["snapshot", "create", "both", "--machine", "one"];
+    bench.run(snapshot).ends_with(0);
+    bench.run(["clone", "one", "twin"]).ends_with(0);
+    let twin = bench.run(["inspect", "twin", "--json"]).ends_with(0).json();
+    assert_eq!(
+        twin["settings"]["further_disks"],
+        serde_json::json!([1 << 30])
+    );
+    assert_eq!(
+        twin["settings"]["disk_files"][0]["path"],
+        at("read").to_str().unwrap()
+    );
+    assert_eq!(twin["settings"]["disk_files"].as_array().unwrap().len(), 1);
+    let restore = ["snapshot", "restore", "both", "--discard"];
+    bench.run(restore).ends_with(0);
+    let start = ["start", "one", "--timeout", "1"];
+    bench.run(start).ends_with(1).says("was not ready");
+    assert_eq!(bench.entry("one")["state"], "running");
+}
+
 /// The whole way with a real guest: a session, a restart, what stays and what is forwarded.
 #[test]
 fn a_real_machine() {
@@ -180,6 +275,11 @@ fn a_real_machine() {
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &at("id")]);
     support::Ran::of(&mut keygen).ends_with(0);
     let (cd, key) = (at("cd.iso"), at("id.pub"));
+    fs::write(at("written.img"), vec![0; 2 << 20]).unwrap();
+    let mut convert = support::tool("qemu-img", "qemu-utils");
+    convert.args(["create", "-q", "-f", "qcow2", &at("read"), "3M"]);
+    support::Ran::of(&mut convert).ends_with(0);
+    let written = format!("{}:rw", at("written.img"));
     let booted = bench
         .run([
             "boot",
@@ -201,6 +301,12 @@ fn a_real_machine() {
             "--display",
             "vnc",
             "--tpm",
+            "--disk",
+            "1G",
+            "--disk",
+            &written,
+            "--disk",
+            &at("read"),
         ])
         .ends_with(0)
         .says("created the volume \"data\"")
@@ -237,6 +343,18 @@ fn a_real_machine() {
     assert_eq!(ssh(tpm).ends_with(0).stdout, "2\n");
     let state = || fs::read(bench.machines().join(name).join("tpm.state")).unwrap();
     assert!(state().len() > 1000);
+
+    // Its further disks: an empty one of its own, and files, of which it writes to one.
+    let sizes = "cat /sys/block/vd[bef]/size; cat /sys/block/vd[bef]/ro";
+    assert_eq!(
+        ssh(sizes).ends_with(0).stdout,
+        "2097152\n4096\n6144\n0\n0\n1\n"
+    );
+    let write = |disk: &str| ssh(&format!("echo kept | sudo dd of=/dev/{disk} conv=fsync"));
+    write("vdb").ends_with(0);
+    write("vde").ends_with(0);
+    assert_ne!(write("vdf").code, Some(0));
+    assert!(fs::read(at("written.img")).unwrap().starts_with(b"kept\n"));
 
     // Another key opens it, the CD is in its drive, and its screen can be seen.
     let mut other = support::tool("ssh", "openssh-client");
@@ -315,6 +433,7 @@ fn a_real_machine() {
     let grown = ssh(sizes).ends_with(0).stdout;
     assert!(grown.starts_with("27262976\n1"), "{grown}");
     assert_eq!(ssh("cat /var/lib/data/file").ends_with(0).stdout, "later\n");
+    assert_eq!(ssh("sudo head -c 5 /dev/vdb").ends_with(0).stdout, "kept\n");
     let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
     assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");
     assert_eq!(keys(), known);

@@ -18,8 +18,8 @@ use serde_json::Value;
 use vmfab::event::Recorder;
 use vmfab::host::{Home, Interrupt};
 use vmfab::image::{
-    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, Hardware, ImageConfig, ImageTemplate,
-    RecipeRef,
+    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, FurtherDisk, Hardware, ImageConfig,
+    ImageTemplate, RecipeRef,
 };
 use vmfab::machine::Until;
 use vmfab::ops::machine::{self, BootOptions, ImageOptions, StartOptions};

@@ -13,8 +13,8 @@ use crate::guest::hash_password;
 use crate::host::Interrupt;
 use crate::host::file::read_text;
 use crate::image::{
-    self, Devices, DiskBus, Display, FirstBoot, Hardware, Mount, Mounted, Network, Nic,
-    ParseNetworkError,
+    self, Devices, DiskBus, Display, FirstBoot, FurtherDisk, Hardware, Mount, Mounted, Network,
+    Nic, ParseNetworkError,
 };
 
 use crate::ops::machine::cloud_init;
@@ -38,6 +38,13 @@ pub(super) struct HardwareArgs {
     /// Set the size of the disk [default: the image's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING)]
     disk_size: Option<u64>,
+
+    /// Add a disk: an empty one of SIZE, or FILE, a raw or qcow2 file (repeatable)
+    ///
+    /// Snapshots and clones include an empty disk. The guest only reads FILE, unless :rw follows. Snapshots
+    /// do not include it.
+    #[arg(long = "disk", value_name = "SIZE|FILE[:rw]", value_parser = parse_disk, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
+    disks: Vec<FurtherDisk>,
 
     /// Mount a volume, or share a directory of this host, at PATH of the machine (repeatable)
     ///
@@ -145,6 +152,22 @@ pub(super) fn parse_network(text: &str) -> Result<Network, String> {
     text.parse().map_err(|_| ParseNetworkError::HELP.to_owned())
 }
 
+/// `20G`, `./data.img`, `data.qcow2:rw`.
+fn parse_disk(text: &str) -> Result<FurtherDisk, String> {
+    if let Ok(size) = parse_size(text) {
+        return match size % (1 << 20) {
+            0 => Ok(FurtherDisk::Empty(size)),
+            _ => Err("a disk has whole M".to_owned()),
+        };
+    }
+    let (path, writable) = match text.strip_suffix(":rw") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":ro").unwrap_or(text), false),
+    };
+    let path = parse_cdrom(path)?;
+    Ok(FurtherDisk::File { path, writable })
+}
+
 /// The absolute path of a file.
 fn parse_cdrom(text: &str) -> Result<PathBuf, String> {
     let path = fs::canonicalize(text).map_err(|error| format!("{text}: {error}"))?;
@@ -190,6 +213,7 @@ impl HardwareArgs {
             memory_mib: self.memory,
             cpus: self.cpus,
             disk_size: self.disk_size,
+            disks: self.disks,
             firmware: self.firmware.map(|firmware| match firmware {
                 Firmware::Direct => image::Firmware::Direct,
                 Firmware::Uefi => image::Firmware::Uefi,
@@ -336,6 +360,29 @@ mod tests {
             assert!(said(bad).is_err(), "{bad}");
         }
         assert!(parse_public_keys("/gone").is_err());
+    }
+
+    #[test]
+    fn disks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("10G.img");
+        fs::write(&path, []).unwrap();
+        let text = path.to_str().unwrap();
+        let file = |writable| FurtherDisk::File {
+            path: path.clone(),
+            writable,
+        };
+        for (text, disk) in [
+            ("10G".to_owned(), FurtherDisk::Empty(10 << 30)),
+            (text.to_owned(), file(false)),
+            (format!("{text}:ro"), file(false)),
+            (format!("{text}:rw"), file(true)),
+        ] {
+            assert_eq!(parse_disk(&text), Ok(disk), "{text}");
+        }
+        for bad in ["", "0G", "10K", "/gone", "/usr", ":rw"] {
+            assert!(parse_disk(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

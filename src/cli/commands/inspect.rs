@@ -9,7 +9,7 @@ use super::super::output::{duration, size};
 use super::super::session::Session;
 use super::list::ports;
 use crate::failure::Failure;
-use crate::image::{Devices, DiskBus, Firmware, Nic};
+use crate::image::{Devices, DiskBus, DiskFile, Firmware, Nic};
 use crate::ops::machine::{self, MachineDetails};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -110,6 +110,13 @@ fn describe(details: &MachineDetails) -> String {
             ),
             ("ports", ports(entry)),
         ]);
+        for bytes in &settings.further_disks {
+            rows.push(("further disk", size(*bytes)));
+        }
+        for DiskFile { path, writable, .. } in &settings.disk_files {
+            let how = if *writable { "" } else { ", read-only" };
+            rows.push(("further disk", format!("{}{how}", path.display())));
+        }
         for mount in &settings.mounts {
             rows.push(("mounts", mount.to_string()));
         }

@@ -197,6 +197,8 @@ mod tests {
             memory: 1 << 30,
             cpus: 2,
             disk_size: 10 << 30,
+            further_disks: Vec::new(),
+            disk_files: Vec::new(),
             ssh: SshAddress {
                 host: "127.0.0.1",
                 port: 40001,

@@ -355,6 +355,8 @@ impl Machines {
             renew_identity: derived.renew_identity,
             ..settings.clone()
         };
+        // One machine at a time has a file that it writes to.
+        config.disk_files.retain(|file| !file.writable);
         for port in &mut config.ports {
             // The other one may have them: any port of the host does then.
             port.from_image = true;

@@ -14,7 +14,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
-use crate::image::{Devices, Firmware, Mount, Network, Seed};
+use crate::image::{Devices, DiskFile, Firmware, Mount, Network, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, State};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -84,6 +84,10 @@ pub struct Settings {
     pub cpus: u32,
     /// Size of its disk in bytes.
     pub disk_size: u64,
+    /// Sizes of its further disks in bytes.
+    pub further_disks: Vec<u64>,
+    /// Files of the host that are disks of it.
+    pub disk_files: Vec<DiskFile>,
     /// Where its SSH server is reached.
     pub ssh: SshAddress,
     pub ports: Vec<Forwarded>,
@@ -239,6 +243,8 @@ fn settings(config: MachineConfig) -> Settings {
     Settings {
         ssh: address(&config),
         disk_size: config.disk_size(),
+        further_disks: config.disks.iter().skip(1).map(|disk| disk.size).collect(),
+        disk_files: config.disk_files,
         image: config.image,
         image_name: config.image_name,
         created: config.created,

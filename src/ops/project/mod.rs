@@ -25,7 +25,7 @@ use crate::compose;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::SecretSource;
-use crate::image::{Hardware, Mounted, Network};
+use crate::image::{FurtherDisk, Hardware, Mounted, Network};
 use crate::machine::{Forwarded, MachineName, NewHost, Project, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{self, Condition, Machine, MachineImage};
@@ -292,6 +292,11 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
     for mount in &mut hardware.mounts {
         if let Mounted::Share(path) = &mut mount.what {
             *path = shared(path, file, Shared::Directory)?;
+        }
+    }
+    for disk in &mut hardware.disks {
+        if let FurtherDisk::File { path, .. } = disk {
+            *path = shared(path, file, Shared::File)?;
         }
     }
     if let Some(path) = &mut hardware.devices.cdrom {

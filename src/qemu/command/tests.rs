@@ -39,6 +39,7 @@ fn spec(boot: Boot) -> MachineSpec {
         devices: Devices::default(),
         tpm_socket: "tpm.sock".into(),
         vnc_socket: "vnc.sock".into(),
+        disk_files: Vec::new(),
         seed: None,
         metadata: None,
         oem_files: Vec::new(),

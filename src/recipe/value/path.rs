@@ -22,20 +22,8 @@ pub(in crate::recipe) fn shared_file(text: &str) -> Parsed<PathBuf> {
         Wrong::new(
             text,
             "a file that this file can give to a machine",
-            "write one below the directory of this file, such as \"./install.iso\"; others are given by \
-             hand: vmfab boot IMAGE --cdrom FILE",
-        )
-    })
-}
-
-/// What cloud-init gets.
-pub(in crate::recipe) fn cloud_init(text: &str) -> Parsed<PathBuf> {
-    below(text).ok_or_else(|| {
-        Wrong::new(
-            text,
-            "a file that this file can give to a machine",
-            "write one below the directory of this file, such as \"./user-data\"; others are given by \
-             hand: vmfab boot IMAGE --cloud-init FILE",
+            "write one below the directory of this file, such as \"./data.img\"; give others by hand: \
+             vmfab boot IMAGE with --cdrom, --disk or --cloud-init",
         )
     })
 }
