@@ -29,6 +29,7 @@ test: packages format lint documentation licences unit ## Install what tests nee
 .PHONY: packages
 packages:
 	@.ci/packages $(TEST_PACKAGES)
+	@.ci/virtiofsd
 
 .PHONY: format
 format:

@@ -98,8 +98,17 @@ fn owner(path: &[u8; LONGEST]) -> (u32, u32, u32) {
 /// ext4.
 fn device(uuid: [u8; 16]) -> Option<[u8; LONGEST]> {
     const PLACE: usize = 1024 + 0x68;
-    (b'a'..=b'z').find_map(|letter| {
-        let path = text(&[b"/dev/vd", &[letter]])?;
+    // By virtio; SCSI, SATA or IDE; NVMe.
+    let kinds: [(&[u8], u8, &[u8]); 3] = [
+        (b"/dev/vd", b'a', b""),
+        (b"/dev/sd", b'a', b""),
+        (b"/dev/nvme", b'0', b"n1"),
+    ];
+    let mut disks = kinds.into_iter().flat_map(|(before, first, behind)| {
+        let ends = first..first + if first == b'0' { 10 } else { 26 };
+        ends.filter_map(move |end| text(&[before, &[end], behind]))
+    });
+    disks.find_map(|path| {
         let file = sys!(OPENAT, HERE, path.as_ptr(), 0o2000000, 0);
         if file < 0 {
             return None;

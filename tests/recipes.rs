@@ -71,6 +71,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 uefi: false,
                 bios: false,
                 seed: vmfab::image::Seed::default(),
+                platform: vmfab::image::Platform::default(),
             },
             filesystem: Some(FilesystemRef {
                 kind: "ext4".parse().unwrap(),

@@ -38,11 +38,13 @@ pub enum Program {
     Gpgv,
     /// Emulates a TPM.
     Swtpm,
+    /// Serves shared directories, the one in Rust.
+    Virtiofsd,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -53,6 +55,7 @@ impl Program {
         Self::Ssh,
         Self::Gpgv,
         Self::Swtpm,
+        Self::Virtiofsd,
     ];
 
     /// The file name to look for.
@@ -72,7 +75,28 @@ impl Program {
             Self::Ssh => "ssh",
             Self::Gpgv => "gpgv",
             Self::Swtpm => "swtpm",
+            Self::Virtiofsd => "virtiofsd",
         }
+    }
+
+    /// Where distributions put it besides the directories of programs.
+    const fn places(self) -> &'static [&'static str] {
+        match self {
+            // `/usr/lib/qemu` has an old one in C, which needs root.
+            Self::Virtiofsd => &[
+                "/usr/libexec/virtiofsd",
+                "/usr/lib/virtiofsd",
+                "/usr/lib/virtiofsd/virtiofsd",
+            ],
+            _ => &[],
+        }
+    }
+
+    /// Its path, when it is installed.
+    #[must_use]
+    pub fn find(self) -> Option<PathBuf> {
+        let mut places = self.places().iter().map(PathBuf::from);
+        find_program(self.file_name()).or_else(|| places.find(|path| is_executable(path)))
     }
 
     /// The Debian package that has it.
@@ -91,6 +115,7 @@ impl Program {
             Self::Ssh => "openssh-client",
             Self::Gpgv => "gpgv",
             Self::Swtpm => "swtpm",
+            Self::Virtiofsd => "virtiofsd",
         }
     }
 
@@ -107,6 +132,7 @@ impl Program {
             Self::Ssh => "entering machines",
             Self::Gpgv => "signatures of checksum lists",
             Self::Swtpm => "machines with a TPM",
+            Self::Virtiofsd => "shared directories of guests without 9p",
         }
     }
 }
@@ -148,7 +174,7 @@ pub fn apt_get<'a>(packages: impl Iterator<Item = &'a str>) -> String {
 /// # Errors
 /// It is in none of them.
 pub fn require(program: Program) -> Result<PathBuf, MissingProgram> {
-    find_program(program.file_name()).ok_or(MissingProgram(program))
+    program.find().ok_or(MissingProgram(program))
 }
 
 /// Looks for an executable file by name in `PATH`, `/usr/sbin` and `/sbin`.

@@ -30,16 +30,12 @@ pub struct Hardware {
     pub first_boot: FirstBoot,
 }
 
-/// Devices that differ from the usual: for guests that lack drivers of virtio, and for people who
-/// install by hand.
+/// Devices that differ from the usual, such as those for people who install by hand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Devices {
-    /// What QEMU calls the machine; `q35` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub machine_type: Option<MachineType>,
-    pub disk_bus: DiskBus,
-    pub nic: Nic,
+    #[serde(flatten)]
+    pub platform: Platform,
     /// An image of a CD in its drive, by its absolute path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<PathBuf>,
@@ -55,6 +51,59 @@ impl Devices {
     pub fn are_usual(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a guest needs drivers for: an image says it when its guest lacks those of virtio.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Platform {
+    /// What QEMU calls the machine; `q35` when nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_type: Option<MachineType>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bus: Option<DiskBus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<Nic>,
+}
+
+impl Platform {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What `base` says, where this says nothing.
+    #[must_use]
+    pub fn over(&self, base: &Self) -> Self {
+        let machine_type = self.machine_type.as_ref().or(base.machine_type.as_ref());
+        Self {
+            machine_type: machine_type.cloned(),
+            disk_bus: self.disk_bus.or(base.disk_bus),
+            nic: self.nic.or(base.nic),
+        }
+    }
+
+    /// Its rows in what people read.
+    #[must_use]
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let bus = |bus| name(&DiskBus::NAMES, bus);
+        let nic = |nic| name(&Nic::NAMES, nic);
+        let machine_type = self.machine_type.as_ref().map(ToString::to_string);
+        let rows = [
+            ("machine type", machine_type),
+            ("disk bus", self.disk_bus.map(bus)),
+            ("network card", self.nic.map(nic)),
+        ];
+        let said = rows.into_iter();
+        said.filter_map(|(row, value)| Some((row, value?)))
+            .collect()
+    }
+}
+
+fn name<T: PartialEq>(names: &[(&'static str, T)], value: T) -> String {
+    let found = names.iter().find(|(_, other)| *other == value);
+    found.map_or("", |(name, _)| *name).to_owned()
 }
 
 /// How a guest reaches its disks.

@@ -22,7 +22,7 @@ pub use container_tree::{ContainerTree, HistoryEntry};
 pub use first_boot::{CloudInit, FirstBoot};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{
-    Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic,
+    Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic, Platform,
 };
 pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
@@ -201,6 +201,9 @@ pub struct BootProfile {
     /// How the guest learns its name and whose keys to let in.
     #[serde(default, skip_serializing_if = "Seed::is_usual")]
     pub seed: Seed,
+    /// What it has drivers for, unless a machine says otherwise.
+    #[serde(default, skip_serializing_if = "Platform::is_empty")]
+    pub platform: Platform,
 }
 
 #[allow(

@@ -15,7 +15,7 @@ use crate::disk::overlay;
 use crate::failure::Failure;
 use crate::guest::{KeyPair, PRIVATE_KEY};
 use crate::image::{
-    DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig, Seed,
+    DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig, Platform, Seed,
 };
 use crate::qemu::AccelChoice;
 use crate::store::Store;
@@ -55,7 +55,7 @@ impl Machines {
         }
         let disk = utf8(store.materialise(&new.config.disk.id)?)?;
         let disk_size = new.hardware.disk_size.unwrap_or(new.config.disk.size);
-        let (disks, disk_files) = disks(disk_size, &new.hardware)?;
+        let (disks, disk_files) = disks(disk_size, &new.hardware, &template.boot.platform)?;
         let ports: Vec<u16> = new.ports.iter().map(|port| port.host).collect();
         let config = MachineConfig {
             version: MachineConfig::VERSION,
@@ -128,6 +128,7 @@ pub fn check_disk_size(asked: u64, image: u64) -> Result<(), MachineError> {
 fn disks(
     first: u64,
     hardware: &Hardware,
+    image: &Platform,
 ) -> Result<(Vec<MachineDisk>, Vec<DiskFile>), MachineError> {
     if hardware.disks.len() > MOST_DISKS {
         return Err(Failure::usage(format!(
@@ -136,6 +137,7 @@ fn disks(
         ))
         .into());
     }
+    let platform = hardware.devices.platform.over(image);
     let mut own = vec![MachineDisk::new(first)];
     let mut files: Vec<DiskFile> = Vec::new();
     for disk in &hardware.disks {
@@ -148,7 +150,7 @@ fn disks(
                     return Err(Failure::usage(message).with_help("attach it once").into());
                 }
                 // QEMU's are always writable there.
-                if hardware.devices.disk_bus == DiskBus::Sata && !writable {
+                if platform.disk_bus == Some(DiskBus::Sata) && !writable {
                     let message = format!("{} cannot be read-only on SATA", path.display());
                     let help = "let the guest write to it, or use another bus";
                     return Err(Failure::usage(message).with_help(help).into());

@@ -23,8 +23,8 @@ use super::{Locked, Machine, seed, tpm};
 use crate::disk::overlay;
 use crate::event::{Event, Sink};
 use crate::guest::GuestMount;
-use crate::host::{Interrupt, bare_command, spawn_lasting, total_memory};
-use crate::image::{self, Firmware, ImageConfig, Mounted, Protocol};
+use crate::host::{Interrupt, Program, bare_command, spawn_lasting, total_memory};
+use crate::image::{self, Devices, Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{
     Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments,
     find_firmware,
@@ -314,7 +314,7 @@ fn spec(
         address: Ipv4Addr::LOCALHOST,
     }];
     forwards.extend(config.ports.iter().map(forward));
-    let virtiofs = share::virtiofsd().is_some();
+    let virtiofs = Program::Virtiofsd.find().is_some();
     let shared = share::of(config);
     let shared = shared
         .iter()
@@ -333,7 +333,10 @@ fn spec(
         forwards,
         cards,
         shares: shared?,
-        devices: config.devices.clone(),
+        devices: Devices {
+            platform: config.devices.platform.over(&image.template.boot.platform),
+            ..config.devices.clone()
+        },
         tpm_socket: files::TPM_SOCKET.to_owned(),
         vnc_socket: files::VNC_SOCKET.to_owned(),
         seed: seeded.disk,
@@ -370,7 +373,7 @@ fn servers(
 ) -> Result<Vec<Child>, MachineError> {
     let mut servers = Vec::new();
     let mut start = || -> Result<(), MachineError> {
-        if let Some(program) = share::virtiofsd() {
+        if let Some(program) = Program::Virtiofsd.find() {
             for shared in &share::of(config) {
                 servers.push(share::serve(machine, shared, &program)?);
             }
@@ -408,7 +411,7 @@ fn volumes(
 
 /// What the guest is told to mount.
 fn mounts(config: &MachineConfig, volumes: &[Volume]) -> Vec<GuestMount> {
-    let virtiofs = share::virtiofsd().is_some();
+    let virtiofs = Program::Virtiofsd.find().is_some();
     let mut number = 0;
     let mounts = config.mounts.iter().filter_map(|mount| {
         let (what, kind) = match &mount.what {

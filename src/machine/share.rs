@@ -2,7 +2,7 @@
 //!
 //! virtiofsd (the one in Rust) runs without root, in namespaces of its own, and ends when QEMU does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 
 use super::Machine;
@@ -11,17 +11,8 @@ use super::directory::files;
 use super::error::MachineError;
 use super::launch::utf8;
 use super::server::Server;
-use crate::host::find_program;
 use crate::image::Mounted;
 use crate::qemu::{Share, ShareServer};
-
-/// Where distributions put it besides the directories of programs. `/usr/lib/qemu` has an old one
-/// in C, which needs root.
-const PLACES: [&str; 3] = [
-    "/usr/libexec/virtiofsd",
-    "/usr/lib/virtiofsd",
-    "/usr/lib/virtiofsd/virtiofsd",
-];
 
 /// A directory that a machine shares.
 pub(super) struct Shared<'a> {
@@ -51,12 +42,6 @@ pub(super) fn of(config: &MachineConfig) -> Vec<Shared<'_>> {
             read_only,
         })
         .collect()
-}
-
-/// The program, when it is installed.
-pub(super) fn virtiofsd() -> Option<PathBuf> {
-    let is_program = |path: &PathBuf| path.is_file();
-    find_program("virtiofsd").or_else(|| PLACES.map(PathBuf::from).into_iter().find(is_program))
 }
 
 /// What QEMU is told of a directory.

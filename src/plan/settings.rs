@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
 use crate::image::{
-    Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Port, Protocol, Seed,
+    Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Platform, Port, Protocol,
+    Seed,
 };
 use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
@@ -35,6 +36,7 @@ pub(super) struct Settings {
     /// What the recipe says that starts it.
     firmware: Option<Firmware>,
     seed: Seed,
+    platform: Platform,
     /// Where the recipe last said something that decides between boot loaders.
     firmware_span: Option<Span>,
     pub hostname: Option<String>,
@@ -75,6 +77,7 @@ impl Settings {
             arguments: Vec::new(),
             firmware: None,
             seed: Seed::default(),
+            platform: Platform::default(),
             firmware_span: None,
             hostname: None,
             ports: Vec::new(),
@@ -138,6 +141,7 @@ impl Settings {
                 .collect(),
             firmware: Some(template.boot.firmware),
             seed: template.boot.seed,
+            platform: template.boot.platform.clone(),
             firmware_span: None,
             hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
@@ -184,6 +188,7 @@ impl Settings {
         if let Some(seed) = &image.boot.seed {
             self.seed = seed.value;
         }
+        self.platform = image.boot.platform.over(&self.platform);
         if let Some(user) = &image.boot.user {
             self.user = Some(user.value.clone());
         }
@@ -328,6 +333,7 @@ impl Settings {
             uefi: self.uefi,
             bios: false,
             seed: self.seed,
+            platform: self.platform.clone(),
         })
     }
 
@@ -365,6 +371,7 @@ impl Settings {
             uefi: self.uefi || firmware == Firmware::Uefi,
             bios: firmware == Firmware::Bios,
             seed: self.seed,
+            platform: self.platform.clone(),
         })
     }
 

@@ -147,6 +147,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     args.flag("-no-user-config");
     args.flag("-nodefaults");
     let devices = &spec.devices;
+    let disk_bus = devices.platform.disk_bus.unwrap_or_default();
+    let nic = devices.platform.nic.unwrap_or_default();
     match devices.display {
         Display::None => args.pair("-display", "none"),
         Display::Vnc => {
@@ -173,8 +175,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     }
 
     // Who has drivers of virtio may have none for SATA.
-    let cd_by_scsi = matches!(devices.disk_bus, DiskBus::Virtio | DiskBus::Scsi);
-    if devices.disk_bus == DiskBus::Scsi || (devices.cdrom.is_some() && cd_by_scsi) {
+    let cd_by_scsi = matches!(disk_bus, DiskBus::Virtio | DiskBus::Scsi);
+    if disk_bus == DiskBus::Scsi || (devices.cdrom.is_some() && cd_by_scsi) {
         args.pair("-device", "virtio-scsi-pci,id=scsi");
     }
     for (number, disk) in spec.disks.iter().enumerate() {
@@ -185,7 +187,7 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         }
         args.pair("-blockdev", blockdev(disk, &below));
         let index = number + 1;
-        let device = disk_device(devices.disk_bus, node);
+        let device = disk_device(disk_bus, node);
         args.pair("-device", format!("{device},bootindex={index}"));
     }
     if let Some(file) = &devices.cdrom {
@@ -209,12 +211,14 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         );
     }
     let mac = spec.metadata.as_ref().map(|service| service.mac.as_str());
-    args.pair("-device", network::device(devices.nic, NETWORK, mac));
+    args.pair("-device", network::device(nic, NETWORK, mac));
     args.pair("-device", "virtio-rng-pci");
     // From here on last, so that the other devices keep their places.
     if let Some(seed) = &spec.seed {
-        args.pair("-blockdev", read_only("seed", seed));
-        args.pair("-device", disk_device(devices.disk_bus, "seed"));
+        // A guest that writes to it has its own copy, and it is made anew at each start.
+        let read_only = disk_bus != DiskBus::Sata;
+        args.pair("-blockdev", raw("seed", seed, read_only));
+        args.pair("-device", disk_device(disk_bus, "seed"));
     }
     args.pair(
         "-chardev",
@@ -231,14 +235,14 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     args.pair("-device", "VGA");
     for card in &spec.cards {
         args.pair("-netdev", card.netdev());
-        let device = network::device(devices.nic, card.id(), Some(&card.mac));
+        let device = network::device(nic, card.id(), Some(&card.mac));
         args.pair("-device", device);
     }
 
     for (number, file) in spec.disk_files.iter().enumerate() {
         let node = format!("file{}", number + 1);
         args.pair("-blockdev", disk_file(&node, file));
-        args.pair("-device", disk_device(devices.disk_bus, &node));
+        args.pair("-device", disk_device(disk_bus, &node));
     }
     if devices.tpm {
         let socket = quoted(&spec.tpm_socket);
@@ -343,7 +347,11 @@ pub(super) fn quoted(value: &str) -> String {
 }
 
 fn machine(devices: &Devices, boot: &Boot) -> String {
-    let kind = devices.machine_type.as_ref().map_or("q35", |kind| kind);
+    let kind = devices
+        .platform
+        .machine_type
+        .as_ref()
+        .map_or("q35", |kind| kind);
     let flash = match boot {
         Boot::Direct { .. } | Boot::Bios => "",
         Boot::Uefi { .. } => ",pflash0=firmware-code,pflash1=firmware-vars",
@@ -356,6 +364,7 @@ fn disk_device(bus: DiskBus, node: &str) -> String {
     match bus {
         DiskBus::Virtio => format!("virtio-blk-pci,drive={node}"),
         DiskBus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node}"),
+        // QEMU has none that are read-only.
         DiskBus::Sata => format!("ide-hd,drive={node}"),
         DiskBus::Nvme => format!("nvme,drive={node},serial={node}"),
     }

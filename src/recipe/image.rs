@@ -8,7 +8,7 @@ use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Transfor
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
 use super::value;
-use crate::image::{DiskFormat, Firmware, Port, Protocol, Seed};
+use crate::image::{DiskBus, DiskFormat, Firmware, Nic, Platform, Port, Protocol, Seed};
 use crate::instruction::Run;
 
 /// An image whose base is not resolved yet.
@@ -330,6 +330,19 @@ fn boot(node: &Reader<'_>) -> Boot {
         firmware: node.choice("firmware", &Firmware::NAMES),
         seed: node.choice("seed", &Seed::NAMES),
         user: node.parsed("user", value::account),
+        platform: platform(node),
+    }
+}
+
+/// The hardware of a `boot` or `machine` node.
+pub(super) fn platform(node: &Reader<'_>) -> Platform {
+    let machine_type = node.parsed("machine-type", value::fitting("a type of machine"));
+    let disk_bus = node.choice("disk-bus", &DiskBus::NAMES);
+    let nic = node.choice("nic", &Nic::NAMES);
+    Platform {
+        machine_type: machine_type.map(|kind| kind.value),
+        disk_bus: disk_bus.map(|bus| bus.value),
+        nic: nic.map(|nic| nic.value),
     }
 }
 

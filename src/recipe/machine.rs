@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{Problem, closest, enumerate};
+use super::image::platform;
 use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::value;
 use crate::checked::{HostName, MountPoint, PublicKey};
 use crate::image::{
-    Devices, DiskBus, Display, Firmware, FirstBoot, FurtherDisk, Hardware, Healthcheck, Mount,
-    Mounted, Nic, Port, Process, Protocol, Restart,
+    Devices, Display, Firmware, FirstBoot, FurtherDisk, Hardware, Healthcheck, Mount, Mounted,
+    Port, Process, Protocol, Restart,
 };
 
 /// The most machines that one node makes.
@@ -93,16 +94,11 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
 }
 
 fn devices(node: &Reader<'_>) -> Devices {
-    let disk_bus = node.choice("disk-bus", &DiskBus::NAMES);
-    let nic = node.choice("nic", &Nic::NAMES);
     let display = node.choice("display", &Display::NAMES);
-    let machine_type = node.parsed("machine-type", value::fitting("a type of machine"));
     let tpm = node.flag("tpm");
     let cdrom = node.parsed("cdrom", value::shared_file);
     Devices {
-        machine_type: machine_type.map(|kind| kind.value),
-        disk_bus: disk_bus.map_or(DiskBus::default(), |bus| bus.value),
-        nic: nic.map_or(Nic::default(), |nic| nic.value),
+        platform: platform(node),
         cdrom: cdrom.map(|file| file.value),
         display: display.map_or(Display::default(), |display| display.value),
         tpm: tpm.is_some_and(|tpm| tpm.value),

@@ -9,7 +9,7 @@ use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
 use crate::checked::HostName;
 use crate::digest::Checksum;
-use crate::image::{DiskFormat, Firmware, Hardware, Port, Process, Seed};
+use crate::image::{DiskFormat, Firmware, Hardware, Platform, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
 use crate::limits::Limits;
 
@@ -426,6 +426,8 @@ pub struct Boot {
     pub firmware: Option<Spanned<Firmware>>,
     /// How the guest learns whom to let in.
     pub seed: Option<Spanned<Seed>>,
+    /// What the guest has drivers for.
+    pub platform: Platform,
     /// The account of a disk that was made elsewhere that `vmfab ssh` enters as.
     pub user: Option<Spanned<String>>,
 }

@@ -235,7 +235,14 @@ static INITRD: Shape = shape(
 .children(&[&FETCH, &DECOMPRESS, &RENAME, &EXTRACT]);
 static BOOT: Shape = shape("boot", "boot \"quiet\"")
     .takes(0, 1, "arguments of the kernel command line")
-    .properties(&["firmware", "seed", "user"]);
+    .properties(&[
+        "firmware",
+        "seed",
+        "user",
+        "machine-type",
+        "disk-bus",
+        "nic",
+    ]);
 static PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
     .properties(&["host"]);

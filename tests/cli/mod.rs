@@ -99,6 +99,7 @@ impl Bench {
                     uefi: false,
                     bios: false,
                     seed: vmfab::image::Seed::default(),
+                    platform: vmfab::image::Platform::default(),
                 },
                 filesystem: Some(FilesystemRef {
                     kind: "ext4".parse().unwrap(),

@@ -1,6 +1,6 @@
 //! Disks with a boot sector of their own, and the ways in which an image can be booted.
 
-use vmfab::image::Seed;
+use vmfab::image::{DiskBus, Nic, Platform, Seed};
 use vmfab::ops::RecipeChoice;
 
 use super::*;
@@ -19,6 +19,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
             uefi: false,
             bios: true,
             seed: Seed::None,
+            platform: vmfab::image::Platform::default(),
         };
     });
     let image = bench
@@ -54,6 +55,58 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
         .ends_with(1)
         .says("boot loader for a BIOS")
         .says("boot it with --firmware direct, or add one to its recipe");
+}
+
+#[test]
+fn an_image_says_what_hardware_its_guest_knows() {
+    let bench = Bench::new();
+    bench.image("old", &tiny_kernel(), |config| {
+        config.template.boot.seed = Seed::Nocloud;
+        config.template.boot.platform = Platform {
+            machine_type: Some("pc".parse().unwrap()),
+            disk_bus: Some(DiskBus::Sata),
+            nic: Some(Nic::E1000),
+        };
+    });
+    let image = bench.run(["image", "inspect", "old"]).ends_with(0).stdout;
+    let said = "machine type: pc\ndisk bus:     sata\nnetwork card: e1000\n";
+    assert!(image.contains(said), "{image}");
+
+    let context = bench.context();
+    let image = images::find(&context, "old").unwrap();
+    let boot = |name: &str, machine_type: Option<&str>, disk_bus| {
+        let mut options = Bench::options();
+        options.name = Some(name.parse().unwrap());
+        let platform = &mut options.hardware.devices.platform;
+        platform.machine_type = machine_type.map(|kind| kind.parse().unwrap());
+        platform.disk_bus = disk_bus;
+        machine::boot(&context, &image, &options).unwrap();
+        bench.wait_for_log(name, "tiny: up");
+        let [qemu] = bench.processes()[..] else {
+            panic!("{:?}", bench.processes());
+        };
+        let qemu = fs::read_to_string(format!("/proc/{qemu}/cmdline")).unwrap();
+        let snapshot = ["snapshot", "create", name, "--machine", name];
+        bench.run(snapshot).ends_with(0);
+        bench.run(["rm", "--force", name]).ends_with(0);
+        qemu
+    };
+    // QEMU takes them, and the seed is on the bus of the disks.
+    let asked = boot("as-it-says", None, None);
+    for argument in ["pc", "ide-hd,drive=seed", "e1000,netdev=net,romfile="] {
+        assert!(asked.split('\0').any(|one| one == argument), "{asked:?}");
+    }
+    let other = boot("otherwise", Some("q35"), Some(DiskBus::Virtio));
+    for argument in [
+        "q35",
+        "virtio-blk-pci,drive=seed",
+        "e1000,netdev=net,romfile=",
+    ] {
+        assert!(other.split('\0').any(|one| one == argument), "{other:?}");
+    }
+    boot("sata", Some("q35"), Some(DiskBus::Sata));
+    boot("scsi", Some("q35"), Some(DiskBus::Scsi));
+    boot("nvme", Some("q35"), Some(DiskBus::Nvme));
 }
 
 #[test]

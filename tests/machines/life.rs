@@ -280,6 +280,8 @@ fn a_real_machine() {
     convert.args(["create", "-q", "-f", "qcow2", &at("read"), "3M"]);
     support::Ran::of(&mut convert).ends_with(0);
     let written = format!("{}:rw", at("written.img"));
+    fs::create_dir(at("code")).unwrap();
+    let code = format!("{}:/srv/code", at("code"));
     let booted = bench
         .run([
             "boot",
@@ -294,6 +296,8 @@ fn a_real_machine() {
             "data:/var/lib/data",
             "--volume",
             "homes:/home",
+            "--volume",
+            &code,
             "--cdrom",
             &cd,
             "--ssh-key",
@@ -355,6 +359,12 @@ fn a_real_machine() {
     write("vde").ends_with(0);
     assert_ne!(write("vdf").code, Some(0));
     assert!(fs::read(at("written.img")).unwrap().starts_with(b"kept\n"));
+
+    // A directory of this host, by virtiofs.
+    ssh("echo shared | sudo tee /srv/code/file; grep -q '/srv/code virtiofs rw' /proc/mounts")
+        .ends_with(0);
+    let file = fs::read_to_string(bench.home.join("code/file"));
+    assert_eq!(file.unwrap(), "shared\n");
 
     // Another key opens it, the CD is in its drive, and its screen can be seen.
     let mut other = support::tool("ssh", "openssh-client");

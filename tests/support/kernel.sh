@@ -1,8 +1,9 @@
 #!/bin/bash
 # Usage: kernel.sh DIRECTORY ROOT
 #
-# Puts Debian's kernel and a small initramfs for it into ROOT/boot, as Alpine names them: vmlinuz-virt,
-# initramfs-virt; and the modules of the power button below ROOT/lib/modules. Packages are downloaded to DIRECTORY, which may be kept. Needs cpio, kmod.
+# Puts Debian's kernel and a small initramfs for it, with drivers of other hardware than virtio, too,
+# into ROOT/boot, as Alpine names them: vmlinuz-virt, initramfs-virt; and the modules of the power button
+# below ROOT/lib/modules. Packages are downloaded to DIRECTORY, which may be kept. Needs cpio, kmod.
 set -eu -o pipefail
 
 cache=$1
@@ -17,7 +18,7 @@ unpack busybox "$work/busybox"
 busybox=$work/busybox/bin/busybox
 
 # Debian's kernel, with the modules that a machine needs.
-package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p')
+package=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p')
 unpack "$package" "$work/kernel"
 version=${package#linux-image-}
 cp "$work/kernel/boot/vmlinuz-$version" "$root/boot/vmlinuz-virt"
@@ -36,12 +37,13 @@ libraries "$busybox" "$initramfs"
     echo '#!/bin/busybox sh'
     echo 'bb=/bin/busybox'
     echo '$bb mount -t proc proc /proc; $bb mount -t sysfs sys /sys; $bb mount -t devtmpfs dev /dev'
-    modules virtio_pci virtio_blk virtio_rng ext4 crc32c_generic virtio_net | while read -r module; do
+    modules virtio_pci virtio_blk virtio_rng ext4 crc32c_generic virtio_net \
+        ahci ata_piix sd_mod nvme e1000 9p 9pnet_virtio virtiofs | while read -r module; do
         cp "$module" "$initramfs/modules/"
         echo "\$bb insmod /modules/$(basename "$module")"
     done
     echo 'for word in $($bb cat /proc/cmdline); do case $word in root=*) wanted=${word#root=} ;; esac; done'
-    echo 'for _ in 1 2 3 4 5 6 7 8 9; do device=$($bb findfs "$wanted") && break; $bb sleep 0.2; done'
+    echo 'for _ in $($bb seq 100); do device=$($bb findfs "$wanted") && break; $bb sleep 0.2; done'
     echo '$bb mount -o rw "$device" /root && exec $bb switch_root /root /sbin/init'
     echo 'echo "no root file system $wanted"; exec $bb sh'
 } >"$initramfs/init"

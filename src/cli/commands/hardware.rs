@@ -14,7 +14,7 @@ use crate::host::Interrupt;
 use crate::host::file::read_text;
 use crate::image::{
     self, Devices, DiskBus, Display, FirstBoot, FurtherDisk, Hardware, Mount, Mounted, Network,
-    Nic, ParseNetworkError,
+    Nic, ParseNetworkError, Platform,
 };
 
 use crate::ops::machine::cloud_init;
@@ -66,15 +66,15 @@ pub(super) struct HardwareArgs {
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true, help_heading = HEADING)]
     firmware: Option<Firmware>,
 
-    /// Attach disks by another bus than virtio: scsi, sata or nvme
+    /// Attach disks by virtio, scsi, sata or nvme [default: as the image says, else virtio]
     #[arg(long, value_name = "BUS", value_parser = choice(&DiskBus::NAMES), hide_possible_values = true, help_heading = HEADING)]
     disk_bus: Option<DiskBus>,
 
-    /// Use another network card than virtio: e1000, e1000e or rtl8139
+    /// Use a network card of virtio, e1000, e1000e or rtl8139 [default: as the image says, else virtio]
     #[arg(long, value_name = "MODEL", value_parser = choice(&Nic::NAMES), hide_possible_values = true, help_heading = HEADING)]
     nic: Option<Nic>,
 
-    /// Use another type of machine, such as pc [default: q35]
+    /// Use a type of machine, such as pc [default: as the image says, else q35]
     #[arg(long, value_name = "TYPE", value_parser = parse_machine_type, help_heading = HEADING)]
     machine_type: Option<MachineType>,
 
@@ -227,9 +227,11 @@ impl HardwareArgs {
                 cloud_init: cloud_init.transpose()?,
             },
             devices: Devices {
-                machine_type: self.machine_type,
-                disk_bus: self.disk_bus.unwrap_or_default(),
-                nic: self.nic.unwrap_or_default(),
+                platform: Platform {
+                    machine_type: self.machine_type,
+                    disk_bus: self.disk_bus,
+                    nic: self.nic,
+                },
                 cdrom: self.cdrom,
                 display: self.display.unwrap_or_default(),
                 tpm: self.tpm,

@@ -128,6 +128,9 @@ fn describe(found: &FoundImage) -> String {
         ("boots", firmware.to_owned()),
         ("command line", boot.command_line.to_string()),
         ("seed", boot.seed.describe().to_owned()),
+    ]);
+    rows.extend(boot.platform.describe());
+    rows.extend([
         (
             "disk",
             match &template.filesystem {

@@ -9,7 +9,7 @@ use super::super::output::{duration, size};
 use super::super::session::Session;
 use super::list::ports;
 use crate::failure::Failure;
-use crate::image::{Devices, DiskBus, DiskFile, Firmware, Nic};
+use crate::image::{Devices, DiskFile, Firmware};
 use crate::ops::machine::{self, MachineDetails};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -156,22 +156,7 @@ fn acceleration(asked: AccelChoice, runs_under: Option<Accel>) -> String {
 
 /// What differs from the usual devices.
 fn devices(devices: &Devices) -> Vec<(&'static str, String)> {
-    let name = |names: &[(&'static str, bool)]| {
-        let found = names.iter().find(|(_, own)| *own);
-        found.map_or("", |(name, _)| *name).to_owned()
-    };
-    let mut rows = Vec::new();
-    if let Some(kind) = &devices.machine_type {
-        rows.push(("machine type", kind.to_string()));
-    }
-    if devices.disk_bus != DiskBus::default() {
-        let bus = DiskBus::NAMES.map(|(name, bus)| (name, bus == devices.disk_bus));
-        rows.push(("disk bus", name(&bus)));
-    }
-    if devices.nic != Nic::default() {
-        let nic = Nic::NAMES.map(|(name, nic)| (name, nic == devices.nic));
-        rows.push(("network card", name(&nic)));
-    }
+    let mut rows = devices.platform.describe();
     if let Some(file) = &devices.cdrom {
         rows.push(("cdrom", file.display().to_string()));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::host::{Home, Program, bare_command, find_program, free_space, is_full};
+use crate::host::{Home, Program, bare_command, free_space, is_full};
 use crate::sandbox::Kind;
 
 /// Free space below which a build is likely to fail, in bytes.
@@ -119,10 +119,10 @@ fn program(program: Program, root: bool) -> Check {
     };
     let optional = match program {
         Program::Newuidmap | Program::Newgidmap => root,
-        Program::Swtpm => true,
+        Program::Swtpm | Program::Virtiofsd => true,
         _ => false,
     };
-    match find_program(program.file_name()) {
+    match program.find() {
         Some(path) => {
             let version =
                 version(program, &path).map_or_else(String::new, |text| format!(" ({text})"));

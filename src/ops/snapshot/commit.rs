@@ -15,9 +15,11 @@ use crate::builder::guest::{BuildMachineSpec, BuildMachines, Report, as_root};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::image::{Access, ImageConfig};
+use crate::image::{Access, BootProfile, ImageConfig};
 use crate::limits::Limits;
-use crate::machine::{FREEZE, Machine, Quiesce, Snapshot, SnapshotName, State, Wanted};
+use crate::machine::{
+    FREEZE, Machine, MachineConfig, Quiesce, Snapshot, SnapshotName, State, Wanted,
+};
 use crate::store::{Store, TagName};
 use crate::world::image_config;
 
@@ -143,7 +145,7 @@ fn of_snapshot(
     };
     let template = &mut config.template;
     template.container = None;
-    template.boot.firmware = snapshot.settings.firmware;
+    template.boot = boot_of(&snapshot.settings, &template.boot);
     if let Ok(name) = options.tag.as_str().parse() {
         template.name = name;
     }
@@ -181,6 +183,15 @@ fn of_snapshot(
     })
 }
 
+/// How the disk of a machine boots.
+fn boot_of(settings: &MachineConfig, image: &BootProfile) -> BootProfile {
+    BootProfile {
+        firmware: settings.firmware,
+        platform: settings.devices.platform.over(&image.platform),
+        ..image.clone()
+    }
+}
+
 /// Boots a machine of this process from the disk, takes out what belongs to the machine, and stores
 /// what is left.
 fn without_identity(
@@ -193,15 +204,13 @@ fn without_identity(
 ) -> Result<ObjectRef, Failure> {
     let settings = &snapshot.settings;
     let template = &image.template;
-    let mut boot = template.boot.clone();
-    boot.firmware = settings.firmware;
     let spec = BuildMachineSpec {
         disk,
         kernel: image.kernel,
         initrd: image.initrd,
         access: Access {
             architecture: template.architecture.clone(),
-            boot,
+            boot: boot_of(settings, &template.boot),
             ssh_user: template.ssh_user.clone(),
             users: template.users.clone(),
         },

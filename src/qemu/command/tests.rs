@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::super::network::OtherEnd;
 use super::*;
-use crate::image::Nic;
+use crate::image::{Nic, Platform};
 
 fn spec(boot: Boot) -> MachineSpec {
     MachineSpec {
@@ -95,9 +95,11 @@ fn other_devices() {
         spec.forwards.clear();
         spec.oem_strings.clear();
         spec.devices = Devices {
-            machine_type: Some("pc-i440fx-7.2".parse().unwrap()),
-            disk_bus,
-            nic,
+            platform: Platform {
+                machine_type: Some("pc-i440fx-7.2".parse().unwrap()),
+                disk_bus: Some(disk_bus),
+                nic: Some(nic),
+            },
             cdrom: Some("/srv/a, b.iso".into()),
             display: Display::Vnc,
             tpm: true,
@@ -164,7 +166,7 @@ fn seeds() {
 #[test]
 fn networks() {
     let mut spec = spec(Boot::Bios);
-    spec.devices.nic = Nic::E1000;
+    spec.devices.platform.nic = Some(Nic::E1000);
     spec.uplink = Uplink::Passt {
         socket: "passt.sock".into(),
     };

@@ -1,5 +1,7 @@
 //! Images without an init system: vmfab brings one of its own.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -65,6 +67,19 @@ grep -c ' /srv/data ext4 rw' /proc/mounts
 cat /srv/data/kept 2>/dev/null
 echo kept >/srv/data/kept
 ";
+/// What it has instead of devices of virtio.
+const HARDWARE: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+echo /sys/block/[nsv]*
+cd -P /sys/class/net/eth0/device/driver && pwd
+";
+/// What a directory of the host is to the guest.
+const SHARED: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+grep -o ' /srv/shared [a-z0-9]* r[ow]' /proc/mounts
+cat /srv/shared/file
+echo from the guest >/srv/shared/written
+";
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:34:\nmedia:x:44:web\n";
 
@@ -87,6 +102,8 @@ fn an_image_without_an_init_system_serves() {
         ("srv/cgi-bin/hosts", HOSTS),
         ("etc/hosts", "127.0.0.1 localhost"),
         ("srv/cgi-bin/keep", KEEP),
+        ("srv/cgi-bin/hardware", HARDWARE),
+        ("srv/cgi-bin/shared", SHARED),
         ("srv/data/", ""),
     ]);
     // Nothing needs a shell to start: as distroless images.
@@ -109,7 +126,8 @@ fn an_image_without_an_init_system_serves() {
     let base = registry.at("team/base:1");
     let recipe = format!(
         "image \"bare\" {{\n    from \"oci://{base}\" service=#true\n    \
-         kernel \"/boot/vmlinuz-virt\"\n    disk size=\"128M\"\n}}\n"
+         kernel \"/boot/vmlinuz-virt\"\n    disk size=\"128M\"\n    \
+         boot disk-bus=\"sata\" nic=\"e1000\"\n}}\n"
     );
     recipes.write("bare.kdl", &recipe);
     let arguments = ["bare.kdl", "--memory", "256M"];
@@ -120,6 +138,13 @@ fn an_image_without_an_init_system_serves() {
     let who = get(port, "cgi-bin/who").unwrap();
     let expected = "33 34 44 good day /srv bare\nbare\ninit\nnameserver 10.0.2.3\n";
     assert_eq!(who, expected);
+
+    // The image has no drivers of virtio, as far as it says.
+    let hardware = |port| get(port, "cgi-bin/hardware").unwrap();
+    assert_eq!(
+        hardware(port),
+        "/sys/block/sda\n/sys/bus/pci/drivers/e1000\n"
+    );
 
     // It is started again when it was killed.
     assert_eq!(get(port, "cgi-bin/kill").unwrap(), "killed\n");
@@ -135,14 +160,48 @@ fn an_image_without_an_init_system_serves() {
     }
 
     // A second machine of the image has another port of the host, as the first one has that.
-    let own = ["--network", "group", "--volume", "bare-data:/srv/data"];
-    let second = boot_beside(Lab::get().command(), recipes.directory(), &own);
+    let shared = recipes.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
+    fs::write(shared.join("file"), "from the host\n").unwrap();
+    let share = "./shared:/srv/shared";
+    let own = [
+        "--disk-bus",
+        "nvme",
+        "--nic",
+        "virtio",
+        "--volume",
+        share,
+        "--network",
+        "group",
+        "--volume",
+        "bare-data:/srv/data",
+    ];
+    // Without virtiofsd, QEMU serves the directory.
+    let mut without = Lab::get().command();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::split_paths(&path).filter(|path| !path.join("virtiofsd").exists());
+    without.env("PATH", std::env::join_paths(path).unwrap());
+    let second = boot_beside(without, recipes.directory(), &own);
     let other = second.succeeds().result()["ports"][0]["host"]
         .as_u64()
         .unwrap();
     assert_ne!(other, u64::from(port));
     let other = u16::try_from(other).unwrap();
     assert_eq!(get(other, "hello").unwrap(), "hello from PID 2\n");
+    let virtio = "/sys/bus/virtio/drivers/virtio_net\n";
+    let devices = hardware(other);
+    assert_eq!(
+        devices,
+        format!("/sys/block/nvme0n1 /sys/block/nvme1n1\n{virtio}")
+    );
+    let exchange = |port, kind: &str| {
+        let seen = get(port, "cgi-bin/shared").unwrap();
+        assert_eq!(seen, format!(" /srv/shared {kind}\nfrom the host\n"));
+        fs::read_to_string(shared.join("written")).unwrap_or_default()
+    };
+    assert_eq!(exchange(other, "9p rw"), "from the guest\n");
+    fs::remove_file(shared.join("written")).unwrap();
     // It has a place in the private network, too.
     let hosts = get(other, "cgi-bin/hosts").unwrap();
     assert!(hosts.starts_with("127.0.0.1 localhost\n"), "{hosts}");
@@ -160,12 +219,28 @@ fn an_image_without_an_init_system_serves() {
     assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\n");
     Lab::get().run(["stop", "beside"]).ends_with(0);
     Lab::get().run(["rm", "beside"]).ends_with(0);
-    let third = boot_beside(Lab::get().command(), recipes.directory(), &own[2..]);
+    let third = boot_beside(
+        Lab::get().command(),
+        recipes.directory(),
+        &[
+            "--machine-type",
+            "pc",
+            "--volume",
+            "bare-data:/srv/data",
+            "--volume",
+            "./shared:/srv/shared:ro",
+        ],
+    );
     let other = third.succeeds().result()["ports"][0]["host"]
         .as_u64()
         .unwrap();
     let other = u16::try_from(other).unwrap();
     assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\nkept\n");
+    assert_eq!(
+        hardware(other),
+        "/sys/block/sda /sys/block/sdb\n/sys/bus/pci/drivers/e1000\n"
+    );
+    assert_eq!(exchange(other, "virtiofs ro"), "");
     Lab::get().run(["rm", "--force", "beside"]).ends_with(0);
     let asked = format!("{port}:{port}");
     let refused = boot_beside(Lab::get().command(), recipes.directory(), &["-p", &asked]);
