@@ -84,6 +84,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
             ports: Vec::new(),
             health: false,
             volumes: std::collections::BTreeSet::new(),
+            shares: Vec::new(),
             env: BTreeMap::from([("BASE".parse().unwrap(), "1".parse().unwrap())]),
             hostname: Some("kept".parse().unwrap()),
             kernel_files: None,

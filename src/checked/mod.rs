@@ -156,6 +156,10 @@ checked! {
     MountPoint, rules::mount_point, "a path to mount something at",
     "write an absolute path of letters, digits and \"_\", \".\", \"-\", \"+\", \"@\", such as \"/var/lib/data\"";
 
+    /// A directory below the one that a user is in.
+    DirectoryBelow, rules::directory_below, "a directory below another",
+    "write a relative path without \"..\", such as \"./src\"";
+
     /// A public key of SSH, as a line of `authorized_keys` without options (sshd(8)).
     PublicKey, rules::public_key, "an SSH public key",
     "write a line such as that in ~/.ssh/id_ed25519.pub: a type, the key and a comment";
@@ -267,6 +271,9 @@ mod tests {
             assert_eq!(text.parse::<KernelArguments>().is_err(), has_control);
             assert_eq!(text.parse::<Line>().is_err(), has_control);
         }
+        for path in ["/a", "a/../b", "..", "-a", "~", "~/a", "a\nb", ""] {
+            assert!(path.parse::<DirectoryBelow>().is_err(), "{path:?}");
+        }
         for path in ["/a/../b", "/a/./b", "//a", "/a\nb", "a", ""] {
             assert!(path.parse::<GuestPath>().is_err(), "{path:?}");
         }
@@ -281,6 +288,9 @@ mod tests {
             assert!(path.parse::<GuestPath>().is_ok(), "{path}");
         }
         assert!("quirk=a,b x=\"y z\"".parse::<KernelArguments>().is_ok());
+        for path in ["./src", "a b/.cache", "."] {
+            assert!(path.parse::<DirectoryBelow>().is_ok(), "{path}");
+        }
         assert!("of two\n\tlines".parse::<Text>().is_ok());
     }
 

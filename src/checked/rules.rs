@@ -1,5 +1,7 @@
 //! Which texts fit which type.
 
+use std::path::{Component, Path};
+
 use base64ct::{Base64, Encoding};
 
 /// The most bytes of a line.
@@ -58,6 +60,14 @@ pub(super) fn mount_point(text: &str) -> bool {
 }
 
 /// The key begins with the length and the name of its type (RFC 4253, 6.6).
+pub(super) fn directory_below(text: &str) -> bool {
+    let below = |part| matches!(part, Component::CurDir | Component::Normal(_));
+    line(text)
+        && !text.is_empty()
+        && !text.starts_with(['-', '~'])
+        && Path::new(text).components().all(below)
+}
+
 pub(super) fn public_key(text: &str) -> bool {
     let mut words = text.split(' ');
     let (Some(kind), Some(key)) = (words.next(), words.next()) else {

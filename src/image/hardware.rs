@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Firmware, FirstBoot, Network};
-use crate::checked::{MachineType, MountPoint, Name, PublicKey};
+use crate::checked::{DirectoryBelow, MachineType, MountPoint, Name, PublicKey};
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -203,6 +203,18 @@ pub struct DiskFile {
 pub struct Mount {
     #[serde(flatten)]
     pub what: Mounted,
+    /// Where in the guest.
+    pub at: MountPoint,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+}
+
+/// A directory of the host that an image asks for. Only the user of the host gives it one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AskedShare {
+    /// Below the directory that the user is in.
+    pub host: DirectoryBelow,
     /// Where in the guest.
     pub at: MountPoint,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -22,7 +22,8 @@ pub use container_tree::{ContainerTree, HistoryEntry};
 pub use first_boot::{CloudInit, FirstBoot};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{
-    Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic, Platform,
+    AskedShare, Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic,
+    Platform,
 };
 pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
@@ -154,6 +155,9 @@ pub struct ImageTemplate {
     /// Directories with what its service keeps: `VOLUME` of a container image.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub volumes: BTreeSet<GuestPath>,
+    /// Directories of the host that it asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<AskedShare>,
     /// Environment of later steps.
     pub env: BTreeMap<VariableName, VariableValue>,
     /// The host name, when the recipe gives one.

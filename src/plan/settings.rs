@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
 use crate::image::{
-    Access, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Platform, Port, Protocol,
-    Seed,
+    Access, AskedShare, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Platform, Port,
+    Protocol, Seed,
 };
 use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub health: bool,
     /// Directories with what its service keeps.
     pub volumes: BTreeSet<GuestPath>,
+    /// Directories of the host that it asks for.
+    pub shares: Vec<AskedShare>,
     pub users: Vec<Account>,
     /// The account that is entered, when an image names one.
     user: Option<String>,
@@ -83,6 +85,7 @@ impl Settings {
             ports: Vec::new(),
             health: false,
             volumes: BTreeSet::new(),
+            shares: Vec::new(),
             users: Vec::new(),
             user: None,
             images: 0,
@@ -147,6 +150,7 @@ impl Settings {
             ports: template.ports.clone(),
             health: template.health,
             volumes: template.volumes.clone(),
+            shares: template.shares.clone(),
             users,
             user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
             images: 0,
@@ -207,6 +211,10 @@ impl Settings {
             let same = |other: &Port| (other.guest, other.protocol) == (port.guest, port.protocol);
             self.ports.retain(|other| !same(other));
             self.ports.push(port.value);
+        }
+        for share in &image.shares {
+            self.shares.retain(|other| other.at != share.at);
+            self.shares.push(share.clone());
         }
         for instruction in &image.instructions {
             match instruction {

@@ -8,7 +8,10 @@ use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Transfor
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
 use super::value;
-use crate::image::{DiskBus, DiskFormat, Firmware, Nic, Platform, Port, Protocol, Seed};
+use crate::checked::MountPoint;
+use crate::image::{
+    AskedShare, DiskBus, DiskFormat, Firmware, Nic, Platform, Port, Protocol, Seed,
+};
 use crate::instruction::Run;
 
 /// An image whose base is not resolved yet.
@@ -21,6 +24,7 @@ pub(super) struct Draft {
     pub initrd: Option<Fetched>,
     pub boot: Boot,
     pub ports: Vec<Spanned<Port>>,
+    pub shares: Vec<AskedShare>,
     pub checks: Vec<Run>,
 }
 
@@ -69,7 +73,7 @@ const ONCE: [&str; 8] = [
     "boot",
 ];
 /// Nodes that are not steps, and may come before the base.
-const SETTINGS: [&str; 6] = ["disk", "kernel", "initrd", "boot", "port", "check"];
+const SETTINGS: [&str; 7] = ["disk", "kernel", "initrd", "boot", "port", "share", "check"];
 
 /// Reads the body of an `image` node.
 pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
@@ -264,6 +268,10 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
             port(node, draft);
             None
         }
+        "share" => {
+            asked_share(node, draft);
+            None
+        }
         // The only one left in the shape of an image: "check".
         _ => {
             draft.checks.extend(instruction::run(node));
@@ -344,6 +352,44 @@ pub(super) fn platform(node: &Reader<'_>) -> Platform {
         disk_bus: disk_bus.map(|bus| bus.value),
         nic: nic.map(|nic| nic.value),
     }
+}
+
+fn asked_share(node: &Reader<'_>, draft: &mut Draft) {
+    let host = value::fitting("a directory that an image can ask for");
+    let Some((host, at, read_only)) = share(node, host) else {
+        return;
+    };
+    if draft.shares.iter().any(|other| other.at == at.value) {
+        node.scope.report(
+            Problem::new(
+                &at.span,
+                format!("the image asks for two directories at {}", at.value),
+                "the second one",
+            )
+            .with_help("give one of them another path"),
+        );
+    }
+    draft.shares.push(AskedShare {
+        host,
+        at: at.value,
+        read_only,
+    });
+}
+
+/// The properties of a `share` node: the directory, where it is mounted, and whether read-only.
+pub(super) fn share<T>(
+    node: &Reader<'_>,
+    host: impl Fn(&str) -> value::Parsed<T>,
+) -> Option<(T, Spanned<MountPoint>, bool)> {
+    for name in ["host", "guest"] {
+        if !node.has(name) {
+            node.lacks(name);
+        }
+    }
+    let host = node.parsed("host", host);
+    let at = node.parsed("guest", value::fitting("a path to mount something at"));
+    let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
+    Some((host?.value, at?, read_only))
 }
 
 fn port(node: &Reader<'_>, draft: &mut Draft) {

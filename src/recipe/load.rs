@@ -365,6 +365,7 @@ impl Loader<'_> {
             initrd: draft.initrd,
             boot: draft.boot,
             ports: draft.ports,
+            shares: draft.shares,
             checks: draft.checks,
         }))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{Problem, closest, enumerate};
-use super::image::platform;
+use super::image::{platform, share};
 use super::model::{Accel, Condition, Dependency, Machine};
 use super::reader::Reader;
 use super::source::{Span, Spanned};
@@ -48,6 +48,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
     let firmware = node.choice("firmware", &Firmware::NAMES);
     let devices = devices(node);
     let cloud_init = node.parsed("cloud-init", value::shared_file);
+    let image_shares = node.flag("image-shares");
     // Several machines alike cannot have the same ports of the host.
     let image_ports = match node.flag("image-ports") {
         Some(ports) => ports.value,
@@ -83,6 +84,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Draft> {
             accel: accel.map(|accel| accel.value),
             ports: body.ports,
             image_ports,
+            image_shares: image_shares.is_none_or(|shares| shares.value),
             settings,
             process: body.process,
             aliases: body.aliases,
@@ -206,16 +208,8 @@ impl Body {
     }
 
     fn share(&mut self, node: &Reader<'_>) {
-        for name in ["host", "guest"] {
-            if !node.has(name) {
-                node.lacks(name);
-            }
-        }
-        let host = node.parsed("host", value::shared_directory);
-        let at = node.parsed("guest", value::fitting("a path to mount something at"));
-        let read_only = node.flag("read-only").is_some_and(|flag| flag.value);
-        if let (Some(host), Some(at)) = (host, at) {
-            self.mount(node, Mounted::Share(host.value), at, read_only);
+        if let Some((host, at, read_only)) = share(node, value::shared_directory) {
+            self.mount(node, Mounted::Share(host), at, read_only);
         }
     }
 

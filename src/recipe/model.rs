@@ -9,7 +9,7 @@ use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
 use crate::checked::HostName;
 use crate::digest::Checksum;
-use crate::image::{DiskFormat, Firmware, Hardware, Platform, Port, Process, Seed};
+use crate::image::{AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Seed};
 use crate::instruction::{Packages, Run, Service, User};
 use crate::limits::Limits;
 
@@ -104,6 +104,8 @@ pub struct Image {
     pub boot: Boot,
     /// Ports that it serves.
     pub ports: Vec<Spanned<Port>>,
+    /// Directories of the host that it asks for.
+    pub shares: Vec<AskedShare>,
     /// Commands that must succeed in the finished image.
     pub checks: Vec<Run>,
 }
@@ -450,6 +452,8 @@ pub struct Machine {
     pub ports: Vec<Spanned<Port>>,
     /// Whether the ports that its image serves are forwarded, too.
     pub image_ports: bool,
+    /// Whether directories that the image asks for must be among its own.
+    pub image_shares: bool,
     /// Parameters of the image's recipe.
     pub settings: BTreeMap<String, String>,
     /// What it runs otherwise than its image says.

@@ -106,6 +106,7 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
         &INITRD,
         &BOOT,
         &PORT,
+        &SHARE,
         &CHECK,
     ]);
 
@@ -301,6 +302,7 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
         "firmware",
         "network",
         "image-ports",
+        "image-shares",
         "disk-bus",
         "nic",
         "machine-type",

@@ -109,6 +109,7 @@ impl Bench {
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 health: false,
                 volumes: std::collections::BTreeSet::new(),
+                shares: Vec::new(),
                 ports: vec![Port {
                     guest: 80,
                     host: Some(8080),

@@ -18,8 +18,8 @@ use serde_json::Value;
 use vmfab::event::Recorder;
 use vmfab::host::{Home, Interrupt};
 use vmfab::image::{
-    BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, FurtherDisk, Hardware, ImageConfig,
-    ImageTemplate, RecipeRef,
+    AskedShare, BootProfile, CONFIG_VERSION, FilesystemRef, Firmware, FurtherDisk, Hardware,
+    ImageConfig, ImageTemplate, RecipeRef,
 };
 use vmfab::machine::Until;
 use vmfab::ops::machine::{self, BootOptions, ImageOptions, StartOptions};
@@ -27,6 +27,7 @@ use vmfab::ops::{Context, images};
 use vmfab::qemu::AccelChoice;
 use vmfab::store::Store;
 
+mod asked;
 mod bios;
 mod commits;
 mod daily;
@@ -120,6 +121,7 @@ impl Bench {
                 ports: Vec::new(),
                 health: false,
                 volumes: std::collections::BTreeSet::new(),
+                shares: Vec::new(),
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

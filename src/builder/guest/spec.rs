@@ -70,6 +70,7 @@ impl BuildMachineSpec {
                 ports: Vec::new(),
                 health: false,
                 volumes: BTreeSet::new(),
+                shares: Vec::new(),
                 env: BTreeMap::new(),
                 hostname: None,
                 kernel_files: None,

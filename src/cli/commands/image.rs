@@ -167,6 +167,13 @@ fn describe(found: &FoundImage) -> String {
             .iter()
             .map(|path| ("volume", path.to_string())),
     );
+    rows.extend(template.shares.iter().map(|share| {
+        let read_only = if share.read_only { ", read-only" } else { "" };
+        (
+            "asks for",
+            format!("{} at {}{read_only}", share.host, share.at),
+        )
+    }));
     rows.iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{:<14}{value}\n", format!("{name}:")))

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use clap::Args;
 
+use super::super::prompt;
 use super::super::session::Session;
 use super::build::parse_tag;
 use super::cache::CacheArgs;
@@ -44,6 +45,12 @@ pub(super) struct NewMachineArgs {
     /// GUEST can be ranges of the same length, such as 8000-8010:8000-8010.
     #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
     ports: Vec<Ports>,
+
+    /// Share none of the directories of this host that the image asks for
+    ///
+    /// Without it, vmfab asks for each one, unless --volume shares a directory at its path.
+    #[arg(long)]
+    no_shares: bool,
 
     #[command(flatten)]
     room: OvercommitArgs,
@@ -94,8 +101,16 @@ impl NewMachineArgs {
         if let Some(tag) = &self.save_base {
             snapshot::check_base(&context, tag, self.force)?;
         }
-        let hardware = self.hardware.hardware(&context.interrupt)?;
+        let mut hardware = self.hardware.hardware(&context.interrupt)?;
         let image = machine::image(&context, options)?;
+        if !self.no_shares {
+            machine::ask_for_shares(&image, &mut hardware, |what| {
+                session.end_progress();
+                let answer =
+                    prompt::line(&format!("{what}. Share it? [y/N] "), &context.interrupt)?;
+                Ok(answer.map(|answer| matches!(&*answer.to_ascii_lowercase(), "y" | "yes")))
+            })?;
+        }
         if let Some(tag) = &self.save_base {
             snapshot::save_base(&context, &image.image, tag, self.force)?;
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::images::FoundImage;
 use super::super::{Context, volume};
 use super::admission::admit;
+use super::asked::tell_shares;
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
@@ -113,6 +114,7 @@ pub fn boot_in(
         accel: options.accel,
         remove_when_stopped: options.remove,
     };
+    tell_shares(context, image, &options.hardware.mounts);
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = machines.create(&new, &store)?;
     let machine = locked.machine().clone();

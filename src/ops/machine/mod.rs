@@ -1,6 +1,7 @@
 //! Operations on machines.
 
 mod admission;
+mod asked;
 mod boot;
 mod chosen;
 mod clone;
@@ -20,6 +21,8 @@ mod top;
 mod wait;
 
 pub use admission::{Forecast, HostRoom};
+pub use asked::ask_for_shares;
+pub(in crate::ops) use asked::require_shares;
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};

@@ -90,6 +90,8 @@ struct Settings {
     ports: Vec<Forwarded>,
     /// Whether the ports that the image forwards are forwarded, too.
     image_ports: bool,
+    /// Whether each directory that the image asks for must be among the machine's own.
+    image_shares: bool,
     accel: AccelChoice,
 }
 
@@ -310,6 +312,7 @@ fn settings(node: &Machine, file: &Path, accel: Option<AccelChoice>) -> Result<S
         hardware,
         ports: ports.collect(),
         image_ports: node.image_ports,
+        image_shares: node.image_shares,
         accel: accel.unwrap_or(match node.accel {
             None | Some(recipe::Accel::Auto) => AccelChoice::Auto,
             Some(recipe::Accel::Kvm) => AccelChoice::Kvm,

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
-    self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, start_machine,
-    tell_network, wait_for,
+    self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, require_shares,
+    start_machine, tell_network, wait_for,
 };
 use super::super::{Context, volume};
 use super::compare::{Action, Compared, compare};
@@ -209,6 +209,10 @@ fn make(
     let machines = project.machines(&context.home);
     let settings = compared.wanted.settings.as_ref();
     let forwarded = forwarded(compared, image)?;
+    if settings.is_none_or(|settings| settings.image_shares) {
+        let mounts = settings.map_or(&[][..], |settings| &settings.hardware.mounts);
+        require_shares(image, mounts)?;
+    }
     if compared.action == Action::Recreate
         && let Ok(machine) = machines.open(&compared.name)
     {

@@ -476,6 +476,7 @@ impl Lowering<'_> {
             ports: settings.ports.clone(),
             health: settings.health,
             volumes: settings.volumes.clone(),
+            shares: settings.shares.clone(),
             env: env.collect::<Result<_, PlanError>>()?,
             hostname: settings.hostname.as_deref().map(fit).transpose()?,
             kernel_files: match &settings.kernel {

@@ -147,6 +147,7 @@ impl Loader<'_> {
             initrd: None,
             boot: Boot::default(),
             ports: Vec::new(),
+            shares: Vec::new(),
             checks: Vec::new(),
         }))
     }
