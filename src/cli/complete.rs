@@ -152,6 +152,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["logs"], "name", Names::Machines),
     (&["console"], "name", Names::Machines),
     (&["volume", "inspect"], "name", Names::Volumes),
+    (&["volume", "resize"], "name", Names::Volumes),
     (&["volume", "rm"], "names", Names::Volumes),
     (&["boot"], "mounts", Names::Mounts),
     (&["create"], "mounts", Names::Mounts),

@@ -1,5 +1,6 @@
 //! Changing what a machine has.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use super::Locked;
@@ -27,7 +28,9 @@ impl Locked {
             (State::Stopped, _) => {
                 // Over layers without an overlay, the next start makes one of the new size.
                 if let Some(file) = config.disks.first().and_then(|disk| disk.overlay(0)) {
-                    self.grow_file(&file, bytes)?;
+                    let path = machine.directory.join(file);
+                    overlay::check(&path)?;
+                    grow_file(&path, bytes)?;
                 }
                 false
             }
@@ -48,32 +51,29 @@ impl Locked {
         })?;
         Ok(live)
     }
+}
 
-    fn grow_file(&self, file: &str, bytes: u64) -> Result<(), MachineError> {
-        let directory = &self.machine.directory;
-        overlay::check(&directory.join(file))?;
-        let program = require(Program::QemuImg)?;
-        // Where the layers below it are, the file does not say: vmfab tells QEMU at each start.
-        let alone = serde_json::json!({
-            "driver": "qcow2",
-            "backing": null,
-            "file": { "driver": "file", "filename": file },
-        });
-        let ran = bare_command(&program)
-            .args(["resize", "-q"])
-            .arg(format!("json:{alone}"))
-            .arg(bytes.to_string())
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(io_error("start", &program))?;
-        match ran.status.success() {
-            true => Ok(()),
-            false => {
-                let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
-                let path = directory.join(file);
-                Err(io_error("resize", &path)(std::io::Error::other(said)))
-            }
+/// Makes the disk in a qcow2 file larger.
+pub(super) fn grow_file(path: &Path, bytes: u64) -> Result<(), MachineError> {
+    let program = require(Program::QemuImg)?;
+    // Where the layers below it are, the file does not say: vmfab tells QEMU at each start.
+    let alone = serde_json::json!({
+        "driver": "qcow2",
+        "backing": null,
+        "file": { "driver": "file", "filename": path },
+    });
+    let ran = bare_command(&program)
+        .args(["resize", "-q"])
+        .arg(format!("json:{alone}"))
+        .arg(bytes.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(io_error("start", &program))?;
+    match ran.status.success() {
+        true => Ok(()),
+        false => {
+            let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+            Err(io_error("resize", path)(std::io::Error::other(said)))
         }
     }
 }

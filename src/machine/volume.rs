@@ -18,6 +18,7 @@
 //! own lock on the image.
 
 mod make;
+mod resize;
 
 use std::fmt;
 use std::fs;
@@ -107,7 +108,6 @@ struct Record {
 #[derive(Debug)]
 pub(super) struct HeldVolume {
     pub(super) volume: Volume,
-    #[expect(dead_code, reason = "it is held")]
     lock: Lock,
 }
 
@@ -432,11 +432,15 @@ impl Volume {
 
     fn check_holder(&self, may: impl Fn(&Holder) -> bool) -> Result<(), MachineError> {
         match self.holder()? {
-            Some(holder) if !may(&holder) => Err(MachineError::VolumeInUse {
-                volume: self.name.clone(),
-                holder: holder.machine.to_string(),
-            }),
+            Some(holder) if !may(&holder) => Err(self.in_use(&holder)),
             _ => Ok(()),
+        }
+    }
+
+    fn in_use(&self, holder: &Holder) -> MachineError {
+        MachineError::VolumeInUse {
+            volume: self.name.clone(),
+            holder: holder.machine.to_string(),
         }
     }
 

@@ -93,6 +93,27 @@ pub fn inspect(context: &Context, name: &str) -> Result<VolumeEntry, Failure> {
     entry(context, &find(context, name)?)
 }
 
+/// A volume that was made larger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resized {
+    #[serde(flatten)]
+    pub volume: VolumeEntry,
+    /// Whether a running guest sees the larger disk already.
+    pub live: bool,
+}
+
+/// Makes a volume larger.
+///
+/// # Errors
+/// There is none, it would shrink, or its machine is just starting.
+pub fn resize(context: &Context, name: &str, size: u64) -> Result<Resized, Failure> {
+    let name = find(context, name)?.name().clone();
+    let size = crate::disk::disk_size(size);
+    let (volume, live) = volumes(context).grow(&name, size, &context.interrupt)?;
+    let volume = entry(context, &volume)?;
+    Ok(Resized { volume, live })
+}
+
 /// Removes a volume with its data.
 ///
 /// # Errors

@@ -410,6 +410,14 @@ fn a_real_machine() {
     ssh("sudo rm /etc/ssh/ssh_host_*; sudo ssh-keygen -A").ends_with(0);
     let keys = || fs::read_to_string(bench.machines().join(name).join("known_hosts")).unwrap();
     let known = keys();
+    bench
+        .run(["volume", "resize", "data", "9G"])
+        .ends_with(1)
+        .says("cannot shrink the disk from 10G to 9G");
+    bench
+        .run(["volume", "resize", "data", "12G"])
+        .ends_with(0)
+        .says("sees the larger disk; its file system grows at the next boot");
     let stopped = bench.run(["stop", name]).ends_with(0);
     assert_eq!(stopped.stdout, format!("{name}: stopped\n"));
     let changes = bench.run(["snapshot", "diff", "held"]).ends_with(0).stdout;
@@ -442,7 +450,9 @@ fn a_real_machine() {
     let sizes = "cat /sys/block/vda/size; df --output=size -BG / | tail -n 1 | tr -d ' '";
     let grown = ssh(sizes).ends_with(0).stdout;
     assert!(grown.starts_with("27262976\n1"), "{grown}");
-    assert_eq!(ssh("cat /var/lib/data/file").ends_with(0).stdout, "later\n");
+    let volume =
+        "cat /var/lib/data/file; df --output=size -BG /var/lib/data | tail -n 1 | tr -d ' '";
+    assert_eq!(ssh(volume).ends_with(0).stdout, "later\n12G\n");
     assert_eq!(ssh("sudo head -c 5 /dev/vdb").ends_with(0).stdout, "kept\n");
     let found = ssh("cat file; tail -n 1 ~/.ssh/authorized_keys").ends_with(0);
     assert_eq!(found.stdout, "kept\nssh-ed25519 AAAA mine\n");

@@ -35,6 +35,7 @@ enum VolumeCommand {
     Create(Create),
     List(List),
     Inspect(Inspect),
+    Resize(Resize),
     Rm(Rm),
 }
 
@@ -44,6 +45,7 @@ impl Volume {
             VolumeCommand::Create(command) => command.run(session),
             VolumeCommand::List(command) => command.run(session),
             VolumeCommand::Inspect(command) => command.run(session),
+            VolumeCommand::Resize(command) => command.run(session),
             VolumeCommand::Rm(command) => command.run(session),
         }
     }
@@ -170,6 +172,39 @@ impl Inspect {
                 .map(|(name, value)| format!("{:<10}{value}\n", format!("{name}:")))
                 .collect::<String>()
         })?;
+        Ok(Status::Done)
+    }
+}
+
+/// Make a volume larger
+///
+/// The disk grows at once, and its file system when a machine mounts it at its next boot. A volume cannot
+/// shrink.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab volume resize data 40G")]
+struct Resize {
+    /// Name of the volume
+    name: String,
+
+    /// Its new size
+    #[arg(value_parser = parse_size)]
+    size: u64,
+}
+
+impl Resize {
+    fn run(self, session: &Session) -> Result<Status, Failure> {
+        let resized = volume::resize(session.context()?, &self.name, self.size)?;
+        session.print(&resized, |resized| {
+            let volume = &resized.volume;
+            format!("{}: {}\n", volume.name, size(volume.size))
+        })?;
+        if let (Some(machine), true) = (&resized.volume.in_use_by, resized.live) {
+            session.note(&format!(
+                "the guest of \"{machine}\" sees the larger disk; its file system grows at the next boot"
+            ));
+        }
         Ok(Status::Done)
     }
 }

@@ -27,6 +27,16 @@ begin() {
     umount "$new"
 }
 
+# A volume may have become larger.
+grow() {
+    for program in /usr/lib/systemd/systemd-growfs /lib/systemd/systemd-growfs; do
+        if test -x "$program"; then
+            "$program" "$where" && return
+        fi
+    done
+    resize2fs "$(sed -n "s|^\([^ ]*\) $where ext4 .*|\1|p" /proc/mounts)"
+}
+
 if test $# -gt 0; then
     table=$1
 else
@@ -42,6 +52,9 @@ printf '%s' "$table" | base64 -d | {
         ext4,rw*) begin || failed=1 ;;
         esac
         try_mount "$where" || failed=1
+        case $kind,$options in
+        ext4,rw*) grow >/dev/null 2>&1 ;;
+        esac
     done
     exit "$failed"
 }

@@ -23,6 +23,14 @@ fn boot_beside(mut command: Command, directory: &Path, arguments: &[&str]) -> Bu
     Build::of(&mut command)
 }
 
+/// What a volume has, and the size of its file system in KiB.
+fn kept(port: u16) -> (String, u64) {
+    let said = get(port, "cgi-bin/keep").unwrap();
+    let mut lines: Vec<&str> = said.split_inclusive('\n').collect();
+    let size = lines.remove(1).trim().parse().unwrap();
+    (lines.concat(), size)
+}
+
 /// A kernel with its initramfs and modules, as the layer of an image.
 fn kernel() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
@@ -64,6 +72,7 @@ cat /etc/hosts
 const KEEP: &str = "#!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 grep -c ' /srv/data ext4 rw' /proc/mounts
+df -P -k /srv/data | tail -n 1 | tr -s ' ' | cut -d' ' -f2
 cat /srv/data/kept 2>/dev/null
 echo kept >/srv/data/kept
 ";
@@ -92,6 +101,9 @@ fn an_image_without_an_init_system_serves() {
         ("bin/httpd", ""),
         ("bin/wget", ""),
         ("bin/cut", ""),
+        ("bin/df", ""),
+        ("bin/tail", ""),
+        ("bin/tr", ""),
         ("bin/sleep", ""),
         ("bin/kill", ""),
         ("etc/passwd", PASSWD),
@@ -216,9 +228,13 @@ fn an_image_without_an_init_system_serves() {
     );
     // A port that the user asks for is that one or none.
     // Its volume outlives it, and belongs to whom its directory in the image belongs to.
-    assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\n");
+    let first = kept(other);
+    assert_eq!(first.0, "1\n");
     Lab::get().run(["stop", "beside"]).ends_with(0);
     Lab::get().run(["rm", "beside"]).ends_with(0);
+    Lab::get()
+        .run(["volume", "resize", "bare-data", "12G"])
+        .ends_with(0);
     let third = boot_beside(
         Lab::get().command(),
         recipes.directory(),
@@ -235,7 +251,9 @@ fn an_image_without_an_init_system_serves() {
         .as_u64()
         .unwrap();
     let other = u16::try_from(other).unwrap();
-    assert_eq!(get(other, "cgi-bin/keep").unwrap(), "1\nkept\n");
+    let later = kept(other);
+    assert_eq!(later.0, "1\nkept\n");
+    assert!(later.1 > first.1 + (1 << 20), "{first:?} {later:?}");
     assert_eq!(
         hardware(other),
         "/sys/block/sda /sys/block/sdb\n/sys/bus/pci/drivers/e1000\n"
