@@ -1,6 +1,8 @@
 //! A machine to develop in: a Dockerfile with tools on a base in a registry, with OpenRC as its
 //! init.
 
+use std::fs::File;
+
 use serde_json::json;
 
 use super::machines::{free_port, get};
@@ -45,7 +47,9 @@ CMD ["busybox", "httpd", "-f", "-vv", "-p", "{port}"]
         ),
     );
     let base = format!("BASE={}", registry.at("team/base:1"));
-    let machine = Machine::boot(
+    recipes.write("password", "correct horse\n");
+    let password = File::open(recipes.path("password")).unwrap();
+    let machine = Machine::boot_with(
         "vibe",
         recipes.directory(),
         [
@@ -54,8 +58,13 @@ CMD ["busybox", "httpd", "-f", "-vv", "-p", "{port}"]
             &base,
             "--memory",
             "512M",
+            "--password-stdin",
         ],
+        password,
     );
+    let enter = "echo correct horse | su root -c 'id -un'";
+    let nobody = format!("su -s /bin/sh nobody -c \"{enter}\"");
+    assert_eq!(machine.output(&nobody), "root");
 
     let worked = machine.output(
         "cd /src && git init --quiet . && git add . &&
