@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Accel;
 use super::network::{self, Card, Forward, MetadataService, NETWORK, Uplink};
-use crate::image::{Devices, DiskBus, DiskFile, Display};
+use crate::image::{Devices, DiskBus, DiskFile, Display, Platform};
 
 /// All that QEMU needs to know to run a machine.
 ///
@@ -176,6 +176,7 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
 
     // Who has drivers of virtio may have none for SATA.
     let cd_by_scsi = matches!(disk_bus, DiskBus::Virtio | DiskBus::Scsi);
+    let mut bus = Bus::new(&devices.platform);
     if disk_bus == DiskBus::Scsi || (devices.cdrom.is_some() && cd_by_scsi) {
         args.pair("-device", "virtio-scsi-pci,id=scsi");
     }
@@ -187,16 +188,15 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         }
         args.pair("-blockdev", blockdev(disk, &below));
         let index = number + 1;
-        let device = disk_device(disk_bus, node);
+        let device = bus.disk(&mut args, node);
         args.pair("-device", format!("{device},bootindex={index}"));
     }
     if let Some(file) = &devices.cdrom {
         let index = spec.disks.len() + 1;
         args.pair("-blockdev", read_only("cdrom", &file.to_string_lossy()));
-        let drive = if cd_by_scsi {
-            "scsi-cd,bus=scsi.0"
-        } else {
-            "ide-cd"
+        let drive = match cd_by_scsi {
+            true => "scsi-cd,bus=scsi.0".to_owned(),
+            false => format!("ide-cd{}", bus.port(&mut args)),
         };
         args.pair("-device", format!("{drive},drive=cdrom,bootindex={index}"));
     }
@@ -218,7 +218,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         // A guest that writes to it has its own copy, and it is made anew at each start.
         let read_only = disk_bus != DiskBus::Sata;
         args.pair("-blockdev", raw("seed", seed, read_only));
-        args.pair("-device", disk_device(disk_bus, "seed"));
+        let device = bus.disk(&mut args, "seed");
+        args.pair("-device", device);
     }
     args.pair(
         "-chardev",
@@ -242,7 +243,8 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     for (number, file) in spec.disk_files.iter().enumerate() {
         let node = format!("file{}", number + 1);
         args.pair("-blockdev", disk_file(&node, file));
-        args.pair("-device", disk_device(disk_bus, &node));
+        let device = bus.disk(&mut args, &node);
+        args.pair("-device", device);
     }
     if devices.tpm {
         let socket = quoted(&spec.tpm_socket);
@@ -359,14 +361,53 @@ fn machine(devices: &Devices, boot: &Boot) -> String {
     format!("{kind}{flash}")
 }
 
-/// A device for a node, without its place in the order of booting.
-fn disk_device(bus: DiskBus, node: &str) -> String {
-    match bus {
-        DiskBus::Virtio => format!("virtio-blk-pci,drive={node}"),
-        DiskBus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node}"),
-        // QEMU has none that are read-only.
-        DiskBus::Sata => format!("ide-hd,drive={node}"),
-        DiskBus::Nvme => format!("nvme,drive={node},serial={node}"),
+/// What disks are attached to.
+struct Bus {
+    kind: DiskBus,
+    /// Whether SATA is IDE.
+    ide: bool,
+    /// How many ports of SATA are taken.
+    taken: usize,
+}
+
+impl Bus {
+    /// Each controller of SATA has so many.
+    const PORTS: usize = 6;
+
+    fn new(platform: &Platform) -> Self {
+        let machine_type = platform.machine_type.as_deref().unwrap_or_default();
+        Self {
+            kind: platform.disk_bus.unwrap_or_default(),
+            ide: machine_type == "pc" || machine_type.starts_with("pc-i440fx"),
+            taken: 0,
+        }
+    }
+
+    /// A device for a node, without its place in the order of booting.
+    fn disk(&mut self, args: &mut Arguments, node: &str) -> String {
+        match self.kind {
+            DiskBus::Virtio => format!("virtio-blk-pci,drive={node}"),
+            DiskBus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node}"),
+            // QEMU has none that are read-only.
+            DiskBus::Sata => format!("ide-hd,drive={node}{}", self.port(args)),
+            DiskBus::Nvme => format!("nvme,drive={node},serial={node}"),
+        }
+    }
+
+    /// The next port of SATA: QEMU looks for free ones of IDE only.
+    fn port(&mut self, args: &mut Arguments) -> String {
+        if self.ide {
+            return String::new();
+        }
+        let (controller, port) = (self.taken / Self::PORTS, self.taken % Self::PORTS);
+        self.taken += 1;
+        if controller == 0 {
+            return format!(",bus=ide.{port}");
+        }
+        if port == 0 {
+            args.pair("-device", format!("ich9-ahci,id=sata{controller}"));
+        }
+        format!(",bus=sata{controller}.{port}")
     }
 }
 

@@ -38,13 +38,13 @@ fn an_image_gets_a_directory_when_the_user_says_so() {
 
     let mounts = |name: &str| {
         let shown = bench.run(["inspect", name, "--json"]).ends_with(0).json();
-        let mut mounts = shown["settings"]["mounts"].clone();
+        let mut mounts = shown["mounts"].clone();
         for mount in mounts.as_array_mut().unwrap() {
             mount["share"] = mount["share"].as_str().unwrap().rsplit('/').next().into();
         }
         mounts
     };
-    let given = serde_json::json!([{ "share": "src", "at": "/srv/code", "read_only": true }]);
+    let given = serde_json::json!([{ "share": "src", "at": "/srv/code", "read-only": true }]);
     let lacks = "the machine has no directory of this host at /srv/code";
     run("one", &["--no-shares"]).ends_with(0).says(lacks);
     assert_eq!(mounts("one"), serde_json::json!([]));
@@ -93,7 +93,7 @@ fn a_project_says_what_images_get() {
         Ran::from(up.current_dir(&project).output().unwrap())
     };
     up("")
-        .ends_with(1)
+        .ends_with(2)
         .says("asks for the directory ./src of this host, at /srv/code of the machine")
         .says("share \"NAME\" host=\"./src\" guest=\"/srv/code\", or none: image-shares=#false");
     assert!(!project.join(".vmfab/machines/web").exists());

@@ -80,6 +80,9 @@ fn an_image_says_what_hardware_its_guest_knows() {
         let platform = &mut options.hardware.devices.platform;
         platform.machine_type = machine_type.map(|kind| kind.parse().unwrap());
         platform.disk_bus = disk_bus;
+        if name == "sata" {
+            options.hardware.disks = vec![FurtherDisk::Empty(1 << 20); 6];
+        }
         machine::boot(&context, &image, &options).unwrap();
         bench.wait_for_log(name, "tiny: up");
         let [qemu] = bench.processes()[..] else {
@@ -104,7 +107,10 @@ fn an_image_says_what_hardware_its_guest_knows() {
     ] {
         assert!(other.split('\0').any(|one| one == argument), "{other:?}");
     }
-    boot("sata", Some("q35"), Some(DiskBus::Sata));
+    let sata = boot("sata", Some("q35"), Some(DiskBus::Sata));
+    // A controller has six ports.
+    let last = "ide-hd,drive=disk6,bus=sata1.0";
+    assert!(sata.contains(last) && sata.contains("ide-hd,drive=seed,bus=sata1.1"));
     boot("scsi", Some("q35"), Some(DiskBus::Scsi));
     boot("nvme", Some("q35"), Some(DiskBus::Nvme));
 }

@@ -246,15 +246,9 @@ fn a_file_is_a_disk_of_one_machine_that_writes_to_it() {
     bench.run(snapshot).ends_with(0);
     bench.run(["clone", "one", "twin"]).ends_with(0);
     let twin = bench.run(["inspect", "twin", "--json"]).ends_with(0).json();
-    assert_eq!(
-        twin["settings"]["further_disks"],
-        serde_json::json!([1 << 30])
-    );
-    assert_eq!(
-        twin["settings"]["disk_files"][0]["path"],
-        at("read").to_str().unwrap()
-    );
-    assert_eq!(twin["settings"]["disk_files"].as_array().unwrap().len(), 1);
+    assert_eq!(twin["further_disks"], serde_json::json!([1 << 30]));
+    assert_eq!(twin["disk_files"][0]["path"], at("read").to_str().unwrap());
+    assert_eq!(twin["disk_files"].as_array().unwrap().len(), 1);
     let restore = ["snapshot", "restore", "both", "--discard"];
     bench.run(restore).ends_with(0);
     let start = ["start", "one", "--timeout", "1"];
