@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic};
 use vmfab::derivation::Input;
 use vmfab::digest::{Hasher, ObjectId, ObjectRef};
 use vmfab::failure::{Failure, Kind};
@@ -225,7 +225,7 @@ fn load_and_plan(path: &Path) -> Result<Plan, String> {
         "x86_64",
         &Process::default(),
     )
-    .map_err(|error| show(&error))
+    .map_err(|error| show_failure(&error))
 }
 
 pub(super) fn show(diagnostic: &dyn miette::Diagnostic) -> String {
@@ -236,6 +236,17 @@ pub(super) fn show(diagnostic: &dyn miette::Diagnostic) -> String {
     handler.render_report(&mut text, diagnostic).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// A failure with the line underlined that it is about, if there is one.
+fn show_failure(failure: &Failure) -> String {
+    match failure.diagnostic() {
+        Some(diagnostic) => show(diagnostic),
+        None => {
+            let help = failure.help().join("; ");
+            show(&MietteDiagnostic::new(failure.message()).with_help(help))
+        }
+    }
 }
 
 /// One line for each step: its number, its kind, its label, the numbers of the steps that it
@@ -352,7 +363,7 @@ fn planned(recipe: &str, settings: &[(&str, &str)]) -> Plan {
         "x86_64",
         &Process::default(),
     )
-    .unwrap_or_else(|error| panic!("{}", show(&error)))
+    .unwrap_or_else(|error| panic!("{}", show_failure(&error)))
 }
 
 #[test]
@@ -456,7 +467,7 @@ fn every_example_of_the_reference_makes_a_plan() {
                 "x86_64",
                 &Process::default(),
             )
-            .unwrap_or_else(|error| panic!("{text}\n{}", show(&error)));
+            .unwrap_or_else(|error| panic!("{text}\n{}", show_failure(&error)));
         }
     }
 }

@@ -2,7 +2,6 @@
 //! stores that.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +38,20 @@ pub(super) struct Room {
 }
 
 impl Room {
+    fn exceeded(&self) -> Failure {
+        let limit = shown_size(self.limit);
+        let more = format!("\"{}\"", shown_size(self.limit.saturating_mul(16)));
+        Failure::verification(format!(
+            "makes more than {limit} of the image when it is decompressed"
+        ))
+        .with_help(format!(
+            "the layers of an image may have {limit} together, and {} times the size of their blobs; \
+             when this is what you want, {}",
+            Limits::RATIO,
+            limits::raise("image-size", &more)
+        ))
+    }
+
     fn take(&self, bytes: u64) -> Result<(), TooLarge> {
         let less = |left: u64| left.checked_sub(bytes);
         let taken = self
@@ -92,72 +105,19 @@ impl Builder for OciLayer {
             }
             Outcome::Fetched(_) => match taker.problem {
                 None => Ok(taker.outputs),
-                Some(problem) => Err(Failure::verification(format!(
-                    "{} {problem} ({})",
-                    place.name,
-                    place.address()
-                ))
-                .and_help(problem.help())),
+                Some(wrong) => {
+                    let message = format!("{} {wrong} ({})", place.name, place.address());
+                    Err(wrong.with_message(message))
+                }
             },
         }
     }
 }
 
-/// What is wrong with a layer whose blob is what it should be.
-#[derive(Debug)]
-enum Problem {
-    Damaged {
-        format: &'static str,
-        error: io::Error,
-    },
-    Unknown(&'static str),
-    TooLarge(u64),
-    DiffId {
-        expected: Checksum,
-        found: Checksum,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged { format, error } => {
-                write!(f, "is not complete {format} data: {error}")
-            }
-            Self::Unknown(format) => {
-                write!(f, "is compressed with {format}, which layers must not be")
-            }
-            Self::TooLarge(limit) => {
-                write!(
-                    f,
-                    "makes more than {} of the image when it is decompressed",
-                    shown_size(*limit)
-                )
-            }
-            Self::DiffId { expected, found } => write!(
-                f,
-                "is not the layer that the image's config names: the uncompressed content has {found}, expected {expected}"
-            ),
-        }
-    }
-}
-
-impl Problem {
-    fn help(&self) -> Vec<String> {
-        vec![match self {
-            Self::TooLarge(limit) => format!(
-                "the layers of an image may have {} together, and {} times the size of their blobs; when this is \
-                 what you want, {}",
-                shown_size(*limit),
-                Limits::RATIO,
-                limits::raise(
-                    "image-size",
-                    &format!("\"{}\"", shown_size(limit.saturating_mul(16)))
-                )
-            ),
-            _ => "the image was pushed wrongly; push it again, or use another version".to_owned(),
-        }]
-    }
+/// What is wrong with a layer whose blob is what it should be: a phrase that goes on after its name.
+fn wrong(what: String) -> Failure {
+    let help = "the image was pushed wrongly; push it again, or use another version";
+    Failure::verification(what).with_help(help)
 }
 
 /// Bytes of a blob on their way into the store.
@@ -170,7 +130,7 @@ struct Unpacking<'a> {
     stream: Option<Stream>,
     /// What is wrong. The rest of the blob is taken all the same: when its digest is wrong, that is
     /// the reason.
-    problem: Option<Problem>,
+    problem: Option<Failure>,
     outputs: Outputs,
     request: &'a BuildRequest<'a>,
 }
@@ -289,7 +249,8 @@ impl Unpacking<'_> {
                 self.write(&head)
             }
             Err(Begin::Unknown(format)) => {
-                self.problem = Some(Problem::Unknown(format));
+                let what = format!("is compressed with {format}, which layers must not be");
+                self.problem = Some(wrong(what));
                 Ok(())
             }
             Err(Begin::Failed(error)) => Err(error.into()),
@@ -313,8 +274,8 @@ impl Unpacking<'_> {
             Err(error) => error,
         };
         self.problem = Some(match error.downcast::<TooLarge>() {
-            Ok(_) => Problem::TooLarge(self.room.limit),
-            Err(error) => Problem::Damaged { format, error },
+            Ok(_) => self.room.exceeded(),
+            Err(error) => wrong(format!("is not complete {format} data: {error}")),
         });
         Ok(())
     }
@@ -355,8 +316,11 @@ impl Taker for Unpacking<'_> {
         };
         let found = tar.hasher.clone().finish();
         if found != self.expected {
-            let expected = self.expected.clone();
-            self.problem = Some(Problem::DiffId { expected, found });
+            self.problem = Some(wrong(format!(
+                "is not the layer that the image's config names: the uncompressed content has \
+                 {found}, expected {}",
+                self.expected
+            )));
             return Ok(());
         }
         tar.kept = true;

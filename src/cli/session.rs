@@ -14,7 +14,7 @@ use super::notify::Notifier;
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::event::{Event, Silent, Sink};
 use crate::failure::Failure;
 use crate::host::{Home, Interrupt, Secrets};
@@ -102,7 +102,7 @@ impl Session {
         let interrupt = interrupt()
             .map_err(|error| Failure::failed(format!("signals cannot be handled: {error}")))?;
         let check = |text: &str| ops::cache::repository(text).map(drop);
-        let config = Config::from_env(&check).map_err(config_error)?;
+        let config = Config::from_env(&check)?;
         let sink = self.sink(&home)?;
         let mut context = Context::new(home, sink, interrupt)
             .with_config(config, self.options.offline)
@@ -265,13 +265,5 @@ impl Session {
             let recorder = self.recorder.get().map(Arc::as_ref);
             notifier.end(result.as_ref().err(), recorder);
         }
-    }
-}
-
-/// The configuration cannot be used: it is wrong like a recipe is, or cannot be read.
-fn config_error(error: ConfigError) -> Failure {
-    match error {
-        ConfigError::Wrong(problems) => Failure::recipe(problems),
-        other => Failure::usage(other.to_string()),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::failure::Failure;
+
 /// What is below `from` is also below `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
@@ -13,30 +15,19 @@ pub struct Mirror {
     pub only: bool,
 }
 
-/// No mirror can be made of this.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseMirrorError {
-    /// One of the two is no URL.
-    #[error("\"{0}\" does not begin with http:// or https://")]
-    Url(String),
-    /// There is no `=` between two URLs.
-    #[error(
-        "\"{0}\" is not of the form PREFIX=REPLACEMENT, both of them URLs (or * as the prefix)"
-    )]
-    Form(String),
-}
-
 impl Mirror {
     /// A mirror of what is below the URL `from`, or of everything when it is `*`.
     ///
     /// # Errors
     /// One of them is no URL.
-    pub fn new(from: &str, to: &str, only: bool) -> Result<Self, ParseMirrorError> {
+    pub fn new(from: &str, to: &str, only: bool) -> Result<Self, Failure> {
         let url = |text: &str| match text.split_once("://") {
             Some(("http" | "https", rest)) if !rest.trim_start_matches('/').is_empty() => {
                 Ok(text.trim_end_matches('/').to_owned())
             }
-            _ => Err(ParseMirrorError::Url(text.to_owned())),
+            _ => Err(Failure::usage(format!(
+                "\"{text}\" does not begin with http:// or https://"
+            ))),
         };
         Ok(Self {
             from: if from == "*" { None } else { Some(url(from)?) },
@@ -69,12 +60,17 @@ impl Mirror {
 
 /// `PREFIX=REPLACEMENT`, as the variable `VMFAB_MIRROR` has it.
 impl FromStr for Mirror {
-    type Err = ParseMirrorError;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let starts = ["=http://", "=https://"].map(|start| text.find(start));
         let at = starts.into_iter().flatten().min();
-        let at = at.ok_or_else(|| ParseMirrorError::Form(text.to_owned()))?;
+        let at = at.ok_or_else(|| {
+            Failure::usage(format!(
+                "\"{text}\" is not of the form PREFIX=REPLACEMENT, both of them URLs (or * as \
+                 the prefix)"
+            ))
+        })?;
         Self::new(&text[..at], &text[at + 1..], false)
     }
 }

@@ -9,13 +9,15 @@ mod mirror;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
-pub use mirror::{Mirror, ParseMirrorError};
+pub use mirror::Mirror;
 
+use crate::failure::Failure;
 use crate::host::file::read_text;
 use crate::limits::Limits;
 use crate::text::Problems;
@@ -107,26 +109,6 @@ impl Default for Config {
     }
 }
 
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", .path.display())]
-    Read { path: PathBuf, source: io::Error },
-    /// The file is wrong; shown with the line underlined.
-    #[error(transparent)]
-    Wrong(Problems),
-    /// The variable `VMFAB_MIRROR` is wrong.
-    #[error("VMFAB_MIRROR: {0}")]
-    Environment(#[source] ParseMirrorError),
-    /// A variable is wrong.
-    #[error("{variable}: {reason}")]
-    Variable {
-        variable: &'static str,
-        reason: String,
-    },
-}
-
 impl Config {
     /// The file that `$VMFAB_CONFIG` names, or else `vmfab/config.kdl` below `$XDG_CONFIG_HOME` or
     /// `~/.config` when there is one; before its mirrors those of `$VMFAB_MIRROR`, and in place of
@@ -135,7 +117,7 @@ impl Config {
     /// # Errors
     /// The file that `$VMFAB_CONFIG` names does not exist; a file cannot be read or is wrong; or
     /// mirrors or caches of the environment are wrong.
-    pub fn from_env(check: CheckRepository<'_>) -> Result<Self, ConfigError> {
+    pub fn from_env(check: CheckRepository<'_>) -> Result<Self, Failure> {
         Self::from_variables(|name| std::env::var_os(name), check)
     }
 
@@ -146,7 +128,7 @@ impl Config {
     pub fn from_variables(
         value: impl Fn(&str) -> Option<OsString>,
         check: CheckRepository<'_>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, Failure> {
         let variable = |name| value(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map(PathBuf::from);
         let named = variable("VMFAB_CONFIG").map(PathBuf::from);
@@ -163,16 +145,20 @@ impl Config {
             match read_text(&path, Limits::default().recipe_size) {
                 Ok(text) => {
                     config = Self::parse(&path, &text, home.as_deref(), check)
-                        .map_err(ConfigError::Wrong)?;
+                        .map_err(Failure::recipe)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
-                Err(source) => return Err(ConfigError::Read { path, source }),
+                Err(error) => {
+                    let path = path.display();
+                    let message = format!("cannot read the configuration {path}: {error}");
+                    return Err(Failure::usage(message));
+                }
             }
         }
         if let Some(mirrors) = variable("VMFAB_MIRROR") {
             let mirrors = mirrors.to_string_lossy();
             let mirrors: Result<Vec<_>, _> = mirrors.split_whitespace().map(str::parse).collect();
-            let mirrors = mirrors.map_err(ConfigError::Environment)?;
+            let mirrors = mirrors.map_err(|reason| wrong("VMFAB_MIRROR", reason))?;
             config.mirrors.splice(0..0, mirrors);
         }
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
@@ -216,52 +202,51 @@ impl Config {
     }
 }
 
+/// A variable of the environment cannot be used.
+fn wrong(variable: &str, reason: impl Display) -> Failure {
+    Failure::usage(format!("{variable}: {reason}"))
+}
+
 /// What the environment says of caches.
 fn caches(
     text: impl Fn(&'static str) -> Option<String>,
     check: CheckRepository<'_>,
-) -> Result<CacheSettings, ConfigError> {
+) -> Result<CacheSettings, Failure> {
     const READ: &str = "VMFAB_CACHE";
     const PUSH: &str = "VMFAB_CACHE_PUSH";
     const MODE: &str = "VMFAB_CACHE_MODE";
-    let wrong = |variable| move |reason| ConfigError::Variable { variable, reason };
     let repository = |variable, text: &str| match text {
         NONE => Ok(()),
-        text => check(text).map_err(wrong(variable)),
+        text => check(text).map_err(|reason| wrong(variable, reason)),
     };
     let mut settings = CacheSettings::default();
     for one in text(READ).unwrap_or_default().split_whitespace() {
         repository(READ, one)?;
         settings.read.push(one.to_owned());
     }
-    settings.check().map_err(wrong(READ))?;
+    settings.check().map_err(|reason| wrong(READ, reason))?;
     if let Some(push) = text(PUSH) {
         repository(PUSH, &push)?;
         settings.push = Some(push);
     }
     if let Some(mode) = text(MODE) {
         let mode = mode.parse::<CacheMode>();
-        settings.mode = Some(mode.map_err(|error| wrong(MODE)(error.to_string()))?);
+        settings.mode = Some(mode.map_err(|error| wrong(MODE, error))?);
     }
     Ok(settings)
 }
 
 /// A time of the past: what is later than the step that writes it would become another time in its
 /// layer.
-fn epoch(text: &str) -> Result<i64, ConfigError> {
-    let wrong = |reason: String| ConfigError::Variable {
-        variable: EPOCH,
-        reason,
-    };
+fn epoch(text: &str) -> Result<i64, Failure> {
     let time: u32 = text.parse().map_err(|_| {
-        wrong(format!(
-            "{text:?} is not a number of seconds since 1970, such as 1700000000"
-        ))
+        let reason = format!("{text:?} is not a number of seconds since 1970, such as 1700000000");
+        wrong(EPOCH, reason)
     })?;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
     match now.is_ok_and(|now| u64::from(time) < now.as_secs()) {
         true => Ok(i64::from(time)),
-        false => Err(wrong(format!("{text} is in the future"))),
+        false => Err(wrong(EPOCH, format!("{text} is in the future"))),
     }
 }
 
@@ -271,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    fn from(variables: &[(&str, &Path)]) -> Result<Config, ConfigError> {
+    fn from(variables: &[(&str, &Path)]) -> Result<Config, Failure> {
         let value = |name: &str| {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| value.as_os_str().to_owned())

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::step::Step;
+use crate::failure::Failure;
 
 /// Index of a derivation in its [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,19 +47,6 @@ pub struct Derivation {
     pub inputs: Vec<Input>,
 }
 
-/// The graph is not one that can be executed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GraphError {
-    /// An input names a derivation that comes later, itself, or none at all.
-    #[error("step \"{step}\" reads step {input}, which does not come before it")]
-    NotOrdered {
-        /// Label of the reading step.
-        step: String,
-        /// The index that it names.
-        input: u32,
-    },
-}
-
 /// Derivations in an order in which inputs come before those that read them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
@@ -76,13 +64,13 @@ impl Graph {
     ///
     /// # Errors
     /// An input that is not in the graph yet.
-    pub fn add(&mut self, derivation: Derivation) -> Result<NodeId, GraphError> {
+    pub fn add(&mut self, derivation: Derivation) -> Result<NodeId, Failure> {
         for input in &derivation.inputs {
             if input.node.index() >= self.nodes.len() {
-                return Err(GraphError::NotOrdered {
-                    step: derivation.name,
-                    input: input.node.0,
-                });
+                return Err(Failure::failed(format!(
+                    "step \"{}\" reads step {}, which does not come before it",
+                    derivation.name, input.node.0
+                )));
             }
         }
         self.nodes.push(derivation);
@@ -98,7 +86,7 @@ impl Graph {
         name: impl Into<String>,
         step: &Step,
         inputs: Vec<Input>,
-    ) -> Result<NodeId, GraphError> {
+    ) -> Result<NodeId, Failure> {
         let (builder, version, params) = step.to_parts();
         self.add(Derivation {
             name: name.into(),

@@ -17,7 +17,7 @@ pub mod step;
 pub use builder::{BuildRequest, Builder, Builders, Outputs, ResolvedInput, resolve_inputs};
 pub use cache::{Cache, CacheError, CacheHit};
 pub use encoding::action_key;
-pub use graph::{Derivation, Graph, GraphError, Input, NodeId};
+pub use graph::{Derivation, Graph, Input, NodeId};
 pub use static_key::static_keys;
 pub use step::Step;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::Sha256;
+use crate::failure::Failure;
 
 /// How a checksum is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,34 +59,13 @@ pub struct Checksum {
     bytes: Box<[u8]>,
 }
 
-/// The text is no checksum.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseChecksumError {
-    /// There is no known word before the colon.
-    #[error(
-        "\"{0}\" is not a checksum: it must begin with \"sha256:\", \"sha512:\" or \"blake3:\""
-    )]
-    Algorithm(String),
-    /// What follows is not the right number of hexadecimal digits.
-    #[error("\"{text}\" is not a checksum: after \"{algorithm}:\" come {} hexadecimal digits", .algorithm.length() * 2)]
-    Digits {
-        /// The text, or its beginning.
-        text: String,
-        /// What it begins with.
-        algorithm: Algorithm,
-    },
-}
-
 impl Checksum {
     /// The checksum of an algorithm with these hexadecimal digits, small or capital.
     ///
     /// # Errors
     /// They are not as many as the algorithm gives, or other characters.
-    pub fn from_hex(algorithm: Algorithm, digits: &str) -> Result<Self, ParseChecksumError> {
-        let refused = || ParseChecksumError::Digits {
-            text: shortened(digits),
-            algorithm,
-        };
+    pub fn from_hex(algorithm: Algorithm, digits: &str) -> Result<Self, Failure> {
+        let refused = || wrong_digits(digits, algorithm);
         if digits.len() != algorithm.length() * 2 {
             return Err(refused());
         }
@@ -145,8 +125,15 @@ impl From<Sha256> for Checksum {
     }
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(160).collect()
+fn wrong_digits(text: &str, algorithm: Algorithm) -> Failure {
+    let digits = algorithm.length() * 2;
+    let why = format!("after \"{algorithm}:\" come {digits} hexadecimal digits");
+    not_a_checksum(text, &why)
+}
+
+fn not_a_checksum(text: &str, why: &str) -> Failure {
+    let text: String = text.chars().take(160).collect();
+    Failure::failed(format!("\"{text}\" is not a checksum: {why}"))
 }
 
 /// `sha256:` and the digits in small letters.
@@ -163,7 +150,7 @@ impl fmt::Debug for Checksum {
 }
 
 impl FromStr for Checksum {
-    type Err = ParseChecksumError;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let split = text.split_once(':').and_then(|(name, digits)| {
@@ -171,12 +158,12 @@ impl FromStr for Checksum {
             Some((all.find(|one| one.name() == name)?, digits))
         });
         let Some((algorithm, digits)) = split else {
-            return Err(ParseChecksumError::Algorithm(shortened(text)));
+            return Err(not_a_checksum(
+                text,
+                "it must begin with \"sha256:\", \"sha512:\" or \"blake3:\"",
+            ));
         };
-        Self::from_hex(algorithm, digits).map_err(|_| ParseChecksumError::Digits {
-            text: shortened(text),
-            algorithm,
-        })
+        Self::from_hex(algorithm, digits).map_err(|_| wrong_digits(text, algorithm))
     }
 }
 
@@ -279,7 +266,7 @@ mod tests {
             assert_eq!(parsed.to_string(), text);
             assert_eq!(parsed.as_bytes().len(), algorithm.length());
             let capital = parsed.hex().to_uppercase();
-            assert_eq!(Checksum::from_hex(algorithm, &capital), Ok(parsed.clone()));
+            assert_eq!(Checksum::from_hex(algorithm, &capital).unwrap(), parsed);
             let json = serde_json::to_string(&parsed).unwrap();
             assert_eq!(serde_json::from_str::<Checksum>(&json).unwrap(), parsed);
         }

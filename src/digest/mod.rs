@@ -10,7 +10,7 @@ mod content;
 use std::fmt;
 use std::str::FromStr;
 
-pub use checksum::{Algorithm, Checksum, ChecksumHasher, ParseChecksumError};
+pub use checksum::{Algorithm, Checksum, ChecksumHasher};
 pub use content::ContentHasher;
 use serde::{Deserialize, Serialize};
 

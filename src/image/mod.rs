@@ -35,6 +35,7 @@ use crate::checked::{
     VariableValue, Word,
 };
 use crate::digest::ObjectRef;
+use crate::failure::Failure;
 
 /// The version of the image config's format.
 pub const CONFIG_VERSION: u32 = 1;
@@ -97,10 +98,14 @@ impl ImageConfig {
     ///
     /// # Errors
     /// Not JSON of this shape, or of a newer version than this program knows.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_slice(bytes).map_err(ConfigError::Malformed)?;
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Failure> {
+        let config: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Failure::failed(format!("not an image config: {error}")))?;
         if config.version > CONFIG_VERSION {
-            return Err(ConfigError::Newer(config.version));
+            return Err(Failure::failed(format!(
+                "image config has version {}, this vmfab supports up to {CONFIG_VERSION}",
+                config.version
+            )));
         }
         Ok(config)
     }
@@ -113,17 +118,6 @@ pub enum MadeFrom {
     Tree,
     /// A disk that was made elsewhere.
     Disk,
-}
-
-/// The object is not an image config that this program can read.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Other JSON, or none.
-    #[error("not an image config: {0}")]
-    Malformed(serde_json::Error),
-    /// Written by a newer program.
-    #[error("image config has version {0}, this vmfab supports up to {CONFIG_VERSION}")]
-    Newer(u32),
 }
 
 /// The part of an image config that is known before anything is built.

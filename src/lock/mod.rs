@@ -9,7 +9,7 @@ mod model;
 mod text;
 
 pub use model::{Archive, Lock, Package, PackageSet, PinnedStep, Source, Target};
-pub use text::{LockError, VERSION};
+pub use text::VERSION;
 
 /// The name of the file, in the directory of the recipe.
 pub const FILE_NAME: &str = "vmfab.lock";

@@ -1,14 +1,15 @@
 //! The lock file as text: KDL 2, one line for each package, the same text for the same lock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 
-use miette::{Diagnostic, NamedSource, SourceSpan};
+use miette::{NamedSource, SourceSpan};
 
-use super::model::{Archive, Lock, Package, PackageSet, PinnedStep, Source, Target};
+use super::model::{self, Archive, Lock, Package, PackageSet, PinnedStep, Target};
 use crate::digest::Digest;
 use crate::text::kdl::{self, Bounds, Key, Node, Value};
+use crate::text::{Problem, Source, Span};
 
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: i128 = 1;
@@ -26,31 +27,6 @@ const RELEASE: [(&str, &str); 5] = [
     ("Origin", "origin"),
     ("Label", "label"),
 ];
-
-/// A lock file cannot be read.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum LockError {
-    /// It is no lock file.
-    #[error("{message}")]
-    #[diagnostic(help(
-        "restore it from version control, or remove it and run \"vmfab lock\" again"
-    ))]
-    Wrong {
-        message: String,
-        #[source_code]
-        source_code: NamedSource<String>,
-        #[label("here")]
-        span: SourceSpan,
-    },
-    /// A newer vmfab wrote it.
-    #[error("{name} has version {version}, but this vmfab supports versions up to {VERSION}")]
-    #[diagnostic(help("a newer vmfab wrote it: use that vmfab"))]
-    Newer {
-        /// The file's name.
-        name: String,
-        version: i128,
-    },
-}
 
 impl Lock {
     /// The text of the file.
@@ -107,10 +83,10 @@ impl Lock {
     /// The lock that a text says; `name` is for messages.
     ///
     /// # Errors
-    /// See [`LockError`].
-    pub fn from_text(name: &str, text: &str) -> Result<Self, LockError> {
-        let reader = Reader { name, text };
+    /// It is no lock file, or a newer vmfab wrote it.
+    pub fn from_text(name: &str, text: &str) -> Result<Self, Problem> {
         let source = Arc::new(NamedSource::new(name, text.to_owned()));
+        let reader = Reader { source: &source };
         let document = kdl::parse(&source, Bounds::GENERATED, "locks are").map_err(|problems| {
             // There is at least one.
             let first = &problems[0];
@@ -205,40 +181,45 @@ fn quoted(text: &str) -> String {
 
 /// Reads nodes of one text.
 struct Reader<'a> {
-    name: &'a str,
-    text: &'a str,
+    source: &'a Source,
 }
 
 impl Reader<'_> {
-    fn wrong(&self, span: SourceSpan, message: impl Into<String>) -> LockError {
-        LockError::Wrong {
-            message: format!("{} cannot be read: {}", self.name, message.into()),
-            source_code: NamedSource::new(self.name, self.text.to_owned()),
-            span,
-        }
+    fn wrong(&self, range: SourceSpan, message: impl Display) -> Problem {
+        let span = Span {
+            source: Arc::clone(self.source),
+            range,
+        };
+        let message = format!("{} cannot be read: {message}", self.source.name());
+        Problem::new(&span, message, "here")
+            .with_help("restore it from version control, or remove it and run \"vmfab lock\" again")
     }
 
-    fn unknown(&self, node: &Node) -> LockError {
+    fn unknown(&self, node: &Node) -> Problem {
         let name = node.name().value();
         self.wrong(node.name().span(), format!("lock files have no \"{name}\""))
     }
 
-    fn version(&self, node: &Node) -> Result<(), LockError> {
+    fn version(&self, node: &Node) -> Result<(), Problem> {
         let version = match (node.name().value(), node.get(0)) {
             ("version", Some(Value::Integer(version))) => *version,
             _ => return Err(self.wrong(node.span(), "it does not begin with its version")),
         };
         match version {
             VERSION => Ok(()),
-            version if version > VERSION => Err(LockError::Newer {
-                name: self.name.to_owned(),
-                version,
-            }),
+            version if version > VERSION => {
+                let name = self.source.name();
+                let message = format!(
+                    "{name} has version {version}, but this vmfab supports versions up to {VERSION}"
+                );
+                Err(Problem::without_place(message)
+                    .with_help("a newer vmfab wrote it: use that vmfab"))
+            }
             _ => Err(self.wrong(node.span(), "this version never existed")),
         }
     }
 
-    fn target(&self, node: &Node) -> Result<Target, LockError> {
+    fn target(&self, node: &Node) -> Result<Target, Problem> {
         let mut target = Target {
             recipe: self.text_of(node, 0)?,
             image: self.text_of(node, "image")?,
@@ -264,8 +245,8 @@ impl Reader<'_> {
         Ok(target)
     }
 
-    fn source(&self, node: &Node) -> Result<(String, Source), LockError> {
-        let source = Source {
+    fn source(&self, node: &Node) -> Result<(String, model::Source), Problem> {
+        let source = model::Source {
             checksum: self.text_of(node, "checksum")?,
             size: self.number(node, "size")?,
             resolved: self.text_of(node, "resolved")?,
@@ -273,7 +254,7 @@ impl Reader<'_> {
         Ok((self.text_of(node, 0)?, source))
     }
 
-    fn step(&self, node: &Node) -> Result<(Digest, PinnedStep), LockError> {
+    fn step(&self, node: &Node) -> Result<(Digest, PinnedStep), Problem> {
         let pinned = node.get("pinned") != Some(&Value::Bool(false));
         let mut set = PackageSet::default();
         for child in node.iter_children() {
@@ -291,7 +272,7 @@ impl Reader<'_> {
         Ok((self.parsed(node, "key")?, step))
     }
 
-    fn archive(&self, node: &Node) -> Result<Archive, LockError> {
+    fn archive(&self, node: &Node) -> Result<Archive, Problem> {
         let mut release = BTreeMap::new();
         for (field, property) in RELEASE {
             if node.get(property).is_some() {
@@ -305,7 +286,7 @@ impl Reader<'_> {
         })
     }
 
-    fn package(&self, node: &Node) -> Result<Package, LockError> {
+    fn package(&self, node: &Node) -> Result<Package, Problem> {
         let optional = |key: &str| match node.get(key) {
             Some(_) => self.parsed(node, key).map(Some),
             None => Ok(None),
@@ -329,7 +310,7 @@ impl Reader<'_> {
         })
     }
 
-    fn text_of(&self, node: &Node, key: impl Key) -> Result<String, LockError> {
+    fn text_of(&self, node: &Node, key: impl Key) -> Result<String, Problem> {
         node.get(key)
             .and_then(Value::as_string)
             .map(str::to_owned)
@@ -339,16 +320,16 @@ impl Reader<'_> {
             })
     }
 
-    fn parsed<T: std::str::FromStr>(&self, node: &Node, key: impl Key) -> Result<T, LockError>
+    fn parsed<T: std::str::FromStr>(&self, node: &Node, key: impl Key) -> Result<T, Problem>
     where
-        T::Err: std::fmt::Display,
+        T::Err: Display,
     {
         let text = self.text_of(node, key)?;
         text.parse()
-            .map_err(|error: T::Err| self.wrong(node.span(), error.to_string()))
+            .map_err(|error: T::Err| self.wrong(node.span(), error))
     }
 
-    fn number(&self, node: &Node, key: &str) -> Result<Option<u64>, LockError> {
+    fn number(&self, node: &Node, key: &str) -> Result<Option<u64>, Problem> {
         match node.get(key) {
             None => Ok(None),
             Some(value) => value
@@ -415,7 +396,7 @@ mod tests {
         );
         lock.sources.insert(
             url.clone(),
-            Source {
+            model::Source {
                 checksum: "sha256:00".into(),
                 size: Some(12),
                 resolved: "2026-11-21T12:00:00Z".into(),

@@ -17,19 +17,18 @@ use std::sync::Arc;
 
 pub use local::{Listed, Listing, LocalFiles, LocalTree, Selection};
 pub use locking::PackageStep;
-use miette::Diagnostic;
 use remote::USUAL_PATH;
 pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login_env};
 
 use crate::checked::Unfit;
-use crate::derivation::{Graph, GraphError, NodeId};
+use crate::derivation::{Graph, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId, ObjectRef};
 use crate::failure::{Failure, Kind};
 use crate::host::{Login, Program};
 use crate::image::{DiskFormat, ImageConfig, ImageTemplate, Process};
 use crate::instruction::Address;
 use crate::lock::PackageSet;
-use crate::recipe::{self, Fetch, Loaded, Problem, RecipeError, RegistryImage, Span};
+use crate::recipe::{self, Fetch, Image, Loaded, Problem, RecipeError, RegistryImage, Span};
 
 /// A value of the recipe, or of the image that it starts from, as images have it.
 fn fit<T: FromStr<Err = Unfit>>(text: &str) -> Result<T, PlanError> {
@@ -164,46 +163,15 @@ pub struct Plan {
 }
 
 /// Why there is no plan.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum PlanError {
-    /// The recipe has no image of that name.
-    #[error("{recipe} has no image \"{name}\"")]
-    UnknownImage {
-        /// The recipe's name.
-        recipe: String,
-        /// The name that was asked for.
-        name: String,
-        /// A similar one, or all that there are.
-        #[help]
-        help: String,
-    },
-    /// The recipe has several images and none of its own name.
-    #[error("{recipe} has {} images and none is named \"{recipe}\"", images.len())]
-    #[diagnostic(help("name one of them: {}", images.join(", ")))]
-    WhichImage {
-        /// The recipe's name.
-        recipe: String,
-        images: Vec<String>,
-    },
-    /// Images are not built for this architecture.
-    #[error("\"{0}\" is not an architecture that images are built for")]
-    #[diagnostic(help("there are x86_64 and aarch64"))]
-    Architecture(String),
-    /// The recipe asks for what cannot be.
+#[derive(Debug, thiserror::Error)]
+enum PlanError {
+    /// The recipe asks for what cannot be. Those of a Dockerfile are collected.
     #[error(transparent)]
-    #[diagnostic(transparent)]
     Recipe(#[from] Box<Problem>),
-    /// The image needs parameters that have no value, or its Dockerfile has mistakes.
+    /// Nothing else needs to be planned: the image needs parameters that have no value, or what an
+    /// address stands for could not be found out.
     #[error(transparent)]
-    #[diagnostic(transparent)]
-    Mistakes(Box<RecipeError>),
-    /// What an address stands for could not be found out, and the recipe is not to blame.
-    #[error("{0}")]
-    #[diagnostic(help("{}", .0.help().join("; ")))]
-    Outside(Failure),
-    /// The graph is not in order: a mistake in this program.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
+    Failed(#[from] Failure),
 }
 
 impl PlanError {
@@ -218,8 +186,8 @@ impl PlanError {
     ) -> Self {
         match failure.kind() {
             Kind::Recipe => {}
-            Kind::Interrupted => return Self::Outside(failure),
-            _ => return Self::Outside(failure.with_message(message)),
+            Kind::Interrupted => return failure.into(),
+            _ => return failure.with_message(message).into(),
         }
         let problem = Problem::new(span, message, label);
         match (failure.help(), usual) {
@@ -232,7 +200,7 @@ impl PlanError {
 
 impl From<RecipeError> for PlanError {
     fn from(problems: RecipeError) -> Self {
-        Self::Mistakes(Box::new(problems))
+        Self::Failed(Failure::recipe(problems))
     }
 }
 
@@ -242,20 +210,36 @@ impl From<Problem> for PlanError {
     }
 }
 
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Recipe(problem) => Self::recipe(*problem),
+            PlanError::Failed(failure) => failure,
+        }
+    }
+}
+
 /// Plans an image of a recipe for an architecture, `x86_64` or `aarch64`. Without a name, it is the
 /// image with the recipe's name, else the only one.
 ///
 /// `process` is what the image is to run otherwise than it says.
 ///
 /// # Errors
-/// See [`PlanError`].
+/// The recipe has no such image, or asks for what cannot be; or the world does not answer.
 pub fn plan(
     loaded: &Loaded,
     image: Option<&str>,
     world: &dyn World,
     architecture: &str,
     process: &Process,
-) -> Result<Plan, PlanError> {
+) -> Result<Plan, Failure> {
+    let image = chosen(loaded, image)?;
+    lower::debian_architecture(architecture)?;
+    Ok(lower::lower(image, world, architecture, process)?)
+}
+
+/// The image of that name, or the one that needs none.
+fn chosen<'a>(loaded: &'a Loaded, image: Option<&str>) -> Result<&'a Arc<Image>, PlanError> {
     let complete = loaded.images.iter().map(|image| &image.name.value);
     let incomplete = loaded.incomplete.iter().map(|(name, _)| name);
     let names = || {
@@ -272,20 +256,17 @@ pub fn plan(
                 Some(other) => format!("did you mean \"{other}\"?"),
                 None => format!("its images are {}", owned().join(", ")),
             };
-            PlanError::UnknownImage {
-                recipe: recipe.clone(),
-                name: name.to_owned(),
-                help,
-            }
+            let message = format!("{recipe} has no image \"{name}\"");
+            Problem::without_place(message).with_help(help)
         })?,
-        None => recipe::default_image(recipe, names()).ok_or_else(|| PlanError::WhichImage {
-            recipe: recipe.clone(),
-            images: owned(),
+        None => recipe::default_image(recipe, names()).ok_or_else(|| {
+            let (count, images) = (names().count(), owned().join(", "));
+            let message = format!("{recipe} has {count} images and none is named \"{recipe}\"");
+            Problem::without_place(message).with_help(format!("name one of them: {images}"))
         })?,
     };
-    lower::debian_architecture(architecture)?;
     match loaded.images.get(index) {
-        Some(image) => lower::lower(image, world, architecture, process),
+        Some(image) => Ok(image),
         None => {
             let (_, problems) = &loaded.incomplete[index - loaded.images.len()];
             Err(problems.clone().into())

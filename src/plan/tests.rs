@@ -224,7 +224,7 @@ fn unknown_architectures_are_refused() {
     let files = OneFile(recipe_of(&[]));
     let loaded = recipe::load(Path::new("test.kdl"), &files, &BTreeMap::new()).unwrap();
     let error = plan(&loaded, None, &NoTags, "riscv64", &Process::default()).unwrap_err();
-    assert!(matches!(error, PlanError::Architecture(_)), "{error}");
+    assert!(error.message().contains("riscv64"), "{error}");
 }
 
 /// The steps of a plan with their inputs, a line each.

@@ -15,8 +15,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::containerdisk::about;
-use super::layer_file::{CREATED, Hashing, LAYER, LayerError, LayerFile};
+use super::layer_file::{CREATED, Hashing, LAYER, LayerFile, not_written};
 use crate::digest::{ObjectRef, Sha256};
+use crate::failure::Failure;
 use crate::host::Interrupt;
 use crate::image::{ContainerConfig, ContainerTree, HistoryEntry, ImageConfig, MadeFrom};
 use crate::registry::{self, Blob, Descriptor, Manifest, Platform, media};
@@ -119,15 +120,11 @@ pub fn layer(
     object: &ObjectRef,
     directory: &Path,
     interrupt: &Interrupt,
-) -> Result<(LayerFile, Sha256), LayerError> {
-    let made = LayerFile::make(directory, |mut out| {
+) -> Result<(LayerFile, Sha256), Failure> {
+    LayerFile::make(directory, interrupt, |mut out| {
         let reader = store.open_object(&object.id)?;
         copy(reader, &mut out, interrupt)?;
         Ok(out)
-    });
-    made.map_err(|error| match error {
-        _ if interrupt.requested() => LayerError::Interrupted,
-        error => error,
     })
 }
 
@@ -136,20 +133,23 @@ fn copy<W: Write>(
     reader: impl Read,
     out: &mut Hashing<W>,
     interrupt: &Interrupt,
-) -> Result<(), LayerError> {
+) -> Result<(), Failure> {
     let mut copy = Copying {
         reader,
         out,
         interrupt,
     };
     let mut archive = tarball::Reader::new(&mut copy);
-    while let Some(member) = archive.member()? {
+    while let Some(member) = archive.member().map_err(not_written)? {
         // What vmfab's own layers say of such names, other readers do not know.
         if !member.note.is_empty() {
-            return Err(LayerError::Reserved(member.name()));
+            return Err(Failure::failed(format!(
+                "the tree has a file called {}, which container images take for the removal of one",
+                member.name()
+            )));
         }
     }
-    io::copy(&mut copy, &mut io::sink())?;
+    io::copy(&mut copy, &mut io::sink()).map_err(not_written)?;
     Ok(())
 }
 

@@ -21,9 +21,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::layer_file::{LAYER, LayerError, LayerFile};
+use super::layer_file::{LAYER, LayerFile, not_written};
 use crate::digest::{Checksum, Sha256};
 use crate::disk::{Qcow2, ReadAt};
+use crate::failure::Failure;
 use crate::host::Interrupt;
 use crate::image::{Firmware, ImageConfig};
 use crate::registry::{self, Blob, Manifest, Platform, media};
@@ -72,17 +73,13 @@ pub fn containerdisk(
     annotations: &BTreeMap<String, String>,
     directory: &Path,
     interrupt: &Interrupt,
-) -> Result<ContainerDisk, LayerError> {
+) -> Result<ContainerDisk, Failure> {
     let layer = Layer {
         store,
         image,
         interrupt,
     };
-    let made = layer.make(directory);
-    let (layer, diff_id) = made.map_err(|error| match error {
-        _ if interrupt.requested() => LayerError::Interrupted,
-        error => error,
-    })?;
+    let (layer, diff_id) = LayerFile::make(directory, interrupt, |out| layer.tar(out))?;
     let mut about = about(image);
     let command_line = needs_kernel(image).then_some(&*image.template.boot.command_line);
     about.extend(command_line.map(|line| (COMMAND_LINE.to_owned(), line.to_owned())));
@@ -164,37 +161,36 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// The layer, and the SHA-256 of its tar.
-    fn make(&self, directory: &Path) -> Result<(LayerFile, Sha256), LayerError> {
-        LayerFile::make(directory, |out| self.tar(out))
-    }
-
-    fn tar<W: Write>(&self, out: W) -> Result<W, LayerError> {
+    fn tar<W: Write>(&self, out: W) -> Result<W, Failure> {
         let mut tar = Writer::new(out);
-        tar.add(&member("disk/", Kind::Directory, 0o755, 0))?;
+        tar.add(&member("disk/", Kind::Directory, 0o755, 0))
+            .map_err(not_written)?;
         let disk = self.store.open_object(&self.image.disk.id)?;
         let parts = disk.data_in(0..disk.size());
         let pause = || match self.interrupt.requested() {
             true => Err(io::Error::other("interrupted")),
             false => Ok(()),
         };
-        let qcow2 = Qcow2::scan(&disk, &parts, &pause)?;
+        let qcow2 = Qcow2::scan(&disk, &parts, &pause).map_err(not_written)?;
         let file = |name, size| member(name, Kind::File, 0o440, size);
         tar.add_written(&file("disk/disk.qcow2", qcow2.length()), |out| {
             qcow2.write(out, &pause)
-        })?;
+        })
+        .map_err(not_written)?;
         // Behind the disk: who looks for that looks at the beginning.
         if needs_kernel(self.image) {
-            tar.add(&member("boot/", Kind::Directory, 0o755, 0))?;
+            tar.add(&member("boot/", Kind::Directory, 0o755, 0))
+                .map_err(not_written)?;
             let files = [(KERNEL, self.image.kernel), (INITRD, self.image.initrd)];
             for (name, object) in files {
                 if let Some(object) = object {
                     let mut reader = self.store.open_object(&object.id)?;
-                    tar.add_file(&file(name, reader.size()), &mut reader)?;
+                    tar.add_file(&file(name, reader.size()), &mut reader)
+                        .map_err(not_written)?;
                 }
             }
         }
-        Ok(tar.finish()?)
+        tar.finish().map_err(not_written)
     }
 }
 

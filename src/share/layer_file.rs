@@ -9,8 +9,9 @@ use sha2::Digest as _;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::digest::Sha256;
+use crate::failure::Failure;
+use crate::host::Interrupt;
 use crate::registry::{Blob, BlobSource};
-use crate::store::StoreError;
 
 /// The media type of a layer: gzip is what every registry and container runtime knows.
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -43,43 +44,37 @@ impl LayerFile {
     /// SHA-256 of that tar.
     ///
     /// # Errors
-    /// `write` fails, or the file cannot be written.
+    /// `write` fails, the file cannot be written, or the user gave up.
     pub(super) fn make(
         directory: &Path,
-        write: impl FnOnce(Hashing<Gzip>) -> Result<Hashing<Gzip>, LayerError>,
-    ) -> Result<(Self, Sha256), LayerError> {
+        interrupt: &Interrupt,
+        write: impl FnOnce(Hashing<Gzip>) -> Result<Hashing<Gzip>, Failure>,
+    ) -> Result<(Self, Sha256), Failure> {
         let file = tempfile::Builder::new()
             .prefix("layer-")
-            .tempfile_in(directory)?;
+            .tempfile_in(directory)
+            .map_err(not_written)?;
         let out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
         let gzip = flate2::GzBuilder::new().mtime(0).operating_system(255);
         let gzip = gzip.write(out, flate2::Compression::new(GZIP));
-        let (gzip, diff_id) = write(Hashing::new(gzip))?.finish();
-        let (mut writer, blob) = gzip.finish()?.finish();
-        writer.flush()?;
+        let written = write(Hashing::new(gzip)).map_err(|error| match interrupt.requested() {
+            true => Failure::interrupted(),
+            false => error,
+        });
+        let (gzip, diff_id) = written?.finish();
+        let (mut writer, blob) = gzip.finish().map_err(not_written)?.finish();
+        writer.flush().map_err(not_written)?;
         let file: NamedTempFile = writer
             .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
+            .map_err(|error| not_written(error.into_error()))?;
         let path = file.into_temp_path();
         Ok((Self { blob, path }, diff_id.digest))
     }
 }
 
-/// A layer could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {
-    /// The image cannot be had from the store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A file of the tree has a name that container images cannot hold.
-    #[error("the tree has a file called {0}, which container images take for the removal of one")]
-    Reserved(String),
-    /// The layer could not be written.
-    #[error("cannot write the layer: {0}")]
-    Io(#[from] io::Error),
-    /// The user gave up.
-    #[error("interrupted")]
-    Interrupted,
+/// A layer could not be written.
+pub(super) fn not_written(error: io::Error) -> Failure {
+    Failure::failed(format!("cannot write the layer: {error}"))
 }
 
 /// Computes the SHA-256 of what goes through.

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use super::error::{Attempt, AttemptError, FetchError};
 use super::fetch::Fetcher;
-use super::list::{self, ListProblem};
+use super::list;
 use super::location::{Location, Source};
 use super::progress::Progress;
 use super::signature;
 use crate::digest::Checksum;
+use crate::failure::Failure;
 use crate::http::header::CONTENT_LENGTH;
 use crate::http::{HttpError, Method, Request, Url, retry};
 
@@ -57,10 +58,13 @@ impl Fetcher {
         if let Some(Signature { source, keyring }) = request.signature {
             let signature = self.document(source)?;
             let verified = signature::verify(&list, &signature, keyring)?;
-            let key = verified.map_err(|problem| FetchError::Signature {
-                list: request.list.url().to_owned(),
-                url: source.url().to_owned(),
-                problem,
+            let key = verified.map_err(|flaw| {
+                let (list, url) = (request.list.url(), source.url());
+                let message = format!(
+                    "the signature {url} does not vouch for {list}: {}",
+                    flaw.message
+                );
+                FetchError::Checksums(Failure::verification(message).with_help(flaw.help))
             })?;
             signed_by = Some(key);
         }
@@ -140,13 +144,13 @@ impl Fetcher {
         })
     }
 
-    fn ask(&self, place: &Url) -> Result<Result<Vec<u8>, ListProblem>, HttpError> {
+    fn ask(&self, place: &Url) -> Result<Result<Vec<u8>, String>, HttpError> {
         let request = Request::new(Method::GET, place.clone());
         let mut answer = self.client.send(request)?.success()?;
         let mut all = Vec::new();
         while let Some(bytes) = answer.body.chunk()? {
             if all.len() + bytes.len() > LIMIT as usize {
-                return Ok(Err(ListProblem::TooLong { limit: LIMIT }));
+                return Ok(Err(too_long()));
             }
             all.extend(bytes);
         }
@@ -154,18 +158,22 @@ impl Fetcher {
     }
 }
 
-fn read(file: File) -> std::io::Result<Result<Vec<u8>, ListProblem>> {
+fn read(file: File) -> std::io::Result<Result<Vec<u8>, String>> {
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Ok(Err(ListProblem::TooLong { limit: LIMIT }));
+        return Ok(Err(too_long()));
     }
     Ok(Ok(bytes))
 }
 
-fn list_error(list: &Source, problem: ListProblem) -> FetchError {
-    FetchError::List {
-        url: list.url().to_owned(),
-        problem,
-    }
+fn too_long() -> String {
+    format!("this is no list of checksums: it has more than {LIMIT} bytes")
+}
+
+fn list_error(list: &Source, problem: String) -> FetchError {
+    let message = format!("{}: {problem}", list.url());
+    FetchError::Checksums(Failure::verification(message).with_help(
+        "look into the list: it must be the one that belongs to the file, of the same release",
+    ))
 }

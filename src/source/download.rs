@@ -4,11 +4,11 @@ use crate::http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 
-use super::error::FetchError;
+use super::error::{AttemptError, FetchError};
 use super::fetch::FetchRequest;
 use super::partial::Note;
 use super::progress::Progress;
-use super::transfer::{Refused, Transfer};
+use super::transfer::Transfer;
 use crate::digest::Checksum;
 use crate::host::Interrupt;
 use crate::http::{Backoff, Client, HttpError, Method, Request, Response, RetryPolicy, Url, sleep};
@@ -27,72 +27,66 @@ pub(super) struct Download<'a> {
     pub(super) progress: &'a Progress<'a>,
 }
 
-/// Why a place did not give it.
-#[derive(Debug)]
-pub(super) enum PlaceError {
-    /// Requests failed.
-    Http(HttpError),
-    /// What it has is not what it should be.
-    Wrong(FetchError),
-    /// No other place would help.
-    Fatal(FetchError),
-}
-
 /// Why a request was not the last.
 enum Stop {
-    Place(PlaceError),
+    /// Another place may have it.
+    Place(AttemptError),
+    /// No other place would help.
+    Fatal(FetchError),
     /// What is here cannot be gone on with, and was forgotten.
     Anew,
 }
 
 impl From<HttpError> for Stop {
     fn from(error: HttpError) -> Self {
-        Self::Place(match error {
-            HttpError::Interrupted => PlaceError::Fatal(FetchError::Interrupted),
-            error => PlaceError::Http(error),
-        })
+        match error {
+            HttpError::Interrupted => Self::Fatal(FetchError::Interrupted),
+            error => Self::Place(error.into()),
+        }
     }
 }
 
 impl From<FetchError> for Stop {
     fn from(error: FetchError) -> Self {
-        Self::Place(PlaceError::Fatal(error))
+        Self::Fatal(error)
     }
 }
 
 impl Download<'_> {
-    /// Brings all that is missing, and checks it.
+    /// Brings all that is missing, and checks it. Another place may help where this one fails.
     pub(super) fn bring(
         &self,
         place: &Url,
         transfer: &mut Transfer<'_>,
-    ) -> Result<Checksum, PlaceError> {
+    ) -> Result<Result<Checksum, AttemptError>, FetchError> {
         let mut backoff = Backoff::new(self.retry);
         let mut confusions = 0;
         loop {
             let before = transfer.done();
             match self.attempt(place, transfer) {
-                Ok(checksum) => return Ok(checksum),
+                Ok(checksum) => return Ok(Ok(checksum)),
                 Err(Stop::Anew) if confusions < CONFUSIONS => confusions += 1,
                 Err(Stop::Anew) => {
-                    return Err(PlaceError::Http(HttpError::Other {
+                    let error = HttpError::Other {
                         host: place.host().to_owned(),
                         message: "it answers requests for a part of the file wrongly".to_owned(),
-                    }));
+                    };
+                    return Ok(Err(error.into()));
                 }
-                Err(Stop::Place(PlaceError::Http(error))) => {
+                Err(Stop::Place(AttemptError::Http(error))) => {
                     if transfer.done() >= before + ACHIEVEMENT {
                         backoff.reset();
                     }
                     let Some(pause) = backoff.pause(&error) else {
-                        return Err(PlaceError::Http(error));
+                        return Ok(Err(error.into()));
                     };
                     self.progress.retrying(&error.to_string(), pause);
                     if !sleep(pause, self.interrupt) {
-                        return Err(PlaceError::Fatal(FetchError::Interrupted));
+                        return Err(FetchError::Interrupted);
                     }
                 }
-                Err(Stop::Place(error)) => return Err(error),
+                Err(Stop::Place(error)) => return Ok(Err(error)),
+                Err(Stop::Fatal(error)) => return Err(error),
             }
         }
     }
@@ -112,14 +106,11 @@ impl Download<'_> {
         let mut response = self.client.send(request)?;
         let total = self.begin(place, &response, transfer)?;
         while let Some(bytes) = response.body.chunk()? {
-            match transfer.take(&bytes) {
-                Ok(()) => self.progress.at(transfer.done(), total),
-                Err(Refused::TooMany) => {
-                    transfer.restart()?;
-                    return Err(self.wrong_size(place, None));
-                }
-                Err(Refused::Failed(error)) => return Err(error.into()),
+            if !transfer.take(&bytes)? {
+                transfer.restart()?;
+                return Err(self.wrong_size(place, None));
             }
+            self.progress.at(transfer.done(), total);
         }
         // Where neither a length nor chunks say so, the end of the connection is no sure end.
         let sure = total.is_some() || response.headers.contains_key(TRANSFER_ENCODING);
@@ -222,22 +213,26 @@ impl Download<'_> {
         transfer.restart()?;
         match wrong {
             _ if mixture => Err(Stop::Anew),
-            Some(expected) if !short => Err(Stop::Place(PlaceError::Wrong(FetchError::Mismatch {
-                url: place.to_string(),
-                expected: expected.clone(),
-                found,
-                size,
-            }))),
+            Some(expected) if !short => {
+                let (url, expected) = (place.to_string(), expected.clone());
+                let error = FetchError::Mismatch {
+                    url,
+                    expected,
+                    found,
+                    size,
+                };
+                Err(Stop::Place(AttemptError::Wrong(Box::new(error))))
+            }
             _ => Err(self.wrong_size(place, Some(size))),
         }
     }
 
     fn wrong_size(&self, place: &Url, found: Option<u64>) -> Stop {
-        Stop::Place(PlaceError::Wrong(FetchError::WrongSize {
+        Stop::Place(AttemptError::Wrong(Box::new(FetchError::WrongSize {
             url: place.to_string(),
             expected: self.request.size.unwrap_or_default(),
             found,
-        }))
+        })))
     }
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::list::ListProblem;
 use super::transfer::TakeError;
 use crate::digest::Checksum;
 use crate::failure::{Failure, Kind};
@@ -86,16 +85,9 @@ pub enum FetchError {
         /// Why not.
         source: TakeError,
     },
-    /// The list of checksums does not help.
-    #[error("{url}: {problem}")]
-    List { url: String, problem: ListProblem },
-    /// The signature of the list proves nothing.
-    #[error("the signature {url} does not vouch for {list}: {problem}")]
-    Signature {
-        list: String,
-        url: String,
-        problem: SignatureProblem,
-    },
+    /// The list of checksums does not help, or its signature proves nothing.
+    #[error("{0}")]
+    Checksums(Failure),
     /// Who knows where it is could not bring it.
     #[error("cannot fetch {name}: {error}")]
     Origin {
@@ -119,43 +111,14 @@ pub struct Attempt {
 }
 
 /// Why a place did not give it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     /// The request failed.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// What it gave is wrong: the text of [`FetchError::Mismatch`] or [`FetchError::WrongSize`].
-    #[error("{0}")]
-    Wrong(String),
-}
-
-/// What is wrong with a signature.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureProblem {
-    /// It is by a key of the key ring, and for something else.
-    #[error("the list was changed after it was signed (key {0})")]
-    Bad(String),
-    /// It is by a key that the key ring does not have.
-    #[error("it is by key {key}, which is not in {}", .keyring.display())]
-    NoKey {
-        /// The key's id, 16 hexadecimal digits or more.
-        key: String,
-        /// The key ring.
-        keyring: PathBuf,
-    },
-    /// The key or the signature has expired, or the key was revoked.
-    #[error("{0}")]
-    Expired(String),
-    /// It is none.
-    #[error("it is no OpenPGP signature: {0}")]
-    NotASignature(String),
-    /// The key ring is none.
-    #[error("{} is no key ring: {message}", .path.display())]
-    Keyring {
-        path: PathBuf,
-        /// Why not.
-        message: String,
-    },
+    /// What it gave is wrong: [`FetchError::Mismatch`] or [`FetchError::WrongSize`].
+    #[error(transparent)]
+    Wrong(Box<FetchError>),
 }
 
 impl FetchError {
@@ -166,15 +129,12 @@ impl FetchError {
             // Wrong bytes are worse than none.
             Self::Download { attempts, .. } if is_wrong(attempts) => Kind::Verification,
             Self::Download { .. } => Kind::Transient,
-            Self::Mismatch { .. }
-            | Self::WrongSize { .. }
-            | Self::List { .. }
-            | Self::Signature { .. } => Kind::Verification,
+            Self::Mismatch { .. } | Self::WrongSize { .. } => Kind::Verification,
             Self::Missing(_) => Kind::Missing,
             Self::Offline { .. } => Kind::Unavailable,
             Self::NoSpace { .. } => Kind::Unwritable,
             Self::Io { .. } | Self::Take { .. } => Kind::Failed,
-            Self::Origin { error, .. } => error.kind(),
+            Self::Checksums(error) | Self::Origin { error, .. } => error.kind(),
             Self::Interrupted => Kind::Interrupted,
         }
     }
@@ -186,19 +146,6 @@ impl FetchError {
         match self {
             Self::Download { attempts, .. } => download_remedy(attempts),
             Self::Mismatch { .. } | Self::WrongSize { .. } => mismatch_remedy(),
-            Self::List { .. } => one(
-                "look into the list: it must be the one that belongs to the file, of the same release",
-            ),
-            Self::Signature { problem, .. } => match problem {
-                SignatureProblem::NoKey { .. } | SignatureProblem::Keyring { .. } => one(
-                    "name the key ring of who publishes the file, from a package of your distribution \
-                     or a place that you trust",
-                ),
-                SignatureProblem::Expired(_) => one(
-                    "a newer key ring may have the key's new validity; look for one where you got it",
-                ),
-                _ => one("do not use the file: try another network or mirror"),
-            },
             Self::Missing(program) => vec![format!(
                 "install it with: sudo apt-get install {}",
                 program.0.package()
@@ -207,7 +154,7 @@ impl FetchError {
             Self::NoSpace { .. } => {
                 one("free some space; what is here of the download is kept and will be continued")
             }
-            Self::Origin { error, .. } => error.help().to_vec(),
+            Self::Checksums(error) | Self::Origin { error, .. } => error.help().to_vec(),
             Self::Io { .. } | Self::Take { .. } | Self::Interrupted => Vec::new(),
         }
     }

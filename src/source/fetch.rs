@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
-use super::download::{Download, PlaceError};
+use super::download::Download;
 use super::error::{Attempt, AttemptError, FetchError};
 use super::location::{Location, Source};
 use super::partial::{self, Partial};
 use super::permits::Permits;
 use super::progress::Progress;
-use super::transfer::{Intake, Refused, Taker, Transfer};
+use super::transfer::{Intake, Taker, Transfer};
 use crate::config::Config;
 use crate::digest::Checksum;
 use crate::event::Sink;
@@ -175,10 +175,8 @@ impl Fetcher {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(FetchError::io("read", path)(error)),
             };
-            match intake.take(&buffer[..count]) {
-                Ok(()) => {}
-                Err(Refused::TooMany) => return Err(wrong_size(None)),
-                Err(Refused::Failed(error)) => return Err(error),
+            if !intake.take(&buffer[..count])? {
+                return Err(wrong_size(None));
             }
         }
         let (size, found) = (intake.done(), intake.checksum());
@@ -293,7 +291,6 @@ impl Fetcher {
             progress,
         };
         let mut attempts = Vec::new();
-        let mut last = None;
         for place in self.places(url) {
             let from = place.to_string();
             progress.started(
@@ -302,38 +299,38 @@ impl Fetcher {
                 request.size.or(transfer.note().total),
             );
             let error = match download.bring(&place, transfer) {
-                Ok(checksum) => {
+                Ok(Ok(checksum)) => {
                     return Ok(Fetched {
                         size: transfer.done(),
                         checksum,
                         url_used: from,
                     });
                 }
-                Err(PlaceError::Fatal(FetchError::Interrupted)) => {
-                    return Err(FetchError::Interrupted);
-                }
-                Err(PlaceError::Fatal(error)) => {
-                    progress.failed(&from, &error.to_string());
+                Ok(Err(error)) => error,
+                Err(error) => {
+                    if !matches!(error, FetchError::Interrupted) {
+                        progress.failed(&from, &error.to_string());
+                    }
                     return Err(error);
-                }
-                Err(PlaceError::Http(error)) => {
-                    last = None;
-                    AttemptError::Http(error)
-                }
-                Err(PlaceError::Wrong(error)) => {
-                    let text = error.to_string();
-                    last = Some(error);
-                    AttemptError::Wrong(text)
                 }
             };
             progress.failed(&from, &error.to_string());
             attempts.push(Attempt { url: from, error });
         }
-        // Wrong content is told of as such when nobody had better news after it.
-        Err(last.unwrap_or_else(|| FetchError::Download {
-            name: request.source.name().to_owned(),
-            attempts,
-        }))
+        match attempts.pop() {
+            // Wrong content is told of as such when nobody had better news after it.
+            Some(Attempt {
+                error: AttemptError::Wrong(error),
+                ..
+            }) => Err(*error),
+            last => {
+                attempts.extend(last);
+                Err(FetchError::Download {
+                    name: request.source.name().to_owned(),
+                    attempts,
+                })
+            }
+        }
     }
 
     /// Mirrors, and the URL itself. Only the URL itself has its user name and password.

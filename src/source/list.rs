@@ -8,70 +8,10 @@
 //!
 //! Everything else (comments, the armour of a clear-signed list) is passed over.
 
-use std::fmt;
-
 use crate::digest::{Algorithm, Checksum};
 
 /// Names that are shown when there is none of the name that was looked for.
 const SIMILAR: usize = 3;
-
-/// Why a list does not tell the checksum of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListProblem {
-    /// No line has a checksum.
-    NotAList,
-    /// No line is of the file.
-    NoEntry {
-        name: String,
-        /// Files of the list with similar names.
-        similar: Vec<String>,
-    },
-    /// Lines are of files of this name and have different checksums.
-    Ambiguous {
-        name: String,
-        /// The files as the list has them.
-        entries: Vec<String>,
-    },
-    /// The line has a checksum that no longer proves anything, such as MD5 or SHA-1.
-    Weak { name: String },
-    /// It is longer than any list.
-    TooLong {
-        /// What is allowed, in bytes.
-        limit: u64,
-    },
-}
-
-impl fmt::Display for ListProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAList => f.write_str("this is no list of checksums"),
-            Self::NoEntry { name, similar } => {
-                write!(f, "the list has no checksum of {name}")?;
-                match similar.as_slice() {
-                    [] => Ok(()),
-                    names => write!(f, "; it has {}", names.join(", ")),
-                }
-            }
-            Self::Ambiguous { name, entries } => write!(
-                f,
-                "the list has different checksums of {name}: {}",
-                entries.join(", ")
-            ),
-            Self::Weak { name } => {
-                write!(
-                    f,
-                    "the list has no SHA-256, SHA-512 or BLAKE3 checksum of {name}"
-                )
-            }
-            Self::TooLong { limit } => {
-                write!(
-                    f,
-                    "this is no list of checksums: it has more than {limit} bytes"
-                )
-            }
-        }
-    }
-}
 
 /// A line of a list.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,8 +22,12 @@ struct Entry {
     checksum: Option<Checksum>,
 }
 
-/// The checksum of the file `name` in a list that is itself called `list_name`.
-pub(super) fn find(text: &str, list_name: &str, name: &str) -> Result<Checksum, ListProblem> {
+/// The checksum of the file `name` in a list that is itself called `list_name`, or why there is
+/// none.
+pub(super) fn find(text: &str, list_name: &str, name: &str) -> Result<Checksum, String> {
+    // MD5 and SHA-1 no longer prove anything.
+    let weak = || format!("the list has no SHA-256, SHA-512 or BLAKE3 checksum of {name}");
+    let no_entry = format!("the list has no checksum of {name}");
     let list_name = list_name.to_lowercase();
     let blake3 = ["b3", "blake3"].iter().any(|part| list_name.contains(part));
     let entries: Vec<Entry> = text
@@ -96,17 +40,9 @@ pub(super) fn find(text: &str, list_name: &str, name: &str) -> Result<Checksum, 
         .collect();
     if named.is_empty() {
         return match entries.as_slice() {
-            [] => Err(ListProblem::NotAList),
-            [Entry { checksum, .. }] => {
-                let weak = || ListProblem::Weak {
-                    name: name.to_owned(),
-                };
-                checksum.clone().ok_or_else(weak)
-            }
-            _ => Err(ListProblem::NoEntry {
-                name: name.to_owned(),
-                similar: Vec::new(),
-            }),
+            [] => Err("this is no list of checksums".to_owned()),
+            [Entry { checksum, .. }] => checksum.clone().ok_or_else(weak),
+            _ => Err(no_entry),
         };
     }
     let base = |entry: &Entry| entry.name.rsplit('/').next().unwrap_or_default().to_owned();
@@ -121,10 +57,12 @@ pub(super) fn find(text: &str, list_name: &str, name: &str) -> Result<Checksum, 
         found.retain(|entry| beside(&entry));
     }
     if found.is_empty() {
-        return Err(ListProblem::NoEntry {
-            name: name.to_owned(),
-            similar: similar(name, named.iter().map(|entry| base(entry))),
-        });
+        return Err(
+            match similar(name, named.iter().map(|entry| base(entry))).as_slice() {
+                [] => no_entry,
+                names => format!("{no_entry}; it has {}", names.join(", ")),
+            },
+        );
     }
     let strong = |algorithm| {
         let checksums = found.iter().filter_map(|entry| entry.checksum.as_ref());
@@ -140,16 +78,15 @@ pub(super) fn find(text: &str, list_name: &str, name: &str) -> Result<Checksum, 
             [] => {}
             [only] => return Ok((*only).clone()),
             _ => {
-                return Err(ListProblem::Ambiguous {
-                    name: name.to_owned(),
-                    entries: found.iter().map(|entry| entry.name.clone()).collect(),
-                });
+                let entries: Vec<&str> = found.iter().map(|entry| entry.name.as_str()).collect();
+                return Err(format!(
+                    "the list has different checksums of {name}: {}",
+                    entries.join(", ")
+                ));
             }
         }
     }
-    Err(ListProblem::Weak {
-        name: name.to_owned(),
-    })
+    Err(weak())
 }
 
 fn similar(name: &str, others: impl Iterator<Item = String>) -> Vec<String> {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::http::{ParseUrlError, Url, unescape};
+use crate::failure::Failure;
+use crate::http::{Url, unescape};
 
 /// Content from outside: where it is, and what to call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,47 +22,38 @@ pub(super) enum Location {
     Elsewhere,
 }
 
-/// The text names no source.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// A URL that cannot be fetched.
-    #[error(transparent)]
-    Url(#[from] ParseUrlError),
-    /// A `file` URL of another host.
-    #[error("\"{0}\" is on another host: write file:///path")]
-    OtherHost(String),
-    /// It is empty, or a directory by its end.
-    #[error("\"{0}\" names no file")]
-    NoFile(String),
-}
-
 impl Source {
     /// The source at an `http`, `https` or `file` URL, or at a path. It is called by its last part.
     ///
     /// # Errors
     /// The text names no file.
-    pub fn new(text: &str) -> Result<Self, SourceError> {
+    pub fn new(text: &str) -> Result<Self, Failure> {
         let location = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
                 let path = rest.strip_prefix("localhost").unwrap_or(rest);
                 if !path.starts_with('/') {
-                    return Err(SourceError::OtherHost(text.to_owned()));
+                    return Err(Failure::failed(format!(
+                        "\"{text}\" is on another host: write file:///path"
+                    )));
                 }
                 Location::File(PathBuf::from(unescape(path)))
             }
-            Some((scheme, _)) if !scheme.contains('/') => Location::Web(text.parse()?),
+            Some((scheme, _)) if !scheme.contains('/') => {
+                Location::Web(text.parse().map_err(Failure::other)?)
+            }
             _ => Location::File(PathBuf::from(text)),
         };
+        let no_file = || Failure::failed(format!("\"{text}\" names no file"));
         let (url, name) = match &location {
             Location::Web(url) => (url.to_string(), url.file_name()),
             Location::File(path) => {
                 let directory = text.ends_with('/');
                 let name = path.file_name().filter(|_| !directory);
                 let name = name.map(|name| name.to_string_lossy().into_owned());
-                let name = name.ok_or_else(|| SourceError::NoFile(text.to_owned()))?;
+                let name = name.ok_or_else(no_file)?;
                 (path.display().to_string(), name)
             }
-            Location::Elsewhere => return Err(SourceError::NoFile(text.to_owned())),
+            Location::Elsewhere => return Err(no_file()),
         };
         let name = if name.is_empty() { url.clone() } else { name };
         Ok(Self {

@@ -45,9 +45,8 @@ mod signature;
 mod transfer;
 
 pub use checksums::{ChecksumsRequest, Resolved, Signature};
-pub use error::{Attempt, AttemptError, FetchError, SignatureProblem};
+pub use error::{Attempt, AttemptError, FetchError};
 pub use fetch::{FetchRequest, Fetched, Fetcher, FetcherOptions, Outcome};
-pub use list::ListProblem;
-pub use location::{Source, SourceError};
+pub use location::Source;
 pub use origin::Origin;
 pub use transfer::{TakeError, Taker};

@@ -7,7 +7,7 @@ use super::error::FetchError;
 use super::fetch::{FetchRequest, Fetched, Fetcher, Outcome};
 use super::partial::Note;
 use super::progress::Progress;
-use super::transfer::{Intake, Refused, Taker, Transfer};
+use super::transfer::{Intake, Taker, Transfer};
 use crate::failure::{Failure, Kind};
 
 /// Bytes that are read at once.
@@ -98,9 +98,9 @@ impl Fetcher {
                 };
                 transfer.write_note(note(false))?;
                 self.read(request, origin, bytes, |bytes| {
-                    transfer.take(bytes)?;
+                    let taken = transfer.take(bytes)?;
                     progress.at(transfer.done(), request.size);
-                    Ok(())
+                    Ok(taken)
                 })
                 .inspect_err(|error| {
                     // What is too long is wrong from some place on.
@@ -135,7 +135,7 @@ impl Fetcher {
         request: &FetchRequest<'_>,
         origin: &dyn Origin,
         mut from: Box<dyn Read + Send>,
-        mut take: impl FnMut(&[u8]) -> Result<(), Refused>,
+        mut take: impl FnMut(&[u8]) -> Result<bool, FetchError>,
     ) -> Result<(), FetchError> {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -149,10 +149,8 @@ impl Fetcher {
                     return Err(failed(request, origin.failed(error)));
                 }
             };
-            match take(&buffer[..count]) {
-                Ok(()) => {}
-                Err(Refused::TooMany) => return Err(wrong_size(request, None)),
-                Err(Refused::Failed(error)) => return Err(error),
+            if !take(&buffer[..count])? {
+                return Err(wrong_size(request, None));
             }
         }
     }

@@ -5,11 +5,25 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::armor;
-use super::error::{FetchError, SignatureProblem};
+use super::error::FetchError;
 use crate::host::{Program, bare_command, require};
 
 /// What begins a line that gpgv writes for programs (GnuPG's `doc/DETAILS`).
 const STATUS: &str = "[GNUPG:] ";
+
+/// What is wrong with a signature, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) message: String,
+    pub(super) help: &'static str,
+}
+
+/// The signature proves nothing, and so does the list.
+const UNUSABLE: &str = "do not use the file: try another network or mirror";
+const OTHER_KEYS: &str = "name the key ring of who publishes the file, from a package of your \
+                          distribution or a place that you trust";
+const NEWER_KEYS: &str =
+    "a newer key ring may have the key's new validity; look for one where you got it";
 
 /// Verifies that a key of the key ring signed `content`. Gives the fingerprint of that key.
 ///
@@ -18,15 +32,15 @@ pub(super) fn verify(
     content: &[u8],
     signature: &[u8],
     keyring: &Path,
-) -> Result<Result<String, SignatureProblem>, FetchError> {
+) -> Result<Result<String, Flaw>, FetchError> {
     let program = require(Program::Gpgv)?;
     let keys = fs::read(keyring).map_err(FetchError::io("read the key ring", keyring))?;
     let keys = match armor::key_ring(&keys) {
         Ok(keys) => keys,
         Err(message) => {
-            return Ok(Err(SignatureProblem::Keyring {
-                path: keyring.to_owned(),
-                message: message.to_owned(),
+            return Ok(Err(Flaw {
+                message: format!("{} is no key ring: {message}", keyring.display()),
+                help: OTHER_KEYS,
             }));
         }
     };
@@ -55,7 +69,8 @@ pub(super) fn verify(
     Ok(judge(&status, &messages, keyring))
 }
 
-fn judge(status: &str, messages: &str, keyring: &Path) -> Result<String, SignatureProblem> {
+fn judge(status: &str, messages: &str, keyring: &Path) -> Result<String, Flaw> {
+    let flaw = |message, help| Err(Flaw { message, help });
     let lines = status.lines().filter_map(|line| line.strip_prefix(STATUS));
     let lines: Vec<Vec<&str>> = lines.map(|line| line.split(' ').collect()).collect();
     let of = |word: &str| {
@@ -65,7 +80,8 @@ fn judge(status: &str, messages: &str, keyring: &Path) -> Result<String, Signatu
             .map(|line| line.get(1).copied().unwrap_or("?").to_owned())
     };
     if let Some(key) = of("BADSIG") {
-        return Err(SignatureProblem::Bad(key));
+        let message = format!("the list was changed after it was signed (key {key})");
+        return flaw(message, UNUSABLE);
     }
     if let (Some(_), Some(fingerprint)) = (of("GOODSIG"), of("VALIDSIG")) {
         return Ok(fingerprint);
@@ -81,19 +97,18 @@ fn judge(status: &str, messages: &str, keyring: &Path) -> Result<String, Signatu
             } else {
                 "has expired"
             };
-            return Err(SignatureProblem::Expired(format!("{what} {key} {how}")));
+            return flaw(format!("{what} {key} {how}"), NEWER_KEYS);
         }
     }
     if let Some(key) = of("NO_PUBKEY") {
-        return Err(SignatureProblem::NoKey {
-            // The whole fingerprint, where gpgv tells it.
-            key: full_key(&lines).unwrap_or(key),
-            keyring: keyring.to_owned(),
-        });
+        // The whole fingerprint, where gpgv tells it.
+        let (key, keyring) = (full_key(&lines).unwrap_or(key), keyring.display());
+        let message = format!("it is by key {key}, which is not in {keyring}");
+        return flaw(message, OTHER_KEYS);
     }
     let last = messages.lines().last().unwrap_or("gpgv said nothing");
     let last = last.strip_prefix("gpgv: ").unwrap_or(last);
-    Err(SignatureProblem::NotASignature(last.to_owned()))
+    flaw(format!("it is no OpenPGP signature: {last}"), UNUSABLE)
 }
 
 /// The fingerprint at the end of `ERRSIG`.
@@ -107,7 +122,7 @@ fn full_key(lines: &[Vec<&str>]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn judged(status: &str) -> Result<String, SignatureProblem> {
+    fn judged(status: &str) -> Result<String, Flaw> {
         judge(
             status,
             "gpgv: no valid OpenPGP data found.",
@@ -123,27 +138,30 @@ mod tests {
         let bad = "[GNUPG:] BADSIG DDDD Someone\n";
         assert_eq!(judged(good), Ok("FFFF".to_owned()));
         assert_eq!(judged(&format!("{unknown}{good}")), Ok("FFFF".to_owned()));
+        let flaw = |status: &str| judged(status).unwrap_err().message;
+        let changed = flaw(&format!("{good}{bad}"));
         assert_eq!(
-            judged(&format!("{good}{bad}")),
-            Err(SignatureProblem::Bad("DDDD".to_owned()))
+            changed,
+            "the list was changed after it was signed (key DDDD)"
         );
-        assert!(
-            matches!(judged(unknown), Err(SignatureProblem::NoKey { key, .. }) if key == "BBBB")
+        assert_eq!(
+            judged(unknown).unwrap_err(),
+            Flaw {
+                message: "it is by key BBBB, which is not in /keys.gpg".to_owned(),
+                help: OTHER_KEYS,
+            }
         );
         let expired = "[GNUPG:] EXPKEYSIG AAAA Someone\n[GNUPG:] VALIDSIG FFFF 2026-01-01 1\n";
         assert_eq!(
-            judged(expired),
-            Err(SignatureProblem::Expired(
-                "the key AAAA has expired".to_owned()
-            ))
+            judged(expired).unwrap_err(),
+            Flaw {
+                message: "the key AAAA has expired".to_owned(),
+                help: NEWER_KEYS,
+            }
         );
         // Words in a user's name are no status.
         assert!(judged("gpgv: [GNUPG:] GOODSIG\n GOODSIG A\nVALIDSIG A\n").is_err());
-        assert_eq!(
-            judged(""),
-            Err(SignatureProblem::NotASignature(
-                "no valid OpenPGP data found.".to_owned()
-            ))
-        );
+        let none = "it is no OpenPGP signature: no valid OpenPGP data found.";
+        assert_eq!(flaw(""), none);
     }
 }

@@ -33,15 +33,6 @@ pub trait Taker {
     fn finish(&mut self, fetched: &Fetched) -> Result<(), TakeError>;
 }
 
-/// Why bytes are not taken.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// They are more than there should be.
-    TooMany,
-    /// Something of this host failed.
-    Failed(FetchError),
-}
-
 /// Hasher and taker.
 pub(super) struct Intake<'a> {
     name: &'a str,
@@ -72,16 +63,17 @@ impl<'a> Intake<'a> {
         self.done
     }
 
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+    /// The next bytes; false when they are more than there should be.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<bool, FetchError> {
         let done = self.done + bytes.len() as u64;
         if self.size.is_some_and(|size| done > size) {
-            return Err(Refused::TooMany);
+            return Ok(false);
         }
         self.hasher.update(bytes);
         let taken = self.taker.take(bytes);
-        taken.map_err(|source| Refused::Failed(self.failed(source)))?;
+        taken.map_err(|source| self.failed(source))?;
         self.done = done;
-        Ok(())
+        Ok(true)
     }
 
     fn restart(&mut self) -> Result<(), FetchError> {
@@ -136,17 +128,8 @@ impl<'a> Transfer<'a> {
         let mut too_many = false;
         transfer.partial.replay(|bytes| {
             go_on()?;
-            if too_many {
-                return Ok(());
-            }
-            match intake.take(bytes) {
-                Ok(()) => Ok(()),
-                Err(Refused::TooMany) => {
-                    too_many = true;
-                    Ok(())
-                }
-                Err(Refused::Failed(error)) => Err(error),
-            }
+            too_many = too_many || !intake.take(bytes)?;
+            Ok(())
         })?;
         if too_many {
             transfer.restart()?;
@@ -176,10 +159,11 @@ impl<'a> Transfer<'a> {
         self.intake.restart()
     }
 
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+    /// The next bytes; false when they are more than there should be.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<bool, FetchError> {
         // The file first: what is in it can be gone on with, whatever happens to the taker.
         let written = self.partial.append(bytes);
-        written.map_err(|error| Refused::Failed(self.write_error(error)))?;
+        written.map_err(|error| self.write_error(error))?;
         self.intake.take(bytes)
     }
 

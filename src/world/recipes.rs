@@ -15,7 +15,7 @@ use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::instruction::{Address, Repository};
 use crate::limits::Limits;
-use crate::plan::{self, Pinned, Plan, PlanError, Remote, World, WorldError};
+use crate::plan::{self, Pinned, Plan, Remote, World, WorldError};
 use crate::plan::{Listing, LocalFiles};
 use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage, Wanted};
 use crate::store::{Store, TagName};
@@ -340,11 +340,7 @@ pub(crate) fn plan_with(
     };
     let architecture = choice.architecture.as_deref();
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);
-    plan::plan(&loaded, image, &world, architecture, &choice.process).map_err(|error| match error {
-        // The recipe is not to blame.
-        PlanError::Outside(failure) => failure,
-        error => Failure::recipe(error),
-    })
+    plan::plan(&loaded, image, &world, architecture, &choice.process)
 }
 
 /// Checks that a name is that of a file, or of a recipe that needs no path.

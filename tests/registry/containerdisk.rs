@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 use vmfab::digest::ObjectRef;
+use vmfab::failure::Kind;
 use vmfab::host::Interrupt;
 use vmfab::image::ImageConfig;
 use vmfab::registry::{Repository, media, sorted, to_bytes};
-use vmfab::share::LayerError;
 use vmfab::share::containerdisk::{ContainerDisk, containerdisk};
 use vmfab::share::published::{What, what};
 use vmfab::store::Store;
@@ -246,6 +246,6 @@ fn who_gives_up_leaves_nothing() {
         &work,
         &interrupt,
     );
-    assert!(matches!(made, Err(LayerError::Interrupted)));
+    assert!(made.is_err_and(|error| error.is(Kind::Interrupted)));
     assert!(names(&lab.path("work")).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Pushing the tree of an image as an ordinary container image.
 
 use super::super::{Context, images};
-use super::containerdisk::{failed, put_manifest};
+use super::containerdisk::put_manifest;
 use super::push::{PushImage, PushedImage, index_of, tag};
 use crate::failure::Failure;
 use crate::registry::{Blob, Described, Platform, descriptor, media, to_bytes};
@@ -36,7 +36,7 @@ pub fn push_container(context: &Context, options: &PushImage) -> Result<PushedIm
     let task = Task::new(&*context.sink, interrupt, name);
     let progress = |bytes| task.step(bytes);
     for object in objects {
-        let (file, diff_id) = layer(&store, object, &directory, interrupt).map_err(failed)?;
+        let (file, diff_id) = layer(&store, object, &directory, interrupt)?;
         task.expect(file.blob.size);
         repository.put_blob(&file.blob, &file, &[], &progress)?;
         container.add(&file.blob, &diff_id);

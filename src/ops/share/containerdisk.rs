@@ -6,7 +6,6 @@ use crate::digest::Checksum;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::registry::{Blob, Delivered, Repository, Version, media};
-use crate::share::LayerError;
 use crate::share::containerdisk::containerdisk;
 
 /// Pushes an image of the store as an ordinary container image with its disk.
@@ -37,7 +36,7 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         &directory,
         interrupt,
     );
-    let made = made.map_err(failed)?;
+    let made = made?;
     if let Some(note) = &made.note {
         context.emit(Event::Note {
             message: note.clone(),
@@ -71,15 +70,6 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         new_packs: 0,
         mounted_packs: 0,
     })
-}
-
-/// A layer that could not be made, as an error.
-pub(super) fn failed(error: LayerError) -> Failure {
-    match error {
-        LayerError::Store(error) => error.into(),
-        LayerError::Interrupted => Failure::interrupted(),
-        LayerError::Io(_) | LayerError::Reserved(_) => Failure::failed(error.to_string()),
-    }
 }
 
 pub(super) fn put_manifest(

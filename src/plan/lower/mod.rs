@@ -551,7 +551,12 @@ pub(super) fn debian_architecture(architecture: &str) -> Result<&'static str, Pl
     match architecture {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
-        other => Err(PlanError::Architecture(other.to_owned())),
+        other => {
+            let message = format!("\"{other}\" is not an architecture that images are built for");
+            Err(Problem::without_place(message)
+                .with_help("there are x86_64 and aarch64")
+                .into())
+        }
     }
 }
 

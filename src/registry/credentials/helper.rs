@@ -23,39 +23,11 @@ const TOKEN_USER: &str = "<token>";
 /// How helpers say that they do not know a server.
 const NOT_FOUND: &str = "credentials not found";
 
-/// A program that keeps credentials.
+/// A program that keeps credentials of a registry.
 pub(super) struct Helper {
     name: String,
+    registry: String,
     program: PathBuf,
-}
-
-/// A helper cannot help.
-#[derive(Debug)]
-pub(super) enum HelperError {
-    Missing(String),
-    Failed { name: String, why: String },
-    Interrupted,
-}
-
-impl HelperError {
-    /// The error of an operation for a registry.
-    pub(super) fn of(self, registry: &str) -> RegistryError {
-        let registry = registry.to_owned();
-        match self {
-            Self::Interrupted => RegistryError::Interrupted,
-            Self::Missing(name) => RegistryError::Credentials {
-                registry,
-                message: format!("the program docker-credential-{name} that keeps them is not installed"),
-                help: "install it, or take its name out of credHelpers and credsStore in the file of credentials"
-                    .to_owned(),
-            },
-            Self::Failed { name, why } => RegistryError::Credentials {
-                registry,
-                message: format!("docker-credential-{name} {why}"),
-                help: format!("try \"docker-credential-{name} list\""),
-            },
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -66,8 +38,8 @@ struct Answer {
 }
 
 impl Helper {
-    /// The program with a name.
-    pub(super) fn find(name: &str) -> Result<Self, HelperError> {
+    /// The program with a name, for a registry.
+    pub(super) fn find(name: &str, registry: &str) -> Result<Self, RegistryError> {
         let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let program = name
             .chars()
@@ -76,9 +48,18 @@ impl Helper {
         match program.flatten() {
             Some(program) => Ok(Self {
                 name: name.to_owned(),
+                registry: registry.to_owned(),
                 program,
             }),
-            None => Err(HelperError::Missing(name.to_owned())),
+            None => Err(RegistryError::Credentials {
+                registry: registry.to_owned(),
+                message: format!(
+                    "the program docker-credential-{name} that keeps them is not installed"
+                ),
+                help: "install it, or take its name out of credHelpers and credsStore in the file \
+                       of credentials"
+                    .to_owned(),
+            }),
         }
     }
 
@@ -87,7 +68,7 @@ impl Helper {
         &self,
         server: &str,
         interrupt: &Interrupt,
-    ) -> Result<Option<Credential>, HelperError> {
+    ) -> Result<Option<Credential>, RegistryError> {
         let (success, output) = self.run("get", server.as_bytes(), interrupt)?;
         if !success {
             let text = String::from_utf8_lossy(&output).into_owned();
@@ -115,7 +96,7 @@ impl Helper {
         user: &str,
         password: &str,
         interrupt: &Interrupt,
-    ) -> Result<(), HelperError> {
+    ) -> Result<(), RegistryError> {
         let input = serde_json::json!({
             "ServerURL": server,
             "Username": user,
@@ -127,7 +108,7 @@ impl Helper {
     }
 
     /// Forgets a server.
-    pub(super) fn erase(&self, server: &str, interrupt: &Interrupt) -> Result<(), HelperError> {
+    pub(super) fn erase(&self, server: &str, interrupt: &Interrupt) -> Result<(), RegistryError> {
         let (success, output) = self.run("erase", server.as_bytes(), interrupt)?;
         let text = String::from_utf8_lossy(&output);
         success.then_some(()).ok_or_else(|| self.refused(&text))
@@ -139,7 +120,7 @@ impl Helper {
         action: &str,
         input: &[u8],
         interrupt: &Interrupt,
-    ) -> Result<(bool, Vec<u8>), HelperError> {
+    ) -> Result<(bool, Vec<u8>), RegistryError> {
         let started = Command::new(&self.program)
             .arg(action)
             .stdin(Stdio::piped())
@@ -179,7 +160,7 @@ impl Helper {
                     let _ = child.kill();
                     let _ = child.wait();
                     return Err(match interrupt.requested() {
-                        true => HelperError::Interrupted,
+                        true => RegistryError::Interrupted,
                         false => self.failed("cannot be read".to_owned()),
                     });
                 }
@@ -187,14 +168,15 @@ impl Helper {
         }
     }
 
-    fn failed(&self, why: String) -> HelperError {
-        HelperError::Failed {
-            name: self.name.clone(),
-            why,
+    fn failed(&self, why: String) -> RegistryError {
+        RegistryError::Credentials {
+            registry: self.registry.clone(),
+            message: format!("{self} {why}"),
+            help: format!("try \"{self} list\""),
         }
     }
 
-    fn refused(&self, output: &str) -> HelperError {
+    fn refused(&self, output: &str) -> RegistryError {
         let line = output.lines().next().unwrap_or_default().trim();
         let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
         self.failed(match line.is_empty() {

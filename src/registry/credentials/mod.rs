@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::file::AuthFile;
-use self::helper::{Helper, HelperError};
+use self::helper::Helper;
 use super::{Environment, RegistryError};
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
@@ -129,8 +129,7 @@ impl Credentials {
         let mut file = AuthFile::read(&path, registry)?.unwrap_or_else(|| AuthFile::new(&path));
         if let Some(name) = file.helper(registry) {
             let helper = self.helper(&name, registry)?;
-            let stored = helper.store(&server(registry), user, password, &self.interrupt);
-            stored.map_err(|error| error.of(registry))?;
+            helper.store(&server(registry), user, password, &self.interrupt)?;
             if file.mention(&server(registry)) {
                 file.write(registry)?;
             }
@@ -154,10 +153,8 @@ impl Credentials {
             if let Some(name) = file.helper(registry) {
                 let helper = self.helper(&name, registry)?;
                 let server = server(registry);
-                let known = helper.get(&server, &self.interrupt);
-                if known.map_err(|error| error.of(registry))?.is_some() {
-                    let erased = helper.erase(&server, &self.interrupt);
-                    erased.map_err(|error| error.of(registry))?;
+                if helper.get(&server, &self.interrupt)?.is_some() {
+                    helper.erase(&server, &self.interrupt)?;
                     places.push(helper.to_string());
                 }
             }
@@ -228,15 +225,14 @@ impl Credentials {
     fn ask(&self, name: &str, registry: &str) -> Result<Option<Known>, RegistryError> {
         let helper = self.helper(name, registry)?;
         let found = helper.get(&server(registry), &self.interrupt);
-        let found = found.map_err(|error| error.of(registry))?;
-        Ok(found.map(|credential| Known {
+        Ok(found?.map(|credential| Known {
             credential,
             place: helper.to_string(),
         }))
     }
 
     fn helper(&self, name: &str, registry: &str) -> Result<Helper, RegistryError> {
-        Helper::find(name).map_err(|error: HelperError| error.of(registry))
+        Helper::find(name, registry)
     }
 
     /// The file at a path. One that cannot be read is warned of, and is none.

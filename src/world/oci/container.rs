@@ -9,7 +9,7 @@ use crate::checked::Line;
 use crate::digest::Checksum;
 use crate::failure::Failure;
 use crate::image::{ContainerConfig, HistoryEntry};
-use crate::plan::{BlobPlace, Container, ContainerLayer};
+use crate::plan::{Container, ContainerLayer};
 use crate::registry::{Described, Descriptor, Manifest, Platform, ToldPlatform};
 use crate::tarball::Reader;
 
@@ -41,24 +41,6 @@ struct Entry {
     empty_layer: Option<bool>,
 }
 
-/// Why an image cannot be used.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// Whoever pushed it made a mistake.
-    Damaged(String),
-    /// It is in order, and not for this.
-    Unusable { message: String, help: &'static str },
-}
-
-impl Refused {
-    pub(super) fn error(self, image: &Identified<'_>) -> Failure {
-        match self {
-            Self::Damaged(why) => image.damaged(&why),
-            Self::Unusable { message, help } => wrong(message, help),
-        }
-    }
-}
-
 impl Config {
     /// What it says it is for, as far as it does.
     pub(super) fn platform(&self) -> Platform {
@@ -74,16 +56,15 @@ impl Config {
             .map_err(|error| format!("its config is not that of a container image: {error}"))
     }
 
-    /// The image with this manifest, in a repository. `shown` is what people call it.
+    /// The image with this manifest.
     pub(super) fn container(
         &self,
+        image: &Identified<'_>,
         manifest: &Manifest,
-        shown: &str,
-        repository: &str,
-    ) -> Result<Container, Refused> {
+    ) -> Result<Container, Failure> {
         let (layers, diff_ids) = (manifest.layers(), &self.rootfs.diff_ids);
         if layers.len() != diff_ids.len() {
-            return Err(Refused::Damaged(format!(
+            return Err(image.damaged(&format!(
                 "its manifest has {} layers and its config has {}",
                 layers.len(),
                 diff_ids.len()
@@ -94,23 +75,23 @@ impl Config {
             let number = index + 1;
             check_layer(layer)?;
             if !is_layer(layer.media_type().as_ref()) {
-                return Err(Refused::Unusable {
-                    message: format!(
+                return Err(wrong(
+                    format!(
                         "its layer {number} has the media type {}, which is not a layer type",
                         layer.media_type()
                     ),
-                    help: "layers are tar archives, uncompressed or compressed with gzip or zstd",
-                });
+                    "layers are tar archives, uncompressed or compressed with gzip or zstd",
+                ));
             }
             let checksum = diff_id.parse::<Checksum>().ok();
             let Some(diff_id) = checksum.and_then(|checksum| checksum.sha256()) else {
-                return Err(Refused::Damaged(format!(
+                return Err(image.damaged(&format!(
                     "its config has \"{diff_id}\" for layer {number}, which is not a SHA-256"
                 )));
             };
             container.layers.push(ContainerLayer {
                 diff_id,
-                place: place(layer, &format!("layer {number} of {shown}"), repository)?,
+                place: image.blob_place(layer, format!("layer {number} of {}", image.shown))?,
             });
         }
         *container.config = self.config.clone().unwrap_or_default();
@@ -163,43 +144,27 @@ fn is_layer(media_type: &str) -> bool {
 }
 
 /// Refuses layers whose bytes are elsewhere, or a secret.
-pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Refused> {
+pub(super) fn check_layer(layer: &Descriptor) -> Result<(), Failure> {
     let media_type = layer.media_type().as_ref();
     if media_type.contains("nondistributable")
         || media_type.contains("foreign")
         || layer.is_elsewhere()
     {
-        return Err(Refused::Unusable {
-            message: format!(
+        return Err(wrong(
+            format!(
                 "its layer {} is not in the registry: it is only available elsewhere",
                 layer.digest()
             ),
-            help: "start from an image whose layers are all in its registry",
-        });
+            "start from an image whose layers are all in its registry",
+        ));
     }
     if media_type.ends_with("+encrypted") {
-        return Err(Refused::Unusable {
-            message: format!("its layer {} is encrypted", layer.digest()),
-            help: "decrypt it first: skopeo copy --decryption-key KEY docker://… oci:DIR:TAG, and start from that",
-        });
+        return Err(wrong(
+            format!("its layer {} is encrypted", layer.digest()),
+            "decrypt it first: skopeo copy --decryption-key KEY docker://… oci:DIR:TAG, and start from that",
+        ));
     }
     Ok(())
-}
-
-/// Where a layer can be had.
-pub(super) fn place(
-    layer: &Descriptor,
-    name: &str,
-    repository: &str,
-) -> Result<BlobPlace, Refused> {
-    let blob = layer.blob();
-    let blob = blob.map_err(|why| Refused::Damaged(format!("a layer {why}")))?;
-    Ok(BlobPlace {
-        name: name.to_owned(),
-        repository: repository.to_owned(),
-        digest: blob.digest,
-        size: blob.size,
-    })
 }
 
 #[cfg(test)]

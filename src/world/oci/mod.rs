@@ -21,8 +21,9 @@ use crate::failure::{Failure, Kind};
 use crate::image::ImageConfig;
 use crate::plan::{BlobPlace, ContainerLayer, Remote, RemoteDisk};
 use crate::registry::{
-    Blob, Described, Fetched, Location, MAX_MANIFEST, Manifest, Platform, ReadBlobError, Reference,
-    RegistryError, Repository, ResolveError, Silent, Version, read_small, resolve,
+    Blob, Described, Descriptor, Fetched, Location, MAX_MANIFEST, Manifest, Platform,
+    ReadBlobError, Reference, RegistryError, Repository, ResolveError, Silent, Version, read_small,
+    resolve,
 };
 use crate::share::published::{self, What};
 use crate::share::{Artifact, IMAGE};
@@ -251,7 +252,7 @@ impl<'a> Identified<'a> {
             }
         };
         for layer in manifest.layers() {
-            container::check_layer(layer).map_err(|why| why.error(self))?;
+            container::check_layer(layer)?;
         }
         Ok(Remote::Disk(RemoteDisk::Blob(BlobPlace {
             name: self.shown.clone(),
@@ -259,6 +260,18 @@ impl<'a> Identified<'a> {
             digest: disk.blob.digest,
             size: disk.blob.size,
         })))
+    }
+
+    /// Where a layer can be had.
+    fn blob_place(&self, layer: &Descriptor, name: String) -> Result<BlobPlace, Failure> {
+        let blob = layer.blob();
+        let blob = blob.map_err(|why| self.damaged(&format!("a layer {why}")))?;
+        Ok(BlobPlace {
+            name,
+            repository: self.place(),
+            digest: blob.digest,
+            size: blob.size,
+        })
     }
 
     fn container(
@@ -272,8 +285,7 @@ impl<'a> Identified<'a> {
         let bytes = self.small(&blob, "its config")?;
         let config = container::Config::read(&bytes).map_err(|why| self.damaged(&why))?;
         platform::check(&config.platform(), architecture)?;
-        let container = config.container(manifest, &self.shown, &self.place());
-        let mut container = container.map_err(|why| why.error(self))?;
+        let mut container = config.container(self, manifest)?;
         container.digest = Some(*of);
         let what = published::what(manifest, Some(&bytes));
         let perhaps = matches!(

@@ -437,11 +437,11 @@ fn configs() {
 
 fn mistake(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> String {
     let error = planned(text, target, args).unwrap_err();
-    let report = miette::Report::new(error);
     let theme = miette::GraphicalTheme::unicode_nocolor();
     let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(90);
     let mut shown = String::new();
-    handler.render_report(&mut shown, report.as_ref()).unwrap();
+    let mistake = error.diagnostic().expect("a mistake of the Dockerfile");
+    handler.render_report(&mut shown, mistake).unwrap();
     let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
     lines.join("\n")
 }

@@ -11,8 +11,8 @@ use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::instruction::Address;
 use crate::plan::{
-    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan,
-    PlanError, Remote, World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
+    World, WorldError,
 };
 use crate::recipe::{self, Fetch, Files, Loaded, RegistryImage};
 
@@ -132,7 +132,7 @@ pub(super) fn planned(
     text: &str,
     target: Option<&str>,
     args: &[(&str, &str)],
-) -> Result<Plan, PlanError> {
+) -> Result<Plan, Failure> {
     plan::plan(
         &loaded(text, target, args),
         None,
