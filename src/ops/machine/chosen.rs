@@ -63,24 +63,16 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
             result => return result,
         }
     }
-    let options = BuildOptions {
-        choice,
-        cache,
-        ..BuildOptions::default()
-    };
-    match build_image(context, &options) {
+    match build_image(context, &choice, &cache) {
         Err(error) if fallback && !matches!(error.kind(), Kind::Interrupted | Kind::Recipe) => {
-            let generic = BuildOptions {
-                choice: RecipeChoice {
-                    generic: true,
-                    ..options.choice
-                },
-                ..options
+            let generic = RecipeChoice {
+                generic: true,
+                ..choice
             };
             context.emit(Event::Warning {
                 message: format!("{name} cannot be built: {error}"),
             });
-            let built = build_image(context, &generic)?;
+            let built = build_image(context, &generic, &cache)?;
             context.emit(Event::Warning {
                 message: format!(
                     "booting {} instead of {name}, because of --fallback",
@@ -178,9 +170,18 @@ pub struct BuiltImage {
 ///
 /// # Errors
 /// It cannot be built, or machines cannot run here.
-pub fn build_image(context: &Context, options: &BuildOptions) -> Result<BuiltImage, Failure> {
+pub fn build_image(
+    context: &Context,
+    choice: &RecipeChoice,
+    cache: &CacheOptions,
+) -> Result<BuiltImage, Failure> {
     require_programs()?;
-    let built = build::build(context, options)?;
+    let options = BuildOptions {
+        choice: choice.clone(),
+        cache: cache.clone(),
+        ..BuildOptions::default()
+    };
+    let built = build::build(context, &options)?;
     Ok(BuiltImage {
         image: images::find(context, &built.image.to_string())?,
         name: built.name,

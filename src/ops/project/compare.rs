@@ -213,9 +213,8 @@ fn current(context: &Context, source: &Source) -> Result<Current, Failure> {
             Err(error) if error.is(Kind::NotFound) => Ok(Current::Gone(name.clone())),
             Err(error) => Err(error),
         },
-        Source::Recipe(options) => {
-            Ok(world::known_image(context, &options.choice)?
-                .map_or(Current::NotBuilt, Current::Image))
+        Source::Recipe(choice) => {
+            Ok(world::known_image(context, choice)?.map_or(Current::NotBuilt, Current::Image))
         }
     }
 }

@@ -138,8 +138,8 @@ fn image(context: &Context, compared: &Compared) -> Result<Option<FoundImage>, F
     }
     match &compared.wanted.source {
         Source::Named(name) => images::find(context, name).map(Some),
-        Source::Recipe(options) | Source::Any(options) => {
-            let known = world::known_image(context, &options.choice)?;
+        Source::Recipe(choice) | Source::Any(choice) => {
+            let known = world::known_image(context, choice)?;
             known
                 .map(|image| images::find(context, &image.to_string()))
                 .transpose()

@@ -16,7 +16,6 @@ pub use down::{Down, DownMachine, DownOptions, Outcome, down, targets};
 pub use foresee::{Foreseen, ForeseenMachine, foresee};
 pub use up::{Up, UpMachine, up};
 
-use super::build::BuildOptions;
 use super::cache::CacheOptions;
 use super::machine::cloud_init;
 use super::{Context, RecipeChoice};
@@ -65,9 +64,9 @@ pub struct UpOptions {
 pub(super) enum Source {
     /// An image of the store, by tag or id.
     Named(String),
-    Recipe(BuildOptions),
+    Recipe(RecipeChoice),
     /// Whatever the machine has; the default when there is no machine yet.
-    Any(BuildOptions),
+    Any(RecipeChoice),
 }
 
 /// A machine as it is to be.
@@ -186,23 +185,19 @@ fn shortest(file: &Path) -> PathBuf {
 /// The one machine of a directory.
 fn without_file(context: &Context, project: &Project, options: &UpOptions) -> Wanted {
     let directory = project.root().file_name().unwrap_or_default();
-    let build = |recipe: &str| BuildOptions {
-        choice: RecipeChoice {
-            recipe: recipe.to_owned(),
-            settings: options.settings.clone(),
-            ..options.dockerfile.clone()
-        },
-        cache: options.cache.clone(),
-        ..BuildOptions::default()
+    let choice = |recipe: &str| RecipeChoice {
+        recipe: recipe.to_owned(),
+        settings: options.settings.clone(),
+        ..options.dockerfile.clone()
     };
     Wanted {
         name: MachineName::like(&directory.to_string_lossy()),
         source: match &options.image {
             None => Source::Any(match usual_dockerfile(project.root()) {
-                Some(path) => build(&path.to_string_lossy()),
-                None => build(DEFAULT_IMAGE),
+                Some(path) => choice(&path.to_string_lossy()),
+                None => choice(DEFAULT_IMAGE),
             }),
-            Some(image) if recipes::names_recipe(context, image) => Source::Recipe(build(image)),
+            Some(image) if recipes::names_recipe(context, image) => Source::Recipe(choice(image)),
             Some(image) => Source::Named(image.clone()),
         },
         aliases: Vec::new(),
@@ -254,7 +249,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
                 name: name.parse().map_err(|error: crate::machine::NameError| {
                     Failure::from(crate::machine::MachineError::from(error))
                 })?,
-                source: source(node, file, options),
+                source: source(node, file),
                 aliases: aliases.clone(),
                 after: after.clone(),
                 settings: Some(settings.clone()),
@@ -264,7 +259,7 @@ fn expand(nodes: &[Machine], file: &Path, options: &UpOptions) -> Result<Vec<Wan
     Ok(wanted)
 }
 
-fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
+fn source(node: &Machine, file: &Path) -> Source {
     let (recipe, image) = match &node.image {
         Some(MachineImage::Tag(tag)) => return Source::Named(format!("@{tag}")),
         Some(MachineImage::Recipe { recipe, image }) => (recipe.as_path(), image.clone()),
@@ -272,16 +267,12 @@ fn source(node: &Machine, file: &Path, options: &UpOptions) -> Source {
         // A file that was loaded has one for each.
         None => (file, None),
     };
-    Source::Recipe(BuildOptions {
-        choice: RecipeChoice {
-            recipe: recipe.to_string_lossy().into_owned(),
-            image,
-            settings: node.settings.clone(),
-            process: node.process.clone(),
-            ..RecipeChoice::default()
-        },
-        cache: options.cache.clone(),
-        ..BuildOptions::default()
+    Source::Recipe(RecipeChoice {
+        recipe: recipe.to_string_lossy().into_owned(),
+        image,
+        settings: node.settings.clone(),
+        process: node.process.clone(),
+        ..RecipeChoice::default()
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
     self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, require_shares,
@@ -90,7 +91,7 @@ pub fn up<E: From<Failure>>(
             message: note.clone(),
         });
     }
-    let mut images = Images::get(context, &compared);
+    let mut images = Images::get(context, &compared, &options.cache);
     if context.interrupt.requested() {
         return Err(Failure::interrupted().into());
     }
@@ -383,7 +384,7 @@ struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    fn get(context: &Context, compared: &'a [Compared]) -> Self {
+    fn get(context: &Context, compared: &'a [Compared], cache: &CacheOptions) -> Self {
         let mut images = Self {
             got: Vec::new(),
             of: Vec::new(),
@@ -395,7 +396,7 @@ impl<'a> Images<'a> {
             if matches!(one.action, Action::Make | Action::Recreate) {
                 let known = images.got.iter().position(|(other, _)| *other == source);
                 let position = known.unwrap_or_else(|| {
-                    let image = get(context, source, tell);
+                    let image = get(context, source, cache, tell);
                     images.got.push((source, image.map_err(Some)));
                     images.got.len() - 1
                 });
@@ -403,19 +404,12 @@ impl<'a> Images<'a> {
                 told.push(source);
             } else {
                 images.of.push(None);
-                if let Source::Recipe(options) | Source::Any(options) = source
+                if let Source::Recipe(choice) | Source::Any(choice) = source
                     && one.up_to_date
                     && tell
                 {
                     told.push(source);
-                    cache_hit(
-                        context,
-                        options
-                            .choice
-                            .image
-                            .as_deref()
-                            .unwrap_or(&options.choice.recipe),
-                    );
+                    cache_hit(context, choice.image.as_deref().unwrap_or(&choice.recipe));
                 }
             }
         }
@@ -443,19 +437,24 @@ impl<'a> Images<'a> {
 }
 
 /// Gets an image; builds it when a step of it has to run.
-fn get(context: &Context, source: &Source, tell: bool) -> Result<FoundImage, Failure> {
+fn get(
+    context: &Context,
+    source: &Source,
+    cache: &CacheOptions,
+    tell: bool,
+) -> Result<FoundImage, Failure> {
     if context.interrupt.requested() {
         return Err(Failure::interrupted());
     }
     match source {
         Source::Named(name) => images::find(context, name),
-        Source::Recipe(options) | Source::Any(options) => {
+        Source::Recipe(choice) | Source::Any(choice) => {
             if let Source::Any(_) = source {
-                let recipe = &options.choice.recipe;
+                let recipe = &choice.recipe;
                 let message = format!("no {} found, using {recipe}", Project::FILE);
                 context.emit(Event::Note { message });
             }
-            let built = build_image(context, options)?;
+            let built = build_image(context, choice, cache)?;
             if built.cached && tell {
                 cache_hit(context, &built.name);
             }
