@@ -110,7 +110,7 @@ impl Reading<'_> {
         let context = self.around.directory.join(&build.context);
         if !self.around.files.is_directory(&context) {
             let message = format!("no directory {} found", build.context);
-            let help = "it counts from the directory of this file";
+            let help = "the path is relative to the directory of this file";
             self.notes.wrong(&context_span, message, help);
             return build;
         }

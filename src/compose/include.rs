@@ -42,7 +42,7 @@ impl Project<'_> {
                 let file = self.directory.join(&whole);
                 if !self.files.is_file(&file) {
                     let message = format!("no file {text} found");
-                    let help = "it counts from the directory of this file";
+                    let help = "the path is relative to the directory of this file";
                     self.notes.wrong(&path.span, message, help);
                     continue;
                 }

@@ -236,8 +236,11 @@ impl Reading<'_> {
         let whole = self.around.directory.join(path);
         if !self.around.files.is_directory(&whole) && !self.around.files.is_file(&whole) {
             let message = format!("no file or directory {source} found");
-            self.notes
-                .wrong(span, message, "it counts from the directory of this file");
+            self.notes.wrong(
+                span,
+                message,
+                "the path is relative to the directory of this file",
+            );
             return;
         }
         let message = format!(

@@ -264,7 +264,7 @@ impl Reading<'_> {
                 Err(_) if required == Some(false) => {}
                 Err(error) => {
                     let message = format!("cannot read {name}: {error}");
-                    let help = "it counts from the directory of this file; \"required: false\" lets it be missing";
+                    let help = "the path is relative to the directory of this file; \"required: false\" lets it be missing";
                     self.notes.wrong(&path.span, message, help);
                 }
             }

@@ -368,7 +368,7 @@ pub enum Content {
 /// Local files that are copied into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// The file or directory; a relative one counts from the directory of its recipe file.
+    /// The file or directory; a relative path starts at the directory of its recipe file.
     pub source: Spanned<PathBuf>,
     /// Absolute path in the tree: of the file, or of the directory whose content the source's
     /// becomes. It never ends with `/`.
