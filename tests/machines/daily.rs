@@ -172,9 +172,9 @@ fn waiting(bench: &Bench, name: &str) {
     assert!(waited.stdout.contains("ready after"), "{waited:#?}");
     let service = ["wait", name, "--service", "nope", "--timeout", "9"];
     bench.run(service).ends_with(1).says("has no service nope");
-    let port = ["wait", name, "--port", "81", "--timeout", "2"];
+    let port = ["wait", name, "--port", "81", "--timeout", "9"];
     bench
         .run(port)
         .ends_with(1)
-        .says("did not reach port 81 within 2 s");
+        .says("did not reach port 81 within 9 s");
 }
