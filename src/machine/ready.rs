@@ -17,8 +17,8 @@ use super::start::{ASK, Startup, TICK, Until, not_ready};
 use super::state::State;
 use super::{Machine, MachineConfig};
 use crate::guest::{Ssh, host_key_changed};
-use crate::host::bare_command;
-use crate::image::{FirstBoot, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Seed};
+use crate::host::{Program, bare_command};
+use crate::image::{FirstBoot, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Mounted, Seed};
 
 /// How long one attempt waits for the server's answer, in seconds.
 const PATIENCE: u32 = 20;
@@ -46,9 +46,16 @@ impl Startup<'_> {
             Until::Completed => Some(ENDED),
             Until::Console | Until::Entered | Until::Ssh => None,
         };
+        let by_9p = Program::Virtiofsd.find().is_none();
         let mounts = config.mounts.iter().map(|mount| Check {
             test: format!("grep -qF \" {} \" /proc/mounts", mount.at),
-            otherwise: format!("nothing is mounted at {}", mount.at),
+            otherwise: match &mount.what {
+                Mounted::Share(_) if by_9p => format!(
+                    "nothing is mounted at {}: the guest lacks 9p, and this host virtiofsd",
+                    mount.at
+                ),
+                _ => format!("nothing is mounted at {}", mount.at),
+            },
         });
         let mut checks: Vec<Check> = mounts.collect();
         // With other seeds, a login alone shows that cloud-init ran: it installs the key.
