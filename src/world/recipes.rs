@@ -388,11 +388,14 @@ pub(crate) fn names_recipe(context: &Context, name: &str) -> bool {
         && (is_path(name) || catalogue(context).iter().any(|other| other == name))
 }
 
-/// The base that the image of a role starts from, without `@`. A role is a recipe that needs no path
-/// and has the parameter `base`.
+/// The base that the image of a role starts from, without `@`. A role is a recipe with the parameter
+/// `base`.
 #[must_use]
 pub(crate) fn base_of_role(context: &Context, choice: &RecipeChoice) -> Option<String> {
-    if choice.generic || is_path(&choice.recipe) {
+    // A recipe on standard input can be read once.
+    let is_role =
+        choice.recipe != STANDARD_INPUT && !recipe::is_dockerfile(Path::new(&choice.recipe));
+    if choice.generic || !is_role {
         return None;
     }
     let loaded = load(context, Path::new(&choice.recipe), &choice.settings).ok()?;

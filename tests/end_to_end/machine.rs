@@ -58,7 +58,8 @@ fn docker_is_built_from_scratch_booted_and_entered() {
             .ended("built")
             .contains(&"docker: check docker --version")
     );
-    assert_eq!(build.result()["tags"], serde_json::json!(["docker"]));
+    let both = ["docker".to_owned(), format!("{}-docker", base())];
+    assert_eq!(build.result()["tags"], serde_json::json!(both));
     assert_no_identity(&disk);
     std::fs::remove_file(&disk).unwrap();
 
@@ -137,8 +138,9 @@ fn assert_no_identity(disk: &std::path::Path) {
 fn machines_of_one_image_live_their_own_lives() {
     let recipes = Recipes::new();
     let recipe = r##"
+        recipe "lives" { param "base" default="BASE"; }
         image "lives" {
-            from "BASE"
+            from "${base}"
             packages "qemu-guest-agent"
             disk size="2G" firmware="uefi"
             env QUOTED="say \"it's\" $HOME \\" EQUALS="a=b; c"
@@ -149,7 +151,7 @@ fn machines_of_one_image_live_their_own_lives() {
         }
         "##;
     recipes.write("lives.kdl", &recipe.replace("BASE", &base()));
-    // The recipe is built and booted in one go.
+    // The role is built and booted in one go.
     let port = free_port();
     let forward = format!("{port}:22");
     let arguments = [
@@ -167,6 +169,9 @@ fn machines_of_one_image_live_their_own_lives() {
     let machine = Machine::boot_with("first", recipes.directory(), arguments, password);
     assert!(machine.boot.ended("built").contains(&"lives: image"));
     let image = machine.boot.result()["image"].clone();
+    let role = format!("@{}-lives", base());
+    let role = Lab::get().run(["image", "inspect", &role, "--json"]);
+    assert_eq!(role.ends_with(0).json()["image"], image);
 
     // The password opens the account, and QEMU's command line does not show its hash.
     let entered = machine.output("echo correct horse | su vm -c 'id -un'");
@@ -237,7 +242,7 @@ fn machines_of_one_image_live_their_own_lives() {
     a_killed_commit_leaves_the_guest_as_it_was(&machine);
     // While it runs.
     let mut commit = lab.command();
-    commit.args(["commit", "first", "@lives-on", "--timeout", "900", "--json"]);
+    commit.args(["export", "first", "@lives-on", "--timeout", "900", "--json"]);
     let committed = Ran::of(&mut commit).ends_with(0).json();
     assert_eq!(committed["base"], image);
     let own = committed["own_size"].as_u64().unwrap();
@@ -254,8 +259,15 @@ fn machines_of_one_image_live_their_own_lives() {
     assert_eq!(machine.entry(), None);
     drop(machine);
 
-    // Another machine of what the first had come to, by its boot loader.
-    let arguments = ["@lives-on", "--memory", "512M", "--firmware", "uefi"];
+    // Another machine of a file with what the first had come to, by its boot loader.
+    let file = recipes.path("lives-on.snapshot.tar.gz");
+    let file = file.to_str().unwrap();
+    lab.run(["snapshot", "export", "@lives-on", "--output", file])
+        .ends_with(0);
+    lab.run(["image", "rm", "@lives-on"]).ends_with(0);
+    lab.run(["snapshot", "import", file, "--name", "@lives-again"])
+        .ends_with(0);
+    let arguments = ["@lives-again", "--memory", "512M", "--firmware", "uefi"];
     let other = Machine::boot("second", recipes.directory(), arguments);
     assert_eq!(other.boot.result()["image"], committed["image"]);
     other.output("test -d /sys/firmware/efi");
