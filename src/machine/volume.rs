@@ -134,22 +134,28 @@ impl Volumes {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Volume>, MachineError> {
+        let names = self.names()?;
+        let volumes = names.iter().filter_map(|name| self.open(name).ok());
+        Ok(volumes.collect())
+    }
+
+    /// The names of all of them, sorted. None of them is read.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> Result<Vec<Name>, MachineError> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(io_error("list", &self.0)(error)),
         };
-        let mut volumes = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(io_error("list", &self.0))?;
-            if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<Name>)
-                && let Ok(volume) = self.open(&name)
-            {
-                volumes.push(volume);
-            }
+            let name = entry.map_err(io_error("list", &self.0))?.file_name();
+            names.extend(name.to_str().and_then(|name| name.parse::<Name>().ok()));
         }
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(volumes)
+        names.sort();
+        Ok(names)
     }
 
     /// The volume `name`.

@@ -74,15 +74,24 @@ pub fn make_missing(context: &Context, mounts: &[Mount]) -> Result<(), Failure> 
     Ok(())
 }
 
-/// All volumes, sorted by name.
+/// All volumes, sorted by name. One that cannot be read is left out, with a warning.
 ///
 /// # Errors
 /// They cannot be read.
 pub fn list(context: &Context) -> Result<Vec<VolumeEntry>, Failure> {
     let users = users(context)?;
-    let volumes = volumes(context).list()?;
-    let entries = volumes.iter().map(|volume| of(volume, &users));
-    entries.collect()
+    let volumes = volumes(context);
+    let mut entries = Vec::new();
+    for name in volumes.names()? {
+        match volumes.open(&name) {
+            Ok(volume) => entries.push(of(&volume, &users)?),
+            Err(crate::machine::MachineError::UnknownVolume(_)) => {}
+            Err(error) => context.emit(Event::Warning {
+                message: error.to_string(),
+            }),
+        }
+    }
+    Ok(entries)
 }
 
 /// All about one.
@@ -137,8 +146,8 @@ pub fn remove(context: &Context, name: &str, force: bool) -> Result<Name, Failur
 /// # Errors
 /// They cannot be read.
 pub fn names(context: &Context) -> Result<Vec<String>, Failure> {
-    let volumes = volumes(context).list()?;
-    Ok(volumes.iter().map(|one| one.name().to_string()).collect())
+    let names = volumes(context).names()?;
+    Ok(names.iter().map(ToString::to_string).collect())
 }
 
 fn volumes(context: &Context) -> Volumes {

@@ -67,6 +67,39 @@ fn what_does_not_fit_is_told_and_mended() {
     bench
         .run(["volume", "create", "data", "--size", "64M"])
         .ends_with(0);
+    bench
+        .run(["volume", "create", "torn", "--size", "64M"])
+        .ends_with(0);
+    fs::write(path("volumes/torn/volume.json"), "{").unwrap();
+    let layer = "snapshots/layers/00000000000040008000000000000000.qcow2";
+    fs::create_dir_all(path("snapshots/layers")).unwrap();
+    fs::write(path("snapshots/torn.json"), "{").unwrap();
+    fs::write(path(layer), vec![7; 3 << 20]).unwrap();
+
+    // What a snapshot needs that cannot be read is unknown: no layer is unneeded.
+    let report = doctor(&bench, &["--json"]).ends_with(1).json();
+    let torn = ["damaged-snapshot", "damaged-volume"];
+    assert_eq!(kinds(&report)[2..4], torn, "{report:#}");
+    assert!(!kinds(&report).contains(&"unneeded-layers"), "{report:#}");
+    let text = doctor(&bench, &[]).ends_with(1).stdout;
+    for line in ["snapshot \"torn\" is damaged", "volume \"torn\" is damaged"] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    for list in ["snapshot", "volume"] {
+        let said = bench.run([list, "list"]).ends_with(0).stderr;
+        assert!(
+            said.contains(&format!("{list} \"torn\" is damaged")),
+            "{said}"
+        );
+    }
+    fs::remove_file(path("snapshots/torn.json")).unwrap();
+    fs::remove_dir_all(path("volumes/torn")).unwrap();
+
+    let lost = bench.run(["start", "lost"]).ends_with(3).stderr;
+    assert!(
+        lost.contains("machine \"lost\" has lost its image"),
+        "{lost}"
+    );
 
     let all = [
         "image-gone",
@@ -103,10 +136,25 @@ fn what_does_not_fit_is_told_and_mended() {
     // What was used lately stays, and a machine's loss is for its user to mend.
     assert_eq!(
         kinds(&report),
-        ["image-gone", "unused-volume", "unreached"],
+        [
+            "image-gone",
+            "unneeded-layers",
+            "unused-volume",
+            "unreached"
+        ],
         "{report:#}"
     );
     assert!(!path("machines/half").exists() && !path("machines/.tmp-killed").exists());
-    assert!(path("machines/lost").exists());
+    assert!(path("machines/lost").exists() && path(layer).exists());
+    // Which layers are needed was unknown as long as there was half a machine.
+    let text = doctor(&bench, &["--fix", "--yes"]).ends_with(1).stdout;
+    assert!(!text.contains("layers") && !path(layer).exists(), "{text}");
     doctor(&bench, &["--yes"]).ends_with(2);
+
+    // Without a store, no machine has an image.
+    fs::rename(path("store"), path("away")).unwrap();
+    let report = doctor(&bench, &["--json"]).ends_with(1).json();
+    let gone = ["image-gone", "image-gone", "image-gone", "unused-volume"];
+    assert_eq!(kinds(&report), gone, "{report:#}");
+    assert!(!path("store").exists());
 }

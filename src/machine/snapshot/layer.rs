@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -149,18 +149,23 @@ impl Layers {
     /// Removes all layers but these, and unfinished copies of killed processes. Only call it while
     /// nobody adds a layer.
     pub(in crate::machine) fn retain(&self, needed: &HashSet<LayerId>) {
-        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        for entry in self.others(needed) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+
+    /// All layers but these, and unfinished copies.
+    pub(super) fn others(&self, needed: &HashSet<LayerId>) -> impl Iterator<Item = DirEntry> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let id = name.strip_suffix(".qcow2").map(str::parse::<LayerId>);
-            let is_needless = match id {
+            match id {
                 Some(Ok(id)) => !needed.contains(&id),
                 _ => name.starts_with(TEMPORARY),
-            };
-            if is_needless {
-                let _ = fs::remove_file(entry.path());
             }
-        }
+        })
     }
 
     /// Makes a layer. It is on disk when this returns.

@@ -47,6 +47,7 @@ mod volumes;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use freeze::{Quiesce, Wanted};
@@ -189,6 +190,16 @@ impl Snapshots {
         {
             self.sweep(&Held(file));
         }
+    }
+
+    /// Bytes of layers that nothing needs, as far as that is known.
+    #[must_use]
+    pub fn unneeded(&self) -> u64 {
+        let Ok(needed) = self.needed() else { return 0 };
+        let layers = self.layers();
+        let others = layers.others(&needed);
+        let sizes = others.filter_map(|layer| layer.metadata().ok());
+        sizes.map(|meta| meta.blocks() * 512).sum()
     }
 
     /// Bytes that layers take on this host.

@@ -15,8 +15,10 @@ use crate::checked::Name;
 use crate::config::AutoCollect;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
-use crate::machine::{Machine, MachineName, Machines, Projects};
-use crate::store::CollectOptions;
+use crate::machine::{
+    Machine, MachineError, MachineName, Machines, Projects, SnapshotName, Volumes,
+};
+use crate::store::{CollectOptions, Store};
 
 /// How the things of a home hang together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -60,8 +62,14 @@ pub enum FindingKind {
     ImageGone { machine: MachineName },
     /// A directory among the machines says nothing about its machine.
     Incomplete { machine: MachineName },
+    /// The file of a snapshot cannot be read.
+    DamagedSnapshot { snapshot: SnapshotName },
+    /// The record of a volume cannot be read.
+    DamagedVolume { volume: Name },
     /// Directories that killed processes left.
     Leftovers,
+    /// Layers of disks that neither a machine nor a snapshot needs.
+    UnneededLayers,
     /// Machines of a project whose directory is not there.
     ProjectGone { path: std::path::PathBuf },
     /// A volume that no machine mounts.
@@ -74,7 +82,13 @@ impl FindingKind {
     /// Whether something cannot be used as it is.
     #[must_use]
     pub const fn is_broken(&self) -> bool {
-        matches!(self, Self::ImageGone { .. } | Self::Incomplete { .. })
+        matches!(
+            self,
+            Self::ImageGone { .. }
+                | Self::Incomplete { .. }
+                | Self::DamagedSnapshot { .. }
+                | Self::DamagedVolume { .. }
+        )
     }
 }
 
@@ -91,10 +105,9 @@ impl HomeReport {
 /// # Errors
 /// The store or a directory cannot be read.
 pub fn look(context: &Context) -> Result<HomeReport, Failure> {
-    if !context.home.store().exists() {
-        return Ok(HomeReport::default());
-    }
-    let store = context.store()?;
+    // Where there is no store, none is made, and every machine has lost its image.
+    let store = context.home.store().exists();
+    let store = store.then(|| context.store()).transpose()?;
     let mut findings = Vec::new();
     let mut images: BTreeMap<ObjectId, NeededImage> = BTreeMap::new();
     for machine in store::machines(context)? {
@@ -103,7 +116,9 @@ pub fn look(context: &Context) -> Result<HomeReport, Failure> {
             findings.extend(incomplete(&machine));
             continue;
         };
-        let stored = store.knows(&config.image);
+        let stored = store
+            .as_ref()
+            .is_some_and(|store| store.knows(&config.image));
         let needed = images.entry(config.image).or_insert_with(|| NeededImage {
             image: config.image,
             name: config.image_name.to_string(),
@@ -128,6 +143,36 @@ pub fn look(context: &Context) -> Result<HomeReport, Failure> {
             help: None,
         });
     }
+    let mut unneeded = 0;
+    let mut needed: BTreeSet<ObjectId> = images.keys().copied().collect();
+    for machines in store::places(context)? {
+        let snapshots = machines.snapshots();
+        unneeded += snapshots.unneeded();
+        for snapshot in snapshots.names()? {
+            match snapshots.open(&snapshot) {
+                Ok(snapshot) => drop(needed.insert(snapshot.settings.image)),
+                Err(MachineError::NoSnapshot(_)) => {}
+                Err(error) => {
+                    findings.push(broken(FindingKind::DamagedSnapshot { snapshot }, error));
+                }
+            }
+        }
+    }
+    if unneeded > 0 {
+        let size = mib(unneeded);
+        findings.push(Finding {
+            kind: FindingKind::UnneededLayers,
+            message: format!("layers of disks that no machine and no snapshot needs take {size}"),
+            fix: Some("remove them".to_owned()),
+            help: None,
+        });
+    }
+    let volumes = Volumes::new(&context.home);
+    for volume in volumes.names()? {
+        if let Err(error) = volumes.open(&volume) {
+            findings.push(broken(FindingKind::DamagedVolume { volume }, error));
+        }
+    }
     for absent in Projects::new(&context.home).review(std::time::SystemTime::now(), false)? {
         let path = absent.path;
         findings.push(Finding {
@@ -151,9 +196,15 @@ pub fn look(context: &Context) -> Result<HomeReport, Failure> {
             });
         }
     }
-    // Nothing is collected while a machine has lost its image.
-    let collects = images.values().all(|image| image.stored);
-    findings.extend(unreached(context, &images, collects)?);
+    // Nothing is collected while it is unknown what a machine or a snapshot needs.
+    let is_unknown = |finding: &Finding| {
+        let kind = &finding.kind;
+        kind.is_broken() && !matches!(kind, FindingKind::DamagedVolume { .. })
+    };
+    let collects = !findings.iter().any(is_unknown);
+    if let Some(store) = &store {
+        findings.extend(unreached(context, store, needed, collects)?);
+    }
     findings.sort_by(|a, b| a.kind.cmp(&b.kind));
     Ok(HomeReport {
         images: images.into_values().collect(),
@@ -182,6 +233,11 @@ pub fn fix(context: &Context, report: &HomeReport) -> Result<(), Failure> {
                 }
             }
             FindingKind::Leftovers => drop(machines.leftovers(true)?),
+            FindingKind::UnneededLayers => {
+                for machines in store::places(context)? {
+                    machines.snapshots().tidy();
+                }
+            }
             FindingKind::Unreached => {
                 let usual = AutoCollect::default();
                 let options = GcOptions {
@@ -196,11 +252,24 @@ pub fn fix(context: &Context, report: &HomeReport) -> Result<(), Failure> {
                 store::gc(&context.anew(context.sink.clone()), &options)?;
             }
             FindingKind::ImageGone { .. }
+            | FindingKind::DamagedSnapshot { .. }
+            | FindingKind::DamagedVolume { .. }
             | FindingKind::ProjectGone { .. }
             | FindingKind::UnusedVolume { .. } => {}
         }
     }
     Ok(())
+}
+
+/// What only the user can mend.
+fn broken(kind: FindingKind, error: MachineError) -> Finding {
+    let failure = Failure::from(error);
+    Finding {
+        kind,
+        message: failure.message().to_owned(),
+        fix: None,
+        help: failure.help().first().cloned(),
+    }
 }
 
 /// A directory without a config that can be read, unless it is a project's or runs.
@@ -248,14 +317,11 @@ fn image_gone(context: &Context, machine: MachineName, image: &ObjectId) -> Find
 /// Images in the store that came here and that no name reaches any more.
 fn unreached(
     context: &Context,
-    needed: &BTreeMap<ObjectId, NeededImage>,
+    store: &Store,
+    mut reached: BTreeSet<ObjectId>,
     collects: bool,
 ) -> Result<Option<Finding>, Failure> {
-    let store = context.store()?;
-    let mut reached: BTreeSet<ObjectId> = needed.keys().copied().collect();
     reached.extend(store.tags()?.into_iter().map(|(_, image)| image));
-    let snapshots = store::snapshots(context)?.into_iter();
-    reached.extend(snapshots.map(|(_, snapshot)| snapshot.settings.image));
     for entry in Projects::new(&context.home).list()? {
         reached.extend(entry.needs.iter().map(|need| need.image));
     }
@@ -275,7 +341,7 @@ fn unreached(
             "collect garbage: what was used within two weeks stays, and the last three images"
                 .to_owned()
         }),
-        help: (!collects).then(|| "vmfab store gc, once every machine has its image".to_owned()),
+        help: (!collects).then(|| "vmfab store gc, once nothing is broken".to_owned()),
     }))
 }
 

@@ -12,7 +12,7 @@ use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
 use crate::event::Event;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::machine::{Locked, Machine, MachineName, Promise, Startup, State, Until};
 
 /// How to start.
@@ -123,7 +123,14 @@ fn start_again(
     let _admission = admit(context, machine, had)?;
     let store = context.store()?;
     let config = machine.config()?;
-    let image = images::find(context, &config.image.to_string())?;
+    let image = images::find(context, &config.image.to_string());
+    let image = image.map_err(|error| match error.is(Kind::NotFound) {
+        true => {
+            let message = format!("machine \"{}\" has lost its image: {error}", machine.name());
+            Failure::new(Kind::NotFound, message).with_help("vmfab doctor says what brings it back")
+        }
+        false => error,
+    })?;
     let locked = match config.renew_identity {
         true => renew_identity(context, machine, locked, &store, &image.config, options)?,
         false => locked,

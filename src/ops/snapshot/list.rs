@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::super::machine::places;
 use super::super::{Context, images};
 use super::{find, project};
+use crate::event::Event;
 use crate::failure::Failure;
-use crate::machine::{Machines, Snapshot};
+use crate::machine::{MachineError, Machines, Snapshot};
 
 /// A kind of snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,10 +66,10 @@ pub struct SnapshotDetails {
 }
 
 /// The snapshots of the project that the user is in, those of the home, and the base ones; only
-/// those of one kind when that is asked.
+/// those of one kind when that is asked. One that cannot be read is left out, with a warning.
 ///
 /// # Errors
-/// A snapshot cannot be read, or the store fails.
+/// A directory cannot be read, or the store fails.
 pub fn list(context: &Context, kind: Option<Kind>) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::new();
     if kind != Some(Kind::Project) {
@@ -85,7 +86,18 @@ pub fn list(context: &Context, kind: Option<Kind>) -> Result<Vec<Entry>, Failure
     if kind != Some(Kind::Base) {
         for machines in places(context)? {
             let snapshots = machines.snapshots();
-            entries.extend(snapshots.list()?.into_iter().map(|snapshot| Entry {
+            let mut listed = Vec::new();
+            for name in snapshots.names()? {
+                match snapshots.open(&name) {
+                    Ok(snapshot) => listed.push(snapshot),
+                    Err(MachineError::NoSnapshot(_)) => {}
+                    Err(error) => context.emit(Event::Warning {
+                        message: error.to_string(),
+                    }),
+                }
+            }
+            listed.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+            entries.extend(listed.into_iter().map(|snapshot| Entry {
                 kind: Kind::Project,
                 name: snapshot.name.to_string(),
                 created: Some(snapshot.created),

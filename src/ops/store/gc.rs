@@ -196,6 +196,16 @@ fn remember(context: &Context, dropped: &[Dropped]) {
     }
 }
 
+/// Where machines are: the home, and projects that can be reached.
+pub(in crate::ops) fn places(context: &Context) -> Result<Vec<Machines>, Failure> {
+    let projects = Projects::new(&context.home).list()?.into_iter();
+    let projects = projects.map(|entry| entry.project());
+    let there = projects.filter(|project| project.is_there().unwrap_or(false));
+    let mut places = vec![Machines::new(&context.home)];
+    places.extend(there.map(|project| project.machines(&context.home)));
+    Ok(places)
+}
+
 /// All machines: those of the home, and those of projects that can be reached.
 pub(in crate::ops) fn machines(context: &Context) -> Result<Vec<Machine>, Failure> {
     let mut all = Machines::new(&context.home).list()?;

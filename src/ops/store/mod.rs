@@ -19,7 +19,7 @@ pub use add::{AddOptions, Added, add};
 pub use auto::collect_if_due;
 pub use backup::{BackedUp, BackupOptions, Names, backup};
 pub use gc::{Collected, Count, DroppedResult, Freed, GcOptions, by_output, gc};
-pub(in crate::ops) use gc::{machines, snapshots};
+pub(in crate::ops) use gc::{machines, places, snapshots};
 pub use get::{GetOptions, Got, get, open};
 pub use needs::{NeededBy, Part};
 pub use repair::{Repair, repair};
