@@ -195,6 +195,13 @@ pub enum Event {
         /// Seconds until then.
         seconds: f64,
     },
+    /// A machine is made as soon as its image is built.
+    MachinePlanned {
+        /// `null` when it is named after its image.
+        machine: Option<String>,
+        /// The directory of its project; `null` when it is of the home.
+        project: Option<PathBuf>,
+    },
     /// A machine is being waited for.
     MachineWaiting {
         machine: String,

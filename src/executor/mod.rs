@@ -39,7 +39,7 @@ mod survey;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 pub use failed::{FailedStep, steps};
 pub use remembered::Remembered;
@@ -149,7 +149,7 @@ impl Executor<'_> {
         graph: &Graph,
         wanted: &BTreeSet<NodeId>,
     ) -> Result<Execution, Failure> {
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), SystemTime::now());
         self.sink.emit(Event::BuildStarted {
             name: name.to_owned(),
             steps: graph.len(),
@@ -163,7 +163,7 @@ impl Executor<'_> {
         let caches = Caches::new(sources, self.sink, Some(self.interrupt));
         let report = Report::new(self.sink, graph);
         let (known, mut interrupted) = loop {
-            let pass = Pass::new(self, graph, &caches, &report);
+            let pass = Pass::new(self, graph, &caches, &report, began);
             pass.run(wanted)?;
             let gave_up = pass.is_interrupted() || self.interrupt.requested();
             let stopped = gave_up || (report.has_failures() && !self.options.keep_going);

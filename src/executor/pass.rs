@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tracing::{Span, debug, info_span};
 
@@ -30,6 +30,8 @@ pub(super) struct Pass<'p> {
     pub(super) graph: &'p Graph,
     pub(super) knowledge: Knowledge<'p>,
     pub(super) report: &'p Report<'p>,
+    /// When the build began.
+    pub(super) began: SystemTime,
     /// For steps that use the processors.
     processors: Permits,
     /// The locks of keys that steps of this pass hold or wait for.
@@ -46,8 +48,10 @@ impl<'p> Pass<'p> {
         graph: &'p Graph,
         caches: &'p Caches<'p>,
         report: &'p Report<'p>,
+        began: SystemTime,
     ) -> Self {
         Self {
+            began,
             executor,
             graph,
             knowledge: Knowledge::new(graph, caches),

@@ -146,15 +146,17 @@ impl Pass<'_> {
 
     /// One of the places for steps that use the processors, of which a home has as many as there are
     /// jobs. It is taken under the key's lock: of several processes that wait for one step, one waits
-    /// here, and the others for its result.
+    /// here, and the others for its result. Of several builds, the first one comes first.
     fn slot(&self, node: NodeId, derivation: &Derivation) -> Result<Option<Lock>, Failure> {
         if self.waits(node) {
             return Ok(None);
         }
         let executor = self.executor;
+        let mut ticket = executor.store.ticket(self.began, executor.jobs());
         let mut told = false;
         loop {
-            for number in 0..executor.jobs() {
+            let first = ticket.first_place().map_err(Failure::of_step)?;
+            for number in first..executor.jobs() {
                 let slot = executor.store.try_lock(&format!("slot-{number}"));
                 if let Some(slot) = slot.map_err(Failure::of_step)? {
                     return Ok(Some(slot));
@@ -165,6 +167,7 @@ impl Pass<'_> {
                 let (step, name) = (node.index(), derivation.name.clone());
                 executor.sink.emit(Event::StepQueued { step, name });
             }
+            ticket.hold().map_err(Failure::of_step)?;
             if !pause(executor.interrupt) {
                 return Err(Failure::interrupted());
             }

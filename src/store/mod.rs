@@ -40,6 +40,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 pub use content::disks::Cached;
 pub use content::ingest::{ObjectWriter, ReadAt};
@@ -49,6 +50,7 @@ pub use names::action::ActionResult;
 pub use names::file::{AddedFile, FILE_OUTPUT};
 pub use names::tag::TagName;
 pub use records::lock::Lock;
+pub use records::queue::Ticket;
 pub use upkeep::collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use upkeep::transfer::{Place, Transferred};
 pub use upkeep::usage::{Files as FilesUsage, GroupUsage, Usage};
@@ -123,6 +125,12 @@ impl Store {
     /// The lock file cannot be opened.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         lock::try_lock(&self.records.files, name)
+    }
+
+    /// A ticket for one of the first `places`, of somebody who `began` then.
+    #[must_use]
+    pub fn ticket(&self, began: SystemTime, places: usize) -> Ticket {
+        Ticket::new(&self.records.files, began, places)
     }
 }
 

@@ -203,7 +203,9 @@ fn two_that_build_one_image_run_each_step_once() {
 fn builds_beyond_the_jobs_wait_in_a_queue() {
     let recipes = Recipes::new();
     recipes.image("ahead", "        run \"echo asleep; sleep 1000.4\"");
-    recipes.image("behind", "        run \"echo behind\"");
+    let steps = ["echo behind", "echo behind it", "echo far behind"];
+    let steps = steps.map(|step| format!("        run \"{step}\"\n"));
+    recipes.image("behind", &steps.concat());
     let start = |name: &str| Running::start(recipes.command(name).args(["--jobs", "1"]));
     let mut ahead = start("ahead");
     ahead.until_line("asleep");
@@ -220,6 +222,10 @@ fn builds_beyond_the_jobs_wait_in_a_queue() {
         line.contains("behind: ") && line.contains("queued"),
         "{line}"
     );
+    // One that begins later is done later, although the first has more steps to wait with.
+    recipes.image("last", "        run \"echo last\"");
+    let last = start("last");
+    once("last", |build| build["running"][0]["doing"] == "queued");
     // A build that may run two steps at a time need not wait.
     recipes.image("beside", "        run \"echo beside\"");
     recipes.build_with("beside", ["--jobs", "8"]).succeeds();
@@ -230,6 +236,54 @@ fn builds_beyond_the_jobs_wait_in_a_queue() {
     let behind = behind.finish().succeeds();
     assert!(behind.events("step-queued").count() > 0);
     assert!(behind.started().contains(&"behind: run echo behind"));
+    last.finish().succeeds();
+    let [behind, last] = ["behind", "last"].map(|image| of_image(image)[0]["ended"].clone());
+    let order = behind["time"].as_f64() < last["time"].as_f64();
+    assert!(order, "{behind} {last}");
+}
+
+/// Machines whose image is being built are in the list, and nobody is given their names.
+#[test]
+fn machines_that_wait_for_their_image_are_listed() {
+    let recipes = Recipes::new();
+    recipes.image("awaited", "        run \"sleep 1000.6\"");
+    let boot = |arguments: &[&str]| {
+        let mut command = Lab::get().command();
+        command.args(["boot", "awaited.kdl", "--detach", "--quiet"]);
+        let id = Ran::of(command.args(arguments).current_dir(recipes.directory()));
+        id.ends_with(0).stdout.trim().to_owned()
+    };
+    let list = || Lab::get().run(["list", "--json"]).ends_with(0).json();
+    let states = || -> BTreeMap<String, String> {
+        let list = list();
+        let named = list.as_array().unwrap().iter().map(|one| {
+            let text = |field: &str| one[field].as_str().unwrap().to_owned();
+            (text("name"), text("state"))
+        });
+        named
+            .filter(|(name, _)| name.starts_with("awaited"))
+            .collect()
+    };
+    let ids = [boot(&[]), boot(&["--name", "awaited-too"])];
+    let building = |name: &str| (name.to_owned(), "building".to_owned());
+    let both = BTreeMap::from(["awaited", "awaited-too"].map(building));
+    for _ in 0..600 {
+        if states() == both {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(states(), both);
+    let shown = Lab::get().run(["list"]).ends_with(0).stdout;
+    let line = shown.lines().find(|line| line.starts_with("awaited-too "));
+    assert!(
+        line.is_some_and(|line| line.contains("building")),
+        "{shown}"
+    );
+    let names = Lab::get().run(["list", "--quiet"]).ends_with(0).stdout;
+    assert!(!names.contains("awaited"), "{names}");
+    builds(["cancel", &ids[0], &ids[1]]).ends_with(0);
+    assert_eq!(states(), BTreeMap::new());
 }
 
 #[test]
@@ -298,7 +352,8 @@ fn a_failing_notify_command_is_a_warning() {
         said.contains("warning: the command of --notify exited with code 7: no way"),
         "{said}"
     );
-    assert_eq!(run("test $VMFAB_EVENT-$VMFAB_COMMAND = done-list"), "");
+    let heard = run("test $VMFAB_EVENT-$VMFAB_COMMAND = done-list");
+    assert!(!heard.contains("warning"), "{heard}");
     let mut command = Lab::get().command();
     command
         .args(["list", "--notify", "true"])

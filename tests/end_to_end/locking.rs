@@ -89,6 +89,13 @@ fn an_update_shows_what_changes() {
     let recipes = Recipes::new();
     on_archive(&recipes, "moving", &archive, "");
     vmfab(&recipes, ["lock", "moving.kdl"]).ends_with(0);
+    // It ran steps, and other terminals could see it.
+    let builds = vmfab(&recipes, ["builds", "--all", "--json"])
+        .ends_with(0)
+        .json();
+    let mut builds = builds.as_array().unwrap().iter();
+    let record = builds.find(|one| one["command"] == "lock" && one["image"] == "moving");
+    assert_eq!(record.unwrap()["ended"]["outcome"], "done");
     let first = recipes.build_with("moving", ["--locked"]).succeeds();
     assert_eq!(first.output(), ["1.0"]);
 

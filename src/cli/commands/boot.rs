@@ -120,7 +120,9 @@ impl Boot {
             return detach(session);
         }
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
-        let ingredients = self.new.prepare(session, self.image, self.fallback)?;
+        let ingredients =
+            self.new
+                .prepare(session, self.image, self.name.as_ref(), self.fallback)?;
         let context = &ingredients.context;
         let options = BootOptions {
             name: self.name,

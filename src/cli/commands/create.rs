@@ -45,7 +45,9 @@ pub(crate) struct Create {
 
 impl Create {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let ingredients = self.new.prepare(session, self.image, false)?;
+        let ingredients = self
+            .new
+            .prepare(session, self.image, Some(&self.name), false)?;
         let context = &ingredients.context;
         let options = CreateOptions {
             name: Some(self.name),

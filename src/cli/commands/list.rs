@@ -1,5 +1,6 @@
 //! `vmfab list`
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::builds::brief;
 use super::watch::watch;
 use crate::failure::Failure;
 use crate::ops::builds;
-use crate::ops::machine::{Lister, MachineEntry};
+use crate::ops::machine::{Lister, MachineEntry, planned};
 
 /// List machines
 ///
@@ -54,16 +55,29 @@ impl List {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.reading_context()?;
         let mut lister = Lister::default();
-        let builds = || brief(&builds::list(context, false));
-        let Some(seconds) = self.watch else {
-            return once(session, &lister.list(context, self.all)?, &builds());
+        let mut list = || -> Result<_, Failure> {
+            let builds = builds::list(context, false);
+            let mut entries = lister.list(context, self.all)?;
+            // Names are for commands that need a machine.
+            if !session.quiet() {
+                entries.extend(planned(context, &builds, &entries, self.all));
+            }
+            Ok((entries, brief(&builds)))
         };
-        watch(
-            session,
-            Duration::from_secs(seconds),
-            || lister.list(context, self.all),
-            |entries| table(entries) + &builds(),
-        )
+        let Some(seconds) = self.watch else {
+            let (entries, builds) = list()?;
+            return once(session, &entries, &builds);
+        };
+        let below = RefCell::default();
+        let entries = || {
+            let (entries, builds) = list()?;
+            *below.borrow_mut() = builds;
+            Ok(entries)
+        };
+        let every = Duration::from_secs(seconds);
+        watch(session, every, entries, |entries| {
+            table(entries) + &below.borrow()
+        })
     }
 }
 

@@ -193,7 +193,12 @@ impl Command {
     pub(super) const fn builds(&self) -> bool {
         matches!(
             self,
-            Self::Build(_) | Self::Boot(_) | Self::Create(_) | Self::Up(_)
+            Self::Build(_)
+                | Self::Boot(_)
+                | Self::Create(_)
+                | Self::Up(_)
+                | Self::Lock(_)
+                | Self::Update(_)
         )
     }
 

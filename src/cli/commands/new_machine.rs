@@ -14,7 +14,7 @@ use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, local, parse_setting};
 use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
-use crate::machine::Forwarded;
+use crate::machine::{Forwarded, MachineName};
 use crate::ops::images::FoundImage;
 use crate::ops::machine::{self, ImageOptions};
 use crate::ops::{Context, RecipeChoice, snapshot};
@@ -77,11 +77,12 @@ pub(super) struct Ingredients {
 
 impl NewMachineArgs {
     /// Finds the image that `name` stands for, or builds it, and tags it if that is asked for.
-    /// `fallback` boots what the image starts from if it cannot be built.
+    /// It is for a machine of the name `machine`. `fallback` boots what the image starts from if it cannot be built.
     pub(super) fn prepare(
         self,
         session: &Session,
         name: String,
+        machine: Option<&MachineName>,
         fallback: bool,
     ) -> Result<Ingredients, Failure> {
         session.lend(self.secrets.read()?);
@@ -96,6 +97,7 @@ impl NewMachineArgs {
         let options = ImageOptions {
             choice: self.lock.apply(choice),
             cache: self.cache.options(&context)?,
+            machine: machine.cloned(),
             fallback,
         };
         if let Some(tag) = &self.save_base {

@@ -255,6 +255,7 @@ impl Screen {
             Event::MachineReady { machine, .. } => self.finish(&Thing::Machine(machine)),
             Event::StepFound { .. }
             | Event::ImageReady { .. }
+            | Event::MachinePlanned { .. }
             | Event::RegistryRetrying { .. }
             | Event::Warning { .. }
             | Event::Note { .. } => {}

@@ -259,6 +259,7 @@ impl Narrator {
             | Event::DownloadWaiting { .. }
             | Event::DownloadWaited { .. }
             | Event::MachineWaiting { .. }
+            | Event::MachinePlanned { .. }
             | Event::ImageReady { .. } => {}
         }
         lines

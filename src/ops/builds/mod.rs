@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-pub use record::{BuildState, Doing, Ended, Outcome, RunningStep};
+pub use record::{BuildState, Doing, Ended, Outcome, PlannedMachine, RunningStep};
 pub use recorder::{Pace, Recorder};
 
 use record::Record;

@@ -12,6 +12,7 @@ use crate::digest::Hasher;
 use crate::failure::Failure;
 use crate::host::Home;
 use crate::host::file::{self, Lock};
+use crate::machine::MachineName;
 
 /// How many builds that ended are kept.
 pub(super) const KEPT: usize = 20;
@@ -25,6 +26,9 @@ pub struct BuildState {
     pub command: String,
     /// The image that is built now, once it is known.
     pub image: Option<String>,
+    /// The machines that are made of its images.
+    #[serde(default)]
+    pub machines: Vec<PlannedMachine>,
     /// When it was started, in seconds since 1970.
     pub started: f64,
     /// When this was written.
@@ -38,6 +42,15 @@ pub struct BuildState {
     pub running: Vec<RunningStep>,
     /// Seconds until it is done, learnt from earlier builds; nothing when nothing is known.
     pub seconds_left: Option<f64>,
+}
+
+/// A machine that a build is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMachine {
+    /// Nothing when it is named after its image.
+    pub name: Option<MachineName>,
+    /// The directory of its project; nothing when it is of the home.
+    pub project: Option<PathBuf>,
 }
 
 /// A step that runs or waits.
@@ -88,6 +101,7 @@ impl BuildState {
             pid: std::process::id().cast_signed(),
             command: command.to_owned(),
             image: None,
+            machines: Vec::new(),
             started: now(),
             updated: now(),
             ended: None,

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::estimate::{Times, seconds_left};
-use super::record::{BuildState, Doing, Ended, Outcome, Record, RunningStep, new_id, now};
+use super::record::{
+    BuildState, Doing, Ended, Outcome, PlannedMachine, Record, RunningStep, new_id, now,
+};
 use crate::checked::BuildId;
 use crate::event::{Event, PlannedStep, Sink, StepOutcome};
 use crate::failure::{Failure, Kind};
@@ -175,6 +177,13 @@ impl Inner {
             }
             Event::BuildFinished { .. } => {
                 self.pace = None;
+                // Its name is taken as soon as it is made.
+                self.state.machines.retain(|one| one.name.is_some());
+            }
+            Event::MachinePlanned { machine, project } => {
+                let name = machine.as_ref().and_then(|name| name.parse().ok());
+                let project = project.clone();
+                self.state.machines.push(PlannedMachine { name, project });
                 tells = false;
             }
             Event::StepStarted { step, name, .. } => self.begins(*step, name, Doing::Runs),

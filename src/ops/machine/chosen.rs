@@ -10,6 +10,7 @@ use super::super::{Context, RecipeChoice};
 use super::require_programs;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
+use crate::machine::MachineName;
 use crate::recipe::is_dockerfile;
 use crate::world::recipes;
 
@@ -20,6 +21,8 @@ pub struct ImageOptions {
     pub choice: RecipeChoice,
     /// Caches of builds.
     pub cache: CacheOptions,
+    /// The name of the machine that it is for, if the user gave one.
+    pub machine: Option<MachineName>,
     /// Whether to take what the image starts from when it cannot be built.
     pub fallback: bool,
 }
@@ -32,6 +35,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
     let ImageOptions {
         choice,
         cache,
+        machine,
         fallback,
     } = options;
     let name = choice.recipe.clone();
@@ -63,6 +67,10 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
             result => return result,
         }
     }
+    context.emit(Event::MachinePlanned {
+        machine: machine.map(|name| name.to_string()),
+        project: None,
+    });
     match build_image(context, &choice, &cache) {
         Err(error) if fallback && !matches!(error.kind(), Kind::Interrupted | Kind::Recipe) => {
             let generic = RecipeChoice {

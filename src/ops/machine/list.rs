@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use serde::Serialize;
 
 use super::super::Context;
+use super::super::builds::{BuildState, PlannedMachine};
 use super::find_machine;
 use super::targets::at_once;
 use crate::checked::{AccountName, Name};
@@ -15,7 +16,7 @@ use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
 use crate::image::{Devices, DiskFile, Firmware, Mount, Network, Seed};
-use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, State};
+use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Project, State};
 use crate::qemu::{Accel, AccelChoice};
 
 /// How long it is watched what a machine uses of the processors.
@@ -45,7 +46,8 @@ pub struct MachineEntry {
     pub name: MachineName,
     /// The directory of the project that it is of; nothing when it is of the home.
     pub project: Option<PathBuf>,
-    /// `stopped`, `starting`, `running`, `paused`, … or `damaged` when its config cannot be read.
+    /// `building` when it is made as soon as its image is built, `stopped`, `starting`, `running`,
+    /// `paused`, … or `damaged` when its config cannot be read.
     pub state: &'static str,
     /// Why it is paused, when nobody asked for it: `disk-full`.
     pub reason: Option<&'static str>,
@@ -176,6 +178,50 @@ impl Lister {
         self.before = now;
         Ok(entries)
     }
+}
+
+/// The machines that builds are for and that do not exist yet. Those of other projects only with
+/// `all`.
+#[must_use]
+pub fn planned(
+    context: &Context,
+    builds: &[BuildState],
+    listed: &[MachineEntry],
+    all: bool,
+) -> Vec<MachineEntry> {
+    let here = context.project.as_ref().map(Project::root);
+    let mut planned: Vec<MachineEntry> = Vec::new();
+    for build in builds {
+        for PlannedMachine { name, project } in &build.machines {
+            if !all
+                && project
+                    .as_deref()
+                    .is_some_and(|project| Some(project) != here)
+            {
+                continue;
+            }
+            let is_free = |name: &MachineName| {
+                let mut known = listed.iter().chain(&planned);
+                !known.any(|one| one.name == *name && one.project == *project)
+            };
+            let name = match (name, &build.image) {
+                (Some(name), _) => is_free(name).then(|| name.clone()),
+                (None, Some(image)) => MachineName::candidates(image).find(is_free),
+                (None, None) => None,
+            };
+            planned.extend(name.map(|name| MachineEntry {
+                name,
+                project: project.clone(),
+                state: "building",
+                reason: None,
+                usage: None,
+                pid: None,
+                stored_size: 0,
+                settings: None,
+            }));
+        }
+    }
+    planned
 }
 
 fn usage_of(pid: i32) -> Option<(Instant, Usage)> {

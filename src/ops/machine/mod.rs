@@ -32,7 +32,9 @@ pub use cloud_init::cloud_init;
 pub use copy::{Copied, CopyOptions, Place, copy};
 pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
 pub use exec::{Exec, ExecOptions, Way, exec};
-pub use list::{Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect};
+pub use list::{
+    Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect, planned,
+};
 pub use live::{Port, add_port, ports_of, remove_port, screenshot};
 pub(super) use network::tell_network;
 pub use set::{Changed, set};

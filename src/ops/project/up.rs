@@ -390,6 +390,16 @@ impl<'a> Images<'a> {
             of: Vec::new(),
         };
         let mut told: Vec<&Source> = Vec::new();
+        let project = context.project.as_ref();
+        for one in compared {
+            let is_made = matches!(one.action, Action::Make | Action::Recreate);
+            if is_made && !matches!(one.wanted.source, Source::Named(_)) {
+                context.emit(Event::MachinePlanned {
+                    machine: Some(one.name.to_string()),
+                    project: project.map(|project| project.root().to_owned()),
+                });
+            }
+        }
         for one in compared {
             let source = &one.wanted.source;
             let tell = !told.contains(&source);

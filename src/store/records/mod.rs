@@ -5,6 +5,7 @@ pub(super) mod index;
 pub(super) mod journal;
 pub(super) mod lock;
 pub(super) mod pack;
+pub(super) mod queue;
 pub(super) mod received;
 pub(super) mod session;
 pub(super) mod sink;
