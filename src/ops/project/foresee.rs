@@ -11,7 +11,7 @@ use super::super::images::{self, FoundImage};
 use super::super::machine::Forecast;
 use super::compare::{Action, Compared, compare};
 use super::up::forwarded;
-use super::{Source, UpOptions, project, tell};
+use super::{Source, UpOptions, lent, project, tell};
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
 use crate::machine::{Forwarded, MachineName, Promise, check_disk_size, check_memory, check_port};
@@ -44,8 +44,10 @@ pub struct ForeseenMachine {
 /// # Errors
 /// The project's file is wrong, or it does not describe a machine that is named.
 pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failure> {
+    let project = project(context)?;
+    let context = &lent(context, project)?;
     let mut foreseen = Foreseen {
-        project: project(context)?.root().to_owned(),
+        project: project.root().to_owned(),
         machines: Vec::new(),
         failures: Vec::new(),
     };
@@ -54,7 +56,7 @@ pub fn foresee(context: &Context, options: &UpOptions) -> Result<Foreseen, Failu
         room: Forecast::new(context)?,
     };
     let all = compare(context, options)?;
-    tell(context, project(context)?)?;
+    tell(context, project)?;
     for compared in all {
         let failure = check(context, &compared, &mut taken).err();
         foreseen.machines.push(ForeseenMachine {
