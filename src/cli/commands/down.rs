@@ -7,6 +7,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use super::rm::loss;
 use crate::failure::Failure;
 use crate::machine::StoppedBy;
 use crate::ops::project::{self, DownMachine, DownOptions, Outcome};
@@ -63,7 +64,10 @@ impl Down {
             return Ok(Status::Done);
         }
         if self.rm && !self.yes && !targets.is_empty() {
-            let lost: Vec<String> = targets.iter().map(loss).collect();
+            let lost = targets
+                .iter()
+                .map(|target| loss(&target.name, &target.loss));
+            let lost: Vec<String> = lost.collect();
             session.confirm(&lost.join("\n"), "--yes")?;
         }
         let down = project::down(context, &options)?;
@@ -82,17 +86,9 @@ impl Down {
     }
 }
 
-fn loss(target: &DownMachine) -> String {
-    format!(
-        "this removes machine \"{}\" and all data on its disk ({} of its own)",
-        target.name,
-        size(target.stored_size)
-    )
-}
-
 fn plan_text(targets: &[DownMachine], remove: bool) -> String {
     let line = |target: &DownMachine| {
-        let own = size(target.stored_size);
+        let own = size(target.loss.stored_size);
         let what = match (target.state, remove) {
             ("stopped", false) => "is already stopped".to_owned(),
             ("stopped", true) => format!("would be removed with its disk ({own} of its own)"),

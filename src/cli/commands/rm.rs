@@ -9,8 +9,8 @@ use super::super::output::size;
 use super::super::session::Session;
 use super::several::{Named, finish};
 use crate::failure::Failure;
-use crate::machine::Machine;
-use crate::ops::machine::{self, Affected};
+use crate::machine::MachineName;
+use crate::ops::machine::{self, Affected, Loss};
 
 /// Remove machines
 ///
@@ -35,7 +35,11 @@ impl Rm {
         let context = session.context()?;
         let found = self.machines.targets(Affected::Any).find(context)?;
         if !self.force && !found.done.is_empty() && std::io::stdin().is_terminal() {
-            let lost: Vec<String> = found.done.iter().map(loss).collect();
+            let lost: Vec<String> = found
+                .done
+                .iter()
+                .map(|machine| loss(machine.name(), &Loss::of(context, machine)))
+                .collect();
             session.confirm(&lost.join("\n"), "--force")?;
         }
         let removed = found.and_then(|machine| machine::remove(context, machine, self.force));
@@ -45,10 +49,14 @@ impl Rm {
     }
 }
 
-fn loss(machine: &Machine) -> String {
-    format!(
-        "this removes machine \"{}\" and all data on its disk ({} of its own)",
-        machine.name(),
-        size(machine.stored_size())
-    )
+/// What the user is asked before a machine is removed.
+pub(super) fn loss(name: &MachineName, lost: &Loss) -> String {
+    let own = size(lost.stored_size);
+    let mut text =
+        format!("this removes machine \"{name}\" and all data on its disk ({own} of its own)");
+    let directories: Vec<&str> = lost.directories.iter().map(|path| &**path).collect();
+    if !directories.is_empty() {
+        text += &format!(", with {}", directories.join(", "));
+    }
+    text
 }

@@ -12,10 +12,11 @@ use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
 use super::recipe::{DockerfileArgs, SecretArgs, parse_setting};
+use super::rm::loss;
 use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::machine::{Project, Until};
-use crate::ops::project::{self, Action, Compared, ForeseenMachine, UpMachine, UpOptions};
+use crate::ops::project::{self, Action, ForeseenMachine, UpMachine, UpOptions};
 use crate::ops::{Context, RecipeChoice};
 use crate::world::usual_dockerfile;
 
@@ -126,7 +127,10 @@ impl Up {
             return Err(Failure::several(errors, message));
         }
         let up = project::up(context, &options, |compared| {
-            let lost: Vec<String> = compared.iter().filter_map(loss).collect();
+            let lost: Vec<String> = compared
+                .iter()
+                .filter_map(|machine| Some(loss(&machine.name, machine.lost.as_ref()?)))
+                .collect();
             match lost.is_empty() || yes {
                 true => Ok(()),
                 false => session.confirm(&lost.join("\n"), "--yes"),
@@ -196,14 +200,6 @@ impl Up {
     }
 }
 
-fn loss(compared: &Compared) -> Option<String> {
-    let lost = size(compared.lost?);
-    Some(format!(
-        "this removes machine \"{}\" and all data on its disk ({lost} of its own)",
-        compared.name
-    ))
-}
-
 /// What would be done with a machine.
 fn foreseen_text(machine: &ForeseenMachine) -> String {
     let compared = &machine.compared;
@@ -211,7 +207,7 @@ fn foreseen_text(machine: &ForeseenMachine) -> String {
         Action::Make => "would be created and started".to_owned(),
         Action::Recreate => format!(
             "would be removed with its disk ({} of its own), created anew and started",
-            size(compared.lost.unwrap_or_default())
+            size(compared.lost.as_ref().map_or(0, |lost| lost.stored_size))
         ),
         Action::Start => "would be started".to_owned(),
         Action::Resume => "is halted, and would resume".to_owned(),

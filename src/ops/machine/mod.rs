@@ -11,6 +11,7 @@ mod enter;
 mod exec;
 mod list;
 mod live;
+mod loss;
 mod network;
 mod set;
 mod ssh_config;
@@ -36,6 +37,7 @@ pub use list::{
     Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect, planned,
 };
 pub use live::{Port, add_port, ports_of, remove_port, screenshot};
+pub use loss::Loss;
 pub(super) use network::tell_network;
 pub use set::{Changed, set};
 pub(in crate::ops) use ssh_config::refresh_ssh_config;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::images::{self, FoundImage};
+use super::super::machine::Loss;
 use super::{Source, UpOptions, Wanted, project, select, wanted};
 use crate::digest::ObjectId;
 use crate::failure::{Failure, Kind};
@@ -35,8 +36,8 @@ pub struct Compared {
     pub name: MachineName,
     /// What has to be done.
     pub action: Action,
-    /// Bytes of its own disk that are lost.
-    pub lost: Option<u64>,
+    /// What is lost.
+    pub lost: Option<Loss>,
     /// What the user should know of how it differs from what it is to be.
     pub notes: Vec<String>,
     #[serde(skip)]
@@ -112,7 +113,7 @@ fn one(
     let running = state != State::Stopped;
     if recreate {
         compared.action = Action::Recreate;
-        compared.lost = Some(machine.stored_size());
+        compared.lost = Some(Loss::of(context, &machine));
         return Ok(compared);
     }
     compared.action = match state {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::machine::{places, stop_machine};
+use super::super::machine::{Loss, places, stop_machine};
 use super::order::{in_order, reversed, to_the_end};
 use super::{UpOptions, Wanted, project, select, wanted};
 use crate::event::Event;
@@ -31,8 +31,9 @@ pub struct DownMachine {
     pub name: MachineName,
     /// Its state: `stopped`, `running`, …
     pub state: &'static str,
-    /// Bytes of its own disk, which are lost when it is removed.
-    pub stored_size: u64,
+    /// What is lost when it is removed.
+    #[serde(flatten)]
+    pub loss: Loss,
 }
 
 /// A project whose machines are down, or some of them.
@@ -68,7 +69,7 @@ pub fn targets(context: &Context, options: &DownOptions) -> Result<Vec<DownMachi
         Ok(DownMachine {
             name: machine.name().clone(),
             state: machine.state()?.name(),
-            stored_size: machine.stored_size(),
+            loss: Loss::of(context, machine),
         })
     });
     described.collect()
