@@ -8,6 +8,7 @@ use crate::image::{ExposedPort, Signal};
 use crate::plan::PlanError;
 use crate::plan::lower::Lowering;
 use crate::recipe::Problem;
+use crate::text::without_logins;
 
 impl Build<'_> {
     /// Does one instruction of a stage.
@@ -120,6 +121,15 @@ impl Build<'_> {
             }
             Kind::Healthcheck(check) => stage.config().healthcheck = Some(check.clone()),
             Kind::Onbuild(onbuild) => {
+                let trigger = &onbuild.trigger;
+                let is_add = matches!(onbuild.instruction.kind, Kind::Add(_));
+                if is_add && without_logins(trigger) != *trigger {
+                    let message = "the address has a user name or a password in it";
+                    let problem =
+                        Problem::new(&instruction.span, message, "would stay in the image");
+                    let help = "give the login with the build: --secret id=GIT_AUTH_TOKEN";
+                    return Err(problem.with_help(help).into());
+                }
                 stage.config().onbuild.push(onbuild.trigger.clone());
                 stage.triggers.push((*onbuild.instruction).clone());
             }

@@ -477,6 +477,11 @@ fn mistakes() {
             &[],
         ),
         mistake("FROM ./recipe.kdl", None, &[]),
+        mistake(
+            "FROM debian\nONBUILD ADD https://me:word@host/a.git /a",
+            None,
+            &[],
+        ),
     ];
     insta::assert_snapshot!(shown.join("\n"));
 }
