@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic};
-use vmfab::derivation::Input;
+use vmfab::derivation::{Input, Listed, Listing};
 use vmfab::digest::{Hasher, ObjectId, ObjectRef};
 use vmfab::failure::{Failure, Kind};
 use vmfab::image::DiskFormat;
@@ -17,8 +17,8 @@ use vmfab::image::{
 };
 use vmfab::instruction::Address;
 use vmfab::plan::{
-    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
-    RemoteDisk, World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, Remote, RemoteDisk,
+    World, WorldError,
 };
 use vmfab::recipe::{self, Fetch, Files, RegistryImage};
 
@@ -165,7 +165,7 @@ impl World for Fake {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
         }
         let mut listing = Listing::new(None);
-        listing.add(&files.path, Listed::Directory(0o755));
+        listing.add(&files.path, &Listed::Directory(0o755));
         Ok(listing)
     }
 

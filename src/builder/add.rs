@@ -88,13 +88,15 @@ impl Builder for Add {
             whole: params.whole,
             exclude: params.exclude,
         });
+        let lent = Lent {
+            local: trees.local,
+            ..Lent::default()
+        };
         let job = Job {
             beside: trees.list,
             ..Job::layer(&layers, vec![task], false)
         };
-        let layer = self
-            .sandbox
-            .layer(job, &Lent::default(), &scratch, request)?;
+        let layer = self.sandbox.layer(job, &lent, &scratch, request)?;
         Ok(Outputs::from([("layer".to_owned(), layer)]))
     }
 }

@@ -1,8 +1,10 @@
 //! The trees and files that a step reads beside its own tree: from their roles to places in a list.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
-use super::sources::Sources;
+use super::sources::{Source, Sources};
 use crate::derivation::BuildRequest;
 use crate::failure::Failure;
 use crate::instruction::Origin;
@@ -13,11 +15,13 @@ pub(super) struct Trees<'a> {
     sources: &'a Sources,
     scratch: &'a Scratch,
     pub(super) list: Vec<Beside>,
+    /// Where the files of each list are.
+    pub(super) local: BTreeMap<PathBuf, PathBuf>,
     known: BTreeMap<Origin, usize>,
 }
 
 impl<'a> Trees<'a> {
-    /// Files become tars in `scratch`, the directory of the job.
+    /// Stored files become tars in `scratch`, the directory of the job, and local ones a list.
     pub(super) const fn new(
         request: &'a BuildRequest<'a>,
         sources: &'a Sources,
@@ -28,6 +32,7 @@ impl<'a> Trees<'a> {
             sources,
             scratch,
             list: Vec::new(),
+            local: BTreeMap::new(),
             known: BTreeMap::new(),
         }
     }
@@ -47,10 +52,23 @@ impl<'a> Trees<'a> {
         self.list.push(match origin {
             Origin::Layers(role) => Beside::Layers(self.request.inputs_of(role).collect()),
             Origin::Files(role) => {
-                let name = format!("beside-{}.tar", self.list.len());
-                let source = self.sources.of(self.request, role)?;
-                source.write(&self.scratch.path().join(&name))?;
-                Beside::Files(name.into())
+                let name = PathBuf::from(format!("files-{}", self.list.len()));
+                let path = self.scratch.path().join(&name);
+                match self.sources.of(self.request, role)? {
+                    Source::Local(tree) => {
+                        fs::write(&path, tree.listing.as_bytes())
+                            .map_err(Failure::step_io("write", &path))?;
+                        // The worker is in another directory.
+                        let root = std::path::absolute(&tree.files.path)
+                            .map_err(Failure::step_io("find", &tree.files.path))?;
+                        self.local.insert(name.clone(), root);
+                        Beside::Local(name)
+                    }
+                    stored @ Source::Stored(..) => {
+                        stored.write(&path)?;
+                        Beside::Archive(name)
+                    }
+                }
             }
         });
         Ok(self.list.len() - 1)

@@ -54,6 +54,7 @@ impl Builder for Exec {
         let lent = Lent {
             secrets: work.secrets,
             caches: work.caches.iter().map(directory).collect(),
+            local: work.trees.local,
         };
         let job = Job {
             beside: work.trees.list,

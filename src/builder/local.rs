@@ -11,7 +11,6 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 mod known;
@@ -22,12 +21,15 @@ use walk::{Entry, Kind, walk};
 
 use super::sources::Sources;
 use crate::derivation::step::LISTING;
-use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, file_time};
+use crate::derivation::{
+    BuildRequest, Builder, Listed, Listing, Outputs, SOURCE_DATE_EPOCH, Step, file_time,
+};
 use crate::digest::ContentHasher;
 use crate::failure::Failure;
-use crate::plan::{Listed, Listing, LocalFiles};
+use crate::plan::LocalFiles;
+use crate::sandbox::read_content;
 use crate::store::Store;
-use crate::tarball::{self, Member, StoredFile, Time, Writer, data_of, extent};
+use crate::tarball::{self, Member, StoredFile, Time, Writer, data_of};
 
 pub(super) struct Local {
     pub(super) store: Store,
@@ -126,10 +128,10 @@ pub(super) fn pack(files: &LocalFiles, listing: &Listing, archive: impl Write) -
 fn add(listing: &mut Listing, entry: &Entry<'_>, content: &[u8; 32]) {
     let listed = match &entry.kind {
         Kind::Directory => Listed::Directory(entry.mode),
-        Kind::Link(target) => Listed::Link(target),
-        Kind::File(_) => Listed::File(entry.mode, content),
+        Kind::Link(target) => Listed::Link(target.clone()),
+        Kind::File(_) => Listed::File(entry.mode, *content),
     };
-    listing.add(entry.inside, listed);
+    listing.add(entry.inside, &listed);
 }
 
 /// A member that belongs to root.
@@ -184,24 +186,7 @@ fn hash_bytes(bytes: &[u8]) -> [u8; 32] {
 
 /// The same of a file, whose holes are not read.
 fn hash_file(file: &File) -> io::Result<[u8; 32]> {
-    let mut hasher = ContentHasher::default();
-    let (size, mut position) = (file.metadata()?.len(), 0);
-    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
-    while let Some(part) = extent(file, position, size)? {
-        hasher.add_zeros(part.start - position);
-        position = part.start;
-        while position < part.end {
-            let length = BUFFER.min((part.end - position) as usize);
-            let count = file.read_at(&mut buffer[..length], position)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            hasher.update(&buffer[..count]);
-            position += count as u64;
-        }
-    }
-    hasher.add_zeros(size - position);
-    Ok(hasher.finish())
+    read_content(file, &mut |_, _| Ok(()))
 }
 
 /// Hashes what is read.
@@ -219,7 +204,7 @@ impl<R: Read> Read for Hashed<R> {
 mod tests {
     use std::fs;
     use std::io::Seek;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
 
     use super::walk::IGNORE_FILE;
     use super::*;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::local;
-use crate::derivation::BuildRequest;
 use crate::derivation::step::LISTING;
+use crate::derivation::{BuildRequest, Listing};
 use crate::digest::{Digest, ObjectRef};
 use crate::failure::Failure;
-use crate::plan::{Listing, LocalTree};
+use crate::plan::LocalTree;
 use crate::store::Store;
 
 /// Finds the files that a step reads.

@@ -10,6 +10,7 @@ pub mod builder;
 pub mod cache;
 pub mod encoding;
 pub mod graph;
+pub mod listing;
 pub mod scripts;
 pub mod static_key;
 pub mod step;
@@ -18,6 +19,7 @@ pub use builder::{BuildRequest, Builder, Builders, Outputs, ResolvedInput, resol
 pub use cache::{Cache, CacheError, CacheHit};
 pub use encoding::action_key;
 pub use graph::{Derivation, Graph, Input, NodeId};
+pub use listing::{Listed, Listing};
 pub use static_key::static_keys;
 pub use step::Step;
 

@@ -9,11 +9,10 @@ use serde_json::Value;
 use super::build_record::{Record, RecordedStep, record_path};
 use super::cache::{self, CacheOptions};
 use super::{Context, RecipeChoice};
-use crate::derivation::{Derivation, action_key, step};
+use crate::derivation::{Derivation, Listing, action_key, step};
 use crate::digest::{ActionKey, Digest};
 use crate::executor::{Sources, survey};
 use crate::failure::Failure;
-use crate::plan::Listing;
 use crate::store::Store;
 use crate::{plan, world};
 

@@ -15,13 +15,13 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use local::{Listed, Listing, LocalFiles, LocalTree, Selection};
+pub use local::{LocalFiles, LocalTree, Selection};
 pub use locking::PackageStep;
 use remote::USUAL_PATH;
 pub use remote::{BlobPlace, Container, ContainerLayer, Remote, RemoteDisk, login_env};
 
 use crate::checked::Unfit;
-use crate::derivation::{Graph, NodeId};
+use crate::derivation::{Graph, Listing, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId, ObjectRef};
 use crate::failure::{Failure, Kind};
 use crate::host::{Login, Program};

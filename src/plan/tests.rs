@@ -6,7 +6,7 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
-use crate::derivation::{ResolvedInput, action_key};
+use crate::derivation::{Listed, Listing, ResolvedInput, action_key};
 use crate::digest::{Hasher, ObjectRef, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, Process};
@@ -37,7 +37,7 @@ pub(super) struct NoTags;
 impl World for NoTags {
     fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
         let mut listing = Listing::new(None);
-        listing.add(&files.path, Listed::Directory(0o755));
+        listing.add(&files.path, &Listed::Directory(0o755));
         Ok(listing)
     }
 

@@ -37,7 +37,10 @@ pub enum Beside {
     /// The layers of a tree, lowest first.
     Layers(Vec<ObjectRef>),
     /// A tar below the directory of the job.
-    Files(PathBuf),
+    Archive(PathBuf),
+    /// Local files: a [`Listing`](crate::derivation::Listing) below the directory of the job. Where
+    /// they are is [lent](Lent::local).
+    Local(PathBuf),
 }
 
 /// How changes become a layer.
@@ -54,6 +57,8 @@ pub struct Lent {
     pub secrets: Vec<Secret>,
     /// Directories that outlive the job, by the ids of caches.
     pub caches: BTreeMap<String, PathBuf>,
+    /// Directories of local files, by the names of their lists.
+    pub local: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Job {

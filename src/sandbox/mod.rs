@@ -56,6 +56,7 @@ mod shown;
 mod tasks;
 mod worker;
 
+pub use add::read_content;
 pub use cache::{CachedLayer, LayerCache};
 pub use caches::{CacheMount, CacheMounts, HeldCache};
 pub use confinement::{Changes, Confinement, Grant, Isolation, Processes, Weakness};

@@ -50,7 +50,9 @@ pub(super) enum BesideSource {
     /// The layers of a tree, lowest first.
     Layers(Vec<LayerSource>),
     /// A tar.
-    Files(PathBuf),
+    Archive(PathBuf),
+    /// The files of a list, below a directory of this host.
+    Local { listing: PathBuf, root: PathBuf },
 }
 
 /// How to pack the upper directory.

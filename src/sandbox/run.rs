@@ -230,7 +230,11 @@ impl Sandbox {
         for source in &job.beside {
             beside.push(match source {
                 Beside::Layers(layers) => BesideSource::Layers(sources(layers)?),
-                Beside::Files(name) => BesideSource::Files(scratch.path().join(name)),
+                Beside::Archive(name) => BesideSource::Archive(scratch.path().join(name)),
+                Beside::Local(name) => BesideSource::Local {
+                    listing: scratch.path().join(name),
+                    root: lent.local.get(name).cloned().unwrap_or_default(),
+                },
             });
         }
         if !missing.is_empty() {

@@ -8,6 +8,7 @@ use std::{fs, io};
 use super::{Context, Pins, image_config, repository};
 use crate::builder::local::{self, KnownFiles};
 use crate::compose::{self, Converted};
+use crate::derivation::Listing;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::disk::Content;
 use crate::failure::Failure;
@@ -15,8 +16,7 @@ use crate::host::file;
 use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::instruction::{Address, Repository};
 use crate::limits::Limits;
-use crate::plan::{self, Pinned, Plan, Remote, World, WorldError};
-use crate::plan::{Listing, LocalFiles};
+use crate::plan::{self, LocalFiles, Pinned, Plan, Remote, World, WorldError};
 use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage, Wanted};
 use crate::store::{Store, TagName};
 

@@ -13,6 +13,7 @@
 //! source. Links are followed in the path of a source and in the
 //! destination, both inside their trees; links in a directory are put as links.
 
+mod content;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use self::source::{Archive, Source};
+use self::content::Changed;
+pub use self::content::read_content;
+use self::source::Content;
+pub(super) use self::source::{Index, Source};
 use super::beside::Beside;
 use super::edit::owner_ids;
 use super::layer::{self, Form, set_metadata, set_time};
@@ -71,12 +75,7 @@ pub(super) fn add(
                 let beside = beside.get(*tree);
                 let beside =
                     beside.ok_or_else(|| WorkerError::Plain(format!("tree {tree} is missing")))?;
-                let source = match beside.archive() {
-                    Some(archive) => Archive::new(archive).map(Source::Archive),
-                    None => Root::new(beside.directory()?).map(Source::Directory),
-                };
-                let source = source.map_err(WorkerError::io("read the files of the step"))?;
-                (source, path, *unpack)
+                (beside.source()?, path, *unpack)
             }
             Put::File {
                 file,
@@ -115,18 +114,27 @@ pub(super) fn add(
 
 /// Copies a directory of a tree, with owners and modes, into an existing one of the host.
 pub(super) fn copy_directory(tree: &Path, source: &Path, to: &Path) -> io::Result<()> {
+    copy(&Source::Directory(Root::new(tree)?), source, to, false)
+}
+
+/// Copies all files into an existing directory, which becomes as their root is.
+pub(super) fn copy_all(files: &Source, to: &Path) -> io::Result<()> {
+    copy(files, Path::new(""), to, true)
+}
+
+fn copy(files: &Source, source: &Path, to: &Path, whole: bool) -> io::Result<()> {
     let mut adder = Adder {
         root: Root::new(to)?,
         destination: PathBuf::from("/"),
         is_directory: true,
-        whole: false,
+        whole,
         owner: None,
         mode: None,
         exclude: Ignore::default(),
         times: Vec::new(),
         links: HashMap::new(),
     };
-    adder.matched(&Source::Directory(Root::new(tree)?), source, false)?;
+    adder.matched(files, source, false)?;
     let times = std::mem::take(&mut adder.times);
     times
         .iter()
@@ -161,10 +169,16 @@ fn wrong(error: &dyn std::fmt::Display) -> WorkerError {
     }
 }
 
-fn failed(path: &str, error: io::Error) -> WorkerError {
+pub(super) fn failed(path: &str, error: io::Error) -> WorkerError {
     use io::ErrorKind::{
         InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound, Unsupported,
     };
+    if Changed::is(&error) {
+        return WorkerError::Unsatisfiable {
+            message: format!("{path} changed while it was read"),
+            help: "build again".to_owned(),
+        };
+    }
     match error.kind() {
         NotFound | InvalidInput | InvalidData | IsADirectory | NotADirectory | Unsupported => {
             WorkerError::Unsatisfiable {
@@ -451,12 +465,14 @@ impl Adder {
 
     /// Unpacks a tar, compressed or not; `false` when it is none.
     fn unpacked(&self, source: &Source, path: &Path) -> io::Result<bool> {
-        let is_tar = decompressed(source.read(path)?)
+        let is_tar = decompressed(&mut source.read(path)?)
             .and_then(|stream| Reader::new(stream).member())
             .is_ok_and(|member| member.is_some());
         if is_tar {
             let to = self.make(&self.destination)?;
-            layer::apply(&mut decompressed(source.read(path)?)?, Form::Files, &to)?;
+            let mut content = source.read(path)?;
+            layer::apply(&mut decompressed(&mut content)?, Form::Files, &to)?;
+            content.finish()?;
         }
         Ok(is_tar)
     }
@@ -468,8 +484,8 @@ impl Adder {
     }
 }
 
-fn decompressed<'a>(stream: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let mut stream = BufReader::with_capacity(1 << 16, stream);
+fn decompressed<'a>(content: &'a mut Content<'_>) -> io::Result<Box<dyn Read + 'a>> {
+    let mut stream = BufReader::with_capacity(1 << 16, content);
     match Compression::of(stream.fill_buf()?) {
         Some(compression) => compression.reader(stream),
         None => Ok(Box::new(stream)),

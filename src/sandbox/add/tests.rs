@@ -1,8 +1,14 @@
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::source::{Archive, Source};
+use super::content::Changed;
+use super::{Index, Source};
+use crate::derivation::{Listed, Listing};
+use crate::digest::ContentHasher;
 use crate::tarball::{Kind, Member, Writer};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// A tar with these members: path, kind, target or content.
 fn archive(members: &[(&str, Kind, &str)]) -> (tempfile::NamedTempFile, Source) {
@@ -24,7 +30,7 @@ fn archive(members: &[(&str, Kind, &str)]) -> (tempfile::NamedTempFile, Source) 
         }
     }
     std::fs::write(file.path(), writer.finish().unwrap()).unwrap();
-    let source = Source::Archive(Archive::new(file.path()).unwrap());
+    let source = Source::Index(Index::of_tar(file.path()).unwrap());
     (file, source)
 }
 
@@ -84,4 +90,74 @@ fn links_of_an_archive_lead_nowhere_else() {
         assert_eq!(resolved(path).unwrap(), None, "{path}");
     }
     assert!(resolved("loop").is_err());
+}
+
+#[test]
+fn local_files_count_only_as_the_list_has_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |path: &str| directory.path().join(path);
+    fs::create_dir(place("d")).unwrap();
+    fs::write(place("d/file"), "content").unwrap();
+    fs::write(place("unlisted"), "").unwrap();
+    let sparse = File::create(place("sparse")).unwrap();
+    sparse.set_len(1 << 33).unwrap();
+    sparse.write_all_at(b"data", 1 << 32).unwrap();
+    let mut holes = ContentHasher::default();
+    holes.add_zeros(1 << 32);
+    holes.update(b"data");
+    holes.add_zeros((1 << 32) - 4);
+    let content = *blake3::hash(b"content").as_bytes();
+    let mut listing = Listing::new(Some(7));
+    listing.add(Path::new("."), &Listed::Directory(0o750));
+    listing.add(Path::new("d"), &Listed::Directory(0o700));
+    listing.add(Path::new("d/file"), &Listed::File(0o4711, content));
+    listing.add(Path::new("link"), &Listed::Link("d/../d".into()));
+    listing.add(Path::new("sparse"), &Listed::File(0o644, holes.finish()));
+    let list = tempfile::NamedTempFile::new().unwrap();
+    fs::write(list.path(), listing.as_bytes()).unwrap();
+    let source = Source::Index(Index::of_local(list.path(), directory.path()).unwrap());
+
+    let path = Path::new("d/file");
+    let member = source.member(path).unwrap().unwrap();
+    assert_eq!((member.mode, member.time.seconds), (0o4711, 7));
+    assert_eq!(
+        source.names(Path::new("")).unwrap(),
+        ["d", "link", "sparse"]
+    );
+    let resolved = source.resolve(Path::new("link/file")).unwrap();
+    assert_eq!(resolved.as_deref(), Some(path));
+    let read = || {
+        let mut content = source.read(path)?;
+        let mut text = String::new();
+        content.read_to_string(&mut text)?;
+        content.finish().map(|()| text)
+    };
+    assert_eq!(read().unwrap(), "content");
+    // What its reader did not want counts, too.
+    source.read(path).unwrap().finish().unwrap();
+    let copy = tempfile::tempfile().unwrap();
+    source.write_to(Path::new("sparse"), &copy).unwrap();
+    let meta = copy.metadata().unwrap();
+    assert_eq!(meta.len(), 1 << 33);
+    assert!(meta.blocks() * 512 < 1 << 20, "{}", meta.blocks());
+
+    let changed = |error: io::Error| assert!(Changed::is(&error), "{error}");
+    let write = || source.write_to(path, &tempfile::tempfile().unwrap());
+    fs::write(place("d/file"), "CONTENT").unwrap();
+    changed(read().unwrap_err());
+    changed(write().unwrap_err());
+    fs::remove_file(place("d/file")).unwrap();
+    changed(write().unwrap_err());
+    mknodat(
+        CWD,
+        place("d/file"),
+        FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    changed(read().unwrap_err());
+    fs::remove_file(place("d/file")).unwrap();
+    symlink("/etc/passwd", place("d/file")).unwrap();
+    changed(write().unwrap_err());
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::derivation::{Listed, Listing};
 use crate::digest::{Hasher, ObjectId, ObjectRef, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::image::{ContainerConfig, DiskFormat, ImageConfig, Process};
 use crate::instruction::Address;
 use crate::plan::{
-    self, BlobPlace, Container, ContainerLayer, Listed, Listing, LocalFiles, Pinned, Plan, Remote,
-    World, WorldError,
+    self, BlobPlace, Container, ContainerLayer, LocalFiles, Pinned, Plan, Remote, World, WorldError,
 };
 use crate::recipe::{self, Fetch, Files, Loaded, RegistryImage};
 
@@ -41,14 +41,14 @@ impl World for Everything {
     fn local(&self, files: &LocalFiles) -> Result<Listing, WorldError> {
         let selection = files.selection.as_ref().unwrap();
         let mut listing = Listing::new(None);
-        listing.add(&files.path, Listed::Directory(0o755));
+        listing.add(&files.path, &Listed::Directory(0o755));
         for path in &selection.include {
             if path.contains("missing") {
                 return Err(io::Error::from(io::ErrorKind::NotFound).into());
             }
-            listing.add(Path::new(path), Listed::Directory(0o755));
+            listing.add(Path::new(path), &Listed::Directory(0o755));
         }
-        listing.add(Path::new(&selection.ignore), Listed::Directory(0o755));
+        listing.add(Path::new(&selection.ignore), &Listed::Directory(0o755));
         Ok(listing)
     }
 
