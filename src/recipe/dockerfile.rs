@@ -17,6 +17,19 @@ pub(super) struct DraftDockerfile {
     pub contexts: Vec<(Spanned<String>, Spanned<String>)>,
 }
 
+impl DraftDockerfile {
+    pub(super) const fn new(text: DraftText) -> Self {
+        Self {
+            text,
+            context: None,
+            service: true,
+            args: Vec::new(),
+            target: None,
+            contexts: Vec::new(),
+        }
+    }
+}
+
 /// Where the text of a Dockerfile is.
 pub(super) enum DraftText {
     /// In a file.
@@ -90,12 +103,9 @@ pub(super) fn read(node: &Reader<'_>) -> Option<DraftDockerfile> {
         }
     };
     let mut draft = DraftDockerfile {
-        text,
         context: node.text("context"),
         service: node.flag("service").is_none_or(|service| service.value),
-        args: Vec::new(),
-        target: None,
-        contexts: Vec::new(),
+        ..DraftDockerfile::new(text)
     };
     let twice = |name: &Spanned<String>, first: Option<&Spanned<String>>| {
         let Some(first) = first else {

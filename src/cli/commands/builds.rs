@@ -1,14 +1,12 @@
 //! `vmfab builds`
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 
 use super::super::Status;
 use super::super::output::{age, duration};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::watch::watch;
+use super::watch::{WatchArgs, watch};
 use crate::failure::Failure;
 use crate::ops::Context;
 use crate::ops::builds::{self, BuildState, Outcome};
@@ -37,17 +35,8 @@ pub(crate) struct Builds {
     #[arg(short, long)]
     all: bool,
 
-    /// List again every SECONDS, until Ctrl-C; with --json one line each time
-    #[arg(
-        short,
-        long,
-        value_name = "SECONDS",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "2",
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    watch: Option<u64>,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,8 +119,7 @@ impl Builds {
         }
         let context = session.reading_context()?;
         let ask = || builds::list(context, self.all);
-        if let Some(seconds) = self.watch {
-            let every = Duration::from_secs(seconds);
+        if let Some(every) = self.watch.every() {
             return watch(session, every, || Ok(ask()), |found| table(found));
         }
         let found = ask();

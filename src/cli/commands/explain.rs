@@ -7,10 +7,9 @@ use clap::Args;
 use super::super::Status;
 use super::super::output::count;
 use super::super::session::Session;
-use super::cache::CacheArgs;
-use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
+use super::plan::PlanArgs;
 use crate::failure::Failure;
-use crate::ops::forecast::{self, Forecast, ForecastState, ForecastStep, Reason};
+use crate::ops::forecast::{Forecast, ForecastState, ForecastStep, Reason};
 
 /// Explain why steps of a build would run again
 ///
@@ -23,31 +22,12 @@ Examples:
   vmfab explain docker --set base=debian-12 --json")]
 pub(crate) struct Explain {
     #[command(flatten)]
-    recipe: RecipeArgs,
-
-    #[command(flatten)]
-    dockerfile: DockerfileArgs,
-
-    #[command(flatten)]
-    lock: LockArgs,
-
-    #[command(flatten)]
-    secrets: SecretArgs,
-
-    #[command(flatten)]
-    cache: CacheArgs,
+    of: PlanArgs,
 }
 
 impl Explain {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        session.lend(self.secrets.read()?);
-        let context = session.reading_context()?.clone();
-        let context = &context.with_access(self.cache.registries.access());
-        let choice = self
-            .lock
-            .apply(self.recipe.choice(self.dockerfile, session)?);
-        let planned = forecast::forecast(context, &choice, &self.cache.options(context)?)?;
-        session.print(&planned, text)?;
+        session.print(&self.of.forecast(session)?, text)?;
         Ok(Status::Done)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
@@ -11,7 +10,7 @@ use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::builds::brief;
-use super::watch::watch;
+use super::watch::{WatchArgs, watch};
 use crate::failure::Failure;
 use crate::ops::builds;
 use crate::ops::machine::{Lister, MachineEntry, planned};
@@ -38,17 +37,8 @@ pub(crate) struct List {
     #[arg(short, long)]
     all: bool,
 
-    /// List again every SECONDS, until Ctrl-C; with --json one line each time
-    #[arg(
-        short,
-        long,
-        value_name = "SECONDS",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "2",
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    watch: Option<u64>,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl List {
@@ -64,7 +54,7 @@ impl List {
             }
             Ok((entries, brief(&builds)))
         };
-        let Some(seconds) = self.watch else {
+        let Some(every) = self.watch.every() else {
             let (entries, builds) = list()?;
             return once(session, &entries, &builds);
         };
@@ -74,7 +64,6 @@ impl List {
             *below.borrow_mut() = builds;
             Ok(entries)
         };
-        let every = Duration::from_secs(seconds);
         watch(session, every, entries, |entries| {
             table(entries) + &below.borrow()
         })

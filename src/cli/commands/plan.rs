@@ -25,6 +25,13 @@ Examples:
   vmfab plan docker --set base=debian-12 --json")]
 pub(crate) struct Plan {
     #[command(flatten)]
+    of: PlanArgs,
+}
+
+/// Options of commands that plan a build and build nothing.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
     recipe: RecipeArgs,
 
     #[command(flatten)]
@@ -40,15 +47,18 @@ pub(crate) struct Plan {
     cache: CacheArgs,
 }
 
+impl PlanArgs {
+    /// What the build would do.
+    pub(super) fn forecast(self, session: &Session) -> Result<Forecast, Failure> {
+        session.lend(self.secrets.read()?);
+        let choice = self.recipe.choice(self.dockerfile, session)?;
+        forecast(session, &self.lock.apply(choice), self.cache)
+    }
+}
+
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        session.lend(self.secrets.read()?);
-        show(
-            session,
-            self.lock
-                .apply(self.recipe.choice(self.dockerfile, session)?),
-            self.cache,
-        )
+        print(session, &self.of.forecast(session)?)
     }
 }
 
@@ -58,10 +68,21 @@ pub(super) fn show(
     choice: RecipeChoice,
     cache: CacheArgs,
 ) -> Result<Status, Failure> {
+    print(session, &forecast(session, &choice, cache)?)
+}
+
+fn forecast(
+    session: &Session,
+    choice: &RecipeChoice,
+    cache: CacheArgs,
+) -> Result<Forecast, Failure> {
     let context = session.reading_context()?.clone();
     let context = &context.with_access(cache.registries.access());
-    let planned = forecast::forecast(context, &choice, &cache.options(context)?)?;
-    session.print(&planned, |planned| text(planned, session))?;
+    forecast::forecast(context, choice, &cache.options(context)?)
+}
+
+fn print(session: &Session, planned: &Forecast) -> Result<Status, Failure> {
+    session.print(planned, |planned| text(planned, session))?;
     Ok(Status::Done)
 }
 

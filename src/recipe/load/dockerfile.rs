@@ -109,14 +109,8 @@ impl Loader<'_> {
             range: (0, 0).into(),
         };
         let own = path.display().to_string();
-        let mut draft = DraftDockerfile {
-            text: DraftText::Path(Spanned::new(own, nowhere.clone())),
-            context: None,
-            service: true,
-            args: Vec::new(),
-            target: None,
-            contexts: Vec::new(),
-        };
+        let path = DraftText::Path(Spanned::new(own, nowhere.clone()));
+        let mut draft = DraftDockerfile::new(path);
         give(&mut draft);
         let stage = draft.target.as_ref().map(|target| target.value.as_str());
         let recipe = Arc::new(Recipe {
