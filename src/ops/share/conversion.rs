@@ -16,7 +16,7 @@ use crate::store::TagName;
 const MAX_NAME: usize = 128;
 
 /// What others have published.
-pub(super) struct From<'a> {
+pub(super) struct Foreign<'a> {
     pub location: &'a Location,
     pub digest: Sha256,
     /// Whether it is a container image, whose process is to be a service.
@@ -30,12 +30,12 @@ pub(super) struct From<'a> {
 /// It cannot be one, or cannot be had.
 pub(super) fn pull(
     context: &Context,
-    from: &From<'_>,
+    from: &Foreign<'_>,
     own: &str,
     size: u64,
     tags: &[TagName],
 ) -> Result<PulledImage, Failure> {
-    let From {
+    let Foreign {
         location,
         digest,
         service,

@@ -215,7 +215,7 @@ impl One<'_> {
             },
             (local, _) => local.clone(),
         };
-        let from = conversion::From {
+        let from = conversion::Foreign {
             location: &location,
             digest: found.digest,
             service,
