@@ -21,6 +21,9 @@ pub enum Durability {
     Lasting,
 }
 
+/// How names of files begin that [`Replace`] has not put in place yet: what a killed process left.
+pub const NEW: &str = ".new-";
+
 /// Puts a file in place of another, or of none, in one piece: whoever opens it sees the old one or
 /// the new one. It is for its owner alone unless told otherwise, and in a directory that is there.
 #[must_use]
@@ -59,7 +62,7 @@ impl<'a> Replace<'a> {
     pub fn fill(self, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let directory = directory_of(self.path);
         let file = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(NEW)
             .tempfile_in(directory)?;
         fill(file.as_file())?;
         file.as_file().set_permissions(self.permissions)?;

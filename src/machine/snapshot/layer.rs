@@ -13,12 +13,9 @@ use uuid::Uuid;
 
 use crate::disk::{Qcow2, overlay};
 use crate::host::Interrupt;
-use crate::host::file::is_at;
+use crate::host::file::{self, Durability, Replace, is_at};
 use crate::machine::error::{MachineError, io_error};
 use crate::machine::launch::utf8;
-
-/// The names of unfinished copies of layers begin with this.
-const TEMPORARY: &str = ".new-";
 
 /// A layer, or the overlay that becomes one: 32 hexadecimal digits, drawn at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -163,7 +160,7 @@ impl Layers {
             let id = name.strip_suffix(".qcow2").map(str::parse::<LayerId>);
             match id {
                 Some(Ok(id)) => !needed.contains(&id),
-                _ => name.starts_with(TEMPORARY),
+                _ => name.starts_with(file::NEW),
             }
         })
     }
@@ -200,15 +197,8 @@ impl Layers {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> Result<(), MachineError> {
-        let copy = || -> io::Result<()> {
-            let temporary = tempfile::Builder::new()
-                .prefix(TEMPORARY)
-                .tempfile_in(&self.0)?;
-            io::copy(&mut File::open(from)?, &mut temporary.as_file())?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(to).map_err(|error| error.error)?;
-            Ok(())
-        };
-        copy().map_err(io_error("copy", from))
+        let copied = Replace::new(to, Durability::Whole)
+            .fill(|mut file| io::copy(&mut File::open(from)?, &mut file).map(drop));
+        copied.map_err(io_error("copy", from))
     }
 }
