@@ -97,7 +97,11 @@ impl From<Dropped> for DroppedResult {
     fn from(dropped: Dropped) -> Self {
         Self {
             action: dropped.key,
-            outputs: dropped.outputs.into_keys().collect(),
+            outputs: dropped
+                .outputs
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
             used: dropped.used,
             reason: match dropped.reason {
                 Reason::Unused => "unused",
@@ -186,13 +190,15 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> 
 /// Nothing is made of files that were only added.
 fn remember(context: &Context, dropped: &[Dropped]) {
     let remembered = context.remembered();
+    let is_added = |dropped: &Dropped| dropped.outputs.iter().any(|(name, _)| name == FILE_OUTPUT);
     for dropped in dropped
         .iter()
         .filter(|dropped| dropped.reason == Reason::Unused)
-        .filter(|dropped| !dropped.outputs.contains_key(FILE_OUTPUT))
+        .filter(|dropped| !is_added(dropped))
     {
         // Without it the step runs again.
-        let _ = remembered.put(&dropped.key, &dropped.outputs);
+        let outputs = dropped.outputs.iter().cloned().collect();
+        let _ = remembered.put(&dropped.key, &outputs);
     }
 }
 

@@ -7,7 +7,7 @@ mod index;
 mod list;
 mod pack;
 
-pub(super) use action::{MAX_ACTION, decode_action, encode_action};
+pub(super) use action::{MAX_ACTION, decode_action, decode_sorted, encode_action};
 pub(super) use features::{Access, FORMAT_JSON, MAX_FORMAT_JSON, check_features};
 pub(super) use index::{INDEX_ENTRY, IndexHeader, decode_index_header, encode_index_header};
 pub(crate) use list::{Chunk, ChunkList};

@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::ByShort;
 use crate::digest::{Digest, ObjectRef, Sha256};
 use crate::store::error::StoreError;
-use crate::store::format::{Entry, Kind, RECORD, Role, decode_action};
+use crate::store::format::{Entry, Kind, RECORD, Role, decode_sorted};
 use crate::store::records::Records;
 use crate::store::records::files::open_file;
 use crate::store::records::journal;
@@ -42,7 +43,7 @@ pub(super) struct DataPack {
 pub(super) struct Recorded {
     pub(super) key: Digest,
     pub(super) time: u64,
-    pub(super) outputs: Vec<(String, ObjectRef)>,
+    pub(super) outputs: Arc<[(String, ObjectRef)]>,
     /// The number of its catalog.
     pub(super) catalog: u32,
     pub(super) entry: u32,
@@ -160,8 +161,11 @@ impl Catalogs {
     /// Takes in the entries of a catalog from `from` on.
     fn take_in(&mut self, index: usize, from: usize) -> Result<(), StoreError> {
         let mut results = Vec::new();
-        let mut numbers = HashMap::new();
+        let mut numbers = Vec::new();
         let catalog = &self.all[index];
+        let is_object = |entry: &&Entry| matches!(entry.record.kind, Kind::Object | Kind::Blob);
+        let objects = catalog.entries.iter().skip(from).filter(is_object);
+        self.objects.reserve(objects.count());
         for (number, entry) in catalog.entries.iter().enumerate().skip(from) {
             match entry.record.kind {
                 Kind::Object | Kind::Blob => {
@@ -170,12 +174,17 @@ impl Catalogs {
                 }
                 Kind::Action => {
                     results.push(*entry);
-                    numbers.insert(entry.offset, number as u32);
+                    numbers.push((entry.offset, number as u32));
                 }
                 Kind::Chunk => {}
             }
         }
+        // Records come in the order of the file.
+        numbers.sort_unstable();
+        let mut numbers = numbers.into_iter();
         let (results_of, newest) = (&mut self.results, &mut self.newest);
+        results_of.reserve(results.len());
+        newest.reserve(results.len());
         let path = &catalog.path;
         read_many(
             &catalog.file,
@@ -183,19 +192,20 @@ impl Catalogs {
             &mut results,
             &mut Vec::new(),
             |entry, record| {
+                let number = numbers.next().map_or(0, |(_, number)| number);
                 // One that cannot be read counts as absent.
                 let payload = check_stored(record, path, entry)
                     .ok()
-                    .and_then(|()| decode_action(&record[RECORD..]).ok());
+                    .and_then(|()| decode_sorted(&record[RECORD..]).ok());
                 let Some((time, outputs)) = payload else {
                     return Ok(());
                 };
                 let found = Recorded {
                     key: entry.record.key,
                     time,
-                    outputs: outputs.into_iter().collect(),
+                    outputs: outputs.into(),
                     catalog: index as u32,
-                    entry: numbers[&entry.offset],
+                    entry: number,
                 };
                 match newest.get(&found.key) {
                     Some(&other) if results_of[other].time > time => {}

@@ -67,6 +67,7 @@ impl<'a> Mark<'a> {
     /// Marks what tags, roots and the caller name, and what is in journals that others write to.
     /// Asked again, it marks what came meanwhile.
     pub(super) fn roots(&mut self, catalogs: &Catalogs) -> Result<(), StoreError> {
+        self.objects.reserve(catalogs.objects.len() / 2);
         for (_, image) in self.store.tags()? {
             self.image(&image, catalogs)?;
         }

@@ -13,7 +13,7 @@ mod policy;
 mod sweep;
 mod take;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -73,8 +73,8 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     pub key: ActionKey,
-    /// Its outputs by name. They may be gone.
-    pub outputs: BTreeMap<String, ObjectRef>,
+    /// Its outputs, sorted by name. They may be gone.
+    pub outputs: Arc<[(String, ObjectRef)]>,
     /// When it was made or last used, in seconds since 1970.
     pub used: u64,
     /// Why it goes.

@@ -1,6 +1,7 @@
 //! Which action results stay.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::catalogs::{Catalogs, Recorded};
 use super::mark::Mark;
@@ -33,7 +34,8 @@ pub(super) fn decide(
     let running = |result: &Recorded| catalogs.all[result.catalog as usize].open;
     let mut results: Vec<&Recorded> = catalogs.results.iter().collect();
     // What stays in any case takes its room first.
-    results.sort_by_key(|result| std::cmp::Reverse((running(result), result.time, result.key)));
+    results
+        .sort_by_cached_key(|result| std::cmp::Reverse((running(result), result.time, result.key)));
     let oldest = now().saturating_sub(options.older_than.as_secs());
     let mut room = match options.max_size {
         Some(most) => Some(Room::new(catalogs, mark, most)?),
@@ -112,7 +114,7 @@ pub(super) fn decide(
 
 /// The object of a result that only says where something is.
 fn place(result: &Recorded) -> Option<&Digest> {
-    match result.outputs.as_slice() {
+    match &*result.outputs {
         [(name, object)] if name == PLACE => Some(object.id.digest()),
         _ => None,
     }
@@ -126,7 +128,7 @@ fn needs(
     catalogs: &Catalogs,
 ) -> Result<Option<Vec<Digest>>, StoreError> {
     let mut needs = Vec::new();
-    for (name, object) in &result.outputs {
+    for (name, object) in result.outputs.iter() {
         needs.push(*object.id.digest());
         if name == IMAGE {
             let Some(references) = mark.references(&object.id, catalogs)? else {
@@ -141,7 +143,7 @@ fn needs(
 fn dropped(result: &Recorded, reason: Reason) -> Dropped {
     Dropped {
         key: ActionKey::new(result.key),
-        outputs: result.outputs.iter().cloned().collect(),
+        outputs: Arc::clone(&result.outputs),
         used: result.time,
         reason,
     }
