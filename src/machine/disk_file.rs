@@ -71,7 +71,8 @@ pub(super) fn claim(disk: &DiskFile) -> Result<(), MachineError> {
     }
     let file = open_regular(path).map_err(io_error("open", path))?;
     let locked = |place| is_byte_locked(&file, place).map_err(io_error("examine", path));
-    if !locked(WRITES)? && !(disk.writable && locked(LETS_NOBODY_WRITE)?) {
+    let in_use = locked(WRITES)? || disk.writable && locked(LETS_NOBODY_WRITE)?;
+    if !in_use {
         return Ok(());
     }
     let message = format!("cannot attach {}: another machine has it", path.display());

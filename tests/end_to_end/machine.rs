@@ -348,15 +348,21 @@ fn commands_by_the_agent(name: &str) {
 #[track_caller]
 fn a_killed_commit_leaves_the_guest_as_it_was(machine: &Machine) {
     let lab = Lab::get();
-    let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let moment = Duration::from_millis(u64::from(moment.unwrap().subsec_nanos()) % 20_000);
-    let mut commit = lab.command();
-    commit.args(["commit", "first", "@lives-on", "--timeout", "900"]);
-    let mut commit = commit.stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(moment);
-    commit.kill().unwrap();
-    commit.wait().unwrap();
-    println!("the commit was killed after {moment:?}");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let mut moment = Duration::from_millis(u64::from(now.unwrap().subsec_nanos()) % 20_000);
+    loop {
+        let mut commit = lab.command();
+        commit.args(["commit", "first", "@lives-on", "--timeout", "900"]);
+        let mut commit = commit.stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        commit.kill().unwrap();
+        if !commit.wait().unwrap().success() {
+            break;
+        }
+        // It was done by then.
+        lab.run(["image", "rm", "@lives-on"]).ends_with(0);
+        moment /= 2;
+    }
     lab.run(["image", "inspect", "@lives-on"]).ends_with(3);
     // Its file systems are thawed.
     machine.output("echo goes on > file; sync");

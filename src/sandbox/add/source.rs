@@ -93,7 +93,7 @@ impl Source {
                 Contents::Tar { file, places } => Content::plain(open_member(file, places, path)?),
                 Contents::Local { root, digests } => {
                     let (file, digest) = open_local(root, digests, path)?;
-                    Content::Local(file, ContentHasher::default(), digest)
+                    Content::Local(file, Box::default(), digest)
                 }
             },
             Self::Directory(root) => Content::plain(File::open(root.path().join(path))?),
@@ -173,7 +173,7 @@ fn of_file(path: &Path, inside: &Path) -> io::Result<Option<Member>> {
 pub(super) enum Content<'a> {
     Plain(Box<dyn Read + 'a>),
     /// A local file, what was read of it, and the digest that it is to have.
-    Local(File, ContentHasher, &'a [u8; 32]),
+    Local(File, Box<ContentHasher>, &'a [u8; 32]),
 }
 
 impl<'a> Content<'a> {
