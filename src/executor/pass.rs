@@ -35,7 +35,7 @@ pub(super) struct Pass<'p> {
     /// For steps that use the processors.
     processors: Permits,
     /// The locks of keys that steps of this pass hold or wait for.
-    pub(super) claimed: Mutex<BTreeSet<String>>,
+    pub(super) claimed: Mutex<BTreeSet<ActionKey>>,
     again: AtomicBool,
     interrupted: AtomicBool,
     /// Of the whole pass: threads of the pool enter it by name.

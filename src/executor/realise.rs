@@ -15,7 +15,7 @@ use crate::digest::ActionKey;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::process::pause;
-use crate::store::{ActionResult, Lock};
+use crate::store::{ActionLock, ActionResult, Lock};
 
 impl Pass<'_> {
     /// `started` is set to when it began to run: it may have waited.
@@ -108,29 +108,31 @@ impl Pass<'_> {
         })
     }
 
-    /// Locks a key against other processes. Keys share 256 locks, so that lock files stay few; two
-    /// steps of different keys wait for each other by chance once in 256 times. Within this build
-    /// that is no news for the user.
+    /// Locks a key against other processes. Two equal steps of this build wait for each other, too,
+    /// and that is no news for the user.
     fn lock_key<'c>(
         &'c self,
         node: NodeId,
         key: &ActionKey,
         derivation: &Derivation,
-    ) -> Result<(Lock, Claim<'c>), Failure> {
+    ) -> Result<(ActionLock, Claim<'c>), Failure> {
         let executor = self.executor;
-        let name = format!("action-{}", &key.to_string()[..2]);
-        while !lock(&self.claimed).insert(name.clone()) {
+        while !lock(&self.claimed).insert(*key) {
             if !pause(executor.interrupt) {
                 return Err(Failure::interrupted());
             }
         }
         let claim = Claim {
             claimed: &self.claimed,
-            name: name.clone(),
+            key: *key,
         };
         let mut told = false;
         loop {
-            if let Some(held) = executor.store.try_lock(&name).map_err(Failure::of_step)? {
+            if let Some(held) = executor
+                .store
+                .try_lock_action(key)
+                .map_err(Failure::of_step)?
+            {
                 return Ok((held, claim));
             }
             if !told {
@@ -177,12 +179,12 @@ impl Pass<'_> {
 
 /// A lock that a step of this pass holds or waits for, and no other step of it.
 struct Claim<'c> {
-    claimed: &'c Mutex<BTreeSet<String>>,
-    name: String,
+    claimed: &'c Mutex<BTreeSet<ActionKey>>,
+    key: ActionKey,
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        lock(self.claimed).remove(&self.name);
+        lock(self.claimed).remove(&self.key);
     }
 }

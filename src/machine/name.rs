@@ -46,7 +46,6 @@ impl MachineName {
 
     /// Names for machines of an image, the best one first: `docker`, `docker-2`, `docker-3` …
     /// What cannot be in a name becomes `-`.
-    /// The names that a machine can get after its image, the first choice first.
     pub fn candidates(image: &str) -> impl Iterator<Item = Self> + use<> {
         let base = Self::base(image);
         (1_u32..).map(move |number| match number {

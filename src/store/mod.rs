@@ -42,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use crate::digest::ActionKey;
 pub use content::disks::Cached;
 pub use content::ingest::{ObjectWriter, ReadAt};
 pub use content::read::ObjectReader;
@@ -49,7 +50,7 @@ pub use error::{StoreError, damage};
 pub use names::action::ActionResult;
 pub use names::file::{AddedFile, FILE_OUTPUT};
 pub use names::tag::TagName;
-pub use records::lock::Lock;
+pub use records::lock::{ActionLock, Lock};
 pub use records::queue::Ticket;
 pub use upkeep::collect::{CollectOptions, Collection, Dropped, Reason, Roots, Tally};
 pub use upkeep::transfer::{Place, Transferred};
@@ -125,6 +126,14 @@ impl Store {
     /// The lock file cannot be opened.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         lock::try_lock(&self.records.files, name)
+    }
+
+    /// Takes the lock of a derivation, or returns `None` when another thread or process has it.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn try_lock_action(&self, key: &ActionKey) -> Result<Option<ActionLock>, StoreError> {
+        ActionLock::try_take(&self.records.files, key)
     }
 
     /// A ticket for one of the first `places`, of somebody who `began` then.
