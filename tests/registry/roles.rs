@@ -51,7 +51,7 @@ fn an_image_of_a_role_is_also_named_after_its_base() {
     let words = ["build", file, "--json"];
     let said = home.run(&words).ends_with(0).stdout;
     let built: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    assert_eq!(tags(&built), ["tool"]);
+    assert_eq!(tags(&built), ["tool", "debian-12-tool"]);
 }
 
 #[test]
