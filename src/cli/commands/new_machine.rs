@@ -77,7 +77,8 @@ pub(super) struct Ingredients {
 
 impl NewMachineArgs {
     /// Finds the image that `name` stands for, or builds it, and tags it if that is asked for.
-    /// It is for a machine of the name `machine`. `fallback` boots what the image starts from if it cannot be built.
+    /// `machine` is the name of the machine that it is for. `fallback` boots what the image starts
+    /// from if it cannot be built.
     pub(super) fn prepare(
         self,
         session: &Session,

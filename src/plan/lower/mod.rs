@@ -2,8 +2,8 @@
 //!
 //! An image is [lowered](Lowering::lowered) to a [value](Lowered): what its steps are done to, and
 //! what holds for it. An image that starts from it goes on from a copy of the value, so images form
-//! a graph, and each of them is lowered once. At the end the image itself is made of the value of
-//! one of them; it waits for the checks, those of the bases too. What the steps are done to decides
+//! a graph, and each of them is lowered once. At the end (`finish.rs`) the image itself is made of the
+//! value of one of them; it waits for the checks, those of the bases too. What the steps are done to decides
 //! how they are done:
 //!
 //! | base | in | each step gives | at the end |
@@ -13,6 +13,7 @@
 
 mod disk;
 mod dockerfile;
+mod finish;
 mod local;
 mod machine;
 mod outside;
@@ -26,19 +27,16 @@ use disk::Disk;
 use tree::Tree;
 
 use super::settings::Settings;
-use super::{BlobPlace, LocalTree, Place, Plan, PlanError, World, fit, label};
-use crate::checked::{Line, Text};
+use super::{BlobPlace, LocalTree, Place, Plan, PlanError, World, label};
+use crate::checked::Line;
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId};
 use crate::host::{Login, Program};
-use crate::image::{
-    ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, ImageTemplate, KernelFiles,
-    MadeFrom, Process, RecipeRef,
-};
+use crate::image::{ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, MadeFrom, Process};
 use crate::instruction::{Add, AddSource, Packages, Run};
 use crate::recipe::{
-    Base, Content, CopyFrom, Image, Instruction, Kernel, Problem, Span, Spanned, unfit_for_logins,
+    Base, Content, CopyFrom, Image, Instruction, Problem, Span, Spanned, unfit_for_logins,
 };
 
 /// Permission bits of a file with content from the recipe or from outside when the recipe gives
@@ -423,90 +421,6 @@ impl Lowering<'_> {
             Instruction::Layer(_) => unreachable!("a layer from outside is no step on a tree"),
         };
         Ok((step, more))
-    }
-
-    /// The plan of an image that was lowered.
-    fn finish(mut self, image: &Image, mut lowered: Lowered) -> Result<Plan, PlanError> {
-        if lowered.bare.is_none() {
-            lowered.is_container();
-        }
-        let images = match &mut lowered.trunk {
-            Trunk::Tree(_) => Vec::new(),
-            Trunk::Disk(disk, images) => {
-                self.prepare(disk, &lowered.settings)?;
-                std::mem::take(images)
-            }
-        };
-        for image in images {
-            for instruction in &image.instructions {
-                self.instruction(&mut lowered, &image, instruction)?;
-            }
-        }
-        // In all of them the environment of the finished image holds.
-        let checks = lowered.checks.iter();
-        let checks = checks
-            .map(|(name, check)| (name.clone(), lowered.script(check)))
-            .collect();
-        let settings = &lowered.settings;
-        let made = match lowered.trunk {
-            Trunk::Tree(tree) => self.finish_tree(image, tree, settings, checks)?,
-            Trunk::Disk(disk, _) => self.finish_disk(image, *disk, checks)?,
-        };
-        let own = &image.name.value;
-        let mut metadata = lowered.labels;
-        metadata.extend(image.recipe.metadata.clone());
-        let env = lowered.env.iter();
-        let env = env.map(|(name, value)| Ok((fit(name)?, fit(value)?)));
-        let template = ImageTemplate {
-            name: fit(own)?,
-            recipe: RecipeRef {
-                name: Line::like(&image.recipe.name),
-                version: image.recipe.version.as_deref().map(Line::like),
-            },
-            description: image.recipe.description.as_deref().map(Text::like),
-            metadata: metadata
-                .iter()
-                .map(|(name, value)| (Line::like(name), Text::like(value)))
-                .collect(),
-            architecture: fit(self.architecture)?,
-            boot: settings.boot_profile(self.architecture)?,
-            filesystem: made.filesystem,
-            ssh_user: settings.ssh_user()?,
-            users: settings.homes()?,
-            ports: settings.ports.clone(),
-            health: settings.health,
-            volumes: settings.volumes.clone(),
-            shares: settings.shares.clone(),
-            env: env.collect::<Result<_, PlanError>>()?,
-            hostname: settings.hostname.as_deref().map(fit).transpose()?,
-            kernel_files: match &settings.kernel {
-                Some(Kernel::Tree { path, initrd }) => Some(KernelFiles {
-                    path: fit(path)?,
-                    initrd: initrd.as_deref().map(fit).transpose()?,
-                }),
-                Some(Kernel::Fetched(_)) | None => None,
-            },
-            container: lowered.bare,
-        };
-        let step = Step::Image(Box::new(step::Image {
-            template: template.clone(),
-        }));
-        let node = self
-            .graph
-            .add_step(format!("{own}: image"), &step, made.inputs)?;
-        Ok(Plan {
-            graph: self.graph,
-            image: node,
-            image_name: own.clone(),
-            template,
-            locals: self.locals,
-            places: self.places,
-            blobs: self.blobs,
-            artifacts: self.artifacts,
-            logins: self.logins,
-            locked: BTreeMap::new(),
-            programs: self.programs,
-        })
     }
 }
 
