@@ -19,6 +19,7 @@ mod source;
 mod tests;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -69,13 +70,26 @@ pub(super) fn add(
         times: Vec::new(),
         links: HashMap::new(),
     };
+    // A tree may be named often, and is read once.
+    let mut trees: HashMap<usize, Source> = HashMap::new();
     for put in &files.sources {
-        let (source, path, unpack) = match put {
+        let (path, done) = match put {
             Put::Path { tree, path, unpack } => {
-                let beside = beside.get(*tree);
-                let beside =
-                    beside.ok_or_else(|| WorkerError::Plain(format!("tree {tree} is missing")))?;
-                (beside.source()?, path, *unpack)
+                let missing = || WorkerError::Plain(format!("tree {tree} is missing"));
+                let source = match trees.entry(*tree) {
+                    Entry::Occupied(known) => &*known.into_mut(),
+                    Entry::Vacant(new) => {
+                        new.insert(beside.get(*tree).ok_or_else(missing)?.source()?)
+                    }
+                };
+                let done = if files.parents {
+                    adder.with_parents(source, path)
+                } else if files.keep_paths {
+                    adder.in_place(source, path, &files.destination)
+                } else {
+                    adder.pattern(source, path, *unpack)
+                };
+                (path, done)
             }
             Put::File {
                 file,
@@ -94,14 +108,9 @@ pub(super) fn add(
                     ..Member::default()
                 };
                 let path = request.path(file);
-                (Source::File { path, member }, name, *unpack)
+                let source = Source::File { path, member };
+                (name, adder.matched(&source, Path::new(name), *unpack))
             }
-        };
-        let done = match (files.parents, put) {
-            (true, Put::Path { .. }) => adder.with_parents(&source, path),
-            (_, Put::File { .. }) => adder.matched(&source, Path::new(path), unpack),
-            _ if files.keep_paths => adder.in_place(&source, path, &files.destination),
-            _ => adder.pattern(&source, path, unpack),
         };
         done.map_err(|error| failed(path, error))?;
     }
