@@ -92,7 +92,7 @@ impl From<MachineError> for Failure {
                 _ => "forward another one with -p HOST:GUEST".to_owned(),
             }),
             MachineError::Shrink { .. } => failed(
-                "a smaller disk would lose what is at its end: create a machine, and copy the data"
+                "a smaller disk would lose what is at its end: create another one, and copy the data"
                     .to_owned(),
             ),
             MachineError::ShareGone(_) => failed(

@@ -157,7 +157,7 @@ fn parse_disk(text: &str) -> Result<FurtherDisk, String> {
     if let Ok(size) = parse_size(text) {
         return match size % (1 << 20) {
             0 => Ok(FurtherDisk::Empty(size)),
-            _ => Err("a disk has whole M".to_owned()),
+            _ => Err("write whole mebibytes, such as 512M or 20G".to_owned()),
         };
     }
     let (path, writable) = match text.strip_suffix(":rw") {
