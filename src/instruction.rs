@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod add;
+mod bootc;
 mod exec;
 mod glob;
 mod mode;
@@ -15,6 +16,7 @@ mod pattern;
 mod repository;
 
 pub use add::{Add, AddSource, Git};
+pub use bootc::{BootcFilesystem, BootcInstall, Bootloader, TargetTransport, is_bootable};
 pub use exec::{
     CacheMount, Exec, Ids, Mount, Network, Origin, SCRIPTS, ScriptFile, SecretMount, Sharing,
     SshMount,

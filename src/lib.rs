@@ -17,7 +17,6 @@
 //! | 1 | [`digest`] | ids and hashing |
 //! | 1 | [`event`] | typed events and the sink that they go to |
 //! | 1 | [`host`] | directories, programs, child processes and signals of this host |
-//! | 1 | [`html`] | pages for browsers: one file each, texts escaped, a policy that allows no others |
 //! | 1 | [`limits`] | how much recipes, images, registries and servers may take |
 //! | 1 | [`tarball`] | tar archives, read and written |
 //! | 1 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
@@ -62,7 +61,6 @@ pub mod executor;
 pub mod failure;
 pub mod guest;
 pub mod host;
-pub mod html;
 pub mod http;
 pub mod image;
 pub mod instruction;

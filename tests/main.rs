@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod bootc;
 mod cli;
 mod compose;
 mod containers;

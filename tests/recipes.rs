@@ -146,11 +146,16 @@ impl World for Fake {
                 let message = format!("cannot ask {name} for linux/{architecture}");
                 return Err(failed(Kind::Unavailable, &message, "look at the network"));
             }
-            _ => Remote::Container(Container {
+            name => Remote::Container(Container {
                 layers: (1..=2).map(|number| layer(location, number)).collect(),
                 config: Box::new(ContainerConfig {
                     env: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
-                    labels: BTreeMap::from([("org.example.of".to_owned(), location.to_owned())]),
+                    labels: match name {
+                        "bootable" | "centos-bootc" => {
+                            [("containers.bootc".to_owned(), "1".to_owned())].into()
+                        }
+                        _ => [("org.example.of".to_owned(), location.to_owned())].into(),
+                    },
                     ..ContainerConfig::default()
                 }),
                 author: None,

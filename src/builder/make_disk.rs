@@ -13,7 +13,7 @@ use crate::sandbox::{HostCommand, Job, Lent, Runner, Sandbox, Scratch, Task};
 use crate::store::Store;
 
 /// The file of the job that becomes the disk.
-const DISK: &str = "disk";
+pub(super) const DISK: &str = "disk";
 
 pub(super) struct MakeDisk {
     pub(super) sandbox: Sandbox,
@@ -62,7 +62,7 @@ impl Builder for MakeDisk {
             offset: root.start,
             time,
         };
-        let job = Job::over(&layers, vec![make(&file_system), fill]);
+        let job = Job::over(&layers, vec![make(&file_system, DISK), fill]);
         self.sandbox.run(job, &Lent::default(), &scratch, request)?;
 
         let mut outputs = Outputs::new();
@@ -146,9 +146,9 @@ impl MakeDisk {
     }
 }
 
-/// The task that makes the empty file system.
-fn make(file_system: &Ext4) -> Task {
-    let arguments = file_system.arguments(&Path::new("{job}").join(DISK));
+/// The task that makes the empty file system in a file of the job.
+pub(super) fn make(file_system: &Ext4, file: &str) -> Task {
+    let arguments = file_system.arguments(&Path::new("{job}").join(file));
     let arguments = arguments
         .iter()
         .map(|argument| argument.to_string_lossy().into_owned());

@@ -8,6 +8,7 @@
 //! | `git` | `git.rs` | the files of a git repository as a tar |
 //! | `check` | `check.rs` | a command over the finished tree; what it changes is forgotten |
 //! | `disk` | `make_disk.rs`, with the formats in [`disk`](crate::disk) | layers to a bootable disk |
+//! | `bootc-installer`, `bootc-install` | `bootc/` | a bootable container, installed to a disk in a machine |
 //! | `image` | `image.rs` | the image config |
 //! | `fetch` | `fetch.rs`, blobs of registries with `blob.rs` | content from outside |
 //! | `oci-layer` | `oci_layer.rs` | a layer of a container image as a tar |
@@ -23,6 +24,7 @@ mod add;
 mod agent;
 mod beside;
 mod blob;
+mod bootc;
 mod check;
 mod exec;
 mod fetch;
@@ -83,6 +85,8 @@ pub struct All {
     add: add::Add,
     exec: exec::Exec,
     git: git::Git,
+    bootc_installer: bootc::Installer,
+    bootc_install: bootc::Install,
     check: check::Check,
     fetch: fetch::Fetch,
     guest: guest::Steps,
@@ -130,6 +134,15 @@ impl All {
                 store: store.clone(),
                 secrets,
                 logins,
+            },
+            bootc_installer: bootc::Installer {
+                sandbox: sandbox.clone(),
+                store: store.clone(),
+            },
+            bootc_install: bootc::Install {
+                home: home.clone(),
+                sandbox: sandbox.clone(),
+                store: store.clone(),
             },
             check: check::Check {
                 sandbox: sandbox.clone(),
@@ -194,6 +207,8 @@ impl Builders for All {
             "add" => &self.add,
             "exec" => &self.exec,
             "git" => &self.git,
+            "bootc-installer" => &self.bootc_installer,
+            "bootc-install" => &self.bootc_install,
             "check" => &self.check,
             "fetch" => &self.fetch,
             "guest" => &self.guest,
@@ -210,7 +225,10 @@ impl Builders for All {
     }
 
     fn waits(&self, name: &str) -> bool {
-        matches!(name, "fetch" | "git" | "object" | "oci-layer" | "guest")
+        matches!(
+            name,
+            "fetch" | "git" | "object" | "oci-layer" | "guest" | "bootc-install"
+        )
     }
 
     fn possible(&self, derivation: &Derivation) -> Result<(), Failure> {

@@ -62,6 +62,24 @@ pub fn entrypoint() -> Digest {
     digest(&[ENTER, START, DRAIN, LOG, HEALTH, READY, SET_UP])
 }
 
+/// Installs a bootable container, in a machine with its tree.
+pub const BOOTC_INSTALL: &str = include_str!("scripts/bootc/install.sh");
+/// Systemd's units that run it.
+pub const BOOTC_SERVICE: &str = include_str!("scripts/bootc/vmfab-install.service");
+pub const BOOTC_TARGET: &str = include_str!("scripts/bootc/vmfab-install.target");
+
+/// What the disk of an installer has beside the tree.
+#[must_use]
+pub fn bootc_installer() -> Digest {
+    digest(&[BOOTC_SERVICE, BOOTC_TARGET])
+}
+
+/// What the machine of an installer runs.
+#[must_use]
+pub fn bootc_install() -> Digest {
+    digest(&[BOOTC_INSTALL])
+}
+
 fn digest(scripts: &[&str]) -> Digest {
     let mut hasher = Hasher::new("vmfab scripts v1");
     for script in scripts {

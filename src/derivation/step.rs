@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Checksum, Digest, ObjectId};
-use crate::image::{Access, ContainerConfig, ImageTemplate, Manner};
+use crate::image::{Access, ContainerConfig, ContainerTree, ImageTemplate, Manner};
 pub use crate::instruction::{Add, Exec, Git, Run, Service, StepLimits, User};
 
 /// What one derivation does. The variant names the builder.
@@ -56,6 +56,12 @@ pub enum Step {
     /// Layers to a disk, a kernel and an initrd. Inputs `layer`…; outputs `disk`, `kernel`,
     /// `initrd`.
     Disk(Disk),
+    /// The tree of a bootable container as a disk that installs it. Inputs `layer`…; outputs `disk`,
+    /// `kernel`, `initrd`.
+    BootcInstaller(BootcInstaller),
+    /// What `bootc install to-disk` writes in a machine with that disk. Inputs `disk`, `kernel`,
+    /// `initrd`, `layer`…; output `disk`.
+    BootcInstall(Box<BootcInstall>),
     /// The image config. Inputs `layer`…, `disk`, `kernel`, `initrd`, `check`…, the last of which
     /// only make it wait; output `config`.
     Image(Box<Image>),
@@ -104,6 +110,8 @@ impl Step {
             | Self::Git(_)
             | Self::Bootable(_)
             | Self::Entrypoint(_)
+            | Self::BootcInstaller(_)
+            | Self::BootcInstall(_)
             | Self::Image(_)
             | Self::Object(_)
             | Self::Fetch(_)
@@ -304,6 +312,29 @@ pub struct Disk {
     /// Kernel command line for the boot loader, without the root device unless the recipe names one
     /// of its own.
     pub command_line: String,
+}
+
+/// Parameters of `bootc-installer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BootcInstaller {
+    /// What the disk has beside the tree: [`scripts::bootc_installer`](super::scripts::bootc_installer).
+    pub scripts: Digest,
+}
+
+/// Parameters of `bootc-install`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BootcInstall {
+    /// What `bootc` is told.
+    pub install: crate::instruction::BootcInstall,
+    /// Size of the target disk in bytes; what podman-bootc takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// The container of the layers.
+    pub container: ContainerTree,
+    /// What runs in the machine: [`scripts::bootc_install`](super::scripts::bootc_install).
+    pub scripts: Digest,
 }
 
 /// Parameters of the image step: all of the image config that the inputs do not give.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{Problem, closest, enumerate};
 use super::reader::Reader;
 use super::scope::Scope;
-use super::shape::{DOCUMENT, NOT_YET, Shape, home_of};
+use super::shape::{DOCUMENT, Shape, home_of};
 use super::source::Span;
 use crate::text::kdl::{Entry, Node};
 
@@ -126,15 +126,6 @@ pub(super) fn report_unknown(scope: &Scope, node: &Node, parent: &Shape) {
     } else {
         format!("\"{}\"", parent.name)
     };
-    if let Some((_, instead)) = NOT_YET.iter().find(|(other, _)| *other == name) {
-        let problem = Problem::new(
-            &place,
-            format!("this version of vmfab does not support \"{name}\" yet"),
-            "not supported yet",
-        );
-        scope.report(problem.with_help(*instead));
-        return;
-    }
     let children: Vec<&str> = parent.children.iter().map(|shape| shape.name).collect();
     let help = if parent.properties.is_some_and(|known| known.contains(&name)) {
         format!("write it as a property: {} … {name}=\"…\"", parent.name)

@@ -12,7 +12,7 @@ use crate::checked::MountPoint;
 use crate::image::{
     AskedShare, DiskBus, DiskFormat, Firmware, Nic, Platform, Port, Protocol, Seed,
 };
-use crate::instruction::Run;
+use crate::instruction::{BootcFilesystem, BootcInstall, Bootloader, Run, TargetTransport};
 
 /// An image whose base is not resolved yet.
 #[derive(Default)]
@@ -57,14 +57,21 @@ pub(super) enum DraftBase {
         settings: Vec<(Spanned<String>, String)>,
     },
     Dockerfile(DraftDockerfile),
+    Bootc {
+        reference: Spanned<String>,
+        install: BootcInstall,
+        /// Build arguments of a Dockerfile, or parameters of a recipe.
+        settings: Vec<(Spanned<String>, String)>,
+    },
     /// It says something that is wrong and was reported.
     Wrong,
 }
 
 /// Nodes that may be in an image once.
-const ONCE: [&str; 8] = [
+const ONCE: [&str; 9] = [
     "from",
     "dockerfile",
+    "bootc",
     "bootstrap",
     "hostname",
     "disk",
@@ -99,21 +106,22 @@ pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
         }
         let fetched_disk = name == "disk" && node.children().next().is_some();
         let first_layer = name == "layer" && draft.base.is_none();
-        if matches!(name, "from" | "dockerfile" | "bootstrap") || first_layer || fetched_disk {
+        if matches!(name, "from" | "dockerfile" | "bootc" | "bootstrap")
+            || first_layer
+            || fetched_disk
+        {
             base(&node, &mut draft, &seen);
         } else {
             body(&node, &mut draft, files);
         }
     }
-    if draft.base.is_none() && image.has_unsupported() {
-        draft.base = Some(DraftBase::Wrong);
-    } else if draft.base.is_none() {
+    if draft.base.is_none() {
         image.scope.report(
             Problem::new(
                 &image.span(),
                 "an image needs a base",
-                "it has neither \"from\", \"dockerfile\", \"bootstrap\", \"layer\" nor a \
-                 fetched disk",
+                "it has neither \"from\", \"dockerfile\", \"bootc\", \"bootstrap\", \
+                 \"layer\" nor a fetched disk",
             )
             .with_help(
                 "add from \"debian-12\" (a built-in recipe), or bootstrap \"debian\" \
@@ -130,8 +138,8 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     if draft.base.is_some() {
         node.scope.report(
             Problem::new(&node.span(), "an image has one base", "the second base").with_help(
-                "keep one of \"from\", \"dockerfile\", \"bootstrap\", \"layer\" and a \
-                     fetched disk",
+                "keep one of \"from\", \"dockerfile\", \"bootc\", \"bootstrap\", \"layer\" \
+                 and a fetched disk",
             ),
         );
         return;
@@ -152,6 +160,7 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     draft.base = Some(match name {
         "from" => from(node),
         "dockerfile" => dockerfile::read(node).map_or(DraftBase::Wrong, DraftBase::Dockerfile),
+        "bootc" => bootc(node),
         "disk" => {
             draft.disk = disk(node);
             fetched::read(node).map_or(DraftBase::Wrong, DraftBase::Disk)
@@ -161,11 +170,48 @@ fn base(node: &Reader<'_>, draft: &mut Draft, seen: &[(&str, Span)]) {
     });
 }
 
-fn from(node: &Reader<'_>) -> DraftBase {
-    let settings = node
-        .children()
+/// The values that `set` nodes give parameters.
+fn settings(node: &Reader<'_>) -> Vec<(Spanned<String>, String)> {
+    let children = node.children().filter(|child| child.shape.name == "set");
+    children
         .filter_map(|set| Some((set.argument(0)?, set.argument(1)?.value)))
-        .collect();
+        .collect()
+}
+
+fn bootc(node: &Reader<'_>) -> DraftBase {
+    let value = |spanned: Option<Spanned<String>>| spanned.map(|spanned| spanned.value);
+    let kargs = node.children().filter(|child| child.shape.name == "karg");
+    let install = BootcInstall {
+        filesystem: node
+            .choice("filesystem", BootcFilesystem::NAMES)
+            .map(|filesystem| filesystem.value),
+        root_size: node
+            .parsed("root-size", value::disk_size)
+            .map(|size| size.value),
+        kernel_arguments: kargs
+            .flat_map(|karg| karg.arguments(value::kernel_argument))
+            .collect(),
+        bootloader: node
+            .choice("bootloader", Bootloader::NAMES)
+            .map(|loader| loader.value),
+        composefs: node.flag("composefs").is_some_and(|flag| flag.value),
+        target: value(node.parsed("target", value::word)),
+        target_transport: node
+            .choice("target-transport", TargetTransport::NAMES)
+            .map(|transport| transport.value),
+    };
+    match node.argument(0) {
+        Some(reference) => DraftBase::Bootc {
+            reference,
+            install,
+            settings: settings(node),
+        },
+        None => DraftBase::Wrong,
+    }
+}
+
+fn from(node: &Reader<'_>) -> DraftBase {
+    let settings = settings(node);
     match node.argument(0) {
         Some(reference) => DraftBase::From {
             reference,

@@ -18,7 +18,7 @@ use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError};
 use super::header::Settings;
 use super::image::{self, Draft, DraftBase};
-use super::model::{Base, DiskFile, Image, Loaded, RegistryImage};
+use super::model::{Base, Bootc, DiskFile, Image, Loaded, RegistryImage};
 use super::reader::Reader;
 use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
@@ -324,6 +324,19 @@ impl Loader<'_> {
                 let base = self.dockerfile(document, index, draft, around)?;
                 Base::Dockerfile(Box::new(base))
             }
+            DraftBase::Bootc {
+                reference,
+                install,
+                settings,
+            } => {
+                let directory = document.images[index].scope.directory.clone();
+                let source =
+                    self.base(document, index, &reference, directory, &settings, around)?;
+                Base::Bootc(Box::new(Bootc {
+                    source: reference.map(|_| source),
+                    install,
+                }))
+            }
             DraftBase::From {
                 reference,
                 format,
@@ -473,15 +486,12 @@ impl Loader<'_> {
                 self.refuse_settings(set, "a tag");
                 Some(Target::Tag(name))
             }
-            Reference::Unsupported { what, instead } => {
-                self.report(
-                    Problem::new(
-                        &reference.span,
-                        format!("this version of vmfab cannot start from {what} yet"),
-                        "not supported yet",
-                    )
-                    .with_help(instead),
-                );
+            Reference::Address => {
+                let message = "an image cannot start from an address";
+                let problem = Problem::new(&reference.span, message, "an address");
+                let help = "fetch it: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } \
+                            for the archive of a root file system";
+                self.report(problem.with_help(help));
                 None
             }
             Reference::DiskFile(path) => {

@@ -10,7 +10,7 @@ use super::source::{Source, Span, Spanned};
 use crate::checked::HostName;
 use crate::digest::Checksum;
 use crate::image::{AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Seed};
-use crate::instruction::{Packages, Run, Service, User};
+use crate::instruction::{BootcInstall, Packages, Run, Service, User};
 use crate::limits::Limits;
 
 /// A recipe file with everything that it includes and inherits from.
@@ -129,6 +129,16 @@ pub enum Base {
     Registry(RegistryImage),
     /// A stage of a Dockerfile.
     Dockerfile(Box<Dockerfile>),
+    /// A bootable container, installed to a disk.
+    Bootc(Box<Bootc>),
+}
+
+/// A bootable container that `bootc` installs to a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootc {
+    /// The container.
+    pub source: Spanned<Base>,
+    pub install: BootcInstall,
 }
 
 /// A Dockerfile, and what its build is given. Only planning reads what is in it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check;
 use super::error::{Problem, closest, enumerate};
 use super::scope::Scope;
-use super::shape::{NOT_YET, Shape};
+use super::shape::Shape;
 use super::source::{Span, Spanned};
 use super::value::{self, Parsed, Wrong};
 use crate::text::kdl::{Entry, Node, Value};
@@ -333,15 +333,6 @@ impl<'a> Reader<'a> {
             );
         }
         map
-    }
-
-    /// Whether there is a child that this version does not support, which was reported.
-    pub(super) fn has_unsupported(&self) -> bool {
-        let children = self.node.children().into_iter();
-        let mut names = children
-            .flat_map(|children| children.nodes())
-            .map(|child| child.name().value());
-        names.any(|name| NOT_YET.iter().any(|(other, _)| *other == name))
     }
 
     /// Whether the property is there, right or wrong.

@@ -21,11 +21,8 @@ pub(super) enum Reference {
     Layout { scheme: &'static str, path: String },
     /// `./Dockerfile` or `./Dockerfile#stage`.
     Dockerfile { path: String, stage: Option<String> },
-    /// Something that this version does not take: what it is, and what to do instead.
-    Unsupported {
-        what: &'static str,
-        instead: &'static str,
-    },
+    /// A URL: content is fetched with a checksum.
+    Address,
 }
 
 impl Reference {
@@ -40,11 +37,6 @@ impl Reference {
             Self::Tag(tag.to_owned())
         } else if let Some(layout) = layout(text) {
             layout
-        } else if text.starts_with("bootc:") || text.contains("-bootc") {
-            Self::Unsupported {
-                what: "a bootc image",
-                instead: "start from a built-in recipe such as \"debian-12\", or use bootstrap",
-            }
         } else if is_dockerfile(Path::new(front)) && !front.contains("://") {
             Self::Dockerfile {
                 path: front.to_owned(),
@@ -61,10 +53,7 @@ impl Reference {
             .iter()
             .any(|scheme| front.starts_with(scheme))
         {
-            Self::Unsupported {
-                what: "an address",
-                instead: "fetch it: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } for the archive of a root file system",
-            }
+            Self::Address
         } else if front.contains([':', '/']) {
             let bare = ["oci://", "docker://"]
                 .iter()
@@ -164,13 +153,10 @@ mod tests {
             let dockerfile = Reference::Dockerfile { path, stage };
             assert_eq!(Reference::parse(text), dockerfile);
         }
-        for text in [
-            "https://example.org/x",
-            "quay.io/centos-bootc/centos-bootc:stream9",
-        ] {
-            let reference = Reference::parse(text);
-            assert!(matches!(reference, Reference::Unsupported { .. }), "{text}");
-        }
+        assert_eq!(
+            Reference::parse("https://example.org/x"),
+            Reference::Address
+        );
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
     .children(&[
         &FROM,
         &DOCKERFILE,
+        &BOOTC,
         &BOOTSTRAP,
         &LAYER,
         &PACKAGES,
@@ -126,6 +127,22 @@ static DOCKERFILE: Shape = shape("dockerfile", "dockerfile \"./Dockerfile\"")
     .takes(0, 1, "the path of a Dockerfile")
     .properties(&["context", "service"])
     .children(&[&ARG, &CONTENT, &TARGET, &CONTEXT]);
+static KARG: Shape =
+    shape("karg", "karg \"console=ttyS0\"").takes(1, MANY, "arguments of the kernel command line");
+static BOOTC: Shape = shape(
+    "bootc",
+    "bootc \"quay.io/centos-bootc/centos-bootc:stream10\"",
+)
+.takes(1, 1, "a bootable container image")
+.properties(&[
+    "filesystem",
+    "root-size",
+    "bootloader",
+    "composefs",
+    "target",
+    "target-transport",
+])
+.children(&[&KARG, &SET]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")
     .properties(&["suite", "components", "mirror", "keyring"]);
@@ -331,12 +348,6 @@ pub(super) static MACHINE: Shape = shape("machine", "machine \"web\" image=\"deb
 pub(super) static DOCUMENT: Shape = shape("recipe file", "image \"web\" { from \"debian-12\" }")
     .children(&[&RECIPE, &INCLUDE, &IMAGE, &MACHINE]);
 
-/// Nodes that the design has and this version has not, with what to do instead.
-pub(super) const NOT_YET: [(&str, &str); 1] = [(
-    "bootc",
-    "start from a built-in recipe such as \"debian-12\", or make the base with bootstrap",
-)];
-
 /// Every shape below one, with the names of the nodes around it.
 #[cfg(test)]
 pub(super) fn all() -> Vec<(Vec<&'static str>, &'static Shape)> {
@@ -368,6 +379,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&USER, "in a user node"),
         (&FILE, "in a file node"),
         (&FROM, "in a from node"),
+        (&BOOTC, "in a bootc node"),
         (&DOCKERFILE, "in a dockerfile node"),
         (&DISK, "in a disk node, after fetch"),
         (&LAYER, "in a layer node, after fetch"),

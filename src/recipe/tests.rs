@@ -33,7 +33,7 @@ fn surround(example: &str, around: &[&str]) -> String {
         [] if example.starts_with("image") => example.to_owned(),
         [] => format!("{example}\nimage \"test\" {{ {base} }}"),
         ["image"]
-            if ["from", "dockerfile", "bootstrap", "layer"]
+            if ["from", "dockerfile", "bootc", "bootstrap", "layer"]
                 .iter()
                 .any(|base| example.starts_with(base)) =>
         {
@@ -64,6 +64,9 @@ fn surround(example: &str, around: &[&str]) -> String {
         }
         ["image", "from"] => format!("image \"test\" {{ from \"debian-12\" {{ {example} }} }}"),
         ["image", "file"] => surround(&format!("file \"/x\" {{ {example} }}"), &["image"]),
+        ["image", "bootc"] => {
+            format!("image \"test\" {{ bootc \"./Containerfile\" {{ {example} }} }}")
+        }
         ["image", "copy"] => {
             format!("image \"test\" {{ from \"debian-12\"\ncopy \"x\" \"/x\" {{ {example} }} }}")
         }

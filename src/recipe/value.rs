@@ -313,6 +313,17 @@ pub(super) fn alias(text: &str) -> Parsed<HostName> {
     Ok(text.parse()?)
 }
 
+/// One or more arguments of a kernel command line.
+pub(super) fn kernel_argument(text: &str) -> Parsed<String> {
+    match text.split_whitespace().next() {
+        Some(_) if !text.chars().any(char::is_control) => Ok(text.trim().to_owned()),
+        _ => Err(Wrong {
+            message: "a kernel argument must be one line, and not empty".to_owned(),
+            help: "write it as on the command line: console=ttyS0",
+        }),
+    }
+}
+
 /// The label of an ext4 file system.
 pub(super) fn label(text: &str) -> Parsed<String> {
     checked::<Label>(text)

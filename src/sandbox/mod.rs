@@ -26,6 +26,7 @@ mod accounts;
 mod add;
 mod beside;
 mod bootable;
+mod bootable_container;
 mod borrowed;
 mod bwrap;
 mod cache;

@@ -142,6 +142,9 @@ pub enum Task {
         /// Initrd in the tree; the kernel's own when absent.
         initrd: Option<String>,
     },
+    /// The same of a bootable container, which has them below `/usr/lib/modules`. Fails when it
+    /// lacks something else that `bootc` needs.
+    BootableContainer,
     /// A tar of others, put over the tree.
     Apply {
         archive: JobPath,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -71,6 +70,7 @@ impl Tasks<'_> {
                 self.file_system(&self.request.path(file), *offset, *time)
             }
             Task::Kernel { kernel, initrd } => self.kernel(kernel.as_deref(), initrd.as_deref()),
+            Task::BootableContainer => self.bootable_container(),
             Task::Apply { archive, form } => fs::File::open(self.request.path(archive))
                 .and_then(|mut archive| layer::apply(&mut archive, *form, self.tree))
                 .map_err(|error| not_unpacked(form.name(), error)),
@@ -297,18 +297,14 @@ impl Tasks<'_> {
     }
 
     pub(super) fn names_in_boot(&self) -> Vec<String> {
-        self.open("/boot")
-            .and_then(|boot| fs::read_dir(format!("/proc/self/fd/{}", boot.as_raw_fd())))
-            .map(|entries| {
-                entries
-                    .flatten()
-                    .map(|e| e.file_name().to_string_lossy().into_owned())
-                    .collect()
-            })
-            .unwrap_or_default()
+        self.names_in("/boot")
     }
 
-    fn kernel(&self, kernel: Option<&str>, initrd: Option<&str>) -> Result<(), WorkerError> {
+    pub(super) fn kernel(
+        &self,
+        kernel: Option<&str>,
+        initrd: Option<&str>,
+    ) -> Result<(), WorkerError> {
         let names = self.names_in_boot();
         let kernel = match kernel {
             Some(path) => path.to_owned(),

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::containerdisk::about;
-use super::layer_file::{CREATED, Hashing, LAYER, LayerFile, not_written};
+use super::layer_file::{CREATED, LAYER, LayerFile, not_written};
 use crate::digest::{ObjectRef, Sha256};
 use crate::failure::Failure;
 use crate::host::Interrupt;
@@ -65,35 +65,45 @@ impl<'a> Container<'a> {
     /// The manifest and the config, after all layers.
     #[must_use]
     pub fn finish(self, annotations: &BTreeMap<String, String>) -> (Manifest, Vec<u8>) {
-        let platform = Platform::linux(&self.image.template.architecture);
-        let mut history = self.tree.history;
-        let of_layers = history.iter().filter(|entry| !entry.empty_layer).count();
-        if of_layers != self.diff_ids.len() {
-            history = vec![HistoryEntry::layer("vmfab"); self.diff_ids.len()];
-        }
-        let history = history.iter().map(|entry| {
-            let mut entry = serde_json::to_value(entry).expect("history serialises to JSON");
-            entry["created"] = CREATED.into();
-            entry
-        });
-        let mut config = json!({
-            "created": CREATED,
-            "architecture": platform.architecture,
-            "os": platform.os,
-            "config": self.tree.config,
-            "rootfs": { "type": "layers", "diff_ids": self.diff_ids },
-            "history": history.collect::<Vec<_>>(),
-        });
-        if let Some(author) = &self.tree.author {
-            config["author"] = author.to_string().into();
-        }
-        let config = config.to_string().into_bytes();
+        let config = config(
+            &self.image.template.architecture,
+            &self.tree,
+            &self.diff_ids,
+        );
         let mut about = about(self.image);
         about.extend(annotations.clone());
         let descriptor = registry::descriptor(media::CONFIG, &Blob::of(&config));
         let manifest = registry::manifest(None, descriptor, self.layers, about);
         (manifest, config)
     }
+}
+
+/// The config of a container image with these layers. All bytes follow from the arguments.
+#[must_use]
+pub fn config(architecture: &str, tree: &ContainerTree, diff_ids: &[String]) -> Vec<u8> {
+    let platform = Platform::linux(architecture);
+    let of_layers = tree.history.iter().filter(|entry| !entry.empty_layer);
+    let history = match of_layers.count() == diff_ids.len() {
+        true => tree.history.clone(),
+        false => vec![HistoryEntry::layer("vmfab"); diff_ids.len()],
+    };
+    let history = history.iter().map(|entry| {
+        let mut entry = serde_json::to_value(entry).expect("history serialises to JSON");
+        entry["created"] = CREATED.into();
+        entry
+    });
+    let mut config = json!({
+        "created": CREATED,
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": tree.config,
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": history.collect::<Vec<_>>(),
+    });
+    if let Some(author) = &tree.author {
+        config["author"] = author.to_string().into();
+    }
+    config.to_string().into_bytes()
 }
 
 /// The tree of an image that was no container, without the layer of `system`.
@@ -129,9 +139,9 @@ pub fn layer(
 }
 
 /// Copies a tar as it is, and looks at its members on the way.
-fn copy<W: Write>(
+pub fn copy<W: Write>(
     reader: impl Read,
-    out: &mut Hashing<W>,
+    out: &mut W,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let mut copy = Copying {

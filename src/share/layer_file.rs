@@ -78,14 +78,15 @@ pub(super) fn not_written(error: io::Error) -> Failure {
 }
 
 /// Computes the SHA-256 of what goes through.
-pub(super) struct Hashing<W> {
+pub struct Hashing<W> {
     inner: W,
     hasher: sha2::Sha256,
     size: u64,
 }
 
 impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
+    /// Passes on to `inner`.
+    pub fn new(inner: W) -> Self {
         Self {
             inner,
             hasher: sha2::Sha256::new(),
@@ -93,7 +94,8 @@ impl<W> Hashing<W> {
         }
     }
 
-    fn finish(self) -> (W, Blob) {
+    /// Where all went, with its size and checksum.
+    pub fn finish(self) -> (W, Blob) {
         let digest = Sha256::from_bytes(self.hasher.finalize().into());
         let size = self.size;
         (self.inner, Blob { digest, size })

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
 pub use error::ShareError;
 pub use find::Published;
-pub use layer_file::{CREATED, LayerFile};
+pub use layer_file::{CREATED, Hashing, LayerFile};
 pub use memory::Memory;
 pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};

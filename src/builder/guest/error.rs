@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::machine::{MachineError, NotReady};
 
 /// What a failure of a machine means for the step that needed it.
-pub(super) fn failed(error: MachineError) -> Failure {
+pub(in crate::builder) fn failed(error: MachineError) -> Failure {
     match error {
         MachineError::Interrupted { .. } => Failure::interrupted(),
         MachineError::DiskFull { path, .. } => Failure::no_space(&path),

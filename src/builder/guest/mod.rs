@@ -35,6 +35,7 @@ mod steps;
 pub use build_machine::{BuildMachine, Report};
 pub use build_machines::BuildMachines;
 pub use command::Command;
+pub(super) use error::failed;
 pub use shell::{CLEAN, as_root};
 pub use spec::BuildMachineSpec;
-pub(super) use steps::Steps;
+pub(super) use steps::{Steps, step_machine};

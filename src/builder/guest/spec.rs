@@ -31,7 +31,7 @@ pub struct BuildMachineSpec {
 
 impl BuildMachineSpec {
     /// What is asked of `machine`.
-    pub(super) fn machine<'a>(&self, image: &'a ImageConfig) -> NewMachine<'a> {
+    pub(in crate::builder) fn machine<'a>(&self, image: &'a ImageConfig) -> NewMachine<'a> {
         NewMachine {
             name: None,
             // There is no image yet; the disk is what the machine is of.
@@ -50,7 +50,7 @@ impl BuildMachineSpec {
     }
 
     /// What a machine wants to know, of an image that there is not yet.
-    pub(super) fn image(&self) -> ImageConfig {
+    pub(in crate::builder) fn image(&self) -> ImageConfig {
         let access = self.access.clone();
         ImageConfig {
             version: CONFIG_VERSION,

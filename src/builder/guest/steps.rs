@@ -14,9 +14,10 @@ use super::shell::SET_LINE;
 use super::spec::BuildMachineSpec;
 use crate::builder::sources::{Source, Sources};
 use crate::builder::tree;
-use crate::derivation::step::{Copy, Guest, GuestAction, Step};
+use crate::derivation::step::{Copy, GuestAction, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
 use crate::failure::Failure;
+use crate::image::Access;
 use crate::instruction::Packages;
 use crate::qemu::AccelChoice;
 use crate::sandbox::{Edit, Task};
@@ -75,7 +76,9 @@ impl Builder for Steps {
             return Err(crate::builder::wrong_kind(request));
         };
         let report = Report::from(request);
-        let mut booted = self.sessions.take(spec(&guest, request)?, &report)?;
+        let mut booted = self
+            .sessions
+            .take(step_machine(guest.access.clone(), request)?, &report)?;
         if matches!(guest.action, GuestAction::Finish) {
             let disk = booted.shutdown(&report)?;
             return Ok(Outputs::from([("disk".to_owned(), disk)]));
@@ -210,14 +213,18 @@ fn tasks(action: GuestAction) -> Vec<Work> {
     tasks.into_iter().map(Work::Tree).collect()
 }
 
-fn spec(guest: &Guest, request: &BuildRequest<'_>) -> Result<BuildMachineSpec, Failure> {
+/// A machine with the disk of a step.
+pub(in crate::builder) fn step_machine(
+    access: Access,
+    request: &BuildRequest<'_>,
+) -> Result<BuildMachineSpec, Failure> {
     let disk = request.inputs_of("disk").next();
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
     Ok(BuildMachineSpec {
         disk: disk.ok_or_else(|| crate::builder::wrong_kind(request))?,
         kernel: request.inputs_of("kernel").next(),
         initrd: request.inputs_of("initrd").next(),
-        access: guest.access.clone(),
+        access,
         disk_size: None,
         memory_mib: MEMORY_MIB,
         cpus: u32::try_from(cpus).unwrap_or(1),

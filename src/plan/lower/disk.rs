@@ -20,6 +20,8 @@ pub(super) struct Disk {
     inside: Option<(String, Option<String>)>,
     /// How a machine with it is booted and entered, once its image has said so.
     access: Option<Access>,
+    /// Its size in bytes, when the recipe says it and the step before made it so large.
+    size: Option<u64>,
     /// Whether a step changed it.
     changed: bool,
 }
@@ -32,8 +34,15 @@ impl Disk {
             initrd: None,
             inside: None,
             access: None,
+            size: None,
             changed: false,
         }
+    }
+
+    /// One that was made with this size.
+    pub(super) const fn sized(mut self, size: Option<u64>) -> Self {
+        self.size = size;
+        self
     }
 
     fn step(&self, action: GuestAction) -> Step {
@@ -129,7 +138,9 @@ impl Lowering<'_> {
             initrd.role = "initrd".to_owned();
             disk.initrd = Some(initrd);
         }
-        if let Some(size) = settings.foreign_size() {
+        if let Some(size) = settings.foreign_size()
+            && disk.size != Some(size)
+        {
             let step = Step::Transform(step::Transform::Grow { size });
             let mut blob = disk.disk.clone();
             blob.role = "blob".to_owned();
@@ -253,7 +264,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn needs_machine(&mut self) {
+    pub(super) fn needs_machine(&mut self) {
         let programs = [Program::QemuSystem, Program::Ssh];
         self.programs.extend(programs);
     }

@@ -9,8 +9,9 @@
 //! | base | in | each step gives | at the end |
 //! |---|---|---|---|
 //! | a tree: bootstrap, a tar, a container image, an image made from one | `tree.rs` | a layer over all layers below it | `system`, then the disk |
-//! | a disk that was made elsewhere | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
+//! | a disk that was made elsewhere, or that `bootc` installs (`bootc.rs`) | `disk.rs` | the disk with its change, from inside a booted machine | `finish`, when there are steps |
 
+mod bootc;
 mod disk;
 mod dockerfile;
 mod finish;
@@ -23,6 +24,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bootc::default_install;
 use disk::Disk;
 use tree::Tree;
 
@@ -196,7 +198,8 @@ impl Lowering<'_> {
             return Ok(known.clone());
         }
         let merged: Vec<&Packages> = tree::merged_packages(image).collect();
-        let mut lowered = self.base(&image.name.value, &image.base, &merged)?;
+        let size = image.disk.size.as_ref().map(|size| size.value);
+        let mut lowered = self.base(&image.name.value, &image.base, &merged, size)?;
         lowered.settings.apply(image);
         match &mut lowered.trunk {
             Trunk::Tree(_) => {
@@ -215,12 +218,14 @@ impl Lowering<'_> {
         Ok(lowered)
     }
 
-    /// What the steps of an image are done to. `packages` are installed with a bootstrap.
+    /// What the steps of an image are done to. `packages` are installed with a bootstrap; `size` is
+    /// that of the disk that a bootable container is installed to.
     fn base(
         &mut self,
         own: &str,
         base: &Base,
         packages: &[&Packages],
+        size: Option<u64>,
     ) -> Result<Lowered, PlanError> {
         Ok(match base {
             Base::Bootstrap(bootstrap) => Lowered::tree(self.bootstrap(own, bootstrap, packages)?),
@@ -236,6 +241,10 @@ impl Lowering<'_> {
             }
             Base::Registry(image) => {
                 let mut lowered = self.registry(own, image, self.architecture)?;
+                if lowered.is_bootable_container() {
+                    let install = default_install(base);
+                    return self.installed(own, &lowered, install, size, &image.shown.span);
+                }
                 let of = format!(" of {}", label::remote(&image.shown.value));
                 self.env_of_container(own, &of, &mut lowered)?;
                 if image.service {
@@ -246,9 +255,14 @@ impl Lowering<'_> {
             }
             Base::Dockerfile(asked) => {
                 let mut lowered = self.dockerfile(own, asked)?;
+                if lowered.is_bootable_container() {
+                    let install = default_install(base);
+                    return self.installed(own, &lowered, install, size, &asked.span);
+                }
                 self.machine(own, &mut lowered, asked.service, &asked.span)?;
                 lowered
             }
+            Base::Bootc(asked) => self.bootc(own, asked, size)?,
             Base::Disk(fetched) => Lowered::disk(self.fetched_disk(own, fetched)?),
             Base::DiskFile(path) => Lowered::disk(self.local_disk(own, path)?),
         })
@@ -259,7 +273,7 @@ impl Lowering<'_> {
         match base {
             Base::Dockerfile(asked) => self.dockerfile(own, asked),
             Base::Registry(image) => self.registry(own, image, self.architecture),
-            base => self.base(own, base, &[]),
+            base => self.base(own, base, &[], None),
         }
     }
 

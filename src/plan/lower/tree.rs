@@ -53,6 +53,13 @@ impl Tree {
             .collect()
     }
 
+    /// The lowest layers alone.
+    pub(super) fn lowest(&self, count: usize) -> Vec<Input> {
+        let mut layers = self.inputs();
+        layers.truncate(count);
+        layers
+    }
+
     /// How many layers there are.
     pub(super) const fn height(&self) -> usize {
         self.layers.len()

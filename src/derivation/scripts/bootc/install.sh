@@ -1,0 +1,33 @@
+# Runs in a machine that booted the tree of a bootable container. /run/vmfab has the image as an OCI
+# layout, and the arguments of bootc in a file, one a line; TARGET stands for the empty disk.
+set -u
+cd /run/vmfab || exit 1
+
+# The empty disk is the one that is neither the root nor the one of this script.
+of() {
+    device=$(findmnt -n -o SOURCE "$1")
+    echo "${device#/dev/}"
+}
+root=$(of /) own=$(of /run/vmfab) target=
+for disk in /sys/class/block/vd?; do
+    disk=${disk##*/}
+    case $disk in "$root" | "$own") continue ;; esac
+    target=/dev/$disk
+done
+
+set --
+while IFS= read -r argument; do
+    test "$argument" = TARGET && argument=$target
+    set -- "$@" "$argument"
+done <arguments
+
+echo "+ bootc $*"
+bootc "$@"
+code=$?
+if test $code -ne 0; then
+    echo "--- journal"
+    journalctl --boot --no-pager --output=short-monotonic --lines=200
+    echo "---"
+fi
+sync
+echo "vmfab-install: $code"

@@ -1,0 +1,139 @@
+//! Bootable containers: `bootc` of the image itself installs it to a disk, in a machine that boots
+//! the image's tree.
+//!
+//! ```text
+//! layers ─┬─► disk of the installer, kernel, initrd ─┐
+//!         └──────────────────────────────────────────┴─► bootc install to-disk ──► disk
+//! ```
+
+use super::disk::Disk;
+use super::{Lowered, Lowering, Trunk, input};
+use crate::derivation::scripts;
+use crate::derivation::step::{self, Step};
+use crate::image::{ContainerConfig, ContainerTree};
+use crate::instruction::{BootcInstall, is_bootable};
+use crate::plan::PlanError;
+use crate::recipe::{Base, Bootc, Problem, Span};
+
+/// How an image is installed that the recipe does not name in a `bootc` node: it looks for updates
+/// where it came from.
+pub(super) fn default_install(source: &Base) -> BootcInstall {
+    let target = match source {
+        Base::Registry(image) if !is_local(&image.location) => Some(image.location.clone()),
+        _ => None,
+    };
+    BootcInstall {
+        target,
+        ..BootcInstall::default()
+    }
+}
+
+/// The container that an image is made of, where nothing is added to it: as an image of its own it
+/// would be installed already.
+fn container_of(base: &Base) -> &Base {
+    match base {
+        Base::Image(image) if image.instructions.is_empty() => container_of(&image.base),
+        base => base,
+    }
+}
+
+/// Whether an image is in a layout or an archive.
+fn is_local(location: &str) -> bool {
+    let scheme = location.split_once(':').map(|(scheme, _)| scheme);
+    matches!(scheme, Some("oci" | "oci-archive"))
+}
+
+impl Lowered {
+    /// Whether it is a container image whose labels say that it is bootable.
+    pub(super) fn is_bootable_container(&self) -> bool {
+        let labels = self.container.as_ref().map(|config| &config.labels);
+        labels.is_some_and(|labels| is_bootable(|name| labels.get(name).map(String::as_str)))
+    }
+}
+
+impl Lowering<'_> {
+    /// The image of a `bootc` node.
+    pub(super) fn bootc(
+        &mut self,
+        own: &str,
+        asked: &Bootc,
+        size: Option<u64>,
+    ) -> Result<Lowered, PlanError> {
+        let Bootc { source, install } = asked;
+        let lowered = self.files_of(own, container_of(&source.value))?;
+        let container = lowered.container.is_some() || lowered.bare.is_some();
+        let config = lowered.bare.as_ref().map(|bare| &bare.config);
+        let config = config.or(lowered.container.as_ref());
+        let labelled = config
+            .is_some_and(|config| is_bootable(|name| config.labels.get(name).map(String::as_str)));
+        if container && !labelled {
+            let message = "the image is an ordinary container, not a bootable one";
+            let problem = Problem::new(&source.span, message, "without the label containers.bootc");
+            let help = "add LABEL containers.bootc=1 to an image with a kernel and bootc, or use \
+                        `from` to make a machine of an ordinary container";
+            return Err(problem.with_help(help).into());
+        }
+        let install = BootcInstall {
+            target: install
+                .target
+                .clone()
+                .or_else(|| default_install(&source.value).target),
+            ..install.clone()
+        };
+        self.installed(own, &lowered, install, size, &source.span)
+    }
+
+    /// A disk that an image is installed to.
+    pub(super) fn installed(
+        &mut self,
+        own: &str,
+        lowered: &Lowered,
+        mut install: BootcInstall,
+        size: Option<u64>,
+        span: &Span,
+    ) -> Result<Lowered, PlanError> {
+        let Trunk::Tree(tree) = &lowered.trunk else {
+            let message = "bootc installs container images, and this is a disk";
+            let problem = Problem::new(span, message, "a disk");
+            return Err(problem.with_help("use `from` to start from a disk").into());
+        };
+        let console = |argument: &String| argument.contains("console=");
+        if !install.kernel_arguments.iter().any(console) {
+            let serial = match self.architecture {
+                "aarch64" => "ttyAMA0",
+                _ => "ttyS0",
+            };
+            let consoles = ["console=tty0".to_owned(), format!("console={serial}")];
+            install.kernel_arguments.extend(consoles);
+        }
+        let container: ContainerTree = match (&lowered.bare, &lowered.container) {
+            (Some(bare), _) => bare.clone(),
+            (None, Some(config)) => tree.container(config),
+            (None, None) => tree.container(&ContainerConfig::default()),
+        };
+        let layers = tree.lowest(container.layers);
+        let step = Step::BootcInstaller(step::BootcInstaller {
+            scripts: scripts::bootc_installer(),
+        });
+        let name = format!("{own}: disk of the installer");
+        let installer = self.graph.add_step(name, &step, layers.clone())?;
+        let mut inputs =
+            Vec::from(["disk", "kernel", "initrd"].map(|output| input(output, installer, output)));
+        inputs.extend(layers);
+        let step = Step::BootcInstall(Box::new(step::BootcInstall {
+            install,
+            size,
+            container,
+            scripts: scripts::bootc_install(),
+        }));
+        let name = format!("{own}: bootc install to-disk");
+        let node = self.graph.add_step(name, &step, inputs)?;
+        self.needs_machine();
+        self.programs
+            .extend([crate::host::Program::Bwrap, crate::host::Program::Mke2fs]);
+        let mut disk = Lowered::disk(Disk::new(input("disk", node, "disk")).sized(size));
+        disk.labels.clone_from(&lowered.labels);
+        disk.settings.uefi = true;
+        Ok(disk)
+    }
+}

@@ -1,0 +1,142 @@
+//! Bootable containers, installed to disks by a stand-in for bootc (see `fixtures/bootc`).
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::support::{Build, Lab, Machine, Recipes};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/bootc");
+
+/// The files of the fixture, where the test can add to them.
+fn fixture() -> Recipes {
+    let recipes = Recipes::new();
+    for name in ["Containerfile", "bootc", "host-keys.service", "os.kdl"] {
+        let content = fs::read_to_string(Path::new(FIXTURES).join(name)).unwrap();
+        recipes.write(name, &content);
+    }
+    recipes
+}
+
+/// Builds an image of a recipe that is written beside the fixture.
+fn build(recipes: &Recipes, recipe: &str) -> Build {
+    recipes.write("bootc.kdl", recipe);
+    recipes.build("bootc")
+}
+
+/// The processes whose arguments name a path.
+fn processes_with(text: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let named = |arguments: &Vec<u8>| String::from_utf8_lossy(arguments).contains(text);
+    arguments.filter(named).count()
+}
+
+#[test]
+fn an_image_is_installed_once_and_boots_by_uefi() {
+    let _turn = Machine::turn();
+    let recipes = fixture();
+    let os = r#"include "./os.kdl"
+        image "bootc" {
+            bootc "container" filesystem="xfs" root-size="3G" target="quay.io/me/os:stable" {
+                karg "vmfab.test=1" "console=ttyS0"
+            }
+            disk size="4G"
+            check "grep -qw vmfab.test=1 /proc/cmdline"
+            check "test \"$(findmnt -n -o FSTYPE,SIZE /)\" = 'xfs    3G' || findmnt / >&2"
+            check "grep -qx registry:quay.io/me/os:stable /usr/lib/bootc/origin"
+        }"#;
+
+    // A build that is killed while it installs leaves no machine behind.
+    recipes.write("bootc.kdl", os);
+    let mut running = recipes.start("bootc");
+    running.until_line("booting the image to install it");
+    std::thread::sleep(Duration::from_secs(3));
+    running.signal(rustix::process::Signal::KILL);
+    drop(running.finish());
+    let scratch = Lab::get().home().join("work");
+    let scratch = scratch.display().to_string();
+    let started = Instant::now();
+    while processes_with(&format!("{scratch}/")) > 0 {
+        assert!(started.elapsed() < Duration::from_secs(30), "QEMU goes on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let first = build(&recipes, os).succeeds();
+    assert!(
+        first
+            .output()
+            .iter()
+            .any(|line| line.contains("Installation complete!"))
+    );
+    // The layers and the disk of the installer were there.
+    let started = first.started();
+    assert!(
+        !started
+            .iter()
+            .any(|step| step.contains("disk of the installer")),
+        "{started:?}"
+    );
+
+    let second = build(&recipes, os).succeeds();
+    assert_eq!(second.started(), Vec::<&str>::new());
+    assert_eq!(second.image(), first.image());
+}
+
+#[test]
+fn a_failed_installation_says_what_bootc_said() {
+    let _turn = Machine::turn();
+    let recipes = fixture();
+    let small = "include \"./os.kdl\"\nimage \"bootc\" { bootc \"container\"; disk size=\"1G\" }";
+    let build = build(&recipes, small).ends_with(1);
+    let shown = &build.stderr;
+    assert!(shown.contains("failed with exit code 1"), "{shown}");
+    assert!(shown.contains("no space left on /dev/vdb"), "{shown}");
+    assert!(shown.contains("the log of the step"), "{shown}");
+}
+
+#[test]
+fn what_an_image_lacks_is_said_before_a_machine_boots() {
+    let recipes = fixture();
+    let kernel = "/usr/lib/modules/6.1/vmlinuz";
+    let systemd = "/usr/lib/systemd/systemd";
+    let initramfs = "/usr/lib/modules/6.1/initramfs.img";
+    for (files, said) in [
+        (&[][..], "the image has no bootc (/usr/bin/bootc)"),
+        (&["/usr/bin/bootc"], "the image has no systemd"),
+        (&["/usr/bin/bootc", systemd], "the image has no kernel"),
+        (
+            &["/usr/bin/bootc", systemd, kernel],
+            "the image has no initramfs (/usr/lib/modules/6.1/initramfs.img)",
+        ),
+        (
+            &[
+                "/usr/bin/bootc",
+                systemd,
+                kernel,
+                initramfs,
+                "/usr/lib/modules/6.2/vmlinuz",
+            ],
+            "the image has more than one kernel: 6.1, 6.2",
+        ),
+    ] {
+        let copies = files.iter().map(|file| format!("COPY bootc {file}\n"));
+        let copies: String = copies.collect();
+        let text = format!("FROM scratch\nCOPY os.kdl /x\n{copies}LABEL containers.bootc=1\n");
+        recipes.write("Containerfile.bare", &text);
+        let bare = "image \"bootc\" { bootc \"./Containerfile.bare\" }";
+        let build = build(&recipes, bare).ends_with(1);
+        assert!(build.stderr.contains(said), "{said}:\n{}", build.stderr);
+    }
+    recipes.write("Containerfile.bare", "FROM scratch\nCOPY os.kdl /x\n");
+    let build = build(
+        &recipes,
+        "image \"bootc\" { bootc \"./Containerfile.bare\" }",
+    )
+    .ends_with(4);
+    assert!(
+        build.stderr.contains("not a bootable one"),
+        "{}",
+        build.stderr
+    );
+}
