@@ -11,8 +11,8 @@ use super::*;
 #[test]
 fn the_private_network_comes_and_goes_with_its_machines() {
     let scene = Scene::new(
-        "machine \"worker\" image=\"@tiny\" memory=\"64M\" cpus=1 count=2\n\
-         machine \"alone\" image=\"@tiny\" memory=\"64M\" cpus=1 network=\"none\"\n",
+        "machine \"worker\" image=\"@tiny\" memory=\"64M\" cpus=1 accel=\"tcg\" count=2\n\
+         machine \"alone\" image=\"@tiny\" memory=\"64M\" cpus=1 accel=\"tcg\" network=\"none\"\n",
     );
     with_ssh_in(&scene.bench, &scene.project, "exit 0", ["up"]).ends_with(0);
     let network = scene.project.join(".vmfab/network");
@@ -58,7 +58,16 @@ fn the_private_network_comes_and_goes_with_its_machines() {
 #[test]
 fn passt_serves_one_machine() {
     let bench = Bench::new();
-    let boot = ["boot", "@tiny", "--memory", "64M", "--network", "passt"];
+    let boot = [
+        "boot",
+        "@tiny",
+        "--accel",
+        "tcg",
+        "--memory",
+        "64M",
+        "--network",
+        "passt",
+    ];
     with_ssh(&bench, "exit 0", boot).ends_with(0);
     let inspected = bench.run(["inspect", "tiny", "--json"]).ends_with(0).json();
     let port = u16::try_from(inspected["ssh"]["port"].as_u64().unwrap()).unwrap();
