@@ -317,7 +317,7 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
             if let Some(initrd) = initrd {
                 args.pair("-initrd", initrd);
             }
-            args.pair("-append", command_line);
+            args.pair("-append", spec.accel.kernel_arguments(command_line));
         }
         Boot::Uefi { code, vars } => {
             args.pair("-blockdev", read_only("firmware-code", code));
