@@ -322,6 +322,11 @@ pub struct BootcInstaller {
     pub scripts: Digest,
 }
 
+impl BootcInstaller {
+    /// Label of the file system with the tree.
+    pub const LABEL: &str = "vmfab-installer";
+}
+
 /// Parameters of `bootc-install`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -157,6 +157,12 @@ impl Settings {
         }
     }
 
+    /// QEMU loads the kernel that comes with the disk, with these arguments.
+    pub(super) fn boot_directly(&mut self, arguments: &str) {
+        self.firmware = Some(Firmware::Direct);
+        self.arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    }
+
     /// Adds what one image says, after its base.
     pub(super) fn apply(&mut self, image: &Image) {
         self.images += 1;

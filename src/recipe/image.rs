@@ -59,7 +59,7 @@ pub(super) enum DraftBase {
     Dockerfile(DraftDockerfile),
     Bootc {
         reference: Spanned<String>,
-        install: BootcInstall,
+        install: Option<BootcInstall>,
         /// Build arguments of a Dockerfile, or parameters of a recipe.
         settings: Vec<(Spanned<String>, String)>,
     },
@@ -200,10 +200,23 @@ fn bootc(node: &Reader<'_>) -> DraftBase {
             .choice("target-transport", TargetTransport::NAMES)
             .map(|transport| transport.value),
     };
+    let without = node.flag("install").filter(|flag| !flag.value);
+    if let Some(without) = &without
+        && install != BootcInstall::default()
+    {
+        node.scope.report(
+            Problem::new(
+                &without.span,
+                "options of an installation without an installation",
+                "nothing is installed",
+            )
+            .with_help("leave out install=#false, or all other properties and \"karg\""),
+        );
+    }
     match node.argument(0) {
         Some(reference) => DraftBase::Bootc {
             reference,
-            install,
+            install: without.is_none().then_some(install),
             settings: settings(node),
         },
         None => DraftBase::Wrong,

@@ -133,12 +133,13 @@ pub enum Base {
     Bootc(Box<Bootc>),
 }
 
-/// A bootable container that `bootc` installs to a disk.
+/// A bootable container as a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootc {
     /// The container.
     pub source: Spanned<Base>,
-    pub install: BootcInstall,
+    /// How `bootc` installs it; its tree boots as it is when absent.
+    pub install: Option<BootcInstall>,
 }
 
 /// A Dockerfile, and what its build is given. Only planning reads what is in it.

@@ -141,6 +141,7 @@ static BOOTC: Shape = shape(
     "composefs",
     "target",
     "target-transport",
+    "install",
 ])
 .children(&[&KARG, &SET]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")

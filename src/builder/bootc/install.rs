@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::DISK;
 use super::layout::{Contents, SOURCE};
-use super::{DISK, LABEL};
 use crate::builder::guest::{failed, step_machine};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
@@ -98,7 +98,10 @@ fn access() -> Access {
         "aarch64" => "ttyAMA0",
         _ => "ttyS0",
     };
-    let line = format!("root=LABEL={LABEL} console={serial} {COMMAND_LINE}");
+    let line = format!(
+        "root=LABEL={} console={serial} {COMMAND_LINE}",
+        step::BootcInstaller::LABEL
+    );
     Access {
         architecture: word(std::env::consts::ARCH),
         boot: BootProfile {

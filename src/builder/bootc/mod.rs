@@ -18,6 +18,7 @@ pub(super) use install::Install;
 use std::fs;
 
 use super::make_disk::{DISK, make};
+use crate::derivation::step::BootcInstaller;
 use crate::derivation::{BuildRequest, Builder, Outputs, SOURCE_DATE_EPOCH, Step, scripts};
 use crate::digest::{Hasher, ObjectRef};
 use crate::disk::{DiskIds, Ext4};
@@ -25,8 +26,6 @@ use crate::failure::Failure;
 use crate::sandbox::{Edit, Job, Lent, Runner, Sandbox, Scratch, Task};
 use crate::store::Store;
 
-/// Label of the file system that an installer boots.
-const LABEL: &str = "vmfab-installer";
 /// Room beside the tree for what an installation writes there, in bytes.
 const ROOM: u64 = 4 << 30;
 
@@ -49,7 +48,7 @@ impl Builder for Installer {
             .set_len(size)
             .map_err(Failure::step_io("size", file.path()))?;
         let seed = Hasher::new("vmfab bootc installer v1").finish();
-        let file_system = ext4(LABEL, size, seed.as_bytes())?;
+        let file_system = ext4(BootcInstaller::LABEL, size, seed.as_bytes())?;
         let unit = |name: &str, content: &str| Edit::Write {
             path: format!("/etc/systemd/system/{name}"),
             content: content.to_owned(),

@@ -8,8 +8,9 @@
 
 use super::disk::Disk;
 use super::{Lowered, Lowering, Trunk, input};
-use crate::derivation::scripts;
 use crate::derivation::step::{self, Step};
+use crate::derivation::{Input, scripts};
+use crate::host::Program;
 use crate::image::{ContainerConfig, ContainerTree};
 use crate::instruction::{BootcInstall, is_bootable};
 use crate::plan::PlanError;
@@ -43,6 +44,14 @@ fn is_local(location: &str) -> bool {
     matches!(scheme, Some("oci" | "oci-archive"))
 }
 
+/// A tree on a disk.
+struct Installer {
+    /// The disk, its kernel and its initrd.
+    disk: [Input; 3],
+    /// The layers of the tree.
+    layers: Vec<Input>,
+}
+
 impl Lowered {
     /// Whether it is a container image whose labels say that it is bootable.
     pub(super) fn is_bootable_container(&self) -> bool {
@@ -73,6 +82,16 @@ impl Lowering<'_> {
                         `from` to make a machine of an ordinary container";
             return Err(problem.with_help(help).into());
         }
+        let Some(install) = install else {
+            let (tree, _) = self.installer(own, &lowered, &source.span)?;
+            let [disk, kernel, initrd] = tree.disk;
+            let mut booted = Lowered::disk(Disk::new(disk).with_kernel(kernel, initrd));
+            booted.labels.clone_from(&lowered.labels);
+            // Its files have no labels of SELinux: an installation gives them theirs.
+            let arguments = format!("root=LABEL={} rw enforcing=0", step::BootcInstaller::LABEL);
+            booted.settings.boot_directly(&arguments);
+            return Ok(booted);
+        };
         let install = BootcInstall {
             target: install
                 .target
@@ -81,6 +100,34 @@ impl Lowering<'_> {
             ..install.clone()
         };
         self.installed(own, &lowered, install, size, &source.span)
+    }
+
+    /// The disk of the tree, which boots and can install.
+    fn installer(
+        &mut self,
+        own: &str,
+        lowered: &Lowered,
+        span: &Span,
+    ) -> Result<(Installer, ContainerTree), PlanError> {
+        let Trunk::Tree(tree) = &lowered.trunk else {
+            let message = "bootc installs container images, and this is a disk";
+            let problem = Problem::new(span, message, "a disk");
+            return Err(problem.with_help("use `from` to start from a disk").into());
+        };
+        let container: ContainerTree = match (&lowered.bare, &lowered.container) {
+            (Some(bare), _) => bare.clone(),
+            (None, Some(config)) => tree.container(config),
+            (None, None) => tree.container(&ContainerConfig::default()),
+        };
+        let layers = tree.lowest(container.layers);
+        let step = Step::BootcInstaller(step::BootcInstaller {
+            scripts: scripts::bootc_installer(),
+        });
+        let name = format!("{own}: disk of the installer");
+        let node = self.graph.add_step(name, &step, layers.clone())?;
+        self.programs.extend([Program::Bwrap, Program::Mke2fs]);
+        let disk = ["disk", "kernel", "initrd"].map(|output| input(output, node, output));
+        Ok((Installer { disk, layers }, container))
     }
 
     /// A disk that an image is installed to.
@@ -92,11 +139,7 @@ impl Lowering<'_> {
         size: Option<u64>,
         span: &Span,
     ) -> Result<Lowered, PlanError> {
-        let Trunk::Tree(tree) = &lowered.trunk else {
-            let message = "bootc installs container images, and this is a disk";
-            let problem = Problem::new(span, message, "a disk");
-            return Err(problem.with_help("use `from` to start from a disk").into());
-        };
+        let (Installer { disk, layers }, container) = self.installer(own, lowered, span)?;
         let console = |argument: &String| argument.contains("console=");
         if !install.kernel_arguments.iter().any(console) {
             let serial = match self.architecture {
@@ -106,19 +149,7 @@ impl Lowering<'_> {
             let consoles = ["console=tty0".to_owned(), format!("console={serial}")];
             install.kernel_arguments.extend(consoles);
         }
-        let container: ContainerTree = match (&lowered.bare, &lowered.container) {
-            (Some(bare), _) => bare.clone(),
-            (None, Some(config)) => tree.container(config),
-            (None, None) => tree.container(&ContainerConfig::default()),
-        };
-        let layers = tree.lowest(container.layers);
-        let step = Step::BootcInstaller(step::BootcInstaller {
-            scripts: scripts::bootc_installer(),
-        });
-        let name = format!("{own}: disk of the installer");
-        let installer = self.graph.add_step(name, &step, layers.clone())?;
-        let mut inputs =
-            Vec::from(["disk", "kernel", "initrd"].map(|output| input(output, installer, output)));
+        let mut inputs = Vec::from(disk);
         inputs.extend(layers);
         let step = Step::BootcInstall(Box::new(step::BootcInstall {
             install,
@@ -129,8 +160,6 @@ impl Lowering<'_> {
         let name = format!("{own}: bootc install to-disk");
         let node = self.graph.add_step(name, &step, inputs)?;
         self.needs_machine();
-        self.programs
-            .extend([crate::host::Program::Bwrap, crate::host::Program::Mke2fs]);
         let mut disk = Lowered::disk(Disk::new(input("disk", node, "disk")).sized(size));
         disk.labels.clone_from(&lowered.labels);
         disk.settings.uefi = true;

@@ -39,6 +39,13 @@ impl Disk {
         }
     }
 
+    /// One that boots by a kernel beside it.
+    pub(super) fn with_kernel(mut self, kernel: Input, initrd: Input) -> Self {
+        self.kernel = Some(kernel);
+        self.initrd = Some(initrd);
+        self
+    }
+
     /// One that was made with this size.
     pub(super) const fn sized(mut self, size: Option<u64>) -> Self {
         self.size = size;
