@@ -209,6 +209,12 @@ pub enum Event {
         /// vmfab`.
         what: String,
     },
+    /// The guest wrote a line to its console, while somebody waits for it who wants to see that.
+    MachineConsole {
+        machine: String,
+        /// The line as plain text.
+        line: String,
+    },
     /// A command over SSH succeeded.
     MachineReady {
         machine: String,

@@ -39,6 +39,29 @@ impl Ssh {
         args
     }
 
+    /// Arguments for a session that takes whatever host key the machine shows, as those want it whose
+    /// machines come and go behind one port: the options are podman-bootc's.
+    #[must_use]
+    pub fn trusting_arguments(&self, command: &[String]) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["-F", "none", "-i", PRIVATE_KEY, "-p"]
+            .map(OsString::from)
+            .into();
+        args.push(self.port.to_string().into());
+        for option in [
+            "IdentitiesOnly=yes",
+            "PasswordAuthentication=no",
+            "StrictHostKeyChecking=no",
+            "LogLevel=ERROR",
+            "SetEnv=LC_ALL=",
+            "UserKnownHostsFile=/dev/null",
+        ] {
+            args.extend(["-o".into(), option.into()]);
+        }
+        args.extend(self.destination());
+        args.extend(command.iter().map(OsString::from));
+        args
+    }
+
     /// Arguments for a session without input or terminal that runs `command`, such as `true`: it
     /// shows that the machine can be entered. One attempt may take `patience` seconds until the
     /// server answers.
@@ -151,6 +174,12 @@ mod tests {
     fn a_session_with_a_command() {
         let command = ["docker", "version"].map(str::to_owned);
         insta::assert_snapshot!(line(&ssh().arguments(&command)), @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -o GlobalKnownHostsFile=none -o HostKeyAlias=docker-2 -o CheckHostIP=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o ConnectTimeout=30 -l vm -- 127.0.0.1 docker version");
+    }
+
+    #[test]
+    fn a_session_that_takes_any_host_key() {
+        let arguments = line(&ssh().trusting_arguments(&["true".to_owned()]));
+        insta::assert_snapshot!(arguments, @"-F none -i id_ed25519 -p 40001 -o IdentitiesOnly=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=no -o LogLevel=ERROR -o SetEnv=LC_ALL= -o UserKnownHostsFile=/dev/null -l vm -- 127.0.0.1 true");
     }
 
     #[test]

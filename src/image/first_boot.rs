@@ -14,6 +14,9 @@ pub struct FirstBoot {
     pub password: Option<PasswordHash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
+    /// A configuration for Ignition, JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignition: Option<String>,
 }
 
 impl FirstBoot {
@@ -80,15 +83,15 @@ mod tests {
     fn seeds_that_cannot_carry_it() {
         let password = FirstBoot {
             password: Some("$6$salt$hash".parse().unwrap()),
-            cloud_init: None,
+            ..FirstBoot::default()
         };
         let files = |meta_data: Option<&str>| FirstBoot {
-            password: None,
             cloud_init: Some(CloudInit {
                 user_data: Some("#!/bin/sh\n".to_owned()),
                 meta_data: meta_data.map(str::to_owned),
                 ..CloudInit::default()
             }),
+            ..FirstBoot::default()
         };
         for seed in [Seed::Credentials, Seed::Nocloud] {
             assert_eq!(password.beyond(seed), None);

@@ -4,6 +4,7 @@
 //! id, and tags point to it. It names all objects that the image needs.
 
 mod container;
+mod container_ref;
 mod container_tree;
 mod first_boot;
 mod format;
@@ -18,6 +19,7 @@ pub use container::{
     ContainerConfig, ExposedPort, HEALTH_FAILED, HEALTH_READY, HEALTH_STARTING, Healthcheck,
     INIT_READY, INIT_UNHEALTHY, OWN_INIT, ParsePortError, ParseSignalError, Protocol, Signal,
 };
+pub use container_ref::ContainerRef;
 pub use container_tree::{ContainerTree, HistoryEntry};
 pub use first_boot::{CloudInit, FirstBoot};
 pub use format::{DiskFormat, ParseFormatError};

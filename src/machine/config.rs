@@ -18,7 +18,8 @@ use crate::digest::ObjectId;
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
 use crate::image::{
-    Devices, DiskFile, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol, Seed, Uplink,
+    ContainerRef, Devices, DiskFile, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol,
+    Seed, Uplink,
 };
 use crate::qemu::{AccelChoice, disk_node};
 
@@ -83,6 +84,9 @@ pub struct MachineConfig {
     pub devices: Devices,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
+    /// The container image that it was made of, if its user asked for it as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRef>,
     /// Whether its disk has the identity of another machine: the next start renews it first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renew_identity: bool,
@@ -401,6 +405,7 @@ pub(in crate::machine) mod tests {
             first_boot: FirstBoot::default(),
             disk_files: Vec::new(),
             remove_when_stopped: false,
+            container: None,
             renew_identity: false,
         }
     }

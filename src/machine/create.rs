@@ -10,12 +10,14 @@ use super::error::MachineError;
 use super::launch::{free_port, utf8};
 use super::name::MachineName;
 use super::{Locked, Machines};
+use crate::checked::AccountName;
 use crate::digest::ObjectId;
 use crate::disk::overlay;
 use crate::failure::Failure;
 use crate::guest::{KeyPair, PRIVATE_KEY};
 use crate::image::{
-    DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig, Platform, Seed,
+    ContainerRef, DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig,
+    Platform, Seed,
 };
 use crate::qemu::AccelChoice;
 use crate::store::Store;
@@ -36,6 +38,10 @@ pub struct NewMachine<'a> {
     pub accel: AccelChoice,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
+    /// The account that is entered; the image's when absent.
+    pub ssh_user: Option<AccountName>,
+    /// The container image that it is made of, if its user asks for it as one.
+    pub container: Option<ContainerRef>,
 }
 
 impl Machines {
@@ -69,7 +75,10 @@ impl Machines {
             cpus: new.hardware.cpus.unwrap_or(Hardware::CPUS),
             disks,
             ssh_port: free_port(&ports)?,
-            ssh_user: new.config.template.ssh_user.clone(),
+            ssh_user: match &new.ssh_user {
+                Some(user) => user.clone(),
+                None => new.config.template.ssh_user.clone(),
+            },
             ports: new.ports.clone(),
             accel: new.accel,
             firmware,
@@ -81,6 +90,7 @@ impl Machines {
             first_boot: new.hardware.first_boot.clone(),
             disk_files,
             remove_when_stopped: new.remove_when_stopped,
+            container: new.container.clone(),
             renew_identity: false,
         };
 

@@ -24,6 +24,7 @@ pub(super) mod files {
     pub(crate) const FIRMWARE_VARS: &str = "firmware-vars.fd";
     pub(crate) const SEED: &str = "seed.img";
     pub(crate) const PASSWORD: &str = "password.smbios";
+    pub(crate) const IGNITION: &str = "ignition.json";
     pub(crate) const METADATA: &str = "metadata.json";
     pub(crate) const CONSOLE_LOG: &str = "console.log";
     pub(crate) const VNC_SOCKET: &str = "vnc.sock";
@@ -48,6 +49,8 @@ pub(super) mod files {
     pub(crate) const COMMITTING: &str = "committing";
     /// Locked by a vmfab that changes the machine's state.
     pub(crate) const LOCK: &str = "lock";
+    /// Locked by each vmfab that has a session open in the machine.
+    pub(crate) const SESSIONS: &str = "sessions";
     /// Locked by QEMU, from the moment of its start to that of its end.
     pub(crate) const RUNNING: &str = "running";
 
@@ -332,7 +335,7 @@ fn input_of(pid: Pid) -> Option<(u64, u64)> {
     inode(Path::new(&format!("/proc/{pid}/fd/0")))
 }
 
-fn pids() -> Vec<Pid> {
+pub(super) fn pids() -> Vec<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|process| {
         let number = process.file_name().to_str()?.parse().ok()?;

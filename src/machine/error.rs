@@ -65,6 +65,9 @@ pub enum MachineError {
         /// What it does instead.
         status: Status,
     },
+    /// Somebody has a session open in it.
+    #[error("machine \"{0}\" is in use: a session is open")]
+    InUse(MachineName),
     /// It does not run and must.
     #[error("machine \"{0}\" is stopped")]
     Stopped(MachineName),

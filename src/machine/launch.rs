@@ -27,7 +27,7 @@ use crate::host::{Interrupt, Program, bare_command, spawn_lasting, total_memory}
 use crate::image::{self, Devices, Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{
     Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments,
-    find_firmware,
+    container_string, find_firmware,
 };
 use crate::sandbox;
 use crate::store::Store;
@@ -293,6 +293,8 @@ fn spec(
     }));
     let mounts = mounts(config, volumes);
     let seeded = seed::prepare(machine, config, &image.template, mounts, network)?;
+    let mut oem_strings = seeded.oem_strings;
+    oem_strings.extend(config.container.as_ref().map(container_string));
     let mut disks = disks(machine, config, image, store)?;
     for volume in volumes {
         let overlay = volume.path();
@@ -341,7 +343,8 @@ fn spec(
         vnc_socket: files::VNC_SOCKET.to_owned(),
         seed: seeded.disk,
         metadata: seeded.metadata,
-        oem_strings: seeded.oem_strings,
+        ignition: seeded.ignition,
+        oem_strings,
         oem_files: seeded.oem_files,
         agent_socket: files::AGENT_SOCKET.to_owned(),
         qmp_socket: files::QMP_SOCKET.to_owned(),

@@ -36,6 +36,7 @@
 //!   firmware-vars.fd   its UEFI variables, when it has UEFI
 //!   seed.img           what it is told by a NoCloud disk, when its image asks for one
 //!   metadata.json      what it is told by Amazon's metadata service, when its image asks that
+//!   ignition.json      what it is told by Ignition, when its user asks that
 //!   id_ed25519         its private key
 //!   known_hosts        the host keys that it has shown
 //!   qmp.sock           QEMU's control socket
@@ -49,6 +50,7 @@
 //!   share-0.log …      what virtiofsd wrote since the start
 //!   group.sock, passt.sock, and .log: the processes at the other ends of its network cards
 //!   lock, running, console.lock
+//!   sessions           locked by each vmfab that has a session open in it
 //! ```
 //!
 //! A machine of a build ([`Machines::attached`]) is in a directory of its own and ends with the
@@ -67,6 +69,7 @@ mod launch;
 mod live;
 mod name;
 mod network;
+mod process;
 mod project;
 mod promise;
 mod ready;
@@ -74,6 +77,7 @@ mod remedy;
 mod resume;
 mod seed;
 mod server;
+mod session;
 mod set;
 mod share;
 mod snapshot;
@@ -97,8 +101,10 @@ pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
+pub use process::QemuProcess;
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use promise::Promise;
+pub use session::Occupancy;
 pub use snapshot::{
     Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, SnapshotVolume,
     Snapshots, Wanted,

@@ -63,6 +63,7 @@ impl Startup<'_> {
             let FirstBoot {
                 password,
                 cloud_init,
+                ignition,
             } = &config.first_boot;
             checks.extend(password.iter().map(|_| Check {
                 test: "test -e /var/lib/vmfab/password".to_owned(),
@@ -71,6 +72,11 @@ impl Startup<'_> {
             checks.extend(cloud_init.iter().map(|_| Check {
                 test: "test -e /usr/bin/cloud-init || test -e /usr/sbin/tiny-cloud".to_owned(),
                 otherwise: "cloud-init is not installed".to_owned(),
+            }));
+            // Ignition 2.14 and later leave it behind.
+            checks.extend(ignition.iter().map(|_| Check {
+                test: "test -e /etc/.ignition-result.json".to_owned(),
+                otherwise: "Ignition did not run".to_owned(),
             }));
         }
         Question { checks, service }

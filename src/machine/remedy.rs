@@ -35,6 +35,9 @@ impl From<MachineError> for Failure {
             MachineError::Running(name) => failed(format!(
                 "vmfab stop {name} stops it; vmfab rm --force {name} removes it as it is"
             )),
+            MachineError::InUse(name) => failed(format!(
+                "close the session first; vmfab stop {name} and vmfab rm --force {name} do not ask"
+            )),
             MachineError::NoSsh(name) => failed(format!(
                 "vmfab runs its process itself: vmfab logs {name} shows what that writes"
             )),

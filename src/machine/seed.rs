@@ -13,6 +13,7 @@ use super::create::check_first_boot;
 use super::directory::files;
 use super::error::{MachineError, io_error};
 use super::launch::utf8;
+use crate::checked::AccountName;
 use crate::disk::write_volume;
 use crate::guest::ec2::{self, METADATA_ARGUMENT, Metadata};
 use crate::guest::{
@@ -30,6 +31,8 @@ pub(super) struct Seeded {
     pub(super) disk: Option<String>,
     pub(super) metadata: Option<MetadataService>,
     pub(super) oem_strings: Vec<String>,
+    /// A file for Ignition.
+    pub(super) ignition: Option<String>,
     /// Files with one such string each.
     pub(super) oem_files: Vec<String>,
 }
@@ -51,10 +54,7 @@ pub(super) fn prepare(
         .map_err(|error| io_error("encode", &key_path)(std::io::Error::other(error)))?;
     let more = config.ssh_keys.iter().map(ToString::to_string);
     let public_keys = std::iter::once(own).chain(more).collect();
-    let accounts = template.users.iter().map(|(name, home)| Account {
-        name: name.clone(),
-        home: home.clone(),
-    });
+    let accounts = accounts(template, &config.ssh_user);
     let identity = Identity {
         instance: config.instance,
         hostname: match &template.hostname {
@@ -63,7 +63,7 @@ pub(super) fn prepare(
         },
         public_keys,
         ssh_user: config.ssh_user.clone(),
-        accounts: accounts.collect(),
+        accounts,
         mounts,
         network,
         first_boot: config.first_boot.clone(),
@@ -106,7 +106,33 @@ pub(super) fn prepare(
         }
         Seed::None => {}
     }
+    if let Some(text) = &config.first_boot.ignition {
+        let path = machine.directory.join(files::IGNITION);
+        write(&path, |mut file| file.write_all(text.as_bytes()))?;
+        seeded.ignition = Some(files::IGNITION.to_owned());
+    }
     Ok(seeded)
+}
+
+/// The accounts of the image, and the one that is entered: an image that was made elsewhere need not
+/// name it. Its home is where `useradd` puts it.
+fn accounts(template: &ImageTemplate, entered: &AccountName) -> Vec<Account> {
+    let known = template.users.iter().map(|(name, home)| Account {
+        name: name.clone(),
+        home: home.clone(),
+    });
+    let mut accounts: Vec<Account> = known.collect();
+    if !template.users.contains_key(entered) {
+        let home = match &**entered {
+            "root" => "/root".to_owned(),
+            name => format!("/home/{name}"),
+        };
+        accounts.extend(home.parse().map(|home| Account {
+            name: entered.clone(),
+            home,
+        }));
+    }
+    accounts
 }
 
 /// Makes the small disk of NoCloud.

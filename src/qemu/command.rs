@@ -45,6 +45,8 @@ pub struct MachineSpec {
     pub seed: Option<String>,
     /// A metadata service in the guest's network.
     pub metadata: Option<MetadataService>,
+    /// A file for Ignition, which it reads at its first boot.
+    pub ignition: Option<String>,
     /// SMBIOS type 11 ("OEM") strings, which carry systemd's credentials.
     pub oem_strings: Vec<String>,
     /// Files that hold one such string each, which is not to be on the command line.
@@ -301,6 +303,11 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     );
     args.pair("-mon", "chardev=qmp,mode=control");
 
+    if let Some(file) = &spec.ignition {
+        // <https://coreos.github.io/ignition/supported-platforms/>
+        let file = quoted(file);
+        args.pair("-fw_cfg", format!("name=opt/com.coreos/config,file={file}"));
+    }
     for text in &spec.oem_strings {
         args.pair("-smbios", format!("type=11,value={}", quoted(text)));
     }

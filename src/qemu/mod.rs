@@ -11,6 +11,7 @@ mod firmware;
 mod network;
 pub mod qmp;
 pub mod socket;
+mod told;
 
 pub use accel::{Accel, AccelChoice, ProbeFile, kvm_failed};
 pub use command::{
@@ -18,3 +19,4 @@ pub use command::{
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};
 pub use network::{Card, Forward, MetadataService, OtherEnd, Uplink};
+pub use told::{Told, container_string};

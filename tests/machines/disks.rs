@@ -59,6 +59,7 @@ fn a_disk_may_be_on_an_nbd_server() {
         disk_files: Vec::new(),
         seed: None,
         metadata: None,
+        ignition: None,
         oem_strings: Vec::new(),
         oem_files: Vec::new(),
         agent_socket: "agent.sock".into(),

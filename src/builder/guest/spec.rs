@@ -46,6 +46,8 @@ impl BuildMachineSpec {
             ports: Vec::new(),
             accel: self.accel,
             remove_when_stopped: false,
+            ssh_user: None,
+            container: None,
         }
     }
 

@@ -66,7 +66,7 @@ impl Clone {
                         cpus: self.cpus,
                         ..Hardware::default()
                     },
-                    ports: Vec::new(),
+                    ..CreateOptions::default()
                 };
                 machine::create(context, &image, &options)?
             }

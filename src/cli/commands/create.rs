@@ -53,6 +53,7 @@ impl Create {
             name: Some(self.name),
             hardware: ingredients.hardware,
             ports: ingredients.ports,
+            ..CreateOptions::default()
         };
         let created = machine::create(context, &ingredients.image, &options)?;
         if self.start {

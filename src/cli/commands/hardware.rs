@@ -29,22 +29,22 @@ const HEADING: &str = "Hardware";
 pub(super) struct HardwareArgs {
     /// Set the memory [default: 1G]
     #[arg(short, long, value_name = "SIZE", value_parser = parse_memory, help_heading = HEADING)]
-    memory: Option<u32>,
+    pub(super) memory: Option<u32>,
 
     /// Set the number of virtual processors [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255), help_heading = HEADING)]
-    cpus: Option<u32>,
+    pub(super) cpus: Option<u32>,
 
     /// Set the size of the disk [default: the image's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING)]
-    disk_size: Option<u64>,
+    pub(super) disk_size: Option<u64>,
 
     /// Add a disk: an empty one of SIZE, or FILE, a raw or qcow2 file (repeatable)
     ///
     /// Snapshots and clones include an empty disk. The guest only reads FILE, unless :rw follows. Snapshots
     /// do not include it.
     #[arg(long = "disk", value_name = "SIZE|FILE[:rw]", value_parser = parse_disk, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
-    disks: Vec<FurtherDisk>,
+    pub(super) disks: Vec<FurtherDisk>,
 
     /// Mount a volume, or share a directory of this host, at PATH of the machine (repeatable)
     ///
@@ -52,7 +52,7 @@ pub(super) struct HardwareArgs {
     /// does not exist. It outlives the machine; one machine at a time can use it. A directory begins
     /// with ".", "/" or "~"; the guest can do in it what you can do.
     #[arg(long = "volume", value_name = "NAME|DIRECTORY:PATH[:ro]", value_parser = parse_mount, help_heading = HEADING)]
-    mounts: Vec<Mount>,
+    pub(super) mounts: Vec<Mount>,
 
     /// Connect the machine: user, passt, none, bridge[:NAME], and group [default: user]
     ///
@@ -60,38 +60,38 @@ pub(super) struct HardwareArgs {
     /// adds a private network, in which the machines of a project (or those outside of projects) find each
     /// other by name: --network none,group is that network alone.
     #[arg(long, value_name = "NETWORK", value_parser = parse_network, help_heading = HEADING)]
-    network: Option<Network>,
+    pub(super) network: Option<Network>,
 
     /// Choose how to start the system: direct, uefi or bios [default: as the image says]
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true, help_heading = HEADING)]
-    firmware: Option<Firmware>,
+    pub(super) firmware: Option<Firmware>,
 
     /// Attach disks by virtio, scsi, sata or nvme [default: as the image says, else virtio]
     #[arg(long, value_name = "BUS", value_parser = choice(&DiskBus::NAMES), hide_possible_values = true, help_heading = HEADING)]
-    disk_bus: Option<DiskBus>,
+    pub(super) disk_bus: Option<DiskBus>,
 
     /// Use a network card of virtio, e1000, e1000e or rtl8139 [default: as the image says, else virtio]
     #[arg(long, value_name = "MODEL", value_parser = choice(&Nic::NAMES), hide_possible_values = true, help_heading = HEADING)]
-    nic: Option<Nic>,
+    pub(super) nic: Option<Nic>,
 
     /// Use a type of machine, such as pc [default: as the image says, else q35]
     #[arg(long, value_name = "TYPE", value_parser = parse_machine_type, help_heading = HEADING)]
-    machine_type: Option<MachineType>,
+    pub(super) machine_type: Option<MachineType>,
 
     /// Put FILE, an image of a CD or DVD, into the machine's drive
     #[arg(long, value_name = "FILE", value_parser = parse_cdrom, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
-    cdrom: Option<PathBuf>,
+    pub(super) cdrom: Option<PathBuf>,
 
     /// Let the SSH key of FILE in, too: a public key, such as ~/.ssh/id_ed25519.pub (repeatable)
     #[arg(long = "ssh-key", value_name = "FILE", value_parser = parse_public_keys, value_hint = clap::ValueHint::FilePath, help_heading = HEADING)]
-    ssh_keys: Vec<PublicKeys>,
+    pub(super) ssh_keys: Vec<PublicKeys>,
 
     /// Read a password for the account of vmfab ssh from standard input
     ///
     /// The password is for logins at the console and the screen. The guest's SSH server decides whether it
     /// accepts passwords. vmfab keeps only a hash (SHA-512), which the guest takes over at its first boot.
     #[arg(long, help_heading = HEADING)]
-    password_stdin: bool,
+    pub(super) password_stdin: bool,
 
     /// Give cloud-init a file with user data, or a directory with user-data, meta-data, network-config and
     /// vendor-data
@@ -99,23 +99,23 @@ pub(super) struct HardwareArgs {
     /// vmfab merges them with its own: your settings win, and vmfab adds its accounts and keys to yours. The
     /// machine keeps a copy.
     #[arg(long, value_name = "FILE|DIRECTORY", value_hint = clap::ValueHint::AnyPath, help_heading = HEADING)]
-    cloud_init: Option<PathBuf>,
+    pub(super) cloud_init: Option<PathBuf>,
 
     /// Give the machine a TPM 2.0, which keeps its state (needs swtpm)
     #[arg(long, help_heading = HEADING)]
-    tpm: bool,
+    pub(super) tpm: bool,
 
     /// Show the screen: vnc listens on a unix socket that vmfab inspect shows; none does not
     #[arg(long, value_name = "WHERE", value_parser = choice(&Display::NAMES), hide_possible_values = true, help_heading = HEADING)]
-    display: Option<Display>,
+    pub(super) display: Option<Display>,
 }
 
 /// The keys of a file.
 #[derive(Debug, Clone)]
-struct PublicKeys(Vec<PublicKey>);
+pub(super) struct PublicKeys(Vec<PublicKey>);
 
 /// The lines of a file, but for empty ones and comments.
-fn parse_public_keys(path: &str) -> Result<PublicKeys, String> {
+pub(super) fn parse_public_keys(path: &str) -> Result<PublicKeys, String> {
     let text = read_text(path.as_ref(), MOST).map_err(|error| format!("{path}: {error}"))?;
     if text.contains("PRIVATE KEY") {
         return Err(format!(
@@ -178,7 +178,7 @@ fn parse_cdrom(text: &str) -> Result<PathBuf, String> {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Firmware {
+pub(super) enum Firmware {
     Direct,
     Uefi,
     Bios,
@@ -225,6 +225,7 @@ impl HardwareArgs {
             first_boot: FirstBoot {
                 password,
                 cloud_init: cloud_init.transpose()?,
+                ignition: None,
             },
             devices: Devices {
                 platform: Platform {
@@ -252,7 +253,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 }
 
 /// `data:/var/lib/data`, `./src:/src:ro`: what begins with `.`, `/` or `~` is a directory.
-fn parse_mount(text: &str) -> Result<Mount, String> {
+pub(super) fn parse_mount(text: &str) -> Result<Mount, String> {
     let (text, read_only) = match text.strip_suffix(":ro") {
         Some(text) => (text, true),
         None => (text.strip_suffix(":rw").unwrap_or(text), false),

@@ -32,7 +32,7 @@ impl Inspect {
     }
 }
 
-fn describe(details: &MachineDetails) -> String {
+pub(super) fn describe(details: &MachineDetails) -> String {
     let entry = &details.entry;
     let mut rows: Vec<(&str, String)> = vec![
         ("name", entry.name.to_string()),
@@ -73,6 +73,15 @@ fn describe(details: &MachineDetails) -> String {
             (
                 "image",
                 format!("{} {}", settings.image_name, settings.image.short()),
+            ),
+            (
+                "container",
+                settings
+                    .container
+                    .as_ref()
+                    .map_or_else(String::new, |container| {
+                        format!("{} {}", container.reference, container.id.short())
+                    }),
             ),
             (
                 "created",

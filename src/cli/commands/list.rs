@@ -215,6 +215,7 @@ mod tests {
             mounts: Vec::new(),
             devices: Devices::default(),
             remove_when_stopped: false,
+            container: None,
         };
         let running = MachineEntry {
             usage: Some(MachineUsage {

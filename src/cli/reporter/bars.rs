@@ -256,6 +256,7 @@ impl Screen {
             Event::StepFound { .. }
             | Event::ImageReady { .. }
             | Event::MachinePlanned { .. }
+            | Event::MachineConsole { .. }
             | Event::RegistryRetrying { .. }
             | Event::Warning { .. }
             | Event::Note { .. } => {}

@@ -237,6 +237,7 @@ impl Narrator {
                     self.faint(&format!("{machine}: waiting for {what}")),
                 );
             }
+            Event::MachineConsole { line, .. } => self.push(&mut lines, clean(line)),
             Event::MachineReady { machine, seconds } => {
                 let (ready, time) = (self.good("ready"), duration(*seconds));
                 self.push(&mut lines, format!("{machine}: {ready} after {time}"));

@@ -113,6 +113,8 @@ pub fn boot_in(
         ports,
         accel: options.accel,
         remove_when_stopped: options.remove,
+        ssh_user: None,
+        container: None,
     };
     tell_shares(context, image, &options.hardware.mounts);
     volume::make_missing(context, &options.hardware.mounts)?;

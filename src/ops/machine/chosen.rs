@@ -145,7 +145,7 @@ fn is_disk(path: &Path) -> bool {
 
 /// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it
 /// says so, has a tag, or begins with a host, and there is no such file.
-fn is_elsewhere(name: &str) -> bool {
+pub(in crate::ops) fn is_elsewhere(name: &str) -> bool {
     let schemes = ["oci:", "oci-archive:", "docker://"];
     if schemes.iter().any(|scheme| name.starts_with(scheme)) {
         return true;

@@ -15,11 +15,12 @@ use super::list::{SshAddress, address};
 use super::ssh_config::refresh_ssh_config;
 use super::start::StartOptions;
 use crate::builder::guest::{CLEAN, as_root};
+use crate::checked::AccountName;
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::{Program, bare_command, require};
-use crate::image::{Hardware, ImageConfig};
+use crate::image::{ContainerRef, Hardware, ImageConfig};
 use crate::machine::{
     Derived, Forwarded, Locked, Machine, MachineName, Machines, Need, NewMachine, Projects,
     Startup, StoppedBy, Until,
@@ -32,12 +33,16 @@ use crate::world::image_config;
 const POWER_OFF: Duration = Duration::from_secs(90);
 
 /// A machine to be made of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// Nothing for a name that is free, after the image.
     pub name: Option<MachineName>,
     pub hardware: Hardware,
     pub ports: Vec<Forwarded>,
+    /// The account that is entered; the image's when absent.
+    pub ssh_user: Option<AccountName>,
+    /// The container image that it is made of, if its user asks for it as one.
+    pub container: Option<ContainerRef>,
 }
 
 /// A machine that was made.
@@ -67,6 +72,8 @@ pub fn create(
         ports: ports(image, &options.ports)?,
         accel: AccelChoice::Auto,
         remove_when_stopped: false,
+        ssh_user: options.ssh_user.clone(),
+        container: options.container.clone(),
     };
     tell_shares(context, image, &options.hardware.mounts);
     volume::make_missing(context, &options.hardware.mounts)?;

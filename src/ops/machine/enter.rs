@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::guest::host_key_changed;
 use crate::host::beneath::open_unlinked;
 use crate::host::{Program, bare_command, require};
-use crate::machine::{Console, Machine, MachineError, State};
+use crate::machine::{Console, Machine, MachineError, Occupancy, State};
 
 /// How to enter a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub(super) fn session(
     ssh.args(session.arguments(command))
         .current_dir(machine.directory());
     Ok(ssh)
+}
+
+/// Holds a machine in use for a session, unless somebody stops it at this moment.
+#[must_use]
+pub fn occupy(context: &Context, name: &str) -> Option<Occupancy> {
+    find_machine(context, name).ok()?.occupy().ok()
 }
 
 /// Why no session could be opened in a machine, when `ssh` cannot say it so that a user knows what

@@ -15,7 +15,7 @@ use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::Usage;
-use crate::image::{Devices, DiskFile, Firmware, Mount, Network, Seed};
+use crate::image::{ContainerRef, Devices, DiskFile, Firmware, Mount, Network, Seed};
 use crate::machine::{Forwarded, Machine, MachineConfig, MachineName, Project, State};
 use crate::qemu::{Accel, AccelChoice};
 
@@ -106,6 +106,9 @@ pub struct Settings {
     pub devices: Devices,
     /// Whether the machine goes when it is stopped.
     pub remove_when_stopped: bool,
+    /// The container image that it was made of, if its user asked for it as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRef>,
 }
 
 /// All about a machine.
@@ -304,5 +307,6 @@ fn settings(config: MachineConfig) -> Settings {
         mounts: config.mounts,
         devices: config.devices,
         remove_when_stopped: config.remove_when_stopped,
+        container: config.container,
     }
 }

@@ -26,12 +26,13 @@ pub use asked::ask_for_shares;
 pub(in crate::ops) use asked::require_shares;
 pub(super) use boot::ports;
 pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
+pub(in crate::ops) use chosen::is_elsewhere;
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};
 pub use clone::{CreateOptions, Created, clone, create};
 pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
 pub use cloud_init::cloud_init;
 pub use copy::{Copied, CopyOptions, Place, copy};
-pub use enter::{LogKind, Logs, SshOptions, console, logs, ssh, why_no_session};
+pub use enter::{LogKind, Logs, SshOptions, console, logs, occupy, ssh, why_no_session};
 pub use exec::{Exec, ExecOptions, Way, exec};
 pub use list::{
     Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect, planned,

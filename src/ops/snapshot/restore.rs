@@ -10,7 +10,6 @@ use super::super::machine::{
 use super::super::{Context, images};
 use super::{find, parse, tag};
 use crate::failure::Failure;
-use crate::image::Hardware;
 use crate::machine::{Machine, MachineError, MachineName, SnapshotName, Wanted};
 
 /// What to set back, and how.
@@ -99,12 +98,7 @@ fn restore_base(context: &Context, options: &RestoreOptions) -> Result<Restored,
     }
     let image = images::find(context, &options.name)?;
     let Some(name) = &options.machine else {
-        let new = CreateOptions {
-            name: None,
-            hardware: Hardware::default(),
-            ports: Vec::new(),
-        };
-        let created = create(context, &image, &new)?;
+        let created = create(context, &image, &CreateOptions::default())?;
         return Ok(Restored {
             machine: created.name,
             name: options.name.clone(),

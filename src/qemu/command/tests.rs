@@ -42,6 +42,7 @@ fn spec(boot: Boot) -> MachineSpec {
         disk_files: Vec::new(),
         seed: None,
         metadata: None,
+        ignition: None,
         oem_files: Vec::new(),
         oem_strings: vec!["io.systemd.credential:a=b,c".into()],
         agent_socket: "agent.sock".into(),
