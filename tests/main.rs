@@ -17,6 +17,7 @@ mod export;
 mod guest;
 mod instructions;
 mod machines;
+mod pb;
 mod recipes;
 mod registry;
 mod roles;

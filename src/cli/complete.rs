@@ -14,7 +14,7 @@ use clap_complete::engine::{
 };
 use clap_complete::env::Shells;
 
-use super::commands;
+use super::{commands, podman_bootc};
 use crate::config::CacheMode;
 use crate::dockerfile::{self, Dockerfile};
 use crate::event::Silent;
@@ -30,12 +30,18 @@ use crate::world::usual_dockerfile;
 
 /// The variable by which scripts of shells ask for completions.
 const VARIABLE: &str = "COMPLETE";
+/// The same for completions without descriptions.
+const PLAIN: &str = "COMPLETE_PLAIN";
 
 /// What an argument names.
 #[derive(Clone, Copy)]
 enum Names {
     Tags,
     Machines,
+    /// Machines of container images.
+    Containers,
+    /// Container images that were installed.
+    ContainerImages,
     Volumes,
     /// Volumes, before the path where they are mounted.
     Mounts,
@@ -123,6 +129,14 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["create"], "target", Names::Stages),
     (&["create"], "build_args", Names::BuildArguments),
     (&["clone"], "source", Names::Cloneable),
+    (&["pb", "run"], "image", Names::ContainerImages),
+    (&["pb", "run"], "mounts", Names::Mounts),
+    (&["pb", "run"], "network", Names::Networks),
+    (&["pb", "ssh"], "machine", Names::Containers),
+    (&["pb", "start"], "machine", Names::Containers),
+    (&["pb", "stop"], "machine", Names::Containers),
+    (&["pb", "rm"], "machine", Names::Containers),
+    (&["pb", "inspect"], "machine", Names::Containers),
     (&["ssh"], "name", Names::Machines),
     (&["start"], "names", Names::Machines),
     (&["stop"], "names", Names::Machines),
@@ -161,19 +175,52 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
 /// Answers a shell that asks for completions; tells whether one did.
 pub(super) fn answer() -> clap::error::Result<bool> {
     let directory = std::env::current_dir().ok();
-    CompleteEnv::with_factory(command)
-        .var(VARIABLE)
-        .try_complete(std::env::args_os(), directory.as_deref())
+    let ask = |variable: &'static str, factory: fn() -> clap::Command| {
+        CompleteEnv::with_factory(factory)
+            .var(variable)
+            .try_complete(std::env::args_os(), directory.as_deref())
+    };
+    match podman_bootc::is_called() {
+        true => Ok(ask(VARIABLE, of_podman_bootc)? || ask(PLAIN, without_descriptions)?),
+        false => ask(VARIABLE, command),
+    }
+}
+
+/// The script by which a shell asks for the program under the name `podman-bootc`.
+pub(super) fn script_of_podman_bootc(
+    shell: &str,
+    descriptions: bool,
+) -> std::io::Result<Option<String>> {
+    let variable = if descriptions { VARIABLE } else { PLAIN };
+    script_of(shell, variable, podman_bootc::NAME)
+}
+
+fn of_podman_bootc() -> clap::Command {
+    podman_bootc::command(command())
+}
+
+fn without_descriptions() -> clap::Command {
+    fn plain(command: clap::Command) -> clap::Command {
+        let command = command
+            .about(None::<&str>)
+            .mut_args(|arg| arg.help(None::<&str>));
+        command.mut_subcommands(plain)
+    }
+    plain(of_podman_bootc())
 }
 
 /// The script by which a shell asks.
 pub(super) fn script(shell: &str) -> std::io::Result<Option<String>> {
+    script_of(shell, VARIABLE, "vmfab")
+}
+
+fn script_of(shell: &str, variable: &str, name: &str) -> std::io::Result<Option<String>> {
     let shells = Shells::builtins();
     let Some(shell) = shells.completer(shell) else {
         return Ok(None);
     };
     let mut script = Vec::new();
-    shell.write_registration(VARIABLE, "vmfab", "vmfab", "vmfab", &mut script)?;
+    shell.write_registration(variable, name, name, name, &mut script)?;
     Ok(Some(String::from_utf8_lossy(&script).into_owned()))
 }
 
@@ -202,7 +249,7 @@ fn add(command: clap::Command, path: &[&str], argument: &str, names: Names) -> c
 impl Names {
     fn add_to(self, arg: Arg) -> Arg {
         match self {
-            Self::Recipes | Self::Bootable | Self::InMachines => {
+            Self::Recipes | Self::Bootable | Self::InMachines | Self::ContainerImages => {
                 arg.add(ArgValueCompleter::new(move |typed: &std::ffi::OsStr| {
                     let begins = typed.to_string_lossy();
                     let mut found = self.candidates();
@@ -220,6 +267,8 @@ impl Names {
         let found = match self {
             Self::Tags => tags(),
             Self::Machines => machines(""),
+            Self::Containers => containers(),
+            Self::ContainerImages => container_images(),
             Self::InMachines => machines(":"),
             Self::Volumes => volumes(""),
             Self::Mounts => volumes(":"),
@@ -297,6 +346,30 @@ fn snapshots() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(names.map(CompletionCandidate::new).collect())
 }
 
+/// The names of machines of container images.
+fn containers() -> Result<Vec<CompletionCandidate>, Failure> {
+    let machines = ops::pb::list(&context()?)?.into_iter();
+    let candidate = |machine: ops::pb::PbMachine| {
+        let reference = machine.container.reference.to_string();
+        CompletionCandidate::new(machine.name.to_string()).help(Some(reference.into()))
+    };
+    Ok(machines.map(candidate).collect())
+}
+
+/// The names of bootable container images.
+fn container_images() -> Result<Vec<CompletionCandidate>, Failure> {
+    let images = ops::pb::images(&context()?).into_iter();
+    let name = |image: ops::pb::ContainerImage| {
+        let repository = image.repository?;
+        Some(match image.tag {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => repository,
+        })
+    };
+    let names = images.filter_map(name);
+    Ok(names.map(CompletionCandidate::new).collect())
+}
+
 /// The names of machines, with what is to follow.
 fn machines(end: &str) -> Result<Vec<CompletionCandidate>, Failure> {
     let names = ops::machine::names(&context()?)?.into_iter();
@@ -357,7 +430,8 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 38] = [
+    const FREE: [&str; 42] = [
+        "ARGUMENT",
         "CMD",
         "COMMAND",
         "[ADDRESS:]HOST:GUEST[/udp]",
@@ -386,6 +460,9 @@ mod tests {
         "rename NEW",
         "update NAME",
         "boot NAME",
+        "pb run NAME",
+        "pb run USER",
+        "pb ssh USER",
         "login NAME",
         "create NAME",
         "clone NAME",

@@ -15,6 +15,7 @@
 //! | `habits.rs` | what other tools call commands |
 //! | `notify.rs` | `--notify`: runs the user's program when a command ends |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
+//! | `podman_bootc.rs` | the program under the name of a link, `podman-bootc` |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
 //! | `session.rs` | what a command gets: context, output, reporter |
@@ -28,6 +29,7 @@ mod habits;
 mod notify;
 mod options;
 mod output;
+mod podman_bootc;
 mod prompt;
 mod reporter;
 mod session;
@@ -39,6 +41,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+use crate::failure::Failure;
 use crate::guest::ec2::{METADATA_ARGUMENT, metadata_main};
 use crate::host::umask;
 use crate::machine::{NETWORK_ARGUMENT, network_main};
@@ -104,26 +107,39 @@ pub fn main() -> ExitCode {
         Ok(true) => return ExitCode::SUCCESS,
         Err(error) => return error::usage(&error, &hints),
     }
-    let command = commands::root().color(hints.color.into());
-    let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
-        let name = matches.subcommand_name().unwrap_or_default().to_owned();
-        Ok((name, commands::Root::from_arg_matches(&matches)?))
-    });
+    let called_podman_bootc = podman_bootc::is_called();
+    let report = |error: &Failure| {
+        let code = error::report(error, &hints);
+        match called_podman_bootc {
+            true => podman_bootc::exit_code(error.kind()),
+            false => code,
+        }
+    };
+    let parsed = match called_podman_bootc {
+        true => podman_bootc::parse(&arguments, hints.color.into()),
+        false => parse(&arguments, hints.color.into()),
+    };
     let (name, root) = match parsed {
         Ok(parsed) => parsed,
         Err(mut error) => {
+            if called_podman_bootc {
+                let is_wrong = error.use_stderr();
+                let code = error::usage(&error, &hints);
+                return if is_wrong { ExitCode::FAILURE } else { code };
+            }
             habits::advise(&mut error, &commands::root());
             return error::usage(&error, &hints);
         }
     };
-    if let Err(error) = trace::begin(root.options.trace.as_deref()) {
-        return error::report(&error, &hints);
+    let level = root.command.log_level();
+    if let Err(error) = trace::begin(root.options.trace.as_deref(), level) {
+        return report(&error);
     }
     let builds = root.command.builds();
     let streams = root.command.streams_events();
     let session = match Session::new(root.options, name, streams, builds) {
         Ok(session) => session,
-        Err(error) => return error::report(&error, &hints),
+        Err(error) => return report(&error),
     };
     let result = root.command.run(&session);
     session.end_progress();
@@ -133,6 +149,18 @@ pub fn main() -> ExitCode {
     }
     match result {
         Ok(status) => ExitCode::from(status.code()),
-        Err(error) => error::report(&error, &hints),
+        Err(error) => report(&error),
     }
+}
+
+/// The name of the command, and what to do.
+fn parse(
+    arguments: &[OsString],
+    color: clap::ColorChoice,
+) -> clap::error::Result<(String, commands::Root)> {
+    let matches = commands::root()
+        .color(color)
+        .try_get_matches_from(arguments)?;
+    let name = matches.subcommand_name().unwrap_or_default().to_owned();
+    Ok((name, commands::Root::from_arg_matches(&matches)?))
 }

@@ -8,7 +8,7 @@
 use std::env;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{ParseError, Targets};
@@ -26,22 +26,26 @@ pub(super) const VARIABLE: &str = "VMFAB_LOG";
 
 /// Whether lines go to standard error, where bars would be in their way.
 pub(super) fn to_standard_error(file: Option<&Path>) -> bool {
-    file.is_none() && filter_text().is_some()
+    file.is_none() && (filter_text().is_some() || LEVEL.get().is_some())
 }
 
+/// The level that an option of the command asks for.
+static LEVEL: OnceLock<LevelFilter> = OnceLock::new();
+
 /// Begins to listen when the user asked for it: lines of JSON to `file`, or else text to standard
-/// error.
+/// error. `level` is what an option of the command asks for; `VMFAB_LOG` goes before it.
 ///
 /// # Errors
 /// `VMFAB_LOG` is no filter, or the file cannot be opened.
-pub(super) fn begin(file: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn begin(file: Option<&Path>, level: Option<LevelFilter>) -> Result<(), Failure> {
     let text = filter_text();
-    if file.is_none() && text.is_none() {
+    if file.is_none() && text.is_none() && level.is_none() {
         return Ok(());
     }
+    let level = level.map(|level| *LEVEL.get_or_init(|| level));
     let filter = match &text {
         Some(text) => parse(text)?,
-        None => Targets::new().with_default(LevelFilter::DEBUG),
+        None => Targets::new().with_default(level.unwrap_or(LevelFilter::DEBUG)),
     };
     let registry = tracing_subscriber::registry();
     // Another subscriber would be a second call of this function.

@@ -15,6 +15,7 @@ use super::Context;
 use crate::derivation::{Graph, Outputs};
 use crate::digest::ObjectId;
 use crate::host::file;
+use crate::image::ContainerRef;
 use crate::registry::Location;
 
 /// What is known of an image on this host.
@@ -24,6 +25,9 @@ pub(super) struct ImageRecord {
     pub(super) created: u64,
     /// How it came.
     pub(super) source: ImageSource,
+    /// The container image that it was made of, if its user asked for it as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<ContainerRef>,
     /// The steps that made its layers; empty for images that were not built here.
     #[serde(default)]
     pub(super) steps: Vec<LayerStep>,
@@ -86,6 +90,7 @@ impl ImageRecord {
         Self {
             created: now.map_or(0, |now| now.as_secs()),
             source,
+            container: None,
             steps: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@ pub mod lint;
 pub mod lock;
 pub mod machine;
 mod own_init;
+pub mod pb;
 pub mod project;
 pub mod registries;
 pub mod share;

@@ -29,6 +29,7 @@ mod logs;
 mod man;
 mod new_machine;
 mod pause;
+mod pb;
 mod plan;
 mod port;
 mod pull;
@@ -57,7 +58,8 @@ mod watch;
 
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
 
 use super::Status;
 use super::options::GlobalOptions;
@@ -113,6 +115,7 @@ pub(super) enum Command {
     Stop(stop::Stop),
     Restart(restart::Restart),
     Pause(pause::Pause),
+    Pb(pb::Pb),
     Resume(resume::Resume),
     Port(port::Port),
     Wait(wait::Wait),
@@ -167,6 +170,7 @@ impl Command {
             Self::Stop(command) => command.run(session),
             Self::Restart(command) => command.run(session),
             Self::Pause(command) => command.run(session),
+            Self::Pb(command) => command.run(session),
             Self::Resume(command) => command.run(session),
             Self::Port(command) => command.run(session),
             Self::Wait(command) => command.run(session),
@@ -191,6 +195,9 @@ impl Command {
 
     /// Whether it may build images.
     pub(super) const fn builds(&self) -> bool {
+        if let Self::Pb(pb) = self {
+            return pb.builds();
+        }
         matches!(
             self,
             Self::Build(_)
@@ -200,6 +207,14 @@ impl Command {
                 | Self::Lock(_)
                 | Self::Update(_)
         )
+    }
+
+    /// Which diagnostics the command's own option asks for.
+    pub(super) const fn log_level(&self) -> Option<LevelFilter> {
+        match self {
+            Self::Pb(pb) => pb.log_level(),
+            _ => None,
+        }
     }
 
     /// Whether events belong to what the command prints with `--json`.
@@ -214,6 +229,11 @@ impl Command {
                 | Self::Restart(_)
         )
     }
+}
+
+/// What `pb` is to do, of a command line whose root it is.
+pub(super) fn pb(matches: &ArgMatches) -> clap::error::Result<Command> {
+    pb::Pb::from_arg_matches(matches).map(Command::Pb)
 }
 
 /// How `vmfab --help` groups commands. Every command is in one group; a test holds that.
@@ -254,6 +274,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "volume",
         ],
     ),
+    ("Run bootable containers", &["pb"]),
     ("Save machines", &["snapshot", "commit"]),
     (
         "Inspect machines",

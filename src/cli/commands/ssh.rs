@@ -52,8 +52,7 @@ pub(crate) struct Ssh {
 impl Ssh {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
-        let after_dashes = std::env::args_os().skip_while(|word| word != "--").skip(1);
-        let (name, command) = target(self.name, self.command, after_dashes.count());
+        let (name, command) = target(self.name, self.command, after_dashes());
         let name = match name {
             Some(name) => name,
             None => machine::only_machine(context)?,
@@ -67,9 +66,15 @@ impl Ssh {
     }
 }
 
+/// How many words stand after `--`.
+pub(super) fn after_dashes() -> usize {
+    let after = std::env::args_os().skip_while(|word| word != "--");
+    after.skip(1).count()
+}
+
 /// The machine and the command, when so many words stood after `--`: when all of them did, the
 /// first is of the command, too.
-fn target(
+pub(super) fn target(
     name: Option<String>,
     mut command: Vec<String>,
     after_dashes: usize,
@@ -102,18 +107,8 @@ pub(super) fn run_session(
     name: &str,
     mut ssh: Command,
 ) -> Result<Status, Failure> {
-    const NOT_OPENED: u8 = 255;
-    let not_started = |error: std::io::Error| Failure::failed(format!("cannot start ssh: {error}"));
-    session.end_progress();
-    let status = ssh
-        .spawn()
-        .and_then(|mut ssh| process::wait(&mut ssh, &context.interrupt))
-        .map_err(not_started)?;
-    let code = status
-        .code()
-        .or(status.signal().map(|signal| 128 + signal))
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(NOT_OPENED);
+    let _occupied = machine::occupy(context, name);
+    let code = code(session, context, &mut ssh)?;
     if code == NOT_OPENED && !context.interrupt.requested() {
         // The command may have ended with this code, too.
         if let Some(why) = machine::why_no_session(context, name)? {
@@ -121,6 +116,22 @@ pub(super) fn run_session(
         }
     }
     Ok(Status::Code(code))
+}
+
+/// How `ssh` ends when it cannot open a session.
+const NOT_OPENED: u8 = 255;
+
+/// Runs `ssh` to its end.
+pub(super) fn code(session: &Session, context: &Context, ssh: &mut Command) -> Result<u8, Failure> {
+    let not_started = |error: std::io::Error| Failure::failed(format!("cannot start ssh: {error}"));
+    session.end_progress();
+    let status = ssh
+        .spawn()
+        .and_then(|mut ssh| process::wait(&mut ssh, &context.interrupt))
+        .map_err(not_started)?;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    Ok(code.unwrap_or(NOT_OPENED))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Stop {
     }
 }
 
-fn describe(stopped: &Stopped) -> String {
+pub(super) fn describe(stopped: &Stopped) -> String {
     let how = match stopped.by {
         StoppedBy::Nothing => "was already stopped",
         StoppedBy::Guest => "stopped",

@@ -112,12 +112,20 @@ fn build_from(
     properties: &str,
     tags: Vec<TagName>,
 ) -> Result<Built, Failure> {
+    let base = format!("from {}{properties}", quoted(from));
+    build_nodes(context, own, &base, tags)
+}
+
+/// Builds the image of these nodes.
+pub(in crate::ops) fn build_nodes(
+    context: &Context,
+    own: &str,
+    nodes: &str,
+    tags: Vec<TagName>,
+) -> Result<Built, Failure> {
     let directory = tempfile::tempdir().map_err(Failure::io("create", &std::env::temp_dir()))?;
     let path = directory.path().join(format!("{own}.kdl"));
-    let text = format!(
-        "image \"{own}\" {{\n    from {}{properties}\n}}\n",
-        quoted(from)
-    );
+    let text = format!("image \"{own}\" {{\n    {nodes}\n}}\n");
     std::fs::write(&path, text).map_err(Failure::io("write", &path))?;
     let options = BuildOptions {
         choice: RecipeChoice {
@@ -132,7 +140,7 @@ fn build_from(
 }
 
 /// A text as a string of a recipe that stands for it, whatever is in it.
-fn quoted(text: &str) -> String {
+pub(in crate::ops) fn quoted(text: &str) -> String {
     let mut quoted = String::new();
     for c in text.chars() {
         match c {
@@ -147,7 +155,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A name for an image, made from one that may be anything.
-pub(super) fn name(text: &str) -> String {
+pub(in crate::ops) fn name(text: &str) -> String {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
     let name: String = text.to_lowercase().chars().filter(|c| fine(*c)).collect();
     let name = name.trim_start_matches(['.', '-', '_']);
@@ -158,7 +166,7 @@ pub(super) fn name(text: &str) -> String {
 }
 
 /// A local location as it is named from anywhere.
-fn absolute(location: &Location) -> String {
+pub(in crate::ops) fn absolute(location: &Location) -> String {
     let whole = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
     match location {
         Location::Layout { path, tag } => Location::Layout {

@@ -3,7 +3,8 @@
 mod all_tags;
 mod container;
 mod containerdisk;
-mod conversion;
+pub(super) mod conversion;
+mod details;
 mod pull;
 mod pulled;
 mod push;
@@ -11,6 +12,7 @@ mod push;
 pub use container::push_container;
 pub use containerdisk::push_containerdisk;
 pub use conversion::disk_file;
+pub use details::{ContainerDetails, container_details};
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 

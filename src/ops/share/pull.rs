@@ -355,7 +355,7 @@ fn is_disk(
     ))
 }
 
-fn missing(name: &str, repository: &dyn Repository) -> Failure {
+pub(super) fn missing(name: &str, repository: &dyn Repository) -> Failure {
     Failure::unknown("image", name).with_help(format!(
         "\"vmfab tags {}\" lists the tags",
         repository.name()
