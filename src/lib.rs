@@ -17,6 +17,7 @@
 //! | 1 | [`digest`] | ids and hashing |
 //! | 1 | [`event`] | typed events and the sink that they go to |
 //! | 1 | [`host`] | directories, programs, child processes and signals of this host |
+//! | 1 | [`html`] | pages for browsers: one file each, texts escaped, a policy that allows no others |
 //! | 1 | [`limits`] | how much recipes, images, registries and servers may take |
 //! | 1 | [`tarball`] | tar archives, read and written |
 //! | 1 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
@@ -36,6 +37,7 @@
 //! | 4 | [`qemu`] | QEMU's command line and QMP |
 //! | 4 | [`guest`] | SSH, credentials and seeds |
 //! | 4 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
+//! | 4 | [`contents`] | what is in an image: files by layers or disk, packages by their databases |
 //! | 4 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
 //! | 5 | [`machine`] | the life of a machine; projects, and the home's list of them |
 //! | 5 | [`share`] | images and results as OCI artifacts: which chunks go into which packs, push, pull |
@@ -52,6 +54,7 @@ pub mod checked;
 pub mod cli;
 pub mod compose;
 pub mod config;
+pub mod contents;
 pub mod derivation;
 pub mod digest;
 pub mod disk;
@@ -61,6 +64,7 @@ pub mod executor;
 pub mod failure;
 pub mod guest;
 pub mod host;
+pub mod html;
 pub mod http;
 pub mod image;
 pub mod instruction;

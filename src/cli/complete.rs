@@ -105,6 +105,9 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["image", "export"], "hypervisor", Names::Hypervisors),
     (&["image", "inspect"], "image", Names::Tags),
     (&["image", "history"], "image", Names::Tags),
+    (&["image", "tree"], "image", Names::Tags),
+    (&["image", "diff"], "before", Names::Tags),
+    (&["image", "diff"], "after", Names::Tags),
     (&["image", "tag"], "image", Names::Tags),
     (&["image", "tag"], "tags", Names::Tags),
     (&["image", "rm"], "tags", Names::Tags),
@@ -430,7 +433,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 42] = [
+    const FREE: [&str; 43] = [
         "ARGUMENT",
         "CMD",
         "COMMAND",
@@ -455,6 +458,7 @@ mod tests {
         // Of the recipe or the lock file that another argument names.
         "build IMAGE",
         "explain IMAGE",
+        "image tree DIRECTORY",
         "plan IMAGE",
         "lock IMAGE",
         "rename NEW",

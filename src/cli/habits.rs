@@ -72,7 +72,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["df", "du", "store ls", "store list"],
-        "\"vmfab store stat\" shows what takes space",
+        "\"vmfab store stat\" shows what takes space, \"vmfab image tree @TAG\" what takes that of an image",
     ),
     (
         &["tag"],
@@ -124,7 +124,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["diff"],
-        "\"vmfab explain RECIPE\" shows what has changed since the last build",
+        "\"vmfab image diff @A @B\" compares images, \"vmfab snapshot diff A B\" snapshots; \"vmfab explain RECIPE\" shows what has changed since the last build",
     ),
     (
         &["events"],
@@ -134,7 +134,6 @@ const HABITS: &[(&[&str], &str)] = &[
         &["template", "templates"],
         "\"vmfab images --available\" lists the recipes that come with vmfab",
     ),
-    (&["version"], "\"vmfab --version\" prints the version"),
 ];
 
 /// Puts what was meant, when it is known, in the place of what clap takes for similar.

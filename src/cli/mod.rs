@@ -15,6 +15,7 @@
 //! | `habits.rs` | what other tools call commands |
 //! | `notify.rs` | `--notify`: runs the user's program when a command ends |
 //! | `output.rs` | standard output: text, tables, JSON; colours |
+//! | `pages/` | what commands print, as pages for browsers |
 //! | `podman_bootc.rs` | the program under the name of a link, `podman-bootc` |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
@@ -29,6 +30,7 @@ mod habits;
 mod notify;
 mod options;
 mod output;
+mod pages;
 mod podman_bootc;
 mod prompt;
 mod reporter;

@@ -105,6 +105,15 @@ pub struct FoundImage {
     pub source: Option<ImageSource>,
 }
 
+impl FoundImage {
+    /// What people call it: its first tag, or the first digits of its id.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        let tag = self.tags.first();
+        tag.map_or_else(|| self.image.short(), |tag| format!("@{tag}"))
+    }
+}
+
 /// Finds an image by `@tag`, `tag`, or the first digits of its id. Of images that begin alike those
 /// with tags are meant.
 ///
@@ -241,16 +250,19 @@ pub struct LayerEntry {
 /// # Errors
 /// The image is not there, or the store fails.
 pub fn history(context: &Context, name: &str) -> Result<Vec<LayerEntry>, Failure> {
+    layers(context, &find(context, name)?)
+}
+
+/// The same of an image that was found.
+pub(super) fn layers(context: &Context, found: &FoundImage) -> Result<Vec<LayerEntry>, Failure> {
     let store = context.store()?;
-    let found = find(context, name)?;
     // Layers of a base that has a tag were made by the build of that one.
     let own = ImageRecord::of(context, &found.image);
     let steps = own.into_iter().chain(ImageRecord::all(context));
     let steps: Vec<LayerStep> = steps.flat_map(|record| record.steps).collect();
     let step = |layer: &ObjectId| steps.iter().find(|step| step.layer == *layer);
-    let layers = found.config.layers;
+    let layers = found.config.layers.iter();
     Ok(layers
-        .iter()
         .map(|layer| LayerEntry {
             step: step(&layer.id).map(|step| step.step.clone()),
             layer: layer.id,

@@ -7,6 +7,7 @@ mod build_record;
 pub mod builds;
 pub mod cache;
 pub mod compose;
+pub mod contents;
 pub mod doctor;
 pub mod export;
 pub mod fmt;

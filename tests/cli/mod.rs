@@ -1,6 +1,7 @@
 //! The command line as a program: help, exit codes, output for people and for programs.
 
 mod caches;
+mod contents;
 mod dockerfiles;
 mod errors;
 mod fmt;
@@ -82,6 +83,11 @@ impl Bench {
 
     /// The same in another store.
     fn image_in(&self, store: &Store, name: &str) -> ObjectId {
+        self.image_of(store, name, &[b'd'; 5000], &[&[b'1'; 2048], &[b'2'; 10240]])
+    }
+
+    /// The same with this disk and these layers.
+    fn image_of(&self, store: &Store, name: &str, disk: &[u8], layers: &[&[u8]]) -> ObjectId {
         let config = ImageConfig {
             version: CONFIG_VERSION,
             template: ImageTemplate {
@@ -121,13 +127,13 @@ impl Bench {
                 kernel_files: None,
                 container: None,
             },
-            disk: store.put_bytes(&[b'd'; 5000]).unwrap(),
+            disk: store.put_bytes(disk).unwrap(),
             kernel: Some(store.put_bytes(b"kernel").unwrap()),
             initrd: None,
-            layers: vec![
-                store.put_bytes(&[b'1'; 2048]).unwrap(),
-                store.put_bytes(&[b'2'; 10240]).unwrap(),
-            ],
+            layers: layers
+                .iter()
+                .map(|layer| store.put_bytes(layer).unwrap())
+                .collect(),
         };
         let image = store.put_bytes(&config.to_bytes()).unwrap().id;
         let tag: TagName = name.parse().unwrap();

@@ -6,6 +6,7 @@ use std::io;
 use ext4_view::Ext4;
 use serde::Serialize;
 
+use super::super::images::FoundImage;
 use super::super::machine::find_machine;
 use super::super::{Context, images};
 use super::find;
@@ -70,8 +71,35 @@ pub fn diff(
         Some(after) => (after.to_owned(), side(context, after)?),
         None => present(context, before)?,
     };
+    compare(context, before, &old, &after, &new)
+}
+
+/// The files in which the roots of two images differ.
+///
+/// # Errors
+/// One of them has no ext4 file system, or cannot be read.
+pub(in crate::ops) fn diff_images(
+    context: &Context,
+    before: &FoundImage,
+    after: &FoundImage,
+) -> Result<Vec<FileChange>, Failure> {
+    let names = (before.display_name(), after.display_name());
+    let (old, new) = (
+        image_side(context, &names.0, before)?,
+        image_side(context, &names.1, after)?,
+    );
+    compare(context, &names.0, &old, &names.1, &new)
+}
+
+fn compare(
+    context: &Context,
+    before: &str,
+    old: &Side,
+    after: &str,
+    new: &Side,
+) -> Result<Vec<FileChange>, Failure> {
     let mut changes = Vec::new();
-    let mut compare = |at: &str, old: &Ext4, new: &Ext4, one: bool| {
+    let mut add = |at: &str, old: &Ext4, new: &Ext4, one: bool| {
         let mut keep = |difference: Difference| -> Result<(), Box<dyn Error + Send + Sync>> {
             if context.interrupt.requested() {
                 return Err(io::Error::from(io::ErrorKind::Interrupted).into());
@@ -87,12 +115,12 @@ pub fn diff(
             ))),
         }
     };
-    compare("", &old.root, &new.root, old.image == new.image)?;
+    add("", &old.root, &new.root, old.image == new.image)?;
     for volume in &new.volumes {
         let mut others = old.volumes.iter();
         if let Some(other) = others.find(|other| other.at == volume.at) {
             let one = other.filesystem == volume.filesystem;
-            compare(&volume.at, &other.root, &volume.root, one)?;
+            add(&volume.at, &other.root, &volume.root, one)?;
         }
     }
     Ok(changes)
@@ -185,13 +213,16 @@ fn open(what: &str, disk: impl ReadAt + 'static) -> Result<Ext4, Failure> {
     })
 }
 
+fn image_side(context: &Context, name: &str, found: &FoundImage) -> Result<Side, Failure> {
+    let disk = context.store()?.open_object(&found.config.disk.id)?;
+    Side::open(name, found.image, disk)
+}
+
 /// A snapshot or image.
 fn side(context: &Context, name: &str) -> Result<Side, Failure> {
     let store = context.store()?;
     if name.starts_with('@') {
-        let found = images::find(context, name)?;
-        let disk = store.open_object(&found.config.disk.id)?;
-        return Side::open(name, found.image, disk);
+        return image_side(context, name, &images::find(context, name)?);
     }
     let found = find(context, name)?;
     let settings = &found.snapshot.settings;

@@ -13,6 +13,7 @@ pub(super) use backup::{adopt_all, store_all};
 pub use base::{check_base, is_image, save_base};
 pub use commit::{CommitOptions, Committed, commit};
 pub use create::{CreateOptions, create};
+pub(super) use diff::diff_images;
 pub use diff::{Change, FileChange, diff};
 pub use list::{Entry, Kind, SnapshotDetails, inspect, list, names};
 pub use restore::{Deleted, RestoreOptions, Restored, delete, restore};

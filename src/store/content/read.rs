@@ -1,7 +1,7 @@
 //! Reading objects: whole and small, or at any offset without materialising them.
 
 use std::collections::{HashSet, VecDeque};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -183,13 +183,25 @@ impl ObjectReader {
 
 impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.size() - self.position;
+        let left = self.size().saturating_sub(self.position);
         let length = buffer
             .len()
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         self.read_exact_at(&mut buffer[..length], self.position)?;
         self.position += length as u64;
         Ok(length)
+    }
+}
+
+impl Seek for ObjectReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(distance) => self.size().checked_add_signed(distance),
+            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }
 

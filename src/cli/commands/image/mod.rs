@@ -1,4 +1,7 @@
-//! `vmfab image inspect|history|export|tag|rm`
+//! `vmfab image inspect|history|tree|diff|export|tag|rm`
+
+mod diff;
+mod tree;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -18,7 +21,7 @@ use crate::ops::export::{self, ExportOptions};
 use crate::ops::images::{self, FoundImage, ImageSource, LayerEntry};
 use crate::store::TagName;
 
-/// Inspect, export, tag and remove images
+/// Inspect, compare, export, tag and remove images
 #[derive(Debug, Args)]
 #[command(
     subcommand_value_name = "COMMAND",
@@ -27,6 +30,8 @@ IMAGE is a tag (@docker, or docker) or the first digits of an image's id.
 
 Examples:
   vmfab image inspect @docker
+  vmfab image tree @docker
+  vmfab image diff @docker-stable @docker --html review.html
   vmfab image export @docker -o docker.qcow2
   vmfab image tag @docker @docker-stable
   vmfab image rm @docker"
@@ -40,6 +45,8 @@ pub(crate) struct Image {
 enum ImageCommand {
     Inspect(Inspect),
     History(History),
+    Tree(tree::Tree),
+    Diff(diff::Diff),
     Export(Export),
     Tag(Tag),
     Rm(Rm),
@@ -50,6 +57,8 @@ impl Image {
         match self.command {
             ImageCommand::Inspect(command) => command.run(session),
             ImageCommand::History(command) => command.run(session),
+            ImageCommand::Tree(command) => command.run(session),
+            ImageCommand::Diff(command) => command.run(session),
             ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
             ImageCommand::Rm(command) => command.run(session),
