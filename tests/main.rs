@@ -10,6 +10,7 @@ mod compose;
 mod containers;
 mod differential;
 mod disk;
+mod dist;
 mod dockerfiles;
 mod docs;
 mod end_to_end;

@@ -160,9 +160,14 @@ fn parse(
     arguments: &[OsString],
     color: clap::ColorChoice,
 ) -> clap::error::Result<(String, commands::Root)> {
-    let matches = commands::root()
-        .color(color)
-        .try_get_matches_from(arguments)?;
+    let command = commands::root().color(color);
+    let mut parsed = command.clone().try_get_matches_from(arguments);
+    if let Err(error) = &parsed
+        && let Some(words) = commands::version_instead(error, arguments)
+    {
+        parsed = command.try_get_matches_from(words);
+    }
+    let matches = parsed?;
     let name = matches.subcommand_name().unwrap_or_default().to_owned();
     Ok((name, commands::Root::from_arg_matches(&matches)?))
 }

@@ -147,6 +147,11 @@ impl Session {
         self.options.quiet
     }
 
+    /// Whether details are wanted.
+    pub(super) fn verbose(&self) -> bool {
+        self.options.verbose > 0
+    }
+
     /// Prints a result: as JSON with `--json`, or else what `human` makes of it.
     pub(super) fn print<T: Serialize, D: Display>(
         &self,

@@ -52,6 +52,7 @@ mod tags;
 mod top;
 mod up;
 mod update;
+mod version;
 mod volume;
 mod wait;
 mod watch;
@@ -65,6 +66,8 @@ use super::Status;
 use super::options::GlobalOptions;
 use super::session::Session;
 use crate::failure::Failure;
+
+pub(super) use version::instead_of_option as version_instead;
 
 /// Build virtual machine images the way a build system builds programs.
 #[derive(Debug, Parser)]
@@ -135,6 +138,7 @@ pub(super) enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
+    Version(version::Version),
 }
 
 impl Command {
@@ -190,6 +194,7 @@ impl Command {
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(session),
             Self::Man(command) => command.run(session),
+            Self::Version(command) => command.run(session),
         }
     }
 
@@ -282,7 +287,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Manage the store", &["store"]),
     ("Use registries", &["tags", "login", "logout"]),
-    ("Manage vmfab", &["doctor", "completions", "man", "help"]),
+    (
+        "Manage vmfab",
+        &["doctor", "completions", "man", "version", "help"],
+    ),
 ];
 
 /// The colours that cargo has.

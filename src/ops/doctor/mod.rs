@@ -60,11 +60,7 @@ pub struct Report {
 #[must_use]
 pub fn examine(home: &Home) -> Report {
     let root = rustix::process::geteuid().is_root();
-    let mut checks: Vec<Check> = std::thread::scope(|scope| {
-        let threads = Program::ALL.map(|program| scope.spawn(move || self::program(program, root)));
-        let programs = threads.into_iter().filter_map(|thread| thread.join().ok());
-        programs.collect()
-    });
+    let mut checks = programs();
     let namespaces = sandbox::user_namespaces();
     let has_namespaces = namespaces.state == State::Ok;
     checks.push(namespaces);
@@ -88,6 +84,17 @@ pub fn examine(home: &Home) -> Report {
         checks,
         packages,
     }
+}
+
+/// The programs that vmfab calls, with their versions.
+#[must_use]
+pub fn programs() -> Vec<Check> {
+    let root = rustix::process::geteuid().is_root();
+    std::thread::scope(|scope| {
+        let threads = Program::ALL.map(|program| scope.spawn(move || self::program(program, root)));
+        let programs = threads.into_iter().filter_map(|thread| thread.join().ok());
+        programs.collect()
+    })
 }
 
 impl Check {
