@@ -68,6 +68,29 @@ test-database: ## Take fifty snapshots of a database under load, and restore eac
 	@.ci/packages $(TEST_PACKAGES)
 	VMFAB_TEST_SNAPSHOTS=50 cargo test --locked --test all no_transaction
 
+.PHONY: dist
+dist: ## Build a static binary, a Debian package, a bill of materials and checksums in target/dist
+	@.ci/packages
+	@.ci/dist
+
+.PHONY: test-dist
+test-dist: ## Build them twice and compare; install the package in a fresh root, boot there; as root
+	@.ci/packages $(TEST_PACKAGES)
+	@.ci/dist
+	@.ci/test-dist
+
+.PHONY: test-docs
+test-docs: ## Run the tutorial as a user does: build, boot, change, export
+	@.ci/packages $(TEST_PACKAGES)
+	cargo test --locked --test all -- --ignored --exact docs::the_tutorial_runs
+
+.PHONY: book
+book: ## Make a book of docs/, with search, in target/book
+	@.ci/packages
+	@.ci/mdbook
+	@.ci/book
+	@echo target/book/index.html
+
 .PHONY: bench
 bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
