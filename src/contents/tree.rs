@@ -118,7 +118,14 @@ fn node(branches: &[Branch<'_>], name: &[u8], at: usize, limits: Limits) -> Node
         _ => branch.below.iter().map(|(name, at)| (*name, *at)).collect(),
     };
     below.sort_by_key(|(_, at)| std::cmp::Reverse(branches[*at].size));
-    let left_out = below.split_off(below.len().min(limits.top));
+    let shown = match limits.top {
+        usize::MAX => below.len(),
+        // What takes no space is not among the largest.
+        top => below
+            .partition_point(|(_, at)| branches[*at].size > 0)
+            .min(top),
+    };
+    let left_out = below.split_off(shown);
     let others = (!left_out.is_empty()).then(|| Others {
         entries: left_out.len(),
         size: left_out.iter().map(|(_, at)| branches[*at].size).sum(),
