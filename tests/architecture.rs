@@ -126,13 +126,15 @@ fn main_is_short() {
 }
 
 /// Directories and files with documents that this program writes for itself alone.
-const OWN_DOCUMENTS: [&str; 10] = [
+const OWN_DOCUMENTS: [&str; 12] = [
     "derivation/",
+    "event/",
     "executor/",
     "instruction",
     "ops/build_record.rs",
     "ops/builds/",
     "ops/image_record.rs",
+    "ops/report/",
     "sandbox/",
     "source/partial.rs",
     "store/",

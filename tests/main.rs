@@ -21,6 +21,7 @@ mod machines;
 mod pb;
 mod recipes;
 mod registry;
+mod report;
 mod roles;
 mod sources;
 mod store;

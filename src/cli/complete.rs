@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Arg;
 use clap_complete::CompleteEnv;
@@ -63,6 +64,8 @@ enum Names {
     Builds,
     /// Builds that run.
     RunningBuilds,
+    /// Images that were built.
+    BuiltImages,
     Formats,
     Hypervisors,
     Networks,
@@ -90,6 +93,8 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["builds", "logs"], "id", Names::Builds),
     (&["builds", "follow"], "id", Names::RunningBuilds),
     (&["builds", "cancel"], "ids", Names::RunningBuilds),
+    (&["report"], "build", Names::Builds),
+    (&["history"], "image", Names::BuiltImages),
     (&["plan"], "recipe", Names::Recipes),
     (&["plan"], "target", Names::Stages),
     (&["plan"], "build_args", Names::BuildArguments),
@@ -292,6 +297,7 @@ impl Names {
             Self::Roots => roots(),
             Self::Builds => builds(true),
             Self::RunningBuilds => builds(false),
+            Self::BuiltImages => built_images(),
             Self::Formats => Ok(DiskFormat::NAMES.map(|(name, _)| name.into()).into()),
             Self::Networks => Ok(Network::EXAMPLES.map(Into::into).into()),
             Self::Hypervisors => Ok(Hypervisor::NAMES.map(|(name, _)| name.into()).into()),
@@ -371,6 +377,12 @@ fn container_images() -> Result<Vec<CompletionCandidate>, Failure> {
     };
     let names = images.filter_map(name);
     Ok(names.map(CompletionCandidate::new).collect())
+}
+
+fn built_images() -> Result<Vec<CompletionCandidate>, Failure> {
+    let builds = ops::builds::history(&context()?, Duration::MAX, None)?;
+    let images: BTreeSet<String> = builds.into_iter().filter_map(|one| one.image).collect();
+    Ok(images.into_iter().map(CompletionCandidate::new).collect())
 }
 
 /// The names of machines, with what is to follow.

@@ -79,10 +79,6 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab image tag @TAG @TAG\" adds tags to an image",
     ),
     (
-        &["history"],
-        "\"vmfab image history @TAG\" lists the layers of an image",
-    ),
-    (
         &["init", "new"],
         "\"vmfab images --available\" lists the recipes that come with vmfab; \"vmfab build RECIPE\" builds one, or your own file",
     ),

@@ -49,7 +49,7 @@ use crate::host::umask;
 use crate::machine::{NETWORK_ARGUMENT, network_main};
 use crate::sandbox;
 use options::Hints;
-use session::Session;
+use session::{Records, Session};
 
 /// How a command ended when nothing went wrong that needs a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,12 @@ pub fn main() -> ExitCode {
     }
     let builds = root.command.builds();
     let streams = root.command.streams_events();
-    let session = match Session::new(root.options, name, streams, builds) {
+    let records = match (builds, root.command.records_at_once()) {
+        (false, _) => Records::Never,
+        (true, false) => Records::WhatRuns,
+        (true, true) => Records::AtOnce,
+    };
+    let session = match Session::new(root.options, name, streams, records) {
         Ok(session) => session,
         Err(error) => return report(&error),
     };

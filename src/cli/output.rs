@@ -2,6 +2,8 @@
 
 use super::error::standard_output;
 use crate::failure::Failure;
+pub(super) use crate::text::harmless as clean;
+use crate::text::is_harmful;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -119,22 +121,6 @@ fn elapsed(seconds: u64) -> String {
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
-}
-
-/// A line of a program's output without what could move the cursor, change colours or turn the
-/// order of letters.
-pub(super) fn clean(line: &str) -> String {
-    console::strip_ansi_codes(line)
-        .chars()
-        .map(|c| if is_harmful(c) { ' ' } else { c })
-        .collect()
-}
-
-/// Whether a terminal does something else with a character than showing it.
-fn is_harmful(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns
 }
 
 /// What a command prints for people: names in it may be those of others, so nothing but the styles

@@ -14,6 +14,7 @@ use super::notify::Notifier;
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
 use super::{Status, output};
+use crate::checked::BuildId;
 use crate::config::Config;
 use crate::event::{Event, Silent, Sink};
 use crate::failure::Failure;
@@ -22,14 +23,24 @@ use crate::machine::Project;
 use crate::ops::builds::Recorder;
 use crate::ops::{self, Context};
 
+/// Whether a command keeps a record of its build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Records {
+    /// It builds no images.
+    Never,
+    /// From the first step that runs.
+    WhatRuns,
+    /// Even if no step runs.
+    AtOnce,
+}
+
 /// What a command gets besides its arguments. Nothing is opened before a command asks for it.
 pub(super) struct Session {
     options: GlobalOptions,
     reporter: Arc<Reporter>,
     /// The name of the command.
     command: String,
-    /// Whether it may build images.
-    builds: bool,
+    records: Records,
     notifier: RefCell<Option<Notifier>>,
     recorder: OnceCell<Arc<Recorder>>,
     context: OnceCell<Context>,
@@ -37,13 +48,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// `streams_events` says that events are part of the command's JSON result, `builds` that it may
-    /// build images.
+    /// `streams_events` says that events are part of the command's JSON result.
     pub(super) fn new(
         options: GlobalOptions,
         command: String,
         streams_events: bool,
-        builds: bool,
+        records: Records,
     ) -> Result<Self, Failure> {
         if options.as_build.is_some() {
             // Otherwise the build would end with its terminal.
@@ -57,7 +67,7 @@ impl Session {
             options,
             reporter,
             command,
-            builds,
+            records,
             recorder: OnceCell::new(),
             context: OnceCell::new(),
             secrets: OnceCell::new(),
@@ -115,10 +125,11 @@ impl Session {
 
     /// Where progress goes: to the user, and for builds into their record.
     fn sink(&self, home: &Home) -> Result<Arc<dyn Sink>, Failure> {
-        if !self.builds {
+        if self.records == Records::Never {
             return Ok(self.reporter.clone());
         }
-        let id = self.options.as_build.clone();
+        let at_once = (self.records == Records::AtOnce).then(Recorder::new_id);
+        let id = self.options.as_build.clone().or(at_once);
         let recorder = Recorder::new(home.clone(), self.reporter.clone(), &self.command, id)?;
         let recorder = self.recorder.get_or_init(|| Arc::new(recorder));
         if let Some(notifier) = &*self.notifier.borrow() {
@@ -258,6 +269,13 @@ impl Session {
         drop(context);
         ops::store::collect_if_due(&anew);
         self.end_progress();
+    }
+
+    /// Ends the record of the build before the command ends; returns the id of the build.
+    pub(super) fn end_recording(&self, error: Option<&Failure>) -> Option<BuildId> {
+        let recorder = self.recorder.get()?;
+        recorder.end(error);
+        recorder.names().0
     }
 
     /// Writes the end of the command to the log file.

@@ -18,6 +18,9 @@ pub enum Event {
         name: String,
         /// Number of derivations.
         steps: usize,
+        /// How many of those that use the processors run at once, at most.
+        #[serde(default)]
+        jobs: usize,
         /// What they are.
         #[serde(skip)]
         plan: Arc<[PlannedStep]>,
@@ -234,11 +237,16 @@ pub enum Event {
 }
 
 /// A step that a build may run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
     /// Label for people.
     pub name: String,
-    /// Indices in the graph of those that it reads.
+    /// The kind of builder.
+    pub builder: String,
+    /// Whether it mostly waits, for a network or a machine, and so runs beside the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// Indices in the graph of those that it reads, each once, in order.
     pub inputs: Vec<usize>,
 }
 
@@ -262,6 +270,12 @@ pub enum StepOutcome {
 pub trait Sink: Send + Sync {
     /// Takes one event; must not block for long.
     fn emit(&self, event: Event);
+
+    /// Where this sink keeps the record of the graph that is executed, or was last: a path to which
+    /// endings are added. Nothing when it keeps none.
+    fn record(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A sink that forgets.

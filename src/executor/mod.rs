@@ -153,7 +153,8 @@ impl Executor<'_> {
         self.sink.emit(Event::BuildStarted {
             name: name.to_owned(),
             steps: graph.len(),
-            plan: planned(graph),
+            jobs: self.jobs(),
+            plan: planned(graph, self.builders),
         });
         let sources = Sources {
             store: self.store,
@@ -285,11 +286,18 @@ pub fn offer(cache: &dyn Cache, offers: &[Offer], interrupt: &Interrupt) {
     cache.finish();
 }
 
-fn planned(graph: &Graph) -> Arc<[PlannedStep]> {
+fn planned(graph: &Graph, builders: &dyn Builders) -> Arc<[PlannedStep]> {
     let nodes = graph.nodes().iter();
-    let step = |derivation: &Derivation| PlannedStep {
-        name: derivation.name.clone(),
-        inputs: derivation.inputs.iter().map(|i| i.node.index()).collect(),
+    let step = |derivation: &Derivation| {
+        let mut inputs: Vec<_> = derivation.inputs.iter().map(|i| i.node.index()).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        PlannedStep {
+            name: derivation.name.clone(),
+            builder: derivation.builder.clone(),
+            waits: builders.waits(&derivation.builder),
+            inputs,
+        }
     };
     nodes.map(step).collect()
 }

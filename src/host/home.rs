@@ -22,7 +22,8 @@ use super::umask;
 /// projects/   one small file for each project with machines: where it is, what they need
 /// builds/     small files for each build that runs, and for the last that ended
 /// log/        one file for each build step; builds/ what went into the last build of each image,
-///             images/ when and how each image came here, times.json what steps took
+///             images/ when and how each image came here, times.json what steps took, history a
+///             line for each build
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -190,6 +191,12 @@ impl Home {
     #[must_use]
     pub fn step_times(&self) -> PathBuf {
         self.0.join("log/times.json")
+    }
+
+    /// What became of the builds of the last weeks, a line of JSON each.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.0.join("log/history")
     }
 
     /// When and how each image came here.

@@ -112,9 +112,8 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
         afresh: BTreeSet::new(),
     };
     let execution = execute(context, &store, &plan, part, options, cache.as_deref())?;
-    if execution.built + execution.remote > 0 {
-        build_record::remember(context, &options.choice, &plan, &execution.outputs)?;
-    }
+    let rebuild = options.rebuild || options.check;
+    build_record::remember(context, &options.choice, &plan, &execution, rebuild)?;
     let steps = StepCounts {
         built: execution.built,
         cached: execution.cached,

@@ -45,7 +45,7 @@ use std::time::SystemTime;
 use crate::digest::ActionKey;
 pub use content::disks::Cached;
 pub use content::ingest::{ObjectWriter, ReadAt};
-pub use content::read::ObjectReader;
+pub use content::read::{ObjectReader, StoredSize};
 pub use error::{StoreError, damage};
 pub use names::action::ActionResult;
 pub use names::file::{AddedFile, FILE_OUTPUT};

@@ -16,6 +16,7 @@ mod machine;
 mod output;
 mod rebuild;
 mod refusal;
+mod reports;
 mod same;
 mod sandbox;
 mod seeds;

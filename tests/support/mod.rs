@@ -11,6 +11,8 @@ mod machine;
 pub(crate) mod proxy;
 mod recipes;
 pub(crate) mod registry;
+mod synthetic;
+mod webdriver;
 mod workshop;
 
 use std::process::{Command, Output};
@@ -21,7 +23,9 @@ pub(crate) use lab::{Lab, base, command_in, program};
 pub(crate) use machine::Machine;
 pub(crate) use recipes::Recipes;
 use serde_json::Value;
+pub(crate) use synthetic::{Synthetic, SyntheticStep};
 use vmfab::host::find_program;
+pub(crate) use webdriver::Browser;
 pub(crate) use workshop::Workshop;
 
 /// A program of the host; a test that needs it fails when it is not there.

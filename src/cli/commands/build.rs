@@ -8,8 +8,8 @@ use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::super::{Status, detach};
 use super::cache::{CacheArgs, PushArgs};
-use super::plan;
 use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
+use super::{plan, report};
 use crate::checked::BuildId;
 use crate::failure::Failure;
 use crate::image::{DiskFormat, ParseFormatError};
@@ -35,6 +35,7 @@ Examples:
   vmfab build docker.kdl --output docker.qcow2 --compress
   vmfab build docker.kdl --output disk.img --format raw --force
   vmfab build ./Dockerfile --target dev --build-arg NODE=22 --tag @dev
+  vmfab build docker --report docker.html
   vmfab build --secret id=npm,src=.npmrc
   vmfab build docker.kdl --cache ghcr.io/me/cache --cache-push ghcr.io/me/cache
   id=$(vmfab build --quiet docker.kdl)")]
@@ -78,12 +79,16 @@ pub(crate) struct Build {
     #[arg(long, visible_alias = "no-cache")]
     rebuild: bool,
 
+    /// Write a report of the build to FILE, an HTML page (see vmfab report), even if it fails
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
     /// Run in the background, and print the id of the build at once (see vmfab builds)
     #[arg(long)]
     detach: bool,
 
     /// Only show what would run, like vmfab plan
-    #[arg(short = 'n', long, conflicts_with_all = ["output", "check", "detach"])]
+    #[arg(short = 'n', long, conflicts_with_all = ["output", "check", "detach", "report"])]
     dry_run: bool,
 
     #[command(flatten)]
@@ -121,12 +126,19 @@ pub(super) struct OutputArgs {
 }
 
 impl Build {
+    pub(super) const fn is_reported(&self) -> bool {
+        self.report.is_some()
+    }
+
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         session.lend(self.secrets.read()?);
         let choice = self.recipe.choice(self.dockerfile, session)?;
         let choice = self.lock.apply(choice);
         if self.dry_run {
             return plan::show(session, choice, self.cache);
+        }
+        if let Some(path) = &self.report {
+            crate::ops::report::check(path)?;
         }
         if self.detach && !session.is_detached() {
             return detach(session);
@@ -147,7 +159,18 @@ impl Build {
             choice,
             ..BuildOptions::default()
         };
-        let built = crate::ops::build::build(context, &options)?;
+        let built = crate::ops::build::build(context, &options);
+        if let Some(path) = &self.report
+            && let Some(id) = session.end_recording(built.as_ref().err())
+        {
+            let written = report::after_build(session, &id, path);
+            match &built {
+                Ok(_) => written?,
+                // Why the build failed counts more than why its report did.
+                Err(_) => written.unwrap_or_else(|error| session.note(error.message())),
+            }
+        }
+        let built = built?;
         session.print_last(&built, |built| built.image, summary)?;
         Ok(Status::Done)
     }

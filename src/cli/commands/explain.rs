@@ -1,7 +1,5 @@
 //! `vmfab explain`
 
-use std::path::{Path, PathBuf};
-
 use clap::Args;
 
 use super::super::Status;
@@ -42,7 +40,7 @@ fn text(planned: &Forecast) -> String {
     for step in named {
         text += &format!("{}\n", step.name);
         for reason in &step.reasons {
-            text += &format!("    {}\n", describe(reason));
+            text += &format!("    {}\n", reason);
         }
     }
     if !after.is_empty() {
@@ -69,61 +67,6 @@ fn text(planned: &Forecast) -> String {
 fn changed_itself(step: &ForecastStep) -> bool {
     let mut reasons = step.reasons.iter();
     reasons.any(|reason| !matches!(reason, Reason::Depends { .. }))
-}
-
-fn describe(reason: &Reason) -> String {
-    match reason {
-        Reason::New => "was not part of the last build on this host".to_owned(),
-        Reason::Parameter { name, was, is } => {
-            let (was, is) = (text_of(was), text_of(is));
-            let same = was.iter().zip(&is).take_while(|(a, b)| a == b).count();
-            format!("{name} was {}, is {}", short(&was, same), short(&is, same))
-        }
-        Reason::Files { path, changed } => files(path, changed),
-        Reason::Inputs => "reads different steps than in the last build".to_owned(),
-        Reason::Input { step } => format!("reads \"{step}\", whose result changed"),
-        Reason::Builder => "this vmfab builds such steps differently".to_owned(),
-        Reason::Lost => "is unchanged, but its result is not in the store".to_owned(),
-        Reason::Depends { step } => format!("reads \"{step}\", which runs"),
-    }
-}
-
-/// What changed in local files, the first few by name.
-fn files(path: &Path, changed: &[PathBuf]) -> String {
-    const SHOWN: usize = 5;
-    let path = path.display();
-    // A file by itself is its own root.
-    if matches!(changed, []) || changed == [Path::new(".")] {
-        return format!("{path} changed");
-    }
-    let (shown, more) = changed.split_at(changed.len().min(SHOWN));
-    let mut names: Vec<_> = shown.iter().map(|one| one.display().to_string()).collect();
-    if !more.is_empty() {
-        names.push(format!("and {} more", more.len()));
-    }
-    format!("{path} changed: {}", names.join(", "))
-}
-
-/// A value as JSON.
-fn text_of(value: &serde_json::Value) -> Vec<char> {
-    match value.is_null() {
-        true => "absent".chars().collect(),
-        false => value.to_string().chars().collect(),
-    }
-}
-
-/// A text; of a long one what is around the place from which on it differs from another.
-fn short(text: &[char], same: usize) -> String {
-    const BEFORE: usize = 20;
-    const LONGEST: usize = 64;
-    if text.len() <= LONGEST {
-        return text.iter().collect();
-    }
-    let start = same.saturating_sub(BEFORE).min(text.len() - LONGEST);
-    let end = start + LONGEST;
-    let dots = |cut: bool| if cut { "…" } else { "" };
-    let middle: String = text[start..end].iter().collect();
-    format!("{}{middle}{}", dots(start > 0), dots(end < text.len()))
 }
 
 #[cfg(test)]

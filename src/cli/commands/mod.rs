@@ -17,6 +17,7 @@ mod exec;
 mod explain;
 mod fmt;
 mod hardware;
+mod history;
 mod image;
 mod images;
 mod inspect;
@@ -36,6 +37,7 @@ mod pull;
 mod push;
 mod recipe;
 mod rename;
+mod report;
 mod restart;
 mod resume;
 mod rm;
@@ -93,6 +95,8 @@ pub(super) enum Command {
     Builds(builds::Builds),
     Plan(plan::Plan),
     Explain(explain::Explain),
+    Report(report::Report),
+    History(history::History),
     Fmt(fmt::Fmt),
     Lint(lint::Lint),
     Lock(lock::Lock),
@@ -149,6 +153,8 @@ impl Command {
             Self::Builds(command) => command.run(session),
             Self::Plan(command) => command.run(session),
             Self::Explain(command) => command.run(session),
+            Self::Report(command) => command.run(session),
+            Self::History(command) => command.run(session),
             Self::Fmt(command) => command.run(session),
             Self::Lint(command) => command.run(session),
             Self::Lock(command) => command.run(session),
@@ -222,6 +228,11 @@ impl Command {
         }
     }
 
+    /// Whether its build has a record even if no step runs.
+    pub(super) const fn records_at_once(&self) -> bool {
+        matches!(self, Self::Build(build) if build.is_reported())
+    }
+
     /// Whether events belong to what the command prints with `--json`.
     pub(super) const fn streams_events(&self) -> bool {
         matches!(
@@ -246,7 +257,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Build images",
         &[
-            "build", "builds", "plan", "explain", "lock", "update", "fmt", "lint",
+            "build", "builds", "plan", "explain", "report", "history", "lock", "update", "fmt",
+            "lint",
         ],
     ),
     ("Inspect images", &["images", "image"]),

@@ -1,10 +1,10 @@
 //! `vmfab plan`
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use console::Style;
 
 use super::super::Status;
-use super::super::output::count;
+use super::super::output::{self, count};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::cache::CacheArgs;
@@ -12,6 +12,7 @@ use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
 use crate::failure::Failure;
 use crate::ops::RecipeChoice;
 use crate::ops::forecast::{self, Forecast, ForecastState};
+use crate::ops::picture;
 
 /// Show the steps of a build and which of them would run
 ///
@@ -22,10 +23,26 @@ use crate::ops::forecast::{self, Forecast, ForecastState};
 #[command(after_help = "\
 Examples:
   vmfab plan docker
-  vmfab plan docker --set base=debian-12 --json")]
+  vmfab plan docker --set base=debian-12 --json
+  vmfab plan docker --format svg > docker.svg
+  vmfab plan docker --format dot | dot -Tpdf > docker.pdf")]
 pub(crate) struct Plan {
     #[command(flatten)]
     of: PlanArgs,
+
+    /// Print the graph in another form: svg, a picture; dot, for Graphviz; json, as with --json
+    ///
+    /// Steps that would run stand out.
+    #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    format: Option<Form>,
+}
+
+/// A form of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Dot,
+    Svg,
+    Json,
 }
 
 /// Options of commands that plan a build and build nothing.
@@ -58,7 +75,20 @@ impl PlanArgs {
 
 impl Plan {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        print(session, &self.of.forecast(session)?)
+        if session.json() && matches!(self.format, Some(Form::Dot | Form::Svg)) {
+            return Err(
+                Failure::usage("--json and --format ask for different things")
+                    .with_help("drop one of them"),
+            );
+        }
+        let planned = self.of.forecast(session)?;
+        match self.format {
+            None => return print(session, &planned),
+            Some(Form::Json) => output::write_json(&planned)?,
+            Some(Form::Dot) => output::write(&picture::dot(&planned))?,
+            Some(Form::Svg) => output::write(&picture::svg(&planned))?,
+        }
+        Ok(Status::Done)
     }
 }
 
@@ -96,11 +126,12 @@ fn text(planned: &Forecast, session: &Session) -> String {
     ]);
     for (index, step) in planned.steps.iter().enumerate() {
         let state = match step.state {
-            ForecastState::Cached => session.style(Style::new().dim()).apply_to("cached"),
-            ForecastState::Remote => session.style(Style::new().cyan()).apply_to("remote"),
-            ForecastState::Build => session.style(Style::new().green()).apply_to("build"),
-            ForecastState::Depends => session.style(Style::new().yellow()).apply_to("depends"),
+            ForecastState::Cached => Style::new().dim(),
+            ForecastState::Remote => Style::new().cyan(),
+            ForecastState::Build => Style::new().green(),
+            ForecastState::Depends => Style::new().yellow(),
         };
+        let state = session.style(state).apply_to(step.state.word());
         let inputs: Vec<_> = step.inputs.iter().map(|i| (i + 1).to_string()).collect();
         table.row([
             (index + 1).to_string(),

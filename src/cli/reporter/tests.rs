@@ -40,6 +40,7 @@ fn build() -> Vec<Event> {
         Event::BuildStarted {
             name: "docker".to_owned(),
             steps: 6,
+            jobs: 2,
             plan: std::sync::Arc::default(),
         },
         finished(0, "debian-12: bootstrap bookworm", Cached, 0.0),
@@ -159,6 +160,7 @@ fn a_build_with_nothing_to_do_tells_nothing() {
         Event::BuildStarted {
             name: "docker".to_owned(),
             steps: 1,
+            jobs: 2,
             plan: std::sync::Arc::default(),
         },
         finished(0, "docker: disk", StepOutcome::Cached, 0.0),
@@ -197,6 +199,7 @@ fn build_with_cache() -> Vec<Event> {
         Event::BuildStarted {
             name: "web".to_owned(),
             steps: 5,
+            jobs: 2,
             plan: std::sync::Arc::default(),
         },
         finished(0, "web: a", Cached, 0.0),

@@ -101,8 +101,8 @@ mod tests {
 
     fn plan(inputs: &[&[usize]]) -> Vec<PlannedStep> {
         let step = |inputs: &&[usize]| PlannedStep {
-            name: String::new(),
             inputs: inputs.to_vec(),
+            ..PlannedStep::default()
         };
         inputs.iter().map(step).collect()
     }

@@ -3,6 +3,7 @@
 //! killed.
 
 mod estimate;
+mod history;
 mod record;
 mod recorder;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+pub use history::{Counts, PastBuild, history};
 pub use record::{BuildState, Doing, Ended, Outcome, PlannedMachine, RunningStep};
 pub use recorder::{Pace, Recorder};
 
@@ -73,6 +75,40 @@ fn find(context: &Context, id: &str) -> Result<Record, Failure> {
     }
     found.pop().ok_or_else(|| {
         Failure::unknown("build", id).with_help("vmfab builds --all lists builds and their ids")
+    })
+}
+
+/// A build with a record, and its files.
+pub(super) struct Kept {
+    pub(super) state: BuildState,
+    pub(super) log: PathBuf,
+    record: Record,
+}
+
+impl Kept {
+    /// What endings are added to for the files of a graph.
+    pub(super) fn of_graph(&self, number: usize) -> PathBuf {
+        self.record.of_graph(number)
+    }
+}
+
+/// The build whose id begins with `id`, or the one that began last.
+pub(super) fn kept(context: &Context, id: Option<&str>) -> Result<Kept, Failure> {
+    let record = match id {
+        Some(id) => find(context, id)?,
+        None => {
+            let last = list(context, true).pop().ok_or_else(|| {
+                let help = "build an image: vmfab keeps a record if a step runs";
+                Failure::new(Kind::NotFound, "no build has a record").with_help(help)
+            })?;
+            Record::of(&context.home, last.id)
+        }
+    };
+    let state = record.state();
+    Ok(Kept {
+        state: state.ok_or_else(|| Failure::unknown("build", &record.id))?,
+        log: record.log(),
+        record,
     })
 }
 

@@ -1,5 +1,10 @@
 //! The record of a build: `ID.json` says how far it is, `ID.lock` is locked as long as its process
 //! lives, `ID.log` has its events, and `ID.out` what a detached one printed.
+//!
+//! A line of the log is an event with the seconds since the start (`at`, which older logs lack); the
+//! event `plan` lists the steps of a graph. What went into and came out of graph `N` is in
+//! `ID.N.inputs`, and what went into the build before that one in `ID.N.before` (see
+//! `build_record`).
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -196,6 +201,25 @@ impl Record {
         self.file("out")
     }
 
+    /// What endings are added to for the files of a graph.
+    pub(super) fn of_graph(&self, number: usize) -> PathBuf {
+        self.file(&number.to_string())
+    }
+
+    /// Removes its files.
+    fn remove(&self) {
+        let prefix = format!("{}.", self.id);
+        let entries = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in entries {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Begins it: the lock and the log.
     pub(super) fn begin(&self, home: &Home) -> Result<(Lock, File), Failure> {
         let directory = &self.directory;
@@ -246,9 +270,7 @@ fn sweep(home: &Home) {
     let mut ended: Vec<_> = ended.collect();
     ended.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     for (_, record) in ended.into_iter().skip(KEPT - 1) {
-        for ending in ["json", "log", "out", "lock"] {
-            let _ = fs::remove_file(record.file(ending));
-        }
+        record.remove();
     }
 }
 

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::estimate::{Times, seconds_left};
+use super::history::{self, Counts, PastBuild};
 use super::record::{
     BuildState, Doing, Ended, Outcome, PlannedMachine, Record, RunningStep, new_id, now,
 };
@@ -36,6 +40,18 @@ struct Inner {
     /// Bytes that steps printed.
     output: usize,
     plan: Arc<[PlannedStep]>,
+    /// What its steps took in earlier builds.
+    before: Vec<Option<f64>>,
+    /// Whether the log has the plan.
+    told_plan: bool,
+    /// Graphs so far.
+    graphs: usize,
+    /// What became of their steps.
+    counts: Counts,
+    /// Since the build was started.
+    clock: Instant,
+    /// Whether the record begins before the first step runs.
+    at_once: bool,
     over: BTreeSet<usize>,
     running: BTreeMap<usize, RunningStep>,
     times: Times,
@@ -76,6 +92,12 @@ impl Recorder {
             pending: Vec::new(),
             output: 0,
             plan: Arc::default(),
+            before: Vec::new(),
+            told_plan: true,
+            graphs: 0,
+            counts: Counts::default(),
+            clock: Instant::now(),
+            at_once,
             over: BTreeSet::new(),
             running: BTreeMap::new(),
             times: Times::default(),
@@ -89,6 +111,12 @@ impl Recorder {
             next,
             inner: Mutex::new(inner),
         })
+    }
+
+    /// An id that no build has.
+    #[must_use]
+    pub fn new_id() -> BuildId {
+        new_id()
     }
 
     /// How a build goes, while there is one.
@@ -114,10 +142,7 @@ impl Recorder {
     pub fn end(&self, error: Option<&Failure>) {
         let mut inner = self.inner();
         inner.pace = None;
-        let Some(open) = inner.open.take() else {
-            return;
-        };
-        inner.state.ended = Some(Ended {
+        let ended = Ended {
             outcome: match error {
                 None => Outcome::Done,
                 Some(error) if error.is(Kind::Interrupted) => Outcome::Cancelled,
@@ -125,7 +150,18 @@ impl Recorder {
             },
             time: now(),
             error: error.map(|error| error.message().to_owned()),
-        });
+        };
+        let graphs = std::mem::take(&mut inner.graphs);
+        if graphs > 0 {
+            history::append(
+                &self.home,
+                &PastBuild::new(&inner.state, &ended, inner.counts),
+            );
+        }
+        let Some(open) = inner.open.take() else {
+            return;
+        };
+        inner.state.ended = Some(ended);
         inner.state.running.clear();
         open.record.write(&inner.state);
         inner.times.save(&self.home);
@@ -138,6 +174,19 @@ impl Sink for Recorder {
         let mut inner = self.inner();
         inner.note(&self.home, &event);
     }
+
+    fn record(&self) -> Option<PathBuf> {
+        let inner = self.inner();
+        let open = inner.open.as_ref()?;
+        Some(open.record.of_graph(inner.graphs.checked_sub(1)?))
+    }
+}
+
+/// A line of the log that is no event for others.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "plan")]
+struct Planned<'a> {
+    plan: &'a [PlannedStep],
 }
 
 impl Inner {
@@ -145,6 +194,7 @@ impl Inner {
         let record = Record::of(home, self.state.id.clone());
         let (lock, mut log) = record.begin(home)?;
         self.times = Times::load(home);
+        self.learn_from_before();
         let _ = log.write_all(&std::mem::take(&mut self.pending));
         record.write(&self.state);
         self.open = Some(Open {
@@ -161,10 +211,16 @@ impl Inner {
             pace.heard = Instant::now();
         }
         match event {
-            Event::BuildStarted { name, steps, plan } => {
+            Event::BuildStarted {
+                name, steps, plan, ..
+            } => {
                 self.state.image = Some(name.clone());
                 self.state.steps = *steps;
                 self.plan = plan.clone();
+                self.before = vec![None; plan.len()];
+                self.learn_from_before();
+                self.told_plan = false;
+                self.graphs += 1;
                 self.over.clear();
                 self.running.clear();
                 let now = Instant::now();
@@ -175,7 +231,21 @@ impl Inner {
                 });
                 tells = false;
             }
-            Event::BuildFinished { .. } => {
+            Event::BuildFinished {
+                built,
+                cached,
+                remote,
+                failed,
+                skipped,
+                ..
+            } => {
+                self.counts += Counts {
+                    built: *built,
+                    cached: *cached,
+                    remote: *remote,
+                    failed: *failed,
+                    skipped: *skipped,
+                };
                 self.pace = None;
                 // Its name is taken as soon as it is made.
                 self.state.machines.retain(|one| one.name.is_some());
@@ -216,8 +286,18 @@ impl Inner {
             // A build whose record cannot be kept is built all the same.
             let _ = self.begin(home);
         }
+        if !self.told_plan && (self.at_once || !self.running.is_empty()) {
+            self.tell_plan();
+        }
         if tells {
             self.tell();
+        }
+    }
+
+    /// What the steps took before, once both are known.
+    fn learn_from_before(&mut self) {
+        for (before, step) in self.before.iter_mut().zip(&*self.plan) {
+            *before = self.times.of(&step.name);
         }
     }
 
@@ -244,10 +324,25 @@ impl Inner {
             }
             _ => {}
         }
-        let Ok(mut line) = serde_json::to_vec(event) else {
-            return;
-        };
-        line.push(b'\n');
+        if let Ok(line) = serde_json::to_string(event) {
+            self.log_line(&line);
+        }
+    }
+
+    /// What the steps are and read, once for each graph of which a step runs.
+    fn tell_plan(&mut self) {
+        self.told_plan = true;
+        let plan = &*self.plan;
+        if let Ok(line) = serde_json::to_string(&Planned { plan }) {
+            self.log_line(&line);
+        }
+    }
+
+    /// Writes a line of the log: a JSON object, with the seconds since the start of the build.
+    fn log_line(&mut self, object: &str) {
+        let at = self.clock.elapsed().as_secs_f64();
+        let rest = object.strip_prefix('{').unwrap_or(object);
+        let line = format!("{{\"at\":{at:.4},{rest}\n").into_bytes();
         match &mut self.open {
             // A full disk must not stop a build whose result fits.
             Some(open) => drop(open.log.write_all(&line)),
@@ -265,7 +360,7 @@ impl Inner {
             if self.over.contains(&index) {
                 return Some(0.0);
             }
-            let before = self.times.of(&self.plan[index].name)?;
+            let before = self.before.get(index).copied().flatten()?;
             let running = self.running.get(&index);
             let passed = running.map_or(0.0, |step| match step.doing {
                 Doing::Runs => state.updated - step.since,
@@ -288,8 +383,6 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::super::record::KEPT;
     use super::*;
     use crate::event::Silent;
@@ -297,11 +390,12 @@ mod tests {
     fn planned(names: &[&str]) -> Event {
         let step = |name: &&str| PlannedStep {
             name: (*name).to_owned(),
-            inputs: Vec::new(),
+            ..PlannedStep::default()
         };
         Event::BuildStarted {
             name: "docker".to_owned(),
             steps: names.len(),
+            jobs: 2,
             plan: names.iter().map(step).collect(),
         }
     }

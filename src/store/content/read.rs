@@ -205,6 +205,14 @@ impl Seek for ObjectReader {
     }
 }
 
+/// What an object takes in the store, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredSize {
+    pub stored: u64,
+    /// The part of it that was not known.
+    pub new: u64,
+}
+
 impl Store {
     /// Whether an object is there with its full size, to be relied on from now on. Its content is
     /// not read.
@@ -270,6 +278,41 @@ impl Store {
             }
         }
         Ok(size)
+    }
+
+    /// What each object takes, compressed, and the part of that which neither one of `known` has nor
+    /// one before it: nothing for an object that is not there or cannot be read.
+    #[must_use]
+    pub fn sizes(&self, objects: &[ObjectId], known: &[ObjectId]) -> Vec<Option<StoredSize>> {
+        let chunks = |id: &ObjectId| self.chunks(id).unwrap_or_default();
+        let mut seen: HashSet<_> = known
+            .iter()
+            .flat_map(chunks)
+            .map(|chunk| chunk.id)
+            .collect();
+        let size = |id: &ObjectId| {
+            let record = self.records.locate(id.digest(), &OBJECTS).ok()?;
+            let mut size = StoredSize {
+                stored: record.first()?.entry.record.length(),
+                new: 0,
+            };
+            if !known.contains(id) {
+                size.new = size.stored;
+            }
+            let mut own = HashSet::new();
+            for chunk in self.chunks(id).ok()? {
+                if own.insert(chunk.id) {
+                    let locations = self.records.locate(&chunk.id, &[Kind::Chunk]).ok()?;
+                    let first = locations.first();
+                    // A small object is its own chunk, and counted.
+                    let length = first.map_or(0, |first| first.entry.record.length());
+                    size.stored += length;
+                    size.new += if seen.insert(chunk.id) { length } else { 0 };
+                }
+            }
+            Some(size)
+        };
+        objects.iter().map(size).collect()
     }
 
     /// The parts in which an object may differ from `base`, in order, as far as their lists tell.
