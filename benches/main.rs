@@ -14,6 +14,13 @@ mod store;
 mod table;
 mod upgrade;
 
+#[allow(dead_code)]
+#[path = "../tests/support/synthetic.rs"]
+mod synthetic;
+#[allow(dead_code)]
+#[path = "../tests/support/webdriver.rs"]
+mod webdriver;
+
 mod boot_first_byte;
 mod build_changed;
 mod build_cold;
@@ -24,6 +31,7 @@ mod disk_step;
 mod dockerfile;
 mod dockerfile_boots;
 mod many_derivations;
+mod report;
 mod share_cache;
 mod share_upgrade;
 mod share_whole;
@@ -49,7 +57,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 24] = [
+const MEASUREMENTS: [Measurement; 25] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -69,6 +77,10 @@ const MEASUREMENTS: [Measurement; 24] = [
     Measurement {
         name: "boot-first-byte",
         run: boot_first_byte::run,
+    },
+    Measurement {
+        name: "report",
+        run: report::run,
     },
     Measurement {
         name: "up-warm",
