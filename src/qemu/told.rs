@@ -23,7 +23,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Reads the arguments of a QEMU that [`arguments`] made.
+    /// Reads the arguments of a QEMU that [`arguments`](super::arguments) made.
     #[must_use]
     pub fn of<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut told = Self::default();
