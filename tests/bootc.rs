@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::support::{Build, Lab, Machine, Recipes};
+use serde_json::Value;
+
+use super::pb::Bench;
+use super::support::{Build, Lab, Machine, Ran, Recipes};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/bootc");
 
@@ -81,6 +85,50 @@ fn an_image_is_installed_once_and_boots_by_uefi() {
     let second = build(&recipes, os).succeeds();
     assert_eq!(second.started(), Vec::<&str>::new());
     assert_eq!(second.image(), first.image());
+}
+
+/// What bcvk does without libvirt.
+#[test]
+fn an_image_is_tried_without_an_installation_and_written_to_a_file() {
+    let turn = Machine::turn();
+    let bench = Bench::new();
+    let image = bench.image();
+    let vmfab = |arguments: &[&str]| {
+        let mut command = Lab::get().command();
+        let command = command.args(arguments).stdin(Stdio::null());
+        Ran::of(command.current_dir(FIXTURES))
+    };
+    let script = "findmnt -n -o LABEL / && exit 7";
+    let tried = ["ephemeral", "ssh", &image, "--timeout", "900", "--", script];
+    let tried = vmfab(&tried).ends_with(7);
+    assert_eq!(tried.stdout, "vmfab-installer\n");
+    assert!(!tried.stderr.contains("bootc install"), "{}", tried.stderr);
+    let machines = vmfab(&["list", "--json"]).ends_with(0).json();
+    assert_eq!(machines, serde_json::json!([]));
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("os.qcow2");
+    let file = file.to_str().unwrap();
+    let written = ["to-disk", &image, file, "--disk-size", "4G", "--json"];
+    let written = vmfab(&written).ends_with(0);
+    let last: Value = serde_json::from_str(written.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["disk_size"], 4_u64 << 30);
+    let again = vmfab(&["to-disk", &image, file]).ends_with(2);
+    assert!(again.stderr.contains("exists"), "{}", again.stderr);
+    drop(turn);
+    let booted = Machine::boot(
+        "installed",
+        directory.path(),
+        ["./os.qcow2", "--firmware", "uefi"],
+    );
+    assert_eq!(booted.output("findmnt -n -o FSTYPE /"), "ext4");
+    let origin = booted.output("cat /usr/lib/bootc/origin");
+    assert_eq!(origin, format!("registry:{image}"));
+
+    let disk = vmfab(&["ephemeral", "run", "@debian-12"]).ends_with(2);
+    assert!(disk.stderr.contains("a disk already"), "{}", disk.stderr);
+    let unknown = vmfab(&["to-disk", &image, "os.unknown"]).ends_with(2);
+    assert!(unknown.stderr.contains("--format"), "{}", unknown.stderr);
 }
 
 #[test]

@@ -21,13 +21,13 @@ const PATIENCE: &str = "900";
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/bootc");
 
 /// A link called podman-bootc, and a bootable container in a registry.
-struct Bench {
+pub(crate) struct Bench {
     directory: TempDir,
     registry: Registry,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         symlink(program(), directory.path().join("podman-bootc")).unwrap();
         Self {
@@ -38,7 +38,7 @@ impl Bench {
 
     /// Makes the bootable container of the fixtures and puts it into the registry; returns its
     /// reference.
-    fn image(&self) -> String {
+    pub(crate) fn image(&self) -> String {
         let recipes = Recipes::new();
         let fixture = |name: &str| fs::read_to_string(Path::new(FIXTURES).join(name)).unwrap();
         for name in ["bootc", "host-keys.service"] {

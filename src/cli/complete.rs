@@ -140,6 +140,13 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["pb", "run"], "image", Names::ContainerImages),
     (&["pb", "run"], "mounts", Names::Mounts),
     (&["pb", "run"], "network", Names::Networks),
+    (&["ephemeral", "run"], "image", Names::ContainerImages),
+    (&["ephemeral", "run"], "mounts", Names::Mounts),
+    (&["ephemeral", "run"], "network", Names::Networks),
+    (&["ephemeral", "ssh"], "image", Names::ContainerImages),
+    (&["ephemeral", "ssh"], "mounts", Names::Mounts),
+    (&["ephemeral", "ssh"], "network", Names::Networks),
+    (&["to-disk"], "image", Names::ContainerImages),
     (&["pb", "ssh"], "machine", Names::Containers),
     (&["pb", "start"], "machine", Names::Containers),
     (&["pb", "stop"], "machine", Names::Containers),
@@ -445,7 +452,7 @@ mod tests {
 
     /// Values that a user makes up, or that only a server knows: by the name in the help, or by
     /// command and id.
-    const FREE: [&str; 43] = [
+    const FREE: &[&str] = &[
         "ARGUMENT",
         "CMD",
         "COMMAND",
@@ -476,6 +483,9 @@ mod tests {
         "rename NEW",
         "update NAME",
         "boot NAME",
+        "ephemeral run NAME",
+        "ephemeral ssh NAME",
+        "ephemeral ssh USER",
         "pb run NAME",
         "pb run USER",
         "pb ssh USER",

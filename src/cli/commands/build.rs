@@ -245,7 +245,7 @@ fn parse_hypervisor(text: &str) -> Result<Hypervisor, ParseHypervisorError> {
     text.parse()
 }
 
-fn parse_format(text: &str) -> Result<DiskFormat, ParseFormatError> {
+pub(super) fn parse_format(text: &str) -> Result<DiskFormat, ParseFormatError> {
     text.parse()
 }
 

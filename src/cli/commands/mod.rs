@@ -13,6 +13,7 @@ mod cp;
 mod create;
 mod doctor;
 mod down;
+mod ephemeral;
 mod exec;
 mod explain;
 mod fmt;
@@ -51,6 +52,7 @@ mod start;
 mod stop;
 mod store;
 mod tags;
+mod to_disk;
 mod top;
 mod up;
 mod update;
@@ -123,6 +125,8 @@ pub(super) enum Command {
     Restart(restart::Restart),
     Pause(pause::Pause),
     Pb(pb::Pb),
+    Ephemeral(ephemeral::Ephemeral),
+    ToDisk(to_disk::ToDisk),
     Resume(resume::Resume),
     Port(port::Port),
     Wait(wait::Wait),
@@ -181,6 +185,8 @@ impl Command {
             Self::Restart(command) => command.run(session),
             Self::Pause(command) => command.run(session),
             Self::Pb(command) => command.run(session),
+            Self::Ephemeral(command) => command.run(session),
+            Self::ToDisk(command) => command.run(session),
             Self::Resume(command) => command.run(session),
             Self::Port(command) => command.run(session),
             Self::Wait(command) => command.run(session),
@@ -214,6 +220,8 @@ impl Command {
             Self::Build(_)
                 | Self::Boot(_)
                 | Self::Create(_)
+                | Self::Ephemeral(_)
+                | Self::ToDisk(_)
                 | Self::Up(_)
                 | Self::Lock(_)
                 | Self::Update(_)
@@ -291,7 +299,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "volume",
         ],
     ),
-    ("Run bootable containers", &["pb"]),
+    ("Run bootable containers", &["pb", "ephemeral", "to-disk"]),
     ("Save machines", &["snapshot", "commit"]),
     (
         "Inspect machines",

@@ -17,7 +17,7 @@ use crate::recipe::is_dockerfile;
 use crate::registry::Location;
 
 /// The least size of a disk in bytes: podman-bootc's.
-const LEAST_DISK: u64 = 10 << 30;
+pub const LEAST_DISK: u64 = 10 << 30;
 /// Sizes are whole ones of these.
 const MIB: u64 = 1 << 20;
 
@@ -32,6 +32,8 @@ pub struct InstallOptions {
     pub disk_size: Option<u64>,
     /// Kernel arguments.
     pub kargs: Vec<String>,
+    /// Where the system looks for updates, if not where its image came from.
+    pub target: Option<String>,
 }
 
 impl InstallOptions {
@@ -53,13 +55,13 @@ impl InstallOptions {
         let root_size = self.root_size_max.map(|size| format!("{}M", size / MIB));
         property("filesystem", self.filesystem.clone());
         property("root-size", root_size);
-        property("target", target.map(str::to_owned));
+        property("target", self.target.clone().or(target.map(str::to_owned)));
         if !self.kargs.is_empty() {
             let kargs: Vec<String> = self.kargs.iter().map(|karg| quoted(karg)).collect();
             node += &format!(" {{\n        karg {}\n    }}", kargs.join(" "));
         }
         if let Some(size) = self.disk_size {
-            let size = size.max(LEAST_DISK).div_ceil(MIB);
+            let size = size.div_ceil(MIB);
             node += &format!("\n    disk size=\"{size}M\"");
         }
         node
@@ -206,6 +208,54 @@ pub(super) fn recorded(context: &Context) -> impl Iterator<Item = (ContainerRef,
     })
 }
 
+/// Installs what a text names (a reference, a layout, podman's storage, a Dockerfile) to a disk, unless the store has it.
+///
+/// # Errors
+/// There is no such image, or it cannot be installed.
+pub fn install(
+    context: &Context,
+    text: &str,
+    options: &InstallOptions,
+) -> Result<Installed, Failure> {
+    image_of(context, &named(context, text)?, options)
+}
+
+/// The files of what a text names as a disk that boots without an installation.
+///
+/// # Errors
+/// There is no such image, or it is installed already.
+pub fn tree(context: &Context, text: &str) -> Result<FoundImage, Failure> {
+    let of = |shown: &str, source: &str| {
+        let nodes = format!("bootc {} install=#false", quoted(source));
+        built(context, &format!("{}-tree", image_name(shown)), &nodes)
+    };
+    match named(context, text)? {
+        Named::Podman(container) => {
+            let archive = podman::save(context, &container.id)?;
+            of(
+                &container.reference,
+                &format!("oci-archive:{}", archive.display()),
+            )
+        }
+        Named::Elsewhere(location, _) => of(&location.to_string(), &source_of(&location)),
+        Named::Dockerfile(path) => {
+            let (own, whole) = dockerfile(&path)?;
+            of(&own, &whole)
+        }
+        Named::Installed(container) => match named(context, &container.reference)? {
+            Named::Installed(_) => Err(already(text)),
+            _ => tree(context, &container.reference),
+        },
+        Named::Own(_) => Err(already(text)),
+    }
+}
+
+/// There are no files of a container any more.
+fn already(text: &str) -> Failure {
+    Failure::usage(format!("{text} is a disk already"))
+        .with_help("name a container image or a Containerfile; vmfab boot --rm boots a disk")
+}
+
 /// Installs a container image to a disk, unless the store has it.
 ///
 /// # Errors
@@ -235,7 +285,7 @@ pub(super) fn image_of(
             let archive = podman::save(context, &container.id)?;
             let source = format!("oci-archive:{}", archive.display());
             let target = Some(&*container.reference);
-            let image = install(context, &container.reference, &source, target, options)?;
+            let image = install_from(context, &container.reference, &source, target, options)?;
             (image, container.clone())
         }
         Named::Elsewhere(location, container) => {
@@ -243,10 +293,8 @@ pub(super) fn image_of(
             (image, container.clone())
         }
         Named::Dockerfile(path) => {
-            let whole = path.canonicalize().map_err(Failure::io("open", path))?;
-            let own = whole.parent().and_then(Path::file_name);
-            let own = own.unwrap_or_default().to_string_lossy();
-            let image = install(context, &own, &whole.to_string_lossy(), None, options)?;
+            let (own, whole) = dockerfile(path)?;
+            let image = install_from(context, &own, &whole, None, options)?;
             let container = as_container(&image, &path.to_string_lossy());
             (image, container)
         }
@@ -278,11 +326,23 @@ fn from(
     options: &InstallOptions,
 ) -> Result<FoundImage, Failure> {
     let shown = location.to_string();
-    let source = match location {
-        Location::Registry(_) => format!("oci://{shown}"),
+    install_from(context, &shown, &source_of(location), None, options)
+}
+
+/// A location as a recipe has it.
+fn source_of(location: &Location) -> String {
+    match location {
+        Location::Registry(_) => format!("oci://{location}"),
         local => absolute(local),
-    };
-    install(context, &shown, &source, None, options)
+    }
+}
+
+/// What the image of a Dockerfile is named after, and its whole path.
+fn dockerfile(path: &Path) -> Result<(String, String), Failure> {
+    let whole = path.canonicalize().map_err(Failure::io("open", path))?;
+    let own = whole.parent().and_then(Path::file_name);
+    let own = own.unwrap_or_default().to_string_lossy();
+    Ok((own.into_owned(), whole.to_string_lossy().into_owned()))
 }
 
 /// Installs a container image that has another installation, or had one.
@@ -314,18 +374,25 @@ fn again(
 }
 
 /// Builds the disk of a container image at `source`, named after `text`.
-fn install(
+fn install_from(
     context: &Context,
     text: &str,
     source: &str,
     target: Option<&str>,
     options: &InstallOptions,
 ) -> Result<FoundImage, Failure> {
+    built(context, &image_name(text), &options.nodes(source, target))
+}
+
+/// What an image of vmfab is called after a container image or a Dockerfile.
+fn image_name(text: &str) -> String {
     let last = text.rsplit('/').next().unwrap_or(text);
-    let own = name(last.split([':', '@']).next().unwrap_or(last));
-    let nodes = options.nodes(source, target);
-    let tags = vec![own.parse()?];
-    let built = build_nodes(context, &own, &nodes, tags)?;
+    name(last.split([':', '@']).next().unwrap_or(last))
+}
+
+/// Builds an image of these nodes, and tags it with its name.
+fn built(context: &Context, own: &str, nodes: &str) -> Result<FoundImage, Failure> {
+    let built = build_nodes(context, own, nodes, vec![own.parse()?])?;
     images::find(context, &built.image.to_string())
 }
 
@@ -362,16 +429,12 @@ mod tests {
             root_size_max: Some(8_000_000_000),
             disk_size: Some(20_000_000_000),
             kargs: vec!["a=$b".to_owned(), "quiet".to_owned()],
+            target: None,
         };
         assert_eq!(
             options.nodes("oci:x", Some("a/b:1")),
             "bootc \"oci:x\" filesystem=\"xfs\" root-size=\"7629M\" target=\"a/b:1\" {\n        \
              karg \"a=$$b\" \"quiet\"\n    }\n    disk size=\"19074M\""
         );
-        let small = InstallOptions {
-            disk_size: Some(1),
-            ..usual
-        };
-        assert!(small.nodes("x", None).ends_with("disk size=\"10240M\""));
     }
 }

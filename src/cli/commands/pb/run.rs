@@ -149,8 +149,9 @@ impl Run {
             install: InstallOptions {
                 filesystem: self.filesystem,
                 root_size_max: self.root_size_max,
-                disk_size: self.disk_size,
+                disk_size: self.disk_size.map(|size| size.max(pb::LEAST_DISK)),
                 kargs: self.kargs,
+                target: None,
             },
             hardware,
             ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
