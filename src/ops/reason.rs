@@ -65,11 +65,14 @@ impl fmt::Display for Reason {
     }
 }
 
+/// The inputs of a step, with their roles.
+type Inputs<'r> = &'r [(String, ObjectId)];
+
 /// The last build of an image, to find its steps in.
 #[derive(Default)]
 pub(super) struct Last<'r> {
     by_name: HashMap<(&'r str, &'r str), &'r RecordedStep>,
-    by_inputs: HashMap<(&'r str, &'r [(String, ObjectId)]), &'r RecordedStep>,
+    by_inputs: HashMap<(&'r str, Inputs<'r>), &'r RecordedStep>,
     known: bool,
 }
 

@@ -40,7 +40,7 @@ fn text(planned: &Forecast) -> String {
     for step in named {
         text += &format!("{}\n", step.name);
         for reason in &step.reasons {
-            text += &format!("    {}\n", reason);
+            text += &format!("    {reason}\n");
         }
     }
     if !after.is_empty() {
