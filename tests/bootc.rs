@@ -116,11 +116,9 @@ fn an_image_is_tried_without_an_installation_and_written_to_a_file() {
     let again = vmfab(&["to-disk", &image, file]).ends_with(2);
     assert!(again.stderr.contains("exists"), "{}", again.stderr);
     drop(turn);
-    let booted = Machine::boot(
-        "installed",
-        directory.path(),
-        ["./os.qcow2", "--firmware", "uefi"],
-    );
+    let recipe = "image \"os\" { from \"./os.qcow2\"; boot firmware=\"uefi\" }";
+    fs::write(directory.path().join("os.kdl"), recipe).unwrap();
+    let booted = Machine::boot("installed", directory.path(), ["os.kdl"]);
     assert_eq!(booted.output("findmnt -n -o FSTYPE /"), "ext4");
     let origin = booted.output("cat /usr/lib/bootc/origin");
     assert_eq!(origin, format!("registry:{image}"));

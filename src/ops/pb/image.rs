@@ -208,7 +208,8 @@ pub(super) fn recorded(context: &Context) -> impl Iterator<Item = (ContainerRef,
     })
 }
 
-/// Installs what a text names (a reference, a layout, podman's storage, a Dockerfile) to a disk, unless the store has it.
+/// Installs what a text names (a reference, a layout, an image in podman's storage, a Dockerfile) to
+/// a disk, unless the store has it.
 ///
 /// # Errors
 /// There is no such image, or it cannot be installed.
