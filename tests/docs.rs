@@ -71,7 +71,8 @@ fn commands(text: &str) -> Vec<Vec<String>> {
             is_text = language == "text";
             continue;
         }
-        let is_sentence = is_text && !line.starts_with("  ");
+        let is_example = line.starts_with("  ") && !line.starts_with("   ");
+        let is_sentence = is_text && !is_example;
         let line = line.trim().trim_start_matches("- run: ");
         let behind_prompt = line.strip_prefix("$ ");
         let line = behind_prompt.unwrap_or(line);
