@@ -244,7 +244,7 @@ impl Page {
 }
 
 /// How a policy names what an element holds.
-fn source(content: &str) -> String {
+pub fn source(content: &str) -> String {
     let digest = Sha256::digest(content.as_bytes());
     format!("'sha256-{}'", Base64::encode_string(&digest))
 }

@@ -88,6 +88,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["build"], "build_args", Names::BuildArguments),
     (&["build"], "tags", Names::Tags),
     (&["build"], "format", Names::Formats),
+    (&["to-disk"], "format", Names::Formats),
     (&["build"], "hypervisor", Names::Hypervisors),
     (&["build"], "mode", Names::CacheModes),
     (&["builds", "logs"], "id", Names::Builds),

@@ -268,7 +268,6 @@ mod tests {
             "run -it x",
             "enter x",
             "search x",
-            "version",
             "halt x",
             "init",
             "resize x 20G",

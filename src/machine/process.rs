@@ -159,7 +159,8 @@ mod tests {
         let container = format!("{} quay.io/a/web:1", "a".repeat(64));
         let mut child = Command::new("sh")
             .arg0("qemu-system-x86_64")
-            .args(["-c", "sleep 1000; true"])
+            // It starts no process, which would have its arguments for a moment.
+            .args(["-c", "kill -STOP $$; true"])
             .args(["-name", "web", "-smbios"])
             .arg(format!("type=11,value=vmfab.container={container}"))
             .current_dir(&directory)

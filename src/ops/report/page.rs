@@ -3,11 +3,9 @@
 
 use std::fmt::Write as _;
 
-use base64ct::{Base64, Encoding};
-use sha2::{Digest, Sha256};
-
 use super::MARK;
 use super::model::Report;
+use crate::html::{escape, json_for_script, source};
 
 const STYLE: &str = include_str!("report.css");
 const BODY: &str = include_str!("report.html");
@@ -35,47 +33,19 @@ pub(super) fn page(report: &Report) -> String {
         page,
         "\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'\">\n\
+         script-src {}; style-src {}; img-src data:; base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n\
          <title>{}</title>\n<link rel=\"icon\" href=\"{ICON}\">\n<style>{STYLE}</style>\n</head>\n\
          {BODY}<script type=\"application/json\" id=\"data\">{}</script>\n\
          <script>{program}</script>\n</body>\n</html>\n",
-        hash(&program),
-        hash(STYLE),
-        escaped(&title),
-        data(report),
+        source(&program),
+        source(STYLE),
+        escape(&title),
+        json_for_script(report).unwrap_or_default(),
     );
     page
-}
-
-/// What the policy calls a text.
-fn hash(text: &str) -> String {
-    format!("sha256-{}", Base64::encode_string(&Sha256::digest(text)))
-}
-
-/// The report as JSON in which nothing can end the element or begin another one, and that is also
-/// JavaScript: whatever is not plain is escaped.
-fn data(report: &Report) -> String {
-    let json = serde_json::to_string(report).unwrap_or_default();
-    let mut done = String::with_capacity(json.len() + json.len() / 16);
-    for letter in json.chars() {
-        match letter {
-            '<' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
-                let _ = write!(done, "\\u{:04x}", u32::from(letter));
-            }
-            _ => done.push(letter),
-        }
-    }
-    done
-}
-
-/// Text of an element.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -103,7 +73,7 @@ mod tests {
         let page = page(&report);
         assert_eq!(page.matches("<script").count(), 2, "{page}");
         assert_eq!(page.matches("</script").count(), 2);
-        let data = data(&report);
+        let data = json_for_script(&report).unwrap();
         let plain = |c: char| !matches!(c, '<' | '\u{2028}' | '\u{2029}' | '\u{9b}');
         assert!(data.chars().all(|c| plain(c) && !c.is_control()), "{data}");
         let read: serde_json::Value = serde_json::from_str(&data).unwrap();
@@ -124,8 +94,8 @@ mod tests {
             let rest = page.split(begin).nth(1).unwrap();
             rest.split(end).next().unwrap().to_owned()
         };
-        assert!(policy.contains(&hash(&between("<style>", "</style>"))));
-        assert!(policy.contains(&hash(&between("\n<script>", "</script>"))));
+        assert!(policy.contains(&source(&between("<style>", "</style>"))));
+        assert!(policy.contains(&source(&between("\n<script>", "</script>"))));
         let program = PROGRAM.concat();
         for forbidden in [
             "innerHTML",
