@@ -29,29 +29,29 @@ fn a_build_is_reported_whatever_becomes_of_it() {
     let recipes = Recipes::new();
     let image = |command: &str| {
         let steps = format!("        run \"{command}\"\n        check \"echo all is well\"");
-        recipes.image("told", &steps);
+        recipes.image("reported", &steps);
     };
-    let report = ["--report", "told.html"];
-    image("echo told 1");
-    recipes.build_with("told", report).succeeds();
-    let page = fs::read_to_string(recipes.path("told.html")).unwrap();
+    let report = ["--report", "reported.html"];
+    image("echo reported 1");
+    recipes.build_with("reported", report).succeeds();
+    let page = fs::read_to_string(recipes.path("reported.html")).unwrap();
     assert!(page.starts_with("<!doctype html><!-- vmfab report -->"));
-    let (data, _) = last("told");
+    let (data, _) = last("reported");
     assert_eq!(data["outcome"], "done");
-    let ran = step(&data, "told: run echo told 1");
+    let ran = step(&data, "reported: run echo reported 1");
     assert_eq!(ran["state"], "built");
     assert_eq!(
         ran["reasons"],
         json!(["was not part of the last build on this host"])
     );
-    assert_eq!(ran["params"][0], json!(["command", "echo told 1"]));
-    assert_eq!(ran["log"]["text"], "told 1");
+    assert_eq!(ran["params"][0], json!(["command", "echo reported 1"]));
+    assert_eq!(ran["log"]["text"], "reported 1");
     assert!(
         ran["start"].is_u64() && ran["time"].is_u64() && ran["lane"].is_u64(),
         "{ran}"
     );
     assert_eq!(ran["outputs"][0][0], "layer");
-    let check = step(&data, "told: check echo all is well");
+    let check = step(&data, "reported: check echo all is well");
     assert_eq!(
         (&check["check"], &check["log"]["text"]),
         (&json!(true), &json!("all is well"))
@@ -75,7 +75,7 @@ fn a_build_is_reported_whatever_becomes_of_it() {
 
     // Keys are those of the plan.
     let mut plan = Lab::get().command();
-    plan.args(["plan", "told.kdl", "--json"])
+    plan.args(["plan", "reported.kdl", "--json"])
         .current_dir(recipes.directory());
     let plan = Ran::of(&mut plan).ends_with(0).json();
     let planned = plan["steps"].as_array().unwrap();
@@ -88,30 +88,33 @@ fn a_build_is_reported_whatever_becomes_of_it() {
     }
 
     // Nothing runs: the build leaves a record all the same, for it is reported.
-    recipes.build_with("told", report).succeeds();
-    let (data, _) = last("told");
-    assert_eq!(step(&data, "told: run echo told 1")["state"], "cached");
+    recipes.build_with("reported", report).succeeds();
+    let (data, _) = last("reported");
     assert_eq!(
-        step(&data, "told: check echo all is well")["log"]["text"],
+        step(&data, "reported: run echo reported 1")["state"],
+        "cached"
+    );
+    assert_eq!(
+        step(&data, "reported: check echo all is well")["log"]["text"],
         "all is well"
     );
     // And without a report it is in the history.
-    recipes.build("told").succeeds();
+    recipes.build("reported").succeeds();
 
-    image("echo told 2");
-    recipes.build_with("told", report).succeeds();
-    let (data, _) = last("told");
-    let reasons = &step(&data, "told: run echo told 2")["reasons"];
+    image("echo reported 2");
+    recipes.build_with("reported", report).succeeds();
+    let (data, _) = last("reported");
+    let reasons = &step(&data, "reported: run echo reported 2")["reasons"];
     assert_eq!(
         reasons,
-        &json!(["command was \"echo told 1\", is \"echo told 2\""])
+        &json!(["command was \"echo reported 1\", is \"echo reported 2\""])
     );
 
     image("echo broken; exit 3");
-    recipes.build_with("told", report).ends_with(1);
-    let (data, history) = last("told");
+    recipes.build_with("reported", report).ends_with(1);
+    let (data, history) = last("reported");
     assert_eq!(data["outcome"], "failed");
-    let broken = step(&data, "told: run echo broken; exit 3");
+    let broken = step(&data, "reported: run echo broken; exit 3");
     assert_eq!(
         (&broken["state"], &broken["log"]["text"]),
         (&json!("failed"), &json!("broken"))
@@ -120,12 +123,12 @@ fn a_build_is_reported_whatever_becomes_of_it() {
         broken["reasons"][0]
             .as_str()
             .unwrap()
-            .contains("echo told 2"),
+            .contains("echo reported 2"),
         "{broken}"
     );
-    assert_eq!(step(&data, "told: image")["state"], "skipped");
+    assert_eq!(step(&data, "reported: image")["state"], "skipped");
     assert!(
-        fs::read_to_string(recipes.path("told.html"))
+        fs::read_to_string(recipes.path("reported.html"))
             .unwrap()
             .contains("broken")
     );
@@ -140,7 +143,7 @@ fn a_build_is_reported_whatever_becomes_of_it() {
         .map(|one| one["steps"]["built"].as_u64().unwrap())
         .collect();
     assert_eq!((built[1], built[2], built[4]), (0, 0, 0));
-    let shown = Lab::get().run(["history", "told"]).ends_with(0).stdout;
+    let shown = Lab::get().run(["history", "reported"]).ends_with(0).stdout;
     assert!(
         shown.contains("100 %") && shown.contains("5 builds"),
         "{shown}"
