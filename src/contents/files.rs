@@ -5,6 +5,9 @@ use std::error::Error;
 
 use ext4_view::{Ext4, FileType, PathBuf};
 
+/// More files than any image has. Directories of a damaged file system can be in each other.
+const MAX_FILES: usize = 1 << 23;
+
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -106,6 +109,9 @@ pub fn of_disk(ext4: &Ext4) -> Result<Files, Box<dyn Error + Send + Sync>> {
                 uid: found.uid().into(),
                 gid: found.gid().into(),
             };
+            if files.inodes.len() == MAX_FILES {
+                return Err(format!("it has more than {MAX_FILES} files").into());
+            }
             let path = entry.path();
             let bytes: &[u8] = path.as_ref();
             let size = match kind {

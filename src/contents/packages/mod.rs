@@ -112,12 +112,19 @@ pub fn packages_of(
         }
     }
     if ext4.exists(STATUS_FILES)? {
+        let mut left = MAX_DATABASE;
         for entry in ext4.read_dir(STATUS_FILES)? {
             let path = entry?.path();
             let (Ok(name), true) = (path.to_str(), !path.to_str().is_ok_and(is_sums)) else {
                 continue;
             };
             if let Some(bytes) = read(ext4, name, &mut notes)? {
+                let Some(rest) = left.checked_sub(bytes.len() as u64) else {
+                    let reason = format!("its files have more than {MAX_DATABASE} bytes");
+                    notes.push(format!("packages in {STATUS_FILES} are unknown: {reason}"));
+                    break;
+                };
+                left = rest;
                 packages.extend(dpkg::packages(&bytes).unwrap_or_default());
             }
         }

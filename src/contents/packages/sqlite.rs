@@ -36,6 +36,13 @@ pub(super) fn rows(file: &[u8], table: &str) -> Result<Vec<Vec<Value>>, String> 
     file.table(root.ok_or_else(|| format!("it has no table {table}"))?)
 }
 
+/// What a table can still have: each page and each byte of a row is at one place in the file. A table
+/// with more has a loop, or rows over each other.
+struct Left {
+    pages: usize,
+    bytes: usize,
+}
+
 struct File<'a> {
     bytes: &'a [u8],
     page_size: usize,
@@ -68,8 +75,10 @@ impl<'a> File<'a> {
 
     fn table(&self, root: usize) -> Result<Vec<Vec<Value>>, String> {
         let mut rows = Vec::new();
-        // Each page is at one place: more than there are is a loop.
-        let mut left = self.bytes.len() / self.page_size;
+        let mut left = Left {
+            pages: self.bytes.len() / self.page_size,
+            bytes: self.bytes.len(),
+        };
         self.walk(root, 0, &mut left, &mut rows)
             .ok_or("it is damaged")?;
         Ok(rows)
@@ -79,10 +88,10 @@ impl<'a> File<'a> {
         &self,
         number: usize,
         depth: usize,
-        left: &mut usize,
+        left: &mut Left,
         rows: &mut Vec<Vec<Value>>,
     ) -> Option<()> {
-        *left = left.checked_sub(1)?;
+        left.pages = left.pages.checked_sub(1)?;
         if depth > MAX_DEPTH {
             return None;
         }
@@ -94,7 +103,7 @@ impl<'a> File<'a> {
             0x0d => {
                 for cell in 0..cells {
                     let at = u16_at(page, head + 8 + 2 * cell)?;
-                    rows.push(record(&self.payload(page, at)?)?);
+                    rows.push(record(&self.payload(page, at, left)?)?);
                 }
             }
             0x05 => {
@@ -110,15 +119,13 @@ impl<'a> File<'a> {
     }
 
     /// The content of a cell of a leaf, from all of its pages.
-    fn payload(&self, page: &[u8], at: usize) -> Option<Vec<u8>> {
+    fn payload(&self, page: &[u8], at: usize, left: &mut Left) -> Option<Vec<u8>> {
         let cell = page.get(at..self.usable)?;
         let (length, used) = varint(cell)?;
         let (_, more) = varint(cell.get(used..)?)?;
         let cell = cell.get(used + more..)?;
         let length = usize::try_from(length).ok()?;
-        if length > self.bytes.len() {
-            return None;
-        }
+        left.bytes = left.bytes.checked_sub(length)?;
         let most = self.usable - 35;
         let here = match length {
             _ if length <= most => length,
@@ -212,6 +219,32 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_over_each_other_are_damage() {
+        // A leaf whose cells are all the one at 500: a row of ten bytes, of which `TEXT` has eight.
+        let file = |cells: u16| {
+            let mut bytes = vec![0; 512];
+            bytes[..16].copy_from_slice(MAGIC);
+            bytes[16..18].copy_from_slice(&512_u16.to_be_bytes());
+            bytes[100] = 0x0d;
+            bytes[103..105].copy_from_slice(&cells.to_be_bytes());
+            for cell in 0..usize::from(cells) {
+                let at = 108 + 2 * cell;
+                bytes[at..at + 2].copy_from_slice(&500_u16.to_be_bytes());
+            }
+            bytes[500..].copy_from_slice(b"\x0a\x01\x02\x1dabcdefgh");
+            bytes
+        };
+        let count = |cells| {
+            File::open(&file(cells))
+                .unwrap()
+                .table(1)
+                .map(|rows| rows.len())
+        };
+        assert_eq!(count(51), Ok(51));
+        assert_eq!(count(52), Err("it is damaged".to_owned()));
+    }
 
     #[test]
     fn numbers_are_read_as_sqlite_writes_them() {
