@@ -97,9 +97,13 @@ pub fn is_bootable<'a>(label: impl Fn(&str) -> Option<&'a str>) -> bool {
 }
 
 impl BootcInstall {
-    /// The arguments of `bootc` for an image at `source` and the target at `disk`.
+    /// The least size in bytes of a disk that nobody gave a size. Source: podman-bootc's
+    /// `calculateDiskSize`.
+    pub const LEAST_DISK: u64 = 10 << 30;
+
+    /// The arguments of `bootc` for an image at `source`, but for the target disk, which comes last.
     #[must_use]
-    pub fn arguments(&self, source: &str, disk: &str) -> Vec<String> {
+    pub fn arguments(&self, source: &str) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "install",
             "to-disk",
@@ -138,7 +142,6 @@ impl BootcInstall {
         if self.composefs {
             arguments.push("--composefs-backend".to_owned());
         }
-        arguments.push(disk.to_owned());
         arguments
     }
 }
@@ -149,10 +152,10 @@ mod tests {
 
     #[test]
     fn arguments_are_those_of_the_manual() {
-        let none = BootcInstall::default().arguments("oci:/image", "/dev/vdb");
+        let none = BootcInstall::default().arguments("oci:/image");
         assert_eq!(
             none.join(" "),
-            "install to-disk --generic-image --skip-fetch-check --source-imgref oci:/image /dev/vdb"
+            "install to-disk --generic-image --skip-fetch-check --source-imgref oci:/image"
         );
         let all = BootcInstall {
             filesystem: Some(BootcFilesystem::Xfs),
@@ -164,10 +167,10 @@ mod tests {
             target_transport: Some(TargetTransport::Registry),
         };
         assert_eq!(
-            all.arguments("oci:/image", "/dev/vdb")[6..].join(" "),
+            all.arguments("oci:/image")[6..].join(" "),
             "--target-imgref quay.io/me/os:1 --target-transport registry --filesystem xfs \
              --root-size 8192M --bootloader systemd --karg a=1 --karg quiet \
-             --composefs-backend /dev/vdb"
+             --composefs-backend"
         );
     }
 

@@ -139,6 +139,9 @@ pub fn layer(
 }
 
 /// Copies a tar as it is, and looks at its members on the way.
+///
+/// # Errors
+/// It has names that container images cannot hold, it cannot be read or written, or the user gives up.
 pub fn copy<W: Write>(
     reader: impl Read,
     out: &mut W,

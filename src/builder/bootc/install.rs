@@ -1,7 +1,7 @@
 //! The machine that installs.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::DISK;
 use super::layout::{Contents, SOURCE};
-use crate::builder::guest::{failed, step_machine};
+use crate::builder::guest::{Report, end, failed, open_log, step_machine};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
 use crate::digest::ObjectRef;
@@ -19,6 +19,7 @@ use crate::host::process::pause;
 use crate::image::{
     Access, BootProfile, Firmware, FurtherDisk, Hardware, Network, Platform, Seed, Uplink,
 };
+use crate::instruction::BootcInstall;
 use crate::machine::{Machine, Machines, Startup, Until, text_of};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
@@ -34,12 +35,12 @@ const COMMAND_LINE: &str = "rw quiet loglevel=3 enforcing=0 systemd.unit=vmfab-i
 const BOOT: Duration = Duration::from_secs(300);
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
-/// The least size of a target disk that nobody gave a size. Source: podman-bootc, `calculateDiskSize`.
-const LEAST: u64 = 10 << 30;
 /// What the script says at its end, before the exit code of `bootc`.
 const RESULT: &str = "vmfab-install: ";
 /// What it says before the journal.
 const JOURNAL: &str = "--- journal";
+/// Bytes after which a line without an end is one.
+const LINE: usize = 64 << 10;
 /// Lines of output that an error shows.
 const TAIL: usize = 20;
 
@@ -57,7 +58,7 @@ impl Builder for Install {
         };
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let scratch = self.sandbox.scratch()?;
-        let arguments = params.install.arguments(SOURCE, "TARGET");
+        let arguments = params.install.arguments(SOURCE);
         let layout = Contents {
             architecture: std::env::consts::ARCH,
             container: &params.container,
@@ -87,7 +88,9 @@ impl Builder for Install {
 /// Size of the disk in bytes: as podman-bootc has it when nobody says.
 fn target_size(params: &step::BootcInstall, layers: &[ObjectRef]) -> u64 {
     let image: u64 = layers.iter().map(|layer| layer.size).sum();
-    let usual = (2 * image).max(LEAST).next_multiple_of(1 << 20);
+    let usual = (2 * image)
+        .max(BootcInstall::LEAST_DISK)
+        .next_multiple_of(1 << 20);
     params.size.unwrap_or(usual)
 }
 
@@ -172,11 +175,7 @@ struct Running(Machine);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(interrupt) = crate::host::Interrupt::new()
-            && let Ok(locked) = self.0.lock(&crate::event::Silent, &interrupt)
-        {
-            let _ = locked.kill();
-        }
+        end(&self.0);
     }
 }
 
@@ -200,15 +199,11 @@ struct Console<'a, 'b> {
 impl<'a, 'b> Console<'a, 'b> {
     fn new(machine: &'a Machine, request: &'a BuildRequest<'b>) -> Result<Self, Failure> {
         let path = machine.console_log();
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(request.log);
         Ok(Self {
             request,
             machine,
             file: File::open(&path).map_err(Failure::step_io("open", &path))?,
-            log: log.map_err(Failure::step_io("open", request.log))?,
+            log: open_log(&Report::from(request))?,
             read: 0,
             begun: Vec::new(),
             last: VecDeque::new(),
@@ -227,9 +222,17 @@ impl<'a, 'b> Console<'a, 'b> {
                 return Ok(());
             }
             self.read += count as u64;
+            if self.read > self.request.log_limit {
+                let how = format!("wrote more than {} bytes", self.request.log_limit);
+                return Err(Failure::command("bootc install to-disk", how, self.last()));
+            }
             self.begun.extend_from_slice(&buffer[..count]);
             while let Some(end) = self.begun.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.begun.drain(..=end).collect();
+                self.line(text_of(&line).trim())?;
+            }
+            if self.begun.len() > LINE {
+                let line = std::mem::take(&mut self.begun);
                 self.line(text_of(&line).trim())?;
             }
         }
@@ -243,11 +246,7 @@ impl<'a, 'b> Console<'a, 'b> {
             self.code = code.parse().ok();
             return Ok(());
         }
-        // What a guest writes without end is cut off as the output of other steps is.
-        if self.read <= self.request.log_limit {
-            let written = writeln!(self.log, "{line}");
-            written.map_err(Failure::step_io("write", self.request.log))?;
-        }
+        writeln!(self.log, "{line}").map_err(Failure::step_io("write", self.request.log))?;
         self.ended |= line == JOURNAL;
         if !self.ended {
             (self.request.output)(line);

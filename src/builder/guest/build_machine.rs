@@ -304,12 +304,7 @@ impl BuildMachine {
 
 impl Drop for BuildMachine {
     fn drop(&mut self) {
-        // Not the user's: what follows is not to be given up.
-        if let Ok(interrupt) = Interrupt::new()
-            && let Ok(locked) = self.machine.lock(&crate::event::Silent, &interrupt)
-        {
-            let _ = locked.kill();
-        }
+        end(&self.machine);
         if let Some(mut connection) = self.connection.take() {
             let _ = connection.kill();
             let _ = connection.wait();
@@ -317,8 +312,18 @@ impl Drop for BuildMachine {
     }
 }
 
+/// Kills the QEMU of a machine of this process.
+pub(in crate::builder) fn end(machine: &Machine) {
+    // Not the user's: what follows is not to be given up.
+    if let Ok(interrupt) = Interrupt::new()
+        && let Ok(locked) = machine.lock(&crate::event::Silent, &interrupt)
+    {
+        let _ = locked.kill();
+    }
+}
+
 /// The step's log, to append to.
-pub(super) fn open_log(report: &Report<'_>) -> Result<File, Failure> {
+pub(in crate::builder) fn open_log(report: &Report<'_>) -> Result<File, Failure> {
     OpenOptions::new()
         .create(true)
         .append(true)

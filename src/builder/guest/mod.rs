@@ -33,6 +33,7 @@ mod spec;
 mod steps;
 
 pub use build_machine::{BuildMachine, Report};
+pub(super) use build_machine::{end, open_log};
 pub use build_machines::BuildMachines;
 pub use command::Command;
 pub(super) use error::failed;

@@ -1,5 +1,5 @@
 # Runs in a machine that booted the tree of a bootable container. /run/vmfab has the image as an OCI
-# layout, and the arguments of bootc in a file, one a line; TARGET stands for the empty disk.
+# layout, and the arguments of bootc in a file, one a line, without the target disk.
 set -u
 cd /run/vmfab || exit 1
 
@@ -17,9 +17,9 @@ done
 
 set --
 while IFS= read -r argument; do
-    test "$argument" = TARGET && argument=$target
     set -- "$@" "$argument"
 done <arguments
+set -- "$@" "$target"
 
 echo "+ bootc $*"
 bootc "$@"
