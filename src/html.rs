@@ -23,6 +23,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use treemap::{Tile, treemap};
 
+/// How a page begins: what another one may replace.
+pub const MARK: &str = "<!doctype html><!-- vmfab page -->";
+
 const THEME: &str = include_str!("html/page.css");
 
 const THEME_CHOICE: &str = "<fieldset class=\"theme\"><legend>Theme</legend>\
@@ -140,8 +143,9 @@ pub fn json_for_script<T: Serialize>(value: &T) -> serde_json::Result<String> {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            // They only occur in strings, where each character can be written so.
-            '<' | '>' | '&' | '\u{7f}'..='\u{9f}' => {
+            // They only occur in strings, where each character can be written so. Without `<` there
+            // is no end of the element, and no `<!--`; the rest may stay as it is.
+            '<' | '\u{7f}'..='\u{9f}' => {
                 safe.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
             _ if turns(c) => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
@@ -202,15 +206,16 @@ impl Page {
         debug_assert!(!style.contains("</") && !self.script.contains("</"));
         let script_source = match self.script {
             "" => "'none'".to_owned(),
-            script => source(script),
+            script => policy_source(script),
         };
         let policy = format!(
             "default-src 'none'; style-src {}; script-src {script_source}; img-src data:; \
              base-uri 'none'; form-action 'none'",
-            source(&style)
+            policy_source(&style)
         );
         let mut page = Html::new();
-        page.markup("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+        page.markup(MARK)
+            .markup("\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
             .markup("<meta http-equiv=\"Content-Security-Policy\" content=\"")
             .text(policy)
             .markup("\">\n<meta name=\"viewport\" content=\"width=device-width, ")
@@ -243,8 +248,9 @@ impl Page {
     }
 }
 
-/// How a policy names what an element holds.
-pub fn source(content: &str) -> String {
+/// How a policy names the content of a `<style>` or `<script>`.
+#[must_use]
+pub fn policy_source(content: &str) -> String {
     let digest = Sha256::digest(content.as_bytes());
     format!("'sha256-{}'", Base64::encode_string(&digest))
 }
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn data_stays_data() {
         let json = json_for_script(&[HOSTILE, "<!--", "\u{2028}"]).unwrap();
-        for c in ['<', '>', '&', '\u{202e}', '\u{2028}', '\u{9b}', '\u{1b}'] {
+        for c in ['<', '\u{202e}', '\u{2028}', '\u{9b}', '\u{1b}'] {
             assert!(!json.contains(c), "{c:?} in {json}");
         }
         let read: Vec<String> = serde_json::from_str(&json).unwrap();
@@ -305,10 +311,10 @@ mod tests {
         assert!(!policy.contains("unsafe"), "{policy}");
         let style = content(&page, "<style>", "</style>");
         assert!(style.ends_with("p { color: red }"));
-        assert!(policy.contains(&format!("style-src {};", source(style))));
+        assert!(policy.contains(&format!("style-src {};", policy_source(style))));
         let script = content(&page, "<script>", "</script>");
         assert_eq!(script, "document.title");
-        assert!(policy.contains(&format!("script-src {};", source(script))));
+        assert!(policy.contains(&format!("script-src {};", policy_source(script))));
         for address in ["http:", "https:", "url(", "@import", "src=\""] {
             assert!(!page.contains(address), "{address}");
         }

@@ -19,6 +19,7 @@ pub mod lint;
 pub mod lock;
 pub mod machine;
 mod own_init;
+pub mod page_file;
 pub mod pb;
 pub mod picture;
 pub mod project;

@@ -129,7 +129,6 @@ fn a_page_shows_an_image_and_hostile_names_do_nothing_in_it() {
     let bench = bench();
     let path = bench.home.path().join("page.html");
     let file = path.to_str().unwrap();
-    fs::write(&path, "before").unwrap();
     let ran = bench
         .run(["image", "tree", "@layered", "--html", file])
         .ends_with(0);
@@ -153,8 +152,19 @@ fn a_page_shows_an_image_and_hostile_names_do_nothing_in_it() {
     }
     let ran = bench
         .run(["image", "tree", "@layered", "--html", "/no-such/page.html"])
-        .ends_with(1);
-    assert!(ran.stderr.contains("/no-such/page.html"), "{}", ran.stderr);
+        .ends_with(3);
+    assert!(ran.stderr.contains("directory /no-such"), "{}", ran.stderr);
+    // A page replaces a page, and no other file.
+    let again = ["image", "tree", "@layered", "--html", file];
+    bench.run(again).ends_with(0);
+    fs::write(&path, "my own").unwrap();
+    let ran = bench.run(again).ends_with(2);
+    assert!(
+        ran.stderr.contains("is not a page of vmfab"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "my own");
 }
 
 #[test]

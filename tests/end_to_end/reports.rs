@@ -35,7 +35,7 @@ fn a_build_is_reported_whatever_becomes_of_it() {
     image("echo reported 1");
     recipes.build_with("reported", report).succeeds();
     let page = fs::read_to_string(recipes.path("reported.html")).unwrap();
-    assert!(page.starts_with("<!doctype html><!-- vmfab report -->"));
+    assert!(page.starts_with("<!doctype html><!-- vmfab page -->"));
     let (data, _) = last("reported");
     assert_eq!(data["outcome"], "done");
     let ran = step(&data, "reported: run echo reported 1");

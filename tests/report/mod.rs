@@ -154,7 +154,7 @@ fn what_is_wrong_with_a_report_is_said() {
     std::fs::write(&other, "mine").unwrap();
     let write = |path: &str| bench.run(["report", build.id, "--output", path]);
     let refused = write(other.to_str().unwrap()).ends_with(2).stderr;
-    assert!(refused.contains("exists and is not a report"), "{refused}");
+    assert!(refused.contains("exists and is not a page"), "{refused}");
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
     let nowhere = write("/nowhere/report.html").ends_with(3).stderr;
     assert!(nowhere.contains("/nowhere does not exist"), "{nowhere}");

@@ -138,7 +138,7 @@ impl Build {
             return plan::show(session, choice, self.cache);
         }
         if let Some(path) = &self.report {
-            crate::ops::report::check(path)?;
+            crate::ops::page_file::check(path)?;
         }
         if self.detach && !session.is_detached() {
             return detach(session);

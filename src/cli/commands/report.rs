@@ -8,6 +8,7 @@ use super::super::Status;
 use super::super::output::size;
 use super::super::session::Session;
 use crate::failure::Failure;
+use crate::ops::page_file;
 use crate::ops::report::{self, Report as Shown, StepState, Written};
 
 /// Write a build as a page: graph, timeline, reasons, sizes, checks
@@ -37,7 +38,7 @@ pub(crate) struct Report {
 impl Report {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         if let Some(path) = &self.output {
-            report::check(path)?;
+            page_file::check(path)?;
         }
         let context = session.reading_context()?;
         let shown = report::report(context, self.build.as_deref())?;

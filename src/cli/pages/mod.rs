@@ -3,25 +3,20 @@
 mod diff;
 mod tree;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::output::{count, size};
 use super::session::Session;
 use crate::failure::Failure;
-use crate::host::file::{Durability, Replace};
 use crate::html::{Html, Page};
+use crate::ops::page_file;
 
 pub(super) use diff::diff_page;
 pub(super) use tree::tree_page;
 
-/// Writes a page. A file that is there is replaced.
+/// Writes a page; see [`page_file::write`].
 pub(super) fn write(session: &Session, path: &Path, page: &Page) -> Result<(), Failure> {
-    let permissions = std::fs::Permissions::from_mode(0o644);
-    Replace::new(path, Durability::Whole)
-        .permissions(permissions)
-        .with(page.render().as_bytes())
-        .map_err(Failure::io("write", path))?;
+    page_file::write(path, &page.render())?;
     session.note(&format!("wrote {}", path.display()));
     Ok(())
 }

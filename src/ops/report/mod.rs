@@ -12,8 +12,6 @@ mod texts;
 mod timeline;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -25,13 +23,13 @@ pub use model::{
 use super::Context;
 use super::build_record::{BEFORE, INPUTS, Record, RecordedStep, of_graph};
 use super::builds::{Counts, Kept, kept};
+use super::page_file;
 use super::picture::layout;
 use super::reason::{Last, Reason, reasons};
 use crate::checked::BuildId;
 use crate::derivation::{Listing, step};
 use crate::digest::ObjectId;
-use crate::failure::{Failure, Kind};
-use crate::host::file;
+use crate::failure::Failure;
 use crate::store::Store;
 use log::{Logged, LoggedStep};
 use texts::Room;
@@ -42,9 +40,6 @@ const CHECK_LOG: usize = 16 << 10;
 const OTHER_LOG: usize = 2 << 10;
 /// The most reasons of a step.
 const REASONS: usize = 8;
-/// The first bytes of a report: what may be replaced by another one.
-const MARK: &[u8] = b"<!doctype html><!-- vmfab report -->";
-
 /// A report that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Written {
@@ -53,36 +48,10 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Whether a report can be written to `path`: asked before a build begins.
-///
-/// # Errors
-/// Its directory is missing, or it is a file that is no report.
-pub fn check(path: &Path) -> Result<(), Failure> {
-    let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
-    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-        let message = format!("directory {} does not exist", directory.display());
-        return Err(Failure::new(Kind::NotFound, message)
-            .with_help("create it, or write the report elsewhere"));
-    }
-    let is_report = |mut file: File| -> io::Result<bool> {
-        let mut begin = [0; MARK.len()];
-        let length = file.metadata()?.len();
-        Ok(length == 0 || (file.read_exact(&mut begin).is_ok() && begin == MARK))
-    };
-    match file::open_regular(path).and_then(is_report) {
-        Ok(true) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(false) | Err(_) => {
-            let message = format!("{} exists and is not a report of vmfab", path.display());
-            Err(Failure::usage(message).with_help("remove it, or write the report elsewhere"))
-        }
-    }
-}
-
 /// Writes the report of a build to `path`; to `IMAGE-BUILD.html` when there is none.
 ///
 /// # Errors
-/// See [`check`]; the file cannot be written.
+/// See [`page_file::write`].
 pub fn write(report: &Report, path: Option<&Path>) -> Result<Written, Failure> {
     let image = report.graphs.last().map_or("build", |graph| &graph.image);
     let letters = image
@@ -90,9 +59,8 @@ pub fn write(report: &Report, path: Option<&Path>) -> Result<Written, Failure> {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     let name = format!("{}-{}.html", letters.collect::<String>(), report.build);
     let path = path.map_or_else(|| name.into(), Path::to_path_buf);
-    check(&path)?;
     let page = page::page(report);
-    fs::write(&path, &page).map_err(Failure::io("write", &path))?;
+    page_file::write(&path, &page)?;
     Ok(Written {
         build: report.build.clone(),
         bytes: page.len() as u64,

@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::MARK;
 use super::model::Report;
-use crate::html::{escape, json_for_script, source};
+use crate::html::{MARK, escape, json_for_script, policy_source};
 
 const STYLE: &str = include_str!("report.css");
 const BODY: &str = include_str!("report.html");
@@ -27,7 +26,7 @@ pub(super) fn page(report: &Report) -> String {
     let program = format!("\"use strict\";\n(() => {{\n{}}})();\n", PROGRAM.concat());
     let image = report.graphs.last().map_or("build", |graph| &graph.image);
     let title = format!("{image}, {} · vmfab", report.outcome);
-    let mut page = String::from_utf8_lossy(MARK).into_owned();
+    let mut page = MARK.to_owned();
     // Writing to a string cannot fail.
     let _ = write!(
         page,
@@ -40,8 +39,8 @@ pub(super) fn page(report: &Report) -> String {
          <title>{}</title>\n<link rel=\"icon\" href=\"{ICON}\">\n<style>{STYLE}</style>\n</head>\n\
          {BODY}<script type=\"application/json\" id=\"data\">{}</script>\n\
          <script>{program}</script>\n</body>\n</html>\n",
-        source(&program),
-        source(STYLE),
+        policy_source(&program),
+        policy_source(STYLE),
         escape(&title),
         json_for_script(report).unwrap_or_default(),
     );
@@ -94,8 +93,8 @@ mod tests {
             let rest = page.split(begin).nth(1).unwrap();
             rest.split(end).next().unwrap().to_owned()
         };
-        assert!(policy.contains(&source(&between("<style>", "</style>"))));
-        assert!(policy.contains(&source(&between("\n<script>", "</script>"))));
+        assert!(policy.contains(&policy_source(&between("<style>", "</style>"))));
+        assert!(policy.contains(&policy_source(&between("\n<script>", "</script>"))));
         let program = PROGRAM.concat();
         for forbidden in [
             "innerHTML",

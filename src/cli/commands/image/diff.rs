@@ -12,6 +12,7 @@ use super::super::super::session::Session;
 use super::super::super::table::{Align, Table};
 use crate::failure::Failure;
 use crate::ops::contents::{self, ImageDiff};
+use crate::ops::page_file;
 use crate::ops::snapshot::Change;
 
 /// Show what differs between two images: packages and files
@@ -41,6 +42,9 @@ pub(super) struct Diff {
 
 impl Diff {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        if let Some(path) = &self.html {
+            page_file::check(path)?;
+        }
         let diff = contents::diff(session.reading_context()?, &self.before, &self.after)?;
         if let Some(path) = &self.html {
             pages::write(session, path, &pages::diff_page(&diff))?;

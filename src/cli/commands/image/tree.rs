@@ -14,6 +14,7 @@ use crate::checked::GuestPath;
 use crate::contents::{Limits, Node};
 use crate::failure::Failure;
 use crate::ops::contents::{self, ImageTree, TreeOptions};
+use crate::ops::page_file;
 
 /// Letters of the longest bar.
 const BAR: usize = 20;
@@ -57,6 +58,9 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        if let Some(path) = &self.html {
+            page_file::check(path)?;
+        }
         let usual = match self.html {
             Some(_) => PAGE,
             None => Limits { depth: 2, top: 10 },
