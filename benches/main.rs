@@ -14,10 +14,10 @@ mod store;
 mod table;
 mod upgrade;
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "tests use the rest")]
 #[path = "../tests/support/synthetic.rs"]
 mod synthetic;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "tests use the rest")]
 #[path = "../tests/support/webdriver.rs"]
 mod webdriver;
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use console::Term;
@@ -159,6 +160,12 @@ impl Hints {
         }
         hints
     }
+}
+
+/// A length of time, as people write it.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number and a unit, such as 12h, 14d or 2months".to_owned())
 }
 
 #[cfg(test)]

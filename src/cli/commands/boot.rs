@@ -72,6 +72,13 @@ pub(crate) struct Boot {
     #[arg(long)]
     rm: bool,
 
+    #[command(flatten)]
+    start: StartArgs,
+}
+
+/// How a new machine is started.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
     /// Choose the acceleration: auto, kvm, hvf or tcg
     ///
     /// auto uses hardware acceleration if it works, else tcg, which is slow. The others have no
@@ -88,6 +95,13 @@ pub(crate) struct Boot {
     /// Wait at most SECONDS until the machine is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
+}
+
+impl StartArgs {
+    /// The acceleration, and how long to wait.
+    pub(super) fn chosen(&self) -> (AccelChoice, Duration) {
+        (self.accel.into(), Duration::from_secs(self.timeout))
+    }
 }
 
 /// The time-out of `boot` and `start` in seconds: ten times what a guest takes under TCG.
@@ -124,14 +138,15 @@ impl Boot {
             self.new
                 .prepare(session, self.image, self.name.as_ref(), self.fallback)?;
         let context = &ingredients.context;
+        let (accel, timeout) = self.start.chosen();
         let options = BootOptions {
             name: self.name,
             hardware: ingredients.hardware,
             ports: ingredients.ports,
-            accel: self.accel.into(),
+            accel,
             remove: rm,
             until: if console { Until::Console } else { Until::Ssh },
-            timeout: Duration::from_secs(self.timeout),
+            timeout,
         };
         let booted = machine::boot(context, &ingredients.image, &options)?;
         let name = booted.name.as_str();

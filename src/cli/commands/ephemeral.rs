@@ -1,13 +1,11 @@
 //! `vmfab ephemeral …`: a bootable container as a machine, without an installation.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 
 use super::super::Status;
 use super::super::output::duration;
 use super::super::session::Session;
-use super::boot::{Accel, TIMEOUT, parse_name};
+use super::boot::{StartArgs, parse_name};
 use super::hardware::HardwareArgs;
 use super::new_machine::{Ports, parse_ports};
 use super::ssh;
@@ -94,33 +92,23 @@ struct MachineArgs {
     #[arg(short, long = "port", value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = parse_ports)]
     ports: Vec<Ports>,
 
-    /// Choose the acceleration: auto, kvm, hvf or tcg
-    #[arg(
-        long,
-        value_name = "WHICH",
-        value_enum,
-        default_value_t,
-        hide_possible_values = true
-    )]
-    accel: Accel,
-
-    /// Wait at most SECONDS until the machine is ready
-    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
-    timeout: u64,
+    #[command(flatten)]
+    start: StartArgs,
 }
 
 impl MachineArgs {
     fn boot(self, session: &Session) -> Result<Booted, Failure> {
         let context = session.context()?;
         let hardware = self.hardware.hardware(&context.interrupt)?;
+        let (accel, timeout) = self.start.chosen();
         let options = BootOptions {
             name: self.name,
             hardware,
             ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
-            accel: self.accel.into(),
+            accel,
             remove: true,
             until: Until::Ssh,
-            timeout: Duration::from_secs(self.timeout),
+            timeout,
         };
         let image = pb::tree(context, &self.image)?;
         machine::boot(context, &image, &options)

@@ -7,6 +7,7 @@ use clap::Args;
 use console::Style;
 
 use super::super::Status;
+use super::super::options::parse_time;
 use super::super::output::{age, count, duration, unicode};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
@@ -29,12 +30,12 @@ Examples:
   vmfab history docker --since 1d
   vmfab history --json | jq '[.[] | select(.outcome == \"failed\")] | length'")]
 pub(crate) struct History {
-    /// Only builds of this image
+    /// List the builds of this image [default: of all]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
-    /// Only builds that began in this time before now
-    #[arg(long, value_name = "TIME", default_value = "4w", value_parser = humantime::parse_duration)]
+    /// List builds that began at most TIME ago
+    #[arg(long, value_name = "TIME", default_value = "4w", value_parser = parse_time)]
     since: Duration,
 
     /// List at most N builds; the bars show all of them
@@ -55,10 +56,7 @@ impl History {
             }
         })?;
         if found.is_empty() {
-            let since = humantime::format_duration(self.since);
-            session.note(&format!(
-                "no build began in the last {since}; --since changes that"
-            ));
+            session.note("no build is that recent; --since 1y looks further back");
         }
         Ok(Status::Done)
     }

@@ -16,8 +16,6 @@ use crate::instruction::is_bootable;
 use crate::recipe::is_dockerfile;
 use crate::registry::Location;
 
-/// The least size of a disk in bytes: podman-bootc's.
-pub const LEAST_DISK: u64 = 10 << 30;
 /// Sizes are whole ones of these.
 const MIB: u64 = 1 << 20;
 
@@ -118,10 +116,14 @@ pub(super) fn named(context: &Context, text: &str) -> Result<Named, Failure> {
     }
     let path = Path::new(text);
     if !machine::is_elsewhere(text) {
-        return Ok(match is_dockerfile(path) && path.is_file() {
-            true => Named::Dockerfile(path.to_owned()),
-            false => Named::Own(text.to_owned()),
-        });
+        return match (is_dockerfile(path), path.is_file()) {
+            (true, true) => Ok(Named::Dockerfile(path.to_owned())),
+            (true, false) => Err(
+                Failure::new(Kind::NotFound, format!("no file {text} found"))
+                    .with_help("give the path of a Containerfile, or the name of an image"),
+            ),
+            (false, _) => Ok(Named::Own(text.to_owned())),
+        };
     }
     let location: Location = text
         .parse()
@@ -247,7 +249,10 @@ pub fn tree(context: &Context, text: &str) -> Result<FoundImage, Failure> {
             Named::Installed(_) => Err(already(text)),
             _ => tree(context, &container.reference),
         },
-        Named::Own(_) => Err(already(text)),
+        Named::Own(text) => {
+            images::find(context, &text)?;
+            Err(already(&text))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use ignition::ignition;
-pub use image::{InstallOptions, Installed, LEAST_DISK, install, tree};
+pub use image::{InstallOptions, Installed, install, tree};
 pub use images::{ContainerImage, images};
 pub use run::{Chosen, How, RunOptions, choose, start};
 pub use size::{human_size, parse_human_size};

@@ -154,7 +154,6 @@ fn difference(
         .disk_size
         .is_some_and(|size| size > config.disk_size());
     let has_port = |port: &Forwarded| config.ports.contains(port);
-    let has = |there: bool| !there;
     let checks = [
         (other_image, "the options of the installation"),
         (smaller, "--disk-size"),
@@ -176,20 +175,20 @@ fn difference(
             "--network",
         ),
         (
-            has(hardware
+            !(hardware
                 .mounts
                 .iter()
                 .all(|mount| config.mounts.contains(mount))),
             "--volume",
         ),
         (
-            has(hardware
+            !(hardware
                 .ssh_keys
                 .iter()
                 .all(|key| config.ssh_keys.contains(key))),
             "--ssh-key",
         ),
-        (has(options.ports.iter().all(has_port)), "--port"),
+        (!options.ports.iter().all(has_port), "--port"),
         (
             hardware.first_boot != FirstBoot::default() && hardware.first_boot != config.first_boot,
             "--cloudinit or --ignition",

@@ -2,19 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::layout;
+use super::drawn;
 use crate::ops::forecast::{Forecast, ForecastState};
 use crate::text::harmless;
 
 /// The plan in Graphviz's language (<https://graphviz.org/doc/info/lang.html>).
 #[must_use]
 pub fn dot(plan: &Forecast) -> String {
-    let inputs: Vec<&[usize]> = plan
-        .steps
-        .iter()
-        .map(|step| step.inputs.as_slice())
-        .collect();
-    let drawn = layout(&inputs);
+    let drawn = drawn(plan);
     let mut text = format!(
         "digraph {} {{\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"]\n",
         quoted(&plan.name)

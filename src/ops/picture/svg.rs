@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::layout::{HEIGHT, Layout, WIDTH, layout};
+use super::drawn;
+use super::layout::{HEIGHT, Layout, WIDTH};
+use crate::html::escape;
 use crate::ops::forecast::{Forecast, ForecastState};
 use crate::text::harmless;
 
@@ -35,16 +37,11 @@ rect{stroke-width:1.2;rx:6px}
 /// The plan as an SVG file: steps that would run stand out.
 #[must_use]
 pub fn svg(plan: &Forecast) -> String {
-    let inputs: Vec<&[usize]> = plan
-        .steps
-        .iter()
-        .map(|step| step.inputs.as_slice())
-        .collect();
-    let drawn = layout(&inputs);
+    let drawn = drawn(plan);
     let width = (drawn.width + 2 * MARGIN).max(LEAST);
     let height = drawn.height + 2 * MARGIN + HEAD;
     let left = (width - drawn.width) / 2;
-    let name = escaped(&plan.name);
+    let name = escape(&plan.name);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Steps of {name}\">\n\
@@ -76,10 +73,10 @@ pub fn svg(plan: &Forecast) -> String {
             text,
             "<g class=\"{state}\"><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" \
              height=\"{HEIGHT}\"/><text x=\"{}\" y=\"{}\">{}</text></g>",
-            escaped(&reasons.join("\n")),
+            escape(reasons.join("\n")),
             x + 10,
             y + 19,
-            escaped(&short(&name)),
+            escape(short(&name)),
         );
     }
     text + "</g>\n</svg>\n"
@@ -93,7 +90,7 @@ fn head(text: &mut String, plan: &Forecast) {
         text,
         "<text class=\"title\" x=\"{MARGIN}\" y=\"34\">{}</text>\
          <text class=\"quiet\" x=\"{MARGIN}\" y=\"54\">{runs} of {steps} steps would run</text>",
-        escaped(&harmless(&plan.name)),
+        escape(harmless(&plan.name)),
     );
     for (number, state) in (0_u32..).zip(ForecastState::ALL) {
         let (x, word) = (MARGIN + number * 100, state.word());
@@ -129,21 +126,6 @@ fn short(name: &str) -> String {
         None => name.to_owned(),
         Some(_) => name.chars().take(LETTERS - 1).chain(['…']).collect(),
     }
-}
-
-/// Text in which nothing of XML means anything.
-fn escaped(text: &str) -> String {
-    let mut done = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => done.push_str("&amp;"),
-            '<' => done.push_str("&lt;"),
-            '>' => done.push_str("&gt;"),
-            '"' => done.push_str("&quot;"),
-            _ => done.push(letter),
-        }
-    }
-    done
 }
 
 #[cfg(test)]
@@ -184,7 +166,7 @@ mod tests {
         let text = svg(&plan());
         assert!(text.contains("2 of 3 steps would run"), "{text}");
         assert!(
-            text.contains(">run echo '&lt;/svg&gt;&lt;script&gt;' …<"),
+            text.contains(">run echo &#39;&lt;/svg&gt;&lt;script&gt;&#39; …<"),
             "{text}"
         );
         assert!(text.contains("was not part of the last build"), "{text}");

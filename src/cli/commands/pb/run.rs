@@ -17,6 +17,7 @@ use super::enter;
 use crate::checked::AccountName;
 use crate::failure::{Failure, Kind};
 use crate::image::{DiskFormat, Mount, Network};
+use crate::instruction::BootcInstall;
 use crate::machine::{MachineName, Until};
 use crate::ops::machine::StartOptions;
 use crate::ops::pb::{self, How, InstallOptions, RunOptions, parse_human_size};
@@ -149,7 +150,9 @@ impl Run {
             install: InstallOptions {
                 filesystem: self.filesystem,
                 root_size_max: self.root_size_max,
-                disk_size: self.disk_size.map(|size| size.max(pb::LEAST_DISK)),
+                disk_size: self
+                    .disk_size
+                    .map(|size| size.max(BootcInstall::LEAST_DISK)),
                 kargs: self.kargs,
                 target: None,
             },

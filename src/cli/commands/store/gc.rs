@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 
 use super::super::super::Status;
+use super::super::super::options::parse_time;
 use super::super::super::output::{count, duration, size};
 use super::super::super::session::Session;
 use super::super::hardware::parse_size;
@@ -129,9 +130,4 @@ fn text(done: &Collected) -> String {
         size(done.before),
         duration(done.seconds)
     )
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "write a number and a unit, such as 12h, 14d or 2months".to_owned())
 }
