@@ -22,6 +22,7 @@ mod synthetic;
 mod webdriver;
 
 mod boot_first_byte;
+mod bootc;
 mod build_changed;
 mod build_cold;
 mod build_unchanged;
@@ -57,7 +58,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 25] = [
+const MEASUREMENTS: [Measurement; 28] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -157,6 +158,18 @@ const MEASUREMENTS: [Measurement; 25] = [
     Measurement {
         name: "share-cache",
         run: share_cache::run,
+    },
+    Measurement {
+        name: "bootc-run",
+        run: bootc::run,
+    },
+    Measurement {
+        name: "bootc-install",
+        run: bootc::install,
+    },
+    Measurement {
+        name: "bootc-upgrade",
+        run: bootc::upgrade,
     },
 ];
 

@@ -27,7 +27,7 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
         let machine = project.directory.join(".vmfab/machines/project");
         let arguments = command_line_of_qemu(&machine);
         time(&mut project.vmfab(&["down", "--force"]));
-        peers.push(by_hand(&machine, &arguments));
+        peers.push(by_hand(&machine, &arguments, "alpine"));
     }
     vec![Row {
         what: "up of an image in the store, until SSH",
@@ -100,7 +100,8 @@ impl Drop for Project<'_> {
     }
 }
 
-fn by_hand(directory: &Path, arguments: &[std::ffi::OsString]) -> Duration {
+/// How long QEMU and `ssh` take in a machine's directory, with a new overlay.
+pub(crate) fn by_hand(directory: &Path, arguments: &[std::ffi::OsString], user: &str) -> Duration {
     new_overlay(directory);
     let port = arguments
         .iter()
@@ -128,7 +129,7 @@ fn by_hand(directory: &Path, arguments: &[std::ffi::OsString]) -> Duration {
                 "-o",
                 "ConnectTimeout=20",
             ])
-            .args(["alpine@127.0.0.1", "true"])
+            .args([&format!("{user}@127.0.0.1"), "true"])
             .current_dir(directory)
             .output();
         came = ssh.unwrap().status.success();

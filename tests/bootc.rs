@@ -85,6 +85,26 @@ fn an_image_is_installed_once_and_boots_by_uefi() {
     let second = build(&recipes, os).succeeds();
     assert_eq!(second.started(), Vec::<&str>::new());
     assert_eq!(second.image(), first.image());
+
+    // What is for the first boot of its machines needs no other installation.
+    let ignited = |config: &str| {
+        recipes.write("config.ign", config);
+        let os = os.replace(" root-size", " ignition=\"./config.ign\" root-size");
+        let os: Vec<&str> = os.lines().filter(|line| !line.contains("check ")).collect();
+        build(&recipes, &os.join("\n"))
+    };
+    let config = r#"{"ignition":{"version":"3.4.0"}}"#;
+    let third = ignited(config).succeeds();
+    assert!(!third.started().iter().any(|step| step.contains("install")));
+    let inspect = ["image", "inspect", third.image(), "--json"];
+    let told = Lab::get().run(inspect).ends_with(0).json();
+    assert!(told.to_string().contains(&format!("{config:?}")), "{told}");
+    let wrong = ignited("variant: fcos").ends_with(4);
+    assert!(
+        wrong.stderr.contains("config.ign is no JSON"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 /// What bcvk does without libvirt.

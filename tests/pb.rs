@@ -198,10 +198,20 @@ fn what_podman_bootcs_users_do() {
     assert_eq!(bench.list(), [[""; 4]; 0]);
 
     // One machine, from nothing.
+    let port = bench.registry.port().to_string();
     let run = ["run", &image, "--memory", "512", "--timeout", PATIENCE];
+    let run = [&run[..], &["--registry-access", &port]].concat();
     let mut session = Opened::session(bench.command(&run));
     session.say("echo 'hello'");
     session.until("hello");
+    // The registry of this host, where container tools of the guest are told to find it.
+    session.say("cat /etc/containers/registries.conf.d/50-vmfab.conf");
+    session.until(&format!("prefix = \"127.0.0.1:{port}\""));
+    session.until(&format!("location = \"10.0.2.2:{port}\""));
+    session.say(&format!(
+        "exec 3<>/dev/tcp/10.0.2.2/{port}; printf 'GET /v2/ HTTP/1.0\\r\\n\\r\\n' >&3; head -n 1 <&3 | tr -d '\\r'"
+    ));
+    session.until("HTTP/1.0 200 OK");
     let rows = bench.list();
     let [[id, repo, running, port]] = rows.as_slice() else {
         panic!("{rows:?}");
@@ -370,6 +380,11 @@ fn what_is_refused() {
         (&["run", "x", "--cloudinit", "/gone"], 1, "/gone"),
         (&["run", "x", "--network", "tin-cans"], 2, "--network"),
         (&["list", "--log-level", "loud"], 2, "--log-level"),
+        (
+            &["run", "x", "--registry-access", "5000", "--network", "none"],
+            2,
+            "needs the network \"user\"",
+        ),
     ] {
         let shown = vmfab(arguments, code);
         assert!(shown.contains(text), "{arguments:?}: {shown}");

@@ -72,6 +72,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 bios: false,
                 seed: vmfab::image::Seed::default(),
                 platform: vmfab::image::Platform::default(),
+                ignition: None,
             },
             filesystem: Some(FilesystemRef {
                 kind: "ext4".parse().unwrap(),

@@ -5,7 +5,7 @@
 //!
 //! | credential | what it does |
 //! |---|---|
-//! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name and write the machine's key for each account |
+//! | `tmpfiles.extra` | lines for systemd-tmpfiles, which set the host name, write the machine's key for each account, and tell container tools where registries of this host are |
 //! | `vmfab.mounts`, `vmfab.network` | nothing by themselves: images of vmfab have units that read them |
 //! | `vmfab.password` | the same: a name and the hash of its password |
 //! | `system.hostname` | the host name of an image without `/etc/hostname`, from the first moment on (systemd 254) |
@@ -15,6 +15,8 @@
 //! disk that a build works on.
 //!
 //! `ssh.authorized_keys.root` is left out: it is the same as the line for root's `authorized_keys`.
+
+use std::collections::BTreeSet;
 
 use base64ct::{Base64, Encoding};
 
@@ -39,10 +41,19 @@ pub fn oem_strings(identity: &Identity) -> Vec<String> {
         accounts,
         mounts,
         network,
+        first_boot,
         ..
     } = identity;
     let encoded = |text: &str| Base64::encode_string(text.as_bytes());
-    let tmpfiles = tmpfiles(hostname, public_keys, accounts);
+    let mut tmpfiles = tmpfiles(hostname, public_keys, accounts);
+    if !first_boot.registries.is_empty() {
+        let text = encoded(&registries(&first_boot.registries));
+        tmpfiles.push_str(&format!(
+            "d /etc/containers - - - -\n\
+             d /etc/containers/registries.conf.d - - - -\n\
+             f+~ /etc/containers/registries.conf.d/50-vmfab.conf 0644 - - - {text}\n"
+        ));
+    }
     let mut credentials = vec![
         ("system.hostname", encoded(hostname)),
         ("tmpfiles.extra", encoded(&tmpfiles)),
@@ -97,6 +108,21 @@ fn tmpfiles(hostname: &str, public_keys: &[String], accounts: &[Account]) -> Str
     lines
 }
 
+/// Registries at ports of the host's loopback, for containers-registries.conf(5). QEMU's own network
+/// has the host at 10.0.2.2.
+fn registries(ports: &BTreeSet<u16>) -> String {
+    let mut text = "# vmfab writes this file at each boot: --registry-access\n".to_owned();
+    for port in ports {
+        for prefix in ["localhost", "127.0.0.1", "10.0.2.2"] {
+            text.push_str(&format!(
+                "\n[[registry]]\nprefix = \"{prefix}:{port}\"\n\
+                 location = \"10.0.2.2:{port}\"\ninsecure = true\n"
+            ));
+        }
+    }
+    text
+}
+
 /// A path inside quotes, where `\` escapes and `%` begins a specifier.
 fn escaped(path: &str) -> String {
     path.replace('\\', "\\\\")
@@ -130,6 +156,40 @@ mod tests {
         d "/home/100%% \"vm\"/.ssh" 0700 vm - -
         f~ "/home/100%% \"vm\"/.ssh/authorized_keys" 0600 vm - - c3NoLWVkMjU1MTkgQUFBQQo=
         f+~ "/home/100%% \"vm\"/.ssh/authorized_keys2" 0600 vm - - c3NoLWVkMjU1MTkgQUFBQQo=
+        "#);
+    }
+
+    #[test]
+    fn registries_of_the_host() {
+        let mut identity = identity();
+        identity.first_boot.registries = BTreeSet::from([5000]);
+        let strings = oem_strings(&identity);
+        let (_, lines) = strings[1].split_once("tmpfiles.extra=").unwrap();
+        let lines = String::from_utf8(Base64::decode_vec(lines).unwrap()).unwrap();
+        let line = lines.lines().last().unwrap();
+        let (line, content) = line.rsplit_once(' ').unwrap();
+        assert_eq!(
+            line,
+            "f+~ /etc/containers/registries.conf.d/50-vmfab.conf 0644 - - -"
+        );
+        let content = String::from_utf8(Base64::decode_vec(content).unwrap()).unwrap();
+        insta::assert_snapshot!(content, @r#"
+        # vmfab writes this file at each boot: --registry-access
+
+        [[registry]]
+        prefix = "localhost:5000"
+        location = "10.0.2.2:5000"
+        insecure = true
+
+        [[registry]]
+        prefix = "127.0.0.1:5000"
+        location = "10.0.2.2:5000"
+        insecure = true
+
+        [[registry]]
+        prefix = "10.0.2.2:5000"
+        location = "10.0.2.2:5000"
+        insecure = true
         "#);
     }
 

@@ -1,11 +1,13 @@
 //! What a guest takes over when it boots for the first time. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Seed;
 use crate::checked::PasswordHash;
 
-/// What a guest is given besides its name and keys, once.
+/// What a guest is given besides its name and keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FirstBoot {
@@ -17,6 +19,22 @@ pub struct FirstBoot {
     /// A configuration for Ignition, JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignition: Option<String>,
+    /// Ports of this host's loopback where the guest's container tools find registries.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub registries: BTreeSet<u16>,
+}
+
+/// Makes sure that a text is a configuration that Ignition takes.
+///
+/// # Errors
+/// It is none; a phrase that goes on after its name.
+pub fn check_ignition(text: &str) -> Result<(), String> {
+    let parsed: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+    match parsed["ignition"]["version"].is_string() {
+        true => Ok(()),
+        false => Err("has no ignition.version".to_owned()),
+    }
 }
 
 impl FirstBoot {
@@ -36,6 +54,9 @@ impl FirstBoot {
             };
             *files != only
         };
+        if seed != Seed::Credentials && !self.registries.is_empty() {
+            return Some("registries of this host");
+        }
         match (seed, &self.cloud_init) {
             (Seed::Credentials | Seed::Nocloud, _) => None,
             (Seed::Ec2, files) => {
@@ -104,5 +125,20 @@ mod tests {
             assert!(given.beyond(Seed::None).is_some());
         }
         assert_eq!(FirstBoot::default().beyond(Seed::None), None);
+        let registries = FirstBoot {
+            registries: BTreeSet::from([5000]),
+            ..FirstBoot::default()
+        };
+        assert_eq!(registries.beyond(Seed::Credentials), None);
+        assert!(registries.beyond(Seed::Nocloud).is_some());
+    }
+
+    #[test]
+    fn what_is_no_configuration_of_ignition() {
+        let good = r#"{"ignition":{"version":"3.3.0"}}"#;
+        assert_eq!(check_ignition(good), Ok(()));
+        for bad in ["", "{}", "variant: fcos", r#"{"ignition":{}}"#] {
+            assert!(check_ignition(bad).is_err(), "{bad}");
+        }
     }
 }

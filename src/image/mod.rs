@@ -9,6 +9,7 @@ mod container_tree;
 mod first_boot;
 mod format;
 mod hardware;
+mod local;
 mod network;
 mod process;
 
@@ -21,12 +22,13 @@ pub use container::{
 };
 pub use container_ref::ContainerRef;
 pub use container_tree::{ContainerTree, HistoryEntry};
-pub use first_boot::{CloudInit, FirstBoot};
+pub use first_boot::{CloudInit, FirstBoot, check_ignition};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{
     AskedShare, Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic,
     Platform,
 };
+pub use local::local_scheme;
 pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
 
@@ -204,6 +206,9 @@ pub struct BootProfile {
     /// What it has drivers for, unless a machine says otherwise.
     #[serde(default, skip_serializing_if = "Platform::is_empty")]
     pub platform: Platform,
+    /// A configuration for Ignition, JSON: what a guest gets that is given no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignition: Option<String>,
 }
 
 #[allow(

@@ -64,6 +64,7 @@ impl Startup<'_> {
                 password,
                 cloud_init,
                 ignition,
+                registries: _,
             } = &config.first_boot;
             checks.extend(password.iter().map(|_| Check {
                 test: "test -e /var/lib/vmfab/password".to_owned(),
@@ -74,7 +75,10 @@ impl Startup<'_> {
                 otherwise: "cloud-init is not installed".to_owned(),
             }));
             // Ignition 2.14 and later leave it behind.
-            checks.extend(ignition.iter().map(|_| Check {
+            let ignition = ignition
+                .as_ref()
+                .or(self.image.template.boot.ignition.as_ref());
+            checks.extend(ignition.map(|_| Check {
                 test: "test -e /etc/.ignition-result.json".to_owned(),
                 otherwise: "Ignition did not run".to_owned(),
             }));

@@ -106,7 +106,8 @@ pub(super) fn prepare(
         }
         Seed::None => {}
     }
-    if let Some(text) = &config.first_boot.ignition {
+    let ignition = config.first_boot.ignition.as_ref();
+    if let Some(text) = ignition.or(template.boot.ignition.as_ref()) {
         let path = machine.directory.join(files::IGNITION);
         write(&path, |mut file| file.write_all(text.as_bytes()))?;
         seeded.ignition = Some(files::IGNITION.to_owned());

@@ -76,7 +76,7 @@ impl ImageSource {
             Location::Registry(_) => Self::Pulled {
                 reference: name.to_owned(),
             },
-            Location::Layout { .. } | Location::Archive { .. } => Self::Imported {
+            _ => Self::Imported {
                 from: name.to_owned(),
             },
         }

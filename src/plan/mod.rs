@@ -75,7 +75,7 @@ pub trait World {
     fn pin(&self, fetch: &Fetch) -> Result<Pinned, Failure>;
 
     /// What an image in a registry or a layout is, for an architecture. Its location is
-    /// `HOST/NAME:TAG`, `HOST/NAME@sha256:…`, `oci:DIR:TAG` or `oci-archive:FILE:TAG`.
+    /// `HOST/NAME:TAG`, `HOST/NAME@sha256:…`, or one of this host, such as `oci:DIR:TAG`.
     ///
     /// # Errors
     /// It cannot be had, or is nothing that an image can start from.

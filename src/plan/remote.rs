@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::checked::Line;
 use crate::digest::{Checksum, Sha256};
-use crate::image::{ContainerConfig, HistoryEntry, ImageConfig};
+use crate::image::{ContainerConfig, HistoryEntry, ImageConfig, local_scheme};
 use crate::recipe::unfit_for_logins;
 
 /// What programs find their commands by in every sandbox: a variable with this value says nothing.
@@ -77,7 +77,7 @@ pub enum RemoteDisk {
 pub struct BlobPlace {
     /// What it is, for people: `layer 2 of debian:12`.
     pub name: String,
-    /// The repository: `HOST/NAME`, `oci:DIR` or `oci-archive:FILE`.
+    /// The repository: `HOST/NAME`, or one of this host, such as `oci:DIR`.
     pub repository: String,
     /// The hash of its bytes there.
     pub digest: Sha256,
@@ -86,12 +86,10 @@ pub struct BlobPlace {
 }
 
 impl BlobPlace {
-    /// Whether it is in a file of this host.
+    /// Whether it is on this host.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        ["oci:", "oci-archive:"]
-            .iter()
-            .any(|scheme| self.repository.starts_with(scheme))
+        local_scheme(&self.repository).is_some()
     }
 
     /// What it is called in messages, and what partial files are named by.

@@ -37,6 +37,8 @@ pub(super) struct Settings {
     firmware: Option<Firmware>,
     seed: Seed,
     platform: Platform,
+    /// A configuration for Ignition.
+    pub ignition: Option<String>,
     /// Where the recipe last said something that decides between boot loaders.
     firmware_span: Option<Span>,
     pub hostname: Option<String>,
@@ -80,6 +82,7 @@ impl Settings {
             firmware: None,
             seed: Seed::default(),
             platform: Platform::default(),
+            ignition: None,
             firmware_span: None,
             hostname: None,
             ports: Vec::new(),
@@ -145,6 +148,7 @@ impl Settings {
             firmware: Some(template.boot.firmware),
             seed: template.boot.seed,
             platform: template.boot.platform.clone(),
+            ignition: template.boot.ignition.clone(),
             firmware_span: None,
             hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
@@ -348,6 +352,7 @@ impl Settings {
             bios: false,
             seed: self.seed,
             platform: self.platform.clone(),
+            ignition: self.ignition.clone(),
         })
     }
 
@@ -386,6 +391,7 @@ impl Settings {
             bios: firmware == Firmware::Bios,
             seed: self.seed,
             platform: self.platform.clone(),
+            ignition: self.ignition.clone(),
         })
     }
 

@@ -60,6 +60,8 @@ pub(super) enum DraftBase {
     Bootc {
         reference: Spanned<String>,
         install: Option<BootcInstall>,
+        /// The path of a configuration for Ignition.
+        ignition: Option<Spanned<String>>,
         /// Build arguments of a Dockerfile, or parameters of a recipe.
         settings: Vec<(Spanned<String>, String)>,
     },
@@ -217,6 +219,7 @@ fn bootc(node: &Reader<'_>) -> DraftBase {
         Some(reference) => DraftBase::Bootc {
             reference,
             install: without.is_none().then_some(install),
+            ignition: node.text("ignition"),
             settings: settings(node),
         },
         None => DraftBase::Wrong,

@@ -3,6 +3,7 @@
 use super::format::format;
 use super::model::{Base, Content, Fetched, Image, Instruction, Kernel, Loaded};
 use super::source::{Source, Span};
+use crate::image::local_scheme;
 use crate::text::{Finding, looks_like_secret};
 
 /// The checks, by their names.
@@ -106,7 +107,7 @@ fn unformatted(source: &Source) -> Option<Finding> {
 fn base(image: &Image, findings: &mut Vec<Finding>) {
     match &image.base {
         Base::Disk(fetched) | Base::Layer(fetched) => pinned(fetched, findings),
-        Base::Registry(remote) if !remote.location.starts_with("oci") => {
+        Base::Registry(remote) if local_scheme(&remote.location).is_none() => {
             let location = &remote.location;
             let name = location.rsplit('/').next().unwrap_or_default();
             let is_pinned = name.contains('@');

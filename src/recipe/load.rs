@@ -24,7 +24,7 @@ use super::reference::{Reference, normalise};
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
 use super::value;
-use crate::image::DiskFormat;
+use crate::image::{DiskFormat, check_ignition};
 use crate::limits::{self, Limits};
 
 pub use dockerfile::{Given, load_dockerfile};
@@ -327,14 +327,20 @@ impl Loader<'_> {
             DraftBase::Bootc {
                 reference,
                 install,
+                ignition,
                 settings,
             } => {
                 let directory = document.images[index].scope.directory.clone();
+                let ignition = match ignition {
+                    Some(path) => Some(self.ignition(&path, directory.as_deref())?),
+                    None => None,
+                };
                 let source =
                     self.base(document, index, &reference, directory, &settings, around)?;
                 Base::Bootc(Box::new(Bootc {
                     source: reference.map(|_| source),
                     install,
+                    ignition,
                 }))
             }
             DraftBase::From {
@@ -429,6 +435,26 @@ impl Loader<'_> {
         let base = self.document(&place, Some(reference), set)?;
         let other = self.image_of(&base, image.as_deref(), reference)?;
         self.step_to(&base, other, reference, around)
+    }
+
+    /// A configuration for Ignition in a file; nothing when there is none, which is reported.
+    fn ignition(&mut self, path: &Spanned<String>, directory: Option<&Path>) -> Option<String> {
+        let file = normalise(&directory.unwrap_or(Path::new("")).join(&path.value));
+        let read = self.files.read(&file);
+        let read = read.map_err(|error| format!("cannot be read: {error}"));
+        match read.and_then(|text| check_ignition(&text).map(|()| text)) {
+            Ok(text) => {
+                self.paths.push(file);
+                Some(text)
+            }
+            Err(why) => {
+                let message = format!("{} {why}", file.display());
+                let problem = Problem::new(&path.span, message, "not a configuration");
+                let help = "give a configuration for Ignition, as butane writes it";
+                self.report(problem.with_help(help));
+                None
+            }
+        }
     }
 
     /// A base whose format the recipe says.
@@ -532,6 +558,15 @@ impl Loader<'_> {
                 Some(Target::Registry(RegistryImage {
                     shown: reference.clone(),
                     location: format!("{scheme}:{}", inside.display()),
+                    context: None,
+                    service: false,
+                }))
+            }
+            Reference::Storage => {
+                self.refuse_settings(set, "an image in podman's storage");
+                Some(Target::Registry(RegistryImage {
+                    shown: reference.clone(),
+                    location: reference.value.clone(),
                     context: None,
                     service: false,
                 }))

@@ -140,6 +140,8 @@ pub struct Bootc {
     pub source: Spanned<Base>,
     /// How `bootc` installs it; its tree boots as it is when absent.
     pub install: Option<BootcInstall>,
+    /// A configuration for Ignition, which reads it at the first boot of each machine.
+    pub ignition: Option<String>,
 }
 
 /// A Dockerfile, and what its build is given. Only planning reads what is in it.

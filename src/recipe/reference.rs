@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::dockerfile::is_dockerfile;
+use crate::image::local_scheme;
 
 /// What an image can start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +18,11 @@ pub(super) enum Reference {
     DiskFile(String),
     /// `debian:12`, `oci://ghcr.io/me/vm:1`: an image in a registry, without its scheme.
     Registry(String),
-    /// `oci:DIR:TAG`, `oci-archive:FILE:TAG`: an image in a layout, with scheme and path apart.
+    /// `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME`: an image in a layout or an
+    /// archive, with scheme and path apart.
     Layout { scheme: &'static str, path: String },
+    /// `containers-storage:IMAGE`: one in the storage of podman.
+    Storage,
     /// `./Dockerfile` or `./Dockerfile#stage`.
     Dockerfile { path: String, stage: Option<String> },
     /// A URL: content is fetched with a checksum.
@@ -35,8 +39,14 @@ impl Reference {
         let file_name = front.rsplit('/').next().unwrap_or(front).to_lowercase();
         if let Some(tag) = text.strip_prefix('@') {
             Self::Tag(tag.to_owned())
-        } else if let Some(layout) = layout(text) {
-            layout
+        } else if let Some((scheme, rest)) = local_scheme(text) {
+            match scheme {
+                "containers-storage" => Self::Storage,
+                scheme => Self::Layout {
+                    scheme,
+                    path: rest.to_owned(),
+                },
+            }
         } else if is_dockerfile(Path::new(front)) && !front.contains("://") {
             Self::Dockerfile {
                 path: front.to_owned(),
@@ -66,17 +76,6 @@ impl Reference {
             }
         }
     }
-}
-
-/// `oci:` or `oci-archive:` and a path.
-fn layout(text: &str) -> Option<Reference> {
-    ["oci", "oci-archive"].into_iter().find_map(|scheme| {
-        let path = text.strip_prefix(scheme)?.strip_prefix(':')?;
-        (!path.starts_with("//")).then(|| Reference::Layout {
-            scheme,
-            path: path.to_owned(),
-        })
-    })
 }
 
 /// Whether a path is one of a disk: by the usual endings, or because it is a path and its ending is
@@ -140,11 +139,14 @@ mod tests {
             ("oci:out:1", "oci", "out:1"),
             ("oci:/a/disk.raw", "oci", "/a/disk.raw"),
             ("oci-archive:a.tar", "oci-archive", "a.tar"),
+            ("docker-archive:a.tar:os:1", "docker-archive", "a.tar:os:1"),
         ] {
             let path = path.to_owned();
             let layout = Reference::Layout { scheme, path };
             assert_eq!(Reference::parse(text), layout);
         }
+        let storage = Reference::parse("containers-storage:localhost/os:1");
+        assert_eq!(storage, Reference::Storage);
         for (text, path, stage) in [
             ("./Dockerfile", "./Dockerfile", None),
             ("web.Dockerfile#dev", "web.Dockerfile", Some("dev")),

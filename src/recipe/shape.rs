@@ -142,6 +142,7 @@ static BOOTC: Shape = shape(
     "target",
     "target-transport",
     "install",
+    "ignition",
 ])
 .children(&[&KARG, &SET]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")

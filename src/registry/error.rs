@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind};
+use crate::host::apt_get;
 use crate::http::HttpError;
 
 /// Manifests or blobs could not be had or brought. No message holds a password or a token.
@@ -84,6 +85,17 @@ pub enum RegistryError {
     /// What was to be sent could not be read.
     #[error("cannot read what is to be sent: {0}")]
     Source(#[source] io::Error),
+    /// A container engine of this host is needed.
+    #[error("podman is not installed (needed for {place})")]
+    NoEngine { place: String },
+    /// A container engine of this host fails.
+    #[error("{engine} cannot read {place}: {message}")]
+    Engine {
+        engine: &'static str,
+        place: String,
+        /// What it says.
+        message: String,
+    },
     /// The network is not to be used.
     #[error("offline, and {0} is in a registry")]
     Offline(String),
@@ -122,6 +134,10 @@ impl RegistryError {
             )),
             Self::Credentials { help, .. } => Some(help.clone()),
             Self::Offline(_) => Some("run it without --offline".to_owned()),
+            Self::NoEngine { .. } => {
+                let install = apt_get(["podman"].into_iter());
+                Some(format!("install it: {install}; skopeo will do, too"))
+            }
             Self::Http { source, .. } => match &**source {
                 HttpError::Tls { .. } => Some(
                     "for an authority of your own write registry \"HOST:PORT\" ca=\"FILE\" into config.kdl; \
@@ -152,8 +168,10 @@ impl From<RegistryError> for Failure {
             | RegistryError::Offline(_) => Kind::Unavailable,
             RegistryError::Io { source, .. } => Kind::of_io(source),
             RegistryError::Http { source, .. } => source.kind(),
+            RegistryError::NoEngine { .. } => Kind::Missing,
             RegistryError::Several { .. }
             | RegistryError::Refused { .. }
+            | RegistryError::Engine { .. }
             | RegistryError::Source(_) => Kind::Failed,
         };
         Self::new(kind, error.to_string()).and_help(error.remedy())
@@ -167,6 +185,8 @@ pub enum PlaceKind {
     Repository,
     Layout,
     Archive,
+    /// An image in the storage of a container engine.
+    Image,
 }
 
 impl PlaceKind {
@@ -175,6 +195,7 @@ impl PlaceKind {
             Self::Repository => "repository",
             Self::Layout => "layout",
             Self::Archive => "archive",
+            Self::Image => "image",
         }
     }
 
@@ -187,6 +208,11 @@ impl PlaceKind {
                     "check the name; a registry also says so of a repository without tags, and of one that it does \
                      not show to everybody: \"vmfab login {registry}\""
                 )
+            }
+            Self::Image => {
+                "\"podman images\" lists what is there; root and each user have a storage of \
+                            their own"
+                    .to_owned()
             }
             Self::Layout | Self::Archive => {
                 format!("check the path; \"vmfab push @TAG {place}:TAG\" makes one")

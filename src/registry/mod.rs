@@ -4,7 +4,8 @@
 //! ```text
 //! Location ──► open ──► Repository ──► hosted/    a registry, over HTTP
 //!  "ghcr.io/me/vm:1"                   layout/    oci:DIR
-//!  "oci:DIR:1"                         archive/   oci-archive:FILE
+//!  "oci:DIR:1"                         archive/   oci-archive:FILE, docker-archive:FILE
+//!                                      storage.rs containers-storage:IMAGE
 //! ```
 //!
 //! `model.rs` has manifests and indexes, `platform.rs` says which one of an index is for a
@@ -24,6 +25,7 @@ mod platform;
 mod reference;
 mod resolve;
 mod small;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -42,12 +44,13 @@ pub use model::{
 pub use reference::{Location, ParseReferenceError, Reference, Version};
 pub use resolve::{ResolveError, Resolved, Silent, resolve};
 pub use small::{ReadBlobError, read_small};
+use storage::Storage;
 
 use self::hosted::{Host, Hosted};
 use crate::config::Config;
 use crate::digest::Sha256;
 use crate::event::Sink;
-use crate::host::Interrupt;
+use crate::host::{Home, Interrupt};
 use crate::http::{RetryPolicy, Settings};
 use crate::limits::Limits;
 
@@ -226,6 +229,8 @@ pub struct Access {
 pub struct RegistriesOptions {
     /// What the user set.
     pub config: Config,
+    /// Where it is kept what was read of images in the storage of podman.
+    pub home: Option<Home>,
     /// Whether no connection is to be made.
     pub offline: bool,
     /// What this run asks for.
@@ -245,6 +250,7 @@ impl RegistriesOptions {
         let (retries, least_speed) = (config.retries, config.limits.least_speed);
         Self {
             config,
+            home: None,
             offline: false,
             access: Access::default(),
             environment: Environment::from_env(),
@@ -271,6 +277,8 @@ struct Inner {
     credentials: Arc<Credentials>,
     /// By name.
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+    /// By id.
+    stored: Mutex<BTreeMap<Sha256, Arc<Storage>>>,
 }
 
 impl Registries {
@@ -295,6 +303,7 @@ impl Registries {
             interrupt,
             credentials: Arc::new(credentials),
             hosts: Mutex::default(),
+            stored: Mutex::default(),
         }))
     }
 
@@ -318,7 +327,40 @@ impl Registries {
             Location::Archive { path, .. } => {
                 Ok(Arc::new(Archive::new(path, self.0.interrupt.clone())))
             }
+            Location::DockerArchive { path, .. } => {
+                Ok(Arc::new(Archive::docker(path, self.0.interrupt.clone())))
+            }
+            Location::Storage(image) => Ok(self.stored(storage::id(image)?)),
         }
+    }
+
+    /// The same location; an image in the storage of podman by its id, which no other image gets.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub fn pinned(&self, location: &Location) -> Result<Location, RegistryError> {
+        Ok(match location {
+            Location::Storage(image) => Location::Storage(storage::id(image)?.to_string()),
+            other => other.clone(),
+        })
+    }
+
+    /// The image in the storage of podman with an id. It is one for all who ask, as reading it means
+    /// writing it to an archive.
+    fn stored(&self, id: Sha256) -> Arc<Storage> {
+        let Inner {
+            options,
+            sink,
+            interrupt,
+            ..
+        } = &*self.0;
+        let stored = self.0.stored.lock();
+        let mut stored = stored.unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let home = options.home.clone();
+            Arc::new(Storage::new(id, home, Arc::clone(sink), interrupt.clone()))
+        };
+        Arc::clone(stored.entry(id).or_insert_with(make))
     }
 
     /// Asks a registry whether it knows a credential.

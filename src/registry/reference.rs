@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::digest::Sha256;
+use crate::image::local_scheme;
 
 /// The registry of names without one, as for docker and podman.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -257,6 +258,14 @@ pub enum Location {
         /// The name in its index; the only one when absent.
         tag: Option<String>,
     },
+    /// `docker-archive:FILE[:NAME]`: a tar as `docker save` writes it.
+    DockerArchive {
+        path: PathBuf,
+        /// The whole name of an image in it, with its tag; the only one when absent.
+        name: Option<String>,
+    },
+    /// `containers-storage:IMAGE`: a name or an id in the storage of podman.
+    Storage(String),
 }
 
 impl Location {
@@ -266,6 +275,8 @@ impl Location {
         match self {
             Self::Registry(reference) => Some(reference.version()),
             Self::Layout { tag, .. } | Self::Archive { tag, .. } => tag.clone().map(Version::Tag),
+            Self::DockerArchive { name, .. } => name.clone().map(Version::Tag),
+            Self::Storage(_) => None,
         }
     }
 }
@@ -276,6 +287,8 @@ impl fmt::Display for Location {
             Self::Registry(reference) => return reference.fmt(f),
             Self::Layout { path, tag } => ("oci", path, tag),
             Self::Archive { path, tag } => ("oci-archive", path, tag),
+            Self::DockerArchive { path, name } => ("docker-archive", path, name),
+            Self::Storage(image) => return write!(f, "containers-storage:{image}"),
         };
         write!(f, "{scheme}:{}", path.display())?;
         match tag {
@@ -303,16 +316,36 @@ impl FromStr for Location {
                 path => Ok((PathBuf::from(path), tag)),
             }
         };
-        if let Some(rest) = text.strip_prefix("oci-archive:") {
-            let (path, tag) = local(rest)?;
-            return Ok(Self::Archive { path, tag });
-        }
-        match text.strip_prefix("oci:") {
-            Some(rest) if !rest.starts_with("//") => {
+        match local_scheme(text) {
+            Some(("oci", rest)) => {
                 let (path, tag) = local(rest)?;
                 Ok(Self::Layout { path, tag })
             }
-            _ => text.parse().map(Self::Registry),
+            Some(("oci-archive", rest)) => {
+                let (path, tag) = local(rest)?;
+                Ok(Self::Archive { path, tag })
+            }
+            // As for skopeo, the path ends with the first colon.
+            Some(("docker-archive", rest)) => {
+                let (path, name) = match rest.split_once(':') {
+                    Some((path, name)) => (path, Some(name.parse::<Reference>()?.to_string())),
+                    None => (rest, None),
+                };
+                if path.is_empty() {
+                    return Err(ParseReferenceError(format!("\"{text}\" names no path")));
+                }
+                let path = PathBuf::from(path);
+                Ok(Self::DockerArchive { path, name })
+            }
+            Some((_, image)) => {
+                let begins = image.starts_with(|first: char| first.is_ascii_alphanumeric());
+                if !begins || !image.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    let message = format!("\"{text}\" names no image of the storage");
+                    return Err(ParseReferenceError(message));
+                }
+                Ok(Self::Storage(image.to_owned()))
+            }
+            None => text.parse().map(Self::Registry),
         }
     }
 }
@@ -391,6 +424,29 @@ mod tests {
             "oci-archive:x.tar:y".parse(),
             Ok(Location::Archive { tag: Some(_), .. })
         ));
+        let docker = |path: &str, name: Option<&str>| Location::DockerArchive {
+            path: path.into(),
+            name: name.map(str::to_owned),
+        };
+        assert_eq!("docker-archive:a.tar".parse(), Ok(docker("a.tar", None)));
+        for (text, name) in [
+            ("docker-archive:/a/b.tar:os", "docker.io/library/os:latest"),
+            ("docker-archive:/a/b.tar:localhost/os:1", "localhost/os:1"),
+        ] {
+            assert_eq!(text.parse(), Ok(docker("/a/b.tar", Some(name))));
+        }
+        let storage = "containers-storage:localhost/os:1";
+        assert_eq!(
+            storage.parse(),
+            Ok(Location::Storage("localhost/os:1".into()))
+        );
+        for wrong in [
+            "docker-archive::os:1",
+            "containers-storage:--all",
+            "containers-storage:",
+        ] {
+            assert!(wrong.parse::<Location>().is_err(), "{wrong}");
+        }
         assert!(matches!(
             "oci://ghcr.io/a/b".parse(),
             Ok(Location::Registry(_))

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::artifact::PackRef;
 use crate::digest::Sha256;
 use crate::host::file;
+use crate::image::local_scheme;
 use crate::registry::Blob;
 use crate::store::PackedChunk;
 
@@ -89,11 +90,7 @@ impl Memory {
 
     fn remember(&self, repository: &str, packs: &[PackRef]) {
         // What is in a directory is told faster by looking.
-        if packs.is_empty()
-            || ["oci:", "oci-archive:"]
-                .iter()
-                .any(|kind| repository.starts_with(kind))
-        {
+        if packs.is_empty() || local_scheme(repository).is_some() {
             return;
         }
         let mut all = packs.to_vec();

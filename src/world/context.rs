@@ -131,6 +131,7 @@ impl Context {
     /// What registries are used with.
     pub(crate) fn registries_options(&self) -> RegistriesOptions {
         let mut options = RegistriesOptions::new(self.config.clone());
+        options.home = Some(self.home.clone());
         (options.offline, options.access) = (self.offline, self.access);
         options
     }

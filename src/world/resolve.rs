@@ -155,7 +155,10 @@ impl<'a> Pins<'a> {
                     }
                 }
             },
-            Location::Layout { .. } | Location::Archive { .. } => None,
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Storage(_) => None,
         };
         oci::find(context, &location, digest, architecture)
     }

@@ -106,6 +106,7 @@ impl Bench {
                     bios: false,
                     seed: vmfab::image::Seed::default(),
                     platform: vmfab::image::Platform::default(),
+                    ignition: None,
                 },
                 filesystem: Some(FilesystemRef {
                     kind: "ext4".parse().unwrap(),

@@ -20,6 +20,7 @@ fn a_bios_starts_the_boot_sector_of_the_disk() {
             bios: true,
             seed: Seed::None,
             platform: vmfab::image::Platform::default(),
+            ignition: None,
         };
     });
     let image = bench

@@ -114,6 +114,7 @@ fn access() -> Access {
             bios: false,
             seed: Seed::None,
             platform: Platform::default(),
+            ignition: None,
         },
         ssh_user: "root".parse().expect("a valid name"),
         users: BTreeMap::new(),

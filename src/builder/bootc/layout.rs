@@ -8,8 +8,9 @@
 //! Layers are the tars of the store, uncompressed: they are read once, and by this host's disk.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -42,6 +43,23 @@ pub(super) struct Contents<'a> {
     pub(super) layers: &'a [ObjectRef],
     /// Arguments of `bootc`.
     pub(super) arguments: &'a [String],
+}
+
+/// Lets everybody read a tree: `bootc` has it read by a process without rights.
+fn readable(path: &Path) -> Result<(), Failure> {
+    let mode = match path.is_dir() {
+        true => 0o755,
+        false => 0o644,
+    };
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(Failure::step_io("set the mode of", path))?;
+    if !path.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(Failure::step_io("read", path))? {
+        readable(&entry.map_err(Failure::step_io("read", path))?.path())?;
+    }
+    Ok(())
 }
 
 impl Contents<'_> {
@@ -120,6 +138,7 @@ impl Contents<'_> {
             .map(|line| format!("{line}\n"))
             .collect();
         write(&tree.join("arguments"), lines.as_bytes())?;
-        write(&tree.join("install.sh"), scripts::BOOTC_INSTALL.as_bytes())
+        write(&tree.join("install.sh"), scripts::BOOTC_INSTALL.as_bytes())?;
+        readable(&image)
     }
 }

@@ -76,8 +76,8 @@ struct Ssh {
 /// The machine.
 #[derive(Debug, Args)]
 struct MachineArgs {
-    /// Container image: a reference, oci:DIR, oci-archive:FILE, a name in podman's storage, or a
-    /// Containerfile
+    /// Container image: a reference, containers-storage:IMAGE, oci:DIR, oci-archive:FILE,
+    /// docker-archive:FILE, a name in podman's storage, or a Containerfile
     #[arg(value_name = "IMAGE")]
     image: String,
 

@@ -14,7 +14,7 @@ use crate::host::Interrupt;
 use crate::host::file::read_text;
 use crate::image::{
     self, Devices, DiskBus, Display, FirstBoot, FurtherDisk, Hardware, Mount, Mounted, Network,
-    Nic, ParseNetworkError, Platform,
+    Nic, ParseNetworkError, Platform, Uplink,
 };
 
 use crate::ops::machine::cloud_init;
@@ -100,6 +100,13 @@ pub(super) struct HardwareArgs {
     /// machine keeps a copy.
     #[arg(long, value_name = "FILE|DIRECTORY", value_hint = clap::ValueHint::AnyPath, help_heading = HEADING)]
     pub(super) cloud_init: Option<PathBuf>,
+
+    /// Let podman, skopeo and bootc of the machine reach the registry at PORT of this host (repeatable)
+    ///
+    /// In the machine, localhost:PORT is that of this host for them, with or without TLS. It works with
+    /// --network user. systemd must be 252 or later.
+    #[arg(long = "registry-access", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = HEADING)]
+    pub(super) registries: Vec<u16>,
 
     /// Give the machine a TPM 2.0, which keeps its state (needs swtpm)
     #[arg(long, help_heading = HEADING)]
@@ -203,6 +210,11 @@ impl HardwareArgs {
                 return Err(Failure::usage(message).with_help("mount a volume once"));
             }
         }
+        let uplink = self.network.as_ref().map(|network| &network.uplink);
+        if !self.registries.is_empty() && uplink.is_some_and(|uplink| *uplink != Uplink::User) {
+            let message = "--registry-access needs the network \"user\", which leads to this host";
+            return Err(Failure::usage(message).with_help("leave out --network"));
+        }
         let password = match self.password_stdin {
             true => Some(hash_password(&prompt::standard_input(interrupt)?)?),
             false => None,
@@ -226,6 +238,7 @@ impl HardwareArgs {
                 password,
                 cloud_init: cloud_init.transpose()?,
                 ignition: None,
+                registries: self.registries.into_iter().collect(),
             },
             devices: Devices {
                 platform: Platform {

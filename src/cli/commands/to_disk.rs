@@ -28,8 +28,8 @@ Examples:
   vmfab to-disk oci:out os.vmdk --target-imgref quay.io/me/os:stable
   vmfab to-disk localhost/os os.img --format raw --force")]
 pub(crate) struct ToDisk {
-    /// Container image: a reference, oci:DIR, oci-archive:FILE, a name in podman's storage, or a
-    /// Containerfile
+    /// Container image: a reference, containers-storage:IMAGE, oci:DIR, oci-archive:FILE,
+    /// docker-archive:FILE, a name in podman's storage, or a Containerfile
     #[arg(value_name = "IMAGE")]
     image: String,
 

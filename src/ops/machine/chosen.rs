@@ -10,6 +10,7 @@ use super::super::{Context, RecipeChoice};
 use super::require_programs;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
+use crate::image::local_scheme;
 use crate::machine::MachineName;
 use crate::recipe::is_dockerfile;
 use crate::world::recipes;
@@ -146,8 +147,10 @@ fn is_disk(path: &Path) -> bool {
 /// Whether a name is that of an image in a registry, a layout or an archive, and not a path: it
 /// says so, has a tag, or begins with a host, and there is no such file.
 pub(in crate::ops) fn is_elsewhere(name: &str) -> bool {
-    let schemes = ["oci:", "oci-archive:", "docker://"];
-    if schemes.iter().any(|scheme| name.starts_with(scheme)) {
+    let says_so = ["oci://", "docker://"]
+        .iter()
+        .any(|scheme| name.starts_with(scheme));
+    if says_so || local_scheme(name).is_some() {
         return true;
     }
     let is_local = name.starts_with(['@', '.', '/']) || Path::new(name).exists();
@@ -213,6 +216,8 @@ mod tests {
             "oci://docker.io/me/web",
             "oci:layout:1",
             "oci-archive:web.tar",
+            "docker-archive:web.tar:me/web:1",
+            "containers-storage:localhost/web",
             "docker://me/web",
             "web:1",
             "me/web:1",

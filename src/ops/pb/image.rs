@@ -111,8 +111,9 @@ pub(super) fn named(context: &Context, text: &str) -> Result<Named, Failure> {
     if is_hex && let Some(container) = installed(context, text)? {
         return Ok(Named::Installed(container));
     }
-    if let Some(image) = podman::image(text) {
-        return of_podman(&image, text);
+    let stored = text.strip_prefix("containers-storage:").unwrap_or(text);
+    if let Some(image) = podman::image(stored) {
+        return of_podman(&image, stored);
     }
     let path = Path::new(text);
     if !machine::is_elsewhere(text) {
@@ -142,6 +143,11 @@ pub(super) fn named(context: &Context, text: &str) -> Result<Named, Failure> {
         reference: Line::like(text),
     };
     Ok(Named::Elsewhere(location, container))
+}
+
+/// An image in podman's storage as a recipe has it: by its id.
+fn stored(container: &ContainerRef) -> String {
+    Location::Storage(container.id.to_string()).to_string()
 }
 
 fn of_podman(image: &PodmanImage, text: &str) -> Result<Named, Failure> {
@@ -233,13 +239,7 @@ pub fn tree(context: &Context, text: &str) -> Result<FoundImage, Failure> {
         built(context, &format!("{}-tree", image_name(shown)), &nodes)
     };
     match named(context, text)? {
-        Named::Podman(container) => {
-            let archive = podman::save(context, &container.id)?;
-            of(
-                &container.reference,
-                &format!("oci-archive:{}", archive.display()),
-            )
-        }
+        Named::Podman(container) => of(&container.reference, &stored(&container)),
         Named::Elsewhere(location, _) => of(&location.to_string(), &source_of(&location)),
         Named::Dockerfile(path) => {
             let (own, whole) = dockerfile(&path)?;
@@ -288,8 +288,7 @@ pub(super) fn image_of(
                     container: container.clone(),
                 });
             }
-            let archive = podman::save(context, &container.id)?;
-            let source = format!("oci-archive:{}", archive.display());
+            let source = stored(container);
             let target = Some(&*container.reference);
             let image = install_from(context, &container.reference, &source, target, options)?;
             (image, container.clone())

@@ -1,17 +1,12 @@
 //! What podman has in its storage, if this host has podman.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
-use tempfile::TempPath;
 
-use super::super::Context;
 use crate::digest::Digest;
-use crate::event::Event;
-use crate::failure::Failure;
-use crate::host::{find_program, process};
+use crate::host::find_program;
 
 /// An image in podman's storage.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,49 +56,6 @@ pub(super) fn bootable() -> Vec<PodmanImage> {
 pub(super) fn image(name: &str) -> Option<PodmanImage> {
     let mut found = ask(&["image", "inspect", "--format", "json", "--", name]);
     (found.len() == 1).then(|| found.remove(0))
-}
-
-/// Writes an image to an archive, which goes when it is dropped.
-///
-/// # Errors
-/// Podman fails, or the user gives up.
-pub(super) fn save(context: &Context, id: &Digest) -> Result<TempPath, Failure> {
-    let directory = context.home.downloads();
-    std::fs::create_dir_all(&directory).map_err(Failure::io("create", &directory))?;
-    let file = tempfile::Builder::new()
-        .prefix("podman-")
-        .suffix(".tar")
-        .tempfile_in(&directory)
-        .map_err(Failure::io("create", &directory))?;
-    let path = file.into_temp_path();
-    let podman = find_program("podman").unwrap_or_else(|| "podman".into());
-    context.emit(Event::Note {
-        message: format!("reading the image {} from podman's storage", id.short()),
-    });
-    let mut save = Command::new(&podman)
-        .args(["save", "--quiet", "--format", "oci-archive", "--output"])
-        .arg(&path)
-        .arg(id.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(Failure::io("start", &podman))?;
-    // It says little: nobody need read while it runs.
-    let status = process::wait(&mut save, &context.interrupt);
-    let status = status.map_err(Failure::io("wait for", &podman))?;
-    if context.interrupt.requested() {
-        return Err(Failure::interrupted());
-    }
-    if status.success() {
-        return Ok(path);
-    }
-    let mut said = String::new();
-    if let Some(mut output) = save.stderr.take() {
-        let _ = output.read_to_string(&mut said);
-    }
-    let lines = said.lines().map(str::to_owned).collect();
-    Err(Failure::failed("podman cannot save the image").with_output(lines))
 }
 
 /// What podman answers; nothing without podman, and when it has nothing.

@@ -191,7 +191,7 @@ fn difference(
         (!options.ports.iter().all(has_port), "--port"),
         (
             hardware.first_boot != FirstBoot::default() && hardware.first_boot != config.first_boot,
-            "--cloudinit or --ignition",
+            "--cloudinit, --ignition or --registry-access",
         ),
         (options.format.is_some(), "--format"),
     ];

@@ -177,6 +177,10 @@ pub(in crate::ops) fn absolute(location: &Location) -> String {
             path: whole(path),
             tag: tag.clone(),
         },
+        Location::DockerArchive { path, name } => Location::DockerArchive {
+            path: whole(path),
+            name: name.clone(),
+        },
         other => other.clone(),
     }
     .to_string()

@@ -366,7 +366,7 @@ pub(super) fn missing(name: &str, repository: &dyn Repository) -> Failure {
 fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Failure {
     let scheme = match from {
         Location::Registry(_) => "oci://",
-        Location::Layout { .. } | Location::Archive { .. } => "",
+        _ => "",
     };
     let (is, help) = match what(manifest, None) {
         What::Container { .. } => (

@@ -11,7 +11,7 @@ use super::{Lowered, Lowering, Trunk, input};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{Input, scripts};
 use crate::host::Program;
-use crate::image::{ContainerConfig, ContainerTree};
+use crate::image::{ContainerConfig, ContainerTree, local_scheme};
 use crate::instruction::{BootcInstall, is_bootable};
 use crate::plan::PlanError;
 use crate::recipe::{Base, Bootc, Problem, Span};
@@ -20,7 +20,13 @@ use crate::recipe::{Base, Bootc, Problem, Span};
 /// where it came from.
 pub(super) fn default_install(source: &Base) -> BootcInstall {
     let target = match source {
-        Base::Registry(image) if !is_local(&image.location) => Some(image.location.clone()),
+        Base::Registry(image) => match local_scheme(&image.location) {
+            None => Some(image.location.clone()),
+            // A name there is that of a registry. Without a host it is an id, or short for one of
+            // several names.
+            Some(("containers-storage", name)) if name.contains('/') => Some(name.to_owned()),
+            Some(_) => None,
+        },
         _ => None,
     };
     BootcInstall {
@@ -36,12 +42,6 @@ fn container_of(base: &Base) -> &Base {
         Base::Image(image) if image.instructions.is_empty() => container_of(&image.base),
         base => base,
     }
-}
-
-/// Whether an image is in a layout or an archive.
-fn is_local(location: &str) -> bool {
-    let scheme = location.split_once(':').map(|(scheme, _)| scheme);
-    matches!(scheme, Some("oci" | "oci-archive"))
 }
 
 /// A tree on a disk.
@@ -68,7 +68,21 @@ impl Lowering<'_> {
         asked: &Bootc,
         size: Option<u64>,
     ) -> Result<Lowered, PlanError> {
-        let Bootc { source, install } = asked;
+        let mut lowered = self.bootc_disk(own, asked, size)?;
+        lowered.settings.ignition.clone_from(&asked.ignition);
+        Ok(lowered)
+    }
+
+    /// Its disk.
+    fn bootc_disk(
+        &mut self,
+        own: &str,
+        asked: &Bootc,
+        size: Option<u64>,
+    ) -> Result<Lowered, PlanError> {
+        let Bootc {
+            source, install, ..
+        } = asked;
         let lowered = self.files_of(own, container_of(&source.value))?;
         let container = lowered.container.is_some() || lowered.bare.is_some();
         let config = lowered.bare.as_ref().map(|bare| &bare.config);

@@ -1,4 +1,5 @@
-//! OCI archives: an image layout in a tar, as skopeo's `oci-archive:` writes and reads it.
+//! OCI archives: an image layout in a tar, as skopeo's `oci-archive:` writes and reads it. Archives of
+//! `docker save` are read as if they were ones.
 //!
 //! It is read where it is: only the places of its members are kept. It is written as a layout in a
 //! hidden directory beside it, and becomes a tar when writing ends: files in a fixed order, without
@@ -6,6 +7,7 @@
 //! so that little more space is needed than that of the tar. An archive that is there is never
 //! changed or replaced.
 
+mod docker;
 mod members;
 
 use std::collections::BTreeMap;
@@ -31,8 +33,10 @@ use crate::tarball::{Kind, Member, Writer};
 #[derive(Debug)]
 pub(super) struct Archive {
     path: PathBuf,
-    /// `oci-archive:` and the file.
+    /// The scheme and the file.
     place: String,
+    /// Whether it is one of `docker save`.
+    docker: bool,
     interrupt: Interrupt,
     /// What is in the file that is there.
     found: OnceLock<OpenArchive>,
@@ -44,8 +48,7 @@ pub(super) struct Archive {
 #[derive(Debug)]
 struct OpenArchive {
     place: String,
-    file: Arc<File>,
-    members: BTreeMap<String, Range<u64>>,
+    files: BTreeMap<String, Part>,
 }
 
 /// An archive that is being made.
@@ -67,11 +70,7 @@ impl Files for OpenArchive {
     }
 
     fn open(&self, path: &str) -> Result<Option<Part>, RegistryError> {
-        Ok(self.members.get(path).map(|place| Part {
-            file: Arc::clone(&self.file),
-            start: place.start,
-            length: place.end - place.start,
-        }))
+        Ok(self.files.get(path).cloned())
     }
 }
 
@@ -88,9 +87,19 @@ impl Archive {
         Self {
             path: path.to_owned(),
             place: format!("oci-archive:{}", path.display()),
+            docker: false,
             interrupt,
             found: OnceLock::new(),
             draft: Mutex::new(None),
+        }
+    }
+
+    /// An archive of `docker save`, which is read only.
+    pub(super) fn docker(path: &Path, interrupt: Interrupt) -> Self {
+        Self {
+            place: format!("docker-archive:{}", path.display()),
+            docker: true,
+            ..Self::new(path, interrupt)
         }
     }
 
@@ -129,12 +138,15 @@ impl Archive {
         }
         let read_error = |error| RegistryError::io("read", &self.path)(error);
         let file = File::open(&self.path).map_err(RegistryError::io("open", &self.path))?;
-        let members = members::members(&file).map_err(read_error)?;
-        let found = OpenArchive {
-            place: self.place.clone(),
-            file: Arc::new(file),
-            members: members.map_err(|reason| self.invalid(reason))?,
+        let members = members::members(&file, self.docker).map_err(read_error)?;
+        let members = members.map_err(|reason| self.invalid(reason))?;
+        let file = Arc::new(file);
+        let files = match self.docker {
+            true => docker::layout(&file, &members).map_err(|reason| self.invalid(reason))?,
+            false => members.parts(&file),
         };
+        let place = self.place.clone();
+        let found = OpenArchive { place, files };
         match layout::check(&found)? {
             true => Ok(Some(found)),
             false => Err(self.invalid(format!("has no {MARKER} in it: it is no OCI archive"))),
@@ -146,6 +158,13 @@ impl Archive {
         let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(draft) = &*draft {
             return Ok(Arc::clone(draft));
+        }
+        if self.docker {
+            return Err(RegistryError::Refused {
+                place: self.place.clone(),
+                what: "content".to_owned(),
+                message: "vmfab only reads archives of docker: write an oci-archive:".to_owned(),
+            });
         }
         if fs::symlink_metadata(&self.path).is_ok() {
             return Err(self.exists());

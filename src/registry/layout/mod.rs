@@ -29,7 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use directory::{Directory, TEMPORARY};
 use read::invalid;
 pub(super) use read::{
-    Files, INDEX, MARKER, Part, blob, check, manifest, only_version, read_blob, tags,
+    Files, INDEX, MARKER, Part, blob, blob_path, check, manifest, marker, only_version, read_blob,
+    tags,
 };
 use sha2::Digest as _;
 use tempfile::NamedTempFile;

@@ -146,7 +146,7 @@ pub(in crate::registry) fn check(files: &dyn Files) -> Result<bool, RegistryErro
 }
 
 /// The content of [`MARKER`].
-pub(super) fn marker() -> Vec<u8> {
+pub(in crate::registry) fn marker() -> Vec<u8> {
     serde_json::json!({ "imageLayoutVersion": VERSION })
         .to_string()
         .into_bytes()

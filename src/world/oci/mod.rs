@@ -57,10 +57,20 @@ pub(crate) fn parse(text: &str) -> Result<Location, Failure> {
 /// may come from anywhere, and must read nothing else of this host.
 ///
 /// # Errors
-/// The layout or archive lies elsewhere.
+/// It lies elsewhere.
 pub(crate) fn check_within(location: &Location, context: &Path) -> Result<(), Failure> {
-    let (Location::Layout { path, .. } | Location::Archive { path, .. }) = location else {
-        return Ok(());
+    let path = match location {
+        Location::Registry(_) => return Ok(()),
+        Location::Storage(_) => {
+            return Err(wrong(
+                "a Dockerfile cannot read the storage of podman".to_owned(),
+                "give the image a name: context \"base\" \"containers-storage:IMAGE\" in the \
+                 dockerfile node; then write FROM base",
+            ));
+        }
+        Location::Layout { path, .. }
+        | Location::Archive { path, .. }
+        | Location::DockerArchive { path, .. } => path,
     };
     match (path.canonicalize(), context.canonicalize()) {
         (Ok(path), Ok(context)) if !path.starts_with(&context) => Err(wrong(
@@ -99,7 +109,9 @@ pub(crate) fn find(
     digest: Option<Sha256>,
     architecture: &str,
 ) -> Result<Remote, Failure> {
-    if let Location::Layout { path, .. } | Location::Archive { path, .. } = location
+    if let Location::Layout { path, .. }
+    | Location::Archive { path, .. }
+    | Location::DockerArchive { path, .. } = location
         && !path.exists()
     {
         return Err(wrong(
@@ -107,7 +119,12 @@ pub(crate) fn find(
             "paths are relative to the directory of the recipe file",
         ));
     }
-    let found = Identified::new(context, location);
+    // By its id: the name may get another image before its layers are read.
+    let pinned = context.registries().pinned(location).map_err(outage)?;
+    let found = Identified {
+        location: &pinned,
+        ..Identified::new(context, location)
+    };
     let version = match (digest, location.version()) {
         (Some(digest), _) => Version::Digest(digest),
         (None, Some(version)) => version,
@@ -140,6 +157,8 @@ impl<'a> Identified<'a> {
             Location::Registry(reference) => reference.name(),
             Location::Layout { path, .. } => format!("oci:{}", path.display()),
             Location::Archive { path, .. } => format!("oci-archive:{}", path.display()),
+            Location::DockerArchive { path, .. } => format!("docker-archive:{}", path.display()),
+            Location::Storage(image) => format!("containers-storage:{image}"),
         }
     }
 
@@ -383,7 +402,9 @@ fn outage(error: RegistryError) -> Failure {
     // What is not there, and what is not said, the recipe asks for.
     let of_recipe = matches!(
         error,
-        RegistryError::Missing { .. } | RegistryError::Several { .. }
+        RegistryError::Missing { .. }
+            | RegistryError::Several { .. }
+            | RegistryError::Unknown { .. }
     );
     let network = matches!(error, RegistryError::Http { .. });
     let failure = Failure::from(error);

@@ -2,6 +2,7 @@
 
 mod containers;
 mod disks;
+mod engines;
 mod fedora;
 mod machines;
 mod own_init;

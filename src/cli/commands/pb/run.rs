@@ -38,8 +38,8 @@ Examples:
   vmfab pb run ./Containerfile --rm
   vmfab pb run d0300f628e13")]
 pub(crate) struct Run {
-    /// Container image, or first digits of the id of one that was installed: a reference, oci:DIR,
-    /// oci-archive:FILE, a Containerfile, @TAG
+    /// Container image, or first digits of the id of one that was installed: a reference,
+    /// containers-storage:IMAGE, oci:DIR, oci-archive:FILE, docker-archive:FILE, a Containerfile, @TAG
     #[arg(value_name = "IMAGE|ID")]
     image: String,
 
@@ -113,6 +113,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ignition: Option<PathBuf>,
 
+    /// Let bootc in the machine reach the registry at PORT of this host, as localhost:PORT (repeatable)
+    #[arg(long = "registry-access", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    registries: Vec<u16>,
+
     /// Also write the installed disk beside the machine, as qcow2, raw or vmdk
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["qcow2", "raw", "vmdk"]), hide_possible_values = true)]
     format: Option<String>,
@@ -140,6 +144,7 @@ impl Run {
             network: self.network,
             ssh_keys: self.ssh_keys,
             cloud_init: self.cloudinit,
+            registries: self.registries,
             ..HardwareArgs::default()
         };
         let mut hardware = hardware.hardware(&context.interrupt)?;

@@ -22,8 +22,12 @@ done <arguments
 set -- "$@" "$target"
 
 echo "+ bootc $*"
-bootc "$@"
-code=$?
+# To a terminal, bootc would draw its progress many times a second: lines for a log, and slow ones.
+{
+    bootc "$@"
+    echo $? >/run/vmfab-code
+} 2>&1 | cat
+code=$(cat /run/vmfab-code)
 if test $code -ne 0; then
     echo "--- journal"
     journalctl --boot --no-pager --output=short-monotonic --lines=200

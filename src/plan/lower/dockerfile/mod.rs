@@ -22,7 +22,7 @@ use scope::{Arguments, Variables};
 use super::tree::Tree;
 use super::{Lowered, Lowering, Trunk};
 use crate::dockerfile::{self, Dockerfile, Instruction, Kind, Word};
-use crate::image::{ContainerConfig, Protocol};
+use crate::image::{ContainerConfig, Protocol, local_scheme};
 use crate::plan::{PlanError, USUAL_PATH, label};
 use crate::recipe::{self, Base, Context, Problem, RecipeError, RegistryImage, Span, Spanned};
 
@@ -364,14 +364,12 @@ impl Build<'_> {
         if let Some(tag) = text.strip_prefix('@') {
             return Ok(Base::Tag(Spanned::new(tag.to_owned(), name.span.clone())));
         }
-        let layout = ["oci:", "oci-archive:"].into_iter().find_map(|scheme| {
-            let path = text.strip_prefix(scheme)?;
-            (!path.starts_with("//")).then_some((scheme, path))
-        });
-        let location = match layout {
+        let local = local_scheme(text);
+        let location = match local {
+            Some(("containers-storage", _)) => text.to_owned(),
             Some((scheme, path)) => {
                 let path = self.asked.context.join(path);
-                format!("{scheme}{}", path.display())
+                format!("{scheme}:{}", path.display())
             }
             None => {
                 let bare = ["docker-image://", "docker://", "oci://"];
@@ -379,7 +377,7 @@ impl Build<'_> {
                 bare.unwrap_or(text).to_owned()
             }
         };
-        if layout.is_none() && location.starts_with(['.', '/']) {
+        if local.is_none() && location.starts_with(['.', '/']) {
             let message = format!("\"{text}\" is a path, not an image");
             let problem = Problem::new(&name.span, message, "not an image");
             let help = "give the image of a recipe a name: --build-context base=./recipe.kdl, or \
