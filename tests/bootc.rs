@@ -172,6 +172,10 @@ fn what_an_image_lacks_is_said_before_a_machine_boots() {
         (&["/usr/bin/bootc"], "the image has no systemd"),
         (&["/usr/bin/bootc", systemd], "the image has no kernel"),
         (
+            &["/usr/bin/bootc", systemd, "/boot/EFI/Linux/6.1.efi"],
+            "the image has only a unified kernel (/boot/EFI/Linux/6.1.efi)",
+        ),
+        (
             &["/usr/bin/bootc", systemd, kernel],
             "the image has no initramfs (/usr/lib/modules/6.1/initramfs.img)",
         ),

@@ -10,6 +10,8 @@ use super::worker::WorkerError;
 /// Where a bootable container has its kernels, each in a directory of its version.
 /// Source: <https://bootc-dev.github.io/bootc/bootc-images.html#linux-kernel>.
 const MODULES: &str = "/usr/lib/modules";
+/// Where images have unified kernels for the boot loader.
+const UNIFIED: &str = "/boot/EFI/Linux";
 /// Where `bootc` may be.
 const BOOTC: [&str; 3] = ["/usr/bin/bootc", "/usr/sbin/bootc", "/usr/local/bin/bootc"];
 /// What starts the unit of the installer.
@@ -40,10 +42,20 @@ impl Tasks<'_> {
                 .is_ok_and(|file| file.metadata().is_ok_and(|found| found.is_file()))
         };
         let mut versions = self.names_in(MODULES);
+        let unified = self.unified_kernel(&versions);
         versions.retain(has_kernel);
         versions.sort();
         let version = match &versions[..] {
             [version] => version,
+            [] if unified.is_some() => {
+                let unified = unified.unwrap_or_default();
+                let message = format!("the image has only a unified kernel ({unified})");
+                return Err(lacks(
+                    &message,
+                    "vmfab installs with the kernel and initramfs of the image as files: keep \
+                     /usr/lib/modules/VERSION/vmlinuz and initramfs.img beside it",
+                ));
+            }
             [] => {
                 return Err(lacks(
                     "the image has no kernel (/usr/lib/modules/VERSION/vmlinuz)",
@@ -71,6 +83,19 @@ impl Tasks<'_> {
             Some(&format!("{MODULES}/{version}/vmlinuz")),
             Some(&initramfs),
         )
+    }
+
+    /// A unified kernel image, where images with bootc's composefs backend have one.
+    fn unified_kernel(&self, versions: &[String]) -> Option<String> {
+        let modules = versions
+            .iter()
+            .map(|version| format!("{MODULES}/{version}"));
+        let mut directories = std::iter::once(UNIFIED.to_owned()).chain(modules);
+        directories.find_map(|directory| {
+            let mut names = self.names_in(&directory).into_iter();
+            let name = names.find(|name| name.ends_with(".efi"))?;
+            Some(format!("{directory}/{name}"))
+        })
     }
 
     /// The names in a directory of the tree; none when it cannot be read.

@@ -9,7 +9,7 @@ use super::super::{Context, RecipeChoice};
 use super::pull::{PulledImage, note_moved};
 use crate::digest::Sha256;
 use crate::failure::Failure;
-use crate::registry::{Location, Version};
+use crate::registry::{Location, Reference};
 use crate::store::TagName;
 
 /// The longest name of an image.
@@ -41,8 +41,13 @@ pub(super) fn pull(
         service,
     } = *from;
     let from = match location {
+        // The tag stays: a bootable container looks for updates there.
         Location::Registry(reference) => {
-            format!("oci://{}", reference.with(&Version::Digest(digest)))
+            let pinned = Reference {
+                digest: Some(digest),
+                ..reference.clone()
+            };
+            format!("oci://{pinned}")
         }
         local => absolute(local),
     };

@@ -20,19 +20,37 @@ use crate::recipe::{Base, Bootc, Problem, Span};
 /// where it came from.
 pub(super) fn default_install(source: &Base) -> BootcInstall {
     let target = match source {
-        Base::Registry(image) => match local_scheme(&image.location) {
-            None => Some(image.location.clone()),
-            // A name there is that of a registry. Without a host it is an id, or short for one of
-            // several names.
-            Some(("containers-storage", name)) if name.contains('/') => Some(name.to_owned()),
-            Some(_) => None,
-        },
+        Base::Registry(image) => came_from(&image.location),
         _ => None,
     };
     BootcInstall {
         target,
         ..BootcInstall::default()
     }
+}
+
+/// The name in a registry of an image at a location, if it has one.
+fn came_from(location: &str) -> Option<String> {
+    let name = match local_scheme(location) {
+        None => location,
+        // A name there is that of a registry. Without a host it is an id, or short for one of
+        // several names.
+        Some(("containers-storage", name)) if name.contains('/') => name,
+        Some(_) => return None,
+    };
+    // The digest of today would never get an update; the tag is where the next ones appear.
+    let tagged = name.split_once('@').map(|(tagged, _)| tagged);
+    let last = |name: &str| {
+        name.rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':'))
+    };
+    Some(
+        tagged
+            .filter(|tagged| last(tagged))
+            .unwrap_or(name)
+            .to_owned(),
+    )
 }
 
 /// The container that an image is made of, where nothing is added to it: as an image of its own it
@@ -178,5 +196,30 @@ impl Lowering<'_> {
         disk.labels.clone_from(&lowered.labels);
         disk.settings.uefi = true;
         Ok(disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_come_from_where_the_image_came_from() {
+        for (location, target) in [
+            ("quay.io/me/os:1", Some("quay.io/me/os:1")),
+            ("localhost:5000/os:1@sha256:00", Some("localhost:5000/os:1")),
+            (
+                "localhost:5000/os@sha256:00",
+                Some("localhost:5000/os@sha256:00"),
+            ),
+            (
+                "containers-storage:quay.io/me/os:1",
+                Some("quay.io/me/os:1"),
+            ),
+            ("containers-storage:0123", None),
+            ("oci-archive:/srv/os.tar:1", None),
+        ] {
+            assert_eq!(came_from(location).as_deref(), target, "{location}");
+        }
     }
 }
