@@ -156,6 +156,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["ssh"], "name", Names::Machines),
     (&["start"], "names", Names::Machines),
     (&["stop"], "names", Names::Machines),
+    (&["watch"], "names", Names::Machines),
     (&["restart"], "names", Names::Machines),
     (&["pause"], "names", Names::Machines),
     (&["resume"], "names", Names::Machines),

@@ -19,6 +19,7 @@
 //! | `podman_bootc.rs` | the program under the name of a link, `podman-bootc` |
 //! | `prompt.rs` | questions at a terminal |
 //! | `reporter/` | events to bars, plain lines, JSON or a log file |
+//! | `screen/` | pages that take the whole terminal, and texts in them |
 //! | `session.rs` | what a command gets: context, output, reporter |
 //! | `trace.rs` | diagnostics for developers: `VMFAB_LOG`, `--trace` |
 
@@ -34,6 +35,7 @@ mod pages;
 mod podman_bootc;
 mod prompt;
 mod reporter;
+mod screen;
 mod session;
 mod table;
 mod trace;

@@ -179,8 +179,7 @@ impl Session {
 
     /// A text for people, whoever wrote the names in it.
     fn printable(&self, text: impl Display) -> String {
-        let styled = self.options.color.decide(&Term::stdout());
-        output::printable(&text.to_string(), styled)
+        output::printable(&text.to_string(), self.colors())
     }
 
     /// Prints the result of a command that streams events: with `--json` as the last line of the
@@ -199,9 +198,14 @@ impl Session {
         }
     }
 
+    /// Whether standard output takes colours.
+    pub(super) fn colors(&self) -> bool {
+        self.options.color.decide(&Term::stdout())
+    }
+
     /// A style for text on standard output, plain where colours are not wanted.
     pub(super) fn style(&self, style: Style) -> Style {
-        style.force_styling(self.options.color.decide(&Term::stdout()))
+        style.force_styling(self.colors())
     }
 
     /// A diagnostic that is a result, with its source line.

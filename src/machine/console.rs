@@ -17,8 +17,10 @@ use crate::qemu::socket::{self, Peer};
 
 /// What a kernel says when it gives up.
 const PANIC: &str = "Kernel panic - not syncing";
-/// How much of the end of a log is looked at for its last lines.
+/// How much of the end of a log is looked at for its last lines, at least.
 const TAIL_BYTES: u64 = 16 << 10;
+/// The same for each of many lines.
+const LINE_BYTES: u64 = 128;
 
 /// A connection to a machine's console. While it is held, no other can be opened.
 #[derive(Debug)]
@@ -170,8 +172,9 @@ impl Watcher {
 pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let file = open_unlinked(log)?;
-        let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-        let mut bytes = vec![0; TAIL_BYTES as usize];
+        let tail = TAIL_BYTES.max(count as u64 * LINE_BYTES);
+        let start = file.metadata()?.len().saturating_sub(tail);
+        let mut bytes = vec![0; tail as usize];
         let mut filled = 0;
         loop {
             match file.read_at(&mut bytes[filled..], start + filled as u64)? {

@@ -80,6 +80,7 @@ fn docker_is_built_from_scratch_booted_and_entered() {
     );
     assert_eq!(machine.output("hostname; sudo -n id -u"), "docker\n0");
     assert_eq!(machine.output("systemctl is-active docker"), "active");
+    super::watch::is_watched("docker");
 }
 
 /// Looks into the file system of a disk for what is of the machine that built it.

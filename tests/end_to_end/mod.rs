@@ -21,3 +21,4 @@ mod same;
 mod sandbox;
 mod seeds;
 pub(crate) mod unprivileged;
+mod watch;

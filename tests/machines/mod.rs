@@ -45,6 +45,7 @@ mod several;
 mod snapshot_files;
 mod snapshots;
 mod tiny;
+mod watch;
 
 use tiny::{tiny_disk, tiny_kernel};
 

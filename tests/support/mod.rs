@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 mod recipes;
 pub(crate) mod registry;
 mod synthetic;
+mod terminal;
 mod webdriver;
 mod workshop;
 
@@ -24,6 +25,7 @@ pub(crate) use machine::Machine;
 pub(crate) use recipes::Recipes;
 use serde_json::Value;
 pub(crate) use synthetic::{Synthetic, SyntheticStep};
+pub(crate) use terminal::Terminal;
 use vmfab::host::find_program;
 pub(crate) use webdriver::Browser;
 pub(crate) use workshop::Workshop;

@@ -6,7 +6,7 @@ use super::super::Status;
 use super::super::output::{age, duration};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
-use super::watch::{WatchArgs, watch};
+use super::repeat::{WatchArgs, watch};
 use crate::failure::Failure;
 use crate::ops::Context;
 use crate::ops::builds::{self, BuildState, Outcome};

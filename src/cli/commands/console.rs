@@ -11,7 +11,7 @@ use super::super::Status;
 use super::super::error::standard_output;
 use super::super::session::Session;
 use crate::failure::Failure;
-use crate::machine;
+use crate::machine::{self, Machine};
 use crate::ops::Context;
 use crate::ops::machine::{self as operations, LogKind};
 
@@ -36,8 +36,8 @@ pub(crate) struct Console {
 impl Console {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.context()?;
-        let console = operations::console(context, &self.name)?;
-        attach(session, context, &self.name, &console, &[])
+        let machine = operations::find_machine(context, &self.name)?;
+        attach(session, context, &machine, &machine.console()?, &[])
     }
 }
 
@@ -47,7 +47,8 @@ pub(super) fn from_the_beginning(
     context: &Context,
     name: &str,
 ) -> Result<Status, Failure> {
-    let console = operations::console(context, name)?;
+    let machine = operations::find_machine(context, name)?;
+    let console = machine.console()?;
     let mut logs = operations::logs(context, name, LogKind::Console)?;
     let mut so_far = Vec::new();
     loop {
@@ -56,16 +57,18 @@ pub(super) fn from_the_beginning(
             more => so_far.extend(more),
         }
     }
-    attach(session, context, name, &console, &so_far)
+    attach(session, context, &machine, &console, &so_far)
 }
 
-fn attach(
+/// Is at the console of a machine until the user or the machine leaves.
+pub(super) fn attach(
     session: &Session,
     context: &Context,
-    name: &str,
+    machine: &Machine,
     console: &machine::Console,
     so_far: &[u8],
 ) -> Result<Status, Failure> {
+    let name = machine.name();
     let stdin = rustix::stdio::stdin();
     let terminal = rustix::termios::isatty(stdin);
     if terminal {

@@ -69,7 +69,10 @@ impl Exec {
             },
         };
         match machine::exec(context, &self.name, &options, &self.command)? {
-            Ran::Session(ssh) => run_session(session, context, &self.name, ssh),
+            Ran::Session(ssh) => {
+                let machine = machine::find_machine(context, &self.name)?;
+                run_session(session, context, &machine, ssh)
+            }
             Ran::Ended(ended) => {
                 session.end_progress();
                 let written = io::stdout().write_all(&ended.stdout);

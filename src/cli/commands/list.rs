@@ -10,7 +10,7 @@ use super::super::output::size;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::builds::brief;
-use super::watch::{WatchArgs, watch};
+use super::repeat::{WatchArgs, watch};
 use crate::failure::Failure;
 use crate::ops::builds;
 use crate::ops::machine::{Lister, MachineEntry, planned};
@@ -163,7 +163,7 @@ pub(super) fn ports(entry: &MachineEntry) -> String {
 }
 
 /// How long: whole units, the largest one that fits.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..=59 => format!("{seconds} s"),
         60..=3599 => format!("{} min", seconds / 60),
@@ -173,7 +173,7 @@ fn span(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::digest::{Hasher, ObjectId};
     use crate::image::{Devices, Firmware, Network, Seed};
@@ -181,9 +181,12 @@ mod tests {
     use crate::ops::machine::{MachineUsage, Settings, SshAddress};
     use crate::qemu::AccelChoice;
 
-    #[test]
-    fn a_table() {
-        let entry = |name: &str, state, settings| MachineEntry {
+    pub(in super::super) fn entry(
+        name: &str,
+        state: &'static str,
+        settings: Option<Settings>,
+    ) -> MachineEntry {
+        MachineEntry {
             name: name.parse().unwrap(),
             project: None,
             state,
@@ -192,8 +195,11 @@ mod tests {
             pid: None,
             stored_size: 0,
             settings,
-        };
-        let settings = Settings {
+        }
+    }
+
+    pub(in super::super) fn settings() -> Settings {
+        Settings {
             image: ObjectId::new(Hasher::new("test").finish()),
             image_name: "docker".parse().unwrap(),
             created: 1_700_000_000,
@@ -216,15 +222,24 @@ mod tests {
             devices: Devices::default(),
             remove_when_stopped: false,
             container: None,
-        };
-        let running = MachineEntry {
+        }
+    }
+
+    pub(in super::super) fn running(name: &str) -> MachineEntry {
+        MachineEntry {
             usage: Some(MachineUsage {
                 uptime: 7300.0,
                 cpu: 0.25,
                 memory: 300 << 20,
             }),
-            ..entry("docker", "running", Some(settings.clone()))
-        };
+            ..entry(name, "running", Some(settings()))
+        }
+    }
+
+    #[test]
+    fn a_table() {
+        let running = running("docker");
+        let settings = settings();
         let full = MachineEntry {
             reason: Some("disk-full"),
             ..entry("full", "paused", Some(settings.clone()))

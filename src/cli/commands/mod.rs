@@ -38,6 +38,7 @@ mod pull;
 mod push;
 mod recipe;
 mod rename;
+mod repeat;
 mod report;
 mod restart;
 mod resume;
@@ -120,6 +121,7 @@ pub(super) enum Command {
     Cp(cp::Cp),
     List(list::List),
     Top(top::Top),
+    Watch(watch::Watch),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -180,6 +182,7 @@ impl Command {
             Self::Cp(command) => command.run(session),
             Self::List(command) => command.run(session),
             Self::Top(command) => command.run(session),
+            Self::Watch(command) => command.run(session),
             Self::Start(command) => command.run(session),
             Self::Stop(command) => command.run(session),
             Self::Restart(command) => command.run(session),
@@ -286,6 +289,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "cp",
             "list",
             "top",
+            "watch",
             "start",
             "stop",
             "restart",

@@ -10,6 +10,7 @@ use super::super::session::Session;
 use crate::checked::AccountName;
 use crate::failure::{Failure, Kind};
 use crate::host::process;
+use crate::machine::Machine;
 use crate::ops::Context;
 use crate::ops::machine::{self, SshOptions};
 
@@ -96,22 +97,24 @@ pub(super) fn enter(
     options: &SshOptions,
     command: &[String],
 ) -> Result<Status, Failure> {
-    let ssh = machine::ssh(context, name, options, command)?;
-    run_session(session, context, name, ssh)
+    let machine = machine::find_machine(context, name)?;
+    let ssh = machine::ssh(&machine, options, command)?;
+    run_session(session, context, &machine, ssh)
 }
 
 /// Runs a session with a machine that is ready to be started. The exit code is its own.
 pub(super) fn run_session(
     session: &Session,
     context: &Context,
-    name: &str,
+    machine: &Machine,
     mut ssh: Command,
 ) -> Result<Status, Failure> {
-    let _occupied = machine::occupy(context, name);
+    // Not when somebody stops it at this moment.
+    let _occupied = machine.occupy().ok();
     let code = code(session, context, &mut ssh)?;
     if code == NOT_OPENED && !context.interrupt.requested() {
         // The command may have ended with this code, too.
-        if let Some(why) = machine::why_no_session(context, name)? {
+        if let Some(why) = machine::why_no_session(machine)? {
             return Err(why.with_kind(Kind::NoSession));
         }
     }
@@ -119,7 +122,7 @@ pub(super) fn run_session(
 }
 
 /// How `ssh` ends when it cannot open a session.
-const NOT_OPENED: u8 = 255;
+pub(super) const NOT_OPENED: u8 = 255;
 
 /// Runs `ssh` to its end.
 pub(super) fn code(session: &Session, context: &Context, ssh: &mut Command) -> Result<u8, Failure> {

@@ -10,7 +10,7 @@ use super::super::output::{count, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::list::{percent, shown, state};
-use super::watch::watch;
+use super::repeat::watch;
 use crate::failure::Failure;
 use crate::ops::machine::{self, HostUse, Lister, MachineEntry, Top as Found};
 

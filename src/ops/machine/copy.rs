@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use serde::Serialize;
 
 use super::super::Context;
-use super::enter::{SshOptions, session, shell_words};
+use super::enter::{SshOptions, shell_words, ssh};
 use super::find_machine;
 use crate::checked::AccountName;
 use crate::failure::{Failure, Kind};
@@ -217,7 +217,7 @@ fn end(
                 user: options.user.clone(),
                 ..SshOptions::default()
             };
-            Some(session(&machine, &options, &[shell_words(&words(&path))])?)
+            Some(ssh(&machine, &options, &[shell_words(&words(&path))])?)
         }
     })
 }

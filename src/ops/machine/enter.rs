@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::guest::host_key_changed;
 use crate::host::beneath::open_unlinked;
 use crate::host::{Program, bare_command, require};
-use crate::machine::{Console, Machine, MachineError, Occupancy, State};
+use crate::machine::{Machine, MachineError, State};
 
 /// How to enter a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,18 +31,8 @@ pub struct SshOptions {
 /// started on this terminal.
 ///
 /// # Errors
-/// There is no such machine, it is stopped or halted, or `ssh` is not installed.
+/// The machine is stopped or halted, or `ssh` is not installed.
 pub fn ssh(
-    context: &Context,
-    name: &str,
-    options: &SshOptions,
-    command: &[String],
-) -> Result<Command, Failure> {
-    session(&find_machine(context, name)?, options, command)
-}
-
-/// The same with a machine that was found.
-pub(super) fn session(
     machine: &Machine,
     options: &SshOptions,
     command: &[String],
@@ -73,21 +63,14 @@ pub(super) fn session(
     Ok(ssh)
 }
 
-/// Holds a machine in use for a session, unless somebody stops it at this moment.
-#[must_use]
-pub fn occupy(context: &Context, name: &str) -> Option<Occupancy> {
-    find_machine(context, name).ok()?.occupy().ok()
-}
-
 /// Why no session could be opened in a machine, when `ssh` cannot say it so that a user knows what
 /// to do.
 ///
 /// # Errors
 /// The machine is gone, or `ssh` cannot be started.
-pub fn why_no_session(context: &Context, name: &str) -> Result<Option<Failure>, Failure> {
+pub fn why_no_session(machine: &Machine) -> Result<Option<Failure>, Failure> {
     /// A guest that answered just now does so at once.
     const PATIENCE: u32 = 5;
-    let machine = find_machine(context, name)?;
     let program = require(Program::Ssh)?;
     let tried = bare_command(&program)
         .args(machine.ssh(None)?.check_arguments(PATIENCE, "true"))
@@ -104,14 +87,6 @@ pub(super) fn shell_words(words: &[String]) -> String {
         .iter()
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
     quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// Connects to the console of a running machine.
-///
-/// # Errors
-/// There is no such machine, it is stopped, or its console is in use.
-pub fn console(context: &Context, name: &str) -> Result<Console, Failure> {
-    Ok(find_machine(context, name)?.console()?)
 }
 
 /// Which log of a machine.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::Command;
 
 use super::super::Context;
-use super::enter::{SshOptions, session, shell_words};
+use super::enter::{SshOptions, shell_words, ssh};
 use super::find_machine;
 use crate::checked::AccountName;
 use crate::failure::Failure;
@@ -91,7 +91,7 @@ pub fn exec(
         terminal: options.terminal,
         accept_new_host_key: false,
     };
-    let mut session = session(&machine, &session_options, &[shell_words(command)])?;
+    let mut session = ssh(&machine, &session_options, &[shell_words(command)])?;
     if !options.input && !options.terminal {
         session.stdin(std::process::Stdio::null());
     }

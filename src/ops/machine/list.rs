@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::builds::{BuildState, PlannedMachine};
-use super::find_machine;
 use super::targets::at_once;
+use super::{find_machine, listed};
 use crate::checked::{AccountName, Name};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
@@ -146,11 +146,15 @@ impl Lister {
             true => super::all_places(context)?,
             false => super::places(context)?,
         };
-        let mut machines = Vec::new();
-        for place in places {
-            machines.extend(place.list()?);
-        }
-        let asked = at_once(&machines, |machine| {
+        self.ask(&listed(&places)?)
+    }
+
+    /// What these machines are and use, in their order.
+    ///
+    /// # Errors
+    /// A machine's directory cannot be read.
+    pub(super) fn ask(&mut self, machines: &[Machine]) -> Result<Vec<MachineEntry>, Failure> {
+        let asked = at_once(machines, |machine| {
             let entry = entry(machine)?;
             let usage = entry.pid.and_then(usage_of);
             Ok::<_, Failure>((entry, usage))

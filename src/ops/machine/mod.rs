@@ -9,6 +9,7 @@ mod cloud_init;
 mod copy;
 mod enter;
 mod exec;
+mod glance;
 mod list;
 mod live;
 mod loss;
@@ -32,8 +33,9 @@ pub use clone::{CreateOptions, Created, clone, create};
 pub(super) use clone::{keep_need, remote_shell, stop_with_patience};
 pub use cloud_init::cloud_init;
 pub use copy::{Copied, CopyOptions, Place, copy};
-pub use enter::{LogKind, Logs, SshOptions, console, logs, occupy, ssh, why_no_session};
+pub use enter::{LogKind, Logs, SshOptions, logs, ssh, why_no_session};
 pub use exec::{Exec, ExecOptions, Way, exec};
+pub use glance::{Glance, glance};
 pub use list::{
     Lister, MachineDetails, MachineEntry, MachineUsage, Settings, SshAddress, inspect, planned,
 };
@@ -82,18 +84,24 @@ fn all_places(context: &Context) -> Result<Vec<Machines>, Failure> {
     Ok(places)
 }
 
+/// The machines in these places.
+fn listed(places: &[Machines]) -> Result<Vec<Machine>, Failure> {
+    let mut machines = Vec::new();
+    for place in places {
+        machines.extend(place.list()?);
+    }
+    Ok(machines)
+}
+
 /// The names of the machines of the project that the user is in, and of those of the home. None of
 /// them is asked for its state.
 ///
 /// # Errors
 /// A directory cannot be read.
 pub fn names(context: &Context) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    for machines in places(context)? {
-        let listed = machines.list()?;
-        names.extend(listed.iter().map(|machine| machine.name().to_string()));
-    }
-    Ok(names)
+    let machines = listed(&places(context)?)?;
+    let names = machines.iter().map(|machine| machine.name().to_string());
+    Ok(names.collect())
 }
 
 /// The machine that a user named: the project's, when the user is in a project that has one of that
@@ -112,10 +120,7 @@ pub fn find_machine(context: &Context, name: &str) -> Result<Machine, Failure> {
             }
         }
     }
-    let mut known = Vec::new();
-    for machines in &places {
-        known.extend(machines.list()?);
-    }
+    let known = listed(&places)?;
     let known = known.iter().map(|machine| machine.name().as_str());
     Err(Failure::not_found("machine", name, known).or_help("vmfab list shows the machines"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::Context;
 use super::super::project::group;
-use super::{find_machine, places};
+use super::{all_places, find_machine, listed, places};
 use crate::failure::{Failure, Kind};
 use crate::machine::{Machine, State};
 
@@ -16,6 +16,8 @@ pub enum Targets {
     /// All of the project that the user is in, or else of the home, that are in one of these
     /// states.
     All(Affected),
+    /// All of the home and of every project that it knows and can reach.
+    Everywhere,
 }
 
 /// Which machines of all a command is about.
@@ -47,6 +49,10 @@ impl Targets {
             Self::Named(names) => named(context, names),
             Self::All(affected) => Ok(Each {
                 done: all(context, *affected)?,
+                failures: Vec::new(),
+            }),
+            Self::Everywhere => Ok(Each {
+                done: listed(&all_places(context)?)?,
                 failures: Vec::new(),
             }),
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::super::Context;
-use super::enter::{SshOptions, session, shell_words};
+use super::enter::{SshOptions, shell_words, ssh};
 use super::start::{StartOptions, wait_for};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -107,7 +107,7 @@ pub fn wait(
             seconds,
         ];
         let command = shell_words(&[&script[..], &words[..]].concat());
-        let mut ssh = session(machine, &SshOptions::default(), &[command])?;
+        let mut ssh = ssh(machine, &SshOptions::default(), &[command])?;
         ssh.stdin(Stdio::null()).stdout(Stdio::null());
         let failed = |error| Failure::io("start", "ssh".as_ref())(error);
         let (status, trouble) = watched(machine, &context.interrupt, |stop| {

@@ -1,0 +1,35 @@
+//! `vmfab watch` with a machine of the real tests.
+
+use crate::support::{Lab, Terminal};
+
+/// Watches a machine that runs, and enters it from there.
+#[track_caller]
+pub(super) fn is_watched(name: &str) {
+    for columns in [40, 200] {
+        let mut watch = Lab::get().command();
+        let terminal = Terminal::open(columns, 30, watch.args(["watch", name]));
+        let screen = terminal.shows(&format!("{name} login:"));
+        assert!(screen.contains(" running "), "{screen}");
+        assert!(
+            screen
+                .lines()
+                .all(|line| line.chars().count() <= usize::from(columns))
+        );
+        terminal.press(["q"]);
+        terminal.shows("Pane is dead");
+    }
+    let mut watch = Lab::get().command();
+    let terminal = Terminal::open(80, 24, watch.args(["watch", name]));
+    terminal.shows("login:");
+    terminal.press(["s"]);
+    terminal.wait(|screen| screen.contains('$') && !screen.contains("q quit"));
+    terminal.line("echo 'written' | sudo tee /dev/ttyS0 && echo $((6 * 7)) && tput lines");
+    // The session has the whole terminal.
+    let screen = terminal.shows("\n42\n");
+    assert!(screen.contains("\n24\n"), "{screen}");
+    terminal.line("exit");
+    let screen = terminal.shows("q quit");
+    assert!(screen.contains("written"), "{screen}");
+    terminal.press(["q"]);
+    terminal.shows("Pane is dead");
+}
