@@ -6,6 +6,7 @@ use std::process::Command;
 
 use vmfab::store::Store;
 
+use super::super::support::Browser;
 use super::Bench;
 
 /// A name that does something where it is not escaped.
@@ -204,8 +205,8 @@ fn images_without_layers_show_what_their_disks_have() {
     assert!(ran.stderr.contains("read layer "), "{}", ran.stderr);
 }
 
-#[test]
-fn two_images_differ_in_packages_and_files() {
+/// A bench with `@old` and `@new`.
+fn pair() -> Bench {
     let bench = Bench::new();
     let store = Store::open(bench.home.path().join("store")).unwrap();
     let old = disk(|root| {
@@ -220,6 +221,12 @@ fn two_images_differ_in_packages_and_files() {
     });
     bench.image_of(&store, "old", &old, &[]);
     bench.image_of(&store, "new", &new, &[]);
+    bench
+}
+
+#[test]
+fn two_images_differ_in_packages_and_files() {
+    let bench = pair();
     let ran = bench.run(["image", "diff", "@old", "@new"]).ends_with(0);
     let (_, shown) = ran.stdout.split_once('\n').unwrap();
     insta::assert_snapshot!(shown, @r"
@@ -270,4 +277,71 @@ fn two_images_differ_in_packages_and_files() {
     ] {
         assert!(!page.contains(never), "{never}");
     }
+}
+
+/// What every page must bear: the choice of a theme, a printer, a phone.
+#[track_caller]
+fn is_a_good_page(browser: &Browser) {
+    let ground = "return getComputedStyle(document.body).backgroundColor";
+    browser.click("#theme-light");
+    let light = browser.run(ground);
+    browser.click("#theme-dark");
+    assert_ne!(browser.run(ground), light);
+    let wide = "return document.documentElement.scrollWidth - innerWidth";
+    assert!(browser.run(wide).as_i64().unwrap() <= 0);
+    // Nobody prints a dark page.
+    let printed = "return [...document.styleSheets[0].cssRules]
+                   .some(rule => rule.media?.mediaText === 'print')";
+    assert_eq!(browser.run(printed), true);
+    let pdf = browser.print();
+    assert!(pdf.starts_with("JVBERi0"));
+    assert!(pdf.len() > 10_000, "{} bytes", pdf.len());
+    let pwned = "return [...document.querySelectorAll('img, b, script')].length";
+    assert_eq!(browser.run(pwned), 0);
+}
+
+#[test]
+fn a_browser_shows_what_takes_the_space() {
+    let bench = bench();
+    let file = bench.home.path().join("tree.html");
+    let page = file.to_str().unwrap();
+    bench
+        .run(["image", "tree", "@layered", "--html", page])
+        .ends_with(0);
+    let browser = Browser::start(400, 800);
+    browser.open(&file);
+    assert!(browser.text("h1").contains("@layered"));
+    assert!(browser.text("main").contains("42 KiB in 2 files"));
+    // Pointing at an area names it, and the name is a text.
+    let titles = "return [...document.querySelectorAll('.treemap title')].map(e => e.textContent)";
+    let titles = browser.run(titles).to_string();
+    assert!(titles.contains("<img src=x onerror=alert(1)>"), "{titles}");
+    // A directory opens.
+    let seen = "return document.querySelector('.tree details details').checkVisibility()";
+    assert_eq!(browser.run(seen), false);
+    browser.click(".tree summary");
+    assert_eq!(browser.run(seen), true);
+    is_a_good_page(&browser);
+    browser.is_quiet_about(&file);
+}
+
+#[test]
+fn a_browser_shows_what_differs() {
+    let bench = pair();
+    let file = bench.home.path().join("diff.html");
+    let page = file.to_str().unwrap();
+    bench
+        .run(["image", "diff", "@old", "@new", "--html", page])
+        .ends_with(0);
+    let browser = Browser::start(400, 800);
+    browser.open(&file);
+    let text = browser.text("main");
+    assert!(text.contains("1 added, 2 changed, 1 deleted"), "{text}");
+    assert!(!text.contains("/etc/gone"), "{text}");
+    browser.run("for (const one of document.querySelectorAll('details')) one.open = true");
+    let text = browser.text("main");
+    assert!(text.contains("/<img src=x onerror=alert(1)>"), "{text}");
+    assert!(text.contains("/etc/gone"), "{text}");
+    is_a_good_page(&browser);
+    browser.is_quiet_about(&file);
 }

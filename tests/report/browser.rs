@@ -15,16 +15,6 @@ fn written(bench: &Bench, build: &Synthetic) -> PathBuf {
     file
 }
 
-/// Nothing was written to the console, and nothing but the page was asked for.
-#[track_caller]
-fn is_quiet(browser: &Browser) {
-    assert_eq!(browser.console(), [""; 0]);
-    let asked = browser.requests();
-    let of_page = |url: &&String| url.starts_with("file://") && url.contains("/report.html");
-    let own = |url: &&String| of_page(url) || url.starts_with("data:");
-    assert!(asked.iter().all(|url| own(&url)), "{asked:#?}");
-}
-
 #[test]
 fn a_step_is_clicked_and_nothing_hostile_happens() {
     let bench = Bench::new();
@@ -92,7 +82,7 @@ fn a_step_is_clicked_and_nothing_hostile_happens() {
     let pwned = browser.run("return [window.pwned, document.querySelectorAll('main img').length]");
     assert_eq!(pwned, serde_json::json!([null, 0]));
     assert_eq!(browser.run("return document.scripts.length"), 2);
-    is_quiet(&browser);
+    browser.is_quiet_about(&file);
 }
 
 #[test]
@@ -134,7 +124,7 @@ fn the_theme_is_switched_and_the_page_is_printed() {
         browser.run("return document.querySelectorAll('section.on').length"),
         1
     );
-    is_quiet(&browser);
+    browser.is_quiet_about(&file);
 }
 
 #[test]
@@ -164,5 +154,5 @@ fn five_thousand_steps_open_and_move() {
          requestAnimationFrame(turn);",
     );
     assert_eq!(frames, 30);
-    is_quiet(&browser);
+    browser.is_quiet_about(&file);
 }

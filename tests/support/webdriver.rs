@@ -136,9 +136,19 @@ impl Browser {
         self.post("print", &json!({})).as_str().unwrap().to_owned()
     }
 
+    /// Nothing was written to the console, and nothing but this page was asked for.
+    #[track_caller]
+    pub(crate) fn is_quiet_about(&self, page: &Path) {
+        assert_eq!(self.console(), [""; 0]);
+        let page = format!("file://{}", page.canonicalize().unwrap().display());
+        let asked = self.requests();
+        let own = |url: &String| *url == page || url.starts_with("data:");
+        assert!(asked.contains(&page) && asked.iter().all(own), "{asked:#?}");
+    }
+
     /// What the page wrote to the console since it was asked last.
     #[track_caller]
-    pub(crate) fn console(&self) -> Vec<String> {
+    fn console(&self) -> Vec<String> {
         let entries = self.log("browser");
         let entries = entries
             .iter()
@@ -148,7 +158,7 @@ impl Browser {
 
     /// The addresses that the page asked for since that was asked last.
     #[track_caller]
-    pub(crate) fn requests(&self) -> Vec<String> {
+    fn requests(&self) -> Vec<String> {
         let entries = self.log("performance");
         let messages = entries.iter().filter_map(|entry| {
             let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
