@@ -6,7 +6,7 @@ use std::process::Command;
 
 use vmfab::store::Store;
 
-use super::super::support::Browser;
+use super::super::support::{Browser, Terminal};
 use super::Bench;
 
 /// A name that does something where it is not escaped.
@@ -344,4 +344,29 @@ fn a_browser_shows_what_differs() {
     assert!(text.contains("/etc/gone"), "{text}");
     is_a_good_page(&browser);
     browser.is_quiet_about(&file);
+}
+
+#[test]
+fn one_walks_through_an_image_in_the_terminal() {
+    let bench = bench();
+    for columns in [40, 80, 200] {
+        let mut tree = Command::new(env!("CARGO_BIN_EXE_vmfab"));
+        tree.args(["image", "tree", "@layered", "--interactive"]);
+        tree.env("VMFAB_HOME", bench.home.path())
+            .env("LC_ALL", "C.UTF-8");
+        let terminal = Terminal::open(columns, 12, &tree);
+        let screen = terminal.shows("q quit");
+        assert!(screen.starts_with("@layered /\n"), "{screen}");
+        assert!(screen.contains("usr/"), "{screen}");
+        terminal.press(["Enter", "End", "Enter"]);
+        let screen = terminal.shows("@layered /usr/share/");
+        assert!(screen.contains("<img src=x"), "{screen}");
+        assert!(screen.trim_end().ends_with("1/1"), "{screen}");
+        terminal.press(["Tab", "Tab"]);
+        terminal.shows("/var/cache (removed)");
+        terminal.press(["q"]);
+        terminal.shows("Pane is dead (status 0");
+    }
+    let ran = bench.run(["image", "tree", "@layered", "-i"]).ends_with(2);
+    assert!(ran.stderr.contains("needs a terminal"), "{}", ran.stderr);
 }

@@ -1,5 +1,6 @@
 //! `vmfab image inspect|history|tree|diff|export|tag|rm`
 
+mod browse;
 mod diff;
 mod tree;
 

@@ -8,8 +8,10 @@ use console::{Style, Term};
 use super::super::super::Status;
 use super::super::super::output::{count, size, unicode};
 use super::super::super::pages;
+use super::super::super::screen::{Input, Look, Screen, can_show};
 use super::super::super::session::Session;
 use super::super::super::table::{Align, Table};
+use super::browse::Browser;
 use crate::checked::GuestPath;
 use crate::contents::{Limits, Node};
 use crate::failure::Failure;
@@ -25,13 +27,14 @@ const PAGE: Limits = Limits { depth: 8, top: 40 };
 
 /// Show what takes the space of an image
 ///
-/// Show directories, layers, packages and wasted bytes, the largest first. Files of an image come from its layers, or from its disk if it has no layers. The disk must have
-/// ext2, ext3 or ext4. Wasted bytes are in files that later layers remove or replace. Sizes of
+/// Show directories, layers, packages and wasted bytes, the largest first. Files of an image come
+/// from its layers, or from its disk if it has no layers. The disk must have ext2, ext3 or ext4. Wasted bytes are in files that later layers remove or replace. Sizes of
 /// packages are those that the databases of dpkg, apk and rpm (rpmdb.sqlite) state.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab image tree @docker
+  vmfab image tree @docker --interactive
   vmfab image tree @docker /usr/lib --depth 1 --top 30
   vmfab image tree @docker --html docker.html
   vmfab image tree @docker --json | jq -r '.packages[] | \"\\(.size) \\(.name)\"'")]
@@ -54,6 +57,11 @@ pub(super) struct Tree {
     /// Write a page for browsers to FILE instead
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     html: Option<PathBuf>,
+
+    /// Walk through everything in the terminal: Enter opens a directory, Left goes up, Tab shows
+    /// layers, wasted files and packages, s sorts, q quits
+    #[arg(short, long, conflicts_with_all = ["html", "depth", "top"])]
+    interactive: bool,
 }
 
 impl Tree {
@@ -61,9 +69,10 @@ impl Tree {
         if let Some(path) = &self.html {
             page_file::check(path)?;
         }
-        let usual = match self.html {
-            Some(_) => PAGE,
-            None => Limits { depth: 2, top: 10 },
+        let usual = match (self.interactive, &self.html) {
+            (true, _) => Limits::ALL,
+            (false, Some(_)) => PAGE,
+            (false, None) => Limits { depth: 2, top: 10 },
         };
         let limit = |asked: Option<usize>, usual| match asked {
             Some(0) => usize::MAX,
@@ -77,6 +86,9 @@ impl Tree {
                 top: limit(self.top, usual.top),
             },
         };
+        if self.interactive {
+            return browse(session, &options);
+        }
         let tree = contents::tree(session.reading_context()?, &options)?;
         if let Some(path) = &self.html {
             pages::write(session, path, &pages::tree_page(&tree))?;
@@ -87,6 +99,34 @@ impl Tree {
         session.print(&tree, |tree| text(session, tree))?;
         Ok(Status::Done)
     }
+}
+
+/// Lets the user walk through an image.
+fn browse(session: &Session, options: &TreeOptions) -> Result<Status, Failure> {
+    const INSTEAD: &str = "leave out --interactive, or write a page with --html FILE";
+    if session.json() || !can_show() {
+        return Err(
+            Failure::usage("--interactive needs a terminal, and no --json").with_help(INSTEAD),
+        );
+    }
+    let context = session.context()?;
+    let tree = contents::tree(context, options)?;
+    let mut browser = Browser::new(Look::of(session), tree);
+    let mut screen = Screen::open(session, &context.interrupt, INSTEAD)?;
+    let mut changed = true;
+    while !context.interrupt.requested() {
+        if changed {
+            screen.draw(|frame| browser.draw(frame))?;
+        }
+        let input = screen.input()?;
+        changed = input != Input::Nothing;
+        if let Input::Key(key) = input
+            && browser.key(key)
+        {
+            return Ok(Status::Done);
+        }
+    }
+    Err(Failure::interrupted())
 }
 
 fn text(session: &Session, tree: &ImageTree) -> String {
@@ -149,7 +189,7 @@ fn more(number: usize, noun: &str) -> String {
     }
 }
 
-fn percent(part: u64, whole: u64) -> String {
+pub(super) fn percent(part: u64, whole: u64) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
 }
 
@@ -163,7 +203,7 @@ struct Lines {
 impl Lines {
     fn add(&mut self, depth: usize, name: &str, bytes: u64) {
         let bar = match self.bars {
-            true => format!("{}  ", bar(bytes, self.whole)),
+            true => format!("{}  ", bar(bytes, self.whole, BAR)),
             false => String::new(),
         };
         let part = percent(bytes, self.whole);
@@ -186,12 +226,11 @@ impl Lines {
     }
 }
 
-fn bar(part: u64, whole: u64) -> String {
+pub(super) fn bar(part: u64, whole: u64, letters: usize) -> String {
     let full = if unicode() { '\u{2588}' } else { '#' };
-    let length = (BAR as f64 * part as f64 / whole.max(1) as f64).round() as usize;
-    let letters = std::iter::repeat_n(full, length.min(BAR));
-    let bar: String = letters.collect();
-    format!("{bar}{}", " ".repeat(BAR - length.min(BAR)))
+    let length = (letters as f64 * part as f64 / whole.max(1) as f64).round() as usize;
+    let full: String = std::iter::repeat_n(full, length.min(letters)).collect();
+    format!("{full}{}", " ".repeat(letters - length.min(letters)))
 }
 
 fn layers(tree: &ImageTree) -> Table {
