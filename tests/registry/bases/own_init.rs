@@ -25,7 +25,12 @@ fn boot_beside(mut command: Command, directory: &Path, arguments: &[&str]) -> Bu
 
 /// What a volume has, and the size of its file system in KiB.
 fn kept(port: u16) -> (String, u64) {
-    let said = get(port, "cgi-bin/keep").unwrap();
+    // The server may come up a moment after its machine.
+    let mut tries = (0..600).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        get(port, "cgi-bin/keep")
+    });
+    let said = tries.find_map(|said| said).unwrap();
     let mut lines: Vec<&str> = said.split_inclusive('\n').collect();
     let size = lines.remove(1).trim().parse().unwrap();
     (lines.concat(), size)
