@@ -36,6 +36,7 @@
 //! | 4 | [`sandbox`] | running commands over layers, packing what they changed |
 //! | 4 | [`qemu`] | QEMU's command line and QMP |
 //! | 4 | [`guest`] | SSH, credentials and seeds |
+//! | 4 | [`trust`] | signatures: keys, what they sign, and whom the user trusts to sign what |
 //! | 4 | [`source`] | from a URL to verified bytes: mirrors, resumed downloads, checksum lists, signatures |
 //! | 4 | [`contents`] | what is in an image: files by layers or disk, packages by their databases |
 //! | 4 | [`registry`] | manifests and blobs in OCI registries, layouts and archives |
@@ -82,4 +83,5 @@ pub mod source;
 pub mod store;
 pub mod tarball;
 pub mod text;
+pub mod trust;
 pub mod world;

@@ -17,6 +17,7 @@ use clap_complete::env::Shells;
 
 use super::{commands, podman_bootc};
 use crate::config::CacheMode;
+use crate::config::Config;
 use crate::dockerfile::{self, Dockerfile};
 use crate::event::Silent;
 use crate::failure::Failure;
@@ -74,6 +75,8 @@ enum Names {
     Stages,
     /// Arguments that the Dockerfile declares.
     BuildArguments,
+    /// Keys of one's own.
+    Keys,
 }
 
 /// Arguments with names that only the moment knows: the command, the argument's id, what it names.
@@ -118,6 +121,11 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["image", "tag"], "tags", Names::Tags),
     (&["image", "rm"], "tags", Names::Tags),
     (&["pull"], "tags", Names::Tags),
+    (&["push"], "sign", Names::Keys),
+    (&["sign"], "key", Names::Keys),
+    (&["key", "export"], "name", Names::Keys),
+    (&["key", "trust"], "key", Names::Keys),
+    (&["key", "revoke"], "key", Names::Keys),
     (&["push"], "image", Names::Tags),
     (&["store", "get"], "object", Names::Tags),
     (&["store", "restore"], "tags", Names::Tags),
@@ -313,6 +321,7 @@ impl Names {
             Self::CacheModes => Ok(CacheMode::NAMES.map(|(name, _)| name.into()).into()),
             Self::Stages => Ok(stages()),
             Self::BuildArguments => Ok(build_arguments()),
+            Self::Keys => keys(),
         };
         found.unwrap_or_default()
     }
@@ -337,6 +346,14 @@ fn tags() -> Result<Vec<CompletionCandidate>, Failure> {
     Ok(tags
         .map(|tag| CompletionCandidate::new(tag.to_string()))
         .collect())
+}
+
+fn keys() -> Result<Vec<CompletionCandidate>, Failure> {
+    // Who names a repository wrongly hears of it when a command reads it.
+    let config = Config::from_env(&|_| Ok(()))?;
+    let keys = ops::trust::list(&context()?.with_config(config, true))?;
+    let names = keys.own.into_iter().filter_map(|key| key.name);
+    Ok(names.map(CompletionCandidate::new).collect())
 }
 
 fn roots() -> Result<Vec<CompletionCandidate>, Failure> {
@@ -458,15 +475,19 @@ mod tests {
         "ARGUMENT",
         "CMD",
         "COMMAND",
+        "DATE",
         "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",
         "KEY=VALUE",
         "N",
         "NAME=VALUE",
         "NAME=WHAT",
+        "NEW-KEY",
         "NEW-VOLUME",
         "OS/ARCH",
+        "PATTERN",
         "REF",
+        "REF|FILE",
         "REFERENCE",
         "REGISTRY",
         "REPOSITORY",

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use miette::{NamedSource, SourceSpan};
 
-use super::{AutoCollect, CacheMode, CheckRepository, Config, Mirror, NONE, Registry};
+use super::{
+    AutoCollect, CacheMode, CheckRepository, Config, CosignKey, Demand, Mirror, NONE, Registry,
+    TrustRule, TrustedUse,
+};
 use crate::limits::Limits;
 use crate::text::kdl::{self, Bounds, Document, Entry, Node, Value};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, size};
@@ -20,7 +23,7 @@ struct Shape {
     example: &'static str,
 }
 
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 12] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -80,6 +83,24 @@ const SHAPES: [Shape; 9] = [
         arguments: &["\"auto\""],
         properties: &["max-size", "cache-size", "older-than", "keep-last"],
         example: "gc \"auto\" max-size=\"50G\"",
+    },
+    Shape {
+        name: "signatures",
+        arguments: &["require, warn or off", "a pattern of names"],
+        properties: &["for"],
+        example: "signatures \"require\" \"ghcr.io/team/*\" for=\"pull\"",
+    },
+    Shape {
+        name: "signers",
+        arguments: &["a file of trusted keys"],
+        properties: &[],
+        example: "signers \"team/allowed_signers\"",
+    },
+    Shape {
+        name: "cosign-key",
+        arguments: &["a pattern of names", "a PEM file"],
+        properties: &[],
+        example: "cosign-key \"ghcr.io/others/*\" \"others.pub\"",
     },
 ];
 
@@ -176,6 +197,15 @@ impl Reader<'_> {
                 ("limits", []) => self.limits(node, &mut config.limits),
                 ("gc", [when]) => self.gc(node, when, config),
                 ("cache", [repository]) => self.cache(node, repository, config),
+                ("signatures", [demand, names]) => self.signatures(node, demand, names, config),
+                ("signers", [file]) => {
+                    let file = self.path(file);
+                    config.trust.signers.push(file);
+                }
+                ("cosign-key", [names, file]) => {
+                    let (names, path) = (names.clone(), self.path(file));
+                    config.trust.cosign.push(CosignKey { names, path });
+                }
                 _ => {}
             }
         }
@@ -194,6 +224,32 @@ impl Reader<'_> {
         limits.image_steps = steps.unwrap_or(limits.image_steps);
         let speed = self.number(node, "least-speed", 0, 1 << 30);
         limits.least_speed = speed.map_or(limits.least_speed, u64::from);
+    }
+
+    fn signatures(&mut self, node: &Node, demand: &str, names: &str, config: &mut Config) {
+        let known = Demand::ALL.iter().find(|(word, _)| *word == demand);
+        let Some(&(_, demand)) = known else {
+            let message = format!("\"{demand}\" is not require, warn or off");
+            let help = "for example: signatures \"require\" \"ghcr.io/team/*\"".to_owned();
+            self.report(node.span(), message, "wrong value", help);
+            return;
+        };
+        let wanted = "\"pull\" or another use: \"boot\", \"from\", \"snapshot-import\"";
+        let used_for = self.property(node, "for", wanted, |value| {
+            let word = value.as_string()?;
+            let all = TrustedUse::ALL.iter();
+            all.clone()
+                .find(|(name, _)| *name == word)
+                .map(|&(_, one)| one)
+        });
+        // A rule for something unknown must not become one for everything.
+        if node.entry("for").is_none() || used_for.is_some() {
+            config.trust.rules.push(TrustRule {
+                demand,
+                names: names.to_owned(),
+                used_for,
+            });
+        }
     }
 
     fn gc(&mut self, node: &Node, when: &str, config: &mut Config) {
@@ -398,7 +454,7 @@ mod tests {
 
     use miette::Diagnostic;
 
-    use super::super::CacheSettings;
+    use super::super::{CacheSettings, TrustSettings};
     use super::*;
 
     fn read(text: &str) -> Result<Config, Problems> {
@@ -502,6 +558,7 @@ cache "a/b" "c/d" from=#true
                 .into(),
                 cache: CacheSettings::default(),
                 file_time: None,
+                trust: TrustSettings::default(),
                 limits: Limits {
                     image_steps: 5000,
                     image_size: 20 << 30,
@@ -531,6 +588,34 @@ cache "a/b" "c/d" from=#true
             format!("{problem} [{at}] {help}")
         });
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn whose_signatures_are_asked_for() {
+        let trust = read(
+            "signatures require \"ghcr.io/team/*\"\nsignatures warn \"*\" for=pull\n\
+             signers \"team/keys\"\ncosign-key \"*/others/*\" \"others.pub\"",
+        );
+        let trust = trust.unwrap().trust;
+        let covers = |pattern: &str, name: &str| pattern == "*" || name.contains("/team/");
+        for (name, used_for, expected) in [
+            ("ghcr.io/team/a", TrustedUse::Boot, Demand::Require),
+            ("ghcr.io/a/b", TrustedUse::Pull, Demand::Warn),
+            ("ghcr.io/a/b", TrustedUse::Boot, Demand::Off),
+        ] {
+            assert_eq!(trust.demand(name, used_for, covers), expected, "{name}");
+        }
+        assert_eq!(trust.signers, [Path::new("/etc/vmfab/team/keys")]);
+        assert_eq!(trust.cosign[0].path, Path::new("/etc/vmfab/others.pub"));
+        let text = "signatures \"always\" \"*\"\nsignatures require\n\
+            signatures require \"*\" for=\"push\"\nsigners\ncosign-key \"*\"\n";
+        insta::assert_snapshot!(mistakes(text), @r#"
+        "always" is not require, warn or off [signatures "always" "*"] for example: signatures "require" "ghcr.io/team/*"
+        "signatures" needs a pattern of names [signatures] for example: signatures "require" "ghcr.io/team/*" for="pull"
+        "for" must be "pull" or another use: "boot", "from", "snapshot-import" [for="push"] write for="pull"
+        "signers" needs a file of trusted keys [signers] for example: signers "team/allowed_signers"
+        "cosign-key" needs a PEM file [cosign-key] for example: cosign-key "ghcr.io/others/*" "others.pub"
+        "#);
     }
 
     #[test]
@@ -576,7 +661,7 @@ nonsense
         "max-size" must be "50G" or another size [max-size=50] write max-size="50G"
         "older-than" must be "14d" or another time [older-than="soon"] write older-than="14d"
         "keep-last" must be 0 to 1000000 [keep-last=-1] write keep-last=0
-        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, roles, certificate-authority, registry, cache, limits and gc
+        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, roles, certificate-authority, registry, cache, limits, gc, signatures, signers and cosign-key
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

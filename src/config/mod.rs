@@ -6,6 +6,7 @@
 mod cache;
 mod file;
 mod mirror;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use cache::{CacheMode, CacheSettings, NONE, ParseCacheModeError};
 pub use mirror::Mirror;
+pub use trust::{CosignKey, Demand, TrustRule, TrustSettings, TrustedUse};
 
 use crate::failure::Failure;
 use crate::host::file::read_text;
@@ -50,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Garbage collection after builds; nothing when there is none.
     pub gc: Option<AutoCollect>,
+    /// Whose signatures are asked for, and for what.
+    pub trust: TrustSettings,
 }
 
 /// What garbage collection after builds keeps.
@@ -105,6 +109,7 @@ impl Default for Config {
             file_time: None,
             limits: Limits::default(),
             gc: None,
+            trust: TrustSettings::default(),
         }
     }
 }
@@ -141,7 +146,9 @@ impl Config {
         };
         let must_exist = named.is_some();
         let mut config = Self::default();
-        if let Some(path) = named.or_else(usual) {
+        let path = named.or_else(usual);
+        let directory = path.as_deref().and_then(Path::parent).map(Path::to_owned);
+        if let Some(path) = path {
             match read_text(&path, Limits::default().recipe_size) {
                 Ok(text) => {
                     config = Self::parse(&path, &text, home.as_deref(), check)
@@ -163,6 +170,7 @@ impl Config {
         }
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         config.cache = caches(text, check)?.over(config.cache);
+        config.trust.directory = directory;
         config.file_time = text(EPOCH).map(|text| epoch(&text)).transpose()?;
         Ok(config)
     }
@@ -360,7 +368,11 @@ mod tests {
         assert_eq!(from(&all[..2]).unwrap().parallel, 2);
         assert_eq!(from(&all[..1]).unwrap().parallel, 3);
         assert_eq!(from(&[]).unwrap(), Config::default());
-        assert_eq!(from(&[("HOME", root)]).unwrap(), Config::default());
+        // Where keys are is known without a file.
+        let mut config = from(&[("HOME", root)]).unwrap();
+        let directory = config.trust.directory.take();
+        assert_eq!(directory, Some(root.join(".config/vmfab")));
+        assert_eq!(config, Config::default());
         let missing = root.join("missing.kdl");
         let error = from(&[("VMFAB_CONFIG", &missing)]).unwrap_err();
         assert!(error.to_string().contains("missing.kdl"), "{error}");

@@ -34,6 +34,8 @@ pub enum Program {
     QemuSystem,
     /// Opens sessions in machines.
     Ssh,
+    /// Signs with keys in agents and tokens.
+    SshKeygen,
     /// Verifies OpenPGP signatures.
     Gpgv,
     /// Emulates a TPM.
@@ -44,7 +46,7 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Mmdebstrap,
         Self::Bwrap,
         Self::Newuidmap,
@@ -53,6 +55,7 @@ impl Program {
         Self::QemuImg,
         Self::QemuSystem,
         Self::Ssh,
+        Self::SshKeygen,
         Self::Gpgv,
         Self::Swtpm,
         Self::Virtiofsd,
@@ -73,6 +76,7 @@ impl Program {
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-aarch64",
             Self::Ssh => "ssh",
+            Self::SshKeygen => "ssh-keygen",
             Self::Gpgv => "gpgv",
             Self::Swtpm => "swtpm",
             Self::Virtiofsd => "virtiofsd",
@@ -112,7 +116,7 @@ impl Program {
             Self::QemuSystem => "qemu-system-x86",
             #[cfg(not(target_arch = "x86_64"))]
             Self::QemuSystem => "qemu-system-arm",
-            Self::Ssh => "openssh-client",
+            Self::Ssh | Self::SshKeygen => "openssh-client",
             Self::Gpgv => "gpgv",
             Self::Swtpm => "swtpm",
             Self::Virtiofsd => "virtiofsd",
@@ -130,6 +134,7 @@ impl Program {
             Self::QemuImg => "reading and writing qcow2, vmdk, vhd and vhdx files",
             Self::QemuSystem => "running machines",
             Self::Ssh => "entering machines",
+            Self::SshKeygen => "signing with keys in agents and tokens",
             Self::Gpgv => "signatures of checksum lists",
             Self::Swtpm => "machines with a TPM",
             Self::Virtiofsd => "shared directories of guests without 9p",

@@ -29,6 +29,7 @@ pub mod report;
 pub mod share;
 pub mod snapshot;
 pub mod store;
+pub mod trust;
 pub mod volume;
 
 pub use crate::world::{CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};

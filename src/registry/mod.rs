@@ -23,6 +23,7 @@ mod layout;
 mod model;
 mod platform;
 mod reference;
+mod referrers;
 mod resolve;
 mod small;
 mod storage;
@@ -42,6 +43,7 @@ pub use model::{
     ToldPlatform, descriptor, index, manifest, media, parse_manifest, sorted, to_bytes,
 };
 pub use reference::{Location, ParseReferenceError, Reference, Version};
+pub use referrers::is_referrers_tag;
 pub use resolve::{ResolveError, Resolved, Silent, resolve};
 pub use small::{ReadBlobError, read_small};
 use storage::Storage;
@@ -170,6 +172,27 @@ pub trait Repository: Send + Sync {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), RegistryError>;
+
+    /// The manifests that say they are about this one (OCI image specification 1.1, `subject`), as
+    /// the registry lists them; where it keeps no list, those in the index that stands for it.
+    ///
+    /// # Errors
+    /// They cannot be had, or the list is garbage.
+    fn referrers(&self, subject: &Sha256) -> Result<Vec<Descriptor>, RegistryError> {
+        referrers::listed(self, subject)
+    }
+
+    /// Puts a manifest whose subject is this one, and lists it where the registry does not.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn put_referrer(
+        &self,
+        subject: &Sha256,
+        manifest: &Manifest,
+    ) -> Result<Descriptor, RegistryError> {
+        referrers::put(self, subject, manifest)
+    }
 
     /// Whether a blob is there.
     ///

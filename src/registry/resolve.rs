@@ -23,8 +23,8 @@ pub enum Silent {
 pub struct Resolved {
     pub digest: Sha256,
     pub manifest: Manifest,
-    /// Whether an index says what it is for.
-    pub indexed: bool,
+    /// The digests of the indexes that led to it.
+    pub through: Vec<Sha256>,
 }
 
 /// Why there is no manifest.
@@ -49,7 +49,8 @@ pub fn resolve<E>(
     mut fetch: impl FnMut(&Version) -> Result<Option<Fetched>, E>,
 ) -> Result<Option<Resolved>, ResolveError<E>> {
     let mut version = version.clone();
-    for depth in 0..=INDEXES {
+    let mut through = Vec::new();
+    for _ in 0..=INDEXES {
         let Some(fetched) = fetch(&version).map_err(ResolveError::Fetch)? else {
             return Ok(None);
         };
@@ -59,11 +60,12 @@ pub fn resolve<E>(
                 return Ok(Some(Resolved {
                     digest: fetched.digest,
                     manifest: *manifest,
-                    indexed: depth > 0,
+                    through,
                 }));
             }
             Parsed::Index(index) => index,
         };
+        through.push(fetched.digest);
         let chosen = choose(&index, wanted, silent)
             .ok_or_else(|| ResolveError::Platform(platform::platforms(&index)))?;
         let blob = chosen.blob();

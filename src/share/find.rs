@@ -18,8 +18,24 @@ pub struct Published {
     pub manifest: Manifest,
     /// Its artifact, when it is one of vmfab's.
     pub artifact: Option<Artifact>,
+    /// The digests of the indexes that led to it.
+    pub through: Vec<Sha256>,
+}
+
+impl Published {
     /// Whether an index says what it is for.
-    pub indexed: bool,
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        !self.through.is_empty()
+    }
+
+    /// The digests of which a signature stands for it.
+    #[must_use]
+    pub fn signed_digests(&self) -> Vec<Sha256> {
+        let mut digests = vec![self.digest];
+        digests.extend(&self.through);
+        digests
+    }
 }
 
 impl Sharing<'_> {
@@ -57,7 +73,7 @@ impl Sharing<'_> {
             digest: found.digest,
             artifact: artifact.map_err(|reason| invalid("the manifest", reason))?,
             manifest: found.manifest,
-            indexed: found.indexed,
+            through: found.through,
         }))
     }
 

@@ -8,10 +8,11 @@
 //!
 //! `find.rs` tells what is under a tag. `distribution.rs` decides which chunks go into which packs,
 //! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
-//! in which repository. `published/` tells what others publish, `container.rs` makes of an image
+//! in which repository. `attached.rs` publishes documents about a manifest. `published/` tells what others publish, `container.rs` makes of an image
 //! what container engines run, `containerdisk.rs` what KubeVirt runs.
 
 mod artifact;
+mod attached;
 pub mod container;
 pub mod containerdisk;
 mod distribution;
@@ -33,6 +34,7 @@ mod work;
 use std::path::PathBuf;
 
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
+pub use attached::{Attachment, SIGNATURE, SSH_SIGNATURE, attach, attached, cosign_signatures};
 pub use error::ShareError;
 pub use find::Published;
 pub use layer_file::{CREATED, Hashing, LayerFile};

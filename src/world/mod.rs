@@ -19,6 +19,7 @@ pub(crate) mod pins;
 pub(crate) mod recipes;
 mod repository;
 mod resolve;
+pub(crate) mod signatures;
 mod usual;
 
 pub use context::Context;

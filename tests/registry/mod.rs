@@ -23,6 +23,7 @@ mod pull;
 mod push;
 mod roles;
 mod shelf;
+mod signatures;
 mod uploads;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,7 @@ mod history;
 mod image;
 mod images;
 mod inspect;
+mod key;
 mod lint;
 mod list;
 mod lock;
@@ -46,6 +47,7 @@ mod rm;
 mod screenshot;
 mod set;
 mod several;
+mod sign;
 mod snapshot;
 mod ssh;
 mod ssh_config;
@@ -57,6 +59,7 @@ mod to_disk;
 mod top;
 mod up;
 mod update;
+mod verify;
 mod version;
 mod volume;
 mod wait;
@@ -142,6 +145,9 @@ pub(super) enum Command {
     Console(console::Console),
     Volume(volume::Volume),
     Screenshot(screenshot::Screenshot),
+    Sign(sign::Sign),
+    Verify(verify::Verify),
+    Key(key::Key),
     Tags(tags::Tags),
     Login(login::Login),
     Logout(logout::Logout),
@@ -203,6 +209,9 @@ impl Command {
             Self::Console(command) => command.run(session),
             Self::Volume(command) => command.run(session),
             Self::Screenshot(command) => command.run(session),
+            Self::Sign(command) => command.run(session),
+            Self::Verify(command) => command.run(session),
+            Self::Key(command) => command.run(session),
             Self::Tags(command) => command.run(session),
             Self::Login(command) => command.run(session),
             Self::Logout(command) => command.run(session),
@@ -310,6 +319,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["inspect", "logs", "console", "screenshot"],
     ),
     ("Manage the store", &["store"]),
+    ("Sign and verify images", &["sign", "verify", "key"]),
     ("Use registries", &["tags", "login", "logout"]),
     (
         "Manage vmfab",

@@ -6,6 +6,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::output::{count, size};
 use super::super::session::Session;
+use crate::config::TrustedUse;
 use crate::failure::Failure;
 use crate::ops::share::{self, PullOptions, PulledImage, parse_platform};
 use crate::registry::{Location, Platform};
@@ -59,6 +60,7 @@ impl Pull {
             all_tags: self.all_tags,
             platform: self.platform,
             containers: false,
+            used_for: TrustedUse::Pull,
         };
         let pulled = share::pull(&session.registry_context(self.registries)?, &options)?;
         session.print(&pulled.images, |images| {

@@ -10,6 +10,7 @@ use super::super::output::size;
 use super::super::session::Session;
 use crate::failure::Failure;
 use crate::ops::share::{self, PushImage, PushedImage};
+use crate::ops::trust;
 use crate::registry::Location;
 
 /// Push an image to a registry
@@ -25,6 +26,7 @@ use crate::registry::Location;
 Examples:
   vmfab push @docker ghcr.io/me/docker:1.0
   vmfab push @base ghcr.io/me/base:12 --layers   as a base for recipes
+  vmfab push @docker ghcr.io/me/docker:1.0 --sign
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
   vmfab push @web ghcr.io/me/web:1.0 --layout container
@@ -75,6 +77,10 @@ pub(crate) struct Push {
     )]
     layout: Layout,
 
+    /// Sign the manifest that was pushed [default: with your only key]
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true)]
+    sign: Option<Option<String>>,
+
     #[command(flatten)]
     registries: RegistryOptions,
 }
@@ -99,6 +105,9 @@ impl Push {
             annotations: self.annotations.into_iter().collect::<BTreeMap<_, _>>(),
         };
         let context = session.registry_context(self.registries)?;
+        if let Some(key) = &self.sign {
+            trust::own(&context, key.as_deref())?;
+        }
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
             Layout::Container if options.full || options.layers => {
@@ -112,6 +121,10 @@ impl Push {
             }
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
         };
+        if let Some(key) = self.sign {
+            let signed = trust::sign(&context, &pushed.signed(&options.to), key.as_deref())?;
+            session.note(&format!("signed with {}", signed.key));
+        }
         session.print(&pushed, |pushed| match session.quiet() {
             true => format!("{}\n", pushed.digest),
             false => told(pushed),

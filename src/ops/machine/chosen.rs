@@ -8,6 +8,7 @@ use super::super::images::{self, FoundImage};
 use super::super::share::{self, PullOptions};
 use super::super::{Context, RecipeChoice};
 use super::require_programs;
+use crate::config::TrustedUse;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::image::local_scheme;
@@ -124,6 +125,7 @@ fn made_role(context: &Context, choice: &RecipeChoice) -> Result<Option<FoundIma
         all_tags: false,
         platform: None,
         containers: false,
+        used_for: TrustedUse::Boot,
     };
     match share::pull(context, &options) {
         Ok(_) => images::find(context, role).map(Some),

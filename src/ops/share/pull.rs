@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::{Context, images};
 use super::{all_tags, conversion, pulled, sharing};
+use crate::config::TrustedUse;
 use crate::digest::{Checksum, ObjectId};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -15,6 +16,7 @@ use crate::registry::{
 use crate::share::published::{What, what};
 use crate::share::{Artifact, IMAGE, Published, ShareError, Sharing};
 use crate::store::TagName;
+use crate::world::signatures;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullOptions {
@@ -28,6 +30,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Whether a machine is made of a container image.
     pub containers: bool,
+    /// What it is wanted for: what must be signed may depend on that.
+    pub used_for: TrustedUse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -139,6 +143,8 @@ impl One<'_> {
         if let Some(error) = self.other_platform(&sharing, &found)? {
             return Ok(Tried::Other(error.into()));
         }
+        let digests = found.signed_digests();
+        signatures::check(context, &self.options.from, &digests, self.options.used_for)?;
         let pulled = match artifact {
             Some(artifact) => self.image(context, &sharing, &found, artifact)?,
             None => match self.not_for_host(&sharing, &found)? {
@@ -231,7 +237,7 @@ impl One<'_> {
         found: &Published,
     ) -> Result<Option<ShareError>, Failure> {
         let wanted = self.options.platform.as_ref();
-        let Some(wanted) = wanted.filter(|_| !found.indexed) else {
+        let Some(wanted) = wanted.filter(|_| !found.is_indexed()) else {
             return Ok(None);
         };
         let told: Option<Platform> = match &found.artifact {
@@ -400,6 +406,7 @@ pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, F
         all_tags: false,
         platform: None,
         containers: true,
+        used_for: TrustedUse::Boot,
     };
     let pulled = pull(context, &options)?;
     let image = pulled.images.first().map(|image| image.image.to_string());

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::images::{self, FoundImage};
+use super::super::trust::Signed;
 use super::sharing;
 use crate::digest::{Checksum, ObjectId, ObjectRef};
 use crate::failure::Failure;
@@ -64,6 +65,19 @@ pub struct PushedImage {
     pub new_packs: usize,
     /// Packs that were linked from another repository of the registry.
     pub mounted_packs: usize,
+}
+
+impl PushedImage {
+    /// What there is to sign: what was pushed, whatever has its tag by now.
+    #[must_use]
+    pub fn signed(&self, to: &Location) -> Signed {
+        Signed::Place(match (to, self.digest.sha256()) {
+            (Location::Registry(reference), Some(digest)) => {
+                Location::Registry(reference.with(&Version::Digest(digest)))
+            }
+            _ => to.clone(),
+        })
+    }
 }
 
 /// Pushes an image of the store.

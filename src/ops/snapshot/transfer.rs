@@ -1,7 +1,7 @@
 //! Snapshots as files.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::machine::{keep_need, places};
-use super::super::{Context, images};
+use super::super::{Context, images, trust};
 use super::{find, parse, tag};
 use crate::checked::Line;
+use crate::config::TrustedUse;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -22,6 +23,7 @@ use crate::machine::{Machines, PortableSnapshot};
 use crate::share::{SnapshotContent, SnapshotFile, SnapshotKind, SnapshotManifest, read_snapshot};
 use crate::store::{Store, TagName};
 use crate::world::image_config;
+use crate::world::signatures::{Evidence, check_evidence};
 
 /// What to write to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,9 +234,17 @@ pub struct Imported {
 pub fn import(context: &Context, options: &ImportOptions) -> Result<Imported, Failure> {
     let store = context.store()?;
     let mut input: Box<dyn io::BufRead> = match options.file.as_os_str() == "-" {
-        true => Box::new(BufReader::with_capacity(1 << 20, io::stdin().lock())),
+        true => {
+            let none = || Ok(Evidence::default());
+            check_evidence(context, "file:-", TrustedUse::SnapshotImport, none)?;
+            Box::new(BufReader::with_capacity(1 << 20, io::stdin().lock()))
+        }
         false => {
-            let file = File::open(&options.file).map_err(Failure::io("open", &options.file))?;
+            let mut file = File::open(&options.file).map_err(Failure::io("open", &options.file))?;
+            let beside = || trust::beside(context, &options.file, &mut file);
+            let name = trust::file_name(&options.file);
+            check_evidence(context, &name, TrustedUse::SnapshotImport, beside)?;
+            file.rewind().map_err(Failure::io("read", &options.file))?;
             Box::new(BufReader::with_capacity(1 << 20, file))
         }
     };

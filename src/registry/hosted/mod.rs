@@ -30,14 +30,17 @@ pub(super) use self::host::Host;
 use self::sending::Sending;
 use super::credentials::{Credential, Credentials};
 use super::{
-    Blob, BlobReader, BlobSource, Delivered, Fetched, MAX_MANIFEST, Progress, Reference,
-    RegistryError, Repository, Version, media,
+    Blob, BlobReader, BlobSource, Delivered, Descriptor, Fetched, MAX_MANIFEST, Manifest, Parsed,
+    Progress, Reference, RegistryError, Repository, Version, media, parse_manifest, referrers,
 };
 use crate::digest::{Checksum, Sha256};
 use crate::http::{HeaderName, Method, Response, StatusCode, header};
 
 /// The header with the digest of what is given or was taken.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// The header with the subject of a manifest that the registry lists as a referrer.
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// A repository of a registry.
 #[derive(Clone)]
@@ -143,23 +146,14 @@ impl Hosted {
             bytes,
         }))
     }
-}
 
-impl Repository for Hosted {
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError> {
-        self.host.retry(&self.name, || self.fetch_manifest(version))
-    }
-
-    fn put_manifest(
+    /// Puts a manifest; tells whether the registry lists it as a referrer of its subject.
+    fn send_manifest(
         &self,
         version: &Version,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), RegistryError> {
+    ) -> Result<bool, RegistryError> {
         let what = what_manifest(version);
         let digest = Sha256::of(bytes);
         if matches!(version, Version::Digest(other) if *other != digest) {
@@ -180,6 +174,7 @@ impl Repository for Hosted {
             return Err(self.refusal(&what, response));
         }
         let named = response.header(CONTENT_DIGEST).map(str::to_owned);
+        let listed = response.header(SUBJECT).is_some();
         drain(response);
         match named
             .as_deref()
@@ -189,8 +184,76 @@ impl Repository for Hosted {
                 let reason = format!("was sent as sha256:{digest} and taken as sha256:{other}");
                 Err(self.invalid(&what, reason))
             }
-            _ => Ok(()),
+            _ => Ok(listed),
         }
+    }
+
+    /// One try to get the list of referrers; `None` where the registry keeps none.
+    fn fetch_referrers(&self, subject: &Sha256) -> Result<Option<Vec<Descriptor>>, CallError> {
+        let what = format!("list of referrers of sha256:{subject}");
+        let path = format!("{}/referrers/sha256:{subject}", self.repository);
+        let call = Call::new(Method::GET, Target::Path(&path), &self.reading)
+            .header(header::ACCEPT, media::INDEX);
+        let response = self.host.once(&call, &self.identity)?;
+        if response.status == StatusCode::NOT_FOUND {
+            drain(response);
+            return Ok(None);
+        }
+        if response.status != StatusCode::OK {
+            return Err(self.refusal(&what, response).into());
+        }
+        let mut bytes = Vec::new();
+        let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
+        body.read_to_end(&mut bytes)
+            .map_err(CallError::of_reading)?;
+        if bytes.len() > MAX_MANIFEST {
+            return Err(self.invalid(&what, "is too long").into());
+        }
+        match parse_manifest(&bytes, media::INDEX) {
+            Ok(Parsed::Index(index)) => Ok(Some(index.manifests().clone())),
+            Ok(Parsed::Manifest(_)) => Err(self.invalid(&what, "is no index").into()),
+            Err(why) => Err(self.invalid(&what, why).into()),
+        }
+    }
+}
+
+impl Repository for Hosted {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn manifest(&self, version: &Version) -> Result<Option<Fetched>, RegistryError> {
+        self.host.retry(&self.name, || self.fetch_manifest(version))
+    }
+
+    fn put_manifest(
+        &self,
+        version: &Version,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError> {
+        self.send_manifest(version, media_type, bytes).map(drop)
+    }
+
+    fn referrers(&self, subject: &Sha256) -> Result<Vec<Descriptor>, RegistryError> {
+        let fetch = || self.fetch_referrers(subject);
+        match self.host.retry(&self.name, fetch)? {
+            Some(listed) => Ok(listed),
+            None => referrers::listed(self, subject),
+        }
+    }
+
+    fn put_referrer(
+        &self,
+        subject: &Sha256,
+        manifest: &Manifest,
+    ) -> Result<Descriptor, RegistryError> {
+        let (one, bytes) = referrers::described(manifest);
+        let version = Version::Digest(Sha256::of(&bytes));
+        if !self.send_manifest(&version, media::MANIFEST, &bytes)? {
+            referrers::list(self, subject, &one)?;
+        }
+        Ok(one)
     }
 
     fn has_blob(&self, blob: &Blob) -> Result<bool, RegistryError> {

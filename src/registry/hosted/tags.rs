@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Hosted;
 use super::call::{Call, CallError, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
-use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version};
+use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version, is_referrers_tag};
 
 /// More tags are not listed.
 const MOST_TAGS: usize = 1 << 20;
@@ -19,7 +19,7 @@ struct Page {
     next: Option<Url>,
 }
 
-/// All tags, sorted. What has not the form of a tag is left out.
+/// All tags, sorted. What has not the form of a tag is left out, and so are lists of referrers.
 pub(super) fn list(hosted: &Hosted) -> Result<Vec<String>, RegistryError> {
     let mut tags = Vec::new();
     let mut next = None;
@@ -28,7 +28,7 @@ pub(super) fn list(hosted: &Hosted) -> Result<Vec<String>, RegistryError> {
             .host
             .retry(&hosted.name, || page(hosted, next.as_ref()))?;
         let before = tags.len();
-        let good = |tag: &String| Version::tag(tag).is_ok();
+        let good = |tag: &String| Version::tag(tag).is_ok() && !is_referrers_tag(tag);
         tags.extend(page.tags.into_iter().filter(good));
         let stuck = tags.len() == before && page.next.is_some() && page.next == next;
         if tags.len() > MOST_TAGS || stuck {

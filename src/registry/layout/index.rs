@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Blob, Described, Descriptor, Index, MediaType, Version, descriptor, media};
+use super::super::{
+    Blob, Described, Descriptor, Index, MediaType, Version, descriptor, is_referrers_tag, media,
+};
 use crate::digest::Sha256;
 
 /// The annotation that holds a tag (OCI image specification, image layout).
@@ -78,8 +80,9 @@ impl Names {
 
     /// The only manifest, whatever it is called; `None` when there are several or none.
     pub(super) fn only(&self) -> Option<&Descriptor> {
-        let first = self.manifests.first()?;
-        let mut others = self.manifests.iter();
+        let about_others = |one: &&Descriptor| name(one).is_some_and(is_referrers_tag);
+        let mut others = self.manifests.iter().filter(|one| !about_others(one));
+        let first = others.next()?;
         match others.all(|one| one.digest() == first.digest()) {
             true => Some(first),
             false => None,
@@ -95,7 +98,7 @@ impl Names {
     pub(super) fn tags(&self) -> Vec<String> {
         let names = self.manifests.iter().filter_map(name);
         let mut tags: Vec<String> = names
-            .filter(|name| Version::tag(name).is_ok())
+            .filter(|name| Version::tag(name).is_ok() && !is_referrers_tag(name))
             .map(str::to_owned)
             .collect();
         tags.sort_unstable();

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use kept::Kept;
 
-use super::Context;
+use super::{Context, signatures};
+use crate::config::TrustedUse;
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::image::ImageConfig;
@@ -183,6 +184,9 @@ impl<'a> Identified<'a> {
             ResolveError::Platform(there) => platform::none(&wanted, &there),
         })?;
         let resolved = resolved.ok_or_else(|| self.unknown(version))?;
+        let mut digests = resolved.through;
+        digests.push(resolved.digest);
+        signatures::check(self.context, self.location, &digests, TrustedUse::From)?;
         Ok((resolved.manifest, resolved.digest))
     }
 

@@ -1,0 +1,58 @@
+//! `vmfab verify`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::Status;
+use super::super::options::RegistryOptions;
+use super::super::session::Session;
+use crate::failure::Failure;
+use crate::ops::trust::{self, Signed};
+
+/// Verify who signed an image in a registry, or a file
+///
+/// Exit with 6 unless a trusted key that may sign this name made a signature. vmfab pull, boot and
+/// build verify by themselves what "signatures" in config.kdl asks for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmfab verify ghcr.io/team/docker:1.0
+  vmfab verify ghcr.io/team/docker:1.0 --signers team/allowed_signers
+  vmfab verify ghcr.io/others/app:2 --cosign-key cosign.pub
+  vmfab verify dev.snapshot.tar.gz --json | jq -r '.signatures[].comment'")]
+pub(crate) struct Verify {
+    /// Image: HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; or a file
+    #[arg(value_name = "REF|FILE")]
+    signed: String,
+
+    /// Trust the keys of this file of allowed signers, and no others
+    #[arg(long, value_name = "FILE")]
+    signers: Option<PathBuf>,
+
+    /// Verify signatures of cosign with this public key, too
+    #[arg(long, value_name = "FILE")]
+    cosign_key: Option<PathBuf>,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
+}
+
+impl Verify {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        let context = session.registry_context(self.registries)?;
+        let (signers, cosign) = (self.signers.as_deref(), self.cosign_key.as_deref());
+        let verified = trust::verify(&context, &Signed::named(&self.signed), signers, cosign)?;
+        session.print(&verified, |verified| {
+            let mut text = format!("{} ({})\n", verified.signed, verified.digest);
+            for one in &verified.signatures {
+                text += &format!("signed by {} {}\n", one.key, &one.comment);
+            }
+            for reason in &verified.rejected {
+                text += &format!("not counted: {}\n", reason);
+            }
+            text
+        })?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,274 @@
+//! Signatures of images and files: made, found, demanded; OpenSSH says the same of them.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::home::{Home, disk};
+use super::shelf::Shelf;
+
+/// What ssh-keygen says, with `input` as its standard input: whether it succeeds, and its output.
+fn ssh_keygen(home: &Home, words: &[&str], input: &str) -> (bool, String) {
+    let mut child = Command::new("ssh-keygen")
+        .args(words)
+        .current_dir(home.directory())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ssh-keygen runs (package openssh-client)");
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// A public key of a home's own.
+fn public(home: &Home, name: &str) -> String {
+    let printed = home.run(&["key", "export", name]).ends_with(0).stdout;
+    printed.trim_end().to_owned()
+}
+
+#[test]
+fn what_must_be_signed_is_pulled_only_when_it_is() {
+    let shelf = Shelf::new(1);
+    let (maker, at) = (&shelf.maker, shelf.at("1"));
+    let reader = Home::new();
+    let name = at.rsplit_once(':').unwrap().0;
+    let host = name.split_once('/').unwrap().0.to_owned();
+    reader.configure(&format!(
+        "downloads retries=2\nsignatures \"require\" \"{host}/*\"\n"
+    ));
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(refused.contains("it has no signature"), "{refused}");
+    assert_eq!(reader.tagged("web"), None);
+
+    maker.run(&["key", "new", "release"]).ends_with(0);
+    let signed = maker.json(&["sign", &at]);
+    assert_eq!(signed["signed"], at.as_str());
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(refused.contains("is no trusted key"), "{refused}");
+
+    // A key for other names does not count, nor one that is not valid any more.
+    let key = public(maker, "release");
+    let pattern = format!("{host}/other/*");
+    reader
+        .run(&["key", "trust", &key, "--for", &pattern])
+        .ends_with(0);
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(
+        refused.contains(&format!("may sign {pattern}, and not {name}")),
+        "{refused}"
+    );
+    let until = [
+        "key",
+        "trust",
+        &key,
+        "--for",
+        "*/web",
+        "--until",
+        "2020-01-31",
+    ];
+    reader.run(&until).ends_with(0);
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(
+        refused.contains("was valid only until 20200131000000Z"),
+        "{refused}"
+    );
+    reader
+        .run(&["key", "trust", &key, "--for", "*/web"])
+        .ends_with(0);
+    let pulled = reader.pull(&at);
+    assert_eq!(pulled["digest"], signed["digest"]);
+    let verified = reader.json(&["verify", &at]);
+    assert_eq!(verified["signatures"][0]["comment"], "release");
+    assert_eq!(verified["name"], name);
+
+    // A revoked key signs nothing, whoever trusts it.
+    let fingerprint = verified["signatures"][0]["key"].as_str().unwrap();
+    reader.run(&["key", "revoke", fingerprint]).ends_with(0);
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(refused.contains("is revoked"), "{refused}");
+    reader.refused(&["key", "trust", &key, "--for", "*/web"], 2);
+
+    // The signature is of this manifest: the next one under the tag has none.
+    let other = Home::new();
+    other.configure("signatures \"warn\" \"*\" for=\"boot\"\nsignatures \"require\" \"*\"\n");
+    other
+        .run(&["key", "trust", &key, "--for", "*/web"])
+        .ends_with(0);
+    other.pull(&at);
+    maker.image("web", &disk(7, 1 << 20));
+    maker.push("@web", &at);
+    let refused = other.refused(&["pull", &at], 6);
+    assert!(refused.contains("it has no signature"), "{refused}");
+    maker.json(&["push", "@web", &at, "--sign=release"]);
+    other.pull(&at);
+    // Lists of referrers are no tags of the user's.
+    let tags = other.json(&["tags", name]);
+    assert_eq!(tags["tags"], serde_json::json!(["1"]));
+}
+
+#[test]
+fn openssh_verifies_what_vmfab_signs_and_the_other_way_round() {
+    let shelf = Shelf::new(1);
+    let (maker, at) = (&shelf.maker, shelf.at("1"));
+    maker.run(&["key", "new", "release"]).ends_with(0);
+    let key = public(maker, "release");
+    maker
+        .run(&["key", "trust", "release", "--for", "*/web"])
+        .ends_with(0);
+    fs::write(maker.path("disk.img"), b"a file").unwrap();
+    let signed = maker.json(&["sign", "disk.img"]);
+    let message = format!("{}\n", signed["digest"].as_str().unwrap());
+    let verify = |name, file| {
+        let words = [
+            "-Y",
+            "verify",
+            "-n",
+            "vmfab",
+            "-f",
+            "allowed_signers",
+            "-I",
+            name,
+            "-s",
+            file,
+        ];
+        ssh_keygen(maker, &words, &message)
+    };
+    let (good, said) = verify("registry.example/web", "disk.img.sig");
+    assert!(good, "{said}");
+    let (good, said) = verify("registry.example/other", "disk.img.sig");
+    assert!(!good, "{said}");
+    assert!(
+        fs::read_to_string(maker.path("allowed_signers"))
+            .unwrap()
+            .contains(&key)
+    );
+
+    // A key of OpenSSH's that only an agent can use, as a token's.
+    let made = [
+        "-q", "-t", "ecdsa", "-N", "secret", "-C", "token", "-f", "token",
+    ];
+    let (good, said) = ssh_keygen(maker, &made, "");
+    assert!(good, "{said}");
+    let script = "eval $(ssh-agent) >/dev/null; trap 'ssh-agent -k >/dev/null' EXIT; \
+        chmod 700 ask; SSH_ASKPASS=./ask SSH_ASKPASS_REQUIRE=force ssh-add -q token && rm token \
+        && exec 3>&1 && \"$@\" >&3";
+    fs::write(maker.path("ask"), "#!/bin/sh\necho secret\n").unwrap();
+    let vmfab = maker.command(&["sign", &at, "--key", "./token.pub"]);
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", script, "bash"])
+        .arg(vmfab.get_program())
+        .args(vmfab.get_args());
+    for (name, value) in vmfab.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.current_dir(maker.directory()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    maker
+        .run(&["key", "trust", "./token.pub", "--for", "*/web"])
+        .ends_with(0);
+    let verified = maker.json(&["verify", &at]);
+    assert_eq!(verified["signatures"][0]["comment"], "token");
+
+    // A signature for something else than vmfab says nothing.
+    let words = ["-q", "-Y", "sign", "-n", "git", "-f", "keys/release"];
+    let (good, signature) = ssh_keygen(maker, &words, &message);
+    assert!(good, "{signature}");
+    fs::write(maker.path("disk.img.sig"), &signature).unwrap();
+    let refused = maker.refused(&["verify", "disk.img"], 6);
+    assert!(
+        refused.contains("is for \"git\", not for \"vmfab\""),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_is_what_was_signed() {
+    let home = Home::new();
+    home.image("web", &disk(1, 1 << 20));
+    home.run(&["key", "new"]).ends_with(0);
+    home.run(&["key", "trust", "default", "--for", "file:*"])
+        .ends_with(0);
+    home.run(&["snapshot", "export", "@web", "--output", "web.tar"])
+        .ends_with(0);
+    let reader = Home::new();
+    reader.configure("signatures \"require\" \"file:*\" for=\"snapshot-import\"\n");
+    let key = public(&home, "default");
+    reader
+        .run(&["key", "trust", &key, "--for", "file:web.*"])
+        .ends_with(0);
+    let file = home.path("web.tar");
+    let path = file.to_str().unwrap();
+    let import = ["snapshot", "import", path];
+    let refused = reader.refused(&import, 6);
+    assert!(refused.contains("it has no signature"), "{refused}");
+    let none = home.refused(&["verify", path], 6);
+    assert!(none.contains("has no signature"), "{none}");
+    home.run(&["sign", path]).ends_with(0);
+    reader.run(&["verify", path]).ends_with(0);
+    let whole = fs::read(&file).unwrap();
+    let mut changed = whole.clone();
+    changed[700] ^= 1;
+    fs::write(&file, &changed).unwrap();
+    let refused = reader.refused(&import, 6);
+    assert!(refused.contains("is not of sha256:"), "{refused}");
+    assert_eq!(reader.tagged("web"), None);
+    fs::write(&file, &whole).unwrap();
+    reader.run(&import).ends_with(0);
+    fs::write(home.path("web.tar.sig"), "no signature").unwrap();
+    let refused = reader.refused(&["verify", path], 6);
+    assert!(refused.contains("is no SSH signature"), "{refused}");
+    let piped = reader.refused(&["snapshot", "import", "-"], 6);
+    assert!(piped.contains("file:- is not signed"), "{piped}");
+}
+
+#[test]
+fn keys_that_cannot_be_are_refused() {
+    let home = Home::new();
+    let no_key = home.refused(&["sign", "registry.example/web"], 2);
+    assert!(
+        no_key.contains("you have no key") && no_key.contains("vmfab key new"),
+        "{no_key}"
+    );
+    home.refused(&["key", "new", "../escape"], 2);
+    home.refused(&["key", "new", "--comment", "two\nlines"], 2);
+    home.run(&["key", "new"]).ends_with(0);
+    let again = home.refused(&["key", "new"], 2);
+    assert!(
+        again.contains("there is a key \"default\" already"),
+        "{again}"
+    );
+    home.run(&["key", "new", "second"]).ends_with(0);
+    let which = home.refused(&["sign", "registry.example/web"], 2);
+    assert!(which.contains("default, second"), "{which}");
+    let key = public(&home, "second");
+    for pattern in ["team/*", "", "a,b", "x\"y"] {
+        home.refused(&["key", "trust", &key, "--for", pattern], 2);
+    }
+    home.refused(&["key", "trust", "no-such.pub", "--for", "*"], 3);
+    home.refused(
+        &["key", "trust", &key, "--for", "*", "--until", "someday"],
+        2,
+    );
+    fs::write(home.path("allowed_signers"), "* ssh-ed25519 AAAA\n").unwrap();
+    let wrong = home.refused(&["key", "list"], 2);
+    assert!(
+        wrong.contains("allowed_signers:1: is no public key"),
+        "{wrong}"
+    );
+    home.configure("signatures \"always\" \"*\"\n");
+    let wrong = home.refused(&["key", "list"], 4);
+    assert!(
+        wrong.contains("\"always\" is not require, warn or off"),
+        "{wrong}"
+    );
+}
