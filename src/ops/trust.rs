@@ -253,7 +253,13 @@ pub fn sign(
                 signature: beside.display().to_string(),
             })
         }
-        Signed::Place(location @ Location::Archive { path, .. }) => {
+        Signed::Place(location @ Location::Storage(_)) => Err(Failure::usage(format!(
+            "{location} cannot take a signature"
+        ))
+        .with_help("push the image to a registry, and sign it there")),
+        Signed::Place(
+            location @ (Location::Archive { path, .. } | Location::DockerArchive { path, .. }),
+        ) => {
             let path = path.display();
             Err(
                 Failure::usage(format!("{location} cannot take a signature"))

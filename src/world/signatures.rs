@@ -55,15 +55,19 @@ pub(crate) fn trusted(context: &Context) -> Result<Trusted, Failure> {
     Ok(trusted)
 }
 
-/// What is signed is called so: `HOST/REPOSITORY`; `file:NAME` for what lies in a file.
+/// What is signed is called so: `HOST/REPOSITORY`; `file:NAME` for what lies in a file;
+/// `containers-storage:NAME` for podman's.
 #[must_use]
 pub(crate) fn name_of(location: &Location) -> String {
     match location {
         Location::Registry(reference) => reference.name(),
-        Location::Layout { path, .. } | Location::Archive { path, .. } => {
+        Location::Layout { path, .. }
+        | Location::Archive { path, .. }
+        | Location::DockerArchive { path, .. } => {
             let name = path.file_name().unwrap_or_default();
             format!("file:{}", name.to_string_lossy())
         }
+        Location::Storage(_) => location.to_string(),
     }
 }
 

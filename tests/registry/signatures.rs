@@ -3,8 +3,12 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
+use vmfab::registry::{Version, media};
+
 use super::home::{Home, disk};
 use super::shelf::Shelf;
+use crate::support::proxy::Fault;
 
 /// What ssh-keygen says, with `input` as its standard input: whether it succeeds, and its output.
 fn ssh_keygen(home: &Home, words: &[&str], input: &str) -> (bool, String) {
@@ -271,4 +275,65 @@ fn keys_that_cannot_be_are_refused() {
         wrong.contains("\"always\" is not require, warn or off"),
         "{wrong}"
     );
+}
+
+#[test]
+fn a_registry_with_a_list_of_referrers_is_asked_for_it() {
+    let shelf = Shelf::new(1);
+    let (maker, at) = (&shelf.maker, shelf.at("1"));
+    maker.run(&["key", "new"]).ends_with(0);
+    maker
+        .run(&["key", "trust", "default", "--for", "*"])
+        .ends_with(0);
+    // Debian's registry keeps no list: the proxy speaks for one that does.
+    let put = Fault::Header("oci-subject", "sha256:0");
+    shelf.proxy.next("PUT", "/manifests/sha256:", put);
+    let signed = maker.json(&["sign", &at]);
+    let digest = signed["digest"].as_str().unwrap();
+    let list = Version::tag(&digest.replace(':', "-")).unwrap();
+    assert_eq!(shelf.repository.manifest(&list).unwrap(), None);
+    let refused = maker.refused(&["verify", &at], 6);
+    assert!(refused.contains("it has no signature"), "{refused}");
+
+    let signature = Version::Digest(signed["signature"].as_str().unwrap()[7..].parse().unwrap());
+    let fetched = shelf.repository.manifest(&signature).unwrap().unwrap();
+    let manifest: Value = serde_json::from_slice(&fetched.bytes).unwrap();
+    assert_eq!(manifest["subject"]["digest"], digest);
+    let listed = |digest: &str| {
+        let body = json!({
+            "schemaVersion": 2,
+            "mediaType": media::INDEX,
+            "manifests": [{
+                "mediaType": media::MANIFEST,
+                "digest": digest,
+                "size": fetched.bytes.len(),
+                "artifactType": manifest["artifactType"],
+            }],
+        });
+        let body: &'static [u8] = Box::leak(body.to_string().into_bytes().into_boxed_slice());
+        let head = format!(
+            "200 OK\r\ncontent-length: {}\r\nconnection: close",
+            body.len()
+        );
+        Fault::Answer(Box::leak(head.into_boxed_str()), body, Some(1))
+    };
+    let right = signed["signature"].as_str().unwrap();
+    shelf.proxy.next("GET", "/referrers/sha256:", listed(right));
+    maker.run(&["verify", &at]).ends_with(0);
+    // What is listed and is gone, or is about something else, is no signature.
+    for other in [format!("sha256:{}", "1".repeat(64)), digest.to_owned()] {
+        shelf
+            .proxy
+            .next("GET", "/referrers/sha256:", listed(&other));
+        maker.refused(&["verify", &at], 6);
+    }
+    // A list that is garbage is said to be that.
+    let garbage = Fault::Answer(
+        "200 OK\r\ncontent-length: 2\r\nconnection: close",
+        b"[]",
+        Some(1),
+    );
+    shelf.proxy.next("GET", "/referrers/sha256:", garbage);
+    let said = maker.refused(&["verify", &at], 6);
+    assert!(said.contains("list of referrers"), "{said}");
 }
