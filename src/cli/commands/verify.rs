@@ -49,7 +49,7 @@ impl Verify {
                 text += &format!("signed by {} {}\n", one.key, &one.comment);
             }
             for reason in &verified.rejected {
-                text += &format!("not counted: {}\n", reason);
+                text += &format!("not counted: {reason}\n");
             }
             text
         })?;
