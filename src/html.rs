@@ -139,7 +139,12 @@ pub fn escape(text: impl Display) -> String {
 /// # Errors
 /// `value` cannot be JSON: a map has keys that are no texts.
 pub fn json_for_script<T: Serialize>(value: &T) -> serde_json::Result<String> {
-    let json = serde_json::to_string(value)?;
+    serde_json::to_string(value).map(|json| harmless_json(&json))
+}
+
+/// JSON that says the same, and does nothing to a page or a terminal.
+#[must_use]
+pub fn harmless_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
@@ -152,7 +157,7 @@ pub fn json_for_script<T: Serialize>(value: &T) -> serde_json::Result<String> {
             _ => safe.push(c),
         }
     }
-    Ok(safe)
+    safe
 }
 
 /// A page that needs no other file.

@@ -115,6 +115,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["image", "inspect"], "image", Names::Tags),
     (&["image", "history"], "image", Names::Tags),
     (&["image", "tree"], "image", Names::Tags),
+    (&["image", "sbom"], "image", Names::Tags),
     (&["image", "diff"], "before", Names::Tags),
     (&["image", "diff"], "after", Names::Tags),
     (&["image", "tag"], "image", Names::Tags),

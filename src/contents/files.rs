@@ -61,6 +61,13 @@ impl Files {
         self.entries.get(path).map(|entry| entry.meta)
     }
 
+    /// The number of the layer that brought what is at a path.
+    #[must_use]
+    pub fn layer(&self, path: &[u8]) -> Option<usize> {
+        let entry = self.entries.get(path)?;
+        Some(self.inodes[entry.inode].layer)
+    }
+
     /// All files, in the order of their paths' bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Meta)> {
         let entries = self.entries.iter();

@@ -10,7 +10,7 @@ use super::super::support::{Browser, Terminal};
 use super::Bench;
 
 /// A name that does something where it is not escaped.
-const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{1b}[2J";
+pub(super) const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{1b}[2J";
 
 const STATUS: &str = "Package: bash\nStatus: install ok installed\nInstalled-Size: 7000\n\
      Architecture: amd64\nVersion: 5.2-1\n\nPackage: <b>bold</b>\nStatus: install ok installed\n\
@@ -34,7 +34,7 @@ fn layer(files: &[(&str, usize)]) -> Vec<u8> {
 }
 
 /// A disk with ext4, and what `fill` puts into a directory.
-fn disk(fill: impl FnOnce(&Path)) -> Vec<u8> {
+pub(super) fn disk(fill: impl FnOnce(&Path)) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
     fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();

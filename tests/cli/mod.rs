@@ -10,6 +10,7 @@ mod home;
 mod images;
 mod lint;
 mod recipes;
+mod sbom;
 mod streams;
 
 use std::collections::BTreeMap;

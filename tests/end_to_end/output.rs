@@ -70,6 +70,14 @@ fn an_image_tells_when_and_how_it_came_here() {
     let first = format!("{}: bootstrap", base());
     assert!(steps.last().unwrap().starts_with(&first), "{steps:?}");
 
+    // So is the step that brought a package.
+    let bill = lab.run(["image", "sbom", "@recorded", "--json"]);
+    let bill = bill.ends_with(0).json();
+    let mut packages = bill["packages"].as_array().unwrap().iter();
+    let dash = packages.find(|one| one["name"] == "dash").unwrap();
+    assert!(dash["step"].as_str().unwrap().starts_with(&first), "{dash}");
+    assert!(dash["license"].as_str().is_some(), "{dash}");
+
     // The record is no part of the image.
     let record = format!("log/images/{}.json", built.image());
     std::fs::remove_file(lab.home().join(record)).unwrap();

@@ -9,8 +9,13 @@ pub(super) fn packages(bytes: &[u8]) -> Result<Vec<Package>, String> {
     let text = String::from_utf8_lossy(bytes);
     let paragraphs = text.split("\n\n").filter_map(|paragraph| {
         let field = |name: &str| paragraph.lines().find_map(|line| line.strip_prefix(name));
+        let name = field("P:")?;
+        let origin = field("o:").filter(|origin| *origin != name);
         Some(Package {
-            name: field("P:")?.to_owned(),
+            license: field("L:").map(str::to_owned),
+            source: origin.map(str::to_owned),
+            file: first_file(paragraph),
+            name: name.to_owned(),
             version: field("V:")?.to_owned(),
             architecture: field("A:").unwrap_or_default().to_owned(),
             manager: MANAGER,
@@ -18,6 +23,22 @@ pub(super) fn packages(bytes: &[u8]) -> Result<Vec<Package>, String> {
         })
     });
     Ok(paragraphs.collect())
+}
+
+/// The first file that a package brings: `R:` is below the last `F:`.
+fn first_file(paragraph: &str) -> Option<String> {
+    let mut directory = "";
+    for line in paragraph.lines() {
+        if let Some(other) = line.strip_prefix("F:") {
+            directory = other;
+        } else if let Some(name) = line.strip_prefix("R:") {
+            return Some(match directory {
+                "" => name.to_owned(),
+                _ => format!("{directory}/{name}"),
+            });
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -19,10 +19,20 @@ pub(super) fn packages(bytes: &[u8]) -> Result<Vec<Package>, String> {
         let installed = field("Status").is_none_or(|status| status.ends_with(" installed"));
         let kibibytes: u64 = field("Installed-Size").map_or(Some(0), |size| size.parse().ok())?;
         installed.then_some(())?;
+        let name = field("Package")?;
+        let architecture = field("Architecture").unwrap_or_default();
+        // Packages of several architectures at once have it in the names of their files.
+        let qualified = match field("Multi-Arch") {
+            Some("same") => format!("{name}:{architecture}"),
+            _ => name.to_owned(),
+        };
         Some(Package {
-            name: field("Package")?.to_owned(),
+            license: None,
+            source: field("Source").map(str::to_owned),
+            file: Some(format!("var/lib/dpkg/info/{qualified}.list")),
+            name: name.to_owned(),
             version: field("Version")?.to_owned(),
-            architecture: field("Architecture").unwrap_or_default().to_owned(),
+            architecture: architecture.to_owned(),
             manager: MANAGER,
             size: kibibytes.saturating_mul(1024),
         })

@@ -1,7 +1,9 @@
 //! The packages of an image, as the databases in it list them.
 
 mod apk;
+mod copyright;
 mod dpkg;
+mod language;
 mod rpm;
 mod sqlite;
 
@@ -10,8 +12,13 @@ use std::error::Error;
 use ext4_view::Ext4;
 use serde::Serialize;
 
+pub use language::language_packages;
+
 /// The largest database that is read, in bytes.
 const MAX_DATABASE: u64 = 512 << 20;
+
+/// The largest file with licences that is read, in bytes.
+const MAX_COPYRIGHT: u64 = 4 << 20;
 
 /// A package that is installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -20,10 +27,19 @@ pub struct Package {
     pub version: String,
     /// What it is for; empty when the database does not say.
     pub architecture: String,
-    /// `dpkg`, `apk` or `rpm`.
+    /// `dpkg`, `apk`, `rpm`, `pypi` or `npm`.
     pub manager: &'static str,
     /// Bytes that it takes, as its database says.
     pub size: u64,
+    /// Its licence, as whoever made the package wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// The source package that it was built from, when that has another name or version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// A file that it brought, and no other package: without `/` at the beginning.
+    #[serde(skip)]
+    pub file: Option<String>,
 }
 
 /// A database: where it is, and how it is read.
@@ -141,6 +157,26 @@ pub fn packages_of(
     }
     packages.sort();
     Ok((packages, notes))
+}
+
+/// Adds the licences of packages whose database has none: Debian's are in files of their own.
+///
+/// # Errors
+/// The file system is damaged or cannot be read.
+pub fn add_licenses(
+    ext4: &Ext4,
+    packages: &mut [Package],
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    for package in packages {
+        if package.license.is_some() || package.manager != dpkg::MANAGER {
+            continue;
+        }
+        let path = format!("/usr/share/doc/{}/copyright", package.name);
+        if size(ext4, &path)?.is_some_and(|size| size <= MAX_COPYRIGHT) {
+            package.license = copyright::licenses(&ext4.read(&*path)?);
+        }
+    }
+    Ok(())
 }
 
 fn is_sums(path: &str) -> bool {

@@ -11,7 +11,9 @@ const VERSION: u32 = 1001;
 const RELEASE: u32 = 1002;
 const EPOCH: u32 = 1003;
 const SIZE: u32 = 1009;
+const LICENSE: u32 = 1014;
 const ARCHITECTURE: u32 = 1022;
+const SOURCE: u32 = 1044;
 const LONG_SIZE: u32 = 5009;
 
 const INT32: u32 = 4;
@@ -36,6 +38,9 @@ fn package(bytes: &[u8]) -> Option<Package> {
     let epoch = header.number(EPOCH).map(|epoch| format!("{epoch}:"));
     let size = header.number(LONG_SIZE).or_else(|| header.number(SIZE));
     Some(Package {
+        license: header.text(LICENSE),
+        source: header.text(SOURCE),
+        file: None,
         name: header.text(NAME)?,
         version: format!("{}{version}-{release}", epoch.unwrap_or_default()),
         architecture: header.text(ARCHITECTURE).unwrap_or_default(),

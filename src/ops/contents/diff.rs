@@ -135,6 +135,9 @@ mod tests {
 
     fn package(name: &str, version: &str, size: u64) -> Package {
         Package {
+            license: None,
+            source: None,
+            file: None,
             name: name.to_owned(),
             version: version.to_owned(),
             architecture: "amd64".to_owned(),

@@ -1,6 +1,7 @@
 //! What takes the space of an image, and what differs between two.
 
 mod diff;
+mod sbom;
 
 use ext4_view::Ext4;
 use serde::Serialize;
@@ -14,6 +15,8 @@ use crate::contents::{
 use crate::digest::ObjectId;
 use crate::disk::open_root;
 use crate::failure::Failure;
+
+pub use sbom::{BillFormat, BillOfMaterials, Material, sbom};
 
 pub use diff::{ImageDiff, PackageChange, SideOfDiff, diff};
 

@@ -369,6 +369,9 @@ mod tests {
             packages_size: 7000,
             packages_count: 1,
             packages: vec![Package {
+                license: None,
+                source: None,
+                file: None,
                 name: "bash".to_owned(),
                 version: "5.2".to_owned(),
                 architecture: String::new(),

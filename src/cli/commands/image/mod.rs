@@ -1,7 +1,8 @@
-//! `vmfab image inspect|history|tree|diff|export|tag|rm`
+//! `vmfab image inspect|history|tree|diff|sbom|export|tag|rm`
 
 mod browse;
 mod diff;
+mod sbom;
 mod tree;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ Examples:
   vmfab image inspect @docker
   vmfab image tree @docker
   vmfab image diff @docker-stable @docker --html review.html
+  vmfab image sbom @docker --format spdx -o docker.spdx.json
   vmfab image export @docker -o docker.qcow2
   vmfab image tag @docker @docker-stable
   vmfab image rm @docker"
@@ -48,6 +50,7 @@ enum ImageCommand {
     History(History),
     Tree(tree::Tree),
     Diff(diff::Diff),
+    Sbom(sbom::Sbom),
     Export(Export),
     Tag(Tag),
     Rm(Rm),
@@ -60,6 +63,7 @@ impl Image {
             ImageCommand::History(command) => command.run(session),
             ImageCommand::Tree(command) => command.run(session),
             ImageCommand::Diff(command) => command.run(session),
+            ImageCommand::Sbom(command) => command.run(session),
             ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
             ImageCommand::Rm(command) => command.run(session),
