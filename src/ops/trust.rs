@@ -238,7 +238,7 @@ pub fn sign(
     let key = signing_key(context, key)?;
     match signed {
         Signed::File(path) => {
-            let mut file = open_regular(path).map_err(Failure::io("read", path))?;
+            let mut file = opened(path)?;
             let digest = digest_of(context, path, &mut file)?;
             let text = key.sign(&digest)?;
             let beside = signature_path(path);
@@ -317,7 +317,7 @@ pub fn verify(
 ) -> Result<Verified, Failure> {
     let (shown, name, digest, evidence) = match signed {
         Signed::File(path) => {
-            let mut file = open_regular(path).map_err(Failure::io("read", path))?;
+            let mut file = opened(path)?;
             let evidence = beside(context, path, &mut file)?;
             let digest = match evidence.signatures.first() {
                 Some((_, digest)) => *digest,
@@ -436,6 +436,14 @@ pub(super) fn beside(context: &Context, path: &Path, file: &mut File) -> Result<
     Ok(Evidence {
         signatures: vec![(text, digest_of(context, path, file)?)],
         ..Evidence::default()
+    })
+}
+
+fn opened(path: &Path) -> Result<File, Failure> {
+    open_regular(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::unknown("file", path.display())
+            .with_help("an image is named by where it lies: HOST/NAME[:TAG] or oci:DIR[:TAG]"),
+        _ => Failure::of_io("read", path, &error),
     })
 }
 

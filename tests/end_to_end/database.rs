@@ -38,11 +38,11 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// `VMFAB_TEST_SNAPSHOTS` is how many snapshots are taken; 5 when it is not set.
+/// `VMFAB_TEST_SNAPSHOTS` is how many snapshots are taken; 2 when it is not set.
 #[test]
 fn no_transaction_that_was_acknowledged_is_lost() {
     let rounds = std::env::var("VMFAB_TEST_SNAPSHOTS");
-    let rounds: usize = rounds.map_or(5, |rounds| rounds.parse().unwrap());
+    let rounds: usize = rounds.map_or(2, |rounds| rounds.parse().unwrap());
     let recipes = Recipes::new();
     let recipe = r#"
         image "database" {

@@ -243,6 +243,11 @@ fn keys_that_cannot_be_are_refused() {
         no_key.contains("you have no key") && no_key.contains("vmfab key new"),
         "{no_key}"
     );
+    let missing = home.refused(&["verify", "no-such.img"], 3);
+    assert!(
+        missing.contains("no file \"no-such.img\" found"),
+        "{missing}"
+    );
     home.refused(&["key", "new", "../escape"], 2);
     home.refused(&["key", "new", "--comment", "two\nlines"], 2);
     home.run(&["key", "new"]).ends_with(0);
