@@ -365,7 +365,7 @@ fn one_walks_through_an_image_in_the_terminal() {
         terminal.press(["Tab", "Tab"]);
         terminal.shows("/var/cache (removed)");
         terminal.press(["q"]);
-        terminal.shows("Pane is dead (status 0");
+        terminal.ends();
     }
     let ran = bench.run(["image", "tree", "@layered", "-i"]).ends_with(2);
     assert!(ran.stderr.contains("needs a terminal"), "{}", ran.stderr);

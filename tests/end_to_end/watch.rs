@@ -25,7 +25,7 @@ pub(super) fn is_watched(name: &str) {
                 .all(|line| line.chars().count() <= usize::from(columns))
         );
         terminal.press(["q"]);
-        terminal.shows("Pane is dead");
+        terminal.ends();
     }
     let mut watch = Lab::get().command();
     let terminal = Terminal::open(80, 24, watch.args(["watch", name]));
@@ -41,5 +41,5 @@ pub(super) fn is_watched(name: &str) {
     write("seen-again");
     terminal.shows("seen-again");
     terminal.press(["q"]);
-    terminal.shows("Pane is dead");
+    terminal.ends();
 }

@@ -119,6 +119,17 @@ impl Terminal {
         }
     }
 
+    /// Waits until the program has ended well. What tmux says of that on the screen can be lost with
+    /// the screen that the program leaves.
+    #[track_caller]
+    pub(crate) fn ends(&self) {
+        let started = Instant::now();
+        while self.get("#{pane_dead} #{pane_dead_status}") != "1 0" {
+            assert!(started.elapsed() < MOMENT, "it runs on:\n{}", self.screen());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until a text is seen; returns what else is.
     #[track_caller]
     pub(crate) fn shows(&self, text: &str) -> String {
