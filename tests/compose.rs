@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -15,7 +15,7 @@ use vmfab::instruction::Repository;
 use vmfab::recipe;
 use vmfab::text::Problems;
 
-use crate::support::{Build, Lab, Machine, Ran, Recipes, Workshop, base};
+use crate::support::{Build, Lab, Machine, Ran, Recipes, Workshop, base, free_port};
 
 /// The files of this machine, with one text in place of that of its file.
 struct Disk<'a> {
@@ -430,10 +430,7 @@ secrets: { t: { file: ./link } }
 fn services_become_machines_that_wait_for_each_other() {
     let _turn = Machine::turn();
     let project = Recipes::new();
-    let port = {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let base = base();
     let file = format!(
         "x-machine: &machine {{ image: \"@{base}\", mem_limit: 512m, cpus: 1 }}

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use vmfab::image::ImageConfig;
 use vmfab::store::Store;
 
-use super::super::support::{Build, Lab, Machine, Ran, Recipes, base, tool};
+use super::super::support::{Build, Lab, Machine, Ran, Recipes, base, free_port, tool};
 
 /// What makes a machine itself: its machine id and the fingerprints of its host keys.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,12 +32,6 @@ impl Identity {
             host_keys,
         }
     }
-}
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[test]

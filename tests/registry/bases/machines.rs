@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use vmfab::tarball::{Kind, Member, Writer};
 use super::{Bench, Layer, busybox, tar};
 use crate::support::debian::debian;
 use crate::support::registry::Registry;
-use crate::support::{Lab, Machine, Recipes};
+use crate::support::{Lab, Machine, Recipes, free_port};
 
 /// A server that tells what it was given, and ends as it is asked to.
 const SERVE: &str = r#"#!/bin/sh
@@ -47,11 +47,6 @@ const OF_CONTAINERS: [(&str, &[u8]); 3] = [
         b"path-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n",
     ),
 ];
-
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// What the guest answers to a datagram.
 fn ask(port: u16, question: &str) -> String {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::machines::{free_port, get, tree};
+use super::machines::{get, tree};
 use super::{Bench, Layer};
 use crate::support::registry::Registry;
-use crate::support::{Build, Lab, Machine, Ran, Recipes};
+use crate::support::{Build, Lab, Machine, Ran, Recipes, free_port};
 
 /// Boots the image once more.
 fn boot_beside(mut command: Command, directory: &Path, arguments: &[&str]) -> Build {

@@ -5,11 +5,11 @@ use std::fs::File;
 
 use serde_json::json;
 
-use super::machines::{free_port, get};
+use super::machines::get;
 use super::{Bench, Layer};
 use crate::support::debian::debian;
 use crate::support::registry::Registry;
-use crate::support::{Machine, Recipes};
+use crate::support::{Machine, Recipes, free_port};
 
 #[test]
 fn a_dockerfile_with_tools_is_worked_in_over_ssh() {
