@@ -352,7 +352,7 @@ fn tags() -> Result<Vec<CompletionCandidate>, Failure> {
 fn keys() -> Result<Vec<CompletionCandidate>, Failure> {
     // Who names a repository wrongly hears of it when a command reads it.
     let config = Config::from_env(&|_| Ok(()))?;
-    let keys = ops::trust::list(&context()?.with_config(config, true))?;
+    let keys = ops::keys::list(&context()?.with_config(config, true))?;
     let names = keys.own.into_iter().filter_map(|key| key.name);
     Ok(names.map(CompletionCandidate::new).collect())
 }

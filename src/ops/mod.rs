@@ -15,6 +15,7 @@ pub mod forecast;
 pub mod hypervisor;
 mod image_record;
 pub mod images;
+pub mod keys;
 pub mod lint;
 pub mod lock;
 pub mod machine;
@@ -27,9 +28,9 @@ mod reason;
 pub mod registries;
 pub mod report;
 pub mod share;
+pub mod signatures;
 pub mod snapshot;
 pub mod store;
-pub mod trust;
 pub mod volume;
 
 pub use crate::world::{CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};

@@ -8,7 +8,7 @@ use super::super::Status;
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::failure::Failure;
-use crate::ops::trust::{self, KeyEntry, Keys, TrustOptions};
+use crate::ops::keys::{self, KeyEntry, Keys, TrustOptions};
 use crate::trust::parse_time;
 
 /// Manage keys that sign images, and keys that you trust
@@ -72,7 +72,7 @@ struct New {
 
 impl New {
     fn run(self, session: &Session) -> Result<Status, Failure> {
-        let made = trust::new_key(
+        let made = keys::new_key(
             session.reading_context()?,
             &self.name,
             self.comment.as_deref(),
@@ -99,8 +99,8 @@ struct List {}
 
 impl List {
     fn run(self, session: &Session) -> Result<Status, Failure> {
-        let keys = trust::list(session.reading_context()?)?;
-        session.print(&keys, shown)?;
+        let listed = keys::list(session.reading_context()?)?;
+        session.print(&listed, shown)?;
         Ok(Status::Done)
     }
 }
@@ -141,7 +141,7 @@ impl Trust {
             from: self.from,
             until: self.until,
         };
-        let trusted = trust::trust(session.reading_context()?, &options)?;
+        let trusted = keys::trust(session.reading_context()?, &options)?;
         session.print(&trusted, |trusted| match session.quiet() {
             true => String::new(),
             false => format!(
@@ -169,7 +169,7 @@ struct Revoke {
 
 impl Revoke {
     fn run(self, session: &Session) -> Result<Status, Failure> {
-        let revoked = trust::revoke(session.reading_context()?, &self.key)?;
+        let revoked = keys::revoke(session.reading_context()?, &self.key)?;
         session.print(&revoked, |revoked| match session.quiet() {
             true => String::new(),
             false => format!("{} {} is revoked\n", revoked.fingerprint, &revoked.comment),
@@ -192,7 +192,7 @@ struct Export {
 
 impl Export {
     fn run(self, session: &Session) -> Result<Status, Failure> {
-        let key = trust::own(session.reading_context()?, self.name.as_deref())?;
+        let key = keys::own(session.reading_context()?, self.name.as_deref())?;
         session.print(&key, |key| format!("{}\n", key.public))?;
         Ok(Status::Done)
     }

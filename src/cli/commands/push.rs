@@ -9,8 +9,9 @@ use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
 use crate::failure::Failure;
+use crate::ops::keys;
 use crate::ops::share::{self, PushImage, PushedImage};
-use crate::ops::trust;
+use crate::ops::signatures;
 use crate::registry::Location;
 
 /// Push an image to a registry
@@ -106,7 +107,7 @@ impl Push {
         };
         let context = session.registry_context(self.registries)?;
         if let Some(key) = &self.sign {
-            trust::own(&context, key.as_deref())?;
+            keys::own(&context, key.as_deref())?;
         }
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
@@ -122,7 +123,7 @@ impl Push {
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
         };
         if let Some(key) = self.sign {
-            let signed = trust::sign(&context, &pushed.signed(&options.to), key.as_deref())?;
+            let signed = signatures::sign(&context, &pushed.signed(&options.to), key.as_deref())?;
             session.note(&format!("signed with {}", signed.key));
         }
         session.print(&pushed, |pushed| match session.quiet() {

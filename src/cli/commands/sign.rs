@@ -6,7 +6,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::session::Session;
 use crate::failure::Failure;
-use crate::ops::trust::{self, Signed};
+use crate::ops::signatures::{self, Signed};
 
 /// Sign an image in a registry, or a file
 ///
@@ -37,7 +37,7 @@ pub(crate) struct Sign {
 impl Sign {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.registry_context(self.registries)?;
-        let made = trust::sign(&context, &Signed::named(&self.signed), self.key.as_deref())?;
+        let made = signatures::sign(&context, &Signed::named(&self.signed), self.key.as_deref())?;
         session.print(&made, |made| match session.quiet() {
             true => format!("{}\n", made.signature),
             false => format!(

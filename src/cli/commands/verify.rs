@@ -8,7 +8,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::session::Session;
 use crate::failure::Failure;
-use crate::ops::trust::{self, Signed};
+use crate::ops::signatures::{self, Signed};
 
 /// Verify who signed an image in a registry, or a file
 ///
@@ -42,7 +42,7 @@ impl Verify {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let context = session.registry_context(self.registries)?;
         let (signers, cosign) = (self.signers.as_deref(), self.cosign_key.as_deref());
-        let verified = trust::verify(&context, &Signed::named(&self.signed), signers, cosign)?;
+        let verified = signatures::verify(&context, &Signed::named(&self.signed), signers, cosign)?;
         session.print(&verified, |verified| {
             let mut text = format!("{} ({})\n", verified.signed, verified.digest);
             for one in &verified.signatures {

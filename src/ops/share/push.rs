@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::images::{self, FoundImage};
-use super::super::trust::Signed;
+use super::super::signatures::Signed;
 use super::sharing;
 use crate::digest::{Checksum, ObjectId, ObjectRef};
 use crate::failure::Failure;

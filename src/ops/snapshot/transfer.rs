@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::machine::{keep_need, places};
-use super::super::{Context, images, trust};
+use super::super::{Context, images, signatures};
 use super::{find, parse, tag};
 use crate::checked::Line;
 use crate::config::TrustedUse;
@@ -241,8 +241,8 @@ pub fn import(context: &Context, options: &ImportOptions) -> Result<Imported, Fa
         }
         false => {
             let mut file = File::open(&options.file).map_err(Failure::io("open", &options.file))?;
-            let beside = || trust::beside(context, &options.file, &mut file);
-            let name = trust::file_name(&options.file);
+            let beside = || signatures::beside(context, &options.file, &mut file);
+            let name = signatures::file_name(&options.file);
             check_evidence(context, &name, TrustedUse::SnapshotImport, beside)?;
             file.rewind().map_err(Failure::io("read", &options.file))?;
             Box::new(BufReader::with_capacity(1 << 20, file))
