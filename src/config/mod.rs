@@ -6,6 +6,7 @@
 mod cache;
 mod file;
 mod mirror;
+mod shape;
 mod trust;
 
 use std::collections::BTreeMap;
