@@ -5,7 +5,7 @@
 //! written again. Podman can do that without root, and skopeo stands in for it.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,6 +22,9 @@ use crate::digest::Sha256;
 use crate::event::{Event, Sink};
 use crate::host::file;
 use crate::host::{Home, Interrupt, find_program, process};
+
+/// How much is read of what it says, in bytes.
+const SAID: u64 = 64 << 10;
 
 /// A program that reads the storage.
 struct Engine {
@@ -218,24 +221,29 @@ impl Storage {
         };
         // Skopeo makes the file itself.
         fs::remove_file(&path).map_err(RegistryError::io("remove", &path))?;
+        let said = tempfile::tempfile_in(&directory);
+        let mut said = said.map_err(RegistryError::io("write to", &directory))?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(
+                said.try_clone()
+                    .map_err(RegistryError::io("write to", &directory))?,
+            )
             .spawn()
             .map_err(RegistryError::io("start", &engine.program))?;
-        // It says little: nobody need read while it runs.
         let status = process::wait(&mut child, &self.interrupt);
         let status = status.map_err(RegistryError::io("wait for", &engine.program))?;
         if self.interrupt.requested() {
             return Err(RegistryError::Interrupted);
         }
         if !status.success() {
-            let mut said = Vec::new();
-            if let Some(mut output) = child.stderr.take() {
-                let _ = output.read_to_end(&mut said);
-            }
-            return Err(engine.error(&said));
+            let mut text = Vec::new();
+            let read = said
+                .rewind()
+                .and_then(|()| said.take(SAID).read_to_end(&mut text));
+            read.map_err(RegistryError::io("read in", &directory))?;
+            return Err(engine.error(&text));
         }
         let saved = Saved {
             archive: Archive::new(&path, self.interrupt.clone()),

@@ -32,6 +32,12 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The media type of a layer that is a bare tar.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
+/// More images in one archive are refused: each costs as much as its config and layers.
+const MOST_IMAGES: usize = 256;
+
+/// Bytes that the manifests of all images may have together.
+const MOST_MANIFESTS: usize = 64 << 20;
+
 /// An image in [`MANIFEST`].
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -66,14 +72,26 @@ pub(super) fn layout(
         members,
         parts: BTreeMap::new(),
         documents: Vec::new(),
+        layers: BTreeMap::new(),
     };
     let images = made.small(MANIFEST)?;
     let images: Vec<Saved> = serde_json::from_slice(&images)
         .map_err(|error| format!("has a {MANIFEST} that cannot be read: {error}"))?;
+    if images.len() > MOST_IMAGES {
+        return Err(format!(
+            "has {} images, and at most {MOST_IMAGES} are read",
+            images.len()
+        ));
+    }
     let mut manifests = Vec::new();
+    let mut length = 0;
     for image in &images {
         let bytes = made.manifest(image)?;
         let blob = Blob::of(&bytes);
+        length += bytes.len();
+        if length > MOST_MANIFESTS {
+            return Err("has images with more layers than are read".to_owned());
+        }
         made.documents.push((blob_path(&blob.digest), bytes));
         let names = image.repo_tags.iter().flatten();
         let names = names.filter_map(|name| name.parse::<Reference>().ok());
@@ -102,6 +120,8 @@ struct Made<'a> {
     parts: BTreeMap<String, Part>,
     /// Files that it does not have.
     documents: Vec<(String, Vec<u8>)>,
+    /// What layers are, by where they begin and what the config says of them.
+    layers: BTreeMap<(u64, Sha256), (String, Sha256)>,
 }
 
 impl Made<'_> {
@@ -147,8 +167,17 @@ impl Made<'_> {
             let digits = diff_id.strip_prefix("sha256:").unwrap_or_default();
             let wrong = |_| format!("has a config {:?} with a wrong {diff_id:?}", image.config);
             let digest: Sha256 = digits.parse().map_err(wrong)?;
-            let (media_type, digest) = layer(&part, digest)
-                .map_err(|error| format!("has a layer {path:?} that cannot be read: {error}"))?;
+            let known = self.layers.get(&(part.start, digest)).cloned();
+            let (media_type, digest) = match known {
+                Some(known) => known,
+                None => {
+                    let read = layer(&part, digest).map_err(|error| {
+                        format!("has a layer {path:?} that cannot be read: {error}")
+                    })?;
+                    self.layers.insert((part.start, digest), read.clone());
+                    read
+                }
+            };
             let size = part.length;
             self.parts.insert(blob_path(&digest), part);
             layers.push(descriptor(&media_type, &Blob { digest, size }));
