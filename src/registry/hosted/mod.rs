@@ -93,6 +93,24 @@ impl Hosted {
         }
     }
 
+    /// The body of an answer: at most [`MAX_MANIFEST`] bytes.
+    fn whole(&self, what: &str, response: Response) -> Result<Vec<u8>, CallError> {
+        let too_long = || self.invalid(what, format!("is longer than {MAX_MANIFEST} bytes"));
+        let told = response.header(header::CONTENT_LENGTH);
+        let told: Option<u64> = told.and_then(|told| told.parse().ok());
+        if told.is_some_and(|told| told > MAX_MANIFEST as u64) {
+            return Err(too_long().into());
+        }
+        let mut bytes = Vec::new();
+        let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
+        body.read_to_end(&mut bytes)
+            .map_err(CallError::of_reading)?;
+        match bytes.len() > MAX_MANIFEST {
+            true => Err(too_long().into()),
+            false => Ok(bytes),
+        }
+    }
+
     /// One try to get a manifest.
     fn fetch_manifest(&self, version: &Version) -> Result<Option<Fetched>, CallError> {
         let what = what_manifest(version);
@@ -107,12 +125,6 @@ impl Hosted {
         if response.status != StatusCode::OK {
             return Err(self.refusal(&what, response).into());
         }
-        let too_long = || self.invalid(&what, format!("is longer than {MAX_MANIFEST} bytes"));
-        let told = response.header(header::CONTENT_LENGTH);
-        let told: Option<u64> = told.and_then(|told| told.parse().ok());
-        if told.is_some_and(|told| told > MAX_MANIFEST as u64) {
-            return Err(too_long().into());
-        }
         let given = response.header(header::CONTENT_TYPE).unwrap_or_default();
         let given = given
             .split(';')
@@ -121,13 +133,7 @@ impl Hosted {
             .trim()
             .to_owned();
         let named = response.header(CONTENT_DIGEST).map(str::to_owned);
-        let mut bytes = Vec::new();
-        let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
-        body.read_to_end(&mut bytes)
-            .map_err(CallError::of_reading)?;
-        if bytes.len() > MAX_MANIFEST {
-            return Err(too_long().into());
-        }
+        let bytes = self.whole(&what, response)?;
         let digest = Sha256::of(&bytes);
         let expected = match version {
             Version::Digest(digest) => Some(*digest),
@@ -202,13 +208,7 @@ impl Hosted {
         if response.status != StatusCode::OK {
             return Err(self.refusal(&what, response).into());
         }
-        let mut bytes = Vec::new();
-        let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
-        body.read_to_end(&mut bytes)
-            .map_err(CallError::of_reading)?;
-        if bytes.len() > MAX_MANIFEST {
-            return Err(self.invalid(&what, "is too long").into());
-        }
+        let bytes = self.whole(&what, response)?;
         match parse_manifest(&bytes, media::INDEX) {
             Ok(Parsed::Index(index)) => Ok(Some(index.manifests().clone())),
             Ok(Parsed::Manifest(_)) => Err(self.invalid(&what, "is no index").into()),

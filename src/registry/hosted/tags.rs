@@ -1,13 +1,11 @@
 //! The tags of a repository, page by page.
 
-use std::io::Read;
-
 use serde::Deserialize;
 
 use super::Hosted;
 use super::call::{Call, CallError, Target, drain};
 use crate::http::{Method, Response, StatusCode, Url, header};
-use crate::registry::{MAX_MANIFEST, PlaceKind, RegistryError, Version, is_referrers_tag};
+use crate::registry::{PlaceKind, RegistryError, Version, is_referrers_tag};
 
 /// More tags are not listed.
 const MOST_TAGS: usize = 1 << 20;
@@ -66,13 +64,7 @@ fn page(hosted: &Hosted, at: Option<&Url>) -> Result<Page, CallError> {
         return Err(hosted.refusal("list of tags", response).into());
     }
     let next = next_page(hosted, &response)?;
-    let mut bytes = Vec::new();
-    let mut body = response.body.take(MAX_MANIFEST as u64 + 1);
-    body.read_to_end(&mut bytes)
-        .map_err(CallError::of_reading)?;
-    if bytes.len() > MAX_MANIFEST {
-        return Err(hosted.invalid("list of tags", "is too long").into());
-    }
+    let bytes = hosted.whole("list of tags", response)?;
     let answer: Answer = serde_json::from_slice(&bytes)
         .map_err(|error| hosted.invalid("list of tags", format!("cannot be read: {error}")))?;
     Ok(Page {
