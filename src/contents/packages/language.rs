@@ -8,13 +8,11 @@ use std::error::Error;
 use ext4_view::Ext4;
 use serde_json::Value;
 
-use super::{Package, size};
+use super::{LEAST_FILE, MAX_DATABASE, Package, size};
 use crate::contents::{FileKind, Files};
 
 /// The largest description that is read, in bytes.
 const MAX_DESCRIPTION: u64 = 4 << 20;
-/// More packages are not looked for.
-const MOST: usize = 50_000;
 
 /// The packages of Python and npm in a root file system with these files, sorted by name.
 ///
@@ -25,6 +23,7 @@ pub fn language_packages(
     files: &Files,
 ) -> Result<Vec<Package>, Box<dyn Error + Send + Sync>> {
     let mut packages = Vec::new();
+    let mut left = MAX_DATABASE;
     for (path, meta) in files.iter() {
         let Some(read) = reader(path).filter(|_| meta.kind == FileKind::File) else {
             continue;
@@ -33,17 +32,18 @@ pub fn language_packages(
             continue;
         };
         let whole = format!("/{path}");
-        if size(ext4, &whole)?.is_none_or(|size| size > MAX_DESCRIPTION) {
+        let Some(length) = size(ext4, &whole)?.filter(|length| *length <= MAX_DESCRIPTION) else {
             continue;
-        }
+        };
+        let Some(rest) = left.checked_sub(length.max(LEAST_FILE)) else {
+            break;
+        };
+        left = rest;
         if let Some(package) = read(&ext4.read(&*whole)?) {
             packages.push(Package {
                 file: Some(path.to_owned()),
                 ..package
             });
-        }
-        if packages.len() >= MOST {
-            break;
         }
     }
     packages.sort();

@@ -17,6 +17,9 @@ pub use language::language_packages;
 /// The largest database that is read, in bytes.
 const MAX_DATABASE: u64 = 512 << 20;
 
+/// What a small file counts as, in bytes: finding it costs as much.
+const LEAST_FILE: u64 = 4 << 10;
+
 /// The largest file with licences that is read, in bytes.
 const MAX_COPYRIGHT: u64 = 4 << 20;
 
@@ -167,14 +170,21 @@ pub fn add_licenses(
     ext4: &Ext4,
     packages: &mut [Package],
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut left = MAX_DATABASE;
     for package in packages {
         if package.license.is_some() || package.manager != dpkg::MANAGER {
             continue;
         }
         let path = format!("/usr/share/doc/{}/copyright", package.name);
-        if size(ext4, &path)?.is_some_and(|size| size <= MAX_COPYRIGHT) {
-            package.license = copyright::licenses(&ext4.read(&*path)?);
-        }
+        let Some(length) = size(ext4, &path)?.filter(|length| *length <= MAX_COPYRIGHT) else {
+            continue;
+        };
+        // A database can list one package without end.
+        let Some(rest) = left.checked_sub(length.max(LEAST_FILE)) else {
+            break;
+        };
+        left = rest;
+        package.license = copyright::licenses(&ext4.read(&*path)?);
     }
     Ok(())
 }
