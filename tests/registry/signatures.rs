@@ -3,6 +3,10 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use base64ct::{Base64, Encoding as _};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey};
+use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use vmfab::registry::{Version, media};
 
@@ -341,4 +345,94 @@ fn a_registry_with_a_list_of_referrers_is_asked_for_it() {
     shelf.proxy.next("GET", "/referrers/sha256:", garbage);
     let said = maker.refused(&["verify", &at], 6);
     assert!(said.contains("list of referrers"), "{said}");
+}
+
+#[test]
+fn recipes_and_boots_ask_for_signatures_too() {
+    let shelf = Shelf::new(1);
+    let (maker, at) = (&shelf.maker, shelf.at("1"));
+    let reader = Home::new();
+    reader.configure("downloads retries=2\nsignatures \"require\" \"*\" for=\"from\"\n");
+    let recipe = format!("image \"test\" {{\n    from \"oci://{at}\"\n    run \"true\"\n}}\n");
+    fs::write(reader.path("test.kdl"), recipe).unwrap();
+    let plan = ["plan", "test.kdl"];
+    let refused = reader.refused(&plan, 6);
+    assert!(refused.contains("it has no signature"), "{refused}");
+    maker.run(&["key", "new"]).ends_with(0);
+    let signed = maker.json(&["sign", &at]);
+    let key = public(maker, "default");
+    reader
+        .run(&["key", "trust", &key, "--for", "*/web"])
+        .ends_with(0);
+    reader.run(&plan).ends_with(0);
+    // What was verified is judged again by the keys of the day, and nobody is asked.
+    let seen = shelf.proxy.seen().len();
+    reader.run(&plan).ends_with(0);
+    assert_eq!(shelf.proxy.seen().len(), seen);
+    let fingerprint = signed["key"].as_str().unwrap();
+    reader.run(&["key", "revoke", fingerprint]).ends_with(0);
+    let refused = reader.refused(&plan, 6);
+    assert!(refused.contains("is revoked"), "{refused}");
+
+    // A rule for one use says nothing of another.
+    reader.pull(&at);
+    let other = Home::new();
+    other.configure("downloads retries=2\nsignatures \"require\" \"*\" for=\"boot\"\n");
+    let refused = other.refused(&["boot", &at, "--name", "unsigned"], 6);
+    assert!(refused.contains("is no trusted key"), "{refused}");
+    other.configure("downloads retries=2\nsignatures \"warn\" \"*\"\n");
+    let warned = other.run(&["pull", &at]).ends_with(0);
+    assert!(
+        warned.stderr.contains("is not signed by a trusted key"),
+        "{}",
+        warned.stderr
+    );
+}
+
+#[test]
+fn what_cosign_signed_is_verified_with_its_key() {
+    let shelf = Shelf::new(1);
+    let at = shelf.at("1");
+    let reader = Home::new();
+    let digest = shelf.name("1", &shelf.manifest("1"))["digest"].clone();
+    let secret = SigningKey::from_slice(&[7; 32]).unwrap();
+    let pem = secret.verifying_key().to_public_key_pem(LineEnding::LF);
+    fs::write(reader.path("cosign.pub"), pem.unwrap()).unwrap();
+    let payload = json!({
+        "critical": {
+            "identity": { "docker-reference": "" },
+            "image": { "docker-manifest-digest": digest },
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    });
+    let payload = payload.to_string().into_bytes();
+    let signature: Signature = secret.sign(&payload);
+    let mut layer = shelf.blob("application/vnd.dev.cosign.simplesigning.v1+json", &payload);
+    let text = Base64::encode_string(signature.to_der().as_bytes());
+    layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": text });
+    let tag = format!("{}.sig", digest.as_str().unwrap().replace(':', "-"));
+    let put = |layer: &Value| {
+        let config = shelf.blob("application/vnd.oci.image.config.v1+json", b"{}");
+        let signed = json!({
+            "schemaVersion": 2, "mediaType": media::MANIFEST, "config": config, "layers": [layer],
+        });
+        shelf.name(&tag, &signed);
+    };
+    put(&layer);
+
+    // Without its key it says nothing.
+    let refused = reader.refused(&["verify", &at], 6);
+    assert!(refused.contains("no cosign-key"), "{refused}");
+    reader
+        .run(&["verify", &at, "--cosign-key", "cosign.pub"])
+        .ends_with(0);
+    reader.configure(
+        "downloads retries=2\nsignatures \"require\" \"*\"\ncosign-key \"*/web\" \"cosign.pub\"\n",
+    );
+    reader.pull(&at);
+    layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": "AAAA" });
+    put(&layer);
+    let refused = reader.refused(&["pull", &at], 6);
+    assert!(refused.contains("is damaged"), "{refused}");
 }
