@@ -61,9 +61,11 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
             recipe: RecipeRef {
                 name: "base".parse().unwrap(),
                 version: None,
+                about: vmfab::image::About::default(),
             },
             description: None,
             metadata: BTreeMap::new(),
+            requires: vmfab::image::Requires::default(),
             architecture: architecture.parse().unwrap(),
             boot: BootProfile {
                 command_line: "root=LABEL=old ro console=ttyS0 quiet".parse().unwrap(),

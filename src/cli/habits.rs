@@ -87,7 +87,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab set NAME disk-size=SIZE\" grows the disk of a machine, `disk size=` in the recipe that of an image",
     ),
     (
-        &["validate", "check"],
+        &["check", "validate"],
         "\"vmfab lint FILE\" checks a recipe or a Dockerfile, \"vmfab plan RECIPE\" shows its steps; neither builds",
     ),
     (
@@ -127,8 +127,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab logs --follow NAME\" follows the console of a machine; with --json, builds print their events",
     ),
     (
-        &["template", "templates"],
-        "\"vmfab images --available\" lists the recipes that come with vmfab",
+        &["templates"],
+        "\"vmfab template validate DIRECTORY\" checks a template, \"vmfab images --available\" lists the recipes that come with vmfab",
     ),
 ];
 

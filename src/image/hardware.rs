@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Firmware, FirstBoot, Network};
 use crate::checked::{DirectoryBelow, MachineType, MountPoint, Name, PublicKey};
+use crate::text::shown_size;
 
 /// What a machine is to have; what is absent is left to its image, or to what is usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -165,6 +166,99 @@ impl Display {
     pub const NAMES: [(&'static str, Self); 2] = [("none", Self::None), ("vnc", Self::Vnc)];
 }
 
+/// The least that a machine of an image needs, as its recipe says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Requires {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Size of the disk in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
+    /// Virtual processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+}
+
+impl Requires {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What both need.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            memory_mib: self.memory_mib.max(other.memory_mib),
+            disk: self.disk.max(other.disk),
+            cores: self.cores.max(other.cores),
+        }
+    }
+
+    /// The memory of a machine, of which `asked` was asked for.
+    #[must_use]
+    pub fn memory_mib(&self, asked: Option<u32>) -> u32 {
+        let usual = Hardware::MEMORY_MIB.max(self.memory_mib.unwrap_or_default());
+        asked.unwrap_or(usual)
+    }
+
+    /// The processors of a machine, of which `asked` were asked for.
+    #[must_use]
+    pub fn cpus(&self, asked: Option<u32>) -> u32 {
+        let usual = Hardware::CPUS.max(self.cores.unwrap_or_default());
+        asked.unwrap_or(usual)
+    }
+
+    /// The size of a machine's disk over that of an image of `image` bytes.
+    #[must_use]
+    pub fn disk(&self, asked: Option<u64>, image: u64) -> u64 {
+        asked.unwrap_or(image.max(self.disk.unwrap_or_default()))
+    }
+
+    /// What hardware that was asked for has less of: the name of its option, what it has, and what
+    /// it needs.
+    #[must_use]
+    pub fn lacking(&self, asked: &Hardware) -> Vec<(&'static str, String, String)> {
+        let size = |bytes: u64| shown_size(bytes);
+        let mib = |mib: u32| shown_size(u64::from(mib) << 20);
+        let mut lacking = Vec::new();
+        if let (Some(has), Some(needs)) = (asked.memory_mib, self.memory_mib)
+            && has < needs
+        {
+            lacking.push(("memory", mib(has), mib(needs)));
+        }
+        if let (Some(has), Some(needs)) = (asked.cpus, self.cores)
+            && has < needs
+        {
+            lacking.push(("cpus", has.to_string(), needs.to_string()));
+        }
+        if let (Some(has), Some(needs)) = (asked.disk_size, self.disk)
+            && has < needs
+        {
+            lacking.push(("disk-size", size(has), size(needs)));
+        }
+        lacking
+    }
+
+    /// It, for people: `memory 2G, 2 cores, disk 20G`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let parts = [
+            self.memory_mib
+                .map(|mib| format!("memory {}", shown_size(u64::from(mib) << 20))),
+            self.cores.map(|cores| match cores {
+                1 => "1 core".to_owned(),
+                cores => format!("{cores} cores"),
+            }),
+            self.disk.map(|disk| format!("disk {}", shown_size(disk))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(", ")
+    }
+}
+
 impl Hardware {
     /// The memory of a machine when nobody says.
     pub const MEMORY_MIB: u32 = 1024;
@@ -251,5 +345,41 @@ impl fmt::Display for Mount {
         }
         let read_only = if self.read_only { ":ro" } else { "" };
         write!(formatter, ":{}{read_only}", self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_get_what_is_required_unless_told_otherwise() {
+        let own = Requires {
+            memory_mib: Some(2048),
+            disk: None,
+            cores: Some(1),
+        };
+        let base = Requires {
+            memory_mib: Some(512),
+            disk: Some(20 << 30),
+            cores: None,
+        };
+        let both = own.and(base);
+        assert_eq!(both.describe(), "memory 2G, 1 core, disk 20G");
+        assert_eq!(
+            (both.memory_mib(None), both.memory_mib(Some(64))),
+            (2048, 64)
+        );
+        assert_eq!((both.cpus(None), both.cpus(Some(1))), (Hardware::CPUS, 1));
+        assert_eq!(both.disk(None, 10 << 30), 20 << 30);
+        assert_eq!(both.disk(None, 30 << 30), 30 << 30);
+        let asked = Hardware {
+            memory_mib: Some(1024),
+            cpus: Some(1),
+            disk_size: Some(10 << 30),
+            ..Hardware::default()
+        };
+        let lacking: Vec<_> = both.lacking(&asked).into_iter().map(|one| one.0).collect();
+        assert_eq!(lacking, ["memory", "disk-size"]);
     }
 }

@@ -26,7 +26,7 @@ pub use first_boot::{CloudInit, FirstBoot, check_ignition};
 pub use format::{DiskFormat, ParseFormatError};
 pub use hardware::{
     AskedShare, Devices, DiskBus, DiskFile, Display, FurtherDisk, Hardware, Mount, Mounted, Nic,
-    Platform,
+    Platform, Requires,
 };
 pub use local::local_scheme;
 pub use network::{Network, ParseNetworkError, Uplink};
@@ -135,6 +135,9 @@ pub struct ImageTemplate {
     pub description: Option<Text>,
     /// Free annotations of the recipe.
     pub metadata: BTreeMap<Line, Text>,
+    /// What its recipe and those of its bases say that a machine needs.
+    #[serde(default, skip_serializing_if = "Requires::is_empty")]
+    pub requires: Requires,
     /// `x86_64` or `aarch64`.
     pub architecture: Word,
     /// How it boots.
@@ -185,6 +188,25 @@ pub struct RecipeRef {
     pub name: Line,
     /// Recipe version.
     pub version: Option<Line>,
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// Who made a recipe, and under which terms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Line>,
+    /// Its licence, an SPDX expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<Line>,
+    /// Where its source is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Line>,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Name>,
 }
 
 /// How an image boots.

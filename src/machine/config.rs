@@ -19,7 +19,7 @@ use crate::host::beneath::read_unlinked;
 use crate::host::file::{Durability, Replace};
 use crate::image::{
     ContainerRef, Devices, DiskFile, Firmware, FirstBoot, Hardware, Mount, Network, Port, Protocol,
-    Seed, Uplink,
+    Requires, Seed, Uplink,
 };
 use crate::qemu::{AccelChoice, disk_node};
 
@@ -281,9 +281,9 @@ impl MachineConfig {
     }
 
     /// Takes over what can change between two starts.
-    pub fn follow(&mut self, hardware: &Hardware) {
-        self.memory_mib = hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB);
-        self.cpus = hardware.cpus.unwrap_or(Hardware::CPUS);
+    pub fn follow(&mut self, hardware: &Hardware, requires: &Requires) {
+        self.memory_mib = requires.memory_mib(hardware.memory_mib);
+        self.cpus = requires.cpus(hardware.cpus);
         self.network = hardware.network.clone().unwrap_or_default();
         self.mounts.clone_from(&hardware.mounts);
         self.devices.clone_from(&hardware.devices);

@@ -60,7 +60,9 @@ impl Machines {
             return Err(MachineError::Exists(name.clone()));
         }
         let disk = utf8(store.materialise(&new.config.disk.id)?)?;
-        let disk_size = new.hardware.disk_size.unwrap_or(new.config.disk.size);
+        let disk_size = template
+            .requires
+            .disk(new.hardware.disk_size, new.config.disk.size);
         let (disks, disk_files) = disks(disk_size, &new.hardware, &template.boot.platform)?;
         let ports: Vec<u16> = new.ports.iter().map(|port| port.host).collect();
         let config = MachineConfig {
@@ -71,8 +73,8 @@ impl Machines {
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
-            memory_mib: new.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB),
-            cpus: new.hardware.cpus.unwrap_or(Hardware::CPUS),
+            memory_mib: template.requires.memory_mib(new.hardware.memory_mib),
+            cpus: template.requires.cpus(new.hardware.cpus),
             disks,
             ssh_port: free_port(&ports)?,
             ssh_user: match &new.ssh_user {

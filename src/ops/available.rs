@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::failure::Failure;
+use crate::image::{About, Requires};
 use crate::recipe::{self, Files as _, ParameterKind};
 use crate::world::recipes;
 
@@ -54,6 +55,12 @@ pub struct RecipeDetails {
     pub name: String,
     pub version: Option<String>,
     pub description: Option<String>,
+    #[serde(flatten)]
+    pub about: About,
+    /// What a machine needs.
+    pub requires: Requires,
+    /// A text about it, below its directory.
+    pub readme: Option<PathBuf>,
     /// The names of its images.
     pub images: Vec<String>,
     /// What can be set with `--set`.
@@ -71,6 +78,15 @@ pub struct ParameterDetails {
     pub default: Option<String>,
     /// The only values that it takes; any when empty.
     pub choices: Vec<String>,
+    /// The least value, of a size, a number or a port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<String>,
+    /// The greatest value, of a size, a number or a port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// A regular expression that the whole value matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
     /// What it is for.
     pub description: Option<String>,
 }
@@ -83,10 +99,14 @@ pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Failur
     recipes::check_name(context, recipe)?;
     let loaded = recipes::load(context, Path::new(recipe), &BTreeMap::new())?;
     let parameters = loaded.parameters.into_iter();
+    let readme = loaded.recipe.readme.as_ref();
     Ok(RecipeDetails {
         name: loaded.recipe.name.clone(),
-        version: loaded.recipe.version.clone(),
+        version: loaded.recipe.version.as_ref().map(ToString::to_string),
         description: loaded.recipe.description.clone(),
+        about: loaded.recipe.about.clone(),
+        requires: loaded.recipe.requires,
+        readme: readme.map(|readme| readme.value.clone()),
         images: loaded
             .images
             .iter()
@@ -104,7 +124,10 @@ pub fn describe(context: &Context, recipe: &str) -> Result<RecipeDetails, Failur
                     ParameterKind::Port => "port",
                 },
                 default: parameter.default,
-                choices: parameter.choices,
+                choices: parameter.bounds.choices,
+                min: parameter.bounds.min,
+                max: parameter.bounds.max,
+                pattern: parameter.bounds.pattern,
                 description: parameter.description,
             })
             .collect(),

@@ -31,6 +31,7 @@ pub mod share;
 pub mod signatures;
 pub mod snapshot;
 pub mod store;
+pub mod template;
 pub mod volume;
 
 pub use crate::world::{CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};

@@ -8,7 +8,7 @@ use super::{PlanError, fit};
 use crate::checked::{AccountName, GuestPath};
 use crate::image::{
     Access, AskedShare, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Platform, Port,
-    Protocol, Seed,
+    Protocol, Requires, Seed,
 };
 use crate::instruction::User;
 use crate::recipe::{self, Image, Instruction, Kernel, Problem, Span};
@@ -49,6 +49,8 @@ pub(super) struct Settings {
     pub volumes: BTreeSet<GuestPath>,
     /// Directories of the host that it asks for.
     pub shares: Vec<AskedShare>,
+    /// What a machine needs.
+    pub requires: Requires,
     pub users: Vec<Account>,
     /// The account that is entered, when an image names one.
     user: Option<String>,
@@ -89,6 +91,7 @@ impl Settings {
             health: false,
             volumes: BTreeSet::new(),
             shares: Vec::new(),
+            requires: Requires::default(),
             users: Vec::new(),
             user: None,
             images: 0,
@@ -155,6 +158,7 @@ impl Settings {
             health: template.health,
             volumes: template.volumes.clone(),
             shares: template.shares.clone(),
+            requires: template.requires,
             users,
             user: Some(ssh_user.to_string()).filter(|user| foreign && user != "root"),
             images: 0,
@@ -170,6 +174,7 @@ impl Settings {
     /// Adds what one image says, after its base.
     pub(super) fn apply(&mut self, image: &Image) {
         self.images += 1;
+        self.requires = self.requires.and(image.recipe.requires);
         let disk = &image.disk;
         if let Some(size) = &disk.size {
             self.size = Some(size.value);

@@ -1,7 +1,6 @@
 //! One recipe with what it includes: parsing, and the parameters that hold in all of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -178,20 +177,11 @@ pub(super) fn read(
         }
     }
     Some(Document {
-        recipe: Arc::new(recipe.unwrap_or_else(|| unnamed(place))),
+        recipe: Arc::new(recipe.unwrap_or_else(|| Recipe::named(place.stem()))),
         parameters: declared.parameters,
         images,
         machines,
     })
-}
-
-fn unnamed(place: &Place) -> Recipe {
-    Recipe {
-        name: place.stem(),
-        version: None,
-        description: None,
-        metadata: BTreeMap::new(),
-    }
 }
 
 /// Parses a file and all that it includes, each once.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::error::{Problem, closest, enumerate};
-use super::model::{Parameter, ParameterKind, Recipe};
+use super::model::{Parameter, ParameterKind, Recipe, ValueBounds};
 use super::parameter::{self, Values};
 use super::reader::Reader;
 use super::scope::Scope;
 use super::shape::RECIPE;
 use super::source::Spanned;
 use super::value;
+use crate::image::Requires;
 use crate::text::kdl::Node;
 
 /// The values that are set for a recipe.
@@ -51,22 +52,48 @@ pub(super) fn read(
         );
     }
     let name = reader.parsed_argument(0, value::name);
-    let mut recipe = Recipe {
-        name: name.map_or_else(|| stem.to_owned(), |name| name.value),
-        version: reader.text("version").map(|version| version.value),
-        description: None,
-        metadata: BTreeMap::new(),
-    };
+    let mut recipe = Recipe::named(name.map_or_else(|| stem.to_owned(), |name| name.value));
+    let version = reader.parsed("version", value::version);
+    recipe.version = version.map(|version| version.value);
     for child in reader.children() {
         match child.shape.name {
-            "description" => recipe.description = child.argument(0).map(|text| text.value),
-            "metadata" => recipe
-                .metadata
-                .extend(child.map(|key| Ok(key.to_owned()), |value| Ok(value.to_owned()))),
-            _ => declare(&child, declared, settings),
+            "param" => declare(&child, declared, settings),
+            _ => describe(&child, &mut recipe),
         }
     }
     Some(recipe)
+}
+
+/// What a node says about the recipe.
+fn describe(node: &Reader<'_>, recipe: &mut Recipe) {
+    let line = || {
+        let line = node.parsed_argument(0, value::fitting("a line of text"));
+        line.map(|line| line.value)
+    };
+    match node.shape.name {
+        "description" => recipe.description = node.argument(0).map(|text| text.value),
+        "author" => recipe.about.author = line(),
+        "license" => {
+            let license = node.parsed_argument(0, value::license);
+            recipe.about.license = license.map(|license| license.value);
+        }
+        "source" => recipe.about.source = line(),
+        "tags" => recipe.about.tags.extend(node.arguments(value::tag)),
+        "requires" => recipe.requires = requires(node),
+        "readme" => recipe.readme = node.parsed_argument(0, value::readme),
+        _ => recipe
+            .metadata
+            .extend(node.map(|key| Ok(key.to_owned()), |value| Ok(value.to_owned()))),
+    }
+}
+
+fn requires(node: &Reader<'_>) -> Requires {
+    let cores = |text: &str| value::range(text, "a number of processors", 1..=255);
+    Requires {
+        memory_mib: node.parsed("memory", value::memory).map(|m| m.value),
+        disk: node.parsed("disk", value::disk_size).map(|disk| disk.value),
+        cores: node.number("cores", cores).map(|cores| cores.value),
+    }
 }
 
 fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) {
@@ -77,10 +104,7 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
     };
     let default = node.scalar("default");
     let description = node.text("description").map(|text| text.value);
-    let choices: Vec<String> = node
-        .children()
-        .flat_map(|choices| choices.arguments(|text| Ok(text.to_owned())))
-        .collect();
+    let bounds = bounds(node, kind);
     let Some(name) = node.parsed_argument(0, value::name) else {
         return;
     };
@@ -113,18 +137,10 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
     };
     let mut value = None;
     match chosen {
-        Some((text, span, label)) => match parameter::check(kind, &choices, &text) {
+        Some((text, span, label)) => match parameter::check(kind, &bounds, &text) {
             Ok(()) => value = Some(text),
             Err(wrong) => {
-                let help = if choices.is_empty() {
-                    wrong.help.to_owned()
-                } else {
-                    let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-                    match closest(&text, choices.iter().copied()) {
-                        Some(choice) => format!("did you mean \"{choice}\"?"),
-                        None => format!("the choices are {}", enumerate(&choices)),
-                    }
-                };
+                let help = wrong.help;
                 let message = format!("parameter \"{}\": {}", name.value, wrong.message);
                 // A value that the user gives may be for several recipes: once is enough.
                 let told = |other: &Problem| other.to_string() == message;
@@ -158,9 +174,54 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
         kind,
         value: value.unwrap_or_default(),
         default: default.map(|default| default.value),
-        choices,
+        bounds,
         description,
     });
+}
+
+/// The bounds of a parameter; a bound that makes no sense is reported.
+fn bounds(node: &Reader<'_>, kind: ParameterKind) -> ValueBounds {
+    let is_ordered = matches!(
+        kind,
+        ParameterKind::Size | ParameterKind::Integer | ParameterKind::Port
+    );
+    let limit = |name: &str| {
+        let limit = node.scalar(name)?;
+        let problem = if !is_ordered {
+            let message = format!("\"{name}\" is for sizes, integers and ports");
+            Problem::new(&limit.span, message, "this type has no order")
+                .with_help("give the parameter another type, or use choices or pattern=\"…\"")
+        } else {
+            match parameter::check(kind, &ValueBounds::default(), &limit.value) {
+                Ok(()) => return Some(limit.value),
+                Err(wrong) => {
+                    Problem::new(&limit.span, wrong.message, "wrong value").with_help(wrong.help)
+                }
+            }
+        };
+        node.scope.report(problem);
+        None
+    };
+    let pattern = node.parsed("pattern", value::regular_expression);
+    if let Some(pattern) = pattern.as_ref().filter(|_| kind != ParameterKind::String) {
+        node.scope.report(
+            Problem::new(
+                &pattern.span,
+                "\"pattern\" is for strings",
+                "this type has a form of its own",
+            )
+            .with_help("leave it out, or leave type= out"),
+        );
+    }
+    ValueBounds {
+        choices: node
+            .children()
+            .flat_map(|choices| choices.arguments(|text| Ok(text.to_owned())))
+            .collect(),
+        min: limit("min"),
+        max: limit("max"),
+        pattern: pattern.map(|pattern| pattern.value),
+    }
 }
 
 /// `did you mean …`, or all that there are.

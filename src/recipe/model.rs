@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use semver::Version;
+
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
 use crate::checked::HostName;
 use crate::digest::Checksum;
-use crate::image::{AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Seed};
+use crate::image::{
+    About, AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Requires, Seed,
+};
 use crate::instruction::{BootcInstall, Packages, Run, Service, User};
 use crate::limits::Limits;
 
@@ -37,11 +41,33 @@ pub struct Loaded {
 pub struct Recipe {
     /// Its name; the file's name without `.kdl` when it does not give one.
     pub name: String,
-    pub version: Option<String>,
+    pub version: Option<Version>,
     /// What it is, a phrase.
     pub description: Option<String>,
+    /// Who made it, and under which terms.
+    pub about: About,
+    /// What machines of its images need.
+    pub requires: Requires,
+    /// A text about it for people: a file below the directory of the recipe.
+    pub readme: Option<Spanned<PathBuf>>,
     /// Free annotations.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Recipe {
+    /// A recipe that says nothing about itself.
+    #[must_use]
+    pub fn named(name: String) -> Self {
+        Self {
+            name,
+            version: None,
+            description: None,
+            about: About::default(),
+            requires: Requires::default(),
+            readme: None,
+            metadata: BTreeMap::new(),
+        }
+    }
 }
 
 /// A parameter with the value that holds.
@@ -54,10 +80,22 @@ pub struct Parameter {
     pub value: String,
     /// The value when it is not set.
     pub default: Option<String>,
-    /// The only values that it takes; any when empty.
-    pub choices: Vec<String>,
+    pub bounds: ValueBounds,
     /// What it is for, a phrase.
     pub description: Option<String>,
+}
+
+/// Which values of its type a parameter takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ValueBounds {
+    /// The only ones; any when empty.
+    pub choices: Vec<String>,
+    /// The least, of a size, a number or a port.
+    pub min: Option<String>,
+    /// The greatest, of a size, a number or a port.
+    pub max: Option<String>,
+    /// A regular expression that the whole text matches.
+    pub pattern: Option<String>,
 }
 
 /// What a parameter takes.

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::model::ParameterKind;
+use super::error::{closest, enumerate};
+use super::model::{ParameterKind, ValueBounds};
 use super::value::{self, Parsed, Wrong};
 
 /// The parameters of a file and of what it includes. One that has no value is `None`.
@@ -62,22 +63,73 @@ pub(super) fn substitute(
     Ok((result, replaced))
 }
 
-/// Whether a value is one that a parameter takes.
-pub(super) fn check(kind: ParameterKind, choices: &[String], text: &str) -> Parsed<()> {
-    match kind {
-        ParameterKind::String => {}
-        ParameterKind::Size => drop(value::size(text)?),
-        ParameterKind::Integer => drop(value::integer(text)?),
-        ParameterKind::Boolean => drop(value::boolean(text)?),
-        ParameterKind::Port => drop(value::port(text)?),
+/// A value that a parameter does not take.
+pub(super) struct Refused {
+    pub message: String,
+    pub help: String,
+}
+
+impl From<Wrong> for Refused {
+    fn from(Wrong { message, help }: Wrong) -> Self {
+        let help = help.to_owned();
+        Self { message, help }
     }
-    if choices.is_empty() || choices.iter().any(|choice| choice == text) {
+}
+
+/// A value of a type that has an order, as a number; others are 0.
+fn ordered(kind: ParameterKind, text: &str) -> Parsed<i128> {
+    match kind {
+        ParameterKind::Size => value::size(text).map(Into::into),
+        ParameterKind::Integer => value::integer(text).map(Into::into),
+        ParameterKind::Port => value::port(text).map(Into::into),
+        ParameterKind::Boolean => value::boolean(text).map(|_| 0),
+        ParameterKind::String => Ok(0),
+    }
+}
+
+/// Whether a value is one that a parameter takes.
+pub(super) fn check(kind: ParameterKind, bounds: &ValueBounds, text: &str) -> Result<(), Refused> {
+    let number = ordered(kind, text)?;
+    let limit = |bound: &Option<String>| {
+        let bound = bound.as_deref()?;
+        Some((bound.to_owned(), ordered(kind, bound).ok()?))
+    };
+    let refuse = |message: &str, help: String| {
+        let message = format!("{text:?} is {message}");
+        Err(Refused { message, help })
+    };
+    match (limit(&bounds.min), limit(&bounds.max)) {
+        (Some((least, bound)), _) if number < bound => {
+            return refuse(
+                &format!("less than {least}"),
+                format!("the least value is {least}"),
+            );
+        }
+        (_, Some((most, bound))) if number > bound => {
+            return refuse(
+                &format!("more than {most}"),
+                format!("the greatest value is {most}"),
+            );
+        }
+        _ => {}
+    }
+    if let Some(pattern) = &bounds.pattern
+        && !value::whole(pattern).is_ok_and(|pattern| pattern.is_match(text))
+    {
+        return refuse(
+            "not of the form that the parameter takes",
+            format!("it must match the regular expression {pattern}"),
+        );
+    }
+    let choices: Vec<&str> = bounds.choices.iter().map(String::as_str).collect();
+    if choices.is_empty() || choices.contains(&text) {
         return Ok(());
     }
-    Err(Wrong {
-        message: format!("{text:?} is not one of the choices"),
-        help: "use one of the choices, or add it to them",
-    })
+    let help = match closest(text, choices.iter().copied()) {
+        Some(choice) => format!("did you mean \"{choice}\"?"),
+        None => format!("the choices are {}", enumerate(&choices)),
+    };
+    refuse("not one of the choices", help)
 }
 
 #[cfg(test)]

@@ -77,13 +77,33 @@ static DESCRIPTION: Shape =
 static METADATA: Shape = shape("metadata", "metadata maintainer=\"me\"").any_properties();
 static PARAM: Shape = shape("param", "param \"size\" type=\"size\" default=\"10G\"")
     .takes(1, 1, "the parameter's name")
-    .properties(&["type", "default", "description"])
+    .properties(&["type", "default", "description", "min", "max", "pattern"])
     .children(&[&CHOICES]);
+static AUTHOR: Shape =
+    shape("author", "author \"Ada <ada@example.org>\"").takes(1, 1, "who made it");
+static LICENSE: Shape =
+    shape("license", "license \"MIT OR Apache-2.0\"").takes(1, 1, "an SPDX expression");
+static RECIPE_SOURCE: Shape =
+    shape("source", "source \"https://example.org/recipes\"").takes(1, 1, "where its source is");
+static TAGS: Shape = shape("tags", "tags \"python\" \"web\"").takes(1, MANY, "words to find it by");
+static REQUIRES: Shape = shape("requires", "requires memory=\"2G\" disk=\"20G\" cores=2")
+    .properties(&["memory", "disk", "cores"]);
+static README: Shape = shape("readme", "readme \"./README.md\"").takes(1, 1, "the path of a text");
 
 pub(super) static RECIPE: Shape = shape("recipe", "recipe \"docker\" version=\"1.0.0\"")
     .takes(0, 1, "the recipe's name")
     .properties(&["version"])
-    .children(&[&DESCRIPTION, &PARAM, &METADATA]);
+    .children(&[
+        &DESCRIPTION,
+        &AUTHOR,
+        &LICENSE,
+        &RECIPE_SOURCE,
+        &TAGS,
+        &REQUIRES,
+        &README,
+        &PARAM,
+        &METADATA,
+    ]);
 pub(super) static INCLUDE: Shape =
     shape("include", "include \"./common.kdl\"").takes(1, 1, "the path of a recipe file");
 pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-12\" }")

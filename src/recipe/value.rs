@@ -4,9 +4,10 @@ mod path;
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::checked::{HostName, Label, Name, Unfit, VariableName};
+use crate::checked::{HostName, Label, Line, Name, Unfit, VariableName};
 use crate::digest::{Algorithm, Checksum};
 use crate::image::{FurtherDisk, Network, ParseNetworkError};
 
@@ -192,6 +193,55 @@ pub(super) fn port(text: &str) -> Parsed<u16> {
             "a port is a number from 1 to 65535",
         )),
     }
+}
+
+/// A version as <https://semver.org> has it.
+pub(super) fn version(text: &str) -> Parsed<semver::Version> {
+    text.parse().map_err(|_| {
+        Wrong::new(
+            text,
+            "a version",
+            "write three numbers, such as \"1.0.0\" or \"2.1.0-rc.1\" (https://semver.org)",
+        )
+    })
+}
+
+/// A licence by its SPDX expression.
+pub(super) fn license(text: &str) -> Parsed<Line> {
+    let help = "write an SPDX expression, such as \"MIT\" or \"MIT OR Apache-2.0\"; LicenseRef-… is for others";
+    let wrong = || Wrong::new(text, "a licence", help);
+    spdx::Expression::parse(text).map_err(|_| wrong())?;
+    text.parse().map_err(|_| wrong())
+}
+
+/// A text beside a recipe.
+pub(super) fn readme(text: &str) -> Parsed<PathBuf> {
+    let help = "write a relative path without \"..\", such as \"./README.md\"";
+    shared_file(text)
+        .map_err(|_| Wrong::new(text, "a file below the directory of the recipe", help))
+}
+
+/// A word to find a recipe by.
+pub(super) fn tag(text: &str) -> Parsed<Name> {
+    Ok(text.parse::<Name>()?)
+}
+
+/// A regular expression, as it is written.
+pub(super) fn regular_expression(text: &str) -> Parsed<String> {
+    whole(text).map(|_| text.to_owned()).map_err(|_| {
+        Wrong::new(
+            text,
+            "a regular expression",
+            "write one as the crate regex takes it, such as \"[a-z]+-[0-9]{1,3}\"",
+        )
+    })
+}
+
+/// A regular expression that matches whole texts.
+pub(super) fn whole(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+        .size_limit(1 << 20)
+        .build()
 }
 
 /// A whole number.

@@ -96,9 +96,11 @@ impl Bench {
                 recipe: RecipeRef {
                     name: name.parse().unwrap(),
                     version: Some("1.0.0".parse().unwrap()),
+                    about: vmfab::image::About::default(),
                 },
                 description: Some("An image of a test".parse().unwrap()),
                 metadata: BTreeMap::from([("licence".parse().unwrap(), "MIT".parse().unwrap())]),
+                requires: vmfab::image::Requires::default(),
                 architecture: "x86_64".parse().unwrap(),
                 boot: BootProfile {
                     command_line: "root=/dev/vda console=ttyS0".parse().unwrap(),

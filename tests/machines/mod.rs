@@ -101,9 +101,11 @@ impl Bench {
                 recipe: RecipeRef {
                     name: name.parse().unwrap(),
                     version: None,
+                    about: vmfab::image::About::default(),
                 },
                 description: None,
                 metadata: BTreeMap::new(),
+                requires: vmfab::image::Requires::default(),
                 architecture: std::env::consts::ARCH.parse().unwrap(),
                 boot: BootProfile {
                     command_line: "console=ttyS0".parse().unwrap(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::checked::Line;
 use crate::digest::ObjectRef;
-use crate::image::{Access, CONFIG_VERSION, Hardware, ImageConfig, ImageTemplate, RecipeRef};
+use crate::image::{
+    About, Access, CONFIG_VERSION, Hardware, ImageConfig, ImageTemplate, RecipeRef, Requires,
+};
 use crate::machine::NewMachine;
 use crate::qemu::AccelChoice;
 
@@ -61,9 +63,11 @@ impl BuildMachineSpec {
                 recipe: RecipeRef {
                     name: Line::like("build"),
                     version: None,
+                    about: About::default(),
                 },
                 description: None,
                 metadata: BTreeMap::new(),
+                requires: Requires::default(),
                 architecture: access.architecture,
                 boot: access.boot,
                 filesystem: None,

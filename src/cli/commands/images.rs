@@ -7,6 +7,7 @@ use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use crate::failure::Failure;
+use crate::image::About;
 use crate::ops::available::{self, AvailableRecipe, ParameterDetails, RecipeDetails};
 use crate::ops::images::{self, ImageEntry};
 
@@ -86,6 +87,15 @@ fn details_text(recipe: &RecipeDetails) -> String {
     if let Some(description) = &recipe.description {
         text += &format!("{description}\n");
     }
+    for (name, value) in about(&recipe.about) {
+        text += &format!("{name}: {value}\n");
+    }
+    if !recipe.requires.is_empty() {
+        text += &format!("requires: {}\n", recipe.requires.describe());
+    }
+    if let Some(readme) = &recipe.readme {
+        text += &format!("readme: {}\n", readme.display());
+    }
     text += &format!("images: {}\n", recipe.images.join(", "));
     if recipe.parameters.is_empty() {
         return text + "no parameters\n";
@@ -110,10 +120,34 @@ fn details_text(recipe: &RecipeDetails) -> String {
     )
 }
 
+/// Who made a recipe, in rows.
+pub(super) fn about(about: &About) -> impl Iterator<Item = (&'static str, String)> {
+    let tags: Vec<&str> = about.tags.iter().map(|tag| &**tag).collect();
+    let rows = [
+        ("author", about.author.as_ref().map(ToString::to_string)),
+        ("license", about.license.as_ref().map(ToString::to_string)),
+        ("source", about.source.as_ref().map(ToString::to_string)),
+        (
+            "tags",
+            Some(tags.join(", ")).filter(|tags| !tags.is_empty()),
+        ),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// `size, 1G to 20G`
 fn kind(parameter: &ParameterDetails) -> String {
-    match parameter.choices.as_slice() {
-        [] => parameter.kind.to_owned(),
-        choices => choices.join("|"),
+    if !parameter.choices.is_empty() {
+        return parameter.choices.join("|");
+    }
+    let kind = parameter.kind;
+    match (&parameter.min, &parameter.max, &parameter.pattern) {
+        (Some(min), Some(max), _) => format!("{kind}, {min} to {max}"),
+        (Some(min), None, _) => format!("{kind}, at least {min}"),
+        (None, Some(max), _) => format!("{kind}, at most {max}"),
+        (None, None, Some(pattern)) => format!("{kind}, {pattern}"),
+        (None, None, None) => kind.to_owned(),
     }
 }
 

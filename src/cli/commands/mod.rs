@@ -55,6 +55,7 @@ mod start;
 mod stop;
 mod store;
 mod tags;
+mod template;
 mod to_disk;
 mod top;
 mod up;
@@ -148,6 +149,7 @@ pub(super) enum Command {
     Sign(sign::Sign),
     Verify(verify::Verify),
     Key(key::Key),
+    Template(template::Template),
     Tags(tags::Tags),
     Login(login::Login),
     Logout(logout::Logout),
@@ -212,6 +214,7 @@ impl Command {
             Self::Sign(command) => command.run(session),
             Self::Verify(command) => command.run(session),
             Self::Key(command) => command.run(session),
+            Self::Template(command) => command.run(session),
             Self::Tags(command) => command.run(session),
             Self::Login(command) => command.run(session),
             Self::Logout(command) => command.run(session),
@@ -318,6 +321,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Inspect machines",
         &["inspect", "logs", "console", "screenshot"],
     ),
+    ("Use templates", &["template"]),
     ("Manage the store", &["store"]),
     ("Sign and verify images", &["sign", "verify", "key"]),
     ("Use registries", &["tags", "login", "logout"]),

@@ -77,6 +77,20 @@ pub(in crate::ops) fn require_shares(image: &FoundImage, mounts: &[Mount]) -> Re
     )))
 }
 
+/// Warns of hardware that the user asked for, and that is less than the image needs.
+pub(in crate::ops) fn tell_requirements(context: &Context, image: &FoundImage, asked: &Hardware) {
+    let template = &image.config.template;
+    for (option, has, needs) in template.requires.lacking(asked) {
+        context.emit(Event::Warning {
+            message: format!(
+                "image \"{}\" requires {option} {needs}, and the machine gets {has}: vmfab set \
+                 NAME {option}={needs} gives it more",
+                template.name
+            ),
+        });
+    }
+}
+
 /// Tells what a machine is made without.
 pub(in crate::ops) fn tell_shares(context: &Context, image: &FoundImage, mounts: &[Mount]) {
     for share in open(image, mounts) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::images::FoundImage;
 use super::super::{Context, volume};
 use super::admission::admit;
-use super::asked::tell_shares;
+use super::asked::{tell_requirements, tell_shares};
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
@@ -117,6 +117,7 @@ pub fn boot_in(
         container: None,
     };
     tell_shares(context, image, &options.hardware.mounts);
+    tell_requirements(context, image, &options.hardware);
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = machines.create(&new, &store)?;
     let machine = locked.machine().clone();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::images::FoundImage;
 use super::super::own_init::runs_own_init;
 use super::super::{Context, volume};
-use super::asked::tell_shares;
+use super::asked::{tell_requirements, tell_shares};
 use super::boot::ports;
 use super::find_machine;
 use super::list::{SshAddress, address};
@@ -76,6 +76,7 @@ pub fn create(
         container: options.container.clone(),
     };
     tell_shares(context, image, &options.hardware.mounts);
+    tell_requirements(context, image, &options.hardware);
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = Machines::new(&context.home).create(&new, &context.store()?)?;
     created(context, locked.machine())

@@ -216,12 +216,13 @@ fn make(
     installed: &Installed,
     options: &RunOptions,
 ) -> Result<Machine, Failure> {
+    let requires = &installed.image.config.template.requires;
     let hardware = Hardware {
         memory_mib: Some(
             options
                 .hardware
                 .memory_mib
-                .unwrap_or(RunOptions::MEMORY_MIB),
+                .unwrap_or_else(|| requires.memory_mib(None).max(RunOptions::MEMORY_MIB)),
         ),
         ..options.hardware.clone()
     };

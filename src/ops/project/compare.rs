@@ -10,9 +10,10 @@ use super::super::machine::Loss;
 use super::{Source, UpOptions, Wanted, project, select, wanted};
 use crate::digest::ObjectId;
 use crate::failure::{Failure, Kind};
+use crate::image::Requires;
 use crate::machine::{Machine, MachineConfig, MachineError, MachineName, Project, State};
 use crate::recipe::Condition;
-use crate::world;
+use crate::world::{self, image_config};
 
 /// What has to be done with a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -187,7 +188,10 @@ fn note_differences(
         .iter()
         .all(|port| config.ports.contains(port));
     let mut followed = config.clone();
-    followed.follow(hardware);
+    // Of a machine whose image is gone nothing is known.
+    let image = image_config(&context.store()?, &config.image);
+    let requires = image.map_or_else(|_| Requires::default(), |image| image.template.requires);
+    followed.follow(hardware, &requires);
     let same = followed == *config && ports;
     if running && !same {
         compared.notes.push(format!(

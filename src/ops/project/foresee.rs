@@ -13,7 +13,7 @@ use super::compare::{Action, Compared, compare};
 use super::up::forwarded;
 use super::{Source, UpOptions, lent, project, tell};
 use crate::failure::Failure;
-use crate::image::{Hardware, Protocol};
+use crate::image::{Protocol, Requires};
 use crate::machine::{Forwarded, MachineName, Promise, check_disk_size, check_memory, check_port};
 use crate::world;
 
@@ -77,6 +77,8 @@ struct Taken {
 /// Looks for what would keep a machine from starting.
 fn check(context: &Context, compared: &Compared, taken: &mut Taken) -> Result<(), Failure> {
     let image = image(context, compared)?;
+    let requires = image.as_ref().map(|image| image.config.template.requires);
+    let requires = requires.unwrap_or_default();
     let settings = compared.wanted.settings.as_ref();
     let ports = match &image {
         Some(image) => forwarded(compared, image)?,
@@ -100,18 +102,23 @@ fn check(context: &Context, compared: &Compared, taken: &mut Taken) -> Result<()
         }
     }
     if let Some(settings) = settings.filter(|_| compared.action != Action::Leave) {
-        check_memory(settings.hardware.memory_mib.unwrap_or(Hardware::MEMORY_MIB))?;
+        check_memory(requires.memory_mib(settings.hardware.memory_mib))?;
         if let (Some(size), Some(image), Action::Make | Action::Recreate) =
             (settings.hardware.disk_size, &image, compared.action)
         {
             check_disk_size(size, image.config.disk.size)?;
         }
     }
-    admit(context, compared, &mut taken.room)
+    admit(context, compared, &requires, &mut taken.room)
 }
 
 /// Whether the host has room for a machine that would be started.
-fn admit(context: &Context, compared: &Compared, room: &mut Forecast) -> Result<(), Failure> {
+fn admit(
+    context: &Context,
+    compared: &Compared,
+    requires: &Requires,
+    room: &mut Forecast,
+) -> Result<(), Failure> {
     let machines = project(context)?.machines(&context.home);
     let made = machines.open(&compared.name);
     let hardware = compared.wanted.settings.as_ref().map(|one| &one.hardware);
@@ -121,10 +128,7 @@ fn admit(context: &Context, compared: &Compared, room: &mut Forecast) -> Result<
         (_, hardware, _) => {
             let memory = hardware.and_then(|hardware| hardware.memory_mib);
             let cpus = hardware.and_then(|hardware| hardware.cpus);
-            Promise::new(
-                memory.unwrap_or(Hardware::MEMORY_MIB),
-                cpus.unwrap_or(Hardware::CPUS),
-            )
+            Promise::new(requires.memory_mib(memory), requires.cpus(cpus))
         }
     };
     if let (Action::Recreate, Ok(machine)) = (compared.action, &made) {

@@ -263,6 +263,7 @@ fn start_made(
     };
     let started = start_machine(context, machine, asked, |locked| {
         let image = images::find(context, &machine.config()?.image.to_string())?;
+        let requires = image.config.template.requires;
         let ports = match compared.wanted.settings {
             Some(_) => Some(forwarded(compared, &image)?),
             None => None,
@@ -274,7 +275,7 @@ fn start_made(
             config.ports = ports.unwrap_or_else(|| config.ports.clone());
             config.accel = options.accel.unwrap_or(config.accel);
             if let Some(settings) = &compared.wanted.settings {
-                config.follow(&settings.hardware);
+                config.follow(&settings.hardware, &requires);
                 config.accel = settings.accel;
             }
         })?;

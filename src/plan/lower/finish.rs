@@ -46,13 +46,19 @@ impl Lowering<'_> {
             name: fit(own)?,
             recipe: RecipeRef {
                 name: Line::like(&image.recipe.name),
-                version: image.recipe.version.as_deref().map(Line::like),
+                version: image
+                    .recipe
+                    .version
+                    .as_ref()
+                    .map(|version| Line::like(&version.to_string())),
+                about: image.recipe.about.clone(),
             },
             description: image.recipe.description.as_deref().map(Text::like),
             metadata: metadata
                 .iter()
                 .map(|(name, value)| (Line::like(name), Text::like(value)))
                 .collect(),
+            requires: settings.requires,
             architecture: fit(self.architecture)?,
             boot: settings.boot_profile(self.architecture)?,
             filesystem: made.filesystem,

@@ -113,12 +113,7 @@ impl Loader<'_> {
         let mut draft = DraftDockerfile::new(path);
         give(&mut draft);
         let stage = draft.target.as_ref().map(|target| target.value.as_str());
-        let recipe = Arc::new(Recipe {
-            name: image_name(whole, stage),
-            version: None,
-            description: None,
-            metadata: BTreeMap::new(),
-        });
+        let recipe = Arc::new(Recipe::named(image_name(whole, stage)));
         let document = Rc::new(Read {
             id: usize::MAX,
             place: place.clone(),

@@ -16,6 +16,7 @@ use super::super::output::{age, size};
 use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::build::{OutputArgs, parse_tag};
+use super::images::about;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::image::Firmware;
@@ -126,6 +127,14 @@ fn describe(found: &FoundImage) -> String {
     if let Some(description) = &template.description {
         rows.push(("description", description.to_string()));
     }
+    // "source" is where the image comes from.
+    rows.extend(
+        about(&template.recipe.about).map(|(name, value)| match name {
+            "source" => ("recipe source", value),
+            _ => (name, value),
+        }),
+    );
+    rows.push(("requires", template.requires.describe()));
     for (key, value) in &template.metadata {
         rows.push(("metadata", format!("{key}: {value}")));
     }

@@ -1,0 +1,37 @@
+//! `vmfab template`
+
+mod validate;
+
+use clap::{Args, Subcommand};
+
+use super::super::Status;
+use super::super::session::Session;
+use crate::failure::Failure;
+
+/// Work with templates: recipes that others can use
+///
+/// TEMPLATE is a recipe that says what it is and what it needs, or a directory with template.kdl.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_value_name = "COMMAND",
+    after_help = "\
+Examples:
+  vmfab template validate ./python-dev"
+)]
+pub(crate) struct Template {
+    #[command(subcommand)]
+    command: TemplateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TemplateCommand {
+    Validate(validate::Validate),
+}
+
+impl Template {
+    pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        match self.command {
+            TemplateCommand::Validate(command) => command.run(session),
+        }
+    }
+}
