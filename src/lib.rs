@@ -21,6 +21,7 @@
 //! | 1 | [`limits`] | how much recipes, images, registries and servers may take |
 //! | 1 | [`tarball`] | tar archives, read and written |
 //! | 1 | [`text`] | texts that people write: places in them, mistakes with the line underlined |
+//! | 2 | [`audit`] | who did what in a home: a log in which each entry has the hash of the one before |
 //! | 2 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
 //! | 2 | [`instruction`] | what recipes ask for and steps do, in the same words |
 //! | 3 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
@@ -50,6 +51,7 @@
 //!
 //! The files on disk are described in [`host::Home`] and `store-format/`.
 
+pub mod audit;
 pub mod builder;
 pub mod checked;
 pub mod cli;

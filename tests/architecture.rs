@@ -126,7 +126,8 @@ fn main_is_short() {
 }
 
 /// Directories and files with documents that this program writes for itself alone.
-const OWN_DOCUMENTS: [&str; 12] = [
+const OWN_DOCUMENTS: [&str; 13] = [
+    "audit/",
     "derivation/",
     "event/",
     "executor/",

@@ -477,8 +477,10 @@ mod tests {
         "CMD",
         "COMMAND",
         "DATE",
+        "DEED",
         "[ADDRESS:]HOST:GUEST[/udp]",
         "ID[=SOCKET]",
+        "HASH",
         "KEY=VALUE",
         "N",
         "NAME=VALUE",
@@ -497,6 +499,7 @@ mod tests {
         "TEXT",
         "TIME",
         "TYPE",
+        "USER|UID",
         "id=NAME[,src=FILE]",
         // Of the recipe or the lock file that another argument names.
         "build IMAGE",

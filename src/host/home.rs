@@ -23,7 +23,7 @@ use super::umask;
 /// builds/     small files for each build that runs, and for the last that ended
 /// log/        one file for each build step; builds/ what went into the last build of each image,
 ///             images/ when and how each image came here, times.json what steps took, history a
-///             line for each build
+///             line for each build, audit.jsonl who did what
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -203,6 +203,12 @@ impl Home {
     #[must_use]
     pub fn image_records(&self) -> PathBuf {
         self.0.join("log/images")
+    }
+
+    /// Who did what, a line of JSON each.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.0.join("log/audit.jsonl")
     }
 
     /// Logs of build steps.

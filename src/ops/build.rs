@@ -11,6 +11,7 @@ use super::export::{self, ExportOptions};
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
 use super::{Context, RecipeChoice, build_record};
+use crate::audit::Deed;
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
 use crate::digest::ObjectId;
@@ -147,6 +148,14 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
         image: image.to_string(),
         tag: tags.first().map(|tag| tag.as_str().to_owned()),
     });
+    if steps.built + steps.remote > 0 || tags_moved {
+        context.record(&Deed::ImageBuilt {
+            image: image.to_string(),
+            recipe: options.choice.path().display().to_string(),
+            tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+            steps: steps.built,
+        });
+    }
     offer();
     if let Some((target, format)) = &output {
         let config = world::image_config(&store, &image)?;

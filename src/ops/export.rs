@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::hypervisor::{self, Hypervisor};
+use crate::audit::Deed;
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
@@ -207,6 +208,11 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Fa
     context.emit(Event::TaskFinished {
         name: task,
         seconds: started.elapsed().as_secs_f64(),
+    });
+    context.record(&Deed::DiskExported {
+        disk: options.disk.to_string(),
+        to: target.display().to_string(),
+        format: options.format.to_string(),
     });
     Ok(Exported {
         path: target.to_owned(),

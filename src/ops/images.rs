@@ -6,6 +6,7 @@ use super::Context;
 use super::image_record::ImageRecord;
 pub use super::image_record::ImageSource;
 use super::image_record::LayerStep;
+use crate::audit::Deed;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -207,6 +208,10 @@ pub fn tag(context: &Context, name: &str, tags: &[TagName]) -> Result<FoundImage
     for tag in tags {
         store.put_tag(tag, &found.image)?;
     }
+    context.record(&Deed::ImageTagged {
+        image: found.image.to_string(),
+        tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+    });
     find(context, &found.image.to_string())
 }
 
@@ -227,8 +232,12 @@ pub fn untag(context: &Context, tags: &[TagName]) -> Result<Vec<(TagName, Object
             })
         })
         .collect::<Result<_, _>>()?;
-    for (tag, _) in &removed {
+    for (tag, image) in &removed {
         store.remove_tag(tag)?;
+        context.record(&Deed::ImageUntagged {
+            image: image.to_string(),
+            tag: tag.as_str().to_owned(),
+        });
     }
     Ok(removed)
 }

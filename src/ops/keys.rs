@@ -9,6 +9,7 @@ use serde::Serialize;
 use ssh_key::{HashAlg, PublicKey};
 
 use super::Context;
+use crate::audit::Deed;
 use crate::failure::Failure;
 use crate::host::file::{self, Durability, Lock, Replace, read_text};
 use crate::trust::{MAX_SIGNATURE, NAMESPACE, OwnKey, Signer, names_a_place, own_keys};
@@ -74,6 +75,9 @@ pub fn new_key(context: &Context, name: &str, comment: Option<&str>) -> Result<K
         ));
     }
     let key = OwnKey::create(&keys_directory(context)?, name, comment)?;
+    context.record(&Deed::KeyMade {
+        key: key.fingerprint(),
+    });
     Ok(own_entry(&key, false))
 }
 
@@ -127,6 +131,10 @@ pub fn trust(context: &Context, options: &TrustOptions) -> Result<KeyEntry, Fail
         key,
     };
     add_line(context, ALLOWED_SIGNERS, &signer.line())?;
+    context.record(&Deed::KeyTrusted {
+        key: fingerprint(&signer.key),
+        names: signer.names.clone(),
+    });
     Ok(KeyEntry {
         signs: Some(signer.names.clone()),
         state: signer.state(false, SystemTime::now()),
@@ -148,6 +156,9 @@ pub fn revoke(context: &Context, key: &str) -> Result<KeyEntry, Failure> {
     };
     if !trusted.is_revoked(&key) {
         add_line(context, REVOKED_KEYS, &line(&key))?;
+        context.record(&Deed::KeyRevoked {
+            key: fingerprint(&key),
+        });
     }
     Ok(KeyEntry {
         state: "revoked",

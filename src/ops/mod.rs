@@ -1,6 +1,7 @@
 //! Operations: one file for each use case, with typed options and results. They know neither clap
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
+pub mod audit;
 pub mod available;
 pub mod build;
 mod build_record;

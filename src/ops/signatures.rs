@@ -10,6 +10,7 @@ use sha2::Digest as _;
 
 use super::Context;
 use super::keys::signing_key;
+use crate::audit::Deed;
 use crate::config::CosignKey;
 use crate::digest::{Checksum, Sha256};
 use crate::failure::{Failure, Kind};
@@ -63,6 +64,17 @@ pub struct GoodSignature {
     pub comment: String,
 }
 
+impl NewSignature {
+    fn recorded(self, context: &Context) -> Self {
+        context.record(&Deed::Signed {
+            what: self.signed.clone(),
+            digest: self.digest.to_string(),
+            key: self.key.clone(),
+        });
+        self
+    }
+}
+
 impl Signed {
     /// A file that is there, or else where an image lies. What is neither is a file that is missing.
     #[must_use]
@@ -94,12 +106,13 @@ pub fn sign(
                 .permissions(PermissionsExt::from_mode(0o644))
                 .with(text.as_bytes())
                 .map_err(Failure::io("write", &beside))?;
-            Ok(NewSignature {
+            let made = NewSignature {
                 signed: path.display().to_string(),
                 digest: digest.into(),
                 key: key.fingerprint(),
                 signature: beside.display().to_string(),
-            })
+            };
+            Ok(made.recorded(context))
         }
         Signed::Place(location @ Location::Storage(_)) => Err(Failure::usage(format!(
             "{location} cannot take a signature"
@@ -119,10 +132,8 @@ pub fn sign(
             let subject = subject(&*repository, location)?;
             let made = put_signature(&*repository, &subject, &key)?;
             repository.finish()?;
-            Ok(NewSignature {
-                signed: location.to_string(),
-                ..made
-            })
+            let signed = location.to_string();
+            Ok(NewSignature { signed, ..made }.recorded(context))
         }
     }
 }

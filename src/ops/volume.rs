@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Context;
+use crate::audit::Deed;
 use crate::checked::Name;
 use crate::event::Event;
 use crate::failure::Failure;
@@ -138,6 +139,9 @@ pub fn remove(context: &Context, name: &str, force: bool) -> Result<Name, Failur
         )));
     }
     volumes(context).remove(&volume, &context.interrupt)?;
+    context.record(&Deed::VolumeRemoved {
+        volume: name.to_owned(),
+    });
     Ok(volume.name().clone())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use crate::audit::{AuditLog, Deed};
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::executor::Remembered;
@@ -172,5 +173,21 @@ impl Context {
 
     pub fn emit(&self, event: Event) {
         self.sink.emit(event);
+    }
+
+    /// Records what was done. It has been done by now: what cannot be recorded is told, and undoes
+    /// nothing.
+    pub fn record(&self, deed: &Deed) {
+        let message = match AuditLog::of(&self.home).append(deed) {
+            Ok(None) => return,
+            Ok(Some(torn)) => format!(
+                "a process was killed while it wrote the audit log: removed the {torn} bytes that it left"
+            ),
+            Err(error) => format!(
+                "the audit log {} lacks what was just done: {error}",
+                self.home.audit().display()
+            ),
+        };
+        self.emit(Event::Warning { message });
     }
 }

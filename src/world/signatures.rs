@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::Context;
+use crate::audit::Deed;
 use crate::config::{Demand, TrustedUse};
 use crate::digest::Sha256;
 use crate::event::Event;
@@ -143,6 +144,17 @@ fn decide(context: &Context, demand: Demand, what: &str, verdict: Verdict) -> Re
         false => verdict.rejected.join("; "),
     };
     let message = format!("{what} is not signed by a trusted key: {reasons}");
+    let what = what.to_owned();
+    context.record(&match demand {
+        Demand::Require => Deed::SignatureRefused {
+            what,
+            reason: reasons,
+        },
+        _ => Deed::SignatureMissing {
+            what,
+            reason: reasons,
+        },
+    });
     match demand {
         Demand::Require => Err(Failure::verification(message).with_help(
             "\"vmfab key trust\" trusts a key; \"signatures\" in the configuration says what must be signed",

@@ -1,5 +1,6 @@
 //! The command line as a program: help, exit codes, output for people and for programs.
 
+mod audit;
 mod caches;
 mod contents;
 mod dockerfiles;

@@ -1,5 +1,6 @@
 //! All commands: the list that clap parses, and the groups of the help text.
 
+mod audit;
 mod boot;
 mod build;
 mod builds;
@@ -150,6 +151,7 @@ pub(super) enum Command {
     Verify(verify::Verify),
     Key(key::Key),
     Template(template::Template),
+    Audit(audit::Audit),
     Tags(tags::Tags),
     Login(login::Login),
     Logout(logout::Logout),
@@ -215,6 +217,7 @@ impl Command {
             Self::Verify(command) => command.run(session),
             Self::Key(command) => command.run(session),
             Self::Template(command) => command.run(session),
+            Self::Audit(command) => command.run(session),
             Self::Tags(command) => command.run(session),
             Self::Login(command) => command.run(session),
             Self::Logout(command) => command.run(session),
@@ -323,7 +326,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Use templates", &["template"]),
     ("Manage the store", &["store"]),
-    ("Sign and verify images", &["sign", "verify", "key"]),
+    (
+        "Sign and verify images",
+        &["sign", "verify", "key", "audit"],
+    ),
     ("Use registries", &["tags", "login", "logout"]),
     (
         "Manage vmfab",

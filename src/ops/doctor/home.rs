@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::image_record::{self, ImageRecord, ImageSource};
+use super::super::machine::remove_locked;
 use super::super::store::{self, GcOptions};
 use super::super::volume;
 use crate::checked::Name;
@@ -229,7 +230,7 @@ pub fn fix(context: &Context, report: &HomeReport) -> Result<(), Failure> {
                 let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
                 // Meanwhile it may have been made.
                 if machine.config().is_err() {
-                    locked.remove(false)?;
+                    remove_locked(context, locked, false)?;
                 }
             }
             FindingKind::Leftovers => drop(machines.leftovers(true)?),

@@ -12,6 +12,8 @@ use super::asked::{tell_requirements, tell_shares};
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
+use super::start::record_start;
+use super::stop::remove_locked;
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::{Program, missing_programs, require};
@@ -133,10 +135,11 @@ pub fn boot_in(
     let admission = match admit(context, &machine, None) {
         Ok(admission) => admission,
         Err(refusal) => {
-            locked.remove(true)?;
+            remove_locked(context, locked, true)?;
             return Err(refusal);
         }
     };
+    record_start(context, &machine, &image.image);
     let run = startup.run(locked);
     drop(admission);
     refresh_ssh_config(context);
@@ -177,7 +180,7 @@ fn clean_up(context: &Context, machine: &Machine) -> Result<(), Failure> {
         crate::host::Interrupt::new().map_err(Failure::io("watch", machine.directory()))?;
     match machine
         .lock(context.sink.as_ref(), &patient)
-        .and_then(|locked: Locked| locked.remove(true))
+        .and_then(|locked: Locked| remove_locked(context, locked, true))
     {
         Ok(()) | Err(MachineError::Unknown(_)) => Ok(()),
         Err(error) => Err(error.into()),

@@ -48,6 +48,7 @@ pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_con
 pub use start::{
     Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
 };
+pub(super) use stop::remove_locked;
 pub use stop::{Removed, Renamed, Stopped, remove, rename, stop_machine};
 pub use targets::{Affected, Each, Targets};
 pub use top::{HostUse, Top, top};

@@ -11,6 +11,8 @@ use super::find_machine;
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
+use crate::audit::Deed;
+use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::machine::{Locked, Machine, MachineName, Promise, Startup, State, Until};
@@ -131,6 +133,7 @@ fn start_again(
         }
         false => error,
     })?;
+    record_start(context, machine, &image.image);
     let locked = match config.renew_identity {
         true => renew_identity(context, machine, locked, &store, &image.config, options)?,
         false => locked,
@@ -156,6 +159,14 @@ fn start_again(
         seconds: Some(ready.seconds),
         has_ssh: !machine.claims_own_init()?,
     })
+}
+
+/// Records a start before the guest runs: it stays recorded if this process is killed meanwhile.
+pub(super) fn record_start(context: &Context, machine: &Machine, image: &ObjectId) {
+    context.record(&Deed::MachineStarted {
+        machine: machine.name().to_string(),
+        image: image.to_string(),
+    });
 }
 
 /// A machine that was to go on.

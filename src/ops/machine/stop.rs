@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::super::Context;
 use super::find_machine;
 use super::ssh_config::refresh_ssh_config;
+use crate::audit::Deed;
 use crate::failure::Failure;
-use crate::machine::{Machine, MachineError, MachineName, Projects, StoppedBy};
+use crate::machine::{Locked, Machine, MachineError, MachineName, Projects, StoppedBy};
 
 /// A machine that does not run any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +37,7 @@ pub fn stop_machine(
         .config()
         .is_ok_and(|config| config.remove_when_stopped);
     if removed {
-        locked.remove(false)?;
+        remove_locked(context, locked, false)?;
     }
     Ok(Stopped {
         name: machine.name().clone(),
@@ -56,9 +57,8 @@ pub struct Removed {
 /// # Errors
 /// It runs.
 pub fn remove(context: &Context, machine: &Machine, force: bool) -> Result<Removed, Failure> {
-    machine
-        .lock(context.sink.as_ref(), &context.interrupt)?
-        .remove(force)?;
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    remove_locked(context, locked, force)?;
     if let Some(project) = machine.project() {
         Projects::new(&context.home).tidy(project)?;
     }
@@ -66,6 +66,21 @@ pub fn remove(context: &Context, machine: &Machine, force: bool) -> Result<Remov
     Ok(Removed {
         name: machine.name().clone(),
     })
+}
+
+/// Removes a machine that is locked.
+///
+/// # Errors
+/// See [`remove`].
+pub(in crate::ops) fn remove_locked(
+    context: &Context,
+    locked: Locked,
+    force: bool,
+) -> Result<(), MachineError> {
+    let machine = locked.machine().name().to_string();
+    locked.remove(force)?;
+    context.record(&Deed::MachineRemoved { machine });
+    Ok(())
 }
 
 /// A machine that has another name.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::machine::{Loss, places, stop_machine};
+use super::super::machine::{Loss, places, remove_locked, stop_machine};
 use super::order::{in_order, reversed, to_the_end};
 use super::{UpOptions, Wanted, project, select, wanted};
 use crate::event::Event;
@@ -147,7 +147,7 @@ fn bring_down(
     }
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
     let by = locked.stop(options.timeout, context.sink.as_ref(), &context.interrupt)?;
-    locked.remove(true)?;
+    remove_locked(context, locked, true)?;
     Ok(outcome(by, true))
 }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::super::cache::CacheOptions;
 use super::super::images::{self, FoundImage};
 use super::super::machine::{
-    self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, require_shares,
-    start_machine, tell_network, wait_for,
+    self, BootOptions, SshAddress, StartOptions, boot_in, build_image, ports, remove_locked,
+    require_shares, start_machine, tell_network, wait_for,
 };
 use super::super::{Context, volume};
 use super::compare::{Action, Compared, compare};
@@ -217,9 +217,8 @@ fn make(
     if compared.action == Action::Recreate
         && let Ok(machine) = machines.open(&compared.name)
     {
-        machine
-            .lock(context.sink.as_ref(), &context.interrupt)?
-            .remove(true)?;
+        let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+        remove_locked(context, locked, true)?;
     }
     let accel = settings.map(|settings| settings.accel);
     let asked = BootOptions {

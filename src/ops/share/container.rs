@@ -73,5 +73,6 @@ pub fn push_container(context: &Context, options: &PushImage) -> Result<PushedIm
         packs: 0,
         new_packs: 0,
         mounted_packs: 0,
-    })
+    }
+    .recorded(context))
 }

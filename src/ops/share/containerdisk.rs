@@ -69,7 +69,8 @@ pub fn push_containerdisk(context: &Context, options: &PushImage) -> Result<Push
         packs: 0,
         new_packs: 0,
         mounted_packs: 0,
-    })
+    }
+    .recorded(context))
 }
 
 pub(super) fn put_manifest(

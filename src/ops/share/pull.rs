@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::{Context, images};
 use super::{all_tags, conversion, pulled, sharing};
+use crate::audit::Deed;
 use crate::config::TrustedUse;
 use crate::digest::{Checksum, ObjectId};
 use crate::event::Event;
@@ -159,6 +160,12 @@ impl One<'_> {
             // A recipe that nobody wrote took it.
             None => record.replace(context, &image),
         }
+        context.record(&Deed::ImagePulled {
+            image: image.to_string(),
+            from: self.name.to_owned(),
+            digest: pulled.digest.to_string(),
+            tags: pulled.tags.clone(),
+        });
         pulled::note(context, from, self.version, found.digest, &platform, image);
         Ok(Tried::Pulled(pulled))
     }

@@ -8,6 +8,7 @@ use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::super::signatures::Signed;
 use super::sharing;
+use crate::audit::Deed;
 use crate::digest::{Checksum, ObjectId, ObjectRef};
 use crate::failure::Failure;
 use crate::image::ImageConfig;
@@ -68,6 +69,16 @@ pub struct PushedImage {
 }
 
 impl PushedImage {
+    /// The same, recorded.
+    pub(super) fn recorded(self, context: &Context) -> Self {
+        context.record(&Deed::ImagePushed {
+            image: self.image.to_string(),
+            to: self.reference.clone(),
+            digest: self.digest.to_string(),
+        });
+        self
+    }
+
     /// What there is to sign: what was pushed, whatever has its tag by now.
     #[must_use]
     pub fn signed(&self, to: &Location) -> Signed {
@@ -125,7 +136,8 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failu
         packs: pushed.packs,
         new_packs: pushed.new,
         mounted_packs: pushed.mounted,
-    })
+    }
+    .recorded(context))
 }
 
 /// The index that an image goes into: the tag is one, or is to be one.

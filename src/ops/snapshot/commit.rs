@@ -11,6 +11,7 @@ use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::machine::{find_machine, remote_shell, require_programs};
 use super::super::own_init::{note_own_init, runs_own_init};
 use super::text;
+use crate::audit::Deed;
 use crate::builder::guest::{BuildMachineSpec, BuildMachines, Report, as_root};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Event;
@@ -169,6 +170,12 @@ fn of_snapshot(
         base,
     };
     ImageRecord::now(source).keep(context, &id);
+    context.record(&Deed::ImageCommitted {
+        image: id.to_string(),
+        machine: machine.name().to_string(),
+        base: base.to_string(),
+        tag: options.tag.as_str().to_owned(),
+    });
     context.emit(Event::TaskFinished {
         name: task,
         seconds: started.elapsed().as_secs_f64(),

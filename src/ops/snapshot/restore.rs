@@ -9,6 +9,7 @@ use super::super::machine::{
 };
 use super::super::{Context, images};
 use super::{find, parse, tag};
+use crate::audit::Deed;
 use crate::failure::Failure;
 use crate::machine::{Machine, MachineError, MachineName, SnapshotName, Wanted};
 
@@ -183,6 +184,9 @@ pub fn delete(context: &Context, name: &str) -> Result<Deleted, Failure> {
     if let Some(project) = found.machines.project() {
         crate::machine::Projects::new(&context.home).tidy(project)?;
     }
+    context.record(&Deed::SnapshotDeleted {
+        snapshot: name.to_owned(),
+    });
     Ok(Deleted {
         name: name.to_owned(),
     })

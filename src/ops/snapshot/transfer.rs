@@ -12,6 +12,7 @@ use super::super::image_record::{ImageRecord, ImageSource};
 use super::super::machine::{keep_need, places};
 use super::super::{Context, images, signatures};
 use super::{find, parse, tag};
+use crate::audit::Deed;
 use crate::checked::Line;
 use crate::config::TrustedUse;
 use crate::digest::{ObjectId, ObjectRef};
@@ -79,6 +80,10 @@ pub fn export(context: &Context, options: &ExportOptions) -> Result<Exported, Fa
     context.emit(Event::TaskFinished {
         name: task,
         seconds: started.elapsed().as_secs_f64(),
+    });
+    context.record(&Deed::SnapshotExported {
+        snapshot: options.name.clone(),
+        to: output.display().to_string(),
     });
     Ok(Exported {
         name: options.name.clone(),
@@ -262,6 +267,13 @@ pub fn import(context: &Context, options: &ImportOptions) -> Result<Imported, Fa
         name: task,
         seconds: started.elapsed().as_secs_f64(),
     });
+    if let Ok(imported) = &imported {
+        context.record(&Deed::SnapshotImported {
+            snapshot: imported.name.clone(),
+            from: options.file.display().to_string(),
+            image: imported.image.to_string(),
+        });
+    }
     imported
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::{Context, image_record};
 use super::parts;
+use crate::audit::Deed;
 use crate::digest::{ActionKey, ObjectId};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -157,6 +158,12 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> 
     if !dry_run {
         image_record::sweep(context, |image| !store.knows(image));
         super::auto::remember(context, collection.after);
+        if collection.objects.removed + collection.results.removed > 0 {
+            context.record(&Deed::GarbageCollected {
+                objects: collection.objects.removed,
+                results: collection.results.removed,
+            });
+        }
     }
     let projects = Projects::new(&context.home);
     let absent_projects = projects.review(SystemTime::now(), !dry_run)?;
