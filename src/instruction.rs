@@ -57,6 +57,12 @@ pub struct Run {
     pub network: bool,
     #[serde(default, skip_serializing_if = "StepLimits::is_default")]
     pub limits: StepLimits,
+    /// The account that it runs as, `user[:group]`; root's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What people call it. It changes nothing and is not hashed.
+    #[serde(skip)]
+    pub name: Option<String>,
 }
 
 /// Limits of a step. Absent means the default of the sandbox.

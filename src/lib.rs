@@ -26,7 +26,7 @@
 //! | 2 | [`instruction`] | what recipes ask for and steps do, in the same words |
 //! | 3 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 3 | [`dockerfile`] | Dockerfiles to a typed model with source spans: stages, instructions, expansion of variables |
-//! | 3 | [`compose`] | Compose files to the `vmfab.kdl` that says the same, with the places of mistakes |
+//! | 3 | [`compose`] | Compose files and YAML definitions of templates to the KDL that says the same, with the places of mistakes |
 //! | 3 | [`derivation`] | steps, canonical encoding, action keys, the graph, the contracts of builders and caches |
 //! | 3 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 3 | [`lock`] | the lock file: packages and content that recipes stand for |

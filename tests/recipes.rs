@@ -85,6 +85,7 @@ pub(super) fn config(architecture: &str, layers: &[&str]) -> ImageConfig {
                 .map(|(name, home)| (name.parse().unwrap(), home.parse().unwrap()))
                 .into(),
             ports: Vec::new(),
+            port_names: BTreeMap::new(),
             health: false,
             volumes: std::collections::BTreeSet::new(),
             shares: Vec::new(),
@@ -410,6 +411,9 @@ impl Files for Examples {
         if path.ends_with("Dockerfile.dev") {
             let text = "ARG NODE\nFROM base AS dev\nCOPY --from=assets logo /srv/\n";
             return Ok(text.to_owned());
+        }
+        if path.ends_with("requirements.txt") {
+            return Ok("flask==3.0.3\n".to_owned());
         }
         let text = self.0.get(path).cloned();
         text.ok_or_else(|| io::ErrorKind::NotFound.into())

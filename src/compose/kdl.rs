@@ -177,7 +177,7 @@ fn braces(out: &mut String, body: &str, indent: &str) {
 }
 
 /// A string of KDL that no parameter is put into.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut done = String::from("\"");
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -19,6 +19,7 @@ mod network;
 mod places;
 mod reader;
 mod service;
+mod template;
 mod units;
 mod yaml;
 
@@ -32,6 +33,8 @@ use miette::NamedSource;
 use reader::Notes;
 use service::{Reading, Shared, Surroundings};
 use yaml::{Node, Value};
+
+pub use template::template;
 
 use crate::host::SecretSource;
 use crate::text::{Problem, Problems, Span, Spanned, closest};

@@ -150,6 +150,9 @@ pub struct ImageTemplate {
     pub users: BTreeMap<AccountName, GuestPath>,
     /// Ports that the image serves; `boot` forwards the ones with a host port.
     pub ports: Vec<Port>,
+    /// What they are for, by the number in the guest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub port_names: BTreeMap<u16, Name>,
     /// Whether its service has a health check, which tells when a machine is ready.
     #[serde(default, skip_serializing_if = "is_false")]
     pub health: bool,

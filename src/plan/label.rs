@@ -35,6 +35,9 @@ pub(super) fn instruction(instruction: &Instruction) -> String {
 
 /// `run` or `check` with the first line of its script that says something.
 pub(super) fn script(kind: &str, run: &Run) -> String {
+    if let Some(name) = &run.name {
+        return format!("{kind} {}", shorten(name));
+    }
     let line = run
         .command
         .lines()

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlanError, fit};
-use crate::checked::{AccountName, GuestPath};
+use crate::checked::{AccountName, GuestPath, Name};
 use crate::image::{
     Access, AskedShare, BootProfile, Firmware, ImageConfig, KernelFiles, MadeFrom, Platform, Port,
     Protocol, Requires, Seed,
@@ -43,6 +43,7 @@ pub(super) struct Settings {
     firmware_span: Option<Span>,
     pub hostname: Option<String>,
     pub ports: Vec<Port>,
+    pub port_names: BTreeMap<u16, Name>,
     /// Whether a health check tells when it is ready.
     pub health: bool,
     /// Directories with what its service keeps.
@@ -88,6 +89,7 @@ impl Settings {
             firmware_span: None,
             hostname: None,
             ports: Vec::new(),
+            port_names: BTreeMap::new(),
             health: false,
             volumes: BTreeSet::new(),
             shares: Vec::new(),
@@ -155,6 +157,7 @@ impl Settings {
             firmware_span: None,
             hostname: template.hostname.as_ref().map(ToString::to_string),
             ports: template.ports.clone(),
+            port_names: template.port_names.clone(),
             health: template.health,
             volumes: template.volumes.clone(),
             shares: template.shares.clone(),
@@ -227,6 +230,7 @@ impl Settings {
             self.ports.retain(|other| !same(other));
             self.ports.push(port.value);
         }
+        self.port_names.extend(image.port_names.clone());
         for share in &image.shares {
             self.shares.retain(|other| other.at != share.at);
             self.shares.push(share.clone());

@@ -1,14 +1,18 @@
 //! One `image` node to the model, as far as it can be read without other files.
 
+use std::collections::BTreeMap;
+
 use super::dockerfile::{self, DraftDockerfile};
 use super::error::Problem;
 use super::fetched;
 use super::instruction;
-use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Transform};
+use super::manager;
+use super::model::{Boot, Bootstrap, Disk, Fetched, Instruction, Kernel, Test, Transform};
 use super::reader::Reader;
 use super::source::{Files, Span, Spanned};
+use super::test;
 use super::value;
-use crate::checked::MountPoint;
+use crate::checked::{MountPoint, Name};
 use crate::image::{
     AskedShare, DiskBus, DiskFormat, Firmware, Nic, Platform, Port, Protocol, Seed,
 };
@@ -26,6 +30,8 @@ pub(super) struct Draft {
     pub ports: Vec<Spanned<Port>>,
     pub shares: Vec<AskedShare>,
     pub checks: Vec<Run>,
+    pub tests: Vec<Test>,
+    pub port_names: BTreeMap<u16, Name>,
 }
 
 /// An instruction, as far as it can be read without other images.
@@ -82,7 +88,9 @@ const ONCE: [&str; 9] = [
     "boot",
 ];
 /// Nodes that are not steps, and may come before the base.
-const SETTINGS: [&str; 7] = ["disk", "kernel", "initrd", "boot", "port", "share", "check"];
+const SETTINGS: [&str; 8] = [
+    "disk", "kernel", "initrd", "boot", "port", "share", "check", "test",
+];
 
 /// Reads the body of an `image` node.
 pub(super) fn read(image: &Reader<'_>, files: &dyn Files) -> Draft {
@@ -291,6 +299,7 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
     let instruction = match node.shape.name {
         "packages" => instruction::packages(node).map(Instruction::Packages),
         "run" => instruction::run(node).map(Instruction::Run),
+        "python" | "npm" | "cargo" => manager::read(node, files).map(Instruction::Run),
         "file" => instruction::file(node, files).map(Instruction::File),
         "copy" if node.has("from") => {
             let copy = instruction::copy_from(node).map(DraftInstruction::CopyFrom);
@@ -332,6 +341,10 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
         }
         "share" => {
             asked_share(node, draft);
+            None
+        }
+        "test" => {
+            draft.tests.extend(test::read(node));
             None
         }
         // The only one left in the shape of an image: "check".
@@ -455,6 +468,7 @@ pub(super) fn share<T>(
 }
 
 fn port(node: &Reader<'_>, draft: &mut Draft) {
+    let name = node.parsed("name", value::fitting::<Name>("a name"));
     let host = node.number("host", value::port);
     let Some(guest) = node.number_argument(0, value::port) else {
         return;
@@ -483,5 +497,8 @@ fn port(node: &Reader<'_>, draft: &mut Draft) {
         );
         return;
     }
+    draft
+        .port_names
+        .extend(name.map(|name| (port.guest, name.value)));
     draft.ports.push(Spanned::new(port, node.span_of_all()));
 }

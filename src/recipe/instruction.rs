@@ -11,6 +11,7 @@ use super::reader::Reader;
 use super::reference::normalise;
 use super::source::{Files, Spanned};
 use super::value;
+use crate::checked::Line;
 use crate::instruction::{Packages, Run, Service, StepLimits, User};
 
 pub(super) fn packages(node: &Reader<'_>) -> Option<Packages> {
@@ -47,6 +48,8 @@ pub(super) fn run(node: &Reader<'_>) -> Option<Run> {
     let workdir = node.parsed("workdir", value::image_path);
     let network = node.flag("network").is_some_and(|flag| flag.value);
     let limits = limits(node);
+    let user = node.parsed("user", value::owner);
+    let name = node.parsed("name", value::fitting::<Line>("a line of text"));
     let env = node
         .children()
         .flat_map(|env| env.map(value::variable, value::variable_value))
@@ -61,10 +64,12 @@ pub(super) fn run(node: &Reader<'_>) -> Option<Run> {
         workdir: workdir.map(|workdir| workdir.value),
         network,
         limits,
+        user: user.map(|user| user.value),
+        name: name.map(|name| name.value.into()),
     })
 }
 
-fn limits(node: &Reader<'_>) -> StepLimits {
+pub(super) fn limits(node: &Reader<'_>) -> StepLimits {
     let processes = node.number("processes", |text| {
         text.parse::<u64>()
             .ok()

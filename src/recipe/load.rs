@@ -386,6 +386,8 @@ impl Loader<'_> {
             ports: draft.ports,
             shares: draft.shares,
             checks: draft.checks,
+            tests: draft.tests,
+            port_names: draft.port_names,
         }))
     }
 

@@ -18,6 +18,7 @@ mod instruction;
 mod lint;
 mod load;
 mod machine;
+mod manager;
 mod model;
 mod parameter;
 mod reader;
@@ -25,6 +26,7 @@ mod reference;
 mod scope;
 mod shape;
 mod source;
+mod test;
 #[cfg(test)]
 mod tests;
 mod value;

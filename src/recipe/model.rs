@@ -9,7 +9,7 @@ use semver::Version;
 
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
-use crate::checked::HostName;
+use crate::checked::{HostName, Line, Name};
 use crate::digest::Checksum;
 use crate::image::{
     About, AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Requires, Seed,
@@ -146,6 +146,34 @@ pub struct Image {
     pub shares: Vec<AskedShare>,
     /// Commands that must succeed in the finished image.
     pub checks: Vec<Run>,
+    /// What must hold in a machine of it.
+    pub tests: Vec<Test>,
+    /// What its ports are for, by the number in the guest.
+    pub port_names: BTreeMap<u16, Name>,
+}
+
+/// What must hold in a machine of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Test {
+    /// What is tested, a phrase.
+    pub name: Line,
+    pub expectations: Vec<Expectation>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// The command succeeds; root runs it when no user is named.
+    Run {
+        command: String,
+        user: Option<String>,
+    },
+    /// Something accepts connections to the port.
+    Port(u16),
+    /// The file exists, and has this text in it.
+    File {
+        path: String,
+        contains: Option<String>,
+    },
 }
 
 /// What an image starts from.

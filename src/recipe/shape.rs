@@ -116,6 +116,9 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
         &LAYER,
         &PACKAGES,
         &RUN,
+        &PYTHON,
+        &NPM,
+        &CARGO,
         &FILE,
         &COPY,
         &USER,
@@ -129,6 +132,7 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
         &PORT,
         &SHARE,
         &CHECK,
+        &TEST,
     ]);
 
 static FROM: Shape = shape("from", "from \"debian-12\"")
@@ -227,8 +231,38 @@ const SCRIPT_PROPERTIES: &[&str] = &[
 ];
 static RUN: Shape = shape("run", "run \"make install\"")
     .takes(1, 1, "the script")
-    .properties(SCRIPT_PROPERTIES)
+    .properties(&[
+        "name",
+        "user",
+        "shell",
+        "workdir",
+        "network",
+        "timeout",
+        "memory",
+        "processes",
+    ])
     .children(&[&ENV]);
+static LANGUAGE_PACKAGES: Shape =
+    shape("packages", "packages \"flask\"").takes(1, MANY, "packages, with their versions");
+static PYTHON: Shape = shape("python", "python { packages \"flask==3.0.3\" }")
+    .properties(&["requirements", "venv", "timeout", "memory", "processes"])
+    .children(&[&LANGUAGE_PACKAGES, &ENV]);
+static NPM: Shape = shape("npm", "npm { packages \"typescript@5.4.5\" }")
+    .properties(&["workdir", "timeout", "memory", "processes"])
+    .children(&[&LANGUAGE_PACKAGES, &ENV]);
+static CARGO: Shape = shape("cargo", "cargo { packages \"ripgrep@14.1.0\" }")
+    .properties(&["workdir", "timeout", "memory", "processes"])
+    .children(&[&LANGUAGE_PACKAGES, &ENV]);
+static TEST_RUN: Shape = shape("run", "run \"curl -f http://localhost/\"")
+    .takes(1, 1, "the command")
+    .properties(&["user"]);
+static TEST_PORT: Shape = shape("port", "port 80").takes(1, 1, "the port in the guest");
+static TEST_FILE: Shape = shape("file", "file \"/etc/motd\" contains=\"hello\"")
+    .takes(1, 1, "the path in the guest")
+    .properties(&["contains"]);
+static TEST: Shape = shape("test", "test \"the site answers\" { port 80 }")
+    .takes(1, 1, "what is tested, a phrase")
+    .children(&[&TEST_RUN, &TEST_PORT, &TEST_FILE]);
 static CHECK: Shape = shape("check", "check \"docker --version\"")
     .takes(1, 1, "the script")
     .properties(SCRIPT_PROPERTIES)
@@ -285,7 +319,7 @@ static BOOT: Shape = shape("boot", "boot \"quiet\"")
     ]);
 static PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")
-    .properties(&["host"]);
+    .properties(&["host", "name"]);
 
 static MACHINE_PORT: Shape = shape("port", "port 80 host=8080")
     .takes(1, 1, "the port in the guest")

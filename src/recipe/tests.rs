@@ -76,6 +76,10 @@ fn surround(example: &str, around: &[&str]) -> String {
         ["image", "dockerfile"] => {
             format!("image \"test\" {{ dockerfile \"./Dockerfile\" {{ {example} }} }}")
         }
+        ["image", manager @ ("python" | "npm" | "cargo")] => surround(
+            &format!("{manager} {{ packages \"x\"\n{example} }}"),
+            &["image"],
+        ),
         ["image", other] => surround(&format!("{other} \"x\" {{ {example} }}"), &["image"]),
         ["recipe", "param"] => surround(
             &format!("recipe {{ param \"p\" default=\"debian-12\" {{ {example} }} }}"),

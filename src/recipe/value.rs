@@ -333,6 +333,25 @@ pub(super) fn package(text: &str) -> Parsed<String> {
     Err(Wrong::new(text, "a package name", help))
 }
 
+/// A package of a language, as pip, npm and cargo take it, with a version if it has one.
+pub(super) fn language_package(text: &str) -> Parsed<String> {
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'@');
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"+.~=/_<>@^!,[]*-".contains(&b));
+    if first && rest {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        text,
+        "a package",
+        "write a separate string for each, such as \"flask==3.0.3\" for python or \"typescript@5.4.5\" for npm",
+    ))
+}
+
 /// A unit name of systemd, or a service name of OpenRC.
 pub(super) fn service(text: &str) -> Parsed<String> {
     let first = text

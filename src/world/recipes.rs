@@ -268,6 +268,26 @@ pub(crate) fn convert(context: &Context, path: &Path) -> Result<Converted, Failu
     compose::load(path, &host_files(context), &environment).map_err(Failure::recipe)
 }
 
+/// Reads a definition of a template in YAML, and the recipe that it becomes. `base` is what the
+/// image starts from instead.
+///
+/// # Errors
+/// It is wrong.
+pub(crate) fn convert_template(
+    context: &Context,
+    path: &Path,
+    base: Option<&str>,
+) -> Result<Converted, Failure> {
+    let mut files = host_files(context);
+    let converted = compose::template(path, &files, base, &catalogue(context));
+    let converted = converted.map_err(Failure::recipe)?;
+    if compose::is_compose(path) {
+        files.converted = Some(converted.kdl.clone());
+        recipe::load(path, &files, &BTreeMap::new()).map_err(Failure::recipe)?;
+    }
+    Ok(converted)
+}
+
 impl compose::Files for HostFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<String> {
         // What is wrong in Compose files is shown with its lines, too.

@@ -13,6 +13,7 @@ mod lint;
 mod recipes;
 mod sbom;
 mod streams;
+mod template;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -118,6 +119,7 @@ impl Bench {
                 }),
                 ssh_user: "root".parse().unwrap(),
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
+                port_names: BTreeMap::new(),
                 health: false,
                 volumes: std::collections::BTreeSet::new(),
                 shares: Vec::new(),

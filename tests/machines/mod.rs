@@ -123,6 +123,7 @@ impl Bench {
                 ssh_user: "root".parse().unwrap(),
                 users: BTreeMap::from([("root".parse().unwrap(), "/root".parse().unwrap())]),
                 ports: Vec::new(),
+                port_names: BTreeMap::new(),
                 health: false,
                 volumes: std::collections::BTreeSet::new(),
                 shares: Vec::new(),

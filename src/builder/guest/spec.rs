@@ -74,6 +74,7 @@ impl BuildMachineSpec {
                 ssh_user: access.ssh_user,
                 users: access.users,
                 ports: Vec::new(),
+                port_names: BTreeMap::new(),
                 health: false,
                 volumes: BTreeSet::new(),
                 shares: Vec::new(),

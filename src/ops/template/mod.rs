@@ -1,5 +1,6 @@
 //! Templates: recipes that say enough of themselves for others to use them.
 
+pub mod convert;
 pub mod validate;
 
 use std::fs;

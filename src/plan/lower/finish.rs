@@ -65,6 +65,7 @@ impl Lowering<'_> {
             ssh_user: settings.ssh_user()?,
             users: settings.homes()?,
             ports: settings.ports.clone(),
+            port_names: settings.port_names.clone(),
             health: settings.health,
             volumes: settings.volumes.clone(),
             shares: settings.shares.clone(),

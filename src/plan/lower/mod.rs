@@ -36,7 +36,7 @@ use crate::derivation::{Graph, Input, NodeId};
 use crate::digest::{Checksum, Digest, ObjectId};
 use crate::host::{Login, Program};
 use crate::image::{ContainerConfig, ContainerTree, FilesystemRef, ImageConfig, MadeFrom, Process};
-use crate::instruction::{Add, AddSource, Packages, Run};
+use crate::instruction::{self, Add, AddSource, Exec, Packages, Run};
 use crate::recipe::{
     Base, Content, CopyFrom, Image, Instruction, Problem, Span, Spanned, unfit_for_logins,
 };
@@ -140,7 +140,48 @@ impl Lowered {
         env.extend(run.env.clone());
         Run { env, ..run.clone() }
     }
+
+    /// The step of a script as its user.
+    fn run(&self, run: &Run) -> Step {
+        let mut script = self.script(run);
+        let Some(user) = script.user.take() else {
+            return Step::Run(script);
+        };
+        match self.trunk {
+            Trunk::Tree(_) => {
+                script.shell.push(script.command);
+                Step::Exec(Exec {
+                    argv: script.shell,
+                    env: script.env,
+                    user: Some(user),
+                    workdir: script.workdir,
+                    network: match script.network {
+                        true => instruction::Network::Default,
+                        false => instruction::Network::None,
+                    },
+                    limits: script.limits,
+                    ..Exec::default()
+                })
+            }
+            Trunk::Disk(..) => {
+                let own = std::mem::take(&mut script.shell);
+                script.shell = ["/bin/sh", "-c", AS_USER, &user]
+                    .map(str::to_owned)
+                    .to_vec();
+                script.shell.extend(own);
+                Step::Run(script)
+            }
+        }
+    }
 }
+
+/// Runs its arguments as the user that is its name, in a machine that is booted.
+const AS_USER: &str = r#"HOME=$(getent passwd "${0%%:*}" | cut -d: -f6)
+export HOME
+case $0 in
+    *:*) exec setpriv --init-groups --reuid "${0%%:*}" --regid "${0#*:}" -- "$@" ;;
+    *) exec runuser -u "$0" -- "$@" ;;
+esac"#;
 
 /// What the image step reads: layers, `disk`, `kernel`, `initrd`, checks.
 struct Made {
@@ -385,7 +426,7 @@ impl Lowering<'_> {
                 wanted: packages.clone(),
                 locked: None,
             }),
-            Instruction::Run(run) => Step::Run(lowered.script(run)),
+            Instruction::Run(run) => lowered.run(run),
             Instruction::File(file) => match &file.content {
                 Content::Inline(content) => Step::File(step::File {
                     path: file.path.clone(),

@@ -138,6 +138,8 @@ impl Loader<'_> {
             ports: Vec::new(),
             shares: Vec::new(),
             checks: Vec::new(),
+            tests: Vec::new(),
+            port_names: BTreeMap::new(),
         }))
     }
 

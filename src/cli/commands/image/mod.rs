@@ -176,12 +176,14 @@ fn describe(found: &FoundImage) -> String {
         ("user", template.ssh_user.to_string()),
     ]);
     for port in &template.ports {
+        let name = template.port_names.get(&port.guest);
+        let name = name.map_or_else(String::new, |name| format!(" {name}"));
         let host = port
             .host
             .map_or_else(String::new, |host| format!(" (127.0.0.1:{host})"));
         rows.push((
             "port",
-            format!("{}{}{host}", port.guest, port.protocol.suffix()),
+            format!("{}{}{host}{name}", port.guest, port.protocol.suffix()),
         ));
     }
     rows.extend(

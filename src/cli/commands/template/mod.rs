@@ -1,5 +1,6 @@
 //! `vmfab template`
 
+mod convert;
 mod validate;
 
 use clap::{Args, Subcommand};
@@ -16,7 +17,8 @@ use crate::failure::Failure;
     subcommand_value_name = "COMMAND",
     after_help = "\
 Examples:
-  vmfab template validate ./python-dev"
+  vmfab template validate ./python-dev
+  vmfab template convert template-definition.yaml -o ./python-dev"
 )]
 pub(crate) struct Template {
     #[command(subcommand)]
@@ -25,12 +27,14 @@ pub(crate) struct Template {
 
 #[derive(Debug, Subcommand)]
 enum TemplateCommand {
+    Convert(convert::Convert),
     Validate(validate::Validate),
 }
 
 impl Template {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self.command {
+            TemplateCommand::Convert(command) => command.run(session),
             TemplateCommand::Validate(command) => command.run(session),
         }
     }
