@@ -126,7 +126,7 @@ fn main_is_short() {
 }
 
 /// Directories and files with documents that this program writes for itself alone.
-const OWN_DOCUMENTS: [&str; 13] = [
+const OWN_DOCUMENTS: [&str; 14] = [
     "audit/",
     "derivation/",
     "event/",
@@ -135,6 +135,7 @@ const OWN_DOCUMENTS: [&str; 13] = [
     "ops/build_record.rs",
     "ops/builds/",
     "ops/image_record.rs",
+    "ops/provenance.rs",
     "ops/report/",
     "sandbox/",
     "source/partial.rs",

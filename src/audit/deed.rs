@@ -97,6 +97,15 @@ pub enum Deed {
         digest: String,
         key: String,
     },
+    /// Statements about an image were signed and pushed.
+    Attested {
+        what: String,
+        /// Of the manifest.
+        digest: String,
+        key: String,
+        /// Types of predicates.
+        said: Vec<String>,
+    },
     /// Something was not used, because no trusted key signed it.
     SignatureRefused {
         what: String,

@@ -22,7 +22,8 @@ use super::umask;
 /// projects/   one small file for each project with machines: where it is, what they need
 /// builds/     small files for each build that runs, and for the last that ended
 /// log/        one file for each build step; builds/ what went into the last build of each image,
-///             images/ when and how each image came here, times.json what steps took, history a
+///             images/ when and how each image came here, provenance/ how each was
+///             made, times.json what steps took, history a
 ///             line for each build, audit.jsonl who did what
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +204,12 @@ impl Home {
     #[must_use]
     pub fn image_records(&self) -> PathBuf {
         self.0.join("log/images")
+    }
+
+    /// How each image was made here.
+    #[must_use]
+    pub fn provenance(&self) -> PathBuf {
+        self.0.join("log/provenance")
     }
 
     /// Who did what, a line of JSON each.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
-use super::{Context, RecipeChoice, build_record};
+use super::{Context, RecipeChoice, build_record, provenance};
 use crate::audit::Deed;
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
@@ -98,6 +98,7 @@ fn tag_names<S: serde::Serializer>(tags: &[TagName], serializer: S) -> Result<S:
 /// gives up.
 pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure> {
     let started = Instant::now();
+    let started_at = SystemTime::now();
     let store = context.store()?;
     let plan = world::plan(context, &options.choice)?;
 
@@ -121,6 +122,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
         remote: execution.remote,
     };
     let offers = execution.offers.clone();
+    let outputs = execution.outputs.clone();
     let record = ImageRecord::now(ImageSource::Built {
         recipe: options.choice.path().display().to_string(),
     })
@@ -142,6 +144,15 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
     };
 
     record.keep(context, &image);
+    if steps.built + steps.remote > 0 || !provenance::is_known(context, &image) {
+        let made = provenance::Made {
+            options,
+            plan: &plan,
+            outputs: &outputs,
+            started: started_at,
+        };
+        made.keep(context, &image);
+    }
     let tags = tags(context, options, &plan)?;
     let tags_moved = tag(&store, &tags, &image)?;
     context.emit(Event::ImageReady {

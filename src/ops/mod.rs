@@ -1,6 +1,7 @@
 //! Operations: one file for each use case, with typed options and results. They know neither clap
 //! nor the terminal: progress goes to the sink of their [`Context`].
 
+pub mod attestations;
 pub mod audit;
 pub mod available;
 pub mod build;
@@ -25,6 +26,7 @@ pub mod page_file;
 pub mod pb;
 pub mod picture;
 pub mod project;
+pub mod provenance;
 mod reason;
 pub mod registries;
 pub mod report;

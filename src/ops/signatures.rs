@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 
 use super::Context;
+use super::attestations::{self, Attestation};
 use super::keys::signing_key;
 use crate::audit::Deed;
 use crate::config::CosignKey;
@@ -54,6 +55,9 @@ pub struct Verified {
     pub signatures: Vec<GoodSignature>,
     /// Why others do not count.
     pub rejected: Vec<String>,
+    /// What else was pushed about it; nothing about files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<Attestation>,
 }
 
 /// A signature that counts.
@@ -129,7 +133,8 @@ pub fn sign(
         }
         Signed::Place(location) => {
             let repository = context.registries().open(location)?;
-            let subject = subject(&*repository, location)?;
+            let version = version(&*repository, location)?;
+            let subject = subject(&*repository, location, &version)?;
             let made = put_signature(&*repository, &subject, &key)?;
             repository.finish()?;
             let signed = location.to_string();
@@ -171,6 +176,7 @@ pub fn verify(
     signers: Option<&Path>,
     cosign: Option<&Path>,
 ) -> Result<Verified, Failure> {
+    let mut repository_of = None;
     let (shown, name, digest, evidence) = match signed {
         Signed::File(path) => {
             let mut file = opened(path)?;
@@ -196,10 +202,12 @@ pub fn verify(
         }
         Signed::Place(location) => {
             let repository = context.registries().open(location)?;
-            let subject = subject(&*repository, location)?;
+            let version = version(&*repository, location)?;
+            let subject = subject(&*repository, location, &version)?;
             let wrong = |why| Failure::verification(format!("the manifest {why}"));
             let digest = subject.blob().map_err(wrong)?.digest;
             let evidence = Evidence::of(&*repository, &[digest])?;
+            repository_of = Some(repository);
             (location.to_string(), name_of(location), digest, evidence)
         }
     };
@@ -210,7 +218,7 @@ pub fn verify(
             path: path.to_owned(),
         }];
     }
-    let verdict = match signers {
+    let trusted = match signers {
         Some(path) => {
             if !path.exists() {
                 return Err(Failure::unknown("file of trusted keys", path.display()));
@@ -218,10 +226,11 @@ pub fn verify(
             let mut given = Trusted::default();
             given.read_signers(path)?;
             given.revoked = trusted(&context)?.revoked;
-            evidence.verify_with(&given, &context, &name)?
+            given
         }
-        None => evidence.verify(&context, &name)?,
+        None => trusted(&context)?,
     };
+    let verdict = evidence.verify_with(&trusted, &context, &name)?;
     let Verdict {
         accepted, rejected, ..
     } = verdict;
@@ -235,6 +244,9 @@ pub fn verify(
             "\"vmfab key trust\" trusts a key, \"vmfab key list\" lists those that are trusted",
         ));
     }
+    let attestations = repository_of
+        .map(|repository| attestations::of(&*repository, digest, &name, &trusted))
+        .transpose()?;
     Ok(Verified {
         signed: shown,
         digest: digest.into(),
@@ -247,6 +259,7 @@ pub fn verify(
             })
             .collect(),
         rejected,
+        attestations: attestations.unwrap_or_default(),
     })
 }
 
@@ -298,15 +311,23 @@ fn digest_of(context: &Context, path: &Path, file: &mut File) -> Result<Sha256, 
     }
 }
 
-/// The manifest or index that a location names.
-fn subject(repository: &dyn Repository, location: &Location) -> Result<Descriptor, Failure> {
-    let version = match location.version() {
-        Some(version) => version,
-        None => repository.only_version()?,
-    };
-    let fetched = repository.manifest(&version)?;
+/// The version that a location names.
+fn version(repository: &dyn Repository, location: &Location) -> Result<Version, Failure> {
+    match location.version() {
+        Some(version) => Ok(version),
+        None => Ok(repository.only_version()?),
+    }
+}
+
+/// The manifest or index of that version.
+pub(super) fn subject(
+    repository: &dyn Repository,
+    location: &Location,
+    version: &Version,
+) -> Result<Descriptor, Failure> {
+    let fetched = repository.manifest(version)?;
     let fetched = fetched.ok_or_else(|| {
-        let what = match &version {
+        let what = match version {
             Version::Tag(tag) => format!("tag \"{tag}\""),
             Version::Digest(digest) => format!("manifest sha256:{digest}"),
         };

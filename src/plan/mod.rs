@@ -11,7 +11,7 @@ mod settings;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -158,6 +158,8 @@ pub struct Plan {
     pub logins: BTreeMap<String, Login>,
     /// The packages of locked steps, by the digest in their parameters.
     pub locked: BTreeMap<Digest, PackageSet>,
+    /// The files of the recipe.
+    pub recipes: Vec<PathBuf>,
     /// The programs of this host that the steps call.
     pub programs: BTreeSet<Program>,
 }

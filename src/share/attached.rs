@@ -16,6 +16,10 @@ use crate::trust::CosignSignature;
 pub const SIGNATURE: &str = "application/vnd.vmfab.signature.v1";
 /// The media type of its layer: the text that `ssh-keygen -Y sign` writes.
 pub const SSH_SIGNATURE: &str = "application/vnd.vmfab.sshsig";
+/// The artifact type of a signed statement.
+pub const ATTESTATION: &str = "application/vnd.in-toto+json";
+/// The media type of its layer.
+pub const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 /// The annotation of a layer with a signature of cosign's.
 const COSIGN: &str = "dev.cosignproject.cosign/signature";
 /// More documents of one kind are not looked at.

@@ -34,7 +34,10 @@ mod work;
 use std::path::PathBuf;
 
 pub use artifact::{Artifact, IMAGE, LAYERS, PackRef, RESULT};
-pub use attached::{Attachment, SIGNATURE, SSH_SIGNATURE, attach, attached, cosign_signatures};
+pub use attached::{
+    ATTESTATION, Attachment, ENVELOPE, SIGNATURE, SSH_SIGNATURE, attach, attached,
+    cosign_signatures,
+};
 pub use error::ShareError;
 pub use find::Published;
 pub use layer_file::{CREATED, Hashing, LayerFile};

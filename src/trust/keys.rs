@@ -163,7 +163,7 @@ impl OwnKey {
     }
 
     /// The private half, when this process can use it.
-    fn unlocked(&self) -> Option<PrivateKey> {
+    pub(super) fn unlocked(&self) -> Option<PrivateKey> {
         let text = read_text(&self.path, MAX_KEY).ok()?;
         let key = PrivateKey::from_openssh(text).ok()?;
         (!key.is_encrypted() && key.algorithm() == Algorithm::Ed25519).then_some(key)

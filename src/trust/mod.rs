@@ -11,16 +11,19 @@
 //! signers   allowed_signers and revoked keys: read, written, asked
 //! pattern   which names a key may sign
 //! cosign    signatures of cosign with a plain public key
+//! dsse      signed statements
 //! ```
 //!
 //! Nothing here knows registries.
 
 mod cosign;
+mod dsse;
 mod keys;
 mod pattern;
 mod signers;
 
 pub use cosign::{CosignPublicKey, CosignSignature};
+pub use dsse::Envelope;
 pub use keys::{OwnKey, own_keys};
 pub use pattern::{covers, names_a_place};
 pub use signers::{Accepted, Signer, Trusted, parse_time};

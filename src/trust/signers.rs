@@ -100,10 +100,21 @@ impl Trusted {
         }
         key.verify(NAMESPACE, &message(digest), &signature.0)
             .map_err(|_| format!("the signature by {shown} is not of sha256:{digest}"))?;
-        if self.is_revoked(&key) {
+        self.accept(&key, name, now)
+    }
+
+    /// Whether a key that signed something may sign what has this name.
+    pub(super) fn accept(
+        &self,
+        key: &PublicKey,
+        name: &str,
+        now: SystemTime,
+    ) -> Result<Accepted, String> {
+        let shown = fingerprint(key);
+        if self.is_revoked(key) {
             return Err(format!("{shown} is revoked"));
         }
-        let known: Vec<&Signer> = self.signers.iter().filter(|one| one.is(&key)).collect();
+        let known: Vec<&Signer> = self.signers.iter().filter(|one| one.is(key)).collect();
         if known.is_empty() {
             return Err(format!("{shown} is no trusted key"));
         }

@@ -360,7 +360,11 @@ pub(crate) fn plan_with(
     };
     let architecture = choice.architecture.as_deref();
     let architecture = architecture.unwrap_or(std::env::consts::ARCH);
-    plan::plan(&loaded, image, &world, architecture, &choice.process)
+    let plan = plan::plan(&loaded, image, &world, architecture, &choice.process)?;
+    Ok(Plan {
+        recipes: loaded.files,
+        ..plan
+    })
 }
 
 /// Checks that a name is that of a file, or of a recipe that needs no path.

@@ -34,7 +34,7 @@ fn layer(files: &[(&str, usize)]) -> Vec<u8> {
 }
 
 /// A disk with ext4, and what `fill` puts into a directory.
-pub(super) fn disk(fill: impl FnOnce(&Path)) -> Vec<u8> {
+pub(crate) fn disk(fill: impl FnOnce(&Path)) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
     fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();

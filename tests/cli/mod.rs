@@ -2,7 +2,7 @@
 
 mod audit;
 mod caches;
-mod contents;
+pub(crate) mod contents;
 mod dockerfiles;
 mod errors;
 mod fmt;

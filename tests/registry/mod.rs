@@ -2,6 +2,7 @@
 //! had again, here and by other programs.
 
 mod archive;
+mod attestations;
 mod auth;
 mod bad_caches;
 mod bases;

@@ -9,9 +9,9 @@ use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
 use crate::failure::Failure;
-use crate::ops::keys;
 use crate::ops::share::{self, PushImage, PushedImage};
 use crate::ops::signatures;
+use crate::ops::{attestations, keys};
 use crate::registry::Location;
 
 /// Push an image to a registry
@@ -28,6 +28,7 @@ Examples:
   vmfab push @docker ghcr.io/me/docker:1.0
   vmfab push @base ghcr.io/me/base:12 --layers   as a base for recipes
   vmfab push @docker ghcr.io/me/docker:1.0 --sign
+  vmfab push @docker ghcr.io/me/docker:1.0 --sign --attest
   vmfab push @docker-arm ghcr.io/me/docker:1.0 --index
   vmfab push @docker oci:out:1.0
   vmfab push @web ghcr.io/me/web:1.0 --layout container
@@ -82,6 +83,13 @@ pub(crate) struct Push {
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true)]
     sign: Option<Option<String>>,
 
+    /// Also push how the image was made (SLSA provenance) and what is in it (SPDX), signed
+    ///
+    /// vmfab signs with the key of --sign, or with your only key: an Ed25519 key in a file without a
+    /// passphrase. The image must have been built on this host.
+    #[arg(long)]
+    attest: bool,
+
     #[command(flatten)]
     registries: RegistryOptions,
 }
@@ -106,8 +114,15 @@ impl Push {
             annotations: self.annotations.into_iter().collect::<BTreeMap<_, _>>(),
         };
         let context = session.registry_context(self.registries)?;
-        if let Some(key) = &self.sign {
+        let key = self.sign.clone().flatten();
+        if self.sign.is_some() {
             keys::own(&context, key.as_deref())?;
+        }
+        if self.attest {
+            if !matches!(self.layout, Layout::Vmfab) {
+                return Err(Failure::usage("--attest applies to the layout vmfab only"));
+            }
+            attestations::check(&context, &options.image, &options.to, key.as_deref())?;
         }
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,
@@ -122,7 +137,12 @@ impl Push {
             }
             Layout::Containerdisk => share::push_containerdisk(&context, &options)?,
         };
-        if let Some(key) = self.sign {
+        if self.attest {
+            let key = key.as_deref();
+            let said = attestations::attest(&context, &pushed, &options.to, key)?;
+            session.note(&format!("attested: {}", said.join(", ")));
+        }
+        if self.sign.is_some() {
             let signed = signatures::sign(&context, &pushed.signed(&options.to), key.as_deref())?;
             session.note(&format!("signed with {}", signed.key));
         }

@@ -48,6 +48,16 @@ impl Verify {
             for one in &verified.signatures {
                 text += &format!("signed by {} {}\n", one.key, &one.comment);
             }
+            for one in &verified.attestations {
+                let kind = &one.predicate_type;
+                text += &match (&one.key, &one.problem) {
+                    (Some(key), _) => format!("attested by {key}: {kind}\n"),
+                    (None, problem) => {
+                        let problem = problem.as_deref().unwrap_or_default();
+                        format!("attestation not counted: {kind}: {problem}\n")
+                    }
+                };
+            }
             for reason in &verified.rejected {
                 text += &format!("not counted: {reason}\n");
             }

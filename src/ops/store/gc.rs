@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, image_record};
+use super::super::{Context, image_record, provenance};
 use super::parts;
 use crate::audit::Deed;
 use crate::digest::{ActionKey, ObjectId};
@@ -157,6 +157,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> 
     let stale = super::stale::sweep(&context.home, dry_run);
     if !dry_run {
         image_record::sweep(context, |image| !store.knows(image));
+        provenance::sweep(context, |image| !store.knows(image));
         super::auto::remember(context, collection.after);
         if collection.objects.removed + collection.results.removed > 0 {
             context.record(&Deed::GarbageCollected {

@@ -97,6 +97,7 @@ impl Lowering<'_> {
             artifacts: self.artifacts,
             logins: self.logins,
             locked: BTreeMap::new(),
+            recipes: Vec::new(),
             programs: self.programs,
         })
     }

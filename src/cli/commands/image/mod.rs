@@ -2,6 +2,7 @@
 
 mod browse;
 mod diff;
+mod provenance;
 mod sbom;
 mod tree;
 
@@ -52,6 +53,7 @@ enum ImageCommand {
     Tree(tree::Tree),
     Diff(diff::Diff),
     Sbom(sbom::Sbom),
+    Provenance(provenance::Provenance),
     Export(Export),
     Tag(Tag),
     Rm(Rm),
@@ -65,6 +67,7 @@ impl Image {
             ImageCommand::Tree(command) => command.run(session),
             ImageCommand::Diff(command) => command.run(session),
             ImageCommand::Sbom(command) => command.run(session),
+            ImageCommand::Provenance(command) => command.run(session),
             ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
             ImageCommand::Rm(command) => command.run(session),

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::super::super::Status;
+use super::super::super::options::RegistryOptions;
 use super::super::super::output::{count, write_text};
 use super::super::super::session::Session;
 use super::super::super::table::{Align, Table};
+use super::provenance::print_attached;
 use crate::failure::Failure;
 use crate::host::file::{Durability, Replace};
 use crate::host::umask;
+use crate::ops::attestations::Attested;
 use crate::ops::contents::{self, BillFormat, BillOfMaterials};
 
 /// List the packages of an image, as a bill of materials (SBOM)
@@ -24,10 +27,18 @@ Examples:
   vmfab image sbom @docker
   vmfab image sbom @docker --format spdx -o docker.spdx.json
   vmfab image sbom @docker --format cyclonedx | jq '.components | length'
+  vmfab image sbom ghcr.io/team/docker:1.0 --attached
   vmfab image sbom @docker --json | jq -r '.packages[] | select(.step == null).name'")]
 pub(super) struct Sbom {
-    /// Tag, or first digits of an id
+    /// Tag, or first digits of an id; with --attached a reference
     image: String,
+
+    /// Print the SPDX document that was pushed with an image and that a trusted key signed
+    #[arg(long, conflicts_with = "format")]
+    attached: bool,
+
+    #[command(flatten)]
+    registries: RegistryOptions,
 
     /// Write a document: spdx (SPDX 2.3) or cyclonedx (CycloneDX 1.5), both as JSON
     #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
@@ -46,6 +57,9 @@ enum Format {
 
 impl Sbom {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        if self.attached {
+            return print_attached(session, self.registries, &self.image, Attested::Bill);
+        }
         let bill = contents::sbom(session.reading_context()?, &self.image)?;
         let Some(format) = self.format else {
             session.print(&bill, shown)?;
