@@ -91,6 +91,15 @@ pub struct ParameterDetails {
     pub description: Option<String>,
 }
 
+/// Whether a parameter of a recipe takes a value.
+///
+/// # Errors
+/// It does not, or the recipe is wrong.
+pub fn check(context: &Context, recipe: &str, name: &str, value: &str) -> Result<(), Failure> {
+    let settings = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    recipes::load(context, Path::new(recipe), &settings).map(drop)
+}
+
 /// All about the recipe that a path or a name of the catalogue names.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use semver::Version;
 
 use super::error::RecipeError;
 use super::source::{Source, Span, Spanned};
-use crate::checked::{HostName, Line, Name};
+use crate::checked::{AccountName, HostName, Line, Name};
 use crate::digest::Checksum;
 use crate::image::{
     About, AskedShare, DiskFormat, Firmware, Hardware, Platform, Port, Process, Requires, Seed,
@@ -165,7 +165,7 @@ pub enum Expectation {
     /// The command succeeds; root runs it when no user is named.
     Run {
         command: String,
-        user: Option<String>,
+        user: Option<AccountName>,
     },
     /// Something accepts connections to the port.
     Port(u16),

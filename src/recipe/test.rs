@@ -27,7 +27,7 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Test> {
 fn expectation(node: &Reader<'_>) -> Option<Expectation> {
     match node.shape.name {
         "run" => {
-            let user = node.parsed("user", value::account);
+            let user = node.parsed("user", value::fitting("the name of an account"));
             Some(Expectation::Run {
                 command: node.argument(0)?.value,
                 user: user.map(|user| user.value),

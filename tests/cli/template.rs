@@ -97,3 +97,59 @@ fn a_template_says_what_it_is() {
         ran.stdout
     );
 }
+
+#[test]
+fn new_templates_are_templates() {
+    let bench = Bench::new();
+    let home = bench.home.path().to_str().unwrap();
+    let new = |words: &[&str]| {
+        let mut command = bench.command(["template", "new", "--directory", home]);
+        Ran::from(command.args(words).output().unwrap())
+    };
+    let made = new(&["web"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(new(&["web"]).code, Some(2));
+    let wrong = new(&["other", "--from", "debian-21"]);
+    assert_eq!(wrong.code, Some(3), "{}", wrong.stderr);
+    assert_eq!(
+        new(&["copy", "--from", &format!("{home}/web")]).code,
+        Some(0)
+    );
+    for name in ["web", "copy"] {
+        let directory = format!("{home}/{name}");
+        let validated = bench.run(["template", "validate", &directory, "--error"]);
+        assert_eq!(validated.code, Some(0), "{}", validated.stdout);
+        let recipe = format!("{directory}/template.kdl");
+        assert_eq!(bench.run(["fmt", "--check", &recipe]).code, Some(0));
+        assert!(
+            validated
+                .stdout
+                .contains(&format!("{name} 0.1.0 is a template"))
+        );
+    }
+}
+
+#[test]
+fn a_template_reads_its_own_files_only() {
+    let bench = Bench::new();
+    let directory = bench.home.path().join("thief");
+    fs::create_dir(&directory).unwrap();
+    fs::write(bench.home.path().join("secret"), "x").unwrap();
+    std::os::unix::fs::symlink("../secret", directory.join("link")).unwrap();
+    let text = "recipe \"thief\" version=\"1.0.0\"\nimage \"thief\" {\n    from \"debian-12\"\n    \
+                copy \"../secret\" \"/a\"\n    file \"/b\" source=\"./link\"\n    \
+                file \"/c\" { fetch \"file:///etc/passwd\" checksums=\"file:///etc/sums\" }\n}\n";
+    fs::write(directory.join("template.kdl"), text).unwrap();
+    let ran = bench.run(["template", "test", directory.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+    let count = ran.stderr.matches("is outside of the template").count();
+    assert_eq!(count, 3, "{}", ran.stderr);
+    let matrix = [
+        "template",
+        "test",
+        directory.to_str().unwrap(),
+        "--matrix",
+        "a=",
+    ];
+    assert_eq!(bench.run(matrix).code, Some(2));
+}

@@ -7,6 +7,7 @@ use clap::Args;
 use super::super::Status;
 use super::super::session::Session;
 use super::boot::{TIMEOUT, parse_name};
+use super::inspect::describe;
 use super::new_machine::NewMachineArgs;
 use crate::failure::Failure;
 use crate::machine::{MachineName, Until};
@@ -20,7 +21,8 @@ use crate::ops::machine::{self, CreateOptions, Created, StartOptions};
 Examples:
   vmfab create web --from @docker
   vmfab create web --from ./Dockerfile --save-base @web --start
-  vmfab create db --from debian-12 --memory 4G --disk-size 40G")]
+  vmfab create db --from debian-12 --memory 4G --disk-size 40G
+  vmfab create dev --template ./python-dev --memory 4G --set port=8000")]
 pub(crate) struct Create {
     /// Name of the machine
     #[arg(value_parser = parse_name)]
@@ -31,9 +33,21 @@ pub(crate) struct Create {
     #[arg(
         long = "from",
         value_name = "IMAGE|RECIPE|@TAG|DISK|REF",
-        required = true
+        required_unless_present = "template"
     )]
-    image: String,
+    image: Option<String>,
+
+    /// Make it of a template: the path of one, or the name of a recipe that comes with vmfab
+    ///
+    /// On a terminal, vmfab asks for the parameters that have no default. --json prints what inspect
+    /// --json prints.
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        conflicts_with = "image",
+        value_hint = clap::ValueHint::AnyPath
+    )]
+    template: Option<String>,
 
     #[command(flatten)]
     new: NewMachineArgs,
@@ -45,9 +59,12 @@ pub(crate) struct Create {
 
 impl Create {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
-        let ingredients = self
-            .new
-            .prepare(session, self.image, Some(&self.name), false)?;
+        let is_template = self.template.is_some();
+        let source = self.image.or(self.template).unwrap_or_default();
+        let ingredients =
+            self.new
+                .of_template(is_template)
+                .prepare(session, source, Some(&self.name), false)?;
         let context = &ingredients.context;
         let options = CreateOptions {
             name: Some(self.name),
@@ -62,6 +79,9 @@ impl Create {
                 timeout: Duration::from_secs(TIMEOUT),
             };
             let started = machine::start(context, created.name.as_str(), options)?;
+            if is_template && session.json() {
+                return details(session, &created);
+            }
             session.print_last(
                 &started,
                 |one| one.name.clone(),
@@ -69,9 +89,19 @@ impl Create {
             )?;
             return Ok(Status::Done);
         }
+        if is_template && session.json() {
+            return details(session, &created);
+        }
         session.print_last(&created, |one| one.name.clone(), text)?;
         Ok(Status::Done)
     }
+}
+
+/// What `inspect --json` prints.
+fn details(session: &Session, created: &Created) -> Result<Status, Failure> {
+    let details = machine::inspect(session.context()?, created.name.as_str())?;
+    session.print_last(&details, |one| one.entry.name.clone(), describe)?;
+    Ok(Status::Done)
 }
 
 pub(super) fn text(created: &Created) -> String {

@@ -137,7 +137,7 @@ pub(super) fn about(about: &About) -> impl Iterator<Item = (&'static str, String
 }
 
 /// `size, 1G to 20G`
-fn kind(parameter: &ParameterDetails) -> String {
+pub(super) fn kind(parameter: &ParameterDetails) -> String {
     if !parameter.choices.is_empty() {
         return parameter.choices.join("|");
     }

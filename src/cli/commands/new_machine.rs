@@ -10,14 +10,16 @@ use super::super::session::Session;
 use super::build::parse_tag;
 use super::cache::CacheArgs;
 use super::hardware::HardwareArgs;
+use super::images::kind;
 use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, local, parse_setting};
 use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
 use crate::machine::{Forwarded, MachineName};
+use crate::ops::available::{self, ParameterDetails};
 use crate::ops::images::FoundImage;
 use crate::ops::machine::{self, ImageOptions};
-use crate::ops::{Context, RecipeChoice, snapshot};
+use crate::ops::{Context, RecipeChoice, snapshot, template};
 use crate::store::TagName;
 
 /// Options of every command that makes a machine of an image or a recipe.
@@ -65,6 +67,10 @@ pub(super) struct NewMachineArgs {
 
     #[command(flatten)]
     cache: CacheArgs,
+
+    /// Whether the name is that of a template.
+    #[arg(skip)]
+    is_template: bool,
 }
 
 /// What a machine can be made of now.
@@ -76,19 +82,31 @@ pub(super) struct Ingredients {
 }
 
 impl NewMachineArgs {
+    /// The same for a template, if it is for one.
+    pub(super) fn of_template(self, is_template: bool) -> Self {
+        Self {
+            is_template,
+            ..self
+        }
+    }
+
     /// Finds the image that `name` stands for, or builds it, and tags it if that is asked for.
     /// `machine` is the name of the machine that it is for. `fallback` boots what the image starts
     /// from if it cannot be built.
     pub(super) fn prepare(
-        self,
+        mut self,
         session: &Session,
-        name: String,
+        mut name: String,
         machine: Option<&MachineName>,
         fallback: bool,
     ) -> Result<Ingredients, Failure> {
         session.lend(self.secrets.read()?);
         let context = session.registry_context(self.cache.registries)?;
         let context = context.with_overcommit(self.room.overcommit);
+        if self.is_template {
+            name = template::find(&context, &name)?;
+            ask(session, &context, &name, &mut self.settings)?;
+        }
         let choice = RecipeChoice {
             recipe: local(session, name)?,
             settings: self.settings.into_iter().collect(),
@@ -123,6 +141,47 @@ impl NewMachineArgs {
             hardware,
             ports: self.ports.into_iter().flat_map(|ports| ports.0).collect(),
         })
+    }
+}
+
+/// Asks for the parameters of a template that have neither default nor value. Where there is no
+/// terminal, the build tells which ones it needs.
+fn ask(
+    session: &Session,
+    context: &Context,
+    recipe: &str,
+    settings: &mut Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let details = available::describe(context, recipe)?;
+    for parameter in details.parameters {
+        let is_set = settings.iter().any(|(name, _)| *name == parameter.name);
+        if is_set || parameter.default.is_some() {
+            continue;
+        }
+        loop {
+            session.end_progress();
+            let Some(answer) = prompt::line(&question(&parameter), &context.interrupt)? else {
+                return Ok(());
+            };
+            match available::check(context, recipe, &parameter.name, &answer) {
+                Ok(()) => {
+                    settings.push((parameter.name, answer));
+                    break;
+                }
+                Err(error) => session.note(&error.to_string()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `port (Port of the application; port, at least 1024): `
+fn question(parameter: &ParameterDetails) -> String {
+    let name = &parameter.name;
+    let kind = kind(parameter);
+    match &parameter.description {
+        Some(description) => format!("{name} ({description}; {kind}): "),
+        None => format!("{name} ({kind}): "),
     }
 }
 

@@ -1,15 +1,43 @@
 //! Templates: recipes that say enough of themselves for others to use them.
 
 pub mod convert;
+mod inside;
+pub mod new;
+pub mod test;
 pub mod validate;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Context;
 use crate::failure::Failure;
+use crate::world::recipes;
+
+use inside::inside;
 
 /// The recipe of a directory that is a template.
 pub const FILE: &str = "template.kdl";
+
+/// What recipes are named by for the template of a name: its path, or the name of a recipe that
+/// comes with vmfab.
+///
+/// # Errors
+/// There is no such template.
+pub fn find(context: &Context, name: &str) -> Result<String, Failure> {
+    let path = Path::new(name);
+    if path.exists() || recipes::is_path(name) {
+        let file = file_of(path)?;
+        let has_slash = file.components().count() > 1;
+        let file = if has_slash {
+            file
+        } else {
+            Path::new(".").join(file)
+        };
+        return Ok(file.to_string_lossy().into_owned());
+    }
+    recipes::check_name(context, name)?;
+    Ok(name.to_owned())
+}
 
 /// The recipe of a template, which is a file or a directory: `template.kdl` in it, or the only
 /// recipe in it.

@@ -1,6 +1,8 @@
 //! `vmfab template`
 
 mod convert;
+mod new;
+mod test;
 mod validate;
 
 use clap::{Args, Subcommand};
@@ -17,7 +19,10 @@ use crate::failure::Failure;
     subcommand_value_name = "COMMAND",
     after_help = "\
 Examples:
-  vmfab template validate ./python-dev
+  vmfab template new web
+  vmfab template validate ./web
+  vmfab template test ./web
+  vmfab create my-web --template ./web --start
   vmfab template convert template-definition.yaml -o ./python-dev"
 )]
 pub(crate) struct Template {
@@ -27,14 +32,18 @@ pub(crate) struct Template {
 
 #[derive(Debug, Subcommand)]
 enum TemplateCommand {
+    New(new::New),
     Convert(convert::Convert),
+    Test(test::Test),
     Validate(validate::Validate),
 }
 
 impl Template {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         match self.command {
+            TemplateCommand::New(command) => command.run(session),
             TemplateCommand::Convert(command) => command.run(session),
+            TemplateCommand::Test(command) => command.run(session),
             TemplateCommand::Validate(command) => command.run(session),
         }
     }

@@ -1,0 +1,110 @@
+//! A template is whole: what it reads of this host lies in its directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::recipe::{
+    Base, Content, Context as Named, Fetched, Image, Instruction, Kernel, Loaded, Problem, Span,
+};
+use crate::text::Problems;
+
+/// Makes sure that a template reads no file from outside of its directory.
+///
+/// # Errors
+/// It does, with the places where it says so.
+pub(super) fn inside(file: &Path, loaded: &Loaded) -> Result<(), Failure> {
+    let parent = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let root = parent.unwrap_or(Path::new("."));
+    let root = fs::canonicalize(root).map_err(Failure::io("find", root))?;
+    let mut check = Check {
+        root,
+        problems: Vec::new(),
+    };
+    for image in &loaded.images {
+        check.image(image);
+    }
+    for read in &loaded.files {
+        check.path(read, None);
+    }
+    match check.problems.is_empty() {
+        true => Ok(()),
+        false => {
+            let name = file.display().to_string();
+            Err(Failure::recipe(Problems::new(name, check.problems)))
+        }
+    }
+}
+
+struct Check {
+    /// Without links.
+    root: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn path(&mut self, path: &Path, span: Option<&Span>) {
+        let real = fs::canonicalize(path);
+        if real.is_ok_and(|real| real.starts_with(&self.root)) {
+            return;
+        }
+        let message = format!("{} is outside of the template", path.display());
+        let problem = match span {
+            Some(span) => Problem::new(span, message, "a template reads its own files only"),
+            None => Problem::without_place(message),
+        };
+        let help = format!("move it below {}", self.root.display());
+        self.problems.push(problem.with_help(help));
+    }
+
+    fn fetched(&mut self, fetched: &Fetched) {
+        let url = &fetched.fetch.url;
+        if let Some(path) = url.value.strip_prefix("file://") {
+            self.path(Path::new(path), Some(&url.span));
+        }
+    }
+
+    fn base(&mut self, base: &Base) {
+        match base {
+            Base::Image(image) => self.image(image),
+            Base::Disk(fetched) | Base::Layer(fetched) => self.fetched(fetched),
+            Base::DiskFile(disk) => self.path(&disk.path.value, Some(&disk.path.span)),
+            Base::Dockerfile(dockerfile) => {
+                self.path(&dockerfile.context, Some(&dockerfile.span));
+                for (_, context) in &dockerfile.contexts {
+                    match context {
+                        Named::Directory(path) => self.path(&path.value, Some(&path.span)),
+                        Named::Image(base) => self.base(base),
+                    }
+                }
+            }
+            Base::Bootc(bootc) => self.base(&bootc.source.value),
+            Base::Bootstrap(_) | Base::Tag(_) | Base::Registry(_) => {}
+        }
+    }
+
+    fn image(&mut self, image: &Image) {
+        self.base(&image.base);
+        if let Some(Kernel::Fetched(fetched)) = &image.kernel {
+            self.fetched(fetched);
+        }
+        if let Some(fetched) = &image.initrd {
+            self.fetched(fetched);
+        }
+        for instruction in &image.instructions {
+            match instruction {
+                Instruction::Copy(copy) => self.path(&copy.source.value, Some(&copy.source.span)),
+                Instruction::CopyFrom(copy) => self.base(&copy.from.value),
+                Instruction::Layer(fetched) => self.fetched(fetched),
+                Instruction::File(file) => match &file.content {
+                    Content::Local(path) => self.path(&path.value, Some(&path.span)),
+                    Content::Fetched(fetched) => self.fetched(fetched),
+                    Content::Inline(_) => {}
+                },
+                _ => {}
+            }
+        }
+    }
+}
