@@ -170,6 +170,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["restart"], "names", Names::Machines),
     (&["pause"], "names", Names::Machines),
     (&["resume"], "names", Names::Machines),
+    (&["suspend"], "names", Names::Machines),
     (&["rename"], "name", Names::Machines),
     (&["ssh-config"], "names", Names::Machines),
     (&["exec"], "name", Names::Machines),

@@ -103,7 +103,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "\"vmfab doctor\" shows what this host has and lacks, \"vmfab inspect NAME\" details of a machine",
     ),
     (
-        &["suspend", "freeze"],
+        &["freeze", "managedsave"],
         "\"vmfab pause NAME\" pauses a machine, \"vmfab resume NAME\" continues it",
     ),
     (

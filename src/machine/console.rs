@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::Machine;
 use super::directory::{Lock, files, try_lock};
 use super::error::{MachineError, io_error};
-use super::state::State;
 use crate::host::beneath::open_unlinked;
 use crate::image::{INIT_READY, INIT_UNHEALTHY};
 use crate::qemu::socket::{self, Peer};
@@ -57,9 +56,7 @@ impl Machine {
     /// # Errors
     /// The machine does not run, or its console is in use.
     pub fn console(&self) -> Result<Console, MachineError> {
-        if self.state()? == State::Stopped {
-            return Err(MachineError::Stopped(self.name.clone()));
-        }
+        self.check_started()?;
         let busy = || MachineError::ConsoleBusy(self.name.clone());
         let lock = try_lock(&self.directory.join(files::CONSOLE_LOCK))?.ok_or_else(busy)?;
         let path = self.directory.join(files::CONSOLE_SOCKET);

@@ -34,6 +34,10 @@ pub(super) mod files {
     pub(crate) const SCREENSHOT: &str = "screenshot.png";
     pub(crate) const QMP_SOCKET: &str = "qmp.sock";
     pub(crate) const QEMU_LOG: &str = "qemu.log";
+    /// What a suspended machine has in memory, compressed.
+    pub(crate) const MEMORY: &str = "memory.zst";
+    /// Says that it is whole.
+    pub(crate) const MEMORY_STATE: &str = "memory.json";
     /// Where passt listens.
     pub(crate) const PASST_SOCKET: &str = "passt.sock";
     /// Where the switch of a private network listens.

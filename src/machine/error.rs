@@ -71,6 +71,25 @@ pub enum MachineError {
     /// It does not run and must.
     #[error("machine \"{0}\" is stopped")]
     Stopped(MachineName),
+    /// Its memory is in a file, and goes with its disk as it is.
+    #[error("machine \"{0}\" is suspended")]
+    Suspended(MachineName),
+    /// QEMU cannot save a device of it.
+    #[error("cannot suspend machine \"{name}\": it has {device}, whose state cannot be saved")]
+    CannotSuspend {
+        name: MachineName,
+        device: &'static str,
+    },
+    /// The memory of a suspended machine is not what was saved.
+    #[error("the saved memory of machine \"{0}\" is damaged")]
+    DamagedMemory(MachineName),
+    /// QEMU does not take the memory of a suspended machine.
+    #[error("QEMU cannot go on with the saved memory of machine \"{name}\"")]
+    MemoryRefused {
+        name: MachineName,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
     /// A program is missing on this host.
     #[error(transparent)]
     MissingProgram(#[from] MissingProgram),

@@ -27,7 +27,7 @@ use crate::host::{Interrupt, Program, bare_command, spawn_lasting, total_memory}
 use crate::image::{self, Devices, Firmware, ImageConfig, Mounted, Protocol};
 use crate::qemu::{
     Accel, Backing, Boot, Card, Disk, Forward, MachineSpec, OtherEnd, Uplink, arguments,
-    container_string, find_firmware,
+    container_string, find_firmware, incoming,
 };
 use crate::sandbox;
 use crate::store::Store;
@@ -44,11 +44,17 @@ pub(super) struct Qemu {
     pub(super) ssh_port: u16,
     /// Processes that serve it: virtiofsd, and those of its network cards.
     servers: Vec<Child>,
+    /// Whether it waits for a memory.
+    pub(super) has_saved: bool,
     /// Whether it ends with this process.
     attached: bool,
 }
 
 impl Qemu {
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Ends what serves it: a QEMU that failed may never have connected.
     pub(super) fn end_servers(&mut self) {
         end_all(std::mem::take(&mut self.servers));
@@ -81,6 +87,7 @@ impl Locked {
         &self,
         program: &Path,
         accel: Accel,
+        has_saved: bool,
         startup: &Startup<'_>,
     ) -> Result<Qemu, MachineError> {
         let machine = &self.machine;
@@ -110,6 +117,7 @@ impl Locked {
         };
         command
             .args(arguments(&spec))
+            .args(has_saved.then(incoming).into_iter().flatten())
             .current_dir(&machine.directory)
             .process_group(0)
             .stdin(Stdio::from(running))
@@ -136,6 +144,7 @@ impl Locked {
                 accel,
                 ssh_port: config.ssh_port,
                 servers,
+                has_saved,
                 attached: attached.is_some(),
             }),
             Err(error) => {

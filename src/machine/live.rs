@@ -6,7 +6,6 @@ use super::config::Forwarded;
 use super::directory::files;
 use super::error::{MachineError, io_error};
 use super::launch::{check_port, forward};
-use super::state::State;
 use super::{Locked, Machine};
 use crate::failure::Failure;
 use crate::host::beneath::read_unlinked;
@@ -41,7 +40,7 @@ impl Locked {
     pub fn add_port(&self, port: Forwarded) -> Result<(), MachineError> {
         check_port(&port)?;
         let uplink = self.machine.config()?.network.uplink;
-        if self.machine.state()? != State::Stopped {
+        if !self.machine.state()?.is_off() {
             if uplink == Uplink::Passt {
                 let name = self.machine.name();
                 return Err(Failure::failed(format!(
@@ -62,7 +61,7 @@ impl Locked {
     /// # Errors
     /// QEMU does not answer.
     pub fn remove_port(&self, port: &Forwarded) -> Result<(), MachineError> {
-        if self.machine.state()? != State::Stopped {
+        if !self.machine.state()?.is_off() {
             self.machine.qmp()?.remove_forward(&forward(port))?;
         }
         self.change(|config| config.ports.retain(|other| other != port))

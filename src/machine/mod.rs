@@ -14,9 +14,10 @@
 //! ```
 //!
 //! A running guest may be halted: by [`Locked::pause`], by itself (asleep), or by QEMU when the host
-//! has no room for what it writes. [`Locked::resume`] lets it go on.
+//! has no room for what it writes. [`Locked::resume`] lets it go on. [`Locked::suspend`] halts it, writes
+//! its memory to a file and ends QEMU: then it is suspended, and the next start goes on from there.
 //!
-//! No file says which state a machine is in. It is asked for when it is needed: whoever answers on
+//! But for `memory.json` of a suspended one, no file says which state a machine is in. It is asked for when it is needed: whoever answers on
 //! the QMP socket runs the machine (the kernel names the process, `SO_PEERCRED`), a socket that
 //! nobody listens on is stale. The moments between QEMU's start and its listening, and between its
 //! closing the socket and its end, are covered by a lock on the file `running`, which is QEMU's
@@ -39,6 +40,7 @@
 //!   ignition.json      what it is told by Ignition, when its user asks that
 //!   id_ed25519         its private key
 //!   known_hosts        the host keys that it has shown
+//!   memory.zst         what it had in memory when it was suspended; memory.json says that it is whole
 //!   qmp.sock           QEMU's control socket
 //!   vnc.sock           for a viewer of its screen, when it is shown by VNC
 //!   console.sock       its serial console
@@ -85,6 +87,7 @@ mod stack;
 mod start;
 mod state;
 mod stop;
+mod suspend;
 mod tpm;
 mod volume;
 mod watch;
@@ -112,6 +115,7 @@ pub use snapshot::{
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
+pub use suspend::Suspended;
 pub use volume::{FileSystemId, Holder, Volume, Volumes};
 pub use watch::{Trouble, after_loss, watched};
 
@@ -291,6 +295,12 @@ impl Machine {
         }
     }
 
+    /// Whether somebody was in it over SSH before.
+    #[must_use]
+    pub fn was_entered(&self) -> bool {
+        self.directory.join(KNOWN_HOSTS).exists()
+    }
+
     /// Forgets the host keys that it has shown: the next session takes what it shows then.
     ///
     /// # Errors
@@ -426,7 +436,7 @@ impl Locked {
     /// It runs, or the name is taken.
     pub fn rename(self, name: &MachineName) -> Result<Machine, MachineError> {
         let machine = self.machine;
-        if machine.state()? != State::Stopped {
+        if !machine.state()?.is_off() {
             return Err(MachineError::Running(machine.name));
         }
         machine.forget_commits();
@@ -444,7 +454,7 @@ impl Locked {
     /// # Errors
     /// It runs, or its files cannot be removed.
     pub fn remove(self, force: bool) -> Result<(), MachineError> {
-        if self.machine.state()? != State::Stopped {
+        if !self.machine.state()?.is_off() {
             if !force {
                 return Err(MachineError::Running(self.machine.name));
             }

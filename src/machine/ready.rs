@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use super::console::{Verdict, Watcher};
 use super::error::{MachineError, NotReady, io_error};
 use super::start::{ASK, Startup, TICK, Until, not_ready};
-use super::state::State;
 use super::{Machine, MachineConfig};
 use crate::guest::{Ssh, host_key_changed};
 use crate::host::{Program, bare_command};
@@ -143,7 +142,7 @@ impl Startup<'_> {
             if asked.elapsed() > ASK {
                 asked = Instant::now();
                 machine.check_goes_on()?;
-                if machine.state()? == State::Stopped {
+                if machine.state()?.is_off() {
                     return Err(not_ready(machine, NotReady::PoweredOff)?);
                 }
             }

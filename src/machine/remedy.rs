@@ -42,6 +42,20 @@ impl From<MachineError> for Failure {
                 "vmfab runs its process itself: vmfab logs {name} shows what that writes"
             )),
             MachineError::Stopped(name) => failed(format!("vmfab start {name} starts it")),
+            MachineError::Suspended(name) => failed(format!(
+                "vmfab resume {name} continues it; vmfab start --cold {name} boots it without what it had in memory"
+            )),
+            MachineError::DamagedMemory(name) => failed(format!(
+                "vmfab start --cold {name} boots it without what it had in memory"
+            )),
+            MachineError::MemoryRefused { name, tail } => failed(format!(
+                "another QEMU or processor saved it; vmfab start --cold {name} boots it without \
+                 what it had in memory"
+            ))
+            .with_output(tail),
+            MachineError::CannotSuspend { name, .. } => failed(format!(
+                "vmfab pause {name} halts it and keeps its memory; vmfab stop {name} shuts it down"
+            )),
             MachineError::DiskFull { name, path } => failed(format!(
                 "free some space where {} is (`vmfab store gc` removes what no image needs); then resume it with vmfab resume {name}",
                 path.display()

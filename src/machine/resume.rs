@@ -43,6 +43,7 @@ impl Locked {
         let machine = &self.machine;
         let (status, mut qmp) = match state::observe(&machine.directory)? {
             (State::Stopped, _) => return Err(MachineError::Stopped(machine.name.clone())),
+            (State::Suspended, _) => return Err(MachineError::Suspended(machine.name.clone())),
             (State::Starting, _) => return Ok(false),
             (
                 State::Running {
@@ -53,6 +54,10 @@ impl Locked {
             ) => (status, qmp),
             (State::Running { .. }, _) => return Err(MachineError::Stuck(machine.name.clone())),
         };
+        if status != Status::Running {
+            // A vmfab that was killed while it suspended the machine left it.
+            self.forget_memory()?;
+        }
         match status {
             Status::Running => return Ok(false),
             Status::Paused => qmp.go_on()?,
@@ -78,8 +83,21 @@ impl Machine {
         self.check_goes_on_in(self.state()?)
     }
 
+    /// The error when no QEMU has it.
+    ///
+    /// # Errors
+    /// It is stopped or suspended.
+    pub fn check_started(&self) -> Result<(), MachineError> {
+        match self.state()? {
+            State::Stopped => Err(MachineError::Stopped(self.name.clone())),
+            State::Suspended => Err(MachineError::Suspended(self.name.clone())),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn check_goes_on_in(&self, state: State) -> Result<(), MachineError> {
         match state {
+            State::Suspended => Err(MachineError::Suspended(self.name.clone())),
             State::Running {
                 status: Some(Status::DiskFull),
                 ..
@@ -121,7 +139,11 @@ impl Machine {
         match state::listener(&self.directory, MOMENT)? {
             Some(Listener::Process(_, pending)) => Ok(pending.greet()?),
             Some(Listener::Busy | Listener::Nobody) => Err(MachineError::Stuck(self.name.clone())),
-            None => Err(MachineError::Stopped(self.name.clone())),
+            None => {
+                self.check_started()?;
+                // It ended just now.
+                Err(MachineError::Stopped(self.name.clone()))
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ impl Locked {
                 qmp.resize(&node, bytes)?;
                 true
             }
+            (State::Suspended, _) => return Err(MachineError::Suspended(machine.name.clone())),
             (_, None) => return Err(MachineError::Running(machine.name.clone())),
         };
         self.change(|config| {

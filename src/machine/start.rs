@@ -97,7 +97,11 @@ impl Startup<'_> {
         let config = machine.config()?;
         let probe = ProbeFile::new(&machine.machines.probes, &program)
             .map_err(io_error("read", &program))?;
-        let mut accel = config.accel.first(probe.failed())?;
+        let mut saved = machine.saved_memory()?;
+        let mut accel = match &saved {
+            Some(saved) => saved.accel,
+            None => config.accel.first(probe.failed())?,
+        };
         let mut port_tries = 0;
         let mut failure: Option<String> = None;
         let mut locked = Some(locked);
@@ -108,7 +112,10 @@ impl Startup<'_> {
             };
             self.waiting(&machine, "qemu");
             let started = Instant::now();
-            let mut qemu = held.launch(&program, accel, self)?;
+            let mut qemu = held.launch(&program, accel, saved.take().is_some(), self)?;
+            if let Some(ready) = self.resumed(&held, &mut qemu, started)? {
+                return Ok(ready);
+            }
             drop(held);
             // A guest that speaks under TCG shows that it was not its fault. Without the memory the
             // next machine is only started later.
@@ -118,14 +125,7 @@ impl Startup<'_> {
                 }
             };
             match self.wait(&machine, &mut qemu, started, &spoke)? {
-                Outcome::Ready => {
-                    let seconds = started.elapsed().as_secs_f64();
-                    self.sink.emit(Event::MachineReady {
-                        machine: machine.name.to_string(),
-                        seconds,
-                    });
-                    return Ok(Ready { seconds, accel });
-                }
+                Outcome::Ready => return Ok(self.ready(&machine, started, accel)),
                 Outcome::PortTaken if port_tries < PORT_TRIES => port_tries += 1,
                 Outcome::AccelFailed(why) if config.accel == AccelChoice::Auto => {
                     self.sink.emit(Event::Warning {
@@ -150,6 +150,35 @@ impl Startup<'_> {
         }
     }
 
+    /// Gives a QEMU that waits for it the memory of a suspended machine; tells when that is all.
+    fn resumed(
+        &self,
+        held: &Locked,
+        qemu: &mut Qemu,
+        started: Instant,
+    ) -> Result<Option<Ready>, MachineError> {
+        if !qemu.has_saved {
+            return Ok(None);
+        }
+        self.waiting(&held.machine, "memory");
+        if let Err(error) = held.go_on_from(qemu, self.interrupt) {
+            end(qemu);
+            return Err(error);
+        }
+        // The console of a guest that went on need not write anything.
+        let entered = self.until != Until::Console && !held.machine.claims_own_init()?;
+        Ok((!entered).then(|| self.ready(&held.machine, started, qemu.accel)))
+    }
+
+    fn ready(&self, machine: &Machine, started: Instant, accel: Accel) -> Ready {
+        let seconds = started.elapsed().as_secs_f64();
+        self.sink.emit(Event::MachineReady {
+            machine: machine.name.to_string(),
+            seconds,
+        });
+        Ready { seconds, accel }
+    }
+
     pub(super) fn waiting(&self, machine: &Machine, what: &str) {
         debug!(what, "waiting");
         self.sink.emit(Event::MachineWaiting {
@@ -169,7 +198,7 @@ impl Startup<'_> {
         let mut console = Watcher::new(&log).map_err(io_error("open", &log))?;
         let mut attempts = self.attempts(machine)?;
         let mut asked = Instant::now();
-        let mut spoke = false;
+        let mut spoke = qemu.has_saved;
         self.waiting(machine, "console");
         loop {
             let ended = self.pause(qemu)?;
@@ -349,6 +378,6 @@ pub(super) fn not_ready(machine: &Machine, why: NotReady) -> Result<MachineError
         why,
         console,
         ssh,
-        running: machine.state()? != State::Stopped,
+        running: !machine.state()?.is_off(),
     })
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use super::Machine;
 use super::directory::{files, held_by_qemu};
 use super::error::{MachineError, io_error};
 use crate::qemu::qmp::{self, Listener, Qmp, Status};
@@ -14,6 +15,8 @@ use crate::qemu::qmp::{self, Listener, Qmp, Status};
 pub enum State {
     /// No QEMU has it.
     Stopped,
+    /// No QEMU has it, and its memory is in a file.
+    Suspended,
     /// A QEMU has it and does not listen: it starts, or is about to end.
     Starting,
     /// A QEMU runs it.
@@ -31,11 +34,18 @@ impl State {
     pub const fn is_halted(self) -> bool {
         matches!(
             self,
-            Self::Running {
-                status: Some(Status::Paused | Status::Suspended | Status::DiskFull),
-                ..
-            }
+            Self::Suspended
+                | Self::Running {
+                    status: Some(Status::Paused | Status::Suspended | Status::DiskFull),
+                    ..
+                }
         )
+    }
+
+    /// Whether no QEMU has it.
+    #[must_use]
+    pub const fn is_off(self) -> bool {
+        matches!(self, Self::Stopped | Self::Suspended)
     }
 
     /// For people and for `--json`.
@@ -43,6 +53,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
             Self::Starting => "starting",
             Self::Running {
                 status: Some(status),
@@ -86,7 +97,11 @@ pub(super) fn observe(directory: &Path) -> Result<(State, Option<Qmp>), MachineE
         let (status, qmp) = answer.unzip();
         return Ok((State::Running { pid, status }, qmp));
     }
-    Ok((State::Stopped, None))
+    let state = match Machine::has_memory(directory) {
+        true => State::Suspended,
+        false => State::Stopped,
+    };
+    Ok((state, None))
 }
 
 /// The QMP listener of a machine that is not stopped, when there is one within `patience`; `None`

@@ -8,6 +8,7 @@ mod accel;
 pub mod agent;
 mod command;
 mod firmware;
+mod memory;
 mod network;
 pub mod qmp;
 pub mod socket;
@@ -18,5 +19,6 @@ pub use command::{
     AGENT, Backing, Boot, Disk, MachineSpec, Share, ShareServer, arguments, disk_node, promised,
 };
 pub use firmware::{Firmware, FirmwareMissing, find_firmware};
+pub use memory::{MEMORY_SOCKET, Sending, incoming};
 pub use network::{Card, Forward, MetadataService, OtherEnd, Uplink};
 pub use told::{Told, container_string};

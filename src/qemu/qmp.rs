@@ -81,7 +81,7 @@ impl From<qmp::RunState> for Status {
         use qmp::RunState as R;
         match state {
             R::running => Self::Running,
-            R::paused | R::prelaunch => Self::Paused,
+            R::paused | R::prelaunch | R::postmigrate => Self::Paused,
             R::shutdown => Self::Shutdown,
             R::suspended => Self::Suspended,
             R::guest_panicked => Self::Panicked,
@@ -439,7 +439,7 @@ impl Qmp {
         }
     }
 
-    fn execute<C: qapi::Command>(&mut self, command: &C) -> Result<C::Ok, QmpError> {
+    pub(super) fn execute<C: qapi::Command>(&mut self, command: &C) -> Result<C::Ok, QmpError> {
         let _span = debug_span!("qmp", name = C::NAME).entered();
         let answer = self.answer(command).map_err(QmpError::during(C::NAME))?;
         answer.map_err(|answer| QmpError::Refused {

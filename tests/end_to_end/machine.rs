@@ -75,6 +75,25 @@ fn docker_is_built_from_scratch_booted_and_entered() {
     assert_eq!(machine.output("hostname; sudo -n id -u"), "docker\n0");
     assert_eq!(machine.output("systemctl is-active docker"), "active");
     super::watch::is_watched("docker");
+    goes_on_after_its_suspension(&machine);
+}
+
+/// Memory, processes and sessions' port are those from before, and the clock is that of the host.
+fn goes_on_after_its_suspension(machine: &Machine) {
+    let lab = Lab::get();
+    let nonce = "echo nonce >/dev/shm/nonce; cat /proc/sys/kernel/random/boot_id";
+    let boot = machine.output(nonce);
+    lab.run(["suspend", "docker"]).ends_with(0);
+    std::thread::sleep(Duration::from_secs(3));
+    lab.run(["start", "docker"]).ends_with(0);
+    let again = "cat /dev/shm/nonce /proc/sys/kernel/random/boot_id; date +%s";
+    let again = machine.output(again);
+    let (same, clock) = again.rsplit_once('\n').unwrap();
+    assert_eq!(same, format!("nonce\n{boot}"));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let late = now.unwrap().as_secs().abs_diff(clock.parse().unwrap());
+    assert!(late < 3, "the clock is wrong by {late} s");
+    assert_eq!(machine.output("docker ps --quiet"), "");
 }
 
 /// Looks into the file system of a disk for what is of the machine that built it.

@@ -44,6 +44,7 @@ mod saved_volumes;
 mod several;
 mod snapshot_files;
 mod snapshots;
+mod suspended;
 mod tiny;
 mod watch;
 

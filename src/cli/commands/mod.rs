@@ -55,6 +55,7 @@ mod ssh_config;
 mod start;
 mod stop;
 mod store;
+mod suspend;
 mod tags;
 mod template;
 mod to_disk;
@@ -135,6 +136,7 @@ pub(super) enum Command {
     Ephemeral(ephemeral::Ephemeral),
     ToDisk(to_disk::ToDisk),
     Resume(resume::Resume),
+    Suspend(suspend::Suspend),
     Port(port::Port),
     Wait(wait::Wait),
     Rename(rename::Rename),
@@ -201,6 +203,7 @@ impl Command {
             Self::Ephemeral(command) => command.run(session),
             Self::ToDisk(command) => command.run(session),
             Self::Resume(command) => command.run(session),
+            Self::Suspend(command) => command.run(session),
             Self::Port(command) => command.run(session),
             Self::Wait(command) => command.run(session),
             Self::Rename(command) => command.run(session),
@@ -310,6 +313,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "restart",
             "pause",
             "resume",
+            "suspend",
             "wait",
             "port",
             "rename",

@@ -8,11 +8,12 @@ use super::several::{Named, finish};
 use crate::failure::Failure;
 use crate::ops::machine::{self, Affected, Resumed};
 
-/// Resume paused machines
+/// Resume paused and suspended machines
 ///
 /// vmfab pause pauses machines, and QEMU pauses one when the disk of this host is full, so that no
-/// write is lost: free some space first. resume also wakes machines that are asleep. vmfab start
-/// does the same, and waits until the machine is ready.
+/// write is lost: free some space first. vmfab suspend writes the memory of a machine to a file;
+/// resume continues from there and sets the clock. resume also wakes machines that are asleep.
+/// vmfab start does the same, and waits until the machine is ready.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "unpause",

@@ -15,17 +15,22 @@ use crate::ops::machine::{self, Affected, Each, StartOptions, Started};
 /// Start stopped machines
 ///
 /// A machine keeps its disk, key and ports. vmfab start ends when a command over SSH has succeeded
-/// in each. It leaves running machines alone, and resumes paused ones. Several machines start at
-/// the same time.
+/// in each. It leaves running machines alone, and resumes paused and suspended ones. Several
+/// machines start at the same time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmfab start docker
   vmfab start docker && vmfab ssh docker
-  vmfab start --all")]
+  vmfab start --all
+  vmfab start --cold docker          boot anew instead of continuing a suspended machine")]
 pub(crate) struct Start {
     #[command(flatten)]
     machines: Named,
+
+    /// Boot suspended machines without what they had in memory, as after a power cut
+    #[arg(long)]
+    cold: bool,
 
     #[command(flatten)]
     room: OvercommitArgs,
@@ -47,7 +52,10 @@ impl Start {
             .machines
             .targets(Affected::Any)
             .each(context, |machine| {
-                machine::start_machine(context, machine, options, |_| Ok(()))
+                machine::start_machine(context, machine, options, |locked| match self.cold {
+                    true => Ok(locked.forget_memory()?),
+                    false => Ok(()),
+                })
             })?;
         finish(session, started, "started")
     }

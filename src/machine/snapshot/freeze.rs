@@ -128,6 +128,7 @@ impl Locked {
     ) -> Result<FrozenDisks, MachineError> {
         match self.machine.state()? {
             State::Stopped => self.freeze_stopped(snapshots, held, slots),
+            State::Suspended => Err(MachineError::Suspended(self.machine.name.clone())),
             State::Starting => Err(MachineError::Stuck(self.machine.name.clone())),
             State::Running { .. } => self.freeze_running(snapshots, slots, quiesce, interrupt),
         }

@@ -194,8 +194,10 @@ impl Locked {
         snapshots: &Snapshots,
         interrupt: &Interrupt,
     ) -> Result<Slots, MachineError> {
-        if self.machine.state()? != State::Stopped {
-            return Err(MachineError::Running(self.machine.name.clone()));
+        match self.machine.state()? {
+            State::Stopped => {}
+            State::Suspended => return Err(MachineError::Suspended(self.machine.name.clone())),
+            _ => return Err(MachineError::Running(self.machine.name.clone())),
         }
         let volumes = self.machine.hold_volumes(volumes, interrupt)?;
         Slots::of(&self.machine, snapshots, volumes)

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::guest::host_key_changed;
 use crate::host::beneath::open_unlinked;
 use crate::host::{Program, bare_command, require};
-use crate::machine::{Machine, MachineError, State};
+use crate::machine::{Machine, MachineError};
 
 /// How to enter a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,9 +39,7 @@ pub fn ssh(
 ) -> Result<Command, Failure> {
     let program = require(Program::Ssh)?;
     let session = machine.ssh(options.user.clone())?;
-    if machine.state()? == State::Stopped {
-        return Err(MachineError::Stopped(machine.name().clone()).into());
-    }
+    machine.check_started()?;
     machine.check_goes_on()?;
     if machine.claims_own_init()? {
         return Err(MachineError::NoSsh(machine.name().clone()).into());
@@ -165,6 +163,6 @@ impl Logs {
     /// The machine cannot be asked.
     pub fn wait(&self, context: &Context) -> Result<bool, Failure> {
         std::thread::sleep(Duration::from_millis(100));
-        Ok(!context.interrupt.requested() && self.machine.state()? != State::Stopped)
+        Ok(!context.interrupt.requested() && !self.machine.state()?.is_off())
     }
 }

@@ -8,7 +8,7 @@ use super::enter::{SshOptions, shell_words, ssh};
 use super::find_machine;
 use crate::checked::AccountName;
 use crate::failure::Failure;
-use crate::machine::{Machine, MachineError, State};
+use crate::machine::Machine;
 use crate::qemu::agent::{Ended, MOST};
 
 /// By what a command gets into the guest.
@@ -54,9 +54,7 @@ pub fn exec(
     command: &[String],
 ) -> Result<Exec, Failure> {
     let machine = find_machine(context, name)?;
-    if machine.state()? == State::Stopped {
-        return Err(MachineError::Stopped(machine.name().clone()).into());
-    }
+    machine.check_started()?;
     machine.check_goes_on()?;
     let agent = match options.way {
         Way::Ssh => None,

@@ -276,7 +276,7 @@ pub fn inspect(context: &Context, name: &str) -> Result<MachineDetails, Failure>
 fn entry(machine: &Machine) -> Result<MachineEntry, Failure> {
     let state = machine.state()?;
     let settings = machine.config().ok().map(settings);
-    let damaged = settings.is_none() && state == State::Stopped;
+    let damaged = settings.is_none() && state.is_off();
     Ok(MachineEntry {
         stored_size: machine.stored_size(),
         name: machine.name().clone(),

@@ -6,7 +6,7 @@ use super::super::Context;
 use super::find_machine;
 use crate::failure::Failure;
 use crate::image::Protocol;
-use crate::machine::{Forwarded, MachineError, State};
+use crate::machine::{Forwarded, MachineError};
 
 /// What the screen of a running machine shows, as PNG.
 ///
@@ -37,7 +37,7 @@ pub fn ports_of(context: &Context, name: &str) -> Result<Vec<Port>, Failure> {
     const SSH: u16 = 22;
     let machine = find_machine(context, name)?;
     let config = machine.config()?;
-    let active = machine.state()? != State::Stopped;
+    let active = !machine.state()?.is_off();
     let port = |forwarded, ssh| Port {
         forwarded,
         ssh,

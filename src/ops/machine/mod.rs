@@ -46,7 +46,8 @@ pub use set::{Changed, set};
 pub(in crate::ops) use ssh_config::refresh_ssh_config;
 pub use ssh_config::{Installed, install_ssh_config, ssh_block, uninstall_ssh_config};
 pub use start::{
-    Paused, Resumed, StartOptions, Started, pause, restart, resume, start, start_machine, wait_for,
+    Paused, Resumed, StartOptions, Started, Suspended, pause, restart, resume, start,
+    start_machine, suspend, wait_for,
 };
 pub(super) use stop::remove_locked;
 pub use stop::{Removed, Renamed, Stopped, remove, rename, stop_machine};

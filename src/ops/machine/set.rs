@@ -6,7 +6,7 @@ use super::super::Context;
 use super::find_machine;
 use crate::failure::Failure;
 use crate::image::{Hardware, Network};
-use crate::machine::{MachineName, State, check_memory};
+use crate::machine::{MachineError, MachineName, State, check_memory};
 
 /// What a machine has now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +33,9 @@ pub struct Changed {
 pub fn set(context: &Context, name: &str, hardware: &Hardware) -> Result<Changed, Failure> {
     let machine = find_machine(context, name)?;
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    if machine.state()? == State::Suspended {
+        return Err(MachineError::Suspended(machine.name().clone()).into());
+    }
     if let Some(mib) = hardware.memory_mib {
         check_memory(mib)?;
     }

@@ -1,21 +1,25 @@
 //! Starting a machine that was stopped.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::super::{Context, images};
 use super::admission::admit;
-use super::clone::renew_identity;
+use super::clone::{remote_shell, renew_identity};
 use super::find_machine;
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
 use crate::audit::Deed;
+use crate::builder::guest::as_root;
 use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::machine::{Locked, Machine, MachineName, Promise, Startup, State, Until};
+
+/// How long a suspended machine may take to continue.
+const RESUME: Duration = Duration::from_secs(300);
 
 /// How to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +101,7 @@ fn start_again(
     prepare: impl FnOnce(&Locked) -> Result<(), Failure>,
 ) -> Result<Started, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
-    if machine.state()? != State::Stopped {
+    if !machine.state()?.is_off() {
         let resumed = locked.resume()?;
         drop(locked);
         let how = if resumed {
@@ -121,6 +125,7 @@ fn start_again(
         });
     }
     prepare(&locked)?;
+    let suspended = machine.state()? == State::Suspended;
     join_network(context, machine)?;
     let _admission = admit(context, machine, had)?;
     let store = context.store()?;
@@ -150,12 +155,15 @@ fn start_again(
     // The port may be another one.
     refresh_ssh_config(context);
     let ready = ready?;
+    if suspended {
+        set_clock(context, machine)?;
+    }
     Ok(Started {
         name: machine.name().clone(),
         // The port may have been chosen anew.
         ssh: address(&machine.config()?),
         was_running: false,
-        resumed: false,
+        resumed: suspended,
         seconds: Some(ready.seconds),
         has_ssh: !machine.claims_own_init()?,
     })
@@ -183,10 +191,77 @@ pub struct Resumed {
 /// It is stopped, or it cannot go on.
 pub fn resume(context: &Context, machine: &Machine) -> Result<Resumed, Failure> {
     let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let was_halted = match machine.state()? {
+        State::Suspended => {
+            drop(locked);
+            let options = StartOptions {
+                until: Until::Console,
+                timeout: RESUME,
+            };
+            start_machine(context, machine, options, |_| Ok(()))?;
+            true
+        }
+        _ => locked.resume()?,
+    };
     Ok(Resumed {
         name: machine.name().clone(),
-        was_halted: locked.resume()?,
+        was_halted,
     })
+}
+
+/// A machine whose memory is in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suspended {
+    pub name: MachineName,
+    /// Bytes that the memory takes.
+    pub stored_size: u64,
+    /// Whether QEMU ran it before; else it was suspended already.
+    pub was_started: bool,
+}
+
+/// Writes the memory of a machine to a file and ends its QEMU.
+///
+/// # Errors
+/// It is stopped, or has what cannot be saved.
+pub fn suspend(context: &Context, machine: &Machine) -> Result<Suspended, Failure> {
+    let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+    let suspended = locked.suspend(context.sink.as_ref(), &context.interrupt)?;
+    Ok(Suspended {
+        name: machine.name().clone(),
+        stored_size: suspended.stored,
+        was_started: suspended.had_qemu,
+    })
+}
+
+/// Sets the clock of a guest that was suspended. What cannot be set is said.
+fn set_clock(context: &Context, machine: &Machine) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let script = format!("date -s @{}", now.unwrap_or_default().as_secs());
+    let done = match machine.agent()? {
+        Some(mut agent) => {
+            let command = ["/bin/sh", "-c", &script].map(str::to_owned);
+            agent
+                .run(&command, None, |pause| {
+                    std::thread::sleep(pause);
+                    !context.interrupt.requested()
+                })
+                .is_ok_and(|ended| ended.code == 0)
+        }
+        None if machine.claims_own_init()? || !machine.was_entered() => false,
+        None => remote_shell(machine, &as_root(&script))?
+            .output()
+            .is_ok_and(|ran| ran.status.success()),
+    };
+    if !done {
+        context.emit(Event::Warning {
+            message: format!(
+                "the clock of machine \"{}\" is late by the time that it was suspended: nothing \
+                 in it lets vmfab set it",
+                machine.name()
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// A machine that is halted.

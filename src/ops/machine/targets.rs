@@ -158,7 +158,7 @@ fn all(context: &Context, affected: Affected) -> Result<Vec<Machine>, Failure> {
     }
     let concerned = at_once(&machines, |machine| match affected {
         Affected::Any => Ok(true),
-        Affected::Started => machine.state().map(|state| state != State::Stopped),
+        Affected::Started => machine.state().map(|state| !state.is_off()),
         Affected::Halted => machine.state().map(State::is_halted),
     });
     let mut kept = Vec::new();

@@ -11,7 +11,7 @@ use super::start::{StartOptions, wait_for};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::process;
-use crate::machine::{Machine, MachineError, MachineName, State, Until, watched};
+use crate::machine::{Machine, MachineName, Until, watched};
 
 /// In the guest: what is waited for, once a second.
 const ASK: &str = include_str!("wait.sh");
@@ -79,9 +79,7 @@ pub fn wait(
     options: &WaitOptions,
 ) -> Result<Waited, Failure> {
     let name = machine.name();
-    if machine.state()? == State::Stopped {
-        return Err(MachineError::Stopped(machine.name().clone()).into());
-    }
+    machine.check_started()?;
     machine.check_goes_on()?;
     let started = Instant::now();
     let inside = StartOptions {

@@ -90,7 +90,7 @@ impl PbMachine {
                 Some(config) => Some(config.created),
                 None => process.and_then(QemuProcess::started),
             },
-            running: machine.state()? != State::Stopped,
+            running: !machine.state()?.is_off(),
             ssh_port: process
                 .and_then(|process| process.told.ssh_port)
                 .or(config.as_ref().map(|config| config.ssh_port)),

@@ -111,7 +111,7 @@ fn one(
         machine => machine?,
     };
     let state = machine.state()?;
-    let running = state != State::Stopped;
+    let running = !state.is_off();
     if recreate {
         compared.action = Action::Recreate;
         compared.lost = Some(Loss::of(context, &machine));

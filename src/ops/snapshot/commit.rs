@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::image::{Access, BootProfile, ImageConfig};
 use crate::limits::Limits;
 use crate::machine::{
-    FREEZE, Machine, MachineConfig, Quiesce, Snapshot, SnapshotName, State, Wanted,
+    FREEZE, Machine, MachineConfig, MachineError, Quiesce, Snapshot, SnapshotName, State, Wanted,
 };
 use crate::store::{Store, TagName};
 use crate::world::image_config;
@@ -96,6 +96,7 @@ fn freeze(
     let log;
     let quiesce = match machine.state()? {
         State::Stopped => None,
+        State::Suspended => return Err(MachineError::Suspended(machine.name().clone()).into()),
         _ if !can_be_entered => {
             return Err(Failure::failed(format!(
                 "machine \"{}\" runs, and nothing in it writes its file systems back",

@@ -15,7 +15,7 @@ use crate::digest::ObjectId;
 use crate::disk::{Difference, ReadAt, differences, open_root};
 use crate::failure::Failure;
 use crate::image::Mount;
-use crate::machine::{FileSystemId, LayeredDisk, MachineError, State, Volumes};
+use crate::machine::{FileSystemId, LayeredDisk, MachineError, Volumes};
 use crate::world::image_config;
 
 /// A file that is not the same in both.
@@ -252,7 +252,7 @@ fn present(context: &Context, snapshot: &str) -> Result<(String, Side), Failure>
     let name = find(context, snapshot)?.snapshot.machine.to_string();
     let machine = find_machine(context, &name)?;
     let _locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
-    if machine.state()? != State::Stopped {
+    if !machine.state()?.is_off() {
         return Err(
             Failure::failed(format!("machine \"{name}\" runs: its disk changes")).with_help(
                 format!(
