@@ -20,5 +20,6 @@ mod reports;
 mod same;
 mod sandbox;
 mod seeds;
+mod templates;
 pub(crate) mod unprivileged;
 mod watch;
