@@ -28,6 +28,7 @@ pub mod picture;
 pub mod project;
 pub mod provenance;
 mod reason;
+pub mod rebuild;
 pub mod registries;
 pub mod report;
 pub mod share;

@@ -116,7 +116,7 @@ impl Made<'_> {
             let inputs = resolve_inputs(derivation, made)?;
             let step = RecordedStep::new(derivation, &inputs);
             Some(json!({
-                "name": without_logins(&step.name),
+                "name": self.label(&step),
                 "builder": { "id": step.builder, "version": step.version },
                 "action": step.key().to_string(),
                 "inputs": step.inputs.iter()
@@ -128,6 +128,26 @@ impl Made<'_> {
             }))
         });
         steps.collect()
+    }
+
+    /// The label of a step without paths of this host: that of the recipe's directory, and those of
+    /// local files elsewhere.
+    fn label(&self, step: &RecordedStep) -> String {
+        let mut label = without_logins(&step.name);
+        let recipe = &self.options.choice.recipe;
+        for recipe in [self.options.choice.path().as_path(), Path::new(recipe)] {
+            if let Some(directory) = recipe.parent().filter(|path| path.is_absolute()) {
+                label = label.replace(&format!("{}/", directory.display()), "");
+            }
+        }
+        if !matches!(step.builder.as_str(), "local" | "object") {
+            return label;
+        }
+        let words = label.split(' ').map(|word| match word.starts_with('/') {
+            true => file_name(Path::new(word)),
+            false => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// What came from outside, with digests.

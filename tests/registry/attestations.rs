@@ -102,6 +102,36 @@ fn an_image_says_how_it_was_made() {
 }
 
 #[test]
+fn an_image_is_built_again_and_compared() {
+    let home = maker();
+    let again = home.json(&["verify", "--rebuild", "@web"]);
+    assert_eq!(again["image"], again["again"]);
+    assert_eq!(
+        (&again["steps"], &again["differences"]),
+        (&2.into(), &Value::Array(vec![]))
+    );
+    // It was built by the whole path of its recipe.
+    let text = home
+        .run(&["image", "provenance", "@web"])
+        .ends_with(0)
+        .stdout;
+    assert!(!text.contains(home.directory().to_str().unwrap()), "{text}");
+    let said = home.refused(&["verify", "--rebuild", "@nothing"], 3);
+    assert!(said.contains("nothing"), "{said}");
+    let other = disk(|root| fs::write(root.join("etc/new"), "new").unwrap());
+    fs::write(home.path("web.img"), other).unwrap();
+    let ran = home.run(&["verify", "--rebuild", "@web"]).ends_with(6);
+    let first = ran
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("differs: "));
+    assert!(first.unwrap().contains("web: web.img"), "{}", ran.stdout);
+    // The tag names what it named.
+    let tagged = home.tagged("web").unwrap();
+    assert_eq!(again["image"], tagged.as_str());
+}
+
+#[test]
 fn attestations_are_pushed_signed_and_verified() {
     let registry = Registry::start();
     let (maker, at) = (maker(), registry.at("web:1"));

@@ -8,6 +8,7 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::session::Session;
 use crate::failure::Failure;
+use crate::ops::rebuild;
 use crate::ops::signatures::{self, Signed};
 
 /// Verify who signed an image in a registry, or a file
@@ -20,6 +21,7 @@ Examples:
   vmfab verify ghcr.io/team/docker:1.0
   vmfab verify ghcr.io/team/docker:1.0 --signers team/allowed_signers
   vmfab verify ghcr.io/others/app:2 --cosign-key cosign.pub
+  vmfab verify --rebuild @docker
   vmfab verify dev.snapshot.tar.gz --json | jq -r '.signatures[].comment'")]
 pub(crate) struct Verify {
     /// Image: HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; or a file
@@ -34,12 +36,22 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     cosign_key: Option<PathBuf>,
 
+    /// Build an image of this host again, and compare it bit by bit
+    ///
+    /// REF is then a tag or the first digits of an id. vmfab runs every step again, with the recipe,
+    /// parameters and lock of its provenance, and names the first step that differs.
+    #[arg(long, conflicts_with_all = ["signers", "cosign_key"])]
+    rebuild: bool,
+
     #[command(flatten)]
     registries: RegistryOptions,
 }
 
 impl Verify {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
+        if self.rebuild {
+            return rebuild_image(session, &self.signed);
+        }
         let context = session.registry_context(self.registries)?;
         let (signers, cosign) = (self.signers.as_deref(), self.cosign_key.as_deref());
         let verified = signatures::verify(&context, &Signed::named(&self.signed), signers, cosign)?;
@@ -65,4 +77,29 @@ impl Verify {
         })?;
         Ok(Status::Done)
     }
+}
+
+fn rebuild_image(session: &Session, image: &str) -> Result<Status, Failure> {
+    let rebuilt = rebuild::rebuild(session.context()?, image)?;
+    session.print(&rebuilt, |rebuilt| {
+        let mut text = String::new();
+        for source in &rebuilt.sources {
+            text += &format!("source is not what it was: {source}\n");
+        }
+        for difference in &rebuilt.differences {
+            text += &format!("differs: {difference}\n");
+        }
+        if rebuilt.image == rebuilt.again {
+            let (again, steps) = (rebuilt.again.short(), rebuilt.steps);
+            text += &format!("{steps} steps give the same image {again}\n");
+        }
+        text
+    })?;
+    if rebuilt.image == rebuilt.again {
+        return Ok(Status::Done);
+    }
+    let (before, again) = (rebuilt.image.short(), rebuilt.again.short());
+    Err(Failure::verification(format!(
+        "building {before} again gives {again}"
+    )))
 }
