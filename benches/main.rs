@@ -43,6 +43,7 @@ mod store_ingest;
 mod store_materialise;
 mod store_memory;
 mod store_verify;
+mod template_search;
 mod up_warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,10 +59,14 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 28] = [
+const MEASUREMENTS: [Measurement; 29] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
+    },
+    Measurement {
+        name: "template-search",
+        run: template_search::run,
     },
     Measurement {
         name: "build-cold",

@@ -24,6 +24,7 @@
 //! | 2 | [`audit`] | who did what in a home: a log in which each entry has the hash of the one before |
 //! | 2 | [`image`] | image config, boot profile, and the words for them that recipes, disks and machines share |
 //! | 2 | [`instruction`] | what recipes ask for and steps do, in the same words |
+//! | 2 | [`template`] | recipes that others build on: names, packages, indexes, versions that fit |
 //! | 3 | [`recipe`] | KDL to a typed model with source spans: images, and the machines of projects |
 //! | 3 | [`dockerfile`] | Dockerfiles to a typed model with source spans: stages, instructions, expansion of variables |
 //! | 3 | [`compose`] | Compose files and YAML definitions of templates to the KDL that says the same, with the places of mistakes |
@@ -84,6 +85,7 @@ pub mod share;
 pub mod source;
 pub mod store;
 pub mod tarball;
+pub mod template;
 pub mod text;
 pub mod trust;
 pub mod world;

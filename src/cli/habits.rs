@@ -64,7 +64,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["search"],
-        "\"vmfab tags HOST/NAME\" lists the tags of a repository; registries cannot be searched",
+        "\"vmfab template search WORD\" searches templates; \"vmfab tags HOST/NAME\" lists the tags of a repository; registries cannot be searched",
     ),
     (
         &["prune", "clean", "cleanup", "system"],

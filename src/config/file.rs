@@ -10,7 +10,9 @@ use super::{
     AutoCollect, CacheMode, CheckRepository, Config, CosignKey, Demand, Mirror, NONE, Registry,
     TrustRule, TrustedUse,
 };
+use crate::checked::Name;
 use crate::limits::Limits;
+use crate::template::{BUILT_IN, LOCAL, Place, TemplateRepository};
 use crate::text::kdl::{self, Bounds, Document, Entry, Node, Value};
 use crate::text::{Problem, Problems, Source, Span, closest, enumerate, size};
 
@@ -108,6 +110,9 @@ impl Reader<'_> {
                 ("gc", [when]) => self.gc(node, when, config),
                 ("cache", [repository]) => self.cache(node, repository, config),
                 ("signatures", [demand, names]) => self.signatures(node, demand, names, config),
+                ("templates", [namespace, place]) => {
+                    self.templates(node, namespace, place, config);
+                }
                 ("signers", [file]) => {
                     let file = self.path(file);
                     config.trust.signers.push(file);
@@ -136,6 +141,39 @@ impl Reader<'_> {
         limits.least_speed = speed.map_or(limits.least_speed, u64::from);
     }
 
+    fn templates(&mut self, node: &Node, namespace: &str, place: &str, config: &mut Config) {
+        let help = "for example: templates \"acme\" \"oci://ghcr.io/acme/templates\"".to_owned();
+        let name = match namespace.parse::<Name>() {
+            Ok(name) if [BUILT_IN, LOCAL].contains(&namespace) => {
+                let message = format!("the namespace \"{name}\" is vmfab's own");
+                return self.report(node.span(), message, "choose another", help);
+            }
+            Ok(name) => name,
+            Err(error) => return self.report(node.span(), error.to_string(), "wrong value", help),
+        };
+        let known = config.templates.iter();
+        if known.map(|one| &one.namespace).any(|other| *other == name) {
+            let message = format!("the namespace \"{name}\" has two repositories");
+            return self.report(node.span(), message, "the second one", help);
+        }
+        if Place::is_other_address(place) {
+            let message = format!("{place} is no repository of templates");
+            let help = "write oci://HOST/REPOSITORY for a registry, git+URL for a git repository, or the path of a \
+                        directory";
+            return self.report(node.span(), message, "unknown kind", help.to_owned());
+        }
+        let place = Place::parse(place, |text| self.path(text));
+        if let Place::Registry(repository) = &place
+            && let Err(reason) = (self.check)(repository)
+        {
+            return self.report(node.span(), reason, "wrong value", help);
+        }
+        config.templates.push(TemplateRepository {
+            namespace: name,
+            place,
+        });
+    }
+
     fn signatures(&mut self, node: &Node, demand: &str, names: &str, config: &mut Config) {
         let known = Demand::ALL.iter().find(|(word, _)| *word == demand);
         let Some(&(_, demand)) = known else {
@@ -144,7 +182,8 @@ impl Reader<'_> {
             self.report(node.span(), message, "wrong value", help);
             return;
         };
-        let wanted = "\"pull\" or another use: \"boot\", \"from\", \"snapshot-import\"";
+        let wanted =
+            "\"pull\" or another use: \"boot\", \"from\", \"snapshot-import\", \"template\"";
         let used_for = self.property(node, "for", wanted, |value| {
             let word = value.as_string()?;
             let all = TrustedUse::ALL.iter();
@@ -422,6 +461,8 @@ cache "a/b" "c/d" from=#true
             downloads parallel=2 retries=0
             recipes "~/recipes"
             roles "ghcr.io/me"
+            templates "acme" "oci://ghcr.io/acme/templates"
+            templates "mine" "~/templates"
             certificate-authority "company.pem"
             certificate-authority "/ca.pem"
             registry "registry.example:5000" insecure=#true ca="~/ca.pem"
@@ -447,6 +488,16 @@ cache "a/b" "c/d" from=#true
                 retries: 0,
                 recipes: Some("/home/me/recipes".into()),
                 roles: Some("ghcr.io/me".to_owned()),
+                templates: [
+                    ("acme", Place::Registry("ghcr.io/acme/templates".to_owned())),
+                    ("mine", Place::Directory("/home/me/templates".into())),
+                ]
+                .map(|(namespace, place)| TemplateRepository {
+                    namespace: namespace.parse().unwrap(),
+                    place,
+                })
+                .to_vec(),
+                path: None,
                 certificate_authorities: vec!["/etc/vmfab/company.pem".into(), "/ca.pem".into()],
                 registries: [
                     (
@@ -522,7 +573,7 @@ cache "a/b" "c/d" from=#true
         insta::assert_snapshot!(mistakes(text), @r#"
         "always" is not require, warn or off [signatures "always" "*"] for example: signatures "require" "ghcr.io/team/*"
         "signatures" needs a pattern of names [signatures] for example: signatures "require" "ghcr.io/team/*" for="pull"
-        "for" must be "pull" or another use: "boot", "from", "snapshot-import" [for="push"] write for="pull"
+        "for" must be "pull" or another use: "boot", "from", "snapshot-import", "template" [for="push"] write for="pull"
         "signers" needs a file of trusted keys [signers] for example: signers "team/allowed_signers"
         "cosign-key" needs a PEM file [cosign-key] for example: cosign-key "ghcr.io/others/*" "others.pub"
         "#);
@@ -571,7 +622,7 @@ nonsense
         "max-size" must be "50G" or another size [max-size=50] write max-size="50G"
         "older-than" must be "14d" or another time [older-than="soon"] write older-than="14d"
         "keep-last" must be 0 to 1000000 [keep-last=-1] write keep-last=0
-        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, roles, certificate-authority, registry, cache, limits, gc, signatures, signers and cosign-key
+        no setting "nonsense" found [nonsense] known settings are mirror, downloads, recipes, roles, certificate-authority, registry, cache, limits, gc, templates, signatures, signers and cosign-key
         "#);
         insta::assert_snapshot!(mistakes("downloads parallel=0"), @r#""parallel" must be 1 to 64 [parallel=0] write parallel=1"#);
     }

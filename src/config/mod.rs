@@ -23,6 +23,7 @@ pub use trust::{CosignKey, Demand, TrustRule, TrustSettings, TrustedUse};
 use crate::failure::Failure;
 use crate::host::file::read_text;
 use crate::limits::Limits;
+use crate::template::TemplateRepository;
 use crate::text::Problems;
 
 /// The variable that fixes times (<https://reproducible-builds.org/specs/source-date-epoch/>).
@@ -55,6 +56,10 @@ pub struct Config {
     pub gc: Option<AutoCollect>,
     /// Whose signatures are asked for, and for what.
     pub trust: TrustSettings,
+    /// Repositories of templates, in the order in which they are asked.
+    pub templates: Vec<TemplateRepository>,
+    /// The file itself, whether it exists or not; nothing when no variable says where it would be.
+    pub path: Option<PathBuf>,
 }
 
 /// What garbage collection after builds keeps.
@@ -111,6 +116,8 @@ impl Default for Config {
             limits: Limits::default(),
             gc: None,
             trust: TrustSettings::default(),
+            templates: Vec::new(),
+            path: None,
         }
     }
 }
@@ -149,6 +156,7 @@ impl Config {
         let mut config = Self::default();
         let path = named.or_else(usual);
         let directory = path.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let file = path.clone();
         if let Some(path) = path {
             match read_text(&path, Limits::default().recipe_size) {
                 Ok(text) => {
@@ -172,6 +180,7 @@ impl Config {
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         config.cache = caches(text, check)?.over(config.cache);
         config.trust.directory = directory;
+        config.path = file;
         config.file_time = text(EPOCH).map(|text| epoch(&text)).transpose()?;
         Ok(config)
     }
@@ -373,6 +382,8 @@ mod tests {
         let mut config = from(&[("HOME", root)]).unwrap();
         let directory = config.trust.directory.take();
         assert_eq!(directory, Some(root.join(".config/vmfab")));
+        let file = config.path.take();
+        assert_eq!(file, Some(root.join(".config/vmfab/config.kdl")));
         assert_eq!(config, Config::default());
         let missing = root.join("missing.kdl");
         let error = from(&[("VMFAB_CONFIG", &missing)]).unwrap_err();

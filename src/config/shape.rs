@@ -10,7 +10,7 @@ pub(super) struct Shape {
     pub(super) example: &'static str,
 }
 
-pub(super) const SHAPES: [Shape; 12] = [
+pub(super) const SHAPES: [Shape; 13] = [
     Shape {
         name: "mirror",
         arguments: &["the beginning of URLs", "where to look instead"],
@@ -70,6 +70,12 @@ pub(super) const SHAPES: [Shape; 12] = [
         arguments: &["\"auto\""],
         properties: &["max-size", "cache-size", "older-than", "keep-last"],
         example: "gc \"auto\" max-size=\"50G\"",
+    },
+    Shape {
+        name: "templates",
+        arguments: &["a namespace", "a repository of templates"],
+        properties: &[],
+        example: "templates \"acme\" \"oci://ghcr.io/acme/templates\"",
     },
     Shape {
         name: "signatures",

@@ -65,14 +65,17 @@ pub enum TrustedUse {
     From,
     /// `vmfab snapshot import`.
     SnapshotImport,
+    /// A template of a repository is pulled or built on.
+    Template,
 }
 
 impl TrustedUse {
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 5] = [
         ("pull", Self::Pull),
         ("boot", Self::Boot),
         ("from", Self::From),
         ("snapshot-import", Self::SnapshotImport),
+        ("template", Self::Template),
     ];
 }
 

@@ -21,6 +21,7 @@ use super::umask;
 /// promises/   what machines that are being started will have of this host
 /// projects/   one small file for each project with machines: where it is, what they need
 /// builds/     small files for each build that runs, and for the last that ended
+/// templates/  indexes of repositories of templates, packages of those that were used
 /// log/        one file for each build step; builds/ what went into the last build of each image,
 ///             images/ when and how each image came here, provenance/ how each was
 ///             made, times.json what steps took, history a
@@ -146,6 +147,18 @@ impl Home {
     #[must_use]
     pub fn pulled(&self) -> PathBuf {
         self.0.join("cache/pulled")
+    }
+
+    /// What is known of templates, and those that were used.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.0.join("templates")
+    }
+
+    /// Templates unpacked, one directory for each, named by digest.
+    #[must_use]
+    pub fn unpacked_templates(&self) -> PathBuf {
+        self.0.join("cache/templates")
     }
 
     #[must_use]

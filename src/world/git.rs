@@ -98,6 +98,42 @@ pub(crate) fn look_up(
             "give a commit with all its digits, or run \"vmfab lock\" online",
         ));
     }
+    let references = listed(context, repository)?;
+    choose(&references, reference).map_err(|message| {
+        Failure::new(Kind::Recipe, message)
+            .with_help("name a branch, a tag, or a commit with all its digits")
+    })
+}
+
+/// The branches and tags of a repository by their whole names, each with the digits of its commit.
+///
+/// # Errors
+/// The repository cannot be asked.
+pub(crate) fn references(
+    context: &Context,
+    repository: &Address,
+) -> Result<Vec<(String, String)>, Failure> {
+    let all = listed(context, repository)?;
+    let whole = |name: &str| name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
+    let names = all.iter().map(|(_, name)| name.trim_end_matches("^{}"));
+    let names: BTreeSet<&str> = names.filter(|name| whole(name)).collect();
+    let found = names.into_iter().filter_map(|name| {
+        let commit = choose(&all, name).ok()?;
+        Some((commit.into_digits(), name.to_owned()))
+    });
+    // An annotated tag stands for the commit that it points to.
+    let found = found.map(|(commit, name)| {
+        let peeled = format!("{name}^{{}}");
+        let peeled = all.iter().find(|(_, other)| *other == peeled);
+        (
+            peeled.map_or(commit, |(commit, _)| commit.clone().into_digits()),
+            name,
+        )
+    });
+    Ok(found.collect())
+}
+
+fn listed(context: &Context, repository: &Address) -> Result<Vec<(Commit, String)>, Failure> {
     let lines: Mutex<Vec<(Commit, String)>> = Mutex::default();
     let output = |line: &str| {
         let reference = line.split_once('\t');
@@ -109,11 +145,7 @@ pub(crate) fn look_up(
     };
     let words = ["ls-remote", "--quiet", "--", &repository.url];
     git(context, repository, Path::new("/"), &words, &output)?;
-    let references = lines.into_inner().expect("nothing panics with it");
-    choose(&references, reference).map_err(|message| {
-        Failure::new(Kind::Recipe, message)
-            .with_help("name a branch, a tag, or a commit with all its digits")
-    })
+    Ok(lines.into_inner().expect("nothing panics with it"))
 }
 
 /// Puts the files of a commit into an empty directory. Servers that do not give single commits give

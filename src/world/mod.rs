@@ -20,6 +20,7 @@ pub(crate) mod recipes;
 mod repository;
 mod resolve;
 pub(crate) mod signatures;
+pub(crate) mod templates;
 mod usual;
 
 pub use context::Context;

@@ -21,7 +21,7 @@ pub(crate) const ALLOWED_SIGNERS: &str = "allowed_signers";
 pub(crate) const REVOKED_KEYS: &str = "revoked_keys";
 
 /// Signatures of a manifest or a file, and whom the user trusts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     /// Texts of OpenSSH's, and the digest that each should be of.
     pub(crate) signatures: Vec<(String, Sha256)>,

@@ -25,6 +25,7 @@ mod push;
 mod roles;
 mod shelf;
 mod signatures;
+mod templates;
 mod uploads;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,9 @@
 pub mod convert;
 mod inside;
 pub mod new;
+pub mod packages;
+pub mod repositories;
+pub mod search;
 pub mod test;
 pub mod validate;
 

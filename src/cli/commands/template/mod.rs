@@ -2,6 +2,9 @@
 
 mod convert;
 mod new;
+mod packages;
+mod repo;
+mod search;
 mod test;
 mod validate;
 
@@ -23,7 +26,10 @@ Examples:
   vmfab template validate ./web
   vmfab template test ./web
   vmfab create my-web --template ./web --start
-  vmfab template convert template-definition.yaml -o ./python-dev"
+  vmfab template convert template-definition.yaml -o ./python-dev
+  vmfab template repo add acme oci://ghcr.io/acme/templates
+  vmfab template search python
+  vmfab template push ./python-dev acme --sign"
 )]
 pub(crate) struct Template {
     #[command(subcommand)]
@@ -36,6 +42,16 @@ enum TemplateCommand {
     Convert(convert::Convert),
     Test(test::Test),
     Validate(validate::Validate),
+    Package(packages::Package),
+    Push(packages::Push),
+    Pull(packages::Pull),
+    Import(packages::Import),
+    List(packages::List),
+    Rm(packages::Rm),
+    Search(search::Search),
+    Show(search::Show),
+    Versions(search::Versions),
+    Repo(repo::Repo),
 }
 
 impl Template {
@@ -45,6 +61,16 @@ impl Template {
             TemplateCommand::Convert(command) => command.run(session),
             TemplateCommand::Test(command) => command.run(session),
             TemplateCommand::Validate(command) => command.run(session),
+            TemplateCommand::Package(command) => command.run(session),
+            TemplateCommand::Push(command) => command.run(session),
+            TemplateCommand::Pull(command) => command.run(session),
+            TemplateCommand::Import(command) => command.run(session),
+            TemplateCommand::List(command) => command.run(session),
+            TemplateCommand::Rm(command) => command.run(session),
+            TemplateCommand::Search(command) => command.run(session),
+            TemplateCommand::Show(command) => command.run(session),
+            TemplateCommand::Versions(command) => command.run(session),
+            TemplateCommand::Repo(command) => command.run(session),
         }
     }
 }
