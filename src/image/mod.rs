@@ -32,7 +32,8 @@ pub use local::local_scheme;
 pub use network::{Network, ParseNetworkError, Uplink};
 pub use process::{Manner, Process, Restart};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::checked::{
     self, AccountName, GuestPath, HostName, KernelArguments, Label, Line, Name, Text, VariableName,
@@ -115,6 +116,15 @@ impl ImageConfig {
     }
 }
 
+/// Reads a map by numbers: below a flattened field, serde has its keys as text.
+fn by_number<'de, D: Deserializer<'de>>(reader: D) -> Result<BTreeMap<u16, Name>, D::Error> {
+    let by_text = BTreeMap::<String, Name>::deserialize(reader)?;
+    let entries = by_text.into_iter();
+    entries
+        .map(|(key, name)| Ok((key.parse().map_err(D::Error::custom)?, name)))
+        .collect()
+}
+
 /// What an image is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MadeFrom {
@@ -151,7 +161,11 @@ pub struct ImageTemplate {
     /// Ports that the image serves; `boot` forwards the ones with a host port.
     pub ports: Vec<Port>,
     /// What they are for, by the number in the guest.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "by_number"
+    )]
     pub port_names: BTreeMap<u16, Name>,
     /// Whether its service has a health check, which tells when a machine is ready.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -393,6 +407,18 @@ mod tests {
             assert_eq!(config.to_bytes(), bytes);
             assert_eq!(ImageConfig::from_bytes(&config.to_bytes()).unwrap(), config);
         }
+    }
+
+    #[test]
+    fn names_of_ports_are_kept() {
+        let mut config = stored(&Value::Null, None);
+        config["port-names"] = json!({ "8888": "notebook" });
+        let config = ImageConfig::from_bytes(config.to_string().as_bytes()).unwrap();
+        assert_eq!(&*config.template.port_names[&8888], "notebook");
+        assert_eq!(ImageConfig::from_bytes(&config.to_bytes()).unwrap(), config);
+        let mut wrong = stored(&Value::Null, None);
+        wrong["port-names"] = json!({ "web": "notebook" });
+        ImageConfig::from_bytes(wrong.to_string().as_bytes()).unwrap_err();
     }
 
     #[test]
