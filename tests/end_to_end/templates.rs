@@ -57,3 +57,70 @@ image "tested-template" {
     let machines = lab.run(["list", "--json"]).stdout;
     assert!(!machines.contains("tested-template"), "{machines}");
 }
+
+#[test]
+fn a_machine_is_created_of_a_published_template() {
+    let recipes = Recipes::new();
+    let lab = Lab::get();
+    let publish = |name: &str, body: &str| {
+        let text = format!(
+            "recipe \"{name}\" version=\"1.0.0\" {{\n    description \"For tests\"\n    \
+             requires memory=\"1100M\"\n    param \"word\"\n}}\n\
+             image \"{name}\" {{\n    from \"{}\"\n{body}}}\n",
+            base()
+        );
+        let directory = recipes.path(name);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("template.kdl"), text).unwrap();
+        std::fs::write(directory.join("motd"), "from the package\n").unwrap();
+        let import = ["template", "import", directory.to_str().unwrap()];
+        lab.run(import).ends_with(0);
+    };
+    let create = |name: &str| {
+        let wanted = format!("local/{name}@^1");
+        let arguments = ["create", "published", "--json", "--template", &wanted];
+        let mut command = lab.command();
+        command.args(arguments).args(["--set", "word=hosts"]);
+        Ran::of(command.current_dir(recipes.path("")))
+    };
+    let body =
+        "    copy \"./motd\" \"/etc/motd\"\n    file \"/etc/word\" { content \"${word}\"; }\n";
+    publish("published-template", body);
+    // The package is used, not what lies here.
+    std::fs::remove_dir_all(recipes.path("published-template")).unwrap();
+    let created = create("published-template").ends_with(0);
+    let json: serde_json::Value =
+        serde_json::from_str(created.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(json["state"], "stopped", "{json:#}");
+    assert_eq!(json["memory"], 1100 << 20, "{json:#}");
+    lab.run(["rm", "published"]).ends_with(0);
+    lab.run(["image", "inspect", "@published-template"])
+        .ends_with(0);
+    // What was changed in the cache is not believed.
+    let cache = lab.home().join("cache/templates");
+    let unpacked = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap();
+    std::fs::write(unpacked.path().join("motd"), "from somebody\n").unwrap();
+    let again = create("published-template").ends_with(0);
+    assert!(!again.stderr.contains("1 of"), "{}", again.stderr);
+    let motd = std::fs::read_to_string(unpacked.path().join("motd")).unwrap();
+    assert_eq!(motd, "from the package\n");
+    lab.run(["rm", "published"]).ends_with(0);
+
+    std::fs::write(cache.join("outside"), "of somebody else\n").unwrap();
+    for (name, body) in [
+        ("reads-the-host", "    copy \"/etc/hostname\" \"/stolen\"\n"),
+        (
+            "reads-what-it-is-told",
+            "    copy \"/etc/${word}\" \"/stolen\"\n",
+        ),
+        ("climbs", "    file \"/stolen\" source=\"../outside\"\n"),
+    ] {
+        publish(name, body);
+        let refused = create(name);
+        assert_ne!(refused.code, Some(0), "{name}");
+        let why = refused.stderr;
+        assert!(why.contains("is outside of the template"), "{why}");
+    }
+    let gone = create("published-tempalte").ends_with(3);
+    assert!(gone.stderr.contains("did you mean"), "{}", gone.stderr);
+}

@@ -22,7 +22,8 @@ Examples:
   vmfab create web --from @docker
   vmfab create web --from ./Dockerfile --save-base @web --start
   vmfab create db --from debian-12 --memory 4G --disk-size 40G
-  vmfab create dev --template ./python-dev --memory 4G --set port=8000")]
+  vmfab create dev --template ./python-dev --memory 4G --set port=8000
+  vmfab create dev --template acme/python-dev@^1.2 --start")]
 pub(crate) struct Create {
     /// Name of the machine
     #[arg(value_parser = parse_name)]
@@ -37,7 +38,8 @@ pub(crate) struct Create {
     )]
     image: Option<String>,
 
-    /// Make it of a template: the path of one, or the name of a recipe that comes with vmfab
+    /// Make it of a template: the path of one, the name of a recipe that comes with vmfab, or
+    /// [NAMESPACE/]NAME[@VERSION] of a repository (see vmfab template repo)
     ///
     /// On a terminal, vmfab asks for the parameters that have no default. --json prints what inspect
     /// --json prints.

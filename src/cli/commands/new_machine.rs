@@ -104,8 +104,10 @@ impl NewMachineArgs {
         let context = session.registry_context(self.cache.registries)?;
         let context = context.with_overcommit(self.room.overcommit);
         if self.is_template {
-            name = template::find(&context, &name)?;
-            ask(session, &context, &name, &mut self.settings)?;
+            let template = template::find(&context, &name)?;
+            ask(session, &context, &template.recipe, &mut self.settings)?;
+            template.check(&context, &self.settings.iter().cloned().collect())?;
+            name = template.recipe;
         }
         let choice = RecipeChoice {
             recipe: local(session, name)?,

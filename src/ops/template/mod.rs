@@ -9,25 +9,45 @@ pub mod search;
 pub mod test;
 pub mod validate;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Context;
+use crate::event::Event;
 use crate::failure::Failure;
-use crate::world::recipes;
+use crate::template::TemplateRef;
+use crate::world::{recipes, templates};
 
 use inside::inside;
 
 /// The recipe of a directory that is a template.
 pub const FILE: &str = "template.kdl";
 
-/// What recipes are named by for the template of a name: its path, or the name of a recipe that
-/// comes with vmfab.
+/// A template that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// What recipes are named by: a path, or the name of one that comes with vmfab.
+    pub recipe: String,
+    /// Whether others published it.
+    is_of_repository: bool,
+}
+
+/// The template of a name: its path, the name of a recipe that comes
+/// with vmfab, or `[NAMESPACE/]NAME[@VERSION]` of a repository, which is unpacked into the cache.
 ///
 /// # Errors
-/// There is no such template.
-pub fn find(context: &Context, name: &str) -> Result<String, Failure> {
+/// There is no such template, or it is not signed as it must be.
+pub fn find(context: &Context, name: &str) -> Result<Template, Failure> {
     let path = Path::new(name);
+    if !path.exists()
+        && let Some(wanted) = of_repository(context, name)
+    {
+        return Ok(Template {
+            recipe: unpacked(context, &wanted)?.to_string_lossy().into_owned(),
+            is_of_repository: true,
+        });
+    }
     if path.exists() || recipes::is_path(name) {
         let file = file_of(path)?;
         let has_slash = file.components().count() > 1;
@@ -36,10 +56,54 @@ pub fn find(context: &Context, name: &str) -> Result<String, Failure> {
         } else {
             Path::new(".").join(file)
         };
-        return Ok(file.to_string_lossy().into_owned());
+        return Ok(Template {
+            recipe: file.to_string_lossy().into_owned(),
+            is_of_repository: false,
+        });
     }
     recipes::check_name(context, name)?;
-    Ok(name.to_owned())
+    Ok(Template {
+        recipe: name.to_owned(),
+        is_of_repository: false,
+    })
+}
+
+impl Template {
+    /// Makes sure that one of a repository reads no file from outside of its package, with these
+    /// values of its parameters.
+    ///
+    /// # Errors
+    /// It does, or it is wrong.
+    pub fn check(
+        &self,
+        context: &Context,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        if !self.is_of_repository {
+            return Ok(());
+        }
+        let file = Path::new(&self.recipe);
+        inside(file, &recipes::load(context, file, settings)?)
+    }
+}
+
+/// The template of a repository that a name can mean: it has a namespace or a version, or no recipe
+/// that comes with vmfab has it.
+fn of_repository(context: &Context, name: &str) -> Option<TemplateRef> {
+    let wanted: TemplateRef = name.parse().ok()?;
+    let is_told = wanted.namespace.is_some() || name.contains('@');
+    (is_told || recipes::check_name(context, name).is_err()).then_some(wanted)
+}
+
+/// The recipe of a template from a repository. What it reads is in its package.
+fn unpacked(context: &Context, wanted: &TemplateRef) -> Result<PathBuf, Failure> {
+    let found = templates::find(context, wanted)?;
+    let package = templates::package(context, &found)?;
+    let file = templates::unpacked(context, &package)?.join(package.recipe());
+    context.emit(Event::Note {
+        message: format!("template {} {}", found.name, package.version()),
+    });
+    Ok(file)
 }
 
 /// The recipe of a template, which is a file or a directory: `template.kdl` in it, or the only

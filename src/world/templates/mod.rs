@@ -13,6 +13,7 @@ mod directory;
 mod git;
 mod kept;
 mod registry;
+mod unpacked;
 
 use std::fs;
 use std::io;
@@ -33,6 +34,7 @@ use crate::trust::OwnKey;
 
 pub(crate) use directory::read as read_directory;
 pub(crate) use kept::{Kept, kept, remove};
+pub(crate) use unpacked::unpacked;
 
 /// What an update found.
 #[derive(Debug, Clone, PartialEq, Eq)]
