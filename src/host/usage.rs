@@ -76,7 +76,8 @@ mod tests {
         }
         assert!(sum > 0);
         let after = Usage::of(pid).unwrap();
-        assert!(after.memory > before.memory, "{before:?} {after:?}");
+        // Not more than before: another test may have freed its memory meanwhile.
+        assert!(after.memory >= held.len() as u64, "{after:?}");
         assert!(
             after.cpu > before.cpu + Duration::from_millis(20),
             "{after:?}"
