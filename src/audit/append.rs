@@ -77,7 +77,8 @@ impl AuditLog {
 impl End {
     /// Writes the next entry behind `text`.
     fn add(&mut self, deed: &Deed, text: &mut String) -> io::Result<()> {
-        self.number += 1;
+        // Somebody may have written any number there.
+        self.number = self.number.saturating_add(1);
         let uid = rustix::process::getuid().as_raw();
         let content = serde_json::to_string(&Line {
             number: self.number,

@@ -77,20 +77,20 @@ impl Chain {
             torn: bytes.len() - whole,
             ..Self::default()
         };
-        let (mut number, mut before) = (0, NOTHING.to_owned());
+        let (mut number, mut before) = (0_u64, NOTHING.to_owned());
         let lines = bytes[..whole].strip_suffix(b"\n");
         let lines = lines.map(|lines| lines.split(|byte| *byte == b'\n'));
         for (index, line) in lines.into_iter().flatten().enumerate() {
             let text = String::from_utf8_lossy(line);
             let Some((content, entry)) = read(&text) else {
                 chain.broken(index, "is no entry: somebody changed it");
-                (number, before) = (number + 1, hash_of(&text));
+                (number, before) = (number.saturating_add(1), hash_of(&text));
                 continue;
             };
             if hash_of(content) != entry.hash {
                 chain.broken(index, "has another hash than it says: somebody changed it");
             }
-            match entry.number.checked_sub(number + 1) {
+            match entry.number.checked_sub(number.saturating_add(1)) {
                 Some(0) if entry.before == before => {}
                 Some(0) => chain.broken(
                     index,
@@ -246,10 +246,15 @@ mod tests {
         assert_eq!(chain.breaks.len(), 1, "{:?}", chain.breaks);
         assert_eq!(chain.breaks[0].line, 6);
         assert_eq!(chain.head().unwrap().number, 7);
+        // With the highest number, too.
+        let highest = format!("{{\"number\":{}}}\n", u64::MAX);
+        file.write_all(highest.as_bytes()).unwrap();
         // An entry that is longer than what is read of the end.
         log.append(&removed(&"x".repeat(50_000))).unwrap();
         log.append(&removed("g")).unwrap();
-        assert_eq!(log.read().unwrap().breaks.len(), 1);
+        let breaks = log.read().unwrap().breaks;
+        let lines: Vec<_> = breaks.iter().map(|found| found.line).collect();
+        assert_eq!(lines, [6, 8], "{breaks:?}");
     }
 
     #[test]
