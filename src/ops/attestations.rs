@@ -144,9 +144,9 @@ pub(super) fn of(
     }
     let mut found = Vec::new();
     for digest in digests {
-        for bytes in attached(repository, &digest, ATTESTATION, LONGEST)? {
+        attached(repository, &digest, ATTESTATION, LONGEST, |bytes| {
             found.push(judge(&bytes, &digest, name, trusted));
-        }
+        })?;
     }
     Ok(found)
 }

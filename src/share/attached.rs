@@ -62,8 +62,9 @@ pub fn attach(
     Ok(put.blob().map_err(invalid)?.digest)
 }
 
-/// The documents of a type about a manifest, each of at most `most` bytes. Those that are larger,
-/// are gone or are garbage are passed over: anybody may have put them there.
+/// Passes on the documents of a type about a manifest, each of at most `most` bytes, one after the
+/// other. Those that are larger, are gone or are garbage are passed over: anybody may have put them
+/// there.
 ///
 /// # Errors
 /// The repository cannot be asked.
@@ -72,8 +73,8 @@ pub fn attached(
     subject: &Sha256,
     artifact_type: &str,
     most: u64,
-) -> Result<Vec<Vec<u8>>, ShareError> {
-    let mut documents = Vec::new();
+    mut each: impl FnMut(Vec<u8>),
+) -> Result<(), ShareError> {
     let listed = repository.referrers(subject)?;
     let wanted = listed.iter().filter(|one| {
         // Some lists leave the type out.
@@ -95,13 +96,9 @@ pub fn attached(
         {
             continue;
         }
-        documents.extend(
-            layers(repository, &manifest, most)?
-                .into_iter()
-                .map(|(bytes, _)| bytes),
-        );
+        layers(repository, &manifest, most, |bytes, _| each(bytes))?;
     }
-    Ok(documents)
+    Ok(())
 }
 
 /// The signatures of cosign's of a manifest: layers of the manifest under the tag
@@ -118,12 +115,14 @@ pub fn cosign_signatures(
     let Some(manifest) = manifest_of(repository, &tag)? else {
         return Ok(Vec::new());
     };
-    let layers = layers(repository, &manifest, most)?.into_iter();
-    let signed = layers.filter_map(|(payload, layer)| {
-        let signature = layer.annotation(COSIGN)?.to_owned();
-        Some(CosignSignature { payload, signature })
-    });
-    Ok(signed.collect())
+    let mut signed = Vec::new();
+    layers(repository, &manifest, most, |payload, layer| {
+        signed.extend(layer.annotation(COSIGN).map(|signature| CosignSignature {
+            payload,
+            signature: signature.to_owned(),
+        }));
+    })?;
+    Ok(signed)
 }
 
 fn manifest_of(
@@ -138,22 +137,22 @@ fn manifest_of(
     })
 }
 
-/// The first layers of a manifest that are small and are what their digests say.
-fn layers<'a>(
+/// Passes on the first layers of a manifest that are small and are what their digests say.
+fn layers(
     repository: &dyn Repository,
-    manifest: &'a Manifest,
+    manifest: &Manifest,
     most: u64,
-) -> Result<Vec<(Vec<u8>, &'a Descriptor)>, ShareError> {
-    let mut layers = Vec::new();
+    mut each: impl FnMut(Vec<u8>, &Descriptor),
+) -> Result<(), ShareError> {
     for layer in manifest.layers().iter().take(MOST) {
         let Some(blob) = layer.blob().ok().filter(|blob| blob.size <= most) else {
             continue;
         };
         match find::small_blob(repository, &blob, "document") {
-            Ok(bytes) => layers.push((bytes, layer)),
+            Ok(bytes) => each(bytes, layer),
             Err(error) if error.is_garbage() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(layers)
+    Ok(())
 }

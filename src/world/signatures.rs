@@ -174,11 +174,11 @@ impl Evidence {
     pub(crate) fn of(repository: &dyn Repository, digests: &[Sha256]) -> Result<Self, Failure> {
         let mut evidence = Self::default();
         for digest in digests {
-            for text in attached(repository, digest, SIGNATURE, MAX_SIGNATURE)? {
+            attached(repository, digest, SIGNATURE, MAX_SIGNATURE, |text| {
                 if let Ok(text) = String::from_utf8(text) {
                     evidence.signatures.push((text, *digest));
                 }
-            }
+            })?;
             let cosign = cosign_signatures(repository, digest, MAX_SIGNATURE)?;
             evidence
                 .cosign

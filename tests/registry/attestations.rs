@@ -181,7 +181,11 @@ fn attestations_are_pushed_signed_and_verified() {
     // Other programs verify the envelope with the plain key.
     let repository = User::new().open(&at);
     let sha = digest[7..].parse().unwrap();
-    let envelopes = attached(&*repository, &sha, ATTESTATION, 1 << 20).unwrap();
+    let mut envelopes = Vec::new();
+    attached(&*repository, &sha, ATTESTATION, 1 << 20, |bytes| {
+        envelopes.push(bytes);
+    })
+    .unwrap();
     let envelope: Value = serde_json::from_slice(&envelopes[0]).unwrap();
     let payload = Base64::decode_vec(envelope["payload"].as_str().unwrap()).unwrap();
     let kind = envelope["payloadType"].as_str().unwrap();
