@@ -1,6 +1,7 @@
 //! One `image` node to the model, as far as it can be read without other files.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::dockerfile::{self, DraftDockerfile};
 use super::error::Problem;
@@ -32,6 +33,8 @@ pub(super) struct Draft {
     pub checks: Vec<Run>,
     pub tests: Vec<Test>,
     pub port_names: BTreeMap<u16, Name>,
+    /// Files of this host whose text is in its instructions.
+    pub read: Vec<PathBuf>,
 }
 
 /// An instruction, as far as it can be read without other images.
@@ -299,7 +302,9 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
     let instruction = match node.shape.name {
         "packages" => instruction::packages(node).map(Instruction::Packages),
         "run" => instruction::run(node).map(Instruction::Run),
-        "python" | "npm" | "cargo" => manager::read(node, files).map(Instruction::Run),
+        "python" | "npm" | "cargo" => {
+            manager::read(node, files, &mut draft.read).map(Instruction::Run)
+        }
         "file" => instruction::file(node, files).map(Instruction::File),
         "copy" if node.has("from") => {
             let copy = instruction::copy_from(node).map(DraftInstruction::CopyFrom);

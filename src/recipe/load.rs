@@ -294,6 +294,7 @@ impl Loader<'_> {
         let reader = Reader::new(&node.scope, &node.node, &IMAGE);
         let others = self.asked.take();
         let draft = image::read(&reader, self.files);
+        self.paths.extend(draft.read.iter().cloned());
         around.push((document.place.clone(), node.name.value.clone()));
         let mut image = self.finish(document, index, draft, around);
         around.pop();

@@ -1,5 +1,7 @@
 //! Packages of languages: `python`, `npm` and `cargo`. Each becomes a script with the network.
 
+use std::path::PathBuf;
+
 use super::error::Problem;
 use super::instruction::limits;
 use super::reader::Reader;
@@ -14,9 +16,12 @@ const QUIET: &str = "export HOME=/tmp PIP_NO_INPUT=1 PIP_NO_CACHE_DIR=1 PIP_DISA
                      npm_config_cache=/tmp/npm npm_config_update_notifier=false CARGO_HOME=/tmp/cargo\n";
 /// Has the text of a file of requirements.
 const REQUIREMENTS: &str = "VMFAB_REQUIREMENTS";
+/// The longest of them, in bytes: Linux takes no longer variable (execve(2), MAX_ARG_STRLEN is
+/// 128 KiB).
+const LONGEST: usize = 120 << 10;
 
-/// Reads a `python`, `npm` or `cargo` node.
-pub(super) fn read(node: &Reader<'_>, files: &dyn Files) -> Option<Run> {
+/// Reads a `python`, `npm` or `cargo` node. The files that it reads are added to `read`.
+pub(super) fn read(node: &Reader<'_>, files: &dyn Files, read: &mut Vec<PathBuf>) -> Option<Run> {
     let (mut packages, mut env) = (Vec::new(), std::collections::BTreeMap::new());
     for child in node.children() {
         match child.shape.name {
@@ -38,7 +43,7 @@ pub(super) fn read(node: &Reader<'_>, files: &dyn Files) -> Option<Run> {
         return None;
     }
     let requirements = match asked {
-        Some(path) => Some(requirements(node, path, files)?),
+        Some(path) => Some(requirements(node, &path, files, read)?),
         None => None,
     };
     let words: Vec<String> = packages.iter().map(|one| format!("'{one}'")).collect();
@@ -104,7 +109,12 @@ fn quoted(path: &str) -> String {
 
 /// The text of a file of requirements. It is a part of the step, so that nothing of it stays in the
 /// image; what names further files would not find them there.
-fn requirements(node: &Reader<'_>, path: Spanned<String>, files: &dyn Files) -> Option<String> {
+fn requirements(
+    node: &Reader<'_>,
+    path: &Spanned<String>,
+    files: &dyn Files,
+    read: &mut Vec<PathBuf>,
+) -> Option<String> {
     let wrong = |message: String, label: &str, help: &str| {
         let problem = Problem::new(&path.span, message, label).with_help(help);
         node.scope.report(problem);
@@ -159,5 +169,14 @@ fn requirements(node: &Reader<'_>, path: Spanned<String>, files: &dyn Files) -> 
             "merge the files, or copy the directory and use run \"pip install …\" network=#true",
         );
     }
+    if text.len() > LONGEST {
+        let most = LONGEST >> 10;
+        return wrong(
+            format!("{} has more than {most} KiB", file.display()),
+            "too long for a step",
+            "copy the file and use run \"pip install -r …\" network=#true",
+        );
+    }
+    read.push(file);
     Some(text)
 }

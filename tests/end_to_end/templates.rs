@@ -107,6 +107,7 @@ fn a_machine_is_created_of_a_published_template() {
     lab.run(["rm", "published"]).ends_with(0);
 
     std::fs::write(cache.join("outside"), "of somebody else\n").unwrap();
+    std::fs::write(cache.join("outside.txt"), "of somebody else\n").unwrap();
     for (name, body) in [
         ("reads-the-host", "    copy \"/etc/hostname\" \"/stolen\"\n"),
         (
@@ -114,6 +115,10 @@ fn a_machine_is_created_of_a_published_template() {
             "    copy \"/etc/${word}\" \"/stolen\"\n",
         ),
         ("climbs", "    file \"/stolen\" source=\"../outside\"\n"),
+        (
+            "reads-requirements",
+            "    python requirements=\"../outside.txt\"\n",
+        ),
     ] {
         publish(name, body);
         let refused = create(name);
