@@ -74,11 +74,12 @@ pub enum MachineError {
     /// Its memory is in a file, and goes with its disk as it is.
     #[error("machine \"{0}\" is suspended")]
     Suspended(MachineName),
-    /// QEMU cannot save a device of it.
-    #[error("cannot suspend machine \"{name}\": it has {device}, whose state cannot be saved")]
+    /// Something of it would not be there, or would be another one, when it goes on.
+    #[error("cannot suspend machine \"{name}\": it has {what}")]
     CannotSuspend {
         name: MachineName,
-        device: &'static str,
+        /// What it has, and what is wrong with that.
+        what: &'static str,
     },
     /// The memory of a suspended machine is not what was saved.
     #[error("the saved memory of machine \"{0}\" is damaged")]
@@ -229,7 +230,7 @@ pub enum MachineError {
     #[error("QEMU of machine \"{name}\" has no disk {node}: an earlier vmfab started it")]
     OtherDisks { name: MachineName, node: String },
     /// Another machine runs with it.
-    #[error("volume \"{volume}\" is in use: machine \"{holder}\" runs with it")]
+    #[error("volume \"{volume}\" is in use: machine \"{holder}\" has it")]
     VolumeInUse { volume: Name, holder: String },
     /// The volume of that name is another one than that of the snapshot.
     #[error("volume \"{volume}\" is not the one that snapshot \"{snapshot}\" holds")]

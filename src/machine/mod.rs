@@ -379,7 +379,7 @@ impl Machine {
         directory::held_by_qemu(&self.directory)
     }
 
-    /// Bytes that the overlays take on this host that only it has.
+    /// Bytes that its overlays, and its memory if it is suspended, take on this host.
     #[must_use]
     pub fn stored_size(&self) -> u64 {
         let Ok(config) = self.config() else { return 0 };
@@ -387,7 +387,8 @@ impl Machine {
         let overlays = disks.filter_map(|(number, disk)| disk.overlay(number));
         let size = |overlay| std::fs::metadata(self.directory.join(overlay));
         overlays
-            .filter_map(|overlay| size(overlay).ok())
+            .chain([files::MEMORY.to_owned()])
+            .filter_map(|file| size(file).ok())
             .map(|meta| meta.blocks() * 512)
             .sum()
     }

@@ -54,8 +54,11 @@ impl Locked {
             ) => (status, qmp),
             (State::Running { .. }, _) => return Err(MachineError::Stuck(machine.name.clone())),
         };
-        if status != Status::Running {
-            // A vmfab that was killed while it suspended the machine left it.
+        if matches!(
+            status,
+            Status::Paused | Status::Suspended | Status::DiskFull
+        ) {
+            // A vmfab that was killed while it suspended or continued the machine left it.
             self.forget_memory()?;
         }
         match status {

@@ -162,7 +162,10 @@ impl Startup<'_> {
         }
         self.waiting(&held.machine, "memory");
         if let Err(error) = held.go_on_from(qemu, self.interrupt) {
-            end(qemu);
+            // Once the file is gone, only QEMU has the memory: it stays, halted.
+            if Machine::has_memory(&held.machine.directory) {
+                end(qemu);
+            }
             return Err(error);
         }
         // The console of a guest that went on need not write anything.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use super::config::MachineConfig;
 use super::directory::files;
 use super::error::{MachineError, io_error};
 use super::launch::Qemu;
@@ -21,7 +22,7 @@ use super::{Locked, Machine, share};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::host::Interrupt;
-use crate::host::file::{Durability, Replace, read_text};
+use crate::host::file::{Durability, NEW, Replace, read_text};
 use crate::qemu::qmp::{Qmp, Status};
 use crate::qemu::socket::{self, Peer};
 use crate::qemu::{Accel, MEMORY_SOCKET, Sending};
@@ -101,17 +102,13 @@ impl Locked {
             });
         }
         let config = machine.config()?;
-        let kept_by = match (share::of(&config).is_empty(), config.devices.tpm) {
-            (false, _) => Some("shared directories"),
-            (_, true) => Some("a TPM"),
-            _ => None,
-        };
-        if let Some(device) = kept_by {
+        if let Some(what) = obstacle(&config) {
             return Err(MachineError::CannotSuspend {
                 name: machine.name.clone(),
-                device,
+                what,
             });
         }
+        self.remove_unfinished();
         let ran = self.pause()?;
         sink.emit(Event::MachineWaiting {
             machine: machine.name.to_string(),
@@ -178,6 +175,16 @@ impl Locked {
                     let _ = self.forget_memory();
                 }
                 written
+            }
+        }
+    }
+
+    /// Removes what a killed vmfab left of a memory.
+    fn remove_unfinished(&self) {
+        let directory = &self.machine.directory;
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(NEW) {
+                let _ = fs::remove_file(entry.path());
             }
         }
     }
@@ -256,6 +263,18 @@ impl Locked {
         }
         Err(refused(machine))
     }
+}
+
+/// What of a machine cannot wait for it.
+fn obstacle(config: &MachineConfig) -> Option<&'static str> {
+    if !share::of(config).is_empty() {
+        return Some("shared directories, whose state vmfab does not save");
+    }
+    if config.devices.tpm {
+        return Some("a TPM, whose state vmfab does not save");
+    }
+    (!config.disk_files.is_empty())
+        .then_some("disks in files of this host, which others may change meanwhile")
 }
 
 fn check(interrupt: &Interrupt, machine: &Machine) -> Result<(), MachineError> {

@@ -403,7 +403,7 @@ impl Volume {
             + self.layers().stored_size(&self.disk().layers)
     }
 
-    /// The running machine that has it.
+    /// The running or suspended machine that has it.
     ///
     /// # Errors
     /// Files cannot be read.
@@ -423,7 +423,9 @@ impl Volume {
         };
         let has = MachineConfig::read(&name, &holder.directory)
             .is_ok_and(|config| config.volumes().any(|volume| *volume == self.name));
-        Ok((has && held_by_qemu(&holder.directory)?).then_some(holder))
+        // The memory of a suspended machine knows what is on it.
+        let is_used = held_by_qemu(&holder.directory)? || Machine::has_memory(&holder.directory);
+        Ok((has && is_used).then_some(holder))
     }
 
     /// Fails if another machine runs with it.

@@ -94,6 +94,36 @@ fn a_suspended_machine_goes_on_or_boots_anew() {
     assert!(!directory.join("memory.json").exists());
 }
 
+/// What is on a volume goes with what a guest remembers of it.
+#[test]
+fn a_suspended_machine_keeps_its_volumes() {
+    let bench = Bench::new();
+    let boot = |name: &str| {
+        let arguments = [
+            "boot", "@tiny", "--accel", "tcg", "--memory", "64M", "--name", name,
+        ];
+        let mut command = bench.command(arguments);
+        command.args(["--volume", "data:/srv", "--timeout", "1"]);
+        Ran::from(command.output().unwrap())
+    };
+    boot("first");
+    bench.wait_for_log("first", "tiny: up");
+    bench.run(["suspend", "first"]).ends_with(0);
+    boot("second").says("volume \"data\" is in use: machine \"first\" has it");
+    let refused = bench.run(["volume", "rm", "data"]);
+    assert_ne!(refused.code, Some(0));
+    refused.says("volume \"data\" belongs to machine \"first\"");
+    bench.run(["resume", "first"]).ends_with(0);
+    assert_eq!(bench.entry("first")["state"], "running");
+    // What a killed vmfab left of a file goes.
+    let left = bench.machines().join("first/.new-left");
+    fs::write(&left, "half of it").unwrap();
+    bench.run(["suspend", "first"]).ends_with(0);
+    assert!(!left.exists());
+    bench.run(["rm", "first"]).ends_with(0);
+    bench.run(["volume", "rm", "data"]).ends_with(0);
+}
+
 #[test]
 fn a_failed_suspension_leaves_the_guest_running() {
     let bench = Bench::new();

@@ -13,8 +13,8 @@ use crate::text::shown_size;
 ///
 /// A suspended machine takes no memory and no processor of this host, and survives its restart.
 /// vmfab resume continues it where it was, and sets its clock. Its connections to others are lost
-/// when these give up. Machines with shared directories or a TPM cannot be suspended: QEMU does not
-/// save their state.
+/// when these give up. Machines with shared directories, a TPM or disks in files of this host cannot
+/// be suspended.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

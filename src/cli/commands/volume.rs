@@ -134,7 +134,7 @@ fn machines(entry: &VolumeEntry) -> String {
             .machines
             .iter()
             .map(|machine| match entry.in_use_by.as_ref() == Some(machine) {
-                true => format!("{machine} (running)"),
+                true => format!("{machine} (in use)"),
                 false => machine.clone(),
             });
     marked.collect::<Vec<_>>().join(", ")
