@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -23,12 +24,53 @@ use crate::host::{Home, usable_cpus};
 /// The most bytes of its steps' output in the log of a build. The logs of the steps have all of it.
 const OUTPUT: usize = 16 << 20;
 
+/// How long the state of a build stays as it was written, at least. The log has every event at
+/// once.
+const STATE_EVERY: Duration = Duration::from_millis(100);
+
 /// A sink that keeps the record of a build, and hands everything on. The record begins with the
 /// first step that runs: a build with nothing to do leaves none.
 pub struct Recorder {
     home: Home,
     next: Arc<dyn Sink>,
+    shared: Arc<Shared>,
+    /// Writes states that came too soon after another.
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
     inner: Mutex<Inner>,
+    /// A state is to be written, or no more will be.
+    woken: Condvar,
+}
+
+impl Shared {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is untold when its time has come, until the record is closed.
+    fn write_states(&self) {
+        let mut inner = self.inner();
+        while !inner.closed {
+            let told = inner.told.filter(|_| inner.untold);
+            let left = told.map(|told| STATE_EVERY.saturating_sub(told.elapsed()));
+            inner = match left {
+                Some(Duration::ZERO) => {
+                    inner.tell();
+                    inner
+                }
+                Some(left) => {
+                    let waited = self.woken.wait_timeout(inner, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.woken.wait(inner);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
 }
 
 struct Inner {
@@ -56,6 +98,12 @@ struct Inner {
     running: BTreeMap<usize, RunningStep>,
     times: Times,
     pace: Option<Pace>,
+    /// When the state was last written.
+    told: Option<Instant>,
+    /// Whether there is more to write since then.
+    untold: bool,
+    /// Whether nothing more is written.
+    closed: bool,
 }
 
 /// How a build goes.
@@ -102,14 +150,22 @@ impl Recorder {
             running: BTreeMap::new(),
             times: Times::default(),
             pace: None,
+            told: None,
+            untold: false,
+            closed: false,
         };
         if at_once {
             inner.begin(&home)?;
         }
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            woken: Condvar::new(),
+        });
         Ok(Self {
             home,
             next,
-            inner: Mutex::new(inner),
+            shared,
+            writer: Mutex::default(),
         })
     }
 
@@ -135,12 +191,27 @@ impl Recorder {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.inner()
+    }
+
+    /// Sees that the untold state is written in time.
+    fn wake_writer(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_none() {
+            let shared = self.shared.clone();
+            // Without a thread the state is written with the next event.
+            *writer = thread::Builder::new()
+                .name("record".to_owned())
+                .spawn(move || shared.write_states())
+                .ok();
+        }
+        self.shared.woken.notify_one();
     }
 
     /// Closes the record, and learns from it.
     pub fn end(&self, error: Option<&Failure>) {
         let mut inner = self.inner();
+        inner.untold = false;
         inner.pace = None;
         let ended = Ended {
             outcome: match error {
@@ -161,6 +232,7 @@ impl Recorder {
         let Some(open) = inner.open.take() else {
             return;
         };
+        inner.state.done = inner.over.len();
         inner.state.ended = Some(ended);
         inner.state.running.clear();
         open.record.write(&inner.state);
@@ -172,13 +244,30 @@ impl Sink for Recorder {
     fn emit(&self, event: Event) {
         self.next.emit(event.clone());
         let mut inner = self.inner();
+        let woken = inner.untold;
         inner.note(&self.home, &event);
+        let wakes = inner.untold && !woken;
+        drop(inner);
+        if wakes {
+            self.wake_writer();
+        }
     }
 
     fn record(&self) -> Option<PathBuf> {
         let inner = self.inner();
         let open = inner.open.as_ref()?;
         Some(open.record.of_graph(inner.graphs.checked_sub(1)?))
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.inner().closed = true;
+        self.shared.woken.notify_one();
+        let writer = self.writer.get_mut();
+        if let Some(writer) = writer.unwrap_or_else(PoisonError::into_inner).take() {
+            drop(writer.join());
+        }
     }
 }
 
@@ -289,8 +378,11 @@ impl Inner {
         if !self.told_plan && (self.at_once || !self.running.is_empty()) {
             self.tell_plan();
         }
-        if tells {
-            self.tell();
+        match self.told {
+            _ if !tells => {}
+            // A graph of thousands of short steps would write little else.
+            Some(told) if told.elapsed() < STATE_EVERY => self.untold = true,
+            _ => self.tell(),
         }
     }
 
@@ -352,7 +444,9 @@ impl Inner {
 
     /// Writes how far it is.
     fn tell(&mut self) {
+        self.untold = false;
         let Some(open) = &self.open else { return };
+        self.told = Some(Instant::now());
         let state = &mut self.state;
         state.updated = now();
         state.done = self.over.len();
@@ -443,6 +537,11 @@ mod tests {
         assert_eq!(state.running[0].name, "b");
         assert_eq!((state.word(), state.seconds_left), ("running", None));
         first.emit(finished(1, "b", StepOutcome::Built));
+        first.emit(started(0, "a"));
+        while all()[0].running.first().map(|step| step.name.as_str()) != Some("a") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        first.emit(finished(0, "a", StepOutcome::Built));
         first.end(None);
         let [state] = &all()[..] else { panic!() };
         assert_eq!((state.word(), state.done), ("done", 2));
