@@ -44,10 +44,12 @@ fn an_image_is_installed_once_and_boots_by_uefi() {
         image "bootc" {
             bootc "container" filesystem="xfs" root-size="3G" target="quay.io/me/os:stable" {
                 karg "vmfab.test=1" "console=ttyS0"
+                authorized-keys "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAmgAJMcoiTd9ESJsvR+WYtdQIpF/SQ0rpnmZm1PRcjU me"
             }
             disk size="4G"
             check "grep -qw vmfab.test=1 /proc/cmdline"
             check "test \"$(findmnt -n -o FSTYPE,SIZE /)\" = 'xfs    3G' || findmnt / >&2"
+            check "grep -q '/SQ0rpnmZm1PRcjU me$' /root/.ssh/authorized_keys"
             check "grep -qx registry:quay.io/me/os:stable /usr/lib/bootc/origin"
         }"#;
 

@@ -32,6 +32,9 @@ pub struct BootcInstall {
     /// How it gets there; `registry` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_transport: Option<TargetTransport>,
+    /// Public keys that log in as root, each a line of `authorized_keys`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root_keys: Vec<String>,
 }
 
 /// Enums whose values have names in recipes, options and arguments of `bootc`.
@@ -102,8 +105,9 @@ impl BootcInstall {
     pub const LEAST_DISK: u64 = 10 << 30;
 
     /// The arguments of `bootc` for an image at `source`, but for the target disk, which comes last.
+    /// The file `keys` has [`Self::root_keys`].
     #[must_use]
-    pub fn arguments(&self, source: &str) -> Vec<String> {
+    pub fn arguments(&self, source: &str, keys: &str) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "install",
             "to-disk",
@@ -136,6 +140,8 @@ impl BootcInstall {
             "--bootloader",
             self.bootloader.as_ref().map(|value| text(value)),
         );
+        let keys = (!self.root_keys.is_empty()).then(|| keys.to_owned());
+        option("--root-ssh-authorized-keys", keys);
         for argument in &self.kernel_arguments {
             option("--karg", Some(argument.clone()));
         }
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn arguments_are_those_of_the_manual() {
-        let none = BootcInstall::default().arguments("oci:/image");
+        let none = BootcInstall::default().arguments("oci:/image", "/keys");
         assert_eq!(
             none.join(" "),
             "install to-disk --generic-image --skip-fetch-check --source-imgref oci:/image"
@@ -165,12 +171,13 @@ mod tests {
             composefs: true,
             target: Some("quay.io/me/os:1".into()),
             target_transport: Some(TargetTransport::Registry),
+            root_keys: vec!["ssh-ed25519 AAAA me".into()],
         };
         assert_eq!(
-            all.arguments("oci:/image")[6..].join(" "),
+            all.arguments("oci:/image", "/keys")[6..].join(" "),
             "--target-imgref quay.io/me/os:1 --target-transport registry --filesystem xfs \
-             --root-size 8192M --bootloader systemd --karg a=1 --karg quiet \
-             --composefs-backend"
+             --root-size 8192M --bootloader systemd --root-ssh-authorized-keys /keys \
+             --karg a=1 --karg quiet --composefs-backend"
         );
     }
 

@@ -193,7 +193,10 @@ fn settings(node: &Reader<'_>) -> Vec<(Spanned<String>, String)> {
 
 fn bootc(node: &Reader<'_>) -> DraftBase {
     let value = |spanned: Option<Spanned<String>>| spanned.map(|spanned| spanned.value);
-    let kargs = node.children().filter(|child| child.shape.name == "karg");
+    let children = |name| {
+        node.children()
+            .filter(move |child| child.shape.name == name)
+    };
     let install = BootcInstall {
         filesystem: node
             .choice("filesystem", BootcFilesystem::NAMES)
@@ -201,7 +204,7 @@ fn bootc(node: &Reader<'_>) -> DraftBase {
         root_size: node
             .parsed("root-size", value::disk_size)
             .map(|size| size.value),
-        kernel_arguments: kargs
+        kernel_arguments: children("karg")
             .flat_map(|karg| karg.arguments(value::kernel_argument))
             .collect(),
         bootloader: node
@@ -212,6 +215,9 @@ fn bootc(node: &Reader<'_>) -> DraftBase {
         target_transport: node
             .choice("target-transport", TargetTransport::NAMES)
             .map(|transport| transport.value),
+        root_keys: children("authorized-keys")
+            .flat_map(|keys| keys.arguments(value::authorized_key))
+            .collect(),
     };
     let without = node.flag("install").filter(|flag| !flag.value);
     if let Some(without) = &without
@@ -223,7 +229,7 @@ fn bootc(node: &Reader<'_>) -> DraftBase {
                 "options of an installation without an installation",
                 "nothing is installed",
             )
-            .with_help("leave out install=#false, or all other properties and \"karg\""),
+            .with_help("leave out install=#false, or all other properties, \"karg\" and \"authorized-keys\""),
         );
     }
     match node.argument(0) {

@@ -168,7 +168,7 @@ static BOOTC: Shape = shape(
     "install",
     "ignition",
 ])
-.children(&[&KARG, &SET]);
+.children(&[&KARG, &AUTHORIZED_KEYS, &SET]);
 static BOOTSTRAP: Shape = shape("bootstrap", "bootstrap \"debian\" suite=\"bookworm\"")
     .takes(1, 1, "the distribution")
     .properties(&["suite", "components", "mirror", "keyring"]);

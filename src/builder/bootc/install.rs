@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::DISK;
-use super::layout::{Contents, SOURCE};
+use super::layout::{Contents, KEYS, SOURCE};
 use crate::builder::guest::{Report, end, failed, open_log, step_machine};
 use crate::derivation::step::{self, Step};
 use crate::derivation::{BuildRequest, Builder, Outputs};
@@ -58,12 +58,13 @@ impl Builder for Install {
         };
         let layers: Vec<ObjectRef> = request.inputs_of("layer").collect();
         let scratch = self.sandbox.scratch()?;
-        let arguments = params.install.arguments(SOURCE);
+        let arguments = params.install.arguments(SOURCE, KEYS);
         let layout = Contents {
             architecture: std::env::consts::ARCH,
             container: &params.container,
             layers: &layers,
             arguments: &arguments,
+            root_keys: &params.install.root_keys,
         };
         let layout = layout.write(&self.store, &self.sandbox, &scratch, request)?;
         let target = scratch.file(DISK)?;

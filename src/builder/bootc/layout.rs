@@ -1,7 +1,7 @@
 //! The disk with what is installed: the image as an OCI layout, the script and its arguments.
 //!
 //! ```text
-//! install.sh, arguments
+//! install.sh, arguments, authorized_keys
 //! image/oci-layout, image/index.json, image/blobs/sha256/DIGEST
 //! ```
 //!
@@ -33,6 +33,8 @@ const LABEL: &str = "vmfab-install";
 pub(super) const FILE: &str = "layout";
 /// Where the guest has the image.
 pub(super) const SOURCE: &str = "oci:/run/vmfab/image";
+/// Where it has the keys that log in as root.
+pub(super) const KEYS: &str = "/run/vmfab/authorized_keys";
 /// The media type of a layer that is a bare tar.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -43,6 +45,8 @@ pub(super) struct Contents<'a> {
     pub(super) layers: &'a [ObjectRef],
     /// Arguments of `bootc`.
     pub(super) arguments: &'a [String],
+    /// Public keys of root.
+    pub(super) root_keys: &'a [String],
 }
 
 /// Lets everybody read a tree: `bootc` has it read by a process without rights.
@@ -132,12 +136,11 @@ impl Contents<'_> {
             &image.join("oci-layout"),
             br#"{"imageLayoutVersion":"1.0.0"}"#,
         )?;
-        let lines: String = self
-            .arguments
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect();
-        write(&tree.join("arguments"), lines.as_bytes())?;
+        let lines =
+            |lines: &[String]| -> String { lines.iter().map(|line| format!("{line}\n")).collect() };
+        write(&tree.join("arguments"), lines(self.arguments).as_bytes())?;
+        let keys = lines(self.root_keys);
+        write(&tree.join("authorized_keys"), keys.as_bytes())?;
         write(&tree.join("install.sh"), scripts::BOOTC_INSTALL.as_bytes())?;
         readable(&image)
     }
