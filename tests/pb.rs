@@ -274,18 +274,20 @@ fn what_podman_bootcs_users_do() {
     several(&bench, &image, id, &pb);
     lost(&bench, &image, id, &pb);
 
+    // The image has no cloud-init to read the user's disk.
+    let given = tempfile::tempdir().unwrap();
+    fs::write(given.path().join("user-data"), "#cloud-config\n").unwrap();
+    let given = given.path().to_str().unwrap();
+    let once = ["run", id, "--memory", "512", "--timeout", PATIENCE];
+    let unread = [&once[..], &["--cloudinit", given, "--", "true"]].concat();
+    let unread = bench.run(&unread).ends_with(1);
+    assert!(
+        unread.stderr.contains("cloud-init is not installed"),
+        "{unread:?}"
+    );
+
     // A command has a machine of its own, whose exit code counts and which goes.
-    let failed = [
-        "run",
-        id,
-        "--memory",
-        "512",
-        "--timeout",
-        PATIENCE,
-        "--",
-        "exit",
-        "3",
-    ];
+    let failed = [&once[..], &["--", "exit", "3"]].concat();
     let failed = bench.run(&failed).ends_with(3);
     assert!(failed.stderr.contains("Booting the VM..."), "{failed:?}");
     assert_eq!(bench.list(), [[""; 4]; 0]);
