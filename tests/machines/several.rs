@@ -175,6 +175,66 @@ fn twenty_machines_in_one_instant() {
     assert_eq!(bench.processes(), []);
 }
 
+/// One command makes all of them or says why it makes none.
+#[test]
+fn one_command_boots_several() {
+    let bench = Bench::new();
+    let bin = bench.directory.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    write_program(&bin.join("ssh"), "#!/bin/sh\nexit 0\n");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let boot = |options: &[&str]| {
+        let mut command = bench.command(["boot", "@tiny", "--accel", "tcg", "--memory", "64M"]);
+        let booted = command.args(options).env("PATH", &path).output();
+        Ran::from(booted.unwrap())
+    };
+    let booted = boot(&["--count", "3", "--name", "ci", "--json"]).ends_with(0);
+    let last: Value = serde_json::from_str(booted.stdout.lines().last().unwrap()).unwrap();
+    let results = last["results"].as_array().unwrap().iter();
+    let names: Vec<_> = results.map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["ci-1", "ci-2", "ci-3"].map(Some));
+    for name in ["ci-1", "ci-2", "ci-3"] {
+        bench.wait_for_log(name, "tiny: up");
+    }
+    assert_eq!(bench.processes().len(), 3);
+    bench.run(["rm", "--force", "ci-1"]).ends_with(0);
+
+    let too_long = "n".repeat(62);
+    for (code, options, why) in [
+        (
+            1,
+            &["--count", "2", "--name", "ci"][..],
+            "\"ci-2\" already exists",
+        ),
+        (2, &["--count", "0"], "0 is not in 1..=1000"),
+        (2, &["--count", "2", "--ssh"], "--ssh"),
+        (2, &["--count", "2", "-p", "8080:80"], "--port"),
+        (
+            2,
+            &["--count", "2", "--name", &too_long],
+            "cannot be a machine's name",
+        ),
+        (
+            2,
+            &["--count", "2", "--volume", "data:/srv"],
+            "the volume \"data\" can belong to one",
+        ),
+        (5, &["--count", "1000"], "no room for"),
+    ] {
+        let refused = boot(options).ends_with(code);
+        let refused = refused.says(why);
+        assert_eq!(bench.list().len(), 2, "{refused:#?}");
+    }
+
+    // Without a name they are called after the image.
+    let booted = boot(&["--count", "2", "--quiet"]).ends_with(0);
+    let mut names: Vec<_> = booted.stdout.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["tiny", "tiny-2"]);
+    bench.run(["rm", "--force", "--all"]).ends_with(0);
+    assert_eq!(bench.processes(), []);
+}
+
 /// The real `ssh` finds what it needs in the user's configuration, which otherwise stays as it is.
 fn ssh_config(bench: &Bench) {
     let user = bench.directory.path().join("user");

@@ -9,7 +9,7 @@ use super::super::output::duration;
 use super::super::session::Session;
 use super::build::detach;
 use super::new_machine::NewMachineArgs;
-use super::{console, ssh};
+use super::{console, several, ssh};
 use crate::failure::{Failure, Kind};
 use crate::machine::{MachineName, NameError, Until};
 use crate::ops::machine::{self, BootOptions, Booted, SshOptions};
@@ -36,6 +36,7 @@ Examples:
   vmfab boot nginx:1 -p 8080:80
   vmfab boot ./disk.qcow2 --console
   vmfab boot @docker --console
+  vmfab boot @ci --count 10 --name runner
   name=$(vmfab boot --quiet @docker)")]
 pub(crate) struct Boot {
     /// Tag, first digits of an image's id, recipe or Dockerfile (vmfab builds it first), disk file,
@@ -48,6 +49,17 @@ pub(crate) struct Boot {
     /// Name the machine [default: the image's name, with a number if it is taken]
     #[arg(long, value_parser = parse_name)]
     name: Option<MachineName>,
+
+    /// Boot N machines at the same time; with --name they are NAME-1, NAME-2 and so on
+    ///
+    /// None of them gets a forwarded port, not even those that the image serves.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=MOST),
+        conflicts_with_all = ["ssh", "console", "ports"]
+    )]
+    count: Option<u32>,
 
     /// If a recipe cannot be built, boot the base of its image
     #[arg(long)]
@@ -107,6 +119,9 @@ impl StartArgs {
 /// The time-out of `boot` and `start` in seconds: ten times what a guest takes under TCG.
 pub(super) const TIMEOUT: u64 = 300;
 
+/// How many machines one command boots at most. Their number is bounded by the host's room, too.
+const MOST: i64 = 1000;
+
 /// What runs a machine's instructions.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(super) enum Accel {
@@ -148,6 +163,15 @@ impl Boot {
             until: if console { Until::Console } else { Until::Ssh },
             timeout,
         };
+        if let Some(count) = self.count {
+            let each = machine::boot_several(context, &ingredients.image, &options, count)?;
+            let lines = |all: &Vec<Booted>, line: fn(&Booted) -> String| {
+                all.iter().map(line).collect::<String>()
+            };
+            let names = |all: &_| lines(all, |booted| format!("{}\n", booted.name));
+            session.print_last(&each.done, names, |all| lines(all, summary))?;
+            return several::check(each, "booted");
+        }
         let booted = machine::boot(context, &ingredients.image, &options)?;
         let name = booted.name.as_str();
         if !ssh && !console {

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::host::file::Lock;
 use crate::host::{free_space, usable_cpus, usable_memory};
-use crate::machine::{Machine, MachineName, Promise};
+use crate::machine::{Machine, Promise};
 
 /// Virtual processors that machines may have for each processor. They seldom compute at once; it is
 /// what OpenStack allows (`cpu_allocation_ratio`).
@@ -118,8 +118,8 @@ impl Forecast {
     ///
     /// # Errors
     /// The host has no room, and `overcommit` is off.
-    pub fn admit(&mut self, name: &MachineName, promise: Promise) -> Result<(), Failure> {
-        match self.room.refuses(name.as_str(), promise) {
+    pub fn admit(&mut self, name: &str, promise: Promise) -> Result<(), Failure> {
+        match self.room.refuses(name, promise) {
             Some(refusal) if !self.overcommit => Err(refusal),
             _ => {
                 self.room.add(promise);

@@ -7,19 +7,21 @@ use serde::Serialize;
 
 use super::super::images::FoundImage;
 use super::super::{Context, volume};
-use super::admission::admit;
+use super::admission::{Forecast, admit};
 use super::asked::{tell_requirements, tell_shares};
 use super::list::{SshAddress, address};
 use super::network::join_network;
 use super::ssh_config::refresh_ssh_config;
 use super::start::record_start;
 use super::stop::remove_locked;
+use super::targets::{Each, at_once};
 use crate::digest::ObjectId;
 use crate::failure::Failure;
 use crate::host::{Program, missing_programs, require};
-use crate::image::Hardware;
+use crate::image::{FurtherDisk, Hardware, Mount};
 use crate::machine::{
-    Forwarded, Locked, Machine, MachineError, MachineName, Machines, NewMachine, Startup, Until,
+    Forwarded, Locked, Machine, MachineError, MachineName, Machines, NameError, NewMachine,
+    Promise, Startup, Until,
 };
 use crate::qemu::AccelChoice;
 
@@ -95,7 +97,74 @@ pub fn boot(
     )
 }
 
-/// The same among `machines`, with exactly these ports.
+/// Makes `count` machines of one image at the same time, whatever becomes of each. With a name they
+/// are `NAME-1`, `NAME-2` and so on. Ports that the image serves are not forwarded: each port of the
+/// host leads to one machine.
+///
+/// # Errors
+/// A name is taken, the host has no room for all of them, or they are to have what only one can have:
+/// then none is made. What becomes of each of them is in the result.
+pub fn boot_several(
+    context: &Context,
+    image: &FoundImage,
+    options: &BootOptions,
+    count: u32,
+) -> Result<Each<Booted>, Failure> {
+    let machines = Machines::new(&context.home);
+    check_for_several(&options.hardware, &options.ports)?;
+    let numbered = (1..=count).map(|number| numbered(options.name.as_ref(), number));
+    let names = numbered.collect::<Result<Vec<_>, _>>()?;
+    let requires = &image.config.template.requires;
+    let promise = Promise::new(
+        requires.memory_mib(options.hardware.memory_mib),
+        requires.cpus(options.hardware.cpus),
+    );
+    let mut forecast = Forecast::new(context)?;
+    for (number, name) in (1..).zip(&names) {
+        if let Some(name) = name
+            && machines.open(name).is_ok()
+        {
+            return Err(MachineError::Exists(name.clone()).into());
+        }
+        forecast.admit(&format!("machine {number} of {count}"), promise)?;
+    }
+    let booted = at_once(&names, |name| {
+        let options = BootOptions {
+            name: name.clone(),
+            ..options.clone()
+        };
+        boot_in(context, &machines, image, &options, Vec::new())
+    });
+    Ok(booted.into_iter().collect())
+}
+
+/// The name of one of several machines.
+fn numbered(name: Option<&MachineName>, number: u32) -> Result<Option<MachineName>, Failure> {
+    let numbered = name.map(|name| format!("{name}-{number}").parse());
+    let numbered = numbered.transpose();
+    numbered.map_err(|error: NameError| Failure::usage(error.to_string()))
+}
+
+/// Refuses what several machines cannot have at the same time.
+fn check_for_several(hardware: &Hardware, ports: &[Forwarded]) -> Result<(), Failure> {
+    let writable = |disk: &FurtherDisk| match disk {
+        FurtherDisk::File { path, writable } if *writable => Some(path.display().to_string()),
+        _ => None,
+    };
+    let port = ports.first().map(|port| format!("port {}", port.host));
+    let volume = hardware.mounts.iter().find_map(Mount::volume);
+    let volume = volume.map(|name| format!("the volume \"{name}\""));
+    let disk = hardware.disks.iter().find_map(writable);
+    match port.or(volume).or(disk) {
+        Some(what) => Err(
+            Failure::usage(format!("{what} can belong to one machine only"))
+                .with_help("leave it out, or boot a machine for it without --count"),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Makes a machine among `machines`, with exactly these ports.
 ///
 /// # Errors
 /// See [`boot`].

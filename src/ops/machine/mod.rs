@@ -26,7 +26,7 @@ pub use admission::{Forecast, HostRoom};
 pub use asked::ask_for_shares;
 pub(in crate::ops) use asked::require_shares;
 pub(super) use boot::ports;
-pub use boot::{BootOptions, Booted, boot, boot_in, require_programs};
+pub use boot::{BootOptions, Booted, boot, boot_in, boot_several, require_programs};
 pub(in crate::ops) use chosen::is_elsewhere;
 pub use chosen::{BuiltImage, ImageOptions, build_image, image};
 pub use clone::{CreateOptions, Created, clone, create};

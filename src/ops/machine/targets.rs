@@ -78,11 +78,20 @@ impl Each<Machine> {
         act: impl Fn(&Machine) -> Result<T, Failure> + Sync,
     ) -> Each<T> {
         let machines = std::mem::take(&mut self.done);
-        let mut each = Each {
+        let mut each: Each<T> = at_once(&machines, act).into_iter().collect();
+        self.failures.append(&mut each.failures);
+        each.failures = self.failures;
+        each
+    }
+}
+
+impl<T> FromIterator<Result<T, Failure>> for Each<T> {
+    fn from_iter<I: IntoIterator<Item = Result<T, Failure>>>(results: I) -> Self {
+        let mut each = Self {
             done: Vec::new(),
-            failures: self.failures,
+            failures: Vec::new(),
         };
-        for result in at_once(&machines, act) {
+        for result in results {
             match result {
                 Ok(done) => each.done.push(done),
                 Err(failure) => each.failures.push(failure),

@@ -134,7 +134,7 @@ fn admit(
     if let (Action::Recreate, Ok(machine)) = (compared.action, &made) {
         room.without(machine);
     }
-    room.admit(&compared.name, promise)
+    room.admit(compared.name.as_str(), promise)
 }
 
 /// The image that a machine has or would be made of; nothing when it would be built first.
