@@ -75,12 +75,15 @@ pub enum MachineError {
     #[error("machine \"{0}\" is suspended")]
     Suspended(MachineName),
     /// Something of it would not be there, or would be another one, when it goes on.
-    #[error("cannot suspend machine \"{name}\": it has {what}")]
+    #[error("cannot save the memory of machine \"{name}\": it has {what}")]
     CannotSuspend {
         name: MachineName,
         /// What it has, and what is wrong with that.
         what: &'static str,
     },
+    /// The memory of a snapshot is not what was saved.
+    #[error("the saved memory of snapshot \"{0}\" is damaged")]
+    DamagedSnapshotMemory(SnapshotName),
     /// The memory of a suspended machine is not what was saved.
     #[error("the saved memory of machine \"{0}\" is damaged")]
     DamagedMemory(MachineName),

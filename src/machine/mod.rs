@@ -109,13 +109,13 @@ pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use promise::Promise;
 pub use session::Occupancy;
 pub use snapshot::{
-    Derived, Frozen, LayerId, PortableSnapshot, Quiesce, Snapshot, SnapshotName, SnapshotVolume,
-    Snapshots, Wanted,
+    Derived, Frozen, LayerId, Parts, PortableSnapshot, Quiesce, Snapshot, SnapshotName,
+    SnapshotVolume, Snapshots, Wanted,
 };
 pub use start::{Ready, Startup, Until};
 pub use state::State;
 pub use stop::StoppedBy;
-pub use suspend::Suspended;
+pub use suspend::{SavedMemory, Suspended};
 pub use volume::{FileSystemId, Holder, Volume, Volumes};
 pub use watch::{Trouble, after_loss, watched};
 

@@ -45,6 +45,9 @@ impl From<MachineError> for Failure {
             MachineError::Suspended(name) => failed(format!(
                 "vmfab resume {name} continues it; vmfab start --cold {name} boots it without what it had in memory"
             )),
+            MachineError::DamagedSnapshotMemory(name) => failed(format!(
+                "vmfab snapshot restore --cold {name} restores its disks"
+            )),
             MachineError::DamagedMemory(name) => failed(format!(
                 "vmfab start --cold {name} boots it without what it had in memory"
             )),
@@ -54,7 +57,8 @@ impl From<MachineError> for Failure {
             ))
             .with_output(tail),
             MachineError::CannotSuspend { name, .. } => failed(format!(
-                "vmfab pause {name} halts it and keeps its memory; vmfab stop {name} shuts it down"
+                "vmfab pause {name} halts it and keeps its memory; vmfab stop {name} shuts it down; \
+                 a snapshot without --memory saves its disks"
             )),
             MachineError::DiskFull { name, path } => failed(format!(
                 "free some space where {} is (`vmfab store gc` removes what no image needs); then resume it with vmfab resume {name}",

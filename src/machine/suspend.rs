@@ -36,13 +36,25 @@ const MOST: u64 = 4096;
 
 /// A memory in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub struct SavedMemory {
     /// Bytes of the stream.
-    pub(super) size: u64,
+    pub size: u64,
     /// BLAKE3 of the compressed stream.
     digest: Digest,
     /// What ran the guest: no other acceleration can go on with it.
-    pub(super) accel: Accel,
+    pub accel: Accel,
+}
+
+impl SavedMemory {
+    /// Whether a file is what was saved.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn is_in(&self, path: &Path) -> io::Result<bool> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path)?)?;
+        Ok(digest_of(&hasher) == self.digest)
+    }
 }
 
 /// What suspending did.
@@ -61,7 +73,7 @@ impl Machine {
     }
 
     /// Its memory, after every byte was verified; `None` when it has none in a file.
-    pub(super) fn saved_memory(&self) -> Result<Option<Saved>, MachineError> {
+    pub(super) fn saved_memory(&self) -> Result<Option<SavedMemory>, MachineError> {
         let path = self.directory.join(files::MEMORY_STATE);
         let text = match read_text(&path, MOST) {
             Ok(text) => text,
@@ -69,14 +81,26 @@ impl Machine {
             Err(error) => return Err(io_error("read", &path)(error)),
         };
         let damaged = || MachineError::DamagedMemory(self.name.clone());
-        let saved: Saved = serde_json::from_str(&text).map_err(|_| damaged())?;
+        let saved: SavedMemory = serde_json::from_str(&text).map_err(|_| damaged())?;
         let path = self.directory.join(files::MEMORY);
-        let mut hasher = blake3::Hasher::new();
-        match File::open(&path).and_then(|file| hasher.update_reader(file).map(drop)) {
-            Ok(()) if digest_of(&hasher) == saved.digest => Ok(Some(saved)),
-            Ok(()) => Err(damaged()),
+        match saved.is_in(&path) {
+            Ok(true) => Ok(Some(saved)),
+            Ok(false) => Err(damaged()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged()),
             Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+}
+
+impl Machine {
+    /// The error when something of it cannot wait for it.
+    pub(super) fn check_saves_memory(&self) -> Result<(), MachineError> {
+        match obstacle(&self.config()?) {
+            None => Ok(()),
+            Some(what) => Err(MachineError::CannotSuspend {
+                name: self.name.clone(),
+                what,
+            }),
         }
     }
 }
@@ -101,13 +125,7 @@ impl Locked {
                 had_qemu: false,
             });
         }
-        let config = machine.config()?;
-        if let Some(what) = obstacle(&config) {
-            return Err(MachineError::CannotSuspend {
-                name: machine.name.clone(),
-                what,
-            });
-        }
+        machine.check_saves_memory()?;
         self.remove_unfinished();
         let ran = self.pause()?;
         sink.emit(Event::MachineWaiting {
@@ -130,7 +148,41 @@ impl Locked {
         })
     }
 
+    /// Writes the memory of a halted guest to its file, and says that it is whole.
     fn save(&self, qmp: &mut Qmp, interrupt: &Interrupt) -> Result<(), MachineError> {
+        let directory = &self.machine.directory;
+        let saved = self.save_memory(qmp, &directory.join(files::MEMORY), interrupt)?;
+        let said = self.say_suspended(&saved);
+        if said.is_err() {
+            let _ = self.forget_memory();
+        }
+        said
+    }
+
+    /// Says that the memory in the machine's directory is whole: it is suspended then.
+    fn say_suspended(&self, saved: &SavedMemory) -> Result<(), MachineError> {
+        let path = self.machine.directory.join(files::MEMORY_STATE);
+        let json = serde_json::to_vec(saved).map_err(io::Error::from);
+        json.and_then(|json| Replace::new(&path, Durability::Lasting).with(&json))
+            .map_err(io_error("write", &path))
+    }
+
+    /// Gives the stopped machine the memory in a file, which belongs to what its disks hold: it is
+    /// suspended then.
+    pub(super) fn take_memory(&self, saved: &SavedMemory, from: &Path) -> Result<(), MachineError> {
+        self.forget_memory()?;
+        let path = self.machine.directory.join(files::MEMORY);
+        fs::hard_link(from, &path).map_err(io_error("create", &path))?;
+        self.say_suspended(saved)
+    }
+
+    /// Writes the memory of a halted guest to a file. QEMU stays, and can go on.
+    pub(super) fn save_memory(
+        &self,
+        qmp: &mut Qmp,
+        path: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<SavedMemory, MachineError> {
         let directory = &self.machine.directory;
         let accel = match qmp.has_kvm()? {
             true => Accel::Kvm,
@@ -138,17 +190,16 @@ impl Locked {
         };
         let socket = directory.join(MEMORY_SOCKET);
         let listener = listen(directory).map_err(io_error("listen on", &socket))?;
-        let path = directory.join(files::MEMORY);
         let mut failure = None;
         let mut saved = None;
-        let written = Replace::new(&path, Durability::Lasting).fill(|file| {
+        let written = Replace::new(path, Durability::Lasting).fill(|file| {
             qmp.send_memory()
                 .map_err(MachineError::from)
                 .and_then(|()| {
                     let stream = accept(&listener, qmp, interrupt)?;
-                    let (size, digest) = receive(stream, file, interrupt, &path)?;
+                    let (size, digest) = receive(stream, file, interrupt, path)?;
                     wait_until_sent(qmp)?;
-                    saved = Some(Saved {
+                    saved = Some(SavedMemory {
                         size,
                         digest,
                         accel,
@@ -162,19 +213,12 @@ impl Locked {
         });
         drop(listener);
         let _ = fs::remove_file(&socket);
-        match (written, failure, saved) {
-            (_, Some(failure), _) => Err(failure),
-            (Err(error), ..) => Err(io_error("write", &path)(error)),
-            (Ok(()), _, saved) => {
-                let path = directory.join(files::MEMORY_STATE);
-                let json = serde_json::to_vec(&saved).map_err(io::Error::from);
-                let written = json
-                    .and_then(|json| Replace::new(&path, Durability::Lasting).with(&json))
-                    .map_err(io_error("write", &path));
-                if written.is_err() {
-                    let _ = self.forget_memory();
-                }
-                written
+        match (failure, written, saved) {
+            (Some(failure), ..) => Err(failure),
+            (None, Ok(()), Some(saved)) => Ok(saved),
+            (None, written, _) => {
+                let error = written.err().unwrap_or_else(|| io::ErrorKind::Other.into());
+                Err(io_error("write", path)(error))
             }
         }
     }

@@ -93,6 +93,26 @@ fn goes_on_after_its_suspension(machine: &Machine) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let late = now.unwrap().as_secs().abs_diff(clock.parse().unwrap());
     assert!(late < 3, "the clock is wrong by {late} s");
+
+    // The same from a snapshot: disk and memory are of its moment.
+    machine.output("echo before | sudo -n tee /root/file");
+    let take = [
+        "snapshot",
+        "create",
+        "warm",
+        "--machine",
+        "docker",
+        "--memory",
+    ];
+    lab.run(take).ends_with(0);
+    machine.output("echo after | sudo -n tee /root/file; echo other >/dev/shm/nonce; sync");
+    lab.run(["snapshot", "restore", "warm", "--force", "--discard"])
+        .ends_with(0);
+    lab.run(["start", "docker"]).ends_with(0);
+    let again = machine
+        .output("sudo -n cat /root/file; cat /dev/shm/nonce /proc/sys/kernel/random/boot_id");
+    assert_eq!(again, format!("before\nnonce\n{boot}"));
+    lab.run(["snapshot", "delete", "warm"]).ends_with(0);
     assert_eq!(machine.output("docker ps --quiet"), "");
 }
 

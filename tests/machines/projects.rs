@@ -502,7 +502,17 @@ fn a_directory_that_cannot_be_written_to_and_one_that_nobody_knows() {
         adopt: true,
         ..Scene::options(&[])
     };
+    // QEMU trusts what it reads as memory.
+    let memory = |path: &str| scene.project.join(".vmfab").join(path);
+    let memories = ["machines/web/memory.zst", "snapshots/x.memory.zst"].map(memory);
+    fs::create_dir_all(memory("snapshots")).unwrap();
+    for path in &memories {
+        fs::write(path, "from elsewhere").unwrap();
+    }
+    fs::write(memory("machines/web/memory.json"), "{}").unwrap();
     assert_eq!(outcomes(&scene.up_as(&adopting)), [("web", "started")]);
+    assert!(!memories.iter().any(|path| path.exists()));
+    assert!(!memory("machines/web/memory.json").exists());
     assert!(read().get("mounts").is_none() && read().get("devices").is_none());
     scene.run(["stop", "--force", "web"]).ends_with(0);
     // An overlay that names a file of the host for its data.

@@ -124,6 +124,121 @@ fn a_suspended_machine_keeps_its_volumes() {
     bench.run(["volume", "rm", "data"]).ends_with(0);
 }
 
+/// Its disks and its memory are of one moment, and the guest goes on from there.
+#[test]
+fn a_snapshot_holds_the_memory() {
+    let bench = Bench::new();
+    bench.boot();
+    bench.wait_for_log("tiny", "tiny: up");
+    let snapshots = bench.home.join("snapshots");
+    let memory = snapshots.join("warm.memory.zst");
+    let take = |name: &str| {
+        let arguments = ["snapshot", "create", name, "--machine", "tiny", "--memory"];
+        bench.run(arguments)
+    };
+    let taken = take("warm").ends_with(0);
+    let text = "the machine was running, with its memory";
+    assert!(taken.stdout.contains(text), "{taken:?}");
+    bench.say("tiny", "goes on", "goes on");
+    assert_eq!(bench.entry("tiny")["state"], "running");
+    let details = bench.run(["snapshot", "inspect", "warm", "--json"]);
+    let details = details.ends_with(0).json();
+    let size = fs::metadata(&memory).unwrap().len();
+    assert_eq!(details["memory_size"].as_u64(), Some(size));
+
+    let restore = |options: &[&str]| {
+        let mut command = bench.command(["snapshot", "restore", "warm", "--force"]);
+        Ran::from(command.args(options).output().unwrap())
+    };
+    let goes_on = || {
+        assert_eq!(bench.entry("tiny")["state"], "suspended");
+        bench.run(["resume", "tiny"]).ends_with(0);
+        bench.say("tiny", "again", "again");
+        let log = fs::read_to_string(bench.machines().join("tiny/console.log")).unwrap();
+        assert!(!log.contains("tiny: up"), "it booted: {log}");
+    };
+    // Twice: the snapshot keeps what a machine took.
+    for _ in 0..2 {
+        let restored = restore(&[]).ends_with(0);
+        let text = "continue it with: vmfab resume tiny";
+        assert!(restored.stdout.contains(text), "{restored:?}");
+        goes_on();
+    }
+    // A paused one stays paused, and has a memory as well.
+    bench.run(["pause", "tiny"]).ends_with(0);
+    take("paused").ends_with(0);
+    assert_eq!(bench.entry("tiny")["state"], "paused");
+
+    // What is not what was saved never reaches QEMU; the disks do not need it.
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&memory)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, size / 2).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], size / 2).unwrap();
+    restore(&[])
+        .ends_with(1)
+        .says("the saved memory of snapshot \"warm\" is damaged")
+        .says("vmfab snapshot restore --cold warm");
+    let cold = restore(&["--cold"]).ends_with(0);
+    assert!(cold.stdout.contains("vmfab start tiny"), "{cold:?}");
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+    fs::remove_file(&memory).unwrap();
+    let lost = restore(&[]).ends_with(0);
+    lost.says("the memory of the snapshot is not used");
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+
+    // A machine of the same name is another one.
+    bench.run(["rm", "tiny"]).ends_with(0);
+    bench
+        .run(["snapshot", "restore", "paused"])
+        .ends_with(0)
+        .says("the memory of the snapshot is not used");
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+    take("too-late")
+        .ends_with(1)
+        .says("vmfab start tiny starts it");
+    bench
+        .run(["snapshot", "delete", "paused", "warm"])
+        .ends_with(0);
+    let left: Vec<_> = fs::read_dir(&snapshots)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("memory") || name.starts_with(".new"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+/// A guest that goes on sees the volumes of its moment, or boots.
+#[test]
+fn the_memory_of_a_snapshot_needs_its_volumes() {
+    let bench = Bench::new();
+    let arguments = ["boot", "@tiny", "--accel", "tcg", "--memory", "64M"];
+    let mut boot = bench.command(arguments);
+    boot.args(["--volume", "data:/srv", "--timeout", "1"]);
+    boot.output().unwrap();
+    bench.wait_for_log("tiny", "tiny: up");
+    let arguments = [
+        "snapshot",
+        "create",
+        "warm",
+        "--machine",
+        "tiny",
+        "--memory",
+    ];
+    bench.run(arguments).ends_with(0);
+    let restore = ["snapshot", "restore", "warm", "--force", "--keep-volumes"];
+    let kept = bench.run(restore).ends_with(0);
+    kept.says("the memory of the snapshot is not used");
+    assert_eq!(bench.entry("tiny")["state"], "stopped");
+    bench.run(["snapshot", "restore", "warm"]).ends_with(0);
+    assert_eq!(bench.entry("tiny")["state"], "suspended");
+    bench.run(["resume", "tiny"]).ends_with(0);
+    bench.say("tiny", "with it", "with it");
+}
+
 #[test]
 fn a_failed_suspension_leaves_the_guest_running() {
     let bench = Bench::new();

@@ -11,6 +11,7 @@ use super::super::session::Session;
 use super::super::table::{Align, Table};
 use super::several::Shutdown;
 use crate::failure::Failure;
+use crate::machine::Parts;
 use crate::ops::machine;
 use crate::ops::snapshot::{
     self, Change, CreateOptions, Entry, ExportOptions, ImportOptions, Kind, RestoreOptions,
@@ -75,7 +76,8 @@ impl Snapshot {
 #[command(after_help = "\
 Examples:
   vmfab snapshot create before-upgrade --machine web
-  vmfab snapshot create nightly --machine db --quiesce --description 'before the import'")]
+  vmfab snapshot create nightly --machine db --quiesce --description 'before the import'
+  vmfab snapshot create logged-in --machine web --memory")]
 struct Create {
     /// Name of the snapshot
     name: String,
@@ -85,8 +87,15 @@ struct Create {
     machine: Option<String>,
 
     /// Have the guest write back and freeze its file systems for the moment
-    #[arg(long)]
+    #[arg(long, conflicts_with = "memory")]
     quiesce: bool,
+
+    /// Save what the guest has in memory, too; the guest is halted meanwhile
+    ///
+    /// vmfab snapshot restore gives it back to the same machine on this host, which then goes on from
+    /// that moment instead of booting. vmfab snapshot export leaves it out.
+    #[arg(long)]
+    memory: bool,
 
     /// Say what it is for
     #[arg(long, value_name = "TEXT")]
@@ -105,6 +114,7 @@ impl Create {
             machine,
             description: self.description,
             quiesce: self.quiesce,
+            memory: self.memory,
         };
         let made = snapshot::create(context, &options)?;
         session.print(&made, |made| {
@@ -238,6 +248,11 @@ fn describe(details: &SnapshotDetails) -> String {
             ),
         ),
     ];
+    if let Some(memory) = &one.memory {
+        let accel = memory.accel.name().to_uppercase();
+        let stored = size(details.memory_size);
+        rows.push(("memory", format!("{stored}, of a guest under {accel}")));
+    }
     for disk in &settings.disks {
         rows.push((
             "disk",
@@ -331,6 +346,10 @@ struct Restore {
     #[arg(long)]
     keep_volumes: bool,
 
+    /// Do not give back what the guest had in memory: the machine boots at its next start
+    #[arg(long)]
+    cold: bool,
+
     #[command(flatten)]
     shutdown: Shutdown,
 }
@@ -341,7 +360,10 @@ impl Restore {
             name: self.name,
             machine: self.machine,
             keep: !self.discard,
-            volumes: !self.keep_volumes,
+            parts: Parts {
+                volumes: !self.keep_volumes,
+                memory: !self.cold,
+            },
             timeout: self.shutdown.timeout(),
         };
         let restored = snapshot::restore(session.context()?, &options)?;
@@ -359,7 +381,10 @@ fn restored_text(restored: &Restored) -> String {
     if let Some(kept) = &restored.kept {
         text += &format!("{machine}: the state before is the snapshot {kept}\n");
     }
-    text + &format!("start it with: vmfab start {machine}\n")
+    text + &match restored.suspended {
+        true => format!("continue it with: vmfab resume {machine}\n"),
+        false => format!("start it with: vmfab start {machine}\n"),
+    }
 }
 
 /// Delete snapshots of machines

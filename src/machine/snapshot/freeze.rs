@@ -31,6 +31,8 @@ pub struct Wanted {
     pub automatic: bool,
     /// Whether it holds the machine's volumes, too.
     pub volumes: bool,
+    /// Whether it holds what the guest has in memory, too.
+    pub memory: bool,
 }
 
 /// How the guest's file systems are frozen.
@@ -76,10 +78,36 @@ impl Locked {
             false => Vec::new(),
         };
         let mut slots = Slots::of(&self.machine, &snapshots, volumes)?;
-        let disks = self.freeze_disks(&snapshots, &held, &mut slots, quiesce, interrupt)?;
-        let snapshot = self.record(wanted, disks, store)?;
-        snapshots.publish(&snapshot, &held)?;
-        Ok(snapshot)
+        if !wanted.memory {
+            let disks = self.freeze_disks(&snapshots, &held, &mut slots, quiesce, interrupt)?;
+            let snapshot = self.record(wanted, disks, store)?;
+            snapshots.publish(&snapshot, &held)?;
+            return Ok(snapshot);
+        }
+        self.machine.check_started()?;
+        self.machine.check_saves_memory()?;
+        // From here to the end the guest is halted, so that memory and disks are of one moment.
+        let ran = self.pause()?;
+        let mut with_memory = || {
+            let disks = self.freeze_disks(&snapshots, &held, &mut slots, None, interrupt)?;
+            let path = snapshots.memory_file(&wanted.name);
+            let memory = self.save_memory(&mut self.machine.qmp()?, &path, interrupt)?;
+            let snapshot = Snapshot {
+                frozen: Frozen::WithMemory,
+                memory: Some(memory),
+                ..self.record(wanted, disks, store)?
+            };
+            snapshots.publish(&snapshot, &held)?;
+            Ok(snapshot)
+        };
+        let result = with_memory();
+        if ran {
+            self.machine.qmp()?.go_on()?;
+        }
+        if result.is_err() {
+            snapshots.sweep(&held);
+        }
+        result
     }
 
     /// The snapshot of a machine whose disks are frozen, without a file yet.

@@ -3,6 +3,7 @@
 //! ```text
 //! snapshots/                 beside machines/, in the home or in a project's .vmfab
 //!   <name>.json              a snapshot: settings, and the layers of each disk, the lowest first
+//!   <name>.memory.zst        what the guest had in memory at that moment, if that was asked for
 //!   layers/<id>.qcow2        a layer: an overlay that was frozen. Nothing writes to it again
 //!   lock                     held by the vmfab that makes or removes layers
 //!
@@ -55,17 +56,21 @@ pub use layer::LayerId;
 pub(super) use layer::Layers;
 pub use name::SnapshotName;
 pub use portable::PortableSnapshot;
-pub use put_back::Derived;
+pub use put_back::{Derived, Parts};
 pub use record::{Frozen, Snapshot, SnapshotVolume};
 pub(super) use slots::make_overlay;
 
 use super::config::MachineConfig;
 use super::directory::{Root, files, lock_soon};
 use super::error::{MachineError, io_error};
+use super::suspend::SavedMemory;
 use super::{Machine, MachineName, Machines};
 use crate::host::beneath::read_unlinked;
 use crate::host::file::{self, Durability, Lock, Replace};
 use crate::host::{Interrupt, umask};
+
+/// How the file of a memory ends, after the name of its snapshot.
+const MEMORY: &str = ".memory.zst";
 
 /// The snapshots of a home, or of a project.
 #[derive(Debug, Clone)]
@@ -256,11 +261,56 @@ impl Snapshots {
         self.directory.join(format!("{name}.json"))
     }
 
+    fn memory_file(&self, name: &SnapshotName) -> PathBuf {
+        self.directory.join(format!("{name}{MEMORY}"))
+    }
+
+    /// The memory of a snapshot and the file that has it, after every byte was verified; nothing when
+    /// it has none, or has lost it.
+    fn memory(&self, snapshot: &Snapshot) -> Result<Option<(SavedMemory, PathBuf)>, MachineError> {
+        let Some(saved) = &snapshot.memory else {
+            return Ok(None);
+        };
+        let path = self.memory_file(&snapshot.name);
+        match saved.is_in(&path) {
+            Ok(true) => Ok(Some((saved.clone(), path))),
+            Ok(false) => Err(MachineError::DamagedSnapshotMemory(snapshot.name.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Bytes that the memory of a snapshot takes on this host.
+    #[must_use]
+    pub fn memory_size(&self, name: &SnapshotName) -> u64 {
+        fs::metadata(self.memory_file(name)).map_or(0, |meta| meta.len())
+    }
+
+    /// Removes the memory of every snapshot: QEMU trusts what it reads as memory, and these came from
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn forget_memory(&self) -> Result<(), MachineError> {
+        for path in entries(&self.directory)? {
+            if name_of_memory(&path).is_some() {
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes layers that neither a machine nor a snapshot names. When one of them cannot be read,
     /// it may need any layer, and all stay.
     fn sweep(&self, _held: &Held) {
         let Ok(needed) = self.needed() else { return };
         self.layers().retain(&needed);
+        for path in entries(&self.directory).unwrap_or_default() {
+            let is_left = |name| self.directory.join(format!("{name}.json")).exists();
+            if name_of_memory(&path).is_some_and(|name| !is_left(name)) {
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     fn needed(&self) -> Result<HashSet<LayerId>, MachineError> {
@@ -306,6 +356,11 @@ impl Machine {
             self.machines.snapshots().forget_commits(&self.name, &turn);
         }
     }
+}
+
+/// The snapshot that a file has the memory of.
+fn name_of_memory(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_suffix(MEMORY)
 }
 
 /// What is in a directory; nothing when there is none.

@@ -91,6 +91,8 @@ impl PortableSnapshot {
 
 fn without_layers(snapshot: &mut Snapshot) {
     snapshot.own.clear();
+    // Memory stays on the host that wrote it: QEMU trusts what it reads as memory.
+    snapshot.memory = None;
     // A host elsewhere learns them anew.
     snapshot.known_hosts.clear();
     // The volumes in the snapshot are its own: restoring it refuses others of the same names.

@@ -35,9 +35,18 @@ pub struct Derived {
     pub renew_identity: bool,
 }
 
+/// What is set back besides the machine's own disks and settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Its volumes.
+    pub volumes: bool,
+    /// What its guest had in memory: it is suspended then.
+    pub memory: bool,
+}
+
 impl Locked {
-    /// Sets the stopped machine back to a snapshot, with its `volumes` if it is the machine that the
-    /// snapshot is of. `keep` names the snapshot of its present state that is made first. Its name,
+    /// Sets the stopped machine back to a snapshot, with its volumes and memory if it is the machine
+    /// that the snapshot is of. Memory needs all that was beside it at its moment. `keep` names the snapshot of its present state that is made first. Its name,
     /// its ports for SSH and its identity stay as they are.
     ///
     /// # Errors
@@ -46,11 +55,12 @@ impl Locked {
     pub fn put_back(
         &self,
         snapshot: &Snapshot,
-        volumes: bool,
+        parts: Parts,
         keep: Option<&Wanted>,
         store: &Store,
         interrupt: &Interrupt,
     ) -> Result<Option<Snapshot>, MachineError> {
+        let Parts { volumes, memory } = parts;
         let snapshots = self.machine.machines.snapshots();
         let held = snapshots.hold(interrupt)?;
         // It may have been removed or replaced meanwhile, and its layers with it.
@@ -58,6 +68,10 @@ impl Locked {
         snapshots.layers().checked(&snapshot.layers())?;
         let vars = snapshot.firmware_vars;
         let vars = vars.map(|vars| store.read_object(&vars.id)).transpose()?;
+        let memory = match memory {
+            true => snapshots.memory(&snapshot)?,
+            false => None,
+        };
         let present = self.machine.config()?;
         let saved = match volumes {
             true => self.saved_volumes(&snapshot, &present),
@@ -92,6 +106,8 @@ impl Locked {
         if !saved.is_empty() {
             begin_restore(&self.machine.directory, &snapshot.name)?;
         }
+        let all_volumes = saved.len() == snapshot.volumes.len();
+        let memory = memory.filter(|_| all_volumes && fits(&snapshot.settings, &config));
         let mut present_volumes = slots.into_volumes();
         for saved in saved {
             let volumes = &self.machine.machines.volumes;
@@ -111,6 +127,10 @@ impl Locked {
         };
         written.map_err(io_error("write", &path))?;
         self.settle(&config, &present)?;
+        // Before this moment its disks were others, which the memory does not belong to.
+        if let Some((saved, path)) = memory {
+            self.take_memory(&saved, &path)?;
+        }
         self.machine.end_restore()?;
         snapshots.sweep(&held);
         Ok(kept)
@@ -271,6 +291,27 @@ impl Locked {
     }
 }
 
+/// A machine that is made anew is another one than that which the memory is of.
+const ALL_BUT_MEMORY: Parts = Parts {
+    volumes: true,
+    memory: false,
+};
+
+/// Whether a guest that was saved with these settings finds the same machine in others.
+fn fits(saved: &MachineConfig, now: &MachineConfig) -> bool {
+    let hardware = |config: &MachineConfig| {
+        let MachineConfig {
+            mounts,
+            devices,
+            network,
+            disk_files,
+            ..
+        } = config.clone();
+        (mounts, devices, network, disk_files)
+    };
+    saved.instance.is_some() && saved.instance == now.instance && hardware(saved) == hardware(now)
+}
+
 impl Machines {
     /// Makes a machine of a snapshot, stopped. With its own name and `volumes`, its volumes are set
     /// back, too; `keep` names the snapshot of their present state that is made first.
@@ -321,7 +362,7 @@ impl Machines {
         let keep = keep.filter(|_| !present.is_empty());
         drop((held, present));
         let kept = match with_volumes {
-            true => locked.put_back(&snapshot, true, keep, store, interrupt)?,
+            true => locked.put_back(&snapshot, ALL_BUT_MEMORY, keep, store, interrupt)?,
             false => None,
         };
         Ok((locked, kept))

@@ -10,6 +10,7 @@ use crate::checked::{Name, Text};
 use crate::digest::{ObjectId, ObjectRef};
 use crate::machine::MachineName;
 use crate::machine::config::{MachineConfig, MachineDisk};
+use crate::machine::suspend::SavedMemory;
 use crate::machine::volume::FileSystemId;
 
 /// The newest version that this program reads. A snapshot without volumes has version 1, which
@@ -30,6 +31,9 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
     pub frozen: Frozen,
+    /// What the guest had in memory, in a file beside this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<SavedMemory>,
     /// The machine's name at that moment.
     pub machine: MachineName,
     /// What was asked for then. The overlay that its disks name is not part of the snapshot.
@@ -69,6 +73,8 @@ pub enum Frozen {
     Running,
     /// It ran, and its file systems were written back and frozen.
     Quiesced,
+    /// It ran or was paused, and what it had in memory is part of the snapshot.
+    WithMemory,
 }
 
 impl Frozen {
@@ -78,6 +84,7 @@ impl Frozen {
         match self {
             Self::Stopped => "the machine was stopped",
             Self::Running => "the machine was running",
+            Self::WithMemory => "the machine was running, with its memory",
             Self::Quiesced => "the machine was running, its file systems frozen",
         }
     }
@@ -100,6 +107,7 @@ impl Snapshot {
             description: None,
             automatic: false,
             frozen,
+            memory: None,
             machine,
             settings,
             volumes,

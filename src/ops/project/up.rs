@@ -20,7 +20,7 @@ use crate::digest::ObjectId;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::image::Hardware;
-use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects, Until};
+use crate::machine::{Forwarded, Machine, MachineName, Need, Project, Projects, State, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::Condition;
 use crate::world::image_config;
@@ -511,12 +511,23 @@ fn refuse_strangers(
 /// Machines that are taken over get what the project's file says, and nothing that their own configs
 /// say of a host.
 fn forget_grants(context: &Context, project: &Project) -> Result<(), Failure> {
-    for machine in project.machines(&context.home).list()? {
+    let machines = project.machines(&context.home);
+    machines.snapshots().forget_memory()?;
+    for machine in machines.list()? {
         // One that cannot be read cannot be started.
         if machine.config().is_ok() {
-            machine
-                .lock(context.sink.as_ref(), &context.interrupt)?
-                .change(crate::machine::MachineConfig::forget_grants)?;
+            let locked = machine.lock(context.sink.as_ref(), &context.interrupt)?;
+            if machine.state()? == State::Suspended {
+                context.emit(Event::Warning {
+                    message: format!(
+                        "machine \"{}\" boots anew: vmfab takes no memory from elsewhere",
+                        machine.name()
+                    ),
+                });
+            }
+            // QEMU trusts what it reads as memory.
+            locked.forget_memory()?;
+            locked.change(crate::machine::MachineConfig::forget_grants)?;
         }
     }
     Ok(())

@@ -83,6 +83,7 @@ fn freeze(
     can_be_entered: bool,
 ) -> Result<Snapshot, Failure> {
     let wanted = Wanted {
+        memory: false,
         name: SnapshotName::for_commit(),
         description: Some(text(&format!(
             "{} while it becomes an image",

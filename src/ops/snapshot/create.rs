@@ -19,6 +19,8 @@ pub struct CreateOptions {
     pub description: Option<String>,
     /// Whether the guest writes its file systems back and freezes them for the moment.
     pub quiesce: bool,
+    /// Whether it holds what the guest has in memory.
+    pub memory: bool,
 }
 
 /// Makes a snapshot of a machine, which goes on.
@@ -43,6 +45,7 @@ pub fn create(context: &Context, options: &CreateOptions) -> Result<SnapshotDeta
         description: options.description.as_deref().map(text).transpose()?,
         automatic: false,
         volumes: true,
+        memory: options.memory,
     };
     let machine = find_machine(context, &options.machine)?;
     let machines = machine.machines().clone();

@@ -40,7 +40,7 @@ pub struct Entry {
     pub name: String,
     /// In seconds since 1970, when that is known.
     pub created: Option<u64>,
-    /// Bytes: of a project one what its machine had written since the one before, of a base one
+    /// Bytes: of a project one what its machine had written since the one before, and its memory; of a base one
     /// what disk, kernel and initrd take.
     pub size: u64,
     pub description: String,
@@ -63,6 +63,8 @@ pub struct SnapshotDetails {
     pub size: u64,
     /// Bytes of all layers below it, which other snapshots may share.
     pub shared_size: u64,
+    /// Bytes of the file that has what the guest had in memory.
+    pub memory_size: u64,
 }
 
 /// The snapshots of the project that the user is in, those of the home, and the base ones; only
@@ -101,7 +103,7 @@ pub fn list(context: &Context, kind: Option<Kind>) -> Result<Vec<Entry>, Failure
                 kind: Kind::Project,
                 name: snapshot.name.to_string(),
                 created: Some(snapshot.created),
-                size: snapshots.stored_size(&snapshot.own),
+                size: snapshots.stored_size(&snapshot.own) + snapshots.memory_size(&snapshot.name),
                 description: snapshot.description.map(String::from).unwrap_or_default(),
                 machine: Some(snapshot.machine.to_string()),
                 project: project(&machines),
@@ -145,6 +147,7 @@ pub(super) fn details(machines: &Machines, snapshot: Snapshot) -> SnapshotDetail
         project: project(machines),
         size: snapshots.stored_size(&snapshot.own),
         shared_size: snapshots.stored_size(&layers),
+        memory_size: snapshots.memory_size(&snapshot.name),
         snapshot,
     }
 }

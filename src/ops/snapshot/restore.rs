@@ -10,8 +10,11 @@ use super::super::machine::{
 use super::super::{Context, images};
 use super::{find, parse, tag};
 use crate::audit::Deed;
+use crate::event::Event;
 use crate::failure::Failure;
-use crate::machine::{Machine, MachineError, MachineName, SnapshotName, Wanted};
+use crate::machine::{
+    Machine, MachineError, MachineName, Parts, Snapshot, SnapshotName, State, Wanted,
+};
 
 /// What to set back, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +25,8 @@ pub struct RestoreOptions {
     pub machine: Option<String>,
     /// Whether a snapshot of the present state is made first.
     pub keep: bool,
-    /// Whether volumes are set back, too.
-    pub volumes: bool,
+    /// Whether volumes are set back, too, and the memory.
+    pub parts: Parts,
     /// How long the guest may take to shut down; zero ends it at once.
     pub timeout: Duration,
 }
@@ -40,6 +43,8 @@ pub struct Restored {
     pub created: bool,
     /// Whether it ran, and was stopped.
     pub was_running: bool,
+    /// Whether it goes on from its memory when it is started.
+    pub suspended: bool,
 }
 
 /// Sets a machine back to a snapshot or an image. One that runs is stopped.
@@ -63,18 +68,20 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
             let (created, kept) = found.machines.create_from(
                 &found.snapshot,
                 &name,
-                options.volumes,
+                options.parts.volumes,
                 keep.transpose()?.as_ref(),
                 &context.store()?,
                 &context.interrupt,
             )?;
             refresh_ssh_config(context);
+            tell_memory(context, options, &found.snapshot, created.machine())?;
             return Ok(Restored {
                 machine: created.machine().name().clone(),
                 name: options.name.clone(),
                 kept: kept.map(|kept| kept.name),
                 created: true,
                 was_running: false,
+                suspended: false,
             });
         }
         result => result?,
@@ -82,10 +89,30 @@ pub fn restore(context: &Context, options: &RestoreOptions) -> Result<Restored, 
     let store = context.store()?;
     keep_need(context, &found.machines, found.snapshot.settings.image)?;
     back(context, &machine, options, |locked, keep| {
-        let (snapshot, volumes) = (&found.snapshot, options.volumes);
-        let kept = locked.put_back(snapshot, volumes, keep, &store, &context.interrupt)?;
+        let (snapshot, parts) = (&found.snapshot, options.parts);
+        let kept = locked.put_back(snapshot, parts, keep, &store, &context.interrupt)?;
+        tell_memory(context, options, snapshot, &machine)?;
         Ok(kept.map(|kept| kept.name))
     })
+}
+
+/// Says that a machine boots although its snapshot has a memory.
+fn tell_memory(
+    context: &Context,
+    options: &RestoreOptions,
+    snapshot: &Snapshot,
+    machine: &Machine,
+) -> Result<(), Failure> {
+    let is_wanted = options.parts.memory && snapshot.memory.is_some();
+    if is_wanted && machine.state()? != State::Suspended {
+        context.emit(Event::Warning {
+            message:
+                "the memory of the snapshot is not used: it is gone, or the machine is another \
+                      one or has other hardware or volumes"
+                    .to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn restore_base(context: &Context, options: &RestoreOptions) -> Result<Restored, Failure> {
@@ -106,6 +133,7 @@ fn restore_base(context: &Context, options: &RestoreOptions) -> Result<Restored,
             kept: None,
             created: true,
             was_running: false,
+            suspended: false,
         });
     };
     let machine = find_machine(context, name)?;
@@ -138,6 +166,7 @@ fn back(
         kept,
         created: false,
         was_running,
+        suspended: machine.state()? == State::Suspended,
     })
 }
 
@@ -149,6 +178,7 @@ fn automatic(machine: &MachineName, target: &str) -> Result<Wanted, Failure> {
     let (day, rest) = digits.split_at_checked(8).unwrap_or((&digits, ""));
     let (second, millis) = rest.split_at_checked(6).unwrap_or((rest, ""));
     Ok(Wanted {
+        memory: false,
         name: parse(&format!("auto-{machine}-{day}-{second}-{millis}"))?,
         description: Some(super::text(&format!(
             "{machine} before it was restored to {target}"
