@@ -29,7 +29,8 @@ pub(super) fn is_watched(name: &str) {
     }
     let mut watch = Lab::get().command();
     let terminal = Terminal::open(80, 24, watch.args(["watch", name]));
-    terminal.shows("q quit");
+    // It says so once it knows the machine.
+    terminal.shows("s ssh");
     terminal.press(["s"]);
     terminal.wait(|screen| screen.contains('$') && !screen.contains("q quit"));
     terminal.line("echo $((6 * 7))-$(tput lines)");

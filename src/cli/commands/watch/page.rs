@@ -47,6 +47,8 @@ const HINTS: &[(&str, &str)] = &[
     ("c", "console"),
     ("PgUp", "scroll"),
 ];
+/// How many of them do something where there are no machines, or none are known yet.
+const WITHOUT_MACHINES: usize = 2;
 
 const HELP: &[(&str, &str)] = &[
     ("arrows, Tab", "select a machine"),
@@ -213,7 +215,7 @@ impl Page {
         let count = self.all().len();
         if count == 0 {
             let text = match self.glances {
-                None => "",
+                None => "looking for machines",
                 Some(_) => "no machines: vmfab up or vmfab boot creates some",
             };
             frame.render_widget(Paragraph::new(text), middle);
@@ -295,7 +297,11 @@ impl Page {
                     0 | 1 => String::new(),
                     many => format!("{}/{many}", self.index() + 1),
                 };
-                frame.render_widget(bottom_line(HINTS, &place, cells), area);
+                let hints = match self.all() {
+                    [] => &HINTS[..WITHOUT_MACHINES],
+                    _ => HINTS,
+                };
+                frame.render_widget(bottom_line(hints, &place, cells), area);
                 return;
             }
         };
@@ -520,6 +526,9 @@ mod tests {
     #[test]
     fn what_is_stopped_is_started() {
         let mut page = Page::new(Look::new(false, false));
+        let text = drawn(&mut page, 80, 5);
+        assert!(text.starts_with("looking for machines"), "{text}");
+        assert!(text.ends_with("q quit  ? help"), "{text}");
         assert_eq!(letter(&mut page, 's'), None);
         page.update(Vec::new());
         assert!(drawn(&mut page, 80, 5).starts_with("no machines"));
